@@ -1,0 +1,32 @@
+"""Memory for chunks that is used again: a fresh mebibyte costs more in page faults than the copy into it."""
+
+from __future__ import annotations
+
+KEPT_BYTES = 16 * 1024 * 1024
+"""Most memory that waits to be used again."""
+
+
+class BufferPool:
+    """Hands out writable views of exactly the size asked for and takes them back."""
+
+    def __init__(self, kept: int = KEPT_BYTES) -> None:
+        self._kept = kept
+        self._free: list[bytearray] = []
+        self._free_bytes = 0
+
+    def take(self, size: int) -> memoryview:
+        """A view of ``size`` bytes; what it holds is left over from an earlier use."""
+        for place, buffer in enumerate(self._free):
+            if size <= len(buffer) <= 2 * size:
+                del self._free[place]
+                self._free_bytes -= len(buffer)
+                return memoryview(buffer)[:size]
+        return memoryview(bytearray(size))
+
+    def give(self, view: memoryview) -> None:
+        """Take back the memory under ``view``, which nobody may use afterwards."""
+        buffer = view.obj
+        view.release()
+        if isinstance(buffer, bytearray) and self._free_bytes + len(buffer) <= self._kept:
+            self._free.append(buffer)
+            self._free_bytes += len(buffer)

@@ -1,0 +1,96 @@
+"""What the rendezvous machine tells its driver to do, what the driver may answer, and the machine's settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from p2pxfer.core.addresses import Address
+from p2pxfer.core.codec import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Write ``message`` to a connection."""
+
+    conn: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End a connection when everything sent before has gone out; ignore what still arrives on it."""
+
+    conn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """End a connection at once: the other end is dead."""
+
+    conn: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimName:
+    """Ask the store whether ``key`` owns ``name``, and answer with :meth:`Registry.name_claimed`.
+
+    ``may_create`` is False if the source of the connection has registered too many new names already.
+    """
+
+    conn: int
+    name: str
+    key: bytes
+    may_create: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TouchName:
+    """``key`` has stopped using ``name``: from now on its 30 days count."""
+
+    name: str
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PairRelay:
+    """From now on the bytes of two connections belong to each other."""
+
+    one: int
+    other: int
+
+
+Effect = Send | Close | Abort | ClaimName | TouchName | PairRelay
+
+Claim = Literal["kept", "new", "taken", "key-limit", "source-limit", "io"]
+"""Answer of the store: the key's own name, now its own, somebody else's, too many of that key, too many of that source,
+or the disk refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where the server listens: ``bound`` addresses with ports (``0.0.0.0`` and ``::`` stand for every address), and
+    further addresses of the machine (``observe``) at which clients may let themselves be observed."""
+
+    bound: tuple[tuple[Address, int], ...] = ()
+    observe: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Limits of a rendezvous server; times in seconds, rates per minute unless said otherwise."""
+
+    ping_s: int = 25
+    dead_s: float = 75.0
+    token_s: float = 30.0
+    leg_wait_s: float = 30.0
+    controls_per_key: int = 64
+    observations_per_key: int = 64
+    new_names_per_source_a_day: int = 16
+    messages_per_second: float = 50.0
+    message_burst: int = 1000
+    lookups_per_key: int = 240
+    introductions_per_pair: int = 60
+    introductions_per_target: int = 240
+    relays_per_key: int = 16
+    relays: int = 1024

@@ -1,0 +1,149 @@
+"""What two peers learn of each other, computed from what the server saw: pure functions.
+
+Laws of this file:
+
+1. A public endpoint that a peer hears of is one from which the server itself saw the other peer on an authenticated
+   connection.  Nobody can have a third party dialled by asserting its address.
+2. Asserted (LAN) endpoints go only to a peer that was seen from the same public address.
+3. Private and loopback endpoints that the server saw go only to a peer that it reached in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+from typing import Literal
+
+from p2pxfer.core import addresses
+from p2pxfer.core.addresses import Address, Endpoint
+from p2pxfer.core.effects import Listening
+from p2pxfer.core.messages import MAX_OBSERVED, NatSummary, PathPolicy
+from p2pxfer.errors import AddressRefused
+
+_MAX_OBSERVERS = 8
+"""Most observers in one ``Registered`` message, see :class:`p2pxfer.core.messages.Registered`."""
+_LOCAL = frozenset(("private", "shared", "loopback"))
+
+Mapping = Literal["unknown", "none", "endpoint-independent", "address-dependent", "port-dependent"]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One observation: the endpoint ``seen`` of a client on a connection to the server's endpoint ``at``."""
+
+    seen: Endpoint
+    at: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One party of an introduction: what the server saw of its socket binding ``tag``, and what it asserts."""
+
+    control: Endpoint
+    tag: int
+    views: tuple[View, ...]
+    lan: tuple[str, ...]
+    path: PathPolicy
+
+
+def policies(one: PathPolicy, other: PathPolicy) -> tuple[bool, bool]:
+    """Whether two peers may (dial, relay): each is allowed unless one of them forbids it."""
+    return "relay" not in {one, other}, "direct" not in {one, other}
+
+
+def observed_for(subject: Side, reader: Side, refuse: Collection[Endpoint] = ()) -> list[Endpoint]:
+    """The observed endpoints of ``subject`` that ``reader`` may hear of and dial, without repetition.
+
+    ``refuse`` holds the server's own endpoints.
+    """
+    reached = addresses.scope(reader.control.host)
+    unwanted = {*refuse, reader.control, *(view.seen for view in reader.views)}
+    kept = [
+        seen
+        for seen in dict.fromkeys(view.seen for view in subject.views)
+        if addresses.dialable_public(
+            seen, allow_private=reached in _LOCAL, allow_loopback=reached == "loopback", refuse=unwanted
+        )
+    ]
+    return kept[:MAX_OBSERVED]
+
+
+def lan_for(subject: Side, reader: Side, refuse: Collection[Endpoint] = ()) -> tuple[list[Endpoint], int]:
+    """The LAN candidates of ``subject`` that ``reader`` may hear of, and how many illegal ones were dropped."""
+    if not _share_site(subject, reader):
+        return [], 0
+    return addresses.legal_lan(
+        subject.lan, allow_loopback=addresses.scope(reader.control.host) == "loopback", refuse=refuse
+    )
+
+
+def _share_site(one: Side, other: Side) -> bool:
+    mine = {addresses.source_network(host) for host in _hosts(one)}
+    return any(addresses.source_network(host) in mine for host in _hosts(other))
+
+
+def _hosts(side: Side) -> list[Address]:
+    return [side.control.host, *(view.seen.host for view in side.views)]
+
+
+def nat_summary(side: Side) -> NatSummary:
+    """What the observations say of the NAT in front of one socket binding (terms of RFC 4787 section 4).
+
+    Only observations of the first one's address family count: NATs of two families are two NATs.
+    """
+    views = [view for view in side.views if view.seen.host.version == side.views[0].seen.host.version]
+    if not views:
+        return NatSummary()
+    preserving = all(view.seen.port == side.tag for view in views)
+    return NatSummary(mapping=_mapping(views, side.lan), ports="preserving" if preserving else "changed")
+
+
+def _mapping(views: Sequence[View], asserted: Iterable[str]) -> Mapping:
+    if len(views) == 1:
+        return "unknown"
+    if len({view.seen for view in views}) == 1:
+        return "none" if views[0].seen.host in _asserted_hosts(asserted) else "endpoint-independent"
+    by_host: dict[Address, set[Endpoint]] = {}
+    for view in views:
+        by_host.setdefault(view.at.host, set()).add(view.seen)
+    return "port-dependent" if any(len(seen) > 1 for seen in by_host.values()) else "address-dependent"
+
+
+def _asserted_hosts(texts: Iterable[str]) -> set[Address]:
+    """The addresses that a client says are its own, dialable or not: only ever compared with observed ones."""
+    hosts = set()
+    for text in texts:
+        try:
+            hosts.add(addresses.canonical(addresses.parse_endpoint(text).host))
+        except AddressRefused:
+            continue
+    return hosts
+
+
+def server_endpoints(listening: Listening, local: Endpoint, remote: Endpoint) -> list[Endpoint]:
+    """Every endpoint of the server that a client which came from ``remote`` to ``local`` can reach, that one first.
+
+    A server with a private address and a client with a public one means an address translator in front of the server:
+    then its first ``observe`` address stands for the private one.
+    """
+    extra = [host for host in listening.observe if host.version == local.host.version]
+    base = local.host
+    if addresses.scope(base) in _LOCAL and addresses.scope(remote.host) == "public":
+        if not extra:
+            return [local]
+        base = extra[0]
+    found = [Endpoint(base, local.port)]
+    for host, port in listening.bound:
+        if host.is_unspecified:
+            reachable = isinstance(host, IPv6Address) or host.version == base.version
+            found += [Endpoint(one, port) for one in (base, *extra)] if reachable else []
+        elif host.version == base.version:
+            found.append(Endpoint(base if host == local.host else host, port))
+    own_address_first = sorted(found, key=lambda endpoint: endpoint.host != base)
+    return list(dict.fromkeys(own_address_first))
+
+
+def observers(listening: Listening, local: Endpoint, remote: Endpoint) -> list[Endpoint]:
+    """Where else that client can let itself be observed; another port of the same address comes first."""
+    return server_endpoints(listening, local, remote)[1 : 1 + _MAX_OBSERVERS]

@@ -1,0 +1,303 @@
+"""The manifest: what a transfer consists of.  Its bytes are protocol, and SHA-256 of them is the transfer's id.
+
+Layout (integers big-endian)::
+
+    magic       8   "P2PXMAN" and the version, one byte 0x01
+    count       4   number of entries, 1 to 1,000,000
+    entries         in ascending order of their paths' UTF-8 bytes, no path twice
+
+    entry:
+    kind        1   0 file, 1 executable file, 2 directory
+    length      1   bytes of the name, 1 to 255
+    parent      4   0: the entry is at the top; n: it is in the directory that entry number n - 1 describes
+    mtime       8   signed; nanoseconds since 1970
+    size        8   files only: bytes, below 2**63
+    name            one path component, UTF-8, by the rules of p2pxfer.core.pathrules
+
+Laws:
+
+- One manifest has one encoding: everything in it is fixed by the entries, and nothing else decodes.
+- Every directory that an entry lies in is an entry itself.
+- No two paths have the same :func:`~p2pxfer.core.pathrules.collision_key`.
+- What was decoded obeys every rule; there is no half-checked manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from p2pxfer.core.pathrules import MAX_DEPTH, MAX_PATH, check_component, check_path, collision_key
+from p2pxfer.core.text import safe_text
+from p2pxfer.errors import LimitReached, ManifestRefused, NameCollision, PathRefused
+
+MAX_ENTRIES: Final = 1_000_000
+MAX_MANIFEST: Final = 64 * 1024 * 1024
+"""Largest encoded manifest, bytes."""
+MAX_TOTAL: Final = 2**63 - 1
+"""Largest sum of the sizes of all files, bytes."""
+
+_MAGIC: Final = b"P2PXMAN\x01"
+_HEAD: Final = struct.Struct(">8sI")
+_ENTRY: Final = struct.Struct(">BBIq")
+_SIZE: Final = struct.Struct(">Q")
+_EXECUTABLE: Final = 1
+_DIRECTORY: Final = 2
+_SHOWN: Final = 200
+
+
+class Kind(Enum):
+    """What an entry is; nothing else is ever transferred."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+
+
+FILE: Final = Kind.FILE
+DIRECTORY: Final = Kind.DIRECTORY
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file or directory: relative path with ``/``, size in bytes, time of last change in ns since 1970."""
+
+    path: str
+    kind: Kind
+    size: int = 0
+    mtime_ns: int = 0
+    executable: bool = False
+
+
+class Manifest:
+    """A valid manifest; equal if the bytes are equal."""
+
+    __slots__ = ("_encoded", "_entries", "_files", "_id", "_total")
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        """From entries in any order.
+
+        Raises:
+            ManifestRefused: numbers, kinds or missing directories.
+            PathRefused: a name that may not be created everywhere.
+            NameCollision: two names that are one on some file system.
+            LimitReached: too many entries, or too large.
+        """
+        self._set(_encode(sorted(entries, key=_path_of)))
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> Manifest:
+        """From the bytes of :meth:`encode`; takes only what :meth:`encode` gives.
+
+        Raises:
+            ManifestRefused: not a manifest, or not the one encoding.
+            PathRefused: a name that may not be created everywhere.
+            NameCollision: two names that are one on some file system.
+            LimitReached: too many entries, or too large.
+        """
+        manifest = cls.__new__(cls)
+        manifest._set(bytes(encoded))
+        return manifest
+
+    def _set(self, encoded: bytes) -> None:
+        self._entries = tuple(_decode(encoded))
+        self._encoded = encoded
+        self._files = tuple(entry for entry in self._entries if entry.kind is FILE)
+        self._total = sum(entry.size for entry in self._files)
+        self._id = hashlib.sha256(encoded).digest()
+
+    def __eq__(self, other: object) -> bool:
+        return self._encoded == other._encoded if isinstance(other, Manifest) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._id)
+
+    def __repr__(self) -> str:
+        return f"<Manifest {self._id.hex()[:16]}: {len(self._entries)} entries, {self._total} bytes>"
+
+    def encode(self) -> bytes:
+        """The one encoding."""
+        return self._encoded
+
+    @property
+    def transfer_id(self) -> bytes:
+        """SHA-256 of the encoding, 32 bytes."""
+        return self._id
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All entries in order; a directory comes before what lies in it."""
+        return self._entries
+
+    @property
+    def files(self) -> tuple[Entry, ...]:
+        """The files in order; a file's index is its position here."""
+        return self._files
+
+    @property
+    def total_bytes(self) -> int:
+        """Sum of the sizes of all files."""
+        return self._total
+
+    @property
+    def top_names(self) -> list[str]:
+        """The names at the top, in order: what the user sees arrive."""
+        return [entry.path for entry in self._entries if "/" not in entry.path]
+
+
+def _path_of(entry: Entry) -> str:
+    # Strings sort by code points, which is the order of their UTF-8 bytes.
+    return entry.path
+
+
+# -- to bytes ----------------------------------------------------------------------------------------------------
+
+
+def _encode(entries: list[Entry]) -> bytes:
+    if len(entries) > MAX_ENTRIES:
+        raise LimitReached(f"{len(entries)} files and directories; at most {MAX_ENTRIES} fit in one transfer")
+    places: dict[str, int] = {}
+    pieces = [_HEAD.pack(_MAGIC, len(entries))]
+    for number, entry in enumerate(entries, 1):
+        check_path(entry.path)
+        parent, slash, name = entry.path.rpartition("/")
+        if slash and parent not in places:
+            raise _orphan(entry.path, parent, entries)
+        if entry.kind is DIRECTORY:
+            places.setdefault(entry.path, number)
+        pieces.append(_encode_entry(entry, places[parent] if slash else 0, name.encode()))
+    encoded = b"".join(pieces)
+    _check_length(len(encoded))
+    return encoded
+
+
+def _encode_entry(entry: Entry, parent: int, name: bytes) -> bytes:
+    if not -(2**63) <= entry.mtime_ns < 2**63:
+        raise ManifestRefused(f"'{safe_text(entry.path, _SHOWN)}' has an impossible time of change")
+    if entry.kind is DIRECTORY:
+        if entry.size or entry.executable:
+            raise ManifestRefused(f"the directory '{safe_text(entry.path, _SHOWN)}' has what only files have")
+        return _ENTRY.pack(_DIRECTORY, len(name), parent, entry.mtime_ns) + name
+    if not 0 <= entry.size <= MAX_TOTAL:
+        raise ManifestRefused(f"'{safe_text(entry.path, _SHOWN)}' has an impossible size")
+    head = _ENTRY.pack(_EXECUTABLE if entry.executable else 0, len(name), parent, entry.mtime_ns)
+    return head + _SIZE.pack(entry.size) + name
+
+
+def _orphan(path: str, parent: str, entries: list[Entry]) -> ManifestRefused:
+    shown = safe_text(path, _SHOWN)
+    if any(entry.path == parent for entry in entries):
+        return NameCollision(f"'{safe_text(parent, _SHOWN)}' is a file, so '{shown}' cannot lie in it")
+    return ManifestRefused(f"the directory of '{shown}' is not in the manifest")
+
+
+# -- from bytes --------------------------------------------------------------------------------------------------
+
+
+def _check_length(length: int) -> None:
+    if length > MAX_MANIFEST:
+        raise LimitReached(f"the manifest has {length} bytes; at most {MAX_MANIFEST} are allowed")
+
+
+def _decode(data: bytes) -> list[Entry]:
+    _check_length(len(data))
+    if len(data) < _HEAD.size:
+        raise ManifestRefused("the manifest is cut short")
+    magic, count = _HEAD.unpack_from(data)
+    if magic != _MAGIC:
+        raise ManifestRefused("this is not a manifest of a known version")
+    if count > MAX_ENTRIES:
+        raise LimitReached(f"the manifest has {count} entries; at most {MAX_ENTRIES} are allowed")
+    if count == 0:
+        raise ManifestRefused("the manifest is empty")
+    try:
+        return _Decoder(data).entries(count)
+    except (struct.error, IndexError):
+        raise ManifestRefused("the manifest is cut short") from None
+
+
+class _Decoder:
+    """One pass over the entries; what it remembers is for the rules that concern several of them."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = _HEAD.size
+        self._entries: list[Entry] = []
+        self._depths: dict[int, int] = {}
+        self._lengths: dict[int, int] = {}
+        self._keys: dict[str, int] = {}
+        self._last = ""
+        self._total = 0
+
+    def entries(self, count: int) -> list[Entry]:
+        for number in range(1, count + 1):
+            entry = self._entry(number)
+            self._check_order(entry.path)
+            self._entries.append(entry)
+        if self._at != len(self._data):
+            raise ManifestRefused("bytes follow the end of the manifest")
+        return self._entries
+
+    def _entry(self, number: int) -> Entry:
+        kind, length, parent, mtime = _ENTRY.unpack_from(self._data, self._at)
+        self._at += _ENTRY.size
+        if kind > _DIRECTORY:
+            raise ManifestRefused(f"an entry is of the unknown kind {kind}")
+        size = self._size() if kind != _DIRECTORY else 0
+        path = self._path(number, parent, length, kind == _DIRECTORY)
+        return Entry(path, DIRECTORY if kind == _DIRECTORY else FILE, size, mtime, kind == _EXECUTABLE)
+
+    def _size(self) -> int:
+        size: int = _SIZE.unpack_from(self._data, self._at)[0]
+        self._at += _SIZE.size
+        self._total += size
+        if self._total > MAX_TOTAL:
+            raise ManifestRefused("the files are larger than any disk")
+        return size
+
+    def _path(self, number: int, parent: int, length: int, is_directory: bool) -> str:
+        stop = self._at + length
+        raw = self._data[self._at : stop]
+        if len(raw) < length:
+            raise ManifestRefused("the manifest is cut short")
+        self._at = stop
+        try:
+            name = raw.decode()
+        except UnicodeDecodeError:
+            raise PathRefused(f"the name '{safe_text(raw.decode('latin-1'), _SHOWN)}' is not UTF-8") from None
+        check_component(name)
+        depth = 1
+        if parent:
+            if parent not in self._depths:
+                raise self._no_parent(number, parent, name)
+            depth += self._depths[parent]
+            length += self._lengths[parent] + 1
+            name = f"{self._entries[parent - 1].path}/{name}"
+            if depth > MAX_DEPTH or length > MAX_PATH:
+                check_path(name)
+        if is_directory:
+            self._depths[number] = depth
+            self._lengths[number] = length
+        return name
+
+    def _no_parent(self, number: int, parent: int, name: str) -> ManifestRefused:
+        shown = safe_text(name, _SHOWN)
+        if parent < number:
+            file = safe_text(self._entries[parent - 1].path, _SHOWN)
+            return NameCollision(f"'{file}' is a file, so '{shown}' cannot lie in it")
+        return ManifestRefused(f"'{shown}' lies in a directory that does not come before it")
+
+    def _check_order(self, path: str) -> None:
+        if path < self._last:
+            raise ManifestRefused("the manifest is not sorted")
+        self._last = path
+        key = collision_key(path)
+        if key == path:
+            key = path  # one string in memory instead of two
+        other = self._keys.setdefault(key, len(self._entries))
+        if other != len(self._entries):
+            first, second = safe_text(self._entries[other].path, _SHOWN), safe_text(path, _SHOWN)
+            raise NameCollision(f"'{first}' and '{second}' are the same name on some systems")

@@ -1,0 +1,127 @@
+"""Who is meant, whether the two may meet, and what each is told: the introduction of two registered clients.
+
+Laws of this file:
+
+1. Asked for somebody who is unknown, offline or not to be found, the answer is one and the same.
+2. Both sides get the same fresh session number, each a relay token that only its own key can use.
+3. Nothing is sent to the target before every limit has been passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from p2pxfer.core import introductions
+from p2pxfer.core.addresses import Endpoint
+from p2pxfer.core.effects import Listening, Send, ServerSettings
+from p2pxfer.core.ids import parse_id
+from p2pxfer.core.introductions import Side
+from p2pxfer.core.limits import Buckets
+from p2pxfer.core.links import Link, Links
+from p2pxfer.core.messages import Failure, Introduce, Introduction
+from p2pxfer.core.names import MAX_CHARS, check_name
+from p2pxfer.core.relaydesk import RelayDesk
+from p2pxfer.errors import UsageError
+
+
+class Matchmaker:
+    """Answers ``Introduce``; ``entropy(n)`` gives ``n`` random bytes."""
+
+    def __init__(
+        self, links: Links, desk: RelayDesk, entropy: Callable[[int], bytes], settings: ServerSettings
+    ) -> None:
+        self.listening = Listening()
+        self.dropped_lan = 0
+        """LAN candidates that were asserted and not passed on, because nobody may dial them."""
+        self._links = links
+        self._desk = desk
+        self._entropy = entropy
+        self._lookups = _a_minute(settings.lookups_per_key)
+        self._by_pair = _a_minute(settings.introductions_per_pair)
+        self._by_target = _a_minute(settings.introductions_per_target)
+
+    def introduce(self, link: Link, message: Introduce, now: float) -> list[Send]:
+        """The answers to the asking client, and the word to its peer if there is one."""
+        if not self._lookups.take(link.key, now):
+            return [_refusal(link, "E_RATE", "too many requests in a short time")]
+        try:
+            target, name = self._find(message.to)
+        except UsageError as error:
+            return [_refusal(link, error.word, str(error))]
+        if target is None:
+            return [_refusal(link, "E_PEER_GONE", "this peer is not here now")]
+        if target.key == link.key:
+            return [_refusal(link, "E_NAME", "this name or id is the client's own")]
+        if not any(introductions.policies(message.path, target.path)):
+            return [_refusal(link, "E_PATH_NONE", "one side allows direct paths only and the other only the relay")]
+        if not (self._by_pair.take((link.key, target.key), now) and self._by_target.take(target.key, now)):
+            return [_refusal(link, "E_RATE", "too many requests for this peer in a short time")]
+        asking = Side(link.view.seen, message.tag, self._links.views(link, message.tag), link.lan, message.path)
+        asked = Side(target.view.seen, target.tag, self._links.views(target, target.tag), target.lan, target.path)
+        session = self._entropy(32)
+        return [
+            Send(reader.conn, self._told(session, _Meeting(reader, mine, peer, theirs, name, first), now))
+            for reader, mine, peer, theirs, first in (
+                (link, asking, target, asked, True),
+                (target, asked, link, asking, False),
+            )
+        ]
+
+    def _find(self, to: str) -> tuple[Link | None, str | None]:
+        """The connection that holds the name, or the newest one with a name of the key; and the name asked for.
+
+        Raises:
+            UsageError: ``to`` is neither a name nor an id.
+        """
+        if len(to) <= MAX_CHARS:
+            return self._links.holder(check_name(to)), to
+        return self._links.newest_named(parse_id(to).digest), None
+
+    def _told(self, session: bytes, meeting: _Meeting, now: float) -> Introduction:
+        """What one side is told; makes its relay token."""
+        reader, mine, theirs = meeting.reader, meeting.mine, meeting.theirs
+        dial, relay = introductions.policies(mine.path, theirs.path)
+        token: bytes | None = None
+        if relay:
+            token = self._entropy(32)
+            self._desk.issue(session, reader.key, token, now)
+        observed: list[Endpoint] = []
+        lan: list[Endpoint] = []
+        if dial:
+            server = introductions.server_endpoints(self.listening, reader.view.at, reader.view.seen)
+            observed = introductions.observed_for(theirs, mine, server)
+            lan, dropped = introductions.lan_for(theirs, mine, server)
+            self.dropped_lan += dropped
+        return Introduction(
+            session=session,
+            initiator=meeting.initiator,
+            peer_id=meeting.peer.key,
+            responder_name=meeting.name,
+            observed=[str(endpoint) for endpoint in observed],
+            lan=[str(endpoint) for endpoint in lan],
+            relay_token=token,
+            dial=dial,
+            my_nat=introductions.nat_summary(mine),
+            peer_nat=introductions.nat_summary(theirs),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Meeting:
+    """One side's half of an introduction: who is told, of whom, asked for by which name."""
+
+    reader: Link
+    mine: Side
+    peer: Link
+    theirs: Side
+    name: str | None
+    initiator: bool
+
+
+def _refusal(link: Link, word: str, text: str) -> Send:
+    return Send(link.conn, Failure(word, text))
+
+
+def _a_minute(count: int) -> Buckets:
+    return Buckets(count / 60, count)

@@ -1,0 +1,167 @@
+"""The rendezvous protocol: every message between a client and the server, one type each, and its catalogue.
+
+Transcript of a client that waits (``>`` client to server)::
+
+    TLS 1.3, mutual, ALPN p2pxfer/1; the client is the key it showed
+    > Register    name, tag, lan, path      on the control connection, which stays open and pins the mapping
+    < Registered  observed, observers
+    > Observe     tag                       on a connection of its own to each observer, from the same local port
+    < Observed    observed
+    < Introduction                          when somebody asked for this client
+    > Ping  < Pong                          at least every ``ping_s`` seconds
+
+of a client that wants a peer::
+
+    > Register    without a name
+    > Introduce   to, tag, path
+    < Introduction | Failure
+
+and of a relay leg, on a connection of its own to the main port::
+
+    > JoinRelay   token
+    < RelayReady                            when both legs stand; from here on the bytes belong to the peers
+
+A ``tag`` is a number that the client chooses for one local port (it uses the port itself): endpoints that the server
+observed under one tag belong to one socket binding.  Endpoints are texts ``a.b.c.d:port`` or ``[v6]:port``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from p2pxfer.core.codec import Catalogue, Message
+
+VERSION = 1
+ALPN_SERVER = b"p2pxfer/1"
+ALPN_PEER = b"p2pxfer-peer/1"
+
+PathPolicy = Literal["auto", "direct", "relay"]
+Endpoint = Annotated[str, Meta(max_length=64)]
+Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Tag = Annotated[int, Meta(ge=0, le=65535)]
+Text = Annotated[str, Meta(max_length=1024)]
+MAX_LAN = 4
+"""Most LAN candidates that one side may announce."""
+MAX_OBSERVED = 8
+"""Most server-observed endpoints in one introduction."""
+
+
+class Register(Message, frozen=True):
+    """Bind the control connection: ``name`` None means "present, not to be found by name"."""
+
+    version: Annotated[int, Meta(ge=1, le=65535)]
+    tag: Tag
+    name: Annotated[str, Meta(max_length=64)] | None = None
+    lan: Annotated[list[Endpoint], Meta(max_length=MAX_LAN)] = []
+    path: PathPolicy = "auto"
+
+
+class Registered(Message, frozen=True):
+    """The registration stands; ``id`` is SHA-256 of the client's SubjectPublicKeyInfo as the server saw it."""
+
+    id: Bytes32
+    observed: Endpoint
+    name: Text | None = None
+    observers: Annotated[list[Endpoint], Meta(max_length=8)] = []
+    ping_s: Annotated[int, Meta(ge=1, le=3600)] = 25
+
+
+class Observe(Message, frozen=True):
+    """First message of an observation connection; the server keeps it open."""
+
+    version: Annotated[int, Meta(ge=1, le=65535)]
+    tag: Tag
+
+
+class Observed(Message, frozen=True):
+    """What the server saw of the observation connection."""
+
+    tag: Tag
+    observed: Endpoint
+
+
+class Introduce(Message, frozen=True):
+    """Ask for a peer by registered name or by peer id text."""
+
+    to: Annotated[str, Meta(max_length=128)]
+    tag: Tag
+    path: PathPolicy = "auto"
+
+
+class NatSummary(Message, frozen=True):
+    """What the server's own observations say of one side's NAT."""
+
+    mapping: Literal["unknown", "none", "endpoint-independent", "address-dependent", "port-dependent"] = "unknown"
+    ports: Literal["unknown", "preserving", "changed"] = "unknown"
+
+
+class Introduction(Message, frozen=True):
+    """Two peers meet: each gets the other's key and endpoints, and a relay token of its own.
+
+    ``peer_name`` is the registered name by which the responder was asked for (both sides get that one), ``None`` when
+    it was asked for by id.  ``relay_token`` is ``None`` where the policies forbid the relay; ``observed`` and ``lan``
+    are empty where they forbid dialling.
+    """
+
+    session: Bytes32
+    initiator: bool
+    peer_id: Bytes32
+    responder_name: Text | None = None
+    observed: Annotated[list[Endpoint], Meta(max_length=MAX_OBSERVED)] = []
+    lan: Annotated[list[Endpoint], Meta(max_length=MAX_LAN)] = []
+    relay_token: Bytes32 | None = None
+    dial: bool = True
+    my_nat: NatSummary = NatSummary()
+    peer_nat: NatSummary = NatSummary()
+
+
+class JoinRelay(Message, frozen=True):
+    """First message of a relay leg."""
+
+    version: Annotated[int, Meta(ge=1, le=65535)]
+    token: Bytes32
+
+
+class RelayReady(Message, frozen=True):
+    """Both legs stand; every byte behind this frame is the peer's."""
+
+
+class Ping(Message, frozen=True):
+    """Are you there."""
+
+
+class Pong(Message, frozen=True):
+    """Yes."""
+
+
+class Failure(Message, frozen=True):
+    """A request failed; ``word`` is an error word of :mod:`p2pxfer.errors`, ``fatal`` ends the connection."""
+
+    word: Annotated[str, Meta(max_length=32)]
+    message: Text
+    fatal: bool = False
+
+
+SERVER: Catalogue[Message] = Catalogue(
+    [
+        (1, Register),
+        (2, Observe),
+        (3, Introduce),
+        (4, JoinRelay),
+        (5, Ping),
+        (17, Registered),
+        (18, Observed),
+        (19, Introduction),
+        (20, RelayReady),
+        (21, Pong),
+        (22, Failure),
+    ]
+)
+FIRST_MESSAGES = (Register, Observe, JoinRelay)
+"""What a client may send first."""
+CLIENT_MESSAGES = (Introduce, Ping)
+"""What a registered client may send afterwards."""
+SERVER_MESSAGES = (Registered, Observed, Introduction, RelayReady, Pong, Failure)
+"""What a server may send."""

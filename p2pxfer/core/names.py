@@ -1,0 +1,56 @@
+"""Registered names: the short names under which peers find each other at a rendezvous server.
+
+Law: a name is 3 to 32 characters from `a-z`, `0-9`, `.`, `_` and `-`, and begins and ends with a letter or digit.
+On the wire nothing is corrected: a name either obeys the rule or is refused. Only text typed by a person passes
+through `normalise_name` first. No name has a special meaning (`con`, `nul` and the like are plain names), so a name
+must never be used as a file name by itself.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+from p2pxfer.errors import NameInvalid
+
+MIN_CHARS: Final = 3
+MAX_CHARS: Final = 32
+
+_RULE: Final = re.compile(r"[a-z0-9][a-z0-9._-]*[a-z0-9]")
+_NOT_ALLOWED: Final = re.compile(r"[^a-z0-9._-]+")
+_ASCII_LOWER: Final = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+_EDGES: Final = "._-"
+_FALLBACK: Final = "peer"
+
+
+def check_name(text: str) -> str:
+    """`text` itself if it is a legal name, else raises `NameInvalid`."""
+    if not MIN_CHARS <= len(text) <= MAX_CHARS:
+        raise NameInvalid(f"a name has {MIN_CHARS} to {MAX_CHARS} characters")
+    if _RULE.fullmatch(text) is None:
+        raise NameInvalid(
+            "a name consists of the letters a to z, digits, '.', '_' and '-', "
+            "and begins and ends with a letter or digit"
+        )
+    return text
+
+
+def normalise_name(text: str) -> str:
+    """Typed text as a name: outer white space removed, ASCII letters in lower case, then checked.
+
+    Letters outside ASCII stay as they are and are refused: some of them have an ASCII lower case form and would
+    turn into a different name unseen. Raises `NameInvalid`.
+    """
+    return check_name(text.strip().translate(_ASCII_LOWER))
+
+
+def suggest_name(username: str) -> str:
+    """A legal name that resembles `username`; works for any text and never raises."""
+    base = unicodedata.normalize("NFKD", username)
+    base = "".join(character for character in base if not unicodedata.combining(character))
+    base = _NOT_ALLOWED.sub("-", base.translate(_ASCII_LOWER)).strip(_EDGES)
+    base = base[:MAX_CHARS].rstrip(_EDGES)
+    if not base:
+        return _FALLBACK
+    return base if len(base) >= MIN_CHARS else f"{base}-{_FALLBACK}"

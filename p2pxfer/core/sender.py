@@ -1,0 +1,312 @@
+"""The sending side of one transfer: what is missing at the receiver, and the dialogue on each path.
+
+Laws of this file:
+
+1. One set of chunks, many paths.  Every path holds the dialogue of :mod:`p2pxfer.core.wire` for itself; a chunk is
+   *missing*, *held* (taken out to be read or sent), *sent* on one path, or *acknowledged*.
+2. A path that is lost gives its unacknowledged chunks back to the missing ones.  Nothing else is ever lost.
+3. A claim of the receiver counts only when the digest over the claimed chunks equals the digest of this side's own
+   hashes.  Hashes of an earlier run come from a record; what the record lacks is read and hashed again.
+4. Final goes out when every chunk is acknowledged, and the transfer is done when FinalAck shows the same root.  The end
+   of a stream means nothing.
+
+The caller reads and hashes files; this file never sees content.  Calls return the effects to carry out, in order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from p2pxfer.core.chunktable import ChunkAddress, ChunkTable
+from p2pxfer.core.codec import Message
+from p2pxfer.core.geometry import claim_digest
+from p2pxfer.core.manifest import Manifest
+from p2pxfer.core.ranges import RangeSet
+from p2pxfer.core.sendeffect import Send
+from p2pxfer.core.text import safe_text
+from p2pxfer.core.wire import (
+    MANIFEST_PIECE,
+    Accept,
+    Ack,
+    Final,
+    FinalAck,
+    Have,
+    ManifestPart,
+    Offer,
+    Refuse,
+    WantManifest,
+)
+from p2pxfer.errors import ChunkRefused, Damaged, ProtocolBreach, from_wire
+
+
+@dataclass(frozen=True, slots=True)
+class HashChunks:
+    """Read and hash these chunks again: :meth:`SenderCore.chunk_read` for each, then :meth:`SenderCore.hashed`."""
+
+    addresses: tuple[ChunkAddress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedByPeer:
+    """The receiver accepted, holding ``have_bytes`` already; told once for each receiving process."""
+
+    have_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The receiver holds and published everything."""
+
+    root: bytes
+
+
+SenderEffect = Send | HashChunks | AcceptedByPeer | Finished
+
+
+class _Talk(Enum):
+    OFFERED = "the answer to the offer is awaited"
+    LISTING = "the list of what the receiver holds is awaited"
+    OPEN = "chunks may flow"
+    FINAL = "the answer to Final is awaited"
+
+
+class SenderCore:
+    """One transfer of ``manifest`` under ``handle``; ``known`` holds hashes of chunks that earlier runs sent."""
+
+    def __init__(self, handle: int, manifest: Manifest, known: Mapping[ChunkAddress, bytes]) -> None:
+        self._handle = handle
+        self._manifest = manifest
+        self._encoded = manifest.encode()
+        self._table = ChunkTable(manifest)
+        for address, digest in known.items():
+            self._table.set_hash(self._table.number(address), digest)
+        self._talks: dict[int, _Talk] = {}
+        self._acked = RangeSet()
+        self._held: set[int] = set()
+        self._sent: dict[int, int] = {}
+        self._missing: deque[int] = deque()
+        self._next = 0
+        self._instance: bytes | None = None
+        self._lists: dict[int, list[Have]] = {}
+        self._unproved: list[Have] = []
+        self._early_root: bytes | None = None
+        self.acked_bytes = 0
+        self.finished = False
+
+    # -- paths ---------------------------------------------------------------------------------------------------
+
+    def open_path(self, path: int) -> list[SenderEffect]:
+        """A greeted path: offer the transfer on it."""
+        self._talks[path] = _Talk.OFFERED
+        size = len(self._encoded)
+        offer = Offer(
+            handle=self._handle,
+            transfer=self._manifest.transfer_id,
+            files=self._table.files,
+            size=self._manifest.total_bytes,
+            manifest_size=size,
+            manifest=self._encoded if size <= MANIFEST_PIECE else b"",
+        )
+        return [Send(path, offer)]
+
+    def close_path(self, path: int) -> None:
+        """The path is gone: what was on its way there is missing again."""
+        self._talks.pop(path, None)
+        self._lists.pop(path, None)
+        back = [number for number, carrier in self._sent.items() if carrier == path]
+        for number in back:
+            del self._sent[number]
+        self._missing.extendleft(reversed(back))
+
+    def is_open(self, path: int) -> bool:
+        """Whether chunks may be sent on ``path``."""
+        return self._talks.get(path) is _Talk.OPEN
+
+    # -- chunks --------------------------------------------------------------------------------------------------
+
+    def next_chunk(self) -> ChunkAddress | None:
+        """Take the next missing chunk out, to be read and sent; ``None`` when nothing is missing now."""
+        number = self._next_missing()
+        if number is None:
+            return None
+        self._held.add(number)
+        return self._table.address(number)
+
+    def _next_missing(self) -> int | None:
+        while self._missing:
+            number = self._missing.popleft()
+            if self._is_missing(number):
+                return number
+        while self._next < self._table.total:
+            number = self._next
+            self._next += 1
+            if self._is_missing(number):
+                return number
+        return None
+
+    def _is_missing(self, number: int) -> bool:
+        return number not in self._acked and number not in self._held and number not in self._sent
+
+    def length(self, address: ChunkAddress) -> int:
+        """Payload bytes of a chunk."""
+        return self._table.length(address)
+
+    def chunk_read(self, address: ChunkAddress, digest: bytes) -> None:
+        """The chunk was read; ``digest`` is its BLAKE3 hash."""
+        self._table.set_hash(self._table.number(address), digest)
+
+    def chunk_sent(self, address: ChunkAddress, path: int) -> None:
+        """The chunk, taken with :meth:`next_chunk`, was written to ``path``."""
+        number = self._table.number(address)
+        self._held.discard(number)
+        if path not in self._talks:
+            self._missing.appendleft(number)
+        elif number not in self._acked:
+            self._sent[number] = path
+
+    def hashed(self) -> list[SenderEffect]:
+        """Every chunk of a :class:`HashChunks` effect was given to :meth:`chunk_read`."""
+        unproved, self._unproved = self._unproved, []
+        for have in unproved:
+            self._prove(have)
+        if self._early_root is not None:
+            return self._check_root(self._early_root)
+        return self._final_if_complete()
+
+    # -- messages ------------------------------------------------------------------------------------------------
+
+    def receive(self, path: int, message: Message) -> list[SenderEffect]:
+        """A transfer message came on ``path``.
+
+        Raises:
+            ProtocolBreach: it is not legal now, or names another transfer.
+            Damaged: the receiver's root is not ours.
+            P2pxferError: the receiver refused, with its word.
+        """
+        talk = self._talks.get(path)
+        if talk is None or getattr(message, "handle", self._handle) != self._handle:
+            raise ProtocolBreach("the receiver speaks of a transfer that was not offered on this path")
+        match talk, message:
+            case _Talk.OFFERED, WantManifest():
+                return list(self._manifest_parts(path))
+            case ((_Talk.OFFERED | _Talk.LISTING), Accept()):
+                return self._on_accept(path, message)
+            case _, Refuse():
+                raise from_wire(message.word, f"the receiver refused: {safe_text(message.message)}")
+            case ((_Talk.OPEN | _Talk.FINAL), Ack()):
+                return self._on_ack(message)
+            case _Talk.FINAL, FinalAck():
+                return self._check_root(message.root)
+            case _Talk.OFFERED, FinalAck():
+                return self._on_early_final_ack(message.root)
+            case _:
+                raise ProtocolBreach(f"{type(message).__name__} came while {talk.value}")
+
+    def _manifest_parts(self, path: int) -> Iterator[SenderEffect]:
+        for offset in range(0, len(self._encoded), MANIFEST_PIECE):
+            piece = self._encoded[offset : offset + MANIFEST_PIECE]
+            yield Send(path, ManifestPart(handle=self._handle, offset=offset, data=piece))
+
+    def _on_accept(self, path: int, message: Accept) -> list[SenderEffect]:
+        self._talks[path] = _Talk.LISTING
+        listed = self._lists.setdefault(path, [])
+        listed.extend(message.have)
+        if not message.last:
+            return []
+        del self._lists[path]
+        self._talks[path] = _Talk.OPEN
+        effects: list[SenderEffect] = []
+        fresh = message.instance != self._instance
+        if fresh:
+            self._instance = message.instance
+            self._forget_acknowledged()
+        effects += self._take_claims(listed)
+        if fresh:
+            effects.insert(0, AcceptedByPeer(self.acked_bytes))
+        return effects + self._final_if_complete()
+
+    def _forget_acknowledged(self) -> None:
+        """Another process receives now: only what it claims is there."""
+        self._acked = RangeSet()
+        self._unproved.clear()
+        self._missing.clear()
+        self._next = 0
+        self.acked_bytes = 0
+
+    def _take_claims(self, listed: list[Have]) -> list[SenderEffect]:
+        unknown: list[ChunkAddress] = []
+        for have in listed:
+            numbers = self._claimed(have)
+            for number in numbers:
+                self._acknowledge(number)
+            lacking = [self._table.address(number) for number in numbers if number not in self._table.known]
+            if lacking:
+                unknown += lacking
+                self._unproved.append(have)
+            else:
+                self._prove(have)
+        return [HashChunks(tuple(unknown))] if unknown else []
+
+    def _claimed(self, have: Have) -> list[int]:
+        first, stop = self._table.file_range(have.file)
+        numbers: list[int] = []
+        for begin, end in have.ranges:
+            if not begin < end <= stop - first or (numbers and first + begin <= numbers[-1]):
+                raise ChunkRefused("the receiver claims chunks that are not part of the file")
+            numbers.extend(range(first + begin, first + end))
+        return numbers
+
+    def _prove(self, have: Have) -> None:
+        numbers = self._claimed(have)
+        if claim_digest([self._table.hash(number) for number in numbers]) == have.digest:
+            return
+        # Another path may have made the same claim, which was refuted already.
+        for number in numbers:
+            if number in self._acked:
+                self._acked.remove(number, number + 1)
+                self.acked_bytes -= self._table.length(self._table.address(number))
+                self._missing.append(number)
+
+    def _acknowledge(self, number: int) -> None:
+        self._sent.pop(number, None)
+        if number not in self._acked:
+            self._acked.add(number, number + 1)
+            self.acked_bytes += self._table.length(self._table.address(number))
+
+    def _on_ack(self, message: Ack) -> list[SenderEffect]:
+        for file, start, stop in message.chunks:
+            first, end = self._table.file_range(file)
+            if not start < stop <= end - first:
+                raise ChunkRefused("the receiver acknowledges chunks that are not part of the file")
+            for number in range(first + start, first + stop):
+                self._acknowledge(number)
+        return self._final_if_complete()
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def _final_if_complete(self) -> list[SenderEffect]:
+        if self._unproved or self._acked.total < self._table.total:
+            return []
+        root = self._table.root()
+        ready = [path for path, talk in self._talks.items() if talk is _Talk.OPEN]
+        for path in ready:
+            self._talks[path] = _Talk.FINAL
+        return [Send(path, Final(handle=self._handle, root=root)) for path in ready]
+
+    def _on_early_final_ack(self, root: bytes) -> list[SenderEffect]:
+        """The receiver published in an earlier run; prove the root with our own hashes before believing it."""
+        lacking = [number for number in range(self._table.total) if number not in self._table.known]
+        if not lacking:
+            return self._check_root(root)
+        self._early_root = root
+        return [HashChunks(tuple(self._table.address(number) for number in lacking))]
+
+    def _check_root(self, root: bytes) -> list[SenderEffect]:
+        if root != self._table.root():
+            raise Damaged("the receiver's root hash is not the sender's; the transfer is not confirmed, send it again")
+        self.finished = True
+        self.acked_bytes = self._manifest.total_bytes
+        return [Finished(root)]

@@ -1,0 +1,254 @@
+"""The peer protocol: every message between two peers on a path, and the layout of a chunk.
+
+Transcript of one path (``>`` initiator to responder; the initiator is the TLS client whoever dialled)::
+
+    TLS 1.3, mutual, ALPN p2pxfer-peer/1
+    > Hello                               names, both keys, roles, path, introduction
+    < Hello HelloOk                       the same, and proof over the TLS exporter and both Hellos
+    > HelloOk                             nothing else goes before it
+    > Pair1  < Pair2  > PairConfirm  < Paired    only when the responder's key is not verified yet
+    > Nominate                            this direct path is the one to keep of its introduction
+    > Offer          < Refuse | WantManifest | Accept
+    > ManifestPart*  < Accept             what the receiver holds already
+    > Data*          < Ack*
+    > Final          < FinalAck           the same root hash at both ends
+    > Bye
+
+Every path carries this dialogue for itself over the one set of chunks that the session's paths share, so a path may
+appear or die at any moment: what one dialogue left undone, the next one takes up from the set of missing chunks.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from p2pxfer.core.codec import Catalogue, Message
+from p2pxfer.core.framing import PRE_AUTH_CAP, Frame, frame_header
+from p2pxfer.core.messages import Bytes32, Text
+from p2pxfer.errors import FrameError
+
+MAX_CHUNK = 4 * 1024 * 1024
+"""Largest chunk, bytes."""
+MANIFEST_PIECE = 32 * 1024
+"""Largest piece of a manifest in one message, bytes."""
+
+Bytes16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Number = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+Size = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+PairBody = Annotated[bytes, Meta(max_length=128)]
+
+
+class Hello(Message, frozen=True):
+    """Who meets whom, over what, by which introduction."""
+
+    version: Annotated[int, Meta(ge=1, le=65535)]
+    introduction: Bytes32
+    role: Literal["initiator", "responder"]
+    path: Literal["relay", "direct"]
+    my_name: Annotated[str, Meta(max_length=64)]
+    your_name: Annotated[str, Meta(max_length=64)]
+    my_key: Bytes32
+    your_key: Bytes32
+    random: Bytes32
+
+
+class HelloOk(Message, frozen=True):
+    """Proof that both ends saw the same two Hellos inside the same TLS connection."""
+
+    mac: Bytes32
+
+
+class Pair1(Message, frozen=True):
+    """First frame of :mod:`p2pxfer.core.pairing`: slot and the initiator's share."""
+
+    body: PairBody
+
+
+class Pair2(Message, frozen=True):
+    """Second frame of the pairing: the responder's share and confirmation."""
+
+    body: PairBody
+
+
+class PairConfirm(Message, frozen=True):
+    """Third frame of the pairing: the initiator's confirmation."""
+
+    body: PairBody
+
+
+class Paired(Message, frozen=True):
+    """The responder checked the initiator's confirmation: both may store the contact."""
+
+
+class Nominate(Message, frozen=True):
+    """Keep this path; the other direct connections of the introduction are losers."""
+
+
+class Ping(Message, frozen=True):
+    """Keep-alive and round-trip probe."""
+
+    number: Number
+
+
+class Pong(Message, frozen=True):
+    """The answer to the ping of that number."""
+
+    number: Number
+
+
+class Problem(Message, frozen=True):
+    """The sender of this message gives up the path or, with ``fatal``, the whole session."""
+
+    word: Annotated[str, Meta(max_length=32)]
+    message: Text
+    fatal: bool = True
+
+
+class Bye(Message, frozen=True):
+    """The initiator has what it came for."""
+
+
+class Offer(Message, frozen=True):
+    """A transfer: its id is SHA-256 of its manifest; a small manifest comes along."""
+
+    handle: Number
+    transfer: Bytes32
+    files: Number
+    size: Size
+    manifest_size: Size
+    manifest: Annotated[bytes, Meta(max_length=MANIFEST_PIECE)] = b""
+
+
+class WantManifest(Message, frozen=True):
+    """The receiver does not know this manifest."""
+
+    handle: Number
+
+
+class ManifestPart(Message, frozen=True):
+    """Bytes of the manifest from ``offset`` on."""
+
+    handle: Number
+    offset: Size
+    data: Annotated[bytes, Meta(max_length=MANIFEST_PIECE)]
+
+
+class Have(Message, frozen=True):
+    """Chunks of one file that the receiver holds: half-open ranges and BLAKE3 over their hashes in order."""
+
+    file: Number
+    ranges: Annotated[list[tuple[Number, Number]], Meta(max_length=1024)]
+    digest: Bytes32
+
+
+class Accept(Message, frozen=True):
+    """The receiver wants the transfer and holds ``have`` of it; ``last`` ends the list.
+
+    ``instance`` is drawn anew by each receiving process: another one than before means that what was acknowledged
+    but not in ``have`` is lost.
+    """
+
+    handle: Number
+    instance: Bytes16
+    have: Annotated[list[Have], Meta(max_length=256)] = []
+    last: bool = True
+
+
+class Refuse(Message, frozen=True):
+    """The receiver does not want the transfer, or cannot take it."""
+
+    handle: Number
+    word: Annotated[str, Meta(max_length=32)]
+    message: Text
+
+
+class Ack(Message, frozen=True):
+    """Chunks that were verified and written: (file, first, behind last)."""
+
+    handle: Number
+    chunks: Annotated[list[tuple[Number, Number, Number]], Meta(max_length=2048)]
+
+
+class Final(Message, frozen=True):
+    """Every chunk was acknowledged; the sender's root hash."""
+
+    handle: Number
+    root: Bytes32
+
+
+class FinalAck(Message, frozen=True):
+    """Published and durable at the receiver; its root hash."""
+
+    handle: Number
+    root: Bytes32
+
+
+PEER: Catalogue[Message] = Catalogue(
+    [
+        (1, Hello),
+        (2, HelloOk),
+        (3, Nominate),
+        (4, Ping),
+        (5, Pong),
+        (6, Problem),
+        (7, Bye),
+        (16, Pair1),
+        (17, Pair2),
+        (18, PairConfirm),
+        (19, Paired),
+        (32, Offer),
+        (33, WantManifest),
+        (34, ManifestPart),
+        (35, Accept),
+        (36, Refuse),
+        (37, Ack),
+        (38, Final),
+        (39, FinalAck),
+    ]
+)
+DATA_KIND = 64
+"""Kind of a chunk frame, whose body is a :class:`Chunk` header and the payload."""
+_CHUNK = struct.Struct(">III32s")
+CHUNK_HEADER_SIZE = _CHUNK.size
+
+HELLO_CAPS = PEER.caps([Hello, HelloOk, Problem], PRE_AUTH_CAP)
+"""Caps until the peer's HelloOk was verified."""
+PAIR_CAPS = {
+    **PEER.caps([Pair1, Pair2, PairConfirm, Paired, Problem, Ping, Pong, Nominate, Bye], PRE_AUTH_CAP),
+    **PEER.caps([Offer]),
+}
+"""Caps while the peer's key is not verified; an offer is legal only so that it can be refused in words."""
+SESSION_CAPS = {**PEER.caps(), DATA_KIND: MAX_CHUNK + CHUNK_HEADER_SIZE}
+"""Caps afterwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A chunk as it travels: its address, its BLAKE3 hash (32 bytes) and its payload."""
+
+    handle: int
+    file: int
+    index: int
+    hash: bytes
+    payload: memoryview
+
+
+def chunk_prefix(handle: int, file: int, index: int, digest: bytes, size: int) -> bytes:
+    """Frame header and chunk header for a payload of ``size`` bytes that is written behind it."""
+    return frame_header(DATA_KIND, CHUNK_HEADER_SIZE + size) + _CHUNK.pack(handle, file, index, digest)
+
+
+def decode_chunk(frame: Frame) -> Chunk:
+    """The chunk in a frame of kind :data:`DATA_KIND`; the payload shares the frame's memory.
+
+    Raises:
+        FrameError: the frame is too short to be a chunk.
+    """
+    if len(frame.body) <= CHUNK_HEADER_SIZE:
+        raise FrameError("a chunk without payload")
+    handle, file, index, digest = _CHUNK.unpack_from(frame.body)
+    return Chunk(handle, file, index, digest, memoryview(frame.body)[CHUNK_HEADER_SIZE:])

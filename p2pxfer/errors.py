@@ -1,0 +1,260 @@
+"""Every failure a user can meet, as one tree of exceptions.
+
+Each class carries three fixed facts: ``word`` (the stable string in JSON events and on the wire), ``exit_code``
+(the process exit status of the command line) and ``retry`` (whether running the same command again may help).  The
+instance carries the sentence for people.  Nothing else in the project formats errors: the command line prints
+``str(error)``, programs read ``word``.
+
+Three families, after the party that caused the failure: the user or the configuration (:class:`UsageError` and
+below), the other end of a connection (:class:`ProtocolBreach`, :class:`IdentityMismatch`, ...), and the world
+(:class:`Unreachable`, :class:`DiskError`, ...).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class P2pxferError(Exception):
+    """Base of the tree; never raised itself."""
+
+    word: ClassVar[str] = "E_INTERNAL"
+    exit_code: ClassVar[int] = 1
+    retry: ClassVar[bool] = False
+
+    def __init__(self, message: str) -> None:
+        """``message`` is one sentence for people, free of control characters and secrets."""
+        super().__init__(message)
+        self.message = message
+
+
+# -- the user, the configuration ---------------------------------------------------------------------------------
+
+
+class UsageError(P2pxferError):
+    """The command cannot be carried out as it was given."""
+
+    word = "E_USAGE"
+    exit_code = 2
+
+
+class ConfigError(P2pxferError):
+    """A stored setting, key or state file cannot be used."""
+
+    word = "E_CONFIG"
+    exit_code = 2
+
+
+class NameInvalid(UsageError):
+    """A text is not a legal registered name."""
+
+    word = "E_NAME"
+
+
+class IdInvalid(UsageError):
+    """A text is not a peer id: wrong form or wrong check characters."""
+
+
+class CodeInvalid(P2pxferError):
+    """A text is not a one-time code; found before any network use."""
+
+    word = "E_CODE"
+    exit_code = 5
+
+
+class Interrupted(P2pxferError):
+    """The user stopped the command; what arrived is kept."""
+
+    word = "E_INTERRUPTED"
+    exit_code = 130
+    retry = True
+
+
+# -- who the other end is ----------------------------------------------------------------------------------------
+
+
+class IdentityMismatch(P2pxferError):
+    """A key is not the one that was verified before.  Always fatal."""
+
+    word = "E_PIN"
+    exit_code = 5
+
+
+class ServerUntrusted(IdentityMismatch):
+    """The rendezvous server's certificate does not prove that it is the server asked for."""
+
+    word = "E_TLS"
+
+
+class WrongCode(P2pxferError):
+    """Pairing failed; the code is burned at both ends."""
+
+    word = "E_CODE"
+    exit_code = 5
+
+
+# -- what the other end did --------------------------------------------------------------------------------------
+
+
+class ProtocolBreach(P2pxferError):
+    """The other end sent what the protocol does not allow."""
+
+    word = "E_STATE"
+    exit_code = 6
+
+
+class FrameError(ProtocolBreach):
+    """A frame is too large, unknown or malformed."""
+
+    word = "E_FRAME"
+
+
+class ManifestRefused(ProtocolBreach):
+    """A manifest breaks a rule of numbers, kinds or order."""
+
+    word = "E_MANIFEST"
+
+
+class PathRefused(ManifestRefused):
+    """A name in a manifest may not be created on this machine."""
+
+    word = "E_PATH"
+
+
+class NameCollision(ManifestRefused):
+    """Two names of a manifest are one on some file system."""
+
+    word = "E_COLLISION"
+
+
+class ChunkRefused(ProtocolBreach):
+    """A chunk is outside its file, of the wrong length, or does not match its hash."""
+
+    word = "E_CHUNK"
+
+
+class Damaged(P2pxferError):
+    """Data that both ends hold does not agree."""
+
+    word = "E_CHUNK"
+    exit_code = 6
+
+
+class Refused(P2pxferError):
+    """The other end, or its user, said no."""
+
+    word = "E_DENIED"
+    exit_code = 4
+
+
+class NameTaken(Refused):
+    """A registered name belongs to another key."""
+
+    word = "E_NAME"
+
+
+class CodeNeeded(Refused):
+    """The other end does not know this key; a one-time code would change that."""
+
+    word = "E_UNKNOWN"
+
+
+class Replaced(Refused):
+    """The same key registered the same name again elsewhere; the newer one has it."""
+
+    word = "E_REPLACED"
+
+
+class AddressRefused(ProtocolBreach):
+    """A candidate address may not be dialled."""
+
+    word = "E_ADDR"
+
+
+class LimitReached(P2pxferError):
+    """A quota, a cap or a rate stopped the request."""
+
+    word = "E_LIMIT"
+    exit_code = 9
+    retry = True
+
+
+class RateLimited(LimitReached):
+    """Too many requests in a short time."""
+
+    word = "E_RATE"
+
+
+# -- the world ---------------------------------------------------------------------------------------------------
+
+
+class Unreachable(P2pxferError):
+    """The server or the peer cannot be reached now."""
+
+    word = "E_PEER_GONE"
+    exit_code = 3
+    retry = True
+
+
+class NoDirectPath(P2pxferError):
+    """``--path`` allows no path that exists."""
+
+    word = "E_PATH_NONE"
+    exit_code = 7
+    retry = True
+
+
+class DiskError(P2pxferError):
+    """A local file or disk refused an operation."""
+
+    word = "E_IO"
+    exit_code = 8
+
+
+class NoSpace(DiskError):
+    """The disk, a quota or the inodes are used up."""
+
+    word = "E_SPACE"
+    retry = True
+
+
+class SourceChanged(DiskError):
+    """A file changed while it was being sent."""
+
+    word = "E_SOURCE_CHANGED"
+    retry = True
+
+
+class Incomplete(P2pxferError):
+    """A transfer stopped before its end; running the command again goes on with it."""
+
+    word = "E_INCOMPLETE"
+    exit_code = 75
+    retry = True
+
+
+def _all_classes(base: type[P2pxferError]) -> list[type[P2pxferError]]:
+    found = [base]
+    for sub in base.__subclasses__():
+        found += _all_classes(sub)
+    return found
+
+
+def from_wire(word: str, message: str) -> P2pxferError:
+    """The error that a peer or server reported as ``word``; ``message`` must be escaped already.
+
+    Where several classes share a word, the least derived one stands for it.  What is about the other end's own disk,
+    settings or user, and what is unknown, is a refusal here: nobody else chooses this program's exit code.
+    """
+    chosen = _BY_WORD.get(word, Refused)
+    return Refused(message) if issubclass(chosen, _LOCAL) else chosen(message)
+
+
+_BY_WORD: dict[str, type[P2pxferError]] = {}
+for _cls in _all_classes(P2pxferError):
+    _BY_WORD.setdefault(_cls.word, _cls)
+_LOCAL = (UsageError, ConfigError, Interrupted, DiskError, Incomplete)
+_BY_WORD["E_NAME"] = NameTaken
+_BY_WORD["E_CODE"] = WrongCode
+_BY_WORD["E_INTERNAL"] = Refused
+_BY_WORD["E_PATH"] = PathRefused

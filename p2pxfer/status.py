@@ -1,0 +1,171 @@
+"""What a user or a program may see of a run: frozen values, no secrets in them.
+
+Each class is one event of ``--json``: its ``event`` name and its fields are the JSON object, in this order (the
+command line adds ``t``, seconds since the start of the command).  The progress display is drawn from the same values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+PathKind = Literal["relay", "lan", "direct", "punched", "mapped", "ipv6"]
+PathState = Literal["up", "active", "down"]
+Verified = Literal["code", "contact", "id"]
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """This machine is known to the server; ``observed`` is the endpoint that the server sees."""
+
+    event: ClassVar[str] = "registered"
+    name: str
+    id: str
+    observed: str
+
+
+@dataclass(frozen=True, slots=True)
+class CodeShown:
+    """A one-time code for a sender that is not a contact; ``expires_s`` in seconds."""
+
+    event: ClassVar[str] = "code"
+    code: str
+    expires_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The peer of a session and how its key was verified."""
+
+    event: ClassVar[str] = "peer"
+    name: str
+    id: str
+    verified: Verified
+
+
+@dataclass(frozen=True, slots=True)
+class Nat:
+    """What is known of this machine's NAT over TCP; ``unknown`` where nothing was measured."""
+
+    event: ClassVar[str] = "nat"
+    mapping: str
+    filtering: str
+    ports: str
+    hairpin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A path of the session changed; ``after_ms`` counts from the introduction, ``why`` is a plain phrase."""
+
+    event: ClassVar[str] = "path"
+    path: PathKind
+    state: PathState
+    local: str
+    remote: str
+    rtt_ms: float | None
+    after_ms: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Introduced:
+    """The server introduced the two peers: the moment from which paths are counted."""
+
+    event: ClassVar[str] = "introduced"
+    session: str
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What the transfer holds: number of files, bytes in all, top-level names."""
+
+    event: ClassVar[str] = "offer"
+    files: int
+    bytes: int
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The receiver accepted the offer."""
+
+    event: ClassVar[str] = "accepted"
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedOffer:
+    """The receiver refused the offer."""
+
+    event: ClassVar[str] = "refused"
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Verified bytes of ``total`` so far, ``rate`` in bytes a second, ``path`` in use."""
+
+    event: ClassVar[str] = "progress"
+    bytes: int
+    total: int
+    rate: float
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The receiver holds ``have_bytes`` already; they are not sent again."""
+
+    event: ClassVar[str] = "resumed"
+    have_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The transfer is whole and verified at both ends; ``root`` is its hash in hex."""
+
+    event: ClassVar[str] = "done"
+    bytes: int
+    files: int
+    seconds: float
+    bytes_by_path: Mapping[str, int]
+    root: str
+    saved: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something a user wants to know that changes nothing: a reconnection, a changed name, a wait."""
+
+    event: ClassVar[str] = "note"
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The command failed; ``code`` is the error's word."""
+
+    event: ClassVar[str] = "error"
+    code: str
+    message: str
+    retry: bool
+
+
+Event = (
+    Registered
+    | CodeShown
+    | Peer
+    | Nat
+    | Path
+    | Introduced
+    | Offer
+    | Accepted
+    | RefusedOffer
+    | Progress
+    | Resumed
+    | Done
+    | Note
+    | Failed
+)

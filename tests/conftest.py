@@ -1,0 +1,107 @@
+"""For all tests: the guards of `tests/guard.py`, and the options and marks that go with them."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import greenlet
+import pytest
+import pytest_twisted
+
+from tests import guard
+
+_deadline = pytest.StashKey[guard.Deadline]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the switch for long runs."""
+    parser.addoption("--soak", action="store_true", help="run the tests marked soak too, which take long")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marks known; a coroutine that nobody awaits is an error."""
+    config.addinivalue_line("markers", f"deadline(seconds): fail the test after so long (default {guard.DEADLINE:g})")
+    config.addinivalue_line("markers", "on_reactor: check that the test leaves the reactor empty (async ones always)")
+    config.addinivalue_line("filterwarnings", "error:coroutine .* was never awaited:RuntimeWarning")
+    config.addinivalue_line("filterwarnings", "error::pytest.PytestUnraisableExceptionWarning")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the long runs unless they are asked for."""
+    if config.getoption("--soak"):
+        return
+    long = [item for item in items if item.get_closest_marker("soak")]
+    if long:
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if not item.get_closest_marker("soak")]
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector after each test the modules, which live until the end."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Watch set-up, test and clean-up together."""
+    from twisted.internet import reactor
+
+    marker = item.get_closest_marker("deadline")
+    seconds = float(marker.args[0]) if marker else guard.DEADLINE
+    with guard.Deadline(seconds, reactor, _reactor_greenlet()) as deadline:
+        item.stash[_deadline] = deadline
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Tell the deadline which Deferred the test waits for."""
+    deadline = pyfuncitem.stash[_deadline]
+    hypothesis = getattr(pyfuncitem.obj, "hypothesis", None)
+    if hypothesis is None:
+        pyfuncitem.obj = deadline.watch(pyfuncitem.obj)
+        return (yield)
+    inner = hypothesis.inner_test
+    hypothesis.inner_test = deadline.watch(inner)
+    try:
+        return (yield)
+    finally:
+        # The same function serves the next set of parameters, and pytest-twisted would wrap it again.
+        hypothesis.inner_test = inner
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _started_reactor() -> None:
+    """Let the reactor open what it needs for itself before anything is compared."""
+    from twisted.internet import reactor, task
+
+    pytest_twisted.blockon(task.deferLater(reactor, 0))
+
+
+@pytest.fixture(autouse=True)
+def lost_errors(request: pytest.FixtureRequest) -> Iterator[guard.LostErrors]:
+    """Fail the test for errors that only the log saw; `lost_errors.flush(Kind)` takes out expected ones."""
+    from twisted.internet import reactor
+
+    with guard.LostErrors() as lost:
+        if _on_reactor(request.node):
+            with guard.guarded_reactor(reactor, pytest_twisted.blockon, lost):
+                yield lost
+        else:
+            yield lost
+            guard.fail_for(lost)
+
+
+def _on_reactor(item: Any) -> bool:
+    function = getattr(item, "obj", None)
+    inner = getattr(getattr(function, "hypothesis", None), "inner_test", function)
+    marked = hasattr(inner, "_pytest_twisted_mark") or inspect.iscoroutinefunction(inner)
+    return marked or item.get_closest_marker("on_reactor") is not None
+
+
+def _reactor_greenlet() -> greenlet.greenlet | None:
+    return pytest_twisted._instances.gr_twisted

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+
+from p2pxfer.core.buffers import BufferPool
+
+
+def test_memory_is_used_again_for_the_same_size() -> None:
+    pool = BufferPool()
+    first = pool.take(1000)
+    under = first.obj
+    pool.give(first)
+    assert pool.take(1000).obj is under
+    assert pool.take(1000).obj is not under
+
+
+def test_a_smaller_request_gets_a_view_of_its_own_size() -> None:
+    pool = BufferPool()
+    pool.give(pool.take(1000))
+    assert len(pool.take(600)) == 600
+    assert len(pool.take(10)) == 10
+
+
+def test_what_was_given_back_cannot_be_used() -> None:
+    pool = BufferPool()
+    view = pool.take(10)
+    pool.give(view)
+    with pytest.raises(ValueError, match="released"):
+        view[0] = 1
+
+
+def test_what_waits_is_bounded() -> None:
+    pool = BufferPool(kept=1500)
+    views = [pool.take(1000), pool.take(1000)]
+    unders = [view.obj for view in views]
+    for view in views:
+        pool.give(view)
+    assert pool.take(1000).obj is unders[0]
+    assert pool.take(1000).obj is not unders[1]

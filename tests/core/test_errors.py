@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+
+from p2pxfer import errors
+from p2pxfer.errors import P2pxferError, Refused, from_wire
+
+
+def classes(base: type[P2pxferError]) -> list[type[P2pxferError]]:
+    return [base, *(found for sub in base.__subclasses__() for found in classes(sub))]
+
+
+@pytest.mark.parametrize("cls", classes(P2pxferError), ids=lambda cls: cls.__name__)
+def test_every_error_has_a_word_and_a_documented_exit_code(cls: type[P2pxferError]) -> None:
+    assert cls.word.startswith("E_")
+    assert cls.exit_code in {1, 2, 3, 4, 5, 6, 7, 8, 9, 75, 130}
+    assert str(cls("a sentence")) == "a sentence"
+
+
+@pytest.mark.parametrize(
+    "word", ["E_USAGE", "E_CONFIG", "E_INTERRUPTED", "E_IO", "E_SPACE", "E_INCOMPLETE", "E_INTERNAL", "E_NEW", "", "\n"]
+)
+def test_the_other_end_does_not_choose_the_exit_code_of_this_program(word: str) -> None:
+    error = from_wire(word, "their disk is full")
+    assert type(error) is Refused
+    assert error.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("word", "cls"),
+    [
+        ("E_PIN", errors.IdentityMismatch),
+        ("E_CODE", errors.WrongCode),
+        ("E_UNKNOWN", errors.CodeNeeded),
+        ("E_REPLACED", errors.Replaced),
+        ("E_NAME", errors.NameTaken),
+        ("E_PEER_GONE", errors.Unreachable),
+        ("E_PATH_NONE", errors.NoDirectPath),
+        ("E_RATE", errors.RateLimited),
+        ("E_STATE", errors.ProtocolBreach),
+    ],
+)
+def test_words_that_mean_something_here(word: str, cls: type[P2pxferError]) -> None:
+    assert type(from_wire(word, "why")) is cls

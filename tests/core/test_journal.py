@@ -1,0 +1,146 @@
+"""The receiver's journal as bytes."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pxfer.core.journal import (
+    CHUNKS,
+    PUBLISHED,
+    PUBLISHING,
+    JournalState,
+    Publication,
+    pack_chunks,
+    pack_header,
+    pack_published,
+    pack_publishing,
+    pack_record,
+    read_journal,
+)
+from p2pxfer.errors import DiskError
+
+SENDER, TRANSFER, MANIFEST = bytes([1]) * 32, bytes([2]) * 32, b"the manifest"
+HEADER = pack_header(SENDER, TRANSFER, MANIFEST)
+FIRST = [(0, 0, bytes([3]) * 32), (0, 1, bytes([4]) * 32)]
+SECOND = [(2**32 - 1, 2**32 - 1, bytes([5]) * 32)]
+NAMES = [Publication("a", "a (1)", 2**64 - 1, 7), Publication("\u00fc", "\u00fc", 1, 2)]
+RECORDS = [pack_chunks(FIRST), pack_chunks(SECOND), pack_publishing(NAMES), pack_published(bytes([6]) * 32, ["a (1)"])]
+WHOLE = HEADER + b"".join(RECORDS)
+
+
+def read(data: bytes) -> JournalState:
+    state = read_journal(data)
+    assert state is not None
+    return state
+
+
+def facts(state: JournalState) -> tuple[object, ...]:
+    return (list(state.chunks()), state.publishing, state.published_root, state.published_names)
+
+
+AFTER = [
+    ([], [], None, []),
+    (FIRST, [], None, []),
+    (FIRST + SECOND, [], None, []),
+    (FIRST + SECOND, NAMES, None, []),
+    (FIRST + SECOND, NAMES, bytes([6]) * 32, ["a (1)"]),
+]
+BORDERS = [len(HEADER) + sum(map(len, RECORDS[:number])) for number in range(len(RECORDS) + 1)]
+
+
+def records_within(length: int) -> int:
+    return sum(border <= length for border in BORDERS) - 1
+
+
+def test_everything_comes_back() -> None:
+    state = read(WHOLE)
+    assert (state.sender, state.transfer, state.manifest) == (SENDER, TRANSFER, MANIFEST)
+    assert facts(state) == AFTER[-1]
+    assert state.valid == len(WHOLE)
+
+
+def test_m41_truncated_at_every_byte() -> None:
+    for length in range(len(WHOLE)):
+        state = read_journal(WHOLE[:length])
+        if length < len(HEADER):
+            assert state is None
+            continue
+        assert state is not None
+        whole = records_within(length)
+        assert facts(state) == AFTER[whole]
+        assert state.valid == BORDERS[whole]
+
+
+@pytest.mark.parametrize("flip", [0x01, 0x80, 0xFF])
+def test_every_byte_flipped(flip: int) -> None:
+    for at in range(len(WHOLE)):
+        damaged = bytearray(WHOLE)
+        damaged[at] ^= flip
+        state = read_journal(bytes(damaged))
+        if at < len(HEADER):
+            assert state is None
+            continue
+        assert state is not None
+        whole = records_within(at)
+        assert facts(state) == AFTER[whole]
+        assert state.valid == BORDERS[whole]
+
+
+def test_m42_a_newer_version_is_not_touched() -> None:
+    head = b"P2PXJRNL" + struct.pack(">H", 2)
+    with pytest.raises(DiskError, match="version 2"):
+        read_journal(head + struct.pack(">I", zlib.crc32(head)) + b"whatever it may hold")
+
+
+@pytest.mark.parametrize("tail", [bytes(100), b"\xff" * 100, b"\x01" + bytes(8)])
+def test_a_tail_of_zeros_or_ones_is_dropped(tail: bytes) -> None:
+    state = read(WHOLE + tail)
+    assert facts(state) == AFTER[-1]
+    assert state.valid == len(WHOLE)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        pytest.param(pack_record(0, b""), id="kind 0"),
+        pytest.param(pack_record(9, b"x"), id="unknown kind"),
+        pytest.param(pack_record(CHUNKS, bytes(41)), id="a chunk and a byte"),
+        pytest.param(pack_record(PUBLISHING, b"\0\5abc"), id="name cut"),
+        pytest.param(pack_record(PUBLISHING, b"\0\1a\0\1b" + bytes(15)), id="inode cut"),
+        pytest.param(pack_record(PUBLISHING, b"\0\1\xff\0\1b" + bytes(16)), id="name not UTF-8"),
+        pytest.param(pack_record(PUBLISHED, bytes(31)), id="root cut"),
+        pytest.param(pack_record(PUBLISHED, bytes(32) + b"\0"), id="final name cut"),
+    ],
+)
+def test_a_record_without_sense_ends_the_journal(record: bytes) -> None:
+    state = read(HEADER + RECORDS[0] + record + RECORDS[1])
+    assert facts(state) == AFTER[1]
+    assert state.valid == BORDERS[1]
+
+
+def test_a_failed_record_of_publication_leaves_nothing_behind() -> None:
+    good = pack_publishing(NAMES)[9:]
+    state = read(HEADER + pack_record(PUBLISHING, good + b"\0\5abc"))
+    assert state.publishing == []
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes(data: bytes) -> None:
+    assert read_journal(data) is None
+    assert read(HEADER + data).valid <= len(HEADER) + len(data)
+
+
+CHUNK = st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.binary(min_size=32, max_size=32))
+
+
+@given(st.lists(st.lists(CHUNK, max_size=5), max_size=5), st.binary(max_size=40))
+def test_chunks_come_back_in_order(batches: list[list[tuple[int, int, bytes]]], manifest: bytes) -> None:
+    data = pack_header(SENDER, TRANSFER, manifest) + b"".join(map(pack_chunks, batches))
+    state = read(data)
+    assert list(state.chunks()) == [chunk for batch in batches for chunk in batch]
+    assert state.manifest == manifest

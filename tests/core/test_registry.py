@@ -1,0 +1,806 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pxfer.core.addresses import Endpoint, parse_endpoint
+from p2pxfer.core.codec import Message
+from p2pxfer.core.effects import (
+    Abort,
+    ClaimName,
+    Close,
+    Effect,
+    Listening,
+    PairRelay,
+    Send,
+    ServerSettings,
+    TouchName,
+)
+from p2pxfer.core.ids import PeerId
+from p2pxfer.core.limits import Bucket, Buckets
+from p2pxfer.core.links import Role
+from p2pxfer.core.messages import (
+    MAX_OBSERVED,
+    Failure,
+    Introduce,
+    Introduction,
+    JoinRelay,
+    Observe,
+    Observed,
+    Ping,
+    Pong,
+    Register,
+    Registered,
+    RelayReady,
+)
+from p2pxfer.core.registry import Registry
+from p2pxfer.errors import FrameError
+
+ALICE, BOB, EVE = (bytes([n]) * 32 for n in (1, 2, 3))
+SERVER = "198.18.0.10:8877"
+SECOND = "198.18.0.10:8878"
+LISTENING = Listening(((ip_address("0.0.0.0"), 8877), (ip_address("0.0.0.0"), 8878)), (ip_address("198.18.0.11"),))
+HOME_A, HOME_B = "198.18.1.1:20001", "198.18.2.1:20002"
+
+
+class World:
+    """A registry, its clock, a store that obeys, and everything that was sent."""
+
+    def __init__(self, limits: ServerSettings | None = None, listening: Listening = LISTENING) -> None:
+        counter = itertools.count()
+        self.now = 1000.0
+        self.registry = Registry(lambda n: next(counter).to_bytes(n, "big"), limits or ServerSettings(), self.now)
+        self.registry.listens(listening)
+        self.numbers = itertools.count(1)
+        self.owners: dict[str, bytes] = {}
+        self.effects: list[Effect] = []
+        self.hold_claims = False
+
+    def open(self, key: bytes, remote: str = HOME_A, local: str = SERVER) -> int:
+        conn = next(self.numbers)
+        self.note(self.registry.opened(conn, key, parse_endpoint(remote), parse_endpoint(local), self.now))
+        return conn
+
+    def say(self, conn: int, message: Message) -> list[Message]:
+        """What ``conn`` is answered."""
+        before = len(self.effects)
+        self.note(self.registry.received(conn, message, self.now))
+        return self.told(conn, before)
+
+    def note(self, effects: list[Effect]) -> None:
+        self.effects += effects
+        for effect in effects:
+            if isinstance(effect, ClaimName) and not self.hold_claims:
+                self.claim(effect)
+
+    def claim(self, effect: ClaimName) -> None:
+        owner = self.owners.get(effect.name)
+        if owner is None and not effect.may_create:
+            answer: Any = "source-limit"
+        elif owner is None and list(self.owners.values()).count(effect.key) >= 4:
+            answer = "key-limit"
+        else:
+            answer = "taken" if owner not in {None, effect.key} else "new" if owner is None else "kept"
+        if answer == "new":
+            self.owners[effect.name] = effect.key
+        self.note(self.registry.name_claimed(effect.conn, answer, self.now))
+
+    def told(self, conn: int, since: int = 0) -> list[Message]:
+        return [one.message for one in self.effects[since:] if isinstance(one, Send) and one.conn == conn]
+
+    def lose(self, conn: int) -> None:
+        self.note(self.registry.lost(conn, self.now))
+
+    def tick(self, seconds: float) -> None:
+        """Let time pass in steps of one second."""
+        end = self.now + seconds
+        while self.now < end:
+            self.now = min(end, self.now + 1)
+            self.note(self.registry.tick(self.now))
+
+    def register(self, key: bytes, name: str | None = None, remote: str = HOME_A, **more: Any) -> int:
+        conn = self.open(key, remote)
+        tag = more.pop("tag", parse_endpoint(remote).port)
+        (answer,) = self.say(conn, Register(version=1, tag=tag, name=name, **more))
+        assert isinstance(answer, Registered), answer
+        return conn
+
+    def introduce(self, conn: int, to: str, tag: int = 20001, path: Any = "auto") -> Any:
+        (answer,) = self.say(conn, Introduce(to=to, tag=tag, path=path))
+        return answer
+
+    def closed(self, conn: int) -> bool:
+        return Close(conn) in self.effects
+
+
+def refused(answers: list[Message], word: str, fatal: bool = True) -> bool:
+    (answer,) = answers
+    assert isinstance(answer, Failure)
+    assert (answer.word, answer.fatal) == (word, fatal)
+    return True
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+# -- registration ------------------------------------------------------------------------------------------------
+
+
+def test_a_registration_is_answered_with_what_the_server_sees(world: World) -> None:
+    conn = world.open(BOB, HOME_B)
+    (answer,) = world.say(conn, Register(version=1, tag=20002, name="bob"))
+    assert answer == Registered(
+        id=BOB,
+        observed=HOME_B,
+        name="bob",
+        observers=["198.18.0.10:8878", "198.18.0.11:8877", "198.18.0.11:8878"],
+        ping_s=25,
+    )
+
+
+@pytest.mark.parametrize(
+    ("listening", "remote", "local", "expected"),
+    [
+        (Listening(((ip_address("0.0.0.0"), 8877),)), HOME_A, SERVER, []),
+        (LISTENING, HOME_A, "198.18.0.11:8878", ["198.18.0.11:8877"]),
+        (LISTENING, "10.0.0.9:20001", "10.0.0.1:8877", ["10.0.0.1:8878", "198.18.0.11:8877", "198.18.0.11:8878"]),
+        # a server behind a one-to-one translator: the address given with --observe is the one clients see
+        (LISTENING, HOME_A, "10.0.0.1:8877", ["198.18.0.11:8878"]),
+        (Listening(LISTENING.bound), HOME_A, "10.0.0.1:8877", []),
+        (LISTENING, "[2a00::5]:20001", "[2a00::1]:8877", []),
+        (
+            Listening(((ip_address("::"), 8877), (ip_address("::"), 8878))),
+            "[2a00::5]:20001",
+            "[2a00::1]:8877",
+            ["[2a00::1]:8878"],
+        ),
+        (
+            Listening(((ip_address("198.18.0.10"), 8877), (ip_address("198.18.0.12"), 8878))),
+            HOME_A,
+            SERVER,
+            ["198.18.0.12:8878"],
+        ),
+    ],
+)
+def test_observers(listening: Listening, remote: str, local: str, expected: list[str]) -> None:
+    world = World(listening=listening)
+    conn = world.open(BOB, remote, local)
+    (answer,) = world.say(conn, Register(version=1, tag=20001))
+    assert isinstance(answer, Registered)
+    assert answer.observers == expected
+
+
+def test_a_name_belongs_to_one_key_whether_it_is_here_or_not(world: World) -> None:
+    conn = world.register(BOB, "bob")
+    assert refused(world.say(world.open(EVE), Register(version=1, tag=1, name="bob")), "E_NAME")
+    world.lose(conn)
+    assert TouchName("bob", BOB) in world.effects
+    eve = world.open(EVE)
+    assert refused(world.say(eve, Register(version=1, tag=1, name="bob")), "E_NAME")
+    assert world.closed(eve)
+
+
+def test_the_newest_connection_of_a_key_holds_its_name(world: World) -> None:
+    old = world.register(BOB, "bob", HOME_B)
+    new = world.register(BOB, "bob", "198.18.2.1:20009")
+    assert refused(world.told(old)[1:], "E_REPLACED")
+    assert "replaced" in str(world.told(old)[-1])
+    assert world.closed(old)
+    alice = world.register(ALICE)
+    assert world.introduce(alice, "bob").observed == ["198.18.2.1:20009"]
+    world.lose(old)
+    assert world.introduce(alice, "bob").peer_id == BOB
+    assert world.told(new)[-1].initiator is False  # type: ignore[attr-defined]  # an Introduction
+
+
+def test_a_key_may_be_here_several_times_without_a_name(world: World) -> None:
+    for _ in range(5):
+        world.register(BOB)
+    assert world.registry.counts["connections"] == 5
+    assert not any(isinstance(effect, Close) for effect in world.effects)
+
+
+@pytest.mark.parametrize("name", ["", "ab", "Bob", "bob ", "-bob", "..", "a/b", "b\x00b", "b\nb", "\u0431ob", "x" * 33])
+def test_illegal_names_are_refused(world: World, name: str) -> None:
+    conn = world.open(BOB)
+    assert refused(world.say(conn, Register(version=1, tag=1, name=name)), "E_NAME")
+    assert not any(isinstance(effect, ClaimName) for effect in world.effects)
+
+
+@pytest.mark.parametrize(
+    ("claim", "word"),
+    [("io", "E_IO"), ("key-limit", "E_LIMIT"), ("source-limit", "E_LIMIT"), ("taken", "E_NAME")],
+)
+def test_what_the_store_refuses_is_said(world: World, claim: Any, word: str) -> None:
+    world.hold_claims = True
+    conn = world.open(BOB)
+    assert world.say(conn, Register(version=1, tag=1, name="bob")) == []
+    world.note(world.registry.name_claimed(conn, claim, world.now))
+    assert refused(world.told(conn), word)
+    assert world.closed(conn)
+
+
+def test_s02_many_names_of_one_key_and_of_one_source() -> None:
+    world = World()
+    for n in range(4):
+        world.register(BOB, f"bob-{n}")
+    assert refused(world.say(world.open(BOB), Register(version=1, tag=1, name="bob-4")), "E_LIMIT")
+    world = World()
+    for n in range(16):
+        world.register(bytes([n]) * 32, f"name-{n}")
+    assert refused(world.say(world.open(EVE), Register(version=1, tag=1, name="one-more")), "E_LIMIT")
+    world.register(bytes([3]) * 32, "name-3")
+    world.register(EVE, "elsewhere", HOME_B)
+    world.now += 86_400 / 16 + 1
+    world.register(EVE, "one-more")
+
+
+def test_names_that_were_known_do_not_count_as_new(world: World) -> None:
+    world.register(BOB, "bob")
+    for _ in range(50):
+        world.register(BOB, "bob")
+    for n in range(15):
+        world.register(bytes([n + 50]) * 32, f"name-{n}")
+
+
+def test_a_claim_decided_after_the_connection_was_lost_changes_nothing(world: World) -> None:
+    world.hold_claims = True
+    conn = world.open(BOB)
+    world.say(conn, Register(version=1, tag=1, name="bob"))
+    world.lose(conn)
+    assert world.registry.name_claimed(conn, "new", world.now) == []
+    assert world.registry.counts["names"] == 0
+
+
+def test_messages_behind_a_registration_wait_for_it(world: World) -> None:  # W40
+    world.register(ALICE, "alice", HOME_A)
+    world.hold_claims = True
+    conn = world.open(BOB, HOME_B)
+    for message in (Register(version=1, tag=20002, name="bob"), Ping(), Introduce(to="alice", tag=20002), Ping()):
+        assert world.say(conn, message) == []
+    world.note(world.registry.name_claimed(conn, "new", world.now))
+    assert [type(one) for one in world.told(conn)] == [Registered, Pong, Introduction, Pong]
+    flood = world.open(EVE)
+    world.say(flood, Register(version=1, tag=1, name="eve"))
+    for _ in range(64):
+        assert world.say(flood, Ping()) == []
+    assert refused(world.say(flood, Ping()), "E_RATE")
+
+
+def test_a_limit_of_control_connections_per_key() -> None:
+    world = World(replace(ServerSettings(), controls_per_key=2))
+    world.register(BOB)
+    world.register(BOB)
+    assert refused(world.say(world.open(BOB), Register(version=1, tag=1)), "E_LIMIT")
+
+
+# -- what is legal when ------------------------------------------------------------------------------------------
+
+REGISTER = Register(version=1, tag=1)
+OBSERVE = Observe(version=1, tag=1)
+JOIN = JoinRelay(version=1, token=bytes(32))
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (None, Introduce(to="bob", tag=1)),  # S01
+        (None, Ping()),
+        (REGISTER, REGISTER),
+        (REGISTER, OBSERVE),
+        (REGISTER, JOIN),
+        (OBSERVE, REGISTER),
+        (OBSERVE, OBSERVE),
+        (OBSERVE, Introduce(to="bob", tag=1)),
+        (OBSERVE, JOIN),
+        (None, Pong()),
+        (REGISTER, RelayReady()),
+    ],
+)
+def test_what_is_not_legal_ends_the_connection(world: World, first: Message | None, then: Message) -> None:
+    conn = world.open(BOB)
+    if first is not None:
+        world.say(conn, first)
+    assert refused(world.say(conn, then), "E_STATE")
+    assert world.closed(conn)
+    assert world.say(conn, Ping()) == []  # W41
+    assert world.registry.broken(conn, FrameError("late"), world.now) == []
+    assert world.effects.count(Close(conn)) == 1
+
+
+@pytest.mark.parametrize("version", [2, 65535])  # W25
+@pytest.mark.parametrize("kind", [Register, Observe])
+def test_other_versions_are_told_ours(world: World, kind: Callable[..., Message], version: int) -> None:
+    answers = world.say(world.open(BOB), kind(version=version, tag=1))
+    assert refused(answers, "E_STATE")
+    assert "speaks 1" in str(answers[0])
+    assert refused(world.say(world.open(BOB), JoinRelay(version=version, token=bytes(32))), "E_STATE")
+
+
+def test_s23_a_flood_of_pings_is_cut_and_others_go_on(world: World) -> None:
+    flood, calm = world.register(EVE), world.register(BOB)
+    answers = [world.say(flood, Ping()) for _ in range(2000)]
+    assert [] in answers
+    assert refused(next(one for one in answers if not isinstance(one[0], Pong)), "E_RATE")
+    assert world.closed(flood)
+    assert world.say(calm, Ping()) == [Pong()]
+
+
+def test_malformed_frames_end_the_connection(world: World) -> None:
+    conn = world.register(BOB, "bob")
+    world.note(world.registry.broken(conn, FrameError("nonsense"), world.now))
+    assert refused(world.told(conn)[1:], "E_FRAME")
+    assert world.registry.counts["names"] == 0
+
+
+# -- observations ------------------------------------------------------------------------------------------------
+
+
+def test_observations_join_the_control_connection_of_their_tag_in_any_order(world: World) -> None:
+    early = world.open(BOB, "198.18.2.1:30001", SECOND)
+    assert world.say(early, Observe(version=1, tag=20002)) == [Observed(tag=20002, observed="198.18.2.1:30001")]
+    world.register(BOB, "bob", HOME_B)
+    late = world.open(BOB, "198.18.2.1:30002", "198.18.0.11:8877")
+    world.say(late, Observe(version=1, tag=20002))
+    other_tag = world.open(BOB, "198.18.2.1:30003", "198.18.0.11:8877")
+    world.say(other_tag, Observe(version=1, tag=7))
+    foreign = world.open(EVE, "198.18.3.1:30004")
+    world.say(foreign, Observe(version=1, tag=20002))
+    alice = world.register(ALICE)
+    assert world.introduce(alice, "bob").observed == [HOME_B, "198.18.2.1:30001", "198.18.2.1:30002"]
+    world.lose(early)
+    assert world.introduce(alice, "bob").observed == [HOME_B, "198.18.2.1:30002"]
+
+
+def test_the_asking_side_is_known_by_the_tag_of_its_request(world: World) -> None:
+    bob = world.register(BOB, "bob", HOME_B)
+    alice = world.register(ALICE, tag=11)
+    world.say(world.open(ALICE, "198.18.1.1:40000", SECOND), Observe(version=1, tag=40000))
+    world.introduce(alice, "bob", tag=40000)
+    told = world.told(bob)[-1]
+    assert isinstance(told, Introduction)
+    assert told.observed == ["198.18.1.1:40000"]
+    assert told.peer_nat.ports == "preserving"
+
+
+def test_an_introduction_names_few_endpoints_each_once(world: World) -> None:
+    world.register(BOB, "bob", HOME_B)
+    for n in range(20):
+        world.say(world.open(BOB, f"198.18.2.1:{30000 + n // 2}", SECOND), Observe(version=1, tag=20002))
+    observed = world.introduce(world.register(ALICE), "bob").observed
+    assert len(observed) == len(set(observed)) == MAX_OBSERVED
+
+
+def test_a_limit_of_observations_per_key() -> None:
+    world = World(replace(ServerSettings(), observations_per_key=1))
+    world.say(world.open(BOB), OBSERVE)
+    assert refused(world.say(world.open(BOB), OBSERVE), "E_LIMIT")
+
+
+# -- introductions -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by_id", [False, True])
+def test_both_sides_hear_of_each_other(world: World, by_id: bool) -> None:
+    bob = world.register(BOB, "bob", HOME_B)
+    alice = world.register(ALICE)
+    mine = world.introduce(alice, str(PeerId(BOB)) if by_id else "bob")
+    theirs = world.told(bob)[-1]
+    assert isinstance(theirs, Introduction)
+    assert mine.session == theirs.session
+    assert (mine.initiator, theirs.initiator) == (True, False)
+    assert (mine.peer_id, theirs.peer_id) == (BOB, ALICE)
+    assert (mine.observed, theirs.observed) == ([HOME_B], [HOME_A])
+    assert mine.relay_token is not None
+    assert theirs.relay_token is not None
+    assert mine.relay_token != theirs.relay_token
+    assert mine.dial
+    assert mine.responder_name == theirs.responder_name == (None if by_id else "bob")
+
+
+def test_s04_s05_unknown_and_offline_get_the_same_answer(world: World) -> None:
+    alice = world.register(ALICE)
+    world.lose(world.register(BOB, "bob", HOME_B))
+    world.register(EVE)  # present, not to be found
+    answers = [
+        world.introduce(alice, to)
+        for to in ("bob", "nobody", str(PeerId(BOB)), str(PeerId(EVE)), str(PeerId(bytes(32))))
+    ]
+    assert answers[0].word == "E_PEER_GONE"
+    assert not answers[0].fatal
+    assert len(set(map(str, answers))) == 1
+
+
+def test_s03_a_client_is_not_introduced_to_itself(world: World) -> None:
+    world.register(BOB, "bob", HOME_B)
+    sender = world.register(BOB)
+    assert world.introduce(sender, "bob").word == "E_NAME"
+    assert world.introduce(sender, str(PeerId(BOB))).word == "E_NAME"
+
+
+@pytest.mark.parametrize("to", ["", "ab", "Bob", "p2px1-nonsense-nonsense-nonsense-nonsense", "x" * 128])
+def test_what_is_neither_name_nor_id_is_refused(world: World, to: str) -> None:
+    alice = world.register(ALICE)
+    answer = world.introduce(alice, to)
+    assert answer.word in {"E_NAME", "E_USAGE"}
+    assert not answer.fatal
+
+
+@pytest.mark.parametrize("mine", ["auto", "direct", "relay"])
+@pytest.mark.parametrize("theirs", ["auto", "direct", "relay"])
+def test_path_policies_combine(world: World, mine: Any, theirs: Any) -> None:
+    bob = world.register(BOB, "bob", HOME_A, path=theirs, lan=["192.168.1.20:20002"])
+    alice = world.register(ALICE, remote="198.18.1.1:20009", lan=["192.168.1.10:20009"])
+    answer = world.introduce(alice, "bob", tag=20009, path=mine)
+    if {mine, theirs} == {"direct", "relay"}:
+        assert (answer.word, answer.fatal) == ("E_PATH_NONE", False)
+        assert len(world.told(bob)) == 1
+        assert world.registry.counts["tickets"] == 0
+        return
+    for told in (answer, world.told(bob)[-1]):
+        assert isinstance(told, Introduction)
+        assert told.dial == ("relay" not in {mine, theirs})
+        assert bool(told.observed) == bool(told.lan) == told.dial
+        assert (told.relay_token is None) == ("direct" in {mine, theirs})
+
+
+def test_lan_candidates_go_to_the_same_site_only_and_filtered(world: World) -> None:
+    lan = ["203.0.113.7:20002", "127.0.0.1:20002", "192.168.1.20:20002", "192.168.1.20:22"]
+    world.register(BOB, "bob", "198.18.1.1:20002", lan=lan)
+    near, far = world.register(ALICE, remote="198.18.1.1:20009"), world.register(EVE, remote=HOME_B)
+    assert world.introduce(near, "bob").lan == ["192.168.1.20:20002"]
+    assert world.registry.counts["dropped_lan"] == 3
+    assert world.introduce(far, "bob").lan == []
+
+
+def test_one_site_of_ipv6_is_a_64(world: World) -> None:
+    world.register(BOB, "bob", "[2a00:1:2:3::1]:20002", lan=["[fd00::7]:20002"])
+    near = world.register(ALICE, remote="[2a00:1:2:3:9::1]:20009")
+    far = world.register(EVE, remote="[2a00:1:2:4::1]:20009")
+    assert world.introduce(near, "bob").lan == ["[fd00::7]:20002"]
+    assert world.introduce(far, "bob").lan == []
+
+
+def test_endpoints_of_the_server_and_of_documentation_are_never_handed_out(world: World) -> None:
+    world.register(BOB, "bob", "203.0.113.7:20002")
+    assert world.introduce(world.register(ALICE), "bob").observed == []
+    world.register(EVE, "eve", SECOND, tag=8878)
+    assert world.introduce(world.register(ALICE), "eve").observed == []
+
+
+@pytest.mark.parametrize(
+    ("theirs", "mine", "handed_out"),
+    [
+        ("127.0.0.1:20002", "127.0.0.1:20001", True),
+        ("127.0.0.1:20002", HOME_A, False),
+        ("127.0.0.1:20002", "192.168.1.2:20001", False),
+        ("192.168.1.3:20002", "192.168.1.2:20001", True),
+        ("192.168.1.3:20002", "127.0.0.1:20001", True),
+        ("192.168.1.3:20002", HOME_A, False),
+        (HOME_B, "192.168.1.2:20001", True),
+    ],
+)
+def test_local_observations_stay_local(world: World, theirs: str, mine: str, handed_out: bool) -> None:
+    world.register(BOB, "bob", theirs)
+    answer = world.introduce(world.register(ALICE, remote=mine), "bob")
+    assert answer.observed == ([theirs] if handed_out else [])
+
+
+def test_loopback_candidates_among_clients_on_the_server_itself(world: World) -> None:
+    world.register(BOB, "bob", "127.0.0.1:20002", lan=["127.0.0.1:20003"])
+    assert world.introduce(world.register(ALICE, remote="127.0.0.1:20001"), "bob").lan == ["127.0.0.1:20003"]
+
+
+@pytest.mark.parametrize(
+    ("more", "lan", "mapping", "ports"),
+    [
+        ([], [], "unknown", "preserving"),
+        ([("198.18.2.1:20002", SECOND)], [], "endpoint-independent", "preserving"),
+        ([("198.18.2.1:20002", SECOND)], ["198.18.2.1:20002"], "none", "preserving"),
+        ([("198.18.2.1:20002", SECOND)], ["10.0.0.1:20002"], "endpoint-independent", "preserving"),
+        ([("198.18.2.1:30000", SECOND)], [], "port-dependent", "changed"),
+        ([("198.18.2.1:30000", "198.18.0.11:8877")], [], "address-dependent", "changed"),
+        (
+            [("198.18.2.1:30000", "198.18.0.11:8877"), ("198.18.2.1:30000", "198.18.0.11:8878")],
+            [],
+            "address-dependent",
+            "changed",
+        ),
+        (
+            [("198.18.2.1:30000", "198.18.0.11:8877"), ("198.18.2.1:30001", "198.18.0.11:8878")],
+            [],
+            "port-dependent",
+            "changed",
+        ),
+        ([("[2a00::1]:50000", "[2a00::9]:8877")], [], "unknown", "preserving"),
+    ],
+)
+def test_what_is_said_of_the_nat(
+    world: World, more: list[tuple[str, str]], lan: list[str], mapping: str, ports: str
+) -> None:
+    bob = world.register(BOB, "bob", HOME_B, lan=lan)
+    for remote, local in more:
+        world.say(world.open(BOB, remote, local), Observe(version=1, tag=20002))
+    answer = world.introduce(world.register(ALICE), "bob")
+    assert (answer.peer_nat.mapping, answer.peer_nat.ports) == (mapping, ports)
+    told = world.told(bob)[-1]
+    assert isinstance(told, Introduction)
+    assert told.my_nat == answer.peer_nat
+
+
+def test_rates_of_introductions_and_lookups() -> None:
+    world = World(
+        replace(ServerSettings(), introductions_per_pair=3, introductions_per_target=5, lookups_per_key=10, token_s=1e9)
+    )
+    bob = world.register(BOB, "bob", HOME_B)
+    alice, eve = world.register(ALICE), world.register(EVE)
+    words = [getattr(world.introduce(alice, "bob"), "word", "ok") for _ in range(5)]
+    assert words == ["ok", "ok", "ok", "E_RATE", "E_RATE"]
+    words = [getattr(world.introduce(eve, "bob"), "word", "ok") for _ in range(3)]
+    assert words == ["ok", "ok", "E_RATE"]
+    assert sum(isinstance(one, Introduction) for one in world.told(bob)) == 5
+    words = [world.introduce(eve, "nobody").word for _ in range(9)]
+    assert words == ["E_PEER_GONE"] * 7 + ["E_RATE"] * 2
+    world.now += 60
+    assert isinstance(world.introduce(alice, "bob"), Introduction)
+
+
+# -- relay -------------------------------------------------------------------------------------------------------
+
+
+def tokens(world: World) -> tuple[bytes, bytes]:
+    """Tokens of Alice and Bob for one new session."""
+    if "bob" not in world.owners:
+        world.register(BOB, "bob", HOME_B)
+    bob = max(one.conn for one in world.effects if isinstance(one, Send) and isinstance(one.message, Registered))
+    answer = world.introduce(world.register(ALICE), "bob")
+    for effect in reversed(world.effects):
+        if isinstance(effect, Send) and isinstance(effect.message, Introduction) and effect.message.peer_id == ALICE:
+            assert effect.message.relay_token is not None
+            return answer.relay_token, effect.message.relay_token
+    raise AssertionError(f"connection {bob} was told nothing")
+
+
+def join(world: World, key: bytes, token: bytes) -> tuple[int, list[Message]]:
+    conn = world.open(key)
+    return conn, world.say(conn, JoinRelay(version=1, token=token))
+
+
+def test_two_legs_are_joined(world: World) -> None:
+    mine, theirs = tokens(world)
+    one, answers = join(world, ALICE, mine)
+    assert answers == []
+    assert world.registry.role(one) is Role.LEG
+    other, answers = join(world, BOB, theirs)
+    assert answers == [RelayReady()]
+    assert world.told(one) == [RelayReady()]
+    assert world.effects[-1] == PairRelay(one, other)
+    assert world.registry.counts["relays"] == 1
+    world.tick(120)
+    assert not world.closed(one)
+    world.lose(one)
+    world.lose(other)
+    assert world.registry.counts["relays"] == 0
+
+
+def test_s10_to_s13_tokens_are_good_once_in_time_and_for_their_key(world: World) -> None:
+    mine, theirs = tokens(world)
+    assert refused(join(world, ALICE, bytes(31) + b"\xff")[1], "E_DENIED")  # S10
+    assert refused(join(world, EVE, mine)[1], "E_DENIED")  # S13
+    assert refused(join(world, ALICE, theirs)[1], "E_DENIED")  # S19: the other side's seat
+    leg, _ = join(world, ALICE, mine)
+    assert refused(join(world, ALICE, mine)[1], "E_DENIED")  # S11
+    world.tick(30.5)
+    assert refused(join(world, BOB, theirs)[1], "E_DENIED")  # S12
+    assert refused(world.told(leg), "E_PEER_GONE")
+    assert world.closed(leg)
+    assert world.registry.counts["tickets"] == 0
+
+
+def test_s18_a_third_joiner_does_not_disturb_the_pair(world: World) -> None:
+    mine, theirs = tokens(world)
+    one, _ = join(world, ALICE, mine)
+    other, _ = join(world, BOB, theirs)
+    for key, token in itertools.product((ALICE, BOB, EVE), (mine, theirs)):
+        assert refused(join(world, key, token)[1], "E_DENIED")
+    assert not world.closed(one)
+    assert not world.closed(other)
+
+
+def test_s16_data_before_the_relay_is_ready(world: World) -> None:
+    mine, theirs = tokens(world)
+    leg, _ = join(world, ALICE, mine)
+    world.note(world.registry.broken(leg, FrameError("whatever"), world.now))
+    assert refused(world.told(leg), "E_STATE")
+    assert world.registry.counts["relays"] == 0
+    assert join(world, BOB, theirs)[1] == []
+
+
+def test_limits_of_relay_sessions() -> None:
+    world = World(replace(ServerSettings(), relays_per_key=2, relays=3))
+    legs = []
+    for _ in range(2):
+        leg, answers = join(world, ALICE, tokens(world)[0])
+        assert answers == []
+        legs.append(leg)
+    assert refused(join(world, ALICE, tokens(world)[0])[1], "E_LIMIT")
+    world.lose(legs[0])
+    assert join(world, ALICE, tokens(world)[0])[1] == []
+    world = World(replace(ServerSettings(), relays=1))
+    join(world, ALICE, tokens(world)[0])
+    assert refused(join(world, ALICE, tokens(world)[0])[1], "E_LIMIT")
+
+
+# -- time --------------------------------------------------------------------------------------------------------
+
+
+def test_a_silent_control_connection_is_dead_after_75_seconds(world: World) -> None:
+    silent, lively = world.register(BOB, "bob"), world.register(ALICE, "alice")
+    watching = world.open(BOB)
+    world.say(watching, Observe(version=1, tag=1))
+    for _ in range(4):
+        world.tick(25)
+        world.say(lively, Ping())
+    assert Abort(silent) in world.effects
+    assert TouchName("bob", BOB) in world.effects
+    assert Abort(lively) not in world.effects
+    assert Abort(watching) not in world.effects
+    world.tick(80)
+    assert Abort(watching) in world.effects
+    assert Abort(lively) in world.effects
+
+
+def test_observations_without_a_control_connection_do_not_stay(world: World) -> None:
+    lonely = world.open(BOB)
+    world.say(lonely, OBSERVE)
+    world.tick(80)
+    assert Abort(lonely) in world.effects
+
+
+def test_observations_live_as_long_as_their_control_connection(world: World) -> None:
+    watching = world.open(BOB)
+    world.say(watching, OBSERVE)
+    control = world.register(BOB)
+    for _ in range(20):
+        world.tick(25)
+        world.say(control, Ping())
+    assert Abort(watching) not in world.effects
+
+
+def test_f36_a_server_that_was_stopped_does_not_blame_its_clients(world: World) -> None:
+    conn = world.register(BOB)
+    world.tick(20)
+    world.now += 600
+    world.note(world.registry.tick(world.now))
+    assert Abort(conn) not in world.effects
+    world.tick(80)
+    assert Abort(conn) in world.effects
+
+
+# -- any sequence ------------------------------------------------------------------------------------------------
+
+KEYS = st.sampled_from([ALICE, BOB, EVE])
+REMOTES = st.sampled_from(
+    [HOME_A, HOME_B, "127.0.0.1:20003", "192.168.1.4:20004", "[2a00::1]:20005", "203.0.113.1:20006", SERVER]
+)
+NAMES = st.sampled_from(["alice", "bob", "eve", "BAD", ""])
+TAGS = st.sampled_from([0, 20001, 20002])
+PATHS = st.sampled_from(["auto", "direct", "relay"])
+LANS = st.lists(st.sampled_from(["10.0.0.1:20001", "8.8.8.8:20001", "nonsense", "127.0.0.1:20001"]), max_size=4)
+TARGETS = st.sampled_from(["alice", "bob", "eve", "nobody", "??", str(PeerId(BOB)), str(PeerId(ALICE))])
+STEPS = st.one_of(
+    st.tuples(st.just("open"), KEYS, REMOTES),
+    st.tuples(
+        st.just("say"),
+        st.integers(1, 12),
+        st.one_of(
+            st.builds(
+                Register,
+                version=st.sampled_from([1, 1, 1, 2]),
+                tag=TAGS,
+                name=st.none() | NAMES,
+                lan=LANS,
+                path=PATHS,
+            ),
+            st.builds(Observe, version=st.just(1), tag=TAGS),
+            st.builds(Introduce, to=TARGETS, tag=TAGS, path=PATHS),
+            st.just(Ping()),
+        ),
+    ),
+    st.tuples(st.just("join"), st.integers(1, 12), st.integers(0, 20)),
+    st.tuples(st.just("lose"), st.integers(1, 12)),
+    st.tuples(st.just("break"), st.integers(1, 12)),
+    st.tuples(st.just("claim"), st.integers(1, 12), st.sampled_from(["new", "kept", "taken", "io"])),
+    st.tuples(st.just("time"), st.sampled_from([0.5, 5.0, 31.0, 80.0])),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(STEPS, max_size=60))
+def test_no_sequence_raises_and_the_laws_hold(steps: list[Any]) -> None:
+    world = World(replace(ServerSettings(), relays_per_key=2, controls_per_key=3))
+    opened = 0
+    over: set[int] = set()
+    paired: list[int] = []
+    for step in steps:
+        before = len(world.effects)
+        match step:
+            case ("open", key, remote):
+                opened = world.open(key, remote)
+            case ("say", conn, message):
+                world.say(conn, message)
+            case ("join", conn, number):
+                made = [
+                    effect.message.relay_token
+                    for effect in world.effects
+                    if isinstance(effect, Send) and isinstance(effect.message, Introduction)
+                ]
+                token = made[number % len(made)] if made else bytes(32)
+                world.say(conn, JoinRelay(version=1, token=token or bytes(32)))
+            case ("lose", conn):
+                world.lose(conn)
+                if conn <= opened:
+                    over.add(conn)
+            case ("break", conn):
+                world.note(world.registry.broken(conn, FrameError("x"), world.now))
+            case ("claim", conn, claim):
+                world.note(world.registry.name_claimed(conn, claim, world.now))
+            case ("time", seconds):
+                world.tick(seconds)
+        for effect in world.effects[before:]:
+            match effect:
+                case Send(conn, _):
+                    assert conn not in over  # nothing is sent to a connection that ended
+                case Close(conn) | Abort(conn):
+                    assert conn not in over
+                    over.add(conn)
+                case PairRelay(one, other):
+                    paired += [one, other]
+    assert len(paired) == len(set(paired))
+    for conn in range(1, 200):
+        world.lose(conn)
+    counts = world.registry.counts
+    assert (counts["connections"], counts["names"], counts["relays"]) == (0, 0, 0)
+    world.tick(31)
+    assert world.registry.counts["tickets"] == 0
+
+
+# -- limits ------------------------------------------------------------------------------------------------------
+
+
+def test_a_bucket_allows_its_burst_and_its_rate() -> None:
+    bucket = Bucket(rate=2, burst=3, now=0)
+    assert [bucket.take(0) for _ in range(4)] == [True, True, True, False]
+    assert bucket.take(0.5)
+    assert not bucket.take(0.5)
+    assert not bucket.take(0.4)  # a clock that goes back gives nothing
+    bucket.give_back(0.5)
+    assert bucket.take(0.5)
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.floats(0, 100)), max_size=200))
+def test_many_buckets_need_bounded_memory(events: list[tuple[int, float]]) -> None:
+    buckets = Buckets(rate=1, burst=2, max_keys=8)
+    now = 0.0
+    for key, step in events:
+        now += step
+        buckets.take(key, now)
+        assert len(buckets) <= 8
+
+
+def test_full_buckets_are_forgotten() -> None:
+    buckets = Buckets(rate=1, burst=2)
+    for key in range(1000):
+        assert buckets.take(key, key * 10.0)
+    assert len(buckets) <= 2
+    endpoint = Endpoint(ip_address("10.0.0.1"), 1)
+    assert buckets.take(endpoint, 1e6)

@@ -1,0 +1,103 @@
+"""What people read about each event, and that no kind of event was forgotten."""
+
+from __future__ import annotations
+
+import json
+import re
+import typing
+
+import pytest
+
+from p2pxfer import status
+from p2pxfer.cli.report import Reporter, describe
+
+EVENTS: dict[type, tuple[status.Event, str]] = {
+    status.Registered: (status.Registered("bob", "id", "1.2.3.4:5"), "registered as bob, seen as 1.2.3.4:5"),
+    status.CodeShown: (status.CodeShown("3-a-b-c", 600), "3-a-b-c .*10 minutes"),
+    status.Peer: (status.Peer("alice", "id", "code"), "peer alice id .verified by code."),
+    status.Nat: (status.Nat("x", "x", "x", "x"), ""),
+    status.Path: (status.Path("direct", "active", "l", "r", 3.0, 20.0, ""), "path: direct to r after 0.02 s"),
+    status.Introduced: (status.Introduced("s", "p"), ""),
+    status.Offer: (status.Offer(2, 2048, ("a", "b")), "offered: a, b .2 files, 2.0 KiB"),
+    status.Accepted: (status.Accepted(), ""),
+    status.RefusedOffer: (status.RefusedOffer("because"), "refused: because"),
+    status.Progress: (status.Progress(1, 2, 3.0, "direct"), ""),
+    status.Resumed: (status.Resumed(1024), "1.0 KiB are here already"),
+    status.Done: (status.Done(5, 1, 2.0, {"relay": 5}, "00", ("a.txt",)), "done: 1 file, 5 B in 2.0 s.*\nsaved a.txt"),
+    status.Note: (status.Note("something"), "something"),
+    status.Failed: (status.Failed("E_DISK", "the disk\x1b is full", True), r"error: the disk\\x1b is full"),
+}
+
+
+def test_every_kind_of_event_is_shown_or_silent_on_purpose() -> None:
+    assert set(EVENTS) == set(typing.get_args(status.Event))
+    named = {kind for kind in vars(status).values() if isinstance(kind, type) and hasattr(kind, "event")}
+    assert set(EVENTS) == named
+
+
+@pytest.mark.parametrize("kind", EVENTS, ids=lambda kind: kind.__name__)
+def test_what_people_read(kind: type, capsys: pytest.CaptureFixture[str]) -> None:
+    event, pattern = EVENTS[kind]
+    assert re.search(pattern, describe(event)) if pattern else not describe(event)
+    Reporter(False).tell(event)
+    shown = capsys.readouterr()
+    assert not shown.out
+    assert shown.err == (describe(event) + "\n" if pattern else "")
+
+
+@pytest.mark.parametrize("kind", EVENTS, ids=lambda kind: kind.__name__)
+def test_what_programs_read(kind: type, capsys: pytest.CaptureFixture[str]) -> None:
+    event, _ = EVENTS[kind]
+    Reporter(True).tell(event)
+    shown = capsys.readouterr()
+    assert not shown.err
+    assert json.loads(shown.out)["event"] == event.event
+
+
+class Screen:
+    """A terminal with a progress display, as far as the reporter sees it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.shown: list[str] = []
+        monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+        monkeypatch.setattr("p2pxfer.cli.display.ProgressDisplay", self._make)
+
+    def _make(self, total: int) -> Screen:
+        self.shown.append("display")
+        return self
+
+    def update(self, event: status.Progress) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        self.shown.append(text)
+
+    def close(self) -> None:
+        self.shown.append("closed")
+
+
+def test_a_failure_takes_the_progress_display_away(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen = Screen(monkeypatch)
+    report = Reporter(False)
+    report.tell(EVENTS[status.Progress][0])
+    report.tell(EVENTS[status.Failed][0])
+    assert screen.shown == ["display", "closed"]
+    assert capsys.readouterr().err == "error: the disk\\x1b is full\n"
+
+
+def test_no_progress_runs_over_a_question(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Screen(monkeypatch)
+    report = Reporter(False)
+    report.tell(EVENTS[status.Progress][0])
+    report.ask("well? ")
+    report.tell(EVENTS[status.Progress][0])
+    assert screen.shown == ["display", "closed"]
+    report.answered(echoed=True)
+    report.tell(EVENTS[status.Progress][0])
+    assert screen.shown == ["display", "closed", "display"]
+    report.ask("well? ")
+    report.close()
+    report.close()
+    assert capsys.readouterr().err == "well? well? \n"

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pxfer.core.backoff import FIRST_S, LONGEST_S, Backoff
+from p2pxfer.core.ids import PeerId
+from p2pxfer.core.serveraddress import parse_server_line
+from p2pxfer.errors import UsageError
+
+PIN = PeerId(b"p" * 32)
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port", "pin"),
+    [
+        ("example.org", "example.org", 8877, None),
+        ("example.org:443", "example.org", 443, None),
+        (f"198.18.0.10:8877#{PIN}", "198.18.0.10", 8877, PIN),
+        (f"[fd00::1]:8877#{PIN}\n", "fd00::1", 8877, PIN),
+    ],
+)
+def test_the_forms_of_an_address_line(text: str, host: str, port: int, pin: PeerId | None) -> None:
+    line = parse_server_line(text)
+    assert (line.host, line.port, line.pin) == (host, port, pin)
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":1", "a:0", "a:65536", "a:b", "a#", "a:1#p2px1-x", "http://a", "a b", f"a:1#{PIN}x"]
+)
+def test_everything_else_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_server_line(text)
+
+
+@given(st.text())
+def test_arbitrary_text_is_parsed_or_refused(text: str) -> None:
+    try:
+        parse_server_line(text)
+    except UsageError:
+        pass
+
+
+@given(st.lists(st.floats(min_value=0, max_value=0.999), min_size=1, max_size=60))
+def test_pauses_grow_to_a_limit_and_start_again(draws: list[float]) -> None:
+    values = iter(draws + [0.5] * 2)
+    backoff = Backoff(lambda: next(values))
+    for _ in draws:
+        assert 0 < backoff.next() <= LONGEST_S
+    backoff.reset()
+    assert backoff.next() <= FIRST_S

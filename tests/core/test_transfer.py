@@ -1,0 +1,396 @@
+"""Sender and receiver joined in memory: whatever happens to the paths, the chunks arrive and the roots agree."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+import pytest
+from blake3 import blake3
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pxfer.core.chunktable import ChunkAddress
+from p2pxfer.core.codec import Message
+from p2pxfer.core.geometry import chunk_span
+from p2pxfer.core.manifest import DIRECTORY, FILE, Entry, Manifest
+from p2pxfer.core.receiver import Decide, Publish, ReceiverCore, Store
+from p2pxfer.core.sendeffect import Send
+from p2pxfer.core.sender import AcceptedByPeer, Finished, HashChunks, SenderCore
+from p2pxfer.core.wire import Accept, Ack, Chunk, Final, FinalAck, Have, ManifestPart, Offer
+from p2pxfer.errors import ChunkRefused, Damaged, ManifestRefused, ProtocolBreach, Refused
+
+KIB = 1024
+
+
+def make_manifest(sizes: list[int]) -> Manifest:
+    entries = [Entry("d", DIRECTORY, 0, 0, False)]
+    entries += [Entry(f"d/f{number:03}", FILE, size, number, False) for number, size in enumerate(sizes)]
+    return Manifest(entries)
+
+
+def content(manifest: Manifest, address: ChunkAddress) -> bytes:
+    """What a chunk holds: its own address, repeated."""
+    length = chunk_span(manifest.files[address[0]].size, address[1])[1]
+    return (f"{address}".encode() * (length // 4 + 1))[:length]
+
+
+@dataclass
+class World:
+    """A sender and a receiver, joined by paths that deliver in order until they are cut."""
+
+    manifest: Manifest
+    rng: random.Random
+    cached: dict[ChunkAddress, bytes] = field(default_factory=dict)
+    disk: dict[ChunkAddress, bytes] = field(default_factory=dict)
+    wires: dict[int, tuple[list[Message | Chunk], list[Message]]] = field(default_factory=dict)
+    root: bytes | None = None
+    published: int = 0
+    sent_chunks: int = 0
+    numbers: int = 0
+    resumed: list[int] = field(default_factory=list)
+
+    def start_sender(self) -> None:
+        self.sender = SenderCore(1, self.manifest, self.cached)
+
+    def start_receiver(self) -> None:
+        self.receiver = ReceiverCore(self.manifest.transfer_id, self.rng.randbytes(16))
+
+    def add_path(self) -> int:
+        self.numbers += 1
+        self.wires[self.numbers] = ([], [])
+        self.do_sender(self.sender.open_path(self.numbers))
+        return self.numbers
+
+    def cut(self, path: int) -> None:
+        del self.wires[path]
+        self.sender.close_path(path)
+        self.do_receiver(self.receiver.close_path(path))
+
+    def do_sender(self, effects: list) -> None:  # type: ignore[type-arg]  # the effects of one core
+        for effect in effects:
+            match effect:
+                case Send(path, message):
+                    if path in self.wires:
+                        self.wires[path][0].append(message)
+                case HashChunks(addresses):
+                    for address in addresses:
+                        self.sender.chunk_read(address, blake3(content(self.manifest, address)).digest())
+                    self.do_sender(self.sender.hashed())
+                case AcceptedByPeer(have):
+                    self.resumed.append(have)
+                case Finished(root):
+                    self.root = root
+
+    def do_receiver(self, effects: list) -> None:  # type: ignore[type-arg]  # the effects of one core
+        for effect in effects:
+            match effect:
+                case Send(path, message):
+                    if path in self.wires:
+                        self.wires[path][1].append(message)
+                case Decide():
+                    self.do_receiver(self.receiver.accepted(dict(self.disk)))
+                case Store(path, chunk):
+                    address = (chunk.file, chunk.index)
+                    assert blake3(chunk.payload).digest() == chunk.hash
+                    assert bytes(chunk.payload) == content(self.manifest, address)
+                    self.disk[address] = chunk.hash
+                    self.receiver.stored(path, address, chunk.hash)
+                case Publish():
+                    self.published += 1
+                    self.do_receiver(self.receiver.published_all())
+
+    def send_chunk(self, path: int) -> None:
+        if not self.sender.is_open(path):
+            return
+        address = self.sender.next_chunk()
+        if address is None:
+            return
+        data = content(self.manifest, address)
+        digest = blake3(data).digest()
+        self.sender.chunk_read(address, digest)
+        self.cached[address] = digest
+        self.sender.chunk_sent(address, path)
+        self.sent_chunks += 1
+        self.wires[path][0].append(Chunk(1, address[0], address[1], digest, memoryview(data)))
+
+    def deliver(self, path: int, to_receiver: bool) -> None:
+        queue = self.wires[path][0 if to_receiver else 1]
+        if not queue:
+            return
+        item = queue.pop(0)
+        if not to_receiver:
+            self.do_sender(self.sender.receive(path, item))
+        elif isinstance(item, Chunk):
+            self.do_receiver(self.receiver.chunk(path, item))
+            self.do_receiver(list(self.receiver.take_acks(path)))
+        else:
+            self.do_receiver(self.receiver.receive(path, item))
+
+    def step(self) -> None:
+        path = self.rng.choice(list(self.wires))
+        match self.rng.randrange(3):
+            case 0:
+                self.send_chunk(path)
+            case 1:
+                self.deliver(path, True)
+            case _:
+                self.deliver(path, False)
+
+    def finish(self) -> None:
+        if not self.wires:
+            self.add_path()
+        for _ in range(200_000):
+            if self.root is not None:
+                return
+            self.step()
+        raise AssertionError("the transfer does not end")
+
+
+def make_world(sizes: list[int], seed: int) -> World:
+    world = World(make_manifest(sizes), random.Random(seed))
+    world.start_sender()
+    world.start_receiver()
+    return world
+
+
+def total_chunks(world: World) -> int:
+    return len(world.disk)
+
+
+def test_one_path_moves_everything_once() -> None:
+    world = make_world([0, 1, 64 * KIB, 64 * KIB + 1, 300 * KIB], 1)
+    world.add_path()
+    world.finish()
+    assert world.published == 1
+    assert world.sent_chunks == total_chunks(world) == 0 + 1 + 1 + 2 + 5
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(min_value=0, max_value=700 * KIB), min_size=1, max_size=5),
+    st.integers(min_value=0, max_value=2**32),
+    st.lists(st.sampled_from(["path", "cut", "kill sender", "kill receiver", "lose cache"]), max_size=8),
+)
+def test_cuts_and_kills_never_lose_or_damage_anything(sizes: list[int], seed: int, faults: list[str]) -> None:
+    """Cut paths, killed processes and a lost hash record in any order: whole at the end, published exactly once."""
+    world = make_world(sizes, seed)
+    for fault in faults:
+        if not world.wires:
+            world.add_path()
+        for _ in range(world.rng.randrange(40)):
+            if world.root is None:
+                world.step()
+        if world.published:
+            break
+        if fault == "path":
+            world.add_path()
+        elif fault == "cut":
+            world.cut(world.rng.choice(list(world.wires)))
+        else:
+            for path in list(world.wires):
+                world.cut(path)
+            if fault == "lose cache":
+                world.cached.clear()
+            if fault == "kill receiver":
+                world.start_receiver()
+            else:
+                world.start_sender()
+    world.finish()
+    assert world.published == 1
+    assert set(world.disk) == {
+        (number, index)
+        for number, entry in enumerate(world.manifest.files)
+        for index in range(-(-entry.size // (64 * KIB)))
+    }
+
+
+def test_a_resumed_transfer_sends_only_what_is_missing() -> None:
+    world = make_world([640 * KIB], 3)
+    world.add_path()
+    while len(world.disk) < 6:
+        world.step()
+    held = len(world.disk)
+    world.cut(world.numbers)
+    world.start_sender()
+    world.start_receiver()
+    world.sent_chunks = 0
+    world.finish()
+    assert world.resumed[-1] == held * 64 * KIB
+    assert world.sent_chunks == 10 - held
+
+
+def test_a_claim_that_does_not_match_is_sent_again() -> None:
+    """The receiver holds a chunk whose hash is not that of the sender's file."""
+    world = make_world([128 * KIB], 4)
+    world.disk[0, 0] = b"\x00" * 32
+    world.cached[0, 0] = blake3(content(world.manifest, (0, 0))).digest()
+    world.start_sender()
+    world.add_path()
+    world.finish()
+    assert world.sent_chunks == 2
+    assert world.disk[0, 0] == world.cached[0, 0]
+
+
+def test_a_claim_that_two_paths_make_is_refuted_once() -> None:
+    """The sender has to hash before it can judge; by then both paths have listed the same wrong claim."""
+    world = make_world([64 * KIB, 64 * KIB], 15)
+    wrong = Accept(handle=1, instance=b"i" * 16, have=[Have(file=0, ranges=[(0, 1)], digest=b"x" * 32)])
+    for path in (world.add_path(), world.add_path()):
+        assert isinstance(world.sender.receive(path, wrong)[-1], HashChunks)
+    for number in (0, 1):
+        world.sender.chunk_read((number, 0), blake3(content(world.manifest, (number, 0))).digest())
+    assert world.sender.hashed() == []
+    assert world.sender.acked_bytes == 0
+    assert sorted(iter(world.sender.next_chunk, None)) == [(0, 0), (1, 0)]
+
+
+def test_a_lost_final_ack_is_given_again_to_the_next_sender() -> None:
+    world = make_world([100 * KIB], 5)
+    path = world.add_path()
+    while not world.published:
+        world.step()
+    world.cut(path)
+    assert world.root is None
+    world.start_sender()
+    world.sent_chunks = 0
+    world.finish()
+    assert world.published == 1
+    assert world.sent_chunks == 0
+
+
+def offered(world: World) -> int:
+    path = world.add_path()
+    while not world.sender.is_open(path):
+        world.step()
+    return path
+
+
+def test_a_wrong_root_from_the_receiver_is_not_success() -> None:
+    world = make_world([1], 6)
+    path = offered(world)
+    while not any(isinstance(item, Final) for item in world.wires[path][0]):
+        world.send_chunk(path)
+        world.deliver(path, True)
+        world.deliver(path, False)
+    with pytest.raises(Damaged):
+        world.sender.receive(path, FinalAck(handle=1, root=b"x" * 32))
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        Chunk(1, 5, 0, b"h" * 32, memoryview(b"x")),
+        Chunk(1, 0, 9, b"h" * 32, memoryview(b"x")),
+        Chunk(1, 0, 0, b"h" * 32, memoryview(b"x" * 7)),
+        Chunk(1, 0, 0, b"h" * 32, memoryview(b"x" * (65 * KIB))),
+    ],
+    ids=["M23 unknown file", "M24 index = count", "M25 too short", "M26 too long"],
+)
+def test_chunks_outside_the_transfer_are_refused(chunk: Chunk) -> None:
+    world = make_world([10], 7)
+    path = offered(world)
+    with pytest.raises(ChunkRefused):
+        world.receiver.chunk(path, chunk)
+
+
+def test_m22_a_chunk_before_accept_is_refused() -> None:
+    receiver = ReceiverCore(b"t" * 32, b"i" * 16)
+    with pytest.raises(ProtocolBreach):
+        receiver.chunk(1, Chunk(1, 0, 0, b"h" * 32, memoryview(b"x")))
+
+
+def test_m32_final_before_every_chunk_is_refused() -> None:
+    world = make_world([10], 8)
+    path = offered(world)
+    with pytest.raises(ProtocolBreach):
+        world.receiver.receive(path, Final(handle=1, root=b"r" * 32))
+
+
+def test_m33_a_wrong_root_from_the_sender_publishes_nothing() -> None:
+    world = make_world([10], 9)
+    path = offered(world)
+    world.send_chunk(path)
+    world.deliver(path, True)
+    with pytest.raises(Damaged):
+        world.receiver.receive(path, Final(handle=1, root=b"r" * 32))
+    assert world.published == 0
+
+
+def test_m21_a_manifest_that_was_not_offered_is_refused() -> None:
+    manifest = make_manifest([10])
+    receiver = ReceiverCore(b"t" * 32, b"i" * 16)
+    encoded = manifest.encode()
+    offer = Offer(handle=1, transfer=b"t" * 32, files=1, size=10, manifest_size=len(encoded), manifest=encoded)
+    with pytest.raises(ManifestRefused):
+        receiver.receive(1, offer)
+
+
+def test_m12_a_manifest_over_the_cap_is_refused_before_it_comes() -> None:
+    receiver = ReceiverCore(b"t" * 32, b"i" * 16)
+    with pytest.raises(ManifestRefused):
+        receiver.receive(1, Offer(handle=1, transfer=b"t" * 32, files=1, size=1, manifest_size=2**27))
+
+
+def test_m13_pieces_of_a_manifest_must_follow_each_other() -> None:
+    receiver = ReceiverCore(b"t" * 32, b"i" * 16)
+    receiver.receive(1, Offer(handle=1, transfer=b"t" * 32, files=1, size=1, manifest_size=100))
+    with pytest.raises(ManifestRefused):
+        receiver.receive(1, ManifestPart(handle=1, offset=5, data=b"x"))
+
+
+@pytest.mark.parametrize(
+    "have",
+    [
+        Have(file=7, ranges=[(0, 1)], digest=b"d" * 32),
+        Have(file=0, ranges=[(0, 2)], digest=b"d" * 32),
+        Have(file=0, ranges=[(1, 1)], digest=b"d" * 32),
+        Have(file=0, ranges=[(0, 1), (0, 1)], digest=b"d" * 32),
+    ],
+    ids=["M36 other file", "M35 longer than the file", "empty range", "twice"],
+)
+def test_claims_outside_the_transfer_are_refused(have: Have) -> None:
+    world = make_world([10], 10)
+    path = world.add_path()
+    with pytest.raises(ChunkRefused):
+        world.sender.receive(path, Accept(handle=1, instance=b"i" * 16, have=[have]))
+
+
+def test_acknowledgements_outside_the_transfer_are_refused() -> None:
+    world = make_world([10], 11)
+    path = offered(world)
+    with pytest.raises(ChunkRefused):
+        world.sender.receive(path, Ack(handle=1, chunks=[(0, 0, 2)]))
+
+
+def test_a_refusal_reaches_the_sender_as_a_refusal() -> None:
+    world = make_world([10], 12)
+    path = world.add_path()
+    world.wires[path][0].clear()
+    world.receiver.receive(
+        path, Offer(handle=1, transfer=world.manifest.transfer_id, files=1, size=10, manifest_size=9)
+    )
+    (send,) = world.receiver.refused(Refused("no"))
+    with pytest.raises(Refused):
+        world.sender.receive(path, send.message)
+
+
+def test_a_manifest_too_large_for_the_offer_comes_in_pieces() -> None:
+    world = make_world([1] * 2500, 13)
+    assert len(world.manifest.encode()) > 32 * KIB
+    world.add_path()
+    world.finish()
+    assert world.published == 1
+
+
+def test_a_manifest_cut_half_way_comes_over_the_other_path() -> None:
+    world = make_world([1] * 2500, 14)
+    first, second = world.add_path(), world.add_path()
+    world.deliver(first, True)
+    world.deliver(second, True)
+    world.deliver(first, False)
+    world.deliver(first, True)
+    world.cut(first)
+    world.finish()
+    assert world.published == 1
+    assert second in world.wires
