@@ -1,0 +1,1 @@
+"""The Twisted part: drives the cores with sockets, files, threads and the clock.  No decisions."""

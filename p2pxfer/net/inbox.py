@@ -1,0 +1,362 @@
+"""The receiving side of a machine: introductions in, transfers out.
+
+Laws of this file:
+
+1. Nobody is dialled because a stranger asked: an introduction is taken up only for a contact, or while a code is open,
+   or where the user said that everybody may send.
+2. A peer whose key is not verified may do one thing: prove that it knows the code.
+3. Transfers belong to a sender and a manifest, not to a connection: any path from the same key may carry them on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
+from typing import Protocol as Interface
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from p2pxfer.core.codebook import CodeBook
+from p2pxfer.core.codec import Message
+from p2pxfer.core.ids import PeerId
+from p2pxfer.core.manifest import Manifest
+from p2pxfer.core.messages import Introduction
+from p2pxfer.core.pairing import Party as PairingParty
+from p2pxfer.core.text import safe_text
+from p2pxfer.core.wire import Bye, Chunk, Offer, Pair1, PairConfirm
+from p2pxfer.errors import CodeNeeded, P2pxferError, ProtocolBreach, Refused, WrongCode
+from p2pxfer.net.firstcontact import FirstContact
+from p2pxfer.net.identity import Identity
+from p2pxfer.net.incoming import IncomingTransfer
+from p2pxfer.net.landing import DiskThreads
+from p2pxfer.net.meeting import Meeting, Party, nat_event
+from p2pxfer.net.path import CLOSE_S, PeerPath
+from p2pxfer.net.pathset import PathSet
+from p2pxfer.net.rendezvous import RendezvousClient
+from p2pxfer.net.types import Reactor
+from p2pxfer.status import Event, Introduced, Peer, Verified
+
+IDLE_S = 120.0
+"""How long a transfer without a path keeps its staging place locked, seconds."""
+MAX_MEETINGS = 64
+"""Most introductions at once, whatever the server sends: each one dials."""
+MAX_TRANSFERS = 64
+"""Most transfers at once; each holds a table of hashes."""
+
+Acceptance = Literal["ask", "contacts", "all"]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the contact list says of a key."""
+
+    name: str
+    verified: Verified
+
+
+class InboxOwner(Interface):
+    """What an inbox asks of the command that runs it."""
+
+    def known(self, key: bytes) -> Known | None:
+        """The contact with this key."""
+        ...
+
+    def paired(self, key: bytes, name: str) -> Known:
+        """A code was proved by this key: store the contact and return it."""
+        ...
+
+    def code_used(self, error: P2pxferError | None) -> None:
+        """A code was used up, with success or by a wrong try."""
+        ...
+
+    def decide(self, peer: str, manifest: Manifest) -> Awaitable[bool]:
+        """Whether to take a transfer."""
+        ...
+
+    def transfer_started(self, peer: str, transfer: IncomingTransfer, paths: PathSet) -> None:
+        """A transfer appeared; its ``done`` tells the end."""
+        ...
+
+
+@dataclass(slots=True)
+class _Session:
+    """Everything of one peer key: its paths, its transfers, and whether it is verified.
+
+    ``since``: when each path's meeting began.  ``finished``: transfers that were confirmed while a path was up.
+    """
+
+    key: bytes
+    paths: PathSet
+    known: Known | None
+    contacts: dict[PeerPath, FirstContact]
+    transfers: dict[bytes, IncomingTransfer]
+    carried: dict[PeerPath, IncomingTransfer]
+    since: dict[PeerPath, float]
+    finished: dict[bytes, IncomingTransfer]
+    idle: IDelayedCall | None = None
+    told: bool = False
+
+
+class Inbox:
+    """Receives from anybody who may send; see the laws above."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        identity: Identity,
+        name: str,
+        destination: str,
+        acceptance: Acceptance,
+        codes: CodeBook,
+        owner: InboxOwner,
+        tell: Callable[[Event], None],
+    ) -> None:
+        self._reactor = reactor
+        self._identity = identity
+        self._name = name
+        self._destination = destination
+        self._acceptance = acceptance
+        self._codes = codes
+        self._owner = owner
+        self._tell = tell
+        self._instance = os.urandom(16)
+        self._sessions: dict[bytes, _Session] = {}
+        self._meetings: set[Meeting] = set()
+        self._client: RendezvousClient | None = None
+        self._disk = DiskThreads(reactor)
+        self._parted: Deferred[None] | None = None
+
+    def attach(self, client: RendezvousClient) -> None:
+        """The connection to the server over which introductions come."""
+        self._client = client
+
+    # -- introductions -------------------------------------------------------------------------------------------
+
+    def introduced(self, introduction: Introduction) -> None:
+        """The server introduces somebody who wants to send."""
+        client = self._client
+        assert client is not None
+        key = introduction.peer_id
+        if len(self._meetings) >= MAX_MEETINGS:
+            self.log.warn("an introduction was not taken up: {count} are under way", count=MAX_MEETINGS)
+            return
+        if key == self._identity.id.digest or not self._welcome(key):
+            self.log.info("an introduction to a stranger was not taken up")
+            return
+        session = self._session(key)
+        self._tell(Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(key))))
+        self._tell(nat_event(introduction.my_nat))
+        if not session.paths:
+            session.paths.introduced()
+            # The user may have removed the contact since the last time.
+            session.known, session.told = self._known(key), False
+        party = Party(self._identity, "responder", self._name, None, key)
+        meeting = Meeting(self._reactor, introduction, party, client, self)
+        self._meetings.add(meeting)
+        meeting.start()
+
+    def _welcome(self, key: bytes) -> bool:
+        self._codes.expire(self._reactor.seconds())
+        return self._acceptance == "all" or self._owner.known(key) is not None or bool(self._codes.open_slots)
+
+    def _session(self, key: bytes) -> _Session:
+        session = self._sessions.get(key)
+        if session is None:
+            paths = PathSet(self._reactor.seconds, self._tell)
+            session = _Session(key, paths, self._known(key), {}, {}, {}, {}, {})
+            self._sessions[key] = session
+        return session
+
+    def _known(self, key: bytes) -> Known | None:
+        known = self._owner.known(key)
+        return Known("", "id") if known is None and self._acceptance == "all" else known
+
+    async def close(self) -> None:
+        """End every meeting and transfer, and let the senders hear of it; what arrived stays."""
+        parted: Deferred[None] = Deferred()
+        self._parted = parted
+        for session in self._sessions.values():
+            session.paths.finish()
+        for meeting in list(self._meetings):
+            meeting.close()
+        for session in list(self._sessions.values()):
+            if session.idle is not None and session.idle.active():
+                session.idle.cancel()
+            for transfer in list(session.transfers.values()):
+                await transfer.close()
+        if any(session.paths for session in self._sessions.values()):
+            parted.addTimeout(CLOSE_S, self._reactor, lambda result, timeout: None)
+            await parted
+        self._sessions.clear()
+        self._disk.stop()
+
+    # -- from the meetings ---------------------------------------------------------------------------------------
+
+    def path_up(self, meeting: Meeting, path: PeerPath) -> None:
+        """See :class:`~p2pxfer.net.meeting.MeetingOwner`."""
+        session = self._session(meeting.party.peer_key)
+        if session.idle is not None and session.idle.active():
+            session.idle.cancel()
+        session.idle = None
+        session.since[path] = meeting.started
+        session.paths.add(path)
+        if session.known is not None:
+            self._open(session, path)
+        else:
+            self._expect_code(session, path)
+
+    def _open(self, session: _Session, path: PeerPath) -> None:
+        path.open_session()
+        if not session.told:
+            session.told = True
+            assert session.known is not None
+            name = session.known.name or safe_text(path.peer_name, 64)
+            self._tell(Peer(name=name, id=str(PeerId(session.key)), verified=session.known.verified))
+
+    def _expect_code(self, session: _Session, path: PeerPath) -> None:
+        own = PairingParty(self._name, self._identity.id.digest)
+        peer = PairingParty(path.peer_name, session.key)
+
+        def verdict(error: P2pxferError | None) -> None:
+            contact = session.contacts.pop(path, None)
+            if error is None:
+                session.known = self._owner.paired(session.key, path.peer_name)
+                for greeted in session.paths.ordered():
+                    self._open(session, greeted)
+            if contact is not None and (error is None or isinstance(error, WrongCode)):
+                self._owner.code_used(error)
+
+        contact = FirstContact(self._reactor, path, own, peer, verdict)
+        contact.show(lambda slot: self._codes.take(slot, self._reactor.seconds()))
+        session.contacts[path] = contact
+
+    def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
+        """See :class:`~p2pxfer.net.meeting.MeetingOwner`."""
+        session = self._session(meeting.party.peer_key)
+        session.paths.remove(path, error.message)
+        contact = session.contacts.get(path)
+        if contact is not None:
+            contact.lost()
+        transfer = session.carried.pop(path, None)
+        if transfer is not None:
+            transfer.close_path(path)
+        session.since.pop(path, None)
+        if not session.paths:
+            session.finished.clear()
+            session.told = False
+        if self._parted is not None:
+            if not self._parted.called and not any(other.paths for other in self._sessions.values()):
+                self._parted.callback(None)
+        elif not session.paths:
+            session.idle = self._reactor.callLater(IDLE_S, self._idle, session)
+
+    def _idle(self, session: _Session) -> None:
+        """Nothing came back: unlock the staging places."""
+        self._sessions.pop(session.key, None)
+        for transfer in session.transfers.values():
+            transfer.abandon()
+
+    def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:
+        """See :class:`~p2pxfer.net.meeting.MeetingOwner`."""
+        self._meetings.discard(meeting)
+        session = self._sessions.get(meeting.party.peer_key)
+        if session is not None and not session.paths and not session.transfers and session.idle is None:
+            del self._sessions[session.key]
+        for reason in reasons:
+            self.log.info("no path: {reason}", reason=reason)
+
+    def path_message(self, path: PeerPath, message: Message) -> None:
+        """See :class:`~p2pxfer.net.path.PathOwner`."""
+        session = self._session(path.peer_key)
+        if isinstance(message, (Pair1, PairConfirm)):
+            contact = session.contacts.get(path)
+            if contact is None:
+                contact = self._pair_again(session, path)
+            contact.receive(message)
+        elif session.known is None:
+            raise CodeNeeded(f"{self._name} does not know this key: ask for the one-time code that receive shows")
+        elif isinstance(message, Offer):
+            self._offer(session, path, message)
+        elif isinstance(message, Bye):
+            self._bye(session, path)
+        else:
+            self._transfer(session, path).message(path, message)
+
+    def _pair_again(self, session: _Session, path: PeerPath) -> FirstContact:
+        """A contact proves a code as well; that costs the code and changes nothing."""
+        self._expect_code(session, path)
+        return session.contacts[path]
+
+    def path_chunk(self, path: PeerPath, chunk: Chunk) -> None:
+        """See :class:`~p2pxfer.net.path.PathOwner`."""
+        self._transfer(self._session(path.peer_key), path).chunk(path, chunk)
+
+    def path_writable(self, path: PeerPath) -> None:
+        """See :class:`~p2pxfer.net.path.PathOwner`."""
+
+    # -- transfers -----------------------------------------------------------------------------------------------
+
+    def _transfer(self, session: _Session, path: PeerPath) -> IncomingTransfer:
+        transfer = session.carried.get(path)
+        if transfer is None:
+            raise ProtocolBreach("a message of a transfer came before its offer")
+        return transfer
+
+    def _offer(self, session: _Session, path: PeerPath, offer: Offer) -> None:
+        transfer = self._finished(session, path, offer.transfer)
+        if transfer is not None:
+            session.carried[path] = transfer
+            transfer.message(path, offer)
+            return
+        transfer = session.transfers.get(offer.transfer)
+        if transfer is None or transfer.over:
+            session.transfers = {key: other for key, other in session.transfers.items() if not other.over}
+            if len(session.transfers) >= MAX_TRANSFERS:
+                raise Refused("too many transfers at once")
+            transfer = self._begin(session, path, offer.transfer)
+        session.carried[path] = transfer
+        transfer.message(path, offer)
+
+    def _finished(self, session: _Session, path: PeerPath, number: bytes) -> IncomingTransfer | None:
+        """The finished transfer that this path offers too late: its meeting began before the other path's Bye.
+
+        The same files offered over a path of a later meeting are a new transfer.
+        """
+        transfer = session.finished.get(number)
+        if transfer is None or transfer.confirmed is None or session.since[path] > transfer.confirmed:
+            return None
+        return transfer
+
+    def _begin(self, session: _Session, path: PeerPath, number: bytes) -> IncomingTransfer:
+        assert session.known is not None
+        name = session.known.name or safe_text(path.peer_name, 64)
+        transfer = IncomingTransfer(
+            self._reactor,
+            session.key,
+            number,
+            self._instance,
+            self._destination,
+            session.paths,
+            self._disk,
+            lambda manifest: self._owner.decide(name, manifest),
+            self._tell,
+        )
+        session.transfers[number] = transfer
+        self._owner.transfer_started(name, transfer, session.paths)
+        return transfer
+
+    def _bye(self, session: _Session, path: PeerPath) -> None:
+        transfer = session.carried.get(path)
+        if transfer is not None:
+            transfer.confirm()
+            session.transfers = {key: other for key, other in session.transfers.items() if other is not transfer}
+            session.finished[transfer.number] = transfer
+            if len(session.finished) > MAX_TRANSFERS:
+                del session.finished[next(iter(session.finished))]
+        path.close()

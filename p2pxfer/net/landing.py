@@ -1,0 +1,202 @@
+"""The disk side of one incoming transfer: chunks become written, then durable in batches, then one orderly end.
+
+Laws of this file:
+
+1. A chunk is hashed and written in one thread, batches are synced in another: data first, journal behind it, one batch
+   at a time.
+2. What is not durable yet is bounded by :data:`UNSYNCED_BYTES`, what waits for the disk by :data:`WAITING_BYTES`;
+   beyond either the paths are held, so the sender waits.
+3. A failed sync is never repeated: the first failure is told once, and everything afterwards meets it again.
+4. The staging place is closed, or removed, when no work on it is under way any more, and exactly once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+
+from p2pxfer.core.wire import Chunk
+from p2pxfer.net.staging import Staging
+from p2pxfer.net.types import Reactor
+from p2pxfer.net.worker import Worker
+
+SYNC_BYTES = 4 * 1024 * 1024
+"""A batch is synced when it holds this much, or :data:`SYNC_S` after its first chunk."""
+SYNC_S = 0.25
+UNSYNCED_BYTES = 10 * 1024 * 1024
+"""Most payload that is written but not durable: what a crash may cost to fetch again, with what waits for the disk."""
+WAITING_BYTES = 4 * 1024 * 1024
+"""Most payload that waits to be written."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class DiskThreads:
+    """The threads that write and sync for all transfers of a process; opening and publishing use the reactor's pool."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+        self.writer = Worker(reactor, "writer")
+        self.syncer = Worker(reactor, "syncer")
+
+    def stop(self) -> None:
+        """End them when they have done what they were given."""
+        self.writer.stop()
+        self.syncer.stop()
+
+    def elsewhere(self, work: Callable[P, R], *args: P.args, **keywords: P.kwargs) -> Deferred[R]:
+        """Carry out something rare in the reactor's pool."""
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work, *args, **keywords)
+
+
+class Landing:
+    """Where the chunks of one transfer go.
+
+    ``hold(True)`` asks for a pause of the paths, ``hold(False)`` ends it; ``failed`` is told of a sync that failed.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        disk: DiskThreads,
+        staging: Staging,
+        hold: Callable[[bool], None],
+        failed: Callable[[Failure], None],
+    ) -> None:
+        self._reactor = reactor
+        self._disk = disk
+        self._staging = staging
+        self._hold = hold
+        self._failed = failed
+        self._under_way = 0
+        self._quiet: list[Deferred[None]] = []
+        self._waiting = 0
+        self._unsynced: list[tuple[int, int, bytes]] = []
+        self._unsynced_bytes = 0
+        self._syncing = False
+        self._timer: IDelayedCall | None = None
+        self._held = False
+        self._ending = False
+        self._closing = False
+        self._failure: Failure | None = None
+
+    def store(self, chunk: Chunk) -> Deferred[None]:
+        """Verify and write a chunk; fails as :meth:`~p2pxfer.net.staging.Staging.write_chunk`."""
+        self._under_way += 1
+        self._waiting += len(chunk.payload)
+        self._regulate()
+        writing = self._disk.writer.do(self._staging.write_chunk, chunk.file, chunk.index, chunk.payload, chunk.hash)
+        writing.addBoth(self._written, chunk, len(chunk.payload))
+        return writing
+
+    def _written(self, result: Failure | None, chunk: Chunk, size: int) -> Failure | None:
+        self._waiting -= size
+        if not isinstance(result, Failure):
+            self._unsynced.append((chunk.file, chunk.index, chunk.hash))
+            self._unsynced_bytes += size
+            self._sync_soon()
+        self._done()
+        return result
+
+    # -- durability ----------------------------------------------------------------------------------------------
+
+    def _sync_soon(self) -> None:
+        if self._syncing or self._closing or self._failure is not None:
+            return
+        if self._unsynced_bytes >= SYNC_BYTES:
+            self._sync()
+        elif self._unsynced and self._timer is None:
+            self._timer = self._reactor.callLater(SYNC_S, self._sync)
+
+    def _sync(self) -> None:
+        """Make the batch durable."""
+        self._stop_timer()
+        batch, size = self._unsynced, self._unsynced_bytes
+        self._unsynced = []
+        self._syncing = True
+        self._under_way += 1
+        self._disk.syncer.do(self._staging.sync, batch).addBoth(self._synced, size)
+
+    def _synced(self, result: Failure | None, size: int) -> None:
+        self._syncing = False
+        self._unsynced_bytes -= size
+        if isinstance(result, Failure):
+            first, self._failure = self._failure is None, self._failure or result
+            if first:
+                self._failed(result)
+        self._sync_soon()
+        self._done()
+
+    async def settle(self) -> None:
+        """Make durable all that was stored.
+
+        Raises:
+            DiskError: the sync that failed, now or before.
+        """
+        while True:
+            if self._failure is not None:
+                self._failure.raiseException()
+            if self._under_way:
+                await self._until_quiet()
+            elif self._unsynced:
+                self._sync()
+            else:
+                return
+
+    def _until_quiet(self) -> Deferred[None]:
+        quiet: Deferred[None] = Deferred()
+        self._quiet.append(quiet)
+        return quiet
+
+    def _done(self) -> None:
+        """One piece of work is over."""
+        self._under_way -= 1
+        self._regulate()
+        if self._under_way == 0:
+            waiting, self._quiet = self._quiet, []
+            for quiet in waiting:
+                if not quiet.called:
+                    quiet.callback(None)
+
+    def _regulate(self) -> None:
+        """Let the sender wait while the disk is behind."""
+        behind = self._waiting > WAITING_BYTES or self._unsynced_bytes > UNSYNCED_BYTES
+        wanted = behind and not self._closing
+        if wanted != self._held:
+            self._held = wanted
+            self._hold(wanted)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    async def close(self, *, discard: bool = False) -> None:
+        """Make durable what can be, let the work under way end, then close or remove the staging place.
+
+        Raises:
+            DiskError: what could not be removed.
+        """
+        if self._ending:
+            return
+        self._ending = True
+        if not discard:
+            try:
+                await self.settle()
+            except Exception:
+                # Told through ``failed`` already; what was durable before stays.
+                self._unsynced = []
+        self._closing = True
+        self._stop_timer()
+        self._regulate()
+        while self._under_way:
+            await self._until_quiet()
+        await self._disk.elsewhere(self._staging.discard if discard else self._staging.close)

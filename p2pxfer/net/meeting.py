@@ -1,0 +1,309 @@
+"""One introduction turned into paths: the relay leg, the punch, the greetings, and the choice of one direct path.
+
+Laws of this file:
+
+1. Relay and punch start at the same moment; neither waits for the other.
+2. Every connection, dialled or accepted, makes its own TLS handshake and greeting.  The initiator of the introduction
+   is the TLS client on all of them, since after a simultaneous open both ends dialled.
+3. The initiator nominates: the first direct path that greeted.  The responder keeps the one that is nominated.  All
+   other direct connections are reset, so that they leave no state in the NATs.
+4. A meeting that has no path and nothing under way any more says so once, with every reason it saw.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from dataclasses import dataclass
+from typing import Protocol as Interface
+from typing import cast
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from p2pxfer.core.addresses import Endpoint, canonical_endpoint, dialable_lan, dialable_public, parse_endpoint, scope
+from p2pxfer.core.codec import Message
+from p2pxfer.core.dialing import Candidate
+from p2pxfer.core.hello import Role, Terms
+from p2pxfer.core.messages import ALPN_PEER, Introduction, NatSummary
+from p2pxfer.core.wire import Chunk, Nominate
+from p2pxfer.errors import AddressRefused, P2pxferError, Unreachable
+from p2pxfer.net.identity import Identity
+from p2pxfer.net.ownaddresses import endpoint_text
+from p2pxfer.net.path import PathFacts, PathOwner, PeerPath
+from p2pxfer.net.puncher import Puncher
+from p2pxfer.net.rendezvous import RendezvousClient
+from p2pxfer.net.streams import SecureBootstrap
+from p2pxfer.net.tls import PeerTLS
+from p2pxfer.net.types import Reactor
+from p2pxfer.status import Nat, PathKind
+
+MAX_GREETING = 16
+"""Most connections of one introduction that have not been nominated: strangers may connect to the punch port too."""
+NOMINATION_S = 10.0
+"""How long after the punch a greeted connection may wait to be nominated, seconds."""
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """Who meets: this machine, and what it expects of the peer.
+
+    ``peer_name`` is the name that the peer must have, ``None`` at a responder; ``peer_key`` is the digest that the
+    contact list or, for a first contact, the server promised.
+    """
+
+    identity: Identity
+    role: Role
+    my_name: str
+    peer_name: str | None
+    peer_key: bytes
+
+
+def nat_event(summary: NatSummary) -> Nat:
+    """What the server's observations say of this side's NAT; filtering and hairpin are not measured."""
+    return Nat(mapping=summary.mapping, filtering="unknown", ports=summary.ports, hairpin="unknown")
+
+
+class MeetingOwner(Interface):
+    """What a meeting tells."""
+
+    def path_up(self, meeting: Meeting, path: PeerPath) -> None:
+        """A path greeted and, if it is direct, was nominated.  Its messages go to ``path``'s owner from now on."""
+
+    def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
+        """A path that was up is gone."""
+
+    def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:
+        """No path is up and none can come any more."""
+
+    def path_message(self, path: PeerPath, message: Message) -> None:
+        """See :class:`~p2pxfer.net.path.PathOwner`."""
+
+    def path_chunk(self, path: PeerPath, chunk: Chunk) -> None:
+        """See :class:`~p2pxfer.net.path.PathOwner`."""
+
+    def path_writable(self, path: PeerPath) -> None:
+        """See :class:`~p2pxfer.net.path.PathOwner`."""
+
+
+class Meeting(PathOwner):
+    """Everything that happens because of one introduction."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        introduction: Introduction,
+        party: Party,
+        client: RendezvousClient,
+        owner: MeetingOwner,
+    ) -> None:
+        self.introduction = introduction
+        self.party = party
+        self.started = reactor.seconds()
+        self._reactor = reactor
+        self._client = client
+        self._owner = owner
+        self._is_client = party.role == "initiator"
+        self._creator = PeerTLS(party.identity, party.peer_key, ALPN_PEER)
+        self._greeting: set[PeerPath] = set()
+        self._up: dict[PeerPath, None] = {}
+        self._nominated: PeerPath | None = None
+        self._puncher: Puncher | None = None
+        self._leg: Deferred[IProtocol] | None = None
+        self._nomination: IDelayedCall | None = None
+        self._reasons: list[P2pxferError] = []
+        self._closed = False
+
+    # -- start and stop ------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Join the relay and punch, as far as the introduction allows either."""
+        introduction = self.introduction
+        if introduction.dial:
+            candidates = self._candidates()
+            self._puncher = Puncher(self._reactor, self._client.port, candidates, self._direct_protocol)
+            self._puncher.done.addCallback(self._punched)
+            self._puncher.start()
+        if introduction.relay_token is not None:
+            path = self._make_path("relay", "", "")
+            self._leg = self._client.join_relay(introduction.relay_token, path, self._creator, self._is_client)
+            self._leg.addCallbacks(self._leg_made, self._leg_failed, errbackArgs=(path,))
+        self._check_failed()
+
+    def close(self) -> None:
+        """End everything; paths that are up are closed in order, all else is reset."""
+        self._closed = True
+        if self._nomination is not None and self._nomination.active():
+            self._nomination.cancel()
+        if self._puncher is not None:
+            self._puncher.stop()
+        if self._leg is not None:
+            self._leg.cancel()
+        for path in list(self._greeting):
+            path.fail(Unreachable("the meeting is over"))
+        for path in list(self._up):
+            path.close()
+
+    @property
+    def punching(self) -> bool:
+        """A direct path may still come."""
+        return self._puncher is not None
+
+    @property
+    def paths(self) -> list[PeerPath]:
+        """What is up."""
+        return list(self._up)
+
+    def _candidates(self) -> list[Candidate]:
+        """What the introduction names and the rules for addresses allow."""
+        client = self._client
+        found: list[Candidate] = []
+        for text in self.introduction.lan:
+            endpoint = self._parsed(text)
+            if endpoint is not None and dialable_lan(
+                endpoint, allow_loopback=client.over_loopback, refuse=client.own_endpoints
+            ):
+                found.append(Candidate("host", str(endpoint.host), endpoint.port))
+        for text in self.introduction.observed:
+            endpoint = self._parsed(text)
+            if endpoint is not None and dialable_public(
+                endpoint,
+                allow_private=client.over_private,
+                allow_loopback=client.over_loopback,
+                refuse=client.own_endpoints,
+            ):
+                found.append(Candidate("server-reflexive", str(endpoint.host), endpoint.port))
+        return found
+
+    def _parsed(self, text: str) -> Endpoint | None:
+        try:
+            return canonical_endpoint(parse_endpoint(text))
+        except AddressRefused as error:
+            self.log.info("a candidate is refused: {error}", error=error)
+            return None
+
+    # -- connections ---------------------------------------------------------------------------------------------
+
+    def _direct_protocol(self, address: IAddress) -> IProtocol | None:
+        """The protocol for a connection of the puncher."""
+        if self._closed or self._nominated is not None or len(self._greeting) >= MAX_GREETING:
+            return None
+        there = cast(IPv4Address | IPv6Address, address)
+        remote = endpoint_text(there.host, there.port)
+        path = self._make_path(self._kind(remote), f"port {self._client.port}", remote)
+        return SecureBootstrap(self._reactor, path, self._creator, is_client=self._is_client)
+
+    def _kind(self, remote: str) -> PathKind:
+        where = scope(parse_endpoint(remote).host)
+        if where in ("private", "shared"):
+            return "lan"
+        if remote.startswith("["):
+            return "ipv6"
+        open_side = "none" in (self.introduction.my_nat.mapping, self.introduction.peer_nat.mapping)
+        return "direct" if where == "loopback" or open_side else "punched"
+
+    def _make_path(self, kind: PathKind, local: str, remote: str) -> PeerPath:
+        party = self.party
+        terms = Terms(
+            role=party.role,
+            introduction=self.introduction.session,
+            path="relay" if kind == "relay" else "direct",
+            my_name=party.my_name,
+            peer_name=party.peer_name,
+            my_key=party.identity.id.digest,
+            peer_key=party.peer_key,
+            random=os.urandom(32),
+        )
+        path = PeerPath(PathFacts(next(_numbers), kind, local, remote), terms, self, self._reactor)
+        self._greeting.add(path)
+        return path
+
+    def _leg_made(self, protocol: IProtocol) -> None:
+        self._leg = None
+
+    def _leg_failed(self, failure: Failure, path: PeerPath) -> None:
+        self._leg = None
+        self._greeting.discard(path)
+        error = failure.value
+        self._reasons.append(error if isinstance(error, P2pxferError) else Unreachable(failure.getErrorMessage()))
+        self._check_failed()
+
+    def _punched(self, dials: int) -> None:
+        puncher, self._puncher = self._puncher, None
+        self.log.debug("the punch ended after {dials} dials", dials=dials)
+        if self._nominated is None and puncher is not None:
+            for candidate, why in puncher.last_errors.items():
+                self._reasons.append(Unreachable(f"{candidate.host}:{candidate.port}: {why}"))
+        if not self._closed:
+            self._nomination = self._reactor.callLater(NOMINATION_S, self._drop_losers)
+        self._check_failed()
+
+    def _drop_losers(self) -> None:
+        """Reset every direct connection that is not the one to keep."""
+        for other in list(self._greeting):
+            if other is not self._nominated and other.facts.kind != "relay":
+                other.fail(Unreachable("another direct path was nominated, or none in time"))
+
+    def _check_failed(self) -> None:
+        waiting = self._up or self._greeting or self._leg is not None or self._puncher is not None
+        if not waiting and not self._closed:
+            self._closed = True
+            self._owner.meeting_failed(self, self._reasons)
+
+    # -- from the paths ------------------------------------------------------------------------------------------
+
+    def path_greeted(self, path: PeerPath) -> None:
+        """See :class:`~p2pxfer.net.path.PathOwner`."""
+        if path.facts.kind == "relay":
+            self._raise(path)
+        elif self.party.role == "initiator":
+            if self._nominated is None:
+                path.send(Nominate())
+                self._keep(path)
+            else:
+                path.fail(Unreachable("another direct path was nominated"))
+
+    def path_message(self, path: PeerPath, message: Message) -> None:
+        """See :class:`~p2pxfer.net.path.PathOwner`."""
+        direct = path.facts.kind != "relay"
+        if isinstance(message, Nominate) and direct and self.party.role == "responder" and self._nominated is None:
+            self._keep(path)
+        elif path in self._up:
+            self._owner.path_message(path, message)
+
+    def path_chunk(self, path: PeerPath, chunk: Chunk) -> None:
+        """See :class:`~p2pxfer.net.path.PathOwner`."""
+        self._owner.path_chunk(path, chunk)
+
+    def path_writable(self, path: PeerPath) -> None:
+        """See :class:`~p2pxfer.net.path.PathOwner`."""
+        self._owner.path_writable(path)
+
+    def path_lost(self, path: PeerPath, error: P2pxferError) -> None:
+        """See :class:`~p2pxfer.net.path.PathOwner`."""
+        self._greeting.discard(path)
+        was_up = path in self._up
+        self._up.pop(path, None)
+        self._reasons.append(error)
+        if was_up:
+            self._owner.path_down(self, path, error)
+        self._check_failed()
+
+    def _keep(self, path: PeerPath) -> None:
+        """The nominated path stays, every other direct connection goes."""
+        self._nominated = path
+        if self._puncher is not None:
+            self._puncher.stop()
+        self._drop_losers()
+        self._raise(path)
+
+    def _raise(self, path: PeerPath) -> None:
+        self._greeting.discard(path)
+        self._up[path] = None
+        self._owner.path_up(self, path)

@@ -1,0 +1,436 @@
+"""The sending job: introductions, paths and the sender's core, until the receiver confirmed everything.
+
+Laws of this file:
+
+1. Whatever breaks, the loop asks for another introduction, until the job is done, refused, or has been without any
+   path for the allowed time.
+2. While the data goes through the relay because a direct path died, a new punch from a fresh port is tried beside it.
+3. A job ends in exactly one outcome: done, or one error.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from p2pxfer.core.backoff import Backoff
+from p2pxfer.core.codec import Message
+from p2pxfer.core.codes import Code
+from p2pxfer.core.ids import PeerId
+from p2pxfer.core.messages import Introduction, NatSummary, PathPolicy
+from p2pxfer.core.pairing import Party as PairingParty
+from p2pxfer.core.wire import Bye, Chunk, Pair2, Paired
+from p2pxfer.errors import (
+    CodeNeeded,
+    IdentityMismatch,
+    Incomplete,
+    ManifestRefused,
+    NoDirectPath,
+    P2pxferError,
+    ProtocolBreach,
+    Refused,
+    Unreachable,
+    WrongCode,
+)
+from p2pxfer.net.firstcontact import FirstContact
+from p2pxfer.net.identity import Identity
+from p2pxfer.net.meeting import Meeting, Party, nat_event
+from p2pxfer.net.path import PeerPath
+from p2pxfer.net.pathset import PathSet
+from p2pxfer.net.pump import ChunkPump
+from p2pxfer.net.rendezvous import RendezvousClient
+from p2pxfer.net.types import Reactor
+from p2pxfer.status import Event, Introduced, Note, Peer, Verified
+
+FAREWELL_S = 3.0
+"""How long the end of a finished job may take, seconds."""
+MAX_REASONS = 20
+"""How many reasons for the want of a path are remembered."""
+FATAL = (IdentityMismatch, ManifestRefused, Refused, WrongCode)
+"""What no other path would change."""
+REPUNCH_S = 2.0
+"""Pause before a new punch after a direct path died while the relay carries on, seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whom to send to.
+
+    ``to`` is what the server is asked for; ``key`` the digest that the peer must have (``None``: the one that a code
+    will prove); ``name`` the registered name that it must have, if it was named; ``alias`` the contact's name here,
+    asked for as well when nobody has the key, to notice a peer that came back with another one; ``code`` proves a
+    first contact.
+    """
+
+    to: str
+    key: bytes | None
+    name: str | None
+    alias: str | None
+    verified: Verified
+    code: Code | None
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """``wait``: go on while the peer is not there at all; ``without_path``: longest time without any path, seconds."""
+
+    wait: bool
+    without_path: float
+
+
+class OutgoingJob:
+    """One transfer to one peer.
+
+    ``on_paired(key, name)`` is called when the code was proved, to store the contact.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        client: RendezvousClient,
+        identity: Identity,
+        my_name: str,
+        target: Target,
+        pump: ChunkPump,
+        *,
+        policy: PathPolicy,
+        patience: Patience,
+        tell: Callable[[Event], None],
+        on_paired: Callable[[bytes, str], None],
+    ) -> None:
+        self._reactor = reactor
+        self._client = client
+        self._identity = identity
+        self._my_name = my_name
+        self._target = target
+        self._pump = pump
+        self._policy = policy
+        self._patience = patience
+        self._tell = tell
+        self._on_paired = on_paired
+        self._paths = PathSet(reactor.seconds, tell)
+        self._meetings: list[Meeting] = []
+        self._contact: FirstContact | None = None
+        self._contact_path: PeerPath | None = None
+        self._trusted: bytes | None = None if target.verified == "code" else target.key
+        self._spare_code = target.code if target.verified == "contact" else None
+        self._need: Deferred[None] = Deferred()
+        self._clock: IDelayedCall | None = None
+        self._claimed: bytes | None = None
+        self._reasons: list[P2pxferError] = []
+        self._last_nat = (NatSummary(), NatSummary())
+        self._outcome: Deferred[bytes] = Deferred()
+        self._parted: Deferred[None] = Deferred()
+
+    @property
+    def _shown(self) -> str:
+        return self._target.alias or self._target.name or self._target.to
+
+    @property
+    def path_kind(self) -> str:
+        """Kind of the path that carries the data."""
+        return self._paths.active_kind
+
+    @property
+    def bytes_by_path(self) -> dict[str, int]:
+        """Payload bytes sent, by kind of path."""
+        return self._paths.bytes_by_path
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    async def run(self) -> bytes:
+        """Send everything; returns the root hash.
+
+        Raises:
+            P2pxferError: the outcome, when it is not success.
+        """
+        self._pump.attach(self._paths, self._finished, self.fail)
+        self._without_path()
+        seeking = Deferred.fromCoroutine(self._seek())
+        seeking.addErrback(self._give_up)
+        try:
+            root = await self._outcome
+            await self._farewell()
+            return root
+        finally:
+            # From here on this side ends the paths itself: that is no loss to report.
+            self._paths.finish()
+            self._with_path()
+            seeking.cancel()
+            self._pump.close()
+            for meeting in self._meetings:
+                meeting.close()
+
+    async def _farewell(self) -> None:
+        """Let the receiver know that we know, and give the last bytes time to leave."""
+        paths = self._paths.ordered()
+        if not paths:
+            return
+        for path in paths:
+            path.send(Bye())
+            path.close()
+        parting = self._parted
+        parting.addTimeout(FAREWELL_S, self._reactor, lambda result, timeout: None)
+        await parting
+
+    async def _seek(self) -> None:
+        """Ask for introductions for as long as one is needed."""
+        backoff = Backoff(random.random, longest=5.0)
+        while True:
+            fresh_port = False
+            try:
+                await self._client.when_registered()
+                introduction = await self._introduce()
+                need = self._need = Deferred()
+                fresh_port = True
+                self._meet(introduction)
+                await need
+                if self._paths:
+                    await deferLater(self._reactor, REPUNCH_S)
+                else:
+                    backoff.reset()
+            except CancelledError:
+                return
+            except P2pxferError as error:
+                self._note_reasons([error])
+                if self._ends_the_job(error):
+                    raise
+            await deferLater(self._reactor, backoff.next())
+            if fresh_port:
+                # The ports of the last punch may be spoilt for the same pair of endpoints; see the puncher.
+                await self._client.renew()
+
+    def _ends_the_job(self, error: P2pxferError) -> bool:
+        """Whether the failure to be introduced leaves nothing to hope for."""
+        if self._paths and not isinstance(error, IdentityMismatch):
+            return False
+        if not error.retry or isinstance(error, NoDirectPath):
+            return True
+        begun = self._pump.accepted or self._meetings or self._patience.wait
+        return isinstance(error, Unreachable) and not begun
+
+    async def _introduce(self) -> Introduction:
+        """Ask by key; if nobody with that key is there, look whether the name is there with another one."""
+        target = self._target
+        try:
+            return await self._client.introduce(target.to, self._policy)
+        except Unreachable as gone:
+            if self._client.registered is None:
+                raise
+            try:
+                if target.alias is not None:
+                    return await self._client.introduce(target.alias, self._policy)
+            except Unreachable:
+                pass
+            raise Unreachable(
+                f"{self._shown} is not here now: start p2pxfer receive there, or wait for it with --wait"
+            ) from gone
+
+    def _meet(self, introduction: Introduction) -> None:
+        # While a code is being proved, the key that the first introduction claimed is the only one to prove it.
+        expected = self._trusted or self._target.key or self._claimed
+        self._claimed = introduction.peer_id
+        if expected is not None and introduction.peer_id != expected:
+            raise IdentityMismatch(
+                f"the server presents {PeerId(introduction.peer_id)} as {self._shown}, but {PeerId(expected)} was"
+                " verified before; nothing was sent. If the peer changed its key on purpose, remove the contact and"
+                " pair again"
+            )
+        self._tell(Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(introduction.peer_id))))
+        self._last_nat = (introduction.my_nat, introduction.peer_nat)
+        self._tell(nat_event(introduction.my_nat))
+        if not self._paths:
+            self._paths.introduced()
+        party = Party(
+            identity=self._identity,
+            role="initiator",
+            my_name=self._my_name,
+            peer_name=self._target.name,
+            peer_key=introduction.peer_id,
+        )
+        meeting = Meeting(self._reactor, introduction, party, self._client, self)
+        self._meetings.append(meeting)
+        meeting.start()
+
+    def _without_path(self) -> None:
+        """There is no path now: somebody must give up in the end."""
+        if not self._patience.wait and self._clock is None:
+            self._clock = self._reactor.callLater(self._patience.without_path, self._out_of_patience)
+
+    def _with_path(self) -> None:
+        if self._clock is not None and self._clock.active():
+            self._clock.cancel()
+        self._clock = None
+
+    def _out_of_patience(self) -> None:
+        waited = self._patience.without_path
+        last = self._reasons[-1].message if self._reasons else "no path came about"
+        if self._pump.accepted:
+            self.fail(
+                Incomplete(
+                    f"{self._shown} has not been reachable for {waited:.0f} seconds ({last}); what arrived is kept"
+                    " there, run the same command again to go on"
+                )
+            )
+        else:
+            self.fail(Unreachable(f"no connection to {self._shown} came about in {waited:.0f} seconds: {last}"))
+
+    def _note_reasons(self, reasons: list[P2pxferError]) -> None:
+        self._reasons = [*self._reasons, *reasons][-MAX_REASONS:]
+
+    def _try_spare_code(self, error: P2pxferError) -> bool:
+        """The peer has forgotten this machine: prove the code that the user gave beside the contact's name."""
+        if not isinstance(error, CodeNeeded) or self._spare_code is None:
+            return False
+        self._spare_code = None
+        self._trusted = None
+        return True
+
+    def _wake(self) -> None:
+        if not self._need.called:
+            self._need.callback(None)
+
+    def _has_ended(self) -> bool:
+        return bool(self._outcome.called)
+
+    def _give_up(self, failure: Failure) -> None:
+        if not self._outcome.called:
+            self._outcome.errback(failure)
+
+    def fail(self, error: P2pxferError) -> None:
+        """End the job with this error."""
+        self._give_up(Failure(error))
+
+    def _finished(self, root: bytes) -> None:
+        self._paths.finish()
+        if not self._outcome.called:
+            self._outcome.callback(root)
+
+    # -- from the meetings ---------------------------------------------------------------------------------------
+
+    def path_up(self, meeting: Meeting, path: PeerPath) -> None:
+        """See :class:`~p2pxfer.net.meeting.MeetingOwner`."""
+        if self._has_ended():
+            # A path that comes when all is done would offer the files again.
+            path.fail(Unreachable("the session is over"))
+            return
+        self._with_path()
+        self._paths.add(path)
+        key = meeting.party.peer_key
+        if self._trusted == key:
+            self._use(path)
+        elif self._contact is None:
+            self._pair(path, key)
+
+    def _pair(self, path: PeerPath, key: bytes) -> None:
+        code = self._target.code
+        assert code is not None
+        own = PairingParty(self._my_name, self._identity.id.digest)
+        peer = PairingParty(path.peer_name, key)
+
+        def verdict(error: P2pxferError | None) -> None:
+            self._contact = self._contact_path = None
+            if error is not None:
+                self.fail(error)
+                return
+            self._trusted = key
+            self._on_paired(key, path.peer_name)
+            for greeted in self._paths.ordered():
+                if greeted.peer_key == key:
+                    self._use(greeted)
+                else:
+                    greeted.fail(IdentityMismatch("this path leads to another key than the one that knew the code"))
+
+        self._contact_path = path
+        self._contact = FirstContact(self._reactor, path, own, peer, verdict)
+        self._contact.enter(code)
+
+    def _use(self, path: PeerPath) -> None:
+        path.open_session()
+        if not self._pump.introduced:
+            key = self._trusted or b""
+            self._tell(Peer(name=path.peer_name, id=str(PeerId(key)), verified=self._target.verified))
+        self._pump.open_path(path)
+
+    def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
+        """See :class:`~p2pxfer.net.meeting.MeetingOwner`."""
+        self._paths.remove(path, error.message)
+        self._pump.close_path(path)
+        self._note_reasons([error])
+        if self._outcome.called:
+            if not self._paths and not self._parted.called:
+                self._parted.callback(None)
+            return
+        if isinstance(error, FATAL) and not self._try_spare_code(error):
+            self.fail(error)
+        if self._contact is not None and path is self._contact_path:
+            self._contact.lost()
+        if self._has_ended():
+            return
+        if not self._paths:
+            self._without_path()
+            self._tell(Note(f"the connection was lost ({error.message}); reconnecting"))
+        if not any(m.punching or m.paths for m in self._meetings) or (
+            not self._paths.direct and self._policy == "auto"
+        ):
+            self._wake()
+
+    def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:
+        """See :class:`~p2pxfer.net.meeting.MeetingOwner`."""
+        self._meetings.remove(meeting)
+        self._note_reasons(reasons)
+        if self._outcome.called:
+            return
+        fatal = next((error for error in reasons if isinstance(error, FATAL)), None)
+        if fatal is not None and not self._paths and not self._try_spare_code(fatal):
+            self.fail(fatal)
+        elif meeting.introduction.relay_token is None and not self._paths and not self._pump.accepted:
+            self.fail(NoDirectPath(no_direct_path(self._shown, *self._last_nat)))
+        else:
+            self._wake()
+
+    def path_message(self, path: PeerPath, message: Message) -> None:
+        """See :class:`~p2pxfer.net.path.PathOwner`."""
+        if isinstance(message, (Pair2, Paired)):
+            if self._contact is None or path is not self._contact_path:
+                raise ProtocolBreach("a pairing message came outside a pairing")
+            self._contact.receive(message)
+            return
+        try:
+            for event in self._pump.message(path, message):
+                self._tell(event)
+            self._pump.push()
+        except P2pxferError as error:
+            self.fail(error)
+            raise
+
+    def path_chunk(self, path: PeerPath, chunk: Chunk) -> None:
+        """See :class:`~p2pxfer.net.path.PathOwner`."""
+        raise ProtocolBreach("the receiver sent a chunk")
+
+    def path_writable(self, path: PeerPath) -> None:
+        """See :class:`~p2pxfer.net.path.PathOwner`."""
+        self._pump.push()
+
+
+def no_direct_path(peer: str, mine: NatSummary, theirs: NatSummary) -> str:
+    """The sentence for people about why there is no direct path."""
+    changing = ("address-dependent", "port-dependent")
+    if mine.mapping in changing and theirs.mapping in changing:
+        why = "both NATs choose another port for every destination, so neither side can be told where to dial"
+    elif mine.mapping in changing:
+        why = "the NAT here chooses another port for every destination and the peer's lets in only who it dialled"
+    elif theirs.mapping in changing:
+        why = "the peer's NAT chooses another port for every destination and the one here lets in only who was dialled"
+    else:
+        why = "no candidate of the peer answered"
+    return f"no direct path to {peer}: {why}; nothing went through the relay. --path auto would use it"

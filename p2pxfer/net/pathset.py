@@ -1,0 +1,111 @@
+"""The paths of one session: which are up, which one carries the data, and what a user is told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from p2pxfer.net.path import PeerPath
+from p2pxfer.status import Event, Path, PathKind, PathState
+
+_RANK: dict[PathKind, int] = {"lan": 0, "ipv6": 1, "direct": 2, "mapped": 3, "punched": 4, "relay": 5}
+"""Which kind is preferred while nothing better is known; lower is better."""
+
+
+OVER = "the session is over"
+
+
+class PathSet:
+    """Paths that are up, in order of preference; reports every change as an event.
+
+    ``now`` is the reactor's clock; the events count from :meth:`introduced`.
+    """
+
+    def __init__(self, now: Callable[[], float], tell: Callable[[Event], None]) -> None:
+        self._now = now
+        self._tell = tell
+        self._introduced = now()
+        self._paths: dict[int, PeerPath] = {}
+        self._active: int | None = None
+        self._holders: set[int] = set()
+        self._over = False
+        self._last_kind = "none"
+        self.bytes_by_path: dict[str, int] = {}
+
+    def finish(self) -> None:
+        """The transfer is done: that paths go away now is no loss."""
+        self._over = True
+
+    def introduced(self) -> None:
+        """The server introduced the peers just now: a session begins."""
+        self._introduced = self._now()
+        self._over = False
+
+    def ordered(self) -> list[PeerPath]:
+        """Best first."""
+        return sorted(self._paths.values(), key=lambda path: (_RANK[path.facts.kind], path.facts.number))
+
+    def get(self, number: int) -> PeerPath | None:
+        """The path with this number, if it is up."""
+        return self._paths.get(number)
+
+    @property
+    def direct(self) -> bool:
+        """Whether a path without the relay is up."""
+        return any(path.facts.kind != "relay" for path in self._paths.values())
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def hold(self, holder: object, on: bool) -> None:
+        """Read from no path while anybody holds them; a path that comes meanwhile is held too."""
+        before = bool(self._holders)
+        (self._holders.add if on else self._holders.discard)(id(holder))
+        if bool(self._holders) != before:
+            for path in self._paths.values():
+                (path.pause_reading if on else path.resume_reading)()
+
+    def add(self, path: PeerPath) -> None:
+        """A path is up."""
+        self._paths[path.facts.number] = path
+        if self._holders:
+            path.pause_reading()
+        self._report(path, "up", "greeted")
+
+    def remove(self, path: PeerPath, why: str) -> bool:
+        """A path is gone; true if it was in the set."""
+        if self._paths.pop(path.facts.number, None) is None:
+            return False
+        if self._active == path.facts.number:
+            self._active = None
+        self._report(path, "down", OVER if self._over else why)
+        return True
+
+    def carried(self, path: PeerPath, size: int) -> None:
+        """``size`` payload bytes went over ``path``; the first ones after another path make it the active one."""
+        kind = path.facts.kind
+        self.bytes_by_path[kind] = self.bytes_by_path.get(kind, 0) + size
+        if self._active != path.facts.number:
+            self._active = path.facts.number
+            self._last_kind = kind
+            self._report(path, "active", "carries the data")
+
+    @property
+    def active_kind(self) -> str:
+        """Kind of the path that carries the data, or ``none``."""
+        path = self._paths.get(self._active) if self._active is not None else None
+        if path is not None:
+            self._last_kind = path.facts.kind
+        return self._last_kind if path is not None or self._over else "none"
+
+    def _report(self, path: PeerPath, state: PathState, why: str) -> None:
+        self._tell(
+            Path(
+                path=path.facts.kind,
+                state=state,
+                local=path.facts.local,
+                remote=path.facts.remote,
+                rtt_ms=None if path.rtt is None else round(path.rtt * 1000, 2),
+                after_ms=round((self._now() - self._introduced) * 1000, 1),
+                why=why,
+            )
+        )

@@ -1,0 +1,61 @@
+"""The receiver's private directory: found or made, locked, and checked to be nobody else's."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable
+from typing import Final
+
+from p2pxfer.errors import ConfigError, DiskError
+from p2pxfer.net.disk import OPEN_INNER_DIRECTORY, shown, stat_or_none
+
+_TRIES: Final = 10
+
+
+def enter(parent: int, name: str, where: str, before_creation: Callable[[], None]) -> int:
+    """A descriptor of the directory ``name`` in ``parent``, locked as long as it is open.
+
+    ``where`` is its path for sentences; ``before_creation`` is called if it has to be created, and may raise.
+
+    Raises:
+        ConfigError: another process holds it.
+        DiskError: it belongs to another user, or others may enter it.
+        OSError: what the system refuses, a link in its place included.
+    """
+    raw = name.encode()
+    for _ in range(_TRIES):
+        try:
+            fd = os.open(raw, OPEN_INNER_DIRECTORY, dir_fd=parent)
+        except FileNotFoundError:
+            before_creation()
+            _make(parent, raw)
+            continue
+        try:
+            if _is_held(fd, parent, raw, where):
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+    raise ConfigError(f"{shown(where)} comes and goes: another process is at work there")
+
+
+def _make(parent: int, name: bytes) -> None:
+    try:
+        os.mkdir(name, 0o700, dir_fd=parent)
+    except FileExistsError:
+        pass  # another process was faster; the lock decides who has it
+
+
+def _is_held(fd: int, parent: int, name: bytes, where: str) -> bool:
+    """Lock ``fd``; False if its last user removed the directory in between."""
+    status = os.fstat(fd)
+    if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise DiskError(f"{shown(where)} is not private to this user; remove it and run the command again")
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(f"another process holds {shown(where)}: wait for it or end it") from None
+    now = stat_or_none(parent, name)
+    return now is not None and os.path.samestat(now, status)

@@ -1,0 +1,195 @@
+"""Moves chunks from the disk to the paths: reads and hashes ahead in threads, writes while a path has room.
+
+Laws of this file:
+
+1. At most :data:`AHEAD_BYTES` are read ahead, so memory is bounded whatever the file.
+2. A chunk goes to the best path that is open and has room; a path that is full holds back the next chunk, except that
+   a better path that opened meanwhile takes it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from p2pxfer.core.chunktable import ChunkAddress
+from p2pxfer.core.codec import Message
+from p2pxfer.core.sendeffect import Send
+from p2pxfer.core.sender import AcceptedByPeer, Finished, HashChunks, SenderCore, SenderEffect
+from p2pxfer.core.wire import MAX_CHUNK, chunk_prefix
+from p2pxfer.errors import DiskError, P2pxferError
+from p2pxfer.net.hashcache import HashCache
+from p2pxfer.net.path import PeerPath
+from p2pxfer.net.pathset import PathSet
+from p2pxfer.net.source import Source
+from p2pxfer.net.types import Reactor
+from p2pxfer.net.worker import Worker
+from p2pxfer.status import Accepted, Event, Resumed
+
+AHEAD_BYTES = 8 * 1024 * 1024
+"""Most payload bytes between disk and socket."""
+AHEAD_CHUNKS = 8
+"""Most chunks being read at the same time."""
+HANDLE = 1
+"""One transfer a session: its handle."""
+
+_Loaded = tuple[ChunkAddress, bytes, bytes]
+
+
+class ChunkPump:
+    """The sending of one source."""
+
+    log = Logger()
+
+    def __init__(self, reactor: Reactor, source: Source, cache: HashCache) -> None:
+        self._source = source
+        self._cache = cache
+        self._core = SenderCore(HANDLE, source.manifest, cache.load())
+        self._ready: deque[_Loaded] = deque()
+        self._reading = 0
+        self._ahead = 0
+        self._paths: PathSet | None = None
+        self._done: Callable[[bytes], None] | None = None
+        self._failed: Callable[[P2pxferError], None] | None = None
+        self._reader = Worker(reactor, "reader")
+        self._closed = False
+        self.introduced = False
+        self.accepted = False
+
+    def attach(self, paths: PathSet, done: Callable[[bytes], None], failed: Callable[[P2pxferError], None]) -> None:
+        """Where chunks may go, and whom to tell the root hash at the end or an error of the disk."""
+        self._paths = paths
+        self._done = done
+        self._failed = failed
+
+    def close(self) -> None:
+        """Read and send nothing more."""
+        self._closed = True
+        self._reader.stop()
+        self._ready.clear()
+
+    @property
+    def acked_bytes(self) -> int:
+        """Bytes that the receiver has confirmed."""
+        return self._core.acked_bytes
+
+    @property
+    def paths(self) -> PathSet:
+        """The paths in use."""
+        assert self._paths is not None
+        return self._paths
+
+    # -- paths ---------------------------------------------------------------------------------------------------
+
+    def open_path(self, path: PeerPath) -> None:
+        """Offer the transfer on a path."""
+        self.introduced = True
+        self._carry_out(self._core.open_path(path.facts.number))
+
+    def close_path(self, path: PeerPath) -> None:
+        """A path is gone."""
+        self._core.close_path(path.facts.number)
+        self.push()
+
+    def message(self, path: PeerPath, message: Message) -> list[Event]:
+        """A transfer message came; returns what the user is to be told before :meth:`push`.
+
+        Raises:
+            P2pxferError: see :meth:`~p2pxfer.core.sender.SenderCore.receive`.
+        """
+        return self._carry_out(self._core.receive(path.facts.number, message))
+
+    def _carry_out(self, effects: list[SenderEffect]) -> list[Event]:
+        events: list[Event] = []
+        for effect in effects:
+            match effect:
+                case Send():
+                    path = self.paths.get(effect.path)
+                    if path is not None:
+                        path.send(effect.message)
+                case HashChunks():
+                    self._hash_again(effect)
+                case AcceptedByPeer():
+                    self.accepted = True
+                    events.append(Accepted())
+                    if effect.have_bytes:
+                        events.append(Resumed(have_bytes=effect.have_bytes))
+                case Finished():
+                    self._cache.forget()
+                    if self._done is not None:
+                        self._done(effect.root)
+        return events
+
+    # -- chunks --------------------------------------------------------------------------------------------------
+
+    def push(self) -> None:
+        """Write what is ready to the best path that has room, and read ahead."""
+        if self._closed:
+            return
+        while self._ready and (path := self._best()) is not None:
+            address, payload, digest = self._ready.popleft()
+            self._ahead -= len(payload)
+            path.send_chunk(chunk_prefix(HANDLE, address[0], address[1], digest, len(payload)), payload)
+            self._core.chunk_sent(address, path.facts.number)
+            self.paths.carried(path, len(payload))
+        self._read_ahead()
+
+    def _best(self) -> PeerPath | None:
+        """The best open path, if it has room."""
+        for path in self.paths.ordered():
+            if self._core.is_open(path.facts.number):
+                return path if path.writable else None
+        return None
+
+    def _read_ahead(self) -> None:
+        if not any(self._core.is_open(path.facts.number) for path in self.paths.ordered()):
+            return
+        while self._reading < AHEAD_CHUNKS and self._ahead + MAX_CHUNK <= AHEAD_BYTES:
+            address = self._core.next_chunk()
+            if address is None:
+                return
+            length = self._core.length(address)
+            self._reading += 1
+            self._ahead += length
+            reading = self._reader.do(self._source.read_chunk, *address)
+            reading.addCallback(self._loaded, address)
+            reading.addErrback(self._unreadable)
+
+    def _loaded(self, result: tuple[bytes, bytes], address: ChunkAddress) -> None:
+        payload, digest = result
+        self._reading -= 1
+        if self._closed:
+            return
+        self._core.chunk_read(address, digest)
+        self._cache.add(*address, digest)
+        self._ready.append((address, payload, digest))
+        self.push()
+
+    def _unreadable(self, failure: Failure) -> None:
+        """The disk, or a fault of the program: either ends the job."""
+        if self._closed or self._failed is None:
+            return
+        error = failure.value
+        if not isinstance(error, P2pxferError):
+            self.log.failure("sending failed", failure)
+            error = DiskError(f"sending failed inside the program: {type(error).__name__}")
+        self._failed(error)
+
+    def _hash_again(self, effect: HashChunks) -> None:
+        """Prove claims for which the record of earlier runs is lost."""
+
+        def read_all() -> list[tuple[ChunkAddress, bytes]]:
+            return [(address, self._source.read_chunk(*address)[1]) for address in effect.addresses]
+
+        def have_all(hashes: list[tuple[ChunkAddress, bytes]]) -> None:
+            for address, digest in hashes:
+                self._core.chunk_read(address, digest)
+            self._carry_out(self._core.hashed())
+            self.push()
+
+        hashing = self._reader.do(read_all)
+        hashing.addCallback(have_all)
+        hashing.addErrback(self._unreadable)

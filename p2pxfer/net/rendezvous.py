@@ -1,0 +1,362 @@
+"""The client's side of the rendezvous server: one control connection that is kept, and what is asked over it.
+
+Each control connection starts from a fresh local port with a reuse binding.  The same port carries the observation
+connections and, in a punch, the listener and the dials, so what the server observes of it is what the peer must dial.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.error import ConnectBindError
+from twisted.internet.interfaces import IProtocol
+from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from p2pxfer.core.addresses import DENIED_PORTS, Endpoint, canonical_endpoint, parse_endpoint, scope
+from p2pxfer.core.backoff import Backoff
+from p2pxfer.core.messages import (
+    VERSION,
+    Introduce,
+    Introduction,
+    Observe,
+    Observed,
+    PathPolicy,
+    Ping,
+    Register,
+    Registered,
+)
+from p2pxfer.core.messages import (
+    Failure as ServerFailure,
+)
+from p2pxfer.core.text import safe_text
+from p2pxfer.errors import NameTaken, P2pxferError, ProtocolBreach, Replaced, Unreachable, from_wire
+from p2pxfer.net.identity import Identity
+from p2pxfer.net.ownaddresses import endpoint_text, lan_candidates
+from p2pxfer.net.puncher import reuse_binding
+from p2pxfer.net.serverlink import RelayLeg, ServerLink
+from p2pxfer.net.servertrust import ServerTLS, ServerTrust
+from p2pxfer.net.streams import SecureBootstrap
+from p2pxfer.net.tls import Creator
+from p2pxfer.net.types import Reactor
+
+CONNECT_S = 15.0
+"""Deadline of one attempt: name resolution, TCP, TLS and registration together, seconds."""
+RELAY_S = 30.0
+"""Deadline for the other leg of a relay to appear, seconds."""
+PORT_TRIES = 5
+"""How many local ports are tried before the first one that is free, at most."""
+FINAL = (NameTaken, Replaced)
+"""What ends a client that was registered before; everything else may pass."""
+STEADY_S = 10.0
+"""A connection that lasted this long worked: the next loss is answered with short pauses again, seconds."""
+ANSWER_S = 20.0
+"""Deadline for the answer to a request on a registered connection, seconds."""
+PORTS = [port for port in range(20000, 32768) if port not in DENIED_PORTS]
+"""Local ports to punch from: below Linux's ephemeral range, so that nothing else is given them by chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAddress:
+    """Where the server is and what proves that it is the one."""
+
+    host: str
+    port: int
+    trust: ServerTrust
+
+
+class RendezvousClient:
+    """Keeps this machine known to the server.
+
+    ``on_introduction`` gets every introduction that somebody else asked for; ``on_registered`` every registration,
+    ``on_note`` sentences for people about loss and return of the server.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        identity: Identity,
+        server: ServerAddress,
+        *,
+        name: str | None,
+        policy: PathPolicy,
+        on_registered: Callable[[Registered], None],
+        on_introduction: Callable[[Introduction], None],
+        on_note: Callable[[str], None],
+    ) -> None:
+        self._reactor = reactor
+        self._identity = identity
+        self._server = server
+        self._name = name
+        self._policy = policy
+        self._on_registered = on_registered
+        self._on_introduction = on_introduction
+        self._on_note = on_note
+        self._link: ServerLink | None = None
+        self._observers: list[ServerLink] = []
+        self._asked: deque[Deferred[Introduction]] = deque()
+        self._running: Deferred[None] | None = None
+        self._first: Deferred[Registered] = Deferred()
+        self._lost: Deferred[P2pxferError] = Deferred()
+        self._waiting: list[Deferred[None]] = []
+        self._registration: Deferred[None] = succeed(None)
+        self._renewing = False
+        self._missed = False
+        self.port = 0
+        self.registered: Registered | None = None
+        self._lan: list[str] = []
+        self.over_loopback = False
+        self.over_private = False
+        self.own_endpoints: frozenset[Endpoint] = frozenset()
+        self.failed: Deferred[P2pxferError] = Deferred()
+
+    # -- keeping the connection ----------------------------------------------------------------------------------
+
+    def start(self) -> Deferred[Registered]:
+        """Connect and stay connected; fires with the first registration, or fails when the first attempt does."""
+        self._running = Deferred.fromCoroutine(self._run())
+        self._running.addErrback(self._ended)
+        return self._first
+
+    def stop(self) -> None:
+        """Close every connection to the server and stay away."""
+        if self._running is not None:
+            self._running.cancel()
+        self._drop(Unreachable("the program is ending"))
+
+    async def renew(self) -> None:
+        """Reconnect from a fresh local port, for a new punch."""
+        if self._link is not None:
+            self._renewing = True
+            self._drop(Unreachable("a fresh local port is wanted"))
+        await self.when_registered()
+
+    async def when_registered(self) -> None:
+        """Wait until the control connection stands (again)."""
+        if self.registered is None:
+            waiting: Deferred[None] = Deferred()
+            self._waiting.append(waiting)
+            await waiting
+
+    async def _run(self) -> None:
+        """Connect again after every loss, until the server says something that no reconnection would change."""
+        backoff = Backoff(random.random)
+        while True:
+            since = self._reactor.seconds()
+            error = await self._one_connection()
+            if self._reactor.seconds() - since > STEADY_S:
+                backoff.reset()
+            if not self._first.called:
+                self._first.errback(error)
+                return
+            if isinstance(error, FINAL):
+                self.failed.callback(error)
+                return
+            if self._renewing:
+                self._renewing = False
+                continue
+            delay = backoff.next()
+            self.log.info("server lost: {error}; next try in {delay:.1f} s", error=error, delay=delay)
+            await deferLater(self._reactor, delay)
+
+    def _ended(self, failure: Failure) -> None:
+        """The loop is over: stopped, or a fault of the program."""
+        if failure.check(CancelledError):
+            return
+        self.log.failure("the control connection's loop ended", failure)
+        if not self._first.called:
+            self._first.errback(failure)
+        elif not self.failed.called:
+            self.failed.callback(Unreachable("the connection to the server ended by a fault inside the program"))
+
+    async def _one_connection(self) -> P2pxferError:
+        """Connect, register and stay; returns why that ended."""
+        self._lost = Deferred()
+        link = ServerLink(self._reactor, self._on_message, self._on_lost)
+        try:
+            connecting = Deferred.fromCoroutine(self._connect(link))
+            connecting.addTimeout(CONNECT_S, self._reactor, self._too_slow)
+            await connecting
+            return await self._lost
+        except P2pxferError as error:
+            return error
+        except CancelledError:
+            raise
+        except Exception as fault:
+            why = safe_text(str(fault), 200)
+            return Unreachable(f"the server at {self._shown()} cannot be reached: {why}")
+        finally:
+            link.close()
+            if self._link is link:
+                self._drop(Unreachable("the connection to the server ended"))
+
+    def _too_slow(self, result: object, timeout: float) -> None:
+        raise Unreachable(f"the server at {self._shown()} did not answer within {timeout:.0f} seconds")
+
+    async def _connect(self, link: ServerLink) -> None:
+        """TCP from a fresh port, TLS, registration; whoever calls this limits the time."""
+        for _ in range(PORT_TRIES):
+            port = random.choice(PORTS)  # noqa: S311  # not a secret: any free port will do
+            try:
+                await self._open(link, self._server.host, self._server.port, port)
+                break
+            except ConnectBindError:
+                continue
+        else:
+            raise Unreachable("no local port is free to dial from")
+        await link.secured
+        self._link = link
+        self.port = port
+        self._learn_addresses(link)
+        self._registration = Deferred()
+        link.send(Register(version=VERSION, tag=port, name=self._name, lan=self._lan, path=self._policy))
+        await self._registration
+
+    def _open(self, link: ServerLink | RelayLeg, host: str, port: int, local: int | None) -> Deferred[IProtocol]:
+        binding = None if local is None else reuse_binding(local)
+        endpoint = HostnameEndpoint(self._reactor, host, port, timeout=CONNECT_S, bindAddress=binding)
+        creator = ServerTLS(self._identity, self._server.trust)
+        bootstrap = SecureBootstrap(self._reactor, link, creator, is_client=True)
+        return endpoint.connect(Factory.forProtocol(lambda: bootstrap))
+
+    def _shown(self) -> str:
+        return f"{safe_text(self._server.host, 100)}:{self._server.port}"
+
+    def _learn_addresses(self, link: ServerLink) -> None:
+        here, there = link.tcp.getHost(), link.tcp.getPeer()
+        remote = scope(parse_endpoint(endpoint_text(there.host, there.port)).host)
+        self.over_loopback = remote == "loopback"
+        self.over_private = remote in ("private", "shared")
+        self.own_endpoints = frozenset({parse_endpoint(endpoint_text(here.host, self.port))})
+        self._lan = lan_candidates(here.host, self.port, self.over_loopback)
+
+    # -- what the server says ------------------------------------------------------------------------------------
+
+    def _on_message(self, link: ServerLink, message: object) -> None:
+        match message:
+            case Registered():
+                self._on_register_answer(message)
+            case Introduction() if message.initiator:
+                if self._asked:
+                    self._asked.popleft().callback(message)
+            case Introduction():
+                self._on_introduction(message)
+            case ServerFailure():
+                self._on_failure(link, message)
+            case _:
+                pass
+
+    def _on_register_answer(self, message: Registered) -> None:
+        if self.registered is not None:
+            raise ProtocolBreach("the server answered one registration twice")
+        if self._name is not None and message.name != self._name:
+            raise ProtocolBreach("the server registered another name than was asked for")
+        self.registered = message
+        if message.id != self._identity.id.digest:
+            raise ProtocolBreach("the server sees another key than this machine has")
+        self.own_endpoints |= {canonical_endpoint(parse_endpoint(message.observed))}
+        if self._link is not None:
+            self._link.keep_alive(message.ping_s, Ping())
+        for text in message.observers:
+            self._observe(parse_endpoint(text))
+        if self._missed:
+            self._missed = False
+            self._on_note("the server is back")
+        self._on_registered(message)
+        waiting, self._waiting = self._waiting, []
+        for deferred in [self._registration, *waiting]:
+            if not deferred.called:
+                deferred.callback(None)
+        if not self._first.called:
+            self._first.callback(message)
+
+    def _on_failure(self, link: ServerLink, message: ServerFailure) -> None:
+        error = from_wire(message.word, safe_text(message.message))
+        if self._asked and not message.fatal:
+            self._asked.popleft().errback(error)
+        elif message.fatal:
+            link.fail(error)
+
+    def _on_lost(self, link: ServerLink, error: P2pxferError) -> None:
+        if link is self._link:
+            was = self.registered is not None
+            self._drop(error)
+            if was:
+                self._missed = True
+                self._on_note(f"the server is gone ({error.message}); trying to get back")
+
+    def _drop(self, error: P2pxferError) -> None:
+        link, self._link = self._link, None
+        self.registered = None
+        if link is not None:
+            link.close()
+        for observer in self._observers:
+            observer.close()
+        self._observers = []
+        asked, self._asked = self._asked, deque()
+        for deferred in asked:
+            deferred.errback(error)
+        if not self._registration.called:
+            self._registration.errback(error)
+        if not self._lost.called:
+            self._lost.callback(error)
+
+    # -- what is asked -------------------------------------------------------------------------------------------
+
+    def introduce(self, to: str, policy: PathPolicy) -> Deferred[Introduction]:
+        """Ask to be introduced to a registered name or a peer id.
+
+        Fails with the server's error, :class:`~p2pxfer.errors.Unreachable` where the peer is not there.
+        """
+        answer: Deferred[Introduction] = Deferred()
+        if self._link is None:
+            answer.errback(Unreachable("the server is not connected"))
+            return answer
+        self._asked.append(answer)
+        answer.addTimeout(ANSWER_S, self._reactor, self._unanswered)
+        self._link.send(Introduce(to=to, tag=self.port, path=policy))
+        return answer
+
+    def _unanswered(self, result: object, timeout: float) -> None:
+        raise Unreachable(f"the server did not answer within {timeout:.0f} seconds")
+
+    def _observe(self, observer: Endpoint) -> None:
+        """Open an observation connection from the punch port; it stays open and nobody waits for it."""
+        link = ServerLink(self._reactor, self._on_observed, self._observer_lost)
+        self._observers.append(link)
+        opening = self._open(link, str(observer.host), observer.port, self.port)
+        tag = self.port
+
+        def secured(_: object) -> None:
+            link.send(Observe(version=VERSION, tag=tag))
+
+        link.secured.addCallbacks(secured, lambda failure: None)
+        opening.addErrback(lambda failure: self.log.debug("no observation: {why}", why=failure.getErrorMessage()))
+
+    def _on_observed(self, link: ServerLink, message: object) -> None:
+        if isinstance(message, Observed):
+            self.own_endpoints |= {canonical_endpoint(parse_endpoint(message.observed))}
+
+    def _observer_lost(self, link: ServerLink, error: P2pxferError) -> None:
+        if link in self._observers:
+            self._observers.remove(link)
+
+    def join_relay(self, token: bytes, inner: IProtocol, creator: Creator, is_client: bool) -> Deferred[IProtocol]:
+        """Open a relay leg; when the other leg stands too, ``inner`` runs over it under ``creator``'s TLS."""
+        leg = RelayLeg(self._reactor, token, inner, creator, is_client)
+        connecting = self._open(leg, self._server.host, self._server.port, None)
+        connecting.addErrback(leg.not_connected)
+        leg.joined.addTimeout(RELAY_S, self._reactor, self._no_leg)
+        return leg.joined
+
+    def _no_leg(self, result: object, timeout: float) -> None:
+        raise Unreachable(f"the peer did not come to the relay within {timeout:.0f} seconds")

@@ -1,0 +1,184 @@
+"""The rendezvous server on sockets: the driver of the machine that decides.
+
+It feeds :mod:`p2pxfer.core.registry` with what happens, carries out the effects, and owns what that takes: the store,
+admission, the relays and the one timer.  No decision about names, introductions or relays is made here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from typing import Any, cast
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import Factory
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from p2pxfer.core.addresses import observed_endpoint
+from p2pxfer.core.codec import Message
+from p2pxfer.core.effects import (
+    Abort,
+    Claim,
+    ClaimName,
+    Close,
+    Effect,
+    Listening,
+    PairRelay,
+    Send,
+    ServerSettings,
+    TouchName,
+)
+from p2pxfer.core.limits import Buckets
+from p2pxfer.core.links import Role
+from p2pxfer.core.messages import ALPN_SERVER
+from p2pxfer.core.registry import Registry
+from p2pxfer.core.text import safe_text
+from p2pxfer.errors import FrameError
+from p2pxfer.net.admission import Admission, AdmissionSettings
+from p2pxfer.net.clientconn import Doors, ServerConnection
+from p2pxfer.net.identity import Identity
+from p2pxfer.net.relay import Relay
+from p2pxfer.net.store import NameStore
+from p2pxfer.net.tls import Creator, peer_tls
+
+CLOSE_S = 5.0
+"""How long a refused client may take to read the reason, seconds."""
+TICK_S = 1.0
+LOG_LINES_A_MINUTE = 100
+"""Most lines of one kind in the log."""
+
+
+class RendezvousServer:
+    """One server.  ``start`` before the first connection, ``stop`` at the end."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        identity: Identity,
+        store: NameStore,
+        *,
+        settings: ServerSettings,
+        admission: AdmissionSettings,
+        clock: IReactorTime | None = None,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """``clock`` tells time and keeps deadlines; the reactor itself unless a test brings its own."""
+        self.reactor = reactor
+        self.clock: IReactorTime = clock if clock is not None else cast(IReactorTime, reactor)
+        self.creator: Creator = peer_tls(identity, None, ALPN_SERVER)
+        self.registry = Registry(entropy, settings, self.clock.seconds())
+        self.admission = Admission(self.clock, admission)
+        self.relays: set[Relay] = set()
+        self.relayed_bytes = 0
+        """Bytes carried by relays that have ended."""
+        self._store = store
+        self._connections: dict[int, ServerConnection] = {}
+        self._numbers = itertools.count(1)
+        self._lines = Buckets(LOG_LINES_A_MINUTE / 60, LOG_LINES_A_MINUTE)
+        self._ticker = LoopingCall(self._tick)
+        self._ticker.clock = self.clock
+
+    def start(self, listening: Listening) -> None:
+        """Begin: the ports are open at ``listening``."""
+        self.registry.listens(listening)
+        self._store.start()
+        self._ticker.start(TICK_S, now=False)
+
+    def stop(self) -> None:
+        """End every connection and close the store."""
+        if self._ticker.running:
+            self._ticker.stop()
+        for number, connection in list(self._connections.items()):
+            self.lost(number)
+            connection.abort()
+        self._store.close()
+
+    def factory(self) -> Factory:
+        """What to listen with, on every port."""
+        return Doors(self)
+
+    def note(self, kind: str, text: str, **fields: object) -> None:
+        """One line in the log, unless there were too many of its ``kind`` in the last minute."""
+        if self._lines.take(kind, self.clock.seconds()):
+            self.log.info(text, log_kind=kind, **fields)
+
+    # -- what connections tell -----------------------------------------------------------------------------------
+
+    def opened(self, connection: ServerConnection, key: bytes) -> int:
+        """TLS stands; returns the connection's number."""
+        number = next(self._numbers)
+        self._connections[number] = connection
+        here, there = connection.tls.getHost(), connection.tls.getPeer()
+        self._apply(
+            self.registry.opened(
+                number,
+                key,
+                observed_endpoint(there.host, there.port),
+                observed_endpoint(here.host, here.port),
+                self.clock.seconds(),
+            )
+        )
+        return number
+
+    def received(self, number: int, message: Message) -> Role:
+        """A message came; returns what the connection is now."""
+        self._apply(self.registry.received(number, message, self.clock.seconds()))
+        return self.registry.role(number)
+
+    def broken(self, number: int, error: FrameError) -> None:
+        """Something came that is no message."""
+        self.note("frame", "refused a frame: {why}", why=safe_text(str(error), 200))
+        self._apply(self.registry.broken(number, error, self.clock.seconds()))
+
+    def lost(self, number: int) -> None:
+        """A connection is gone."""
+        if self._connections.pop(number, None) is not None:
+            self._apply(self.registry.lost(number, self.clock.seconds()))
+
+    # -- what the machine says -----------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        self._apply(self.registry.tick(self.clock.seconds()))
+
+    def _apply(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(conn, message):
+                    self._connections[conn].send(message)
+                case Close(conn):
+                    self._connections[conn].close_within(CLOSE_S)
+                case Abort(conn):
+                    self._connections[conn].abort()
+                case ClaimName(conn, name, key, may_create):
+                    self._store.claim(name, key, may_create).addCallback(self._claimed, conn)
+                case TouchName(name, key):
+                    self._store.touch(name, key)
+                case PairRelay(one, other):
+                    self._pair(self._connections[one], self._connections[other])
+
+    def _claimed(self, claim: Claim, conn: int) -> None:
+        self._apply(self.registry.name_claimed(conn, claim, self.clock.seconds()))
+
+    def _pair(self, one: ServerConnection, other: ServerConnection) -> None:
+        for leg in (one, other):
+            leg.prepare_relay()
+        relay = Relay(one, other, self.clock, self._relay_ended)
+        self.relays.add(relay)
+        for leg in (one, other):
+            leg.become_leg(relay)
+
+    def _relay_ended(self, relay: Relay) -> None:
+        self.relays.discard(relay)
+        self.relayed_bytes += sum(relay.counts)
+        self.note(
+            "relay",
+            "relay ended after {seconds:.1f} s: {up} and {down} bytes{why}",
+            seconds=self.clock.seconds() - relay.started,
+            up=relay.counts[0],
+            down=relay.counts[1],
+            why=", one side took no data" if relay.stalled else "",
+        )

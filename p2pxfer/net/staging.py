@@ -1,0 +1,341 @@
+"""The receiver's disk: chunks into a private directory, a journal beside them, whole files under their final names.
+
+Layout inside the destination, all of it private to the user (0700, 0600)::
+
+    .p2pxfer-<32 hex digits>/     of SHA-256(sender's key digest | transfer id): the same transfer finds it again
+        journal                   see p2pxfer.core.journal
+        tree/                     the manifest's files and directories, as far as anything arrived
+
+Laws:
+
+- The destination is opened once; everything else is relative to descriptors and follows no link.
+- A chunk is written after it was verified, and journalled after it was synced: data, fdatasync, journal, fdatasync.
+- What the journal claims is relied on without reading it again: it was verified, then synced, then journalled.
+- A sync that failed is never tried again, for a second one would succeed without having written: the staging is
+  broken, and the next run starts from the last good record.
+- Nothing appears under a final name before everything is complete and durable, and nothing is ever replaced.
+
+Every function blocks, so it belongs in a thread; :meth:`Staging.write_chunk` may run in several at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from blake3 import blake3
+
+from p2pxfer.core.chunkhashes import ChunkHashes
+from p2pxfer.core.chunktable import ChunkAddress, ChunkTable
+from p2pxfer.core.geometry import chunk_span
+from p2pxfer.core.journal import (
+    CHUNK_SIZE,
+    RECORD_OVERHEAD,
+    ChunkClaim,
+    JournalState,
+    pack_chunks,
+    pack_header,
+    pack_publishing,
+    read_journal,
+)
+from p2pxfer.core.manifest import Manifest
+from p2pxfer.core.pathrules import STAGING_PREFIX
+from p2pxfer.errors import ChunkRefused, Damaged, DiskError, NoSpace
+from p2pxfer.net.disk import (
+    OPEN_DIRECTORY,
+    OPEN_INNER_DIRECTORY,
+    OPEN_INNER_FILE,
+    FdCache,
+    disk_error,
+    fdatasync,
+    parent_of,
+    shown,
+    sync_file_system,
+    write_all,
+)
+from p2pxfer.net.journalfile import JournalFile
+from p2pxfer.net.preflight import check_inodes, check_space, prove
+from p2pxfer.net.privatedir import enter
+from p2pxfer.net.publishing import MANY_FILES, Publisher, all_there
+
+RESERVE: Final = 1024 * 1024
+"""Bytes of the disk that a transfer leaves free."""
+OPEN_FILES: Final = 64
+
+_TREE: Final = b"tree"
+_CHUNKS_PER_RECORD: Final = 65_536
+_JOURNAL_SLACK: Final = 4
+"""A journal so many times larger than it can become is not ours."""
+
+
+def _no_failpoint(_: str) -> None:
+    """Failpoints are for tests."""
+
+
+class Staging:
+    """One transfer from one sender into one destination; made by :meth:`open`."""
+
+    def __init__(self, destination: str, sender: bytes, manifest: Manifest, failpoint: Callable[[str], None]) -> None:
+        self.name = STAGING_PREFIX + hashlib.sha256(sender + manifest.transfer_id).hexdigest()[:32]
+        self.where = str(Path(destination, self.name))
+        self.published_root: bytes | None = None
+        self.published_names: list[str] = []
+        self._destination_path = destination
+        self._destination = self._home = self._tree = -1
+        self._sender = sender
+        self._manifest = manifest
+        self._failpoint = failpoint
+        self._table = ChunkTable(manifest)
+        self._closing = ExitStack()
+        self._sync_lock = threading.Lock()
+        self._broken = False
+        self._files = FdCache(OPEN_FILES, self._open_file)
+
+    @classmethod
+    def open(
+        cls,
+        destination: str,
+        sender: bytes,
+        manifest: Manifest,
+        *,
+        reserve: int = RESERVE,
+        failpoint: Callable[[str], None] = _no_failpoint,
+    ) -> Staging:
+        """Take up the transfer in ``destination`` where an earlier run left it, or begin it.
+
+        ``sender`` is the digest (32 bytes) of the sender's key.  Nothing is created if the space does not suffice.
+
+        Raises:
+            NoSpace: bytes or inodes do not suffice for what is missing.
+            ConfigError: another process receives this transfer into this directory.
+            DiskError: the directory is missing or not writable, or what was found there is not to be trusted.
+        """
+        staging = cls(destination, sender, manifest, failpoint)
+        try:
+            with staging._io(f"opening the directory {shown(destination)}"):
+                staging._destination = staging._keep(os.open(os.fsencode(destination), OPEN_DIRECTORY))
+            with staging._io(f"preparing the directory {shown(destination)}"):
+                staging._enter(reserve)
+                staging._resume(reserve)
+        except BaseException:
+            staging.close()
+            raise
+        return staging
+
+    @property
+    def have(self) -> Mapping[ChunkAddress, bytes]:
+        """(file index, chunk index) -> hash of the chunks that are here for certain; follows :meth:`sync`."""
+        return ChunkHashes(self._table)
+
+    # -- opening -------------------------------------------------------------------------------------------------
+
+    def _keep(self, fd: int) -> int:
+        self._closing.callback(os.close, fd)
+        return fd
+
+    def _enter(self, reserve: int) -> None:
+        def check_room() -> None:
+            check_space(self._destination, self._destination_path, self._manifest, self._table, reserve)
+            self._check_inodes(None, others=4)
+
+        self._home = self._keep(enter(self._destination, self.name, self.where, check_room))
+        self._journal = JournalFile(self._home, self._failpoint)
+        self._closing.callback(self._journal.close)
+
+    def _check_inodes(self, tree: int | None, others: int) -> None:
+        paths = (entry.path for entry in self._manifest.entries)
+        if tree is not None:
+            paths = (path for path in paths if not self._publisher.is_published(path))
+        check_inodes(self._destination, self._destination_path, paths, tree, others)
+
+    def _resume(self, reserve: int) -> None:
+        state = self._read_journal()
+        if state is not None and state.published_root is not None:
+            if all_there(self._destination, state.published_names):
+                self.published_root, self.published_names = state.published_root, state.published_names
+            else:
+                state = None  # the user took them away and wants them again
+        if state is None:
+            self._remove_tree()
+        self._open_tree()
+        if self.published_root is not None:
+            return
+        if state is not None:
+            self._publisher.settle(state.publishing)
+            prove(state, self._manifest, self._tree, self._publisher, self._table)
+        check_space(self._destination, self._destination_path, self._manifest, self._table, reserve)
+        self._check_inodes(self._tree, others=1)
+        self._journal.replace(self._new_journal(state))
+        os.fsync(self._destination)
+
+    def _read_journal(self) -> JournalState | None:
+        """The journal if it is of this transfer; otherwise everything starts over."""
+        encoded = self._manifest.encode()
+        records = 2 * (CHUNK_SIZE + RECORD_OVERHEAD) * self._table.total + 4096 * len(self._manifest.top_names)
+        state = read_journal(self._journal.read(_JOURNAL_SLACK * (len(encoded) + records + 2**20)))
+        if state is None or (state.sender, state.transfer) != (self._sender, self._manifest.transfer_id):
+            return None
+        return state if state.manifest == encoded else None
+
+    def _open_tree(self) -> None:
+        try:
+            os.mkdir(_TREE, 0o700, dir_fd=self._home)
+        except FileExistsError:
+            pass  # from an earlier run
+        self._tree = self._keep(os.open(_TREE, OPEN_INNER_DIRECTORY, dir_fd=self._home))
+        os.fsync(self._home)
+        self._publisher = Publisher(self._manifest, self._tree, self._destination, self._journal, self._failpoint)
+
+    def _new_journal(self, state: JournalState | None) -> Iterator[bytes]:
+        yield pack_header(self._sender, self._manifest.transfer_id, self._manifest.encode())
+        claims = ((file, index, digest) for (file, index), digest in self.have.items())
+        while batch := list(islice(claims, _CHUNKS_PER_RECORD)):
+            yield pack_chunks(batch)
+        if state is not None and state.publishing:
+            yield pack_publishing(state.publishing)
+
+    # -- chunks --------------------------------------------------------------------------------------------------
+
+    def _open_file(self, file: int) -> int:
+        path = self._manifest.files[file].path
+        with parent_of(self._tree, path, make=True) as (parent, name):
+            try:
+                return os.open(name, os.O_RDWR | OPEN_INNER_FILE, dir_fd=parent)
+            except FileNotFoundError:
+                return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | OPEN_INNER_FILE, 0o600, dir_fd=parent)
+
+    def write_chunk(self, file: int, index: int, payload: memoryview, digest: bytes) -> None:
+        """Verify a chunk and write it; it counts only after :meth:`sync`.
+
+        Raises:
+            ChunkRefused: no such chunk, of another length, or ``digest`` is not its BLAKE3 hash.
+            NoSpace: the disk is full.
+            DiskError: the disk refused.
+        """
+        self._check_usable()
+        self._table.number((file, index))
+        offset, length = chunk_span(self._manifest.files[file].size, index)
+        if len(payload) != length:
+            raise ChunkRefused(f"chunk {index} of file {file} has {len(payload)} bytes instead of {length}")
+        if blake3(payload).digest() != digest:
+            raise ChunkRefused(f"chunk {index} of file {file} does not match its hash")
+        with self._io(f"writing {shown(self._manifest.files[file].path)}"), self._files.lease(file) as fd:
+            write_all(fd, payload, offset)
+        self._failpoint("rx.after_data_write")
+
+    def sync(self, chunks: Iterable[ChunkClaim]) -> None:
+        """Make written chunks durable, then journal them.
+
+        Raises:
+            ChunkRefused: no such chunk.
+            NoSpace: the disk is full.
+            DiskError: the disk refused; this staging cannot be used any more.
+        """
+        batch = list(chunks)
+        numbers = [self._table.number((file, index)) for file, index, _ in batch]
+        with self._sync_lock:
+            self._check_usable()
+            if not batch:
+                return
+            with self._breaking("syncing the received data"):
+                self._sync_files({file for file, _, _ in batch})
+                self._failpoint("rx.after_data_sync")
+                self._journal.append(pack_chunks(batch))
+            for number, (_, _, digest) in zip(numbers, batch, strict=True):
+                self._table.set_hash(number, digest)
+
+    def _sync_files(self, files: set[int]) -> None:
+        if len(files) > MANY_FILES and sync_file_system(self._destination):
+            return
+        for file in sorted(files):
+            with self._files.lease(file) as fd:
+                fdatasync(fd)
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def finish(self, root: bytes, now: float) -> list[str]:
+        """Publish everything; the final names in order.  May be called again, also by a later run.
+
+        ``root`` is the transfer's root hash, ``now`` the time in seconds since 1970, a day after which is the latest
+        time that a file gets.  No :meth:`write_chunk` may be under way.
+
+        Raises:
+            Damaged: a chunk is missing, or ``root`` is not that of what is here.
+            NoSpace: the disk is full.
+            DiskError: the disk refused; what could not be published is kept.
+        """
+        with self._sync_lock:
+            if self.published_root is not None:
+                if root != self.published_root:
+                    raise Damaged("the sender's root hash is not that of what was published")
+                return self.published_names
+            self._check_usable()
+            if self._table.known.total != self._table.total or self._table.root() != root:
+                raise Damaged(f"what arrived is not what was sent; it is kept in {shown(self.where)}")
+            with self._breaking("publishing what was received"):
+                self._files.close()
+                self._publisher.prepare(now)
+                names = self._publisher.publish(root)
+            self.published_root, self.published_names = root, names
+            return names
+
+    def discard(self) -> None:
+        """Remove the private directory, the journal last, and close.
+
+        Raises:
+            DiskError: something could not be removed.
+        """
+        with self._io(f"removing {shown(self.where)}"):
+            self._files.close()
+            self._remove_tree()
+            self._journal.remove()
+            os.rmdir(self.name.encode(), dir_fd=self._destination)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of everything and keep what arrived for the next run."""
+        self._files.close()
+        self._closing.close()
+
+    def _remove_tree(self) -> None:
+        try:
+            shutil.rmtree(os.fsdecode(_TREE), dir_fd=self._home)
+        except FileNotFoundError:
+            pass
+
+    # -- errors --------------------------------------------------------------------------------------------------
+
+    def _check_usable(self) -> None:
+        if self._broken:
+            raise DiskError(f"the disk failed; what was safe is kept in {shown(self.where)}: run the command again")
+        if self.published_root is not None:
+            raise DiskError("everything was published already")
+
+    @contextmanager
+    def _io(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise disk_error(error, what, self._advice(error)) from error
+
+    def _advice(self, error: OSError) -> str:
+        repair = "free some space" if isinstance(disk_error(error, "", ""), NoSpace) else "repair that"
+        if self._home < 0:
+            return f"nothing was received; {repair} and run the command again"
+        return f"what arrived is kept in {shown(self.where)}; {repair} and run the command again to go on"
+
+    @contextmanager
+    def _breaking(self, what: str) -> Iterator[None]:
+        try:
+            with self._io(what):
+                yield
+        except BaseException:
+            self._broken = True
+            raise

@@ -1,0 +1,103 @@
+"""What the tests of the disk sides share: trees, transfers by hand, and a receiver to kill."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from blake3 import blake3
+
+from p2pxfer.core.chunktable import ChunkAddress, ChunkTable
+from p2pxfer.core.geometry import chunk_count, chunk_span
+from p2pxfer.core.manifest import DIRECTORY, FILE, Entry, Manifest
+from p2pxfer.net.staging import Staging
+
+SENDER = b"s" * 32
+NOW = 1_800_000_000.0
+MTIME = 1_600_000_000_123_456_789
+
+
+class Content:
+    """Files in memory, to be received: a manifest and the bytes of each file."""
+
+    def __init__(
+        self, files: dict[str, bytes], executable: Iterable[str] = (), directories: Iterable[str] = ()
+    ) -> None:
+        self.files = files
+        folders = set(directories)
+        for path in [*files, *folders]:
+            folders.update(str(parent) for parent in Path(path).parents if str(parent) != ".")
+        entries = [Entry(path, DIRECTORY, 0, MTIME) for path in folders]
+        entries += [Entry(path, FILE, len(data), MTIME, path in set(executable)) for path, data in files.items()]
+        self.manifest = Manifest(entries)
+        self.table = ChunkTable(self.manifest)
+        for address in self.addresses():
+            self.table.set_hash(self.table.number(address), blake3(self.chunk(address)).digest())
+
+    def addresses(self) -> list[ChunkAddress]:
+        files = enumerate(self.manifest.files)
+        return [(number, index) for number, entry in files for index in range(chunk_count(entry.size))]
+
+    def chunk(self, address: ChunkAddress) -> bytes:
+        entry = self.manifest.files[address[0]]
+        offset, length = chunk_span(entry.size, address[1])
+        return self.files[entry.path][offset : offset + length]
+
+    def claim(self, address: ChunkAddress) -> tuple[int, int, bytes]:
+        return (*address, self.table.hash(self.table.number(address)))
+
+    @property
+    def root(self) -> bytes:
+        return self.table.root()
+
+
+def noise(size: int, seed: int = 1) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+def put(staging: Staging, content: Content, addresses: Iterable[ChunkAddress]) -> None:
+    for address in addresses:
+        payload = memoryview(content.chunk(address))
+        staging.write_chunk(*address, payload, content.claim(address)[2])
+
+
+def open_staging(where: Path, content: Content, failpoint: Callable[[str], None] = lambda _: None) -> Staging:
+    return Staging.open(str(where), SENDER, content.manifest, failpoint=failpoint)
+
+
+def run(where: Path, content: Content, batch: int, failpoint: Callable[[str], None] = lambda _: None) -> list[str]:
+    """Receive what is missing, publish and clean up: the whole life of one receiver."""
+    staging = open_staging(where, content, failpoint)
+    try:
+        if staging.published_root is None:
+            missing = [address for address in content.addresses() if address not in staging.have]
+            for at in range(0, len(missing), batch):
+                part = missing[at : at + batch]
+                put(staging, content, part)
+                staging.sync([content.claim(address) for address in part])
+        names = staging.finish(content.root, NOW)
+        failpoint("end")
+        staging.discard()
+        return names
+    finally:
+        staging.close()
+
+
+def tree(where: Path) -> dict[str, bytes | None]:
+    """Everything below a directory, links as such and nothing followed; None for directories."""
+    found: dict[str, bytes | None] = {}
+    for path in sorted(where.rglob("*")):
+        name = str(path.relative_to(where))
+        if path.is_symlink():
+            found[name] = b"-> " + os.fsencode(path.readlink())
+        elif path.is_file():
+            found[name] = path.read_bytes()
+        else:
+            found[name] = None
+    return found
+
+
+def open_fds() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))

@@ -1,0 +1,88 @@
+"""Both ways to read from OpenSSL give the same bytes and the same reasons to stop."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from OpenSSL import SSL
+
+from p2pxfer.core.messages import ALPN_PEER
+from p2pxfer.net import bulkread
+from p2pxfer.net.identity import new_identity
+from p2pxfer.net.tls import PeerTLS
+
+PIECE = 16 * 1024
+
+
+def joined() -> tuple[SSL.Connection, SSL.Connection]:
+    """Two connections on memory BIOs after their handshake."""
+    client = PeerTLS(new_identity(), None, ALPN_PEER).link(True)
+    server = PeerTLS(new_identity(), None, ALPN_PEER).link(False)
+    for _ in range(4):
+        for one, other in ((client, server), (server, client)):
+            try:
+                one.do_handshake()
+            except SSL.WantReadError:
+                pass
+            carry(one, other)
+    return client, server
+
+
+def carry(one: SSL.Connection, other: SSL.Connection) -> None:
+    try:
+        while True:
+            other.bio_write(one.bio_read(1 << 16))
+    except SSL.WantReadError:
+        pass
+
+
+@pytest.mark.parametrize("fill", [bulkread.fill_by_copy, bulkread.fill_in_place])
+@pytest.mark.parametrize("size", [1, PIECE - 1, PIECE, PIECE + 1, 100_000])
+def test_what_was_sent_is_in_the_memory(fill: bulkread.Fill, size: int) -> None:
+    client, server = joined()
+    data = os.urandom(size)
+    client.sendall(data)
+    carry(client, server)
+    memory = bytearray(b"\xee" * 200_000)
+    got, stop = fill(server, memoryview(memory), PIECE)
+    assert got == size
+    assert isinstance(stop, SSL.WantReadError)
+    assert bytes(memory[:size]) == data
+    assert set(memory[size + PIECE :]) <= {0xEE}
+
+
+@pytest.mark.parametrize("fill", [bulkread.fill_by_copy, bulkread.fill_in_place])
+def test_full_memory_is_no_reason_to_stop(fill: bulkread.Fill) -> None:
+    client, server = joined()
+    client.sendall(bytes(PIECE * 3))
+    carry(client, server)
+    assert fill(server, memoryview(bytearray(PIECE * 2)), PIECE) == (PIECE * 2, None)
+
+
+@pytest.mark.parametrize("fill", [bulkread.fill_by_copy, bulkread.fill_in_place])
+def test_an_orderly_end_is_told(fill: bulkread.Fill) -> None:
+    client, server = joined()
+    client.sendall(b"last words")
+    client.shutdown()
+    carry(client, server)
+    got, stop = fill(server, memoryview(bytearray(PIECE * 2)), PIECE)
+    assert got == 10
+    assert isinstance(stop, SSL.ZeroReturnError)
+
+
+@pytest.mark.parametrize("fill", [bulkread.fill_by_copy, bulkread.fill_in_place])
+def test_a_flipped_byte_is_told(fill: bulkread.Fill) -> None:
+    client, server = joined()
+    client.sendall(b"x" * 100)
+    record = bytearray(client.bio_read(1 << 16))
+    record[-1] ^= 1
+    server.bio_write(bytes(record))
+    got, stop = fill(server, memoryview(bytearray(PIECE * 2)), PIECE)
+    assert got == 0
+    assert isinstance(stop, SSL.Error)
+    assert not isinstance(stop, SSL.WantReadError)
+
+
+def test_this_pyopenssl_allows_the_faster_way() -> None:
+    assert bulkread.fill is bulkread.fill_in_place

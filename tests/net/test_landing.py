@@ -1,0 +1,153 @@
+"""The disk side of an incoming transfer with a disk that fails, stalls or is slow."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+from p2pxfer.core.wire import Chunk
+from p2pxfer.errors import DiskError, NoSpace
+from p2pxfer.net import landing as module
+from p2pxfer.net.landing import DiskThreads, Landing
+
+SIZE = 100_000
+
+
+class FakeStaging:
+    """Counts; ``gate`` holds back syncs, ``sync_error`` makes them fail."""
+
+    def __init__(self) -> None:
+        self.written: list[int] = []
+        self.synced: list[int] = []
+        self.ends: list[str] = []
+        self.under_way = 0
+        self.sync_error: Exception | None = None
+        self.write_error: Exception | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def write_chunk(self, file: int, index: int, payload: memoryview, digest: bytes) -> None:
+        if self.write_error:
+            raise self.write_error
+        self.written.append(index)
+
+    def sync(self, batch: list[tuple[int, int, bytes]]) -> None:
+        self.under_way += 1
+        self.gate.wait(10)
+        self.under_way -= 1
+        if self.sync_error:
+            raise self.sync_error
+        self.synced += [index for _, index, _ in batch]
+
+    def close(self) -> None:
+        assert not self.under_way
+        self.ends.append("closed")
+
+    def discard(self) -> None:
+        assert not self.under_way
+        self.ends.append("discarded")
+
+
+class World:
+    def __init__(self) -> None:
+        self.staging = FakeStaging()
+        self.disk = DiskThreads(reactor)
+        self.holds: list[bool] = []
+        self.failures: list[Any] = []
+        self.landing = Landing(reactor, self.disk, self.staging, self.holds.append, self.failures.append)  # type: ignore[arg-type]  # a double
+
+    def store(self, index: int, size: int = SIZE) -> Deferred[None]:
+        return self.landing.store(Chunk(1, 0, index, b"h" * 32, memoryview(bytes(size))))
+
+    async def end(self) -> None:
+        await self.landing.close()
+        self.disk.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_everything_stored_is_durable_after_settling() -> None:
+    world = World()
+    for index in range(100):
+        world.store(index)
+    await world.landing.settle()
+    assert sorted(world.staging.synced) == list(range(100))
+    await world.end()
+    assert world.staging.ends == ["closed"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_few_chunks_are_synced_without_being_asked() -> None:
+    world = World()
+    await world.store(1)
+    await deferLater(reactor, module.SYNC_S + 0.2)
+    assert world.staging.synced == [1]
+    await world.end()
+
+
+@pytest.mark.parametrize("error", [NoSpace("full"), DiskError("broken")])
+@pytest_twisted.ensureDeferred
+async def test_f14_a_failed_sync_is_told_once_and_never_repeated(error: DiskError) -> None:
+    world = World()
+    world.staging.sync_error = error
+    await world.store(1)
+    with pytest.raises(type(error)):
+        await world.landing.settle()
+    with pytest.raises(type(error)):
+        await world.landing.settle()
+    world.staging.sync_error = None
+    await world.store(2)
+    await deferLater(reactor, module.SYNC_S + 0.1)
+    assert world.staging.synced == []
+    assert [failure.value for failure in world.failures] == [error]
+    await world.end()
+    assert world.staging.ends == ["closed"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_disk_that_is_behind_holds_the_paths_and_lets_them_go() -> None:
+    world = World()
+    world.staging.gate.clear()
+    stores = [world.store(index, 1 << 20) for index in range(16)]
+    for store in stores:
+        await store
+    assert world.holds == [True]
+    world.staging.gate.set()
+    await world.landing.settle()
+    assert world.holds == [True, False]
+    await world.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_f45_a_failure_while_the_paths_are_held_lets_them_go() -> None:
+    world = World()
+    world.staging.gate.clear()
+    world.staging.sync_error = NoSpace("full")
+    for index in range(16):
+        world.store(index, 1 << 20)
+    await deferLater(reactor, 0.1)
+    world.staging.gate.set()
+    await world.end()
+    assert world.holds == [True, False]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_staging_place_is_closed_only_when_no_work_is_under_way() -> None:
+    world = World()
+    world.staging.gate.clear()
+    await world.store(1)
+    settling = Deferred.fromCoroutine(world.landing.settle())
+    closing = Deferred.fromCoroutine(world.landing.close(discard=True))
+    await deferLater(reactor, 0.1)
+    assert world.staging.ends == []
+    world.staging.gate.set()
+    await closing
+    await settling
+    await world.landing.close()
+    assert world.staging.ends == ["discarded"]
+    world.disk.stop()

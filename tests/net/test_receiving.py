@@ -1,0 +1,558 @@
+"""The run of ``receive``: questions, fresh codes, the timeout, progress, and the clock that all of it follows."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+
+from p2pxfer.cli import receiving
+from p2pxfer.cli.report import Questions, Reporter
+from p2pxfer.cli.settings import Global
+from p2pxfer.core.codebook import FRESH_PAUSES, WrongTries
+from p2pxfer.core.serveraddress import ServerLine
+from p2pxfer.errors import Damaged, P2pxferError, Refused, Unreachable, WrongCode
+from p2pxfer.net.home import Home
+from p2pxfer.net.inbox import IDLE_S
+from p2pxfer.net.incoming import Received
+from scripts.product import Loopback, Program
+from tests.net.serverkit import sleep, until
+from tests.scene import WORDS, Scene, events_of, last
+
+reactor: Any = _reactor
+
+
+# -- questions -----------------------------------------------------------------------------------------------------
+
+
+class Desk:
+    """Questions whose answers come through a pipe."""
+
+    def __init__(self) -> None:
+        self.out, self.into = os.pipe()
+        self.questions = Questions(reactor, Reporter(False), self.out)
+
+    def ask(self, text: str) -> Deferred[bool]:
+        return Deferred.fromCoroutine(self.questions.ask(lambda: text))
+
+    def type(self, text: str) -> None:
+        os.write(self.into, text.encode())
+
+    def end(self) -> None:
+        """Standard input ends."""
+        if self.into >= 0:
+            os.close(self.into)
+        self.into = -1
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    made = Desk()
+    yield made
+    made.end()
+    made.questions.close()
+    deadline = time.monotonic() + 5
+    while any(thread.name == "questions" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline, "the thread waits for ever"
+        time.sleep(0.01)
+    os.close(made.out)
+
+
+@pytest.mark.parametrize(("typed", "taken"), [("y\n", True), (" YES \n", True), ("n\n", False), ("\n", False)])
+@pytest_twisted.ensureDeferred
+async def test_an_answer(desk: Desk, typed: str, taken: bool) -> None:
+    answer = desk.ask("take it?")
+    desk.type(typed)
+    assert await answer is taken
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_end_of_standard_input_is_a_no_now_and_later(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.end()
+    assert await desk.ask("one?") is False
+    assert await desk.ask("two?") is False
+    assert "one? [y/N] \n" in capsys.readouterr().err
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_question_at_a_time_and_no_thread_of_the_pool(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    answers = [desk.ask(f"number {number}?") for number in range(12)]
+    shown = ""
+
+    def asked(number: int) -> bool:
+        nonlocal shown
+        shown += capsys.readouterr().err
+        return f"number {number}?" in shown
+
+    for number in range(12):
+        await until(lambda number=number: asked(number))
+        assert not asked(number + 1)
+        assert not reactor.getThreadPool().working
+        desk.type("y\n" if number % 2 else "n\n")
+        assert await answers[number] is bool(number % 2)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_cancelled_question_leaves_the_next_one_its_turn(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, third = (desk.ask(text) for text in ("first?", "second?", "third?"))
+    await until(lambda: "first?" in capsys.readouterr().err)
+    for given_up in (second, first):
+        given_up.cancel()
+        with pytest.raises(CancelledError):
+            await given_up
+    desk.type("y\n")  # to the first question, which nobody asks any more
+    await until(lambda: "third?" in capsys.readouterr().err)
+    assert not third.called
+    desk.type("yes\n")
+    assert await third is True
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_typed_on_a_terminal_before_a_question_is_no_answer_to_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    keyboard, terminal = os.openpty()
+    questions = Questions(reactor, Reporter(False), terminal)
+    try:
+        os.write(keyboard, b"y\n")
+        answer = Deferred.fromCoroutine(questions.ask(lambda: "well?"))
+        await until(lambda: "well?" in capsys.readouterr().err)
+        await sleep(0.2)
+        assert not answer.called
+        os.write(keyboard, b"y\n")
+        assert await answer is True
+        assert not capsys.readouterr().err  # the terminal has shown the end of the line
+    finally:
+        questions.close()
+        os.close(keyboard)
+        os.close(terminal)
+
+
+def test_the_question_names_what_there_is_to_know(tmp_path: Path) -> None:
+    manifest: Any = SimpleNamespace(top_names=tuple(f"n{number}" for number in range(7)), total_bytes=3 << 20)
+    text = receiving.compose_question("al\x1bice", manifest, str(tmp_path))
+    assert text.startswith("take n0, n1, n2, n3, n4 and 2 more (3.0 MiB, ")
+    assert "free here) from al\\x1bice?" in text
+    assert "free space unknown" in receiving.compose_question("a", manifest, str(tmp_path / "none"))
+
+
+# -- a run with a clock of its own ---------------------------------------------------------------------------------
+
+
+class FakeClient:
+    """A rendezvous client that is registered at once."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.failed: Deferred[P2pxferError] = Deferred()
+
+    async def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+
+class FakeInbox:
+    """An inbox to which nobody comes."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def attach(self, client: FakeClient) -> None:
+        pass
+
+    def introduced(self, introduction: object) -> None:
+        raise AssertionError("nobody introduces anybody")
+
+    async def close(self) -> None:
+        pass
+
+
+class FakeTransfer:
+    """What the command sees of a transfer of ten bytes."""
+
+    def __init__(self) -> None:
+        self.manifest: Any = SimpleNamespace(total_bytes=10, files=[1], top_names=("a",))
+        self.have_bytes = 0
+        self.attached = 1
+        self.ended = False
+        self.bytes_by_path = {"relay": 10}
+        self.done: Deferred[Received] = Deferred()
+        self.settled: Deferred[None] = Deferred()
+
+    def end(self, outcome: Received | P2pxferError) -> None:
+        self.ended = True
+        if isinstance(outcome, Received):
+            self.done.callback(outcome)
+        else:
+            self.done.errback(outcome)
+
+
+GOOD = Received(b"r" * 32, ("a",))
+WRONG = WrongCode("that code is not right")
+
+
+class Run:
+    """A run of the command on a clock; what it printed are :attr:`events`."""
+
+    def __init__(self, tmp_path: Path, capsys: pytest.CaptureFixture[str], **options: Any) -> None:
+        self._capsys = capsys
+        self._events: list[dict[str, Any]] = []
+        self.clock = Clock()
+        given: dict[str, Any] = {
+            "once": False, "acceptance": "contacts", "code_words": None, "no_code": False, "policy": "auto",
+            "timeout": None,
+        }  # fmt: skip
+        self.command = receiving.Receiving(
+            Global(None, None, True, 0), Home(tmp_path / "home"), ServerLine("h", 1, None), "bob", str(tmp_path),
+            **(given | options),
+        )  # fmt: skip
+        self.ended = Deferred.fromCoroutine(self.command.run(self.clock))  # type: ignore[arg-type]  # time is enough
+        self.ended.addErrback(lambda failure: failure.value)
+        assert not self.ended.called, self.ended.result
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        self._events += [json.loads(line) for line in self._capsys.readouterr().out.splitlines()]
+        return [event for event in self._events if event["event"] == name]
+
+    def use_up(self, error: P2pxferError | None) -> None:
+        """The code that is shown now is tried."""
+        book = self.command._codes
+        for slot in book.open_slots:
+            book.close(slot)
+        self.command.code_used(error)
+
+    def transfer(self) -> FakeTransfer:
+        made = FakeTransfer()
+        paths: Any = SimpleNamespace(active_kind="relay")
+        self.command.transfer_started("alice", made, paths)  # type: ignore[arg-type]  # all that is used
+        return made
+
+    def accept(self, transfer: FakeTransfer) -> None:
+        decided: Any = Deferred.fromCoroutine(self.command.decide("alice", transfer.manifest))  # type: ignore[arg-type]
+        assert decided.result is True
+
+    def pass_time(self, seconds: float) -> None:
+        self.clock.pump([0.05] * round(seconds / 0.05))
+
+    def stop(self) -> None:
+        self.ended.cancel()
+        assert not self.clock.getDelayedCalls()
+
+
+@pytest.fixture
+def make(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setattr(receiving, "Inbox", FakeInbox)
+    monkeypatch.setattr(receiving, "RendezvousClient", FakeClient)
+    runs: list[Run] = []
+
+    def start(**options: Any) -> Run:
+        runs.append(Run(tmp_path, capsys, **options))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.stop()
+
+
+@pytest.mark.parametrize("error", [None, WRONG], ids=["used", "wrong"])
+def test_no_code_is_shown_with_no_code(make: Any, error: P2pxferError | None) -> None:
+    run = make(no_code=True, acceptance="all")
+    run.command.code_used(error)
+    run.pass_time(1)
+    assert not run.events("code")
+    assert len(run.events("error")) == (error is not None)
+
+
+def test_wrong_tries_cost_ever_longer_pauses_and_then_there_is_no_code(make: Any) -> None:
+    run = make()
+    assert len(run.events("code")) == 1
+    for number, pause in enumerate(FRESH_PAUSES, 2):
+        run.use_up(WRONG)
+        if pause:
+            run.pass_time(pause - 0.1)
+            assert len(run.events("code")) == number - 1
+            run.pass_time(0.2)
+        assert len(run.events("code")) == number
+    notes = len(run.events("note"))
+    run.use_up(WRONG)
+    assert "started again" in run.events("note")[-1]["message"]
+    run.command.code_used(WRONG)
+    run.clock.advance(100_000)
+    assert len(run.events("code")) == 1 + len(FRESH_PAUSES)
+    assert len(run.events("note")) == notes + 1
+
+
+def test_success_ends_the_row_of_wrong_tries(make: Any) -> None:
+    run = make()
+    for _ in range(3 * len(FRESH_PAUSES)):
+        shown = len(run.events("code"))
+        run.use_up(WRONG)
+        assert len(run.events("code")) == shown + 1
+        run.use_up(None)
+        assert len(run.events("code")) == shown + 2
+
+
+def test_a_fresh_code_is_shown_once(make: Any) -> None:
+    """Two tries that end in the same moment, and a try at a code that is not there."""
+    run = make()
+    run.use_up(None)
+    run.command.code_used(None)
+    run.command.code_used(WRONG)
+    assert len(run.events("code")) == 2
+    run.use_up(WRONG)
+    run.use_up(WRONG)
+    shown = len(run.events("code"))
+    for _ in range(20):
+        run.command.code_used(WRONG)  # in the pause
+    run.pass_time(FRESH_PAUSES[1] + 0.1)
+    assert len(run.events("code")) == shown + 1
+
+
+def test_a_code_that_expires_is_replaced_by_one(make: Any) -> None:
+    run = make()
+    run.clock.advance(600.0)
+    run.clock.advance(1)
+    assert len(run.events("code")) == 2
+    run.use_up(WRONG)
+    run.use_up(WRONG)
+    run.clock.advance(1)
+    assert len(run.events("code")) == 3
+
+
+def test_the_code_of_the_command_line_is_never_replaced(make: Any) -> None:
+    run = make(code_words=WORDS)
+    run.use_up(WRONG)
+    run.clock.advance(1000)
+    assert len(run.events("code")) == 1
+
+
+def test_the_pauses_of_wrong_tries() -> None:
+    tries = WrongTries()
+    assert [tries.wrong() for _ in range(6)] == [*FRESH_PAUSES, None, None]
+    assert len(FRESH_PAUSES) == 4
+    tries.right()
+    assert tries.wrong() == 0
+
+
+def test_no_progress_before_the_transfer_was_accepted(make: Any) -> None:
+    run = make()
+    transfer, other = run.transfer(), run.transfer()
+    run.pass_time(2)
+    assert not run.events("progress")
+    run.accept(transfer)
+    transfer.have_bytes = 4  # from an earlier run, counted once the transfer is accepted
+    assert not run.events("progress")
+    run.pass_time(0.5)
+    assert [event["bytes"] for event in run.events("progress")] == [4, 4]
+    assert run.events("progress")[0]["rate"] == 0
+    transfer.end(GOOD)
+    other.end(Refused("no"))
+    count = len(run.events("progress"))
+    run.pass_time(2)
+    assert len(run.events("progress")) == count == 3
+
+
+def test_the_timeout_does_not_cut_a_transfer(make: Any) -> None:
+    run = make(timeout=3.0)
+    run.pass_time(2)
+    transfer = run.transfer()
+    run.accept(transfer)
+    run.pass_time(20)
+    transfer.attached = 0
+    run.pass_time(10)
+    assert not run.ended.called
+    transfer.attached = 1
+    run.pass_time(1)
+    transfer.end(GOOD)
+    run.pass_time(2.9)
+    assert not run.ended.called
+    run.pass_time(0.4)
+    assert run.ended.called and run.ended.result is None
+    assert "nothing more came within 3 seconds" in run.events("note")[-1]["message"]
+
+
+@pytest.mark.parametrize("attempt", [False, True])
+def test_the_timeout_without_success_is_an_error(make: Any, attempt: bool) -> None:
+    run = make(timeout=3.0)
+    if attempt:
+        transfer = run.transfer()
+        run.accept(transfer)
+        run.pass_time(5)
+        transfer.end(Damaged("damaged"))
+    run.pass_time(2.9)
+    assert not run.ended.called
+    run.pass_time(0.4)
+    assert isinstance(run.ended.result, Unreachable)
+    assert run.ended.result.exit_code == 3
+
+
+def test_a_transfer_whose_sender_never_comes_back_does_not_stop_the_timeout_for_ever(make: Any) -> None:
+    run = make(timeout=3.0)
+    transfer = run.transfer()
+    run.accept(transfer)
+    run.pass_time(1)
+    transfer.attached = 0
+    run.pass_time(IDLE_S)
+    assert not run.ended.called
+    run.pass_time(4)
+    assert isinstance(run.ended.result, Unreachable)
+
+
+# -- whole programs ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    with Scene(Loopback(), tmp_path, loopback=True) as made:
+        made.start_server()
+        made.make_contacts()
+        yield made
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_receiver_that_asks(scene: Scene, number: int) -> None:
+    typing, into = os.pipe()
+    scene.callback(os.close, into)
+
+    class Typing:
+        def popen(self, role: str, argv: Any, **options: Any) -> Any:
+            return scene.place.popen(role, argv, **(options | {"stdin": typing}))
+
+    argv = ["receive", "--as", "bob", "--to", scene.inbox, "--no-code", "--accept", "ask"]
+    command = [str(word) for word in (*client_words(scene), *argv)]
+    log = scene.folder / "asked.log"
+    bob = Program(Typing(), "bob", command, log)  # type: ignore[arg-type]  # a place, but for types
+    scene.callback(bob.stop)
+    os.close(typing)
+    bob.wait_for("registered")
+    source = scene.folder / "file.bin"
+    source.write_bytes(b"x" * 1000)
+    scene.send(source)
+    deadline = time.monotonic() + 15
+    while b"[y/N]" not in log.read_bytes():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    started = time.monotonic()
+    os.kill(bob.pid, number)
+    ended = bob.wait(15)
+    assert time.monotonic() - started < 8
+    assert ended.status == 130
+    text = log.read_text()
+    assert "take file.bin (1000 B, " in text and "free here) from alice? [y/N] " in text
+    assert "Fatal" not in text and "Traceback" not in text
+    assert last(events_of(bob), "error")["code"] == "E_INTERRUPTED"
+
+
+def client_words(scene: Scene) -> list[str | Path]:
+    return [Path(sys.executable).parent / "p2pxfer", "--server", scene.address, "--home", scene.bob, "--json"]
+
+
+STEPPED = """
+import time
+real, registered = time.time, []
+time.time = lambda: real() + (STEP if registered and time.monotonic() - registered[0] > 1 else 0)
+from p2pxfer.cli import main, report
+tell = report.Reporter.tell
+
+def told(self, event):
+    if event.event == "registered":
+        registered.append(time.monotonic())
+    tell(self, event)
+
+report.Reporter.tell = told
+main.main()
+"""
+"""The command, on a machine whose wall clock is set a second after it has registered."""
+
+TIMERS = """
+import time
+real, begun = time.time, []
+time.time = lambda: real() + (STEP if begun and time.monotonic() - begun[0] > 0.3 else 0)
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.task import LoopingCall, deferLater
+from p2pxfer.cli.run import run
+
+async def main(reactor):
+    ticks = []
+    begun.append(time.monotonic())
+    loop = LoopingCall(lambda: ticks.append(reactor.seconds()))
+    loop.start(0.1)
+    await deferLater(reactor, 1.0)
+    loop.stop()
+    try:
+        await Deferred().addTimeout(0.5, reactor)
+    except TimeoutError:
+        pass
+    assert 1.4 < time.monotonic() - begun[0] < 5, time.monotonic() - begun[0]
+    assert 7 <= len(ticks) <= 12, ticks
+
+run(main, 0)
+"""
+
+
+@contextlib.contextmanager
+def script(folder: Path, text: str, step: float) -> Iterator[list[str]]:
+    path = folder / "script.py"
+    path.write_text(text.replace("STEP", str(step)))
+    yield [sys.executable, str(path)]
+
+
+def python_path() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+@pytest.mark.parametrize("step", [-3600, 3600])
+def test_timers_do_not_heed_a_step_of_the_clock(tmp_path: Path, step: float) -> None:
+    with script(tmp_path, TIMERS, step) as argv:
+        done = subprocess.run(argv, env=python_path(), capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("step", [-3600, 3600])
+def test_the_command_does_not_heed_a_step_of_the_clock(scene: Scene, step: float) -> None:
+    """Four seconds without a transfer are four seconds, and the server is there all the time."""
+    words = [str(word) for word in client_words(scene)[1:]]
+    words += ["receive", "--as", "bob", "--to", str(scene.inbox), "--no-code", "--timeout", "4"]
+    with script(scene.folder, STEPPED, step) as argv:
+        done = subprocess.run([*argv, *words], env=python_path(), capture_output=True, text=True, timeout=30,
+                              check=False)  # fmt: skip
+    assert done.returncode == 3, done
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [event["event"] for event in events] == ["registered", "error"], events
+    assert 3.5 < events[1]["t"] - events[0]["t"] < 8, events
+
+
+def test_the_server_follows_a_monotonic_clock(tmp_path: Path) -> None:
+    text = """
+import os, time
+from p2pxfer import tap
+from twisted.internet import reactor
+options = tap.Options()
+options.parseOptions(["--listen", "tcp:0:interface=127.0.0.1", "--state", "PLACE"])
+service = tap.makeService(options)
+service.startService()
+waits = [call.getTime() - time.monotonic() for call in reactor.getDelayedCalls()]
+print(abs(reactor.seconds() - time.monotonic()) < 1, bool(waits), all(-1 < wait < 4000 for wait in waits), flush=True)
+os._exit(0)  # the service runs, and nobody stops it
+"""
+    with script(tmp_path, text.replace("PLACE", str(tmp_path / "state")), 0) as argv:
+        done = subprocess.run(argv, env=python_path(), capture_output=True, text=True, timeout=20, check=False)
+    assert done.stdout.splitlines()[-1:] == ["True True True"], done

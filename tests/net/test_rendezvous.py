@@ -1,0 +1,201 @@
+"""The client's connection to the server when the server misbehaves."""
+
+from __future__ import annotations
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
+from zope.interface import implementer
+
+from p2pxfer.core.messages import ALPN_SERVER, SERVER, Failure, Registered
+from p2pxfer.errors import Replaced, Unreachable
+from p2pxfer.net import rendezvous
+from p2pxfer.net.identity import new_identity
+from p2pxfer.net.rendezvous import RendezvousClient, ServerAddress
+from p2pxfer.net.securing import start_tls
+from p2pxfer.net.servertrust import ServerTrust
+from p2pxfer.net.tls import PeerTLS
+
+SERVER_KEY = new_identity()
+
+
+class Plain(Protocol):
+    """Takes the TCP connection and lets the double decide what becomes of it."""
+
+    def __init__(self, double: Double) -> None:
+        self.double = double
+
+    def connectionMade(self) -> None:
+        self.double.connections += 1
+        if self.double.silent:
+            self.double.held.append(self.transport)
+        else:
+            creator = PeerTLS(SERVER_KEY, None, ALPN_SERVER)
+            start_tls(self.transport, Answering(self.double), creator, is_client=False, reactor=reactor)
+
+
+@implementer(IHandshakeListener)
+class Answering(Protocol):
+    def __init__(self, double: Double) -> None:
+        self.double = double
+
+    def handshakeCompleted(self) -> None:
+        self.double.held.append(self.transport)
+
+    answered = False
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.answered and not self.double.babbles:
+            return
+        self.answered = True
+        self.double.registrations += 1
+        link = self.transport.getHandle()
+        for answer in self.double.answers:
+            known = isinstance(answer, Registered)
+            message = Registered(id=link.peer, observed=answer.observed, name=answer.name) if known else answer
+            self.transport.write(SERVER.encode(message))
+
+
+class Double:
+    """A server that answers every registration with ``answers``, or never says anything."""
+
+    def __init__(self) -> None:
+        self.silent = False
+        self.babbles = False
+        self.answers: list = []  # type: ignore[type-arg]  # messages
+        self.connections = 0
+        self.registrations = 0
+        self.held: list = []  # type: ignore[type-arg]  # transports
+
+    async def start(self) -> None:
+        endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+        factory = Factory.forProtocol(lambda: Plain(self))
+        factory.noisy = False
+        self.port = await endpoint.listen(factory)
+
+    async def stop(self) -> None:
+        for transport in self.held:
+            transport.abortConnection()
+        await self.port.stopListening()
+
+    def client(self, name: str | None = "bob") -> RendezvousClient:
+        self.notes: list[str] = []
+        number = self.port.getHost().port
+        address = ServerAddress("127.0.0.1", number, ServerTrust("127.0.0.1", SERVER_KEY.id))
+        return RendezvousClient(
+            reactor, new_identity(), address, name=name, policy="auto",
+            on_registered=lambda answer: None, on_introduction=lambda one: None, on_note=self.notes.append,
+        )  # fmt: skip
+
+
+GOOD = Registered(id=b"?" * 32, observed="127.0.0.1:20000", name="bob")
+
+
+async def until(condition, seconds: float = 8.0) -> None:  # type: ignore[no-untyped-def]  # a predicate
+    for _ in range(int(seconds / 0.02)):
+        if condition():
+            return
+        await deferLater(reactor, 0.02)
+    raise AssertionError("it did not come about")
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "CONNECT_S", 0.5)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_accepts_and_says_nothing_is_unreachable(short: None) -> None:
+    double = Double()
+    double.silent = True
+    await double.start()
+    client = double.client()
+    with pytest.raises(Unreachable, match="did not answer"):
+        await client.start()
+    client.stop()
+    await double.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_never_answers_a_registration_is_tried_again(short: None) -> None:
+    double = Double()
+    double.answers = [GOOD]
+    await double.start()
+    client = double.client()
+    await client.start()
+    double.answers = []
+    double.held[-1].abortConnection()
+    await until(lambda: double.registrations >= 3)
+    double.answers = [GOOD]
+    await until(lambda: client.registered is not None)
+    assert any("gone" in note for note in double.notes)
+    assert double.notes[-1] == "the server is back"
+    assert not client.failed.called
+    client.stop()
+    await double.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_error_of_the_server_that_may_pass_does_not_end_a_registered_client() -> None:
+    double = Double()
+    double.answers = [GOOD]
+    await double.start()
+    client = double.client()
+    await client.start()
+    double.answers = [Failure(word="E_IO", message="cannot store names now", fatal=True)]
+    double.held[-1].abortConnection()
+    await until(lambda: double.registrations >= 3)
+    assert not client.failed.called
+    client.stop()
+    await double.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_name_registered_again_elsewhere_ends_the_client() -> None:
+    double = Double()
+    double.answers = [GOOD, Failure(word="E_REPLACED", message="replaced", fatal=True)]
+    await double.start()
+    client = double.client()
+    await client.start()
+    error = await client.failed
+    assert isinstance(error, Replaced)
+    client.stop()
+    await double.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_wanted_renewal_does_not_wait() -> None:
+    double = Double()
+    double.answers = [GOOD]
+    await double.start()
+    client = double.client()
+    await client.start()
+    ports = {client.port}
+    for _ in range(4):
+        started = reactor.seconds()
+        await Deferred.fromCoroutine(client.renew())
+        assert reactor.seconds() - started < 0.5
+        ports.add(client.port)
+    assert len(ports) > 1
+    assert double.notes == []
+    client.stop()
+    await double.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_answers_everything_as_a_registration_is_left_alone() -> None:
+    double = Double()
+    double.babbles = True
+    double.answers = [GOOD]
+    await double.start()
+    client = double.client()
+    await client.start()
+    await until(lambda: double.connections >= 2)
+    assert double.registrations < 20
+    client.stop()
+    await double.stop()

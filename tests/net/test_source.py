@@ -1,0 +1,551 @@
+"""The sender's disk: the scan, reading chunks, and the record of hashes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+
+from p2pxfer.core.geometry import chunk_count, chunk_span
+from p2pxfer.core.manifest import DIRECTORY, FILE
+from p2pxfer.errors import ChunkRefused, DiskError, NameCollision, PathRefused, SourceChanged, UsageError
+from p2pxfer.net import source as module
+from p2pxfer.net.hashcache import MAX_AGE, HashCache
+from p2pxfer.net.source import Source
+from tests.net.disk_tools import Content, noise, open_fds
+
+CHUNK = 65_536
+ROOT = os.geteuid() == 0
+
+
+@pytest.fixture(autouse=True)
+def no_descriptor_is_lost() -> Iterator[None]:
+    before = open_fds()
+    yield
+    assert open_fds() == before
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def fill(where: Path, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        (where / name).parent.mkdir(parents=True, exist_ok=True)
+        (where / name).write_bytes(data)
+
+
+def all_of(source: Source) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for file, entry in enumerate(source.manifest.files):
+        data = b""
+        for index in range(chunk_count(entry.size)):
+            chunk, digest = source.read_chunk(file, index)
+            assert blake3(chunk).digest() == digest
+            data += chunk
+        found[entry.path] = data
+    return found
+
+
+# -- the scan --------------------------------------------------------------------------------------------------------
+
+
+def test_files_and_directories(here: Path) -> None:
+    files = {"d/a.bin": noise(2 * CHUNK + 1), "d/in/b": b"", "d/.hidden": b"h", "run.sh": b"#!"}
+    fill(here, files)
+    (here / "d/empty").mkdir()
+    os.chmod(here / "run.sh", 0o4711)
+    os.utime(here / "run.sh", ns=(0, 1_234_567_890_123_456_789))
+    source = Source.scan(["d", "run.sh"])
+    assert [entry.path for entry in source.manifest.entries] == [
+        "d", "d/.hidden", "d/a.bin", "d/empty", "d/in", "d/in/b", "run.sh",
+    ]  # fmt: skip
+    run = source.manifest.files[-1]
+    assert (run.size, run.mtime_ns, run.executable) == (2, 1_234_567_890_123_456_789, True)
+    assert all_of(source) == files
+    assert source.skipped == []
+    source.close()
+
+
+@pytest.mark.parametrize("spelling", ["d", "d/", "./d", "d/.", "d/in/..", "../{here}/d//"])
+def test_names_of_what_is_given(here: Path, spelling: str) -> None:
+    fill(here, {"d/in/x": b"x"})
+    source = Source.scan([spelling.format(here=here.name)])
+    assert source.manifest.top_names == ["d"]
+    assert all_of(source) == {"d/in/x": b"x"}
+    source.close()
+
+
+def test_the_working_directory_has_a_name(here: Path) -> None:
+    fill(here, {"x": b"x"})
+    source = Source.scan(["."])
+    assert source.manifest.top_names == [here.name]
+    with pytest.raises(UsageError):
+        Source.scan(["/"])
+    source.close()
+
+
+def test_paths_stay_good_when_the_working_directory_changes(here: Path) -> None:
+    fill(here, {"d/x": b"x", "y": b"y"})
+    source = Source.scan(["d", "y"])
+    os.chdir("/")
+    assert all_of(source) == {"d/x": b"x", "y": b"y"}
+    source.close()
+
+
+def test_links(here: Path) -> None:
+    fill(here, {"real/x": b"x", "file": b"file", "d/y": b"y"})
+    (here / "to-dir").symlink_to("real")
+    (here / "to-file").symlink_to("file")
+    (here / "d/inner").symlink_to("../file")
+    (here / "d/inner-dir").symlink_to("../real")
+    source = Source.scan(["to-dir", "to-file", "d"])
+    assert all_of(source) == {"to-dir/x": b"x", "to-file": b"file", "d/y": b"y"}
+    assert source.skipped == ["'d/inner': a symbolic link", "'d/inner-dir': a symbolic link"]
+    source.close()
+
+
+def test_f20_c08_c09_c10_special_files(here: Path) -> None:
+    fill(here, {"d/x": b"x"})
+    os.mkfifo(here / "fifo")
+    os.mkfifo(here / "d/fifo")
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind("socket")
+        for path, kind in (("fifo", "a FIFO"), ("socket", "a socket"), ("/dev/zero", "a device")):
+            with pytest.raises(UsageError, match=f"is {kind};"):
+                Source.scan(["d", path])
+    source = Source.scan(["d"])
+    assert source.skipped == ["'d/fifo': a FIFO"]
+    assert [entry.path for entry in source.manifest.files] == ["d/x"]
+    source.close()
+
+
+def test_c05_missing(here: Path) -> None:
+    fill(here, {"file": b""})
+    (here / "dangling").symlink_to("nowhere")
+    for path in ("nothing", "dangling", "file/x"):
+        with pytest.raises(UsageError, match="does not exist"):
+            Source.scan(["file", path])
+    with pytest.raises(UsageError, match="nothing to send"):
+        Source.scan([])
+
+
+def test_c06_unreadable(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(here, {"d/x\x1b": b"x", "top": b"x"})
+    real = os.open
+
+    def denied(path, flags, mode=0o777, *, dir_fd=None):
+        if os.fsencode(path).rpartition(b"/")[2] in {b"x\x1b", b"top", b"locked"}:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(path, flags, mode, dir_fd=dir_fd)
+
+    with pytest.raises(PathRefused):
+        Source.scan(["d"])
+    os.rename(here / "d/x\x1b", here / "d/locked")
+    monkeypatch.setattr(os, "open", denied)
+    for path, named in (("d", "'d/locked'"), ("top", "'top'")):
+        with pytest.raises(DiskError, match=f"{named} failed: Permission denied") as caught:
+            Source.scan([path])
+        assert caught.value.exit_code == 8
+
+
+def test_c13_c14_names_that_cannot_be_sent(here: Path) -> None:
+    with open(os.fsencode(here) + b"/\xff", "wb"):
+        pass
+    fill(here, {"d/a\nb": b"", "trailing.": b""})
+    for path in (os.fsdecode(b"\xff"), "d", "trailing."):
+        with pytest.raises(PathRefused) as caught:
+            Source.scan([path])
+        assert caught.value.message.isprintable()
+
+
+def test_c18_two_with_one_name(here: Path) -> None:
+    fill(here, {"a/x": b"1", "b/x": b"2", "b/X": b"3", "x": b"4"})
+    for paths in (["a/x", "b/x"], ["x", "x"], ["x", "./x"]):
+        with pytest.raises(UsageError, match="same name"):
+            Source.scan(paths)
+    for paths in (["a/x", "b/X"], ["b"]):
+        with pytest.raises(NameCollision):
+            Source.scan(paths)
+
+
+def test_our_own_partial_transfers_are_left_out(here: Path) -> None:
+    fill(here, {"d/x": b"x", "d/.p2pxfer-00/journal": b"j"})
+    source = Source.scan(["d"])
+    assert [entry.path for entry in source.manifest.entries] == ["d", "d/x"]
+    assert source.skipped == ["'d/.p2pxfer-00': a transfer that is being received"]
+    source.close()
+
+
+def test_too_deep(here: Path) -> None:
+    deep = here / "/".join(["d"] * 65)
+    deep.mkdir(parents=True)
+    with pytest.raises(PathRefused, match="64 levels"):
+        Source.scan(["d"])
+
+
+def test_the_scan_reads_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bytes:
+        raise AssertionError("the scan read a file")
+
+    with open(here / "huge", "wb") as file:
+        file.truncate(2**40)
+    monkeypatch.setattr(os, "pread", fail)
+    source = Source.scan(["huge"])
+    assert source.manifest.total_bytes == 2**40
+    source.close()
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def change_grown(path: Path) -> None:
+    with open(path, "ab") as file:
+        file.write(b"more")
+
+
+def change_shrunk(path: Path) -> None:
+    os.truncate(path, 5)
+
+
+def change_rewritten(path: Path) -> None:
+    with open(path, "r+b") as file:
+        file.write(b"other")
+
+
+def change_replaced(path: Path) -> None:
+    status = path.stat()
+    path.with_suffix(".new").write_bytes(bytes(status.st_size))
+    os.utime(path.with_suffix(".new"), ns=(status.st_atime_ns, status.st_mtime_ns))
+    os.replace(path.with_suffix(".new"), path)
+
+
+def change_deleted(path: Path) -> None:
+    path.unlink()
+
+
+def change_to_link(path: Path) -> None:
+    path.rename(path.with_suffix(".real"))
+    path.symlink_to(path.with_suffix(".real"))
+
+
+def change_to_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+CHANGES = [
+    change_grown,
+    change_shrunk,
+    change_rewritten,
+    change_replaced,
+    change_deleted,
+    change_to_fifo,
+    pytest.param(change_to_link, id="change_to_link"),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_f19_changed_before_it_was_opened(here: Path, change) -> None:
+    fill(here, {"d/x": noise(3 * CHUNK), "d/y": b"y"})
+    source = Source.scan(["d"])
+    change(here / "d/x")
+    with pytest.raises(SourceChanged, match="'d/x' changed"):
+        source.read_chunk(0, 0)
+    assert source.read_chunk(1, 0)[0] == b"y"
+    source.close()
+
+
+@pytest.mark.parametrize("change", [change_grown, change_shrunk, change_rewritten])
+def test_f19_changed_while_it_is_open(here: Path, change) -> None:
+    fill(here, {"x": noise(3 * CHUNK)})
+    source = Source.scan(["x"])
+    source.read_chunk(0, 0)
+    change(here / "x")
+    with pytest.raises(SourceChanged):
+        source.read_chunk(0, 1)
+    source.close()
+
+
+def test_f19_changed_during_the_read(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(here, {"x": noise(3 * CHUNK)})
+    source = Source.scan(["x"])
+    pread = os.pread
+
+    def meddle(fd: int, length: int, offset: int) -> bytes:
+        data = pread(fd, length, offset)
+        change_rewritten(here / "x")
+        return data
+
+    monkeypatch.setattr(os, "pread", meddle)
+    with pytest.raises(SourceChanged):
+        source.read_chunk(0, 1)
+    source.close()
+
+
+def test_t_r5_a_parent_becomes_a_link(here: Path) -> None:
+    fill(here, {"d/in/x": b"inside", "outside/x": b"secret"})
+    source = Source.scan(["d"])
+    os.rename(here / "d/in", here / "d/was")
+    (here / "d/in").symlink_to(here / "outside")
+    with pytest.raises(SourceChanged):
+        source.read_chunk(0, 0)
+    source.close()
+
+
+def test_t_r5_flipping_never_leads_outside(here: Path) -> None:
+    """A parent flips between a directory and a link as fast as it can; no byte from outside comes back."""
+    fill(here, {**{f"d/in/{number}": b"inside" for number in range(200)}, "outside/x": b"x"})
+    for number in range(200):
+        (here / "outside" / str(number)).write_bytes(b"secret")
+    source = Source.scan(["d"])
+    (here / "link").symlink_to(here / "outside")
+    over = threading.Event()
+
+    def flip() -> None:
+        while not over.is_set():
+            os.rename(here / "d/in", here / "away")
+            os.rename(here / "link", here / "d/in")
+            os.rename(here / "d/in", here / "link")
+            os.rename(here / "away", here / "d/in")
+
+    thread = threading.Thread(target=flip)
+    thread.start()
+    fooled = refused = 0
+    end = time.monotonic() + 1.0
+    try:
+        while time.monotonic() < end:
+            for number in range(200):
+                try:
+                    with open(here / "d/in" / str(number), "rb") as naive:
+                        fooled += naive.read() == b"secret"
+                except OSError:
+                    pass
+                try:
+                    assert source.read_chunk(number, 0)[0] == b"inside"
+                except SourceChanged:
+                    refused += 1
+            source.close()
+    finally:
+        over.set()
+        thread.join()
+    assert fooled, "the race did not happen, so this test proved nothing"
+    assert refused
+    source.close()
+
+
+def test_chunks_that_do_not_exist(here: Path) -> None:
+    fill(here, {"x": b"x", "y": b""})
+    source = Source.scan(["x", "y"])
+    for file, index in ((0, 1), (0, -1), (1, 0), (2, 0), (-1, 0), (0, 2**32)):
+        with pytest.raises(ChunkRefused):
+            source.read_chunk(file, index)
+    source.close()
+
+
+def test_short_reads_and_errors(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(here, {"x": noise(2 * CHUNK)})
+    source = Source.scan(["x"])
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, length, offset: pread(fd, max(1, length // 2), offset))
+    assert all_of(source)["x"] == noise(2 * CHUNK)
+
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "pread", fail)
+    with pytest.raises(DiskError, match="Input/output error") as caught:
+        source.read_chunk(0, 0)
+    assert type(caught.value) is DiskError
+    source.close()
+
+
+def test_many_files_by_several_threads(here: Path) -> None:
+    files = {f"d/{number:03}": noise(CHUNK + 1 + number, number) for number in range(200)}
+    fill(here, files)
+    before = open_fds()
+    source = Source.scan(["d"])
+    with ThreadPoolExecutor(4) as pool:
+        chunks = list(pool.map(lambda at: source.read_chunk(*at)[0], [(n, i) for n in range(200) for i in (0, 1)]))
+    assert open_fds() - before <= module.OPEN_FILES
+    assert {f"d/{n:03}": chunks[2 * n] + chunks[2 * n + 1] for n in range(200)} == files
+    source.close()
+
+
+def test_f26_beyond_4_gib(here: Path) -> None:
+    size = 2**32 + 1
+    with open(here / "x", "wb") as file:
+        file.truncate(size)
+        file.seek(size - 1)
+        file.write(b"!")
+    source = Source.scan(["x"])
+    last = chunk_count(size) - 1
+    offset, length = chunk_span(size, last)
+    assert (offset, length) == (2**32, 1)
+    assert source.read_chunk(0, last) == (b"!", blake3(b"!").digest())
+    source.close()
+
+
+# -- the record of hashes ----------------------------------------------------------------------------------------------
+
+
+def cache_for(here: Path, source: Source, now: float | None = None) -> HashCache:
+    return HashCache(str(here / "state"), source.manifest, source.identity, time.time() if now is None else now)
+
+
+@pytest.fixture
+def sent(here: Path) -> Iterator[Source]:
+    fill(here, {"d/a": noise(40 * CHUNK), "d/b": noise(3 * CHUNK)})
+    source = Source.scan(["d"])
+    yield source
+    source.close()
+
+
+def addresses(source: Source) -> list[tuple[int, int]]:
+    files = enumerate(source.manifest.files)
+    return [(number, index) for number, entry in files for index in range(chunk_count(entry.size))]
+
+
+def test_hashes_come_back(here: Path, sent: Source) -> None:
+    cache = cache_for(here, sent)
+    assert dict(cache.load()) == {}
+    hashes = {address: sent.read_chunk(*address)[1] for address in addresses(sent)}
+    for address, digest in hashes.items():
+        cache.add(*address, digest)
+    with pytest.raises(ChunkRefused):
+        cache.add(0, 40, bytes(32))
+    assert dict(cache.load()) == hashes
+    cache.close()
+    record = here / "state/outgoing" / sent.manifest.transfer_id.hex()
+    assert stat.S_IMODE(record.stat().st_mode) == 0o600
+    assert stat.S_IMODE(record.parent.stat().st_mode) == 0o700
+    again = cache_for(here, sent)
+    assert dict(again.load()) == hashes
+    assert again.load()[(1, 2)] == hashes[(1, 2)]
+    with pytest.raises(KeyError):
+        again.load()[(2, 0)]
+    again.forget()
+    assert not record.exists()
+    empty = cache_for(here, sent)
+    assert len(empty.load()) == 0
+    empty.close()
+
+
+def test_a_killed_sender_loses_at_most_32_records(here: Path, sent: Source) -> None:
+    cache = cache_for(here, sent)
+    for index in range(39):
+        cache.add(0, index, bytes([index]) * 32)
+    copy = here / "state/outgoing" / sent.manifest.transfer_id.hex()
+    data = copy.read_bytes()
+    cache.close()
+    copy.write_bytes(data)
+    again = cache_for(here, sent)
+    assert list(again.load()) == [(0, index) for index in range(32)]
+    again.close()
+
+
+def test_hashes_of_a_file_that_was_replaced_do_not_count(here: Path, sent: Source) -> None:
+    cache = cache_for(here, sent)
+    for address in addresses(sent):
+        cache.add(*address, bytes(32))
+    cache.close()
+    change_replaced(here / "d/a")
+    os.utime(here / "d", ns=(0, sent.manifest.entries[0].mtime_ns))
+    now = Source.scan(["d"])
+    assert now.manifest == sent.manifest
+    again = cache_for(here, now)
+    assert {file for file, _ in again.load()} == {1}
+    again.close()
+    now.close()
+
+
+def test_torn_and_flipped_records_are_dropped(here: Path, sent: Source) -> None:
+    cache = cache_for(here, sent)
+    for index in range(3):
+        cache.add(1, index, bytes([index]) * 32)
+        with cache._lock:
+            cache._flush()
+    cache.close()
+    record = here / "state/outgoing" / sent.manifest.transfer_id.hex()
+    whole = record.read_bytes()
+    each = (len(whole) - 8) // 3
+    for at in range(len(whole)):
+        for spoiled in (whole[:at], whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]):
+            record.write_bytes(spoiled)
+            again = cache_for(here, sent)
+            expected = 0 if at < 8 else (at - 8) // each
+            assert list(again.load()) == [(1, index) for index in range(expected)]
+            again.close()
+    again = cache_for(here, sent)
+    again.add(1, 0, bytes(32))
+    again.close()
+    assert (1, 0) in cache_of(here, sent)
+
+
+def cache_of(here: Path, source: Source) -> dict[tuple[int, int], bytes]:
+    cache = cache_for(here, source)
+    try:
+        return dict(cache.load())
+    finally:
+        cache.close()
+
+
+def test_old_records_are_removed(here: Path, sent: Source) -> None:
+    outgoing = here / "state/outgoing"
+    outgoing.mkdir(parents=True)
+    for name, age in (("old", MAX_AGE + 60), ("young", MAX_AGE - 60)):
+        (outgoing / name).write_bytes(b"")
+        os.utime(outgoing / name, (10**9 - age, 10**9 - age))
+    cache_for(here, sent, now=10**9).close()
+    assert sorted(os.listdir(outgoing)) == sorted([sent.manifest.transfer_id.hex(), "young"])
+
+
+@pytest.mark.parametrize("spoil", ["directory", "link", "fifo", "huge", "held", "state is a file"])
+def test_a_record_that_cannot_be_used_is_done_without(here: Path, sent: Source, spoil: str) -> None:
+    outgoing = here / "state/outgoing"
+    record = outgoing / sent.manifest.transfer_id.hex()
+    holder = None
+    if spoil == "state is a file":
+        (here / "state").write_bytes(b"")
+    else:
+        outgoing.mkdir(parents=True)
+    match spoil:
+        case "directory":
+            record.mkdir()
+        case "link":
+            record.symlink_to(here / "d/a")
+        case "fifo":
+            os.mkfifo(record)
+        case "huge":
+            record.touch()
+            os.truncate(record, 2**32)
+        case "held":
+            holder = cache_for(here, sent)
+    cache = cache_for(here, sent)
+    cache.add(0, 0, bytes(32))
+    assert dict(cache.load()) == {(0, 0): bytes(32)}
+    cache.close()
+    if holder is not None:
+        holder.close()
+    assert (here / "d/a").read_bytes() == noise(40 * CHUNK)
+
+
+def test_what_is_scanned_is_what_the_receiver_sees(here: Path) -> None:
+    content = Content({"d/x": b"x"})
+    fill(here, content.files)
+    source = Source.scan(["d"])
+    kinds = [(entry.path, entry.kind, entry.size) for entry in source.manifest.entries]
+    assert kinds == [("d", DIRECTORY, 0), ("d/x", FILE, 1)]
+    assert type(content.manifest).decode(source.manifest.encode()) == source.manifest
+    source.close()
