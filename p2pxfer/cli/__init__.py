@@ -1,0 +1,1 @@
+"""The commands: options, events as JSON or as a display for people, exit codes."""

@@ -1,0 +1,64 @@
+"""``p2pxfer contacts``: the verified peers of this machine."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import click
+
+from p2pxfer.cli.settings import Global
+from p2pxfer.core.ids import parse_id
+from p2pxfer.core.names import check_name, normalise_name
+from p2pxfer.core.text import safe_text
+
+
+@click.group("contacts", invoke_without_command=True)
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """List the contacts; subcommands add, rename and remove them."""
+    if ctx.invoked_subcommand is not None:
+        return
+    options: Global = ctx.obj
+    contacts = options.open_home().contacts()
+    for contact in contacts:
+        if options.json:
+            row = {"name": contact.name, "id": str(contact.id), "verified": contact.verified, "added": contact.added}
+            click.echo(json.dumps(row))
+        else:
+            click.echo(f"{safe_text(contact.name):<24} {contact.id}  by {contact.verified}, {contact.added}")
+    if not contacts and not options.json:
+        click.echo("no contacts yet: the first transfer with a one-time code makes one", err=True)
+
+
+@command.command("add")
+@click.argument("name")
+@click.argument("peer_id")
+@click.pass_obj
+def add(options: Global, name: str, peer_id: str) -> None:
+    """Store PEER_ID, which you got over a way you trust, as NAME."""
+    from p2pxfer.net.home import Contact
+
+    today = datetime.now(UTC).date().isoformat()
+    contact = Contact(check_name(normalise_name(name)), parse_id(peer_id), "id", today)
+    options.open_home().add_contact(contact)
+    click.echo(f"added {contact.name}", err=True)
+
+
+@command.command("rename")
+@click.argument("old")
+@click.argument("new")
+@click.pass_obj
+def rename(options: Global, old: str, new: str) -> None:
+    """Give the contact OLD the name NEW."""
+    contact = options.open_home().rename_contact(normalise_name(old), check_name(normalise_name(new)))
+    click.echo(f"renamed to {contact.name}", err=True)
+
+
+@command.command("remove")
+@click.argument("name")
+@click.pass_obj
+def remove(options: Global, name: str) -> None:
+    """Forget a contact: its key must be verified again before anything is sent or received."""
+    contact = options.open_home().remove_contact(normalise_name(name))
+    click.echo(f"removed {safe_text(contact.name)} {contact.id}", err=True)

@@ -1,0 +1,138 @@
+"""The ``p2pxfer`` command: global options, lazily imported subcommands, and the one place where errors become text.
+
+``--help`` must not cost an import of Twisted: each subcommand's module is imported when the subcommand is used.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import re
+import sys
+import time
+from typing import NoReturn
+
+import click
+
+from p2pxfer import __version__
+from p2pxfer.cli.settings import Global
+from p2pxfer.core.text import safe_text
+from p2pxfer.errors import P2pxferError
+
+_STARTED = time.monotonic()
+_COMMANDS = {
+    "init": ("p2pxfer.cli.init", "Store the server, the private directory and this machine's name."),
+    "id": ("p2pxfer.cli.identity", "Show this machine's peer id."),
+    "receive": ("p2pxfer.cli.receive", "Wait for files and store them."),
+    "send": ("p2pxfer.cli.send", "Send files or directories to a peer."),
+    "contacts": ("p2pxfer.cli.contacts", "List, add, rename and remove verified peers."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands live in modules of their own, imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order in which a newcomer needs them."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        command = importlib.import_module(_COMMANDS[cmd_name][0]).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="p2pxfer")
+@click.option("--server", metavar="HOST:PORT[#PIN]", help="The rendezvous server; also P2PXFER_SERVER.")
+@click.option(
+    "--home", metavar="DIR", type=click.Path(readable=False), help="The private directory; also P2PXFER_HOME."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON event a line on standard output.")
+@click.option("-v", "--verbose", count=True, help="Log what happens to standard error; twice for more.")
+@click.pass_context
+def cli(ctx: click.Context, server: str | None, home: str | None, as_json: bool, verbose: int) -> None:
+    """Move files between two machines behind NATs, directly where any TCP path exists."""
+    ctx.obj = Global(server=server, home=home, json=as_json, verbose=verbose)
+
+
+def main() -> NoReturn:
+    """Entry point: run the command line and end with the documented exit code."""
+    open_standard_streams()
+    as_json = "--json" in sys.argv[1:]
+    try:
+        code = run_command_line(as_json)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Nobody reads our output any more: say nothing, keep the interpreter from complaining at exit, and end as
+        # if that reader had interrupted us.
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        code = 130
+    sys.exit(code)
+
+
+def run_command_line(as_json: bool) -> int:
+    """Run the command; returns the exit code, and every failure has become text or an event."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except P2pxferError as error:
+        return report_error(error.word, error.message, error.retry, error.exit_code, as_json)
+    except click.exceptions.Abort:
+        return report_error("E_INTERRUPTED", "interrupted", True, 130, as_json)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return 2
+    except click.ClickException as error:
+        return report_error("E_USAGE", safe_text(error.format_message()), False, 2, as_json)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except BrokenPipeError:
+        raise
+    except Exception as fault:
+        return report_fault(fault, as_json)
+    return code if isinstance(code, int) else 0
+
+
+def open_standard_streams() -> None:
+    """Whoever started us may have closed some of them; no socket or file of ours may take their place."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(number, mode))
+
+
+def report_fault(fault: Exception, as_json: bool) -> int:
+    """One line about a fault of the program itself; where it happened only for those who asked for details."""
+    verbose = any(re.fullmatch(r"--verbose|-v+", word) for word in sys.argv[1:])
+    if verbose:
+        import traceback
+
+        traceback.print_exception(fault, file=sys.stderr)
+    hint = "" if verbose else "; run it again with -v before the command to see where"
+    return report_error("E_INTERNAL", f"a fault inside the program ({type(fault).__name__}){hint}", False, 1, as_json)
+
+
+def report_error(word: str, message: str, retry: bool, exit_code: int, as_json: bool) -> int:
+    """One line about a failure, as an event on standard output or as text on standard error."""
+    if as_json:
+        import json
+
+        t = round(time.monotonic() - _STARTED, 4)
+        print(json.dumps({"event": "error", "t": t, "code": word, "message": message, "retry": retry}), flush=True)  # noqa: T201  # the output of the command
+    else:
+        click.echo(f"p2pxfer: {message}", err=True)
+    return exit_code

@@ -1,0 +1,73 @@
+"""``p2pxfer receive``: wait for files and store them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from p2pxfer.cli.settings import Global, Seconds
+from p2pxfer.core.messages import PathPolicy
+from p2pxfer.core.text import safe_text
+from p2pxfer.errors import DiskError, UsageError
+
+
+@click.command("receive")
+@click.option("--as", "name", metavar="NAME", help="Register under this name (default: stored name, user name).")
+@click.option("--to", "destination", metavar="DIR", default=".", show_default=True, type=click.Path(readable=False))
+@click.option("--once", is_flag=True, help="End after one whole transfer.")
+@click.option(
+    "--accept", "acceptance", type=click.Choice(["ask", "contacts", "all"]), default="contacts", show_default=True,
+    help="ask: ask for every transfer; contacts: take what contacts send; all: take what anybody sends.",
+)  # fmt: skip
+@click.option("--code", "code_words", metavar="WORDS", help="Use this one-time code, for tests and scripts.")
+@click.option("--no-code", is_flag=True, help="Offer no code: only contacts may send.")
+@click.option("--path", "policy", type=click.Choice(["auto", "direct", "relay"]), default="auto", show_default=True)
+@click.option(
+    "--timeout",
+    metavar="S",
+    type=Seconds(),
+    help="Stop when nothing has come for S seconds; an error only if nothing came at all.",
+)
+@click.pass_obj
+def command(
+    options: Global, name: str | None, destination: str, once: bool, acceptance: str, code_words: str | None,
+    no_code: bool, policy: PathPolicy, timeout: float | None,
+) -> None:  # fmt: skip
+    """Register with the server, show a one-time code for new senders, and store what arrives in DIR.
+
+    Nothing is overwritten.  A transfer that was cut goes on when its sender comes back.
+    """
+    if code_words is not None and no_code:
+        raise UsageError("--code and --no-code contradict each other")
+    check_destination(destination)
+    home = options.open_home()
+    line = options.server_line(home)
+    own_name = options.own_name(home, name)
+    from p2pxfer.cli.receiving import Receiving
+    from p2pxfer.cli.run import run
+
+    receiving = Receiving(
+        options, home, line, own_name, destination,
+        once=once, acceptance=acceptance, code_words=code_words, no_code=no_code, policy=policy, timeout=timeout,
+    )  # fmt: skip
+    run(receiving.run, options.verbose)
+
+
+def check_destination(destination: str) -> None:
+    """Fail early where the destination cannot take files.
+
+    Raises:
+        UsageError: it is missing or not a directory.
+        DiskError: it may not be written.
+    """
+    shown = safe_text(destination, 300)
+    path = Path(destination)
+    if not path.exists():
+        raise UsageError(f"the destination {shown} does not exist")
+    if not path.is_dir():
+        raise UsageError(f"the destination {shown} is not a directory")
+    read_only = os.statvfs(path).f_flag & os.ST_RDONLY
+    if read_only or not os.access(path, os.W_OK | os.X_OK):
+        raise DiskError(f"the destination {shown} cannot be written; choose another with --to")

@@ -1,0 +1,365 @@
+"""The run of ``p2pxfer receive`` under the reactor: codes, contacts, the question, progress, the summary."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Awaitable
+from datetime import UTC, datetime
+from typing import cast
+
+from twisted.internet.defer import Deferred, race
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
+
+from p2pxfer.cli.connect import server_address
+from p2pxfer.cli.report import Questions, Reporter, human_size
+from p2pxfer.cli.settings import Global
+from p2pxfer.cli.ticker import Ticker
+from p2pxfer.core.codebook import CodeBook, WrongTries
+from p2pxfer.core.codes import RANDOM_BYTES, Code, make_code, normalise_code, parse_code
+from p2pxfer.core.ids import PeerId
+from p2pxfer.core.manifest import Manifest
+from p2pxfer.core.messages import PathPolicy, Registered
+from p2pxfer.core.names import suggest_name
+from p2pxfer.core.serveraddress import ServerLine
+from p2pxfer.core.text import safe_text
+from p2pxfer.errors import CodeInvalid, IdentityMismatch, Incomplete, Interrupted, P2pxferError, Unreachable
+from p2pxfer.net.home import Contact, Home
+from p2pxfer.net.inbox import IDLE_S, Acceptance, Inbox, InboxOwner, Known
+from p2pxfer.net.incoming import IncomingTransfer, Received
+from p2pxfer.net.pathset import PathSet
+from p2pxfer.net.rendezvous import RendezvousClient
+from p2pxfer.net.types import Reactor
+from p2pxfer.status import CodeShown, Done, Failed, Note
+from p2pxfer.status import Registered as RegisteredEvent
+
+FAREWELL_S = 5.0
+"""How long ``--once`` waits for the sender to confirm that it knows, seconds."""
+LOOK_S = 0.25
+"""How often ``--timeout`` looks whether a transfer is under way, seconds."""
+
+
+class _Watch:
+    """One transfer from its first sign to its end: when it was accepted, its progress, whether it is under way."""
+
+    def __init__(self, reactor: Reactor, transfer: IncomingTransfer, paths: PathSet, report: Reporter) -> None:
+        self._reactor = reactor
+        self.transfer = transfer
+        self._paths = paths
+        self._report = report
+        self._since = report.elapsed
+        self._carried: float | None = None
+        self._ticker: Ticker | None = None
+
+    def accepted(self) -> None:
+        """The transfer was accepted just now."""
+        self._since = self._report.elapsed
+        self._carried = self._reactor.seconds()
+        # One turn later the event is told, and what an earlier run left is counted and no part of the rate.
+        self._reactor.callLater(0, self._start)
+
+    def _start(self) -> None:
+        if not self.transfer.ended:
+            self._ticker = Ticker(self._reactor, self._measure, self._report.tell)
+            self._ticker.start()
+
+    def _measure(self) -> tuple[int, int, str]:
+        manifest = self.transfer.manifest
+        return self.transfer.have_bytes, manifest.total_bytes if manifest is not None else 0, self._paths.active_kind
+
+    def under_way(self, now: float) -> bool:
+        """Whether it was accepted and a path carries it, or may again: so long the inbox waits for its sender."""
+        if self._carried is not None and self.transfer.attached:
+            self._carried = now
+        return self._carried is not None and now - self._carried < IDLE_S
+
+    def stop(self) -> float:
+        """The transfer has ended: seconds since it was accepted."""
+        if self._ticker is not None:
+            self._ticker.stop()
+        return self._report.elapsed - self._since
+
+
+class Receiving(InboxOwner):
+    """One run of the command."""
+
+    def __init__(
+        self,
+        options: Global,
+        home: Home,
+        line: ServerLine,
+        name: str,
+        destination: str,
+        *,
+        once: bool,
+        acceptance: str,
+        code_words: str | None,
+        no_code: bool,
+        policy: PathPolicy,
+        timeout: float | None,
+    ) -> None:
+        self._home = home
+        self._line = line
+        self._name = name
+        self._destination = destination
+        self._once = once
+        self._acceptance = cast(Acceptance, acceptance)
+        self._no_code = no_code
+        self._policy: PathPolicy = policy
+        self._timeout = timeout
+        self._identity = home.identity()
+        self._report = Reporter(options.json)
+        self._codes = CodeBook()
+        self._given = parse_given(code_words, self._codes.next_slot) if code_words is not None else None
+        self._tries = WrongTries()
+        self._showing = False
+        self._code_timer: IDelayedCall | None = None
+        self._watches: list[_Watch] = []
+        self._quiet_since = 0.0
+        self._received = 0
+        self._finished: Deferred[P2pxferError | None] = Deferred()
+
+    async def run(self, reactor: Reactor) -> None:
+        """Receive until the end that the options name; ``--timeout`` after a transfer is a good end too.
+
+        Raises:
+            P2pxferError: the server refused, ``--timeout`` passed without any transfer, or, with ``--once``, the
+                transfer failed.
+        """
+        self._reactor = reactor
+        self._questions = Questions(reactor, self._report)
+        inbox = Inbox(
+            reactor,
+            self._identity,
+            self._name,
+            self._destination,
+            self._acceptance,
+            self._codes,
+            self,
+            self._report.tell,
+        )
+        client = RendezvousClient(
+            reactor,
+            self._identity,
+            server_address(self._line),
+            name=self._name,
+            policy=self._policy,
+            on_registered=self._registered,
+            on_introduction=inbox.introduced,
+            on_note=lambda text: self._report.tell(Note(text)),
+        )
+        inbox.attach(client)
+        self._report.on_closed = lambda: self._finish(Interrupted("nobody reads the output any more"))
+        try:
+            await client.start()
+            if not self._no_code:
+                self._show_code(self._given)
+            await self._until_the_end(client)
+        finally:
+            self._cancel_code_timer()
+            self._questions.close()
+            for watch in self._watches:
+                watch.stop()
+            self._report.close()
+            await inbox.close()
+            client.stop()
+            self._report.close()
+
+    async def _until_the_end(self, client: RendezvousClient) -> None:
+        ends: list[Deferred[object]] = [
+            cast("Deferred[object]", self._finished),
+            cast("Deferred[object]", client.failed),
+        ]
+        looking = LoopingCall(self._look)
+        looking.clock = self._reactor
+        if self._timeout is not None:
+            self._quiet_since = self._reactor.seconds()
+            looking.start(min(LOOK_S, self._timeout))
+        try:
+            # Values and not failures, since a race waits for the first success.
+            _, result = await race(ends)
+        finally:
+            if looking.running:
+                looking.stop()
+        if isinstance(result, P2pxferError):
+            raise result
+
+    def _look(self) -> None:
+        """Whether it was quiet for ``--timeout`` seconds; the time of a transfer does not count."""
+        assert self._timeout is not None
+        now = self._reactor.seconds()
+        # Every watch is asked, since each notes when it was carried.
+        busy = [watch for watch in self._watches if watch.under_way(now)]
+        if busy:
+            self._quiet_since = now
+        elif now - self._quiet_since >= self._timeout and not (self._once and self._received):
+            if not self._received:
+                self._finish(Unreachable(f"nothing was received within {self._timeout:g} seconds"))
+            elif not self._finished.called:
+                self._report.tell(Note(f"nothing more came within {self._timeout:g} seconds"))
+                self._finish(None)
+
+    def _registered(self, answer: Registered) -> None:
+        self._report.tell(RegisteredEvent(name=self._name, id=str(self._identity.id), observed=answer.observed))
+
+    # -- codes and contacts --------------------------------------------------------------------------------------
+
+    def _show_code(self, code: Code | None = None) -> None:
+        now = self._reactor.seconds()
+        shown = code or make_code(self._codes.next_slot, os.urandom(RANDOM_BYTES))
+        ends = self._codes.open(shown, now)
+        self._report.tell(CodeShown(code=str(shown), expires_s=round(ends - now)))
+        self._showing = True
+        self._cancel_code_timer()
+        self._code_timer = self._reactor.callLater(ends - now, self._expired)
+
+    def _cancel_code_timer(self) -> None:
+        if self._code_timer is not None and self._code_timer.active():
+            self._code_timer.cancel()
+
+    def _expired(self) -> None:
+        self._showing = False
+        for slot in self._codes.open_slots:
+            self._codes.close(slot)
+        if self._given is not None:
+            self._report.tell(Note("the code has expired; start receive again for another one"))
+        else:
+            self._show_code()
+
+    def code_used(self, error: P2pxferError | None) -> None:
+        """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
+        if error is not None:
+            self._report.tell(Failed(code=error.word, message=error.message, retry=False))
+        else:
+            self._tries.right()
+        # A try at a number under which no code is open costs nothing, here and in the pauses.
+        if self._showing and not self._codes.open_slots:
+            self._showing = False
+            self._cancel_code_timer()
+            self._after_code(wrong=error is not None)
+
+    def _after_code(self, wrong: bool) -> None:
+        """The code that was shown is gone: show a fresh one, at once or after a pause, or never again."""
+        pause = self._tries.wrong() if wrong else 0.0
+        if self._given is not None:
+            hint = ""
+        elif pause is None:
+            hint = "; too many in a row, so no code is shown until receive is started again (contacts may still send)"
+        else:
+            hint = f"; another one is shown in {pause:g} seconds" if pause else ""
+        if wrong:
+            self._report.tell(Note(f"somebody tried a wrong code; it is burned{hint}"))
+        if self._given is None and pause is not None:
+            if pause:
+                self._code_timer = self._reactor.callLater(pause, self._show_code)
+            else:
+                self._show_code()
+
+    def known(self, key: bytes) -> Known | None:
+        """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
+        contact = self._home.contact_by_id(PeerId(key))
+        return Known(contact.name, "contact") if contact is not None else None
+
+    def paired(self, key: bytes, name: str) -> Known:
+        """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
+        wanted = suggest_name(name)
+        today = datetime.now(UTC).date().isoformat()
+        for number in range(1, 1000):
+            free = wanted if number == 1 else f"{wanted[:28]}-{number}"
+            try:
+                contact = self._home.add_contact(Contact(free, PeerId(key), "code", today))
+            except IdentityMismatch:
+                self._report.tell(Note(f"another contact is called {free} already; that one stays as it is"))
+                continue
+            return Known(contact.name, "code")
+        raise IdentityMismatch(f"too many contacts are called {wanted}")
+
+    # -- transfers -----------------------------------------------------------------------------------------------
+
+    def decide(self, peer: str, manifest: Manifest) -> Awaitable[bool]:
+        """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
+        return self._decide(peer, manifest)
+
+    async def _decide(self, peer: str, manifest: Manifest) -> bool:
+        if self._acceptance == "ask" and not await self._questions.ask(
+            lambda: compose_question(peer, manifest, self._destination)
+        ):
+            return False
+        for watch in self._watches:
+            if watch.transfer.manifest is manifest:
+                watch.accepted()
+        return True
+
+    def transfer_started(self, peer: str, transfer: IncomingTransfer, paths: PathSet) -> None:
+        """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
+        watch = _Watch(self._reactor, transfer, paths, self._report)
+        self._watches.append(watch)
+
+        def ended() -> float:
+            self._watches.remove(watch)
+            self._quiet_since = self._reactor.seconds()
+            return watch.stop()
+
+        def received(outcome: Received) -> None:
+            seconds = ended()
+            self._received += 1
+            manifest = transfer.manifest
+            assert manifest is not None
+            self._report.tell(
+                Done(
+                    bytes=manifest.total_bytes,
+                    files=len(manifest.files),
+                    seconds=round(seconds, 3),
+                    bytes_by_path=dict(transfer.bytes_by_path),
+                    root=outcome.root.hex(),
+                    saved=outcome.names,
+                )
+            )
+            if self._once:
+                settled = transfer.settled
+                settled.addTimeout(FAREWELL_S, self._reactor, lambda result, timeout: None)
+                settled.addCallback(lambda _: self._finish(None))
+
+        def failed(failure: Failure) -> None:
+            ended()
+            error = failure.value
+            assert isinstance(error, P2pxferError)
+            if isinstance(error, Incomplete):
+                # Not the end of the wait: the sender may come back, also to ``--once``.
+                self._report.tell(Note(error.message))
+            elif self._once:
+                self._finish(error)
+            else:
+                self._report.tell(Failed(code=error.word, message=error.message, retry=error.retry))
+
+        transfer.done.addCallbacks(received, failed)
+
+    def _finish(self, error: P2pxferError | None) -> None:
+        if not self._finished.called:
+            self._finished.callback(error)
+
+
+def parse_given(text: str, slot: int) -> Code:
+    """A code from the command line: whole, or its words alone.
+
+    Raises:
+        CodeInvalid: it is neither.
+    """
+    plain = normalise_code(text)
+    try:
+        return parse_code(plain)
+    except CodeInvalid:
+        return parse_code(f"{slot}-{plain}")
+
+
+def compose_question(peer: str, manifest: Manifest, destination: str) -> str:
+    """Whether to take a transfer, with what there is to know; looks at the disk, so it runs in a thread."""
+    names = ", ".join(safe_text(name, 60) for name in manifest.top_names[:5])
+    more = f" and {len(manifest.top_names) - 5} more" if len(manifest.top_names) > 5 else ""
+    try:
+        free = f"{human_size(shutil.disk_usage(destination).free)} free here"
+    except OSError:
+        free = "free space unknown"
+    return f"take {names}{more} ({human_size(manifest.total_bytes)}, {free}) from {safe_text(peer)}?"

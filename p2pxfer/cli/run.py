@@ -1,0 +1,104 @@
+"""Runs one command under the reactor: signals, logging, exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import (
+    FilteringLogObserver,
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    LogLevelFilterPredicate,
+    globalLogBeginner,
+    textFileLogObserver,
+)
+from twisted.python.failure import Failure
+
+from p2pxfer.errors import Interrupted, P2pxferError
+from p2pxfer.net.types import Reactor
+
+Main = Callable[[Reactor], Coroutine[Deferred[Any], Any, None]]
+_LEVELS = [LogLevel.critical, LogLevel.info, LogLevel.debug]
+
+
+def start_logging(verbose: int) -> None:
+    """Log to standard error from the level that ``-v`` chose; only faults of the program without it."""
+    if not verbose:
+        globalLogBeginner.beginLoggingTo(
+            [cast(ILogObserver, one_line_of_faults)], redirectStandardIO=False, discardBuffer=True
+        )
+        return
+    level = _LEVELS[min(verbose, len(_LEVELS) - 1)]
+    predicate = LogLevelFilterPredicate(defaultLogLevel=level)
+    observer = FilteringLogObserver(textFileLogObserver(sys.stderr), [predicate])
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=True)
+
+
+def one_line_of_faults(event: LogEvent) -> None:
+    """What a user sees of a fault inside the program that the command survives."""
+    failure = event.get("log_failure") or event.get("failure")  # the second is what Twisted's older log calls it
+    if failure is not None and event.get("log_level") is LogLevel.critical:
+        sys.stderr.write(f"p2pxfer: a fault inside the program ({failure.type.__name__}); -v shows where\n")
+
+
+def use_monotonic_time(reactor: Reactor) -> None:
+    """Let timers and deadlines follow a clock that nobody sets: Twisted's reactors read the time of day.
+
+    Does nothing once a call is waiting, since that call carries a time of the other clock.
+    """
+    if not reactor.getDelayedCalls():
+        # The interface calls it a method; in every reactor it is a function that is looked up at each use.
+        cast(Any, reactor).seconds = time.monotonic
+
+
+def run(main: Main, verbose: int) -> None:
+    """Run ``main`` until it ends.
+
+    Raises:
+        P2pxferError: what ``main`` raised; :class:`~p2pxfer.errors.Interrupted` after SIGINT or SIGTERM.
+    """
+    from twisted.internet import reactor as installed
+
+    reactor = cast(Reactor, installed)
+    use_monotonic_time(reactor)
+    start_logging(verbose)
+    outcome: list[Failure | None] = []
+    interrupted: list[int] = []
+
+    def ended(result: object) -> None:
+        outcome.append(result if isinstance(result, Failure) else None)
+        if reactor.running:
+            reactor.stop()
+
+    def started() -> None:
+        running = Deferred.fromCoroutine(main(reactor))
+
+        def interrupt(number: int, frame: object) -> None:
+            if interrupted:
+                os._exit(130)
+            interrupted.append(number)
+            reactor.callFromThread(running.cancel)
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, interrupt)
+        running.addBoth(ended)
+
+    reactor.callWhenRunning(started)
+    # The interface does not know the argument that every reactor takes.
+    cast(Any, reactor).run(installSignalHandlers=False)
+    failure = outcome[0] if outcome else None
+    if interrupted:
+        raise Interrupted("interrupted; what arrived is kept, run the same command again to go on")
+    if failure is not None:
+        if isinstance(failure.value, P2pxferError):
+            raise failure.value
+        if isinstance(failure.value, CancelledError):
+            raise Interrupted("interrupted")
+        failure.raiseException()

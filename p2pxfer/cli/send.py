@@ -1,0 +1,127 @@
+"""``p2pxfer send``: files and directories to one peer."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from p2pxfer.cli.settings import Global, Seconds
+from p2pxfer.core.codes import Code, normalise_code, parse_code
+from p2pxfer.core.ids import PeerId, parse_id
+from p2pxfer.core.messages import PathPolicy
+from p2pxfer.core.names import check_name, normalise_name
+from p2pxfer.errors import IdInvalid, UsageError
+
+if TYPE_CHECKING:
+    from p2pxfer.net.home import Home
+    from p2pxfer.net.outgoing import Target
+    from p2pxfer.net.types import Reactor
+
+NO_PATH_S = 60.0
+
+
+@click.command("send")
+@click.argument("paths", metavar="PATH...", nargs=-1, type=click.Path(readable=False))
+@click.argument("peer")
+@click.option(
+    "--code-file", metavar="F", type=click.Path(readable=False), help="Read the one-time code from this file."
+)
+@click.option("--path", "policy", type=click.Choice(["auto", "direct", "relay"]), default="auto", show_default=True)
+@click.option("--wait", is_flag=True, help="Wait for the peer if it is not there yet.")
+@click.option(
+    "--timeout", metavar="S", type=Seconds(), default=NO_PATH_S, show_default=True,
+    help="Longest time without any path to the peer, seconds.",
+)  # fmt: skip
+@click.pass_obj
+def command(
+    options: Global, paths: tuple[str, ...], peer: str, code_file: str | None, policy: PathPolicy, wait: bool,
+    timeout: float,
+) -> None:  # fmt: skip
+    """Send every PATH to PEER: a contact, a registered name, or a peer id.
+
+    The first time, PEER's one-time code is asked for; it may also come from P2PXFER_CODE or --code-file.  A transfer
+    that was cut goes on when the same command is run again.
+    """
+    if not paths:
+        raise UsageError("send needs at least one PATH and a PEER")
+    home = options.open_home()
+    line = options.server_line(home)
+    from p2pxfer.net.source import Source
+
+    source = Source.scan(list(paths))
+    target = resolve(home, peer, read_code(code_file))
+    from p2pxfer.cli.run import run
+    from p2pxfer.cli.sending import Sending
+
+    sending = Sending(options, home, line, source, target, policy, wait, timeout)
+
+    async def main(reactor: Reactor) -> None:
+        await sending.run(reactor)
+
+    run(main, options.verbose)
+
+
+def read_code(code_file: str | None) -> Code | None:
+    """The code from the file or the environment, if it is there.
+
+    Raises:
+        CodeInvalid: it is not a code.
+        UsageError: the file cannot be read.
+    """
+    text = os.environ.get("P2PXFER_CODE")
+    if code_file is not None:
+        try:
+            with Path(code_file).open(encoding="ascii") as file:
+                text = file.read(200)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError("the code file cannot be read as text") from error
+    return parse_code(normalise_code(text)) if text else None
+
+
+def resolve(home: Home, peer: str, code: Code | None) -> Target:
+    """Who PEER is, and how its key is known; asks for a code when it is not.
+
+    Raises:
+        UsageError: no such peer can exist, or there is nobody to ask for a code.
+    """
+    from p2pxfer.net.outgoing import Target
+
+    as_id = _as_id(peer)
+    name = "" if as_id is not None else check_name(normalise_name(peer))
+    contact = home.contact(name) if as_id is None else home.contact_by_id(as_id)
+    if contact is not None:
+        # A code at hand is kept for the case that the peer has forgotten this machine: a burned one from the
+        # environment must not stop a transfer that goes on.
+        return Target(str(contact.id), contact.id.digest, None, contact.name, "contact", code)
+    if as_id is not None:
+        return Target(str(as_id), as_id.digest, None, None, "code" if code else "id", code)
+    return Target(name, None, name, None, "code", code or ask_code(name))
+
+
+def _as_id(text: str) -> PeerId | None:
+    if not text.lower().startswith("p2px1-"):
+        return None
+    try:
+        return parse_id(text)
+    except IdInvalid as error:
+        raise UsageError(error.message) from error
+
+
+def ask_code(name: str) -> Code:
+    """Ask the person at the terminal for the code of ``name``."""
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"{name} is not a contact: give the one-time code that {name} shows, in P2PXFER_CODE or with --code-file"
+        )
+    text = click.prompt(f"one-time code of {name}", hide_input=False, err=True)
+    return parse_code(normalise_code(str(text)[:200]))
+
+
+def today() -> str:
+    """The date as the contact list stores it."""
+    return datetime.now(UTC).date().isoformat()

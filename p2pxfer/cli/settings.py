@@ -1,0 +1,79 @@
+"""What every command needs before it starts: the private directory, the server, the name.
+
+Nothing here imports Twisted.
+"""
+
+from __future__ import annotations
+
+import getpass
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from p2pxfer.core.names import check_name, normalise_name, suggest_name
+from p2pxfer.core.serveraddress import ServerLine, parse_server_line
+from p2pxfer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from p2pxfer.net.home import Home
+
+
+class Seconds(click.FloatRange):
+    """A time on the command line; `nan`, which passes every comparison, is none."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0.1, max=1e7)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See click."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail("nan is not a time", param, ctx)
+        return number
+
+
+@dataclass(frozen=True, slots=True)
+class Global:
+    """The global options as given."""
+
+    server: str | None
+    home: str | None
+    json: bool
+    verbose: int
+
+    def open_home(self) -> Home:
+        """The private directory, made on first use.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
+        from p2pxfer.net.home import Home, default_home
+
+        return Home(Path(self.home) if self.home else default_home(os.environ))
+
+    def server_line(self, home: Home) -> ServerLine:
+        """The server: option, environment, stored setting, in this order.
+
+        Raises:
+            ConfigError: none is set.
+            UsageError: not an address.
+        """
+        text = self.server or os.environ.get("P2PXFER_SERVER") or home.settings().server
+        if not text:
+            raise ConfigError(
+                "no rendezvous server is set: give --server HOST:PORT#PIN, set P2PXFER_SERVER, or run p2pxfer init"
+            )
+        return parse_server_line(text)
+
+    def own_name(self, home: Home, given: str | None) -> str:
+        """The name of this machine: option, stored setting, user name.
+
+        Raises:
+            NameInvalid: not a legal name.
+        """
+        text = given or home.settings().name
+        return check_name(normalise_name(text)) if text else suggest_name(getpass.getuser())

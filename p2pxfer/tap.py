@@ -1,0 +1,131 @@
+"""``twistd p2pxfer-rendezvous`` and ``twist p2pxfer-rendezvous``: the command line of the rendezvous server."""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from twisted.python import usage
+
+from p2pxfer.core.addresses import Address
+from p2pxfer.core.effects import ServerSettings
+from p2pxfer.core.text import safe_text
+from p2pxfer.errors import ConfigError, P2pxferError, UsageError
+from p2pxfer.net.admission import AdmissionSettings, descriptor_ceiling
+from p2pxfer.net.hosting import Hosting, RendezvousService, raise_descriptor_limit
+
+DEFAULT_LISTEN = ("tcp:8877:backlog=1024", "tcp:8878:backlog=1024")
+
+
+class Options(usage.Options):
+    """The options; everything is checked when the service is made."""
+
+    synopsis = "[--listen ENDPOINT]... [--state DIR] [--observe ADDRESS]... [--certificate FILE]"
+    longdesc = (
+        "The rendezvous server of p2pxfer: it registers names, introduces peers and relays what they cannot send "
+        "directly. It prints the line that clients need and writes it to DIR/address."
+    )
+    optParameters = [  # Twisted reads and never changes it
+        ["state", "s", "p2pxfer-state", "Directory for the server's key and the registered names."],
+        [
+            "certificate",
+            "c",
+            None,
+            "PEM file with a key, its certificate and the chain, for a server with a host name.",
+        ],
+        ["connections-per-source", None, "64", "Most connections of one IPv4 address or IPv6 /64."],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Twisted does not annotate it
+        self["listen"] = []
+        self["observe"] = []
+
+    def opt_listen(self, endpoint: str) -> None:
+        """Where to accept clients, a Twisted endpoint; may be repeated. Default: tcp:8877 and tcp:8878."""
+        self["listen"].append(endpoint)
+
+    def opt_observe(self, address: str) -> None:
+        """A further address of this host at which clients see how their NAT maps; may be repeated."""
+        self["observe"].append(address)
+
+    opt_l = opt_listen
+
+
+def makeService(options: Options) -> RendezvousService:
+    """The service that ``options`` describe; what is wrong with them ends the process with one line and status 2."""
+    from twisted.internet import reactor
+
+    _use_monotonic_time(reactor)
+    try:
+        return _Service(reactor, *_settings(options))
+    except P2pxferError as error:
+        _stop(error)
+
+
+def _use_monotonic_time(reactor: Any) -> None:
+    """Let timers and deadlines follow a clock that nobody sets: Twisted's reactors read the time of day.
+
+    At the first moment that a plugin has; does nothing if another service of the process has scheduled a call by then,
+    since that call carries a time of the other clock.
+    """
+    if not reactor.getDelayedCalls():
+        reactor.seconds = time.monotonic
+
+
+class _Service(RendezvousService):
+    """The service with the manners of a command: a port that is taken is one line, not a traceback."""
+
+    def __init__(self, reactor: Any, hosting: Hosting, admission: AdmissionSettings) -> None:
+        super().__init__(reactor, hosting, _announce, ServerSettings(), admission)
+
+    def privilegedStartService(self) -> None:
+        try:
+            super().privilegedStartService()
+        except ConfigError as error:
+            _stop(error)
+
+
+def _settings(options: Options) -> tuple[Hosting, AdmissionSettings]:
+    raise_descriptor_limit()
+    certificate = options["certificate"]
+    hosting = Hosting(
+        listen=tuple(options["listen"]) or DEFAULT_LISTEN,
+        state=Path(options["state"]).absolute(),
+        observe=tuple(_address(text) for text in options["observe"]),
+        certificate=None if certificate is None else Path(certificate).absolute(),
+    )
+    most = _count("connections-per-source", options["connections-per-source"])
+    standard = AdmissionSettings(ceiling=descriptor_ceiling())
+    return hosting, replace(standard, per_source=most, pending_per_source=max(standard.pending_per_source, most // 4))
+
+
+def _address(text: str) -> Address:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError as error:
+        raise UsageError(f"--observe {safe_text(text, 100)} is no IP address") from error
+
+
+def _count(option: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise UsageError(f"--{option} must be a positive number")
+    return int(text)
+
+
+def _announce(address: str) -> None:
+    sys.stdout.write(f"{address}\n")
+    sys.stdout.flush()
+
+
+def _stop(error: P2pxferError) -> NoReturn:
+    """Say why and end the process; once ``twistd`` has turned standard error into log lines, say it in both places."""
+    for stream in {sys.__stderr__, sys.stderr}:
+        if stream is not None:
+            stream.write(f"p2pxfer-rendezvous: {error}\n")
+            stream.flush()
+    raise SystemExit(error.exit_code)

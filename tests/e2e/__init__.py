@@ -1,0 +1,1 @@
+"""The product as its users run it: whole programs, on loopback, with faults."""

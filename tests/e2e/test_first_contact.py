@@ -1,0 +1,233 @@
+"""The first meeting of two people with a one-time code, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2pxfer.core.ids import parse_id
+from p2pxfer.net.home import Home
+from scripts.product import Program
+from tests.e2e.conftest import MIB, Outcome, Stage, Words, check_failure, end_of, names_in
+from tests.scene import WORDS, events_of, file_hash, last, random_file
+
+CODE = f"1-{WORDS}"
+
+
+def send_with_code(stage: Stage, source: Path, how: str, as_json: bool = False) -> Outcome:
+    """Alice sends to bob with a code from the environment or a file."""
+    if how == "environment":
+        return stage.run("send", source, "bob", env={"P2PXFER_CODE": CODE}, as_json=as_json)
+    file = stage.folder / "code.txt"
+    file.write_text(f"{CODE}\n")
+    return stage.run("send", source, "bob", "--code-file", file, as_json=as_json)
+
+
+def contacts_of(home: Path) -> dict[str, tuple[str, str]]:
+    return {contact.name: (str(contact.id), contact.verified) for contact in Home(home).contacts()}
+
+
+def pair_up(stage: Stage, name: str = "alice") -> None:
+    """Alice, who calls herself ``name``, and bob get to know each other by a code and a small file."""
+    assert stage.run("init", "--as", name).status == 0
+    bob = stage.receive("--once", "--code", WORDS)
+    source = stage.folder / "first.txt"
+    source.write_text("first\n")
+    assert send_with_code(stage, source, "environment").status == 0
+    bob.succeed(10)
+
+
+@pytest.mark.parametrize("how", ["environment", "file"])
+def test_a_code_makes_contacts_and_then_the_name_is_enough(stage: Stage, how: str) -> None:
+    assert stage.run("init", "--as", "alice").status == 0
+    bob = stage.receive("--code", WORDS)
+    assert bob.wait_for("code")["code"] == CODE
+    source = stage.folder / "first.bin"
+    digest = random_file(source, MIB)
+    sent = send_with_code(stage, source, how, as_json=True)
+    assert sent.status == 0, sent
+    assert file_hash(stage.inbox / "first.bin") == digest
+    alice_id, bob_id = (str(Home(home).identity().id) for home in (stage.alice, stage.bob))
+    assert last(sent.events, "peer") == last(sent.events, "peer") | {"name": "bob", "id": bob_id, "verified": "code"}
+    assert bob.wait_for("peer").items() >= {"name": "alice", "id": alice_id, "verified": "code"}.items()
+    assert contacts_of(stage.alice) == {"bob": (bob_id, "code")}
+    assert contacts_of(stage.bob) == {"alice": (alice_id, "code")}
+    # From now on without a code, while bob offers none.
+    bob.stop()
+    bob = stage.receive("--no-code")
+    stage.send_good("second.bin")
+    assert bob.wait_for("peer")["verified"] == "contact"
+    bob.stop()
+    answer_by_name(stage)
+
+
+def answer_by_name(stage: Stage) -> None:
+    """Bob sends to alice by the name that the pairing gave her."""
+    inbox = stage.folder / "alice-inbox"
+    inbox.mkdir()
+    alice = stage.program("alice", stage.alice, "receive", "--to", inbox, "--once", "--no-code")
+    assert alice.wait_for("registered")["name"] == "alice"
+    source = stage.folder / "answer.bin"
+    digest = random_file(source, MIB)
+    assert stage.run("send", source, "alice", home=stage.bob).status == 0
+    alice.succeed(10)
+    assert file_hash(inbox / "answer.bin") == digest
+
+
+def test_without_a_code_a_name_is_not_enough(stage: Stage) -> None:
+    source = stage.folder / "x.txt"
+    source.write_text("x")
+    stage.receive("--code", WORDS)
+    line = stage.fails(2, "E_USAGE", "one-time code", "send", source, "bob")
+    assert "P2PXFER_CODE" in line
+    assert "--code-file" in line
+    stage.fails_plainly(5, "code", "send", source, "bob", env={"P2PXFER_CODE": "not a code"})
+    stage.fails_plainly(2, "code file", "send", source, "bob", "--code-file", stage.folder / "missing")
+    assert not contacts_of(stage.alice)
+    assert send_with_code(stage, source, "environment").status == 0
+
+
+def test_contacts_are_listed_renamed_and_removed(stage: Stage) -> None:
+    pair_up(stage)
+    bob_id = str(Home(stage.bob).identity().id)
+    listed = stage.run("contacts")
+    assert listed.status == 0
+    assert listed.out.split()[:2] == ["bob", bob_id]
+    row = json.loads(stage.run("contacts", as_json=True).out)
+    assert row == row | {"name": "bob", "id": bob_id, "verified": "code"}
+    check_failure(stage.run("contacts", "rename", "nobody", "robert"), 2, "no contact nobody")
+    check_failure(stage.run("contacts", "remove", "nobody"), 2, "no contact nobody")
+    assert stage.run("contacts", "rename", "bob", "robert").status == 0
+    assert contacts_of(stage.alice) == {"robert": (bob_id, "code")}
+    bob = stage.receive("--no-code")
+    stage.send_good(peer="robert")
+    bob.stop()
+    assert stage.run("contacts", "remove", "robert").status == 0
+    assert not contacts_of(stage.alice)
+    assert stage.run("contacts").out == ""
+    check_failure(stage.run("send", stage.folder / "good.bin", "robert"), 2, "robert is not a contact")
+
+
+@pytest.mark.deadline(90)
+def test_a_removed_contact_is_refused_in_words(stage: Stage) -> None:
+    """Bob forgot alice while he received: she may prove a code, and nothing else."""
+    pair_up(stage)
+    bob = stage.receive("--code", WORDS)
+    stage.send_good("before.bin")
+    assert stage.run("contacts", "remove", "alice", home=stage.bob).status == 0
+    source = stage.folder / "again.bin"
+    random_file(source, MIB)
+    before = names_in(stage.inbox)
+    stage.fails(4, "E_UNKNOWN", "does not know this key", "send", source, "bob")
+    assert names_in(stage.inbox) == before
+    assert contacts_of(stage.bob) == {}
+    # The code is still good: a refusal is not a try.
+    assert send_with_code(stage, source, "environment").status == 0
+    assert list(contacts_of(stage.bob)) == ["alice"]
+    bob.stop()
+
+
+def test_a_peer_id_needs_no_code_where_everybody_may_send(stage: Stage) -> None:
+    bob = stage.receive("--no-code", "--accept", "all", "--once")
+    bob_id = stage.run("id", home=stage.bob).out.strip()
+    source = stage.folder / "free.bin"
+    digest = random_file(source, MIB)
+    sent = stage.run("send", source, bob_id, as_json=True)
+    assert sent.status == 0, sent
+    assert last(sent.events, "peer")["verified"] == "id"
+    status, events = end_of(bob)
+    assert status == 0
+    assert last(events, "peer")["verified"] == "id"
+    assert file_hash(stage.inbox / "free.bin") == digest
+    assert contacts_of(stage.alice) == contacts_of(stage.bob) == {}
+
+
+@pytest.mark.parametrize(("answer", "status"), [("n\n", 4), ("\n", 4), ("", 4), ("y\n", 0)])
+def test_the_receiver_is_asked(pair: Stage, answer: str, status: int) -> None:
+    """Over a pipe as over a terminal; what is not a yes is a no."""
+    pair.run("init", "--as", "alice")
+    source = pair.folder / "asked.bin"
+    digest = random_file(source, MIB)
+    reader, writer = os.pipe()
+    os.write(writer, answer.encode())
+    os.close(writer)
+    bob = asked_receiver(pair, reader)
+    os.close(reader)
+    sent = pair.run("send", source, "bob", as_json=True)
+    assert sent.status == status, sent
+    assert bob.wait(10).status == status
+    bob.stop()
+    asked = (pair.folder / "asked.txt").read_text()
+    assert "take asked.bin (1.0 MiB, " in asked
+    assert "from alice? [y/N]" in asked
+    (pair.folder / "asked.txt").unlink()
+    if status == 0:
+        assert file_hash(pair.inbox / "asked.bin") == digest
+    else:
+        assert not list(pair.inbox.iterdir())
+        error = last(sent.events, "error")
+        assert error["code"] == "E_DENIED"
+        assert "said no" in error["message"]
+        assert not error["retry"]
+        assert last(events_of(bob), "refused")["why"]
+
+
+def asked_receiver(stage: Stage, answers: int) -> Program:
+    """A receiver that asks, with this descriptor as its standard input."""
+
+    class Typing:
+        def popen(self, role: str, argv: Sequence[str], **options: Any) -> subprocess.Popen[str]:
+            return stage.place.popen(role, argv, **(options | {"stdin": answers}))
+
+    argv = stage.command_line(stage.bob, "receive", "--as", "bob", "--to", stage.inbox, "--once", "--no-code",
+                              "--accept", "ask")  # fmt: skip
+    bob = Program(Typing(), "bob", argv, stage.folder / "asked.txt")
+    stage.callback(bob.stop)
+    bob.wait_for("registered")
+    return bob
+
+
+def test_init_and_id(stage: Stage) -> None:
+    home = stage.folder / "new" / "home"
+    made = stage.run("init", "--as", "Carol", home=home)
+    assert made.status == 0
+    shown = stage.run("id", home=home, server="").out.strip()
+    assert parse_id(shown) == Home(home).identity().id
+    for part in (shown, "carol", stage.address, str(home)):
+        assert part in made.out
+    assert Home(home).settings().name == "carol"
+    assert home.stat().st_mode & 0o777 == 0o700
+    again = stage.run("init", home=home, server="")
+    assert again.status == 0
+    assert stage.run("id", home=home, server="").out.strip() == shown
+    assert Home(home).settings().server == stage.address
+    check_failure(stage.run("init", "--as", "x y", home=home), 2, "a name consists of")
+    check_failure(stage.run("init", home=home, server="not an address"), 2, "not a server address")
+    assert Home(home).settings().name == "carol"
+
+
+def test_the_environment_names_home_and_server(stage: Stage) -> None:
+    """And what ``init`` stored stands behind both."""
+    pair_up(stage)
+    bob = stage.receive("--no-code")
+    source = stage.folder / "by-environment.txt"
+    source.write_text("environment\n")
+    words: Words = ["send", source, "bob"]
+    bare: Words = [stage.binary, *words]
+    home, server = {"P2PXFER_HOME": str(stage.alice)}, {"P2PXFER_SERVER": stage.address}
+    assert stage.run_bare(bare, env=home | server).status == 0
+    assert stage.run_bare(bare, env=home).status == 0  # the stored server
+    wrong = stage.run_bare(bare, env=home | {"P2PXFER_SERVER": "127.0.0.1:1"})
+    check_failure(wrong, 3, "cannot be reached")
+    right = stage.run_bare([stage.binary, "--server", stage.address, *words], env=home | {"P2PXFER_SERVER": "::bad"})
+    assert right.status == 0, right
+    assert names_in(stage.inbox) == [
+        "by-environment (1).txt", "by-environment (2).txt", "by-environment.txt", "first.txt"
+    ]  # fmt: skip
+    assert bob.poll() is None

@@ -1,0 +1,309 @@
+"""Every shape of data arrives as it was, and nothing that stands at the destination is touched."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import threading
+import time
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from p2pxfer.core.geometry import MIN_CHUNK, chunk_size
+from scripts.product import Program, ProgramError
+from tests.e2e.conftest import (
+    MIB,
+    Outcome,
+    Stage,
+    end_of,
+    fast_folder,
+    names_in,
+    staging_of,
+    until_bytes,
+    wait_until,
+)
+from tests.scene import events_of, file_hash, last, random_file
+
+HOUR_AGO = time.time_ns() - 3_600_000_000_000 + 123_456_789
+
+
+class Desk:
+    """One server and one receiver for the small shapes; what arrived is taken away after each test."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.folder = stage.folder / "sources"
+        self.inbox = stage.inbox
+        stage.start_server()
+        stage.make_contacts()
+        self.bob = stage.receive("--no-code")
+
+    def send(self, *paths: Path | str, cwd: Path | None = None) -> Outcome:
+        """Send, and wait until bob has put his staging place away."""
+        outcome = self.stage.run("send", *paths, "bob", as_json=True, cwd=cwd)
+        wait_until(lambda: not staging_of(self.inbox))
+        return outcome
+
+    def check(self, *paths: Path) -> None:
+        """Send, and compare all that arrived."""
+        outcome = self.send(*paths)
+        assert outcome.status == 0, outcome
+        assert sorted(path.name for path in self.inbox.iterdir()) == sorted(path.name for path in paths)
+        done = self.bob.wait_for("done")
+        assert sorted(done["saved"]) == sorted(path.name for path in paths)
+        assert sum(done["bytes_by_path"].values()) == done["bytes"] == last(outcome.events, "done")["bytes"]
+        for path in paths:
+            assert picture(self.inbox / path.name) == picture(path)
+
+
+def picture(top: Path) -> dict[str, tuple[object, ...]]:
+    """Everything that a transfer carries: kinds, names, contents, times, and whether a file can be run."""
+    found: dict[str, tuple[object, ...]] = {}
+    for path in [top, *top.rglob("*")]:
+        status = path.lstat()
+        is_file = stat.S_ISREG(status.st_mode)
+        name = "" if path == top else path.relative_to(top).as_posix()
+        content = file_hash(path) if is_file else ""
+        runs = is_file and bool(status.st_mode & 0o100)
+        found[name] = (stat.S_IFMT(status.st_mode), content, runs, status.st_mtime_ns)
+    return found
+
+
+@pytest.fixture(scope="module")
+def office() -> Iterator[Desk]:
+    with fast_folder() as folder, Stage(folder) as stage:
+        yield Desk(stage)
+        stage.close()
+        stage.check_logs()
+
+
+@pytest.fixture
+def desk(office: Desk) -> Iterator[Desk]:
+    """The desk, empty before and after."""
+    office.folder.mkdir()
+    yield office
+    for folder in (office.folder, office.inbox):
+        for path in folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    office.folder.rmdir()
+    drain(office.bob)
+
+
+def drain(program: Program) -> None:
+    """Leave no event of an earlier test to the next one."""
+    with contextlib.suppress(ProgramError):
+        for _ in program.events(0.05):
+            pass
+
+
+def test_a_directory_with_everything(desk: Desk) -> None:
+    top = desk.folder / "project"
+    deep = top / "a" / "b" / "c" / "d"
+    deep.mkdir(parents=True)
+    (top / "empty" / "inner").mkdir(parents=True)
+    (top / "empty.txt").touch()
+    random_file(deep / "data.bin", 300_000)
+    script = top / "a" / "run.sh"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o750)
+    (top / "a" / "plain.txt").write_text("plain")
+    (top / "a" / "plain.txt").chmod(0o600)
+    for number, path in enumerate(sorted(top.rglob("*"), reverse=True)):
+        os.utime(path, ns=(HOUR_AGO, HOUR_AGO + number * 1_000_000_007))
+    os.utime(top, ns=(HOUR_AGO, HOUR_AGO))
+    desk.check(top)
+
+
+def test_sizes_round_the_edges_of_chunks(desk: Desk) -> None:
+    """Several paths in one command, each under its own name."""
+    big = 1024 * MIN_CHUNK
+    sizes = [0, 1, MIN_CHUNK - 1, MIN_CHUNK, MIN_CHUNK + 1, 5 * MIN_CHUNK, big, big + 1]
+    assert chunk_size(big) == MIN_CHUNK
+    assert chunk_size(big + 1) == 2 * MIN_CHUNK
+    paths = []
+    for size in sizes:
+        paths.append(desk.folder / f"size-{size}.bin")
+        random_file(paths[-1], size)
+    desk.check(*paths)
+
+
+def test_only_empty_things(desk: Desk) -> None:
+    """Not one chunk, and yet a whole transfer."""
+    empty_file, empty_folder = desk.folder / "nothing.txt", desk.folder / "nothing"
+    empty_file.touch()
+    empty_folder.mkdir()
+    desk.check(empty_file, empty_folder)
+
+
+def test_names_of_many_kinds(desk: Desk) -> None:
+    top = desk.folder / "Überraschung 📦 テスト"
+    top.mkdir()
+    for name in (
+        "grüße.txt", "日本語.txt", "emoji 🎉.txt", "n" * 246 + ".txt", "ü" * 125, "-rf", "--json", "~", "$HOME",
+        "%2e%2e", " leading space", "quote'\"quote", "*", "?", "a & b; c | d", ".hidden", "archive.tar.gz",
+        "[red]markup", unicodedata.normalize("NFD", "é.txt"),
+    ):  # fmt: skip
+        (top / name).write_text(name)
+    single = desk.folder / ("x" * 250)
+    single.write_text("long")
+    desk.check(top, single)
+
+
+def test_names_that_are_one_on_other_systems_are_refused(desk: Desk) -> None:
+    top = desk.folder / "both"
+    top.mkdir()
+    (top / "Readme").write_text("1")
+    (top / "README").write_text("2")
+    outcome = desk.send(top)
+    assert outcome.status == 6
+    error = last(outcome.events, "error")
+    assert error["code"] == "E_COLLISION"
+    assert "README" in error["message"]
+    assert not list(desk.inbox.iterdir())
+
+
+def test_what_is_no_file_is_left_out_and_said(desk: Desk) -> None:
+    top = desk.folder / "mixed"
+    top.mkdir()
+    (top / "kept.txt").write_text("kept")
+    (top / "link").symlink_to("/etc/passwd")
+    os.mkfifo(top / "pipe")
+    outcome = desk.send(top)
+    assert outcome.status == 0
+    notes = [event["message"] for event in outcome.events if event["event"] == "note"]
+    assert any("mixed/link" in note and "symbolic link" in note for note in notes)
+    assert any("mixed/pipe" in note and "FIFO" in note for note in notes)
+    assert names_in(desk.inbox) == ["mixed", "mixed/kept.txt"]
+
+
+def test_a_link_that_is_named_is_followed(desk: Desk) -> None:
+    target = desk.folder / "target.txt"
+    target.write_text("behind the link")
+    (desk.folder / "named").symlink_to(target)
+    assert desk.send(desk.folder / "named").status == 0
+    arrived = desk.inbox / "named"
+    assert not arrived.is_symlink()
+    assert arrived.read_text() == "behind the link"
+
+
+def test_a_directory_named_by_a_dot_or_a_slash(desk: Desk) -> None:
+    top = desk.folder / "here"
+    top.mkdir()
+    (top / "file.txt").write_text("x")
+    assert desk.send(".", cwd=top).status == 0
+    assert desk.send("here/", cwd=desk.folder).status == 0
+    assert names_in(desk.inbox) == ["here", "here (1)", "here (1)/file.txt", "here/file.txt"]
+
+
+def test_nothing_is_ever_overwritten(desk: Desk) -> None:
+    """A name that is taken gets a number; what stood there stays as it was, whatever kind it is."""
+    source, folder = desk.folder / "report.tar.gz", desk.folder / "folder"
+    source.write_text("new")
+    folder.mkdir()
+    (folder / "inner.txt").write_text("new")
+    (desk.inbox / "report.tar.gz").write_text("old")
+    (desk.inbox / "report (1).tar.gz").symlink_to("/nonexistent")
+    (desk.inbox / "folder").write_text("a file of that name")
+    outcome = desk.send(source, folder)
+    assert outcome.status == 0
+    assert sorted(desk.bob.wait_for("done")["saved"]) == ["folder (1)", "report (2).tar.gz"]
+    assert (desk.inbox / "report.tar.gz").read_text() == "old"
+    assert (desk.inbox / "report (1).tar.gz").is_symlink()
+    assert (desk.inbox / "folder").read_text() == "a file of that name"
+    assert (desk.inbox / "report (2).tar.gz").read_text() == "new"
+    assert (desk.inbox / "folder (1)" / "inner.txt").read_text() == "new"
+
+
+@pytest.mark.deadline(90)
+def test_two_thousand_small_files(desk: Desk) -> None:
+    top = desk.folder / "many"
+    for number in range(2000):
+        path = top / f"d{number % 20}" / f"f{number}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(number.to_bytes(2, "big") * (number % 500))
+    started = time.monotonic()
+    desk.check(top)
+    print(f"2000 files in {time.monotonic() - started:.1f} s")
+
+
+@pytest.mark.parametrize("change", ["append", "rewrite", "truncate"])
+def test_a_file_that_changes_while_it_is_sent(desk: Desk, change: str) -> None:
+    """The sender says so; the receiver never has a mixture under the final name, and the new file goes over."""
+    source = desk.folder / "live.bin"
+    random_file(source, 192 * MIB)
+    alice = desk.stage.send(source)
+    until_bytes(alice, 4 * MIB)
+    alter(source, change)
+    status, events = end_of(alice)
+    assert status == 8, events
+    error = last(events, "error")
+    assert error["code"] == "E_SOURCE_CHANGED"
+    assert "'live.bin' changed" in error["message"]
+    assert error["retry"]
+    assert names_in(desk.inbox) == []
+    again = desk.stage.run("send", source, "bob", as_json=True)
+    assert again.status == 0, again
+    wait_until((desk.inbox / "live.bin").exists)
+    assert file_hash(desk.inbox / "live.bin") == file_hash(source)
+
+
+@pytest.mark.parametrize("change", ["replace", "remove"])
+def test_a_file_that_is_replaced_while_it_is_sent(desk: Desk, change: str) -> None:
+    """The sender has it open: the whole file as it was goes over, or nothing does."""
+    source, other = desk.folder / "live.bin", desk.folder / "other"
+    digest = random_file(source, 192 * MIB)
+    random_file(other, MIB)
+    alice = desk.stage.send(source)
+    until_bytes(alice, 4 * MIB)
+    other.replace(source) if change == "replace" else source.unlink()
+    status, events = end_of(alice)
+    if status == 0:
+        assert file_hash(desk.inbox / "live.bin") == digest
+    else:
+        assert (status, last(events, "error")["code"]) == (8, "E_SOURCE_CHANGED")
+        assert names_in(desk.inbox) == []
+
+
+def alter(path: Path, change: str) -> None:
+    """Change a file the way that other programs do."""
+    if change == "append":
+        with path.open("ab") as file:
+            file.write(b"more")
+    elif change == "rewrite":
+        with path.open("r+b") as file:
+            file.seek(100 * MIB)
+            file.write(b"changed")
+    else:
+        os.truncate(path, 100 * MIB)
+
+
+def test_two_senders_at_once(desk: Desk) -> None:
+    """The same person from two terminals: both arrive whole."""
+    paths = [desk.folder / f"{name}.bin" for name in ("one", "two")]
+    digests = [random_file(path, 24 * MIB) for path in paths]
+    outcomes: list[Outcome] = []
+    threads = [
+        threading.Thread(target=lambda path=path: outcomes.append(desk.stage.run("send", path, "bob")), daemon=True)
+        for path in paths
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(40)
+    assert [outcome.status for outcome in outcomes] == [0, 0], outcomes
+    assert [file_hash(desk.inbox / path.name) for path in paths] == digests
+
+
+def test_the_receiver_survived_all_of_this(office: Desk) -> None:
+    """One process took everything above."""
+    assert office.bob.poll() is None
+    bob: Program = office.bob
+    bob.stop()
+    errors = [event for event in events_of(bob) if event["event"] == "error"]
+    assert all(error["code"] in ("E_COLLISION", "E_INTERRUPTED") for error in errors), errors
+    office.bob = office.stage.receive("--no-code")

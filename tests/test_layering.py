@@ -1,0 +1,199 @@
+"""The import rules of the package, read from its syntax trees: cli, tap -> net -> core -> errors, status.
+
+An import inside a function counts as one at the top does, and so does one that only the type checker sees: a layer
+that names another depends on it.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = "p2pxfer"
+
+MAY_USE = {
+    "base": frozenset[str](),
+    "core": frozenset({"core", "base"}),
+    "net": frozenset({"net", "core", "base"}),
+    "tap": frozenset({"tap", "net", "core", "base"}),
+    "cli": frozenset({"cli", "net", "core", "base"}),
+}
+"""Layer -> the layers whose modules it may import.  `base` is errors and status, which know nobody, not each other."""
+
+_SYSTEM = ("socket", "os", "time", "random", "secrets", "threading", "pathlib", "subprocess", "select")
+NO_IO = frozenset({*_SYSTEM, "twisted", "OpenSSL", "ssl", "sqlite3", "asyncio", "logging"})
+"""What `core` and `base` may not import: they get bytes, values, the time and random numbers as arguments."""
+
+GLOBAL_REACTOR = "twisted.internet.reactor"
+ENTRIES = frozenset({"cli", "tap"})
+"""Where a process begins: the command line, and `makeService`, which twistd gives no reactor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """One imported dotted name, and whether a function does it, at its call."""
+
+    name: str
+    line: int
+    lazy: bool
+
+
+def imports(source: str, module: str, *, is_package: bool = False) -> list[Import]:
+    """Every import in `source`, relative ones made absolute; `from a import b` is `a.b`.
+
+    `importlib.import_module` and `__import__` count when their argument is written out.
+    """
+    package = module if is_package else module.rpartition(".")[0]
+    return list(_walk(ast.parse(source), package, lazy=False))
+
+
+def _walk(node: ast.AST, package: str, *, lazy: bool) -> Iterator[Import]:
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            yield Import(alias.name, node.lineno, lazy)
+    elif isinstance(node, ast.ImportFrom):
+        origin = node.module or ""
+        if node.level:
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            origin = ".".join([*above, *([origin] if origin else [])])
+        for alias in node.names:
+            yield Import(f"{origin}.{alias.name}", node.lineno, lazy)
+    elif isinstance(node, ast.Call) and _called(node) in ("import_module", "__import__") and node.args:
+        first = node.args[0]
+        if isinstance(first, ast.Constant) and isinstance(first.value, str):
+            yield Import(first.value, node.lineno, lazy)
+    inside = lazy or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+    for child in ast.iter_child_nodes(node):
+        yield from _walk(child, package, lazy=inside)
+
+
+def _called(node: ast.Call) -> str:
+    return getattr(node.func, "attr", getattr(node.func, "id", ""))
+
+
+def layer(name: str) -> str | None:
+    """The layer of a module, or of a name in one; None outside the package and for the package itself."""
+    parts = name.split(".")
+    if parts[0] != PACKAGE or len(parts) == 1:
+        return None
+    return "base" if parts[1] in ("errors", "status") else parts[1]
+
+
+def violations(source: str, module: str, *, is_package: bool = False) -> list[str]:
+    """What `source`, as the text of `module`, does against the rules."""
+    own = layer(module)
+    found = []
+    for each in imports(source, module, is_package=is_package):
+        where = f"{module}:{each.line}"
+        theirs = layer(each.name)
+        if own is not None and theirs in MAY_USE and theirs not in MAY_USE[own]:
+            found.append(f"{where}: {own} imports {each.name} of {theirs}")
+        if own in ("core", "base") and each.name.split(".")[0] in NO_IO:
+            found.append(f"{where}: {own} imports {each.name}")
+        if each.name == GLOBAL_REACTOR and not (own in ENTRIES and each.lazy):
+            found.append(f"{where}: the global reactor outside a function of an entry point")
+    return found
+
+
+def modules() -> list[tuple[str, Path]]:
+    """The dotted names of all modules of the package, and their files."""
+    found = []
+    for path in sorted((ROOT / PACKAGE).rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found.append((".".join(parts[:-1] if parts[-1] == "__init__" else parts), path))
+    return found
+
+
+@pytest.mark.parametrize(("module", "path"), modules(), ids=[name for name, _ in modules()])
+def test_module_keeps_the_rules(module: str, path: Path) -> None:
+    assert module == PACKAGE or layer(module) in MAY_USE, f"{module} belongs to no layer"
+    assert violations(path.read_text(), module, is_package=path.name == "__init__.py") == []
+
+
+def test_every_layer_is_there() -> None:
+    assert {layer(name) for name, _ in modules()} >= {"base", "core", "net", "tap", "cli"}
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("p2pxfer.core.sender", "import twisted"),
+        ("p2pxfer.core.sender", "from twisted.internet import defer"),
+        ("p2pxfer.core.sender", "import os.path as p"),
+        ("p2pxfer.core.sender", "from time import monotonic"),
+        ("p2pxfer.core.sender", "from ..net import tls"),
+        ("p2pxfer.core.sender", "from p2pxfer import net"),
+        ("p2pxfer.core.sender", "import p2pxfer.cli.main"),
+        ("p2pxfer.core.sender", "__import__('socket')"),
+        ("p2pxfer.errors", "from p2pxfer.status import Path"),
+        ("p2pxfer.errors", "import p2pxfer.core.ids"),
+        ("p2pxfer.status", "from . import errors"),
+        ("p2pxfer.net.tls", "from p2pxfer.cli import main"),
+        ("p2pxfer.net.tls", "from ..tap import Options"),
+        ("p2pxfer.net.tls", "from twisted.internet import reactor"),
+        ("p2pxfer.net.tls", "import importlib\nimportlib.import_module('p2pxfer.cli.send')"),
+        ("p2pxfer.tap", "from p2pxfer.cli import main"),
+        ("p2pxfer.tap", "from twisted.internet import reactor"),
+        ("p2pxfer.cli.main", "from twisted.internet import reactor"),
+        ("p2pxfer.cli.main", "import twisted.internet.reactor"),
+        ("p2pxfer.cli.main", "from p2pxfer.tap import Options"),
+    ],
+)
+@pytest.mark.parametrize("wrap", ["{}", "def f():\n    {}", "if TYPE_CHECKING:\n    {}", "class C:\n    {}"])
+def test_the_check_catches(module: str, line: str, wrap: str) -> None:
+    text = wrap.format(line.replace("\n", "\n    ") if "    " in wrap else line)
+    allowed = layer(module) in ENTRIES and line.endswith("reactor") and wrap.startswith("def")
+    assert bool(violations(text, module)) is not allowed
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("p2pxfer.core.sender", "from p2pxfer.core import wire"),
+        ("p2pxfer.core.sender", "from .wire import Frame"),
+        ("p2pxfer.core.sender", "from p2pxfer.errors import Refused"),
+        ("p2pxfer.core.sender", "import hashlib, struct, msgspec"),
+        ("p2pxfer.net.tls", "import os\nfrom p2pxfer import __version__\nfrom p2pxfer.core import ids"),
+        ("p2pxfer.cli.main", "from p2pxfer.net import tls\nfrom p2pxfer.status import Done"),
+        ("p2pxfer.cli.main", "def main():\n    from twisted.internet import reactor"),
+        ("p2pxfer.cli.main", "async def main():\n    from twisted.internet import reactor"),
+    ],
+)
+def test_the_check_lets_pass(module: str, line: str) -> None:
+    assert violations(line, module) == []
+
+
+def test_a_package_resolves_its_relative_imports_from_itself() -> None:
+    assert [each.name for each in imports("from . import a\nfrom .. import b", "p2pxfer.net", is_package=True)] == [
+        "p2pxfer.net.a",
+        "p2pxfer.b",
+    ]
+
+
+def test_no_package_file_shadows_twisted() -> None:
+    assert list((ROOT / "twisted").rglob("__init__.py")) == []
+
+
+def test_help_loads_neither_twisted_nor_rich() -> None:
+    program = (
+        "import sys\n"
+        "sys.argv = ['p2pxfer', '--help']\n"
+        "from p2pxfer.cli.main import main\n"
+        "try:\n    main()\n"
+        "except SystemExit as end:\n    assert not end.code, end.code\n"
+        "heavy = {'twisted', 'rich'} & {name.split('.')[0] for name in sys.modules}\n"
+        "print('heavy:', *sorted(heavy))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout
+    assert done.stdout.splitlines()[-1] == "heavy:"
