@@ -1,0 +1,146 @@
+"""Addresses, links and routes of the lab, as text for `ip -batch`.
+
+    alice --lan-- nat_a --wan--+           every access line (wan) is a TUN pair with a delay,
+                               pub -- srv  or a virtual cable if no delay is wanted; the
+    bob ---lan--- nat_b --wan--+           server's line is always a cable
+
+`pub` is a plain router that knows the public addresses and swallows everything else, like the
+default-free zone: no ICMP tells a host that an address does not exist. Public addresses come from
+the range for benchmarks (RFC 2544), because those for documentation are refused by the product.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ROLES = ("pub", "srv", "nat_a", "nat_b", "alice", "bob")
+HOSTS = ("alice", "bob", "srv")
+ROUTER_OF = {"alice": "nat_a", "bob": "nat_b"}
+PUB_PORT = {"nat_a": "pub-a", "nat_b": "pub-b", "srv": "pub-srv"}
+SERVER_ADDRESSES = ("198.18.0.10", "198.18.0.11")
+
+_GATEWAY = "198.18.0.1"
+_SITE = {"nat_a": 1, "nat_b": 2}
+_MANY = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One host and its router. `routed`: the host has a public address and nothing translates."""
+
+    router: str
+    host: str
+    routed: bool
+    lan_router: str
+    lan_host: str
+
+    def public(self, generation: int) -> str:
+        """The public address of the site after so many changes of it."""
+        if self.routed:
+            return self.lan_host
+        return f"198.18.{_SITE[self.router]}.{1 + generation}"
+
+    @property
+    def wan(self) -> str:
+        """The address on the access line that no generation uses, for a router that only routes."""
+        return f"198.18.{_SITE[self.router]}.254"
+
+
+def site(host: str, routed: bool, same_lan: bool) -> Site:
+    """Return the plan for the site of alice or bob.
+
+    `same_lan` gives both sites one private prefix, as two homes with the same make of router.
+    """
+    router = ROUTER_OF[host]
+    if routed:
+        prefix = f"198.18.{100 + _SITE[router]}."
+    elif host == "alice" or same_lan:
+        prefix = "192.168.1."
+    else:
+        prefix = "10.20.30."
+    return Site(router, host, routed, prefix + "1", prefix + {"alice": "10", "bob": "20"}[host])
+
+
+def links(names: dict[str, str], cables: bool) -> str:
+    """Return the lines that make the virtual cables; the access lines too if `cables`.
+
+    Ends with unlike interface numbers report their carrier at once, equal ones a second later.
+    """
+    pairs = [("srv", "eth0", 21, "pub", "pub-srv", 11)]
+    for number, (host, router) in enumerate(ROUTER_OF.items()):
+        pairs.append((host, "eth0", 21, router, "lan", 31))
+        if cables:
+            pairs.append((router, "wan", 22, "pub", PUB_PORT[router], 12 + number))
+    return "".join(
+        f"link add name {left} index {left_index} netns {names[a]} type veth"
+        f" peer name {right} index {right_index} netns {names[b]}\n"
+        for a, left, left_index, b, right, right_index in pairs
+    )
+
+
+def pub(sites: tuple[Site, Site], tuns: bool) -> str:
+    """Return the lines for the public network."""
+    lines = ["link set lo up", f"addr add {_GATEWAY}/32 dev lo", "route add blackhole default"]
+    for role, port in PUB_PORT.items():
+        lines += _up(port, tuns and role != "srv")
+    lines += [f"route add {address}/32 dev pub-srv" for address in SERVER_ADDRESSES]
+    for home in sites:
+        lines.append(f"route add {home.public(0)}/32 {_towards(home)}")
+        if home.routed:
+            lines.append(f"route add {home.wan}/32 dev {PUB_PORT[home.router]}")
+    return "\n".join(lines) + "\n"
+
+
+def _towards(home: Site) -> str:
+    port = PUB_PORT[home.router]
+    return f"via {home.wan} dev {port} onlink" if home.routed else f"dev {port}"
+
+
+def srv() -> str:
+    """Return the lines for the server."""
+    lines = ["link set lo up", *_up("eth0", False)]
+    lines += [f"addr add {address}/32 dev eth0" for address in SERVER_ADDRESSES]
+    return "\n".join([*lines, default_route("srv", None)]) + "\n"
+
+
+def router(home: Site, tuns: bool) -> str:
+    """Return the lines for a site's router."""
+    address = home.wan if home.routed else home.public(0)
+    lines = [
+        "link set lo up",
+        *_up("wan", tuns),
+        *_up("lan", False),
+        f"addr add {address}/32 dev wan",
+        f"addr add {home.lan_router}/24 dev lan",
+        f"route add default via {_GATEWAY} dev wan onlink",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def host(home: Site) -> str:
+    """Return the lines for a site's host."""
+    lines = ["link set lo up", *_up("eth0", False), f"addr add {home.lan_host}/24 dev eth0"]
+    return "\n".join([*lines, default_route(home.host, home)]) + "\n"
+
+
+def default_route(role: str, home: Site | None) -> str:
+    """Return the line that gives a host its way out; it is lost whenever its link goes down."""
+    via = f"{_GATEWAY} dev eth0 onlink" if home is None else home.lan_router
+    return f"route replace default via {via}"
+
+
+def move(home: Site, generation: int) -> tuple[str, str]:
+    """Return the lines for the router and for pub that replace a site's public address."""
+    old, new = home.public(generation - 1), home.public(generation)
+    out = f"route replace default via {_GATEWAY} dev wan onlink"
+    port = PUB_PORT[home.router]
+    return (
+        f"addr add {new}/32 dev wan\naddr del {old}/32 dev wan\n{out}\n",
+        f"route del {old}/32\nroute add {new}/32 dev {port}\n",
+    )
+
+
+def _up(interface: str, tun: bool) -> list[str]:
+    """The queue of a TUN device is where the kernel hands over: it must hold a whole burst."""
+    queue = [f"link set {interface} txqueuelen {_MANY}"] if tun else []
+    return [*queue, f"link set {interface} up"]
