@@ -1,0 +1,1 @@
+"""What a person runs: `test`, `demo` and `bench`, and the Python modules behind them."""

@@ -1,0 +1,179 @@
+"""One large file over loopback by the direct path, against scp and magic-wormhole, and the memory that it takes.
+
+What is timed is the whole command: the receiving side waits already (an sshd for scp, `p2pxfer receive`, the sender of
+magic-wormhole), the clock runs from the start of the other command to the end of both.  The peers know each other from
+an earlier transfer.  The three take turns, so that whatever else the machine does meets all of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import filecmp
+import shutil
+import statistics
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scripts.benchlib import rivals
+from scripts.benchlib.rivals import TRANSFER, MissingToolError
+from scripts.benchlib.table import Failed, Row, Setting, median_row
+from scripts.product import Loopback, Program, ProgramError, client, start_server
+
+AGAINST = {"scp": 0.6, "magic-wormhole": 0.4}
+"""The most that p2pxfer's time may be, as a share of the other tool's."""
+MEMORY_MIB = 120.0
+SILENCE = 60.0
+OURS = "p2pxfer"
+
+
+@dataclass(slots=True)
+class Ours:
+    """The product on loopback: a server, two homes that know each other, and the peak memory seen."""
+
+    folder: Path
+    server: Program
+    address: str
+    peaks: dict[str, int] = field(default_factory=dict)
+    relayed: int = 0
+
+    def pair(self) -> None:
+        """Make the peers contacts, by a small transfer with the code that the receiver shows."""
+        small = self.folder / "small"
+        small.write_bytes(b"p2pxfer" * 1000)
+        self._move(small, self.folder / "pairing", with_code=True)
+
+    def copy(self, source: Path, target: Path) -> float:
+        """Send a file; seconds from the start of `send` to the end of both. Raises `ProgramError`."""
+        return self._move(source, target.parent, with_code=False)
+
+    def _move(self, source: Path, to: Path, *, with_code: bool) -> float:
+        to.mkdir(exist_ok=True)
+        words: list[str | Path] = ["receive", "--as", "bob", "--to", to, "--once"]
+        argv = client(self.address, self.folder / "bob", *words)
+        with Program(Loopback(), "p2pxfer receive", argv, self.folder / "receive.log") as receiver:
+            code = str(receiver.wait_for("code" if with_code else "registered").get("code", ""))
+            words = ["send", source, "bob", *([] if with_code else ["--path", "direct"])]
+            argv, env = client(self.address, self.folder / "alice", *words), {"P2PXFER_CODE": code} if code else {}
+            with Program(Loopback(), "p2pxfer send", argv, self.folder / "send.log", env=env) as sender:
+                done = sender.wait_for("done", SILENCE)
+                ends = [sender.succeed(TRANSFER), receiver.succeed(TRANSFER)]
+                seconds = max(end.at for end in ends) - sender.started
+        if not with_code:
+            self.relayed += int(done["bytes_by_path"].get("relay", 0))
+            for program, end in zip((sender, receiver), ends, strict=True):
+                self.peaks[program.role] = max(self.peaks.get(program.role, 0), end.peak_bytes)
+            self.peaks["p2pxfer-rendezvous"] = self.server.peak_bytes()
+        return seconds
+
+
+@contextlib.contextmanager
+def ours(folder: Path) -> Iterator[Ours]:
+    """The product, ready to send. Raises `ProgramError`."""
+    server, address = start_server(Loopback(), folder, loopback=True)
+    with server:
+        ready = Ours(folder, server, address)
+        ready.pair()
+        yield ready
+
+
+Copy = Callable[[Path, Path], float]
+
+
+def rows(setting: Setting) -> Iterable[Row | Failed]:
+    """The group of rows."""
+    source = setting.folder / "source.bin"
+    generate(source, setting.size_mib)
+    with contextlib.ExitStack() as running:
+        tools: dict[str, Copy] = {}
+        missing: list[Failed] = []
+        product: Ours | None = None
+        for name in (OURS, *AGAINST):
+            folder = setting.folder / name
+            folder.mkdir()
+            try:
+                if name == OURS:
+                    product = running.enter_context(ours(folder))
+                    tools[name] = product.copy
+                elif name == "scp":
+                    tools[name] = running.enter_context(rivals.sshd(folder)).copy
+                else:
+                    tools[name] = running.enter_context(rivals.wormhole_servers(folder, setting.bench_venv)).copy
+            except (ProgramError, MissingToolError, OSError) as error:
+                missing.append(_failed(setting, name, error))
+        seconds, broken = in_turn(setting, source, tools)
+        yield from speed_rows(setting, seconds, missing + broken)
+        if product is not None and seconds.get(OURS):
+            yield from product_rows(product)
+
+
+def _failed(setting: Setting, name: str, error: Exception) -> Failed:
+    setting.say(f"{name}: {error}")
+    return Failed(f"loopback {name}", str(error))
+
+
+def generate(path: Path, size_mib: int) -> None:
+    """Fill a file with random bytes, a block at a time so that this process stays small."""
+    with Path("/dev/urandom").open("rb") as random, path.open("wb") as out:
+        for _ in range(size_mib):
+            out.write(random.read(1 << 20))
+
+
+def in_turn(setting: Setting, source: Path, tools: dict[str, Copy]) -> tuple[dict[str, list[float]], list[Failed]]:
+    """The seconds of every tool's runs, A B C A B C; a tool that fails takes no further part."""
+    seconds: dict[str, list[float]] = {name: [] for name in tools}
+    broken: list[Failed] = []
+    for number in range(setting.runs):
+        for name in [name for name in tools if name in seconds]:
+            try:
+                seconds[name].append(one_run(setting.folder, source, tools[name]))
+                setting.say(f"run {number + 1} of {setting.runs}: {name} {seconds[name][-1]:.2f} s")
+            except (ProgramError, MissingToolError, OSError) as error:
+                del seconds[name]
+                broken.append(_failed(setting, name, error))
+    return seconds, broken
+
+
+def one_run(folder: Path, source: Path, copy: Copy) -> float:
+    """Copy once, check what arrived, and remove it."""
+    target = folder / "target" / source.name
+    target.parent.mkdir(exist_ok=True)
+    warm_memory(source, target.with_name("warm"))
+    try:
+        seconds = copy(source, target)
+        if not target.is_file() or not filecmp.cmp(source, target, shallow=False):
+            raise ProgramError(f"what arrived as {target.name} is not what was sent")
+        return seconds
+    finally:
+        target.unlink(missing_ok=True)
+
+
+def warm_memory(source: Path, scratch: Path) -> None:
+    """Use as much memory as the copy will need, and free it.
+
+    A virtual machine hands its host memory that lies idle and gets it back slowly: here a plain `cp` of 1 GiB into
+    fresh memory took 3.0 s, and 0.5 s into memory used just before.  No tool is to pay for that.
+    """
+    try:
+        shutil.copyfile(source, scratch)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def speed_rows(setting: Setting, seconds: dict[str, list[float]], failed: list[Failed]) -> Iterable[Row | Failed]:
+    """Medians, and the ratios to them."""
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    for name, values in seconds.items():
+        rate = f"{setting.size_mib / medians[name]:.0f} MiB/s"
+        yield median_row(f"loopback {setting.size_mib} MiB, {name}", values, "s", note=rate)
+    yield from failed
+    for name, target in AGAINST.items():
+        if name in medians and OURS in medians:
+            yield Row(f"loopback, time of p2pxfer : {name}", medians[OURS] / medians[name], "", target)
+
+
+def product_rows(product: Ours) -> Iterable[Row]:
+    """The memory of each process, and the proof that the relay carried nothing."""
+    for name, peak in product.peaks.items():
+        yield Row(f"peak memory, {name}", peak / (1 << 20), "MiB", MEMORY_MIB)
+    yield Row("bytes through the relay", product.relayed, "", 0)

@@ -1,0 +1,153 @@
+"""The public tools of the comparison: scp with an sshd of its own, magic-wormhole with servers of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.product import STARTING, Loopback, Program, ProgramError, free_ports
+
+TRANSFER = 300.0
+"""Seconds that one transfer may take."""
+_CODE = "4-bench-loopback"
+_SETTLED = 1.5
+"""Seconds after which a sender that shows its code has also claimed it at the mailbox server."""
+
+
+class MissingToolError(Exception):
+    """A tool of the comparison is not installed; the text says which."""
+
+
+def tool(name: str) -> str:
+    """The path of a system's program. Raises `MissingToolError`."""
+    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    if found is None:
+        raise MissingToolError(f"{name} is not installed")
+    return found
+
+
+def wait_for_port(port: int, program: Program) -> None:
+    """Return when something listens there. Raises `ProgramError` if `program` ends or nothing does in time."""
+    deadline = time.monotonic() + STARTING
+    while time.monotonic() < deadline:
+        if ended := program.poll():
+            raise ProgramError(f"{program.role} ended with status {ended.status}{program.last_words()}")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+            return
+        time.sleep(0.05)
+    raise ProgramError(f"{program.role} does not listen{program.last_words()}")
+
+
+@dataclass(frozen=True, slots=True)
+class Scp:
+    """An sshd that waits on loopback, and the key that it lets in."""
+
+    folder: Path
+    port: int
+
+    def copy(self, source: Path, target: Path) -> float:
+        """Copy a file; seconds from the start of `scp` to its end. Raises `ProgramError`."""
+        options = [f"UserKnownHostsFile={self.folder / 'known_hosts'}", f"IdentityFile={self.folder / 'user'}"]
+        options += ["StrictHostKeyChecking=yes", "IdentitiesOnly=yes", "BatchMode=yes", "Compression=no"]
+        words = [word for option in options for word in ("-o", option)]
+        to = f"{getpass.getuser()}@127.0.0.1:{target}"
+        argv = [tool("scp"), "-q", "-F", "none", "-P", str(self.port), *words, str(source), to]
+        with Program(Loopback(), "scp", argv, self.folder / "scp.log") as scp:
+            return scp.succeed(TRANSFER).at - scp.started
+
+
+@contextlib.contextmanager
+def sshd(folder: Path) -> Iterator[Scp]:
+    """An sshd with keys and configuration in `folder`. Raises `MissingToolError` and `ProgramError`."""
+    server, (port,) = tool("sshd"), free_ports(1)
+    for name in ("host", "user"):
+        command = [tool("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
+        subprocess.run(command, stdin=subprocess.DEVNULL, check=True, timeout=30)
+    host_key = (folder / "host.pub").read_text()
+    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}")
+    (folder / "sshd_config").write_text(
+        f"ListenAddress 127.0.0.1:{port}\nHostKey {folder / 'host'}\nPidFile none\n"
+        f"AuthorizedKeysFile {folder / 'user.pub'}\nStrictModes no\nUsePAM no\n"
+        "PasswordAuthentication no\nPermitRootLogin prohibit-password\nSubsystem sftp internal-sftp\n"
+    )
+    with separation_folder():
+        argv = [server, "-D", "-e", "-f", str(folder / "sshd_config")]
+        with Program(Loopback(), "sshd", argv, folder / "sshd.log") as running:
+            wait_for_port(port, running)
+            yield Scp(folder, port)
+
+
+@contextlib.contextmanager
+def separation_folder() -> Iterator[None]:
+    """The empty folder that an sshd of root insists on; made if it is not there, and then removed."""
+    path = Path("/run/sshd")
+    made = os.geteuid() == 0 and not path.exists()
+    if made:
+        path.mkdir(mode=0o755)
+    try:
+        yield
+    finally:
+        if made:
+            path.rmdir()
+
+
+@dataclass(frozen=True, slots=True)
+class Wormhole:
+    """Magic-wormhole's two servers on loopback."""
+
+    folder: Path
+    venv: Path
+    mailbox: int
+    transit: int
+
+    def _argv(self, *words: str) -> list[str]:
+        relay = f"ws://127.0.0.1:{self.mailbox}/v1"
+        helper = f"tcp:127.0.0.1:{self.transit}"
+        return [str(self.venv / "bin/wormhole"), "--relay-url", relay, "--transit-helper", helper, *words]
+
+    def copy(self, source: Path, target: Path) -> float:
+        """Send a file; seconds from the start of the receiver, the sender waiting, to the end of both."""
+        send = self._argv("send", "--hide-progress", "--code", _CODE, str(source))
+        receive = self._argv("receive", "--accept-file", "--hide-progress", "-o", str(target), _CODE)
+        with Program(Loopback(), "wormhole send", send, self.folder / "send.log") as sender:
+            self._wait_for_code(sender)
+            with Program(Loopback(), "wormhole receive", receive, self.folder / "receive.log") as receiver:
+                ends = (receiver.succeed(TRANSFER).at, sender.succeed(TRANSFER).at)
+                return max(ends) - receiver.started
+
+    def _wait_for_code(self, sender: Program) -> None:
+        deadline = time.monotonic() + STARTING
+        while _CODE not in sender.last_words(1000):
+            if sender.poll() or time.monotonic() > deadline:
+                raise ProgramError(f"wormhole send shows no code{sender.last_words()}")
+            time.sleep(0.05)
+        time.sleep(_SETTLED)
+
+
+@contextlib.contextmanager
+def wormhole_servers(folder: Path, venv: Path) -> Iterator[Wormhole]:
+    """A mailbox server and a transit relay. Raises `MissingToolError` and `ProgramError`."""
+    twist = venv / "bin/twist"
+    if not (venv / "bin/wormhole").exists():
+        raise MissingToolError("magic-wormhole is not installed in the bench's environment")
+    mailbox, transit = free_ports(2)
+    commands = {
+        "mailbox": ["wormhole-mailbox", f"--port=tcp:{mailbox}:interface=127.0.0.1"],
+        "transit": ["transitrelay", f"--port=tcp:{transit}:interface=127.0.0.1"],
+    }
+    with contextlib.ExitStack() as running:
+        for (name, words), port in zip(commands.items(), (mailbox, transit), strict=True):
+            place = folder / name
+            place.mkdir()
+            server = Program(Loopback(), name, [twist, *words], folder / f"{name}.log", cwd=place)
+            running.enter_context(server)
+            wait_for_port(port, server)
+        yield Wormhole(folder, venv, mailbox, transit)

@@ -1,0 +1,203 @@
+"""Runs the checks and the tests, two jobs at a time, and ends with a verdict and one line of counts.
+
+The tests of the lab wait for networks most of their time, the others compute, so they share two processors well.  Each
+file of the lab is a job of its own and everything else is one; a job's output is printed when it ends, whole.  With
+arguments there is one job, pytest with these arguments, and its output is seen as it comes.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+AT_ONCE = 2
+SHORT = 23 * 60.0
+"""Seconds for everything, unless long runs are asked for."""
+SOAK = 6 * 3600.0
+PATIENCE = 10.0
+"""Seconds between the signals that end a job, each stronger than the last."""
+
+SOURCES = ("p2pxfer", "scripts", "tests", "twisted")
+CHECKS = {
+    "ruff format --check": ["ruff", "format", "--check", *SOURCES],
+    "ruff check": ["ruff", "check", *SOURCES],
+    "mypy": ["mypy", "-p", "p2pxfer", "-p", "scripts"],
+}
+_COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|xpassed)\b")
+_NO_TESTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A command with a name; `is_tests`: it is pytest, and its counts are added up."""
+
+    name: str
+    argv: Sequence[str]
+    is_tests: bool = True
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What is known when all jobs are over."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    broken: list[str] = field(default_factory=list)
+
+
+class Runner:
+    """Starts the jobs' processes, each in a group of its own, and ends them all at the deadline or on interruption."""
+
+    def __init__(self, seconds: float) -> None:
+        """All jobs together may take `seconds` from now."""
+        self._end = time.monotonic() + seconds
+        self._print = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped = False
+
+    def run(self, job: Job, outcome: Outcome, *, live: bool = False) -> None:
+        """Run one job to its end and enter its result."""
+        if self._stopped:
+            return
+        started = time.monotonic()
+        output, code = self._collect(job, live=live)
+        counts = tally(output) if job.is_tests else Counter()
+        idle = job.is_tests and code == _NO_TESTS
+        with self._print:
+            if not live:
+                print(f"\n== {job.name} ({time.monotonic() - started:.0f} s)\n{output.rstrip()}", flush=True)
+            outcome.counts.update(counts)
+            if code and not idle:
+                outcome.broken.append(job.name)
+
+    def _collect(self, job: Job, *, live: bool) -> tuple[str, int]:
+        child = subprocess.Popen(
+            job.argv,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._running.add(child)
+        watch = threading.Timer(max(0.0, self._end - time.monotonic()), self._give_up, [child])
+        watch.daemon = True
+        watch.start()
+        parts = []
+        assert child.stdout is not None
+        for line in child.stdout:
+            parts.append(line)
+            if live:
+                sys.stdout.buffer.write(line)
+                sys.stdout.flush()
+        code = child.wait()
+        watch.cancel()
+        self._running.discard(child)
+        return b"".join(parts).decode(errors="replace"), code
+
+    def _give_up(self, child: subprocess.Popen[bytes]) -> None:
+        with self._print:
+            print(f"\nout of time: ending {' '.join(map(str, child.args))}", flush=True)  # type: ignore[arg-type]  # argv
+        # Interrupted, pytest says where it was and cleans up; aborted, it shows the stacks of all threads.
+        for number in (signal.SIGINT, signal.SIGABRT, signal.SIGKILL):
+            _signal_group(child, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(PATIENCE)
+                return
+
+    @contextlib.contextmanager
+    def stopping(self) -> Iterator[None]:
+        """Leave no process behind, whichever way this is left."""
+        try:
+            yield
+        finally:
+            self._stopped = True
+            for child in list(self._running):
+                # pytest removes the lab's namespaces when it is interrupted.
+                _signal_group(child, signal.SIGINT)
+            for child in list(self._running):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(PATIENCE)
+                _signal_group(child, signal.SIGKILL)
+
+
+def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, number)
+
+
+def tally(output: str) -> Counter[str]:
+    """The counts of pytest's last line; errors, as in a fixture, count as failures."""
+    for line in reversed(output.splitlines()):
+        found = _COUNT.findall(line)
+        if found and " in " in line:
+            counts: Counter[str] = Counter()
+            for number, word in found:
+                counts["failed" if word.startswith(("error", "xpass")) else word] += int(number)
+            return counts
+    return Counter()
+
+
+def pytest_job(name: str, *arguments: str) -> Job:
+    """A run of pytest with these arguments."""
+    return Job(name, [sys.executable, "-m", "pytest", "--color=no", "-q", "-ra", *arguments])
+
+
+def test_jobs(options: Sequence[str]) -> list[Job]:
+    """The jobs of a whole run, the longest first."""
+    lab = sorted((ROOT / "tests" / "lab").rglob("test_*.py"), key=lambda path: -path.stat().st_size)
+    jobs = [pytest_job("tests but those of the lab", "tests", "--ignore=tests/lab", *options)]
+    jobs += [pytest_job(str(path.relative_to(ROOT)), str(path.relative_to(ROOT)), *options) for path in lab]
+    return jobs
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _whole_run(runner: Runner, options: Sequence[str], outcome: Outcome) -> None:
+    jobs = [Job(name, argv, is_tests=False) for name, argv in CHECKS.items()] + test_jobs(options)
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool, runner.stopping():
+        for each in concurrent.futures.as_completed([pool.submit(runner.run, job, outcome) for job in jobs]):
+            each.result()
+
+
+def _names_tests(arguments: Sequence[str]) -> bool:
+    return any((ROOT / argument.partition("::")[0]).exists() for argument in arguments if argument[:1] != "-")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run everything, or what the arguments name; 0 if nothing failed, 130 if interrupted."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    runner, outcome = Runner(SOAK if "--soak" in arguments else SHORT), Outcome()
+    try:
+        if _names_tests(arguments):
+            with runner.stopping():
+                runner.run(pytest_job("pytest", *arguments), outcome, live=True)
+        else:
+            _whole_run(runner, arguments, outcome)
+    except KeyboardInterrupt:
+        outcome.broken.append("interrupted")
+    counts = outcome.counts
+    if not counts["passed"] and not outcome.broken:
+        outcome.broken.append("no test ran")
+    good = not outcome.broken and not counts["failed"]
+    print(f"\n{'PASS' if good else 'FAIL: ' + ', '.join(outcome.broken)}")
+    skipped = f", {counts['skipped']} skipped" if counts["skipped"] else ""
+    print(f"{counts['passed']} passed, {counts['failed']} failed{skipped}", flush=True)
+    return 130 if "interrupted" in outcome.broken else 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

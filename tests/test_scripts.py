@@ -1,0 +1,126 @@
+"""The parts of the scripts that decide something: the counts of a test run, verdicts on figures, quiet installation."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts import demonstration, suite
+from scripts.benchlib.table import Failed, Row, median_row, render
+from scripts.product import Loopback, Program, ProgramError
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [
+        ("12 passed in 0.31s", {"passed": 12}),
+        ("=== 2 failed, 133 passed, 1 skipped in 61.20s (0:01:01) ===", {"failed": 2, "passed": 133, "skipped": 1}),
+        ("1 passed, 2 errors in 3.00s", {"passed": 1, "failed": 2}),
+        ("3 deselected in 0.01s", {}),
+        ("1 xfailed, 1 xpassed in 0.01s", {"xfailed": 1, "failed": 1}),
+        ("no tests ran in 0.01s", {}),
+        ("Fatal Python error: Aborted", {}),
+    ],
+)
+def test_counts_are_those_of_the_last_line(last: str, expected: dict[str, int]) -> None:
+    assert suite.tally(f"..F\nlost 4 failed attempts\n{last}\n") == expected
+
+
+def test_a_job_that_does_not_end_is_ended_and_named(capsys: pytest.CaptureFixture[str]) -> None:
+    runner, outcome = suite.Runner(0.5), suite.Outcome()
+    with runner.stopping():
+        runner.run(suite.Job("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"]), outcome)
+    assert outcome.broken == ["sleeper"]
+    assert "out of time" in capsys.readouterr().out
+
+
+def test_every_lab_file_is_run_once_and_the_rest_without_them() -> None:
+    jobs = suite.test_jobs(["-x"])
+    lab = [job.argv[-2] for job in jobs if job.argv[-2].startswith("tests/lab/")]
+    assert sorted(lab) == sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/lab").rglob("test_*.py"))
+    assert ["tests", "--ignore=tests/lab", "-x"] in [job.argv[-3:] for job in jobs]
+
+
+def test_verdicts() -> None:
+    assert Row("time", 0.6, "", 0.6).verdict == "PASS"
+    assert Row("time", 0.61, "", 0.6).verdict == "MISS"
+    assert Row("rate", 0.61, "", 0.6, at_least=True).verdict == "PASS"
+    assert Row("rate", 0.59, "", 0.6, at_least=True).verdict == "MISS"
+    assert Row("time", 9.0, "s").verdict == ""
+    assert median_row("time", [3.0, 1.0, 2.0], "s").value == 2.0
+
+
+def test_the_table_shows_figure_target_and_what_could_not_be_measured() -> None:
+    lines = render([Row("ratio", 0.5, "", 0.6), Failed("other", "no tool\nat all")]).splitlines()
+    assert lines[1].split() == ["ratio", "0.500", "<=", "0.6", "PASS"]
+    assert lines[2].split() == ["other", "not", "measured", "FAIL", "no", "tool"]
+
+
+def test_the_demo_tells_equal_files_from_others(tmp_path: Path) -> None:
+    for name, content in (("a", b"one"), ("b", b"one"), ("c", b"two")):
+        (tmp_path / name).write_bytes(content)
+    assert demonstration.compare(tmp_path / "a", tmp_path / "b") == 0
+    assert demonstration.compare(tmp_path / "a", tmp_path / "c") == 1
+    assert demonstration.compare(tmp_path / "a", tmp_path / "missing") == 1
+
+
+def program(tmp_path: Path, text: str) -> Program:
+    return Program(Loopback(), "child", [sys.executable, "-c", text], tmp_path / "log")
+
+
+def test_events_of_a_program_are_read_and_other_lines_are_kept(tmp_path: Path) -> None:
+    with program(tmp_path, 'print("hello"); print(\'{"event": "code", "code": "x"}\')') as child:
+        assert child.wait_for("code")["code"] == "x"
+        with pytest.raises(ProgramError, match=r"(?s)without the event 'done'.*hello"):
+            child.wait_for("done")
+        assert child.succeed(10).peak_bytes > 1 << 20
+
+
+def test_a_silent_program_is_reported_and_stopped(tmp_path: Path) -> None:
+    with program(tmp_path, "import time; time.sleep(60)") as child, pytest.raises(ProgramError, match="said nothing"):
+        child.wait_for("done", silence=0.3)
+    assert child.poll() is not None
+
+
+def test_a_failing_program_is_reported_with_its_last_words(tmp_path: Path) -> None:
+    reason = r"(?s)status 1.*no such thing"
+    with program(tmp_path, "raise SystemExit('no such thing')") as child, pytest.raises(ProgramError, match=reason):
+        child.succeed(10)
+
+
+def shell(text: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", f". {ROOT}/scripts/lib.sh\n{text}"],
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_a_python_that_is_too_old_is_named_as_the_reason(tmp_path: Path) -> None:
+    old = tmp_path / "python-old"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    done = shell("ensure_venv", PYTHON=str(old), P2PXFER_VENV=str(tmp_path / "venv"))
+    assert done.returncode == 2
+    assert "Python 3.11" in done.stderr
+
+
+def test_present_tools_need_no_installation() -> None:
+    done = shell("need_packages sh:dash bash:bash; echo fine", PATH=os.environ["PATH"])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")
+
+
+def test_output_of_an_installation_is_shown_only_if_it_fails() -> None:
+    assert shell("quietly Trying sh -c 'echo inside'").stderr == "Trying\n"
+    failed = shell("quietly Trying sh -c 'echo inside; exit 3'")
+    assert (failed.returncode, failed.stderr) == (3, "Trying\ninside\n")
