@@ -219,8 +219,12 @@ class Program:
 
 
 def _clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Without what would steer the programs from outside, or hide that they are not installed."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("P2PXFER_", "PYTHONPATH"))}
+    """Without what would steer the programs from outside, or hide that they are not installed.
+
+    Nor does any variable of the interpreter pass: with ``PYTHONDONTWRITEBYTECODE`` the modules of an editable
+    installation would be compiled again at every start, which no installed program does.
+    """
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("P2PXFER_", "PYTHON"))}
     return {**kept, "PYTHONUNBUFFERED": "1", **extra}
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import importlib
 import os
 import re
@@ -67,6 +68,7 @@ def cli(ctx: click.Context, server: str | None, home: str | None, as_json: bool,
 
 def main() -> NoReturn:
     """Entry point: run the command line and end with the documented exit code."""
+    gc.disable()  # until `run` has everything imported: modules are no garbage
     open_standard_streams()
     as_json = "--json" in sys.argv[1:]
     try:
@@ -78,6 +80,7 @@ def main() -> NoReturn:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         code = 130
+    gc.freeze()  # the process ends: its memory goes as a whole, and sorting it first costs 50 ms
     sys.exit(code)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -91,6 +92,8 @@ def run(main: Main, verbose: int) -> None:
         running.addBoth(ended)
 
     reactor.callWhenRunning(started)
+    gc.freeze()
+    gc.enable()
     # The interface does not know the argument that every reactor takes.
     cast(Any, reactor).run(installSignalHandlers=False)
     failure = outcome[0] if outcome else None

@@ -4,8 +4,8 @@ Laws of this file:
 
 1. A chunk is hashed and written in one thread, batches are synced in another: data first, journal behind it, one batch
    at a time.
-2. What is not durable yet is bounded by :data:`UNSYNCED_BYTES`, what waits for the disk by :data:`WAITING_BYTES`;
-   beyond either the paths are held, so the sender waits.
+2. What arrived and is not durable yet is bounded by :data:`UNSAFE_BYTES`, what of it waits for the disk by
+   :data:`WAITING_BYTES`; beyond either the paths are held, so the sender waits.
 3. A failed sync is never repeated: the first failure is told once, and everything afterwards meets it again.
 4. The staging place is closed, or removed, when no work on it is under way any more, and exactly once.
 """
@@ -28,10 +28,11 @@ from p2pxfer.net.worker import Worker
 SYNC_BYTES = 4 * 1024 * 1024
 """A batch is synced when it holds this much, or :data:`SYNC_S` after its first chunk."""
 SYNC_S = 0.25
-UNSYNCED_BYTES = 10 * 1024 * 1024
-"""Most payload that is written but not durable: what a crash may cost to fetch again, with what waits for the disk."""
+UNSAFE_BYTES = 11 * 1024 * 1024
+"""Payload that arrived and is not durable beyond which the sender waits: with the chunk that goes beyond, of at most
+4 MiB, it is what a crash costs to fetch again."""
 WAITING_BYTES = 4 * 1024 * 1024
-"""Most payload that waits to be written."""
+"""Payload that waits to be written beyond which the sender waits."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -166,7 +167,7 @@ class Landing:
 
     def _regulate(self) -> None:
         """Let the sender wait while the disk is behind."""
-        behind = self._waiting > WAITING_BYTES or self._unsynced_bytes > UNSYNCED_BYTES
+        behind = self._waiting > WAITING_BYTES or self._waiting + self._unsynced_bytes > UNSAFE_BYTES
         wanted = behind and not self._closing
         if wanted != self._held:
             self._held = wanted

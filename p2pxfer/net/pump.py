@@ -29,7 +29,7 @@ from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
 from p2pxfer.status import Accepted, Event, Resumed
 
-AHEAD_BYTES = 8 * 1024 * 1024
+AHEAD_BYTES = 16 * 1024 * 1024
 """Most payload bytes between disk and socket."""
 AHEAD_CHUNKS = 8
 """Most chunks being read at the same time."""

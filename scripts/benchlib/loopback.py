@@ -25,6 +25,8 @@ AGAINST = {"scp": 0.6, "magic-wormhole": 0.4}
 MEMORY_MIB = 120.0
 SILENCE = 60.0
 OURS = "p2pxfer"
+WARM = 4
+"""How many copies of the file are written and removed before each run."""
 
 
 @dataclass(slots=True)
@@ -41,18 +43,19 @@ class Ours:
         """Make the peers contacts, by a small transfer with the code that the receiver shows."""
         small = self.folder / "small"
         small.write_bytes(b"p2pxfer" * 1000)
-        self._move(small, self.folder / "pairing", with_code=True)
+        self._move(small, self.folder / "pairing", lambda: None, with_code=True)
 
-    def copy(self, source: Path, target: Path) -> float:
+    def copy(self, source: Path, target: Path, ready: Callable[[], None]) -> float:
         """Send a file; seconds from the start of `send` to the end of both. Raises `ProgramError`."""
-        return self._move(source, target.parent, with_code=False)
+        return self._move(source, target.parent, ready, with_code=False)
 
-    def _move(self, source: Path, to: Path, *, with_code: bool) -> float:
+    def _move(self, source: Path, to: Path, ready: Callable[[], None], *, with_code: bool) -> float:
         to.mkdir(exist_ok=True)
         words: list[str | Path] = ["receive", "--as", "bob", "--to", to, "--once"]
         argv = client(self.address, self.folder / "bob", *words)
         with Program(Loopback(), "p2pxfer receive", argv, self.folder / "receive.log") as receiver:
             code = str(receiver.wait_for("code" if with_code else "registered").get("code", ""))
+            ready()
             words = ["send", source, "bob", *([] if with_code else ["--path", "direct"])]
             argv, env = client(self.address, self.folder / "alice", *words), {"P2PXFER_CODE": code} if code else {}
             with Program(Loopback(), "p2pxfer send", argv, self.folder / "send.log", env=env) as sender:
@@ -77,7 +80,8 @@ def ours(folder: Path) -> Iterator[Ours]:
         yield ready
 
 
-Copy = Callable[[Path, Path], float]
+Copy = Callable[[Path, Path, Callable[[], None]], float]
+"""Source, target, and what to call when everything waits and the clock is about to start; returns the seconds."""
 
 
 def rows(setting: Setting) -> Iterable[Row | Failed]:
@@ -138,9 +142,8 @@ def one_run(folder: Path, source: Path, copy: Copy) -> float:
     """Copy once, check what arrived, and remove it."""
     target = folder / "target" / source.name
     target.parent.mkdir(exist_ok=True)
-    warm_memory(source, target.with_name("warm"))
     try:
-        seconds = copy(source, target)
+        seconds = copy(source, target, lambda: warm_memory(source, target.with_name("warm")))
         if not target.is_file() or not filecmp.cmp(source, target, shallow=False):
             raise ProgramError(f"what arrived as {target.name} is not what was sent")
         return seconds
@@ -149,15 +152,20 @@ def one_run(folder: Path, source: Path, copy: Copy) -> float:
 
 
 def warm_memory(source: Path, scratch: Path) -> None:
-    """Use as much memory as the copy will need, and free it.
+    """Use several times the memory that the copy will need, as far as there is room, and free it.
 
     A virtual machine hands its host memory that lies idle and gets it back slowly: here a plain `cp` of 1 GiB into
-    fresh memory took 3.0 s, and 0.5 s into memory used just before.  No tool is to pay for that.
+    fresh memory took 3.3 s, 0.45 s into memory freed just before, and two seconds later 1.5 s where 1 GiB had been
+    freed and 0.7 s where 3 GiB had.  No tool is to pay for that.
     """
+    names = [scratch.with_name(f"{scratch.name}{number}") for number in range(WARM)]
     try:
-        shutil.copyfile(source, scratch)
+        for name in names:
+            if shutil.disk_usage(scratch.parent).free > 3 * source.stat().st_size:
+                shutil.copyfile(source, name)
     finally:
-        scratch.unlink(missing_ok=True)
+        for name in names:
+            name.unlink(missing_ok=True)
 
 
 def speed_rows(setting: Setting, seconds: dict[str, list[float]], failed: list[Failed]) -> Iterable[Row | Failed]:

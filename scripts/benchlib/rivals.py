@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,13 +53,14 @@ class Scp:
     folder: Path
     port: int
 
-    def copy(self, source: Path, target: Path) -> float:
+    def copy(self, source: Path, target: Path, ready: Callable[[], None]) -> float:
         """Copy a file; seconds from the start of `scp` to its end. Raises `ProgramError`."""
         options = [f"UserKnownHostsFile={self.folder / 'known_hosts'}", f"IdentityFile={self.folder / 'user'}"]
         options += ["StrictHostKeyChecking=yes", "IdentitiesOnly=yes", "BatchMode=yes", "Compression=no"]
         words = [word for option in options for word in ("-o", option)]
         to = f"{getpass.getuser()}@127.0.0.1:{target}"
         argv = [tool("scp"), "-q", "-F", "none", "-P", str(self.port), *words, str(source), to]
+        ready()
         with Program(Loopback(), "scp", argv, self.folder / "scp.log") as scp:
             return scp.succeed(TRANSFER).at - scp.started
 
@@ -113,12 +114,13 @@ class Wormhole:
         helper = f"tcp:127.0.0.1:{self.transit}"
         return [str(self.venv / "bin/wormhole"), "--relay-url", relay, "--transit-helper", helper, *words]
 
-    def copy(self, source: Path, target: Path) -> float:
+    def copy(self, source: Path, target: Path, ready: Callable[[], None]) -> float:
         """Send a file; seconds from the start of the receiver, the sender waiting, to the end of both."""
         send = self._argv("send", "--hide-progress", "--code", _CODE, str(source))
         receive = self._argv("receive", "--accept-file", "--hide-progress", "-o", str(target), _CODE)
         with Program(Loopback(), "wormhole send", send, self.folder / "send.log") as sender:
             self._wait_for_code(sender)
+            ready()
             with Program(Loopback(), "wormhole receive", receive, self.folder / "receive.log") as receiver:
                 ends = (receiver.succeed(TRANSFER).at, sender.succeed(TRANSFER).at)
                 return max(ends) - receiver.started
