@@ -41,6 +41,7 @@ PathPolicy = Literal["auto", "direct", "relay"]
 Endpoint = Annotated[str, Meta(max_length=64)]
 Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Tag = Annotated[int, Meta(ge=0, le=65535)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
 Text = Annotated[str, Meta(max_length=1024)]
 MAX_LAN = 4
 """Most LAN candidates that one side may announce."""
@@ -91,10 +92,20 @@ class Introduce(Message, frozen=True):
 
 
 class NatSummary(Message, frozen=True):
-    """What the server's own observations say of one side's NAT."""
+    """What is known of one side's NAT over TCP (terms of RFC 4787 section 4); ``unknown`` where nothing was measured.
+
+    ``mapping`` is the server's own observation.  ``ports`` says how outside ports are chosen: ``preserving`` and
+    ``changed`` are of one socket binding, the others come from that side's probes: ``sequential`` by ``step``,
+    ``random`` within ``low`` to ``high`` (inclusive, the estimated range), ``block`` if that range is small.
+    ``latest`` is the outside port that was given out last.  Ports are 0 where unknown.
+    """
 
     mapping: Literal["unknown", "none", "endpoint-independent", "address-dependent", "port-dependent"] = "unknown"
-    ports: Literal["unknown", "preserving", "changed"] = "unknown"
+    ports: Literal["unknown", "preserving", "changed", "sequential", "block", "random"] = "unknown"
+    step: Annotated[int, Meta(ge=-64, le=64)] = 0
+    latest: Port = 0
+    low: Port = 0
+    high: Port = 0
 
 
 class Introduction(Message, frozen=True):
