@@ -17,10 +17,22 @@ from p2pxfer.core.text import safe_text
 @click.pass_context
 def command(ctx: click.Context) -> None:
     """List the contacts; subcommands add, rename and remove them."""
-    if ctx.invoked_subcommand is not None:
-        return
-    options: Global = ctx.obj
+    if ctx.invoked_subcommand is None:
+        show(ctx.obj)
+
+
+@command.command("list")
+@click.pass_obj
+def listing(options: Global) -> None:
+    """List the contacts, which `contacts` alone does too."""
+    show(options)
+
+
+def show(options: Global) -> None:
+    """Print the contacts: a table, or one JSON object a line."""
     contacts = options.open_home().contacts()
+    if contacts and not options.json:
+        click.echo(f"{'NAME':<24} {'ID':<69}  VERIFIED")
     for contact in contacts:
         if options.json:
             row = {"name": contact.name, "id": str(contact.id), "verified": contact.verified, "added": contact.added}

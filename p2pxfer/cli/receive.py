@@ -15,7 +15,10 @@ from p2pxfer.errors import DiskError, UsageError
 
 @click.command("receive")
 @click.option("--as", "name", metavar="NAME", help="Register under this name (default: stored name, user name).")
-@click.option("--to", "destination", metavar="DIR", default=".", show_default=True, type=click.Path(readable=False))
+@click.option(
+    "--to", "destination", metavar="DIR", default=".", show_default="here", type=click.Path(readable=False),
+    help="Store what arrives in this directory, which must exist.",
+)  # fmt: skip
 @click.option("--once", is_flag=True, help="End after one whole transfer.")
 @click.option(
     "--accept", "acceptance", type=click.Choice(["ask", "contacts", "all"]), default="contacts", show_default=True,
@@ -23,7 +26,10 @@ from p2pxfer.errors import DiskError, UsageError
 )  # fmt: skip
 @click.option("--code", "code_words", metavar="WORDS", help="Use this one-time code, for tests and scripts.")
 @click.option("--no-code", is_flag=True, help="Offer no code: only contacts may send.")
-@click.option("--path", "policy", type=click.Choice(["auto", "direct", "relay"]), default="auto", show_default=True)
+@click.option(
+    "--path", "policy", type=click.Choice(["auto", "direct", "relay"]), default="auto", show_default=True,
+    help="auto: relay at once, direct as soon as it stands; direct: never the relay; relay: never a direct path.",
+)  # fmt: skip
 @click.option(
     "--timeout",
     metavar="S",

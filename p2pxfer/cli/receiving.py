@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Awaitable
 from datetime import UTC, datetime
 from typing import cast
 
-from twisted.internet.defer import Deferred, race
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.defer import CancelledError, Deferred, race
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
+from p2pxfer.cli.codedesk import CodeDesk, parse_given
 from p2pxfer.cli.connect import server_address
 from p2pxfer.cli.report import Questions, Reporter, human_size
 from p2pxfer.cli.settings import Global
 from p2pxfer.cli.ticker import Ticker
-from p2pxfer.core.codebook import CodeBook, WrongTries
-from p2pxfer.core.codes import RANDOM_BYTES, Code, make_code, normalise_code, parse_code
+from p2pxfer.core.codebook import CodeBook
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.manifest import Manifest
 from p2pxfer.core.messages import PathPolicy, Registered
 from p2pxfer.core.names import suggest_name
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.core.text import safe_text
-from p2pxfer.errors import CodeInvalid, IdentityMismatch, Incomplete, Interrupted, P2pxferError, Unreachable
+from p2pxfer.errors import IdentityMismatch, Incomplete, Interrupted, NameTaken, P2pxferError, Unreachable
 from p2pxfer.net.home import Contact, Home
 from p2pxfer.net.inbox import IDLE_S, Acceptance, Inbox, InboxOwner, Known
 from p2pxfer.net.incoming import IncomingTransfer, Received
 from p2pxfer.net.pathset import PathSet
 from p2pxfer.net.rendezvous import RendezvousClient
 from p2pxfer.net.types import Reactor
-from p2pxfer.status import CodeShown, Done, Failed, Note
+from p2pxfer.status import Done, Failed, Note
 from p2pxfer.status import Registered as RegisteredEvent
 
 FAREWELL_S = 5.0
@@ -113,9 +111,6 @@ class Receiving(InboxOwner):
         self._report = Reporter(options.json)
         self._codes = CodeBook()
         self._given = parse_given(code_words, self._codes.next_slot) if code_words is not None else None
-        self._tries = WrongTries()
-        self._showing = False
-        self._code_timer: IDelayedCall | None = None
         self._watches: list[_Watch] = []
         self._quiet_since = 0.0
         self._received = 0
@@ -129,6 +124,7 @@ class Receiving(InboxOwner):
                 transfer failed.
         """
         self._reactor = reactor
+        self._desk = CodeDesk(reactor, self._codes, self._report, self._given)
         self._questions = Questions(reactor, self._report)
         inbox = Inbox(
             reactor,
@@ -153,12 +149,14 @@ class Receiving(InboxOwner):
         inbox.attach(client)
         self._report.on_closed = lambda: self._finish(Interrupted("nobody reads the output any more"))
         try:
-            await client.start()
+            await self._register(client)
             if not self._no_code:
-                self._show_code(self._given)
+                self._desk.open()
             await self._until_the_end(client)
+        except CancelledError:
+            raise Interrupted(self._interrupted()) from None
         finally:
-            self._cancel_code_timer()
+            self._desk.close()
             self._questions.close()
             for watch in self._watches:
                 watch.stop()
@@ -166,6 +164,13 @@ class Receiving(InboxOwner):
             await inbox.close()
             client.stop()
             self._report.close()
+
+    async def _register(self, client: RendezvousClient) -> None:
+        try:
+            await client.start()
+        except NameTaken as error:
+            why = f"the name {self._name} belongs to another key on this server; choose another with --as"
+            raise NameTaken(why) from error
 
     async def _until_the_end(self, client: RendezvousClient) -> None:
         ends: list[Deferred[object]] = [
@@ -204,58 +209,16 @@ class Receiving(InboxOwner):
     def _registered(self, answer: Registered) -> None:
         self._report.tell(RegisteredEvent(name=self._name, id=str(self._identity.id), observed=answer.observed))
 
-    # -- codes and contacts --------------------------------------------------------------------------------------
+    def _interrupted(self) -> str:
+        if self._watches:
+            return "interrupted; what arrived is kept, and goes on when both run their commands again"
+        return f"interrupted; {self._received or 'no'} transfer{'' if self._received == 1 else 's'} received"
 
-    def _show_code(self, code: Code | None = None) -> None:
-        now = self._reactor.seconds()
-        shown = code or make_code(self._codes.next_slot, os.urandom(RANDOM_BYTES))
-        ends = self._codes.open(shown, now)
-        self._report.tell(CodeShown(code=str(shown), expires_s=round(ends - now)))
-        self._showing = True
-        self._cancel_code_timer()
-        self._code_timer = self._reactor.callLater(ends - now, self._expired)
-
-    def _cancel_code_timer(self) -> None:
-        if self._code_timer is not None and self._code_timer.active():
-            self._code_timer.cancel()
-
-    def _expired(self) -> None:
-        self._showing = False
-        for slot in self._codes.open_slots:
-            self._codes.close(slot)
-        if self._given is not None:
-            self._report.tell(Note("the code has expired; start receive again for another one"))
-        else:
-            self._show_code()
+    # -- contacts ------------------------------------------------------------------------------------------------
 
     def code_used(self, error: P2pxferError | None) -> None:
         """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
-        if error is not None:
-            self._report.tell(Failed(code=error.word, message=error.message, retry=False))
-        else:
-            self._tries.right()
-        # A try at a number under which no code is open costs nothing, here and in the pauses.
-        if self._showing and not self._codes.open_slots:
-            self._showing = False
-            self._cancel_code_timer()
-            self._after_code(wrong=error is not None)
-
-    def _after_code(self, wrong: bool) -> None:
-        """The code that was shown is gone: show a fresh one, at once or after a pause, or never again."""
-        pause = self._tries.wrong() if wrong else 0.0
-        if self._given is not None:
-            hint = ""
-        elif pause is None:
-            hint = "; too many in a row, so no code is shown until receive is started again (contacts may still send)"
-        else:
-            hint = f"; another one is shown in {pause:g} seconds" if pause else ""
-        if wrong:
-            self._report.tell(Note(f"somebody tried a wrong code; it is burned{hint}"))
-        if self._given is None and pause is not None:
-            if pause:
-                self._code_timer = self._reactor.callLater(pause, self._show_code)
-            else:
-                self._show_code()
+        self._desk.used(error)
 
     def known(self, key: bytes) -> Known | None:
         """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
@@ -339,19 +302,6 @@ class Receiving(InboxOwner):
     def _finish(self, error: P2pxferError | None) -> None:
         if not self._finished.called:
             self._finished.callback(error)
-
-
-def parse_given(text: str, slot: int) -> Code:
-    """A code from the command line: whole, or its words alone.
-
-    Raises:
-        CodeInvalid: it is neither.
-    """
-    plain = normalise_code(text)
-    try:
-        return parse_code(plain)
-    except CodeInvalid:
-        return parse_code(f"{slot}-{plain}")
 
 
 def compose_question(peer: str, manifest: Manifest, destination: str) -> str:

@@ -97,7 +97,7 @@ def run(main: Main, verbose: int) -> None:
     # The interface does not know the argument that every reactor takes.
     cast(Any, reactor).run(installSignalHandlers=False)
     failure = outcome[0] if outcome else None
-    if interrupted:
+    if interrupted and (failure is None or not failure.check(Interrupted)):
         raise Interrupted("interrupted; what arrived is kept, run the same command again to go on")
     if failure is not None:
         if isinstance(failure.value, P2pxferError):

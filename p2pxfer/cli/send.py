@@ -31,7 +31,10 @@ NO_PATH_S = 60.0
 @click.option(
     "--code-file", metavar="F", type=click.Path(readable=False), help="Read the one-time code from this file."
 )
-@click.option("--path", "policy", type=click.Choice(["auto", "direct", "relay"]), default="auto", show_default=True)
+@click.option(
+    "--path", "policy", type=click.Choice(["auto", "direct", "relay"]), default="auto", show_default=True,
+    help="auto: relay at once, direct as soon as it stands; direct: never the relay; relay: never a direct path.",
+)  # fmt: skip
 @click.option("--wait", is_flag=True, help="Wait for the peer if it is not there yet.")
 @click.option(
     "--timeout", metavar="S", type=Seconds(), default=NO_PATH_S, show_default=True,

@@ -98,7 +98,11 @@ def test_contacts_are_listed_renamed_and_removed(stage: Stage) -> None:
     bob_id = str(Home(stage.bob).identity().id)
     listed = stage.run("contacts")
     assert listed.status == 0
-    assert listed.out.split()[:2] == ["bob", bob_id]
+    header, line = listed.out.splitlines()
+    assert header.split() == ["NAME", "ID", "VERIFIED"]
+    assert line.split()[:2] == ["bob", bob_id]
+    assert line.index(bob_id) == header.index("ID")
+    assert stage.run("contacts", "list").out == listed.out
     row = json.loads(stage.run("contacts", as_json=True).out)
     assert row == row | {"name": "bob", "id": bob_id, "verified": "code"}
     check_failure(stage.run("contacts", "rename", "nobody", "robert"), 2, "no contact nobody")

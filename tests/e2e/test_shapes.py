@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pxfer.core.geometry import MIN_CHUNK, chunk_size
+from p2pxfer.core.geometry import MIN_CHUNK, USUAL_CHUNKS, chunk_size
 from scripts.product import Program, ProgramError
 from tests.e2e.conftest import (
     MIB,
@@ -121,7 +121,7 @@ def test_a_directory_with_everything(desk: Desk) -> None:
 
 def test_sizes_round_the_edges_of_chunks(desk: Desk) -> None:
     """Several paths in one command, each under its own name."""
-    big = 1024 * MIN_CHUNK
+    big = USUAL_CHUNKS * MIN_CHUNK
     sizes = [0, 1, MIN_CHUNK - 1, MIN_CHUNK, MIN_CHUNK + 1, 5 * MIN_CHUNK, big, big + 1]
     assert chunk_size(big) == MIN_CHUNK
     assert chunk_size(big + 1) == 2 * MIN_CHUNK

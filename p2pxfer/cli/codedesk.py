@@ -1,0 +1,99 @@
+"""The one-time codes that a receiver shows: a fresh one when the last was used, has expired or was guessed at."""
+
+from __future__ import annotations
+
+import os
+
+from twisted.internet.interfaces import IDelayedCall
+
+from p2pxfer.cli.report import Reporter
+from p2pxfer.core.codebook import CodeBook, WrongTries
+from p2pxfer.core.codes import RANDOM_BYTES, Code, make_code, normalise_code, parse_code
+from p2pxfer.errors import CodeInvalid, P2pxferError
+from p2pxfer.net.types import Reactor
+from p2pxfer.status import CodeShown, Failed, Note
+
+
+class CodeDesk:
+    """Shows codes and says what became of them; ``codes`` is where senders are checked against them.
+
+    ``given`` is the one code of a script: it is shown once, and no other follows it.
+    """
+
+    def __init__(self, reactor: Reactor, codes: CodeBook, report: Reporter, given: Code | None) -> None:
+        self._reactor = reactor
+        self._codes = codes
+        self._report = report
+        self._given = given
+        self._tries = WrongTries()
+        self._showing = False
+        self._timer: IDelayedCall | None = None
+
+    def open(self) -> None:
+        """Show the first code."""
+        self._show(self._given)
+
+    def close(self) -> None:
+        """Show no more."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+
+    def used(self, error: P2pxferError | None) -> None:
+        """A sender tried a code; ``error`` if it was wrong."""
+        if error is not None:
+            self._report.tell(Failed(code=error.word, message=error.message, retry=False))
+        else:
+            self._tries.right()
+        # A try at a number under which no code is open costs nothing, here and in the pauses.
+        if self._showing and not self._codes.open_slots:
+            self._showing = False
+            self.close()
+            self._follow(wrong=error is not None)
+
+    def _show(self, code: Code | None = None) -> None:
+        now = self._reactor.seconds()
+        shown = code or make_code(self._codes.next_slot, os.urandom(RANDOM_BYTES))
+        ends = self._codes.open(shown, now)
+        self._report.tell(CodeShown(code=str(shown), expires_s=round(ends - now)))
+        self._showing = True
+        self.close()
+        self._timer = self._reactor.callLater(ends - now, self._expired)
+
+    def _expired(self) -> None:
+        self._showing = False
+        for slot in self._codes.open_slots:
+            self._codes.close(slot)
+        if self._given is not None:
+            self._report.tell(Note("the code has expired; start receive again for another one"))
+        else:
+            self._show()
+
+    def _follow(self, wrong: bool) -> None:
+        """The code that was shown is gone: show a fresh one, at once or after a pause, or never again."""
+        pause = self._tries.wrong() if wrong else 0.0
+        if self._given is not None:
+            hint = ""
+        elif pause is None:
+            hint = "; too many in a row, so no code is shown until receive is started again (contacts may still send)"
+        else:
+            hint = f"; another one is shown in {pause:g} seconds" if pause else ""
+        if wrong:
+            self._report.tell(Note(f"somebody tried a wrong code; it is burned{hint}"))
+        if self._given is None and pause is not None:
+            if pause:
+                self._timer = self._reactor.callLater(pause, self._show)
+            else:
+                self._show()
+
+
+def parse_given(text: str, slot: int) -> Code:
+    """A code from the command line: whole, or its words alone.
+
+    Raises:
+        CodeInvalid: it is neither.
+    """
+    plain = normalise_code(text)
+    try:
+        return parse_code(plain)
+    except CodeInvalid:
+        return parse_code(f"{slot}-{plain}")
