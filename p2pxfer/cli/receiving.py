@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 from datetime import UTC, datetime
 from typing import cast
 
-from twisted.internet.defer import CancelledError, Deferred, race
+from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
@@ -153,7 +153,7 @@ class Receiving(InboxOwner):
             if not self._no_code:
                 self._desk.open()
             await self._until_the_end(client)
-        except CancelledError:
+        except (CancelledError, FailureGroup):  # the second is what a race makes of the first
             raise Interrupted(self._interrupted()) from None
         finally:
             self._desk.close()
