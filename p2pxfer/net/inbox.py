@@ -33,6 +33,7 @@ from p2pxfer.net.firstcontact import FirstContact
 from p2pxfer.net.identity import Identity
 from p2pxfer.net.incoming import IncomingTransfer
 from p2pxfer.net.landing import DiskThreads
+from p2pxfer.net.liveness import PacketsLost
 from p2pxfer.net.meeting import Meeting, Party, nat_event
 from p2pxfer.net.path import CLOSE_S, PeerPath
 from p2pxfer.net.pathset import PathSet
@@ -247,6 +248,8 @@ class Inbox:
         if transfer is not None:
             transfer.close_path(path)
         session.since.pop(path, None)
+        if isinstance(error, PacketsLost) and self._parted is None and self._client is not None:
+            self._client.reconnect()
         if not session.paths:
             session.finished.clear()
             session.told = False

@@ -119,6 +119,8 @@ class Meeting(PathOwner):
         self._nomination: IDelayedCall | None = None
         self._reasons: list[P2pxferError] = []
         self._closed = False
+        self.had_path = False
+        """Whether any path of this meeting was ever up."""
 
     # -- start and stop ------------------------------------------------------------------------------------------
 
@@ -305,5 +307,6 @@ class Meeting(PathOwner):
 
     def _raise(self, path: PeerPath) -> None:
         self._greeting.discard(path)
+        self.had_path = True
         self._up[path] = None
         self._owner.path_up(self, path)

@@ -41,6 +41,7 @@ from p2pxfer.errors import (
 )
 from p2pxfer.net.firstcontact import FirstContact
 from p2pxfer.net.identity import Identity
+from p2pxfer.net.liveness import PacketsLost
 from p2pxfer.net.meeting import Meeting, Party, nat_event
 from p2pxfer.net.path import PeerPath
 from p2pxfer.net.pathset import PathSet
@@ -57,6 +58,9 @@ FATAL = (IdentityMismatch, ManifestRefused, Refused, WrongCode)
 """What no other path would change."""
 REPUNCH_S = 2.0
 """Pause before a new punch after a direct path died while the relay carries on, seconds."""
+RESEEK_S = 0.7
+"""How long a transfer that was cut waits for a path before it asks for another introduction, seconds: a peer whose own
+connection to the server was lost unnoticed hears of the next one only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,7 @@ class OutgoingJob:
         self._trusted: bytes | None = None if target.verified == "code" else target.key
         self._spare_code = target.code if target.verified == "contact" else None
         self._need: Deferred[None] = Deferred()
+        self._doubted: set[PeerPath] = set()
         self._clock: IDelayedCall | None = None
         self._claimed: bytes | None = None
         self._reasons: list[P2pxferError] = []
@@ -192,8 +197,16 @@ class OutgoingJob:
                 introduction = await self._introduce()
                 need = self._need = Deferred()
                 fresh_port = True
-                self._meet(introduction)
-                await need
+                meeting = self._meet(introduction)
+                await self._until_needed(need, meeting)
+                if self._doubted:
+                    # A relay leg that is left went through the same NAT; a new introduction brings another one.
+                    if meeting.had_path:
+                        backoff.reset()
+                    await self._client.renew()
+                    if not meeting.had_path:
+                        await deferLater(self._reactor, backoff.next())
+                    continue
                 if self._paths:
                     await deferLater(self._reactor, REPUNCH_S)
                 else:
@@ -208,6 +221,20 @@ class OutgoingJob:
             if fresh_port:
                 # The ports of the last punch may be spoilt for the same pair of endpoints; see the puncher.
                 await self._client.renew()
+
+    async def _until_needed(self, need: Deferred[None], meeting: Meeting) -> None:
+        """Wait until another introduction is wanted; a cut transfer does not wait long for a meeting to fail."""
+        impatient = self._reactor.callLater(RESEEK_S, self._still_cut, meeting)
+        try:
+            await need
+        finally:
+            if impatient.active():
+                impatient.cancel()
+
+    def _still_cut(self, meeting: Meeting) -> None:
+        cut = not self._paths or bool(self._doubted)
+        if self._pump.accepted and cut and not meeting.had_path and self._policy != "direct":
+            self._wake()
 
     def _ends_the_job(self, error: P2pxferError) -> bool:
         """Whether the failure to be introduced leaves nothing to hope for."""
@@ -235,7 +262,7 @@ class OutgoingJob:
                 f"{self._shown} is not here now: start p2pxfer receive there, or wait for it with --wait"
             ) from gone
 
-    def _meet(self, introduction: Introduction) -> None:
+    def _meet(self, introduction: Introduction) -> Meeting:
         # While a code is being proved, the key that the first introduction claimed is the only one to prove it.
         expected = self._trusted or self._target.key or self._claimed
         self._claimed = introduction.peer_id
@@ -260,6 +287,7 @@ class OutgoingJob:
         meeting = Meeting(self._reactor, introduction, party, self._client, self)
         self._meetings.append(meeting)
         meeting.start()
+        return meeting
 
     def _without_path(self) -> None:
         """There is no path now: somebody must give up in the end."""
@@ -325,11 +353,18 @@ class OutgoingJob:
             return
         self._with_path()
         self._paths.add(path)
+        self._drop_doubted()
         key = meeting.party.peer_key
         if self._trusted == key:
             self._use(path)
         elif self._contact is None:
             self._pair(path, key)
+
+    def _drop_doubted(self) -> None:
+        """Another path stands: what may be stuck in those of before goes over it."""
+        doubted, self._doubted = self._doubted, set()
+        for path in doubted:
+            path.fail(Unreachable("another connection has replaced it"))
 
     def _pair(self, path: PeerPath, key: bytes) -> None:
         code = self._target.code
@@ -376,12 +411,14 @@ class OutgoingJob:
             self._contact.lost()
         if self._has_ended():
             return
+        if isinstance(error, PacketsLost):
+            self._doubted = set(self._paths.ordered())
         if not self._paths:
             self._without_path()
             self._tell(Note(f"the connection was lost ({error.message}); reconnecting"))
-        if not any(m.punching or m.paths for m in self._meetings) or (
-            not self._paths.direct and self._policy == "auto"
-        ):
+        punching = any(meeting.punching for meeting in self._meetings)
+        hopeless = not punching and not any(meeting.paths for meeting in self._meetings)
+        if hopeless or (not self._paths.direct and self._policy == "auto" and not punching):
             self._wake()
 
     def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:

@@ -1,11 +1,7 @@
 """One path between two peers: a TLS connection that greets, carries frames, and tells its owner what happened.
 
 The path knows nothing of transfers.  It enforces what may come when (the caps of :mod:`p2pxfer.core.wire`), answers
-pings, measures the round trip, notices a dead peer, and passes every other message on.
-
-Liveness: both ends send a ping every :data:`PING_S` seconds, and any byte counts as a sign of life.  So a path whose
-send buffer holds minutes of data on a slow line is not mistaken for a dead one, nor is one that this side does not
-read because its own disk is behind.
+pings, lets :mod:`p2pxfer.net.liveness` notice a peer that is gone, and passes every other message on.
 """
 
 from __future__ import annotations
@@ -45,6 +41,8 @@ from p2pxfer.core.wire import (
     decode_chunk,
 )
 from p2pxfer.errors import P2pxferError, Unreachable, from_wire
+from p2pxfer.net.fasttls import TLSSocketTransport
+from p2pxfer.net.liveness import Liveness
 from p2pxfer.net.streams import lost_error
 from p2pxfer.net.tls import TLSTransport, exporter
 from p2pxfer.status import PathKind
@@ -53,9 +51,6 @@ CHUNK_MEMORY = BufferPool()
 """Memory for the chunks of all paths; whoever is done with a chunk gives its payload back."""
 GREETING_S = 10.0
 """Absolute deadline for TLS and the greeting together, seconds."""
-PING_S = 5.0
-DEAD_S = 20.0
-"""A path without a byte from the peer for this long is dead, seconds."""
 CLOSE_S = 5.0
 """How long an orderly close may take before the connection is aborted, seconds."""
 
@@ -97,7 +92,6 @@ class PeerPath(Protocol):
 
     def __init__(self, facts: PathFacts, terms: Terms, owner: PathOwner, clock: IReactorTime) -> None:
         self.facts = facts
-        self.rtt: float | None = None
         self.writable = True
         self.peer_name = ""
         self._terms = terms
@@ -107,11 +101,8 @@ class PeerPath(Protocol):
         self._receive: Callable[[Frame], None] = self._too_early
         self._greeting: Greeting | None = None
         self._timer: IDelayedCall | None = None
-        self._last_byte = clock.seconds()
-        self._pings: dict[int, float] = {}
-        self._next_ping = 0
+        self._liveness = Liveness(clock, self)
         self._producing = False
-        self._reading = True
         self._over = False
         self._error: P2pxferError | None = None
 
@@ -119,6 +110,11 @@ class PeerPath(Protocol):
     def peer_key(self) -> bytes:
         """SHA-256 of the peer's SubjectPublicKeyInfo: what TLS was pinned to."""
         return self._terms.peer_key
+
+    @property
+    def rtt(self) -> float | None:
+        """The shortest round trip that was measured, seconds."""
+        return self._liveness.rtt
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -172,6 +168,7 @@ class PeerPath(Protocol):
         return self._over
 
     def _stop_timer(self) -> None:
+        self._liveness.stop()
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
@@ -197,7 +194,7 @@ class PeerPath(Protocol):
         """``size`` bytes came and completed ``frames``."""
         if self._over:
             return
-        self._last_byte = self._clock.seconds()
+        self._liveness.byte()
         try:
             for frame in frames:
                 self._receive(frame)
@@ -221,7 +218,7 @@ class PeerPath(Protocol):
             self._decoder.allow(PAIR_CAPS)
             self._register_producer()
             self._stop_timer()
-            self._ping()
+            self._liveness.start()
             self._owner.path_greeted(self)
 
     def export(self, label: bytes, context: bytes, length: int) -> bytes:
@@ -240,7 +237,7 @@ class PeerPath(Protocol):
             case Ping():
                 self.send(Pong(number=message.number))
             case Pong():
-                self._on_pong(message)
+                self._liveness.pong(message.number)
             case Problem():
                 self._error = from_wire(message.word, f"the peer reports: {safe_text(message.message)}")
                 self.fail(self._error)
@@ -249,21 +246,14 @@ class PeerPath(Protocol):
 
     # -- liveness ------------------------------------------------------------------------------------------------
 
-    def _ping(self) -> None:
-        now = self._clock.seconds()
-        if self._reading and now - self._last_byte > DEAD_S:
-            self.fail(Unreachable(f"the peer has been silent for {DEAD_S:.0f} seconds"))
-            return
-        self._pings = {self._next_ping: now}
-        self.send(Ping(number=self._next_ping))
-        self._next_ping = (self._next_ping + 1) % 2**32
-        self._timer = self._clock.callLater(PING_S, self._ping)
+    def ping(self, number: int) -> None:
+        """See :class:`~p2pxfer.net.liveness.Watched`."""
+        self.send(Ping(number=number))
 
-    def _on_pong(self, pong: Pong) -> None:
-        sent = self._pings.pop(pong.number, None)
-        if sent is not None:
-            measured = self._clock.seconds() - sent
-            self.rtt = measured if self.rtt is None else min(self.rtt, measured)
+    def silent_for(self) -> float:
+        """See :class:`~p2pxfer.net.liveness.Watched`; unknown through a relay, where the server's kernel answers."""
+        tls = self._tls()
+        return tls.silent_for() if isinstance(tls, TLSSocketTransport) else 0.0
 
     # -- sending -------------------------------------------------------------------------------------------------
 
@@ -283,14 +273,13 @@ class PeerPath(Protocol):
     def pause_reading(self) -> None:
         """Let the peer wait: the disk is behind."""
         if not self._over:
-            self._reading = False
+            self._liveness.reading(False)
             self._tls().pauseProducing()
 
     def resume_reading(self) -> None:
         """Read on."""
         if not self._over:
-            self._reading = True
-            self._last_byte = self._clock.seconds()
+            self._liveness.reading(True)
             self._tls().resumeProducing()
 
     def _register_producer(self) -> None:

@@ -41,8 +41,8 @@ class PathSet:
         self._over = False
 
     def ordered(self) -> list[PeerPath]:
-        """Best first."""
-        return sorted(self._paths.values(), key=lambda path: (_RANK[path.facts.kind], path.facts.number))
+        """Best first; of two of one kind the newer, since the older may have met what made another one necessary."""
+        return sorted(self._paths.values(), key=lambda path: (_RANK[path.facts.kind], -path.facts.number))
 
     def get(self, number: int) -> PeerPath | None:
         """The path with this number, if it is up."""

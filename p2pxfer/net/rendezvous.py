@@ -135,10 +135,14 @@ class RendezvousClient:
 
     async def renew(self) -> None:
         """Reconnect from a fresh local port, for a new punch."""
+        self.reconnect()
+        await self.when_registered()
+
+    def reconnect(self) -> None:
+        """Leave this connection for another one: a NAT that lost one mapping has probably lost this one too."""
         if self._link is not None:
             self._renewing = True
             self._drop(Unreachable("a fresh local port is wanted"))
-        await self.when_registered()
 
     async def when_registered(self) -> None:
         """Wait until the control connection stands (again)."""

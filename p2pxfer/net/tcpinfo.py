@@ -1,0 +1,43 @@
+"""What the kernel knows of a connection: whether what was sent is being acknowledged (``TCP_INFO``, tcp(7)).
+
+A program sees only that nothing comes; the kernel tells a peer that is busy, which still acknowledges, from one that
+packets do not reach any more.  Linux only: elsewhere nothing is known.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+_OPTION: int | None = getattr(socket, "TCP_INFO", None)
+_HEAD = struct.Struct("=8B16I")
+"""``struct tcp_info`` as far as it is read: eight bytes, then 32-bit numbers."""
+_RETRANSMITS = 2
+"""Index of ``tcpi_retransmits``: time-outs in a row without an acknowledgement."""
+_UNACKED = 8 + 4
+"""Index of ``tcpi_unacked``: segments on their way."""
+_LAST_ACK = 8 + 12
+"""Index of ``tcpi_last_ack_recv``: milliseconds since the last acknowledgement."""
+TIMEOUTS = 2
+"""Time-outs in a row before silence counts: one may be a lost packet."""
+
+
+def silent_for(sock: socket.socket) -> float:
+    """Seconds since the other end acknowledged anything, if the kernel repeats data in vain; 0.0 otherwise."""
+    if _OPTION is None:
+        return 0.0
+    try:
+        raw = sock.getsockopt(socket.IPPROTO_TCP, _OPTION, _HEAD.size)
+    except OSError:
+        return 0.0
+    return judge(raw)
+
+
+def judge(raw: bytes) -> float:
+    """As :func:`silent_for`, from the kernel's answer; a short answer is an older kernel's and says nothing."""
+    if len(raw) < _HEAD.size:
+        return 0.0
+    fields = _HEAD.unpack(raw[: _HEAD.size])
+    if fields[_RETRANSMITS] < TIMEOUTS or not fields[_UNACKED]:
+        return 0.0
+    return float(fields[_LAST_ACK]) / 1000

@@ -1,0 +1,55 @@
+"""Which answers of the kernel mean that packets are lost, and what it says of real connections."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import time
+
+import pytest
+
+from p2pxfer.net import tcpinfo
+
+LAYOUT = struct.Struct("=8B16I")
+
+
+def answer(*, retransmits: int = 0, unacked: int = 0, last_ack_ms: int = 0) -> bytes:
+    numbers = [0] * 16
+    numbers[4], numbers[12] = unacked, last_ack_ms
+    return LAYOUT.pack(1, 0, retransmits, 0, 0, 0, 0, 0, *numbers) + bytes(100)
+
+
+@pytest.mark.parametrize(
+    ("raw", "seconds"),
+    [
+        (answer(retransmits=2, unacked=3, last_ack_ms=1500), 1.5),
+        (answer(retransmits=7, unacked=1, last_ack_ms=20_000), 20.0),
+        (answer(retransmits=1, unacked=3, last_ack_ms=1500), 0.0),  # one time-out may be one lost packet
+        (answer(retransmits=2, unacked=0, last_ack_ms=1500), 0.0),  # a probe of a window that is shut
+        (answer(unacked=50, last_ack_ms=9000), 0.0),
+        (answer(retransmits=2, unacked=3, last_ack_ms=1500)[:60], 0.0),
+        (b"", 0.0),
+    ],
+)
+def test_what_counts_as_silence(raw: bytes, seconds: float) -> None:
+    assert tcpinfo.judge(raw) == seconds
+
+
+def test_a_peer_that_does_not_read_is_not_silent() -> None:
+    """Its kernel shuts the window, and acknowledges that nothing more is wanted."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as mine:
+        theirs, _ = listener.accept()
+        with theirs:
+            mine.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    mine.send(bytes(1 << 16))
+            time.sleep(1.5)
+            assert tcpinfo.silent_for(mine) == 0.0
+
+
+def test_a_closed_socket_says_nothing() -> None:
+    sock = socket.socket()
+    sock.close()
+    assert tcpinfo.silent_for(sock) == 0.0
