@@ -18,6 +18,8 @@ HOSTS = ("alice", "bob", "srv")
 ROUTER_OF = {"alice": "nat_a", "bob": "nat_b"}
 PUB_PORT = {"nat_a": "pub-a", "nat_b": "pub-b", "srv": "pub-srv"}
 SERVER_ADDRESSES = ("198.18.0.10", "198.18.0.11")
+DISCARD_PORT = 9
+"""A port of the server on which nothing listens."""
 
 _GATEWAY = "198.18.0.1"
 _SITE = {"nat_a": 1, "nat_b": 2}

@@ -9,13 +9,15 @@ next one on the machine removes what a killed test run left.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from tests.lab import delay, namespaces, nat, plan
+from tests.lab import crosstraffic, delay, namespaces, nat, plan, syns
 from tests.lab.delay import BUFFER_BYTES, Shape
 from tests.lab.namespaces import LabError, entered, inside, run_all
 from tests.lab.nat import KINDS, NatKind
@@ -119,11 +121,12 @@ class Lab(Places):
         for home in (a, b):
             texts[home.router] = plan.router(home, tuns)
             texts[home.host] = plan.host(home)
+        counting = syns.ruleset("lan", self.server_addresses)
         for role in plan.ROLES:
             self._default_sysctls(role)
         run_all(
             [self.ip_job(role, text) for role, text in texts.items()]
-            + [self.nft_job(role, self._rules(role)) for role in self.kinds]
+            + [self.nft_job(role, self._rules(role) + counting) for role in self.kinds]
         )
         for role, kind in self.kinds.items():
             if kind is not None:
@@ -185,7 +188,33 @@ class Lab(Places):
                 return int(fields[0]) + int(fields[8])
         raise LabError(f"{role} has no {device}")
 
+    def syns_sent(self, side: str) -> syns.Syns:
+        """Return how many SYNs alice or bob has sent since the lab was built, repeated ones included."""
+        return syns.parse(self.run(plan.ROUTER_OF[side], syns.LIST, check=True).stdout)
+
     # Changes while programs run
+
+    @contextlib.contextmanager
+    def cross_traffic(self, side: str, per_second: float, *, seconds: float = 60.0) -> Iterator[None]:
+        """Another host behind the NAT of alice or bob connects to the server, `per_second` times.
+
+        Begun when the context is entered; ends with it, or after `seconds`. The other host has the
+        LAN address of the router, and the server refuses it. Raises `LabError` for a side without
+        NAT and for more than `crosstraffic.MOST` a second.
+        """
+        router = plan.ROUTER_OF[side]
+        if self.kinds[router] is None or not 0 < per_second <= crosstraffic.MOST:
+            raise LabError(f"no cross traffic of {per_second:g} a second through {router}")
+        program = [sys.executable, "-I", "-S", crosstraffic.__file__, self._sites[router].lan_router]
+        numbers = [str(number) for number in (plan.DISCARD_PORT, per_second, seconds)]
+        argv = [*program, self.server_addresses[0], *numbers]
+        child = self.popen(router, argv, stdout=subprocess.PIPE)
+        try:
+            if child.stdout is None or not child.stdout.readline():
+                raise LabError("the cross traffic did not begin")
+            yield
+        finally:
+            self.end(child)
 
     def flush_nat(self, router: str) -> None:
         """Make a router forget every flow, mapping and permission; nothing to do without NAT."""
