@@ -9,6 +9,7 @@ import pytest
 from scripts.matrixlib import __main__ as matrix
 from scripts.matrixlib import attempts, page
 from scripts.matrixlib.results import DEFAULT_KINDS, Attempt, Cell, Pair, Store, pairs, percentile, summarize
+from tests.lab.namespaces import LabError
 from tests.lab.nat import KINDS
 
 PAIR = ("none", "symmetric")
@@ -149,6 +150,14 @@ def test_results_that_cannot_be_read_end_it_before_anything_is_run(tmp_path: Pat
     file.write_text("x\n")
     assert matrix.main(["--out", str(tmp_path / "page"), "--resume", str(file)]) == 2
     assert not (tmp_path / "page").exists()
+
+
+def test_a_lab_that_cannot_be_built_is_a_failed_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise LabError("nft said no\nfor a reason")
+
+    monkeypatch.setattr(attempts, "between", refuse)
+    assert attempts.attempt(PAIR) == Attempt(*PAIR, None, None, "nft said no")
 
 
 def test_a_reason_is_the_first_line_of_an_error() -> None:

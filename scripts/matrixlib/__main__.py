@@ -96,10 +96,12 @@ def main(arguments: Sequence[str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        cells = measure(pairs(options.kinds), options.runs, Store(options.resume), attempt, say)
-    except ValueError as error:
+        store = Store(options.resume)
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    try:
+        cells = measure(pairs(options.kinds), options.runs, store, attempt, say)
     except KeyboardInterrupt:
         print("interrupted; everything is stopped and removed", file=sys.stderr)
         return 130
