@@ -4,6 +4,8 @@
                                pub -- srv  or a virtual cable if no delay is wanted; the
     bob ---lan--- nat_b --wan--+           server's line is always a cable
 
+A carrier's NAT, if there is one, stands in the access line: nat_a --cable-- carrier_a --wan-- pub.
+
 `pub` is a plain router that knows the public addresses and swallows everything else, like the
 default-free zone: no ICMP tells a host that an address does not exist. Public addresses come from
 the range for benchmarks (RFC 2544), because those for documentation are refused by the product.
@@ -11,11 +13,15 @@ the range for benchmarks (RFC 2544), because those for documentation are refused
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from tests.lab.namespaces import LabError
 
 ROLES = ("pub", "srv", "nat_a", "nat_b", "alice", "bob")
 HOSTS = ("alice", "bob", "srv")
 ROUTER_OF = {"alice": "nat_a", "bob": "nat_b"}
+CARRIER_OF = {"nat_a": "carrier_a", "nat_b": "carrier_b"}
 PUB_PORT = {"nat_a": "pub-a", "nat_b": "pub-b", "srv": "pub-srv"}
 SERVER_ADDRESSES = ("198.18.0.10", "198.18.0.11")
 DISCARD_PORT = 9
@@ -28,13 +34,17 @@ _MANY = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One host and its router. `routed`: the host has a public address and nothing translates."""
+    """One host and its router. `routed`: the host has a public address and nothing translates.
+
+    `edge` is the router on the access line: the host's own, or its carrier's.
+    """
 
     router: str
     host: str
     routed: bool
     lan_router: str
     lan_host: str
+    edge: str
 
     def public(self, generation: int) -> str:
         """The public address of the site after so many changes of it."""
@@ -47,32 +57,49 @@ class Site:
         """The address on the access line that no generation uses, for a router that only routes."""
         return f"198.18.{_SITE[self.router]}.254"
 
+    @property
+    def behind_carrier(self) -> str:
+        """The outside address of the router if a carrier's NAT is in front of it (RFC 6598)."""
+        return f"100.64.{_SITE[self.router]}.2"
 
-def site(host: str, routed: bool, same_lan: bool) -> Site:
+    @property
+    def carrier(self) -> str:
+        """The inside address of the carrier's NAT."""
+        return f"100.64.{_SITE[self.router]}.1"
+
+
+def site(host: str, routed: bool, same_lan: bool, carrier: bool) -> Site:
     """Return the plan for the site of alice or bob.
 
-    `same_lan` gives both sites one private prefix, as two homes with the same make of router.
+    `same_lan` gives both sites one private prefix, as two homes with the same make of router. Raises `LabError`
+    for a carrier's NAT in front of no NAT.
     """
     router = ROUTER_OF[host]
+    if routed and carrier:
+        raise LabError(f"a carrier's NAT in front of {router} needs one in it")
     if routed:
         prefix = f"198.18.{100 + _SITE[router]}."
     elif host == "alice" or same_lan:
         prefix = "192.168.1."
     else:
         prefix = "10.20.30."
-    return Site(router, host, routed, prefix + "1", prefix + {"alice": "10", "bob": "20"}[host])
+    own = {"alice": "10", "bob": "20"}[host]
+    edge = CARRIER_OF[router] if carrier else router
+    return Site(router, host, routed, prefix + "1", prefix + own, edge)
 
 
-def links(names: dict[str, str], cables: bool) -> str:
+def links(names: dict[str, str], sites: Iterable[Site], cables: bool) -> str:
     """Return the lines that make the virtual cables; the access lines too if `cables`.
 
     Ends with unlike interface numbers report their carrier at once, equal ones a second later.
     """
     pairs = [("srv", "eth0", 21, "pub", "pub-srv", 11)]
-    for number, (host, router) in enumerate(ROUTER_OF.items()):
-        pairs.append((host, "eth0", 21, router, "lan", 31))
+    for number, home in enumerate(sites):
+        pairs.append((home.host, "eth0", 21, home.router, "lan", 31))
+        if home.edge != home.router:
+            pairs.append((home.router, "wan", 22, home.edge, "lan", 31))
         if cables:
-            pairs.append((router, "wan", 22, "pub", PUB_PORT[router], 12 + number))
+            pairs.append((home.edge, "wan", 22, "pub", PUB_PORT[home.router], 12 + number))
     return "".join(
         f"link add name {left} index {left_index} netns {names[a]} type veth"
         f" peer name {right} index {right_index} netns {names[b]}\n"
@@ -107,14 +134,25 @@ def srv() -> str:
 
 def router(home: Site, tuns: bool) -> str:
     """Return the lines for a site's router."""
+    if home.edge != home.router:
+        return _between(home.behind_carrier, home.lan_router, home.carrier, False)
     address = home.wan if home.routed else home.public(0)
+    return _between(address, home.lan_router, _GATEWAY, tuns)
+
+
+def carrier(home: Site, tuns: bool) -> str:
+    """Return the lines for the carrier's NAT in front of a site's router."""
+    return _between(home.public(0), home.carrier, _GATEWAY, tuns)
+
+
+def _between(outside: str, inside: str, gateway: str, tuns: bool) -> str:
     lines = [
         "link set lo up",
         *_up("wan", tuns),
         *_up("lan", False),
-        f"addr add {address}/32 dev wan",
-        f"addr add {home.lan_router}/24 dev lan",
-        f"route add default via {_GATEWAY} dev wan onlink",
+        f"addr add {outside}/32 dev wan",
+        f"addr add {inside}/24 dev lan",
+        f"route add default via {gateway} dev wan onlink",
     ]
     return "\n".join(lines) + "\n"
 

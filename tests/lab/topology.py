@@ -19,15 +19,17 @@ from types import TracebackType
 
 from tests.lab import crosstraffic, delay, namespaces, nat, plan, syns
 from tests.lab.delay import BUFFER_BYTES, Shape
+from tests.lab.faults import Faults
 from tests.lab.namespaces import LabError, entered, inside, run_all
 from tests.lab.nat import KINDS, NatKind
-from tests.lab.places import Places, end
+from tests.lab.places import end
 
 
-class Lab(Places):
+class Lab(Faults):
     """Two hosts behind two routers, a server with two addresses, and what connects them.
 
-    Roles: "alice" behind "nat_a", "bob" behind "nat_b", "srv", and the network "pub".
+    Roles: "alice" behind "nat_a", "bob" behind "nat_b", "srv", and the network "pub"; with a
+    second NAT in front of the first "carrier_a", "carrier_b".
     """
 
     def __init__(
@@ -35,6 +37,8 @@ class Lab(Places):
         nat_a: NatKind | None = KINDS["port-restricted"],
         nat_b: NatKind | None = KINDS["port-restricted"],
         *,
+        carrier_a: NatKind | None = None,
+        carrier_b: NatKind | None = None,
         rtt_ms: float = 40,
         same_lan: bool = False,
         rate_bps: int = 0,
@@ -45,18 +49,23 @@ class Lab(Places):
     ) -> None:
         """Say what to build; entering the context builds it.
 
-        A router given as None only routes and its host has the public address. `rtt_ms` is the
+        A router given as None only routes and its host has the public address. A carrier is a NAT
+        between the router and the public network. `rtt_ms` is the
         round trip between alice and bob; the server is half of it away from each. `rate_bps`,
         `loss` (probability) and `buffer_bytes` hold for each direction of both access lines.
         `tcp_window` is the most that the hosts' kernels buffer for a connection, in bytes; 0
         leaves Linux's 4 MiB for sending, of which about 2.6 MiB can be under way.
+
+        Raises `LabError` for a carrier in front of a router without NAT.
         """
-        super().__init__(plan.ROLES)
-        self.kinds = {"nat_a": nat_a, "nat_b": nat_b}
+        kinds = {"nat_a": nat_a, "nat_b": nat_b, "carrier_a": carrier_a, "carrier_b": carrier_b}
+        # Without a kind a router is there and routes, but a carrier is not there.
+        self.kinds = {role: kind for role, kind in kinds.items() if kind is not None or role in plan.PUB_PORT}
+        super().__init__([*plan.ROLES, *(role for role in self.kinds if role not in plan.ROLES)])
         self._shape = Shape(rtt_ms / 4000, rate_bps, loss, seed, buffer_bytes)
         self._sites = {
-            "nat_a": plan.site("alice", nat_a is None, same_lan),
-            "nat_b": plan.site("bob", nat_b is None, same_lan),
+            "nat_a": plan.site("alice", nat_a is None, same_lan, carrier_a is not None),
+            "nat_b": plan.site("bob", nat_b is None, same_lan, carrier_b is not None),
         }
         self._window = tcp_window
         self._generation = {"nat_a": 0, "nat_b": 0}
@@ -69,7 +78,7 @@ class Lab(Places):
         """Build everything. Raises `LabError`, after removing what was built."""
         namespaces.cleanup_stale()
         try:
-            namespaces.create(self.names.values(), plan.links(self.names, cables=not self._shape.needed))
+            namespaces.create(self.names.values(), self._links())
             if self._shape.needed:
                 self._start_line()
             self._configure()
@@ -95,12 +104,15 @@ class Lab(Places):
             self._line = None
         super().close()
 
+    def _links(self) -> str:
+        return plan.links(self.names, self._sites.values(), cables=not self._shape.needed)
+
     def _start_line(self) -> None:
         """Open the four TUN ends and hand them to one program."""
         ends: list[int] = []
         try:
-            for router in plan.ROUTER_OF.values():
-                for role, device in ((router, "wan"), ("pub", plan.PUB_PORT[router])):
+            for home in self._sites.values():
+                for role, device in ((home.edge, "wan"), ("pub", plan.PUB_PORT[home.router])):
                     with entered(self.names[role]):
                         ends.append(delay.open_tun(device, self._shape.batching))
             self._line = subprocess.Popen(
@@ -121,8 +133,10 @@ class Lab(Places):
         for home in (a, b):
             texts[home.router] = plan.router(home, tuns)
             texts[home.host] = plan.host(home)
+            if home.edge != home.router:
+                texts[home.edge] = plan.carrier(home, tuns)
         counting = syns.ruleset("lan", self.server_addresses)
-        for role in plan.ROLES:
+        for role in self.names:
             self._default_sysctls(role)
         run_all(
             [self.ip_job(role, text) for role, text in texts.items()]
@@ -149,7 +163,14 @@ class Lab(Places):
 
     def _rules(self, router: str) -> str:
         kind = self.kinds[router]
-        return "" if kind is None else nat.ruleset(kind, "wan", "lan", self.public_addr(router))
+        return "" if kind is None else nat.ruleset(kind, "wan", "lan", self._outside(router))
+
+    def _outside(self, router: str) -> str:
+        home = self._site(router)
+        return self.public_addr(router) if router == home.edge else home.behind_carrier
+
+    def _site(self, router: str) -> plan.Site:
+        return next(home for home in self._sites.values() if router in (home.router, home.edge))
 
     # Addresses and counters
 
@@ -167,7 +188,8 @@ class Lab(Places):
 
     def public_addr(self, router: str) -> str:
         """Return the address under which a router's host is seen, as it is now."""
-        return self._sites[router].public(self._generation[router])
+        home = self._site(router)
+        return home.public(self._generation[home.router])
 
     def server_bytes(self) -> int:
         """Return the bytes received and sent on the server's link, headers included."""
@@ -226,8 +248,12 @@ class Lab(Places):
     def reboot_nat(self, router: str, *, new_address: bool = False) -> None:
         """Restart a router: it forgets everything and may come back with another public address.
 
-        Raises `LabError` for a new address without NAT, where the host itself would have it.
+        Raises `LabError` for a new address without NAT, where the host itself would have it, and of
+        a router behind a carrier, which does not have the public one.
         """
+        home = self._site(router)
+        if new_address and router != home.edge:
+            raise LabError("the public address is the carrier's")
         if self.kinds[router] is None:
             if new_address:
                 raise LabError("a router without NAT has no address to change")
@@ -236,64 +262,9 @@ class Lab(Places):
         hold = "type filter hook forward priority -500; policy drop;"
         self.nft(router, f"table ip lab_reboot {{\nchain hold {{ {hold} }}\n}}\n")
         if new_address:
-            self._generation[router] += 1
-            home = self._sites[router]
-            own, public = plan.move(home, self._generation[router])
+            self._generation[home.router] += 1
+            own, public = plan.move(home, self._generation[home.router])
             run_all([self.ip_job(router, own), self.ip_job("pub", public)])
         self.nft(router, self._rules(router))
         run_all([(inside(self.names[router], ["conntrack", "-F"]), "")])
         self.nft(router, "delete table ip lab_reboot\n")
-
-    def cut(self, role: str, *, hard: bool = False) -> None:
-        """Interrupt the access line of a host or router: packets vanish, nobody is told.
-
-        `hard` takes the host's own interface down instead, which its kernel notices at once.
-        """
-        key = plan.ROUTER_OF.get(role, role)
-        if key in self._cuts:
-            return
-        if hard:
-            if role not in plan.HOSTS:
-                raise LabError(f"{role} is not a host")
-            self.ip(role, "link set eth0 down\n")
-        else:
-            port, table = plan.PUB_PORT[key], f"inet lab_cut_{key}"
-            self.nft(
-                "pub",
-                f"table {table} {{\n"
-                f'chain up {{ type filter hook prerouting priority -450; iifname "{port}" drop; }}\n'
-                f'chain down {{ type filter hook forward priority 0; oifname "{port}" drop; }}\n}}\n',
-            )
-        self._cuts[key] = hard
-
-    def restore(self, role: str) -> None:
-        """Undo `cut`, whichever way it was done; nothing to do if the line is whole."""
-        key = plan.ROUTER_OF.get(role, role)
-        hard = self._cuts.pop(key, None)
-        if hard:
-            home = self._sites.get(key)
-            self.ip(role, f"link set eth0 up\n{plan.default_route(role, home)}\n")
-        elif hard is not None:
-            self.nft("pub", f"delete table inet lab_cut_{key}\n")
-
-    def block(self, role: str, expression: str) -> None:
-        """Drop what matches an nftables expression: at a router what it forwards, at a host its own.
-
-        Rules add up. A router sees private addresses of its LAN in outbound packets; "pub" sees
-        public ones only. For an upper limit use e.g. `tcp dport 443 quota over 1 mbytes`.
-        """
-        hooks = ("input", "output") if role in plan.HOSTS else ("forward",)
-        self.nft(
-            role,
-            "".join(
-                f"add table inet lab_block\n"
-                f"add chain inet lab_block {hook} "
-                f"{{ type filter hook {hook} priority -10; policy accept; }}\n"
-                f"add rule inet lab_block {hook} {expression} drop\n"
-                for hook in hooks
-            ),
-        )
-
-    def unblock(self, role: str) -> None:
-        """Remove every rule that `block` added at `role`."""
-        self.nft(role, "add table inet lab_block\ndelete table inet lab_block\n")
