@@ -11,6 +11,7 @@ class Faults(Places):
     """Places whose lines can be cut; the first half of `topology.Lab`."""
 
     _sites: dict[str, plan.Site]
+    _router_of: dict[str, str]
     _cuts: dict[str, bool]
 
     def cut(self, role: str, *, hard: bool = False) -> None:
@@ -18,7 +19,7 @@ class Faults(Places):
 
         `hard` takes the host's own interface down instead, which its kernel notices at once.
         """
-        key = plan.ROUTER_OF.get(role, role)
+        key = self._router_of.get(role, role)
         if key in self._cuts:
             return
         if hard:
@@ -37,7 +38,7 @@ class Faults(Places):
 
     def restore(self, role: str) -> None:
         """Undo `cut`, whichever way it was done; nothing to do if the line is whole."""
-        key = plan.ROUTER_OF.get(role, role)
+        key = self._router_of.get(role, role)
         hard = self._cuts.pop(key, None)
         if hard:
             home = self._sites.get(key)

@@ -1,7 +1,6 @@
-"""Counting the SYNs of a site's host, on the inside interface of its router.
+"""Counting the SYNs of a host where they leave it.
 
-Only bare SYNs count: a SYN-ACK, which a simultaneous open sends too, opens nothing. What the router
-itself sends, cross traffic included, does not pass that interface.
+Only bare SYNs count: a SYN-ACK, which a simultaneous open sends too, opens nothing.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ class Syns:
         return self.server + self.elsewhere
 
 
-def ruleset(lan: str, servers: Iterable[str]) -> str:
-    """Return the text for `nft -f` that counts what enters a router by the interface `lan`."""
-    syn = f'iifname "{lan}" tcp flags & (fin | syn | rst | ack) == syn'
+def ruleset(device: str, servers: Iterable[str]) -> str:
+    """Return the text for `nft -f` that counts what leaves a host by the interface `device`."""
+    syn = f'oifname "{device}" tcp flags & (fin | syn | rst | ack) == syn'
     known = f"ip daddr {{ {', '.join(servers)} }}"
     return (
         f"table ip {TABLE} {{\ncounter server {{ }}\ncounter elsewhere {{ }}\n"
-        "chain count {\ntype filter hook prerouting priority raw;\n"
+        "chain count {\ntype filter hook postrouting priority srcnat + 10;\n"
         f"{syn} {known} counter name server\n"
         f"{syn} {known.replace('daddr', 'daddr !=')} counter name elsewhere\n}}\n}}\n"
     )

@@ -29,7 +29,7 @@ class Lab(Faults):
     """Two hosts behind two routers, a server with two addresses, and what connects them.
 
     Roles: "alice" behind "nat_a", "bob" behind "nat_b", "srv", and the network "pub"; with a
-    second NAT in front of the first "carrier_a", "carrier_b".
+    second NAT in front of the first "carrier_a", "carrier_b". With one NAT for both no "nat_b".
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class Lab(Faults):
         *,
         carrier_a: NatKind | None = None,
         carrier_b: NatKind | None = None,
+        one_nat: bool = False,
         rtt_ms: float = 40,
         same_lan: bool = False,
         rate_bps: int = 0,
@@ -50,25 +51,36 @@ class Lab(Faults):
         """Say what to build; entering the context builds it.
 
         A router given as None only routes and its host has the public address. A carrier is a NAT
-        between the router and the public network. `rtt_ms` is the
-        round trip between alice and bob; the server is half of it away from each. `rate_bps`,
-        `loss` (probability) and `buffer_bytes` hold for each direction of both access lines.
+        between the router and the public network. With `one_nat` both hosts are in alice's LAN and
+        there is no nat_b. `rtt_ms` is the round trip between alice and bob across the network; the
+        server is half of it away from each. `rate_bps`, `loss` (probability) and `buffer_bytes`
+        hold for each direction of both access lines.
         `tcp_window` is the most that the hosts' kernels buffer for a connection, in bytes; 0
         leaves Linux's 4 MiB for sending, of which about 2.6 MiB can be under way.
 
-        Raises `LabError` for a carrier in front of a router without NAT.
+        Raises `LabError` for a carrier in front of a router without NAT, and for two hosts behind one.
         """
         kinds = {"nat_a": nat_a, "nat_b": nat_b, "carrier_a": carrier_a, "carrier_b": carrier_b}
+        if one_nat:
+            del kinds["nat_b"], kinds["carrier_b"]
         # Without a kind a router is there and routes, but a carrier is not there.
         self.kinds = {role: kind for role, kind in kinds.items() if kind is not None or role in plan.PUB_PORT}
-        super().__init__([*plan.ROLES, *(role for role in self.kinds if role not in plan.ROLES)])
+        super().__init__(["pub", *plan.HOSTS, *self.kinds])
         self._shape = Shape(rtt_ms / 4000, rate_bps, loss, seed, buffer_bytes)
         self._sites = {
-            "nat_a": plan.site("alice", nat_a is None, same_lan, carrier_a is not None),
-            "nat_b": plan.site("bob", nat_b is None, same_lan, carrier_b is not None),
+            router: plan.site(
+                host,
+                routed=kinds[router] is None,
+                same_lan=same_lan,
+                carrier=plan.CARRIER_OF[router] in self.kinds,
+                guest="bob" if one_nat else None,
+            )
+            for host, router in plan.ROUTER_OF.items()
+            if router in kinds
         }
+        self._router_of = {host: home.router for home in self._sites.values() for host in home.hosts}
         self._window = tcp_window
-        self._generation = {"nat_a": 0, "nat_b": 0}
+        self._generation = dict.fromkeys(self._sites, 0)
         self._line: subprocess.Popen[bytes] | None = None
         self._cuts: dict[str, bool] = {}
 
@@ -108,7 +120,7 @@ class Lab(Faults):
         return plan.links(self.names, self._sites.values(), cables=not self._shape.needed)
 
     def _start_line(self) -> None:
-        """Open the four TUN ends and hand them to one program."""
+        """Open the TUN ends, two for each site, and hand them to one program."""
         ends: list[int] = []
         try:
             for home in self._sites.values():
@@ -128,19 +140,19 @@ class Lab(Faults):
 
     def _configure(self) -> None:
         tuns = self._shape.needed
-        a, b = self._sites["nat_a"], self._sites["nat_b"]
-        texts = {"pub": plan.pub((a, b), tuns), "srv": plan.srv()}
-        for home in (a, b):
+        texts = {"pub": plan.pub(self._sites.values(), tuns), "srv": plan.srv()}
+        for home in self._sites.values():
             texts[home.router] = plan.router(home, tuns)
-            texts[home.host] = plan.host(home)
+            texts |= {host: plan.host(home, host) for host in home.hosts}
             if home.edge != home.router:
                 texts[home.edge] = plan.carrier(home, tuns)
-        counting = syns.ruleset("lan", self.server_addresses)
+        counting = syns.ruleset("eth0", self.server_addresses)
         for role in self.names:
             self._default_sysctls(role)
         run_all(
             [self.ip_job(role, text) for role, text in texts.items()]
-            + [self.nft_job(role, self._rules(role) + counting) for role in self.kinds]
+            + [self.nft_job(role, self._rules(role)) for role in self.kinds]
+            + [self.nft_job(host, counting) for host in self._router_of]
         )
         for role, kind in self.kinds.items():
             if kind is not None:
@@ -155,6 +167,10 @@ class Lab(Faults):
                     (conf / "disable_ipv6").write_text("1")
             for conf in Path("/proc/sys/net/ipv4/conf").iterdir():
                 (conf / "rp_filter").write_text("0")
+            # If the machine's kernel shows bridged frames to the rules for routed packets, not those of a LAN here.
+            bridged = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+            if bridged.exists():
+                bridged.write_text("0")
             if role not in plan.HOSTS:
                 Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
             elif self._window:
@@ -182,8 +198,8 @@ class Lab(Faults):
     def addr(self, role: str) -> str:
         """Return the address that `role` itself sees: private for alice and bob behind a NAT."""
         for home in self._sites.values():
-            if role == home.host:
-                return home.lan_host
+            if role in home.hosts:
+                return home.hosts[role]
         return self.server_addresses[0] if role == "srv" else self.public_addr(role)
 
     def public_addr(self, router: str) -> str:
@@ -212,7 +228,7 @@ class Lab(Faults):
 
     def syns_sent(self, side: str) -> syns.Syns:
         """Return how many SYNs alice or bob has sent since the lab was built, repeated ones included."""
-        return syns.parse(self.run(plan.ROUTER_OF[side], syns.LIST, check=True).stdout)
+        return syns.parse(self.run(side, syns.LIST, check=True).stdout)
 
     # Changes while programs run
 
@@ -224,7 +240,7 @@ class Lab(Faults):
         LAN address of the router, and the server refuses it. Raises `LabError` for a side without
         NAT and for more than `crosstraffic.MOST` a second.
         """
-        router = plan.ROUTER_OF[side]
+        router = self._router_of[side]
         if self.kinds[router] is None or not 0 < per_second <= crosstraffic.MOST:
             raise LabError(f"no cross traffic of {per_second:g} a second through {router}")
         program = [sys.executable, "-I", "-S", crosstraffic.__file__, self._sites[router].lan_router]
