@@ -6,6 +6,7 @@ the receiver from the introduction.
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -57,11 +58,18 @@ def measure(setting: Setting, one: str, other: str) -> list[Row | Failed]:
     ]
 
 
-def times(folder: Path, one: str, other: str, runs: int) -> Iterator[tuple[float, float]]:
-    """For each transfer: milliseconds to the first chunk on any path, and to the first one on a direct path."""
+@contextlib.contextmanager
+def between(folder: Path, one: str, other: str) -> Iterator[tuple[Lab, Scene]]:
+    """A lab with these two kinds, and in it a server and two peers who know each other; state is kept in `folder`."""
     with Lab(KINDS[one], KINDS[other], rtt_ms=RTT_MS) as lab, Scene(lab, folder, loopback=False) as scene:
         scene.start_server()
         scene.make_contacts()
+        yield lab, scene
+
+
+def times(folder: Path, one: str, other: str, runs: int) -> Iterator[tuple[float, float]]:
+    """For each transfer: milliseconds to the first chunk on any path, and to the first one on a direct path."""
+    with between(folder, one, other) as (_, scene):
         source = folder / "small.bin"
         random_file(source, SIZE)
         bob = scene.receive("--no-code")

@@ -11,14 +11,22 @@ from itertools import combinations_with_replacement
 from typing import Literal, get_args
 
 Filtering = Literal["full-cone", "address-restricted", "port-restricted"]
-Unsolicited = Literal["drop", "rst", "icmp"]
+Unsolicited = Literal["drop", "rst", "icmp", "rst-limited"]
 Mapping = Literal["endpoint-independent", "symmetric", "sequential"]
 
 TABLE = "lab_nat"
 # Below the ports that programs here bind: Linux keeps an inside port that lies in the range.
 RANDOM_PORTS = (2000, 19999)
 SEQUENTIAL_PORTS = (40000, 41999)
+# What a masquerade without a range draws from for inside ports from 1024 on: N is 64512.  A fully random
+# one keeps no inside port on purpose, so this range may contain those that programs here bind.
+SYMMETRIC_PORTS = (1024, 65535)
+# Where a block begins: a multiple of every size, as the blocks that carriers deal out are.
+BLOCK_LOW = 40960
+BLOCKS = (64, 256, 512)
+RST_RATE, RST_BURST = 25, 50
 _KEPT = "10m"
+_BARE_SYN = "tcp flags & (fin | syn | rst | ack) == syn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +34,31 @@ class NatKind:
     """How one router translates and filters.
 
     `preserving`: the outside port equals the inside port. `unsolicited`: the answer to a packet
-    that belongs to nothing. `mapping`: "symmetric" takes a random port for every connection,
-    "sequential" the next one. Raises `ValueError` for a preserving kind of those two.
+    that belongs to nothing; "rst-limited" sends 25 RST a second after a burst of 50 and drops the
+    rest, as OpenWrt does. `mapping`: "symmetric" takes a random port for every connection,
+    "sequential" the one that is `step` above the last. `block`: the number of ports from which a
+    symmetric kind draws, 0 for all of `SYMMETRIC_PORTS`. Without `simultaneous_open` a bare SYN
+    from an endpoint that was dialled from the same outside port is dropped; its SYN-ACK passes.
+
+    Raises `ValueError` for a preserving kind of those two mappings, for a step of another mapping
+    than "sequential" and for a block of another than "symmetric".
     """
 
     filtering: Filtering = "port-restricted"
     preserving: bool = True
     unsolicited: Unsolicited = "drop"
     mapping: Mapping = "endpoint-independent"
+    step: int = 1
+    block: int = 0
+    simultaneous_open: bool = True
 
     def __post_init__(self) -> None:
         if self.preserving and self.mapping != "endpoint-independent":
             raise ValueError(f"a {self.mapping} NAT does not preserve ports")
+        if self.step != 1 and self.mapping != "sequential":
+            raise ValueError(f"a {self.mapping} NAT has no step")
+        if self.block and self.mapping != "symmetric":
+            raise ValueError(f"a {self.mapping} NAT has no block")
 
     @property
     def name(self) -> str:
@@ -47,22 +68,47 @@ class NatKind:
             if not self.preserving:
                 words.append("random-port")
         else:
-            words = [self.mapping]
+            words = [self._chooser]
             if self.filtering != "port-restricted":
                 words.append(self.filtering)
+        if not self.simultaneous_open:
+            words.append("no-simo")
         if self.unsolicited != "drop":
             words.append(self.unsolicited)
         return "/".join(words)
 
+    @property
+    def _chooser(self) -> str:
+        if self.block:
+            return f"block-{self.block}"
+        return self.mapping if self.step == 1 else f"{self.mapping}-{self.step}"
+
+    @property
+    def ports(self) -> tuple[int, int]:
+        """The lowest and the highest port that a kind which chooses ports may choose."""
+        if self.mapping == "sequential":
+            return SEQUENTIAL_PORTS
+        if self.mapping == "symmetric":
+            return (BLOCK_LOW, BLOCK_LOW + self.block - 1) if self.block else SYMMETRIC_PORTS
+        return RANDOM_PORTS
+
 
 def _all_kinds() -> dict[str, NatKind | None]:
     kinds: list[NatKind] = []
-    for unsolicited in get_args(Unsolicited):
+    answers: tuple[Unsolicited, ...] = ("drop", "rst", "icmp")
+    for answer in answers:
         for filtering in get_args(Filtering):
-            kinds.append(NatKind(filtering, True, unsolicited))
-            kinds.append(NatKind(filtering, False, unsolicited))
-        kinds.append(NatKind("port-restricted", False, unsolicited, "symmetric"))
-        kinds.append(NatKind("port-restricted", False, unsolicited, "sequential"))
+            kinds.append(NatKind(filtering, True, answer))
+            kinds.append(NatKind(filtering, False, answer))
+        kinds.append(NatKind("port-restricted", False, answer, "symmetric"))
+        kinds += [NatKind("port-restricted", False, answer, "symmetric", block=size) for size in BLOCKS]
+        kinds += [NatKind("port-restricted", False, answer, "sequential", step) for step in (1, 2)]
+        kinds.append(NatKind("port-restricted", True, answer, simultaneous_open=False))
+        kinds.append(NatKind("port-restricted", False, answer, simultaneous_open=False))
+        kinds.append(NatKind("port-restricted", False, answer, "symmetric", simultaneous_open=False))
+    kinds.append(NatKind("port-restricted", True, "rst-limited"))
+    kinds.append(NatKind("port-restricted", False, "rst-limited"))
+    kinds.append(NatKind("port-restricted", False, "rst-limited", "symmetric"))
     return {"none": None, **{kind.name: kind for kind in sorted(kinds, key=lambda k: k.name)}}
 
 
@@ -91,9 +137,10 @@ def ruleset(kind: NatKind, wan: str, lan: str, address: str) -> str:
     """
     chains = (
         _state()
+        + _early(kind, wan, address)
         + _inbound(kind, wan, address)
         + _outbound(kind, wan, address)
-        + _learn(wan, address)
+        + _learn(kind, wan, address)
         + _guard(kind, wan, lan, address)
     )
     return f"table ip {TABLE}\ndelete table ip {TABLE}\ntable ip {TABLE} {{\n{chains}}}\n"
@@ -101,7 +148,9 @@ def ruleset(kind: NatKind, wan: str, lan: str, address: str) -> str:
 
 def forget() -> str:
     """Return the text for `nft -f` that empties the mappings and permissions of the router."""
-    return f"flush map ip {TABLE} inbound\nflush map ip {TABLE} mapping\nflush set ip {TABLE} permitted\n"
+    stores = ("map inbound", "map mapping", "set permitted", "set dialled")
+    lines = (f"flush {kind} ip {TABLE} {name}\n" for kind, name in map(str.split, stores))
+    return "".join(lines)
 
 
 def _state() -> str:
@@ -111,7 +160,16 @@ def _state() -> str:
         "map mapping { type ipv4_addr . inet_service : ipv4_addr . inet_service;"
         f" {lasting} }}\n"
         f"set permitted {{ type inet_service . ipv4_addr; {lasting} }}\n"
+        f"set dialled {{ type inet_service . ipv4_addr . inet_service; {lasting} }}\n"
     )
+
+
+def _early(kind: NatKind, wan: str, address: str) -> str:
+    """Without simultaneous open the SYN that crosses an outbound one vanishes before conntrack sees it."""
+    if kind.simultaneous_open:
+        return ""
+    crossing = f'iifname "{wan}" ip daddr {address} {_BARE_SYN} tcp dport . ip saddr . tcp sport @dialled'
+    return f"chain early {{\ntype filter hook prerouting priority raw;\n{crossing} drop\n}}\n"
 
 
 def _inbound(kind: NatKind, wan: str, address: str) -> str:
@@ -131,18 +189,21 @@ def _inbound(kind: NatKind, wan: str, address: str) -> str:
 
 def _outbound(kind: NatKind, wan: str, address: str) -> str:
     out = f'oifname "{wan}"'
-    if kind.mapping == "symmetric":
+    low, high = kind.ports
+    if kind.mapping == "symmetric" and kind.block:
+        rules = f"{out} meta l4proto {{ tcp, udp }} snat ip to {address}:{low}-{high} random,fully-random\n"
+        rules += f"{out} snat ip to {address}\n"
+    elif kind.mapping == "symmetric":
         rules = f"{out} masquerade random,fully-random\n"
     elif kind.mapping == "sequential":
-        low, high = SEQUENTIAL_PORTS
         # A bare counter would be taken for a port in the wrong byte order.
-        ports = ", ".join(f"{port - low} : {port}" for port in range(low, high + 1))
-        count = f"numgen inc mod {high - low + 1} map {{ {ports} }}"
+        choices = range(low, high + 1, kind.step)
+        ports = ", ".join(f"{number} : {port}" for number, port in enumerate(choices))
+        count = f"numgen inc mod {len(choices)} map {{ {ports} }}"
         rules = f"{out} meta l4proto tcp snat ip to {address} : {count}\n{out} snat ip to {address}\n"
     elif kind.preserving:
         rules = f"{out} snat ip to {address}\n"
     else:
-        low, high = RANDOM_PORTS
         target = f"snat ip to {address}:{low}-{high}"
         rules = (
             f"{out} snat ip to ip saddr . tcp sport map @mapping\n"
@@ -153,18 +214,19 @@ def _outbound(kind: NatKind, wan: str, address: str) -> str:
     return f"chain outbound {{\ntype nat hook postrouting priority srcnat;\n{rules}}}\n"
 
 
-def _learn(wan: str, address: str) -> str:
+def _learn(kind: NatKind, wan: str, address: str) -> str:
     """After translation the packet bears the outside port and conntrack still knows the inside.
 
     Only the SYN of a connection from inside teaches, so nothing can be opened from outside.
     """
     match = f'oifname "{wan}" ip saddr {address} ct direction original tcp flags & (syn | ack) == syn'
     inside = "ct original ip saddr . ct original proto-src"
+    dialled = "" if kind.simultaneous_open else f"{match} update @dialled {{ tcp sport . ip daddr . tcp dport }}\n"
     return (
         "chain learn {\ntype filter hook postrouting priority srcnat + 10;\n"
         f"{match} update @inbound {{ tcp sport : {inside} }}\n"
         f"{match} update @mapping {{ {inside} : ip saddr . tcp sport }}\n"
-        f"{match} update @permitted {{ tcp sport . ip daddr }}\n}}\n"
+        f"{match} update @permitted {{ tcp sport . ip daddr }}\n{dialled}}}\n"
     )
 
 
@@ -180,7 +242,8 @@ def _guard(kind: NatKind, wan: str, lan: str, address: str) -> str:
     elif kind.unsolicited == "icmp":
         refuse = "reject with icmp port-unreachable"
     else:
-        refuse = "meta l4proto tcp reject with tcp reset"
+        limit = f"limit rate {RST_RATE}/second burst {RST_BURST} packets " if kind.unsolicited == "rst-limited" else ""
+        refuse = f"meta l4proto tcp {limit}reject with tcp reset"
     return (
         "chain local {\ntype filter hook input priority filter; policy accept;\n"
         "ct state invalid drop\nct state established,related accept\n"

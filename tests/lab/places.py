@@ -61,8 +61,7 @@ class Places:
         try:
             output, complaint = child.communicate(input, timeout=timeout)
         finally:
-            end(child)
-            self._children.remove(child)
+            self.end(child)
         done = subprocess.CompletedProcess(list(argv), child.returncode, output, complaint)
         if check:
             done.check_returncode()
@@ -95,6 +94,11 @@ class Places:
         )
         self._children.append(child)
         return child
+
+    def end(self, child: subprocess.Popen[Any]) -> None:
+        """Kill a program that `popen` started, with its process group, and forget it."""
+        end(child)
+        self._children.remove(child)
 
     @contextlib.contextmanager
     def entered(self, role: str) -> Iterator[None]:

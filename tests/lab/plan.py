@@ -4,6 +4,9 @@
                                pub -- srv  or a virtual cable if no delay is wanted; the
     bob ---lan--- nat_b --wan--+           server's line is always a cable
 
+A carrier's NAT, if there is one, stands in the access line: nat_a --cable-- carrier_a --wan-- pub.
+With one NAT for both, bob's cable ends in nat_a, whose lan is a bridge then, and there is no nat_b.
+
 `pub` is a plain router that knows the public addresses and swallows everything else, like the
 default-free zone: no ICMP tells a host that an address does not exist. Public addresses come from
 the range for benchmarks (RFC 2544), because those for documentation are refused by the product.
@@ -11,28 +14,40 @@ the range for benchmarks (RFC 2544), because those for documentation are refused
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-ROLES = ("pub", "srv", "nat_a", "nat_b", "alice", "bob")
+from tests.lab.namespaces import LabError
+
 HOSTS = ("alice", "bob", "srv")
 ROUTER_OF = {"alice": "nat_a", "bob": "nat_b"}
+CARRIER_OF = {"nat_a": "carrier_a", "nat_b": "carrier_b"}
 PUB_PORT = {"nat_a": "pub-a", "nat_b": "pub-b", "srv": "pub-srv"}
 SERVER_ADDRESSES = ("198.18.0.10", "198.18.0.11")
+DISCARD_PORT = 9
+"""A port of the server on which nothing listens."""
 
 _GATEWAY = "198.18.0.1"
 _SITE = {"nat_a": 1, "nat_b": 2}
+_PORT_OF_LAN = ("lan-1", "lan-2")
 _MANY = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One host and its router. `routed`: the host has a public address and nothing translates."""
+    """One host and its router. `routed`: the host has a public address and nothing translates.
+
+    `edge` is the router on the access line: the host's own, or its carrier's. `guest`: the other
+    host is in this LAN too.
+    """
 
     router: str
     host: str
     routed: bool
     lan_router: str
     lan_host: str
+    edge: str
+    guest: str | None = None
 
     def public(self, generation: int) -> str:
         """The public address of the site after so many changes of it."""
@@ -41,36 +56,64 @@ class Site:
         return f"198.18.{_SITE[self.router]}.{1 + generation}"
 
     @property
+    def hosts(self) -> dict[str, str]:
+        """The address of every host of the site."""
+        own = {self.host: self.lan_host}
+        return own if self.guest is None else {**own, self.guest: _lan_address(self.lan_router, self.guest)}
+
+    @property
     def wan(self) -> str:
         """The address on the access line that no generation uses, for a router that only routes."""
         return f"198.18.{_SITE[self.router]}.254"
 
+    @property
+    def behind_carrier(self) -> str:
+        """The outside address of the router if a carrier's NAT is in front of it (RFC 6598)."""
+        return f"100.64.{_SITE[self.router]}.2"
 
-def site(host: str, routed: bool, same_lan: bool) -> Site:
+    @property
+    def carrier(self) -> str:
+        """The inside address of the carrier's NAT."""
+        return f"100.64.{_SITE[self.router]}.1"
+
+
+def _lan_address(router: str, host: str) -> str:
+    return router.rpartition(".")[0] + {"alice": ".10", "bob": ".20"}[host]
+
+
+def site(host: str, *, routed: bool, same_lan: bool, carrier: bool, guest: str | None = None) -> Site:
     """Return the plan for the site of alice or bob.
 
-    `same_lan` gives both sites one private prefix, as two homes with the same make of router.
+    `same_lan` gives both sites one private prefix, as two homes with the same make of router. Raises
+    `LabError` for a carrier's NAT in front of no NAT, and for a guest where the host's address is public.
     """
     router = ROUTER_OF[host]
+    if routed and (carrier or guest):
+        raise LabError(f"for a carrier's NAT in front of it or a second host, {router} needs a NAT")
     if routed:
         prefix = f"198.18.{100 + _SITE[router]}."
     elif host == "alice" or same_lan:
         prefix = "192.168.1."
     else:
         prefix = "10.20.30."
-    return Site(router, host, routed, prefix + "1", prefix + {"alice": "10", "bob": "20"}[host])
+    edge = CARRIER_OF[router] if carrier else router
+    return Site(router, host, routed, prefix + "1", _lan_address(prefix + "1", host), edge, guest)
 
 
-def links(names: dict[str, str], cables: bool) -> str:
+def links(names: dict[str, str], sites: Collection[Site], cables: bool) -> str:
     """Return the lines that make the virtual cables; the access lines too if `cables`.
 
     Ends with unlike interface numbers report their carrier at once, equal ones a second later.
     """
     pairs = [("srv", "eth0", 21, "pub", "pub-srv", 11)]
-    for number, (host, router) in enumerate(ROUTER_OF.items()):
-        pairs.append((host, "eth0", 21, router, "lan", 31))
+    for number, home in enumerate(sites):
+        for index, host in enumerate(home.hosts):
+            device = "lan" if home.guest is None else _PORT_OF_LAN[index]
+            pairs.append((host, "eth0", 21, home.router, device, 31 + index))
+        if home.edge != home.router:
+            pairs.append((home.router, "wan", 22, home.edge, "lan", 31))
         if cables:
-            pairs.append((router, "wan", 22, "pub", PUB_PORT[router], 12 + number))
+            pairs.append((home.edge, "wan", 22, "pub", PUB_PORT[home.router], 12 + number))
     return "".join(
         f"link add name {left} index {left_index} netns {names[a]} type veth"
         f" peer name {right} index {right_index} netns {names[b]}\n"
@@ -78,11 +121,12 @@ def links(names: dict[str, str], cables: bool) -> str:
     )
 
 
-def pub(sites: tuple[Site, Site], tuns: bool) -> str:
+def pub(sites: Collection[Site], tuns: bool) -> str:
     """Return the lines for the public network."""
     lines = ["link set lo up", f"addr add {_GATEWAY}/32 dev lo", "route add blackhole default"]
-    for role, port in PUB_PORT.items():
-        lines += _up(port, tuns and role != "srv")
+    lines += _up(PUB_PORT["srv"], False)
+    for home in sites:
+        lines += _up(PUB_PORT[home.router], tuns)
     lines += [f"route add {address}/32 dev pub-srv" for address in SERVER_ADDRESSES]
     for home in sites:
         lines.append(f"route add {home.public(0)}/32 {_towards(home)}")
@@ -105,22 +149,40 @@ def srv() -> str:
 
 def router(home: Site, tuns: bool) -> str:
     """Return the lines for a site's router."""
+    lan = "" if home.guest is None else _bridge("lan", _PORT_OF_LAN)
+    if home.edge != home.router:
+        return lan + _between(home.behind_carrier, home.lan_router, home.carrier, False)
     address = home.wan if home.routed else home.public(0)
+    return lan + _between(address, home.lan_router, _GATEWAY, tuns)
+
+
+def _bridge(name: str, ports: Iterable[str]) -> str:
+    """What hosts of one LAN send each other passes none of the router's rules."""
+    members = (f"link set {port} master {name}\nlink set {port} up\n" for port in ports)
+    return f"link add name {name} type bridge\n{''.join(members)}"
+
+
+def carrier(home: Site, tuns: bool) -> str:
+    """Return the lines for the carrier's NAT in front of a site's router."""
+    return _between(home.public(0), home.carrier, _GATEWAY, tuns)
+
+
+def _between(outside: str, inside: str, gateway: str, tuns: bool) -> str:
     lines = [
         "link set lo up",
         *_up("wan", tuns),
         *_up("lan", False),
-        f"addr add {address}/32 dev wan",
-        f"addr add {home.lan_router}/24 dev lan",
-        f"route add default via {_GATEWAY} dev wan onlink",
+        f"addr add {outside}/32 dev wan",
+        f"addr add {inside}/24 dev lan",
+        f"route add default via {gateway} dev wan onlink",
     ]
     return "\n".join(lines) + "\n"
 
 
-def host(home: Site) -> str:
-    """Return the lines for a site's host."""
-    lines = ["link set lo up", *_up("eth0", False), f"addr add {home.lan_host}/24 dev eth0"]
-    return "\n".join([*lines, default_route(home.host, home)]) + "\n"
+def host(home: Site, role: str) -> str:
+    """Return the lines for a host of a site."""
+    lines = ["link set lo up", *_up("eth0", False), f"addr add {home.hosts[role]}/24 dev eth0"]
+    return "\n".join([*lines, default_route(role, home)]) + "\n"
 
 
 def default_route(role: str, home: Site | None) -> str:

@@ -1,0 +1,145 @@
+"""The figures as a page of documentation."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scripts.matrixlib.results import Cell, Pair
+
+NONE = "--"
+"""In a cell without a figure; a cell of a simple table must not be empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How the figures were made: `day` in ISO 8601, `rtt_ms` between the hosts, `size` of the file in bytes."""
+
+    command: str
+    version: str
+    system: str
+    day: str
+    rtt_ms: float
+    size: int
+
+
+TITLE = """\
+================
+Traversal matrix
+================
+"""
+
+MADE = """\
+Made on {origin.day} by ``{origin.command}`` with p2pxfer {origin.version} on {origin.system}.  Not to be edited: the
+command makes it again.
+"""
+
+HOW = """\
+Runs of every pair of kinds: {runs}, each in a new lab (``tests/lab``): two hosts behind a kernel NAT of their own,
+{origin.rtt_ms:g} ms round trip between them and half of that to the server, no loss.  There ``p2pxfer send`` moves
+{origin.size} bytes to ``p2pxfer receive``, both with ``--path direct``, so no relay can help; a run counts as connected
+if the file arrived whole.  The sender is behind the first NAT of a pair.
+"""
+
+KINDS = """\
+The kinds are those of ``tests/lab/nat.py``.  Without more words a NAT drops what is unsolicited; ``rst`` answers with
+RST; ``no-simo`` drops the SYN of a simultaneous open; ``block-N`` draws a port for each connection from N ports,
+``symmetric`` from 64512, ``sequential`` takes the next one.
+"""
+
+FIGURES = """\
+Times are milliseconds from the introduction to the nominated path, at the sender, of the runs that connected: the
+median and the 90th percentile (nearest rank).  SYNs are the medians of all runs, the sender's + the receiver's, without
+those to the server, repeated ones included.  The letter says why a run failed.
+"""
+
+
+def render(origin: Origin, cells: Sequence[Cell]) -> str:
+    """The whole page, as reStructuredText."""
+    runs = sorted({cell.runs for cell in cells})
+    many = f"{runs[0]} to {runs[-1]}" if len(runs) > 1 else str(runs[0])
+    letters = name_reasons(cells)
+    parts = [
+        TITLE,
+        *(f"{_filled(text.format(origin=origin, runs=many))}\n" for text in (MADE, HOW)),
+        KINDS,
+        _titled("Connected runs", grid(cells)),
+        _titled("Time and SYNs", f"{FIGURES}\n{figures(cells, letters)}"),
+    ]
+    if letters:
+        listed = "\n".join(f"{letter}\n{_filled(escaped(why), indent='    ')}" for why, letter in letters.items())
+        parts.append(_titled("Why runs failed", listed))
+    return "\n".join(parts)
+
+
+def _filled(text: str, indent: str = "") -> str:
+    return textwrap.fill(
+        " ".join(text.split()),
+        120,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def escaped(text: str) -> str:
+    """Text of a program as text of the page: none of its characters is markup."""
+    return re.sub(r"([\\*`|_])", r"\\\1", text)
+
+
+def _titled(title: str, text: str) -> str:
+    return f"{title}\n{'=' * len(title)}\n\n{text.rstrip()}\n"
+
+
+def name_reasons(cells: Sequence[Cell]) -> dict[str, str]:
+    """A letter for each reason, in the order in which they first appear: a to z, then aa to az and so on."""
+    reasons = dict.fromkeys(reason for cell in cells for reason in cell.reasons)
+    return {reason: _letters(number) for number, reason in enumerate(reasons)}
+
+
+def _letters(number: int) -> str:
+    rest, last = divmod(number, 26)
+    return (_letters(rest - 1) if rest else "") + chr(ord("a") + last)
+
+
+def grid(cells: Sequence[Cell]) -> str:
+    """A row and a column for each kind, with the number of runs that connected."""
+    kinds = list(dict.fromkeys(kind for cell in cells for kind in (cell.one, cell.other)))
+    known: dict[Pair, Cell] = {(cell.one, cell.other): cell for cell in cells}
+    lines = [["", "kind", *(str(number) for number in range(1, len(kinds) + 1))]]
+    for number, kind in enumerate(kinds, 1):
+        row = (known.get((kind, other)) or known.get((other, kind)) for other in kinds)
+        counts = [NONE if cell is None else f"{cell.connected}/{cell.runs}" for cell in row]
+        lines.append([str(number), kind, *counts])
+    return simple_table(lines)
+
+
+def figures(cells: Sequence[Cell], letters: dict[str, str]) -> str:
+    """A row for each pair."""
+    lines = [["first NAT", "second NAT", "connected", "median", "90 %", "SYNs", "why not"]]
+    return simple_table([*lines, *(row(cell, letters) for cell in cells)])
+
+
+def row(cell: Cell, letters: dict[str, str]) -> list[str]:
+    """One pair as texts."""
+    syns = NONE if cell.syns is None else " + ".join(f"{count:g}" for count in cell.syns)
+    why = ", ".join(letters[reason] for reason in cell.reasons)
+    times = (_milliseconds(cell.median_ms), _milliseconds(cell.p90_ms))
+    return [cell.one, cell.other, f"{cell.connected} of {cell.runs}", *times, syns, why or NONE]
+
+
+def _milliseconds(value: float | None) -> str:
+    return NONE if value is None else f"{value:.0f}"
+
+
+def simple_table(lines: Sequence[Sequence[str]]) -> str:
+    """A simple table of reStructuredText; the first line is its head.  An empty text may only stand there."""
+    widths = [max(2, *(len(line[column]) for line in lines)) for column in range(len(lines[0]))]
+    rule = "  ".join("=" * width for width in widths)
+    # A backslash and a space are nothing, where a line must not begin with an empty cell.
+    texts = [[text or "\\" for text in line] for line in lines]
+    body = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in texts]
+    return "\n".join([rule, body[0], rule, *body[1:], rule])

@@ -1,0 +1,46 @@
+"""Counting the SYNs of a host where they leave it.
+
+Only bare SYNs count: a SYN-ACK, which a simultaneous open sends too, opens nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+TABLE = "lab_syns"
+LIST = ["nft", "-j", "list", "counters", "table", "ip", TABLE]
+"""The command whose output `parse` reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Syns:
+    """Bare SYNs, repeated ones included: those to an address of the server, and all others."""
+
+    server: int
+    elsewhere: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.server + self.elsewhere
+
+
+def ruleset(device: str, servers: Iterable[str]) -> str:
+    """Return the text for `nft -f` that counts what leaves a host by the interface `device`."""
+    syn = f'oifname "{device}" tcp flags & (fin | syn | rst | ack) == syn'
+    known = f"ip daddr {{ {', '.join(servers)} }}"
+    return (
+        f"table ip {TABLE} {{\ncounter server {{ }}\ncounter elsewhere {{ }}\n"
+        "chain count {\ntype filter hook postrouting priority srcnat + 10;\n"
+        f"{syn} {known} counter name server\n"
+        f"{syn} {known.replace('daddr', 'daddr !=')} counter name elsewhere\n}}\n}}\n"
+    )
+
+
+def parse(listing: str) -> Syns:
+    """Return the counts in the output of `LIST`."""
+    counters = [entry["counter"] for entry in json.loads(listing)["nftables"] if "counter" in entry]
+    packets = {counter["name"]: counter["packets"] for counter in counters}
+    return Syns(packets["server"], packets["elsewhere"])

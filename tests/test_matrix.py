@@ -1,0 +1,165 @@
+"""The matrix of NAT pairs without its lab: figures, tables, what is run and what is not run again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scripts.matrixlib import __main__ as matrix
+from scripts.matrixlib import attempts, page
+from scripts.matrixlib.results import DEFAULT_KINDS, Attempt, Cell, Pair, Store, pairs, percentile, summarize
+from tests.lab.namespaces import LabError
+from tests.lab.nat import KINDS
+
+PAIR = ("none", "symmetric")
+ORIGIN = page.Origin("scripts/matrix --runs 3", "0.0", "Linux", "2026-01-02", 40, 1024)
+
+
+def connected(ms: float, sender: int = 1, receiver: int = 1) -> Attempt:
+    return Attempt(*PAIR, ms, (sender, receiver))
+
+
+def failed(reason: str, pair: Pair = PAIR) -> Attempt:
+    return Attempt(*pair, None, (28, 7), reason)
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "expected"),
+    [(1, 0.9, 1), (2, 0.9, 2), (3, 0.9, 3), (10, 0.9, 9), (11, 0.9, 10), (20, 0.9, 18), (20, 0.5, 10), (5, 1, 5)],
+)
+def test_a_percentile_is_the_value_at_the_nearest_rank(count: int, share: float, expected: int) -> None:
+    assert percentile(range(count, 0, -1), share) == expected
+
+
+def test_there_is_no_percentile_of_nothing() -> None:
+    with pytest.raises(ValueError, match="no such percentile"):
+        percentile([], 0.9)
+    with pytest.raises(ValueError, match="no such percentile"):
+        percentile([1.0], 0)
+
+
+def test_default_kinds_exist_and_every_pair_of_them_is_there_once() -> None:
+    assert set(DEFAULT_KINDS) <= set(KINDS)
+    assert len(pairs(DEFAULT_KINDS)) == 15 * 16 // 2
+    assert pairs(["none", "symmetric"]) == [("none", "none"), PAIR, ("symmetric", "symmetric")]
+
+
+def test_times_are_those_of_connected_runs_and_syns_those_of_all() -> None:
+    attempts = [connected(100), connected(300), connected(200), failed("why"), failed("other", ("none", "none"))]
+    cell = summarize(PAIR, attempts)
+    assert (cell.runs, cell.connected, cell.median_ms, cell.p90_ms) == (4, 3, 200, 300)
+    assert cell.syns == (1.0, 1.0)
+    assert cell.reasons == ("why",)
+
+
+def test_a_pair_that_never_connects_has_no_times_and_its_reasons_in_order() -> None:
+    cell = summarize(PAIR, [failed("rare"), failed("usual"), failed("usual"), Attempt(*PAIR, None, None, "no lab")])
+    assert (cell.runs, cell.connected, cell.median_ms, cell.p90_ms) == (4, 0, None, None)
+    assert cell.syns == (28.0, 7.0)
+    assert cell.reasons == ("usual", "no lab", "rare")
+    assert summarize(PAIR, [Attempt(*PAIR, None, None, "no lab")]).syns is None
+
+
+def test_results_in_a_file_are_read_again(tmp_path: Path) -> None:
+    first = Store(tmp_path / "results")
+    written = [connected(12.5), failed("why"), Attempt(*PAIR, None, None, "no lab")]
+    for each in written:
+        first.add(each)
+    assert Store(tmp_path / "results").of(PAIR) == written
+    assert Store(tmp_path / "results").of(("none", "none")) == []
+    assert Store(None).of(PAIR) == []
+
+
+@pytest.mark.parametrize("line", ["x", "[]", "{}", '{"one": 1, "other": "", "ms": 1, "syns": null, "reason": ""}'])
+def test_a_file_of_something_else_is_refused(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "results"
+    Store(file).add(connected(1))
+    with file.open("a") as out:
+        out.write(line + "\n")
+    with pytest.raises(ValueError, match="line 2: not a result"):
+        Store(file)
+
+
+def test_only_missing_runs_are_run_and_each_row_is_said(tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    store.add(connected(100))
+    ran: list[Pair] = []
+    said: list[str] = []
+
+    def attempt(pair: Pair) -> Attempt:
+        ran.append(pair)
+        return Attempt(*pair, None, (2, 3), "no way")
+
+    cells = matrix.measure(pairs(PAIR), 2, store, attempt, said.append)
+    assert ran == [("none", "none")] * 2 + [PAIR] + [("symmetric", "symmetric")] * 2
+    assert [cell.connected for cell in cells] == [0, 1, 0]
+    assert said[1] == "2/3  none + symmetric: 1 of 2  100  100  1.5 + 2  no way"
+    assert len(Store(tmp_path / "results").of(PAIR)) == 2
+
+
+def test_reasons_are_lettered_once_each() -> None:
+    cells = [Cell(*PAIR, 1, 0, None, None, None, (f"reason {n}", "again")) for n in range(60)]
+    letters = page.name_reasons(cells)
+    assert (letters["reason 0"], letters["again"], letters["reason 1"]) == ("a", "b", "c")
+    assert (letters["reason 25"], letters["reason 51"]) == ("aa", "ba")
+    assert len(set(letters.values())) == 61
+
+
+def test_the_page(tmp_path: Path) -> None:
+    cells = [
+        summarize(PAIR, [connected(100.4), connected(250), failed("`no` *way*")]),
+        summarize(("symmetric", "symmetric"), [failed("none at all", ("symmetric", "symmetric"))] * 3),
+    ]
+    text = page.render(ORIGIN, cells)
+    assert "on 2026-01-02 by ``scripts/matrix --runs 3`` with p2pxfer 0.0 on Linux" in text
+    assert "Runs of every pair of kinds: 3," in text
+    rows = [line.split() for line in text.splitlines()]
+    assert ["1", "none", "--", "2/3"] in rows
+    assert ["2", "symmetric", "2/3", "0/3"] in rows
+    assert ["none", "symmetric", "2", "of", "3", "175", "250", "1", "+", "1", "a"] in rows
+    assert ["symmetric", "symmetric", "0", "of", "3", "--", "--", "28", "+", "7", "b"] in rows
+    assert r"    \`no\` \*way\*" in text.splitlines()
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_the_columns_of_a_table_are_as_wide_as_their_widest_text() -> None:
+    lines = page.simple_table([["", "kind"], ["1", "none"]]).splitlines()
+    assert lines == ["==  ====", "\\   kind", "==  ====", "1   none", "==  ===="]
+
+
+def test_options(tmp_path: Path) -> None:
+    options = matrix.parse([])
+    assert (tuple(options.kinds), options.runs, options.resume) == (DEFAULT_KINDS, 20, None)
+    assert options.out.name == "traversal-matrix.rst"
+    assert matrix.command(options) == "scripts/matrix --runs 20"
+    options = matrix.parse(["--kinds", "none", "symmetric", "none", "--runs", "3", "--out", str(tmp_path / "x")])
+    assert options.kinds == ["none", "symmetric"]
+    assert matrix.command(options) == "scripts/matrix --kinds none symmetric --runs 3"
+
+
+@pytest.mark.parametrize("words", ["--kinds round", "--runs 0", "--runs x", "--out /nowhere/at/all", "--kinds"])
+def test_wrong_options(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        matrix.parse(words.split())
+    assert "usage: scripts/matrix" in capsys.readouterr().err
+
+
+def test_results_that_cannot_be_read_end_it_before_anything_is_run(tmp_path: Path) -> None:
+    file = tmp_path / "results"
+    file.write_text("x\n")
+    assert matrix.main(["--out", str(tmp_path / "page"), "--resume", str(file)]) == 2
+    assert not (tmp_path / "page").exists()
+
+
+def test_a_lab_that_cannot_be_built_is_a_failed_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise LabError("nft said no\nfor a reason")
+
+    monkeypatch.setattr(attempts, "between", refuse)
+    assert attempts.attempt(PAIR) == Attempt(*PAIR, None, None, "nft said no")
+
+
+def test_a_reason_is_the_first_line_of_an_error() -> None:
+    assert attempts.reason(OSError("first\n  second")) == "first"
+    assert attempts.reason(TimeoutError()) == "TimeoutError"
