@@ -92,5 +92,6 @@ class ServerSettings:
     lookups_per_key: int = 240
     introductions_per_pair: int = 60
     introductions_per_target: int = 240
+    reports_per_key: int = 120
     relays_per_key: int = 16
     relays: int = 1024

@@ -8,6 +8,7 @@ Transcript of a client that waits (``>`` client to server)::
     > Observe     tag                       on a connection of its own to each observer, from the same local port
     < Observed    observed
     < Introduction                          when somebody asked for this client
+    > Report                                what probes of its own show of its NAT
     > Ping  < Pong                          at least every ``ping_s`` seconds
 
 of a client that wants a peer::
@@ -15,6 +16,8 @@ of a client that wants a peer::
     > Register    without a name
     > Introduce   to, tag, path
     < Introduction | Failure
+    > Report      session                   what it found of its NAT since, or a fresh port
+    < PeerNat     session                   the same of the other side, through the server
 
 and of a relay leg, on a connection of its own to the main port::
 
@@ -47,6 +50,8 @@ MAX_LAN = 4
 """Most LAN candidates that one side may announce."""
 MAX_OBSERVED = 8
 """Most server-observed endpoints in one introduction."""
+MAX_STEP = 64
+"""Largest step of a sequential NAT that may be reported."""
 
 
 class Register(Message, frozen=True):
@@ -97,12 +102,13 @@ class NatSummary(Message, frozen=True):
     ``mapping`` is the server's own observation.  ``ports`` says how outside ports are chosen: ``preserving`` and
     ``changed`` are of one socket binding, the others come from that side's probes: ``sequential`` by ``step``,
     ``random`` within ``low`` to ``high`` (inclusive, the estimated range), ``block`` if that range is small.
-    ``latest`` is the outside port that was given out last.  Ports are 0 where unknown.
+    ``preserving`` beside a mapping that depends on the destination comes from probes too: a fresh local port keeps its
+    number.  ``latest`` is the outside port that was given out last.  Ports are 0 where unknown.
     """
 
     mapping: Literal["unknown", "none", "endpoint-independent", "address-dependent", "port-dependent"] = "unknown"
     ports: Literal["unknown", "preserving", "changed", "sequential", "block", "random"] = "unknown"
-    step: Annotated[int, Meta(ge=-64, le=64)] = 0
+    step: Annotated[int, Meta(ge=-MAX_STEP, le=MAX_STEP)] = 0
     latest: Port = 0
     low: Port = 0
     high: Port = 0
@@ -126,6 +132,23 @@ class Introduction(Message, frozen=True):
     dial: bool = True
     my_nat: NatSummary = NatSummary()
     peer_nat: NatSummary = NatSummary()
+
+
+class Report(Message, frozen=True):
+    """What this side's probes show of its NAT: kept with the connection, and passed on within a recent ``session``.
+
+    The mapping in it does not matter: the server has its own.
+    """
+
+    nat: NatSummary
+    session: Bytes32 | None = None
+
+
+class PeerNat(Message, frozen=True):
+    """News of the NAT of the other side of ``session``: the server's view of the mapping, that side's of the ports."""
+
+    session: Bytes32
+    nat: NatSummary
 
 
 class JoinRelay(Message, frozen=True):
@@ -162,17 +185,19 @@ SERVER: Catalogue[Message] = Catalogue(
         (3, Introduce),
         (4, JoinRelay),
         (5, Ping),
+        (6, Report),
         (17, Registered),
         (18, Observed),
         (19, Introduction),
         (20, RelayReady),
         (21, Pong),
         (22, Failure),
+        (23, PeerNat),
     ]
 )
 FIRST_MESSAGES = (Register, Observe, JoinRelay)
 """What a client may send first."""
-CLIENT_MESSAGES = (Introduce, Ping)
+CLIENT_MESSAGES = (Introduce, Ping, Report)
 """What a registered client may send afterwards."""
-SERVER_MESSAGES = (Registered, Observed, Introduction, RelayReady, Pong, Failure)
+SERVER_MESSAGES = (Registered, Observed, Introduction, RelayReady, Pong, Failure, PeerNat)
 """What a server may send."""

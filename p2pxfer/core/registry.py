@@ -8,6 +8,7 @@ is to be done comes out as a list of effects.  Transcript (``>`` in, ``<`` out):
     > opened 2, received 2 Observe(tag)             < Send(2, Observed)       same key as 1: seen under the same tag
     > opened 3, received 3 Register()               < Send(3, Registered)
     > received 3 Introduce("bob")                   < Send(3, Introduction), Send(1, Introduction)
+    > received 1 Report(nat, session)               < Send(3, PeerNat)
     > opened 4, received 4 JoinRelay(token of 3)
     > opened 5, received 5 JoinRelay(token of 1)    < Send(4, RelayReady), Send(5, RelayReady), PairRelay(4, 5)
 
@@ -30,6 +31,7 @@ from typing import Any
 from p2pxfer.core import introductions
 from p2pxfer.core.addresses import Endpoint, source_network
 from p2pxfer.core.codec import Message
+from p2pxfer.core.discovery import View
 from p2pxfer.core.effects import (
     Abort,
     Claim,
@@ -42,7 +44,6 @@ from p2pxfer.core.effects import (
     ServerSettings,
     TouchName,
 )
-from p2pxfer.core.introductions import View
 from p2pxfer.core.limits import Bucket, Buckets
 from p2pxfer.core.links import Link, Links, Role
 from p2pxfer.core.matchmaker import Matchmaker
@@ -58,6 +59,7 @@ from p2pxfer.core.messages import (
     Register,
     Registered,
     RelayReady,
+    Report,
 )
 from p2pxfer.core.names import check_name
 from p2pxfer.core.relaydesk import RelayDesk
@@ -157,6 +159,7 @@ class Registry:
         effects: list[Effect] = []
         for link in self._links.quiet_since(now - self.settings.dead_s):
             effects += [*self._retire(link, now), Abort(link.conn)]
+        self._matchmaker.reports.expire(now)
         for conn in self._desk.expire(now):
             waiting = self._links.get(conn)
             assert waiting is not None
@@ -178,6 +181,7 @@ class Registry:
             "names": self._links.names,
             "relays": self._desk.sessions,
             "tickets": self._desk.tickets,
+            "meetings": self._matchmaker.reports.meetings,
             "dropped_lan": self._matchmaker.dropped_lan,
         }
 
@@ -239,6 +243,9 @@ class Registry:
     def _introduce(self, link: Link, message: Introduce, now: float) -> list[Effect]:
         return [*self._matchmaker.introduce(link, message, now)]
 
+    def _report(self, link: Link, message: Report, now: float) -> list[Effect]:
+        return [*self._matchmaker.reports.take(link, message, now)]
+
     def _ping(self, link: Link, message: Ping, now: float) -> list[Effect]:
         return [Send(link.conn, Pong())]
 
@@ -285,8 +292,10 @@ _HANDLERS: dict[tuple[Role, type[Message]], Callable[[Registry, Link, Any, float
     (Role.NEW, JoinRelay): Registry._join,
     (Role.CLAIMING, Introduce): Registry._queue,
     (Role.CLAIMING, Ping): Registry._queue,
+    (Role.CLAIMING, Report): Registry._queue,
     (Role.CONTROL, Introduce): Registry._introduce,
     (Role.CONTROL, Ping): Registry._ping,
+    (Role.CONTROL, Report): Registry._report,
     (Role.OBSERVATION, Ping): Registry._ping,
 }
 """What is legal in which role, and who deals with it."""
