@@ -1,0 +1,64 @@
+"""What ``netcheck`` says of each kind of NAT: the program itself, behind kernel NATs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scripts.product import JsonEvent
+from tests.lab.conftest import LabFactory
+from tests.lab.nat import KINDS
+from tests.lab.topology import Lab
+from tests.scene import Scene, events_of, last
+
+EXPECTED = {
+    "none": ("none", "preserving"),
+    "full-cone": ("endpoint-independent", "preserving"),
+    "port-restricted": ("endpoint-independent", "preserving"),
+    "port-restricted/random-port": ("endpoint-independent", "changed"),
+    "sequential": ("port-dependent", "sequential"),
+    "symmetric": ("port-dependent", "random"),
+}
+"""Kind of NAT -> its mapping and how it chooses ports."""
+SOAK_RUNS = 20
+
+
+def netcheck(scene: Scene) -> JsonEvent:
+    """What one run says of alice's NAT."""
+    program = scene.program("alice", scene.alice, "netcheck")
+    program.succeed(25)
+    return last(events_of(program), "nat")
+
+
+def check(lab: Lab, kind: str, nat: JsonEvent) -> None:
+    """Everything that the event says must be true of the kind."""
+    assert (nat["mapping"], nat["ports"]) == EXPECTED[kind], nat
+    assert nat["addresses"] == [lab.public_addr("nat_a")]
+    assert nat["step"] == (1 if kind == "sequential" else 0)
+    if kind == "symmetric":
+        assert 1024 <= nat["low"] < 30_000
+        assert 36_000 < nat["high"] <= 65_535
+    else:
+        assert (nat["low"], nat["high"]) == (0, 0)
+    assert set(nat["why"]) == {"filtering", "hairpin"}
+
+
+@pytest.mark.deadline(60)
+@pytest.mark.parametrize("kind", EXPECTED)
+def test_netcheck_names_the_nat(lab_factory: LabFactory, tmp_path: Path, kind: str) -> None:
+    lab = lab_factory(KINDS[kind], None, rtt_ms=40)
+    with Scene(lab, tmp_path, loopback=False) as scene:
+        scene.start_server()
+        check(lab, kind, netcheck(scene))
+
+
+@pytest.mark.soak
+@pytest.mark.deadline(300)
+@pytest.mark.parametrize("kind", EXPECTED)
+def test_netcheck_names_the_nat_every_time(lab_factory: LabFactory, tmp_path: Path, kind: str) -> None:
+    lab = lab_factory(KINDS[kind], None, rtt_ms=40)
+    with Scene(lab, tmp_path, loopback=False) as scene:
+        scene.start_server()
+        for _ in range(SOAK_RUNS):
+            check(lab, kind, netcheck(scene))
