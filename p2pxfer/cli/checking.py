@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import TimeoutError as TooLong
+from twisted.internet.defer import TimeoutError as TooLong
 
 from p2pxfer.cli.connect import server_address
 from p2pxfer.cli.report import Reporter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from scripts.product import JsonEvent
 from tests.lab.conftest import LabFactory
 from tests.lab.nat import KINDS
 from tests.lab.topology import Lab
-from tests.scene import Scene, events_of, last
+from tests.scene import Scene, events_of, last, random_file
 
 EXPECTED = {
     "none": ("none", "preserving"),
@@ -62,3 +63,19 @@ def test_netcheck_names_the_nat_every_time(lab_factory: LabFactory, tmp_path: Pa
         scene.start_server()
         for _ in range(SOAK_RUNS):
             check(lab, kind, netcheck(scene))
+
+
+@pytest.mark.deadline(60)
+def test_an_introduction_uses_what_was_found(lab_factory: LabFactory, tmp_path: Path) -> None:
+    """Bob waits behind a sequential NAT: when Alice comes, the server tells what his probes showed."""
+    lab = lab_factory(KINDS["port-restricted"], KINDS["sequential"], rtt_ms=40)
+    with Scene(lab, tmp_path, loopback=False) as scene:
+        scene.start_server()
+        scene.make_contacts()
+        random_file(tmp_path / "small.bin", 1 << 16)
+        bob = scene.receive("--once", "--no-code")
+        time.sleep(1.0)  # nothing says when his probes are over
+        scene.send(tmp_path / "small.bin").succeed(30)
+        bob.succeed(30)
+        nat = last(events_of(bob), "nat")
+    assert (nat["mapping"], nat["ports"], nat["step"]) == ("port-dependent", "sequential", 1)
