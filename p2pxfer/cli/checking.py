@@ -10,7 +10,7 @@ from twisted.internet.defer import TimeoutError as TooLong
 from p2pxfer.cli.connect import server_address
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
-from p2pxfer.core.discovery import DEPENDENT
+from p2pxfer.core.discovery import DEPENDENT, Filtering
 from p2pxfer.core.messages import Introduction, Registered
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.errors import Unreachable
@@ -21,10 +21,7 @@ from p2pxfer.net.types import Reactor
 from p2pxfer.status import Nat, Note
 from p2pxfer.status import Registered as RegisteredEvent
 
-_NOT_MEASURED: Final = {
-    "filtering": "the server does not dial back",
-    "hairpin": "it is not measured",
-}
+_NOT_MEASURED: Final = {"hairpin": "it is not measured"}
 
 
 class Checking:
@@ -36,6 +33,7 @@ class Checking:
         self._identity = home.identity()
         self._report = Reporter(options.json)
         self._registered_in_time = False
+        self._filtering: tuple[Filtering, str] = ("unknown", "there was no time to find out")
 
     async def run(self, reactor: Reactor) -> None:
         """Find out and report.
@@ -64,15 +62,16 @@ class Checking:
             except TooLong:
                 if not self._registered_in_time:
                     raise Unreachable(f"the server did not answer within {self._timeout:g} seconds") from None
-            self._report.tell(nat_found(client.discovery))
+            self._report.tell(nat_found(client.discovery, *self._filtering))
         finally:
             client.stop()
             self._report.close()
 
-    @staticmethod
-    async def _find_out(client: RendezvousClient) -> None:
+    async def _find_out(self, client: RendezvousClient) -> None:
         await client.start()
         await client.discovery.settled()
+        self._note("letting the server dial back")
+        self._filtering = await client.discovery.filtering()
 
     def _registered(self, answer: Registered) -> None:
         self._registered_in_time = True
@@ -88,8 +87,8 @@ class Checking:
         self._report.tell(Note(text))
 
 
-def nat_found(found: NatDiscovery) -> Nat:
-    """What was found, and for each property that is unknown, why it is."""
+def nat_found(found: NatDiscovery, filtering: Filtering, closed: str) -> Nat:
+    """What was found, and for each property that is unknown, why it is; ``closed`` is why ``filtering`` is."""
     summary = found.summary
     hosts = [view.seen.host for view in found.views]
     if found.allocation is not None and summary.mapping in DEPENDENT:
@@ -97,6 +96,8 @@ def nat_found(found: NatDiscovery) -> Nat:
     addresses = tuple(dict.fromkeys(map(str, hosts)))
     asked_hosts = {view.at.host for view in found.views}
     why = dict(_NOT_MEASURED)
+    if filtering == "unknown":
+        why["filtering"] = closed
     if summary.mapping == "unknown":
         named = found.endpoints_asked
         why["mapping"] = "the server's other endpoints did not answer" if named else "the server has one endpoint only"
@@ -107,7 +108,7 @@ def nat_found(found: NatDiscovery) -> Nat:
         why["ports"] = "several outside addresses" if pooled else "too few probes were answered, or they show no rule"
     return Nat(
         mapping=summary.mapping,
-        filtering="unknown",
+        filtering=filtering,
         ports="unknown" if "ports" in why else summary.ports,
         hairpin="unknown",
         step=summary.step,

@@ -19,6 +19,11 @@ _PORTS: Final = {
     "block": "at random from a block",
     "random": "at random",
 }
+_FILTERING: Final = {
+    "endpoint-independent": "lets everybody in (endpoint-independent)",
+    "address-dependent": "lets in addresses that were dialled (address-dependent)",
+    "port-dependent": "lets in endpoints that were dialled (port-dependent)",
+}
 _MEANING: Final = {
     "none": "Others can reach this machine directly, unless a firewall on the way drops their connections.",
     "endpoint-independent": "Direct paths work with every peer whose NAT keeps its mapping, as this one does.",
@@ -34,7 +39,7 @@ def nat_text(nat: Nat) -> str:
         ("mapping", _with_reason(_MAPPING, nat, "mapping")),
         ("outside ports", _ports(nat)),
         ("outside address", ", ".join(nat.addresses) or "unknown"),
-        ("filtering", _with_reason({}, nat, "filtering")),
+        ("filtering", _with_reason(_FILTERING, nat, "filtering")),
         ("hairpin", _with_reason({}, nat, "hairpin")),
     ]
     table = "\n".join(f"  {name:<16} {value}" for name, value in rows)

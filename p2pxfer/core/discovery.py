@@ -24,6 +24,8 @@ from p2pxfer.core.messages import MAX_STEP, NatSummary
 Mapping = Literal["unknown", "none", "endpoint-independent", "address-dependent", "port-dependent"]
 Ports = Literal["unknown", "preserving", "changed", "sequential", "block", "random"]
 
+Filtering = Literal["unknown", "endpoint-independent", "address-dependent", "port-dependent"]
+
 DEPENDENT: Final = frozenset(("address-dependent", "port-dependent"))
 """The mappings that differ with the destination: only for them the choice of ports matters to a peer."""
 PROBES: Final = 8
@@ -107,6 +109,23 @@ def binding_ports(views: Sequence[View], port: int) -> Ports:
     if not views:
         return "unknown"
     return "preserving" if all(view.seen.port == port for view in views) else "changed"
+
+
+def filtering_of(same: bool | None, other: bool | None) -> tuple[Filtering, str]:
+    """Whom the NAT lets in (RFC 4787, section 5), and why that is not known if it is not.
+
+    ``same`` and ``other`` say whether a connection came through from another port of the address that was dialled, and
+    from an address that was not; ``None`` where nobody tried.
+    """
+    if other:
+        return "endpoint-independent", ""
+    if same is None:
+        return "unknown", "the server did not dial back"
+    if not same:
+        return "port-dependent", ""
+    if other is None:
+        return "unknown", "another port of the server comes through, and it has no other address to dial from"
+    return "address-dependent", ""
 
 
 # -- ports -------------------------------------------------------------------------------------------------------------

@@ -51,6 +51,8 @@ class Link:
     path: PathPolicy = "auto"
     reported: NatSummary = NatSummary()  # noqa: RUF009  # a frozen value
     """What the client said last of its NAT."""
+    dialled: bool = False
+    """The server has dialled this client back for this connection, or does so now."""
     queued: list[Message] = field(default_factory=list)
 
 

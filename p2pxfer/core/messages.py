@@ -19,6 +19,11 @@ of a client that wants a peer::
     > Report      session                   what it found of its NAT since, or a fresh port
     < PeerNat     session                   the same of the other side, through the server
 
+of a client that wants to know whom its NAT lets in, on an observation connection from a fresh port that listens::
+
+    > DialBack    token
+    < DialledBack                           after the server has dialled what it sees of this connection
+
 and of a relay leg, on a connection of its own to the main port::
 
     > JoinRelay   token
@@ -42,9 +47,14 @@ ALPN_PEER = b"p2pxfer-peer/1"
 
 PathPolicy = Literal["auto", "direct", "relay"]
 Endpoint = Annotated[str, Meta(max_length=64)]
+Bytes16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Tag = Annotated[int, Meta(ge=0, le=65535)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
+DialOutcome = Literal["not-tried", "connected", "silent"]
+DIAL_BACK_MARKS = (b"p", b"a")
+"""What follows the token on a connection that the server dialled: from another port of the same address, from another
+address."""
 Text = Annotated[str, Meta(max_length=1024)]
 MAX_LAN = 4
 """Most LAN candidates that one side may announce."""
@@ -86,6 +96,19 @@ class Observed(Message, frozen=True):
 
     tag: Tag
     observed: Endpoint
+
+
+class DialBack(Message, frozen=True):
+    """On an observation connection: dial the endpoint that you see of it, and show ``token``; at most once."""
+
+    token: Bytes16
+
+
+class DialledBack(Message, frozen=True):
+    """What came of it: from another port of the address that the client dialled, and from another address."""
+
+    same_address: DialOutcome = "not-tried"
+    other_address: DialOutcome = "not-tried"
 
 
 class Introduce(Message, frozen=True):
@@ -186,6 +209,7 @@ SERVER: Catalogue[Message] = Catalogue(
         (4, JoinRelay),
         (5, Ping),
         (6, Report),
+        (7, DialBack),
         (17, Registered),
         (18, Observed),
         (19, Introduction),
@@ -193,11 +217,12 @@ SERVER: Catalogue[Message] = Catalogue(
         (21, Pong),
         (22, Failure),
         (23, PeerNat),
+        (24, DialledBack),
     ]
 )
 FIRST_MESSAGES = (Register, Observe, JoinRelay)
 """What a client may send first."""
-CLIENT_MESSAGES = (Introduce, Ping, Report)
+CLIENT_MESSAGES = (Introduce, Ping, Report, DialBack)
 """What a registered client may send afterwards."""
-SERVER_MESSAGES = (Registered, Observed, Introduction, RelayReady, Pong, Failure, PeerNat)
+SERVER_MESSAGES = (Registered, Observed, Introduction, RelayReady, Pong, Failure, PeerNat, DialledBack)
 """What a server may send."""

@@ -19,17 +19,18 @@ Laws of this machine:
 2. Identity is the key of the connection's TLS handshake, never anything in a message.
 3. A name belongs to one key.  The key's newest connection under that name holds it; the one before is told and closed.
 4. After a ``Close`` or ``Abort`` nothing that arrives on that connection has any effect.
+5. Nothing is dialled but the endpoint from which the asking connection itself comes.
 
 It does not know: sockets, clocks, disks; what passes through a relay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from p2pxfer.core import introductions
-from p2pxfer.core.addresses import Endpoint, source_network
+from p2pxfer.core.addresses import Endpoint, dialable_public, source_network
 from p2pxfer.core.codec import Message
 from p2pxfer.core.discovery import View
 from p2pxfer.core.effects import (
@@ -37,6 +38,7 @@ from p2pxfer.core.effects import (
     Claim,
     ClaimName,
     Close,
+    DialOut,
     Effect,
     Listening,
     PairRelay,
@@ -49,6 +51,9 @@ from p2pxfer.core.links import Link, Links, Role
 from p2pxfer.core.matchmaker import Matchmaker
 from p2pxfer.core.messages import (
     VERSION,
+    DialBack,
+    DialledBack,
+    DialOutcome,
     Failure,
     Introduce,
     JoinRelay,
@@ -80,6 +85,8 @@ class Registry:
         self._desk = RelayDesk(settings)
         self._matchmaker = Matchmaker(self._links, self._desk, entropy, settings)
         self._new_names = Buckets(settings.new_names_per_source_a_day / 86_400, settings.new_names_per_source_a_day)
+        self._dial_backs = Buckets(settings.dial_backs_per_source / 60, settings.dial_backs_per_source)
+        self._dialling = 0
         self._ticked = now
 
     def listens(self, listening: Listening) -> None:
@@ -141,6 +148,15 @@ class Registry:
         for message in queued:
             effects += self._dispatch(link, message, now)
         return effects
+
+    def dialled(self, conn: int, outcomes: Sequence[DialOutcome], now: float) -> list[Effect]:
+        """The driver's answer to :class:`~p2pxfer.core.effects.DialOut`."""
+        self._dialling -= 1
+        link = self._links.get(conn)
+        if link is None or link.role is not Role.OBSERVATION:
+            return []
+        same, other = outcomes
+        return [Send(conn, DialledBack(same, other))]
 
     def lost(self, conn: int, now: float) -> list[Effect]:
         """A connection ended, for whatever reason."""
@@ -222,6 +238,23 @@ class Registry:
         self._links.enter(link, Role.OBSERVATION, now)
         return [Send(link.conn, Observed(link.tag, str(link.view.seen)))]
 
+    def _dial_back(self, link: Link, message: DialBack, now: float) -> list[Effect]:
+        """Dial what was seen of this very connection: a client proves with TLS on it that it is there."""
+        seen, here = link.view.seen, link.view.at
+        found = introductions.server_endpoints(self._matchmaker.listening, here, seen)
+        allowed = (
+            not link.dialled
+            and self._dialling < self.settings.dial_backs
+            and dialable_public(seen, allow_private=True, allow_loopback=True, refuse=found)
+            and self._dial_backs.take(source_network(seen.host), now)
+        )
+        if not allowed:
+            return [Send(link.conn, DialledBack())]
+        link.dialled = True
+        self._dialling += 1
+        others = [endpoint.host for endpoint in found if endpoint.host != here.host]
+        return [DialOut(link.conn, seen, (here.host, others[0] if others else None), message.token)]
+
     def _join(self, link: Link, message: JoinRelay, now: float) -> list[Effect]:
         _check_version(message.version)
         other = self._desk.join(link.conn, link.key, message.token, now)
@@ -297,5 +330,6 @@ _HANDLERS: dict[tuple[Role, type[Message]], Callable[[Registry, Link, Any, float
     (Role.CONTROL, Ping): Registry._ping,
     (Role.CONTROL, Report): Registry._report,
     (Role.OBSERVATION, Ping): Registry._ping,
+    (Role.OBSERVATION, DialBack): Registry._dial_back,
 }
 """What is legal in which role, and who deals with it."""

@@ -22,10 +22,11 @@ from twisted.logger import Logger
 from p2pxfer.core import discovery
 from p2pxfer.core.addresses import Address, Endpoint, canonical_endpoint, parse_endpoint
 from p2pxfer.core.codec import Message
-from p2pxfer.core.discovery import DEPENDENT, PROBES, Allocation, Mapping, Probe, View
+from p2pxfer.core.discovery import DEPENDENT, PROBES, Allocation, Filtering, Mapping, Probe, View
 from p2pxfer.core.messages import VERSION, Introduction, NatSummary, Observe, Observed, Registered, Report
 from p2pxfer.core.reports import MEETING_S
 from p2pxfer.errors import P2pxferError
+from p2pxfer.net.filtering import FilteringCheck
 from p2pxfer.net.flight import Flight, Opener, fresh_ports
 from p2pxfer.net.serverlink import ServerLink
 from p2pxfer.net.types import Reactor
@@ -105,6 +106,14 @@ class NatDiscovery:
             waiting: Deferred[None] = Deferred()
             self._waiting.append(waiting)
             await waiting
+
+    async def filtering(self) -> tuple[Filtering, str]:
+        """Whom the NAT lets in, and why that is not known if it is not; takes ``CHECK_S`` seconds at most."""
+        if self._at is None:
+            return "unknown", "the server is not connected"
+        check = FilteringCheck(self._reactor, self._opener, self._at, fresh_ports(1)[0])
+        check.start()
+        return await check.done
 
     # -- registrations -------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from p2pxfer.core.discovery import (
     allocation_of,
     band,
     binding_ports,
+    filtering_of,
     mapping_of,
     one_family,
     sequence_step,
@@ -135,6 +136,24 @@ def test_mappings(views: list[tuple[str, str]], own: list[str], mapping: str, po
     seen = one_family([View(parse_endpoint(a), parse_endpoint(b)) for a, b in views])
     assert mapping_of(seen, {ip_address(host) for host in own}) == mapping
     assert binding_ports(seen, 20_001) == ports
+
+
+@pytest.mark.parametrize(
+    ("same", "other", "filtering", "known"),
+    [
+        (True, True, "endpoint-independent", True),
+        (False, True, "endpoint-independent", True),
+        (True, False, "address-dependent", True),
+        (False, False, "port-dependent", True),
+        (False, None, "port-dependent", True),
+        (True, None, "unknown", False),
+        (None, None, "unknown", False),
+        (None, False, "unknown", False),
+    ],
+)
+def test_filtering(same: bool | None, other: bool | None, filtering: str, known: bool) -> None:
+    found, why = filtering_of(same, other)
+    assert (found, not why) == (filtering, known)
 
 
 # -- generated NATs -------------------------------------------------------------------------------------------------

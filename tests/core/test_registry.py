@@ -16,6 +16,7 @@ from p2pxfer.core.effects import (
     Abort,
     ClaimName,
     Close,
+    DialOut,
     Effect,
     Listening,
     PairRelay,
@@ -28,6 +29,8 @@ from p2pxfer.core.limits import Bucket, Buckets
 from p2pxfer.core.links import Role
 from p2pxfer.core.messages import (
     MAX_OBSERVED,
+    DialBack,
+    DialledBack,
     Failure,
     Introduce,
     Introduction,
@@ -540,6 +543,71 @@ def test_what_is_said_of_the_nat(
     assert told.my_nat == answer.peer_nat
 
 
+# -- dialling back -----------------------------------------------------------------------------------------------
+
+
+def observation(world: World, remote: str = HOME_B, local: str = SERVER) -> int:
+    conn = world.open(BOB, remote, local)
+    world.say(conn, Observe(version=1, tag=20002))
+    return conn
+
+
+def dials(world: World) -> list[DialOut]:
+    return [effect for effect in world.effects if isinstance(effect, DialOut)]
+
+
+def test_only_the_asking_connection_is_dialled_back_and_once(world: World) -> None:
+    conn = observation(world)
+    assert world.say(conn, DialBack(token=bytes(16))) == []
+    hosts = (ip_address("198.18.0.10"), ip_address("198.18.0.11"))
+    assert dials(world) == [DialOut(conn, parse_endpoint(HOME_B), hosts, bytes(16))]
+    assert world.say(conn, DialBack(token=bytes(16))) == [DialledBack()]
+    world.note(world.registry.dialled(conn, ["connected", "silent"], world.now))
+    assert world.told(conn)[-1] == DialledBack("connected", "silent")
+    assert world.say(conn, DialBack(token=bytes(16))) == [DialledBack()]
+    assert len(dials(world)) == 1
+
+
+def test_a_server_with_one_address_says_so() -> None:
+    world = World(listening=Listening(((ip_address("198.18.0.10"), 8877),)))
+    world.say(observation(world), DialBack(token=bytes(16)))
+    assert dials(world)[0].sources == (ip_address("198.18.0.10"), None)
+
+
+@pytest.mark.parametrize("remote", ["198.18.2.1:1023", "203.0.113.7:20002", "169.254.1.1:20002", SECOND])
+def test_endpoints_that_nobody_may_dial_are_not_dialled_back(world: World, remote: str) -> None:
+    assert world.say(observation(world, remote), DialBack(token=bytes(16))) == [DialledBack()]
+    assert dials(world) == []
+
+
+def test_a_control_connection_is_not_dialled_back(world: World) -> None:
+    bob = world.register(BOB, "bob", HOME_B)
+    assert refused(world.say(bob, DialBack(token=bytes(16))), "E_STATE")
+    assert dials(world) == []
+
+
+def test_limits_of_dialling_back() -> None:
+    world = World(replace(ServerSettings(), dial_backs_per_source=3, dial_backs=4))
+    for port in range(20_002, 20_008):
+        world.say(observation(world, f"198.18.2.1:{port}"), DialBack(token=bytes(16)))
+    assert len(dials(world)) == 3
+    for host in range(2, 6):
+        world.say(observation(world, f"198.18.2.{host}:20002"), DialBack(token=bytes(16)))
+    assert len(dials(world)) == 4
+    world.note(world.registry.dialled(dials(world)[0].conn, ["silent", "silent"], world.now))
+    world.say(observation(world, "198.18.2.9:20002"), DialBack(token=bytes(16)))
+    assert len(dials(world)) == 5
+
+
+def test_what_comes_of_a_dial_after_the_connection_went_is_dropped(world: World) -> None:
+    conn = observation(world)
+    world.say(conn, DialBack(token=bytes(16)))
+    world.lose(conn)
+    assert world.registry.dialled(conn, ["silent", "silent"], world.now) == []
+
+
+# -- reports of a NAT --------------------------------------------------------------------------------------------
+
 SEQUENTIAL = NatSummary(ports="sequential", step=1, latest=40_007)
 CLAIMED = NatSummary(mapping="none", ports="random", low=1024, high=65_535)
 
@@ -638,6 +706,9 @@ def test_a_limit_of_reports_per_key() -> None:
     world.tick(31)
     world.say(bob, Report(nat=NatSummary(ports="sequential", step=1, latest=4)))
     assert world.introduce(world.register(ALICE), "bob").peer_nat.latest == 4
+
+
+# -- rates -------------------------------------------------------------------------------------------------------
 
 
 def test_rates_of_introductions_and_lookups() -> None:
@@ -817,6 +888,7 @@ STEPS = st.one_of(
             st.builds(Observe, version=st.just(1), tag=TAGS),
             st.builds(Introduce, to=TARGETS, tag=TAGS, path=PATHS),
             st.just(Ping()),
+            st.just(DialBack(token=bytes(16))),
             st.builds(
                 Report,
                 nat=st.builds(NatSummary, mapping=st.sampled_from(["none", "unknown"]), ports=st.just("random")),
@@ -840,11 +912,13 @@ def test_no_sequence_raises_and_the_laws_hold(steps: list[Any]) -> None:
     over: set[int] = set()
     paired: list[int] = []
     sides: dict[bytes, set[int]] = {}
+    remotes: set[tuple[int, str]] = set()
     for step in steps:
         before = len(world.effects)
         match step:
             case ("open", key, remote):
                 opened = world.open(key, remote)
+                remotes.add((opened, remote))
             case ("say", conn, message):
                 world.say(conn, message)
             case ("join", conn, number):
@@ -877,6 +951,8 @@ def test_no_sequence_raises_and_the_laws_hold(steps: list[Any]) -> None:
                 case Close(conn) | Abort(conn):
                     assert conn not in over
                     over.add(conn)
+                case DialOut(conn, target, _, _):
+                    assert (conn, str(target)) in remotes
                 case PairRelay(one, other):
                     paired += [one, other]
     assert len(paired) == len(set(paired))

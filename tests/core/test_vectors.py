@@ -70,6 +70,7 @@ SERVER_SAMPLES: list[Message] = [
     messages.Ping(),
     messages.Report(nat=messages.NatSummary()),
     messages.Report(nat=SEQUENTIAL, session=octets(32)),
+    messages.DialBack(token=octets(5, 16)),
     messages.Registered(id=octets(1), observed="198.18.0.2:20001"),
     messages.Registered(
         id=octets(1), observed="[2001:2::1]:20001", name="bob", observers=["198.18.0.1:8878"], ping_s=30
@@ -92,6 +93,8 @@ SERVER_SAMPLES: list[Message] = [
     messages.Pong(),
     messages.Failure(word="E_PEER_GONE", message="this peer is not here now"),
     messages.Failure(word="E_RATE", message="too many messages", fatal=True),
+    messages.DialledBack(),
+    messages.DialledBack(same_address="connected", other_address="silent"),
     messages.PeerNat(session=octets(32), nat=SEQUENTIAL),
     messages.PeerNat(
         session=octets(32), nat=messages.NatSummary(mapping="address-dependent", ports="block", low=32768, high=33023)

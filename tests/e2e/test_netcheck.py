@@ -27,6 +27,7 @@ def test_events(stage: Stage) -> None:
         "why": nat["why"],
     }
     assert set(nat["why"]) == {"filtering", "hairpin"}
+    assert "no other address" in nat["why"]["filtering"]
     registered = last(outcome.events, "registered")
     assert registered["name"] == ""
     assert registered["observed"].startswith("127.0.0.1:")
