@@ -29,6 +29,7 @@ from p2pxfer.core.messages import (
     Registered,
     Report,
 )
+from p2pxfer.net.admission import AdmissionSettings
 from p2pxfer.net.flight import FLIGHT_S, PORTS, SETTLE_S, Flight, fresh_ports
 from p2pxfer.net.identity import new_identity
 from p2pxfer.net.probing import FRESH_S, OBSERVE_S, NatDiscovery
@@ -276,9 +277,9 @@ def test_fresh_ports_are_contiguous_and_allowed(count: int) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_flight_on_real_sockets(tmp_path: Path) -> None:
-    """From the real ports, in order, and gone from the server afterwards; the server's limits let it pass."""
-    async with site(tmp_path) as here:
+async def test_flights_on_real_sockets(tmp_path: Path) -> None:
+    """From the real ports, in order, and gone afterwards; the server's own limits let three of one source pass."""
+    async with site(tmp_path, limits=AdmissionSettings()) as here:
         identity = new_identity()
         client = await here.registered(identity=identity)
 
@@ -288,12 +289,16 @@ async def test_a_flight_on_real_sockets(tmp_path: Path) -> None:
             endpoint = TCP4ClientEndpoint(reactor, host, port, bindAddress=reuse_binding(local))
             return endpoint.connect(Factory.forProtocol(lambda: bootstrap))  # type: ignore[no-any-return]  # Twisted's
 
-        ports = fresh_ports(8)
         target = parse_endpoint(f"127.0.0.1:{here.ports[0]}")
-        flight = Flight(reactor, opener, target, ports)  # type: ignore[arg-type]  # Reactor
-        flight.start()
-        probes = await flight.done
-        assert [(probe.port, probe.seen.port) for probe in probes] == [(port, port) for port in ports]
+        first = fresh_ports(24)[0]
+        flown = [range(first + 8 * number, first + 8 * number + 8) for number in range(3)]
+        flights = [Flight(reactor, opener, target, ports) for ports in flown]  # type: ignore[arg-type]  # Reactor
+        for flight in flights:
+            flight.start()
+        for flight, ports in zip(flights, flown, strict=True):
+            probes = await flight.done
+            assert [(probe.port, probe.seen.port) for probe in probes] == [(port, port) for port in ports]
+        assert here.server.admission.evicted == 0
         await until(lambda: here.counts["connections"] == 1)
         client.abort()
 
