@@ -35,6 +35,10 @@ OBSERVE_S = 8.0
 """How long the server's other endpoints may take to answer, seconds."""
 FRESH_S = 600.0
 """How long what was found on one outside address is believed, seconds."""
+RETRY_S = 30.0
+"""How soon probes that showed nothing may be repeated, seconds."""
+MAX_MEETINGS = 64
+"""Most meetings that are told of news; of more the last ones."""
 
 
 class Informed(Interface):
@@ -150,6 +154,8 @@ class NatDiscovery:
         if not introduction.dial:
             return
         self._meetings[introduction.session] = (self._reactor.seconds(), introduction.my_nat)
+        if len(self._meetings) > MAX_MEETINGS:
+            del self._meetings[next(iter(self._meetings))]
         self._consider_probes()
         self._tell()
 
@@ -202,7 +208,8 @@ class NatDiscovery:
         if not self._may_probe or self._flight is not None or self.mapping not in DEPENDENT:
             return
         known = self.allocation
-        old = self._reactor.seconds() - self._probed_at > FRESH_S
+        lasts = RETRY_S if known is None or known.ports == "unknown" else FRESH_S
+        old = self._reactor.seconds() - self._probed_at > lasts
         if known is None or old or self.views[0].seen.host not in known.addresses:
             self.allocation = None
             self._probed_at = self._reactor.seconds()
@@ -246,7 +253,7 @@ class NatDiscovery:
         if summary.mapping == "unknown" or open_yet or self._flight is not None:
             return
         self._recent()
-        for session, (since, told) in self._meetings.items():
+        for session, (since, told) in list(self._meetings.items()):
             if told != summary:
                 self._meetings[session] = (since, summary)
                 self._reported = summary

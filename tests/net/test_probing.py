@@ -32,7 +32,7 @@ from p2pxfer.core.messages import (
 from p2pxfer.net.admission import AdmissionSettings
 from p2pxfer.net.flight import FLIGHT_S, PORTS, SETTLE_S, Flight, fresh_ports
 from p2pxfer.net.identity import new_identity
-from p2pxfer.net.probing import FRESH_S, OBSERVE_S, NatDiscovery
+from p2pxfer.net.probing import FRESH_S, OBSERVE_S, RETRY_S, NatDiscovery
 from p2pxfer.net.puncher import reuse_binding
 from p2pxfer.net.rendezvous import RendezvousClient, ServerAddress
 from p2pxfer.net.serverlink import ServerLink
@@ -208,6 +208,22 @@ def test_what_was_found_lasts_over_registrations_for_a_while() -> None:
     net.register(40_040)
     net.wait(2)
     assert len(net.probes) == 16
+
+
+def test_probes_that_showed_nothing_are_repeated_soon() -> None:
+    net = Net(counting(40_000))
+    net.silent = {str(AT)}
+    net.register(40_000)
+    net.wait(FLIGHT_S + 1)
+    net.silent = set()
+    net.register(40_020)
+    net.wait(2)
+    assert len(net.probes) == 8
+    net.wait(RETRY_S)
+    net.register(40_040)
+    net.wait(2)
+    assert len(net.probes) == 16
+    assert net.discovery.summary.ports == "sequential"
 
 
 def test_nothing_waits_for_ever() -> None:
