@@ -30,8 +30,8 @@ from p2pxfer.net.types import Reactor
 
 CHECK_S = 10.0
 """How long the whole check may take, seconds."""
-GRACE_S = 0.2
-"""How long a token may be on its way when the server's answer is there already, seconds."""
+GRACE_S = 2.0
+"""How long a token may be on its way when the server's answer is there already, seconds: it may have to be repeated."""
 MAX_VISITORS = 8
 """Most connections that are read at once: strangers may dial the port too."""
 TOKEN = 16
@@ -78,6 +78,7 @@ class FilteringCheck:
         self._port = port
         self._token = os.urandom(TOKEN)
         self._arrived: set[bytes] = set()
+        self._answer: DialledBack | None = None
         self._link = ServerLink(reactor, self._on_message, self._lost)
         self._opening: Deferred[IProtocol] | None = None
         self._listener: IListeningPort | None = None
@@ -87,7 +88,7 @@ class FilteringCheck:
 
     def start(self) -> None:
         """Listen, connect, ask."""
-        self._timer = self._reactor.callLater(CHECK_S, self._end, "unknown", "the server did not answer")
+        self._timer = self._reactor.callLater(CHECK_S, self._too_late)
         kind, any_address = (TCP6ServerEndpoint, "::") if self._target.host.version == 6 else (TCP4ServerEndpoint, "")
         endpoint = kind(self._reactor, reuse_binding(self._port, any_address), interface=any_address)
         listening: Deferred[IListeningPort] = endpoint.listen(_Visitors(self._shown))  # type: ignore[no-untyped-call]  # Twisted's
@@ -111,7 +112,10 @@ class FilteringCheck:
             case Observed():
                 link.send(DialBack(self._token))
             case DialledBack():
-                self._reactor.callLater(GRACE_S, self._judge, message)
+                self._answer = message
+                if self._timer is not None and self._timer.active():
+                    self._timer.reset(GRACE_S)
+                self._judge(message)
             case _:
                 pass
 
@@ -121,13 +125,20 @@ class FilteringCheck:
     def _shown(self, data: bytes) -> None:
         if hmac.compare_digest(data[:TOKEN], self._token):
             self._arrived.add(data[TOKEN:])
+            if self._answer is not None:
+                self._judge(self._answer)
 
-    def _judge(self, message: DialledBack) -> None:
-        same, other = (
-            (mark in self._arrived) if outcome != "not-tried" else None
-            for mark, outcome in zip(DIAL_BACK_MARKS, (message.same_address, message.other_address), strict=True)
-        )
-        self._end(*filtering_of(same, other))
+    def _judge(self, answer: DialledBack) -> None:
+        """Compare what the server says with what arrived; a token that is still on its way is waited for."""
+        outcomes = dict(zip(DIAL_BACK_MARKS, (answer.same_address, answer.other_address), strict=True))
+        if all(mark in self._arrived for mark, outcome in outcomes.items() if outcome == "connected"):
+            same, other = (
+                None if outcome == "not-tried" else mark in self._arrived for mark, outcome in outcomes.items()
+            )
+            self._end(*filtering_of(same, other))
+
+    def _too_late(self) -> None:
+        self._end("unknown", "what the server says and what arrived differ" if self._answer else "the server is silent")
 
     def _end(self, filtering: Filtering, why: str) -> None:
         if self._over:

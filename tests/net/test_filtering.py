@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -16,6 +17,7 @@ from twisted.internet.protocol import Factory
 from p2pxfer.core.addresses import parse_endpoint
 from p2pxfer.core.effects import Listening
 from p2pxfer.core.messages import ALPN_SERVER, DialOutcome
+from p2pxfer.net import filtering, server
 from p2pxfer.net.dialback import dial_back
 from p2pxfer.net.filtering import TOKEN, FilteringCheck
 from p2pxfer.net.flight import fresh_ports
@@ -60,8 +62,8 @@ async def test_a_server_with_one_address(tmp_path: Path) -> None:
     async with site(tmp_path) as here:
         check = checks(here, fresh_ports(1)[0])
         check.start()
-        filtering, why = await check.done
-        assert filtering == "unknown"
+        found, why = await check.done
+        assert found == "unknown"
         assert "no other address" in why
         await gone(here)
 
@@ -78,9 +80,30 @@ async def test_strangers_do_not_count(tmp_path: Path) -> None:
         stranger = Stranger()
         await TCP4ClientEndpoint(reactor, "127.0.0.1", port).connect(Factory.forProtocol(lambda: stranger))
         stranger.write(bytes(TOKEN) + b"a")
-        filtering, why = await check.done
-        assert (filtering, "no other address" in why) == ("unknown", True)
+        found, why = await check.done
+        assert (found, "no other address" in why) == ("unknown", True)
         await stranger.gone
+        await gone(here)
+
+
+@pytest.mark.parametrize(
+    ("claimed", "expected"),
+    [
+        (["connected", "silent"], ("unknown", "what the server says and what arrived differ")),
+        (["silent", "silent"], ("port-dependent", "")),
+        (["not-tried", "not-tried"], ("unknown", "the server did not dial back")),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_what_arrived_counts_and_not_what_the_server_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, claimed: list[DialOutcome], expected: tuple[str, str]
+) -> None:
+    monkeypatch.setattr(server, "dial_back", lambda reactor, target, sources, token, done: done(claimed))
+    monkeypatch.setattr(filtering, "GRACE_S", 0.2)
+    async with site(tmp_path) as here:
+        check = checks(here, fresh_ports(1)[0])
+        check.start()
+        assert await check.done == expected
         await gone(here)
 
 
