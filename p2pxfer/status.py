@@ -7,7 +7,7 @@ command line adds ``t``, seconds since the start of the command).  The progress 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 PathKind = Literal["relay", "lan", "direct", "punched", "mapped", "ipv6"]
@@ -46,13 +46,23 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Nat:
-    """What is known of this machine's NAT over TCP; ``unknown`` where nothing was measured."""
+    """What is known of this machine's NAT over TCP; ``unknown`` where nothing was measured.
+
+    ``step`` belongs to ``ports`` = sequential, ``low`` to ``high`` to block and random; 0 elsewhere.  ``addresses`` are
+    the outside addresses, ``why`` says of each property that is unknown why it is; both are empty where only the server
+    speaks.
+    """
 
     event: ClassVar[str] = "nat"
     mapping: str
     filtering: str
     ports: str
     hairpin: str
+    step: int = 0
+    low: int = 0
+    high: int = 0
+    addresses: tuple[str, ...] = ()
+    why: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,23 +158,28 @@ def describe(event: Event) -> str:
             return f"refused: {safe_text(why)}"
         case Resumed(have):
             return f"going on: {human_size(have)} are here already"
-        case Path():
-            return _path_text(event)
+        case Path() | Nat():
+            return _network_text(event)
         case Done():
             return "\n".join([_done_text(event), *(f"saved {safe_text(name)}" for name in event.saved)])
         case Note(message):
             return safe_text(message)
         case Failed(_, message, _):
             return f"error: {safe_text(message)}"
-        case Progress() | Accepted() | Introduced() | Nat():
+        case Progress() | Accepted() | Introduced():
             # Progress has a display of its own; the others are for programs.
             return ""
         case _:
             assert_never(event)
 
 
-def _path_text(path: Path) -> str:
-    match path:
+def _network_text(event: Path | Nat) -> str:
+    match event:
+        case Nat():
+            from p2pxfer.cli.nattable import nat_text
+
+            # Beside a transfer it is for programs.
+            return nat_text(event) if event.why else ""
         case Path(kind, "active", _, remote, rtt, after, _):
             where = f" to {remote}" if remote else ""
             trip = f", round trip {rtt:.0f} ms" if rtt is not None else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from p2pxfer.core.addresses import Address
+from p2pxfer.core.addresses import Address, Endpoint
 from p2pxfer.core.codec import Message
 
 
@@ -60,7 +60,18 @@ class PairRelay:
     other: int
 
 
-Effect = Send | Close | Abort | ClaimName | TouchName | PairRelay
+@dataclass(frozen=True, slots=True)
+class DialOut:
+    """Dial ``target``, the endpoint that was seen of the connection, once from each of ``sources`` that is an address,
+    show ``token``, and answer with :meth:`Registry.dialled`."""
+
+    conn: int
+    target: Endpoint
+    sources: tuple[Address | None, ...]
+    token: bytes
+
+
+Effect = Send | Close | Abort | ClaimName | TouchName | PairRelay | DialOut
 
 Claim = Literal["kept", "new", "taken", "key-limit", "source-limit", "io"]
 """Answer of the store: the key's own name, now its own, somebody else's, too many of that key, too many of that source,
@@ -92,5 +103,8 @@ class ServerSettings:
     lookups_per_key: int = 240
     introductions_per_pair: int = 60
     introductions_per_target: int = 240
+    reports_per_key: int = 120
+    dial_backs_per_source: int = 12
+    dial_backs: int = 64
     relays_per_key: int = 16
     relays: int = 1024

@@ -6,17 +6,20 @@ Laws of this file:
    connection.  Nobody can have a third party dialled by asserting its address.
 2. Asserted (LAN) endpoints go only to a peer that was seen from the same public address.
 3. Private and loopback endpoints that the server saw go only to a peer that it reached in the same way.
+4. What a side reports of its NAT never replaces what the server saw of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv6Address
-from typing import Literal
 
-from p2pxfer.core import addresses
+from msgspec import structs
+
+from p2pxfer.core import addresses, discovery
 from p2pxfer.core.addresses import Address, Endpoint
+from p2pxfer.core.discovery import View
 from p2pxfer.core.effects import Listening
 from p2pxfer.core.messages import MAX_OBSERVED, NatSummary, PathPolicy
 from p2pxfer.errors import AddressRefused
@@ -24,16 +27,6 @@ from p2pxfer.errors import AddressRefused
 _MAX_OBSERVERS = 8
 """Most observers in one ``Registered`` message, see :class:`p2pxfer.core.messages.Registered`."""
 _LOCAL = frozenset(("private", "shared", "loopback"))
-
-Mapping = Literal["unknown", "none", "endpoint-independent", "address-dependent", "port-dependent"]
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """One observation: the endpoint ``seen`` of a client on a connection to the server's endpoint ``at``."""
-
-    seen: Endpoint
-    at: Endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +38,8 @@ class Side:
     views: tuple[View, ...]
     lan: tuple[str, ...]
     path: PathPolicy
+    reported: NatSummary
+    """What the party says of its NAT from probes of its own."""
 
 
 def policies(one: PathPolicy, other: PathPolicy) -> tuple[bool, bool]:
@@ -88,26 +83,16 @@ def _hosts(side: Side) -> list[Address]:
 
 
 def nat_summary(side: Side) -> NatSummary:
-    """What the observations say of the NAT in front of one socket binding (terms of RFC 4787 section 4).
+    """What is known of the NAT in front of one socket binding (terms of RFC 4787 section 4).
 
-    Only observations of the first one's address family count: NATs of two families are two NATs.
+    The mapping is what the observations show.  What the side reported of its ports counts only where they also show
+    that the mapping depends on the destination.
     """
-    views = [view for view in side.views if view.seen.host.version == side.views[0].seen.host.version]
-    if not views:
-        return NatSummary()
-    preserving = all(view.seen.port == side.tag for view in views)
-    return NatSummary(mapping=_mapping(views, side.lan), ports="preserving" if preserving else "changed")
-
-
-def _mapping(views: Sequence[View], asserted: Iterable[str]) -> Mapping:
-    if len(views) == 1:
-        return "unknown"
-    if len({view.seen for view in views}) == 1:
-        return "none" if views[0].seen.host in _asserted_hosts(asserted) else "endpoint-independent"
-    by_host: dict[Address, set[Endpoint]] = {}
-    for view in views:
-        by_host.setdefault(view.at.host, set()).add(view.seen)
-    return "port-dependent" if any(len(seen) > 1 for seen in by_host.values()) else "address-dependent"
+    views = discovery.one_family(side.views)
+    mapping = discovery.mapping_of(views, _asserted_hosts(side.lan))
+    if mapping in discovery.DEPENDENT and side.reported.ports != "unknown":
+        return structs.replace(side.reported, mapping=mapping)
+    return NatSummary(mapping=mapping, ports=discovery.binding_ports(views, side.tag))
 
 
 def _asserted_hosts(texts: Iterable[str]) -> set[Address]:

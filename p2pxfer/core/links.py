@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from p2pxfer.core.codec import Message
-from p2pxfer.core.introductions import View
+from p2pxfer.core.discovery import View
 from p2pxfer.core.limits import Bucket
-from p2pxfer.core.messages import PathPolicy
+from p2pxfer.core.messages import NatSummary, PathPolicy
 
 
 class Role(Enum):
@@ -49,6 +49,10 @@ class Link:
     """The claim under way counts as a new name of its source."""
     lan: tuple[str, ...] = ()
     path: PathPolicy = "auto"
+    reported: NatSummary = NatSummary()  # noqa: RUF009  # a frozen value
+    """What the client said last of its NAT."""
+    dialled: bool = False
+    """The server has dialled this client back for this connection, or does so now."""
     queued: list[Message] = field(default_factory=list)
 
 

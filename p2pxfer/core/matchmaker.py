@@ -10,7 +10,7 @@ Laws of this file:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from p2pxfer.core import introductions
 from p2pxfer.core.addresses import Endpoint
@@ -22,6 +22,7 @@ from p2pxfer.core.links import Link, Links
 from p2pxfer.core.messages import Failure, Introduce, Introduction
 from p2pxfer.core.names import MAX_CHARS, check_name
 from p2pxfer.core.relaydesk import RelayDesk
+from p2pxfer.core.reports import Reports
 from p2pxfer.errors import UsageError
 
 
@@ -34,6 +35,7 @@ class Matchmaker:
         self.listening = Listening()
         self.dropped_lan = 0
         """LAN candidates that were asserted and not passed on, because nobody may dial them."""
+        self.reports = Reports(links, settings, self._side)
         self._links = links
         self._desk = desk
         self._entropy = entropy
@@ -57,9 +59,10 @@ class Matchmaker:
             return [_refusal(link, "E_PATH_NONE", "one side allows direct paths only and the other only the relay")]
         if not (self._by_pair.take((link.key, target.key), now) and self._by_target.take(target.key, now)):
             return [_refusal(link, "E_RATE", "too many requests for this peer in a short time")]
-        asking = Side(link.view.seen, message.tag, self._links.views(link, message.tag), link.lan, message.path)
-        asked = Side(target.view.seen, target.tag, self._links.views(target, target.tag), target.lan, target.path)
+        asking = replace(self._side(link, message.tag), path=message.path)
+        asked = self._side(target, target.tag)
         session = self._entropy(32)
+        self.reports.met(session, (link, message.tag), (target, target.tag), now)
         return [
             Send(reader.conn, self._told(session, _Meeting(reader, mine, peer, theirs, name, first), now))
             for reader, mine, peer, theirs, first in (
@@ -67,6 +70,10 @@ class Matchmaker:
                 (target, asked, link, asking, False),
             )
         ]
+
+    def _side(self, link: Link, tag: int) -> Side:
+        """A client with the binding ``tag`` as the server sees it now."""
+        return Side(link.view.seen, tag, self._links.views(link, tag), link.lan, link.path, link.reported)
 
     def _find(self, to: str) -> tuple[Link | None, str | None]:
         """The connection that holds the name, or the newest one with a name of the key; and the name asked for.

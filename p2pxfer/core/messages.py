@@ -8,6 +8,7 @@ Transcript of a client that waits (``>`` client to server)::
     > Observe     tag                       on a connection of its own to each observer, from the same local port
     < Observed    observed
     < Introduction                          when somebody asked for this client
+    > Report                                what probes of its own show of its NAT
     > Ping  < Pong                          at least every ``ping_s`` seconds
 
 of a client that wants a peer::
@@ -15,6 +16,13 @@ of a client that wants a peer::
     > Register    without a name
     > Introduce   to, tag, path
     < Introduction | Failure
+    > Report      session                   what it found of its NAT since, or a fresh port
+    < PeerNat     session                   the same of the other side, through the server
+
+of a client that wants to know whom its NAT lets in, on an observation connection from a fresh port that listens::
+
+    > DialBack    token
+    < DialledBack                           after the server has dialled what it sees of this connection
 
 and of a relay leg, on a connection of its own to the main port::
 
@@ -39,14 +47,21 @@ ALPN_PEER = b"p2pxfer-peer/1"
 
 PathPolicy = Literal["auto", "direct", "relay"]
 Endpoint = Annotated[str, Meta(max_length=64)]
+Bytes16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Tag = Annotated[int, Meta(ge=0, le=65535)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
+DialOutcome = Literal["not-tried", "connected", "silent"]
+DIAL_BACK_MARKS = (b"p", b"a")
+"""What follows the token on a connection that the server dialled: from another port of the same address, from another
+address."""
 Text = Annotated[str, Meta(max_length=1024)]
 MAX_LAN = 4
 """Most LAN candidates that one side may announce."""
 MAX_OBSERVED = 8
 """Most server-observed endpoints in one introduction."""
+MAX_STEP = 64
+"""Largest step of a sequential NAT that may be reported."""
 
 
 class Register(Message, frozen=True):
@@ -83,6 +98,19 @@ class Observed(Message, frozen=True):
     observed: Endpoint
 
 
+class DialBack(Message, frozen=True):
+    """On an observation connection: dial the endpoint that you see of it, and show ``token``; at most once."""
+
+    token: Bytes16
+
+
+class DialledBack(Message, frozen=True):
+    """What came of it: from another port of the address that the client dialled, and from another address."""
+
+    same_address: DialOutcome = "not-tried"
+    other_address: DialOutcome = "not-tried"
+
+
 class Introduce(Message, frozen=True):
     """Ask for a peer by registered name or by peer id text."""
 
@@ -97,12 +125,13 @@ class NatSummary(Message, frozen=True):
     ``mapping`` is the server's own observation.  ``ports`` says how outside ports are chosen: ``preserving`` and
     ``changed`` are of one socket binding, the others come from that side's probes: ``sequential`` by ``step``,
     ``random`` within ``low`` to ``high`` (inclusive, the estimated range), ``block`` if that range is small.
-    ``latest`` is the outside port that was given out last.  Ports are 0 where unknown.
+    ``preserving`` beside a mapping that depends on the destination comes from probes too: a fresh local port keeps its
+    number.  ``latest`` is the outside port that was given out last.  Ports are 0 where unknown.
     """
 
     mapping: Literal["unknown", "none", "endpoint-independent", "address-dependent", "port-dependent"] = "unknown"
     ports: Literal["unknown", "preserving", "changed", "sequential", "block", "random"] = "unknown"
-    step: Annotated[int, Meta(ge=-64, le=64)] = 0
+    step: Annotated[int, Meta(ge=-MAX_STEP, le=MAX_STEP)] = 0
     latest: Port = 0
     low: Port = 0
     high: Port = 0
@@ -126,6 +155,23 @@ class Introduction(Message, frozen=True):
     dial: bool = True
     my_nat: NatSummary = NatSummary()
     peer_nat: NatSummary = NatSummary()
+
+
+class Report(Message, frozen=True):
+    """What this side's probes show of its NAT: kept with the connection, and passed on within a recent ``session``.
+
+    The mapping in it does not matter: the server has its own.
+    """
+
+    nat: NatSummary
+    session: Bytes32 | None = None
+
+
+class PeerNat(Message, frozen=True):
+    """News of the NAT of the other side of ``session``: the server's view of the mapping, that side's of the ports."""
+
+    session: Bytes32
+    nat: NatSummary
 
 
 class JoinRelay(Message, frozen=True):
@@ -162,17 +208,21 @@ SERVER: Catalogue[Message] = Catalogue(
         (3, Introduce),
         (4, JoinRelay),
         (5, Ping),
+        (6, Report),
+        (7, DialBack),
         (17, Registered),
         (18, Observed),
         (19, Introduction),
         (20, RelayReady),
         (21, Pong),
         (22, Failure),
+        (23, PeerNat),
+        (24, DialledBack),
     ]
 )
 FIRST_MESSAGES = (Register, Observe, JoinRelay)
 """What a client may send first."""
-CLIENT_MESSAGES = (Introduce, Ping)
+CLIENT_MESSAGES = (Introduce, Ping, Report, DialBack)
 """What a registered client may send afterwards."""
-SERVER_MESSAGES = (Registered, Observed, Introduction, RelayReady, Pong, Failure)
+SERVER_MESSAGES = (Registered, Observed, Introduction, RelayReady, Pong, Failure, PeerNat, DialledBack)
 """What a server may send."""

@@ -8,6 +8,7 @@ is to be done comes out as a list of effects.  Transcript (``>`` in, ``<`` out):
     > opened 2, received 2 Observe(tag)             < Send(2, Observed)       same key as 1: seen under the same tag
     > opened 3, received 3 Register()               < Send(3, Registered)
     > received 3 Introduce("bob")                   < Send(3, Introduction), Send(1, Introduction)
+    > received 1 Report(nat, session)               < Send(3, PeerNat)
     > opened 4, received 4 JoinRelay(token of 3)
     > opened 5, received 5 JoinRelay(token of 1)    < Send(4, RelayReady), Send(5, RelayReady), PairRelay(4, 5)
 
@@ -18,23 +19,26 @@ Laws of this machine:
 2. Identity is the key of the connection's TLS handshake, never anything in a message.
 3. A name belongs to one key.  The key's newest connection under that name holds it; the one before is told and closed.
 4. After a ``Close`` or ``Abort`` nothing that arrives on that connection has any effect.
+5. Nothing is dialled but the endpoint from which the asking connection itself comes.
 
 It does not know: sockets, clocks, disks; what passes through a relay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from p2pxfer.core import introductions
-from p2pxfer.core.addresses import Endpoint, source_network
+from p2pxfer.core.addresses import Endpoint, dialable_public, source_network
 from p2pxfer.core.codec import Message
+from p2pxfer.core.discovery import View
 from p2pxfer.core.effects import (
     Abort,
     Claim,
     ClaimName,
     Close,
+    DialOut,
     Effect,
     Listening,
     PairRelay,
@@ -42,12 +46,14 @@ from p2pxfer.core.effects import (
     ServerSettings,
     TouchName,
 )
-from p2pxfer.core.introductions import View
 from p2pxfer.core.limits import Bucket, Buckets
 from p2pxfer.core.links import Link, Links, Role
 from p2pxfer.core.matchmaker import Matchmaker
 from p2pxfer.core.messages import (
     VERSION,
+    DialBack,
+    DialledBack,
+    DialOutcome,
     Failure,
     Introduce,
     JoinRelay,
@@ -58,6 +64,7 @@ from p2pxfer.core.messages import (
     Register,
     Registered,
     RelayReady,
+    Report,
 )
 from p2pxfer.core.names import check_name
 from p2pxfer.core.relaydesk import RelayDesk
@@ -78,6 +85,8 @@ class Registry:
         self._desk = RelayDesk(settings)
         self._matchmaker = Matchmaker(self._links, self._desk, entropy, settings)
         self._new_names = Buckets(settings.new_names_per_source_a_day / 86_400, settings.new_names_per_source_a_day)
+        self._dial_backs = Buckets(settings.dial_backs_per_source / 60, settings.dial_backs_per_source)
+        self._dialling = 0
         self._ticked = now
 
     def listens(self, listening: Listening) -> None:
@@ -140,6 +149,15 @@ class Registry:
             effects += self._dispatch(link, message, now)
         return effects
 
+    def dialled(self, conn: int, outcomes: Sequence[DialOutcome], now: float) -> list[Effect]:
+        """The driver's answer to :class:`~p2pxfer.core.effects.DialOut`."""
+        self._dialling -= 1
+        link = self._links.get(conn)
+        if link is None or link.role is not Role.OBSERVATION:
+            return []
+        same, other = outcomes
+        return [Send(conn, DialledBack(same, other))]
+
     def lost(self, conn: int, now: float) -> list[Effect]:
         """A connection ended, for whatever reason."""
         link = self._links.get(conn)
@@ -157,6 +175,7 @@ class Registry:
         effects: list[Effect] = []
         for link in self._links.quiet_since(now - self.settings.dead_s):
             effects += [*self._retire(link, now), Abort(link.conn)]
+        self._matchmaker.reports.expire(now)
         for conn in self._desk.expire(now):
             waiting = self._links.get(conn)
             assert waiting is not None
@@ -178,6 +197,7 @@ class Registry:
             "names": self._links.names,
             "relays": self._desk.sessions,
             "tickets": self._desk.tickets,
+            "meetings": self._matchmaker.reports.meetings,
             "dropped_lan": self._matchmaker.dropped_lan,
         }
 
@@ -218,6 +238,23 @@ class Registry:
         self._links.enter(link, Role.OBSERVATION, now)
         return [Send(link.conn, Observed(link.tag, str(link.view.seen)))]
 
+    def _dial_back(self, link: Link, message: DialBack, now: float) -> list[Effect]:
+        """Dial what was seen of this very connection: a client proves with TLS on it that it is there."""
+        seen, here = link.view.seen, link.view.at
+        found = introductions.server_endpoints(self._matchmaker.listening, here, seen)
+        allowed = (
+            not link.dialled
+            and self._dialling < self.settings.dial_backs
+            and dialable_public(seen, allow_private=True, allow_loopback=True, refuse=found)
+            and self._dial_backs.take(source_network(seen.host), now)
+        )
+        if not allowed:
+            return [Send(link.conn, DialledBack())]
+        link.dialled = True
+        self._dialling += 1
+        others = [endpoint.host for endpoint in found if endpoint.host != here.host]
+        return [DialOut(link.conn, seen, (here.host, others[0] if others else None), message.token)]
+
     def _join(self, link: Link, message: JoinRelay, now: float) -> list[Effect]:
         _check_version(message.version)
         other = self._desk.join(link.conn, link.key, message.token, now)
@@ -238,6 +275,9 @@ class Registry:
 
     def _introduce(self, link: Link, message: Introduce, now: float) -> list[Effect]:
         return [*self._matchmaker.introduce(link, message, now)]
+
+    def _report(self, link: Link, message: Report, now: float) -> list[Effect]:
+        return [*self._matchmaker.reports.take(link, message, now)]
 
     def _ping(self, link: Link, message: Ping, now: float) -> list[Effect]:
         return [Send(link.conn, Pong())]
@@ -285,8 +325,11 @@ _HANDLERS: dict[tuple[Role, type[Message]], Callable[[Registry, Link, Any, float
     (Role.NEW, JoinRelay): Registry._join,
     (Role.CLAIMING, Introduce): Registry._queue,
     (Role.CLAIMING, Ping): Registry._queue,
+    (Role.CLAIMING, Report): Registry._queue,
     (Role.CONTROL, Introduce): Registry._introduce,
     (Role.CONTROL, Ping): Registry._ping,
+    (Role.CONTROL, Report): Registry._report,
     (Role.OBSERVATION, Ping): Registry._ping,
+    (Role.OBSERVATION, DialBack): Registry._dial_back,
 }
 """What is legal in which role, and who deals with it."""

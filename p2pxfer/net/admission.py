@@ -37,7 +37,7 @@ class AdmissionSettings:
     accept_rate: float = 200.0
     accept_burst: float = 400.0
     pending: int = 1024
-    pending_per_source: int = 16
+    pending_per_source: int = 32
     per_source: int = 64
     ceiling: int = 1 << 20
 

@@ -64,8 +64,8 @@ class Party:
 
 
 def nat_event(summary: NatSummary) -> Nat:
-    """What the server's observations say of this side's NAT; filtering and hairpin are not measured."""
-    return Nat(mapping=summary.mapping, filtering="unknown", ports=summary.ports, hairpin="unknown")
+    """What is known of this side's NAT; filtering and hairpin are not measured."""
+    return Nat(summary.mapping, "unknown", summary.ports, "unknown", summary.step, summary.low, summary.high)
 
 
 class MeetingOwner(Interface):
@@ -121,6 +121,8 @@ class Meeting(PathOwner):
         self._closed = False
         self.had_path = False
         """Whether any path of this meeting was ever up."""
+        self.latest_nat = introduction.peer_nat
+        client.informed[introduction.session] = self
 
     # -- start and stop ------------------------------------------------------------------------------------------
 
@@ -151,6 +153,10 @@ class Meeting(PathOwner):
             path.fail(Unreachable("the meeting is over"))
         for path in list(self._up):
             path.close()
+
+    def peer_nat(self, nat: NatSummary) -> None:
+        """See :class:`~p2pxfer.net.rendezvous.Informed`."""
+        self.latest_nat = nat
 
     @property
     def punching(self) -> bool:

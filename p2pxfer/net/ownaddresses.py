@@ -13,6 +13,7 @@ _ANY_PORT = 1024
 def lan_candidates(first: str, port: int, loopback: bool) -> list[str]:
     """Endpoints of this machine with ``port``, the address ``first`` before all others, at most ``MAX_LAN``.
 
+    ``first`` may be a public one: nobody is told of it, but the server sees that nothing translates it.
     ``loopback``: the server is on this very machine, so the only useful local network is the machine itself.
     """
     found = [first]
@@ -21,7 +22,8 @@ def lan_candidates(first: str, port: int, loopback: bool) -> list[str]:
             host = ip.ip if isinstance(ip.ip, str) else ip.ip[0]
             if host not in found:
                 found.append(host)
-    return [endpoint_text(host, port) for host in found if _useful(host, loopback)][:MAX_LAN]
+    useful = [host for host in found if host == first or _useful(host, loopback)]
+    return [endpoint_text(host, port) for host in useful][:MAX_LAN]
 
 
 def _useful(host: str, loopback: bool) -> bool:

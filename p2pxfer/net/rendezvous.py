@@ -1,7 +1,8 @@
 """The client's side of the rendezvous server: one control connection that is kept, and what is asked over it.
 
 Each control connection starts from a fresh local port with a reuse binding.  The same port carries the observation
-connections and, in a punch, the listener and the dials, so what the server observes of it is what the peer must dial.
+connections (:mod:`p2pxfer.net.probing`) and, in a punch, the listener and the dials, so what the server observes of it
+is what the peer must dial.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
+from twisted.internet.abstract import isIPAddress
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectBindError
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import Factory
@@ -20,15 +23,15 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pxfer.core.addresses import DENIED_PORTS, Endpoint, canonical_endpoint, parse_endpoint, scope
+from p2pxfer.core.addresses import Endpoint, canonical_endpoint, parse_endpoint, scope
 from p2pxfer.core.backoff import Backoff
+from p2pxfer.core.codec import Message
 from p2pxfer.core.messages import (
     VERSION,
     Introduce,
     Introduction,
-    Observe,
-    Observed,
     PathPolicy,
+    PeerNat,
     Ping,
     Register,
     Registered,
@@ -38,8 +41,10 @@ from p2pxfer.core.messages import (
 )
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import NameTaken, P2pxferError, ProtocolBreach, Replaced, Unreachable, from_wire
+from p2pxfer.net.flight import PORTS
 from p2pxfer.net.identity import Identity
 from p2pxfer.net.ownaddresses import endpoint_text, lan_candidates
+from p2pxfer.net.probing import Informed, NatDiscovery
 from p2pxfer.net.puncher import reuse_binding
 from p2pxfer.net.serverlink import RelayLeg, ServerLink
 from p2pxfer.net.servertrust import ServerTLS, ServerTrust
@@ -59,8 +64,6 @@ STEADY_S = 10.0
 """A connection that lasted this long worked: the next loss is answered with short pauses again, seconds."""
 ANSWER_S = 20.0
 """Deadline for the answer to a request on a registered connection, seconds."""
-PORTS = [port for port in range(20000, 32768) if port not in DENIED_PORTS]
-"""Local ports to punch from: below Linux's ephemeral range, so that nothing else is given them by chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,6 @@ class RendezvousClient:
         self._on_introduction = on_introduction
         self._on_note = on_note
         self._link: ServerLink | None = None
-        self._observers: list[ServerLink] = []
         self._asked: deque[Deferred[Introduction]] = deque()
         self._running: Deferred[None] | None = None
         self._first: Deferred[Registered] = Deferred()
@@ -113,11 +115,19 @@ class RendezvousClient:
         self._missed = False
         self.port = 0
         self.registered: Registered | None = None
+        self.discovery = NatDiscovery(reactor, self._open, self._send, may_probe=policy != "relay")
+        self.informed: WeakValueDictionary[bytes, Informed] = WeakValueDictionary()
+        """Who wants to hear of the other side's NAT, by session; forgotten with whoever it is."""
         self._lan: list[str] = []
         self.over_loopback = False
         self.over_private = False
-        self.own_endpoints: frozenset[Endpoint] = frozenset()
+        self._here: frozenset[Endpoint] = frozenset()
         self.failed: Deferred[P2pxferError] = Deferred()
+
+    @property
+    def own_endpoints(self) -> frozenset[Endpoint]:
+        """The punch port as this machine and as the server sees it: nobody else is there."""
+        return self._here | self.discovery.seen
 
     # -- keeping the connection ----------------------------------------------------------------------------------
 
@@ -227,10 +237,16 @@ class RendezvousClient:
 
     def _open(self, link: ServerLink | RelayLeg, host: str, port: int, local: int | None) -> Deferred[IProtocol]:
         binding = None if local is None else reuse_binding(local)
-        endpoint = HostnameEndpoint(self._reactor, host, port, timeout=CONNECT_S, bindAddress=binding)
+        # An address needs no resolver, which would answer out of order: probes are dialled in theirs.
+        kind = TCP4ClientEndpoint if isIPAddress(host) else TCP6ClientEndpoint if ":" in host else HostnameEndpoint
+        endpoint = kind(self._reactor, host, port, timeout=CONNECT_S, bindAddress=binding)
         creator = ServerTLS(self._identity, self._server.trust)
         bootstrap = SecureBootstrap(self._reactor, link, creator, is_client=True)
         return endpoint.connect(Factory.forProtocol(lambda: bootstrap))
+
+    def _send(self, message: Message) -> None:
+        if self._link is not None:
+            self._link.send(message)
 
     def _shown(self) -> str:
         return f"{safe_text(self._server.host, 100)}:{self._server.port}"
@@ -240,7 +256,7 @@ class RendezvousClient:
         remote = scope(parse_endpoint(endpoint_text(there.host, there.port)).host)
         self.over_loopback = remote == "loopback"
         self.over_private = remote in ("private", "shared")
-        self.own_endpoints = frozenset({parse_endpoint(endpoint_text(here.host, self.port))})
+        self._here = frozenset({canonical_endpoint(parse_endpoint(endpoint_text(here.host, self.port)))})
         self._lan = lan_candidates(here.host, self.port, self.over_loopback)
 
     # -- what the server says ------------------------------------------------------------------------------------
@@ -251,9 +267,15 @@ class RendezvousClient:
                 self._on_register_answer(message)
             case Introduction() if message.initiator:
                 if self._asked:
+                    self.discovery.introduced(message)
                     self._asked.popleft().callback(message)
             case Introduction():
+                self.discovery.introduced(message)
                 self._on_introduction(message)
+            case PeerNat():
+                informed = self.informed.get(message.session)
+                if informed is not None:
+                    informed.peer_nat(message.nat)
             case ServerFailure():
                 self._on_failure(link, message)
             case _:
@@ -267,11 +289,12 @@ class RendezvousClient:
         self.registered = message
         if message.id != self._identity.id.digest:
             raise ProtocolBreach("the server sees another key than this machine has")
-        self.own_endpoints |= {canonical_endpoint(parse_endpoint(message.observed))}
         if self._link is not None:
+            there = self._link.tcp.getPeer()
+            at = canonical_endpoint(parse_endpoint(endpoint_text(there.host, there.port)))
+            own = frozenset(canonical_endpoint(parse_endpoint(text)).host for text in self._lan)
+            self.discovery.begin(at, self.port, message, own)
             self._link.keep_alive(message.ping_s, Ping())
-        for text in message.observers:
-            self._observe(parse_endpoint(text))
         if self._missed:
             self._missed = False
             self._on_note("the server is back")
@@ -303,9 +326,7 @@ class RendezvousClient:
         self.registered = None
         if link is not None:
             link.close()
-        for observer in self._observers:
-            observer.close()
-        self._observers = []
+        self.discovery.end()
         asked, self._asked = self._asked, deque()
         for deferred in asked:
             deferred.errback(error)
@@ -332,27 +353,6 @@ class RendezvousClient:
 
     def _unanswered(self, result: object, timeout: float) -> None:
         raise Unreachable(f"the server did not answer within {timeout:.0f} seconds")
-
-    def _observe(self, observer: Endpoint) -> None:
-        """Open an observation connection from the punch port; it stays open and nobody waits for it."""
-        link = ServerLink(self._reactor, self._on_observed, self._observer_lost)
-        self._observers.append(link)
-        opening = self._open(link, str(observer.host), observer.port, self.port)
-        tag = self.port
-
-        def secured(_: object) -> None:
-            link.send(Observe(version=VERSION, tag=tag))
-
-        link.secured.addCallbacks(secured, lambda failure: None)
-        opening.addErrback(lambda failure: self.log.debug("no observation: {why}", why=failure.getErrorMessage()))
-
-    def _on_observed(self, link: ServerLink, message: object) -> None:
-        if isinstance(message, Observed):
-            self.own_endpoints |= {canonical_endpoint(parse_endpoint(message.observed))}
-
-    def _observer_lost(self, link: ServerLink, error: P2pxferError) -> None:
-        if link in self._observers:
-            self._observers.remove(link)
 
     def join_relay(self, token: bytes, inner: IProtocol, creator: Creator, is_client: bool) -> Deferred[IProtocol]:
         """Open a relay leg; when the other leg stands too, ``inner`` runs over it under ``creator``'s TLS."""

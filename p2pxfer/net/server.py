@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from twisted.internet.interfaces import IReactorTime
@@ -23,6 +24,7 @@ from p2pxfer.core.effects import (
     Claim,
     ClaimName,
     Close,
+    DialOut,
     Effect,
     Listening,
     PairRelay,
@@ -32,12 +34,13 @@ from p2pxfer.core.effects import (
 )
 from p2pxfer.core.limits import Buckets
 from p2pxfer.core.links import Role
-from p2pxfer.core.messages import ALPN_SERVER
+from p2pxfer.core.messages import ALPN_SERVER, DialOutcome
 from p2pxfer.core.registry import Registry
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import FrameError
 from p2pxfer.net.admission import Admission, AdmissionSettings
 from p2pxfer.net.clientconn import Doors, ServerConnection
+from p2pxfer.net.dialback import dial_back
 from p2pxfer.net.identity import Identity
 from p2pxfer.net.relay import Relay
 from p2pxfer.net.store import NameStore
@@ -157,11 +160,16 @@ class RendezvousServer:
                     self._store.claim(name, key, may_create).addCallback(self._claimed, conn)
                 case TouchName(name, key):
                     self._store.touch(name, key)
+                case DialOut(conn, target, sources, token):
+                    dial_back(self.reactor, target, sources, token, partial(self._dialled, conn))
                 case PairRelay(one, other):
                     self._pair(self._connections[one], self._connections[other])
 
     def _claimed(self, claim: Claim, conn: int) -> None:
         self._apply(self.registry.name_claimed(conn, claim, self.clock.seconds()))
+
+    def _dialled(self, conn: int, outcomes: list[DialOutcome]) -> None:
+        self._apply(self.registry.dialled(conn, outcomes, self.clock.seconds()))
 
     def _pair(self, one: ServerConnection, other: ServerConnection) -> None:
         for leg in (one, other):

@@ -16,6 +16,7 @@ from p2pxfer.core.effects import (
     Abort,
     ClaimName,
     Close,
+    DialOut,
     Effect,
     Listening,
     PairRelay,
@@ -28,17 +29,22 @@ from p2pxfer.core.limits import Bucket, Buckets
 from p2pxfer.core.links import Role
 from p2pxfer.core.messages import (
     MAX_OBSERVED,
+    DialBack,
+    DialledBack,
     Failure,
     Introduce,
     Introduction,
     JoinRelay,
+    NatSummary,
     Observe,
     Observed,
+    PeerNat,
     Ping,
     Pong,
     Register,
     Registered,
     RelayReady,
+    Report,
 )
 from p2pxfer.core.registry import Registry
 from p2pxfer.errors import FrameError
@@ -537,6 +543,174 @@ def test_what_is_said_of_the_nat(
     assert told.my_nat == answer.peer_nat
 
 
+# -- dialling back -----------------------------------------------------------------------------------------------
+
+
+def observation(world: World, remote: str = HOME_B, local: str = SERVER) -> int:
+    conn = world.open(BOB, remote, local)
+    world.say(conn, Observe(version=1, tag=20002))
+    return conn
+
+
+def dials(world: World) -> list[DialOut]:
+    return [effect for effect in world.effects if isinstance(effect, DialOut)]
+
+
+def test_only_the_asking_connection_is_dialled_back_and_once(world: World) -> None:
+    conn = observation(world)
+    assert world.say(conn, DialBack(token=bytes(16))) == []
+    hosts = (ip_address("198.18.0.10"), ip_address("198.18.0.11"))
+    assert dials(world) == [DialOut(conn, parse_endpoint(HOME_B), hosts, bytes(16))]
+    assert world.say(conn, DialBack(token=bytes(16))) == [DialledBack()]
+    world.note(world.registry.dialled(conn, ["connected", "silent"], world.now))
+    assert world.told(conn)[-1] == DialledBack("connected", "silent")
+    assert world.say(conn, DialBack(token=bytes(16))) == [DialledBack()]
+    assert len(dials(world)) == 1
+
+
+def test_a_server_with_one_address_says_so() -> None:
+    world = World(listening=Listening(((ip_address("198.18.0.10"), 8877),)))
+    world.say(observation(world), DialBack(token=bytes(16)))
+    assert dials(world)[0].sources == (ip_address("198.18.0.10"), None)
+
+
+@pytest.mark.parametrize("remote", ["198.18.2.1:1023", "203.0.113.7:20002", "169.254.1.1:20002", SECOND])
+def test_endpoints_that_nobody_may_dial_are_not_dialled_back(world: World, remote: str) -> None:
+    assert world.say(observation(world, remote), DialBack(token=bytes(16))) == [DialledBack()]
+    assert dials(world) == []
+
+
+def test_a_control_connection_is_not_dialled_back(world: World) -> None:
+    bob = world.register(BOB, "bob", HOME_B)
+    assert refused(world.say(bob, DialBack(token=bytes(16))), "E_STATE")
+    assert dials(world) == []
+
+
+def test_limits_of_dialling_back() -> None:
+    world = World(replace(ServerSettings(), dial_backs_per_source=3, dial_backs=4))
+    for port in range(20_002, 20_008):
+        world.say(observation(world, f"198.18.2.1:{port}"), DialBack(token=bytes(16)))
+    assert len(dials(world)) == 3
+    for host in range(2, 6):
+        world.say(observation(world, f"198.18.2.{host}:20002"), DialBack(token=bytes(16)))
+    assert len(dials(world)) == 4
+    world.note(world.registry.dialled(dials(world)[0].conn, ["silent", "silent"], world.now))
+    world.say(observation(world, "198.18.2.9:20002"), DialBack(token=bytes(16)))
+    assert len(dials(world)) == 5
+
+
+def test_what_comes_of_a_dial_after_the_connection_went_is_dropped(world: World) -> None:
+    conn = observation(world)
+    world.say(conn, DialBack(token=bytes(16)))
+    world.lose(conn)
+    assert world.registry.dialled(conn, ["silent", "silent"], world.now) == []
+
+
+# -- reports of a NAT --------------------------------------------------------------------------------------------
+
+SEQUENTIAL = NatSummary(ports="sequential", step=1, latest=40_007)
+CLAIMED = NatSummary(mapping="none", ports="random", low=1024, high=65_535)
+
+
+def behind_a_symmetric_nat(world: World, key: bytes = BOB, name: str | None = "bob", remote: str = HOME_B) -> int:
+    """A registered client whose second connection is seen from another port."""
+    conn = world.register(key, name, remote)
+    host, _, port = remote.rpartition(":")
+    world.say(world.open(key, f"{host}:30000", SECOND), Observe(version=1, tag=int(port)))
+    return conn
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_a_report_tells_of_ports_where_the_server_saw_that_they_differ(world: World, symmetric: bool) -> None:
+    bob = behind_a_symmetric_nat(world) if symmetric else world.register(BOB, "bob", HOME_B)
+    assert world.say(bob, Report(nat=CLAIMED)) == []
+    nat = world.introduce(world.register(ALICE), "bob").peer_nat
+    if symmetric:
+        assert nat == NatSummary(mapping="port-dependent", ports="random", low=1024, high=65_535)
+        assert world.told(bob)[-1].my_nat == nat  # type: ignore[attr-defined]  # an Introduction
+    else:
+        assert nat == NatSummary(ports="preserving")
+
+
+def test_a_report_that_knows_nothing_leaves_what_was_seen(world: World) -> None:
+    bob = behind_a_symmetric_nat(world)
+    world.say(bob, Report(nat=NatSummary(mapping="none")))
+    nat = world.introduce(world.register(ALICE), "bob").peer_nat
+    assert nat == NatSummary(mapping="port-dependent", ports="changed")
+
+
+def test_news_of_a_nat_go_to_the_other_side_of_the_session(world: World) -> None:
+    bob = behind_a_symmetric_nat(world)
+    alice = behind_a_symmetric_nat(world, ALICE, None, HOME_A)
+    session = world.introduce(alice, "bob").session
+    before = len(world.effects)
+    assert world.say(bob, Report(nat=SEQUENTIAL, session=session)) == []
+    expected = NatSummary(mapping="port-dependent", ports="sequential", step=1, latest=40_007)
+    assert world.effects[before:] == [Send(alice, PeerNat(session=session, nat=expected))]
+    world.say(alice, Report(nat=CLAIMED, session=session))
+    assert [type(one) for one in world.told(bob)][-1] is PeerNat
+    assert world.introduce(world.register(EVE), "bob").peer_nat == expected  # kept with the connection too
+
+
+def test_a_mapping_that_the_server_saw_since_is_news(world: World) -> None:
+    bob = world.register(BOB, "bob", HOME_B)
+    alice = world.register(ALICE)
+    session = world.introduce(alice, "bob").session
+    world.say(world.open(ALICE, HOME_A, SECOND), Observe(version=1, tag=20001))
+    world.say(alice, Report(nat=NatSummary(mapping="port-dependent"), session=session))
+    assert world.told(bob)[-1] == PeerNat(session, NatSummary(mapping="endpoint-independent", ports="preserving"))
+
+
+def test_nobody_else_can_report_in_a_session(world: World) -> None:
+    bob = behind_a_symmetric_nat(world)
+    alice, eve = world.register(ALICE), behind_a_symmetric_nat(world, EVE, "eve", "198.18.3.1:20003")
+    again = world.register(BOB)  # the same key, but not the connection that was introduced
+    session = world.introduce(alice, "bob").session
+    before = len(world.effects)
+    for conn in (eve, again):
+        assert world.say(conn, Report(nat=SEQUENTIAL, session=session)) == []
+    world.say(bob, Report(nat=SEQUENTIAL, session=b"\xff" * 32))
+    assert world.effects[before:] == []
+
+
+def test_a_session_takes_few_reports_and_not_for_long(world: World) -> None:
+    bob, alice = behind_a_symmetric_nat(world), world.register(ALICE)
+    session = world.introduce(alice, "bob").session
+    for _ in range(6):
+        world.say(bob, Report(nat=SEQUENTIAL, session=session))
+    assert sum(isinstance(one, PeerNat) for one in world.told(alice)) == 4
+    late = world.introduce(alice, "bob").session
+    assert world.registry.counts["meetings"] == 2
+    world.tick(31)
+    assert world.registry.counts["meetings"] == 0
+    before = len(world.effects)
+    world.say(bob, Report(nat=SEQUENTIAL, session=late))
+    assert world.effects[before:] == []
+
+
+def test_a_report_after_the_other_side_went_is_dropped(world: World) -> None:
+    bob, alice = behind_a_symmetric_nat(world), world.register(ALICE)
+    session = world.introduce(alice, "bob").session
+    world.lose(alice)
+    before = len(world.effects)
+    world.say(bob, Report(nat=SEQUENTIAL, session=session))
+    assert world.effects[before:] == []
+
+
+def test_a_limit_of_reports_per_key() -> None:
+    world = World(replace(ServerSettings(), reports_per_key=2))
+    bob = behind_a_symmetric_nat(world)
+    for latest in (1, 2, 3):
+        assert world.say(bob, Report(nat=NatSummary(ports="sequential", step=1, latest=latest))) == []
+    assert world.introduce(world.register(ALICE), "bob").peer_nat.latest == 2
+    world.tick(31)
+    world.say(bob, Report(nat=NatSummary(ports="sequential", step=1, latest=4)))
+    assert world.introduce(world.register(ALICE), "bob").peer_nat.latest == 4
+
+
+# -- rates -------------------------------------------------------------------------------------------------------
+
+
 def test_rates_of_introductions_and_lookups() -> None:
     world = World(
         replace(ServerSettings(), introductions_per_pair=3, introductions_per_target=5, lookups_per_key=10, token_s=1e9)
@@ -714,6 +888,12 @@ STEPS = st.one_of(
             st.builds(Observe, version=st.just(1), tag=TAGS),
             st.builds(Introduce, to=TARGETS, tag=TAGS, path=PATHS),
             st.just(Ping()),
+            st.just(DialBack(token=bytes(16))),
+            st.builds(
+                Report,
+                nat=st.builds(NatSummary, mapping=st.sampled_from(["none", "unknown"]), ports=st.just("random")),
+                session=st.none() | st.integers(0, 30).map(lambda n: n.to_bytes(32, "big")),
+            ),
         ),
     ),
     st.tuples(st.just("join"), st.integers(1, 12), st.integers(0, 20)),
@@ -731,11 +911,14 @@ def test_no_sequence_raises_and_the_laws_hold(steps: list[Any]) -> None:
     opened = 0
     over: set[int] = set()
     paired: list[int] = []
+    sides: dict[bytes, set[int]] = {}
+    remotes: set[tuple[int, str]] = set()
     for step in steps:
         before = len(world.effects)
         match step:
             case ("open", key, remote):
                 opened = world.open(key, remote)
+                remotes.add((opened, remote))
             case ("say", conn, message):
                 world.say(conn, message)
             case ("join", conn, number):
@@ -758,11 +941,18 @@ def test_no_sequence_raises_and_the_laws_hold(steps: list[Any]) -> None:
                 world.tick(seconds)
         for effect in world.effects[before:]:
             match effect:
-                case Send(conn, _):
+                case Send(conn, told):
                     assert conn not in over  # nothing is sent to a connection that ended
+                    if isinstance(told, Introduction):
+                        sides.setdefault(told.session, set()).add(conn)
+                    if isinstance(told, PeerNat):  # only to one side, from the other one, and not what that one claims
+                        assert {conn, step[1]} == sides[told.session]
+                        assert told.nat.mapping != "none"
                 case Close(conn) | Abort(conn):
                     assert conn not in over
                     over.add(conn)
+                case DialOut(conn, target, _, _):
+                    assert (conn, str(target)) in remotes
                 case PairRelay(one, other):
                     paired += [one, other]
     assert len(paired) == len(set(paired))
@@ -771,7 +961,7 @@ def test_no_sequence_raises_and_the_laws_hold(steps: list[Any]) -> None:
     counts = world.registry.counts
     assert (counts["connections"], counts["names"], counts["relays"]) == (0, 0, 0)
     world.tick(31)
-    assert world.registry.counts["tickets"] == 0
+    assert (world.registry.counts["tickets"], world.registry.counts["meetings"]) == (0, 0)
 
 
 # -- limits ------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import typing
@@ -10,6 +11,7 @@ import pytest
 
 from p2pxfer import status
 from p2pxfer.cli.report import Reporter, describe
+from p2pxfer.status import Nat
 
 EVENTS: dict[type, tuple[status.Event, str]] = {
     status.Registered: (status.Registered("bob", "id", "1.2.3.4:5"), "registered as bob, seen as 1.2.3.4:5"),
@@ -101,3 +103,35 @@ def test_no_progress_runs_over_a_question(monkeypatch: pytest.MonkeyPatch, capsy
     report.close()
     report.close()
     assert capsys.readouterr().err == "well? well? \n"
+
+
+# -- a NAT ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("nat", "says"),
+    [
+        (Nat("none", "unknown", "preserving", "unknown"), ["address to itself", "can reach this machine directly"]),
+        (
+            Nat("endpoint-independent", "unknown", "changed", "unknown"),
+            ["same for every destination", "another number than inside", "whose NAT keeps its mapping"],
+        ),
+        (
+            Nat("port-dependent", "unknown", "sequential", "unknown", 2, addresses=("198.18.1.1",)),
+            ["symmetric", "in a row, +2 for every connection", "198.18.1.1", "direct paths are harder"],
+        ),
+        (
+            Nat("address-dependent", "unknown", "block", "unknown", 0, 2048, 2559, ("198.18.1.1", "198.18.1.2")),
+            ["from a block, 2048 to 2559 (estimated)", "198.18.1.1, 198.18.1.2", "changes from connection"],
+        ),
+        (Nat("unknown", "unknown", "unknown", "unknown"), ["unknown: nobody answered", "tried in any case"]),
+    ],
+)
+def test_what_is_said_of_a_nat(nat: Nat, says: list[str]) -> None:
+    why = {"mapping": "nobody answered"} if nat.mapping == "unknown" else {"hairpin": "it is not measured"}
+    text = describe(dataclasses.replace(nat, why=why))
+    for words in says:
+        assert words in text
+    assert text.splitlines()[-1].endswith(".")
+    assert not text.splitlines()[-1].startswith(" ")
+    assert describe(nat) == ""  # beside a transfer it is for programs

@@ -59,6 +59,7 @@ def octets(first: int, count: int = 32) -> bytes:
 
 
 NAT = messages.NatSummary(mapping="endpoint-independent", ports="preserving")
+SEQUENTIAL = messages.NatSummary(mapping="port-dependent", ports="sequential", step=-2, latest=40008)
 SERVER_SAMPLES: list[Message] = [
     messages.Register(version=1, tag=20001),
     messages.Register(version=1, tag=20001, name="bob", lan=["192.168.7.2:20001", "[fd00::2]:20001"], path="direct"),
@@ -67,6 +68,9 @@ SERVER_SAMPLES: list[Message] = [
     messages.Introduce(to=str(PeerId(octets(1))), tag=20002, path="relay"),
     messages.JoinRelay(version=1, token=octets(64)),
     messages.Ping(),
+    messages.Report(nat=messages.NatSummary()),
+    messages.Report(nat=SEQUENTIAL, session=octets(32)),
+    messages.DialBack(token=octets(5, 16)),
     messages.Registered(id=octets(1), observed="198.18.0.2:20001"),
     messages.Registered(
         id=octets(1), observed="[2001:2::1]:20001", name="bob", observers=["198.18.0.1:8878"], ping_s=30
@@ -89,6 +93,12 @@ SERVER_SAMPLES: list[Message] = [
     messages.Pong(),
     messages.Failure(word="E_PEER_GONE", message="this peer is not here now"),
     messages.Failure(word="E_RATE", message="too many messages", fatal=True),
+    messages.DialledBack(),
+    messages.DialledBack(same_address="connected", other_address="silent"),
+    messages.PeerNat(session=octets(32), nat=SEQUENTIAL),
+    messages.PeerNat(
+        session=octets(32), nat=messages.NatSummary(mapping="address-dependent", ports="block", low=32768, high=33023)
+    ),
 ]
 PEER_SAMPLES: list[Message] = [
     wire.Hello(

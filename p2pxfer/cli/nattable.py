@@ -1,0 +1,66 @@
+"""What was found of a NAT, as a table and one plain sentence for people."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from p2pxfer.status import Nat
+
+_MAPPING: Final = {
+    "none": "none: this machine has its address to itself",
+    "endpoint-independent": "the same for every destination (endpoint-independent)",
+    "address-dependent": "another for every address (address-dependent)",
+    "port-dependent": "another for every connection (port-dependent, symmetric)",
+}
+_PORTS: Final = {
+    "preserving": "as inside (preserving)",
+    "changed": "another number than inside",
+    "sequential": "in a row",
+    "block": "at random from a block",
+    "random": "at random",
+}
+_FILTERING: Final = {
+    "endpoint-independent": "lets everybody in (endpoint-independent)",
+    "address-dependent": "lets in addresses that were dialled (address-dependent)",
+    "port-dependent": "lets in endpoints that were dialled (port-dependent)",
+}
+_MEANING: Final = {
+    "none": "Others can reach this machine directly, unless a firewall on the way drops their connections.",
+    "endpoint-independent": "Direct paths work with every peer whose NAT keeps its mapping, as this one does.",
+    "address-dependent": "A peer cannot know in advance where this machine will be seen: direct paths are harder here,"
+    " and where none is found the server relays.",
+    "unknown": "Direct paths are tried in any case, and where none is found the server relays.",
+}
+
+
+def nat_text(nat: Nat) -> str:
+    """The table and the sentence."""
+    rows = [
+        ("mapping", _with_reason(_MAPPING, nat, "mapping")),
+        ("outside ports", _ports(nat)),
+        ("outside address", ", ".join(nat.addresses) or "unknown"),
+        ("filtering", _with_reason(_FILTERING, nat, "filtering")),
+        ("hairpin", _with_reason({}, nat, "hairpin")),
+    ]
+    table = "\n".join(f"  {name:<16} {value}" for name, value in rows)
+    return f"{table}\n{meaning(nat)}"
+
+
+def _with_reason(words: dict[str, str], nat: Nat, name: str) -> str:
+    value = getattr(nat, name)
+    reason = f": {nat.why[name]}" if name in nat.why else ""
+    return f"{words.get(value, value)}{reason}"
+
+
+def _ports(nat: Nat) -> str:
+    text = _with_reason(_PORTS, nat, "ports")
+    if nat.step:
+        return f"{text}, {nat.step:+d} for every connection (sequential)"
+    return f"{text}, {nat.low} to {nat.high} (estimated)" if nat.high else text
+
+
+def meaning(nat: Nat) -> str:
+    """One sentence: what follows for direct paths."""
+    pooled = " Its outside address changes from connection to connection." if len(nat.addresses) > 1 else ""
+    mapping = "address-dependent" if nat.mapping == "port-dependent" else nat.mapping
+    return _MEANING[mapping] + pooled

@@ -1,0 +1,85 @@
+"""What clients report of their NATs: kept with their connection, and told to the other side of a meeting, nobody else.
+
+Laws of this file:
+
+1. A report with a session goes on only from one of the two control connections that were introduced in it, to the other
+   one, for ``MEETING_S`` seconds after the introduction and ``MAX_PER_SIDE`` times a side.
+2. What goes on is the server's own view of the mapping; of the report only what :mod:`p2pxfer.core.introductions` lets
+   pass.  A report names no address, so nobody can be made to dial anything but what the server saw of the reporter.
+3. A report that may not go on is dropped without a word: there is nothing that an honest client could do about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from p2pxfer.core import introductions
+from p2pxfer.core.effects import Send, ServerSettings
+from p2pxfer.core.introductions import Side
+from p2pxfer.core.limits import Buckets
+from p2pxfer.core.links import Link, Links, Role
+from p2pxfer.core.messages import PeerNat, Report
+
+MEETING_S: Final = 30.0
+"""How long the two sides of an introduction may tell each other of their NATs, seconds."""
+MAX_PER_SIDE: Final = 4
+"""Reports of one side that go on in one meeting: what was found at last, and fresh ports for a few attempts."""
+_MAX_MEETINGS: Final = 16_384
+
+
+@dataclass(slots=True)
+class _Meeting:
+    """Two introduced connections, the tag of each, and how often each may still report."""
+
+    born: float
+    sides: dict[int, tuple[int, int]]
+    """Connection -> (the other connection, this one's tag)."""
+    left: dict[int, int] = field(default_factory=dict)
+
+
+class Reports:
+    """Recent meetings, and the rate of reports.  ``side(link, tag)`` is a party as the server sees it now."""
+
+    def __init__(self, links: Links, settings: ServerSettings, side: Callable[[Link, int], Side]) -> None:
+        self._links = links
+        self._side = side
+        self._rates = Buckets(settings.reports_per_key / 60, settings.reports_per_key)
+        self._meetings: dict[bytes, _Meeting] = {}  # in order of their age
+
+    @property
+    def meetings(self) -> int:
+        """Introductions whose sides may still tell each other of their NATs."""
+        return len(self._meetings)
+
+    def met(self, session: bytes, asking: tuple[Link, int], asked: tuple[Link, int], now: float) -> None:
+        """Two connections were introduced, each with the tag that it punches from."""
+        (one, one_tag), (other, other_tag) = asking, asked
+        sides = {one.conn: (other.conn, one_tag), other.conn: (one.conn, other_tag)}
+        self._meetings[session] = _Meeting(now, sides, dict.fromkeys(sides, MAX_PER_SIDE))
+        self.expire(now)
+
+    def take(self, link: Link, message: Report, now: float) -> list[Send]:
+        """Keep a report; returns the word to the other side of its meeting, if there is one."""
+        if not self._rates.take(link.key, now):
+            return []
+        link.reported = message.nat
+        self.expire(now)
+        meeting = None if message.session is None else self._meetings.get(message.session)
+        if meeting is None or message.session is None or not meeting.left.get(link.conn, 0):
+            return []
+        peer, tag = meeting.sides[link.conn]
+        other = self._links.get(peer)
+        if other is None or other.role is not Role.CONTROL:
+            return []
+        meeting.left[link.conn] -= 1
+        return [Send(peer, PeerNat(message.session, introductions.nat_summary(self._side(link, tag))))]
+
+    def expire(self, now: float) -> None:
+        """Forget meetings that are over, and the oldest ones above what memory is for."""
+        while self._meetings:
+            session = next(iter(self._meetings))
+            if len(self._meetings) <= _MAX_MEETINGS and now - self._meetings[session].born < MEETING_S:
+                return
+            del self._meetings[session]

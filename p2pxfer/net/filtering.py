@@ -1,0 +1,154 @@
+"""Finds out whom this machine's NAT lets in: the server dials a fresh local port that has dialled one endpoint of it.
+
+The port listens and holds one connection to the server, on which it asks to be dialled (:class:`DialBack`).  The server
+dials only the endpoint that it sees of that very connection, once from another port of the same address and once from
+another address if it has one.  What arrives shows the token that was sent along, so no stranger counts.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
+from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort, IProtocol
+from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from p2pxfer.core.addresses import Endpoint
+from p2pxfer.core.codec import Message
+from p2pxfer.core.discovery import Filtering, filtering_of
+from p2pxfer.core.messages import DIAL_BACK_MARKS, VERSION, DialBack, DialledBack, Observe, Observed
+from p2pxfer.errors import P2pxferError
+from p2pxfer.net.flight import Opener
+from p2pxfer.net.puncher import reuse_binding
+from p2pxfer.net.serverlink import ServerLink
+from p2pxfer.net.types import Reactor
+
+CHECK_S = 10.0
+"""How long the whole check may take, seconds."""
+GRACE_S = 2.0
+"""How long a token may be on its way when the server's answer is there already, seconds: it may have to be repeated."""
+MAX_VISITORS = 8
+"""Most connections that are read at once: strangers may dial the port too."""
+TOKEN = 16
+
+
+class _Visitor(Protocol):
+    """A connection from outside that may show the token."""
+
+    def __init__(self, shown: Callable[[bytes], None]) -> None:
+        self._shown = shown
+        self._data = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        self._data += data
+        if len(self._data) > TOKEN:
+            self._shown(self._data[: TOKEN + 1])
+            assert self.transport is not None
+            self.transport.abortConnection()  # type: ignore[attr-defined]  # a TCP transport
+
+
+class _Visitors(Factory):
+    """Accepts a few connections."""
+
+    noisy = False
+
+    def __init__(self, shown: Callable[[bytes], None]) -> None:
+        self._shown = shown
+        self._left = MAX_VISITORS
+
+    def buildProtocol(self, addr: IAddress | None) -> _Visitor | None:
+        self._left -= 1
+        return _Visitor(self._shown) if self._left >= 0 else None
+
+
+class FilteringCheck:
+    """One check, from local ``port``.  ``done`` fires once with the result and, if it is unknown, why; never fails."""
+
+    log = Logger()
+
+    def __init__(self, reactor: Reactor, opener: Opener, target: Endpoint, port: int) -> None:
+        self._reactor = reactor
+        self._opener = opener
+        self._target = target
+        self._port = port
+        self._token = os.urandom(TOKEN)
+        self._arrived: set[bytes] = set()
+        self._answer: DialledBack | None = None
+        self._link = ServerLink(reactor, self._on_message, self._lost)
+        self._opening: Deferred[IProtocol] | None = None
+        self._listener: IListeningPort | None = None
+        self._timer: IDelayedCall | None = None
+        self._over = False
+        self.done: Deferred[tuple[Filtering, str]] = Deferred()
+
+    def start(self) -> None:
+        """Listen, connect, ask."""
+        self._timer = self._reactor.callLater(CHECK_S, self._too_late)
+        kind, any_address = (TCP6ServerEndpoint, "::") if self._target.host.version == 6 else (TCP4ServerEndpoint, "")
+        endpoint = kind(self._reactor, reuse_binding(self._port, any_address), interface=any_address)
+        listening: Deferred[IListeningPort] = endpoint.listen(_Visitors(self._shown))  # type: ignore[no-untyped-call]  # Twisted's
+        listening.addCallbacks(self._listening, self._deaf)
+
+    def _listening(self, listener: IListeningPort) -> None:
+        self._listener = listener
+        self._link.secured.addCallbacks(self._secured, lambda _: None)
+        self._opening = self._opener(self._link, str(self._target.host), self._target.port, self._port)
+        self._opening.addErrback(self._deaf)
+
+    def _deaf(self, failure: Failure) -> None:
+        self.log.info("filtering cannot be checked: {why}", why=failure.getErrorMessage())
+        self._end("unknown", "the server could not be asked")
+
+    def _secured(self, _: object) -> None:
+        self._link.send(Observe(version=VERSION, tag=self._port))
+
+    def _on_message(self, link: ServerLink, message: Message) -> None:
+        match message:
+            case Observed():
+                link.send(DialBack(self._token))
+            case DialledBack():
+                self._answer = message
+                if self._timer is not None and self._timer.active():
+                    self._timer.reset(GRACE_S)
+                self._judge(message)
+            case _:
+                pass
+
+    def _lost(self, link: ServerLink, error: P2pxferError) -> None:
+        self._end("unknown", "the server does not dial back")
+
+    def _shown(self, data: bytes) -> None:
+        if hmac.compare_digest(data[:TOKEN], self._token):
+            self._arrived.add(data[TOKEN:])
+            if self._answer is not None:
+                self._judge(self._answer)
+
+    def _judge(self, answer: DialledBack) -> None:
+        """Compare what the server says with what arrived; a token that is still on its way is waited for."""
+        outcomes = dict(zip(DIAL_BACK_MARKS, (answer.same_address, answer.other_address), strict=True))
+        if all(mark in self._arrived for mark, outcome in outcomes.items() if outcome == "connected"):
+            same, other = (
+                None if outcome == "not-tried" else mark in self._arrived for mark, outcome in outcomes.items()
+            )
+            self._end(*filtering_of(same, other))
+
+    def _too_late(self) -> None:
+        self._end("unknown", "what the server says and what arrived differ" if self._answer else "the server is silent")
+
+    def _end(self, filtering: Filtering, why: str) -> None:
+        if self._over:
+            return
+        self._over = True
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        if self._opening is not None:
+            self._opening.cancel()
+        self._link.close()
+        if self._listener is not None:
+            self._listener.stopListening()
+        self.done.callback((filtering, why))

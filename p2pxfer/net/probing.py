@@ -1,0 +1,269 @@
+"""Finds out how this machine's NAT maps and how it chooses ports, beside everything else: nobody waits for it.
+
+Laws of this file:
+
+1. The punch port opens one observation connection to each further endpoint of the server; they stay open.
+2. Only where they show that the mapping depends on the destination are ports probed, and not again for ``FRESH_S``
+   seconds on the same outside address; at an introduction, where the NAT is sequential, one port more.
+3. Every wait has an end: ``OBSERVE_S``, ``FLIGHT_S``.  Probes are reset as soon as they are answered.
+4. What is found goes to the server, and to the other side of every meeting of the last ``MEETING_S`` seconds for which
+   it is news.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol as Interface
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from p2pxfer.core import discovery
+from p2pxfer.core.addresses import Address, Endpoint, canonical_endpoint, parse_endpoint
+from p2pxfer.core.codec import Message
+from p2pxfer.core.discovery import DEPENDENT, PROBES, Allocation, Filtering, Mapping, Probe, View
+from p2pxfer.core.messages import VERSION, Introduction, NatSummary, Observe, Observed, Registered, Report
+from p2pxfer.core.reports import MEETING_S
+from p2pxfer.errors import P2pxferError
+from p2pxfer.net.filtering import FilteringCheck
+from p2pxfer.net.flight import Flight, Opener, fresh_ports
+from p2pxfer.net.serverlink import ServerLink
+from p2pxfer.net.types import Reactor
+
+OBSERVE_S = 8.0
+"""How long the server's other endpoints may take to answer, seconds."""
+FRESH_S = 600.0
+"""How long what was found on one outside address is believed, seconds."""
+RETRY_S = 30.0
+"""How soon probes that showed nothing may be repeated, seconds."""
+MAX_MEETINGS = 64
+"""Most meetings that are told of news; of more the last ones."""
+
+
+class Informed(Interface):
+    """Who meets a peer and hears news of its NAT."""
+
+    def peer_nat(self, nat: NatSummary) -> None:
+        """The server passes on what the other side's NAT turned out to do."""
+
+
+class NatDiscovery:
+    """What is known of this machine's NAT, as registrations come and go.
+
+    ``opener`` dials the server; ``send`` writes to the control connection; ``may_probe`` is False where nobody will be
+    dialled anyway.  ``watch`` hears, in words, of each step.
+    """
+
+    log = Logger()
+
+    def __init__(self, reactor: Reactor, opener: Opener, send: Callable[[Message], None], may_probe: bool) -> None:
+        self._reactor = reactor
+        self._opener = opener
+        self._send = send
+        self._may_probe = may_probe
+        self._tag = 0
+        self._own: frozenset[Address] = frozenset()
+        self._at: Endpoint | None = None
+        self._observers: dict[ServerLink, Endpoint] = {}
+        self._awaited: set[ServerLink] = set()
+        self._deadline: IDelayedCall | None = None
+        self._flight: Flight | None = None
+        self._probed_at = 0.0
+        self._reported = NatSummary()
+        self._meetings: dict[bytes, tuple[float, NatSummary]] = {}
+        self._waiting: list[Deferred[None]] = []
+        self.watch: Callable[[str], None] = lambda text: None
+        self.views: list[View] = []
+        self.allocation: Allocation | None = None
+        self.endpoints_asked = 0
+        """How many further endpoints the server named."""
+
+    # -- what is known -------------------------------------------------------------------------------------------
+
+    @property
+    def mapping(self) -> Mapping:
+        """How the NAT maps the punch port."""
+        return discovery.mapping_of(discovery.one_family(self.views), self._own)
+
+    @property
+    def summary(self) -> NatSummary:
+        """All that is known, for the wire."""
+        mapping = self.mapping
+        if mapping in DEPENDENT and self.allocation is not None and self.allocation.ports != "unknown":
+            return self.allocation.summary(mapping)
+        return NatSummary(mapping, discovery.binding_ports(discovery.one_family(self.views), self._tag))
+
+    @property
+    def seen(self) -> frozenset[Endpoint]:
+        """The endpoints that the server saw of the punch port."""
+        return frozenset(view.seen for view in self.views)
+
+    @property
+    def under_way(self) -> bool:
+        """More may be known soon."""
+        return bool(self._awaited) or self._flight is not None
+
+    async def settled(self) -> None:
+        """Wait until nothing more is under way, at most ``OBSERVE_S`` + ``FLIGHT_S`` seconds."""
+        if self.under_way:
+            waiting: Deferred[None] = Deferred()
+            self._waiting.append(waiting)
+            await waiting
+
+    async def filtering(self) -> tuple[Filtering, str]:
+        """Whom the NAT lets in, and why that is not known if it is not; takes ``CHECK_S`` seconds at most."""
+        if self._at is None:
+            return "unknown", "the server is not connected"
+        check = FilteringCheck(self._reactor, self._opener, self._at, fresh_ports(1)[0])
+        check.start()
+        return await check.done
+
+    # -- registrations -------------------------------------------------------------------------------------------
+
+    def begin(self, at: Endpoint, tag: int, answer: Registered, own: frozenset[Address]) -> None:
+        """A registration stands, from the local port ``tag`` to ``at`` at the server; ``own`` are addresses here."""
+        self.end()
+        self._tag, self._own, self._at = tag, own, at
+        self._reported = NatSummary()
+        self.views = [View(canonical_endpoint(parse_endpoint(answer.observed)), at)]
+        observers = [parse_endpoint(text) for text in answer.observers]
+        self.endpoints_asked = len(observers)
+        for observer in observers:
+            self._observe(observer)
+        if self._awaited:
+            self._deadline = self._reactor.callLater(OBSERVE_S, self._observed_all)
+
+    def end(self) -> None:
+        """The control connection is gone, and with it everything beside it."""
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._awaited.clear()
+        observers, self._observers = self._observers, {}
+        for observer in observers:
+            observer.close()
+        self._at = None
+        self.views = []
+        self._meetings.clear()
+        if self._flight is not None:
+            self._flight.stop()
+        self._settle()
+
+    def introduced(self, introduction: Introduction) -> None:
+        """A meeting begins, in either role: its other side wants to know what is found from now on."""
+        if not introduction.dial:
+            return
+        self._meetings[introduction.session] = (self._reactor.seconds(), introduction.my_nat)
+        if len(self._meetings) > MAX_MEETINGS:
+            del self._meetings[next(iter(self._meetings))]
+        self._consider_probes()
+        self._tell()
+
+    # -- the mapping ---------------------------------------------------------------------------------------------
+
+    def _observe(self, observer: Endpoint) -> None:
+        """Open an observation connection from the punch port; it stays open and nobody waits for it."""
+        link = ServerLink(self._reactor, self._on_observed, self._observer_lost)
+        self._observers[link] = canonical_endpoint(observer)
+        self._awaited.add(link)
+        tag = self._tag
+        link.secured.addCallbacks(lambda _: link.send(Observe(version=VERSION, tag=tag)), lambda _: None)
+        opening = self._opener(link, str(observer.host), observer.port, tag)
+        opening.addErrback(lambda failure: self._not_observed(link, failure.getErrorMessage()))
+
+    def _on_observed(self, link: ServerLink, message: Message) -> None:
+        if not isinstance(message, Observed) or link not in self._awaited:
+            return
+        view = View(canonical_endpoint(parse_endpoint(message.observed)), self._observers[link])
+        self.views.append(view)
+        self.watch(f"seen as {view.seen} at {view.at}")
+        self._consider_probes()
+        self._answered(link)
+
+    def _observer_lost(self, link: ServerLink, error: P2pxferError) -> None:
+        self._not_observed(link, error.message)
+
+    def _not_observed(self, link: ServerLink, why: str) -> None:
+        if self._observers.pop(link, None) is not None:
+            self.log.debug("an observation connection ended: {why}", why=why)
+        self._answered(link)
+
+    def _answered(self, link: ServerLink) -> None:
+        if link in self._awaited:
+            self._awaited.discard(link)
+            if not self._awaited:
+                self._observed_all()
+
+    def _observed_all(self) -> None:
+        """Every endpoint has answered, or will not."""
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._awaited.clear()
+        self._tell()
+        self._settle()
+
+    # -- ports ---------------------------------------------------------------------------------------------------
+
+    def _consider_probes(self) -> None:
+        if not self._may_probe or self._flight is not None or self.mapping not in DEPENDENT:
+            return
+        known = self.allocation
+        lasts = RETRY_S if known is None or known.ports == "unknown" else FRESH_S
+        old = self._reactor.seconds() - self._probed_at > lasts
+        if known is None or old or self.views[0].seen.host not in known.addresses:
+            self.allocation = None
+            self._probed_at = self._reactor.seconds()
+            self._fly(PROBES)
+        elif known.ports == "sequential" and self._recent():
+            self._fly(1)
+
+    def _recent(self) -> bool:
+        """Somebody meets this machine just now; forgets those who did before."""
+        now = self._reactor.seconds()
+        self._meetings = {session: met for session, met in self._meetings.items() if now - met[0] < MEETING_S}
+        return bool(self._meetings)
+
+    def _fly(self, count: int) -> None:
+        assert self._at is not None
+        ports = fresh_ports(count)
+        if count > 1:
+            self.watch(f"the outside port depends on the destination: {count} probes from ports {ports[0]} on")
+        self._flight = Flight(self._reactor, self._opener, self._at, ports)
+        self._flight.done.addCallback(self._landed, count)
+        self._flight.start()
+
+    def _landed(self, probes: list[Probe], count: int) -> None:
+        self._flight = None
+        if self._at is not None:
+            self.log.debug("probes: {probes}", probes=[(probe.port, str(probe.seen)) for probe in probes])
+            if count > 1:
+                self.allocation = discovery.allocation_of(probes, [view.seen for view in self.views])
+            elif probes and self.allocation is not None:
+                self.allocation = self.allocation.after(probes[0])
+            self._tell()
+        self._settle()
+
+    # -- telling -------------------------------------------------------------------------------------------------
+
+    def _tell(self) -> None:
+        """Let the server know what is new, and through it whoever meets this machine just now."""
+        summary = self.summary
+        # One view that differs decides; that all agree takes all of them.
+        open_yet = bool(self._awaited) and summary.mapping not in DEPENDENT
+        if summary.mapping == "unknown" or open_yet or self._flight is not None:
+            return
+        self._recent()
+        for session, (since, told) in list(self._meetings.items()):
+            if told != summary:
+                self._meetings[session] = (since, summary)
+                self._reported = summary
+                self._send(Report(summary, session))
+        if self._reported != summary and summary.mapping in DEPENDENT:
+            self._reported = summary
+            self._send(Report(summary))
+
+    def _settle(self) -> None:
+        if not self.under_way:
+            waiting, self._waiting = self._waiting, []
+            for deferred in waiting:
+                deferred.callback(None)

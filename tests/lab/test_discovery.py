@@ -1,0 +1,83 @@
+"""What ``netcheck`` says of each kind of NAT: the program itself, behind kernel NATs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from scripts.product import JsonEvent
+from tests.lab.conftest import LabFactory
+from tests.lab.nat import KINDS
+from tests.lab.topology import Lab
+from tests.scene import Scene, events_of, last, random_file
+
+EXPECTED = {
+    "none": ("none", "preserving", "endpoint-independent"),
+    "full-cone": ("endpoint-independent", "preserving", "endpoint-independent"),
+    "address-restricted": ("endpoint-independent", "preserving", "address-dependent"),
+    "port-restricted": ("endpoint-independent", "preserving", "port-dependent"),
+    "port-restricted/rst": ("endpoint-independent", "preserving", "port-dependent"),
+    "port-restricted/random-port": ("endpoint-independent", "changed", "port-dependent"),
+    "sequential": ("port-dependent", "sequential", "port-dependent"),
+    "symmetric": ("port-dependent", "random", "port-dependent"),
+}
+"""Kind of NAT -> its mapping, how it chooses ports, whom it lets in."""
+SOAK_RUNS = 20
+
+
+def netcheck(scene: Scene) -> JsonEvent:
+    """What one run says of alice's NAT."""
+    program = scene.program("alice", scene.alice, "netcheck")
+    program.succeed(25)
+    return last(events_of(program), "nat")
+
+
+def check(lab: Lab, kind: str, nat: JsonEvent) -> None:
+    """Everything that the event says must be true of the kind."""
+    assert (nat["mapping"], nat["ports"], nat["filtering"]) == EXPECTED[kind], nat
+    assert nat["addresses"] == [lab.public_addr("nat_a")]
+    assert nat["step"] == (1 if kind == "sequential" else 0)
+    if kind == "symmetric":
+        assert 1024 <= nat["low"] < 30_000
+        assert 36_000 < nat["high"] <= 65_535
+    else:
+        assert (nat["low"], nat["high"]) == (0, 0)
+    assert set(nat["why"]) == {"hairpin"}
+
+
+@pytest.mark.deadline(60)
+@pytest.mark.parametrize("kind", EXPECTED)
+def test_netcheck_names_the_nat(lab_factory: LabFactory, tmp_path: Path, kind: str) -> None:
+    lab = lab_factory(KINDS[kind], None, rtt_ms=40)
+    with Scene(lab, tmp_path, loopback=False) as scene:
+        scene.start_server()
+        check(lab, kind, netcheck(scene))
+
+
+@pytest.mark.soak
+@pytest.mark.deadline(300)
+@pytest.mark.parametrize("kind", EXPECTED)
+def test_netcheck_names_the_nat_every_time(lab_factory: LabFactory, tmp_path: Path, kind: str) -> None:
+    lab = lab_factory(KINDS[kind], None, rtt_ms=40)
+    with Scene(lab, tmp_path, loopback=False) as scene:
+        scene.start_server()
+        for _ in range(SOAK_RUNS):
+            check(lab, kind, netcheck(scene))
+
+
+@pytest.mark.deadline(60)
+def test_an_introduction_uses_what_was_found(lab_factory: LabFactory, tmp_path: Path) -> None:
+    """Bob waits behind a sequential NAT: when Alice comes, the server tells what his probes showed."""
+    lab = lab_factory(KINDS["port-restricted"], KINDS["sequential"], rtt_ms=40)
+    with Scene(lab, tmp_path, loopback=False) as scene:
+        scene.start_server()
+        scene.make_contacts()
+        random_file(tmp_path / "small.bin", 1 << 16)
+        bob = scene.receive("--once", "--no-code")
+        time.sleep(1.0)  # nothing says when his probes are over
+        scene.send(tmp_path / "small.bin").succeed(30)
+        bob.succeed(30)
+        nat = last(events_of(bob), "nat")
+    assert (nat["mapping"], nat["ports"], nat["step"]) == ("port-dependent", "sequential", 1)

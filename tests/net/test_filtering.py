@@ -1,0 +1,129 @@
+"""Being dialled back by a server on loopback, where everything gets through."""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.protocol import Factory
+
+from p2pxfer.core.addresses import parse_endpoint
+from p2pxfer.core.effects import Listening
+from p2pxfer.core.messages import ALPN_SERVER, DialOutcome
+from p2pxfer.net import filtering, server
+from p2pxfer.net.dialback import dial_back
+from p2pxfer.net.filtering import TOKEN, FilteringCheck
+from p2pxfer.net.flight import fresh_ports
+from p2pxfer.net.identity import new_identity
+from p2pxfer.net.puncher import reuse_binding
+from p2pxfer.net.serverlink import ServerLink
+from p2pxfer.net.streams import SecureBootstrap
+from p2pxfer.net.tls import PeerTLS
+from tests.net.serverkit import Site, Stranger, site, until
+
+
+def checks(here: Site, port: int) -> FilteringCheck:
+    identity = new_identity()
+
+    def opener(link: ServerLink, host: str, number: int, local: int) -> Deferred[Any]:
+        creator = PeerTLS(identity, here.identity.id.digest, ALPN_SERVER)
+        bootstrap = SecureBootstrap(reactor, link, creator, is_client=True)  # type: ignore[arg-type]  # Reactor
+        endpoint = TCP4ClientEndpoint(reactor, host, number, bindAddress=reuse_binding(local))
+        return endpoint.connect(Factory.forProtocol(lambda: bootstrap))  # type: ignore[no-any-return]  # Twisted's
+
+    target = parse_endpoint(f"127.0.0.1:{here.ports[0]}")
+    return FilteringCheck(reactor, opener, target, port)  # type: ignore[arg-type]  # Reactor
+
+
+async def gone(here: Site) -> None:
+    await until(lambda: here.counts["connections"] == 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_with_a_second_address(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        bound = tuple((ip_address("127.0.0.1"), port) for port in here.ports)
+        here.server.registry.listens(Listening((*bound, (ip_address("127.0.0.2"), 1)), ()))
+        check = checks(here, fresh_ports(1)[0])
+        check.start()
+        assert await check.done == ("endpoint-independent", "")
+        await gone(here)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_with_one_address(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        check = checks(here, fresh_ports(1)[0])
+        check.start()
+        found, why = await check.done
+        assert found == "unknown"
+        assert "no other address" in why
+        await gone(here)
+
+
+@pytest_twisted.ensureDeferred
+async def test_strangers_do_not_count(tmp_path: Path) -> None:
+    """Nothing is heard of a second address that does not exist here, whatever others say to the port."""
+    async with site(tmp_path) as here:
+        bound = tuple((ip_address("127.0.0.1"), port) for port in here.ports)
+        here.server.registry.listens(Listening((*bound, (ip_address("198.18.0.99"), 1)), ()))
+        port = fresh_ports(1)[0]
+        check = checks(here, port)
+        check.start()
+        stranger = Stranger()
+        await TCP4ClientEndpoint(reactor, "127.0.0.1", port).connect(Factory.forProtocol(lambda: stranger))
+        stranger.write(bytes(TOKEN) + b"a")
+        found, why = await check.done
+        assert (found, "no other address" in why) == ("unknown", True)
+        await stranger.gone
+        await gone(here)
+
+
+@pytest.mark.parametrize(
+    ("claimed", "expected"),
+    [
+        (["connected", "silent"], ("unknown", "what the server says and what arrived differ")),
+        (["silent", "silent"], ("port-dependent", "")),
+        (["not-tried", "not-tried"], ("unknown", "the server did not dial back")),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_what_arrived_counts_and_not_what_the_server_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, claimed: list[DialOutcome], expected: tuple[str, str]
+) -> None:
+    monkeypatch.setattr(server, "dial_back", lambda reactor, target, sources, token, done: done(claimed))
+    monkeypatch.setattr(filtering, "GRACE_S", 0.2)
+    async with site(tmp_path) as here:
+        check = checks(here, fresh_ports(1)[0])
+        check.start()
+        assert await check.done == expected
+        await gone(here)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_is_not_there(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            here.ports = (closed.getsockname()[1], 0)
+            check = checks(here, fresh_ports(1)[0])
+            check.start()
+            assert await check.done == ("unknown", "the server could not be asked")
+
+
+@pytest_twisted.ensureDeferred
+async def test_outcomes_of_dials() -> None:
+    done: Deferred[list[DialOutcome]] = Deferred()
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        target = parse_endpoint(f"127.0.0.1:{closed.getsockname()[1]}")
+        sources = [ip_address("127.0.0.1"), ip_address("198.18.0.99"), None]
+        dial_back(reactor, target, sources, bytes(TOKEN), done.callback)
+        assert await done == ["silent", "not-tried", "not-tried"]

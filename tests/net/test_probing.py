@@ -1,0 +1,361 @@
+"""Discovery beside a registration, on a clock of the test, with a NAT and a server that the test plays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.error import ConnectionRefusedError as Refused
+from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
+
+from p2pxfer.core.addresses import parse_endpoint
+from p2pxfer.core.codec import Message
+from p2pxfer.core.framing import FrameDecoder
+from p2pxfer.core.messages import (
+    ALPN_SERVER,
+    SERVER,
+    Introduction,
+    NatSummary,
+    Observe,
+    Observed,
+    Registered,
+    Report,
+)
+from p2pxfer.net.admission import AdmissionSettings
+from p2pxfer.net.flight import FLIGHT_S, PORTS, SETTLE_S, Flight, fresh_ports
+from p2pxfer.net.identity import new_identity
+from p2pxfer.net.probing import FRESH_S, OBSERVE_S, RETRY_S, NatDiscovery
+from p2pxfer.net.puncher import reuse_binding
+from p2pxfer.net.rendezvous import RendezvousClient, ServerAddress
+from p2pxfer.net.serverlink import ServerLink
+from p2pxfer.net.servertrust import ServerTrust
+from p2pxfer.net.streams import SecureBootstrap
+from p2pxfer.net.tls import PeerTLS
+from tests.net.serverkit import site, until
+
+HOME, TAG = "198.18.1.1", 20_001
+AT = parse_endpoint("198.18.0.10:8877")
+OTHERS = ["198.18.0.10:8878", "198.18.0.11:8877", "198.18.0.11:8878"]
+OWN = frozenset({ip_address("192.168.1.2")})
+DIALLED = parse_endpoint("198.18.0.10:8877")
+
+
+class Wire:
+    """The transport of one link: the server's end of it."""
+
+    def __init__(self, net: Net, link: ServerLink, local: int, at: str) -> None:
+        self.net, self.link, self.local, self.at = net, link, local, at
+        self.aborted = False
+        self.decoder = FrameDecoder(SERVER.caps())
+
+    def write(self, data: bytes) -> None:
+        for frame in self.decoder.feed(data):
+            message = SERVER.decode(frame)
+            assert isinstance(message, Observe)
+            assert message.tag == self.local
+            self.net.answer(self)
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+
+
+class Net:
+    """A NAT (``choose(local port, server endpoint)`` gives the outside port) and a server behind it."""
+
+    def __init__(self, choose: Callable[[int, str], int], may_probe: bool = True) -> None:
+        self.clock: Any = Clock()
+        self.choose = choose
+        self.wires: list[Wire] = []
+        self.seen: dict[Wire, int] = {}
+        self.silent: set[str] = set()
+        self.refused: set[str] = set()
+        self.late: dict[int, float] = {}
+        """Number of a connection -> how long its answer takes."""
+        self.sent: list[Message] = []
+        self.discovery = NatDiscovery(self.clock, self.open, self.sent.append, may_probe)
+
+    def open(self, link: ServerLink, host: str, port: int, local: int) -> Deferred[Any]:
+        opening: Deferred[Any] = Deferred()
+        at = f"{host}:{port}"
+        if at in self.refused:
+            opening.errback(Refused())
+            return opening
+        wire = Wire(self, link, local, at)
+        self.wires.append(wire)
+        self.seen[wire] = self.choose(local, at)
+        if at in self.silent:
+            return opening
+        link.transport = wire  # type: ignore[assignment]  # what a link uses of one
+        self.clock.callLater(self.late.get(len(self.wires), 0.1), self.secured, link, opening)
+        return opening
+
+    def secured(self, link: ServerLink, opening: Deferred[Any]) -> None:
+        opening.callback(link)
+        link.handshakeCompleted()
+
+    def answer(self, wire: Wire) -> None:
+        if not wire.aborted:
+            wire.link.dataReceived(SERVER.encode(Observed(tag=wire.local, observed=f"{HOME}:{self.seen[wire]}")))
+
+    def register(self, control: int) -> None:
+        answer = Registered(id=bytes(32), observed=f"{HOME}:{control}", observers=OTHERS)
+        self.discovery.begin(AT, TAG, answer, OWN)
+
+    def wait(self, seconds: float) -> None:
+        for _ in range(round(seconds * 20)):
+            self.clock.advance(0.05)
+
+    @property
+    def probes(self) -> list[Wire]:
+        return [wire for wire in self.wires if wire.local != TAG]
+
+
+def counting(start: int) -> Callable[[int, str], int]:
+    state = [start]
+
+    def choose(local: int, at: str) -> int:
+        state[0] += 1
+        return state[0]
+
+    return choose
+
+
+def met(session: bytes = b"s" * 32, **known: Any) -> Introduction:
+    return Introduction(session=session, initiator=False, peer_id=bytes(32), my_nat=NatSummary(**known))
+
+
+def test_a_cone_is_never_probed_and_reports_nothing() -> None:
+    net = Net(lambda local, at: local)
+    net.register(TAG)
+    assert net.discovery.under_way
+    net.wait(1)
+    assert not net.discovery.under_way
+    assert net.discovery.summary == NatSummary(mapping="endpoint-independent", ports="preserving")
+    net.discovery.introduced(met(mapping="endpoint-independent", ports="preserving"))
+    assert (net.probes, net.sent) == ([], [])
+
+
+def test_a_sequential_nat_is_probed_once_and_reported() -> None:
+    net = Net(counting(40_000))
+    net.register(40_000)
+    net.wait(2)
+    ports = [wire.local for wire in net.probes]
+    assert ports == list(range(ports[0], ports[0] + 8))
+    assert {wire.at for wire in net.probes} == {str(AT)}
+    assert all(wire.aborted for wire in net.probes)
+    assert not any(wire.aborted for wire in net.wires if wire.local == TAG)
+    expected = NatSummary(mapping="port-dependent", ports="sequential", step=1, latest=40_011)
+    assert net.sent == [Report(expected)]
+    assert not net.discovery.under_way
+
+
+def test_a_meeting_gets_a_fresh_port_of_a_sequential_nat() -> None:
+    net = Net(counting(40_000))
+    net.register(40_000)
+    net.wait(2)
+    net.choose = counting(40_500)
+    known = net.discovery.summary
+    net.discovery.introduced(met(mapping=known.mapping, ports="sequential", step=1, latest=known.latest))
+    assert len(net.probes) == 9
+    net.wait(0.5)
+    assert net.sent[-1] == Report(
+        NatSummary(mapping="port-dependent", ports="sequential", step=1, latest=40_501), b"s" * 32
+    )
+
+
+def test_a_meeting_that_began_before_anything_was_known_hears_of_it() -> None:
+    """Also a cone's: its mapping was unknown when the two were introduced."""
+    for choose, ports in ((counting(40_000), "sequential"), (lambda local, at: local, "preserving")):
+        net = Net(choose)
+        net.register(40_000 if ports == "sequential" else TAG)
+        net.discovery.introduced(met())
+        net.wait(2)
+        (report,) = net.sent
+        assert isinstance(report, Report)
+        assert (report.session, report.nat.ports) == (b"s" * 32, ports)
+        assert report.nat.mapping != "unknown"
+
+
+def test_old_meetings_and_those_without_dialling_hear_nothing() -> None:
+    net = Net(counting(40_000))
+    net.discovery.introduced(met())
+    net.register(40_000)
+    relayed = Introduction(session=b"r" * 32, initiator=True, peer_id=bytes(32), dial=False)
+    net.discovery.introduced(relayed)
+    net.wait(2)
+    assert [report.session for report in net.sent if isinstance(report, Report)] == [None]
+
+
+def test_what_was_found_lasts_over_registrations_for_a_while() -> None:
+    net = Net(counting(40_000))
+    net.register(40_000)
+    net.wait(2)
+    net.discovery.end()
+    assert net.discovery.summary == NatSummary()
+    net.register(40_020)
+    net.wait(2)
+    assert len(net.probes) == 8
+    assert len(net.sent) == 2
+    net.wait(FRESH_S)
+    net.register(40_040)
+    net.wait(2)
+    assert len(net.probes) == 16
+
+
+def test_probes_that_showed_nothing_are_repeated_soon() -> None:
+    net = Net(counting(40_000))
+    net.silent = {str(AT)}
+    net.register(40_000)
+    net.wait(FLIGHT_S + 1)
+    net.silent = set()
+    net.register(40_020)
+    net.wait(2)
+    assert len(net.probes) == 8
+    net.wait(RETRY_S)
+    net.register(40_040)
+    net.wait(2)
+    assert len(net.probes) == 16
+    assert net.discovery.summary.ports == "sequential"
+
+
+def test_nothing_waits_for_ever() -> None:
+    net = Net(counting(40_000))
+    net.silent = {OTHERS[0], str(AT)}
+    net.register(40_000)
+    waiting = Deferred.fromCoroutine(net.discovery.settled())
+    net.wait(0.5)
+    assert len(net.probes) == 8
+    net.wait(FLIGHT_S)
+    assert net.discovery.allocation is not None
+    assert net.discovery.summary == NatSummary(mapping="port-dependent", ports="changed")
+    assert not waiting.called
+    net.wait(OBSERVE_S)
+    assert waiting.called
+    assert not net.clock.getDelayedCalls()
+
+
+def test_endpoints_that_refuse_leave_the_mapping_unknown() -> None:
+    net = Net(counting(40_000))
+    net.refused = set(OTHERS)
+    net.register(40_000)
+    assert not net.discovery.under_way
+    assert (net.discovery.mapping, net.discovery.endpoints_asked) == ("unknown", 3)
+    assert not net.clock.getDelayedCalls()
+
+
+def test_probes_that_answer_late_do_not_count() -> None:
+    """Connections 4 to 11 are the probes: two are late, the others suffice."""
+    net = Net(counting(40_000))
+    net.late = {5: 0.1 + SETTLE_S + 0.3, 9: 0.1 + SETTLE_S + 0.3}
+    net.register(40_000)
+    net.wait(3)
+    found = net.discovery.allocation
+    assert found is not None
+    assert (found.ports, found.step) == ("sequential", 1)
+    assert all(wire.aborted for wire in net.probes)
+
+
+def test_the_end_of_a_registration_ends_its_probes() -> None:
+    net = Net(counting(40_000))
+    net.register(40_000)
+    net.wait(0.15)
+    assert net.probes
+    net.discovery.end()
+    assert all(wire.aborted for wire in net.wires)
+    assert not net.discovery.under_way
+    net.wait(10)
+    assert net.sent == []
+    assert not net.clock.getDelayedCalls()
+
+
+def test_without_dialling_nothing_is_probed() -> None:
+    net = Net(counting(40_000), may_probe=False)
+    net.register(40_000)
+    net.wait(2)
+    assert net.probes == []
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_fresh_ports_are_contiguous_and_allowed(count: int) -> None:
+    allowed = set(PORTS)
+    for _ in range(2_000):
+        ports = fresh_ports(count)
+        assert len(ports) == count
+        assert allowed.issuperset(ports)
+
+
+@pytest_twisted.ensureDeferred
+async def test_flights_on_real_sockets(tmp_path: Path) -> None:
+    """From the real ports, in order, and gone afterwards; the server's own limits let three of one source pass."""
+    async with site(tmp_path, limits=AdmissionSettings()) as here:
+        identity = new_identity()
+        client = await here.registered(identity=identity)
+
+        def opener(link: ServerLink, host: str, port: int, local: int) -> Deferred[Any]:
+            creator = PeerTLS(identity, here.identity.id.digest, ALPN_SERVER)
+            bootstrap = SecureBootstrap(reactor, link, creator, is_client=True)  # type: ignore[arg-type]  # Reactor
+            endpoint = TCP4ClientEndpoint(reactor, host, port, bindAddress=reuse_binding(local))
+            return endpoint.connect(Factory.forProtocol(lambda: bootstrap))  # type: ignore[no-any-return]  # Twisted's
+
+        target = parse_endpoint(f"127.0.0.1:{here.ports[0]}")
+        first = fresh_ports(24)[0]
+        flown = [range(first + 8 * number, first + 8 * number + 8) for number in range(3)]
+        flights = [Flight(reactor, opener, target, ports) for ports in flown]  # type: ignore[arg-type]  # Reactor
+        for flight in flights:
+            flight.start()
+        for flight, ports in zip(flights, flown, strict=True):
+            probes = await flight.done
+            assert [(probe.port, probe.seen.port) for probe in probes] == [(port, port) for port in ports]
+        assert here.server.admission.evicted == 0
+        await until(lambda: here.counts["connections"] == 1)
+        client.abort()
+
+
+class Ear:
+    """Somebody who meets a peer."""
+
+    def __init__(self) -> None:
+        self.heard: list[NatSummary] = []
+
+    def peer_nat(self, nat: NatSummary) -> None:
+        self.heard.append(nat)
+
+
+@pytest_twisted.ensureDeferred
+async def test_news_reach_whoever_meets_the_peer(tmp_path: Path) -> None:
+    """Alice asks at once, before the server's other port has seen her: Bob hears of her mapping afterwards."""
+    async with site(tmp_path) as here:
+        ear = Ear()
+        introductions: list[Introduction] = []
+
+        def introduced(introduction: Introduction) -> None:
+            introductions.append(introduction)
+            bob.informed[introduction.session] = ear
+
+        def client(name: str | None, on_introduction: Callable[[Introduction], None]) -> RendezvousClient:
+            trust = ServerTrust("127.0.0.1", here.identity.id)
+            return RendezvousClient(
+                reactor,  # type: ignore[arg-type]  # Reactor
+                new_identity(), ServerAddress("127.0.0.1", here.ports[0], trust), name=name, policy="auto",
+                on_registered=lambda answer: None, on_introduction=on_introduction, on_note=lambda text: None,
+            )  # fmt: skip
+
+        bob, alice = client("bob", introduced), client(None, introduced)
+        await bob.start()
+        await Deferred.fromCoroutine(bob.discovery.settled())
+        await alice.start()
+        await alice.introduce("bob", "auto")
+        await until(lambda: ear.heard)
+        assert introductions[0].peer_nat.mapping == "unknown"
+        assert ear.heard == [NatSummary(mapping="none", ports="preserving")]
+        alice.stop()
+        bob.stop()
+        await until(lambda: here.counts["connections"] == 0)
