@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from p2pxfer.cli.settings import Global, Seconds
+from p2pxfer.cli.settings import GENTLE_HELP, Global, Seconds
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import DiskError, UsageError
@@ -24,6 +24,7 @@ from p2pxfer.errors import DiskError, UsageError
 @click.option("--code", "code_words", metavar="WORDS", help="Use this one-time code, for tests and scripts.")
 @click.option("--no-code", is_flag=True, help="Offer no code: only contacts may send.")
 @click.option("--path", "policy", type=click.Choice(["auto", "direct", "relay"]), default="auto", show_default=True)
+@click.option("--gentle", is_flag=True, help=GENTLE_HELP)
 @click.option(
     "--timeout",
     metavar="S",
@@ -33,7 +34,7 @@ from p2pxfer.errors import DiskError, UsageError
 @click.pass_obj
 def command(
     options: Global, name: str | None, destination: str, once: bool, acceptance: str, code_words: str | None,
-    no_code: bool, policy: PathPolicy, timeout: float | None,
+    no_code: bool, policy: PathPolicy, gentle: bool, timeout: float | None,
 ) -> None:  # fmt: skip
     """Register with the server, show a one-time code for new senders, and store what arrives in DIR.
 
@@ -50,7 +51,8 @@ def command(
 
     receiving = Receiving(
         options, home, line, own_name, destination,
-        once=once, acceptance=acceptance, code_words=code_words, no_code=no_code, policy=policy, timeout=timeout,
+        once=once, acceptance=acceptance, code_words=code_words, no_code=no_code, policy=policy, gentle=gentle,
+        timeout=timeout,
     )  # fmt: skip
     run(receiving.run, options.verbose)
 

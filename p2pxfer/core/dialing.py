@@ -150,7 +150,7 @@ class _Repeat(NamedTuple):
 
     when: float
     order: int
-    index: int
+    number: int
     began: float
     dial: Dial
     run: _Running
@@ -334,7 +334,7 @@ class DialSchedule:
                 continue
             if self.syns < self._budget.syns:
                 self._count(now)
-                self._await_repeat(dial, run, next_one.began, next_one.index + 1)
+                self._await_repeat(dial, run, next_one.began, next_one.number + 1)
             else:
                 self._forget(dial, run)
                 orders.drop.append(dial)

@@ -53,6 +53,10 @@ BURST: Final = 16
 SECOND_BURST_S: Final = 0.25
 AT_ONCE: Final = 1e6
 """A pace that only the budget limits, dials a second."""
+QUIET_S: Final = 600.0
+"""How long no second plan is made for one peer over one network."""
+MOST_PLANS: Final = 64
+"""Most plans of one process in that time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,3 +202,21 @@ def _shuffled(ports: list[int], count: int, draw: Draw) -> list[int]:
         other = index + int(draw() * (len(ports) - index))
         ports[index], ports[other] = ports[other], ports[index]
     return ports[:count]
+
+
+class Ledger:
+    """Who was punched with many SYNs lately: one plan for each peer and network in :data:`QUIET_S`.
+
+    To a carrier a walk looks like a scan, and what failed a minute ago will most likely fail again.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[bytes, str], float] = {}
+
+    def take(self, peer: bytes, network: str, now: float) -> bool:
+        """Whether a plan may be made at ``now`` for ``peer`` (a key) over ``network``; if so it is entered."""
+        self._made = {entry: when for entry, when in self._made.items() if now - when < QUIET_S}
+        if (peer, network) in self._made or len(self._made) >= MOST_PLANS:
+            return False
+        self._made[peer, network] = now
+        return True

@@ -104,6 +104,7 @@ class OutgoingJob:
         *,
         policy: PathPolicy,
         patience: Patience,
+        gentle: bool,
         tell: Callable[[Event], None],
         on_paired: Callable[[bytes, str], None],
     ) -> None:
@@ -115,6 +116,7 @@ class OutgoingJob:
         self._pump = pump
         self._policy = policy
         self._patience = patience
+        self._gentle = gentle
         self._tell = tell
         self._on_paired = on_paired
         self._paths = PathSet(reactor.seconds, tell)
@@ -256,6 +258,8 @@ class OutgoingJob:
             my_name=self._my_name,
             peer_name=self._target.name,
             peer_key=introduction.peer_id,
+            trusted=self._trusted is not None,
+            gentle=self._gentle,
         )
         meeting = Meeting(self._reactor, introduction, party, self._client, self)
         self._meetings.append(meeting)
@@ -394,7 +398,7 @@ class OutgoingJob:
         if fatal is not None and not self._paths and not self._try_spare_code(fatal):
             self.fail(fatal)
         elif meeting.introduction.relay_token is None and not self._paths and not self._pump.accepted:
-            self.fail(NoDirectPath(no_direct_path(self._shown, *self._last_nat)))
+            self.fail(NoDirectPath(no_direct_path(self._shown, *self._last_nat, meeting.tried)))
         else:
             self._wake()
 
@@ -422,8 +426,8 @@ class OutgoingJob:
         self._pump.push()
 
 
-def no_direct_path(peer: str, mine: NatSummary, theirs: NatSummary) -> str:
-    """The sentence for people about why there is no direct path."""
+def no_direct_path(peer: str, mine: NatSummary, theirs: NatSummary, tried: str) -> str:
+    """The sentence for people about why there is no direct path; ``tried`` is what was done beyond single dials."""
     changing = ("address-dependent", "port-dependent")
     if mine.mapping in changing and theirs.mapping in changing:
         why = "both NATs choose another port for every destination, so neither side can be told where to dial"
@@ -433,4 +437,6 @@ def no_direct_path(peer: str, mine: NatSummary, theirs: NatSummary) -> str:
         why = "the peer's NAT chooses another port for every destination and the one here lets in only who was dialled"
     else:
         why = "no candidate of the peer answered"
+    if tried:
+        why = f"{why}; {tried}"
     return f"no direct path to {peer}: {why}; nothing went through the relay. --path auto would use it"
