@@ -32,6 +32,8 @@ ROUND_TRIP_S: Final = 0.2
 """The round trip to the peer where nobody has measured it."""
 HEAD_START: Final = 1.5
 """When a plan begins, round trips after the introduction: single dials win where they can."""
+NEWS: Final = 5.0
+"""How long a plan that aims at the peer's next ports waits for news of them, round trips after the introduction."""
 LASTS_S: Final = 7.5
 """How long a plan goes on."""
 WALK_S: Final = 3.0
@@ -100,6 +102,11 @@ def plan(situation: Situation, port: int, draw: Draw) -> Plan | None:
     make = _TABLE.get((kind(situation.mine), kind(situation.theirs)))
     peer = target(situation.observed)
     return make(situation, peer, port, draw) if make is not None and peer is not None else None
+
+
+def wants_news(situation: Situation) -> bool:
+    """True if this side's plan aims at the ports that the peer's NAT gives out next: then what was known is stale."""
+    return kind(situation.theirs) == "sequential" and kind(situation.mine) in ("cone", "sequential")
 
 
 def target(observed: Sequence[Endpoint]) -> Endpoint | None:

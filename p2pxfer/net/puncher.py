@@ -30,7 +30,7 @@ from twisted.python.failure import Failure
 from p2pxfer.core.addresses import DENIED_PORTS
 from p2pxfer.core.dialing import Candidate, Dial, DialSchedule
 from p2pxfer.core.messages import NatSummary
-from p2pxfer.core.strategies import HEAD_START, Situation, plan
+from p2pxfer.core.strategies import HEAD_START, NEWS, Situation, plan, wants_news
 from p2pxfer.net.halfopen import EXHAUSTED, HalfOpen, descriptor_room, reset
 from p2pxfer.net.types import Reactor
 
@@ -103,8 +103,10 @@ class Puncher:
         self._listeners: list[IListeningPort] = []
         self._timer: IDelayedCall | None = None
         self._head_start: IDelayedCall | None = None
+        self._news: IDelayedCall | None = None
         self._end: IDelayedCall | None = None
         self._plan_due = False
+        self._heard = False
         self._settled = False
         self._stopped = False
         self._phrase = ""
@@ -125,14 +127,16 @@ class Puncher:
         self._listen()
         self._run()
         if self._situation is not None:
-            self._head_start = self._reactor.callLater(HEAD_START * self._situation.round_trip, self._make_plan)
+            trip = self._situation.round_trip
+            self._head_start = self._reactor.callLater(HEAD_START * trip, self._make_plan)
+            self._news = self._reactor.callLater(NEWS * trip, self._no_news)
 
     def stop(self) -> None:
         """Dial no more, listen no more, drop what is half open."""
         if self._stopped:
             return
         self._stopped = True
-        for call in (self._timer, self._head_start, self._end):
+        for call in (self._timer, self._head_start, self._news, self._end):
             if call is not None and call.active():
                 call.cancel()
         dials, self._dials = self._dials, {}
@@ -149,6 +153,7 @@ class Puncher:
 
     def peer_nat(self, nat: NatSummary) -> None:
         """More is known of the peer's NAT; a plan that has begun is not changed."""
+        self._heard = True
         if self._situation is not None:
             self._know(dataclasses.replace(self._situation, theirs=nat))
 
@@ -156,6 +161,11 @@ class Puncher:
         """More is known of this side's NAT; a plan that has begun is not changed."""
         if self._situation is not None:
             self._know(dataclasses.replace(self._situation, mine=nat))
+
+    def _no_news(self) -> None:
+        """What is known of the peer's next ports must do."""
+        self._heard = True
+        self._make_plan()
 
     def _know(self, situation: Situation) -> None:
         self._situation = situation
@@ -166,6 +176,8 @@ class Puncher:
         """Single dials have had their time: follow the plan for the two NATs, if there is one."""
         self._plan_due = True
         if self._stopped or self._settled or self._situation is None:
+            return
+        if wants_news(self._situation) and not self._heard:
             return
         made = plan(self._situation, self._port, random.random)
         if made is None:
