@@ -161,7 +161,7 @@ class DialSchedule:
 
     The caller carries out the orders of :meth:`due` and reports each end of a dial through :meth:`failed` or
     :meth:`connected`; success of the whole ends the schedule from outside.  ``deadline`` is the time after which
-    nothing is dialled again.  ``room`` is how many dials of a plan may be pending at once, whatever it says.
+    nothing is dialled again.
     """
 
     def __init__(
@@ -188,6 +188,7 @@ class DialSchedule:
         self._last = -math.inf
         self._candidate_dials = 0
         self.room = self._budget.syns
+        """How many dials of a plan may be pending at once; what is above it is dropped next time."""
         self.syns = 0
         """SYNs of the plan so far, the kernel's repetitions with them."""
 
@@ -215,6 +216,8 @@ class DialSchedule:
         for run in self._running:
             if now >= run.end:
                 self._close(run, orders)
+            while run.pending and self.pending > self.room:
+                self._drop(next(iter(run.pending)), run, orders)
         self._foresee_repeats(now, orders)
         for dial in [dial for dial, due in self._waiting.items() if due <= now]:
             attempt = self._attempts[dial]
@@ -262,6 +265,8 @@ class DialSchedule:
                 times.append(max(run.next_at, self._last + TICK))
             if run.pending:
                 times.append(run.end)
+        if self.pending > self.room:
+            times.append(self._last)
         if self._repeats:
             times.append(self._repeats[0].when - TICK)
         return min(times) if times and min(times) < self._deadline else None
@@ -275,10 +280,9 @@ class DialSchedule:
             if len(run.pending) >= volley.window or self.pending >= self.room:
                 oldest = next(iter(run.pending), None)
                 rolling = now - run.began < volley.rolls
-                if oldest is None or not rolling or now - run.pending[oldest] < volley.keep:
+                if oldest is None or not rolling or now - run.pending[oldest] <= volley.keep:
                     return
-                self._forget(oldest, run)
-                orders.drop.append(oldest)
+                self._drop(oldest, run, orders)
             self._serial += 1
             dial = Dial(volley.source, volley.host, run.take_port(), self._serial)
             self._attempts[dial] = _Attempt(run, 1)
@@ -303,6 +307,10 @@ class DialSchedule:
             self._forget(dial, run)
         run.owed.clear()
         run.next_index = len(run.volley.ports)
+
+    def _drop(self, dial: Dial, run: _Running, orders: Orders) -> None:
+        self._forget(dial, run)
+        orders.drop.append(dial)
 
     def _forget(self, dial: Dial, run: _Running) -> None:
         run.pending.pop(dial, None)
@@ -336,5 +344,4 @@ class DialSchedule:
                 self._count(now)
                 self._await_repeat(dial, run, next_one.began, next_one.number + 1)
             else:
-                self._forget(dial, run)
-                orders.drop.append(dial)
+                self._drop(dial, run, orders)

@@ -16,6 +16,7 @@ product of both numbers.  A *sequential* NAT is met at the ports that come next.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -53,7 +54,7 @@ FEW_IN_ALL: Final = 48
 BURST: Final = 16
 """Dials of the first burst between two sequential NATs; the second has twice as many."""
 SECOND_BURST_S: Final = 0.25
-AT_ONCE: Final = 1e6
+AT_ONCE: Final = math.inf
 """A pace that only the budget limits, dials a second."""
 QUIET_S: Final = 600.0
 """How long no second plan is made for one peer over one network."""

@@ -133,6 +133,8 @@ class Meeting(PathOwner):
         self._puncher: Puncher | None = None
         self.tried = ""
         """What the punch tried beyond the candidates, or why not, as a phrase for people."""
+        self.nats = (introduction.my_nat, introduction.peer_nat)
+        """What is known of the NATs here and at the peer, after the punch all that came to be known in it."""
         self._leg: Deferred[IProtocol] | None = None
         self._nomination: IDelayedCall | None = None
         self._reasons: list[P2pxferError] = []
@@ -281,6 +283,8 @@ class Meeting(PathOwner):
         self.log.debug("the punch ended after {dials} dials", dials=dials)
         if puncher is not None:
             self.tried = puncher.tried
+            if puncher.situation is not None:
+                self.nats = (puncher.situation.mine, puncher.situation.theirs)
             if self._nominated is None:
                 for (host, port), why in puncher.last_errors.items():
                     self._reasons.append(Unreachable(f"{host}:{port}: {why}"))

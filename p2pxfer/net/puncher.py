@@ -94,7 +94,8 @@ class Puncher:
         self._port = port
         self._families = {":" in candidate.host for candidate in candidates}
         self._factory = _Connected(build)
-        self._situation = situation
+        self.situation = situation
+        """What is known of the two NATs, the latest news with it."""
         self._permit = permit
         now = reactor.seconds()
         self._schedule = DialSchedule(candidates, port, now, now + PUNCH_S, random.random)
@@ -126,8 +127,8 @@ class Puncher:
         self._end = self._reactor.callLater(PUNCH_S, self.stop)
         self._listen()
         self._run()
-        if self._situation is not None:
-            trip = self._situation.round_trip
+        if self.situation is not None:
+            trip = self.situation.round_trip
             self._head_start = self._reactor.callLater(HEAD_START * trip, self._make_plan)
             self._news = self._reactor.callLater(NEWS * trip, self._no_news)
 
@@ -154,13 +155,13 @@ class Puncher:
     def peer_nat(self, nat: NatSummary) -> None:
         """More is known of the peer's NAT; a plan that has begun is not changed."""
         self._heard = True
-        if self._situation is not None:
-            self._know(dataclasses.replace(self._situation, theirs=nat))
+        if self.situation is not None:
+            self._know(dataclasses.replace(self.situation, theirs=nat))
 
     def my_nat(self, nat: NatSummary) -> None:
         """More is known of this side's NAT; a plan that has begun is not changed."""
-        if self._situation is not None:
-            self._know(dataclasses.replace(self._situation, mine=nat))
+        if self.situation is not None:
+            self._know(dataclasses.replace(self.situation, mine=nat))
 
     def _no_news(self) -> None:
         """What is known of the peer's next ports must do."""
@@ -168,18 +169,18 @@ class Puncher:
         self._make_plan()
 
     def _know(self, situation: Situation) -> None:
-        self._situation = situation
+        self.situation = situation
         if self._plan_due:
             self._make_plan()
 
     def _make_plan(self) -> None:
         """Single dials have had their time: follow the plan for the two NATs, if there is one."""
         self._plan_due = True
-        if self._stopped or self._settled or self._situation is None:
+        if self._stopped or self._settled or self.situation is None:
             return
-        if wants_news(self._situation) and not self._heard:
+        if wants_news(self.situation) and not self._heard:
             return
-        made = plan(self._situation, self._port, random.random)
+        made = plan(self.situation, self._port, random.random)
         if made is None:
             return
         self._settled = True
@@ -243,8 +244,8 @@ class Puncher:
                 self._dials[dial] = self._half_open(dial, dial.source)
         except OSError as error:
             if error.errno in EXHAUSTED:
-                # What is pending already is what this machine can bear.
-                self._schedule.room = max(1, self._schedule.pending - 1)
+                # The rest of the program needs some too.
+                self._schedule.room = self._schedule.pending // 2
             self._failed(dial, error.errno or 0)
 
     def _half_open(self, dial: Dial, port: int) -> HalfOpen:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -240,10 +241,20 @@ def test_room_bounds_what_is_pending() -> None:
     assert run(plan, never).most == 40
 
 
+def test_when_room_shrinks_the_oldest_go() -> None:
+    plan = schedule()
+    plan.add(Plan("", (volley(pace=math.inf, window=100),)), 0.0)
+    begun = plan.due(0.0).dial
+    plan.room = 30
+    assert plan.wake() == 0.0
+    assert plan.due(0.0).drop == begun[:70]
+    assert plan.pending == 30
+
+
 VOLLEYS = st.builds(
     volley,
     source=st.sampled_from([PORT, "fresh"]),
-    pace=st.sampled_from([1.0, 250.0, 600.0, 1e6]),
+    pace=st.sampled_from([1.0, 250.0, 600.0, math.inf]),
     window=st.integers(1, 600),
     ends=st.floats(0.1, 9.0),
     start=st.floats(0.0, 4.0),

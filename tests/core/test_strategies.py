@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from p2pxfer.core.addresses import DENIED_PORTS, MIN_PORT, Endpoint
 from p2pxfer.core.dialing import Budget
 from p2pxfer.core.messages import NatSummary
-from p2pxfer.core.strategies import LASTS_S, Situation, kind, plan, target
+from p2pxfer.core.strategies import LASTS_S, MOST_PLANS, QUIET_S, Ledger, Situation, kind, plan, target, wants_news
 from tests.core.natmodel import NatKind, World
 
 CONE = NatKind()
@@ -207,3 +207,25 @@ def test_a_peer_with_several_addresses_or_none_in_public_gets_no_plan() -> None:
     assert target([Endpoint(ip_address("127.0.0.1"), 30000)]) is None
     assert target([Endpoint(PEER.host, 443)]) is None
     assert target([]) is None
+
+
+def test_news_are_wanted_of_the_ports_that_come_next() -> None:
+    sequential = NatSummary(mapping="port-dependent", ports="sequential", step=1, latest=40000)
+    assert wants_news(Situation(STEADY, sequential, (PEER,)))
+    assert wants_news(Situation(sequential, sequential, (PEER,)))
+    assert not wants_news(Situation(sequential, STEADY, (PEER,)))
+    assert not wants_news(Situation(NatSummary(), sequential, (PEER,)))
+
+
+def test_one_plan_for_a_peer_and_a_network_in_ten_minutes() -> None:
+    ledger = Ledger()
+    assert ledger.take(b"bob", "home", 0.0)
+    assert not ledger.take(b"bob", "home", QUIET_S - 1)
+    assert ledger.take(b"bob", "office", QUIET_S - 1)
+    assert ledger.take(b"carol", "home", QUIET_S - 1)
+    assert ledger.take(b"bob", "home", QUIET_S)
+
+
+def test_a_server_with_many_keys_does_not_get_many_plans() -> None:
+    ledger = Ledger()
+    assert sum(ledger.take(number.to_bytes(4, "big"), "home", 1.0) for number in range(1000)) == MOST_PLANS

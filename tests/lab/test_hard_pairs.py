@@ -29,8 +29,8 @@ ENOUGH = 18
 """Of so many tries one may fail by chance."""
 
 
-def connect(lab_factory: LabFactory, folder: Path, one: str, other: str) -> tuple[float, float] | None:
-    """Send a small file; milliseconds until the direct path stood and processor seconds of the sender, if it came."""
+def connect(lab_factory: LabFactory, folder: Path, one: str, other: str) -> float | None:
+    """Send a small file directly or not at all; milliseconds until the direct path carried data, if it came."""
     folder.mkdir(exist_ok=True)
     lab = lab_factory(KINDS[one], KINDS[other], rtt_ms=80)
     with Scene(lab, folder, loopback=False) as scene:
@@ -49,18 +49,18 @@ def connect(lab_factory: LabFactory, folder: Path, one: str, other: str) -> tupl
         path = first_path(events, "punched", "direct")
         assert set(last(events, "done")["bytes_by_path"]) <= {"punched", "direct"}
     lab.close()
-    return path["after_ms"], 0.0
+    return float(path["after_ms"])
 
 
 @pytest.mark.deadline(60)
 @pytest.mark.parametrize(("one", "other"), HARD, ids=["+".join(pair) for pair in HARD])
 def test_a_hard_pair_connects_directly(lab_factory: LabFactory, tmp_path: Path, one: str, other: str) -> None:
-    """A try is a game of chance: one in some hundreds of the random ones is lost, so one loss is played again."""
+    """Where ports are drawn at random a try is a game of chance, so one that is lost is played again."""
     found = connect(lab_factory, tmp_path / "first", one, other) or connect(
         lab_factory, tmp_path / "second", one, other
     )
     assert found is not None
-    print(f"{one} + {other}: direct after {found[0]:.0f} ms")
+    print(f"{one} + {other}: direct after {found:.0f} ms")
 
 
 @pytest.mark.soak
@@ -68,7 +68,7 @@ def test_a_hard_pair_connects_directly(lab_factory: LabFactory, tmp_path: Path, 
 @pytest.mark.parametrize(("one", "other"), HARD, ids=["+".join(pair) for pair in HARD])
 def test_hard_pairs_connect_again_and_again(lab_factory: LabFactory, tmp_path: Path, one: str, other: str) -> None:
     tries = [connect(lab_factory, tmp_path / str(number), one, other) for number in range(SOAK)]
-    times = sorted(found[0] for found in tries if found is not None)
+    times = sorted(found for found in tries if found is not None)
     print(f"{one} + {other}: {len(times)} of {SOAK}, milliseconds {[round(time) for time in times]}")
     assert len(times) >= ENOUGH
 
@@ -91,5 +91,6 @@ def test_what_cannot_be_done_fails_soon_and_says_why(
         message = last(events_of(alice), "error")["message"]
     assert ended.status == 7
     assert ended.at - alice.started < 15
-    assert "NAT" in message
+    assert "the NAT here chooses another port for every destination" in message
+    assert "the peer's " + ("keeps one port" if words else "chooses another port") in message
     assert ("--gentle" in message) == bool(words)
