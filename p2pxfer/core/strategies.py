@@ -120,13 +120,14 @@ def target(observed: Sequence[Endpoint]) -> Endpoint | None:
 def _hold(situation: Situation, peer: Endpoint, port: int, draw: Draw) -> Plan:
     """The side whose NAT draws at random: hold ports open, and draw many more if the walk did not find one.
 
-    A NAT that has only a block of ports is not emptied: this machine's other programs need some.
+    Of a NAT that has only a block of ports at most three eighths are taken: other programs need some.
     """
     width = _width(situation.mine)
-    held, draws = min(HELD, max(8, width // 8)), min(DRAWS, width // 4)
+    held, draws = min(HELD, max(8, width // 8)), min(DRAWS, width // 8)
+    most = max(held, min(Budget().syns, width // 4))
     host, ends = str(peer.host), LASTS_S
     keep = 2 * situation.round_trip
-    hold = Volley("fresh", host, (peer.port,) * held, AT_ONCE, held, ends, "redraw", Budget().syns)
+    hold = Volley("fresh", host, (peer.port,) * held, AT_ONCE, held, ends, "redraw", most)
     late = Volley(
         "fresh", host, (peer.port,) * draws, DRAW_PACE, min(DRAWN, draws), ends, "leave", draws, keep, start=WALK_S
     )
