@@ -22,6 +22,7 @@ HARD = [
     ("full-cone", "symmetric"),
     ("sequential", "port-restricted"),
     ("port-restricted", "sequential"),
+    ("sequential", "sequential"),
 ]
 """The NAT of the sender, that of the receiver."""
 SOAK = 20
