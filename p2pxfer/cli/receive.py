@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from p2pxfer.cli.settings import Global, Seconds
+from p2pxfer.cli.settings import GENTLE_HELP, Global, Seconds
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import DiskError, UsageError
@@ -30,6 +30,7 @@ from p2pxfer.errors import DiskError, UsageError
     "--path", "policy", type=click.Choice(["auto", "direct", "relay"]), default="auto", show_default=True,
     help="auto: relay at once, direct as soon as it stands; direct: never the relay; relay: never a direct path.",
 )  # fmt: skip
+@click.option("--gentle", is_flag=True, help=GENTLE_HELP)
 @click.option(
     "--timeout",
     metavar="S",
@@ -39,7 +40,7 @@ from p2pxfer.errors import DiskError, UsageError
 @click.pass_obj
 def command(
     options: Global, name: str | None, destination: str, once: bool, acceptance: str, code_words: str | None,
-    no_code: bool, policy: PathPolicy, timeout: float | None,
+    no_code: bool, policy: PathPolicy, gentle: bool, timeout: float | None,
 ) -> None:  # fmt: skip
     """Register with the server, show a one-time code for new senders, and store what arrives in DIR.
 
@@ -56,7 +57,8 @@ def command(
 
     receiving = Receiving(
         options, home, line, own_name, destination,
-        once=once, acceptance=acceptance, code_words=code_words, no_code=no_code, policy=policy, timeout=timeout,
+        once=once, acceptance=acceptance, code_words=code_words, no_code=no_code, policy=policy, gentle=gentle,
+        timeout=timeout,
     )  # fmt: skip
     run(receiving.run, options.verbose)
 

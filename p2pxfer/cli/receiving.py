@@ -96,6 +96,7 @@ class Receiving(InboxOwner):
         code_words: str | None,
         no_code: bool,
         policy: PathPolicy,
+        gentle: bool,
         timeout: float | None,
     ) -> None:
         self._home = home
@@ -106,6 +107,7 @@ class Receiving(InboxOwner):
         self._acceptance = cast(Acceptance, acceptance)
         self._no_code = no_code
         self._policy: PathPolicy = policy
+        self._gentle = gentle
         self._timeout = timeout
         self._identity = home.identity()
         self._report = Reporter(options.json)
@@ -135,6 +137,7 @@ class Receiving(InboxOwner):
             self._codes,
             self,
             self._report.tell,
+            gentle=self._gentle,
         )
         client = RendezvousClient(
             reactor,

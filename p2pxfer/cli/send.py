@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from p2pxfer.cli.settings import Global, Seconds
+from p2pxfer.cli.settings import GENTLE_HELP, Global, Seconds
 from p2pxfer.core.codes import Code, normalise_code, parse_code
 from p2pxfer.core.ids import PeerId, parse_id
 from p2pxfer.core.messages import PathPolicy
@@ -35,6 +35,7 @@ NO_PATH_S = 60.0
     "--path", "policy", type=click.Choice(["auto", "direct", "relay"]), default="auto", show_default=True,
     help="auto: relay at once, direct as soon as it stands; direct: never the relay; relay: never a direct path.",
 )  # fmt: skip
+@click.option("--gentle", is_flag=True, help=GENTLE_HELP)
 @click.option("--wait", is_flag=True, help="Wait for the peer if it is not there yet.")
 @click.option(
     "--timeout", metavar="S", type=Seconds(), default=NO_PATH_S, show_default=True,
@@ -42,8 +43,8 @@ NO_PATH_S = 60.0
 )  # fmt: skip
 @click.pass_obj
 def command(
-    options: Global, paths: tuple[str, ...], peer: str, code_file: str | None, policy: PathPolicy, wait: bool,
-    timeout: float,
+    options: Global, paths: tuple[str, ...], peer: str, code_file: str | None, policy: PathPolicy, gentle: bool,
+    wait: bool, timeout: float,
 ) -> None:  # fmt: skip
     """Send every PATH to PEER: a contact, a registered name, or a peer id.
 
@@ -61,7 +62,7 @@ def command(
     from p2pxfer.cli.run import run
     from p2pxfer.cli.sending import Sending
 
-    sending = Sending(options, home, line, source, target, policy, wait, timeout)
+    sending = Sending(options, home, line, source, target, policy, gentle, wait, timeout)
 
     async def main(reactor: Reactor) -> None:
         await sending.run(reactor)

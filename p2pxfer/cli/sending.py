@@ -36,6 +36,7 @@ class Sending:
         source: Source,
         target: Target,
         policy: PathPolicy,
+        gentle: bool,
         wait: bool,
         timeout: float,
     ) -> None:
@@ -44,6 +45,7 @@ class Sending:
         self._source = source
         self._target = target
         self._policy: PathPolicy = policy
+        self._gentle = gentle
         self._patience = Patience(wait=wait, without_path=timeout)
         self._identity = home.identity()
         self._name = options.own_name(home, None)
@@ -81,6 +83,7 @@ class Sending:
             pump,
             policy=self._policy,
             patience=self._patience,
+            gentle=self._gentle,
             tell=self._report.tell,
             on_paired=self._paired,
         )

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from p2pxfer.net.home import Home
 
 
+GENTLE_HELP = "Never send many SYNs at a NAT that chooses a new port for every connection: it may look like a scan."
+
+
 class Seconds(click.FloatRange):
     """A time on the command line; `nan`, which passes every comparison, is none."""
 

@@ -1,31 +1,46 @@
-"""When to dial which candidate: the schedule of one punch, without sockets.
+"""What to dial when: the schedule of one punch, without sockets.
 
 Laws of this file, each learned from kernel NATs:
 
 1. Every candidate is dialled at once; there is no meeting time.  A NAT that drops the early SYN costs only the skew.
-2. A connecting socket is never closed in order to try again: the kernel repeats the same SYN with the same sequence
-   number, and another number would meet a NAT that has seen the first.  So a dial without an answer is left alone.
-3. A dial that failed (RST, ICMP, address in use) is repeated on the same four-tuple after a random 0 to 50 ms: two NATs
-   that answer with RST forget their own entry too, so both SYNs must cross in flight, which a fixed interval may never
-   do.  Fifty milliseconds is also the longest that leaves the peer's SYN no time to settle in the listener.
+2. A connecting socket is never closed in order to try the same four-tuple again: the kernel repeats the same SYN with
+   the same sequence number, and another number would meet a NAT that has seen the first.  So a dial without an answer
+   is left alone.  The oldest dial of a volley may make room for one to *another* port.
+3. A candidate that failed (RST, ICMP, address in use) is dialled again on the same four-tuple after a random 0 to
+   50 ms: two NATs that answer with RST forget their own entry too, so both SYNs must cross in flight, which a fixed
+   interval may never do.  Fifty milliseconds is also the longest that leaves the peer's SYN no time to settle in the
+   listener.
 4. After :data:`EAGER` failures the pace falls to 100 to 200 ms, and after :data:`MAX_DIALS` the candidate is dropped:
    the number of SYNs that anybody can make this machine send is bounded.
+5. The volleys of a plan share one :class:`Budget`, in which the kernel's own repetitions count as well.  When it is
+   spent, a dial that is still pending is closed before the kernel repeats its SYN.
 
 Time is in seconds on any monotonic clock; ``draw`` returns a uniform number in [0, 1).
 """
 
 from __future__ import annotations
 
+import heapq
+import math
+from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple
 
 EAGER = 40
 MAX_DIALS = 90
 MAX_CANDIDATES = 16
 """Most candidates of one session, whatever the server says."""
+TICK: Final = 0.01
+"""How often a volley goes on, seconds: a timer for each of 600 dials a second would cost more than the dials."""
+CATCH_UP: Final = 0.05
+"""How much of a volley's pace may be made up for after a delay, seconds."""
+REPEATS: Final = (1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 11.0)
+"""When Linux repeats a SYN, seconds after the first (``tcp_syn_linear_timeouts`` = 4, since 6.5; before that less)."""
 
 CandidateType = Literal["host", "server-reflexive"]
+Source = int | Literal["fresh"]
+"""The local port of a dial; ``fresh`` is one that this punch has not used yet."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -37,54 +52,296 @@ class Candidate:
     port: int
 
 
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """One connection to try; ``serial`` tells dials from fresh ports to one endpoint apart."""
+
+    source: Source
+    host: str
+    port: int
+    serial: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What the volleys of one punch may send: SYNs in any one second, and in all."""
+
+    rate: int = 600
+    syns: int = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Volley:
+    """Dials to ports of one address at a steady pace.
+
+    ``pace`` is in dials a second.  At most ``window`` are pending; then the oldest makes room if it is older than
+    ``keep`` seconds and the volley has not run for ``rolls`` seconds yet.  ``start`` and ``ends`` are seconds after
+    the plan began; at the end all that is pending is closed.  ``after_error``: ``leave`` goes on with the next port,
+    ``redraw`` dials the same one from another fresh port, ``redial`` follows law 3.  ``most`` bounds the dials.
+    """
+
+    source: Source
+    host: str
+    ports: tuple[int, ...]
+    pace: float
+    window: int
+    ends: float
+    after_error: Literal["leave", "redraw", "redial"]
+    most: int
+    keep: float = math.inf
+    start: float = 0.0
+    rolls: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Volleys of one side, and what they are in a phrase for people."""
+
+    phrase: str
+    volleys: tuple[Volley, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What to do now: close these dials, then start those."""
+
+    drop: list[Dial] = field(default_factory=list)
+    dial: list[Dial] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Running:
+    """A volley under way; ``owed`` are ports to be dialled again, ``pending`` maps dials to their start."""
+
+    volley: Volley
+    began: float
+    next_at: float
+    next_index: int = 0
+    dials: int = 0
+    owed: deque[int] = field(default_factory=deque)
+    pending: dict[Dial, float] = field(default_factory=dict)
+
+    @property
+    def has_work(self) -> bool:
+        left = bool(self.owed) or self.next_index < len(self.volley.ports)
+        return left and self.dials < self.volley.most
+
+    @property
+    def end(self) -> float:
+        return self.began + self.volley.ends
+
+    def take_port(self) -> int:
+        if self.owed:
+            return self.owed.popleft()
+        self.next_index += 1
+        return self.volley.ports[self.next_index - 1]
+
+
 @dataclass(slots=True)
 class _Attempt:
+    """The tries of one dial, and the volley to which it belongs."""
+
+    run: _Running | None = None
     dials: int = 0
-    due: float | None = None
+
+
+class _Repeat(NamedTuple):
+    """When the kernel repeats the SYN of a dial that began at ``began``; ``order`` breaks ties."""
+
+    when: float
+    order: int
+    number: int
+    began: float
+    dial: Dial
+    run: _Running
 
 
 class DialSchedule:
-    """Which dials are due now, for one introduction.
+    """What is to be dialled now, for one introduction.
 
-    The caller starts each dial that :meth:`due` returns and reports its failure through :meth:`failed`; success ends
-    the schedule from outside.  ``deadline`` is the time after which nothing is dialled again.
+    The caller carries out the orders of :meth:`due` and reports each end of a dial through :meth:`failed` or
+    :meth:`connected`; success of the whole ends the schedule from outside.  ``deadline`` is the time after which
+    nothing is dialled again.
     """
 
-    def __init__(self, candidates: Iterable[Candidate], now: float, deadline: float, draw: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        candidates: Iterable[Candidate],
+        port: int,
+        now: float,
+        deadline: float,
+        draw: Callable[[], float],
+        budget: Budget | None = None,
+    ) -> None:
         unique = list(dict.fromkeys(candidates))[:MAX_CANDIDATES]
-        self._attempts = {candidate: _Attempt(due=now) for candidate in unique}
+        endpoints = dict.fromkeys(Dial(port, candidate.host, candidate.port) for candidate in unique)
+        self._attempts = {dial: _Attempt() for dial in endpoints}
+        self._waiting = dict.fromkeys(endpoints, now)
         self._deadline = deadline
         self._draw = draw
+        self._budget = budget or Budget()
+        self._running: list[_Running] = []
+        self._recent: deque[float] = deque(maxlen=self._budget.rate)
+        self._repeats: list[_Repeat] = []
+        self._heap_order = 0
+        self._serial = 0
+        self._last = -math.inf
+        self._candidate_dials = 0
+        self.room = self._budget.syns
+        """How many dials of a plan may be pending at once; what is above it is dropped next time."""
+        self.syns = 0
+        """SYNs of the plan so far, the kernel's repetitions with them."""
 
     @property
-    def candidates(self) -> list[Candidate]:
-        """What is dialled, in the order given."""
-        return list(self._attempts)
+    def dials(self) -> int:
+        """Dials made so far, those of a plan with them."""
+        return self._candidate_dials + sum(run.dials for run in self._running)
 
-    def due(self, now: float) -> list[Candidate]:
-        """Candidates to dial at ``now``; each counts as dialled from then on."""
+    @property
+    def pending(self) -> int:
+        """Dials of the plan that have no answer yet."""
+        return sum(len(run.pending) for run in self._running)
+
+    def add(self, plan: Plan, now: float) -> None:
+        """Begin ``plan`` at ``now``."""
+        for volley in plan.volleys:
+            self._running.append(_Running(volley, now, now + volley.start))
+
+    def due(self, now: float) -> Orders:
+        """What is to be done at ``now``; each dial in it counts as made from then on."""
+        orders = Orders()
         if now >= self._deadline:
-            return []
-        chosen = [c for c, attempt in self._attempts.items() if attempt.due is not None and attempt.due <= now]
-        for candidate in chosen:
-            attempt = self._attempts[candidate]
-            attempt.due = None
-            attempt.dials += 1
-        return chosen
+            return orders
+        self._last = now
+        for run in self._running:
+            if now >= run.end:
+                self._close(run, orders)
+            while run.pending and self.pending > self.room:
+                self._drop(next(iter(run.pending)), run, orders)
+        self._foresee_repeats(now, orders)
+        for dial in [dial for dial, due in self._waiting.items() if due <= now]:
+            attempt = self._attempts[dial]
+            if attempt.run is None or self._affordable(now):
+                del self._waiting[dial]
+                attempt.dials += 1
+                orders.dial.append(dial)
+                self._made(dial, attempt.run, now)
+        for run in self._running:
+            self._advance(run, now, orders)
+        return orders
 
-    def failed(self, candidate: Candidate, now: float) -> None:
-        """A dial to ``candidate`` ended with an error at ``now``."""
-        attempt = self._attempts[candidate]
-        if attempt.dials >= MAX_DIALS:
+    def failed(self, dial: Dial, now: float) -> None:
+        """``dial`` ended with an error at ``now``."""
+        attempt = self._attempts.get(dial)
+        if attempt is None:
             return
-        pause = 0.05 * self._draw() if attempt.dials < EAGER else 0.1 + 0.1 * self._draw()
-        attempt.due = now + pause
+        run = attempt.run
+        if run is not None:
+            run.pending.pop(dial, None)
+            if run.volley.after_error != "redial":
+                del self._attempts[dial]
+                if run.volley.after_error == "redraw":
+                    run.owed.append(dial.port)
+                return
+        if attempt.dials < MAX_DIALS and (run is None or run.dials < run.volley.most):
+            pause = 0.05 * self._draw() if attempt.dials < EAGER else 0.1 + 0.1 * self._draw()
+            self._waiting[dial] = now + pause
+
+    def connected(self, dial: Dial) -> None:
+        """``dial`` became a connection: it is not dialled again."""
+        attempt = self._attempts.get(dial)
+        if attempt is not None and attempt.run is not None:
+            attempt.run.pending.pop(dial, None)
+            del self._attempts[dial]
 
     def wake(self) -> float | None:
         """When :meth:`due` has something next; ``None`` when only answers can change anything."""
-        times = [attempt.due for attempt in self._attempts.values() if attempt.due is not None]
-        return min(times, default=None) if not times or min(times) < self._deadline else None
+        # What the budget holds back is looked at again after a tick.
+        times = [
+            max(due, self._last + TICK) if self._attempts[dial].run else due for dial, due in self._waiting.items()
+        ]
+        for run in self._running:
+            if run.has_work:
+                times.append(max(run.next_at, self._last + TICK))
+            if run.pending:
+                times.append(run.end)
+        if self.pending > self.room:
+            times.append(self._last)
+        if self._repeats:
+            times.append(self._repeats[0].when - TICK)
+        return min(times) if times and min(times) < self._deadline else None
 
-    def dials(self) -> int:
-        """Dials made so far."""
-        return sum(attempt.dials for attempt in self._attempts.values())
+    # -- volleys -------------------------------------------------------------------------------------------------
+
+    def _advance(self, run: _Running, now: float, orders: Orders) -> None:
+        """Dial as far as pace, window and budget allow."""
+        volley = run.volley
+        while run.next_at <= now < run.end and run.has_work and self._affordable(now):
+            if len(run.pending) >= volley.window or self.pending >= self.room:
+                oldest = next(iter(run.pending), None)
+                rolling = now - run.began < volley.rolls
+                if oldest is None or not rolling or now - run.pending[oldest] <= volley.keep:
+                    return
+                self._drop(oldest, run, orders)
+            self._serial += 1
+            dial = Dial(volley.source, volley.host, run.take_port(), self._serial)
+            self._attempts[dial] = _Attempt(run, 1)
+            orders.dial.append(dial)
+            self._made(dial, run, now)
+            run.next_at = max(run.next_at, now - CATCH_UP) + 1 / volley.pace
+
+    def _made(self, dial: Dial, run: _Running | None, now: float) -> None:
+        """Count a dial that is being made."""
+        if run is None:
+            self._candidate_dials += 1
+            return
+        run.dials += 1
+        run.pending[dial] = now
+        self._count(now)
+        self._await_repeat(dial, run, now, 0)
+
+    def _close(self, run: _Running, orders: Orders) -> None:
+        """The volley is over: nothing of it stays pending, nothing is dialled again."""
+        orders.drop.extend(run.pending)
+        for dial in [dial for dial, attempt in self._attempts.items() if attempt.run is run]:
+            self._forget(dial, run)
+        run.owed.clear()
+        run.next_index = len(run.volley.ports)
+
+    def _drop(self, dial: Dial, run: _Running, orders: Orders) -> None:
+        self._forget(dial, run)
+        orders.drop.append(dial)
+
+    def _forget(self, dial: Dial, run: _Running) -> None:
+        run.pending.pop(dial, None)
+        self._waiting.pop(dial, None)
+        del self._attempts[dial]
+
+    # -- the budget ----------------------------------------------------------------------------------------------
+
+    def _affordable(self, now: float) -> bool:
+        """Whether one more SYN stays within the rate and the total."""
+        full = len(self._recent) == self._budget.rate and now - self._recent[0] < 1.0
+        return self.syns < self._budget.syns and not full
+
+    def _count(self, now: float) -> None:
+        self.syns += 1
+        self._recent.append(now)
+
+    def _await_repeat(self, dial: Dial, run: _Running, began: float, index: int) -> None:
+        if index < len(REPEATS):
+            self._heap_order += 1
+            heapq.heappush(self._repeats, _Repeat(began + REPEATS[index], self._heap_order, index, began, dial, run))
+
+    def _foresee_repeats(self, now: float, orders: Orders) -> None:
+        """Count what the kernel is about to send by itself for pending dials; close those that are out of budget."""
+        while self._repeats and self._repeats[0].when - TICK <= now:
+            next_one = heapq.heappop(self._repeats)
+            dial, run = next_one.dial, next_one.run
+            if run.pending.get(dial) != next_one.began:
+                continue
+            if self.syns < self._budget.syns:
+                self._count(now)
+                self._await_repeat(dial, run, next_one.began, next_one.number + 1)
+            else:
+                self._drop(dial, run, orders)

@@ -117,10 +117,13 @@ class Inbox:
         codes: CodeBook,
         owner: InboxOwner,
         tell: Callable[[Event], None],
+        *,
+        gentle: bool,
     ) -> None:
         self._reactor = reactor
         self._identity = identity
         self._name = name
+        self._gentle = gentle
         self._destination = destination
         self._acceptance = acceptance
         self._codes = codes
@@ -157,7 +160,8 @@ class Inbox:
             session.paths.introduced()
             # The user may have removed the contact since the last time.
             session.known, session.told = self._known(key), False
-        party = Party(self._identity, "responder", self._name, None, key)
+        contact = self._owner.known(key) is not None
+        party = Party(self._identity, "responder", self._name, None, key, trusted=contact, gentle=self._gentle)
         meeting = Meeting(self._reactor, introduction, party, client, self)
         self._meetings.add(meeting)
         meeting.start()

@@ -8,6 +8,8 @@ Laws of this file:
 3. The initiator nominates: the first direct path that greeted.  The responder keeps the one that is nominated.  All
    other direct connections are reset, so that they leave no state in the NATs.
 4. A meeting that has no path and nothing under way any more says so once, with every reason it saw.
+5. Many SYNs go only to a peer whose key was verified before, only to where the server observed it, and not again for
+   ten minutes; ``gentle`` forbids them.
 """
 
 from __future__ import annotations
@@ -24,11 +26,20 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pxfer.core.addresses import Endpoint, canonical_endpoint, dialable_lan, dialable_public, parse_endpoint, scope
+from p2pxfer.core.addresses import (
+    Endpoint,
+    canonical_endpoint,
+    dialable_lan,
+    dialable_public,
+    parse_endpoint,
+    scope,
+    source_network,
+)
 from p2pxfer.core.codec import Message
 from p2pxfer.core.dialing import Candidate
 from p2pxfer.core.hello import Role, Terms
 from p2pxfer.core.messages import ALPN_PEER, Introduction, NatSummary
+from p2pxfer.core.strategies import Ledger, Situation
 from p2pxfer.core.wire import Chunk, Nominate
 from p2pxfer.errors import AddressRefused, P2pxferError, Unreachable
 from p2pxfer.net.identity import Identity
@@ -46,6 +57,8 @@ MAX_GREETING = 16
 NOMINATION_S = 10.0
 """How long after the punch a greeted connection may wait to be nominated, seconds."""
 _numbers = itertools.count(1)
+_ledger = Ledger()
+"""Of this process: every meeting takes part in the same limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +66,8 @@ class Party:
     """Who meets: this machine, and what it expects of the peer.
 
     ``peer_name`` is the name that the peer must have, ``None`` at a responder; ``peer_key`` is the digest that the
-    contact list or, for a first contact, the server promised.
+    contact list or, for a first contact, the server promised.  ``trusted``: that key was verified before, as a contact
+    or by its id.  ``gentle``: the user wants no plans of many SYNs.
     """
 
     identity: Identity
@@ -61,6 +75,8 @@ class Party:
     my_name: str
     peer_name: str | None
     peer_key: bytes
+    trusted: bool = False
+    gentle: bool = False
 
 
 def nat_event(summary: NatSummary) -> Nat:
@@ -115,10 +131,15 @@ class Meeting(PathOwner):
         self._up: dict[PeerPath, None] = {}
         self._nominated: PeerPath | None = None
         self._puncher: Puncher | None = None
+        self.tried = ""
+        """What the punch tried beyond the candidates, or why not, as a phrase for people."""
+        self.nats = (introduction.my_nat, introduction.peer_nat)
+        """What is known of the NATs here and at the peer, after the punch all that came to be known in it."""
         self._leg: Deferred[IProtocol] | None = None
         self._nomination: IDelayedCall | None = None
         self._reasons: list[P2pxferError] = []
         self._closed = False
+        self._network = ""
         self.had_path = False
         """Whether any path of this meeting was ever up."""
         self.latest_nat = introduction.peer_nat
@@ -130,10 +151,16 @@ class Meeting(PathOwner):
         """Join the relay and punch, as far as the introduction allows either."""
         introduction = self.introduction
         if introduction.dial:
-            candidates = self._candidates()
-            self._puncher = Puncher(self._reactor, self._client.port, candidates, self._direct_protocol)
+            observed = self._observed()
+            candidates = self._lan_candidates()
+            candidates += [Candidate("server-reflexive", str(one.host), one.port) for one in observed]
+            situation = Situation(introduction.my_nat, introduction.peer_nat, tuple(observed))
+            self._puncher = Puncher(
+                self._reactor, self._client.port, candidates, self._direct_protocol, situation, self._permit
+            )
             self._puncher.done.addCallback(self._punched)
             self._puncher.start()
+            Deferred.fromCoroutine(self._client.discovery.settled()).addCallback(self._settled)
         if introduction.relay_token is not None:
             path = self._make_path("relay", "", "")
             self._leg = self._client.join_relay(introduction.relay_token, path, self._creator, self._is_client)
@@ -157,6 +184,12 @@ class Meeting(PathOwner):
     def peer_nat(self, nat: NatSummary) -> None:
         """See :class:`~p2pxfer.net.rendezvous.Informed`."""
         self.latest_nat = nat
+        if self._puncher is not None:
+            self._puncher.peer_nat(nat)
+
+    def _settled(self, _: object) -> None:
+        if self._puncher is not None:
+            self._puncher.my_nat(self._client.discovery.summary)
 
     @property
     def punching(self) -> bool:
@@ -168,8 +201,8 @@ class Meeting(PathOwner):
         """What is up."""
         return list(self._up)
 
-    def _candidates(self) -> list[Candidate]:
-        """What the introduction names and the rules for addresses allow."""
+    def _lan_candidates(self) -> list[Candidate]:
+        """What the peer asserts of its local network, as far as the rules for addresses allow."""
         client = self._client
         found: list[Candidate] = []
         for text in self.introduction.lan:
@@ -178,6 +211,12 @@ class Meeting(PathOwner):
                 endpoint, allow_loopback=client.over_loopback, refuse=client.own_endpoints
             ):
                 found.append(Candidate("host", str(endpoint.host), endpoint.port))
+        return found
+
+    def _observed(self) -> list[Endpoint]:
+        """Where the server itself observed the peer, as far as the rules for addresses allow."""
+        client = self._client
+        found: list[Endpoint] = []
         for text in self.introduction.observed:
             endpoint = self._parsed(text)
             if endpoint is not None and dialable_public(
@@ -186,8 +225,22 @@ class Meeting(PathOwner):
                 allow_loopback=client.over_loopback,
                 refuse=client.own_endpoints,
             ):
-                found.append(Candidate("server-reflexive", str(endpoint.host), endpoint.port))
+                found.append(endpoint)
         return found
+
+    def _permit(self) -> str | None:
+        """Why no plan of many SYNs may be followed in this meeting; asked once, when there is one."""
+        if self.party.gentle:
+            return "--gentle forbids the many dials that might find a way"
+        if not self.party.trusted:
+            return "the many dials that might find a way are made for known peers only"
+        here = sorted({source_network(one.host) for one in self._client.own_endpoints if scope(one.host) == "public"})
+        there = sorted({source_network(one.host) for one in self._observed()})
+        network = f"{' '.join(here)} to {' '.join(there)}"
+        self._network = network
+        if not _ledger.take(self.party.peer_key, network, self._reactor.seconds()):
+            return "many dials were made here less than ten minutes ago, so they were not repeated"
+        return None
 
     def _parsed(self, text: str) -> Endpoint | None:
         try:
@@ -245,9 +298,13 @@ class Meeting(PathOwner):
     def _punched(self, dials: int) -> None:
         puncher, self._puncher = self._puncher, None
         self.log.debug("the punch ended after {dials} dials", dials=dials)
-        if self._nominated is None and puncher is not None:
-            for candidate, why in puncher.last_errors.items():
-                self._reasons.append(Unreachable(f"{candidate.host}:{candidate.port}: {why}"))
+        if puncher is not None:
+            self.tried = puncher.tried
+            if puncher.situation is not None:
+                self.nats = (puncher.situation.mine, puncher.situation.theirs)
+            if self._nominated is None:
+                for (host, port), why in puncher.last_errors.items():
+                    self._reasons.append(Unreachable(f"{host}:{port}: {why}"))
         if not self._closed:
             self._nomination = self._reactor.callLater(NOMINATION_S, self._drop_losers)
         self._check_failed()
@@ -308,6 +365,7 @@ class Meeting(PathOwner):
         self._nominated = path
         if self._puncher is not None:
             self._puncher.stop()
+        _ledger.succeeded(self.party.peer_key, self._network)
         self._drop_losers()
         self._raise(path)
 

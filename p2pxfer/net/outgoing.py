@@ -108,6 +108,7 @@ class OutgoingJob:
         *,
         policy: PathPolicy,
         patience: Patience,
+        gentle: bool,
         tell: Callable[[Event], None],
         on_paired: Callable[[bytes, str], None],
     ) -> None:
@@ -119,6 +120,7 @@ class OutgoingJob:
         self._pump = pump
         self._policy = policy
         self._patience = patience
+        self._gentle = gentle
         self._tell = tell
         self._on_paired = on_paired
         self._paths = PathSet(reactor.seconds, tell)
@@ -132,7 +134,6 @@ class OutgoingJob:
         self._clock: IDelayedCall | None = None
         self._claimed: bytes | None = None
         self._reasons: list[P2pxferError] = []
-        self._last_nat = (NatSummary(), NatSummary())
         self._outcome: Deferred[bytes] = Deferred()
         self._parted: Deferred[None] = Deferred()
 
@@ -273,7 +274,6 @@ class OutgoingJob:
                 " pair again"
             )
         self._tell(Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(introduction.peer_id))))
-        self._last_nat = (introduction.my_nat, introduction.peer_nat)
         self._tell(nat_event(introduction.my_nat))
         if not self._paths:
             self._paths.introduced()
@@ -283,6 +283,8 @@ class OutgoingJob:
             my_name=self._my_name,
             peer_name=self._target.name,
             peer_key=introduction.peer_id,
+            trusted=self._trusted is not None,
+            gentle=self._gentle,
         )
         meeting = Meeting(self._reactor, introduction, party, self._client, self)
         self._meetings.append(meeting)
@@ -431,7 +433,7 @@ class OutgoingJob:
         if fatal is not None and not self._paths and not self._try_spare_code(fatal):
             self.fail(fatal)
         elif meeting.introduction.relay_token is None and not self._paths and not self._pump.accepted:
-            self.fail(NoDirectPath(no_direct_path(self._shown, *self._last_nat)))
+            self.fail(NoDirectPath(no_direct_path(self._shown, *meeting.nats, meeting.tried)))
         else:
             self._wake()
 
@@ -459,15 +461,21 @@ class OutgoingJob:
         self._pump.push()
 
 
-def no_direct_path(peer: str, mine: NatSummary, theirs: NatSummary) -> str:
-    """The sentence for people about why there is no direct path."""
-    changing = ("address-dependent", "port-dependent")
-    if mine.mapping in changing and theirs.mapping in changing:
-        why = "both NATs choose another port for every destination, so neither side can be told where to dial"
-    elif mine.mapping in changing:
-        why = "the NAT here chooses another port for every destination and the peer's lets in only who it dialled"
-    elif theirs.mapping in changing:
-        why = "the peer's NAT chooses another port for every destination and the one here lets in only who was dialled"
-    else:
-        why = "no candidate of the peer answered"
-    return f"no direct path to {peer}: {why}; nothing went through the relay. --path auto would use it"
+def no_direct_path(peer: str, mine: NatSummary, theirs: NatSummary, tried: str) -> str:
+    """The sentence for people about why there is no direct path; ``tried`` is what was done beyond single dials."""
+    parts = [
+        f"no direct path to {peer}: the NAT here {_NATS[mine.mapping]}, the peer's {_NATS[theirs.mapping]}",
+        tried or "no candidate of the peer answered",
+        "nothing went through the relay. --path auto would use it",
+    ]
+    return "; ".join(parts)
+
+
+_CHANGING = "chooses another port for every destination"
+_NATS = {
+    "unknown": "did not show how it maps",
+    "none": "translates nothing",
+    "endpoint-independent": "keeps one port but lets in only who was dialled",
+    "address-dependent": _CHANGING,
+    "port-dependent": _CHANGING,
+}

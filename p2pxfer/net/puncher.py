@@ -1,36 +1,46 @@
-"""Opens the hole: one local port that listens and dials every candidate, as the schedule says.
+"""Opens the hole: one local port that listens and dials, and further ones where the NATs demand it.
 
 The port is the one of the server connection, which stays open and so pins the NAT's mapping.  Listener and dials share
 it through reuse bindings.  Crossing SYNs complete on the dialling sockets; a SYN that comes before this side dialled
 goes to the listener: both outcomes are connections, and whoever called the puncher greets on all of them.
+
+What is dialled when comes from :mod:`p2pxfer.core.dialing` and :mod:`p2pxfer.core.strategies`; this file has the
+sockets.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import errno
+import os
 import random
+import socket
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import (
-    TCP4ClientEndpoint,
-    TCP4ServerEndpoint,
-    TCP6ClientEndpoint,
-    TCP6ServerEndpoint,
-)
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.internet.interfaces import Binding, IAddress, IDelayedCall, IListeningPort, IProtocol
 from twisted.internet.protocol import Factory
 from twisted.internet.tcp import makeBinding
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pxfer.core.dialing import Candidate, DialSchedule
+from p2pxfer.core.dialing import Candidate, Dial, DialSchedule
+from p2pxfer.core.messages import NatSummary
+from p2pxfer.core.strategies import HEAD_START, NEWS, Situation, plan, wants_news
+from p2pxfer.net.flight import PORTS
+from p2pxfer.net.halfopen import EXHAUSTED, HalfOpen, descriptor_room, reset
 from p2pxfer.net.types import Reactor
 
 PUNCH_S = 10.0
 """How long a punch goes on, seconds."""
-CONNECT_S = 30.0
-"""How long one dial may wait for an answer; the kernel repeats its SYN meanwhile, seconds."""
+FRESH_TRIES = 5
+MOST_SOCKETS = 600
+"""Most half-open sockets of one plan."""
+FEWEST_SOCKETS = 32
+"""With fewer a plan is not worth its SYNs."""
 
 
 def reuse_binding(port: int, interface: str = "") -> Binding:
@@ -38,20 +48,31 @@ def reuse_binding(port: int, interface: str = "") -> Binding:
     return makeBinding(interface, port, reuseAddress=True, reusePort=True)
 
 
+def always() -> str | None:
+    """No reason against a plan."""
+    return None
+
+
 class _Connected(Factory):
-    """Makes the protocol for one connection, dialled or accepted."""
+    """Makes the protocol for connections, dialled or accepted; ``taken`` says whether the last one got any."""
 
     noisy = False
+    taken = False
 
     def __init__(self, build: Callable[[IAddress], IProtocol | None]) -> None:
-        self._build = build
+        self.build = build
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        return self._build(addr) if addr is not None else None
+        protocol = self.build(addr) if addr is not None else None
+        self.taken = protocol is not None
+        return protocol
 
 
 class Puncher:
     """One punch.  ``build(address)`` makes the protocol of each connection, or ``None`` to refuse it.
+
+    ``situation`` is what is known of the two NATs; without it, or where it leads to no plan, only the candidates are
+    dialled.  ``permit`` is asked once, when there is a plan: a phrase that it returns is why the plan is not followed.
 
     ``done`` fires with the number of dials when the time is over or :meth:`stop` was called.
     """
@@ -64,47 +85,122 @@ class Puncher:
         port: int,
         candidates: Sequence[Candidate],
         build: Callable[[IAddress], IProtocol | None],
+        situation: Situation | None = None,
+        permit: Callable[[], str | None] = always,
     ) -> None:
         self._reactor = reactor
         self._port = port
-        self._build = build
+        self._families = {":" in candidate.host for candidate in candidates}
+        self._factory = _Connected(build)
+        self.situation = situation
+        """What is known of the two NATs, the latest news with it."""
+        self._permit = permit
         now = reactor.seconds()
-        self._schedule = DialSchedule(candidates, now, now + PUNCH_S, random.random)
-        self._dials: dict[Candidate, Deferred[IProtocol]] = {}
+        self._schedule = DialSchedule(candidates, port, now, now + PUNCH_S, random.random)
+        self._dials: dict[Dial, HalfOpen] = {}
+        self._used_ports = {port}
         self._listeners: list[IListeningPort] = []
         self._timer: IDelayedCall | None = None
+        self._head_start: IDelayedCall | None = None
+        self._news: IDelayedCall | None = None
         self._end: IDelayedCall | None = None
+        self._plan_due = False
+        self._heard = False
+        self._settled = False
         self._stopped = False
-        self.last_errors: dict[Candidate, str] = {}
+        self._phrase = ""
+        self.last_errors: dict[tuple[str, int], str] = {}
+        """The last error of each candidate."""
+        self.plan_errors: Counter[str] = Counter()
+        """How often a dial of the plan ended in which error."""
         self.done: Deferred[int] = Deferred()
+
+    @property
+    def tried(self) -> str:
+        """What was tried beyond the candidates, or why not, as a phrase for people; empty if there was no plan."""
+        return self._phrase.format(syns=self._schedule.syns)
 
     def start(self) -> None:
         """Listen and dial."""
         self._end = self._reactor.callLater(PUNCH_S, self.stop)
         self._listen()
         self._run()
+        if self.situation is not None:
+            trip = self.situation.round_trip
+            self._head_start = self._reactor.callLater(HEAD_START * trip, self._make_plan)
+            self._news = self._reactor.callLater(NEWS * trip, self._no_news)
 
     def stop(self) -> None:
         """Dial no more, listen no more, drop what is half open."""
         if self._stopped:
             return
         self._stopped = True
-        for call in (self._timer, self._end):
+        for call in (self._timer, self._head_start, self._news, self._end):
             if call is not None and call.active():
                 call.cancel()
-        for dial in list(self._dials.values()):
-            dial.cancel()
+        dials, self._dials = self._dials, {}
+        for half_open in dials.values():
+            half_open.close()
         for listener in self._listeners:
             listener.stopListening()
-        self.done.callback(self._schedule.dials())
+        self.log.debug(
+            "{syns} SYNs beyond the candidates, errors: {errors}", syns=self._schedule.syns, errors=self.plan_errors
+        )
+        self.done.callback(self._schedule.dials)
+
+    # -- the plan ------------------------------------------------------------------------------------------------
+
+    def peer_nat(self, nat: NatSummary) -> None:
+        """More is known of the peer's NAT; a plan that has begun is not changed."""
+        self._heard = True
+        if self.situation is not None:
+            self._know(dataclasses.replace(self.situation, theirs=nat))
+
+    def my_nat(self, nat: NatSummary) -> None:
+        """More is known of this side's NAT; a plan that has begun is not changed."""
+        if self.situation is not None:
+            self._know(dataclasses.replace(self.situation, mine=nat))
+
+    def _no_news(self) -> None:
+        """What is known of the peer's next ports must do."""
+        self._heard = True
+        self._make_plan()
+
+    def _know(self, situation: Situation) -> None:
+        self.situation = situation
+        if self._plan_due:
+            self._make_plan()
+
+    def _make_plan(self) -> None:
+        """Single dials have had their time: follow the plan for the two NATs, if there is one."""
+        self._plan_due = True
+        if self._stopped or self._settled or self.situation is None:
+            return
+        if wants_news(self.situation) and not self._heard:
+            return
+        made = plan(self.situation, self._port, random.random)
+        if made is None:
+            return
+        self._settled = True
+        reason = self._permit()
+        room = descriptor_room(MOST_SOCKETS)
+        if reason is None and room < FEWEST_SOCKETS:
+            reason = "this process may not open enough sockets to try more"
+        if reason is not None:
+            self._phrase = reason
+            return
+        self._phrase = made.phrase + " ({syns} SYNs from here)"
+        self._schedule.room = room
+        self._schedule.add(made, self._reactor.seconds())
+        self._run()
+
+    # -- sockets -------------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        kinds = {TCP6ServerEndpoint if ":" in c.host else TCP4ServerEndpoint for c in self._schedule.candidates}
-        for kind in kinds:
-            interface = "::" if kind is TCP6ServerEndpoint else ""
+        for is_ipv6 in self._families:
+            kind, interface = (TCP6ServerEndpoint, "::") if is_ipv6 else (TCP4ServerEndpoint, "")
             endpoint = kind(self._reactor, reuse_binding(self._port, interface), interface=interface)
-            factory = _Connected(self._build)
-            listening: Deferred[IListeningPort] = endpoint.listen(factory)  # type: ignore[no-untyped-call]  # Twisted's
+            listening: Deferred[IListeningPort] = endpoint.listen(self._factory)  # type: ignore[no-untyped-call]  # Twisted's
             listening.addCallbacks(self._listening, self._deaf)
 
     def _listening(self, port: IListeningPort) -> None:
@@ -118,35 +214,82 @@ class Puncher:
         self.log.info("cannot listen on port {port}: {why}", port=self._port, why=failure.getErrorMessage())
 
     def _run(self) -> None:
-        self._timer = None
         if self._stopped:
             return
-        for candidate in self._schedule.due(self._reactor.seconds()):
-            self._dial(candidate)
+        orders = self._schedule.due(self._reactor.seconds())
+        for dial in orders.drop:
+            if (half_open := self._dials.pop(dial, None)) is not None:
+                half_open.close()
+        for dial in orders.dial:
+            self._dial(dial)
+        self._set_timer()
+
+    def _set_timer(self) -> None:
         wake = self._schedule.wake()
-        if wake is not None:
-            self._timer = self._reactor.callLater(max(0.0, wake - self._reactor.seconds()), self._run)
-
-    def _dial(self, candidate: Candidate) -> None:
-        kind = TCP6ClientEndpoint if ":" in candidate.host else TCP4ClientEndpoint
-        interface = "::" if kind is TCP6ClientEndpoint else ""
-        binding = reuse_binding(self._port, interface)
-        endpoint = kind(self._reactor, candidate.host, candidate.port, timeout=CONNECT_S, bindAddress=binding)
-        dial: Deferred[IProtocol] = endpoint.connect(_Connected(self._build))
-        self._dials[candidate] = dial
-        dial.addCallbacks(self._connected, self._failed, callbackArgs=(candidate,), errbackArgs=(candidate,))
-
-    def _connected(self, protocol: IProtocol, candidate: Candidate) -> None:
-        self._dials.pop(candidate, None)
-
-    def _failed(self, failure: Failure, candidate: Candidate) -> None:
-        self._dials.pop(candidate, None)
-        if failure.check(CancelledError) or self._stopped:
-            return
-        self.last_errors[candidate] = failure.getErrorMessage()
-        self._schedule.failed(candidate, self._reactor.seconds())
         if self._timer is not None and self._timer.active():
+            if wake is not None and self._timer.getTime() <= wake:
+                return
             self._timer.cancel()
-        wake = self._schedule.wake()
+        self._timer = None
         if wake is not None:
             self._timer = self._reactor.callLater(max(0.0, wake - self._reactor.seconds()), self._run)
+
+    def _dial(self, dial: Dial) -> None:
+        try:
+            if dial.source == "fresh":
+                self._dials[dial] = self._from_fresh_port(dial)
+            else:
+                self._dials[dial] = self._half_open(dial, dial.source)
+        except OSError as error:
+            if error.errno in EXHAUSTED:
+                # The rest of the program needs some too.
+                self._schedule.room = self._schedule.pending // 2
+            self._failed(dial, error.errno or 0)
+
+    def _half_open(self, dial: Dial, port: int) -> HalfOpen:
+        return HalfOpen(self._reactor, port, (dial.host, dial.port), lambda code: self._ended(dial, code))
+
+    def _from_fresh_port(self, dial: Dial) -> HalfOpen:
+        for _ in range(FRESH_TRIES):
+            port = random.choice(PORTS)  # noqa: S311  # not a secret: any free port will do
+            if port in self._used_ports:
+                continue
+            self._used_ports.add(port)
+            try:
+                return self._half_open(dial, port)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+    def _ended(self, dial: Dial, code: int) -> None:
+        """The kernel decided about a dial."""
+        half_open = self._dials.pop(dial, None)
+        if half_open is None or self._stopped:
+            return
+        if code:
+            self._failed(dial, code)
+            self._set_timer()
+        else:
+            self._schedule.connected(dial)
+            self._hand_over(half_open.take(), half_open.family)
+
+    def _hand_over(self, sock: socket.socket, family: socket.AddressFamily) -> None:
+        """Give a connection to whoever greets on it; the reactor makes a descriptor of its own."""
+        factory = _Connected(self._factory.build)
+        try:
+            self._reactor.adoptStreamConnection(sock.fileno(), family, cast(Any, factory))
+        except OSError as error:
+            self.log.info("a connection was gone at once: {why}", why=error)
+        if factory.taken:
+            sock.close()
+        else:
+            reset(sock)
+
+    def _failed(self, dial: Dial, code: int) -> None:
+        why = os.strerror(code)
+        if dial.serial:
+            self.plan_errors[why] += 1
+        else:
+            self.last_errors[dial.host, dial.port] = why
+        self._schedule.failed(dial, self._reactor.seconds())

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from twisted.internet.interfaces import IReactorCore, IReactorFDSet, IReactorTCP, IReactorThreads, IReactorTime
+from twisted.internet.interfaces import (
+    IReactorCore,
+    IReactorFDSet,
+    IReactorSocket,
+    IReactorTCP,
+    IReactorThreads,
+    IReactorTime,
+)
 
 
-class Reactor(IReactorTime, IReactorTCP, IReactorFDSet, IReactorThreads, IReactorCore):
-    """Time, TCP, descriptors and threads: every reactor of POSIX provides all of them."""
+class Reactor(IReactorTime, IReactorTCP, IReactorFDSet, IReactorSocket, IReactorThreads, IReactorCore):
+    """Time, TCP, sockets, descriptors and threads: every reactor of POSIX provides all of them."""

@@ -1,0 +1,235 @@
+"""How two NATs are punched of which at least one maps by destination: from what is known of both to a plan of dials.
+
+Laws of this file:
+
+1. The two sides compute their halves apart, each from the same two summaries; the table below has a row for each half.
+2. A plan dials one address: the public IPv4 address at which the server itself observed the peer.  A peer that was
+   observed at several has a NAT that pools addresses, which no plan here can follow.
+3. A port that was only guessed is held against :data:`~p2pxfer.core.addresses.DENIED_PORTS`: whoever listens on a
+   common service there is somebody else.
+4. A plan dials no four-tuple twice while it is pending, nor one that is a candidate.
+
+A *cone* keeps one mapping for all destinations, so its port is known.  A NAT that draws ports *at random* is met by
+many tries: its side holds ports open while the cone's side walks over the address, so that the chance grows with the
+product of both numbers.  A *sequential* NAT is met at the ports that come next.  Times are seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Final, Literal
+
+from p2pxfer.core.addresses import DENIED_PORTS, MIN_PORT, Endpoint, scope
+from p2pxfer.core.dialing import Budget, Plan, Volley
+from p2pxfer.core.messages import NatSummary
+
+Kind = Literal["cone", "sequential", "random", "unknown"]
+Draw = Callable[[], float]
+
+ROUND_TRIP_S: Final = 0.2
+"""The round trip to the peer where nobody has measured it."""
+HEAD_START: Final = 1.5
+"""When a plan begins, round trips after the introduction: single dials win where they can."""
+NEWS: Final = 5.0
+"""How long a plan that aims at the peer's next ports waits for news of them, round trips after the introduction."""
+LASTS_S: Final = 7.5
+"""How long a plan goes on."""
+WALK_S: Final = 3.0
+"""How long a walk rolls on before it keeps what it has, and the other side begins to draw."""
+HELD: Final = 64
+"""Ports that a NAT which draws at random holds open at once."""
+HOLES: Final = 512
+"""Dials of a walk that are pending at once."""
+DRAW_PACE: Final = 250.0
+DRAWS: Final = 1200
+DRAWN: Final = 240
+"""Draws that are pending at once: each is closed before the kernel repeats its SYN."""
+AHEAD: Final = 64
+"""How many of the ports that come next are dialled at a sequential NAT."""
+FEW: Final = 8
+FEW_IN_ALL: Final = 48
+BURST: Final = 16
+"""Dials of the first burst between two sequential NATs; the second has twice as many."""
+SECOND_BURST_S: Final = 0.25
+AT_ONCE: Final = math.inf
+"""A pace that only the budget limits, dials a second."""
+QUIET_S: Final = 600.0
+"""How long no second plan is made for one peer over one network."""
+MOST_PLANS: Final = 64
+"""Most plans of one process in that time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What one side knows when it plans.
+
+    ``observed`` are the endpoints of the peer that the server saw, ``round_trip`` is an estimate in seconds.
+    """
+
+    mine: NatSummary
+    theirs: NatSummary
+    observed: tuple[Endpoint, ...]
+    round_trip: float = ROUND_TRIP_S
+
+
+def kind(nat: NatSummary) -> Kind:
+    """What matters of a NAT for a punch.
+
+    One whose ports look alike for every destination is as good as a cone, whatever its mapping is called.  Ports that
+    change in an unknown way count as random.
+    """
+    match nat.mapping, nat.ports:
+        case "none" | "endpoint-independent", _:
+            return "cone"
+        case "unknown", _:
+            return "unknown"
+        case _, "preserving":
+            return "cone"
+        case _, "sequential" if nat.step and nat.latest:
+            return "sequential"
+        case _:
+            return "random"
+
+
+def plan(situation: Situation, port: int, draw: Draw) -> Plan | None:
+    """This side's half of the strategy for the two NATs, dialling from ``port`` where its port matters.
+
+    ``None`` where single dials do all that can be done: between cones, where too little is known, and between NATs
+    of which one draws at random and the other is no cone.  ``draw`` returns a uniform number in [0, 1).
+    """
+    make = _TABLE.get((kind(situation.mine), kind(situation.theirs)))
+    peer = target(situation.observed)
+    return make(situation, peer, port, draw) if make is not None and peer is not None else None
+
+
+def wants_news(situation: Situation) -> bool:
+    """True if this side's plan aims at the ports that the peer's NAT gives out next: then what was known is stale."""
+    return kind(situation.theirs) == "sequential" and kind(situation.mine) in ("cone", "sequential")
+
+
+def target(observed: Sequence[Endpoint]) -> Endpoint | None:
+    """The one public IPv4 endpoint among ``observed`` that a plan may aim at, the first if only ports differ."""
+    public = [one for one in observed if isinstance(one.host, IPv4Address) and scope(one.host) == "public"]
+    alone = len({one.host for one in public}) == 1
+    return public[0] if alone and public[0].port >= MIN_PORT else None
+
+
+def _hold(situation: Situation, peer: Endpoint, port: int, draw: Draw) -> Plan:
+    """The side whose NAT draws at random: hold ports open, and draw many more if the walk did not find one.
+
+    Of a NAT that has only a block of ports at most three eighths are taken: other programs need some.
+    """
+    width = _width(situation.mine)
+    held, draws = min(HELD, max(8, width // 8)), min(DRAWS, width // 8)
+    most = max(held, min(Budget().syns, width // 4))
+    host, ends = str(peer.host), LASTS_S
+    keep = 2 * situation.round_trip
+    hold = Volley("fresh", host, (peer.port,) * held, AT_ONCE, held, ends, "redraw", most)
+    late = Volley(
+        "fresh", host, (peer.port,) * draws, DRAW_PACE, min(DRAWN, draws), ends, "leave", draws, keep, start=WALK_S
+    )
+    return Plan(f"{held} ports of the NAT here were held open for the peer to find, then {draws} drawn", (hold, late))
+
+
+def _walk(situation: Situation, peer: Endpoint, port: int, draw: Draw) -> Plan:
+    """The cone's side: walk over the ports of the other NAT from the one port that the peer knows, then stay."""
+    taken = {one.port for one in situation.observed}
+    low, high = max(situation.theirs.low, MIN_PORT), situation.theirs.high
+    band = _shuffled([p for p in range(low, high + 1) if p not in taken | DENIED_PORTS], Budget().syns, draw)
+    rest = [p for p in range(MIN_PORT, 65536) if not low <= p <= high and p not in taken | DENIED_PORTS]
+    ports = (band + _shuffled(rest, Budget().syns - len(band), draw))[: Budget().syns]
+    walk = Volley(
+        port, str(peer.host), tuple(ports), Budget().rate, HOLES, LASTS_S, "leave", len(ports),
+        keep=2 * situation.round_trip, rolls=WALK_S,
+    )  # fmt: skip
+    return Plan("ports of the peer's NAT were tried at random while the peer held some open", (walk,))
+
+
+def _ahead(situation: Situation, peer: Endpoint, port: int, draw: Draw) -> Plan:
+    """The cone's side: dial the ports that a sequential NAT gives out next."""
+    taken = {one.port for one in situation.observed}
+    ports = tuple(p for p in _next_ports(situation.theirs, AHEAD) if p not in taken)
+    volley = Volley(port, str(peer.host), ports, AT_ONCE, AHEAD, LASTS_S, "redial", Budget().syns)
+    return Plan(f"the next {len(ports)} ports of the peer's NAT were tried", (volley,))
+
+
+def _few(situation: Situation, peer: Endpoint, port: int, draw: Draw) -> Plan:
+    """The sequential side: use up a few ports, among those which the cone's side tries."""
+    volley = Volley("fresh", str(peer.host), (peer.port,) * FEW, AT_ONCE, FEW, LASTS_S, "redraw", FEW_IN_ALL)
+    return Plan("the peer tried the next ports of the NAT here", (volley,))
+
+
+def _meet(situation: Situation, peer: Endpoint, port: int, draw: Draw) -> Plan:
+    """Two sequential sides: every dial goes to one port that the other side's own dials will have come past.
+
+    Dials of one side and the port aimed at by the other need not correspond, so other connections of either network
+    only shift the burst; it meets while fewer than the burst's length have come between.
+    """
+    volleys = []
+    before = 0
+    for number, start in ((BURST, 0.0), (2 * BURST, SECOND_BURST_S)):
+        ports = _next_ports(situation.theirs, before + number - 1)[-1:]
+        volleys.append(
+            Volley(
+                "fresh", str(peer.host), tuple(ports) * number, AT_ONCE, number, LASTS_S, "leave", number, start=start
+            )
+        )
+        before += number
+    return Plan(f"bursts of {BURST} and {2 * BURST} dials were aimed at ports that the peer's NAT gives out next",
+                tuple(volleys))  # fmt: skip
+
+
+_TABLE: dict[tuple[Kind, Kind], Callable[[Situation, Endpoint, int, Draw], Plan]] = {
+    # this side      the peer
+    ("random", "cone"): _hold,
+    ("cone", "random"): _walk,
+    ("sequential", "cone"): _few,
+    ("cone", "sequential"): _ahead,
+    ("sequential", "sequential"): _meet,
+}
+"""Every pair that is missing has no plan."""
+
+
+def _width(nat: NatSummary) -> int:
+    """How many ports the NAT draws from; all of them unless they are known to be a block."""
+    return nat.high - nat.low + 1 if nat.ports == "block" and nat.high > nat.low else 65536 - MIN_PORT
+
+
+def _next_ports(nat: NatSummary, count: int) -> list[int]:
+    """The ports that a sequential NAT gives out next and that may be guessed at, in order."""
+    ahead = (nat.latest + nat.step * ahead for ahead in range(1, count + 1))
+    return [port for port in ahead if MIN_PORT <= port <= 65535 and port not in DENIED_PORTS]
+
+
+def _shuffled(ports: list[int], count: int, draw: Draw) -> list[int]:
+    """At most ``count`` of ``ports`` in random order (the head of a Fisher-Yates shuffle)."""
+    count = min(count, len(ports))
+    for index in range(count):
+        other = index + int(draw() * (len(ports) - index))
+        ports[index], ports[other] = ports[other], ports[index]
+    return ports[:count]
+
+
+class Ledger:
+    """Who was punched with many SYNs in vain lately: one plan for each peer and network in :data:`QUIET_S`.
+
+    To a carrier a walk looks like a scan, and what failed a minute ago will most likely fail again.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[bytes, str], float] = {}
+
+    def take(self, peer: bytes, network: str, now: float) -> bool:
+        """Whether a plan may be made at ``now`` for ``peer`` (a key) over ``network``; if so it is entered."""
+        self._made = {entry: when for entry, when in self._made.items() if now - when < QUIET_S}
+        if (peer, network) in self._made or len(self._made) >= MOST_PLANS:
+            return False
+        self._made[peer, network] = now
+        return True
+
+    def succeeded(self, peer: bytes, network: str) -> None:
+        """What led to a path may be repeated when that path is lost."""
+        self._made.pop((peer, network), None)

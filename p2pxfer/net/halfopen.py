@@ -1,0 +1,123 @@
+"""Connecting sockets by the hundred: one descriptor of the reactor each, without an endpoint or a Deferred.
+
+A punch needs of a dial only whether it stands or why it failed, and it starts up to 600 of them a second.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import socket
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+from twisted.internet.interfaces import IReadDescriptor, IWriteDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from p2pxfer.net.types import Reactor
+
+RESERVE = 256
+"""Descriptors that stay free for the rest of the program."""
+EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+"""Errors that say that this machine has no more to give, and nothing about the peer."""
+_RESET = struct.pack("ii", 1, 0)
+
+
+@implementer(IReadDescriptor, IWriteDescriptor)
+class HalfOpen:
+    """One socket that connects from ``port`` to ``remote`` and shares its port with others of this user.
+
+    ``ended(code)`` is called once, never from within the constructor or :meth:`close`: 0 when the connection stands,
+    else the error number.
+
+    Raises:
+        OSError: the socket cannot be made or bound, or the dial failed at once.
+    """
+
+    def __init__(self, reactor: Reactor, port: int, remote: tuple[str, int], ended: Callable[[int], None]) -> None:
+        self._reactor = reactor
+        self._ended = ended
+        self._done = False
+        self.family = socket.AF_INET6 if ":" in remote[0] else socket.AF_INET
+        self._socket = socket.socket(self.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        # The reactor asks once more after the end, and must get the same answer.
+        self._fileno = self._socket.fileno()
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            self._socket.bind(("", port))
+            code = self._socket.connect_ex(remote)
+            if code not in (0, errno.EINPROGRESS):
+                raise OSError(code, os.strerror(code))
+        except OSError:
+            self._socket.close()
+            raise
+        reactor.addWriter(self)
+
+    def close(self) -> None:
+        """Give the dial up, or reset the connection if it stands already."""
+        if not self._done:
+            self._done = True
+            self._reactor.removeWriter(self)
+        reset(self._socket)
+
+    def take(self) -> socket.socket:
+        """The connected socket; the caller closes it."""
+        return self._socket
+
+    def fileno(self) -> int:
+        """See Twisted."""
+        return self._fileno
+
+    def logPrefix(self) -> str:
+        """See Twisted."""
+        return "HalfOpen"
+
+    def doRead(self) -> None:
+        """See Twisted; only the other half of an event can come here."""
+
+    def doWrite(self) -> None:
+        """The kernel has decided."""
+        self._decided()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor saw an error before it asked whether one can write."""
+        self._decided()
+
+    def _decided(self) -> None:
+        if self._done:
+            return
+        self._done = True
+        self._reactor.removeWriter(self)
+        code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self._socket.close()
+        self._ended(code)
+
+
+def reset(sock: socket.socket) -> None:
+    """Close a socket; a connection ends with a RST, so that no NAT keeps it and no TIME_WAIT is left."""
+    if sock.fileno() >= 0:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        sock.close()
+
+
+def descriptor_room(wanted: int) -> int:
+    """How many sockets may be opened, at most ``wanted``, with :data:`RESERVE` descriptors left over.
+
+    The soft limit is raised to the hard one when that is needed.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = sum(1 for _ in Path("/dev/fd").iterdir()) + wanted + RESERVE
+    if resource.RLIM_INFINITY != soft < needed:
+        raised = needed if hard == resource.RLIM_INFINITY else hard
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+            soft = raised
+        except (OSError, ValueError):
+            pass  # then with less
+    short = 0 if soft == resource.RLIM_INFINITY else max(0, needed - soft)
+    return max(0, wanted - short)

@@ -1,0 +1,241 @@
+"""Plans for two NATs: tried in a modelled world with both sides' schedules, and their limits as properties."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import statistics
+from collections import Counter
+from ipaddress import ip_address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pxfer.core.addresses import DENIED_PORTS, MIN_PORT, Endpoint
+from p2pxfer.core.dialing import Budget
+from p2pxfer.core.messages import NatSummary
+from p2pxfer.core.strategies import LASTS_S, MOST_PLANS, QUIET_S, Ledger, Situation, kind, plan, target, wants_news
+from tests.core.natmodel import NatKind, World
+
+CONE = NatKind()
+RANDOM = NatKind(mapping="port-dependent", ports="random")
+SEQUENTIAL = NatKind(mapping="port-dependent", ports="sequential")
+
+
+def variant(base: NatKind, **changes: object) -> NatKind:
+    return NatKind(**{**base.__dict__, **changes})  # type: ignore[arg-type]  # fields of the same class
+
+
+def block(size: int, **changes: object) -> NatKind:
+    return variant(RANDOM, low=20480, high=20480 + size - 1, **changes)
+
+
+def within_budget(world: World) -> None:
+    """Laws of the budget on what really left each side, the kernel's repetitions with it."""
+    budget = Budget()
+    for side in world.sides:
+        assert len(side.syns) <= budget.syns
+        new = [when for when, dial in side.dialled if dial.serial]
+        for first, last in zip(new, new[budget.rate :], strict=False):
+            assert last - first >= 1.0
+        other = world.sides[1] if side is world.sides[0] else world.sides[0]
+        assert {dial.host for _, dial in side.dialled} <= {other.nat.address}
+
+
+CONE_RST = variant(CONE, unsolicited="rst")
+RANDOM_RST = variant(RANDOM, unsolicited="rst")
+BUSY = variant(SEQUENTIAL, busy=20.0)
+
+PAIRS = {
+    # name: NAT of either side, how many of so many seeds must meet
+    "random + port-restricted": (RANDOM, CONE, 47, 50),
+    "port-restricted + random": (CONE, RANDOM, 18, 20),
+    "random + port-restricted/rst": (RANDOM, CONE_RST, 19, 20),
+    "random/rst + port-restricted": (RANDOM_RST, CONE, 18, 20),
+    "random/rst + port-restricted/rst": (RANDOM_RST, CONE_RST, 16, 20),
+    "random without simultaneous open + port-restricted": (variant(RANDOM, simo=False), CONE, 19, 20),
+    "random + port-restricted without simultaneous open": (RANDOM, variant(CONE, simo=False), 16, 20),
+    "block of 256 + port-restricted": (block(256), CONE, 50, 50),
+    "block of 512 + port-restricted": (block(512), CONE, 50, 50),
+    "block of 256 + port-restricted/rst": (block(256), CONE_RST, 19, 20),
+    "sequential + port-restricted": (SEQUENTIAL, CONE, 50, 50),
+    "busy sequential + port-restricted": (BUSY, CONE, 50, 50),
+    "sequential/rst + port-restricted/rst": (variant(SEQUENTIAL, unsolicited="rst"), CONE_RST, 48, 50),
+    "busy sequential + busy sequential": (BUSY, BUSY, 48, 50),
+}
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_hard_pairs_meet(pair: str) -> None:
+    one, other, enough, seeds = PAIRS[pair]
+    times = []
+    for seed in range(seeds):
+        world = World((one, other), seed)
+        met = world.run()
+        within_budget(world)
+        if met is not None and met <= 8.0:
+            times.append(met)
+    median = statistics.median(times) if times else float("nan")
+    print(f"{pair}: {len(times)} of {seeds}, median {median:.2f} s, last {max(times, default=0):.2f} s")
+    assert len(times) >= enough
+
+
+@pytest.mark.parametrize(("one", "other"), [(RANDOM, RANDOM), (RANDOM, SEQUENTIAL), (block(512), block(512))])
+def test_hopeless_pairs_send_nothing_beyond_their_candidates(one: NatKind, other: NatKind) -> None:
+    world = World((one, other), 1)
+    assert world.run() is None
+    assert not any(side.syns for side in world.sides)
+
+
+@pytest.mark.parametrize(("one", "other"), [(CONE, CONE), (RANDOM, variant(CONE, filtering="none"))])
+def test_what_single_dials_can_do_is_done_before_a_plan_begins(one: NatKind, other: NatKind) -> None:
+    world = World((one, other), 1)
+    met = world.run()
+    assert met is not None
+    assert met < 0.3
+    assert not any(side.syns for side in world.sides)
+
+
+def test_the_same_seed_gives_the_same_dials() -> None:
+    runs = [World((RANDOM, CONE), 7) for _ in range(2)]
+    for world in runs:
+        world.run()
+    assert runs[0].met == runs[1].met
+    for mine, other in zip(runs[0].sides, runs[1].sides, strict=True):
+        assert mine.dialled == other.dialled
+
+
+# -- the plans themselves ---------------------------------------------------------------------------------------------
+
+PEER = Endpoint(ip_address("198.18.2.1"), 30000)
+CHANGING = NatSummary(mapping="port-dependent", ports="changed")
+STEADY = NatSummary(mapping="endpoint-independent", ports="preserving")
+
+MAPPINGS = st.sampled_from(["unknown", "none", "endpoint-independent", "address-dependent", "port-dependent"])
+PORTS = st.sampled_from(["unknown", "preserving", "changed", "sequential", "block", "random"])
+NUMBER = st.integers(min_value=0, max_value=65535)
+NATS = st.builds(
+    NatSummary, mapping=MAPPINGS, ports=PORTS, step=st.integers(-64, 64), latest=NUMBER, low=NUMBER, high=NUMBER
+)
+HOSTS = st.sampled_from(["198.18.2.1", "198.18.2.2", "10.0.0.1", "127.0.0.1", "169.254.1.1", "2001:4860::1"])
+ENDPOINTS = st.lists(st.builds(Endpoint, HOSTS.map(ip_address), st.integers(1, 65535)), max_size=8).map(tuple)
+
+
+@given(NATS, NATS, ENDPOINTS, st.integers())
+def test_no_plan_leaves_the_observed_address_or_dials_a_service(
+    mine: NatSummary, theirs: NatSummary, observed: tuple[Endpoint, ...], seed: int
+) -> None:
+    made = plan(Situation(mine, theirs, observed), 20000, random.Random(seed).random)
+    if made is None:
+        return
+    known = {one.port for one in observed}
+    assert made.phrase
+    for volley in made.volleys:
+        assert volley.host in {"198.18.2.1", "198.18.2.2"} & {str(one.host) for one in observed}
+        assert volley.ends <= LASTS_S
+        assert all(MIN_PORT <= port <= 65535 for port in volley.ports)
+        assert not (set(volley.ports) - known) & DENIED_PORTS
+        assert volley.most <= Budget().syns
+        if volley.source != "fresh":
+            # From the punch port a port is dialled once, and candidates are dialled as such.
+            assert len(set(volley.ports)) == len(volley.ports)
+            assert not set(volley.ports) & known
+
+
+@given(st.integers(), NATS)
+def test_plans_follow_from_the_draw_alone(seed: int, theirs: NatSummary) -> None:
+    both = [plan(Situation(STEADY, theirs, (PEER,)), 20000, random.Random(seed).random) for _ in range(2)]
+    assert both[0] == both[1]
+
+
+def test_a_known_band_is_walked_first() -> None:
+    theirs = NatSummary(mapping="port-dependent", ports="random", low=9000, high=9999)
+    made = plan(Situation(STEADY, theirs, (PEER,)), 20000, random.Random(1).random)
+    assert made is not None
+    (walk,) = made.volleys
+    inside = [9000 <= port <= 9999 for port in walk.ports]
+    width = 1000 - len(DENIED_PORTS & set(range(9000, 10000)))
+    assert all(inside[:width])
+    assert not any(inside[width:])
+    assert len(set(walk.ports)) == len(walk.ports) == Budget().syns
+
+
+def test_a_block_is_not_emptied() -> None:
+    mine = NatSummary(mapping="port-dependent", ports="block", low=20480, high=20480 + 255)
+    made = plan(Situation(mine, STEADY, (PEER,)), 20000, random.Random(1).random)
+    assert made is not None
+    assert sum(volley.most for volley in made.volleys) == 96
+
+
+def test_both_halves_of_every_pair_exist() -> None:
+    nats = {
+        "cone": STEADY,
+        "random": CHANGING,
+        "sequential": NatSummary(mapping="port-dependent", ports="sequential", step=2, latest=40000),
+        "unknown": NatSummary(),
+    }
+    assert {name: kind(nat) for name, nat in nats.items()} == {name: name for name in nats}
+    halves = Counter(
+        frozenset((one, other))
+        for (one, mine), (other, theirs) in itertools.product(nats.items(), repeat=2)
+        if plan(Situation(mine, theirs, (PEER,)), 20000, random.Random(1).random) is not None
+    )
+    assert halves == {
+        frozenset(("cone", "random")): 2,
+        frozenset(("cone", "sequential")): 2,
+        frozenset(("sequential",)): 1,
+    }
+
+
+def test_a_sequential_nat_without_its_latest_port_counts_as_random() -> None:
+    assert kind(NatSummary(mapping="port-dependent", ports="sequential", step=1)) == "random"
+    assert kind(NatSummary(mapping="port-dependent", ports="preserving")) == "cone"
+
+
+def test_two_sequential_sides_aim_at_one_port_each() -> None:
+    theirs = NatSummary(mapping="port-dependent", ports="sequential", step=2, latest=40000)
+    made = plan(Situation(theirs, theirs, (PEER,)), 20000, random.Random(1).random)
+    assert made is not None
+    assert [set(volley.ports) for volley in made.volleys] == [{40030}, {40094}]
+    assert [len(volley.ports) for volley in made.volleys] == [16, 32]
+
+
+def test_a_peer_with_several_addresses_or_none_in_public_gets_no_plan() -> None:
+    assert target([PEER, Endpoint(PEER.host, 30001)]) == PEER
+    assert target([PEER, Endpoint(ip_address("198.18.2.2"), 30000)]) is None
+    assert target([Endpoint(ip_address("192.168.1.1"), 30000)]) is None
+    assert target([Endpoint(ip_address("127.0.0.1"), 30000)]) is None
+    assert target([Endpoint(PEER.host, 443)]) is None
+    assert target([]) is None
+
+
+def test_news_are_wanted_of_the_ports_that_come_next() -> None:
+    sequential = NatSummary(mapping="port-dependent", ports="sequential", step=1, latest=40000)
+    assert wants_news(Situation(STEADY, sequential, (PEER,)))
+    assert wants_news(Situation(sequential, sequential, (PEER,)))
+    assert not wants_news(Situation(sequential, STEADY, (PEER,)))
+    assert not wants_news(Situation(NatSummary(), sequential, (PEER,)))
+
+
+def test_one_plan_for_a_peer_and_a_network_in_ten_minutes() -> None:
+    ledger = Ledger()
+    assert ledger.take(b"bob", "home", 0.0)
+    assert not ledger.take(b"bob", "home", QUIET_S - 1)
+    assert ledger.take(b"bob", "office", QUIET_S - 1)
+    assert ledger.take(b"carol", "home", QUIET_S - 1)
+    assert ledger.take(b"bob", "home", QUIET_S)
+
+
+def test_what_led_to_a_path_may_be_repeated_at_once() -> None:
+    ledger = Ledger()
+    assert ledger.take(b"bob", "home", 0.0)
+    ledger.succeeded(b"carol", "home")
+    assert not ledger.take(b"bob", "home", 1.0)
+    ledger.succeeded(b"bob", "home")
+    assert ledger.take(b"bob", "home", 2.0)
+
+
+def test_a_server_with_many_keys_does_not_get_many_plans() -> None:
+    ledger = Ledger()
+    assert sum(ledger.take(number.to_bytes(4, "big"), "home", 1.0) for number in range(1000)) == MOST_PLANS

@@ -1,0 +1,97 @@
+"""NATs that choose another port for every destination, connected directly all the same, with the relay forbidden."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.lab.conftest import LabFactory
+from tests.lab.nat import KINDS
+from tests.scene import Scene, events_of, first_path, last, random_file
+
+HARD = [
+    ("symmetric", "port-restricted"),
+    ("port-restricted", "symmetric"),
+    ("symmetric", "port-restricted/rst"),
+    ("port-restricted/rst", "symmetric"),
+    ("symmetric", "port-restricted/random-port"),
+    ("symmetric", "address-restricted"),
+    ("address-restricted", "symmetric"),
+    ("symmetric", "full-cone"),
+    ("full-cone", "symmetric"),
+    ("sequential", "port-restricted"),
+    ("port-restricted", "sequential"),
+    ("sequential", "sequential"),
+]
+"""The NAT of the sender, that of the receiver."""
+SOAK = 20
+ENOUGH = 18
+"""Of so many tries one may fail by chance."""
+
+
+def connect(lab_factory: LabFactory, folder: Path, one: str, other: str) -> float | None:
+    """Send a small file directly or not at all; milliseconds until the direct path carried data, if it came."""
+    folder.mkdir(exist_ok=True)
+    lab = lab_factory(KINDS[one], KINDS[other], rtt_ms=80)
+    with Scene(lab, folder, loopback=False) as scene:
+        scene.start_server()
+        scene.make_contacts()
+        source = scene.folder / "small.bin"
+        random_file(source, 1 << 16)
+        bob = scene.receive("--once", "--no-code", "--path", "direct")
+        alice = scene.send(source, "--path", "direct")
+        ended = alice.wait(30)
+        events = events_of(alice)
+        if ended.status != 0:
+            print(f"{one} + {other}: {last(events, 'error')['message']}")
+            return None
+        bob.succeed(30)
+        path = first_path(events, "punched", "direct")
+        assert set(last(events, "done")["bytes_by_path"]) <= {"punched", "direct"}
+    lab.close()
+    return float(path["after_ms"])
+
+
+@pytest.mark.deadline(60)
+@pytest.mark.parametrize(("one", "other"), HARD, ids=["+".join(pair) for pair in HARD])
+def test_a_hard_pair_connects_directly(lab_factory: LabFactory, tmp_path: Path, one: str, other: str) -> None:
+    """Where ports are drawn at random a try is a game of chance, so one that is lost is played again."""
+    found = connect(lab_factory, tmp_path / "first", one, other) or connect(
+        lab_factory, tmp_path / "second", one, other
+    )
+    assert found is not None
+    print(f"{one} + {other}: direct after {found:.0f} ms")
+
+
+@pytest.mark.soak
+@pytest.mark.deadline(1200)
+@pytest.mark.parametrize(("one", "other"), HARD, ids=["+".join(pair) for pair in HARD])
+def test_hard_pairs_connect_again_and_again(lab_factory: LabFactory, tmp_path: Path, one: str, other: str) -> None:
+    tries = [connect(lab_factory, tmp_path / str(number), one, other) for number in range(SOAK)]
+    times = sorted(found for found in tries if found is not None)
+    print(f"{one} + {other}: {len(times)} of {SOAK}, milliseconds {[round(time) for time in times]}")
+    assert len(times) >= ENOUGH
+
+
+@pytest.mark.deadline(60)
+@pytest.mark.parametrize("words", [(), ("--gentle",)], ids=["", "gentle"])
+def test_what_cannot_be_done_fails_soon_and_says_why(
+    lab_factory: LabFactory, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """Two NATs that draw at random; and a pair that could be connected, if the user had allowed it."""
+    lab = lab_factory(KINDS["symmetric"], KINDS["port-restricted" if words else "symmetric"], rtt_ms=80)
+    with Scene(lab, tmp_path, loopback=False) as scene:
+        scene.start_server()
+        scene.make_contacts()
+        source = scene.folder / "small.bin"
+        random_file(source, 1 << 16)
+        scene.receive("--no-code", "--path", "direct")
+        alice = scene.send(source, "--path", "direct", *words)
+        ended = alice.wait(20)
+        message = last(events_of(alice), "error")["message"]
+    assert ended.status == 7
+    assert ended.at - alice.started < 15
+    assert "the NAT here chooses another port for every destination" in message
+    assert "the peer's " + ("keeps one port" if words else "chooses another port") in message
+    assert ("--gentle" in message) == bool(words)

@@ -1,0 +1,67 @@
+"""When a meeting permits a plan of many SYNs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from p2pxfer.core.addresses import parse_endpoint
+from p2pxfer.core.messages import Introduction
+from p2pxfer.core.strategies import QUIET_S, Ledger
+from p2pxfer.net import meeting
+from p2pxfer.net.identity import new_identity
+from p2pxfer.net.meeting import Meeting, Party
+
+ME = new_identity()
+KNOWN = Party(ME, "initiator", "alice", "bob", b"k" * 32, trusted=True)
+
+
+@pytest.fixture(autouse=True)
+def _ledger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meeting, "_ledger", Ledger())
+
+
+def reason(party: Party, clock: Clock, *, here: str = "198.18.1.1:30000") -> str | None:
+    """What a new meeting with ``party`` says against a plan."""
+    client: Any = SimpleNamespace(
+        own_endpoints=frozenset({parse_endpoint("192.168.1.10:30000"), parse_endpoint(here)}),
+        over_loopback=False,
+        over_private=False,
+        port=30000,
+        informed={},
+    )
+    introduction = Introduction(b"s" * 32, True, party.peer_key, observed=["198.18.2.1:31000"])
+    owner: Any = None
+    reactor: Any = clock
+    return Meeting(reactor, introduction, party, client, owner)._permit()
+
+
+def test_a_known_peer_is_punched_once_in_ten_minutes() -> None:
+    """Once for each network of this side: elsewhere the NATs are others."""
+    clock = Clock()
+    assert reason(KNOWN, clock) is None
+    again = reason(KNOWN, clock)
+    assert again is not None
+    assert "ten minutes" in again
+    assert reason(KNOWN, clock, here="198.18.7.1:30000") is None
+    assert reason(replace(KNOWN, peer_key=b"c" * 32), clock) is None
+    clock.advance(QUIET_S)
+    assert reason(KNOWN, clock) is None
+
+
+def test_a_peer_whose_key_nobody_verified_gets_no_plan_and_does_not_use_one_up() -> None:
+    clock = Clock()
+    against = reason(replace(KNOWN, trusted=False), clock)
+    assert against is not None
+    assert "known peers" in against
+    assert reason(KNOWN, clock) is None
+
+
+def test_gentle_forbids_every_plan() -> None:
+    against = reason(replace(KNOWN, gentle=True), Clock())
+    assert against is not None
+    assert "--gentle" in against

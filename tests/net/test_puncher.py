@@ -1,0 +1,311 @@
+"""The sockets of a punch, on loopback: candidates and plans, what is handed over, what is closed, what is exhausted."""
+
+from __future__ import annotations
+
+import errno
+import math
+import resource
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Protocol
+
+from p2pxfer.core.addresses import Endpoint, parse_endpoint
+from p2pxfer.core.dialing import Candidate, Plan, Volley
+from p2pxfer.core.messages import NatSummary
+from p2pxfer.core.strategies import Situation
+from p2pxfer.net import halfopen, puncher
+from p2pxfer.net.flight import PORTS
+from p2pxfer.net.halfopen import RESERVE, HalfOpen, descriptor_room
+from p2pxfer.net.puncher import Puncher
+from tests.net.serverkit import sleep, until
+
+HOST = "127.0.0.1"
+STEADY = NatSummary(mapping="endpoint-independent", ports="preserving")
+SEQUENTIAL = NatSummary(mapping="port-dependent", ports="sequential", step=1, latest=40000)
+PUBLIC: tuple[Endpoint, ...] = (parse_endpoint("198.18.2.1:30000"),)
+
+
+class Peer(Protocol):
+    """One end of a connection that came about."""
+
+    def __init__(self) -> None:
+        self.heard = b""
+        self.lost = False
+
+    def dataReceived(self, data: bytes) -> None:
+        self.heard += data
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.lost = True
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.socket() as sock:
+        sock.bind((HOST, 0))
+        sock.listen(200)
+        yield sock
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """A port whose SYNs get no answer: the queue of its listener is full."""
+    with socket.socket() as sock:
+        sock.bind((HOST, 0))
+        sock.listen(0)
+        port = sock.getsockname()[1]
+        first = socket.create_connection((HOST, port))
+        yield port
+        first.close()
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((HOST, 0))
+        return int(sock.getsockname()[1])
+
+
+class Punch:
+    """A puncher with a plan that the test chose, and what it built."""
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        plan: Plan | None,
+        *,
+        candidates: list[Candidate] | None = None,
+        situation: Situation | None = None,
+        permit: Callable[[], str | None] = puncher.always,
+        refuse: bool = False,
+    ) -> None:
+        self.built: list[Peer] = []
+        self.planned: list[Situation] = []
+        self.refuse = refuse
+
+        def planned(situation: Situation, port: int, draw: object) -> Plan | None:
+            self.planned.append(situation)
+            return plan
+
+        monkeypatch.setattr(puncher, "plan", planned)
+        situation = situation or Situation(STEADY, STEADY, PUBLIC, round_trip=0.01)
+        self.puncher = Puncher(reactor, free_port(), candidates or [], self.build, situation, permit)
+        self.puncher.start()
+
+    def build(self, address: IAddress) -> Peer | None:
+        if self.refuse:
+            return None
+        self.built.append(Peer())
+        return self.built[-1]
+
+    def end(self) -> None:
+        self.puncher.stop()
+        for peer in self.built:
+            if not peer.lost:
+                peer.transport.abortConnection()  # type: ignore[union-attr]  # it is connected
+
+
+def volley(port: int, count: int = 1, **changes: Any) -> Volley:
+    given: dict[str, Any] = {
+        "source": "fresh", "host": HOST, "ports": (port,) * count, "pace": math.inf, "window": 512, "ends": 5.0,
+        "after_error": "leave", "most": 1000,
+    }  # fmt: skip
+    return Volley(**{**given, **changes})
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_candidate_that_refuses_is_dialled_until_it_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    punch = Punch(monkeypatch, None, candidates=[Candidate("host", HOST, port)])
+    await until(lambda: punch.puncher.last_errors)
+    assert punch.puncher.last_errors == {(HOST, port): "Connection refused"}
+    with socket.socket() as late:
+        late.bind((HOST, port))
+        late.listen()
+        await until(lambda: punch.built)
+        far, _ = late.accept()
+        far.sendall(b"hello")
+        await until(lambda: punch.built[0].heard == b"hello")
+        far.close()
+    punch.end()
+    assert await punch.puncher.done > 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_plan_dials_from_fresh_ports_and_hands_every_connection_over(
+    monkeypatch: pytest.MonkeyPatch, listener: socket.socket
+) -> None:
+    punch = Punch(monkeypatch, Plan("tried", (volley(listener.getsockname()[1], 100),)))
+    await until(lambda: len(punch.built) == 100)
+    ports = set()
+    for _ in range(100):
+        far, (_, port) = listener.accept()
+        ports.add(port)
+        far.close()
+    assert len(ports) == 100
+    assert ports <= set(PORTS)
+    assert punch.puncher.tried == "tried (100 SYNs from here)"
+    await until(lambda: all(peer.lost for peer in punch.built))
+    punch.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_refused_connection_is_reset(monkeypatch: pytest.MonkeyPatch, listener: socket.socket) -> None:
+    punch = Punch(monkeypatch, Plan("", (volley(listener.getsockname()[1]),)), refuse=True)
+    far, _ = await _accepted(listener)
+    far.settimeout(5)
+    with pytest.raises(ConnectionResetError):
+        far.recv(1)
+    far.close()
+    punch.end()
+
+
+async def _accepted(listener: socket.socket) -> tuple[socket.socket, Any]:
+    listener.setblocking(False)
+    end = time.monotonic() + 5
+    while True:
+        try:
+            return listener.accept()
+        except BlockingIOError:
+            assert time.monotonic() < end
+            await sleep(0.01)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_half_open_is_closed_in_the_end(monkeypatch: pytest.MonkeyPatch, silent: int) -> None:
+    before = len(reactor.getWriters())  # type: ignore[attr-defined]  # IReactorFDSet
+    punch = Punch(monkeypatch, Plan("", (volley(silent, 300),)))
+    await until(lambda: punch.puncher.tried)
+    assert len(reactor.getWriters()) >= before + 290  # type: ignore[attr-defined]  # the same
+    punch.end()
+    assert len(reactor.getWriters()) == before  # type: ignore[attr-defined]  # the same
+    assert await punch.puncher.done == 300
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_oldest_makes_room_and_errors_are_counted(monkeypatch: pytest.MonkeyPatch, silent: int) -> None:
+    before = len(reactor.getWriters())  # type: ignore[attr-defined]  # IReactorFDSet
+    rolling = volley(silent, 60, window=20, keep=0.0)
+    refusing = volley(free_port(), 30)
+    punch = Punch(monkeypatch, Plan("", (rolling, refusing)))
+    await until(lambda: punch.puncher.plan_errors["Connection refused"] == 30)
+    await until(lambda: "90 SYNs" in punch.puncher.tried)
+    assert len(reactor.getWriters()) <= before + 20  # type: ignore[attr-defined]  # IReactorFDSet
+    punch.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_descriptors_run_out_for_the_plan_and_not_for_the_program(
+    monkeypatch: pytest.MonkeyPatch, silent: int
+) -> None:
+    """A limit that falls below what the plan was promised: the plan makes do with what it has."""
+    monkeypatch.setattr(puncher, "descriptor_room", lambda wanted: wanted)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket() as highest:
+        number = highest.fileno()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (number + 60, hard))
+    try:
+        punch = Punch(monkeypatch, Plan("", (volley(silent, 300, pace=300.0, ends=3.0),)))
+        await until(lambda: punch.puncher.plan_errors["Too many open files"])
+        await sleep(0.2)
+        assert punch.puncher.plan_errors["Too many open files"] < 5
+        with socket.socket():
+            pass  # there is one left
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        punch.end()
+
+
+def test_the_soft_limit_is_raised_and_what_is_short_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = [(400, 1000)]
+    monkeypatch.setattr(halfopen.resource, "getrlimit", lambda kind: limits[-1])
+    monkeypatch.setattr(halfopen.resource, "setrlimit", lambda kind, pair: limits.append(pair))
+    monkeypatch.setattr(halfopen, "Path", lambda text: _Directory(100))
+    assert descriptor_room(40) == 40
+    assert limits == [(400, 1000)]
+    assert descriptor_room(600) == 600
+    assert limits[-1] == (1000, 1000)
+    assert descriptor_room(900) == 1000 - 100 - RESERVE
+
+
+class _Directory:
+    def __init__(self, entries: int) -> None:
+        self._entries = entries
+
+    def iterdir(self) -> Iterator[int]:
+        return iter(range(self._entries))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reason_against_a_plan_is_told_and_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def permit() -> str:
+        asked.append(1)
+        return "no"
+
+    punch = Punch(monkeypatch, Plan("tried", ()), permit=permit)
+    await until(lambda: punch.puncher.tried)
+    punch.puncher.peer_nat(SEQUENTIAL)
+    assert punch.puncher.tried == "no"
+    assert asked == [1]
+    punch.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_plan_for_the_next_ports_waits_for_news_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    situation = Situation(STEADY, SEQUENTIAL, PUBLIC, round_trip=0.1)
+    punch = Punch(monkeypatch, Plan("tried", ()), situation=situation)
+    await sleep(0.25)
+    assert punch.planned == []
+    fresher = NatSummary(mapping="port-dependent", ports="sequential", step=1, latest=40017)
+    punch.puncher.peer_nat(fresher)
+    assert [one.theirs.latest for one in punch.planned] == [40017]
+    punch.puncher.peer_nat(SEQUENTIAL)
+    assert len(punch.planned) == 1
+    punch.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_news_the_plan_goes_on_with_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    punch = Punch(monkeypatch, Plan("tried", ()), situation=Situation(STEADY, SEQUENTIAL, PUBLIC, round_trip=0.05))
+    await until(lambda: punch.planned)
+    assert punch.planned[0].theirs.latest == 40000
+    punch.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_becomes_known_later_leads_to_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    punch = Punch(monkeypatch, None)
+    await until(lambda: punch.planned)
+    changing = NatSummary(mapping="port-dependent", ports="random")
+    punch.puncher.my_nat(changing)
+    assert punch.planned[-1].mine == changing
+    punch.end()
+
+
+def test_a_dial_that_fails_at_once_is_an_error() -> None:
+    with pytest.raises(OSError) as raised:
+        HalfOpen(reactor, 0, ("255.255.255.255", 30000), lambda code: None)  # type: ignore[arg-type]  # the reactor
+    assert raised.value.errno in (errno.ENETUNREACH, errno.EACCES, errno.EHOSTUNREACH)
+
+
+@pytest_twisted.ensureDeferred
+async def test_four_hundred_dials_a_second_cost_little(monkeypatch: pytest.MonkeyPatch, silent: int) -> None:
+    """Ten times what a walk's share of a processor may be would still pass; a Deferred each would not."""
+    before = time.process_time()
+    punch = Punch(monkeypatch, Plan("", (volley(silent, 800, pace=600.0, window=400, keep=0.0),)))
+    await sleep(1.2)
+    used = time.process_time() - before
+    punch.end()
+    dials = await punch.puncher.done
+    print(f"{dials} dials in {used:.3f} s of the processor, {1e6 * used / dials:.0f} microseconds each")
+    assert dials > 500
+    assert used < 0.6
