@@ -218,7 +218,7 @@ class Run:
         self.clock = Clock()
         given: dict[str, Any] = {
             "once": False, "acceptance": "contacts", "code_words": None, "no_code": False, "policy": "auto",
-            "timeout": None,
+            "timeout": None, "gentle": False,
         }  # fmt: skip
         self.command = receiving.Receiving(
             Global(None, None, True, 0), Home(tmp_path / "home"), ServerLine("h", 1, None), "bob", str(tmp_path),
