@@ -172,7 +172,7 @@ class FakeClient:
 class FakeInbox:
     """An inbox to which nobody comes."""
 
-    def __init__(self, *_: Any) -> None:
+    def __init__(self, *_: Any, **__: Any) -> None:
         pass
 
     def attach(self, client: FakeClient) -> None:
