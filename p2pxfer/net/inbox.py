@@ -87,7 +87,8 @@ class InboxOwner(Interface):
 class _Session:
     """Everything of one peer key: its paths, its transfers, and whether it is verified.
 
-    ``since``: when each path's meeting began.  ``finished``: transfers that were confirmed while a path was up.
+    ``since``: when each path's meeting began.  ``finished``: transfers that were confirmed lately, for
+    the paths of the same meeting that come too late.
     """
 
     key: bytes
@@ -255,7 +256,6 @@ class Inbox:
         if isinstance(error, PacketsLost) and self._parted is None and self._client is not None:
             self._client.reconnect()
         if not session.paths:
-            session.finished.clear()
             session.told = False
         if self._parted is not None:
             if not self._parted.called and not any(other.paths for other in self._sessions.values()):
@@ -362,6 +362,8 @@ class Inbox:
         transfer = session.carried.get(path)
         if transfer is not None:
             transfer.confirm()
+            if not transfer.over:
+                transfer.abandon()
             session.transfers = {key: other for key, other in session.transfers.items() if other is not transfer}
             session.finished[transfer.number] = transfer
             if len(session.finished) > MAX_TRANSFERS:
