@@ -57,7 +57,7 @@ SECOND_BURST_S: Final = 0.25
 AT_ONCE: Final = math.inf
 """A pace that only the budget limits, dials a second."""
 QUIET_S: Final = 600.0
-"""How long no second plan is made for one peer over one network."""
+"""How long no second plan is made for one peer."""
 MOST_PLANS: Final = 64
 """Most plans of one process in that time."""
 
@@ -136,10 +136,10 @@ def _hold(situation: Situation, peer: Endpoint, port: int, draw: Draw) -> Plan:
 
 def _walk(situation: Situation, peer: Endpoint, port: int, draw: Draw) -> Plan:
     """The cone's side: walk over the ports of the other NAT from the one port that the peer knows, then stay."""
-    taken = {one.port for one in situation.observed}
+    never = DENIED_PORTS.union(one.port for one in situation.observed)
     low, high = max(situation.theirs.low, MIN_PORT), situation.theirs.high
-    band = _shuffled([p for p in range(low, high + 1) if p not in taken | DENIED_PORTS], Budget().syns, draw)
-    rest = [p for p in range(MIN_PORT, 65536) if not low <= p <= high and p not in taken | DENIED_PORTS]
+    band = _shuffled([p for p in range(low, high + 1) if p not in never], Budget().syns, draw)
+    rest = [p for p in range(MIN_PORT, 65536) if not low <= p <= high and p not in never]
     ports = (band + _shuffled(rest, Budget().syns - len(band), draw))[: Budget().syns]
     walk = Volley(
         port, str(peer.host), tuple(ports), Budget().rate, HOLES, LASTS_S, "leave", len(ports),
@@ -214,22 +214,28 @@ def _shuffled(ports: list[int], count: int, draw: Draw) -> list[int]:
 
 
 class Ledger:
-    """Who was punched with many SYNs in vain lately: one plan for each peer and network in :data:`QUIET_S`.
+    """Who was punched with many SYNs lately, for the whole process: one plan at a time, one a peer in :data:`QUIET_S`.
 
-    To a carrier a walk looks like a scan, and what failed a minute ago will most likely fail again.
+    To a carrier a walk looks like a scan, and what failed a minute ago will most likely fail again.  The network of
+    the peer does not count, since the server could name another one each time.
     """
 
     def __init__(self) -> None:
-        self._made: dict[tuple[bytes, str], float] = {}
+        self._made: dict[bytes, float] = {}
+        self._repeated: dict[bytes, float] = {}
+        self._last = -math.inf
 
-    def take(self, peer: bytes, network: str, now: float) -> bool:
-        """Whether a plan may be made at ``now`` for ``peer`` (a key) over ``network``; if so it is entered."""
+    def take(self, peer: bytes, now: float) -> bool:
+        """Whether a plan may be made at ``now`` for ``peer`` (a key); if so it is entered."""
         self._made = {entry: when for entry, when in self._made.items() if now - when < QUIET_S}
-        if (peer, network) in self._made or len(self._made) >= MOST_PLANS:
+        self._repeated = {entry: when for entry, when in self._repeated.items() if now - when < QUIET_S}
+        if peer in self._made or len(self._made) >= MOST_PLANS or now - self._last < LASTS_S:
             return False
-        self._made[peer, network] = now
+        self._made[peer] = self._last = now
         return True
 
-    def succeeded(self, peer: bytes, network: str) -> None:
-        """What led to a path may be repeated when that path is lost."""
-        self._made.pop((peer, network), None)
+    def succeeded(self, peer: bytes) -> None:
+        """A plan led to a path: it may be repeated when that path is lost, though only once in :data:`QUIET_S`."""
+        when = self._made.get(peer)
+        if when is not None and peer not in self._repeated:
+            self._repeated[peer] = self._made.pop(peer)

@@ -154,6 +154,7 @@ class Inbox:
         if key == self._identity.id.digest or not self._welcome(key):
             self.log.info("an introduction to a stranger was not taken up")
             return
+        client.discovery.introduced(introduction)
         session = self._session(key)
         self._tell(Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(key))))
         self._tell(nat_event(introduction.my_nat))
@@ -253,7 +254,8 @@ class Inbox:
         if transfer is not None:
             transfer.close_path(path)
         session.since.pop(path, None)
-        if isinstance(error, PacketsLost) and self._parted is None and self._client is not None:
+        verified = session.known is not None  # anybody may greet, and then drop our packets
+        if isinstance(error, PacketsLost) and verified and self._parted is None and self._client is not None:
             self._client.reconnect()
         if not session.paths:
             session.told = False

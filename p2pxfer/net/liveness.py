@@ -25,6 +25,8 @@ DEAD_S = 20.0
 UNANSWERED_S = 1.2
 """As long nothing that the kernel repeats was acknowledged when packets count as lost, seconds: two time-outs of a
 line with a round trip of 200 ms."""
+SURE_S = 0.5
+"""How long it must have looked so: on a quiet path the last acknowledgement is older than what is missing."""
 LOOK_S = 0.25
 """How often the kernel is asked, seconds."""
 
@@ -57,6 +59,7 @@ class Liveness:
         self._last_byte = clock.seconds()
         self._reading = True
         self._numbers = -1
+        self._repeating_since: float | None = None
         self._sent: tuple[int, float] = (-1, 0.0)
         self._calls: dict[Callable[[], None], IDelayedCall] = {}
 
@@ -104,7 +107,12 @@ class Liveness:
         self._path.ping(number)
 
     def _look(self) -> None:
-        if self._path.silent_for() > UNANSWERED_S:
+        silent, now = self._path.silent_for(), self._clock.seconds()
+        if not silent:
+            self._repeating_since = None
+        elif self._repeating_since is None:
+            self._repeating_since = now
+        elif silent > UNANSWERED_S and now - self._repeating_since >= SURE_S:
             self._path.fail(PacketsLost("what is sent to the peer does not arrive any more"))
-        else:
-            self._again(LOOK_S, self._look)
+            return
+        self._again(LOOK_S, self._look)

@@ -33,7 +33,6 @@ from p2pxfer.core.addresses import (
     dialable_public,
     parse_endpoint,
     scope,
-    source_network,
 )
 from p2pxfer.core.codec import Message
 from p2pxfer.core.dialing import Candidate
@@ -139,7 +138,6 @@ class Meeting(PathOwner):
         self._nomination: IDelayedCall | None = None
         self._reasons: list[P2pxferError] = []
         self._closed = False
-        self._network = ""
         self.had_path = False
         """Whether any path of this meeting was ever up."""
         self.latest_nat = introduction.peer_nat
@@ -188,8 +186,10 @@ class Meeting(PathOwner):
             self._puncher.peer_nat(nat)
 
     def _settled(self, _: object) -> None:
-        if self._puncher is not None:
-            self._puncher.my_nat(self._client.discovery.summary)
+        summary = self._client.discovery.summary
+        # Nothing is known any more after the connection to the server was lost; what was known then still holds.
+        if self._puncher is not None and summary.mapping != "unknown":
+            self._puncher.my_nat(summary)
 
     @property
     def punching(self) -> bool:
@@ -234,12 +234,8 @@ class Meeting(PathOwner):
             return "--gentle forbids the many dials that might find a way"
         if not self.party.trusted:
             return "the many dials that might find a way are made for known peers only"
-        here = sorted({source_network(one.host) for one in self._client.own_endpoints if scope(one.host) == "public"})
-        there = sorted({source_network(one.host) for one in self._observed()})
-        network = f"{' '.join(here)} to {' '.join(there)}"
-        self._network = network
-        if not _ledger.take(self.party.peer_key, network, self._reactor.seconds()):
-            return "many dials were made here less than ten minutes ago, so they were not repeated"
+        if not _ledger.take(self.party.peer_key, self._reactor.seconds()):
+            return "many dials were made here lately, so they were not repeated"
         return None
 
     def _parsed(self, text: str) -> Endpoint | None:
@@ -365,7 +361,7 @@ class Meeting(PathOwner):
         self._nominated = path
         if self._puncher is not None:
             self._puncher.stop()
-        _ledger.succeeded(self.party.peer_key, self._network)
+        _ledger.succeeded(self.party.peer_key)
         self._drop_losers()
         self._raise(path)
 

@@ -61,6 +61,8 @@ REPUNCH_S = 2.0
 RESEEK_S = 0.7
 """How long a transfer that was cut waits for a path before it asks for another introduction, seconds: a peer whose own
 connection to the server was lost unnoticed hears of the next one only."""
+RESEEK_TRIPS = 8
+"""The same in round trips to the peer, where that is longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,12 +227,16 @@ class OutgoingJob:
 
     async def _until_needed(self, need: Deferred[None], meeting: Meeting) -> None:
         """Wait until another introduction is wanted; a cut transfer does not wait long for a meeting to fail."""
-        impatient = self._reactor.callLater(RESEEK_S, self._still_cut, meeting)
+        impatient = self._reactor.callLater(self._patience_for_one(), self._still_cut, meeting)
         try:
             await need
         finally:
             if impatient.active():
                 impatient.cancel()
+
+    def _patience_for_one(self) -> float:
+        """How long a meeting may take before another one is asked for, seconds; a relay leg takes five round trips."""
+        return max(RESEEK_S, RESEEK_TRIPS * self._paths.slowest_trip)
 
     def _still_cut(self, meeting: Meeting) -> None:
         cut = not self._paths or bool(self._doubted)
@@ -356,11 +362,18 @@ class OutgoingJob:
         self._with_path()
         self._paths.add(path)
         self._drop_doubted()
+        self._drop_superseded(meeting)
         key = meeting.party.peer_key
         if self._trusted == key:
             self._use(path)
         elif self._contact is None:
             self._pair(path, key)
+
+    def _drop_superseded(self, winner: Meeting) -> None:
+        """A later meeting has a path: earlier ones that have none are not waited for any more."""
+        for meeting in [one for one in self._meetings if one.started < winner.started and not one.paths]:
+            self._meetings.remove(meeting)
+            meeting.close()
 
     def _drop_doubted(self) -> None:
         """Another path stands: what may be stuck in those of before goes over it."""
@@ -413,7 +426,8 @@ class OutgoingJob:
             self._contact.lost()
         if self._has_ended():
             return
-        if isinstance(error, PacketsLost):
+        self._doubted.discard(path)
+        if isinstance(error, PacketsLost) and not self._paths.direct:
             self._doubted = set(self._paths.ordered())
         if not self._paths:
             self._without_path()

@@ -30,6 +30,8 @@ class PathSet:
         self._over = False
         self._last_kind = "none"
         self.bytes_by_path: dict[str, int] = {}
+        self.slowest_trip = 0.0
+        """The longest round trip of any path that was lost, seconds."""
 
     def finish(self) -> None:
         """The transfer is done: that paths go away now is no loss."""
@@ -75,6 +77,7 @@ class PathSet:
         """A path is gone; true if it was in the set."""
         if self._paths.pop(path.facts.number, None) is None:
             return False
+        self.slowest_trip = max(self.slowest_trip, path.rtt or 0.0)
         if self._active == path.facts.number:
             self._active = None
         self._report(path, "down", OVER if self._over else why)

@@ -16,11 +16,11 @@ from collections.abc import Callable
 from typing import Protocol as Interface
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IProtocol
 from twisted.logger import Logger
 
 from p2pxfer.core import discovery
-from p2pxfer.core.addresses import Address, Endpoint, canonical_endpoint, parse_endpoint
+from p2pxfer.core.addresses import MIN_PORT, Address, Endpoint, canonical_endpoint, parse_endpoint, scope
 from p2pxfer.core.codec import Message
 from p2pxfer.core.discovery import DEPENDENT, PROBES, Allocation, Filtering, Mapping, Probe, View
 from p2pxfer.core.messages import VERSION, Introduction, NatSummary, Observe, Observed, Registered, Report
@@ -48,6 +48,17 @@ class Informed(Interface):
         """The server passes on what the other side's NAT turned out to do."""
 
 
+def may_observe(observer: Endpoint, at: Endpoint) -> bool:
+    """Whether a server that was reached at ``at`` may have this machine connect to ``observer`` to be observed there.
+
+    Another port of its own address, or an address that is no more private than its own: a server must not make its
+    clients knock at machines of their own networks.
+    """
+    if observer.host == at.host:
+        return True
+    return scope(observer.host) in ("public", scope(at.host)) and observer.port >= MIN_PORT
+
+
 class NatDiscovery:
     """What is known of this machine's NAT, as registrations come and go.
 
@@ -66,6 +77,7 @@ class NatDiscovery:
         self._own: frozenset[Address] = frozenset()
         self._at: Endpoint | None = None
         self._observers: dict[ServerLink, Endpoint] = {}
+        self._openings: dict[ServerLink, Deferred[IProtocol]] = {}
         self._awaited: set[ServerLink] = set()
         self._deadline: IDelayedCall | None = None
         self._flight: Flight | None = None
@@ -127,7 +139,8 @@ class NatDiscovery:
         self._tag, self._own, self._at = tag, own, at
         self._reported = NatSummary()
         self.views = [View(canonical_endpoint(parse_endpoint(answer.observed)), at)]
-        observers = [parse_endpoint(text) for text in answer.observers]
+        named = (canonical_endpoint(parse_endpoint(text)) for text in answer.observers)
+        observers = [observer for observer in named if may_observe(observer, at)]
         self.endpoints_asked = len(observers)
         for observer in observers:
             self._observe(observer)
@@ -140,6 +153,9 @@ class NatDiscovery:
             self._deadline.cancel()
         self._awaited.clear()
         observers, self._observers = self._observers, {}
+        openings, self._openings = self._openings, {}
+        for opening in openings.values():
+            opening.cancel()
         for observer in observers:
             observer.close()
         self._at = None
@@ -168,7 +184,7 @@ class NatDiscovery:
         self._awaited.add(link)
         tag = self._tag
         link.secured.addCallbacks(lambda _: link.send(Observe(version=VERSION, tag=tag)), lambda _: None)
-        opening = self._opener(link, str(observer.host), observer.port, tag)
+        opening = self._openings[link] = self._opener(link, str(observer.host), observer.port, tag)
         opening.addErrback(lambda failure: self._not_observed(link, failure.getErrorMessage()))
 
     def _on_observed(self, link: ServerLink, message: Message) -> None:

@@ -150,7 +150,7 @@ class RendezvousClient:
 
     def reconnect(self) -> None:
         """Leave this connection for another one: a NAT that lost one mapping has probably lost this one too."""
-        if self._link is not None:
+        if self._link is not None and self.registered is not None:
             self._renewing = True
             self._drop(Unreachable("a fresh local port is wanted"))
 
@@ -270,7 +270,6 @@ class RendezvousClient:
                     self.discovery.introduced(message)
                     self._asked.popleft().callback(message)
             case Introduction():
-                self.discovery.introduced(message)
                 self._on_introduction(message)
             case PeerNat():
                 informed = self.informed.get(message.session)
@@ -323,6 +322,8 @@ class RendezvousClient:
 
     def _drop(self, error: P2pxferError) -> None:
         link, self._link = self._link, None
+        # Firing one of them may begin the next connection, which has its own.
+        registration, lost = self._registration, self._lost
         self.registered = None
         if link is not None:
             link.close()
@@ -330,10 +331,10 @@ class RendezvousClient:
         asked, self._asked = self._asked, deque()
         for deferred in asked:
             deferred.errback(error)
-        if not self._registration.called:
-            self._registration.errback(error)
-        if not self._lost.called:
-            self._lost.callback(error)
+        if not registration.called:
+            registration.errback(error)
+        if not lost.called:
+            lost.callback(error)
 
     # -- what is asked -------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from p2pxfer.errors import P2pxferError
-from p2pxfer.net.liveness import DEAD_S, LOOK_S, PING_S, UNANSWERED_S, Liveness, PacketsLost
+from p2pxfer.net.liveness import DEAD_S, LOOK_S, PING_S, SURE_S, UNANSWERED_S, Liveness, PacketsLost
 
 
 class FakePath:
@@ -89,6 +89,18 @@ def test_unanswered_packets_end_a_path_at_once_even_while_it_is_held() -> None:
     path.run(2 * LOOK_S)
     (error,) = path.failures
     assert isinstance(error, PacketsLost)
+
+
+def test_a_time_out_that_is_answered_soon_ends_nothing() -> None:
+    """On a quiet path the last acknowledgement is old before anything is missing."""
+    path = FakePath(0.1)
+    path.liveness.start()
+    for _ in range(10):
+        path.silence = 5.0
+        path.run(SURE_S - LOOK_S)
+        path.silence = 0.0
+        path.run(1.0)
+    assert path.failures == []
 
 
 def test_a_late_pong_to_an_earlier_ping_is_no_measurement() -> None:

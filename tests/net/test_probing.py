@@ -32,7 +32,7 @@ from p2pxfer.core.messages import (
 from p2pxfer.net.admission import AdmissionSettings
 from p2pxfer.net.flight import FLIGHT_S, PORTS, SETTLE_S, Flight, fresh_ports
 from p2pxfer.net.identity import new_identity
-from p2pxfer.net.probing import FRESH_S, OBSERVE_S, RETRY_S, NatDiscovery
+from p2pxfer.net.probing import FRESH_S, OBSERVE_S, RETRY_S, NatDiscovery, may_observe
 from p2pxfer.net.puncher import reuse_binding
 from p2pxfer.net.rendezvous import RendezvousClient, ServerAddress
 from p2pxfer.net.serverlink import ServerLink
@@ -359,3 +359,21 @@ async def test_news_reach_whoever_meets_the_peer(tmp_path: Path) -> None:
         alice.stop()
         bob.stop()
         await until(lambda: here.counts["connections"] == 0)
+
+
+@pytest.mark.parametrize(
+    ("observer", "at", "allowed"),
+    [
+        ("198.51.100.7:8878", "198.51.100.7:8877", True),
+        ("198.51.100.7:443", "198.51.100.7:8877", True),
+        ("8.8.4.4:8877", "8.8.8.8:8877", True),
+        ("8.8.4.4:22", "8.8.8.8:8877", False),
+        ("192.168.1.1:8080", "8.8.8.8:8877", False),
+        ("127.0.0.1:8877", "8.8.8.8:8877", False),
+        ("169.254.169.254:8877", "8.8.8.8:8877", False),
+        ("10.0.0.2:8878", "10.0.0.1:8877", True),
+        ("127.0.0.1:8878", "10.0.0.1:8877", False),
+    ],
+)
+def test_a_server_cannot_send_its_clients_into_their_own_networks(observer: str, at: str, allowed: bool) -> None:
+    assert may_observe(parse_endpoint(observer), parse_endpoint(at)) == allowed
