@@ -377,3 +377,21 @@ async def test_news_reach_whoever_meets_the_peer(tmp_path: Path) -> None:
 )
 def test_a_server_cannot_send_its_clients_into_their_own_networks(observer: str, at: str, allowed: bool) -> None:
     assert may_observe(parse_endpoint(observer), parse_endpoint(at)) == allowed
+
+
+def test_an_observation_that_is_still_being_made_ends_with_the_registration() -> None:
+    """Nobody else would close it once it stands."""
+    cancelled: list[Deferred[Any]] = []
+    clock: Any = Clock()
+
+    def never(link: object, host: str, port: int, local: int | None) -> Deferred[Any]:
+        return Deferred(cancelled.append)
+
+    discovery = NatDiscovery(clock, never, lambda message: None, may_probe=True)
+    at = parse_endpoint("8.8.8.8:8877")
+    answer = Registered(id=bytes(32), observed="8.8.4.4:30000", observers=["8.8.8.8:8878", "192.168.1.1:8878"])
+    discovery.begin(at, 30000, answer, frozenset())
+    assert discovery.endpoints_asked == 1
+    discovery.end()
+    assert len(cancelled) == 1
+    assert clock.getDelayedCalls() == []

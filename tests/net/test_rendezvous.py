@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
+from twisted.internet.testing import MemoryReactorClock
 from zope.interface import implementer
 
 from p2pxfer.core.messages import ALPN_SERVER, SERVER, Failure, Registered
@@ -199,3 +204,52 @@ async def test_a_server_that_answers_everything_as_a_registration_is_left_alone(
     assert double.registrations < 20
     client.stop()
     await double.stop()
+
+
+class _Silent:
+    """A transport to which anything may be written."""
+
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("TCP", "127.0.0.1", 30000)
+
+    getPeer = getHost
+
+    def write(self, data: bytes) -> None:
+        """Nobody reads."""
+
+    def abortConnection(self) -> None:
+        """Nothing to reset."""
+
+
+def test_two_paths_that_die_together_cost_one_connection_to_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second loss comes while the client registers again, and must not spoil that."""
+    identity = new_identity()
+    clock: Any = MemoryReactorClock()
+    client = RendezvousClient(
+        clock, identity, ServerAddress("127.0.0.1", 1, ServerTrust("127.0.0.1")), name=None, policy="auto",
+        on_registered=lambda answer: None, on_introduction=lambda introduction: None, on_note=lambda text: None,
+    )  # fmt: skip
+    links: list[Any] = []
+
+    def open_link(link: Any, host: str, port: int, local: int | None) -> Deferred[None]:
+        link.transport = _Silent()
+        links.append(link)
+        return succeed(None)
+
+    monkeypatch.setattr(client, "_open", open_link)
+    answer = Registered(id=identity.id.digest, observed="127.0.0.1:5555")
+
+    def register() -> None:
+        links[-1].secured.callback(None)
+        client._on_message(links[-1], answer)
+
+    client.start()
+    register()
+    client.reconnect()
+    client.reconnect()
+    assert len(links) == 2
+    register()
+    assert client.registered is answer
+    client.stop()
