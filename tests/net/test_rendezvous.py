@@ -241,15 +241,13 @@ def test_two_paths_that_die_together_cost_one_connection_to_the_server(
     monkeypatch.setattr(client, "_open", open_link)
     answer = Registered(id=identity.id.digest, observed="127.0.0.1:5555")
 
-    def register() -> None:
-        links[-1].secured.callback(None)
-        client._on_message(links[-1], answer)
-
     client.start()
-    register()
+    links[0].secured.callback(None)
+    client._on_message(links[0], answer)
     client.reconnect()
+    links[1].secured.callback(None)
     client.reconnect()
     assert len(links) == 2
-    register()
+    client._on_message(links[1], answer)
     assert client.registered is answer
     client.stop()
