@@ -88,6 +88,19 @@ class Scene(contextlib.ExitStack):
         """Start alice's sender."""
         return self.program("alice", self.alice, "send", path, peer, *words, env=env)
 
+    def copy_directly(self, size: int = 1 << 20) -> list[JsonEvent]:
+        """Make contacts and a file, and move it with the relay forbidden; returns what the receiver said."""
+        self.start_server()
+        self.make_contacts()
+        source = self.folder / "small.bin"
+        digest = random_file(source, size)
+        bob = self.receive("--once", "--no-code", "--path", "direct")
+        alice = self.send(source, "--path", "direct")
+        alice.succeed(30)
+        bob.succeed(30)
+        assert file_hash(self.inbox / source.name) == digest
+        return events_of(bob)
+
 
 def events_of(program: Program, silence: float = 60.0) -> list[JsonEvent]:
     """Everything that a program said until it ended."""

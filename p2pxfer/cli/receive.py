@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from p2pxfer.cli.settings import GENTLE_HELP, Global, Seconds
+from p2pxfer.cli.settings import Global, Seconds, gentle_option, path_option
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import DiskError, UsageError
@@ -26,11 +26,8 @@ from p2pxfer.errors import DiskError, UsageError
 )  # fmt: skip
 @click.option("--code", "code_words", metavar="WORDS", help="Use this one-time code, for tests and scripts.")
 @click.option("--no-code", is_flag=True, help="Offer no code: only contacts may send.")
-@click.option(
-    "--path", "policy", type=click.Choice(["auto", "direct", "relay"]), default="auto", show_default=True,
-    help="auto: relay at once, direct as soon as it stands; direct: never the relay; relay: never a direct path.",
-)  # fmt: skip
-@click.option("--gentle", is_flag=True, help=GENTLE_HELP)
+@path_option
+@gentle_option
 @click.option(
     "--timeout",
     metavar="S",

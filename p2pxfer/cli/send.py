@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from p2pxfer.cli.settings import GENTLE_HELP, Global, Seconds
+from p2pxfer.cli.settings import Global, Seconds, gentle_option, path_option
 from p2pxfer.core.codes import Code, normalise_code, parse_code
 from p2pxfer.core.ids import PeerId, parse_id
 from p2pxfer.core.messages import PathPolicy
@@ -31,11 +31,8 @@ NO_PATH_S = 60.0
 @click.option(
     "--code-file", metavar="F", type=click.Path(readable=False), help="Read the one-time code from this file."
 )
-@click.option(
-    "--path", "policy", type=click.Choice(["auto", "direct", "relay"]), default="auto", show_default=True,
-    help="auto: relay at once, direct as soon as it stands; direct: never the relay; relay: never a direct path.",
-)  # fmt: skip
-@click.option("--gentle", is_flag=True, help=GENTLE_HELP)
+@path_option
+@gentle_option
 @click.option("--wait", is_flag=True, help="Wait for the peer if it is not there yet.")
 @click.option(
     "--timeout", metavar="S", type=Seconds(), default=NO_PATH_S, show_default=True,

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from p2pxfer.net.home import Home
 
 
-GENTLE_HELP = "Never send many SYNs at a NAT that chooses a new port for every connection: it may look like a scan."
+path_option = click.option(
+    "--path", "policy", type=click.Choice(["auto", "direct", "relay"]), default="auto", show_default=True,
+    help="auto: relay at once, direct as soon as it stands; direct: never the relay; relay: never a direct path.",
+)  # fmt: skip
+gentle_option = click.option(
+    "--gentle", is_flag=True,
+    help="Never send many SYNs at a NAT that chooses a new port for every connection: it may look like a scan.",
+)  # fmt: skip
+"""Options that both ends of a transfer have."""
 
 
 class Seconds(click.FloatRange):

@@ -140,7 +140,6 @@ class Meeting(PathOwner):
         self._closed = False
         self.had_path = False
         """Whether any path of this meeting was ever up."""
-        self.latest_nat = introduction.peer_nat
         client.informed[introduction.session] = self
 
     # -- start and stop ------------------------------------------------------------------------------------------
@@ -181,7 +180,6 @@ class Meeting(PathOwner):
 
     def peer_nat(self, nat: NatSummary) -> None:
         """See :class:`~p2pxfer.net.rendezvous.Informed`."""
-        self.latest_nat = nat
         if self._puncher is not None:
             self._puncher.peer_nat(nat)
 

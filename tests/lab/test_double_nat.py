@@ -11,7 +11,7 @@ from tests.lab.conftest import LabFactory
 from tests.lab.namespaces import LabError
 from tests.lab.nat import KINDS
 from tests.lab.probe import Answer
-from tests.scene import Scene, events_of, file_hash, first_path, random_file
+from tests.scene import Scene, first_path
 
 PUNCH = 23456
 
@@ -85,13 +85,4 @@ def test_a_file_goes_directly_between_two_peers_behind_two_nats_each(lab_factory
     carriers = {"carrier_a": KINDS["port-restricted/random-port"], "carrier_b": KINDS["address-restricted"]}
     lab = lab_factory(KINDS["port-restricted"], KINDS["port-restricted/random-port"], **carriers, rtt_ms=40)
     with Scene(lab, tmp_path, loopback=False) as scene:
-        scene.start_server()
-        scene.make_contacts()
-        source = tmp_path / "small.bin"
-        digest = random_file(source, 1 << 20)
-        bob = scene.receive("--once", "--no-code", "--path", "direct")
-        alice = scene.send(source, "--path", "direct")
-        alice.succeed(30)
-        bob.succeed(30)
-        assert file_hash(scene.inbox / source.name) == digest
-        assert first_path(events_of(bob), "punched")["remote"].startswith(lab.public_addr("carrier_a"))
+        assert first_path(scene.copy_directly(), "punched")["remote"].startswith(lab.public_addr("carrier_a"))

@@ -12,7 +12,7 @@ from tests.lab.namespaces import LabError
 from tests.lab.nat import KINDS
 from tests.lab.probe import Answer
 from tests.lab.syns import Syns
-from tests.scene import Scene, events_of, file_hash, first_path, random_file
+from tests.scene import Scene, first_path
 
 PUNCH = 23456
 
@@ -68,14 +68,5 @@ def test_a_file_goes_through_the_lan(lab_factory: LabFactory, tmp_path: Path) ->
     """Real programs and the relay forbidden: neither the relay nor the router carries it."""
     lab = lab_factory(KINDS["symmetric"], one_nat=True, rtt_ms=40)
     with Scene(lab, tmp_path, loopback=False) as scene:
-        scene.start_server()
-        scene.make_contacts()
-        source = tmp_path / "small.bin"
-        digest = random_file(source, 1 << 20)
-        bob = scene.receive("--once", "--no-code", "--path", "direct")
-        alice = scene.send(source, "--path", "direct")
-        alice.succeed(30)
-        bob.succeed(30)
-        assert file_hash(scene.inbox / source.name) == digest
-        assert first_path(events_of(bob), "lan")["path"] == "lan"
+        assert first_path(scene.copy_directly(), "lan")["path"] == "lan"
         assert lab.link_bytes("nat_a") < 1 << 19
