@@ -19,7 +19,7 @@ from p2pxfer.errors import IdInvalid, UsageError
 
 if TYPE_CHECKING:
     from p2pxfer.net.home import Home
-    from p2pxfer.net.outgoing import Target
+    from p2pxfer.net.seeking import Target
     from p2pxfer.net.types import Reactor
 
 NO_PATH_S = 60.0
@@ -90,7 +90,7 @@ def resolve(home: Home, peer: str, code: Code | None) -> Target:
     Raises:
         UsageError: no such peer can exist, or there is nobody to ask for a code.
     """
-    from p2pxfer.net.outgoing import Target
+    from p2pxfer.net.seeking import Target
 
     as_id = _as_id(peer)
     name = "" if as_id is not None else check_name(normalise_name(peer))

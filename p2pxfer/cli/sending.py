@@ -16,9 +16,10 @@ from p2pxfer.core.text import safe_text
 from p2pxfer.errors import Interrupted, P2pxferError
 from p2pxfer.net.hashcache import HashCache
 from p2pxfer.net.home import Contact, Home
-from p2pxfer.net.outgoing import OutgoingJob, Patience, Target
+from p2pxfer.net.outgoing import OutgoingJob, Patience
 from p2pxfer.net.pump import ChunkPump
 from p2pxfer.net.rendezvous import RendezvousClient
+from p2pxfer.net.seeking import Target
 from p2pxfer.net.source import Source
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Done, Note, Offer

@@ -18,6 +18,7 @@ of a client that wants a peer::
     < Introduction | Failure
     > Report      session                   what it found of its NAT since, or a fresh port
     < PeerNat     session                   the same of the other side, through the server
+    < PeerReturned session                  the other side has another connection now: ask again
 
 of a client that wants to know whom its NAT lets in, on an observation connection from a fresh port that listens::
 
@@ -174,6 +175,12 @@ class PeerNat(Message, frozen=True):
     nat: NatSummary
 
 
+class PeerReturned(Message, frozen=True):
+    """The peer of ``session`` registered again since, so it may never have read its introduction."""
+
+    session: Bytes32
+
+
 class JoinRelay(Message, frozen=True):
     """First message of a relay leg."""
 
@@ -218,11 +225,12 @@ SERVER: Catalogue[Message] = Catalogue(
         (22, Failure),
         (23, PeerNat),
         (24, DialledBack),
+        (25, PeerReturned),
     ]
 )
 FIRST_MESSAGES = (Register, Observe, JoinRelay)
 """What a client may send first."""
 CLIENT_MESSAGES = (Introduce, Ping, Report, DialBack)
 """What a registered client may send afterwards."""
-SERVER_MESSAGES = (Registered, Observed, Introduction, RelayReady, Pong, Failure, PeerNat, DialledBack)
+SERVER_MESSAGES = (Registered, Observed, Introduction, RelayReady, Pong, Failure, PeerNat, DialledBack, PeerReturned)
 """What a server may send."""

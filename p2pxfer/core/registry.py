@@ -294,7 +294,7 @@ class Registry:
             observers=[str(endpoint) for endpoint in found],
             ping_s=self.settings.ping_s,
         )
-        return [Send(link.conn, reply)]
+        return [Send(link.conn, reply), *self._matchmaker.reports.returned(link, now)]
 
     def _fail(self, link: Link, word: str, text: str, now: float) -> list[Effect]:
         """Tell a client why its connection ends, and end it."""

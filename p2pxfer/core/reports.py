@@ -1,4 +1,4 @@
-"""What clients report of their NATs: kept with their connection, and told to the other side of a meeting, nobody else.
+"""News within a meeting: what one side reports of its NAT, and that the peer came back on another connection.
 
 Laws of this file:
 
@@ -7,6 +7,8 @@ Laws of this file:
 2. What goes on is the server's own view of the mapping; of the report only what :mod:`p2pxfer.core.introductions` lets
    pass.  A report names no address, so nobody can be made to dial anything but what the server saw of the reporter.
 3. A report that may not go on is dropped without a word: there is nothing that an honest client could do about it.
+4. Who asked for a peer hears once, within ``RETURN_S`` seconds of the introduction, that the same client registered
+   again: the connection that the introduction went to may have been dead, which its two ends notice late.
 """
 
 from __future__ import annotations
@@ -20,13 +22,19 @@ from p2pxfer.core.effects import Send, ServerSettings
 from p2pxfer.core.introductions import Side
 from p2pxfer.core.limits import Buckets
 from p2pxfer.core.links import Link, Links, Role
-from p2pxfer.core.messages import PeerNat, Report
+from p2pxfer.core.messages import PeerNat, PeerReturned, Report
 
 MEETING_S: Final = 30.0
 """How long the two sides of an introduction may tell each other of their NATs, seconds."""
 MAX_PER_SIDE: Final = 4
 """Reports of one side that go on in one meeting: what was found at last, and fresh ports for a few attempts."""
+RETURN_S: Final = 10.0
+"""How long after an introduction the return of the peer is news to who asked for it, seconds."""
 _MAX_MEETINGS: Final = 16_384
+
+
+_Client = tuple[bytes, str | None]
+"""A key, and the name under which it is there: what a client keeps when it connects again."""
 
 
 @dataclass(slots=True)
@@ -36,6 +44,9 @@ class _Meeting:
     born: float
     sides: dict[int, tuple[int, int]]
     """Connection -> (the other connection, this one's tag)."""
+    asking: int
+    """The connection that asked for the other one."""
+    asked: _Client
     left: dict[int, int] = field(default_factory=dict)
 
 
@@ -47,6 +58,8 @@ class Reports:
         self._side = side
         self._rates = Buckets(settings.reports_per_key / 60, settings.reports_per_key)
         self._meetings: dict[bytes, _Meeting] = {}  # in order of their age
+        self._asked: dict[_Client, dict[bytes, None]] = {}
+        """Who may yet come back -> the sessions for which that is news."""
 
     @property
     def meetings(self) -> int:
@@ -57,7 +70,9 @@ class Reports:
         """Two connections were introduced, each with the tag that it punches from."""
         (one, one_tag), (other, other_tag) = asking, asked
         sides = {one.conn: (other.conn, one_tag), other.conn: (one.conn, other_tag)}
-        self._meetings[session] = _Meeting(now, sides, dict.fromkeys(sides, MAX_PER_SIDE))
+        client = (other.key, other.name)
+        self._meetings[session] = _Meeting(now, sides, one.conn, client, dict.fromkeys(sides, MAX_PER_SIDE))
+        self._asked.setdefault(client, {})[session] = None
         self.expire(now)
 
     def take(self, link: Link, message: Report, now: float) -> list[Send]:
@@ -76,10 +91,27 @@ class Reports:
         meeting.left[link.conn] -= 1
         return [Send(peer, PeerNat(message.session, introductions.nat_summary(self._side(link, tag))))]
 
+    def returned(self, link: Link, now: float) -> list[Send]:
+        """A client registered: the word to everybody who was introduced to its former connection just before."""
+        told = []
+        for session in self._asked.pop((link.key, link.name), {}):
+            meeting = self._meetings[session]
+            asking = self._links.get(meeting.asking)
+            if now - meeting.born < RETURN_S and asking is not None and asking.role is Role.CONTROL:
+                told.append(Send(asking.conn, PeerReturned(session)))
+        return told
+
     def expire(self, now: float) -> None:
         """Forget meetings that are over, and the oldest ones above what memory is for."""
         while self._meetings:
             session = next(iter(self._meetings))
             if len(self._meetings) <= _MAX_MEETINGS and now - self._meetings[session].born < MEETING_S:
                 return
-            del self._meetings[session]
+            self._forget(session)
+
+    def _forget(self, session: bytes) -> None:
+        client = self._meetings.pop(session).asked
+        waiting = self._asked.get(client, {})
+        waiting.pop(session, None)
+        if not waiting:
+            self._asked.pop(client, None)

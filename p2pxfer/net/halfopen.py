@@ -90,12 +90,22 @@ class HalfOpen:
     def _decided(self) -> None:
         if self._done:
             return
+        code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if not code and not self._stands():
+            # An event for the socket that had this number before: it was closed within the same batch of events.
+            return
         self._done = True
         self._reactor.removeWriter(self)
-        code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             self._socket.close()
         self._ended(code)
+
+    def _stands(self) -> bool:
+        try:
+            self._socket.getpeername()
+        except OSError as error:
+            return error.errno != errno.ENOTCONN
+        return True
 
 
 def reset(sock: socket.socket) -> None:

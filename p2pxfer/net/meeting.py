@@ -140,6 +140,8 @@ class Meeting(PathOwner):
         self._closed = False
         self.had_path = False
         """Whether any path of this meeting was ever up."""
+        self.unheard = False
+        """The peer had probably lost its connection to the server when it was introduced, and never heard of it."""
         client.informed[introduction.session] = self
 
     # -- start and stop ------------------------------------------------------------------------------------------
@@ -182,6 +184,15 @@ class Meeting(PathOwner):
         """See :class:`~p2pxfer.net.rendezvous.Informed`."""
         if self._puncher is not None:
             self._puncher.peer_nat(nat)
+
+    def peer_returned(self) -> None:
+        """See :class:`~p2pxfer.net.rendezvous.Informed`."""
+        if self._closed or self.had_path:
+            return
+        self.unheard = True
+        self._reasons.append(Unreachable("the peer lost its connection to the server just before"))
+        self.close()
+        self._owner.meeting_failed(self, self._reasons)
 
     def _settled(self, _: object) -> None:
         summary = self._client.discovery.summary

@@ -2,27 +2,23 @@
 
 Laws of this file:
 
-1. Whatever breaks, the loop asks for another introduction, until the job is done, refused, or has been without any
-   path for the allowed time.
+1. Whatever breaks, another introduction is asked for (:mod:`p2pxfer.net.seeking`), until the job is done, refused, or
+   has been without any path for the allowed time.
 2. While the data goes through the relay because a direct path died, a new punch from a fresh port is tried beside it.
 3. A job ends in exactly one outcome: done, or one error.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pxfer.core.backoff import Backoff
 from p2pxfer.core.codec import Message
-from p2pxfer.core.codes import Code
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction, NatSummary, PathPolicy
 from p2pxfer.core.pairing import Party as PairingParty
@@ -47,8 +43,9 @@ from p2pxfer.net.path import PeerPath
 from p2pxfer.net.pathset import PathSet
 from p2pxfer.net.pump import ChunkPump
 from p2pxfer.net.rendezvous import RendezvousClient
+from p2pxfer.net.seeking import Seeking, Standing, Target
 from p2pxfer.net.types import Reactor
-from p2pxfer.status import Event, Introduced, Note, Peer, Verified
+from p2pxfer.status import Event, Introduced, Note, Peer
 
 FAREWELL_S = 3.0
 """How long the end of a finished job may take, seconds."""
@@ -56,31 +53,6 @@ MAX_REASONS = 20
 """How many reasons for the want of a path are remembered."""
 FATAL = (IdentityMismatch, ManifestRefused, Refused, WrongCode)
 """What no other path would change."""
-REPUNCH_S = 2.0
-"""Pause before a new punch after a direct path died while the relay carries on, seconds."""
-RESEEK_S = 0.7
-"""How long a transfer that was cut waits for a path before it asks for another introduction, seconds: a peer whose own
-connection to the server was lost unnoticed hears of the next one only."""
-RESEEK_TRIPS = 8
-"""The same in round trips to the peer, where that is longer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Whom to send to.
-
-    ``to`` is what the server is asked for; ``key`` the digest that the peer must have (``None``: the one that a code
-    will prove); ``name`` the registered name that it must have, if it was named; ``alias`` the contact's name here,
-    asked for as well when nobody has the key, to notice a peer that came back with another one; ``code`` proves a
-    first contact.
-    """
-
-    to: str
-    key: bytes | None
-    name: str | None
-    alias: str | None
-    verified: Verified
-    code: Code | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +103,13 @@ class OutgoingJob:
         self._contact_path: PeerPath | None = None
         self._trusted: bytes | None = None if target.verified == "code" else target.key
         self._spare_code = target.code if target.verified == "contact" else None
-        self._need: Deferred[None] = Deferred()
+        self._seeking = Seeking(reactor, client, target, policy, self)
         self._doubted: set[PeerPath] = set()
         self._clock: IDelayedCall | None = None
         self._claimed: bytes | None = None
         self._reasons: list[P2pxferError] = []
         self._outcome: Deferred[bytes] = Deferred()
         self._parted: Deferred[None] = Deferred()
-
-    @property
-    def _shown(self) -> str:
-        return self._target.alias or self._target.name or self._target.to
 
     @property
     def path_kind(self) -> str:
@@ -163,7 +131,7 @@ class OutgoingJob:
         """
         self._pump.attach(self._paths, self._finished, self.fail)
         self._without_path()
-        seeking = Deferred.fromCoroutine(self._seek())
+        seeking = Deferred.fromCoroutine(self._seeking.run())
         seeking.addErrback(self._give_up)
         try:
             root = await self._outcome
@@ -190,93 +158,45 @@ class OutgoingJob:
         parting.addTimeout(FAREWELL_S, self._reactor, lambda result, timeout: None)
         await parting
 
-    async def _seek(self) -> None:
-        """Ask for introductions for as long as one is needed."""
-        backoff = Backoff(random.random, longest=5.0)
-        while True:
-            fresh_port = False
-            try:
-                await self._client.when_registered()
-                introduction = await self._introduce()
-                need = self._need = Deferred()
-                fresh_port = True
-                meeting = self._meet(introduction)
-                await self._until_needed(need, meeting)
-                if self._doubted:
-                    # A relay leg that is left went through the same NAT; a new introduction brings another one.
-                    if meeting.had_path:
-                        backoff.reset()
-                    await self._client.renew()
-                    if not meeting.had_path:
-                        await deferLater(self._reactor, backoff.next())
-                    continue
-                if self._paths:
-                    await deferLater(self._reactor, REPUNCH_S)
-                else:
-                    backoff.reset()
-            except CancelledError:
-                return
-            except P2pxferError as error:
-                self._note_reasons([error])
-                if self._ends_the_job(error):
-                    raise
-            await deferLater(self._reactor, backoff.next())
-            if fresh_port:
-                # The ports of the last punch may be spoilt for the same pair of endpoints; see the puncher.
-                await self._client.renew()
+    # -- from the search -----------------------------------------------------------------------------------------
 
-    async def _until_needed(self, need: Deferred[None], meeting: Meeting) -> None:
-        """Wait until another introduction is wanted; a cut transfer does not wait long for a meeting to fail."""
-        impatient = self._reactor.callLater(self._patience_for_one(), self._still_cut, meeting)
-        try:
-            await need
-        finally:
-            if impatient.active():
-                impatient.cancel()
+    @property
+    def standing(self) -> Standing:
+        """See :class:`~p2pxfer.net.seeking.SeekingOwner`."""
+        if self._doubted:
+            return Standing.DOUBTED
+        if not self._paths:
+            return Standing.NOTHING
+        return Standing.DIRECT if self._paths.direct else Standing.RELAYED
 
-    def _patience_for_one(self) -> float:
-        """How long a meeting may take before another one is asked for, seconds; a relay leg takes five round trips."""
-        return max(RESEEK_S, RESEEK_TRIPS * self._paths.slowest_trip)
+    @property
+    def begun(self) -> bool:
+        """See :class:`~p2pxfer.net.seeking.SeekingOwner`."""
+        return bool(self._pump.accepted or self._meetings or self._patience.wait)
 
-    def _still_cut(self, meeting: Meeting) -> None:
-        cut = not self._paths or bool(self._doubted)
-        if self._pump.accepted and cut and not meeting.had_path and self._policy != "direct":
-            self._wake()
+    @property
+    def cut(self) -> bool:
+        """See :class:`~p2pxfer.net.seeking.SeekingOwner`."""
+        return self._pump.accepted and self.standing in (Standing.NOTHING, Standing.DOUBTED)
 
-    def _ends_the_job(self, error: P2pxferError) -> bool:
-        """Whether the failure to be introduced leaves nothing to hope for."""
-        if self._paths and not isinstance(error, IdentityMismatch):
-            return False
-        if not error.retry or isinstance(error, NoDirectPath):
-            return True
-        begun = self._pump.accepted or self._meetings or self._patience.wait
-        return isinstance(error, Unreachable) and not begun
+    @property
+    def trip(self) -> float:
+        """See :class:`~p2pxfer.net.seeking.SeekingOwner`."""
+        return self._paths.slowest_trip
 
-    async def _introduce(self) -> Introduction:
-        """Ask by key; if nobody with that key is there, look whether the name is there with another one."""
-        target = self._target
-        try:
-            return await self._client.introduce(target.to, self._policy)
-        except Unreachable as gone:
-            if self._client.registered is None:
-                raise
-            try:
-                if target.alias is not None:
-                    return await self._client.introduce(target.alias, self._policy)
-            except Unreachable:
-                pass
-            raise Unreachable(
-                f"{self._shown} is not here now: start p2pxfer receive there, or wait for it with --wait"
-            ) from gone
+    def not_met(self, error: P2pxferError) -> None:
+        """See :class:`~p2pxfer.net.seeking.SeekingOwner`."""
+        self._note_reasons([error])
 
-    def _meet(self, introduction: Introduction) -> Meeting:
+    def meet(self, introduction: Introduction) -> Meeting:
+        """See :class:`~p2pxfer.net.seeking.SeekingOwner`."""
         # While a code is being proved, the key that the first introduction claimed is the only one to prove it.
         expected = self._trusted or self._target.key or self._claimed
         self._claimed = introduction.peer_id
         if expected is not None and introduction.peer_id != expected:
             raise IdentityMismatch(
-                f"the server presents {PeerId(introduction.peer_id)} as {self._shown}, but {PeerId(expected)} was"
-                " verified before; nothing was sent. If the peer changed its key on purpose, remove the contact and"
+                f"the server presents {PeerId(introduction.peer_id)} as {self._target.shown}, but {PeerId(expected)}"
+                " was verified before; nothing was sent. If the peer changed its key on purpose, remove the contact and"
                 " pair again"
             )
         self._tell(Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(introduction.peer_id))))
@@ -313,12 +233,12 @@ class OutgoingJob:
         if self._pump.accepted:
             self.fail(
                 Incomplete(
-                    f"{self._shown} has not been reachable for {waited:.0f} seconds ({last}); what arrived is kept"
-                    " there, run the same command again to go on"
+                    f"{self._target.shown} has not been reachable for {waited:.0f} seconds ({last}); what arrived is"
+                    " kept there, run the same command again to go on"
                 )
             )
         else:
-            self.fail(Unreachable(f"no connection to {self._shown} came about in {waited:.0f} seconds: {last}"))
+            self.fail(Unreachable(f"no connection to {self._target.shown} came about in {waited:.0f} seconds: {last}"))
 
     def _note_reasons(self, reasons: list[P2pxferError]) -> None:
         self._reasons = [*self._reasons, *reasons][-MAX_REASONS:]
@@ -331,9 +251,12 @@ class OutgoingJob:
         self._trusted = None
         return True
 
-    def _wake(self) -> None:
-        if not self._need.called:
-            self._need.callback(None)
+    def _look_around(self) -> None:
+        """Have another introduction asked for, if what there is can not become a direct path, or no path at all."""
+        punching = any(meeting.punching for meeting in self._meetings)
+        hopeless = not punching and not any(meeting.paths for meeting in self._meetings)
+        if hopeless or (not self._paths.direct and self._policy == "auto" and not punching):
+            self._seeking.wake()
 
     def _has_ended(self) -> bool:
         return bool(self._outcome.called)
@@ -432,10 +355,7 @@ class OutgoingJob:
         if not self._paths:
             self._without_path()
             self._tell(Note(f"the connection was lost ({error.message}); reconnecting"))
-        punching = any(meeting.punching for meeting in self._meetings)
-        hopeless = not punching and not any(meeting.paths for meeting in self._meetings)
-        if hopeless or (not self._paths.direct and self._policy == "auto" and not punching):
-            self._wake()
+        self._look_around()
 
     def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:
         """See :class:`~p2pxfer.net.meeting.MeetingOwner`."""
@@ -446,10 +366,15 @@ class OutgoingJob:
         fatal = next((error for error in reasons if isinstance(error, FATAL)), None)
         if fatal is not None and not self._paths and not self._try_spare_code(fatal):
             self.fail(fatal)
-        elif meeting.introduction.relay_token is None and not self._paths and not self._pump.accepted:
-            self.fail(NoDirectPath(no_direct_path(self._shown, *meeting.nats, meeting.tried)))
+        elif self._is_final(meeting):
+            self.fail(NoDirectPath(no_direct_path(self._target.shown, *meeting.nats, meeting.tried)))
         else:
-            self._wake()
+            self._look_around()
+
+    def _is_final(self, failed: Meeting) -> bool:
+        """Only a direct path was wanted, the peer tried too, and none came about before anything was sent."""
+        only_direct = failed.introduction.relay_token is None
+        return only_direct and not failed.unheard and not self._paths and not self._pump.accepted
 
     def path_message(self, path: PeerPath, message: Message) -> None:
         """See :class:`~p2pxfer.net.path.PathOwner`."""

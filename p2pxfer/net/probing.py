@@ -47,6 +47,9 @@ class Informed(Interface):
     def peer_nat(self, nat: NatSummary) -> None:
         """The server passes on what the other side's NAT turned out to do."""
 
+    def peer_returned(self) -> None:
+        """The other side has registered again since it was introduced."""
+
 
 def may_observe(observer: Endpoint, at: Endpoint) -> bool:
     """Whether a server that was reached at ``at`` may have this machine connect to ``observer`` to be observed there.

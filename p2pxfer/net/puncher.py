@@ -278,13 +278,29 @@ class Puncher:
         """Give a connection to whoever greets on it; the reactor makes a descriptor of its own."""
         factory = _Connected(self._factory.build)
         try:
+            self._adopt(sock, family, factory)
+        finally:
+            if factory.taken:
+                sock.close()
+            else:
+                reset(sock)
+
+    def _adopt(self, sock: socket.socket, family: socket.AddressFamily, factory: _Connected) -> None:
+        try:
             self._reactor.adoptStreamConnection(sock.fileno(), family, cast(Any, factory))
         except OSError as error:
-            self.log.info("a connection was gone at once: {why}", why=error)
-        if factory.taken:
-            sock.close()
-        else:
-            reset(sock)
+            if error.errno in EXHAUSTED and self._make_room():
+                self._adopt(sock, family, factory)
+            else:
+                self.log.info("a connection was lost at once: {why}", why=error)
+
+    def _make_room(self) -> bool:
+        """Close what is still trying, for one that stands; false if there is nothing left to close."""
+        dials, self._dials = self._dials, {}
+        for half_open in dials.values():
+            half_open.close()
+        self._schedule.room = 0
+        return bool(dials)
 
     def _failed(self, dial: Dial, code: int) -> None:
         why = os.strerror(code)

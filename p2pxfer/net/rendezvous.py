@@ -32,6 +32,7 @@ from p2pxfer.core.messages import (
     Introduction,
     PathPolicy,
     PeerNat,
+    PeerReturned,
     Ping,
     Register,
     Registered,
@@ -117,7 +118,7 @@ class RendezvousClient:
         self.registered: Registered | None = None
         self.discovery = NatDiscovery(reactor, self._open, self._send, may_probe=policy != "relay")
         self.informed: WeakValueDictionary[bytes, Informed] = WeakValueDictionary()
-        """Who wants to hear of the other side's NAT, by session; forgotten with whoever it is."""
+        """Who wants to hear news of the other side, by session; forgotten with whoever it is."""
         self._lan: list[str] = []
         self.over_loopback = False
         self.over_private = False
@@ -275,6 +276,10 @@ class RendezvousClient:
                 informed = self.informed.get(message.session)
                 if informed is not None:
                     informed.peer_nat(message.nat)
+            case PeerReturned():
+                informed = self.informed.get(message.session)
+                if informed is not None:
+                    informed.peer_returned()
             case ServerFailure():
                 self._on_failure(link, message)
             case _:

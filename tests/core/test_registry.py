@@ -39,6 +39,7 @@ from p2pxfer.core.messages import (
     Observe,
     Observed,
     PeerNat,
+    PeerReturned,
     Ping,
     Pong,
     Register,
@@ -671,6 +672,42 @@ def test_nobody_else_can_report_in_a_session(world: World) -> None:
         assert world.say(conn, Report(nat=SEQUENTIAL, session=session)) == []
     world.say(bob, Report(nat=SEQUENTIAL, session=b"\xff" * 32))
     assert world.effects[before:] == []
+
+
+def test_who_asked_for_a_peer_hears_that_it_came_back_on_another_connection(world: World) -> None:
+    """The introduction went to a connection that was dead already, unnoticed: it was never read."""
+    world.register(BOB, "bob", HOME_B)
+    alice, eve = world.register(ALICE), world.register(EVE)
+    first, second = world.introduce(alice, "bob").session, world.introduce(eve, "bob").session
+    before = len(world.effects)
+    world.register(BOB, "bob", "198.18.2.2:20002")
+    assert world.told(alice, before) == [PeerReturned(session=first)]
+    assert world.told(eve, before) == [PeerReturned(session=second)]
+    world.register(BOB, "bob", "198.18.2.3:20002")
+    assert len(world.told(alice, before)) == 1  # once for each introduction
+
+
+def test_only_a_return_of_the_same_client_soon_after_is_told(world: World) -> None:
+    bob, alice = world.register(BOB, "bob", HOME_B), world.register(ALICE)
+    world.introduce(alice, "bob")
+    before = len(world.effects)
+    world.register(BOB, "bobs-other-machine", HOME_B)  # the same key under another name is another program
+    world.register(ALICE)  # who asked knows itself that it came back
+    assert not [one for one in world.told(alice, before) if isinstance(one, PeerReturned)]
+    world.tick(11)
+    world.register(BOB, "bob", HOME_B)
+    assert world.told(alice, before) == []
+    assert world.closed(bob)
+
+
+def test_nobody_is_told_of_a_return_who_is_gone_himself(world: World) -> None:
+    world.register(BOB, "bob", HOME_B)
+    alice = world.register(ALICE)
+    world.introduce(alice, "bob")
+    world.lose(alice)
+    before = len(world.effects)
+    world.register(BOB, "bob", HOME_B)
+    assert world.told(alice, before) == []
 
 
 def test_a_session_takes_few_reports_and_not_for_long(world: World) -> None:

@@ -95,6 +95,7 @@ SERVER_SAMPLES: list[Message] = [
     messages.Failure(word="E_RATE", message="too many messages", fatal=True),
     messages.DialledBack(),
     messages.DialledBack(same_address="connected", other_address="silent"),
+    messages.PeerReturned(session=octets(32)),
     messages.PeerNat(session=octets(32), nat=SEQUENTIAL),
     messages.PeerNat(
         session=octets(32), nat=messages.NatSummary(mapping="address-dependent", ports="block", low=32768, high=33023)

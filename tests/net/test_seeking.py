@@ -1,0 +1,136 @@
+"""When a job asks to be introduced again, and when it does not."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+
+from p2pxfer.errors import P2pxferError, Unreachable
+from p2pxfer.net.seeking import REPUNCH_S, RESEEK_S, Seeking, Standing, Target
+
+TARGET = Target(to="bob", key=None, name="bob", alias=None, verified="contact", code=None)
+
+
+class Job:
+    """What the search asks of its owner, and a server that always answers."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.standing = Standing.NOTHING
+        self.begun = True
+        self.cut = False
+        self.trip = 0.0
+        self.meetings: list[Any] = []
+        self.renewals = 0
+        self.missed: list[P2pxferError] = []
+        self.answer: Any = succeed
+        self.registered = object()
+        clock: Any = self.clock
+        client: Any = self
+        self.seeking = Seeking(clock, client, TARGET, "auto", self)
+        self.running = Deferred.fromCoroutine(self.seeking.run())
+        self.over: list[object] = []
+        self.running.addBoth(self.over.append)
+
+    # the owner
+
+    def meet(self, introduction: object) -> Any:
+        self.meetings.append(SimpleNamespace(had_path=False, unheard=False, at=self.clock.seconds()))
+        return self.meetings[-1]
+
+    def not_met(self, error: P2pxferError) -> None:
+        self.missed.append(error)
+
+    # the client
+
+    async def when_registered(self) -> None:
+        """The server is always there."""
+
+    def introduce(self, to: str, policy: str) -> Deferred[object]:
+        return self.answer(object())  # type: ignore[no-any-return]  # succeed, or a failure
+
+    async def renew(self) -> None:
+        self.renewals += 1
+
+    def pass_time(self, seconds: float) -> None:
+        for _ in range(round(seconds * 100)):
+            self.clock.advance(0.01)
+
+
+@pytest.fixture
+def job() -> Job:
+    return Job()
+
+
+def test_a_meeting_that_the_peer_never_heard_of_is_followed_at_once_from_the_same_port(job: Job) -> None:
+    job.meetings[0].unheard = True
+    job.seeking.wake()
+    assert (len(job.meetings), job.renewals) == (2, 0)
+
+
+def test_after_a_punch_that_failed_the_next_one_starts_later_and_from_another_port(job: Job) -> None:
+    job.seeking.wake()
+    assert len(job.meetings) == 1
+    job.pass_time(0.6)
+    assert (len(job.meetings), job.renewals) == (2, 1)
+
+
+def test_a_doubted_relay_is_replaced_at_once(job: Job) -> None:
+    job.meetings[0].had_path = True
+    job.standing = Standing.DOUBTED
+    job.seeking.wake()
+    assert (len(job.meetings), job.renewals) == (2, 1)
+    job.seeking.wake()  # a doubted one whose meeting brought nothing is no reason to hurry
+    assert len(job.meetings) == 2
+    job.pass_time(0.6)
+    assert (len(job.meetings), job.renewals) == (3, 2)
+
+
+def test_a_cut_transfer_waits_for_a_path_not_longer_than_it_should_take(job: Job) -> None:
+    job.cut = True
+    job.standing = Standing.DOUBTED
+    job.pass_time(RESEEK_S - 0.05)
+    assert len(job.meetings) == 1
+    job.pass_time(0.7)
+    assert len(job.meetings) == 2
+    job.cut = False
+    job.pass_time(30)
+    assert len(job.meetings) == 2
+
+
+def test_a_direct_path_that_came_late_stops_the_search_until_it_dies(job: Job) -> None:
+    job.standing = Standing.RELAYED
+    job.seeking.wake()
+    job.pass_time(REPUNCH_S / 2)
+    job.standing = Standing.DIRECT
+    job.pass_time(60)
+    assert len(job.meetings) == 1
+    job.standing = Standing.RELAYED
+    job.seeking.wake()
+    job.pass_time(0.8)
+    assert len(job.meetings) == 2
+
+
+def test_no_answer_is_asked_again_with_growing_pauses_and_ends_a_search_that_never_began(job: Job) -> None:
+    job.answer = lambda _: fail(Unreachable("nobody"))
+    job.seeking.wake()
+    job.pass_time(20)
+    assert len(job.meetings) == 1
+    assert 4 <= len(job.missed) <= 40
+    assert not job.over
+    job.begun = False
+    job.pass_time(6)
+    (failure,) = job.over
+    assert failure.check(Unreachable)  # type: ignore[attr-defined]  # a Failure
+    job.pass_time(20)
+    assert not job.clock.getDelayedCalls()
+
+
+def test_a_cancelled_search_leaves_nothing_behind(job: Job) -> None:
+    job.running.cancel()
+    assert job.over == [None]
+    assert not job.clock.getDelayedCalls()
