@@ -42,6 +42,8 @@ class Link:
     key: bytes
     view: View
     messages: Bucket
+    round_trip: float = 0.0
+    """Between this server and the client, seconds; 0.0 if unknown."""
     role: Role = Role.NEW
     tag: int = 0
     name: str | None = None

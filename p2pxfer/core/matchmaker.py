@@ -19,7 +19,7 @@ from p2pxfer.core.ids import parse_id
 from p2pxfer.core.introductions import Side
 from p2pxfer.core.limits import Buckets
 from p2pxfer.core.links import Link, Links
-from p2pxfer.core.messages import Failure, Introduce, Introduction
+from p2pxfer.core.messages import MAX_ROUND_TRIP_MS, Failure, Introduce, Introduction
 from p2pxfer.core.names import MAX_CHARS, check_name
 from p2pxfer.core.relaydesk import RelayDesk
 from p2pxfer.core.reports import Reports
@@ -111,6 +111,7 @@ class Matchmaker:
             dial=dial,
             my_nat=introductions.nat_summary(mine),
             peer_nat=introductions.nat_summary(theirs),
+            round_trip_ms=_round_trip_ms(reader, meeting.peer),
         )
 
 
@@ -124,6 +125,13 @@ class _Meeting:
     theirs: Side
     name: str | None
     initiator: bool
+
+
+def _round_trip_ms(one: Link, other: Link) -> int:
+    """By way of the server, which two peers seldom exceed."""
+    if not one.round_trip or not other.round_trip:
+        return 0
+    return min(MAX_ROUND_TRIP_MS, max(1, round(1000 * (one.round_trip + other.round_trip))))
 
 
 def _refusal(link: Link, word: str, text: str) -> Send:

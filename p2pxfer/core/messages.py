@@ -61,6 +61,8 @@ MAX_LAN = 4
 """Most LAN candidates that one side may announce."""
 MAX_OBSERVED = 8
 """Most server-observed endpoints in one introduction."""
+MAX_ROUND_TRIP_MS = 10_000
+"""Longest round trip between two peers that is told, milliseconds."""
 MAX_STEP = 64
 """Largest step of a sequential NAT that may be reported."""
 
@@ -143,7 +145,8 @@ class Introduction(Message, frozen=True):
 
     ``peer_name`` is the registered name by which the responder was asked for (both sides get that one), ``None`` when
     it was asked for by id.  ``relay_token`` is ``None`` where the policies forbid the relay; ``observed`` and ``lan``
-    are empty where they forbid dialling.
+    are empty where they forbid dialling.  ``round_trip_ms`` is the sum of the two round trips to the server, 0 if one
+    is unknown.
     """
 
     session: Bytes32
@@ -156,6 +159,7 @@ class Introduction(Message, frozen=True):
     dial: bool = True
     my_nat: NatSummary = NatSummary()
     peer_nat: NatSummary = NatSummary()
+    round_trip_ms: Annotated[int, Meta(ge=0, le=MAX_ROUND_TRIP_MS)] = 0
 
 
 class Report(Message, frozen=True):

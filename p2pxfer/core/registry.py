@@ -95,13 +95,15 @@ class Registry:
 
     # -- what happens --------------------------------------------------------------------------------------------
 
-    def opened(self, conn: int, key: bytes, remote: Endpoint, local: Endpoint, now: float) -> list[Effect]:
+    def opened(
+        self, conn: int, key: bytes, remote: Endpoint, local: Endpoint, now: float, round_trip: float = 0.0
+    ) -> list[Effect]:
         """A TLS handshake ended: ``key`` is SHA-256 of the client's SPKI, the endpoints are canonical.
 
-        ``conn`` is a number that no connection had before.
+        ``conn`` is a number that no connection had before; ``round_trip`` is in seconds, 0.0 if unknown.
         """
         bucket = Bucket(self.settings.messages_per_second, self.settings.message_burst, now)
-        self._links.add(Link(conn, key, View(remote, local), bucket))
+        self._links.add(Link(conn, key, View(remote, local), bucket, round_trip))
         return []
 
     def received(self, conn: int, message: Message, now: float) -> list[Effect]:

@@ -41,7 +41,7 @@ from zope.interface import implementer
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net import bulkread
 from p2pxfer.net.outbuffer import RECORD, OutBuffer
-from p2pxfer.net.tcpinfo import silent_for
+from p2pxfer.net.tcpinfo import round_trip, silent_for
 from p2pxfer.net.tls import Creator, Link, Octets, final_reason, tls_reason
 
 TURN: Final = 1024 * 1024
@@ -166,8 +166,13 @@ class TLSSocketTransport:
         return self._out.unsent
 
     def silent_for(self) -> float:
-        """Seconds for which nothing was acknowledged that the kernel repeats; 0.0 if all is well or it cannot tell."""
+        """See :class:`~p2pxfer.net.tls.TLSTransport`."""
         return silent_for(self._socket) if self.connected else 0.0
+
+    @property
+    def round_trip(self) -> float:
+        """See :class:`~p2pxfer.net.tls.TLSTransport`."""
+        return round_trip(self._socket) if self.connected else 0.0
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Let ``producer`` write; a second one at a time is a mistake of the caller (``RuntimeError``)."""

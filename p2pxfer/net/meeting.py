@@ -38,7 +38,7 @@ from p2pxfer.core.codec import Message
 from p2pxfer.core.dialing import Candidate
 from p2pxfer.core.hello import Role, Terms
 from p2pxfer.core.messages import ALPN_PEER, Introduction, NatSummary
-from p2pxfer.core.strategies import Ledger, Situation
+from p2pxfer.core.strategies import ROUND_TRIP_S, Ledger, Situation
 from p2pxfer.core.wire import Chunk, Nominate
 from p2pxfer.errors import AddressRefused, P2pxferError, Unreachable
 from p2pxfer.net.identity import Identity
@@ -55,6 +55,9 @@ MAX_GREETING = 16
 """Most connections of one introduction that have not been nominated: strangers may connect to the punch port too."""
 NOMINATION_S = 10.0
 """How long after the punch a greeted connection may wait to be nominated, seconds."""
+SHORTEST_S = 0.05
+"""Shortest round trip that a punch reckons with, seconds: the peers may be farther from each other than from the
+server."""
 _numbers = itertools.count(1)
 _ledger = Ledger()
 """Of this process: every meeting takes part in the same limit."""
@@ -153,7 +156,8 @@ class Meeting(PathOwner):
             observed = self._observed()
             candidates = self._lan_candidates()
             candidates += [Candidate("server-reflexive", str(one.host), one.port) for one in observed]
-            situation = Situation(introduction.my_nat, introduction.peer_nat, tuple(observed))
+            trip = introduction.round_trip_ms / 1000 or ROUND_TRIP_S
+            situation = Situation(introduction.my_nat, introduction.peer_nat, tuple(observed), max(trip, SHORTEST_S))
             self._puncher = Puncher(
                 self._reactor, self._client.port, candidates, self._direct_protocol, situation, self._permit
             )

@@ -41,7 +41,6 @@ from p2pxfer.core.wire import (
     decode_chunk,
 )
 from p2pxfer.errors import P2pxferError, Unreachable, from_wire
-from p2pxfer.net.fasttls import TLSSocketTransport
 from p2pxfer.net.liveness import Liveness
 from p2pxfer.net.streams import lost_error
 from p2pxfer.net.tls import TLSTransport, exporter
@@ -252,8 +251,7 @@ class PeerPath(Protocol):
 
     def silent_for(self) -> float:
         """See :class:`~p2pxfer.net.liveness.Watched`; unknown through a relay, where the server's kernel answers."""
-        tls = self._tls()
-        return tls.silent_for() if isinstance(tls, TLSSocketTransport) else 0.0
+        return self._tls().silent_for()
 
     # -- sending -------------------------------------------------------------------------------------------------
 

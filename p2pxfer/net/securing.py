@@ -113,6 +113,11 @@ class _MemoryTLS(TLSMemoryBIOProtocol):
     """Twisted's wrapper, which may be aborted at any time and remembers that it was."""
 
     aborted = False
+    round_trip = 0.0
+
+    def silent_for(self) -> float:
+        """See :class:`~p2pxfer.net.tls.TLSTransport`: what is underneath need not be a socket."""
+        return 0.0
 
     def abortConnection(self) -> None:
         """See :class:`~p2pxfer.net.tls.TLSTransport`; harmless after the end."""

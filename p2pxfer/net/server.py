@@ -123,6 +123,7 @@ class RendezvousServer:
                 observed_endpoint(there.host, there.port),
                 observed_endpoint(here.host, here.port),
                 self.clock.seconds(),
+                connection.tls.round_trip,
             )
         )
         return number

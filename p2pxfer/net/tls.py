@@ -85,6 +85,13 @@ class TLSTransport(Protocol):
     def getPeer(self) -> Any:
         """The remote address (IAddress)."""
 
+    def silent_for(self) -> float:
+        """Seconds for which nothing was acknowledged that the kernel repeats; 0.0 if all is well or it cannot tell."""
+
+    @property
+    def round_trip(self) -> float:
+        """The kernel's estimate, seconds; 0.0 where it has none."""
+
 
 class Link(SSL.Connection):
     """An OpenSSL connection that remembers what was found out about its other end."""

@@ -70,9 +70,9 @@ class World:
         self.effects: list[Effect] = []
         self.hold_claims = False
 
-    def open(self, key: bytes, remote: str = HOME_A, local: str = SERVER) -> int:
+    def open(self, key: bytes, remote: str = HOME_A, local: str = SERVER, trip: float = 0.0) -> int:
         conn = next(self.numbers)
-        self.note(self.registry.opened(conn, key, parse_endpoint(remote), parse_endpoint(local), self.now))
+        self.note(self.registry.opened(conn, key, parse_endpoint(remote), parse_endpoint(local), self.now, trip))
         return conn
 
     def say(self, conn: int, message: Message) -> list[Message]:
@@ -377,6 +377,17 @@ def test_the_asking_side_is_known_by_the_tag_of_its_request(world: World) -> Non
     assert isinstance(told, Introduction)
     assert told.observed == ["198.18.1.1:40000"]
     assert told.peer_nat.ports == "preserving"
+
+
+@pytest.mark.parametrize(
+    ("alice", "bob", "told"), [(0.02, 0.06, 80), (0.0, 0.06, 0), (0.0001, 0.0001, 1), (9.0, 9.0, 10_000)]
+)
+def test_both_sides_hear_how_far_it_is_by_way_of_the_server(world: World, alice: float, bob: float, told: int) -> None:
+    conns = [world.open(ALICE, HOME_A, trip=alice), world.open(BOB, HOME_B, trip=bob)]
+    for conn, name in zip(conns, (None, "bob"), strict=True):
+        world.say(conn, Register(version=1, tag=20001, name=name))
+    assert world.introduce(conns[0], "bob").round_trip_ms == told
+    assert world.told(conns[1])[-1].round_trip_ms == told  # type: ignore[attr-defined]  # an Introduction
 
 
 def test_an_introduction_names_few_endpoints_each_once(world: World) -> None:

@@ -88,6 +88,7 @@ SERVER_SAMPLES: list[Message] = [
         dial=False,
         my_nat=NAT,
         peer_nat=messages.NatSummary(mapping="port-dependent", ports="changed"),
+        round_trip_ms=84,
     ),
     messages.RelayReady(),
     messages.Pong(),

@@ -30,10 +30,10 @@ ENOUGH = 18
 """Of so many tries one may fail by chance."""
 
 
-def connect(lab_factory: LabFactory, folder: Path, one: str, other: str) -> float | None:
+def connect(lab_factory: LabFactory, folder: Path, one: str, other: str, rtt_ms: int = 80) -> float | None:
     """Send a small file directly or not at all; milliseconds until the direct path carried data, if it came."""
     folder.mkdir(exist_ok=True)
-    lab = lab_factory(KINDS[one], KINDS[other], rtt_ms=80)
+    lab = lab_factory(KINDS[one], KINDS[other], rtt_ms=rtt_ms)
     with Scene(lab, folder, loopback=False) as scene:
         scene.start_server()
         scene.make_contacts()
@@ -62,6 +62,19 @@ def test_a_hard_pair_connects_directly(lab_factory: LabFactory, tmp_path: Path, 
     )
     assert found is not None
     print(f"{one} + {other}: direct after {found:.0f} ms")
+
+
+@pytest.mark.deadline(120)
+@pytest.mark.parametrize(("one", "other"), [("symmetric", "port-restricted"), ("sequential", "sequential")])
+def test_a_line_with_a_long_round_trip_is_no_hindrance(
+    lab_factory: LabFactory, tmp_path: Path, one: str, other: str
+) -> None:
+    """By satellite an answer takes longer than a dial on a short line would be kept."""
+    found = connect(lab_factory, tmp_path / "first", one, other, rtt_ms=700) or connect(
+        lab_factory, tmp_path / "second", one, other, rtt_ms=700
+    )
+    print(f"{one} + {other}: direct after {found} ms")
+    assert found is not None
 
 
 @pytest.mark.soak

@@ -53,3 +53,9 @@ def test_a_closed_socket_says_nothing() -> None:
     sock = socket.socket()
     sock.close()
     assert tcpinfo.silent_for(sock) == 0.0
+    assert tcpinfo.round_trip(sock) == 0.0
+
+
+def test_the_round_trip_of_a_connection_is_known() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as mine:
+        assert 0 < tcpinfo.round_trip(mine) < 1
