@@ -51,6 +51,9 @@ FAREWELL_S = 3.0
 """How long the end of a finished job may take, seconds."""
 MAX_REASONS = 20
 """How many reasons for the want of a path are remembered."""
+TRUSTED_S = 1.0
+"""How long after a first contact a direct path may still come of itself before the peers meet again, seconds: between
+peers that have just come to know each other more may be tried."""
 FATAL = (IdentityMismatch, ManifestRefused, Refused, WrongCode)
 """What no other path would change."""
 
@@ -106,6 +109,7 @@ class OutgoingJob:
         self._seeking = Seeking(reactor, client, target, policy, self)
         self._doubted: set[PeerPath] = set()
         self._clock: IDelayedCall | None = None
+        self._again: IDelayedCall | None = None
         self._claimed: bytes | None = None
         self._reasons: list[P2pxferError] = []
         self._outcome: Deferred[bytes] = Deferred()
@@ -141,6 +145,8 @@ class OutgoingJob:
             # From here on this side ends the paths itself: that is no loss to report.
             self._paths.finish()
             self._with_path()
+            if self._again is not None and self._again.active():
+                self._again.cancel()
             seeking.cancel()
             self._pump.close()
             for meeting in self._meetings:
@@ -317,6 +323,7 @@ class OutgoingJob:
                 return
             self._trusted = key
             self._on_paired(key, path.peer_name)
+            self._again = self._reactor.callLater(TRUSTED_S, self._meet_as_contacts)
             for greeted in self._paths.ordered():
                 if greeted.peer_key == key:
                     self._use(greeted)
@@ -326,6 +333,10 @@ class OutgoingJob:
         self._contact_path = path
         self._contact = FirstContact(self._reactor, path, own, peer, verdict)
         self._contact.enter(code)
+
+    def _meet_as_contacts(self) -> None:
+        if self._policy == "auto" and not self._paths.direct:
+            self._seeking.wake()
 
     def _use(self, path: PeerPath) -> None:
         path.open_session()

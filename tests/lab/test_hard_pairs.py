@@ -8,7 +8,7 @@ import pytest
 
 from tests.lab.conftest import LabFactory
 from tests.lab.nat import KINDS
-from tests.scene import Scene, events_of, first_path, last, random_file
+from tests.scene import Scene, events_of, file_hash, first_path, last, random_file
 
 HARD = [
     ("symmetric", "port-restricted"),
@@ -75,6 +75,27 @@ def test_a_line_with_a_long_round_trip_is_no_hindrance(
     )
     print(f"{one} + {other}: direct after {found} ms")
     assert found is not None
+
+
+@pytest.mark.deadline(120)
+def test_peers_that_have_just_come_to_know_each_other_may_try_more(lab_factory: LabFactory, tmp_path: Path) -> None:
+    """Before the code was proved nobody makes hundreds of dials; the relay carries the file meanwhile."""
+    lab = lab_factory(KINDS["sequential"], KINDS["port-restricted"], rtt_ms=80)
+    with Scene(lab, tmp_path, loopback=False) as scene:
+        scene.start_server()
+        source = scene.folder / "big.bin"
+        digest = random_file(source, 512 << 20)
+        bob = scene.receive("--once")
+        code = str(bob.wait_for("code")["code"])
+        alice = scene.send(source, env={"P2PXFER_CODE": code})
+        events = events_of(alice)
+        alice.succeed(10)
+        bob.succeed(10)
+        assert file_hash(scene.inbox / "big.bin") == digest
+    assert next(event for event in events if event["event"] == "peer")["verified"] == "code"
+    path = first_path(events, "punched")
+    print(f"first the relay, directly after {path['after_ms']:.0f} ms")
+    assert set(last(events, "done")["bytes_by_path"]) == {"relay", "punched"}
 
 
 @pytest.mark.soak
