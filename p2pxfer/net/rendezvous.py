@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from p2pxfer.core.addresses import Endpoint, canonical_endpoint, parse_endpoint, scope
 from p2pxfer.core.backoff import Backoff
 from p2pxfer.core.codec import Message
+from p2pxfer.core.keepalive import KeepAlive
 from p2pxfer.core.messages import (
     VERSION,
     Introduce,
@@ -33,7 +34,6 @@ from p2pxfer.core.messages import (
     PathPolicy,
     PeerNat,
     PeerReturned,
-    Ping,
     Register,
     Registered,
 )
@@ -114,6 +114,8 @@ class RendezvousClient:
         self._registration: Deferred[None] = succeed(None)
         self._renewing = False
         self._missed = False
+        self._nats = KeepAlive()
+        self._pause = 0.0
         self.port = 0
         self.registered: Registered | None = None
         self.discovery = NatDiscovery(reactor, self._open, self._send, may_probe=policy != "relay")
@@ -298,7 +300,8 @@ class RendezvousClient:
             at = canonical_endpoint(parse_endpoint(endpoint_text(there.host, there.port)))
             own = frozenset(canonical_endpoint(parse_endpoint(text)).host for text in self._lan)
             self.discovery.begin(at, self.port, message, own)
-            self._link.keep_alive(message.ping_s, Ping())
+            self._pause = self._nats.pause(self._outside(message), message.ping_s)
+            self._link.keep_alive(self._pause)
         if self._missed:
             self._missed = False
             self._on_note("the server is back")
@@ -310,6 +313,10 @@ class RendezvousClient:
         if not self._first.called:
             self._first.callback(message)
 
+    def _outside(self, registered: Registered) -> str:
+        """The address that the server sees of this machine: where another NAT is, there is another one."""
+        return str(parse_endpoint(registered.observed).host)
+
     def _on_failure(self, link: ServerLink, message: ServerFailure) -> None:
         error = from_wire(message.word, safe_text(message.message))
         if self._asked and not message.fatal:
@@ -320,6 +327,8 @@ class RendezvousClient:
     def _on_lost(self, link: ServerLink, error: P2pxferError) -> None:
         if link is self._link:
             was = self.registered is not None
+            if self.registered is not None and link.died_idle:
+                self._nats.lost(self._outside(self.registered), self._pause)
             self._drop(error)
             if was:
                 self._missed = True

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IProtocol, ITCPTransport
+from twisted.internet.interfaces import IHandshakeListener, IProtocol, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -14,17 +14,16 @@ from zope.interface import implementer
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.framing import FrameDecoder
-from p2pxfer.core.messages import SERVER, SERVER_MESSAGES, VERSION, JoinRelay, RelayReady
+from p2pxfer.core.messages import SERVER, SERVER_MESSAGES, VERSION, JoinRelay, Ping, RelayReady
 from p2pxfer.core.messages import Failure as ServerFailure
 from p2pxfer.core.text import safe_text
-from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable, from_wire
+from p2pxfer.errors import P2pxferError, ProtocolBreach, from_wire
+from p2pxfer.net.liveness import Liveness, to_server
 from p2pxfer.net.securing import start_tls
 from p2pxfer.net.streams import lost_error
 from p2pxfer.net.tls import Creator, TLSTransport
 from p2pxfer.net.types import Reactor
 
-SILENCE_PINGS = 2.5
-"""A server from which nothing came for this many ping intervals is gone."""
 _CAPS = SERVER.caps(SERVER_MESSAGES)
 
 
@@ -47,8 +46,7 @@ class ServerLink(Protocol):
         self._on_message = on_message
         self._on_lost = on_lost
         self._decoder = FrameDecoder(_CAPS)
-        self._timer: IDelayedCall | None = None
-        self._last_byte = 0.0
+        self._liveness: Liveness | None = None
         self._error: P2pxferError | None = None
         self._over = False
         self.secured: Deferred[None] = Deferred()
@@ -64,7 +62,8 @@ class ServerLink(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Feed the frames."""
-        self._last_byte = self._reactor.seconds()
+        if self._liveness is not None:
+            self._liveness.byte()
         try:
             for frame in self._decoder.feed(data):
                 self._on_message(self, SERVER.decode(frame))
@@ -73,8 +72,8 @@ class ServerLink(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone."""
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        if self._liveness is not None:
+            self._liveness.stop()
         error = self._error or lost_error("the server", reason)
         if not self.secured.called:
             self.secured.errback(error)
@@ -87,15 +86,24 @@ class ServerLink(Protocol):
         if not self._over:
             cast(TLSTransport, self.transport).write(SERVER.encode(message))
 
-    def keep_alive(self, interval: float, ping: Message) -> None:
-        """Send ``ping`` every ``interval`` seconds and give up when the server is silent for too long."""
-        if self._over:
-            return
-        self._timer = self._reactor.callLater(interval, self.keep_alive, interval, ping)
-        if self._reactor.seconds() - self._last_byte > SILENCE_PINGS * interval:
-            self.fail(Unreachable("the server is silent"))
-        else:
-            self.send(ping)
+    def keep_alive(self, interval: float) -> None:
+        """Send a ping every ``interval`` seconds and give up when the server is gone."""
+        if not self._over:
+            self._liveness = Liveness(self._reactor, self, to_server(interval))
+            self._liveness.start()
+
+    @property
+    def died_idle(self) -> bool:
+        """A sign of life after a pause found nobody at the other end."""
+        return self._liveness is not None and self._liveness.waiting
+
+    def ping(self, number: int) -> None:
+        """See :class:`~p2pxfer.net.liveness.Watched`."""
+        self.send(Ping())
+
+    def silent_for(self) -> float:
+        """See :class:`~p2pxfer.net.liveness.Watched`."""
+        return cast(TLSTransport, self.transport).silent_for()
 
     def fail(self, error: P2pxferError) -> None:
         """End the connection at once for this reason."""

@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from p2pxfer.errors import P2pxferError
-from p2pxfer.net.liveness import DEAD_S, LOOK_S, PING_S, SURE_S, UNANSWERED_S, Liveness, PacketsLost
+from p2pxfer.net.liveness import PATH, SURE_S, Liveness, PacketsLost
 
 
 class FakePath:
@@ -37,29 +37,29 @@ class FakePath:
         self.liveness.stop()
 
     def run(self, seconds: float) -> None:
-        self.clock.pump([LOOK_S / 2] * round(2 * seconds / LOOK_S))
+        self.clock.pump([PATH.look / 2] * round(2 * seconds / PATH.look))
 
 
 def test_pings_go_out_and_the_shortest_round_trip_counts() -> None:
     path = FakePath(0.5)
     path.liveness.start()
-    path.run(3 * PING_S)
+    path.run(3 * PATH.ping)
     path.delay = 0.25
-    path.run(PING_S)
+    path.run(PATH.ping)
     path.delay = 1.0
-    path.run(3 * DEAD_S)
+    path.run(3 * PATH.dead)
     assert path.failures == []
     assert path.pings == list(range(len(path.pings)))
-    assert len(path.pings) >= 3 * DEAD_S / PING_S
-    assert path.liveness.rtt == pytest.approx(0.25, abs=LOOK_S)
+    assert len(path.pings) >= 3 * PATH.dead / PATH.ping
+    assert path.liveness.rtt == pytest.approx(0.25, abs=PATH.look)
 
 
 def test_silence_ends_a_path_and_its_calls() -> None:
     path = FakePath(None)
     path.liveness.start()
-    path.run(DEAD_S)
+    path.run(PATH.dead)
     assert path.failures == []
-    path.run(2 * PING_S)
+    path.run(2 * PATH.ping)
     (error,) = path.failures
     assert not isinstance(error, PacketsLost)
     assert path.clock.getDelayedCalls() == []
@@ -69,12 +69,12 @@ def test_silence_says_nothing_while_this_side_does_not_read() -> None:
     path = FakePath(None)
     path.liveness.start()
     path.liveness.reading(False)
-    path.run(5 * DEAD_S)
+    path.run(5 * PATH.dead)
     assert path.failures == []
     path.liveness.reading(True)
-    path.run(DEAD_S)
+    path.run(PATH.dead)
     assert path.failures == []
-    path.run(2 * PING_S)
+    path.run(2 * PATH.ping)
     assert len(path.failures) == 1
 
 
@@ -82,11 +82,11 @@ def test_unanswered_packets_end_a_path_at_once_even_while_it_is_held() -> None:
     path = FakePath(0.1)
     path.liveness.start()
     path.liveness.reading(False)
-    path.silence = UNANSWERED_S
+    path.silence = PATH.unanswered
     path.run(1.0)
     assert path.failures == []
-    path.silence = UNANSWERED_S + 0.1
-    path.run(2 * LOOK_S)
+    path.silence = PATH.unanswered + 0.1
+    path.run(2 * PATH.look)
     (error,) = path.failures
     assert isinstance(error, PacketsLost)
 
@@ -97,7 +97,7 @@ def test_a_time_out_that_is_answered_soon_ends_nothing() -> None:
     path.liveness.start()
     for _ in range(10):
         path.silence = 5.0
-        path.run(SURE_S - LOOK_S)
+        path.run(SURE_S - PATH.look)
         path.silence = 0.0
         path.run(1.0)
     assert path.failures == []
@@ -106,7 +106,7 @@ def test_a_time_out_that_is_answered_soon_ends_nothing() -> None:
 def test_a_late_pong_to_an_earlier_ping_is_no_measurement() -> None:
     path = FakePath(None)
     path.liveness.start()
-    path.run(PING_S)
+    path.run(PATH.ping)
     path.liveness.pong(path.pings[0])
     path.liveness.pong(77)
     assert path.liveness.rtt is None

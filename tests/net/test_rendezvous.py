@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -207,7 +206,12 @@ async def test_a_server_that_answers_everything_as_a_registration_is_left_alone(
 
 
 class _Silent:
-    """A transport to which anything may be written."""
+    """A transport to which anything may be written; what the kernel says of it is ``silence``."""
+
+    def __init__(self, link: Any) -> None:
+        self.link = link
+        self.silence = 0.0
+        self.aborted = False
 
     def getHost(self) -> IPv4Address:
         return IPv4Address("TCP", "127.0.0.1", 30000)
@@ -218,36 +222,70 @@ class _Silent:
         """Nobody reads."""
 
     def abortConnection(self) -> None:
-        """Nothing to reset."""
+        if not self.aborted:
+            self.aborted = True
+            self.link.connectionLost()
+
+    def silent_for(self) -> float:
+        return self.silence
 
 
-def test_two_paths_that_die_together_cost_one_connection_to_the_server(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The second loss comes while the client registers again, and must not spoil that."""
-    identity = new_identity()
-    clock: Any = MemoryReactorClock()
-    client = RendezvousClient(
-        clock, identity, ServerAddress("127.0.0.1", 1, ServerTrust("127.0.0.1")), name=None, policy="auto",
-        on_registered=lambda answer: None, on_introduction=lambda introduction: None, on_note=lambda text: None,
-    )  # fmt: skip
-    links: list[Any] = []
+class Faked:
+    """A client whose connections are fakes, on a clock of the test."""
 
-    def open_link(link: Any, host: str, port: int, local: int | None) -> Deferred[None]:
-        link.transport = _Silent()
-        links.append(link)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock: Any = MemoryReactorClock()
+        self.identity = new_identity()
+        self.links: list[Any] = []
+        self.client = RendezvousClient(
+            self.clock, self.identity, ServerAddress("127.0.0.1", 1, ServerTrust("127.0.0.1")), name=None,
+            policy="relay", on_registered=lambda answer: None, on_introduction=lambda introduction: None,
+            on_note=lambda text: None,
+        )  # fmt: skip
+        monkeypatch.setattr(self.client, "_open", self._open)
+        self.client.start()
+
+    def _open(self, link: Any, host: str, port: int, local: int | None) -> Deferred[None]:
+        link.transport = _Silent(link)
+        self.links.append(link)
         return succeed(None)
 
-    monkeypatch.setattr(client, "_open", open_link)
-    answer = Registered(id=identity.id.digest, observed="127.0.0.1:5555")
+    def secure(self) -> Any:
+        self.links[-1].secured.callback(None)
+        return self.links[-1]
 
-    client.start()
-    links[0].secured.callback(None)
-    client._on_message(links[0], answer)
-    client.reconnect()
-    links[1].secured.callback(None)
-    client.reconnect()
-    assert len(links) == 2
-    client._on_message(links[1], answer)
-    assert client.registered is answer
-    client.stop()
+    def register(self, ping_s: int = 25) -> Registered:
+        """The server answers the registration on the newest connection."""
+        answer = Registered(id=self.identity.id.digest, observed="198.18.1.1:5555", ping_s=ping_s)
+        self.client._on_message(self.links[-1], answer)
+        return answer
+
+
+def test_a_nat_that_forgets_idle_connections_is_noticed_and_kept_busier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server asks for a ping every 20 seconds; behind this NAT each one meets a connection that is dead."""
+    faked = Faked(monkeypatch)
+    for pause in (20, 10, 5):
+        link = faked.secure()
+        faked.register(ping_s=20)
+        link.dataReceived(b"")
+        faked.clock.pump([0.5] * (2 * pause - 1))
+        assert faked.links[-1] is link
+        link.transport.silence = 30.0  # from the next ping on the kernel repeats it in vain
+        faked.clock.pump([0.5] * 20)
+        assert faked.links[-1] is not link
+    faked.client.stop()
+    assert faked.clock.getDelayedCalls() == []
+
+
+def test_two_paths_that_die_together_cost_one_connection_to_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second loss comes while the client registers again, and must not spoil that."""
+    faked = Faked(monkeypatch)
+    faked.secure()
+    faked.register()
+    faked.client.reconnect()
+    faked.secure()
+    faked.client.reconnect()
+    assert len(faked.links) == 2
+    answer = faked.register()
+    assert faked.client.registered is answer
+    faked.client.stop()

@@ -1,0 +1,38 @@
+"""How often a connection must be used so that the NAT in front of it keeps the mapping.
+
+Laws of this file:
+
+1. The other end says how often it wants to hear of this one; that is never exceeded.
+2. A connection that was found dead when it was used again after a pause had a NAT that does not bear such a pause:
+   behind that outside address the pauses are half as long from then on, down to :data:`SHORTEST_S`.
+
+RFC 5382 REQ-5 asks NATs to keep an established connection for two hours and four minutes; many keep it for minutes,
+some for seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SHORTEST_S: Final = 4.0
+"""No pause is made shorter than this, seconds."""
+MAX_ADDRESSES: Final = 16
+"""Most outside addresses that are remembered; of more the last ones."""
+
+
+class KeepAlive:
+    """What this machine's NATs were seen not to bear, by outside address."""
+
+    def __init__(self) -> None:
+        self._longest: dict[str, float] = {}
+
+    def pause(self, outside: str, wanted: float) -> float:
+        """Seconds between two signs of life behind ``outside``, where the other end wants one every ``wanted``."""
+        return min(wanted, self._longest.get(outside, wanted))
+
+    def lost(self, outside: str, pause: float) -> None:
+        """A connection was found dead after it had lain idle for ``pause`` seconds."""
+        self._longest.pop(outside, None)
+        self._longest[outside] = max(SHORTEST_S, pause / 2)
+        if len(self._longest) > MAX_ADDRESSES:
+            del self._longest[next(iter(self._longest))]
