@@ -18,10 +18,11 @@ GROUPS = {
     "startup": "scripts.benchlib.startup",
     "loopback": "scripts.benchlib.loopback",
     "pairs": "scripts.benchlib.pairs",
+    "relayed": "scripts.benchlib.relayed",
 }
 """Group -> the module whose `rows` makes it; loaded only when asked for."""
 DEFAULT = ("startup", "loopback")
-"""What runs without --rows; "pairs" needs root and, with 20 runs, about a quarter of an hour."""
+"""What runs without --rows; "pairs" and "relayed" need root, "pairs" with 20 runs about a quarter of an hour."""
 DEADLINE = 45 * 60.0
 """Seconds after which the bench stops by itself."""
 _SHARED_MEMORY = Path("/dev/shm")
