@@ -67,7 +67,10 @@ class Nat:
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """A path of the session changed; ``after_ms`` counts from the introduction, ``why`` is a plain phrase."""
+    """A path of the session changed; ``after_ms`` counts from the introduction, ``why`` is a plain phrase.
+
+    ``tcp_ms``: when the TCP connection of a direct path stood, counted in the same way.
+    """
 
     event: ClassVar[str] = "path"
     path: PathKind
@@ -77,6 +80,7 @@ class Path:
     rtt_ms: float | None
     after_ms: float
     why: str
+    tcp_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

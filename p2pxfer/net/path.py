@@ -91,6 +91,8 @@ class PeerPath(Protocol):
 
     def __init__(self, facts: PathFacts, terms: Terms, owner: PathOwner, clock: IReactorTime) -> None:
         self.facts = facts
+        self.began = clock.seconds()
+        """When the TCP connection of a direct path stood, or the one of a relayed path was asked for."""
         self.writable = True
         self.peer_name = ""
         self._terms = terms

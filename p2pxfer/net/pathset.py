@@ -108,7 +108,11 @@ class PathSet:
                 local=path.facts.local,
                 remote=path.facts.remote,
                 rtt_ms=None if path.rtt is None else round(path.rtt * 1000, 2),
-                after_ms=round((self._now() - self._introduced) * 1000, 1),
+                after_ms=self._after_ms(self._now()),
                 why=why,
+                tcp_ms=None if path.facts.kind == "relay" else self._after_ms(path.began),
             )
         )
+
+    def _after_ms(self, moment: float) -> float:
+        return round((moment - self._introduced) * 1000, 1)

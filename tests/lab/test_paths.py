@@ -108,5 +108,5 @@ def test_every_pair_of_cones_connects_directly(lab_factory: LabFactory, tmp_path
         _, received = transfer(scene, 2 * MIB, "--path", "direct", timeout=30)
     done = last(received, "done")
     path = first_path(received, "punched", "direct")
-    print(f"{one} + {other}: direct after {path['after_ms']} ms")
+    print(f"{one} + {other}: TCP after {path['tcp_ms']} ms, direct after {path['after_ms']} ms")
     assert set(done["bytes_by_path"]) <= {"punched", "direct"}

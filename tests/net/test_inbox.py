@@ -26,6 +26,7 @@ class FakePath:
     peer_name = "alice"
     peer_key = KEY
     rtt = None
+    began = 0.0
 
     def __init__(self, number: int, kind: str) -> None:
         self.facts = SimpleNamespace(number=number, kind=kind, local="", remote="")
