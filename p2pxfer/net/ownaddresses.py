@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+
 import ifaddr
 
-from p2pxfer.core.addresses import parse_endpoint, scope
+from p2pxfer.core.addresses import Endpoint, parse_endpoint, scope
 from p2pxfer.core.messages import MAX_LAN
 
 _ANY_PORT = 1024
@@ -24,6 +26,21 @@ def lan_candidates(first: str, port: int, loopback: bool) -> list[str]:
                 found.append(host)
     useful = [host for host in found if host == first or _useful(host, loopback)]
     return [endpoint_text(host, port) for host in useful][:MAX_LAN]
+
+
+def source_towards(target: Endpoint) -> str | None:
+    """The own address from which this machine would dial ``target``; ``None`` if there is no way to it.
+
+    A machine has several: privacy addresses (RFC 8981), several networks.  Which one is taken depends on the
+    destination (RFC 6724, section 5), so whoever was seen with one has to dial from that one.  Nothing is sent.
+    """
+    family = socket.AF_INET6 if target.host.version == 6 else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((str(target.host), target.port))
+            return str(probe.getsockname()[0])
+    except OSError:
+        return None
 
 
 def _useful(host: str, loopback: bool) -> bool:

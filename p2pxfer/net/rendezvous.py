@@ -44,6 +44,7 @@ from p2pxfer.core.text import safe_text
 from p2pxfer.errors import NameTaken, P2pxferError, ProtocolBreach, Replaced, Unreachable, from_wire
 from p2pxfer.net.flight import PORTS
 from p2pxfer.net.identity import Identity
+from p2pxfer.net.networkwatch import NetworkWatch
 from p2pxfer.net.ownaddresses import endpoint_text, lan_candidates
 from p2pxfer.net.probing import Informed, NatDiscovery
 from p2pxfer.net.puncher import reuse_binding
@@ -115,6 +116,7 @@ class RendezvousClient:
         self._renewing = False
         self._missed = False
         self._nats = KeepAlive()
+        self._network = NetworkWatch(reactor, self._moved)
         self._pause = 0.0
         self.port = 0
         self.registered: Registered | None = None
@@ -156,6 +158,10 @@ class RendezvousClient:
         if self._link is not None and self.registered is not None:
             self._renewing = True
             self._drop(Unreachable("a fresh local port is wanted"))
+
+    def _moved(self) -> None:
+        self._on_note("this machine is on another network now; connecting to the server from there")
+        self.reconnect()
 
     async def when_registered(self) -> None:
         """Wait until the control connection stands (again)."""
@@ -302,6 +308,7 @@ class RendezvousClient:
             self.discovery.begin(at, self.port, message, own)
             self._pause = self._nats.pause(self._outside(message), message.ping_s)
             self._link.keep_alive(self._pause)
+            self._network.start(self._link.tcp.getHost().host, at)
         if self._missed:
             self._missed = False
             self._on_note("the server is back")
@@ -339,6 +346,7 @@ class RendezvousClient:
         # Firing one of them may begin the next connection, which has its own.
         registration, lost = self._registration, self._lost
         self.registered = None
+        self._network.stop()
         if link is not None:
             link.close()
         self.discovery.end()

@@ -1,0 +1,71 @@
+"""A machine that gets another address, as a laptop does that is carried to another network."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.lab.conftest import LabFactory
+from tests.lab.nat import KINDS
+from tests.lab.topology import Lab
+from tests.scene import Scene, events_of, file_hash, first_path, last, random_file
+
+KIND = "port-restricted/random-port"
+NOTICED_S = 10.0
+"""Before the next ping shows that the old connection is dead, 25 seconds after the last one."""
+
+
+def move(lab: Lab, role: str) -> None:
+    """Give a host of a home another address, and take away the one that it has."""
+    old = ipaddress.ip_interface(f"{lab.addr(role)}/24")
+    new = old.ip + 20
+    router = lab.run(role, ["ip", "-o", "route", "show", "default"], check=True).stdout.split()[2]
+    for words in (f"addr del {old} dev eth0", f"addr add {new}/24 dev eth0", f"route replace default via {router}"):
+        lab.run(role, ["ip", *words.split()], check=True)
+
+
+@pytest.mark.deadline(90)
+def test_a_receiver_with_a_new_address_is_there_again_soon(lab_factory: LabFactory, tmp_path: Path) -> None:
+    lab = lab_factory(KINDS[KIND], KINDS[KIND], rtt_ms=20)
+    with Scene(lab, tmp_path, loopback=False) as scene:
+        scene.start_server()
+        scene.make_contacts()
+        bob = scene.receive("--once", "--no-code")
+        move(lab, "bob")
+        moment = time.monotonic()
+        bob.wait_for("registered")
+        print(f"registered again after {time.monotonic() - moment:.1f} s")
+        assert time.monotonic() - moment < NOTICED_S
+        source = scene.folder / "small.bin"
+        digest = random_file(source, 1 << 20)
+        alice = scene.send(source, "--path", "direct")
+        alice.succeed(30)
+        bob.succeed(30)
+        assert file_hash(scene.inbox / source.name) == digest
+
+
+@pytest.mark.deadline(120)
+@pytest.mark.parametrize("role", ["alice", "bob"])
+def test_a_transfer_goes_on_from_the_new_address(lab_factory: LabFactory, tmp_path: Path, role: str) -> None:
+    lab = lab_factory(KINDS[KIND], KINDS[KIND], rtt_ms=20)
+    with Scene(lab, tmp_path, loopback=False) as scene:
+        scene.start_server()
+        scene.make_contacts()
+        source = scene.folder / "big.bin"
+        digest = random_file(source, 256 << 20)
+        bob = scene.receive("--once", "--no-code")
+        alice = scene.send(source)
+        while bob.wait_for("progress")["bytes"] < 64 << 20:
+            pass
+        move(lab, role)
+        received = events_of(bob)
+        alice.succeed(60)
+        bob.succeed(10)
+        assert file_hash(scene.inbox / source.name) == digest
+    again = [event for event in received if event["event"] == "path" and event["state"] == "active"]
+    print([(event["path"], event["after_ms"]) for event in again])
+    assert first_path(again, "punched")
+    assert last(received, "done")["bytes_by_path"]["punched"] > 64 << 20
