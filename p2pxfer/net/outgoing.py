@@ -24,7 +24,6 @@ from p2pxfer.core.messages import Introduction, NatSummary, PathPolicy
 from p2pxfer.core.pairing import Party as PairingParty
 from p2pxfer.core.wire import Bye, Chunk, Pair2, Paired
 from p2pxfer.errors import (
-    CodeNeeded,
     IdentityMismatch,
     Incomplete,
     ManifestRefused,
@@ -35,7 +34,7 @@ from p2pxfer.errors import (
     Unreachable,
     WrongCode,
 )
-from p2pxfer.net.firstcontact import FirstContact
+from p2pxfer.net.acquaintance import Acquaintance
 from p2pxfer.net.identity import Identity
 from p2pxfer.net.liveness import PacketsLost
 from p2pxfer.net.meeting import Meeting, Party, nat_event
@@ -99,18 +98,14 @@ class OutgoingJob:
         self._patience = patience
         self._gentle = gentle
         self._tell = tell
-        self._on_paired = on_paired
         self._paths = PathSet(reactor.seconds, tell)
         self._meetings: list[Meeting] = []
-        self._contact: FirstContact | None = None
-        self._contact_path: PeerPath | None = None
-        self._trusted: bytes | None = None if target.verified == "code" else target.key
-        self._spare_code = target.code if target.verified == "contact" else None
+        own = PairingParty(my_name, identity.id.digest)
+        self._peer = Acquaintance(reactor, own, target, on_paired=on_paired, met=self._met, failed=self.fail)
         self._seeking = Seeking(reactor, client, target, policy, self)
         self._doubted: set[PeerPath] = set()
         self._clock: IDelayedCall | None = None
         self._again: IDelayedCall | None = None
-        self._claimed: bytes | None = None
         self._reasons: list[P2pxferError] = []
         self._outcome: Deferred[bytes] = Deferred()
         self._parted: Deferred[None] = Deferred()
@@ -196,15 +191,7 @@ class OutgoingJob:
 
     def meet(self, introduction: Introduction) -> Meeting:
         """See :class:`~p2pxfer.net.seeking.SeekingOwner`."""
-        # While a code is being proved, the key that the first introduction claimed is the only one to prove it.
-        expected = self._trusted or self._target.key or self._claimed
-        self._claimed = introduction.peer_id
-        if expected is not None and introduction.peer_id != expected:
-            raise IdentityMismatch(
-                f"the server presents {PeerId(introduction.peer_id)} as {self._target.shown}, but {PeerId(expected)}"
-                " was verified before; nothing was sent. If the peer changed its key on purpose, remove the contact and"
-                " pair again"
-            )
+        self._peer.introduced(introduction.peer_id)
         self._tell(Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(introduction.peer_id))))
         self._tell(nat_event(introduction.my_nat))
         if not self._paths:
@@ -215,7 +202,7 @@ class OutgoingJob:
             my_name=self._my_name,
             peer_name=self._target.name,
             peer_key=introduction.peer_id,
-            trusted=self._trusted is not None,
+            trusted=self._peer.key is not None,
             gentle=self._gentle,
         )
         meeting = Meeting(self._reactor, introduction, party, self._client, self)
@@ -248,14 +235,6 @@ class OutgoingJob:
 
     def _note_reasons(self, reasons: list[P2pxferError]) -> None:
         self._reasons = [*self._reasons, *reasons][-MAX_REASONS:]
-
-    def _try_spare_code(self, error: P2pxferError) -> bool:
-        """The peer has forgotten this machine: prove the code that the user gave beside the contact's name."""
-        if not isinstance(error, CodeNeeded) or self._spare_code is None:
-            return False
-        self._spare_code = None
-        self._trusted = None
-        return True
 
     def _look_around(self) -> None:
         """Have another introduction asked for, if what there is can not become a direct path, or no path at all."""
@@ -292,11 +271,10 @@ class OutgoingJob:
         self._paths.add(path)
         self._drop_doubted()
         self._drop_superseded(meeting)
-        key = meeting.party.peer_key
-        if self._trusted == key:
+        if self._peer.key == path.peer_key:
             self._use(path)
-        elif self._contact is None:
-            self._pair(path, key)
+        else:
+            self._peer.prove(path)
 
     def _drop_superseded(self, winner: Meeting) -> None:
         """A later meeting has a path: earlier ones that have none are not waited for any more."""
@@ -310,29 +288,14 @@ class OutgoingJob:
         for path in doubted:
             path.fail(Unreachable("another connection has replaced it"))
 
-    def _pair(self, path: PeerPath, key: bytes) -> None:
-        code = self._target.code
-        assert code is not None
-        own = PairingParty(self._my_name, self._identity.id.digest)
-        peer = PairingParty(path.peer_name, key)
-
-        def verdict(error: P2pxferError | None) -> None:
-            self._contact = self._contact_path = None
-            if error is not None:
-                self.fail(error)
-                return
-            self._trusted = key
-            self._on_paired(key, path.peer_name)
-            self._again = self._reactor.callLater(TRUSTED_S, self._meet_as_contacts)
-            for greeted in self._paths.ordered():
-                if greeted.peer_key == key:
-                    self._use(greeted)
-                else:
-                    greeted.fail(IdentityMismatch("this path leads to another key than the one that knew the code"))
-
-        self._contact_path = path
-        self._contact = FirstContact(self._reactor, path, own, peer, verdict)
-        self._contact.enter(code)
+    def _met(self, key: bytes) -> None:
+        """The peer proved that it knows the code."""
+        self._again = self._reactor.callLater(TRUSTED_S, self._meet_as_contacts)
+        for path in self._paths.ordered():
+            if path.peer_key == key:
+                self._use(path)
+            else:
+                path.fail(IdentityMismatch("this path leads to another key than the one that knew the code"))
 
     def _meet_as_contacts(self) -> None:
         if self._policy == "auto" and not self._paths.direct:
@@ -341,8 +304,7 @@ class OutgoingJob:
     def _use(self, path: PeerPath) -> None:
         path.open_session()
         if not self._pump.introduced:
-            key = self._trusted or b""
-            self._tell(Peer(name=path.peer_name, id=str(PeerId(key)), verified=self._target.verified))
+            self._tell(Peer(name=path.peer_name, id=str(PeerId(path.peer_key)), verified=self._target.verified))
         self._pump.open_path(path)
 
     def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
@@ -354,10 +316,9 @@ class OutgoingJob:
             if not self._paths and not self._parted.called:
                 self._parted.callback(None)
             return
-        if isinstance(error, FATAL) and not self._try_spare_code(error):
+        if isinstance(error, FATAL) and not self._peer.may_prove_again(error):
             self.fail(error)
-        if self._contact is not None and path is self._contact_path:
-            self._contact.lost()
+        self._peer.lost(path)
         if self._has_ended():
             return
         self._doubted.discard(path)
@@ -375,7 +336,7 @@ class OutgoingJob:
         if self._outcome.called:
             return
         fatal = next((error for error in reasons if isinstance(error, FATAL)), None)
-        if fatal is not None and not self._paths and not self._try_spare_code(fatal):
+        if fatal is not None and not self._paths and not self._peer.may_prove_again(fatal):
             self.fail(fatal)
         elif self._is_final(meeting):
             self.fail(NoDirectPath(no_direct_path(self._target.shown, *meeting.nats, meeting.tried)))
@@ -390,9 +351,7 @@ class OutgoingJob:
     def path_message(self, path: PeerPath, message: Message) -> None:
         """See :class:`~p2pxfer.net.path.PathOwner`."""
         if isinstance(message, (Pair2, Paired)):
-            if self._contact is None or path is not self._contact_path:
-                raise ProtocolBreach("a pairing message came outside a pairing")
-            self._contact.receive(message)
+            self._peer.receive(path, message)
             return
         try:
             for event in self._pump.message(path, message):
