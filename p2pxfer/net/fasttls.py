@@ -1,14 +1,15 @@
-"""A Twisted transport that lets OpenSSL read and write a TCP socket itself.
+"""A Twisted transport for TLS on a TCP socket of its own.
 
-TLS through memory buffers copies every byte twice more and passes it through Python in pieces of 16 KiB; on the socket
-OpenSSL moves about half as much again with the same processor time.
+Twisted's wrapper passes every byte through Python in pieces of 16 KiB and copies it twice more.  Here OpenSSL decrypts
+into the memory where the bytes belong and encrypts from where they are, and :mod:`p2pxfer.net.bulktls` moves what is
+encrypted in large blocks.
 
 Laws of this file:
 
 1. The descriptor leaves the reactor and is closed exactly once, on every way out, and never while the reactor works
    through a batch of events in which its number may appear again: an abort closes it in the next turn.
 2. The reactor may call :meth:`doRead` and :meth:`doWrite` in one turn, also after the connection ended in the first.
-3. A write that OpenSSL could not finish is repeated with the same bytes (SSL_write(3)): they stay first in the buffer.
+3. What was encrypted and did not fit into the socket goes first, also before the goodbye.
 4. Nothing is sent for the protocol, nothing is delivered to it, before the other end is verified.
 5. One turn moves a bounded number of bytes, so a fast connection does not starve the others.
 """
@@ -39,7 +40,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from p2pxfer.errors import P2pxferError
-from p2pxfer.net import bulkread
+from p2pxfer.net.bulktls import BLOCK, BulkTLS
 from p2pxfer.net.outbuffer import RECORD, OutBuffer
 from p2pxfer.net.tcpinfo import round_trip, silent_for
 from p2pxfer.net.tls import Creator, Link, Octets, final_reason, tls_reason
@@ -48,8 +49,8 @@ TURN: Final = 1024 * 1024
 """Most bytes read, and most written, in one turn of the reactor: under a millisecond of encryption."""
 DELIVERY: Final = 256 * 1024
 """Most bytes in one ``dataReceived``: 16 records, still inside a processor's second-level cache."""
-WRITE: Final = 256 * 1024
-"""Most bytes in one call of OpenSSL; a call that could not finish is repeated with the same bytes."""
+WRITE: Final = BLOCK - RECORD
+"""Most bytes in one call of OpenSSL, so that encrypted they fit into one system call."""
 LINGER_S: Final = 10.0
 """How long the other end may take to answer close_notify with its own, seconds."""
 
@@ -106,13 +107,13 @@ class TLSSocketTransport:
         self._ends = ends
         self._creator = creator
         self._reactor = reactor
-        self._link = creator.link(is_client, sock)
+        self._link = creator.link(is_client)
+        self._tls = BulkTLS(self._link, sock)
         self._phase = _Phase.HANDSHAKE
         self._handshake_reads = False
         self._out = OutBuffer()
+        self._parting = False
         self._paused = False
-        self._read_needs_write = False
-        self._write_needs_read = False
         self._watched: tuple[bool, bool] = (False, False)
         self._direct = protocol if isinstance(protocol, DirectReceiver) else None
         self._later: IDelayedCall | None = None
@@ -215,9 +216,6 @@ class TLSSocketTransport:
         """The socket is readable."""
         if self._phase is _Phase.HANDSHAKE:
             self._handshake()
-        if self._write_needs_read:
-            self._write_needs_read = False
-            self._send()
         self._receive()
         self._watch()
 
@@ -225,9 +223,7 @@ class TLSSocketTransport:
         """The socket is writable."""
         if self._phase is _Phase.HANDSHAKE:
             self._handshake()
-        if self._read_needs_write:
-            self._read_needs_write = False
-            self._receive()
+            self._receive()  # what came with the last of it
         self._send()
         self._watch()
 
@@ -240,13 +236,12 @@ class TLSSocketTransport:
         """Ask the reactor for exactly those events that there is something to do for."""
         match self._phase:
             case _Phase.HANDSHAKE:
-                wanted = (self._handshake_reads, not self._handshake_reads)
+                wanted = (self._handshake_reads, self._tls.unsent or not self._handshake_reads)
             case _Phase.OPEN:
                 closing = self.disconnecting and not self._out.open
-                out = self._read_needs_write or ((bool(self._out) or closing) and not self._write_needs_read)
-                wanted = (self._write_needs_read or self.disconnecting or not self._paused, out)
+                wanted = (self.disconnecting or not self._paused, self._tls.unsent or bool(self._out) or closing)
             case _Phase.LINGERING:
-                wanted = (True, self._read_needs_write)
+                wanted = (True, False)
             case _:
                 wanted = (False, False)
         self._ask(wanted)
@@ -263,11 +258,9 @@ class TLSSocketTransport:
 
     def _handshake(self) -> None:
         try:
-            self._link.do_handshake()
+            self._tls.do_handshake()
         except SSL.WantReadError:
             self._handshake_reads = True
-        except SSL.WantWriteError:
-            self._handshake_reads = False
         except SSL.Error:
             self._end(Failure())
         else:
@@ -326,15 +319,13 @@ class TLSSocketTransport:
             self.protocol.dataReceived(view)  # type: ignore[arg-type]  # as the module's users are told
 
     def _read_into(self, memory: memoryview) -> tuple[int, SSL.Error | None]:
-        return bulkread.fill(self._link, memory, self.piece)
+        return self._tls.fill(memory, self.piece)
 
     def _read_stopped(self, stop: SSL.Error) -> None:
         if self._phase is _Phase.ENDED or isinstance(stop, SSL.WantReadError):
             return
-        if isinstance(stop, SSL.WantWriteError):
-            self._read_needs_write = True
-        elif isinstance(stop, SSL.ZeroReturnError):
-            self._send_close_notify()
+        if isinstance(stop, SSL.ZeroReturnError):
+            self._say_goodbye()
             self._end(Failure(ConnectionDone()))
         else:
             lingering = self._phase is _Phase.LINGERING
@@ -342,7 +333,7 @@ class TLSSocketTransport:
 
     def _read_soon(self) -> None:
         """Bytes inside OpenSSL cause no event of the socket: come back for them in the next turn."""
-        if self._later is None and self._may_receive() and self._link.pending() > 0:
+        if self._later is None and self._may_receive() and self._tls.unread:
             self._later = self._reactor.callLater(0, self._read_now)
 
     def _read_now(self) -> None:
@@ -360,14 +351,13 @@ class TLSSocketTransport:
         """Write until the socket is full, nothing is left, or the turn is over."""
         left = TURN
         try:
+            self._tls.flush()
             while self._out and left > 0 and self._phase is _Phase.OPEN:
-                sent = self._link.send(self._out.first()[: min(WRITE, left)])
+                sent = self._tls.send(self._out.first()[: min(WRITE, left)])
                 left -= sent
                 self._out.sent(sent)
         except SSL.WantWriteError:
             pass
-        except SSL.WantReadError:
-            self._write_needs_read = True
         except SSL.Error as error:
             self._end(self._last_words(Failure(error)))
             return
@@ -388,15 +378,19 @@ class TLSSocketTransport:
                 return Failure(stop)
         return reason
 
-    def _send_close_notify(self) -> None:
-        try:
-            self._link.shutdown()
-        except SSL.Error:
-            pass  # an unfinished record is in the way, or the socket is gone: the other end sees a cut, as it must
+    def _say_goodbye(self) -> None:
+        if not self._parting:
+            self._parting = True
+            try:
+                self._tls.shutdown()
+            except SSL.Error:
+                pass  # the socket is gone: the other end sees a cut, as it must
 
     def _linger(self) -> None:
         """Everything was sent: say goodbye, and read to the end so that no reset destroys what is on its way."""
-        self._send_close_notify()
+        self._say_goodbye()
+        if self._tls.unsent:
+            return  # comes back when there is room
         try:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError as error:

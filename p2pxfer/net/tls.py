@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hmac
 import os
-import socket
 from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
@@ -132,9 +131,9 @@ class Creator:
             context = self._contexts[is_client] = self._make_context(is_client)
         return context
 
-    def link(self, is_client: bool, sock: socket.socket | None = None) -> Link:
-        """A connection ready for its handshake: on memory BIOs, or on the connected non-blocking socket ``sock``."""
-        link = Link(self.context(is_client), sock)
+    def link(self, is_client: bool) -> Link:
+        """A connection ready for its handshake, on memory BIOs."""
+        link = Link(self.context(is_client))
         if is_client:
             self._prepare_client(link)
             link.set_connect_state()

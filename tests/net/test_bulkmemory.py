@@ -1,4 +1,4 @@
-"""Both ways to read from OpenSSL give the same bytes and the same reasons to stop."""
+"""Both ways to read and to drain OpenSSL give the same bytes and the same reasons to stop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from OpenSSL import SSL
 
 from p2pxfer.core.messages import ALPN_PEER
-from p2pxfer.net import bulkread
+from p2pxfer.net import bulkmemory
 from p2pxfer.net.identity import new_identity
 from p2pxfer.net.tls import PeerTLS
 
@@ -37,9 +37,9 @@ def carry(one: SSL.Connection, other: SSL.Connection) -> None:
         pass
 
 
-@pytest.mark.parametrize("fill", [bulkread.fill_by_copy, bulkread.fill_in_place])
+@pytest.mark.parametrize("fill", [bulkmemory.fill_by_copy, bulkmemory.fill_in_place])
 @pytest.mark.parametrize("size", [1, PIECE - 1, PIECE, PIECE + 1, 100_000])
-def test_what_was_sent_is_in_the_memory(fill: bulkread.Fill, size: int) -> None:
+def test_what_was_sent_is_in_the_memory(fill: bulkmemory.Fill, size: int) -> None:
     client, server = joined()
     data = os.urandom(size)
     client.sendall(data)
@@ -52,16 +52,16 @@ def test_what_was_sent_is_in_the_memory(fill: bulkread.Fill, size: int) -> None:
     assert set(memory[size + PIECE :]) <= {0xEE}
 
 
-@pytest.mark.parametrize("fill", [bulkread.fill_by_copy, bulkread.fill_in_place])
-def test_full_memory_is_no_reason_to_stop(fill: bulkread.Fill) -> None:
+@pytest.mark.parametrize("fill", [bulkmemory.fill_by_copy, bulkmemory.fill_in_place])
+def test_full_memory_is_no_reason_to_stop(fill: bulkmemory.Fill) -> None:
     client, server = joined()
     client.sendall(bytes(PIECE * 3))
     carry(client, server)
     assert fill(server, memoryview(bytearray(PIECE * 2)), PIECE) == (PIECE * 2, None)
 
 
-@pytest.mark.parametrize("fill", [bulkread.fill_by_copy, bulkread.fill_in_place])
-def test_an_orderly_end_is_told(fill: bulkread.Fill) -> None:
+@pytest.mark.parametrize("fill", [bulkmemory.fill_by_copy, bulkmemory.fill_in_place])
+def test_an_orderly_end_is_told(fill: bulkmemory.Fill) -> None:
     client, server = joined()
     client.sendall(b"last words")
     client.shutdown()
@@ -71,8 +71,8 @@ def test_an_orderly_end_is_told(fill: bulkread.Fill) -> None:
     assert isinstance(stop, SSL.ZeroReturnError)
 
 
-@pytest.mark.parametrize("fill", [bulkread.fill_by_copy, bulkread.fill_in_place])
-def test_a_flipped_byte_is_told(fill: bulkread.Fill) -> None:
+@pytest.mark.parametrize("fill", [bulkmemory.fill_by_copy, bulkmemory.fill_in_place])
+def test_a_flipped_byte_is_told(fill: bulkmemory.Fill) -> None:
     client, server = joined()
     client.sendall(b"x" * 100)
     record = bytearray(client.bio_read(1 << 16))
@@ -85,4 +85,23 @@ def test_a_flipped_byte_is_told(fill: bulkread.Fill) -> None:
 
 
 def test_this_pyopenssl_allows_the_faster_way() -> None:
-    assert bulkread.fill is bulkread.fill_in_place
+    assert bulkmemory.fill is bulkmemory.fill_in_place
+    assert bulkmemory.drain is bulkmemory.drain_in_place
+
+
+@pytest.mark.parametrize("drain", [bulkmemory.drain_by_copy, bulkmemory.drain_in_place])
+def test_what_is_to_be_sent_is_moved_in_order(drain: bulkmemory.Drain) -> None:
+    client, server = joined()
+    client.sendall(b"x" * 100_000)
+    memory = memoryview(bytearray(30_000))
+    while size := drain(client, memory):
+        assert size <= len(memory)
+        server.bio_write(memory[:size])
+    assert fill_all(server) == b"x" * 100_000
+    assert drain(client, memory) == 0
+
+
+def fill_all(link: SSL.Connection) -> bytes:
+    memory = bytearray(200_000)
+    size, _ = bulkmemory.fill(link, memoryview(memory), PIECE)
+    return bytes(memory[:size])
