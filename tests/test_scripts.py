@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from scripts import demonstration, suite
-from scripts.benchlib.table import Failed, Row, median_row, render
+from scripts.benchlib import rivals, steady
+from scripts.benchlib.loopback import steady_rate
+from scripts.benchlib.table import Failed, Row, Setting, median_row, render
 from scripts.product import Loopback, Program, ProgramError
 
 ROOT = Path(__file__).parent.parent
@@ -60,6 +62,23 @@ def test_the_table_shows_figure_target_and_what_could_not_be_measured() -> None:
     lines = render([Row("ratio", 0.5, "", 0.6), Failed("other", "no tool\nat all")]).splitlines()
     assert lines[1].split() == ["ratio", "0.500", "<=", "0.6", "PASS"]
     assert lines[2].split() == ["other", "not", "measured", "FAIL", "no", "tool"]
+
+
+def test_the_steady_rate_leaves_out_what_is_before_and_after() -> None:
+    events = [{"t": t, "bytes": size, "total": 1000} for t, size in [(0.0, 0), (5.0, 100), (6.0, 400), (9.0, 1000)]]
+    assert steady_rate(events) == [300.0]
+    assert steady_rate(events[2:]) == []
+
+
+def test_a_tool_that_is_missing_is_named_in_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(name: str) -> str:
+        raise rivals.MissingToolError(f"{name} is not installed")
+
+    monkeypatch.setattr(rivals, "tool", none)
+    said: list[str] = []
+    rows = list(steady.rows(Setting(tmp_path, 1, 1, tmp_path, said.append)))
+    assert rows == [Failed("steady state", "iperf3 is not installed")]
+    assert said == ["steady state: iperf3 is not installed"]
 
 
 def test_the_demo_tells_equal_files_from_others(tmp_path: Path) -> None:

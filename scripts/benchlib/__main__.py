@@ -17,11 +17,12 @@ from scripts.benchlib.table import Failed, Group, Row, Setting, render
 GROUPS = {
     "startup": "scripts.benchlib.startup",
     "loopback": "scripts.benchlib.loopback",
+    "steady": "scripts.benchlib.steady",
     "pairs": "scripts.benchlib.pairs",
     "relayed": "scripts.benchlib.relayed",
 }
 """Group -> the module whose `rows` makes it; loaded only when asked for."""
-DEFAULT = ("startup", "loopback")
+DEFAULT = ("startup", "loopback", "steady")
 """What runs without --rows; "pairs" and "relayed" need root, "pairs" with 20 runs about a quarter of an hour."""
 DEADLINE = 45 * 60.0
 """Seconds after which the bench stops by itself."""
@@ -33,7 +34,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument(
-        "--rows", action="append", choices=[*GROUPS], help="a group of rows (default: startup, loopback)"
+        "--rows", action="append", choices=[*GROUPS], help=f"a group of rows (default: {', '.join(DEFAULT)})"
     )
     parser.add_argument("--runs", type=int, default=5, help="runs of everything that is measured (default: 5)")
     parser.add_argument("--size", type=int, default=1024, metavar="MIB", help="size of the large file (default: 1024)")

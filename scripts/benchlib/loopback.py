@@ -1,8 +1,8 @@
-"""One large file over loopback by the direct path, against scp and magic-wormhole, and the memory that it takes.
+"""One large file over loopback by the direct path, against scp, magic-wormhole and plaintext, and the memory it takes.
 
 What is timed is the whole command: the receiving side waits already (an sshd for scp, `p2pxfer receive`, the sender of
-magic-wormhole), the clock runs from the start of the other command to the end of both.  The peers know each other from
-an earlier transfer.  The three take turns, so that whatever else the machine does meets all of them.
+magic-wormhole, a listening socat), the clock runs from the start of the other command to the end of both.  The peers
+know each other from an earlier transfer.  All take turns, so that whatever else the machine does meets all of them.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pathlib import Path
 from scripts.benchlib import rivals
 from scripts.benchlib.rivals import TRANSFER, MissingToolError
 from scripts.benchlib.table import Failed, Row, Setting, median_row
-from scripts.product import Loopback, Program, ProgramError, client, start_server
+from scripts.product import JsonEvent, Loopback, Program, ProgramError, client, start_server
 
-AGAINST = {"scp": 0.6, "magic-wormhole": 0.4}
+AGAINST = {"scp": 0.6, "magic-wormhole": 0.4, "socat": 2.5}
 """The most that p2pxfer's time may be, as a share of the other tool's."""
 MEMORY_MIB = 120.0
 SILENCE = 60.0
@@ -38,6 +38,8 @@ class Ours:
     address: str
     peaks: dict[str, int] = field(default_factory=dict)
     relayed: int = 0
+    rates: list[float] = field(default_factory=list)
+    """Bytes a second of each copy between its first and its last event of progress, head and tail left out."""
 
     def pair(self) -> None:
         """Make the peers contacts, by a small transfer with the code that the receiver shows."""
@@ -62,12 +64,23 @@ class Ours:
                 done = sender.wait_for("done", SILENCE)
                 ends = [sender.succeed(TRANSFER), receiver.succeed(TRANSFER)]
                 seconds = max(end.at for end in ends) - sender.started
+            progress = [event for event in receiver.events(SILENCE) if event["event"] == "progress"]
         if not with_code:
+            self.rates += steady_rate(progress)
             self.relayed += int(done["bytes_by_path"].get("relay", 0))
             for program, end in zip((sender, receiver), ends, strict=True):
                 self.peaks[program.role] = max(self.peaks.get(program.role, 0), end.peak_bytes)
             self.peaks["p2pxfer-rendezvous"] = self.server.peak_bytes()
         return seconds
+
+
+def steady_rate(progress: list[JsonEvent]) -> list[float]:
+    """Bytes a second between the first and the last event before the end; nothing if there are no two of them."""
+    under_way = [(float(event["t"]), int(event["bytes"])) for event in progress if 0 < event["bytes"] < event["total"]]
+    if len(under_way) < 2:
+        return []
+    (start, before), (end, after) = under_way[0], under_way[-1]
+    return [(after - before) / (end - start)]
 
 
 @contextlib.contextmanager
@@ -101,6 +114,8 @@ def rows(setting: Setting) -> Iterable[Row | Failed]:
                     tools[name] = product.copy
                 elif name == "scp":
                     tools[name] = running.enter_context(rivals.sshd(folder)).copy
+                elif name == "socat":
+                    tools[name] = rivals.Socat(folder, rivals.tool("socat")).copy
                 else:
                     tools[name] = running.enter_context(rivals.wormhole_servers(folder, setting.bench_venv)).copy
             except (ProgramError, MissingToolError, OSError) as error:

@@ -1,9 +1,12 @@
-"""The public tools of the comparison: scp with an sshd of its own, magic-wormhole with servers of its own."""
+"""The public tools of the comparison: scp with an sshd of its own, magic-wormhole with servers of its own, and what the
+machine can do without encryption: socat for a file, iperf3 for a stream.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import getpass
+import json
 import os
 import shutil
 import socket
@@ -32,6 +35,56 @@ def tool(name: str) -> str:
     if found is None:
         raise MissingToolError(f"{name} is not installed")
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Socat:
+    """A plain TCP connection from file to file, in pieces of a MiB."""
+
+    folder: Path
+    program: str
+
+    def copy(self, source: Path, target: Path, ready: Callable[[], None]) -> float:
+        """Copy a file; seconds from the start of the sender to the end of both. Raises `ProgramError`."""
+        (port,) = free_ports(1)
+        socat = [self.program, "-u", "-b", str(1 << 20)]
+        listen = [*socat, f"TCP4-LISTEN:{port},bind=127.0.0.1,reuseaddr", f"OPEN:{target},creat,excl,wronly"]
+        send = [*socat, f"OPEN:{source},rdonly", f"TCP4:127.0.0.1:{port}"]
+        with Program(Loopback(), "socat receiver", listen, self.folder / "receive.log") as receiver:
+            wait_until_listening(port, receiver)
+            ready()
+            with Program(Loopback(), "socat", send, self.folder / "send.log") as sender:
+                ends = (sender.succeed(TRANSFER).at, receiver.succeed(TRANSFER).at)
+                return max(ends) - sender.started
+
+
+def iperf3(folder: Path, seconds: int) -> float:
+    """Bytes a second of one TCP stream over loopback. Raises `MissingToolError` and `ProgramError`."""
+    program, (port,) = tool("iperf3"), free_ports(1)
+    server = [program, "--server", "--one-off", "--bind", "127.0.0.1", "--port", str(port)]
+    with Program(Loopback(), "iperf3 server", server, folder / "iperf3-server.log") as running:
+        wait_until_listening(port, running)
+        command = [program, "--client", "127.0.0.1", "--port", str(port), "--time", str(seconds), "--json"]
+        try:
+            said = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds + STARTING, check=True
+            )
+            return float(json.loads(said.stdout)["end"]["sum_received"]["bits_per_second"]) / 8
+        except (subprocess.SubprocessError, ValueError, KeyError) as error:
+            raise ProgramError(f"iperf3 measured nothing: {error}") from error
+
+
+def wait_until_listening(port: int, program: Program) -> None:
+    """As `wait_for_port`, without connecting: for a program that takes one connection only."""
+    wanted = f":{port:04X} 00000000:0000 0A"
+    deadline = time.monotonic() + STARTING
+    while time.monotonic() < deadline:
+        if ended := program.poll():
+            raise ProgramError(f"{program.role} ended with status {ended.status}{program.last_words()}")
+        if wanted in Path("/proc/net/tcp").read_text():
+            return
+        time.sleep(0.02)
+    raise ProgramError(f"{program.role} does not listen{program.last_words()}")
 
 
 def wait_for_port(port: int, program: Program) -> None:
