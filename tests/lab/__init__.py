@@ -21,6 +21,7 @@ What is the kernel's own NAT, and what is built upon it:
   whoever was dialled; its SYN-ACK passes.
 - RST and ICMP for unsolicited packets are nftables rejects; the kernel limits ICMP errors to one
   a second per peer after a burst of six, as real routers do. "rst-limited" limits RST, too.
+- IPv6 is routed, never translated; a home's firewall is a few rules of nftables on conntrack's states.
 - The conntrack setting `tcp_loose` is off, so a flow whose entry was lost stays dead; with the
   kernel's default a router with preserved ports would revive it at the next outbound packet.
 """

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from tests.lab import crosstraffic, delay, namespaces, nat, plan, syns
+from tests.lab import crosstraffic, delay, ipv6, namespaces, nat, plan, syns
 from tests.lab.delay import BUFFER_BYTES, Shape
 from tests.lab.faults import Faults
 from tests.lab.namespaces import LabError, entered, inside, run_all
@@ -40,6 +40,8 @@ class Lab(Faults):
         carrier_a: NatKind | None = None,
         carrier_b: NatKind | None = None,
         one_nat: bool = False,
+        v6_a: ipv6.Filter | None = None,
+        v6_b: ipv6.Filter | None = None,
         rtt_ms: float = 40,
         same_lan: bool = False,
         rate_bps: int = 0,
@@ -52,14 +54,19 @@ class Lab(Faults):
 
         A router given as None only routes and its host has the public address. A carrier is a NAT
         between the router and the public network. With `one_nat` both hosts are in alice's LAN and
-        there is no nat_b. `rtt_ms` is the round trip between alice and bob across the network; the
+        there is no nat_b. `v6_a` and `v6_b` give a home IPv6 too, and with it the server.
+        `rtt_ms` is the round trip between alice and bob across the network; the
         server is half of it away from each. `rate_bps`, `loss` (probability) and `buffer_bytes`
         hold for each direction of both access lines.
         `tcp_window` is the most that the hosts' kernels buffer for a connection, in bytes; 0
         leaves Linux's 4 MiB for sending, of which about 2.6 MiB can be under way.
 
-        Raises `LabError` for a carrier in front of a router without NAT, and for two hosts behind one.
+        Raises `LabError` for a carrier in front of a router without NAT, for two hosts behind one, and for IPv6
+        behind a carrier or in a shared LAN.
         """
+        self.filters = {host: kind for host, kind in (("alice", v6_a), ("bob", v6_b)) if kind is not None}
+        if self.filters and (carrier_a or carrier_b or one_nat):
+            raise LabError("homes with IPv6 are plain ones here")
         kinds = {"nat_a": nat_a, "nat_b": nat_b, "carrier_a": carrier_a, "carrier_b": carrier_b}
         if one_nat:
             del kinds["nat_b"], kinds["carrier_b"]
@@ -146,25 +153,39 @@ class Lab(Faults):
             texts |= {host: plan.host(home, host) for host in home.hosts}
             if home.edge != home.router:
                 texts[home.edge] = plan.carrier(home, tuns)
-        counting = syns.ruleset("eth0", self.server_addresses)
+        if self.filters:
+            texts["pub"] += ipv6.pub({role: plan.PUB_PORT[plan.ROUTER_OF.get(role, role)] for role in self._dual})
+            texts |= {role: texts[role] + ipv6.host(role) for role in self._dual}
+            texts |= {plan.ROUTER_OF[side]: texts[plan.ROUTER_OF[side]] + ipv6.router(side) for side in self.filters}
+        counting = syns.ruleset("eth0", [*self.server_addresses, ipv6.SERVER])
         for role in self.names:
             self._default_sysctls(role)
         run_all(
             [self.ip_job(role, text) for role, text in texts.items()]
             + [self.nft_job(role, self._rules(role)) for role in self.kinds]
             + [self.nft_job(host, counting) for host in self._router_of]
+            + [self.nft_job(plan.ROUTER_OF[side], ipv6.ruleset(kind)) for side, kind in self.filters.items()]
         )
         for role, kind in self.kinds.items():
             if kind is not None:
                 self.sysctl(role, "net/netfilter/nf_conntrack_tcp_loose", "0")
 
+    @property
+    def _dual(self) -> list[str]:
+        """The hosts with IPv6."""
+        return ["srv", *self.filters]
+
     def _default_sysctls(self, role: str) -> None:
+        routers = [plan.ROUTER_OF[side] for side in self.filters]
+        dual = bool(self.filters) and role in ("pub", *self._dual, *routers)
         with entered(self.names[role]):
             # Without IPv6 on the links no neighbour discovery disturbs the byte counters.
-            Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
+            Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("0" if dual else "1")
             for conf in Path("/proc/sys/net/ipv6/conf").iterdir():
                 if conf.name not in ("all", "default", "lo"):
-                    (conf / "disable_ipv6").write_text("1")
+                    (conf / "disable_ipv6").write_text("0" if dual else "1")
+            if dual and role not in plan.HOSTS:
+                Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1")
             for conf in Path("/proc/sys/net/ipv4/conf").iterdir():
                 (conf / "rp_filter").write_text("0")
             # If the machine's kernel shows bridged frames to the rules for routed packets, not those of a LAN here.
