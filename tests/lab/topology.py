@@ -65,7 +65,7 @@ class Lab(Faults):
         behind a carrier or in a shared LAN.
         """
         self.filters = {host: kind for host, kind in (("alice", v6_a), ("bob", v6_b)) if kind is not None}
-        if self.filters and (carrier_a or carrier_b or one_nat):
+        if (v6_a and carrier_a) or (v6_b and carrier_b) or (self.filters and one_nat):
             raise LabError("homes with IPv6 are plain ones here")
         kinds = {"nat_a": nat_a, "nat_b": nat_b, "carrier_a": carrier_a, "carrier_b": carrier_b}
         if one_nat:

@@ -1,0 +1,97 @@
+"""The homes of the matrix: the NATs of the lab, and what may stand around them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scripts.matrixlib.results import Pair
+from tests.lab.ipv6 import Filter
+from tests.lab.nat import KINDS, NatKind
+from tests.lab.topology import Lab
+
+RTT_MS = 40
+"""Round trip between the two homes, milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A router, perhaps with a carrier's NAT in front of it, perhaps with IPv6 beside it; `meaning` is for the page."""
+
+    nat: NatKind | None
+    meaning: str
+    carrier: NatKind | None = None
+    v6: Filter | None = None
+
+
+_ANSWERS = {
+    "rst": "answers what is unsolicited with RST",
+    "icmp": "answers what is unsolicited with ICMP",
+    "rst-limited": "answers 25 unsolicited packets a second with RST",
+}
+_FILTERING = {
+    "full-cone": "anybody may send to a port that is in use",
+    "address-restricted": "whoever was dialled may answer from any port",
+    "port-restricted": "only what was dialled may answer",
+}
+
+
+def meaning_of(kind: NatKind) -> str:
+    """A NAT in words."""
+    words = []
+    if kind.mapping == "endpoint-independent":
+        words += [_FILTERING[kind.filtering]] + ([] if kind.preserving else ["ports are chosen at random"])
+    elif kind.mapping == "sequential":
+        words.append(f"every connection gets a port of its own, {kind.step} above the last one")
+    else:
+        words.append(f"every connection gets a port of its own, at random of {kind.block or 64512}")
+    if not kind.simultaneous_open:
+        words.append("the SYN of a simultaneous open is dropped")
+    if kind.unsolicited != "drop":
+        words.append(_ANSWERS[kind.unsolicited])
+    return "; ".join(words)
+
+
+_CHANGED = KINDS["port-restricted/random-port"]
+HOMES = {
+    **{
+        name: Home(kind, "a public address, nothing in between" if kind is None else meaning_of(kind))
+        for name, kind in KINDS.items()
+    },
+    "carrier": Home(_CHANGED, "a port-restricted/random-port NAT at home and one of its carrier's", carrier=_CHANGED),
+    "v6-firewall": Home(
+        KINDS["symmetric"], "a symmetric NAT, and IPv6 through a firewall that drops what is unsolicited", v6="drop"
+    ),
+}
+"""By name."""
+DEFAULT_HOMES = (
+    "none",
+    "full-cone",
+    "address-restricted",
+    "port-restricted",
+    "port-restricted/rst",
+    "port-restricted/icmp",
+    "port-restricted/random-port",
+    "port-restricted/random-port/rst",
+    "port-restricted/no-simo",
+    "sequential",
+    "symmetric",
+    "block-64",
+    "block-256",
+    "block-512",
+    "carrier",
+    "v6-firewall",
+)
+
+
+def lab_of(pair: Pair) -> Lab:
+    """The lab for two homes, not built yet."""
+    one, other = (HOMES[name] for name in pair)
+    return Lab(
+        one.nat,
+        other.nat,
+        carrier_a=one.carrier,
+        carrier_b=other.carrier,
+        v6_a=one.v6,
+        v6_b=other.v6,
+        rtt_ms=RTT_MS,
+    )
