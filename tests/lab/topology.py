@@ -46,6 +46,7 @@ class Lab(Faults):
         same_lan: bool = False,
         rate_bps: int = 0,
         loss: float = 0.0,
+        jitter_ms: float = 0.0,
         seed: int = 0,
         buffer_bytes: int = BUFFER_BYTES,
         tcp_window: int = 0,
@@ -56,8 +57,8 @@ class Lab(Faults):
         between the router and the public network. With `one_nat` both hosts are in alice's LAN and
         there is no nat_b. `v6_a` and `v6_b` give a home IPv6 too, and with it the server.
         `rtt_ms` is the round trip between alice and bob across the network; the
-        server is half of it away from each. `rate_bps`, `loss` (probability) and `buffer_bytes`
-        hold for each direction of both access lines.
+        server is half of it away from each. `rate_bps`, `loss` (probability), `jitter_ms` and `buffer_bytes`
+        hold for each direction of both access lines; `seed` sets what is lost and how much later packets come.
         `tcp_window` is the most that the hosts' kernels buffer for a connection, in bytes; 0
         leaves Linux's 4 MiB for sending, of which about 2.6 MiB can be under way.
 
@@ -73,7 +74,7 @@ class Lab(Faults):
         # Without a kind a router is there and routes, but a carrier is not there.
         self.kinds = {role: kind for role, kind in kinds.items() if kind is not None or role in plan.PUB_PORT}
         super().__init__(["pub", *plan.HOSTS, *self.kinds])
-        self._shape = Shape(rtt_ms / 4000, rate_bps, loss, seed, buffer_bytes)
+        self._shape = Shape(rtt_ms / 4000, rate_bps, loss, seed, buffer_bytes, jitter_ms / 1000)
         self._sites = {
             router: plan.site(
                 host,
