@@ -10,8 +10,8 @@ import pytest
 
 from scripts.matrixlib import __main__ as matrix
 from scripts.matrixlib import attempts, page
-from scripts.matrixlib.homes import DEFAULT_HOMES, HOMES, lab_of
-from scripts.matrixlib.results import FIELDS, Attempt, Cell, Pair, Store, pairs, percentile, summarize
+from scripts.matrixlib.homes import DEFAULT_HOMES, HOMES, NEIGHBOURS, lab_of, pairs
+from scripts.matrixlib.results import FIELDS, Attempt, Cell, Pair, Store, percentile, summarize
 from tests.lab.namespaces import LabError
 
 PAIR = ("none", "symmetric")
@@ -42,8 +42,9 @@ def test_there_is_no_percentile_of_nothing() -> None:
 
 
 def test_default_homes_exist_and_every_pair_of_them_is_there_once_and_makes_a_lab() -> None:
-    assert set(DEFAULT_HOMES) <= set(HOMES)
-    assert len(pairs(DEFAULT_HOMES)) == 16 * 17 // 2
+    assert set(DEFAULT_HOMES) <= {*HOMES, *NEIGHBOURS}
+    assert len(pairs(DEFAULT_HOMES)) == 16 * 17 // 2 + 5
+    assert not set(HOMES) & set(NEIGHBOURS)
     for pair in pairs(DEFAULT_HOMES):
         lab_of(pair)
     assert pairs(["none", "symmetric"]) == [("none", "none"), PAIR, ("symmetric", "symmetric")]

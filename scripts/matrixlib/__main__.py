@@ -12,9 +12,9 @@ from contextlib import closing
 from pathlib import Path
 
 from scripts.matrixlib.attempts import attempts
-from scripts.matrixlib.homes import DEFAULT_HOMES, HOMES
+from scripts.matrixlib.homes import DEFAULT_HOMES, HOMES, NEIGHBOURS, pairs
 from scripts.matrixlib.page import name_reasons, render, row
-from scripts.matrixlib.results import Attempt, Cell, Pair, Store, pairs, summarize
+from scripts.matrixlib.results import Attempt, Cell, Pair, Store, summarize
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs" / "traversal-matrix.rst"
@@ -33,7 +33,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--kinds",
         nargs="+",
-        choices=[*HOMES],
+        choices=[*HOMES, *NEIGHBOURS],
         default=[*DEFAULT_HOMES],
         metavar="KIND",
         help=f"kinds of homes, as named in scripts/matrixlib/homes.py (default: {' '.join(DEFAULT_HOMES)})",
@@ -94,9 +94,9 @@ def in_a_line(cell: Cell) -> str:
 
 def cells(store: Store) -> list[Cell]:
     """The figures of every pair that was run, the usual kinds in their order."""
-    usual = {kind: number for number, kind in enumerate(HOMES)}
-    usual |= {kind: number - len(DEFAULT_HOMES) for number, kind in enumerate(DEFAULT_HOMES)}
-    known = [pair for pair in store.pairs if set(pair) <= set(HOMES)]
+    order = list(dict.fromkeys([*DEFAULT_HOMES, *HOMES]))
+    usual = {kind: number for number, kind in enumerate([kind for kind in order if kind in HOMES] + [*NEIGHBOURS])}
+    known = [pair for pair in store.pairs if set(pair) <= set(usual)]
     return [summarize(pair, store.of(pair)) for pair in sorted(known, key=lambda pair: [usual[kind] for kind in pair])]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 
 from scripts.matrixlib.results import Pair
 from tests.lab.ipv6 import Filter
@@ -21,6 +23,29 @@ class Home:
     meaning: str
     carrier: NatKind | None = None
     v6: Filter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Two hosts who share an address: behind one NAT, or each at home behind it and all behind one carrier's NAT."""
+
+    nat: NatKind | None
+    meaning: str
+    carrier: NatKind | None = None
+    isolated: bool = False
+
+    def lab(self) -> Lab:
+        """Not built yet."""
+        return Lab(
+            self.nat,
+            self.nat,
+            carrier_a=self.carrier,
+            one_carrier=self.carrier is not None,
+            one_nat=self.carrier is None,
+            isolated=self.isolated,
+            same_lan=True,
+            rtt_ms=RTT_MS,
+        )
 
 
 _ANSWERS = {
@@ -63,6 +88,22 @@ HOMES = {
     ),
 }
 """By name."""
+_ALONE = "both behind one NAT whose LAN keeps its hosts apart"
+_HOME = "each behind a port-restricted NAT, both behind one of their carrier's"
+NEIGHBOURS = {
+    "one-lan": Neighbours(KINDS["symmetric"], "both in one LAN behind a symmetric NAT"),
+    "one-nat/hairpin": Neighbours(
+        KINDS["port-restricted/hairpin"],
+        f"{_ALONE}; it sends back what is for itself, and only what was dialled may answer",
+        isolated=True,
+    ),
+    "one-nat": Neighbours(KINDS["port-restricted"], f"{_ALONE}; no hairpin", isolated=True),
+    "one-carrier/hairpin": Neighbours(
+        KINDS["port-restricted"], f"{_HOME}, a full cone with a hairpin", KINDS["full-cone/hairpin"]
+    ),
+    "one-carrier": Neighbours(KINDS["port-restricted"], f"{_HOME}, a full cone without hairpin", KINDS["full-cone"]),
+}
+"""By name; each makes a pair with itself only."""
 DEFAULT_HOMES = (
     "none",
     "full-cone",
@@ -80,11 +121,25 @@ DEFAULT_HOMES = (
     "block-512",
     "carrier",
     "v6-firewall",
+    *NEIGHBOURS,
 )
 
 
+def meaning(kind: str) -> str:
+    """What a name stands for."""
+    return NEIGHBOURS[kind].meaning if kind in NEIGHBOURS else HOMES[kind].meaning
+
+
+def pairs(kinds: Sequence[str]) -> list[Pair]:
+    """Every pair of homes, equal ones too, each in one order; then the neighbours."""
+    homes = combinations_with_replacement([kind for kind in kinds if kind not in NEIGHBOURS], 2)
+    return [*homes, *((kind, kind) for kind in kinds if kind in NEIGHBOURS)]
+
+
 def lab_of(pair: Pair) -> Lab:
-    """The lab for two homes, not built yet."""
+    """The lab for two homes or neighbours, not built yet."""
+    if pair[0] in NEIGHBOURS:
+        return NEIGHBOURS[pair[0]].lab()
     one, other = (HOMES[name] for name in pair)
     return Lab(
         one.nat,

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 
 from scripts.matrixlib.attempts import RTT_MS, SIZE
-from scripts.matrixlib.homes import HOMES
+from scripts.matrixlib.homes import NEIGHBOURS, meaning
 from scripts.matrixlib.results import Cell, Pair
 
 NONE = "--"
@@ -68,7 +68,7 @@ def render(cells: Sequence[Cell], data: str, enough_failures: int) -> str:
 
 def meanings(cells: Sequence[Cell]) -> str:
     """What each kind of home is."""
-    lines = (f"``{kind}``\n{_filled(HOMES[kind].meaning, indent='    ')}" for kind in kinds_of(cells))
+    lines = (f"``{kind}``\n{_filled(meaning(kind), indent='    ')}" for kind in kinds_of(cells))
     return "\n".join(lines)
 
 
@@ -117,8 +117,8 @@ def _letters(number: int) -> str:
 
 
 def grid(cells: Sequence[Cell]) -> str:
-    """A row and a column for each kind, with the number of runs that connected."""
-    kinds = kinds_of(cells)
+    """A row and a column for each kind but the neighbours, with the number of runs that connected."""
+    kinds = [kind for kind in kinds_of(cells) if kind not in NEIGHBOURS]
     known: dict[Pair, Cell] = {(cell.one, cell.other): cell for cell in cells}
     lines = [["", "kind", *(str(number) for number in range(1, len(kinds) + 1))]]
     for number, kind in enumerate(kinds, 1):

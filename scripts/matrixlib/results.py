@@ -8,7 +8,6 @@ import statistics
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
 from pathlib import Path
 
 Pair = tuple[str, str]
@@ -42,11 +41,6 @@ class Cell:
     syns: tuple[float, float] | None
     reasons: tuple[str, ...]
     """Of the failed runs, each once, the most frequent first."""
-
-
-def pairs(kinds: Sequence[str]) -> list[Pair]:
-    """Every pair of kinds, equal ones too, each in one order."""
-    return list(combinations_with_replacement(kinds, 2))
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -40,6 +40,8 @@ class Lab(Faults):
         carrier_a: NatKind | None = None,
         carrier_b: NatKind | None = None,
         one_nat: bool = False,
+        one_carrier: bool = False,
+        isolated: bool = False,
         v6_a: ipv6.Filter | None = None,
         v6_b: ipv6.Filter | None = None,
         rtt_ms: float = 40,
@@ -55,19 +57,23 @@ class Lab(Faults):
 
         A router given as None only routes and its host has the public address. A carrier is a NAT
         between the router and the public network. With `one_nat` both hosts are in alice's LAN and
-        there is no nat_b. `v6_a` and `v6_b` give a home IPv6 too, and with it the server.
+        there is no nat_b; `isolated` hosts of it reach their router only. With `one_carrier` both
+        routers are customers of carrier_a, and there is no carrier_b. `v6_a` and `v6_b` give a home
+        IPv6 too, and with it the server.
         `rtt_ms` is the round trip between alice and bob across the network; the
         server is half of it away from each. `rate_bps`, `loss` (probability), `jitter_ms` and `buffer_bytes`
         hold for each direction of both access lines; `seed` sets what is lost and how much later packets come.
         `tcp_window` is the most that the hosts' kernels buffer for a connection, in bytes; 0
         leaves Linux's 4 MiB for sending, of which about 2.6 MiB can be under way.
 
-        Raises `LabError` for a carrier in front of a router without NAT, for two hosts behind one, and for IPv6
-        behind a carrier or in a shared LAN.
+        Raises `LabError` for a carrier in front of a router without NAT, for two hosts behind one, for one carrier
+        that is none or not the only one, and for IPv6 behind a carrier or in a shared LAN.
         """
         self.filters = {host: kind for host, kind in (("alice", v6_a), ("bob", v6_b)) if kind is not None}
         if (v6_a and carrier_a) or (v6_b and carrier_b) or (self.filters and one_nat):
             raise LabError("homes with IPv6 are plain ones here")
+        if one_carrier and (carrier_a is None or carrier_b is not None or one_nat):
+            raise LabError("one carrier for both is carrier_a and has two customers")
         kinds = {"nat_a": nat_a, "nat_b": nat_b, "carrier_a": carrier_a, "carrier_b": carrier_b}
         if one_nat:
             del kinds["nat_b"], kinds["carrier_b"]
@@ -80,8 +86,10 @@ class Lab(Faults):
                 host,
                 routed=kinds[router] is None,
                 same_lan=same_lan,
-                carrier=plan.CARRIER_OF[router] in self.kinds,
+                carrier=one_carrier or plan.CARRIER_OF[router] in self.kinds,
                 guest="bob" if one_nat else None,
+                isolated=isolated,
+                one_carrier=one_carrier,
             )
             for host, router in plan.ROUTER_OF.items()
             if router in kinds
@@ -131,7 +139,7 @@ class Lab(Faults):
         """Open the TUN ends, two for each site, and hand them to one program."""
         ends: list[int] = []
         try:
-            for home in self._sites.values():
+            for home in (each for each in self._sites.values() if each.has_line):
                 for role, device in ((home.edge, "wan"), ("pub", plan.PUB_PORT[home.router])):
                     with entered(self.names[role]):
                         ends.append(delay.open_tun(device, self._shape.batching))
@@ -153,7 +161,7 @@ class Lab(Faults):
             texts[home.router] = plan.router(home, tuns)
             texts |= {host: plan.host(home, host) for host in home.hosts}
             if home.edge != home.router:
-                texts[home.edge] = plan.carrier(home, tuns)
+                texts[home.edge] = texts.get(home.edge, "") + plan.carrier(home, tuns)
         if self.filters:
             texts["pub"] += ipv6.pub({role: plan.PUB_PORT[plan.ROUTER_OF.get(role, role)] for role in self._dual})
             texts |= {role: texts[role] + ipv6.host(role) for role in self._dual}
@@ -189,6 +197,8 @@ class Lab(Faults):
                 Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1")
             for conf in Path("/proc/sys/net/ipv4/conf").iterdir():
                 (conf / "rp_filter").write_text("0")
+                # A hairpin leaves by the interface by which it came.
+                (conf / "send_redirects").write_text("0")
             # If the machine's kernel shows bridged frames to the rules for routed packets, not those of a LAN here.
             bridged = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
             if bridged.exists():
