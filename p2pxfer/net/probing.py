@@ -97,6 +97,7 @@ class NatDiscovery:
         self._at: Endpoint | None = None
         self._observers: dict[ServerLink, Endpoint] = {}
         self._openings: dict[ServerLink, Deferred[IProtocol]] = {}
+        self._unseen: set[ServerLink] = set()
         self._awaited: set[ServerLink] = set()
         self._deadline: IDelayedCall | None = None
         self._flight: Flight | None = None
@@ -166,10 +167,12 @@ class NatDiscovery:
         named = (canonical_endpoint(parse_endpoint(text)) for text in answer.observers)
         observers = [observer for observer in named if may_observe(observer, at) and self._way_to(observer)]
         self.endpoints_asked = len(observers)
+        # Many a network has a way out for IPv6 that leads nowhere: what is found of IPv4 does not wait for it.
+        judged = min([at.host.version, *(observer.host.version for observer in observers)])
         for observer in observers:
-            self._observe(observer)
+            self._observe(observer, awaited=observer.host.version == judged)
         if self._awaited:
-            self._deadline = self._reactor.callLater(OBSERVE_S, self._observed_all)
+            self._deadline = self._reactor.callLater(OBSERVE_S, self._too_late)
 
     def _way_to(self, observer: Endpoint) -> bool:
         """Whether there is one; of IPv6 the first that there is decides from which address peers are dialled."""
@@ -182,6 +185,7 @@ class NatDiscovery:
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
         self._awaited.clear()
+        self._unseen.clear()
         observers, self._observers = self._observers, {}
         openings, self._openings = self._openings, {}
         for opening in openings.values():
@@ -210,19 +214,25 @@ class NatDiscovery:
 
     # -- the mapping ---------------------------------------------------------------------------------------------
 
-    def _observe(self, observer: Endpoint) -> None:
-        """Open an observation connection from the punch port; it stays open and nobody waits for it."""
+    def _observe(self, observer: Endpoint, awaited: bool) -> None:
+        """Open an observation connection from the punch port; it stays open.
+
+        ``awaited``: the mapping is not known before it answers.
+        """
         link = ServerLink(self._reactor, self._on_observed, self._observer_lost)
         self._observers[link] = canonical_endpoint(observer)
-        self._awaited.add(link)
+        self._unseen.add(link)
+        if awaited:
+            self._awaited.add(link)
         tag = self._tag
         link.secured.addCallbacks(lambda _: link.send(Observe(version=VERSION, tag=tag)), lambda _: None)
         opening = self._openings[link] = self._opener(link, str(observer.host), observer.port, tag)
         opening.addErrback(lambda failure: self._not_observed(link, failure.getErrorMessage()))
 
     def _on_observed(self, link: ServerLink, message: Message) -> None:
-        if not isinstance(message, Observed) or link not in self._awaited:
+        if not isinstance(message, Observed) or link not in self._unseen:
             return
+        self._unseen.discard(link)
         view = View(canonical_endpoint(parse_endpoint(message.observed)), self._observers[link])
         self.views.append(view)
         self.watch(f"seen as {view.seen} at {view.at}")
@@ -246,11 +256,16 @@ class NatDiscovery:
             if not self._awaited:
                 self._observed_all()
 
+    def _too_late(self) -> None:
+        """What has not answered by now does not count any more."""
+        self._unseen.clear()
+        self._awaited.clear()
+        self._observed_all()
+
     def _observed_all(self) -> None:
-        """Every endpoint has answered, or will not."""
+        """Every endpoint that is waited for has answered, or will not."""
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
-        self._awaited.clear()
         self._tell()
         self._settle()
 

@@ -409,6 +409,22 @@ def test_the_peer_of_a_meeting_is_told_that_the_server_saw_the_other_family_too(
     assert net.discovery.mapping == "unknown"  # of IPv4, of which there is one view
 
 
+@pytest.mark.parametrize("observers", [[*OTHERS, "[2a00::1]:8877"], ["[2a00::1]:8877"]])
+def test_nobody_waits_for_ipv6_that_does_not_work(monkeypatch: pytest.MonkeyPatch, observers: list[str]) -> None:
+    """The mapping is that of IPv4; many a network has a way out for IPv6 that leads nowhere."""
+    monkeypatch.setattr(probing, "source_towards", lambda target: "2a00::9")
+    net = Net(lambda local, at: local)
+    net.silent.add("2a00::1:8877")
+    net.discovery.begin(AT, TAG, Registered(id=bytes(32), observed=f"{HOME}:{TAG}", observers=observers), OWN)
+    net.discovery.introduced(met())
+    net.wait(0.5)
+    assert len(net.wires) == len(observers)
+    assert not net.discovery.under_way
+    known = [report.nat.mapping for report in net.sent if isinstance(report, Report) and report.nat]
+    assert known == (["endpoint-independent"] if len(observers) > 1 else [])
+    net.discovery.end()
+
+
 def test_an_observation_that_is_still_being_made_ends_with_the_registration() -> None:
     """Nobody else would close it once it stands."""
     cancelled: list[Deferred[Any]] = []
