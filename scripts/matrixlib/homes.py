@@ -17,12 +17,16 @@ RTT_MS = 40
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """A router, perhaps with a carrier's NAT in front of it, perhaps with IPv6 beside it; `meaning` is for the page."""
+    """A router, perhaps with a carrier's NAT in front of it, perhaps with IPv6 beside it; `meaning` is for the page.
+
+    `firewall` is what a router without NAT filters.
+    """
 
     nat: NatKind | None
     meaning: str
     carrier: NatKind | None = None
     v6: Filter | None = None
+    firewall: Filter = "open"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ HOMES = {
         name: Home(kind, "a public address, nothing in between" if kind is None else meaning_of(kind))
         for name, kind in KINDS.items()
     },
+    "firewall": Home(None, "a public address; only what was dialled may answer", firewall="drop"),
     "carrier": Home(_CHANGED, "a port-restricted/random-port NAT at home and one of its carrier's", carrier=_CHANGED),
     "v6-firewall": Home(
         KINDS["symmetric"], "a symmetric NAT, and IPv6 through a firewall that drops what is unsolicited", v6="drop"
@@ -106,6 +111,7 @@ NEIGHBOURS = {
 """By name; each makes a pair with itself only."""
 DEFAULT_HOMES = (
     "none",
+    "firewall",
     "full-cone",
     "address-restricted",
     "port-restricted",
@@ -146,6 +152,8 @@ def lab_of(pair: Pair) -> Lab:
         other.nat,
         carrier_a=one.carrier,
         carrier_b=other.carrier,
+        firewall_a=one.firewall,
+        firewall_b=other.firewall,
         v6_a=one.v6,
         v6_b=other.v6,
         rtt_ms=RTT_MS,

@@ -52,13 +52,13 @@ def host(role: str) -> str:
     return _text([*lines, f"route add ::/0 via {_HERE} dev eth0"])
 
 
-def ruleset(kind: Filter) -> str:
-    """Return the text for `nft -f` that makes a home router's firewall."""
+def ruleset(kind: Filter, family: Literal["ip", "ip6"]) -> str:
+    """Return the text for `nft -f` that makes a home router's firewall for one family."""
     if kind == "open":
         return ""
     refuse = "drop" if kind == "drop" else "meta l4proto tcp reject with tcp reset"
     return (
-        f"table ip6 {TABLE} {{\nchain through {{\ntype filter hook forward priority filter; policy drop;\n"
+        f"table {family} {TABLE} {{\nchain through {{\ntype filter hook forward priority filter; policy drop;\n"
         "ct state invalid drop\nct state established,related accept\n"
         f'iifname "lan" oifname "wan" accept\n{refuse}\n}}\n}}\n'
     )

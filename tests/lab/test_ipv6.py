@@ -38,6 +38,25 @@ def test_a_firewall_lets_in_what_was_begun_inside(lab_factory: LabFactory, kind:
     assert probe.settle(crossing, 5.0) == [Answer.CONNECTED] * 2
 
 
+@pytest.mark.parametrize(("kind", "answer"), [("drop", Answer.SILENT), ("rst", Answer.REFUSED)])
+def test_a_public_ipv4_address_may_have_a_firewall_too(lab_factory: LabFactory, kind: Filter, answer: Answer) -> None:
+    lab = lab_factory(None, None, firewall_a=kind, rtt_ms=40)
+    probe.listen(lab, "alice", PUNCH)
+    assert probe.settle([probe.dial(lab, "bob", (lab.addr("alice"), PUNCH))], 1.0) == [answer]
+    probe.listen(lab, "bob", PUNCH)
+    assert probe.settle([probe.dial(lab, "alice", (lab.addr("bob"), PUNCH))], 1.0) == [Answer.CONNECTED]
+    with pytest.raises(LabError, match="enough"):
+        lab_factory(firewall_a=kind)
+
+
+@pytest.mark.deadline(60)
+@pytest.mark.parametrize(("one", "other"), [("drop", "drop"), ("rst", "rst")])
+def test_a_file_goes_through_two_firewalls(lab_factory: LabFactory, tmp_path: Path, one: Filter, other: Filter) -> None:
+    lab = lab_factory(None, None, firewall_a=one, firewall_b=other, rtt_ms=40)
+    with Scene(lab, tmp_path, loopback=False) as scene:
+        assert first_path(scene.copy_directly(), "direct", "punched")
+
+
 def test_the_kernel_takes_another_address_towards_the_peer_than_towards_the_server(lab_factory: LabFactory) -> None:
     """What makes it matter from which address one dials."""
     lab = lab_factory(v6_a="drop", v6_b="drop", rtt_ms=0)

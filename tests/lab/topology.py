@@ -42,6 +42,8 @@ class Lab(Faults):
         one_nat: bool = False,
         one_carrier: bool = False,
         isolated: bool = False,
+        firewall_a: ipv6.Filter = "open",
+        firewall_b: ipv6.Filter = "open",
         v6_a: ipv6.Filter | None = None,
         v6_b: ipv6.Filter | None = None,
         rtt_ms: float = 40,
@@ -55,7 +57,8 @@ class Lab(Faults):
     ) -> None:
         """Say what to build; entering the context builds it.
 
-        A router given as None only routes and its host has the public address. A carrier is a NAT
+        A router given as None only routes and its host has the public address; `firewall_a` and
+        `firewall_b` are what such a router filters. A carrier is a NAT
         between the router and the public network. With `one_nat` both hosts are in alice's LAN and
         there is no nat_b; `isolated` hosts of it reach their router only. With `one_carrier` both
         routers are customers of carrier_a, and there is no carrier_b. `v6_a` and `v6_b` give a home
@@ -67,8 +70,11 @@ class Lab(Faults):
         leaves Linux's 4 MiB for sending, of which about 2.6 MiB can be under way.
 
         Raises `LabError` for a carrier in front of a router without NAT, for two hosts behind one, for one carrier
-        that is none or not the only one, and for IPv6 behind a carrier or in a shared LAN.
+        that is none or not the only one, for IPv6 behind a carrier or in a shared LAN, and for a firewall with a NAT.
         """
+        self._firewalls = {"nat_a": firewall_a, "nat_b": firewall_b}
+        if (nat_a and firewall_a != "open") or (firewall_b != "open" and (nat_b or one_nat)):
+            raise LabError("a NAT is firewall enough")
         self.filters = {host: kind for host, kind in (("alice", v6_a), ("bob", v6_b)) if kind is not None}
         if (v6_a and carrier_a) or (v6_b and carrier_b) or (self.filters and one_nat):
             raise LabError("homes with IPv6 are plain ones here")
@@ -173,7 +179,12 @@ class Lab(Faults):
             [self.ip_job(role, text) for role, text in texts.items()]
             + [self.nft_job(role, self._rules(role)) for role in self.kinds]
             + [self.nft_job(host, counting) for host in self._router_of]
-            + [self.nft_job(plan.ROUTER_OF[side], ipv6.ruleset(kind)) for side, kind in self.filters.items()]
+            + [
+                self.nft_job(router, ipv6.ruleset(kind, "ip"))
+                for router, kind in self._firewalls.items()
+                if kind != "open"
+            ]
+            + [self.nft_job(plan.ROUTER_OF[side], ipv6.ruleset(kind, "ip6")) for side, kind in self.filters.items()]
         )
         for role, kind in self.kinds.items():
             if kind is not None:
