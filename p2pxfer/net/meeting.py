@@ -326,7 +326,7 @@ class Meeting(PathOwner):
         puncher, self._puncher = self._puncher, None
         self.log.debug("the punch ended after {dials} dials", dials=dials)
         if puncher is not None:
-            self.tried = puncher.tried
+            self.tried = puncher.tried or self._one_address()
             if puncher.situation is not None:
                 self.nats = (puncher.situation.mine, puncher.situation.theirs)
             if self._nominated is None:
@@ -335,6 +335,12 @@ class Meeting(PathOwner):
         if not self._closed:
             self._nomination = self._reactor.callLater(NOMINATION_S, self._drop_losers)
         self._check_failed()
+
+    def _one_address(self) -> str:
+        """What is to be said of two peers whom the server saw at one address, if nothing else is."""
+        here = {one.host for one in self._client.own_endpoints}
+        there = {one.host for one in self._observed(self.introduction.observed)}
+        return "both are behind one public address, which lets nothing back in to itself" if here & there else ""
 
     def _drop_losers(self) -> None:
         """Reset every direct connection that is not the one to keep."""

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from scripts.product import ProgramError
 from tests.lab import probe
 from tests.lab.conftest import LabFactory
 from tests.lab.namespaces import LabError
@@ -86,15 +85,17 @@ def test_a_file_goes_through_the_hairpin_of_a_carrier(
 
 
 @pytest.mark.deadline(60)
-def test_without_a_hairpin_the_relay_carries_it(lab_factory: LabFactory, tmp_path: Path) -> None:
+def test_without_a_hairpin_the_reason_is_said_and_the_relay_carries_it(lab_factory: LabFactory, tmp_path: Path) -> None:
     lab = lab_factory(carrier_a=KINDS["full-cone"], one_carrier=True, same_lan=True, rtt_ms=40)
     with Scene(lab, tmp_path, loopback=False) as scene:
-        with pytest.raises(ProgramError, match="status 7"):
-            scene.copy_directly()
-        source = scene.folder / "other.bin"
+        scene.start_server()
+        scene.make_contacts()
+        source = scene.folder / "small.bin"
         random_file(source, 1 << 20)
-        bob = scene.receive("--once", "--no-code")
-        alice = scene.send(source)
-        alice.succeed(30)
+        bob = scene.receive("--no-code", "--once")
+        refused = scene.send(source, "--path", "direct")
+        assert refused.wait(30).status == 7
+        assert "behind one public address" in last(events_of(refused), "error")["message"]
+        scene.send(source).succeed(30)
         bob.succeed(30)
         assert set(last(events_of(bob), "done")["bytes_by_path"]) == {"relay"}
