@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 import sys
 import time
 from dataclasses import replace
@@ -18,7 +19,7 @@ from p2pxfer.errors import ConfigError, P2pxferError, UsageError
 from p2pxfer.net.admission import AdmissionSettings, descriptor_ceiling
 from p2pxfer.net.hosting import Hosting, RendezvousService, raise_descriptor_limit
 
-DEFAULT_LISTEN = ("tcp:8877:backlog=1024", "tcp:8878:backlog=1024")
+PORTS = (8877, 8878)
 
 
 class Options(usage.Options):
@@ -46,7 +47,7 @@ class Options(usage.Options):
         self["observe"] = []
 
     def opt_listen(self, endpoint: str) -> None:
-        """Where to accept clients, a Twisted endpoint; may be repeated. Default: tcp:8877 and tcp:8878."""
+        """Where to accept clients, a Twisted endpoint; may be repeated. Default: tcp6:8877 and tcp6:8878, or tcp."""
         self["listen"].append(endpoint)
 
     def opt_observe(self, address: str) -> None:
@@ -54,6 +55,17 @@ class Options(usage.Options):
         self["observe"].append(address)
 
     opt_l = opt_listen
+
+
+def default_listen() -> tuple[str, ...]:
+    """Both ports: for IPv6 and, through the same sockets, for IPv4, or for IPv4 alone where there is nothing else."""
+    try:
+        with socket.socket(socket.AF_INET6) as trial:
+            both = trial.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 0
+    except OSError:
+        both = False
+    kind = "tcp6" if both else "tcp"
+    return tuple(f"{kind}:{port}:backlog=1024" for port in PORTS)
 
 
 def makeService(options: Options) -> RendezvousService:
@@ -94,7 +106,7 @@ def _settings(options: Options) -> tuple[Hosting, AdmissionSettings]:
     raise_descriptor_limit()
     certificate = options["certificate"]
     hosting = Hosting(
-        listen=tuple(options["listen"]) or DEFAULT_LISTEN,
+        listen=tuple(options["listen"]) or default_listen(),
         state=Path(options["state"]).absolute(),
         observe=tuple(_address(text) for text in options["observe"]),
         certificate=None if certificate is None else Path(certificate).absolute(),

@@ -237,16 +237,19 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def start_server(place: Place, folder: Path, *, loopback: bool) -> tuple[Program, str]:
+def start_server(place: Place, folder: Path, *, loopback: bool, listen: Sequence[str] = ()) -> tuple[Program, str]:
     """Start a rendezvous server with its state in `folder`; returns it and the address that clients need.
 
-    `loopback`: only programs of this machine may reach it. Raises `ProgramError`.
+    `loopback`: only programs of this machine may reach it. `listen`: endpoints instead of the usual ones. Raises
+    `ProgramError`.
     """
     state = folder / "server"
     argv: list[str | Path] = [BIN / "twist", "--log-format=text", "p2pxfer-rendezvous", "--state", state]
     if loopback:
         for port in free_ports(2):
             argv += ["--listen", f"tcp:{port}:interface=127.0.0.1"]
+    for endpoint in listen:
+        argv += ["--listen", endpoint]
     server = Program(place, "srv", argv, folder / "server.log", cwd=folder)
     try:
         return server, _address(server, state / "address")

@@ -57,9 +57,9 @@ class Scene(contextlib.ExitStack):
         self.address = ""
         self._count = 0
 
-    def start_server(self) -> Program:
-        """Start the server, or start it again in the same place."""
-        server, self.address = start_server(self.place, self.folder, loopback=self.loopback)
+    def start_server(self, *listen: str) -> Program:
+        """Start the server, or start it again in the same place; `listen` are endpoints instead of the usual ones."""
+        server, self.address = start_server(self.place, self.folder, loopback=self.loopback, listen=listen)
         self.callback(server.stop)
         return server
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from scripts.matrixlib import __main__ as matrix
 from scripts.matrixlib import attempts, page
-from scripts.matrixlib.results import DEFAULT_KINDS, Attempt, Cell, Pair, Store, pairs, percentile, summarize
+from scripts.matrixlib.homes import DEFAULT_HOMES, HOMES, NEIGHBOURS, lab_of, pairs
+from scripts.matrixlib.results import FIELDS, Attempt, Cell, Pair, Store, percentile, summarize
 from tests.lab.namespaces import LabError
-from tests.lab.nat import KINDS
 
 PAIR = ("none", "symmetric")
-ORIGIN = page.Origin("scripts/matrix --runs 3", "0.0", "Linux", "2026-01-02", 40, 1024)
+HEAD = ",".join(FIELDS)
 
 
 def connected(ms: float, sender: int = 1, receiver: int = 1) -> Attempt:
@@ -39,9 +41,12 @@ def test_there_is_no_percentile_of_nothing() -> None:
         percentile([1.0], 0)
 
 
-def test_default_kinds_exist_and_every_pair_of_them_is_there_once() -> None:
-    assert set(DEFAULT_KINDS) <= set(KINDS)
-    assert len(pairs(DEFAULT_KINDS)) == 15 * 16 // 2
+def test_default_homes_exist_and_every_pair_of_them_is_there_once_and_makes_a_lab() -> None:
+    assert set(DEFAULT_HOMES) <= {*HOMES, *NEIGHBOURS}
+    assert len(pairs(DEFAULT_HOMES)) == 17 * 18 // 2 + 5
+    assert not set(HOMES) & set(NEIGHBOURS)
+    for pair in pairs(DEFAULT_HOMES):
+        lab_of(pair)
     assert pairs(["none", "symmetric"]) == [("none", "none"), PAIR, ("symmetric", "symmetric")]
 
 
@@ -68,16 +73,21 @@ def test_results_in_a_file_are_read_again(tmp_path: Path) -> None:
         first.add(each)
     assert Store(tmp_path / "results").of(PAIR) == written
     assert Store(tmp_path / "results").of(("none", "none")) == []
+    assert Store(tmp_path / "results").pairs == [PAIR]
+    assert (tmp_path / "results").read_text().splitlines()[:2] == [HEAD, "none,symmetric,12.5,1,1,"]
     assert Store(None).of(PAIR) == []
 
 
-@pytest.mark.parametrize("line", ["x", "[]", "{}", '{"one": 1, "other": "", "ms": 1, "syns": null, "reason": ""}'])
+@pytest.mark.parametrize("line", ["x", "a,b,c,1,1,", "a,b,1,1,x,", "a,b,1,1,1"])
 def test_a_file_of_something_else_is_refused(tmp_path: Path, line: str) -> None:
     file = tmp_path / "results"
     Store(file).add(connected(1))
     with file.open("a") as out:
         out.write(line + "\n")
-    with pytest.raises(ValueError, match="line 2: not a result"):
+    with pytest.raises(ValueError, match="line 3: not a result"):
+        Store(file)
+    file.write_text(line + "\n")
+    with pytest.raises(ValueError, match="line 1: not a result"):
         Store(file)
 
 
@@ -87,15 +97,36 @@ def test_only_missing_runs_are_run_and_each_row_is_said(tmp_path: Path) -> None:
     ran: list[Pair] = []
     said: list[str] = []
 
-    def attempt(pair: Pair) -> Attempt:
-        ran.append(pair)
-        return Attempt(*pair, None, (2, 3), "no way")
+    def runs(pair: Pair) -> Iterator[Attempt]:
+        while True:
+            ran.append(pair)
+            yield Attempt(*pair, None, (2, 3), "no way")
 
-    cells = matrix.measure(pairs(PAIR), 2, store, attempt, said.append)
-    assert ran == [("none", "none")] * 2 + [PAIR] + [("symmetric", "symmetric")] * 2
-    assert [cell.connected for cell in cells] == [0, 1, 0]
-    assert said[1] == "2/3  none + symmetric: 1 of 2  100  100  1.5 + 2  no way"
-    assert len(Store(tmp_path / "results").of(PAIR)) == 2
+    matrix.measure(pairs(PAIR), 9, store, runs, said.append, threading.Event())
+    # A pair that never connected is given up.
+    assert {pair: ran.count(pair) for pair in pairs(PAIR)} == {
+        ("none", "none"): matrix.GIVEN_UP_AFTER,
+        PAIR: 8,
+        ("symmetric", "symmetric"): matrix.GIVEN_UP_AFTER,
+    }
+    assert "2/3  none + symmetric: 1 of 9  100  100  2 + 3  no way" in said
+    again = Store(tmp_path / "results")
+    assert len(again.of(PAIR)) == 9
+    matrix.measure(pairs(PAIR), 9, again, runs, said.append, threading.Event())
+    assert len(ran) == 8 + 2 * matrix.GIVEN_UP_AFTER
+
+
+def test_an_interrupted_matrix_begins_no_further_run(tmp_path: Path) -> None:
+    stop = threading.Event()
+    store = Store(None)
+
+    def runs(pair: Pair) -> Iterator[Attempt]:
+        while True:
+            stop.set()
+            yield connected(1)
+
+    matrix.measure([PAIR], 9, store, runs, lambda text: None, stop)
+    assert len(store.of(PAIR)) == 1
 
 
 def test_reasons_are_lettered_once_each() -> None:
@@ -111,9 +142,12 @@ def test_the_page(tmp_path: Path) -> None:
         summarize(PAIR, [connected(100.4), connected(250), failed("`no` *way*")]),
         summarize(("symmetric", "symmetric"), [failed("none at all", ("symmetric", "symmetric"))] * 3),
     ]
-    text = page.render(ORIGIN, cells)
-    assert "on 2026-01-02 by ``scripts/matrix --runs 3`` with p2pxfer 0.0 on Linux" in text
-    assert "Runs of every pair of kinds: 3," in text
+    text = page.render(cells, "data.csv", 3)
+    assert "``data.csv``" in text
+    assert "Runs of every pair: 3." in text
+    assert "the first 3 runs failed" in " ".join(text.split())
+    assert "2 pairs: 0 connected in every run, 1 in some, 1 in none." in text
+    assert "at random of 64512" in text
     rows = [line.split() for line in text.splitlines()]
     assert ["1", "none", "--", "2/3"] in rows
     assert ["2", "symmetric", "2/3", "0/3"] in rows
@@ -130,15 +164,15 @@ def test_the_columns_of_a_table_are_as_wide_as_their_widest_text() -> None:
 
 def test_options(tmp_path: Path) -> None:
     options = matrix.parse([])
-    assert (tuple(options.kinds), options.runs, options.resume) == (DEFAULT_KINDS, 20, None)
-    assert options.out.name == "traversal-matrix.rst"
-    assert matrix.command(options) == "scripts/matrix --runs 20"
+    assert (tuple(options.kinds), options.runs, options.fresh) == (DEFAULT_HOMES, 20, False)
+    assert (options.out.name, options.data.name) == ("traversal-matrix.rst", "traversal-matrix.csv")
     options = matrix.parse(["--kinds", "none", "symmetric", "none", "--runs", "3", "--out", str(tmp_path / "x")])
-    assert options.kinds == ["none", "symmetric"]
-    assert matrix.command(options) == "scripts/matrix --kinds none symmetric --runs 3"
+    assert (options.kinds, options.runs) == (["none", "symmetric"], 3)
 
 
-@pytest.mark.parametrize("words", ["--kinds round", "--runs 0", "--runs x", "--out /nowhere/at/all", "--kinds"])
+@pytest.mark.parametrize(
+    "words", ["--kinds round", "--runs 0", "--runs x", "--out /nowhere/at/all", "--data /nowhere/at/all", "--kinds"]
+)
 def test_wrong_options(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         matrix.parse(words.split())
@@ -148,18 +182,22 @@ def test_wrong_options(words: str, capsys: pytest.CaptureFixture[str]) -> None:
 def test_results_that_cannot_be_read_end_it_before_anything_is_run(tmp_path: Path) -> None:
     file = tmp_path / "results"
     file.write_text("x\n")
-    assert matrix.main(["--out", str(tmp_path / "page"), "--resume", str(file)]) == 2
+    assert matrix.main(["--out", str(tmp_path / "page"), "--data", str(file)]) == 2
     assert not (tmp_path / "page").exists()
 
 
-def test_a_lab_that_cannot_be_built_is_a_failed_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lab_that_cannot_be_built_is_a_failed_run_and_the_next_one_tries_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def refuse(*_: object) -> None:
         raise LabError("nft said no\nfor a reason")
 
-    monkeypatch.setattr(attempts, "between", refuse)
-    assert attempts.attempt(PAIR) == Attempt(*PAIR, None, None, "nft said no")
+    monkeypatch.setattr(attempts, "built", refuse)
+    runs = attempts.attempts(PAIR)
+    assert [next(runs), next(runs)] == [Attempt(*PAIR, None, None, "nft said no")] * 2
 
 
 def test_a_reason_is_the_first_line_of_an_error() -> None:
     assert attempts.reason(OSError("first\n  second")) == "first"
+    assert attempts.reason(OSError("a plan (137 SYNs from here); nothing")) == "a plan; nothing"
     assert attempts.reason(TimeoutError()) == "TimeoutError"

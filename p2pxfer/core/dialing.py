@@ -45,21 +45,29 @@ Source = int | Literal["fresh"]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Candidate:
-    """An endpoint of the peer that may lead to it; ``host`` is an IP address in text form."""
+    """An endpoint of the peer that may lead to it; ``host`` is an IP address in text form.
+
+    ``local`` is the own address to dial from, empty where the system may choose.
+    """
 
     type: CandidateType
     host: str
     port: int
+    local: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """One connection to try; ``serial`` tells dials from fresh ports to one endpoint apart."""
+    """One connection to try; ``serial`` tells dials from fresh ports to one endpoint apart.
+
+    ``local`` as in :class:`Candidate`.
+    """
 
     source: Source
     host: str
     port: int
     serial: int = 0
+    local: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +181,11 @@ class DialSchedule:
         draw: Callable[[], float],
         budget: Budget | None = None,
     ) -> None:
-        unique = list(dict.fromkeys(candidates))[:MAX_CANDIDATES]
-        endpoints = dict.fromkeys(Dial(port, candidate.host, candidate.port) for candidate in unique)
-        self._attempts = {dial: _Attempt() for dial in endpoints}
-        self._waiting = dict.fromkeys(endpoints, now)
+        self._port = port
+        self._known: set[tuple[str, int]] = set()
+        self._attempts: dict[Dial, _Attempt] = {}
+        self._waiting: dict[Dial, float] = {}
+        self.offer(candidates, now)
         self._deadline = deadline
         self._draw = draw
         self._budget = budget or Budget()
@@ -201,6 +210,16 @@ class DialSchedule:
     def pending(self) -> int:
         """Dials of the plan that have no answer yet."""
         return sum(len(run.pending) for run in self._running)
+
+    def offer(self, candidates: Iterable[Candidate], now: float) -> None:
+        """Dial these too, from ``now`` on; those that are known and those above ``MAX_CANDIDATES`` are left out."""
+        for candidate in candidates:
+            endpoint = (candidate.host, candidate.port)
+            if endpoint not in self._known and len(self._known) < MAX_CANDIDATES:
+                self._known.add(endpoint)
+                dial = Dial(self._port, *endpoint, local=candidate.local)
+                self._attempts[dial] = _Attempt()
+                self._waiting[dial] = now
 
     def add(self, plan: Plan, now: float) -> None:
         """Begin ``plan`` at ``now``."""

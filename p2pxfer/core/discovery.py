@@ -85,8 +85,8 @@ class Allocation:
 
 
 def one_family(views: Sequence[View]) -> list[View]:
-    """The views of the first one's address family: NATs of two families are two NATs."""
-    return [view for view in views if view.seen.host.version == views[0].seen.host.version]
+    """The views of one address family, IPv4 where there is any: what translates it is hardly ever in front of IPv6."""
+    return [view for view in views if view.seen.host.version == 4] or list(views)
 
 
 def mapping_of(views: Sequence[View], own: Collection[Address]) -> Mapping:

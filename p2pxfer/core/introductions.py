@@ -109,14 +109,15 @@ def _asserted_hosts(texts: Iterable[str]) -> set[Address]:
 def server_endpoints(listening: Listening, local: Endpoint, remote: Endpoint) -> list[Endpoint]:
     """Every endpoint of the server that a client which came from ``remote`` to ``local`` can reach, that one first.
 
-    A server with a private address and a client with a public one means an address translator in front of the server:
-    then its first ``observe`` address stands for the private one.
+    Those of the other address family come last, which not every client can reach.  A server with a private address and
+    a client with a public one means an address translator in front of the server: then its first ``observe`` address
+    stands for the private one.
     """
     extra = [host for host in listening.observe if host.version == local.host.version]
     base = local.host
     if addresses.scope(base) in _LOCAL and addresses.scope(remote.host) == "public":
         if not extra:
-            return [local]
+            return [local, *_other_family(listening, local)]
         base = extra[0]
     found = [Endpoint(base, local.port)]
     for host, port in listening.bound:
@@ -126,9 +127,29 @@ def server_endpoints(listening: Listening, local: Endpoint, remote: Endpoint) ->
         elif host.version == base.version:
             found.append(Endpoint(base if host == local.host else host, port))
     own_address_first = sorted(found, key=lambda endpoint: endpoint.host != base)
-    return list(dict.fromkeys(own_address_first))
+    return list(dict.fromkeys([*own_address_first, *_other_family(listening, local)]))
+
+
+def _other_family(listening: Listening, local: Endpoint) -> list[Endpoint]:
+    """Endpoints of the other family, public ones or as private as ``local``."""
+    version = 4 if local.host.version == 6 else 6
+    hosts = [host for host in listening.observe if host.version == version]
+    found = []
+    for host, port in listening.bound:
+        if host.is_unspecified and (host.version == 6 or version == 4):
+            found += [Endpoint(one, port) for one in hosts]
+        elif host.version == version and not host.is_unspecified:
+            found.append(Endpoint(host, port))
+    return [one for one in found if addresses.scope(one.host) in ("public", addresses.scope(local.host))]
 
 
 def observers(listening: Listening, local: Endpoint, remote: Endpoint) -> list[Endpoint]:
-    """Where else that client can let itself be observed; another port of the same address comes first."""
-    return server_endpoints(listening, local, remote)[1 : 1 + _MAX_OBSERVERS]
+    """Where else that client can let itself be observed; another port of the same address comes first.
+
+    Of IPv6, where nothing is translated, one endpoint will do for a client that came by IPv4.
+    """
+    found = server_endpoints(listening, local, remote)[1:]
+    if local.host.version == 4:
+        first = next((one for one in found if one.host.version == 6), None)
+        found = [one for one in found if one.host.version == 4][: _MAX_OBSERVERS - 1] + ([first] if first else [])
+    return found[:_MAX_OBSERVERS]

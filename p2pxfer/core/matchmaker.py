@@ -35,7 +35,7 @@ class Matchmaker:
         self.listening = Listening()
         self.dropped_lan = 0
         """LAN candidates that were asserted and not passed on, because nobody may dial them."""
-        self.reports = Reports(links, settings, self._side)
+        self.reports = Reports(links, settings, self._side, self._observed)
         self._links = links
         self._desk = desk
         self._entropy = entropy
@@ -62,7 +62,8 @@ class Matchmaker:
         asking = replace(self._side(link, message.tag), path=message.path)
         asked = self._side(target, target.tag)
         session = self._entropy(32)
-        self.reports.met(session, (link, message.tag), (target, target.tag), now)
+        dial, _ = introductions.policies(asking.path, asked.path)
+        self.reports.met(session, (link, message.tag), (target, target.tag), dial, now)
         return [
             Send(reader.conn, self._told(session, _Meeting(reader, mine, peer, theirs, name, first), now))
             for reader, mine, peer, theirs, first in (
@@ -74,6 +75,11 @@ class Matchmaker:
     def _side(self, link: Link, tag: int) -> Side:
         """A client with the binding ``tag`` as the server sees it now."""
         return Side(link.view.seen, tag, self._links.views(link, tag), link.lan, link.path, link.reported)
+
+    def _observed(self, subject: Side, reader: Side, link: Link) -> list[Endpoint]:
+        """Where the server saw ``subject``, as far as ``reader`` at ``link`` may dial it."""
+        server = introductions.server_endpoints(self.listening, link.view.at, link.view.seen)
+        return introductions.observed_for(subject, reader, server)
 
     def _find(self, to: str) -> tuple[Link | None, str | None]:
         """The connection that holds the name, or the newest one with a name of the key; and the name asked for.
@@ -97,7 +103,7 @@ class Matchmaker:
         lan: list[Endpoint] = []
         if dial:
             server = introductions.server_endpoints(self.listening, reader.view.at, reader.view.seen)
-            observed = introductions.observed_for(theirs, mine, server)
+            observed = self._observed(theirs, mine, reader)
             lan, dropped = introductions.lan_for(theirs, mine, server)
             self.dropped_lan += dropped
         return Introduction(

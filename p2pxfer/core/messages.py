@@ -165,18 +165,24 @@ class Introduction(Message, frozen=True):
 class Report(Message, frozen=True):
     """What this side's probes show of its NAT: kept with the connection, and passed on within a recent ``session``.
 
-    The mapping in it does not matter: the server has its own.
+    The mapping in it does not matter: the server has its own.  Without ``nat`` it says that the server has observed
+    this side at more endpoints than the other one was told of.
     """
 
-    nat: NatSummary
+    nat: NatSummary | None = None
     session: Bytes32 | None = None
 
 
 class PeerNat(Message, frozen=True):
-    """News of the NAT of the other side of ``session``: the server's view of the mapping, that side's of the ports."""
+    """News of the other side of ``session``.
+
+    ``nat`` is the server's view of the mapping, that side's of the ports, ``None`` where nothing is new of them;
+    ``observed`` is where the server has seen it by now.
+    """
 
     session: Bytes32
-    nat: NatSummary
+    nat: NatSummary | None = None
+    observed: Annotated[list[Endpoint], Meta(max_length=MAX_OBSERVED)] = []
 
 
 class PeerReturned(Message, frozen=True):

@@ -254,7 +254,11 @@ class Registry:
             return [Send(link.conn, DialledBack())]
         link.dialled = True
         self._dialling += 1
-        others = [endpoint.host for endpoint in found if endpoint.host != here.host]
+        others = [
+            endpoint.host
+            for endpoint in found
+            if endpoint.host.version == here.host.version and endpoint.host != here.host
+        ]
         return [DialOut(link.conn, seen, (here.host, others[0] if others else None), message.token)]
 
     def _join(self, link: Link, message: JoinRelay, now: float) -> list[Effect]:

@@ -6,8 +6,10 @@ Laws of this file:
    one, for ``MEETING_S`` seconds after the introduction and ``MAX_PER_SIDE`` times a side.
 2. What goes on is the server's own view of the mapping; of the report only what :mod:`p2pxfer.core.introductions` lets
    pass.  A report names no address, so nobody can be made to dial anything but what the server saw of the reporter.
-3. A report that may not go on is dropped without a word: there is nothing that an honest client could do about it.
-4. Who asked for a peer hears once, within ``RETURN_S`` seconds of the introduction, that the same client registered
+3. With it goes where the server has seen the reporter by now, as far as the other side may dial it, if the two may dial
+   at all: an address of a second family is often observed only after the introduction.
+4. A report that may not go on is dropped without a word: there is nothing that an honest client could do about it.
+5. Who asked for a peer hears once, within ``RETURN_S`` seconds of the introduction, that the same client registered
    again: the connection that the introduction went to may have been dead, which its two ends notice late.
 """
 
@@ -18,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from p2pxfer.core import introductions
+from p2pxfer.core.addresses import Endpoint
 from p2pxfer.core.effects import Send, ServerSettings
 from p2pxfer.core.introductions import Side
 from p2pxfer.core.limits import Buckets
@@ -26,8 +29,9 @@ from p2pxfer.core.messages import PeerNat, PeerReturned, Report
 
 MEETING_S: Final = 30.0
 """How long the two sides of an introduction may tell each other of their NATs, seconds."""
-MAX_PER_SIDE: Final = 4
-"""Reports of one side that go on in one meeting: what was found at last, and fresh ports for a few attempts."""
+MAX_PER_SIDE: Final = 5
+"""Reports of one side that go on in one meeting: a second family, what was found at last, and fresh ports for a few
+attempts."""
 RETURN_S: Final = 10.0
 """How long after an introduction the return of the peer is news to who asked for it, seconds."""
 _MAX_MEETINGS: Final = 16_384
@@ -47,15 +51,28 @@ class _Meeting:
     asking: int
     """The connection that asked for the other one."""
     asked: _Client
+    dial: bool
+    """Whether the two may dial each other."""
     left: dict[int, int] = field(default_factory=dict)
 
 
 class Reports:
-    """Recent meetings, and the rate of reports.  ``side(link, tag)`` is a party as the server sees it now."""
+    """Recent meetings, and the rate of reports.
 
-    def __init__(self, links: Links, settings: ServerSettings, side: Callable[[Link, int], Side]) -> None:
+    ``side(link, tag)`` is a party as the server sees it now; ``observed(subject, reader, link)`` are the endpoints of
+    ``subject`` that ``reader``, whose control connection is ``link``, may dial.
+    """
+
+    def __init__(
+        self,
+        links: Links,
+        settings: ServerSettings,
+        side: Callable[[Link, int], Side],
+        observed: Callable[[Side, Side, Link], list[Endpoint]],
+    ) -> None:
         self._links = links
         self._side = side
+        self._observed = observed
         self._rates = Buckets(settings.reports_per_key / 60, settings.reports_per_key)
         self._meetings: dict[bytes, _Meeting] = {}  # in order of their age
         self._asked: dict[_Client, dict[bytes, None]] = {}
@@ -66,12 +83,13 @@ class Reports:
         """Introductions whose sides may still tell each other of their NATs."""
         return len(self._meetings)
 
-    def met(self, session: bytes, asking: tuple[Link, int], asked: tuple[Link, int], now: float) -> None:
-        """Two connections were introduced, each with the tag that it punches from."""
+    def met(self, session: bytes, asking: tuple[Link, int], asked: tuple[Link, int], dial: bool, now: float) -> None:
+        """Two connections were introduced, each with the tag that it punches from; ``dial``: they may."""
         (one, one_tag), (other, other_tag) = asking, asked
         sides = {one.conn: (other.conn, one_tag), other.conn: (one.conn, other_tag)}
         client = (other.key, other.name)
-        self._meetings[session] = _Meeting(now, sides, one.conn, client, dict.fromkeys(sides, MAX_PER_SIDE))
+        left = dict.fromkeys(sides, MAX_PER_SIDE)
+        self._meetings[session] = _Meeting(now, sides, one.conn, client, dial, left)
         self._asked.setdefault(client, {})[session] = None
         self.expire(now)
 
@@ -79,7 +97,8 @@ class Reports:
         """Keep a report; returns the word to the other side of its meeting, if there is one."""
         if not self._rates.take(link.key, now):
             return []
-        link.reported = message.nat
+        if message.nat is not None:
+            link.reported = message.nat
         self.expire(now)
         meeting = None if message.session is None else self._meetings.get(message.session)
         if meeting is None or message.session is None or not meeting.left.get(link.conn, 0):
@@ -89,7 +108,10 @@ class Reports:
         if other is None or other.role is not Role.CONTROL:
             return []
         meeting.left[link.conn] -= 1
-        return [Send(peer, PeerNat(message.session, introductions.nat_summary(self._side(link, tag))))]
+        mine, theirs = self._side(link, tag), self._side(other, meeting.sides[peer][1])
+        nat = None if message.nat is None else introductions.nat_summary(mine)
+        found = self._observed(mine, theirs, other) if meeting.dial else []
+        return [Send(peer, PeerNat(message.session, nat, [str(endpoint) for endpoint in found]))]
 
     def returned(self, link: Link, now: float) -> list[Send]:
         """A client registered: the word to everybody who was introduced to its former connection just before."""

@@ -30,6 +30,8 @@ _RESET = struct.pack("ii", 1, 0)
 class HalfOpen:
     """One socket that connects from ``port`` to ``remote`` and shares its port with others of this user.
 
+    ``local`` is the own address to dial from; without it the system chooses.
+
     ``ended(code)`` is called once, never from within the constructor or :meth:`close`: 0 when the connection stands,
     else the error number.
 
@@ -37,7 +39,9 @@ class HalfOpen:
         OSError: the socket cannot be made or bound, or the dial failed at once.
     """
 
-    def __init__(self, reactor: Reactor, port: int, remote: tuple[str, int], ended: Callable[[int], None]) -> None:
+    def __init__(
+        self, reactor: Reactor, port: int, remote: tuple[str, int], ended: Callable[[int], None], local: str = ""
+    ) -> None:
         self._reactor = reactor
         self._ended = ended
         self._done = False
@@ -48,7 +52,7 @@ class HalfOpen:
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            self._socket.bind(("", port))
+            self._socket.bind((local, port))
             code = self._socket.connect_ex(remote)
             if code not in (0, errno.EINPROGRESS):
                 raise OSError(code, os.strerror(code))

@@ -37,7 +37,7 @@ from p2pxfer.core.addresses import (
 from p2pxfer.core.codec import Message
 from p2pxfer.core.dialing import Candidate
 from p2pxfer.core.hello import Role, Terms
-from p2pxfer.core.messages import ALPN_PEER, Introduction, NatSummary
+from p2pxfer.core.messages import ALPN_PEER, Introduction, NatSummary, PeerNat
 from p2pxfer.core.strategies import ROUND_TRIP_S, Ledger, Situation
 from p2pxfer.core.wire import Chunk, Nominate
 from p2pxfer.errors import AddressRefused, P2pxferError, Unreachable
@@ -153,9 +153,8 @@ class Meeting(PathOwner):
         """Join the relay and punch, as far as the introduction allows either."""
         introduction = self.introduction
         if introduction.dial:
-            observed = self._observed()
-            candidates = self._lan_candidates()
-            candidates += [Candidate("server-reflexive", str(one.host), one.port) for one in observed]
+            observed = self._observed(introduction.observed)
+            candidates = self._lan_candidates() + self._public_candidates(observed)
             trip = introduction.round_trip_ms / 1000 or ROUND_TRIP_S
             situation = Situation(introduction.my_nat, introduction.peer_nat, tuple(observed), max(trip, SHORTEST_S))
             self._puncher = Puncher(
@@ -184,10 +183,16 @@ class Meeting(PathOwner):
         for path in list(self._up):
             path.close()
 
-    def peer_nat(self, nat: NatSummary) -> None:
-        """See :class:`~p2pxfer.net.rendezvous.Informed`."""
-        if self._puncher is not None:
-            self._puncher.peer_nat(nat)
+    def peer_nat(self, news: PeerNat) -> None:
+        """See :class:`~p2pxfer.net.probing.Informed`."""
+        if self._puncher is None:
+            return
+        observed = self._observed(news.observed)
+        if observed:
+            self._puncher.peer_seen(observed)
+            self._puncher.add(self._public_candidates(observed))
+        if news.nat is not None:
+            self._puncher.peer_nat(news.nat)
 
     def peer_returned(self) -> None:
         """See :class:`~p2pxfer.net.rendezvous.Informed`."""
@@ -226,11 +231,23 @@ class Meeting(PathOwner):
                 found.append(Candidate("host", str(endpoint.host), endpoint.port))
         return found
 
-    def _observed(self) -> list[Endpoint]:
+    def _public_candidates(self, observed: list[Endpoint]) -> list[Candidate]:
+        """Those at which the server saw the peer.
+
+        IPv6 is dialled from the address that the server saw here, which the peer expects, or not at all.
+        """
+        own = {4: "", 6: self._client.discovery.source6}
+        return [
+            Candidate("server-reflexive", str(one.host), one.port, local)
+            for one in observed
+            if (local := own[one.host.version]) is not None
+        ]
+
+    def _observed(self, texts: list[str]) -> list[Endpoint]:
         """Where the server itself observed the peer, as far as the rules for addresses allow."""
         client = self._client
         found: list[Endpoint] = []
-        for text in self.introduction.observed:
+        for text in texts:
             endpoint = self._parsed(text)
             if endpoint is not None and dialable_public(
                 endpoint,
@@ -270,10 +287,11 @@ class Meeting(PathOwner):
         return SecureBootstrap(self._reactor, path, self._creator, is_client=self._is_client)
 
     def _kind(self, remote: str) -> PathKind:
-        where = scope(parse_endpoint(remote).host)
+        there = canonical_endpoint(parse_endpoint(remote)).host
+        where = scope(there)
         if where in ("private", "shared"):
             return "lan"
-        if remote.startswith("["):
+        if there.version == 6:
             return "ipv6"
         open_side = "none" in (self.introduction.my_nat.mapping, self.introduction.peer_nat.mapping)
         return "direct" if where == "loopback" or open_side else "punched"
@@ -308,7 +326,7 @@ class Meeting(PathOwner):
         puncher, self._puncher = self._puncher, None
         self.log.debug("the punch ended after {dials} dials", dials=dials)
         if puncher is not None:
-            self.tried = puncher.tried
+            self.tried = puncher.tried or self._one_address()
             if puncher.situation is not None:
                 self.nats = (puncher.situation.mine, puncher.situation.theirs)
             if self._nominated is None:
@@ -317,6 +335,12 @@ class Meeting(PathOwner):
         if not self._closed:
             self._nomination = self._reactor.callLater(NOMINATION_S, self._drop_losers)
         self._check_failed()
+
+    def _one_address(self) -> str:
+        """What is to be said of two peers whom the server saw at one address, if nothing else is."""
+        here = {one.host for one in self._client.own_endpoints}
+        there = {one.host for one in self._observed(self.introduction.observed)}
+        return "both are behind one public address, which lets nothing back in to itself" if here & there else ""
 
     def _drop_losers(self) -> None:
         """Reset every direct connection that is not the one to keep."""

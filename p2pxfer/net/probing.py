@@ -6,13 +6,16 @@ Laws of this file:
 2. Only where they show that the mapping depends on the destination are ports probed, and not again for ``FRESH_S``
    seconds on the same outside address; at an introduction, where the NAT is sequential, one port more.
 3. Every wait has an end: ``OBSERVE_S``, ``FLIGHT_S``.  Probes are reset as soon as they are answered.
-4. What is found goes to the server, and to the other side of every meeting of the last ``MEETING_S`` seconds for which
+4. Where the server has an address of the other family and there is a way to it, it is asked there too.  An introduction
+   may have come before that answer, so the other side of a meeting is then told to look again.
+5. What is found goes to the server, and to the other side of every meeting of the last ``MEETING_S`` seconds for which
    it is news.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol as Interface
 
 from twisted.internet.defer import Deferred
@@ -23,11 +26,12 @@ from p2pxfer.core import discovery
 from p2pxfer.core.addresses import MIN_PORT, Address, Endpoint, canonical_endpoint, parse_endpoint, scope
 from p2pxfer.core.codec import Message
 from p2pxfer.core.discovery import DEPENDENT, PROBES, Allocation, Filtering, Mapping, Probe, View
-from p2pxfer.core.messages import VERSION, Introduction, NatSummary, Observe, Observed, Registered, Report
+from p2pxfer.core.messages import VERSION, Introduction, NatSummary, Observe, Observed, PeerNat, Registered, Report
 from p2pxfer.core.reports import MEETING_S
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.filtering import FilteringCheck
 from p2pxfer.net.flight import Flight, Opener, fresh_ports
+from p2pxfer.net.ownaddresses import source_towards
 from p2pxfer.net.serverlink import ServerLink
 from p2pxfer.net.types import Reactor
 
@@ -37,6 +41,8 @@ FRESH_S = 600.0
 """How long what was found on one outside address is believed, seconds."""
 RETRY_S = 30.0
 """How soon probes that showed nothing may be repeated, seconds."""
+SETTLED_S = 5.0
+"""An address of the other family that was seen so long ago was in every introduction since, seconds."""
 MAX_MEETINGS = 64
 """Most meetings that are told of news; of more the last ones."""
 
@@ -44,8 +50,8 @@ MAX_MEETINGS = 64
 class Informed(Interface):
     """Who meets a peer and hears news of its NAT."""
 
-    def peer_nat(self, nat: NatSummary) -> None:
-        """The server passes on what the other side's NAT turned out to do."""
+    def peer_nat(self, news: PeerNat) -> None:
+        """The server passes on what the other side's NAT turned out to do, and where that side was seen."""
 
     def peer_returned(self) -> None:
         """The other side has registered again since it was introduced."""
@@ -55,11 +61,21 @@ def may_observe(observer: Endpoint, at: Endpoint) -> bool:
     """Whether a server that was reached at ``at`` may have this machine connect to ``observer`` to be observed there.
 
     Another port of its own address, or an address that is no more private than its own: a server must not make its
-    clients knock at machines of their own networks.
+    clients knock at machines of their own networks.  A port below 1024 must be the one at which the server was reached.
     """
     if observer.host == at.host:
         return True
-    return scope(observer.host) in ("public", scope(at.host)) and observer.port >= MIN_PORT
+    harmless = observer.port >= MIN_PORT or observer.port == at.port
+    return scope(observer.host) in ("public", scope(at.host)) and harmless
+
+
+@dataclass(slots=True)
+class _Told:
+    """What the other side of a meeting knows: since when it may ask, of the NAT, and whether of both families."""
+
+    since: float
+    nat: NatSummary
+    both: bool
 
 
 class NatDiscovery:
@@ -81,18 +97,22 @@ class NatDiscovery:
         self._at: Endpoint | None = None
         self._observers: dict[ServerLink, Endpoint] = {}
         self._openings: dict[ServerLink, Deferred[IProtocol]] = {}
+        self._unseen: set[ServerLink] = set()
         self._awaited: set[ServerLink] = set()
         self._deadline: IDelayedCall | None = None
         self._flight: Flight | None = None
         self._probed_at = 0.0
         self._reported = NatSummary()
-        self._meetings: dict[bytes, tuple[float, NatSummary]] = {}
+        self._meetings: dict[bytes, _Told] = {}
+        self._both_at: float | None = None
         self._waiting: list[Deferred[None]] = []
         self.watch: Callable[[str], None] = lambda text: None
         self.views: list[View] = []
         self.allocation: Allocation | None = None
         self.endpoints_asked = 0
-        """How many further endpoints the server named."""
+        """How many further endpoints the server named that can be asked."""
+        self.source6: str | None = None
+        """The own IPv6 address that the server is to see, and from which peers are dialled; ``None`` without IPv6."""
 
     # -- what is known -------------------------------------------------------------------------------------------
 
@@ -141,20 +161,31 @@ class NatDiscovery:
         self.end()
         self._tag, self._own, self._at = tag, own, at
         self._reported = NatSummary()
+        self._both_at = None
+        self.source6 = source_towards(at) if at.host.version == 6 else None
         self.views = [View(canonical_endpoint(parse_endpoint(answer.observed)), at)]
         named = (canonical_endpoint(parse_endpoint(text)) for text in answer.observers)
-        observers = [observer for observer in named if may_observe(observer, at)]
+        observers = [observer for observer in named if may_observe(observer, at) and self._way_to(observer)]
         self.endpoints_asked = len(observers)
+        # Many a network has a way out for IPv6 that leads nowhere: what is found of IPv4 does not wait for it.
+        judged = min([at.host.version, *(observer.host.version for observer in observers)])
         for observer in observers:
-            self._observe(observer)
+            self._observe(observer, awaited=observer.host.version == judged)
         if self._awaited:
-            self._deadline = self._reactor.callLater(OBSERVE_S, self._observed_all)
+            self._deadline = self._reactor.callLater(OBSERVE_S, self._too_late)
+
+    def _way_to(self, observer: Endpoint) -> bool:
+        """Whether there is one; of IPv6 the first that there is decides from which address peers are dialled."""
+        if observer.host.version == 6 and self.source6 is None:
+            self.source6 = source_towards(observer)
+        return observer.host.version == 4 or self.source6 is not None
 
     def end(self) -> None:
         """The control connection is gone, and with it everything beside it."""
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
         self._awaited.clear()
+        self._unseen.clear()
         observers, self._observers = self._observers, {}
         openings, self._openings = self._openings, {}
         for opening in openings.values():
@@ -172,30 +203,42 @@ class NatDiscovery:
         """A meeting begins, in either role: its other side wants to know what is found from now on."""
         if not introduction.dial:
             return
-        self._meetings[introduction.session] = (self._reactor.seconds(), introduction.my_nat)
+        now = self._reactor.seconds()
+        both = self._both_at is not None and now - self._both_at > SETTLED_S
+        self._meetings[introduction.session] = _Told(now, introduction.my_nat, both)
         if len(self._meetings) > MAX_MEETINGS:
             del self._meetings[next(iter(self._meetings))]
         self._consider_probes()
+        self._tell_of_both()
         self._tell()
 
     # -- the mapping ---------------------------------------------------------------------------------------------
 
-    def _observe(self, observer: Endpoint) -> None:
-        """Open an observation connection from the punch port; it stays open and nobody waits for it."""
+    def _observe(self, observer: Endpoint, awaited: bool) -> None:
+        """Open an observation connection from the punch port; it stays open.
+
+        ``awaited``: the mapping is not known before it answers.
+        """
         link = ServerLink(self._reactor, self._on_observed, self._observer_lost)
         self._observers[link] = canonical_endpoint(observer)
-        self._awaited.add(link)
+        self._unseen.add(link)
+        if awaited:
+            self._awaited.add(link)
         tag = self._tag
         link.secured.addCallbacks(lambda _: link.send(Observe(version=VERSION, tag=tag)), lambda _: None)
         opening = self._openings[link] = self._opener(link, str(observer.host), observer.port, tag)
         opening.addErrback(lambda failure: self._not_observed(link, failure.getErrorMessage()))
 
     def _on_observed(self, link: ServerLink, message: Message) -> None:
-        if not isinstance(message, Observed) or link not in self._awaited:
+        if not isinstance(message, Observed) or link not in self._unseen:
             return
+        self._unseen.discard(link)
         view = View(canonical_endpoint(parse_endpoint(message.observed)), self._observers[link])
         self.views.append(view)
         self.watch(f"seen as {view.seen} at {view.at}")
+        if self._both_at is None and len({view.seen.host.version for view in self.views}) > 1:
+            self._both_at = self._reactor.seconds()
+            self._tell_of_both()
         self._consider_probes()
         self._answered(link)
 
@@ -213,11 +256,16 @@ class NatDiscovery:
             if not self._awaited:
                 self._observed_all()
 
+    def _too_late(self) -> None:
+        """What has not answered by now does not count any more."""
+        self._unseen.clear()
+        self._awaited.clear()
+        self._observed_all()
+
     def _observed_all(self) -> None:
-        """Every endpoint has answered, or will not."""
+        """Every endpoint that is waited for has answered, or will not."""
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
-        self._awaited.clear()
         self._tell()
         self._settle()
 
@@ -229,7 +277,7 @@ class NatDiscovery:
         known = self.allocation
         lasts = RETRY_S if known is None or known.ports == "unknown" else FRESH_S
         old = self._reactor.seconds() - self._probed_at > lasts
-        if known is None or old or self.views[0].seen.host not in known.addresses:
+        if known is None or old or discovery.one_family(self.views)[0].seen.host not in known.addresses:
             self.allocation = None
             self._probed_at = self._reactor.seconds()
             self._fly(PROBES)
@@ -239,15 +287,16 @@ class NatDiscovery:
     def _recent(self) -> bool:
         """Somebody meets this machine just now; forgets those who did before."""
         now = self._reactor.seconds()
-        self._meetings = {session: met for session, met in self._meetings.items() if now - met[0] < MEETING_S}
+        self._meetings = {session: told for session, told in self._meetings.items() if now - told.since < MEETING_S}
         return bool(self._meetings)
 
     def _fly(self, count: int) -> None:
-        assert self._at is not None
+        # The NAT is that of IPv4 even where the control connection is not.
+        target = discovery.one_family(self.views)[0].at
         ports = fresh_ports(count)
         if count > 1:
             self.watch(f"the outside port depends on the destination: {count} probes from ports {ports[0]} on")
-        self._flight = Flight(self._reactor, self._opener, self._at, ports)
+        self._flight = Flight(self._reactor, self._opener, target, ports)
         self._flight.done.addCallback(self._landed, count)
         self._flight.start()
 
@@ -264,6 +313,16 @@ class NatDiscovery:
 
     # -- telling -------------------------------------------------------------------------------------------------
 
+    def _tell_of_both(self) -> None:
+        """Where an introduction came before the server saw this side at both families, have the peer told now."""
+        if self._both_at is None:
+            return
+        self._recent()
+        for session, told in self._meetings.items():
+            if not told.both:
+                told.both = True
+                self._send(Report(None, session))
+
     def _tell(self) -> None:
         """Let the server know what is new, and through it whoever meets this machine just now."""
         summary = self.summary
@@ -272,9 +331,9 @@ class NatDiscovery:
         if summary.mapping == "unknown" or open_yet or self._flight is not None:
             return
         self._recent()
-        for session, (since, told) in list(self._meetings.items()):
-            if told != summary:
-                self._meetings[session] = (since, summary)
+        for session, told in self._meetings.items():
+            if told.nat != summary:
+                told.nat = summary
                 self._reported = summary
                 self._send(Report(summary, session))
         if self._reported != summary and summary.mapping in DEPENDENT:

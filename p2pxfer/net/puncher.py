@@ -27,6 +27,7 @@ from twisted.internet.tcp import makeBinding
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from p2pxfer.core.addresses import Endpoint
 from p2pxfer.core.dialing import Candidate, Dial, DialSchedule
 from p2pxfer.core.messages import NatSummary
 from p2pxfer.core.strategies import HEAD_START, NEWS, Situation, plan, wants_news
@@ -91,6 +92,7 @@ class Puncher:
         self._reactor = reactor
         self._port = port
         self._families = {":" in candidate.host for candidate in candidates}
+        self._deaf_to = {False, True}
         self._factory = _Connected(build)
         self.situation = situation
         """What is known of the two NATs, the latest news with it."""
@@ -150,6 +152,20 @@ class Puncher:
 
     # -- the plan ------------------------------------------------------------------------------------------------
 
+    def add(self, candidates: Sequence[Candidate]) -> None:
+        """Dial these too; what is dialled already is left alone."""
+        if self._stopped:
+            return
+        self._families |= {":" in candidate.host for candidate in candidates}
+        self._listen()
+        self._schedule.offer(candidates, self._reactor.seconds())
+        self._run()
+
+    def peer_seen(self, observed: Sequence[Endpoint]) -> None:
+        """All endpoints at which the server saw the peer, for a plan that has not begun."""
+        if self.situation is not None:
+            self.situation = dataclasses.replace(self.situation, observed=tuple(observed))
+
     def peer_nat(self, nat: NatSummary) -> None:
         """More is known of the peer's NAT; a plan that has begun is not changed."""
         self._heard = True
@@ -197,7 +213,8 @@ class Puncher:
     # -- sockets -------------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        for is_ipv6 in self._families:
+        for is_ipv6 in self._families & self._deaf_to:
+            self._deaf_to.discard(is_ipv6)
             kind, interface = (TCP6ServerEndpoint, "::") if is_ipv6 else (TCP4ServerEndpoint, "")
             endpoint = kind(self._reactor, reuse_binding(self._port, interface), interface=interface)
             listening: Deferred[IListeningPort] = endpoint.listen(self._factory)  # type: ignore[no-untyped-call]  # Twisted's
@@ -247,7 +264,8 @@ class Puncher:
             self._failed(dial, error.errno or 0)
 
     def _half_open(self, dial: Dial, port: int) -> HalfOpen:
-        return HalfOpen(self._reactor, port, (dial.host, dial.port), lambda code: self._ended(dial, code))
+        there = (dial.host, dial.port)
+        return HalfOpen(self._reactor, port, there, lambda code: self._ended(dial, code), dial.local)
 
     def _from_fresh_port(self, dial: Dial) -> HalfOpen:
         for _ in range(FRESH_TRIES):

@@ -245,7 +245,8 @@ class RendezvousClient:
         await self._registration
 
     def _open(self, link: ServerLink | RelayLeg, host: str, port: int, local: int | None) -> Deferred[IProtocol]:
-        binding = None if local is None else reuse_binding(local)
+        own = self.discovery.source6 if ":" in host else None
+        binding = None if local is None else reuse_binding(local, own or "")
         # An address needs no resolver, which would answer out of order: probes are dialled in theirs.
         kind = TCP4ClientEndpoint if isIPAddress(host) else TCP6ClientEndpoint if ":" in host else HostnameEndpoint
         endpoint = kind(self._reactor, host, port, timeout=CONNECT_S, bindAddress=binding)
@@ -283,7 +284,7 @@ class RendezvousClient:
             case PeerNat():
                 informed = self.informed.get(message.session)
                 if informed is not None:
-                    informed.peer_nat(message.nat)
+                    informed.peer_nat(message)
             case PeerReturned():
                 informed = self.informed.get(message.session)
                 if informed is not None:

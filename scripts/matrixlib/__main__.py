@@ -1,23 +1,30 @@
-"""Runs every pair of kinds and writes the page: `python -m scripts.matrixlib --kinds none symmetric --runs 3`."""
+"""Runs every pair of homes and writes the page: `python -m scripts.matrixlib --kinds none symmetric --runs 3`."""
 
 from __future__ import annotations
 
 import argparse
-import datetime
-import platform
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
-import p2pxfer
-from scripts.matrixlib.attempts import RTT_MS, SIZE, attempt
-from scripts.matrixlib.page import Origin, name_reasons, render, row
-from scripts.matrixlib.results import DEFAULT_KINDS, Attempt, Cell, Pair, Store, pairs, summarize
-from tests.lab.nat import KINDS
+from scripts.matrixlib.attempts import attempts
+from scripts.matrixlib.homes import DEFAULT_HOMES, HOMES, NEIGHBOURS, pairs
+from scripts.matrixlib.page import name_reasons, render, row
+from scripts.matrixlib.results import Attempt, Cell, Pair, Store, summarize
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs" / "traversal-matrix.rst"
+DATA = ROOT / "docs" / "traversal-matrix.csv"
+GIVEN_UP_AFTER = 3
+"""Runs of a pair that never connected: each takes ten seconds."""
+AT_ONCE = 2
+"""Pairs that are run side by side; two small transfers hardly disturb each other on two cores."""
+
+Runs = Callable[[Pair], Iterator[Attempt]]
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -26,56 +33,76 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--kinds",
         nargs="+",
-        choices=[*KINDS],
-        default=[*DEFAULT_KINDS],
+        choices=[*HOMES, *NEIGHBOURS],
+        default=[*DEFAULT_HOMES],
         metavar="KIND",
-        help=f"kinds of NAT, as named in tests/lab/nat.py (default: {' '.join(DEFAULT_KINDS)})",
+        help=f"kinds of homes, as named in scripts/matrixlib/homes.py (default: {' '.join(DEFAULT_HOMES)})",
     )
     parser.add_argument("--runs", type=int, default=20, metavar="N", help="runs of every pair (default: 20)")
     parser.add_argument("--out", type=Path, default=PAGE, metavar="FILE", help="the page to write (default: in docs)")
     parser.add_argument(
-        "--resume",
+        "--data",
         type=Path,
+        default=DATA,
         metavar="FILE",
-        help="results so far: runs that are in it are not repeated, new ones added",
+        help="the runs so far: those in it are not repeated, new ones added (default: in docs)",
     )
+    parser.add_argument("--fresh", action="store_true", help="forget the runs so far")
     options = parser.parse_args(arguments)
     if options.runs < 1:
         parser.error("--runs starts at 1")
     options.kinds = list(dict.fromkeys(options.kinds))
-    if not options.out.parent.is_dir():
-        parser.error(f"{options.out.parent} is not a directory")
+    for file in (options.out, options.data):
+        if not file.parent.is_dir():
+            parser.error(f"{file.parent} is not a directory")
     return options
 
 
-def command(options: argparse.Namespace) -> str:
-    """The command that makes this page again."""
-    words = ["scripts/matrix"]
-    if tuple(options.kinds) != DEFAULT_KINDS:
-        words += ["--kinds", *options.kinds]
-    return " ".join([*words, "--runs", str(options.runs)])
-
-
 def measure(
-    chosen: Sequence[Pair], runs: int, store: Store, attempt_one: Callable[[Pair], Attempt], say: Callable[[str], None]
-) -> list[Cell]:
-    """Run what is missing of every pair and say each row when it is done."""
-    cells = []
-    for number, pair in enumerate(chosen, 1):
-        for _ in range(runs - len(store.of(pair))):
-            store.add(attempt_one(pair))
-        cell = summarize(pair, store.of(pair))
-        plain = {reason: reason for reason in name_reasons([cell])}
-        one, other, *figures = row(cell, plain)
-        say(f"{number}/{len(chosen)}  {one} + {other}: {'  '.join(figures)}")
-        cells.append(cell)
-    return cells
+    chosen: Sequence[Pair], runs: int, store: Store, run: Runs, say: Callable[[str], None], stop: threading.Event
+) -> None:
+    """Run what is missing of every pair, ``AT_ONCE`` pairs side by side, and say each row when it is done."""
+
+    def complete(numbered: tuple[int, Pair]) -> None:
+        number, pair = numbered
+        with closing(run(pair)) as more:  # type: ignore[type-var]  # a generator
+            while not stop.is_set() and wanted(store.of(pair), runs):
+                store.add(next(more))
+        if not stop.is_set():
+            say(f"{number}/{len(chosen)}  {in_a_line(summarize(pair, store.of(pair)))}")
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        try:
+            for _ in pool.map(complete, enumerate(chosen, 1)):
+                pass
+        except BaseException:
+            stop.set()
+            raise
 
 
-def origin(options: argparse.Namespace) -> Origin:
-    """What the page says of itself."""
-    system = f"{platform.system()} {platform.release()}"
-    return Origin(command(options), p2pxfer.__version__, system, datetime.date.today().isoformat(), RTT_MS, SIZE)
+def wanted(so_far: Sequence[Attempt], runs: int) -> bool:
+    """Whether a pair needs another run."""
+    hopeless = len(so_far) >= GIVEN_UP_AFTER and all(each.ms is None for each in so_far)
+    return len(so_far) < runs and not hopeless
+
+
+def in_a_line(cell: Cell) -> str:
+    """A row of the page for the person who waits."""
+    one, other, *figures = row(cell, {reason: reason for reason in name_reasons([cell])})
+    return f"{one} + {other}: {'  '.join(figures)}"
+
+
+def cells(store: Store) -> list[Cell]:
+    """The figures of every pair that was run, the usual kinds in their order."""
+    order = list(dict.fromkeys([*DEFAULT_HOMES, *HOMES]))
+    usual = {kind: number for number, kind in enumerate([kind for kind in order if kind in HOMES] + [*NEIGHBOURS])}
+    known = [pair for pair in store.pairs if set(pair) <= set(usual)]
+    return [summarize(pair, store.of(pair)) for pair in sorted(known, key=lambda pair: [usual[kind] for kind in pair])]
+
+
+def page(store: Store, data: Path) -> str:
+    """The page for the runs in `store`, which are kept in `data`."""
+    return render(cells(store), data.name, GIVEN_UP_AFTER)
 
 
 def say(text: str) -> None:
@@ -96,16 +123,18 @@ def main(arguments: Sequence[str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        store = Store(options.resume)
+        if options.fresh:
+            options.data.unlink(missing_ok=True)
+        store = Store(options.data)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
-        cells = measure(pairs(options.kinds), options.runs, store, attempt, say)
+        measure(pairs(options.kinds), options.runs, store, attempts, say, threading.Event())
     except KeyboardInterrupt:
-        print("interrupted; everything is stopped and removed", file=sys.stderr)
+        print("interrupted; everything is stopped and removed, and what was run is kept", file=sys.stderr)
         return 130
-    options.out.write_text(render(origin(options), cells))
+    options.out.write_text(page(store, options.data))
     say(f"written: {options.out}")
     return 0
 

@@ -5,24 +5,13 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from scripts.matrixlib.attempts import RTT_MS, SIZE
+from scripts.matrixlib.homes import NEIGHBOURS, meaning
 from scripts.matrixlib.results import Cell, Pair
 
 NONE = "--"
 """In a cell without a figure; a cell of a simple table must not be empty."""
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """How the figures were made: `day` in ISO 8601, `rtt_ms` between the hosts, `size` of the file in bytes."""
-
-    command: str
-    version: str
-    system: str
-    day: str
-    rtt_ms: float
-    size: int
 
 
 TITLE = """\
@@ -32,46 +21,68 @@ Traversal matrix
 """
 
 MADE = """\
-Made on {origin.day} by ``{origin.command}`` with p2pxfer {origin.version} on {origin.system}.  Not to be edited: the
-command makes it again.
+Which homes p2pxfer connects directly with each other over TCP, how soon, and with how many SYNs.  Not to be edited:
+``scripts/matrix`` makes this page from the runs in ``{data}`` and adds those that are missing.
 """
 
 HOW = """\
-Runs of every pair of kinds: {runs}, each in a new lab (``tests/lab``): two hosts behind a kernel NAT of their own,
-{origin.rtt_ms:g} ms round trip between them and half of that to the server, no loss.  There ``p2pxfer send`` moves
-{origin.size} bytes to ``p2pxfer receive``, both with ``--path direct``, so no relay can help; a run counts as connected
-if the file arrived whole.  The sender is behind the first NAT of a pair.
+Runs of every pair: {runs}.  A pair is a lab of network namespaces (``tests/lab``): two hosts, each behind NATs of its
+own made of the kernel's, {rtt:g} ms round trip between them, half of that to the server, no loss.  In each run a new
+``p2pxfer send`` moves {size} bytes to a new ``p2pxfer receive``, both with ``--path direct``, so that no relay can
+help; it counts as connected if the file arrived whole.  The sender is in the first home of a pair.  {given_up}
 """
 
-KINDS = """\
-The kinds are those of ``tests/lab/nat.py``.  Without more words a NAT drops what is unsolicited; ``rst`` answers with
-RST; ``no-simo`` drops the SYN of a simultaneous open; ``block-N`` draws a port for each connection from N ports,
-``symmetric`` from 64512, ``sequential`` takes the next one.
-"""
+GIVEN_UP = "A pair of which the first {runs} runs failed is not run again."
 
 FIGURES = """\
-Times are milliseconds from the introduction to the nominated path, at the sender, of the runs that connected: the
-median and the 90th percentile (nearest rank).  SYNs are the medians of all runs, the sender's + the receiver's, without
-those to the server, repeated ones included.  The letter says why a run failed.
+Times are milliseconds from the introduction to the nominated path, which is authenticated, at the sender, of the runs
+that connected: the median and the 90th percentile (nearest rank).  SYNs are the medians of all runs, the sender's + the
+receiver's, without those to the server, repeated ones included.  The letter says why a run failed.
 """
 
 
-def render(origin: Origin, cells: Sequence[Cell]) -> str:
+def render(cells: Sequence[Cell], data: str, enough_failures: int) -> str:
     """The whole page, as reStructuredText."""
-    runs = sorted({cell.runs for cell in cells})
-    many = f"{runs[0]} to {runs[-1]}" if len(runs) > 1 else str(runs[0])
+    runs = sorted({cell.runs for cell in cells if cell.connected or cell.runs != enough_failures})
+    many = f"{runs[0]} to {runs[-1]}" if len(runs) > 1 else str(runs[0] if runs else enough_failures)
+    given_up = any(not cell.connected and cell.runs == enough_failures for cell in cells)
     letters = name_reasons(cells)
+    how = HOW.format(
+        runs=many,
+        rtt=RTT_MS,
+        size=SIZE,
+        given_up=GIVEN_UP.format(runs=enough_failures) if given_up else "",
+    )
     parts = [
         TITLE,
-        *(f"{_filled(text.format(origin=origin, runs=many))}\n" for text in (MADE, HOW)),
-        KINDS,
-        _titled("Connected runs", grid(cells)),
+        *(f"{_filled(text)}\n" for text in (MADE.format(data=data), how)),
+        _titled("Homes", meanings(cells)),
+        _titled("Connected runs", f"{_filled(in_all(cells))}\n\n{grid(cells)}"),
         _titled("Time and SYNs", f"{FIGURES}\n{figures(cells, letters)}"),
     ]
     if letters:
         listed = "\n".join(f"{letter}\n{_filled(escaped(why), indent='    ')}" for why, letter in letters.items())
         parts.append(_titled("Why runs failed", listed))
     return "\n".join(parts)
+
+
+def meanings(cells: Sequence[Cell]) -> str:
+    """What each kind of home is."""
+    lines = (f"``{kind}``\n{_filled(meaning(kind), indent='    ')}" for kind in kinds_of(cells))
+    return "\n".join(lines)
+
+
+def in_all(cells: Sequence[Cell]) -> str:
+    """The sums of the table in a sentence."""
+    always = sum(cell.connected == cell.runs for cell in cells)
+    never = sum(not cell.connected for cell in cells)
+    rest = len(cells) - always - never
+    return f"{len(cells)} pairs: {always} connected in every run, {rest} in some, {never} in none."
+
+
+def kinds_of(cells: Sequence[Cell]) -> list[str]:
+    """The kinds in the order of the cells."""
+    return list(dict.fromkeys(kind for cell in cells for kind in (cell.one, cell.other)))
 
 
 def _filled(text: str, indent: str = "") -> str:
@@ -106,8 +117,8 @@ def _letters(number: int) -> str:
 
 
 def grid(cells: Sequence[Cell]) -> str:
-    """A row and a column for each kind, with the number of runs that connected."""
-    kinds = list(dict.fromkeys(kind for cell in cells for kind in (cell.one, cell.other)))
+    """A row and a column for each kind but the neighbours, with the number of runs that connected."""
+    kinds = [kind for kind in kinds_of(cells) if kind not in NEIGHBOURS]
     known: dict[Pair, Cell] = {(cell.one, cell.other): cell for cell in cells}
     lines = [["", "kind", *(str(number) for number in range(1, len(kinds) + 1))]]
     for number, kind in enumerate(kinds, 1):
@@ -119,7 +130,7 @@ def grid(cells: Sequence[Cell]) -> str:
 
 def figures(cells: Sequence[Cell], letters: dict[str, str]) -> str:
     """A row for each pair."""
-    lines = [["first NAT", "second NAT", "connected", "median", "90 %", "SYNs", "why not"]]
+    lines = [["first home", "second home", "connected", "median", "90 %", "SYNs", "why not"]]
     return simple_table([*lines, *(row(cell, letters) for cell in cells)])
 
 

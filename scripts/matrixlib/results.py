@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import csv
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import combinations_with_replacement
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 Pair = tuple[str, str]
-
-DEFAULT_KINDS = (
-    "none",
-    "full-cone",
-    "full-cone/rst",
-    "address-restricted",
-    "address-restricted/rst",
-    "port-restricted",
-    "port-restricted/rst",
-    "port-restricted/random-port",
-    "port-restricted/random-port/rst",
-    "port-restricted/no-simo",
-    "sequential",
-    "symmetric",
-    "block-64",
-    "block-256",
-    "block-512",
-)
-"""Names in `tests.lab.nat.KINDS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +43,6 @@ class Cell:
     """Of the failed runs, each once, the most frequent first."""
 
 
-def pairs(kinds: Sequence[str]) -> list[Pair]:
-    """Every pair of kinds, equal ones too, each in one order."""
-    return list(combinations_with_replacement(kinds, 2))
-
-
 def percentile(values: Sequence[float], share: float) -> float:
     """The least of `values` that at least this share of them does not exceed (nearest rank).
 
@@ -94,40 +70,59 @@ def summarize(pair: Pair, attempts: Iterable[Attempt]) -> Cell:
     )
 
 
+FIELDS = ("first", "second", "milliseconds", "sender's SYNs", "receiver's SYNs", "reason")
+
+
 class Store:
-    """Attempts in a file, one JSON object a line, so that an interrupted run goes on where it was."""
+    """Attempts in a CSV file, so that an interrupted matrix goes on where it was.  Threads may share it."""
 
     def __init__(self, path: Path | None) -> None:
         """Read what is there; None keeps the attempts in memory only.  Raises `ValueError` for other contents."""
         self._path = path
+        self._lock = threading.Lock()
         self._attempts: list[Attempt] = []
-        if path is not None and path.exists():
-            for number, line in enumerate(path.read_text().splitlines(), 1):
+        if path is None or not path.exists():
+            return
+        with path.open(newline="") as file:
+            for number, row in enumerate(csv.reader(file), 1):
                 try:
-                    self._attempts.append(_decoded(json.loads(line)))
-                except (ValueError, TypeError, KeyError) as error:
+                    if number > 1:
+                        self._attempts.append(_decoded(row))
+                    elif tuple(row) != FIELDS:
+                        raise ValueError("no heading")
+                except ValueError as error:
                     raise ValueError(f"{path}, line {number}: not a result") from error
 
     def add(self, attempt: Attempt) -> None:
         """Keep one more."""
-        self._attempts.append(attempt)
-        if self._path is not None:
-            with self._path.open("a") as file:
-                file.write(json.dumps(asdict(attempt)) + "\n")
+        with self._lock:
+            self._attempts.append(attempt)
+            if self._path is None:
+                return
+            begins = not self._path.exists()
+            with self._path.open("a", newline="") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                if begins:
+                    writer.writerow(FIELDS)
+                writer.writerow(_encoded(attempt))
 
     def of(self, pair: Pair) -> list[Attempt]:
         """The attempts of one pair."""
         return [each for each in self._attempts if (each.one, each.other) == pair]
 
+    @property
+    def pairs(self) -> list[Pair]:
+        """The pairs of which there are attempts, in the order of the first ones."""
+        return list(dict.fromkeys((each.one, each.other) for each in self._attempts))
 
-def _decoded(fields: Mapping[str, object]) -> Attempt:
-    one, other, ms, syns, reason = (fields[name] for name in Attempt.__slots__)
-    if not (isinstance(one, str) and isinstance(other, str) and isinstance(reason, str)):
-        raise TypeError("names and reasons are texts")
-    if not (ms is None or isinstance(ms, int | float)):
-        raise TypeError("a time is a number")
-    if syns is None:
-        return Attempt(one, other, ms, None, reason)
-    if not (isinstance(syns, list) and [type(count) for count in syns] == [int, int]):
-        raise TypeError("SYNs are two numbers")
-    return Attempt(one, other, ms, (syns[0], syns[1]), reason)
+
+def _encoded(attempt: Attempt) -> list[str]:
+    ms = "" if attempt.ms is None else f"{attempt.ms:.1f}"
+    syns = ["", ""] if attempt.syns is None else [str(count) for count in attempt.syns]
+    return [attempt.one, attempt.other, ms, *syns, attempt.reason]
+
+
+def _decoded(row: Sequence[str]) -> Attempt:
+    one, other, ms, sender, receiver, reason = row
+    syns = (int(sender), int(receiver)) if sender or receiver else None
+    return Attempt(one, other, float(ms) if ms else None, syns, reason)

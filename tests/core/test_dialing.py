@@ -43,6 +43,17 @@ def test_every_candidate_is_dialled_at_once_and_then_left_alone() -> None:
     assert plan.wake() is None
 
 
+def test_a_candidate_that_comes_later_is_dialled_once_and_at_once() -> None:
+    plan = schedule(A)
+    plan.due(0.0)
+    late = Candidate("server-reflexive", "2a00::1", 20000, "2a00::2")
+    plan.offer([late, A, B, late], 1.0)
+    assert plan.wake() == 1.0
+    assert plan.due(1.0).dial == [Dial(PORT, late.host, late.port, local="2a00::2"), DIAL_B]
+    plan.offer([Candidate("host", "10.0.0.1", port) for port in range(30000, 30100)], 2.0)
+    assert len(plan.due(2.0).dial) == MAX_CANDIDATES - 3
+
+
 def test_a_failed_dial_is_repeated_within_fifty_milliseconds() -> None:
     plan = schedule(A)
     plan.due(0.0)

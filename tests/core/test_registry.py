@@ -48,12 +48,14 @@ from p2pxfer.core.messages import (
     Report,
 )
 from p2pxfer.core.registry import Registry
+from p2pxfer.core.reports import MAX_PER_SIDE
 from p2pxfer.errors import FrameError
 
 ALICE, BOB, EVE = (bytes([n]) * 32 for n in (1, 2, 3))
 SERVER = "198.18.0.10:8877"
 SECOND = "198.18.0.10:8878"
 LISTENING = Listening(((ip_address("0.0.0.0"), 8877), (ip_address("0.0.0.0"), 8878)), (ip_address("198.18.0.11"),))
+DUAL = Listening(((ip_address("::"), 8877), (ip_address("::"), 8878)), (ip_address("2a00::1"),))
 HOME_A, HOME_B = "198.18.1.1:20001", "198.18.2.1:20002"
 
 
@@ -163,7 +165,11 @@ def test_a_registration_is_answered_with_what_the_server_sees(world: World) -> N
         # a server behind a one-to-one translator: the address given with --observe is the one clients see
         (LISTENING, HOME_A, "10.0.0.1:8877", ["198.18.0.11:8878"]),
         (Listening(LISTENING.bound), HOME_A, "10.0.0.1:8877", []),
-        (LISTENING, "[2a00::5]:20001", "[2a00::1]:8877", []),
+        # the other family comes last, and of IPv6 one endpoint is enough
+        (LISTENING, "[2a00::5]:20001", "[2a00::1]:8877", ["198.18.0.11:8877", "198.18.0.11:8878"]),
+        (DUAL, HOME_A, SERVER, ["198.18.0.10:8878", "[2a00::1]:8877"]),
+        (DUAL, "10.0.0.9:20001", "10.0.0.1:8877", ["10.0.0.1:8878", "[2a00::1]:8877"]),
+        (Listening(((ip_address("198.18.0.10"), 8877), (ip_address("::1"), 8878))), HOME_A, SERVER, []),
         (
             Listening(((ip_address("::"), 8877), (ip_address("::"), 8878))),
             "[2a00::5]:20001",
@@ -658,7 +664,8 @@ def test_news_of_a_nat_go_to_the_other_side_of_the_session(world: World) -> None
     before = len(world.effects)
     assert world.say(bob, Report(nat=SEQUENTIAL, session=session)) == []
     expected = NatSummary(mapping="port-dependent", ports="sequential", step=1, latest=40_007)
-    assert world.effects[before:] == [Send(alice, PeerNat(session=session, nat=expected))]
+    seen = [HOME_B, "198.18.2.1:30000"]
+    assert world.effects[before:] == [Send(alice, PeerNat(session=session, nat=expected, observed=seen))]
     world.say(alice, Report(nat=CLAIMED, session=session))
     assert [type(one) for one in world.told(bob)][-1] is PeerNat
     assert world.introduce(world.register(EVE), "bob").peer_nat == expected  # kept with the connection too
@@ -670,7 +677,29 @@ def test_a_mapping_that_the_server_saw_since_is_news(world: World) -> None:
     session = world.introduce(alice, "bob").session
     world.say(world.open(ALICE, HOME_A, SECOND), Observe(version=1, tag=20001))
     world.say(alice, Report(nat=NatSummary(mapping="port-dependent"), session=session))
-    assert world.told(bob)[-1] == PeerNat(session, NatSummary(mapping="endpoint-independent", ports="preserving"))
+    expected = NatSummary(mapping="endpoint-independent", ports="preserving")
+    assert world.told(bob)[-1] == PeerNat(session, expected, [HOME_A])
+
+
+def test_an_address_that_the_server_saw_since_is_told_on_request() -> None:
+    """IPv6, mostly: the control connection is IPv4, and who asks for an introduction at once is not seen there yet."""
+    world = World(listening=DUAL)
+    bob, alice = world.register(BOB, "bob", HOME_B), world.register(ALICE)
+    session = world.introduce(alice, "bob").session
+    world.say(world.open(ALICE, "[2a00::a]:20001", "[2a00::1]:8877"), Observe(version=1, tag=20001))
+    world.say(world.open(ALICE, "[2a00::b]:20001", "[2a00::1]:8877"), Observe(version=1, tag=7))
+    world.say(alice, Report(session=session))
+    assert world.told(bob)[-1] == PeerNat(session, None, [HOME_A, "[2a00::a]:20001"])
+    assert world.introduce(alice, "bob").my_nat == NatSummary(ports="preserving")
+
+
+def test_who_may_not_dial_is_told_of_no_address() -> None:
+    world = World(listening=DUAL)
+    bob, alice = world.register(BOB, "bob", HOME_B), world.register(ALICE)
+    session = world.introduce(alice, "bob", path="relay").session
+    world.say(world.open(ALICE, "[2a00::a]:20001", "[2a00::1]:8877"), Observe(version=1, tag=20001))
+    world.say(alice, Report(session=session))
+    assert world.told(bob)[-1] == PeerNat(session)
 
 
 def test_nobody_else_can_report_in_a_session(world: World) -> None:
@@ -724,9 +753,9 @@ def test_nobody_is_told_of_a_return_who_is_gone_himself(world: World) -> None:
 def test_a_session_takes_few_reports_and_not_for_long(world: World) -> None:
     bob, alice = behind_a_symmetric_nat(world), world.register(ALICE)
     session = world.introduce(alice, "bob").session
-    for _ in range(6):
+    for _ in range(MAX_PER_SIDE + 2):
         world.say(bob, Report(nat=SEQUENTIAL, session=session))
-    assert sum(isinstance(one, PeerNat) for one in world.told(alice)) == 4
+    assert sum(isinstance(one, PeerNat) for one in world.told(alice)) == MAX_PER_SIDE
     late = world.introduce(alice, "bob").session
     assert world.registry.counts["meetings"] == 2
     world.tick(31)

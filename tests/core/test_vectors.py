@@ -98,6 +98,7 @@ SERVER_SAMPLES: list[Message] = [
     messages.DialledBack(same_address="connected", other_address="silent"),
     messages.PeerReturned(session=octets(32)),
     messages.PeerNat(session=octets(32), nat=SEQUENTIAL),
+    messages.PeerNat(session=octets(32), observed=["198.18.0.3:20002", "[2001:2::3]:20002"]),
     messages.PeerNat(
         session=octets(32), nat=messages.NatSummary(mapping="address-dependent", ports="block", low=32768, high=33023)
     ),

@@ -19,8 +19,10 @@ What is the kernel's own NAT, and what is built upon it:
   is a counter of nftables that all hosts behind the router share.
 - Without support for simultaneous open ("no-simo") a rule ahead of conntrack drops the bare SYN of
   whoever was dialled; its SYN-ACK passes.
+- A hairpin is destination translation for packets from inside, too, and source translation on the way back in.
 - RST and ICMP for unsolicited packets are nftables rejects; the kernel limits ICMP errors to one
   a second per peer after a burst of six, as real routers do. "rst-limited" limits RST, too.
+- IPv6 is routed, never translated; a home's firewall is a few rules of nftables on conntrack's states.
 - The conntrack setting `tcp_loose` is off, so a flow whose entry was lost stays dead; with the
   kernel's default a router with preserved ports would revive it at the next outbound packet.
 """

@@ -5,8 +5,8 @@ the lab and carries packets in both directions of every pair until its standard 
 is, until the lab closes it or dies.
 
 Packets are passed with their virtio header, so one of them may be a 64 KiB batch of segments that
-the kernel has not cut yet; without that a line in Python could not carry 100 MB/s. Where loss or a
-rate is asked for, devices are opened without batching so that single segments are lost or spaced.
+the kernel has not cut yet; without that a line in Python could not carry 100 MB/s. Where loss, jitter
+or a rate is asked for, devices are opened without batching so that it befalls single segments.
 
 The program imports little on purpose: it is started for every lab.
 """
@@ -41,10 +41,11 @@ class Shape:
     """What a line does to packets, the same in both directions.
 
     `delay`: one way, seconds. `rate`: bit/s, 0 for no limit. `loss`: probability of a packet to
-    vanish, drawn from `seed`. `buffer`: bytes that may wait, more are dropped.
+    vanish, drawn from `seed`. `buffer`: bytes that may wait, more are dropped. `jitter`: up to so
+    many seconds more for each packet, drawn too; none overtakes another, as in a queue.
     """
 
-    __slots__ = ("buffer", "delay", "loss", "rate", "seed")
+    __slots__ = ("buffer", "delay", "jitter", "loss", "rate", "seed")
 
     def __init__(
         self,
@@ -53,10 +54,12 @@ class Shape:
         loss: float = 0.0,
         seed: int = 0,
         buffer: int = BUFFER_BYTES,
+        jitter: float = 0.0,
     ) -> None:
-        if delay < 0 or rate < 0 or not 0 <= loss <= 1 or buffer <= 0:
-            raise ValueError("delay, rate, loss or buffer out of range")
+        if delay < 0 or jitter < 0 or rate < 0 or not 0 <= loss <= 1 or buffer <= 0:
+            raise ValueError("delay, jitter, rate, loss or buffer out of range")
         self.delay = delay
+        self.jitter = jitter
         self.rate = rate
         self.loss = loss
         self.seed = seed
@@ -65,22 +68,22 @@ class Shape:
     @property
     def batching(self) -> bool:
         """Whether uncut batches of segments may pass."""
-        return not self.loss and not self.rate
+        return not self.loss and not self.jitter and not self.rate
 
     @property
     def needed(self) -> bool:
         """Whether a plain virtual cable would not do the same."""
-        return bool(self.delay or self.loss or self.rate)
+        return bool(self.delay or self.jitter or self.loss or self.rate)
 
     def encode(self) -> str:
         """Return the shape as one command-line word."""
-        return f"{self.delay!r},{self.rate},{self.loss!r},{self.seed},{self.buffer}"
+        return f"{self.delay!r},{self.rate},{self.loss!r},{self.seed},{self.buffer},{self.jitter!r}"
 
     @classmethod
     def decode(cls, word: str) -> Shape:
         """Return the shape that `encode` wrote. Raises `ValueError` for anything else."""
-        delay, rate, loss, seed, buffer = word.split(",")
-        return cls(float(delay), int(rate), float(loss), int(seed), int(buffer))
+        delay, rate, loss, seed, buffer, jitter = word.split(",")
+        return cls(float(delay), int(rate), float(loss), int(seed), int(buffer), float(jitter))
 
 
 def open_tun(name: str, batching: bool) -> int:
@@ -105,10 +108,10 @@ def open_tun(name: str, batching: bool) -> int:
 class Direction:
     """Packets on their way from one device to another, in order.
 
-    `due` times never decrease: every packet waits the same delay behind a serial line.
+    `due` times never decrease: every packet waits the same delay behind a serial line, or behind the one before it.
     """
 
-    __slots__ = ("_draw", "_free_at", "_queue", "_queued", "_shape", "source", "target")
+    __slots__ = ("_draw", "_free_at", "_latest", "_queue", "_queued", "_shape", "source", "target")
 
     def __init__(self, source: int, target: int, shape: Shape, number: int) -> None:
         self.source = source
@@ -117,11 +120,12 @@ class Direction:
         self._queue: deque[tuple[float, bytes]] = deque()
         self._queued = 0
         self._free_at = 0.0
+        self._latest = 0.0
         self._draw = None
-        if shape.loss:
-            import random  # only lossy lines pay for this import
+        if shape.loss or shape.jitter:
+            import random  # only such lines pay for this import
 
-            # Each direction has losses of its own, all of them set by the one seed.
+            # Each direction has a fate of its own, all of them set by the one seed.
             self._draw = random.Random(shape.seed * 1000 + number).random
 
     @property
@@ -150,7 +154,11 @@ class Direction:
         if waiting + size > shape.buffer:
             return
         self._free_at = starts + (size * 8 / shape.rate if shape.rate else 0.0)
-        self._queue.append((self._free_at + shape.delay, packet))
+        due = self._free_at + shape.delay
+        if self._draw is not None and shape.jitter:
+            due += self._draw() * shape.jitter
+        self._latest = max(self._latest, due)
+        self._queue.append((self._latest, packet))
         self._queued += size
 
     def release(self, now: float) -> None:

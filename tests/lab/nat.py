@@ -14,6 +14,7 @@ Filtering = Literal["full-cone", "address-restricted", "port-restricted"]
 Unsolicited = Literal["drop", "rst", "icmp", "rst-limited"]
 Mapping = Literal["endpoint-independent", "symmetric", "sequential"]
 
+EIM: Mapping = "endpoint-independent"
 TABLE = "lab_nat"
 # Below the ports that programs here bind: Linux keeps an inside port that lies in the range.
 RANDOM_PORTS = (2000, 19999)
@@ -24,6 +25,7 @@ SYMMETRIC_PORTS = (1024, 65535)
 # Where a block begins: a multiple of every size, as the blocks that carriers deal out are.
 BLOCK_LOW = 40960
 BLOCKS = (64, 256, 512)
+INSIDE = "{ 10.0.0.0/8, 100.64.0.0/10, 192.168.0.0/16 }"
 RST_RATE, RST_BURST = 25, 50
 _KEPT = "10m"
 _BARE_SYN = "tcp flags & (fin | syn | rst | ack) == syn"
@@ -39,9 +41,12 @@ class NatKind:
     "sequential" the one that is `step` above the last. `block`: the number of ports from which a
     symmetric kind draws, 0 for all of `SYMMETRIC_PORTS`. Without `simultaneous_open` a bare SYN
     from an endpoint that was dialled from the same outside port is dropped; its SYN-ACK passes.
+    With `hairpin` an inside host reaches another one by that one's outside endpoint, is seen there
+    by its own, and is filtered as if it came from outside (RFC 5382, REQ-8).
 
     Raises `ValueError` for a preserving kind of those two mappings, for a step of another mapping
-    than "sequential" and for a block of another than "symmetric".
+    than "sequential", for a block of another than "symmetric", and for a hairpin of a kind whose
+    outside ports its rules cannot foresee.
     """
 
     filtering: Filtering = "port-restricted"
@@ -51,6 +56,7 @@ class NatKind:
     step: int = 1
     block: int = 0
     simultaneous_open: bool = True
+    hairpin: bool = False
 
     def __post_init__(self) -> None:
         if self.preserving and self.mapping != "endpoint-independent":
@@ -59,6 +65,8 @@ class NatKind:
             raise ValueError(f"a {self.mapping} NAT has no step")
         if self.block and self.mapping != "symmetric":
             raise ValueError(f"a {self.mapping} NAT has no block")
+        if self.hairpin and not self.preserving and (self.filtering, self.mapping) != ("full-cone", EIM):
+            raise ValueError(f"the rules for a hairpin of {self.name} are not written")
 
     @property
     def name(self) -> str:
@@ -73,6 +81,8 @@ class NatKind:
                 words.append(self.filtering)
         if not self.simultaneous_open:
             words.append("no-simo")
+        if self.hairpin:
+            words.append("hairpin")
         if self.unsolicited != "drop":
             words.append(self.unsolicited)
         return "/".join(words)
@@ -106,6 +116,8 @@ def _all_kinds() -> dict[str, NatKind | None]:
         kinds.append(NatKind("port-restricted", True, answer, simultaneous_open=False))
         kinds.append(NatKind("port-restricted", False, answer, simultaneous_open=False))
         kinds.append(NatKind("port-restricted", False, answer, "symmetric", simultaneous_open=False))
+    kinds += [NatKind(filtering, hairpin=True) for filtering in get_args(Filtering)]
+    kinds.append(NatKind("full-cone", False, hairpin=True))
     kinds.append(NatKind("port-restricted", True, "rst-limited"))
     kinds.append(NatKind("port-restricted", False, "rst-limited"))
     kinds.append(NatKind("port-restricted", False, "rst-limited", "symmetric"))
@@ -148,7 +160,7 @@ def ruleset(kind: NatKind, wan: str, lan: str, address: str) -> str:
 
 def forget() -> str:
     """Return the text for `nft -f` that empties the mappings and permissions of the router."""
-    stores = ("map inbound", "map mapping", "set permitted", "set dialled")
+    stores = ("map inbound", "map mapping", "set permitted", "set dialled", "set turned")
     lines = (f"flush {kind} ip {TABLE} {name}\n" for kind, name in map(str.split, stores))
     return "".join(lines)
 
@@ -161,15 +173,24 @@ def _state() -> str:
         f" {lasting} }}\n"
         f"set permitted {{ type inet_service . ipv4_addr; {lasting} }}\n"
         f"set dialled {{ type inet_service . ipv4_addr . inet_service; {lasting} }}\n"
+        f"set turned {{ type inet_service . inet_service; {lasting} }}\n"
     )
 
 
 def _early(kind: NatKind, wan: str, address: str) -> str:
-    """Without simultaneous open the SYN that crosses an outbound one vanishes before conntrack sees it."""
-    if kind.simultaneous_open:
-        return ""
-    crossing = f'iifname "{wan}" ip daddr {address} {_BARE_SYN} tcp dport . ip saddr . tcp sport @dialled'
-    return f"chain early {{\ntype filter hook prerouting priority raw;\n{crossing} drop\n}}\n"
+    """Before conntrack sees it: the SYN that crosses an outbound one vanishes without simultaneous open.
+
+    And what an inside host dials by way of a hairpin may answer it. Its outside port is its inside one here.
+    """
+    rules = ""
+    if not kind.simultaneous_open:
+        crossing = f'iifname "{wan}" ip daddr {address} {_BARE_SYN} tcp dport . ip saddr . tcp sport @dialled'
+        rules += f"{crossing} drop\n"
+    if kind.hairpin:
+        turning = f'iifname != "{wan}" ip daddr {address} {_BARE_SYN}'
+        rules += f"{turning} update @turned {{ tcp sport . tcp dport }}\n"
+        rules += f"{turning} update @permitted {{ tcp sport . ip daddr }}\n"
+    return f"chain early {{\ntype filter hook prerouting priority raw;\n{rules}}}\n"
 
 
 def _inbound(kind: NatKind, wan: str, address: str) -> str:
@@ -184,6 +205,14 @@ def _inbound(kind: NatKind, wan: str, address: str) -> str:
         rule = f"{match} tcp dport . ip saddr @permitted dnat ip to tcp dport map @inbound\n"
     else:
         rule = f"{match} dnat ip to tcp dport map @inbound\n"
+    if kind.hairpin:
+        turning = f'iifname != "{wan}" ip daddr {address}'
+        allowed = {
+            "port-restricted": "tcp dport . tcp sport @turned",
+            "address-restricted": "tcp dport . ip daddr @permitted",
+            "full-cone": "",
+        }
+        rule += f"{turning} {allowed[kind.filtering]} dnat ip to tcp dport map @inbound\n"
     return f"chain inbound {{\ntype nat hook prerouting priority dstnat;\n{rule}}}\n"
 
 
@@ -211,6 +240,9 @@ def _outbound(kind: NatKind, wan: str, address: str) -> str:
             f"{out} meta l4proto {{ tcp, udp }} {target}\n"
             f"{out} snat ip to {address}\n"
         )
+    if kind.hairpin:
+        turned = f'oifname != "{wan}" ct status dnat ct original ip saddr {INSIDE}'
+        rules += f"{turned} snat ip to ip saddr . tcp sport map @mapping\n{turned} snat ip to {address}\n"
     return f"chain outbound {{\ntype nat hook postrouting priority srcnat;\n{rules}}}\n"
 
 
@@ -235,7 +267,7 @@ def _guard(kind: NatKind, wan: str, lan: str, address: str) -> str:
 
     A SYN to the public address that was not translated ends in `input`; a packet to a private
     address straight from outside ends in `forward`. The inside host's own SYN to the public
-    address is refused like everybody's: there is no hairpin.
+    address is refused like everybody's where there is no hairpin.
     """
     if kind.unsolicited == "drop":
         refuse = "drop"
@@ -244,6 +276,7 @@ def _guard(kind: NatKind, wan: str, lan: str, address: str) -> str:
     else:
         limit = f"limit rate {RST_RATE}/second burst {RST_BURST} packets " if kind.unsolicited == "rst-limited" else ""
         refuse = f"meta l4proto tcp {limit}reject with tcp reset"
+    source = "" if kind.hairpin else f'iifname "{wan}" '
     return (
         "chain local {\ntype filter hook input priority filter; policy accept;\n"
         "ct state invalid drop\nct state established,related accept\n"
@@ -252,5 +285,5 @@ def _guard(kind: NatKind, wan: str, lan: str, address: str) -> str:
         "chain through {\ntype filter hook forward priority filter; policy drop;\n"
         "ct state invalid drop\nct state established,related accept\n"
         f'iifname "{lan}" oifname "{wan}" accept\n'
-        f'iifname "{wan}" oifname "{lan}" ct status dnat accept\n}}\n'
+        f'{source}oifname "{lan}" ct status dnat accept\n}}\n'
     )

@@ -106,10 +106,12 @@ class Places:
         with entered(self.names[role]):
             yield
 
-    def socket(self, role: str, kind: int = socket.SOCK_STREAM, protocol: int = 0) -> socket.socket:
-        """Return a new IPv4 socket at `role`, which the lab closes at the latest."""
+    def socket(
+        self, role: str, kind: int = socket.SOCK_STREAM, protocol: int = 0, family: int = socket.AF_INET
+    ) -> socket.socket:
+        """Return a new socket at `role`, of IPv4 unless told otherwise; the lab closes it at the latest."""
         with entered(self.names[role]):
-            sock = socket.socket(socket.AF_INET, kind, protocol)
+            sock = socket.socket(family, kind, protocol)
         self._sockets.append(sock)
         return sock
 

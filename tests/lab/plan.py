@@ -6,6 +6,8 @@
 
 A carrier's NAT, if there is one, stands in the access line: nat_a --cable-- carrier_a --wan-- pub.
 With one NAT for both, bob's cable ends in nat_a, whose lan is a bridge then, and there is no nat_b.
+With one carrier for both, nat_b's cable ends in carrier_a, whose lan is the bridge, and the carrier lets nobody go from
+one customer to another but through itself.
 
 `pub` is a plain router that knows the public addresses and swallows everything else, like the
 default-free zone: no ICMP tells a host that an address does not exist. Public addresses come from
@@ -38,7 +40,8 @@ class Site:
     """One host and its router. `routed`: the host has a public address and nothing translates.
 
     `edge` is the router on the access line: the host's own, or its carrier's. `guest`: the other
-    host is in this LAN too.
+    host is in this LAN too, `isolated` from this one or not. `customer`: the place at a carrier that serves both
+    sites, 0 without one; the first one has the access line.
     """
 
     router: str
@@ -48,12 +51,20 @@ class Site:
     lan_host: str
     edge: str
     guest: str | None = None
+    isolated: bool = False
+    customer: int = 0
+
+    @property
+    def has_line(self) -> bool:
+        """Whether an access line begins here."""
+        return self.customer < 2
 
     def public(self, generation: int) -> str:
         """The public address of the site after so many changes of it."""
         if self.routed:
             return self.lan_host
-        return f"198.18.{_SITE[self.router]}.{1 + generation}"
+        number = 1 if self.customer else _SITE[self.router]
+        return f"198.18.{number}.{1 + generation}"
 
     @property
     def hosts(self) -> dict[str, str]:
@@ -81,7 +92,16 @@ def _lan_address(router: str, host: str) -> str:
     return router.rpartition(".")[0] + {"alice": ".10", "bob": ".20"}[host]
 
 
-def site(host: str, *, routed: bool, same_lan: bool, carrier: bool, guest: str | None = None) -> Site:
+def site(
+    host: str,
+    *,
+    routed: bool,
+    same_lan: bool,
+    carrier: bool,
+    guest: str | None = None,
+    isolated: bool = False,
+    one_carrier: bool = False,
+) -> Site:
     """Return the plan for the site of alice or bob.
 
     `same_lan` gives both sites one private prefix, as two homes with the same make of router. Raises
@@ -96,8 +116,10 @@ def site(host: str, *, routed: bool, same_lan: bool, carrier: bool, guest: str |
         prefix = "192.168.1."
     else:
         prefix = "10.20.30."
-    edge = CARRIER_OF[router] if carrier else router
-    return Site(router, host, routed, prefix + "1", _lan_address(prefix + "1", host), edge, guest)
+    edge = "carrier_a" if one_carrier else CARRIER_OF[router] if carrier else router
+    address = _lan_address(prefix + "1", host)
+    customer = _SITE[router] if one_carrier else 0
+    return Site(router, host, routed, prefix + "1", address, edge, guest, isolated, customer)
 
 
 def links(names: dict[str, str], sites: Collection[Site], cables: bool) -> str:
@@ -111,8 +133,9 @@ def links(names: dict[str, str], sites: Collection[Site], cables: bool) -> str:
             device = "lan" if home.guest is None else _PORT_OF_LAN[index]
             pairs.append((host, "eth0", 21, home.router, device, 31 + index))
         if home.edge != home.router:
-            pairs.append((home.router, "wan", 22, home.edge, "lan", 31))
-        if cables:
+            device = _PORT_OF_LAN[home.customer - 1] if home.customer else "lan"
+            pairs.append((home.router, "wan", 22, home.edge, device, 30 + max(1, home.customer)))
+        if cables and home.has_line:
             pairs.append((home.edge, "wan", 22, "pub", PUB_PORT[home.router], 12 + number))
     return "".join(
         f"link add name {left} index {left_index} netns {names[a]} type veth"
@@ -125,6 +148,7 @@ def pub(sites: Collection[Site], tuns: bool) -> str:
     """Return the lines for the public network."""
     lines = ["link set lo up", f"addr add {_GATEWAY}/32 dev lo", "route add blackhole default"]
     lines += _up(PUB_PORT["srv"], False)
+    sites = [home for home in sites if home.has_line]
     for home in sites:
         lines += _up(PUB_PORT[home.router], tuns)
     lines += [f"route add {address}/32 dev pub-srv" for address in SERVER_ADDRESSES]
@@ -149,22 +173,29 @@ def srv() -> str:
 
 def router(home: Site, tuns: bool) -> str:
     """Return the lines for a site's router."""
-    lan = "" if home.guest is None else _bridge("lan", _PORT_OF_LAN)
+    lan = "" if home.guest is None else _bridge("lan", _PORT_OF_LAN, home.isolated)
     if home.edge != home.router:
         return lan + _between(home.behind_carrier, home.lan_router, home.carrier, False)
     address = home.wan if home.routed else home.public(0)
     return lan + _between(address, home.lan_router, _GATEWAY, tuns)
 
 
-def _bridge(name: str, ports: Iterable[str]) -> str:
-    """What hosts of one LAN send each other passes none of the router's rules."""
+def _bridge(name: str, ports: Iterable[str], isolated: bool) -> str:
+    """What hosts of one LAN send each other passes none of the router's rules; isolated ones reach only the router."""
     members = (f"link set {port} master {name}\nlink set {port} up\n" for port in ports)
-    return f"link add name {name} type bridge\n{''.join(members)}"
+    apart = (f"link set {port} type bridge_slave isolated on\n" for port in ports if isolated)
+    return f"link add name {name} type bridge\n{''.join(members)}{''.join(apart)}"
 
 
 def carrier(home: Site, tuns: bool) -> str:
-    """Return the lines for the carrier's NAT in front of a site's router."""
-    return _between(home.public(0), home.carrier, _GATEWAY, tuns)
+    """Return the lines for the carrier's NAT in front of a site's router, or its place for the second of its customers.
+
+    For the first of two customers these lines come first.
+    """
+    if home.customer > 1:
+        return f"addr add {home.carrier}/24 dev lan\n"
+    lan = _bridge("lan", _PORT_OF_LAN, True) if home.customer else ""
+    return lan + _between(home.public(0), home.carrier, _GATEWAY, tuns)
 
 
 def _between(outside: str, inside: str, gateway: str, tuns: bool) -> str:

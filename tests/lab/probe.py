@@ -47,7 +47,8 @@ class Dial:
 
 def bound(lab: Lab, role: str, port: int = 0, address: str | None = None) -> socket.socket:
     """Return a non-blocking socket at `role` that shares its port with others of its kind."""
-    sock = lab.socket(role)
+    family = socket.AF_INET6 if address is not None and ":" in address else socket.AF_INET
+    sock = lab.socket(role, family=family)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     sock.setblocking(False)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 TABLE = "lab_syns"
-LIST = ["nft", "-j", "list", "counters", "table", "ip", TABLE]
+LIST = ["nft", "-j", "list", "counters", "table", "inet", TABLE]
 """The command whose output `parse` reads."""
 
 
@@ -30,12 +30,18 @@ class Syns:
 def ruleset(device: str, servers: Iterable[str]) -> str:
     """Return the text for `nft -f` that counts what leaves a host by the interface `device`."""
     syn = f'oifname "{device}" tcp flags & (fin | syn | rst | ack) == syn'
-    known = f"ip daddr {{ {', '.join(servers)} }}"
+    families: dict[str, list[str]] = {"ip": [], "ip6": []}
+    for server in servers:
+        families["ip6" if ":" in server else "ip"].append(server)
+    rules = "".join(
+        f"{syn} {family} daddr {sign}{{ {', '.join(known)} }} counter name {counter}\n"
+        for family, known in families.items()
+        for sign, counter in (("", "server"), ("!= ", "elsewhere"))
+        if known
+    )
     return (
-        f"table ip {TABLE} {{\ncounter server {{ }}\ncounter elsewhere {{ }}\n"
-        "chain count {\ntype filter hook postrouting priority srcnat + 10;\n"
-        f"{syn} {known} counter name server\n"
-        f"{syn} {known.replace('daddr', 'daddr !=')} counter name elsewhere\n}}\n}}\n"
+        f"table inet {TABLE} {{\ncounter server {{ }}\ncounter elsewhere {{ }}\n"
+        f"chain count {{\ntype filter hook postrouting priority srcnat + 10;\n{rules}}}\n}}\n"
     )
 
 

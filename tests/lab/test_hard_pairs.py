@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,10 +31,13 @@ ENOUGH = 18
 """Of so many tries one may fail by chance."""
 
 
-def connect(lab_factory: LabFactory, folder: Path, one: str, other: str, rtt_ms: int = 80) -> float | None:
-    """Send a small file directly or not at all; milliseconds until the direct path carried data, if it came."""
+def connect(lab_factory: LabFactory, folder: Path, one: str, other: str, **line: Any) -> float | None:
+    """Send a small file directly or not at all; milliseconds until the direct path carried data, if it came.
+
+    `line`: more arguments of `Lab`.
+    """
     folder.mkdir(exist_ok=True)
-    lab = lab_factory(KINDS[one], KINDS[other], rtt_ms=rtt_ms)
+    lab = lab_factory(KINDS[one], KINDS[other], **{"rtt_ms": 80, **line})
     with Scene(lab, folder, loopback=False) as scene:
         scene.start_server()
         scene.make_contacts()

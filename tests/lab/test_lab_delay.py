@@ -79,6 +79,35 @@ def test_rate_spaces_packets(ends: Ends) -> None:
     assert dues == pytest.approx([1.1, 1.2, 1.3])
 
 
+def test_jitter_is_set_by_the_seed_and_keeps_the_order(ends: Ends) -> None:
+    """A packet waits up to that much longer, and never overtakes another one."""
+
+    def dues(seed: int) -> list[float]:
+        direction = line(ends, Shape(1.0, jitter=0.02, seed=seed))
+        found = []
+        for n in range(60):
+            ends[0].send(bytes([n]))
+            direction.take(float(n))
+            due = direction.due
+            assert due is not None
+            found.append(due - n)
+            direction.release(due)
+        assert [packet[0] for packet in arrived(ends)] == list(range(60))
+        return found
+
+    first = dues(3)
+    assert 1.0 <= min(first) < 1.005
+    assert 1.015 < max(first) <= 1.02
+    assert dues(3) == first
+    assert dues(4) != first
+    together = line(ends, Shape(1.0, jitter=0.02, seed=3))
+    for n in range(60):
+        ends[0].send(bytes([n]))
+    together.take(0.0)
+    together.release(1.02)
+    assert [packet[0] for packet in arrived(ends)] == list(range(60))
+
+
 @pytest.mark.parametrize("rate", [0, 8000])
 def test_full_buffer_drops_the_newest(rate: int, ends: Ends) -> None:
     """What does not fit is lost; what waits already is kept; room comes back."""
@@ -107,12 +136,12 @@ def test_losses_are_set_by_the_seed(ends: Ends) -> None:
 
 def test_shape_survives_the_command_line() -> None:
     """What the lab asks for is what the program does."""
-    shape = Shape(0.0125, 123456, 0.015625, 42, 9999)
+    shape = Shape(0.0125, 123456, 0.015625, 42, 9999, 0.25)
     again = Shape.decode(shape.encode())
     assert [getattr(again, name) for name in Shape.__slots__] == [getattr(shape, name) for name in Shape.__slots__]
 
 
-@pytest.mark.parametrize("word", ["-1,0,0,0,1", "0,-1,0,0,1", "0,0,1.5,0,1", "0,0,0,0,0", "1"])
+@pytest.mark.parametrize("word", ["-1,0,0,0,1,0", "0,-1,0,0,1,0", "0,0,1.5,0,1,0", "0,0,0,0,0,0", "0,0,0,0,1,-1", "1"])
 def test_impossible_shapes_are_refused(word: str) -> None:
     """No line goes back in time or loses more than everything."""
     with pytest.raises(ValueError, match=r"range|unpack"):
@@ -121,7 +150,12 @@ def test_impossible_shapes_are_refused(word: str) -> None:
 
 @pytest.mark.parametrize(
     ("shape", "needed", "batching"),
-    [(Shape(0), False, True), (Shape(0.1), True, True), (Shape(0, loss=0.1), True, False)],
+    [
+        (Shape(0), False, True),
+        (Shape(0.1), True, True),
+        (Shape(0, loss=0.1), True, False),
+        (Shape(0, jitter=0.1), True, False),
+    ],
 )
 def test_cables_where_nothing_is_asked(shape: Shape, needed: bool, batching: bool) -> None:
     """Batches of segments pass only where no single segment is to be lost or spaced."""

@@ -229,7 +229,7 @@ def test_contradictory_kind_is_refused(fields: dict[str, Any], reason: str) -> N
 
 def test_names_are_unique_and_rules_differ() -> None:
     """Every named kind has rules of its own."""
-    assert len(KINDS) == 49
+    assert len(KINDS) == 53
     texts = {ruleset(kind, "wan", "lan", "198.18.1.1") for kind in NATS}
     assert len(texts) == len(NATS)
     assert all(KINDS[kind.name] is kind for kind in NATS)

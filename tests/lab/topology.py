@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from tests.lab import crosstraffic, delay, namespaces, nat, plan, syns
+from tests.lab import crosstraffic, delay, ipv6, namespaces, nat, plan, syns
 from tests.lab.delay import BUFFER_BYTES, Shape
 from tests.lab.faults import Faults
 from tests.lab.namespaces import LabError, entered, inside, run_all
@@ -40,40 +40,62 @@ class Lab(Faults):
         carrier_a: NatKind | None = None,
         carrier_b: NatKind | None = None,
         one_nat: bool = False,
+        one_carrier: bool = False,
+        isolated: bool = False,
+        firewall_a: ipv6.Filter = "open",
+        firewall_b: ipv6.Filter = "open",
+        v6_a: ipv6.Filter | None = None,
+        v6_b: ipv6.Filter | None = None,
         rtt_ms: float = 40,
         same_lan: bool = False,
         rate_bps: int = 0,
         loss: float = 0.0,
+        jitter_ms: float = 0.0,
         seed: int = 0,
         buffer_bytes: int = BUFFER_BYTES,
         tcp_window: int = 0,
     ) -> None:
         """Say what to build; entering the context builds it.
 
-        A router given as None only routes and its host has the public address. A carrier is a NAT
+        A router given as None only routes and its host has the public address; `firewall_a` and
+        `firewall_b` are what such a router filters. A carrier is a NAT
         between the router and the public network. With `one_nat` both hosts are in alice's LAN and
-        there is no nat_b. `rtt_ms` is the round trip between alice and bob across the network; the
-        server is half of it away from each. `rate_bps`, `loss` (probability) and `buffer_bytes`
-        hold for each direction of both access lines.
+        there is no nat_b; `isolated` hosts of it reach their router only. With `one_carrier` both
+        routers are customers of carrier_a, and there is no carrier_b. `v6_a` and `v6_b` give a home
+        IPv6 too, and with it the server.
+        `rtt_ms` is the round trip between alice and bob across the network; the
+        server is half of it away from each. `rate_bps`, `loss` (probability), `jitter_ms` and `buffer_bytes`
+        hold for each direction of both access lines; `seed` sets what is lost and how much later packets come.
         `tcp_window` is the most that the hosts' kernels buffer for a connection, in bytes; 0
         leaves Linux's 4 MiB for sending, of which about 2.6 MiB can be under way.
 
-        Raises `LabError` for a carrier in front of a router without NAT, and for two hosts behind one.
+        Raises `LabError` for a carrier in front of a router without NAT, for two hosts behind one, for one carrier
+        that is none or not the only one, for IPv6 behind a carrier or in a shared LAN, and for a firewall with a NAT.
         """
+        self._firewalls = {"nat_a": firewall_a, "nat_b": firewall_b}
+        if (nat_a and firewall_a != "open") or (firewall_b != "open" and (nat_b or one_nat)):
+            raise LabError("a NAT is firewall enough")
+        self.filters = {host: kind for host, kind in (("alice", v6_a), ("bob", v6_b)) if kind is not None}
+        if (v6_a and carrier_a) or (v6_b and carrier_b) or (self.filters and one_nat):
+            raise LabError("homes with IPv6 are plain ones here")
+        if one_carrier and (carrier_a is None or carrier_b is not None or one_nat):
+            raise LabError("one carrier for both is carrier_a and has two customers")
         kinds = {"nat_a": nat_a, "nat_b": nat_b, "carrier_a": carrier_a, "carrier_b": carrier_b}
         if one_nat:
             del kinds["nat_b"], kinds["carrier_b"]
         # Without a kind a router is there and routes, but a carrier is not there.
         self.kinds = {role: kind for role, kind in kinds.items() if kind is not None or role in plan.PUB_PORT}
         super().__init__(["pub", *plan.HOSTS, *self.kinds])
-        self._shape = Shape(rtt_ms / 4000, rate_bps, loss, seed, buffer_bytes)
+        self._shape = Shape(rtt_ms / 4000, rate_bps, loss, seed, buffer_bytes, jitter_ms / 1000)
         self._sites = {
             router: plan.site(
                 host,
                 routed=kinds[router] is None,
                 same_lan=same_lan,
-                carrier=plan.CARRIER_OF[router] in self.kinds,
+                carrier=one_carrier or plan.CARRIER_OF[router] in self.kinds,
                 guest="bob" if one_nat else None,
+                isolated=isolated,
+                one_carrier=one_carrier,
             )
             for host, router in plan.ROUTER_OF.items()
             if router in kinds
@@ -123,7 +145,7 @@ class Lab(Faults):
         """Open the TUN ends, two for each site, and hand them to one program."""
         ends: list[int] = []
         try:
-            for home in self._sites.values():
+            for home in (each for each in self._sites.values() if each.has_line):
                 for role, device in ((home.edge, "wan"), ("pub", plan.PUB_PORT[home.router])):
                     with entered(self.names[role]):
                         ends.append(delay.open_tun(device, self._shape.batching))
@@ -145,28 +167,49 @@ class Lab(Faults):
             texts[home.router] = plan.router(home, tuns)
             texts |= {host: plan.host(home, host) for host in home.hosts}
             if home.edge != home.router:
-                texts[home.edge] = plan.carrier(home, tuns)
-        counting = syns.ruleset("eth0", self.server_addresses)
+                texts[home.edge] = texts.get(home.edge, "") + plan.carrier(home, tuns)
+        if self.filters:
+            texts["pub"] += ipv6.pub({role: plan.PUB_PORT[plan.ROUTER_OF.get(role, role)] for role in self._dual})
+            texts |= {role: texts[role] + ipv6.host(role) for role in self._dual}
+            texts |= {plan.ROUTER_OF[side]: texts[plan.ROUTER_OF[side]] + ipv6.router(side) for side in self.filters}
+        counting = syns.ruleset("eth0", [*self.server_addresses, ipv6.SERVER])
         for role in self.names:
             self._default_sysctls(role)
         run_all(
             [self.ip_job(role, text) for role, text in texts.items()]
             + [self.nft_job(role, self._rules(role)) for role in self.kinds]
             + [self.nft_job(host, counting) for host in self._router_of]
+            + [
+                self.nft_job(router, ipv6.ruleset(kind, "ip"))
+                for router, kind in self._firewalls.items()
+                if kind != "open"
+            ]
+            + [self.nft_job(plan.ROUTER_OF[side], ipv6.ruleset(kind, "ip6")) for side, kind in self.filters.items()]
         )
         for role, kind in self.kinds.items():
             if kind is not None:
                 self.sysctl(role, "net/netfilter/nf_conntrack_tcp_loose", "0")
 
+    @property
+    def _dual(self) -> list[str]:
+        """The hosts with IPv6."""
+        return ["srv", *self.filters]
+
     def _default_sysctls(self, role: str) -> None:
+        routers = [plan.ROUTER_OF[side] for side in self.filters]
+        dual = bool(self.filters) and role in ("pub", *self._dual, *routers)
         with entered(self.names[role]):
             # Without IPv6 on the links no neighbour discovery disturbs the byte counters.
-            Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
+            Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("0" if dual else "1")
             for conf in Path("/proc/sys/net/ipv6/conf").iterdir():
                 if conf.name not in ("all", "default", "lo"):
-                    (conf / "disable_ipv6").write_text("1")
+                    (conf / "disable_ipv6").write_text("0" if dual else "1")
+            if dual and role not in plan.HOSTS:
+                Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1")
             for conf in Path("/proc/sys/net/ipv4/conf").iterdir():
                 (conf / "rp_filter").write_text("0")
+                # A hairpin leaves by the interface by which it came.
+                (conf / "send_redirects").write_text("0")
             # If the machine's kernel shows bridged frames to the rules for routed packets, not those of a LAN here.
             bridged = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
             if bridged.exists():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from twisted.internet.task import Clock
@@ -60,6 +60,23 @@ def test_a_peer_whose_key_nobody_verified_gets_no_plan_and_does_not_use_one_up()
     assert against is not None
     assert "known peers" in against
     assert reason(KNOWN, clock) is None
+
+
+@pytest.mark.parametrize("own", ["2a00::7", None])
+def test_ipv6_is_dialled_from_the_address_that_the_server_saw_or_not_at_all(own: str | None) -> None:
+    client: Any = SimpleNamespace(
+        own_endpoints=frozenset(),
+        over_loopback=False,
+        over_private=False,
+        port=30000,
+        informed={},
+        discovery=SimpleNamespace(source6=own),
+    )
+    clock: Any = Clock()
+    here: Any = Meeting(clock, Introduction(b"s" * 32, True, KNOWN.peer_key), KNOWN, client, cast(Any, None))
+    seen = here._observed(["198.18.2.1:31000", "[2a00::1]:31000", "[fe80::1]:31000"])
+    found = [(candidate.host, candidate.local) for candidate in here._public_candidates(seen)]
+    assert found == [("198.18.2.1", "")] + ([("2a00::1", own)] if own else [])
 
 
 def test_gentle_forbids_every_plan() -> None:

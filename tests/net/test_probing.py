@@ -26,9 +26,11 @@ from p2pxfer.core.messages import (
     NatSummary,
     Observe,
     Observed,
+    PeerNat,
     Registered,
     Report,
 )
+from p2pxfer.net import probing
 from p2pxfer.net.admission import AdmissionSettings
 from p2pxfer.net.flight import FLIGHT_S, PORTS, SETTLE_S, Flight, fresh_ports
 from p2pxfer.net.identity import new_identity
@@ -323,10 +325,10 @@ class Ear:
     """Somebody who meets a peer."""
 
     def __init__(self) -> None:
-        self.heard: list[NatSummary] = []
+        self.heard: list[PeerNat] = []
 
-    def peer_nat(self, nat: NatSummary) -> None:
-        self.heard.append(nat)
+    def peer_nat(self, news: PeerNat) -> None:
+        self.heard.append(news)
 
 
 @pytest_twisted.ensureDeferred
@@ -355,7 +357,7 @@ async def test_news_reach_whoever_meets_the_peer(tmp_path: Path) -> None:
         await alice.introduce("bob", "auto")
         await until(lambda: ear.heard)
         assert introductions[0].peer_nat.mapping == "unknown"
-        assert ear.heard == [NatSummary(mapping="none", ports="preserving")]
+        assert [news.nat for news in ear.heard] == [NatSummary(mapping="none", ports="preserving")]
         alice.stop()
         bob.stop()
         await until(lambda: here.counts["connections"] == 0)
@@ -373,10 +375,54 @@ async def test_news_reach_whoever_meets_the_peer(tmp_path: Path) -> None:
         ("169.254.169.254:8877", "8.8.8.8:8877", False),
         ("10.0.0.2:8878", "10.0.0.1:8877", True),
         ("127.0.0.1:8878", "10.0.0.1:8877", False),
+        ("8.8.4.4:443", "8.8.8.8:443", True),
+        ("[2a00::1]:443", "8.8.8.8:443", True),
+        ("192.168.1.1:443", "8.8.8.8:443", False),
     ],
 )
 def test_a_server_cannot_send_its_clients_into_their_own_networks(observer: str, at: str, allowed: bool) -> None:
     assert may_observe(parse_endpoint(observer), parse_endpoint(at)) == allowed
+
+
+@pytest.mark.parametrize("source", ["2a00::9", None])
+def test_the_peer_of_a_meeting_is_told_that_the_server_saw_the_other_family_too(
+    monkeypatch: pytest.MonkeyPatch, source: str | None
+) -> None:
+    """Once, and only of meetings that began before that or just after."""
+    monkeypatch.setattr(probing, "source_towards", lambda target: source)
+    net = Net(lambda local, at: local)
+    net.discovery.begin(AT, TAG, Registered(id=bytes(32), observed=f"{HOME}:{TAG}", observers=["[2a00::1]:8877"]), OWN)
+    assert net.discovery.source6 == source
+    net.discovery.introduced(met())
+    assert (len(net.wires), net.sent) == (source is not None, [])
+    if source is None:
+        return
+    assert net.wires[0].local == TAG
+    net.answer = lambda wire: wire.link.dataReceived(SERVER.encode(Observed(tag=TAG, observed=f"[{source}]:{TAG}")))  # type: ignore[method-assign]
+    net.wait(1)
+    assert net.sent == [Report(None, b"s" * 32)]
+    net.discovery.introduced(met(b"t" * 32))
+    assert net.sent[1:] == [Report(None, b"t" * 32)]
+    net.wait(probing.SETTLED_S)
+    net.discovery.introduced(met(b"u" * 32))
+    assert len(net.sent) == 2
+    assert net.discovery.mapping == "unknown"  # of IPv4, of which there is one view
+
+
+@pytest.mark.parametrize("observers", [[*OTHERS, "[2a00::1]:8877"], ["[2a00::1]:8877"]])
+def test_nobody_waits_for_ipv6_that_does_not_work(monkeypatch: pytest.MonkeyPatch, observers: list[str]) -> None:
+    """The mapping is that of IPv4; many a network has a way out for IPv6 that leads nowhere."""
+    monkeypatch.setattr(probing, "source_towards", lambda target: "2a00::9")
+    net = Net(lambda local, at: local)
+    net.silent.add("2a00::1:8877")
+    net.discovery.begin(AT, TAG, Registered(id=bytes(32), observed=f"{HOME}:{TAG}", observers=observers), OWN)
+    net.discovery.introduced(met())
+    net.wait(0.5)
+    assert len(net.wires) == len(observers)
+    assert not net.discovery.under_way
+    known = [report.nat.mapping for report in net.sent if isinstance(report, Report) and report.nat]
+    assert known == (["endpoint-independent"] if len(observers) > 1 else [])
+    net.discovery.end()
 
 
 def test_an_observation_that_is_still_being_made_ends_with_the_registration() -> None:
