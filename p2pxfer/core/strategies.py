@@ -17,7 +17,8 @@ product of both numbers.  A *sequential* NAT is met at the ports that come next.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final, Literal
@@ -60,6 +61,8 @@ QUIET_S: Final = 600.0
 """How long no second plan is made for one peer."""
 MOST_PLANS: Final = 64
 """Most plans of one process in that time."""
+_PORTS: Final = tuple(port for port in range(MIN_PORT, 65536) if port not in DENIED_PORTS)
+"""Every port that a walk may try, in order; made once, since it takes longer than the dials of a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +139,12 @@ def _hold(situation: Situation, peer: Endpoint, port: int, draw: Draw) -> Plan:
 
 def _walk(situation: Situation, peer: Endpoint, port: int, draw: Draw) -> Plan:
     """The cone's side: walk over the ports of the other NAT from the one port that the peer knows, then stay."""
-    never = DENIED_PORTS.union(one.port for one in situation.observed)
-    low, high = max(situation.theirs.low, MIN_PORT), situation.theirs.high
-    band = _shuffled([p for p in range(low, high + 1) if p not in never], Budget().syns, draw)
-    rest = [p for p in range(MIN_PORT, 65536) if not low <= p <= high and p not in never]
-    ports = (band + _shuffled(rest, Budget().syns - len(band), draw))[: Budget().syns]
+    taken = {one.port for one in situation.observed}
+    first = bisect_left(_PORTS, situation.theirs.low)
+    last = max(first, bisect_right(_PORTS, situation.theirs.high))
+    band = _shuffled(_without(taken, _PORTS[first:last]), Budget().syns, draw)
+    rest = _without(taken, _PORTS[:first] + _PORTS[last:]) if len(band) < Budget().syns else []
+    ports = band + _shuffled(rest, Budget().syns - len(band), draw)
     walk = Volley(
         port, str(peer.host), tuple(ports), Budget().rate, HOLES, LASTS_S, "leave", len(ports),
         keep=2 * situation.round_trip, rolls=WALK_S,
@@ -202,6 +206,14 @@ def _next_ports(nat: NatSummary, count: int) -> list[int]:
     """The ports that a sequential NAT gives out next and that may be guessed at, in order."""
     ahead = (nat.latest + nat.step * ahead for ahead in range(1, count + 1))
     return [port for port in ahead if MIN_PORT <= port <= 65535 and port not in DENIED_PORTS]
+
+
+def _without(taken: Collection[int], ports: Sequence[int]) -> list[int]:
+    left = list(ports)
+    for port in taken:
+        if port in left:
+            left.remove(port)
+    return left
 
 
 def _shuffled(ports: list[int], count: int, draw: Draw) -> list[int]:

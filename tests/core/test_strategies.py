@@ -16,7 +16,8 @@ from p2pxfer.core.addresses import DENIED_PORTS, MIN_PORT, Endpoint
 from p2pxfer.core.dialing import Budget
 from p2pxfer.core.messages import NatSummary
 from p2pxfer.core.strategies import LASTS_S, MOST_PLANS, QUIET_S, Ledger, Situation, kind, plan, target, wants_news
-from tests.core.natmodel import NatKind, World
+from scripts.poplib.nats import NatKind
+from scripts.poplib.world import World
 
 CONE = NatKind()
 RANDOM = NatKind(mapping="port-dependent", ports="random")
