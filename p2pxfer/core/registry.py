@@ -193,9 +193,11 @@ class Registry:
 
     @property
     def counts(self) -> dict[str, int]:
-        """What there is now, for logs."""
+        """What there is now, for logs and metrics."""
         return {
             "connections": len(self._links),
+            "clients": self._links.count(Role.CONTROL),
+            "legs": self._links.count(Role.LEG, Role.RELAYED),
             "names": self._links.names,
             "relays": self._desk.sessions,
             "tickets": self._desk.tickets,

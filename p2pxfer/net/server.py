@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -34,7 +35,7 @@ from p2pxfer.core.effects import (
 )
 from p2pxfer.core.limits import Buckets
 from p2pxfer.core.links import Role
-from p2pxfer.core.messages import ALPN_SERVER, DialOutcome
+from p2pxfer.core.messages import ALPN_SERVER, DialOutcome, Failure, Introduction
 from p2pxfer.core.registry import Registry
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import FrameError
@@ -78,6 +79,10 @@ class RendezvousServer:
         self.relays: set[Relay] = set()
         self.relayed_bytes = 0
         """Bytes carried by relays that have ended."""
+        self.introductions = 0
+        """Pairs of clients that were introduced."""
+        self.refused: Counter[str] = Counter()
+        """How often which error word was sent."""
         self._store = store
         self._connections: dict[int, ServerConnection] = {}
         self._numbers = itertools.count(1)
@@ -99,6 +104,11 @@ class RendezvousServer:
             self.lost(number)
             connection.abort()
         self._store.close()
+
+    @property
+    def carried(self) -> int:
+        """Bytes carried by relays, those that stand with them."""
+        return self.relayed_bytes + sum(sum(relay.counts) for relay in self.relays)
 
     def factory(self) -> Factory:
         """What to listen with, on every port."""
@@ -152,6 +162,7 @@ class RendezvousServer:
         for effect in effects:
             match effect:
                 case Send(conn, message):
+                    self._count(message)
                     self._connections[conn].send(message)
                 case Close(conn):
                     self._connections[conn].close_within(CLOSE_S)
@@ -165,6 +176,13 @@ class RendezvousServer:
                     dial_back(self.reactor, target, sources, token, partial(self._dialled, conn))
                 case PairRelay(one, other):
                     self._pair(self._connections[one], self._connections[other])
+
+    def _count(self, message: Message) -> None:
+        match message:
+            case Failure(word):
+                self.refused[word] += 1
+            case Introduction(initiator=True):
+                self.introductions += 1
 
     def _claimed(self, claim: Claim, conn: int) -> None:
         self._apply(self.registry.name_claimed(conn, claim, self.clock.seconds()))
