@@ -66,6 +66,14 @@ class ServerCollector(Collector):
         for reason, count in sorted(reasons.items()):
             refusals.add_metric([reason], count)
         yield refusals
+        outcomes = GaugeMetricFamily(
+            "p2pxfer_punch_outcomes",
+            "What sides of punches said came of them, by kinds of NAT; a word counts half after 30 days",
+            labels=["one", "other", "way", "result"],
+        )
+        for row in server.registry.experience.rows(server.clock.seconds()):
+            outcomes.add_metric([row.one, row.other, row.way, row.result], row.count)
+        yield outcomes
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

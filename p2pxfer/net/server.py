@@ -33,6 +33,7 @@ from p2pxfer.core.effects import (
     ServerSettings,
     TouchName,
 )
+from p2pxfer.core.experience import Row
 from p2pxfer.core.limits import Buckets
 from p2pxfer.core.links import Role
 from p2pxfer.core.messages import ALPN_SERVER, DialOutcome, Failure, Introduction
@@ -50,6 +51,8 @@ from p2pxfer.net.tls import Creator, peer_tls
 CLOSE_S = 5.0
 """How long a refused client may take to read the reason, seconds."""
 TICK_S = 1.0
+KEEP_S = 60.0
+"""How often what punches taught goes to the disk, if there is something new, seconds."""
 LOG_LINES_A_MINUTE = 100
 """Most lines of one kind in the log."""
 
@@ -86,6 +89,8 @@ class RendezvousServer:
         self._store = store
         self._connections: dict[int, ServerConnection] = {}
         self._numbers = itertools.count(1)
+        self._kept_at = self.clock.seconds()
+        self._remembers = False
         self._lines = Buckets(LOG_LINES_A_MINUTE / 60, LOG_LINES_A_MINUTE)
         self._ticker = LoopingCall(self._tick)
         self._ticker.clock = self.clock
@@ -94,6 +99,7 @@ class RendezvousServer:
         """Begin: the ports are open at ``listening``."""
         self.registry.listens(listening)
         self._store.start()
+        self._store.kept().addCallback(self._remember)
         self._ticker.start(TICK_S, now=False)
 
     def stop(self) -> None:
@@ -103,6 +109,7 @@ class RendezvousServer:
         for number, connection in list(self._connections.items()):
             self.lost(number)
             connection.abort()
+        self._keep_experience()
         self._store.close()
 
     @property
@@ -156,7 +163,22 @@ class RendezvousServer:
     # -- what the machine says -----------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        self._apply(self.registry.tick(self.clock.seconds()))
+        now = self.clock.seconds()
+        self._apply(self.registry.tick(now))
+        if now - self._kept_at >= KEEP_S:
+            self._keep_experience()
+
+    def _remember(self, kept: tuple[list[Row], float] | None) -> None:
+        if kept is not None:
+            self.registry.experience.load(*kept, self.clock.seconds())
+            self._remembers = True
+
+    def _keep_experience(self) -> None:
+        experience, self._kept_at = self.registry.experience, self.clock.seconds()
+        # What could not be read is not written over.
+        if experience.changed and self._remembers:
+            experience.changed = False
+            self._store.keep(experience.rows(self._kept_at))
 
     def _apply(self, effects: list[Effect]) -> None:
         for effect in effects:
