@@ -5,7 +5,7 @@ Laws of this file:
 1. The two sides compute their halves apart, each from the same two summaries and the same order of ways; the table
    below has a row for each half.
 2. A plan dials one address: the public IPv4 address at which the server itself observed the peer.  A peer that was
-   observed at several has a NAT that pools addresses, which no plan here can follow.
+   observed at several has a NAT that pools addresses, which no plan here can follow: then neither side makes one.
 3. A port that was only guessed is held against :data:`~p2pxfer.core.addresses.DENIED_PORTS`: whoever listens on a
    common service there is somebody else.
 4. A plan dials no four-tuple twice while it is pending, nor one that is a candidate.
@@ -76,8 +76,9 @@ _PORTS: Final = tuple(port for port in range(MIN_PORT, 65536) if port not in DEN
 class Situation:
     """What one side knows when it plans.
 
-    ``observed`` are the endpoints of the peer that the server saw, ``round_trip`` is an estimate in seconds.  ``order``
-    is what the server says of ways, the best first; both sides are told the same.
+    ``observed`` are the endpoints of the peer that the server saw, ``seen`` those of this side, as far as they are
+    known; ``round_trip`` is an estimate in seconds.  ``order`` is what the server says of ways, the best first; both
+    sides are told the same.
     """
 
     mine: NatSummary
@@ -85,6 +86,7 @@ class Situation:
     observed: tuple[Endpoint, ...]
     round_trip: float = ROUND_TRIP_S
     order: tuple[str, ...] = ()
+    seen: tuple[Endpoint, ...] = ()
 
 
 def kind(nat: NatSummary) -> Kind:
@@ -114,7 +116,8 @@ def plan(situation: Situation, port: int, draw: Draw) -> Plan | None:
     """
     way = _chosen(situation)
     peer = target(situation.observed)
-    if way is None or peer is None:
+    # The peer plans nothing against a NAT here that pools addresses, and half a plan finds nobody.
+    if way is None or peer is None or (situation.seen and target(situation.seen) is None):
         return None
     make = _TABLE[kind(situation.mine), kind(situation.theirs)][way]
     return replace(make(situation, peer, port, draw), way=way)

@@ -161,7 +161,8 @@ class Meeting(PathOwner):
             candidates += [Candidate("server-reflexive", str(one.host), one.port) for one in observed]
             trip = max(introduction.round_trip_ms / 1000 or ROUND_TRIP_S, SHORTEST_S)
             nats = (introduction.my_nat, introduction.peer_nat)
-            situation = Situation(*nats, tuple(observed), trip, tuple(introduction.order))
+            seen = tuple(self._client.discovery.seen)
+            situation = Situation(*nats, tuple(observed), trip, tuple(introduction.order), seen)
             self._puncher = Puncher(
                 self._reactor, self._client.port, candidates, self._direct_protocol, situation, self._permit
             )

@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from p2pxfer.net.meeting import SHORTEST_S
 from scripts.matrixlib.results import percentile
 from scripts.poplib import mixes, nats, world
 from scripts.poplib.mixes import Case, Mix, draw_pair, label
@@ -69,11 +70,13 @@ def simulate(mix: Mix, case: Case, pairs: int, seed: int, *, more: bool = False)
     for number in range(pairs):
         key = f"{seed}/{mix.name}/{case}/{more}/{number}"
         pair = draw_pair(mix, case, random.Random(key), more=more)
+        # What the server says that it is: the two round trips to it together.
+        trip = max(SHORTEST_S, 2 * sum(machine.server for machine in pair.machines))
         labels = (label(pair.machines[0]), label(pair.machines[1]))
         for outcomes, is_single in ((ladder, False), (single, True)):
             modelled = World(
                 pair.machines, key, delay=pair.delay, skew=pair.skew, age=AGE_S, known=discovered, news=True,
-                single=is_single,
+                round_trip=trip, single=is_single,
             )  # fmt: skip
             met = modelled.run()
             outcomes.append(Outcome(labels, met, sum(side.sent for side in modelled.sides)))

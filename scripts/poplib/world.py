@@ -18,7 +18,7 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, ip_address
 from typing import Any
 
@@ -27,7 +27,7 @@ from p2pxfer.core.addresses import Endpoint
 from p2pxfer.core.dialing import REPEATS, Candidate, Dial, DialSchedule, Orders, Plan
 from p2pxfer.core.discovery import PROBES, Probe, View
 from p2pxfer.core.messages import MAX_OBSERVED, NatSummary
-from p2pxfer.core.strategies import HEAD_START, NEWS, ROUND_TRIP_S, Draw, Ledger, Situation, plan, wants_news
+from p2pxfer.core.strategies import NEWS, ROUND_TRIP_S, Draw, Ledger, Situation, head_start, plan, wants_news
 from scripts.poplib.nats import OPEN, Address, Nat, NatKind
 
 PUNCH_S = 10.0
@@ -141,8 +141,9 @@ class World:
 
     ``kinds`` are machines or, for short, their only boxes.  ``delay`` is one way between the sides, ``skew`` how much
     later the second one hears of the introduction, seconds.  ``known`` says what is known of a side; ``news`` adds what
-    is found out during the punch.  ``age`` is the time from the observation to the introduction.  ``single``: both
-    sides only dial once, the first endpoint at which the server saw the other.
+    is found out during the punch; ``round_trip`` is what the sides reckon with.  ``age`` is the time from the
+    observation to the introduction.  ``single``: both sides only dial once, the first endpoint at which the server saw
+    the other.
     """
 
     def __init__(
@@ -155,6 +156,7 @@ class World:
         age: float = 0.1,
         known: Callable[[Side], NatSummary] | None = None,
         news: bool = False,
+        round_trip: float = ROUND_TRIP_S,
         single: bool = False,
         planner: Planner = plan,
     ) -> None:
@@ -167,6 +169,7 @@ class World:
         self._number = itertools.count()
         self._known = known or summary
         self._news = news
+        self._round_trip = round_trip
         self._single = single
         self._planner = planner
         machines = [one if isinstance(one, Machine) else Machine((one,)) for one in kinds]
@@ -179,7 +182,8 @@ class World:
         seen = [self._observed(side) for side in self.sides]
         known = [self._known(side) for side in self.sides]
         for index, side in enumerate(self.sides):
-            situation = Situation(known[index], known[1 - index], seen[1 - index])
+            trip = self._round_trip
+            situation = Situation(known[index], known[1 - index], seen[1 - index], trip, seen=seen[index])
             self.at(self.starts[index], self._introduced, side, situation)
         end = max(self.starts) + PUNCH_S
         while self._events and self.now < end:
@@ -213,8 +217,8 @@ class World:
             side.schedule = SingleDial(candidates, side.port)
         else:
             side.schedule = DialSchedule(candidates, side.port, self.now, self.now + PUNCH_S, side.rng.random)
-            self.at(self.now + HEAD_START * ROUND_TRIP_S, self._begin, side)
-            self.at(self.now + NEWS * ROUND_TRIP_S, self._no_news, side)
+            self.at(self.now + head_start(situation) * situation.round_trip, self._begin, side)
+            self.at(self.now + NEWS * situation.round_trip, self._no_news, side)
             if self._news and situation.mine.ports == "sequential":
                 self._probe(side)
         self._work(side)
@@ -230,7 +234,7 @@ class World:
             self.at(self.now + 7 * side.machine.server + other.machine.server, self._heard, other, fresher)
 
     def _heard(self, side: Side, theirs: NatSummary) -> None:
-        side.situation = Situation(side.situation.mine, theirs, side.situation.observed)
+        side.situation = replace(side.situation, theirs=theirs)
         side.heard = True
         if side.plan_due:
             self._make_plan(side)

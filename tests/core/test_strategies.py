@@ -277,6 +277,11 @@ def test_a_peer_with_several_addresses_or_none_in_public_gets_no_plan() -> None:
     assert target([Endpoint(ip_address("127.0.0.1"), 30000)]) is None
     assert target([Endpoint(PEER.host, 443)]) is None
     assert target([]) is None
+    pooled = (PEER, Endpoint(ip_address("198.18.2.2"), 30000))
+    for mine, theirs in ((CHANGING, STEADY), (STEADY, CHANGING)):
+        assert plan(Situation(mine, theirs, (PEER,), seen=(PEER,)), 20000, random.Random(1).random) is not None
+        assert plan(Situation(mine, theirs, pooled), 20000, random.Random(1).random) is None
+        assert plan(Situation(mine, theirs, (PEER,), seen=pooled), 20000, random.Random(1).random) is None
 
 
 def test_news_are_wanted_of_the_ports_that_come_next() -> None:
