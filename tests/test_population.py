@@ -6,6 +6,8 @@ import itertools
 import math
 import random
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,8 @@ from scripts.poplib.nats import OPEN, RST_BURST, RST_RATE, Nat, NatKind
 from scripts.poplib.runs import Outcome, by_labels, digest, figures, simulate
 from scripts.poplib.world import MAPPED_PORT, Machine, World, discovered, summary
 
-PAGE = Path(__file__).parent.parent / "docs" / "population.rst"
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "population.rst"
 CONE = NatKind()
 RANDOM = NatKind("port-dependent", "random")
 SEQUENTIAL = NatKind("port-dependent", "sequential")
@@ -256,6 +259,9 @@ def test_the_same_seed_gives_the_same_page_and_another_one_another(tmp_path: Pat
         assert population.main(["--pairs", "56", "--seed", str(seed), "--out", str(tmp_path / str(number))]) == 0
         pages.append((tmp_path / str(number)).read_bytes())
     assert pages[0] == pages[1] != pages[2].replace(b"--seed 2", b"--seed 1")
+    program = [sys.executable, "-m", "scripts.poplib", "--pairs", "56", "--jobs", "2", "--out", tmp_path / "parallel"]
+    subprocess.run(program, cwd=ROOT, check=True, capture_output=True, timeout=120)
+    assert (tmp_path / "parallel").read_bytes() == pages[0]
 
 
 def test_figures_of_outcomes() -> None:

@@ -9,11 +9,12 @@ import random
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from p2pxfer.net.meeting import SHORTEST_S
 from scripts.matrixlib.results import percentile
 from scripts.poplib import mixes, nats, world
-from scripts.poplib.mixes import Case, Mix, draw_pair, label
+from scripts.poplib.mixes import MIXES, Case, Mix, draw_pair, label
 from scripts.poplib.world import World, discovered
 
 AGE_S = 10.0
@@ -81,6 +82,21 @@ def simulate(mix: Mix, case: Case, pairs: int, seed: int, *, more: bool = False)
             met = modelled.run()
             outcomes.append(Outcome(labels, met, sum(side.sent for side in modelled.sides)))
     return Both(tuple(ladder), tuple(single))
+
+
+class Task(NamedTuple):
+    """One cell: the number of the mix, as a mix is made of functions, and what to do with it."""
+
+    mix: int
+    case: Case
+    more: bool
+    pairs: int
+    seed: int
+
+
+def dial(task: Task) -> Both:
+    """Do it, here or in another process."""
+    return simulate(MIXES[task.mix], task.case, task.pairs, task.seed, more=task.more)
 
 
 def figures(outcomes: Iterable[Outcome]) -> Figures:
