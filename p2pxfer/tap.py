@@ -25,7 +25,7 @@ PORTS = (8877, 8878)
 class Options(usage.Options):
     """The options; everything is checked when the service is made."""
 
-    synopsis = "[--listen ENDPOINT]... [--state DIR] [--observe ADDRESS]... [--certificate FILE]"
+    synopsis = "[--listen ENDPOINT]... [--state DIR] [--observe ADDRESS]... [--certificate FILE] [--metrics ENDPOINT]"
     longdesc = (
         "The rendezvous server of p2pxfer: it registers names, introduces peers and relays what they cannot send "
         "directly. It prints the line that clients need and writes it to DIR/address."
@@ -39,6 +39,12 @@ class Options(usage.Options):
             "PEM file with a key, its certificate and the chain, for a server with a host name.",
         ],
         ["connections-per-source", None, "64", "Most connections of one IPv4 address or IPv6 /64."],
+        [
+            "metrics",
+            None,
+            None,
+            "Where Prometheus may read figures, an endpoint such as tcp:9477, which is on loopback.",
+        ],
     ]
 
     def __init__(self) -> None:
@@ -110,6 +116,7 @@ def _settings(options: Options) -> tuple[Hosting, AdmissionSettings]:
         state=Path(options["state"]).absolute(),
         observe=tuple(_address(text) for text in options["observe"]),
         certificate=None if certificate is None else Path(certificate).absolute(),
+        metrics=options["metrics"],
     )
     most = _count("connections-per-source", options["connections-per-source"])
     standard = AdmissionSettings(ceiling=descriptor_ceiling())

@@ -103,10 +103,14 @@ class Volley:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Volleys of one side, and what they are in a phrase for people."""
+    """Volleys of one side, and what they are in a phrase for people.
+
+    ``way`` names the strategy of which they are one half, in a word that both sides and the server know.
+    """
 
     phrase: str
     volleys: tuple[Volley, ...]
+    way: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ class Listening:
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """Limits of a rendezvous server; times in seconds, rates per minute unless said otherwise."""
+    """Limits of a rendezvous server; times in seconds, rates per minute unless said otherwise, outcomes per hour."""
 
     ping_s: int = 25
     dead_s: float = 75.0
@@ -104,6 +104,8 @@ class ServerSettings:
     introductions_per_pair: int = 60
     introductions_per_target: int = 240
     reports_per_key: int = 120
+    outcomes_per_key: int = 6
+    outcomes_per_source: int = 60
     dial_backs_per_source: int = 12
     dial_backs: int = 64
     relays_per_key: int = 16

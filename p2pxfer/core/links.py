@@ -111,6 +111,10 @@ class Links:
         del self._holders[link.name]
         return link.name
 
+    def count(self, *roles: Role) -> int:
+        """How many connections are for one of these; looks at all of them."""
+        return sum(link.role in roles for link in self._links.values())
+
     # -- names ---------------------------------------------------------------------------------------------------
 
     @property

@@ -23,6 +23,7 @@ from p2pxfer.core.messages import MAX_ROUND_TRIP_MS, Failure, Introduce, Introdu
 from p2pxfer.core.names import MAX_CHARS, check_name
 from p2pxfer.core.relaydesk import RelayDesk
 from p2pxfer.core.reports import Reports
+from p2pxfer.core.strategies import kind
 from p2pxfer.errors import UsageError
 
 
@@ -95,6 +96,7 @@ class Matchmaker:
         """What one side is told; makes its relay token."""
         reader, mine, theirs = meeting.reader, meeting.mine, meeting.theirs
         dial, relay = introductions.policies(mine.path, theirs.path)
+        my_nat, peer_nat = introductions.nat_summary(mine), introductions.nat_summary(theirs)
         token: bytes | None = None
         if relay:
             token = self._entropy(32)
@@ -115,9 +117,10 @@ class Matchmaker:
             lan=[str(endpoint) for endpoint in lan],
             relay_token=token,
             dial=dial,
-            my_nat=introductions.nat_summary(mine),
-            peer_nat=introductions.nat_summary(theirs),
+            my_nat=my_nat,
+            peer_nat=peer_nat,
             round_trip_ms=_round_trip_ms(reader, meeting.peer),
+            order=self.reports.experience.order(kind(my_nat), kind(peer_nat), now) if dial else [],
         )
 
 

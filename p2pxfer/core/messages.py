@@ -9,6 +9,7 @@ Transcript of a client that waits (``>`` client to server)::
     < Observed    observed
     < Introduction                          when somebody asked for this client
     > Report                                what probes of its own show of its NAT
+    > Outcome                               what came of the punch
     > Ping  < Pong                          at least every ``ping_s`` seconds
 
 of a client that wants a peer::
@@ -63,6 +64,9 @@ MAX_OBSERVED = 8
 """Most server-observed endpoints in one introduction."""
 MAX_ROUND_TRIP_MS = 10_000
 """Longest round trip between two peers that is told, milliseconds."""
+Word = Annotated[str, Meta(max_length=16)]
+MAX_WAYS = 8
+"""Most ways of punching in one introduction."""
 MAX_STEP = 64
 """Largest step of a sequential NAT that may be reported."""
 
@@ -146,7 +150,8 @@ class Introduction(Message, frozen=True):
     ``peer_name`` is the registered name by which the responder was asked for (both sides get that one), ``None`` when
     it was asked for by id.  ``relay_token`` is ``None`` where the policies forbid the relay; ``observed`` and ``lan``
     are empty where they forbid dialling.  ``round_trip_ms`` is the sum of the two round trips to the server, 0 if one
-    is unknown.
+    is unknown.  ``order`` names ways of punching, the one that led to a path most often first where two such NATs met
+    before; it is empty where the server does not know, and the same for both.
     """
 
     session: Bytes32
@@ -160,6 +165,7 @@ class Introduction(Message, frozen=True):
     my_nat: NatSummary = NatSummary()
     peer_nat: NatSummary = NatSummary()
     round_trip_ms: Annotated[int, Meta(ge=0, le=MAX_ROUND_TRIP_MS)] = 0
+    order: Annotated[list[Word], Meta(max_length=MAX_WAYS)] = []
 
 
 class Report(Message, frozen=True):
@@ -189,6 +195,16 @@ class PeerReturned(Message, frozen=True):
     """The peer of ``session`` registered again since, so it may never have read its introduction."""
 
     session: Bytes32
+
+
+class Outcome(Message, frozen=True):
+    """What came of the punch of ``session`` on this side, once: which way led to the path that was nominated, or was
+    tried last if none did, and in which class of time, or ``lost``.  Words that the server does not know do not count.
+    """
+
+    session: Bytes32
+    way: Word
+    result: Word
 
 
 class JoinRelay(Message, frozen=True):
@@ -227,6 +243,7 @@ SERVER: Catalogue[Message] = Catalogue(
         (5, Ping),
         (6, Report),
         (7, DialBack),
+        (8, Outcome),
         (17, Registered),
         (18, Observed),
         (19, Introduction),
@@ -240,7 +257,7 @@ SERVER: Catalogue[Message] = Catalogue(
 )
 FIRST_MESSAGES = (Register, Observe, JoinRelay)
 """What a client may send first."""
-CLIENT_MESSAGES = (Introduce, Ping, Report, DialBack)
+CLIENT_MESSAGES = (Introduce, Ping, Report, DialBack, Outcome)
 """What a registered client may send afterwards."""
 SERVER_MESSAGES = (Registered, Observed, Introduction, RelayReady, Pong, Failure, PeerNat, DialledBack, PeerReturned)
 """What a server may send."""

@@ -46,6 +46,7 @@ from p2pxfer.core.effects import (
     ServerSettings,
     TouchName,
 )
+from p2pxfer.core.experience import Experience
 from p2pxfer.core.limits import Bucket, Buckets
 from p2pxfer.core.links import Link, Links, Role
 from p2pxfer.core.matchmaker import Matchmaker
@@ -59,6 +60,7 @@ from p2pxfer.core.messages import (
     JoinRelay,
     Observe,
     Observed,
+    Outcome,
     Ping,
     Pong,
     Register,
@@ -192,10 +194,17 @@ class Registry:
         return Role.CLOSED if link is None else link.role
 
     @property
+    def experience(self) -> Experience:
+        """Which way led to a path between which kinds of NAT; the driver keeps it."""
+        return self._matchmaker.reports.experience
+
+    @property
     def counts(self) -> dict[str, int]:
-        """What there is now, for logs."""
+        """What there is now, for logs and metrics."""
         return {
             "connections": len(self._links),
+            "clients": self._links.count(Role.CONTROL),
+            "legs": self._links.count(Role.LEG, Role.RELAYED),
             "names": self._links.names,
             "relays": self._desk.sessions,
             "tickets": self._desk.tickets,
@@ -285,6 +294,10 @@ class Registry:
     def _report(self, link: Link, message: Report, now: float) -> list[Effect]:
         return [*self._matchmaker.reports.take(link, message, now)]
 
+    def _outcome(self, link: Link, message: Outcome, now: float) -> list[Effect]:
+        self._matchmaker.reports.ended(link, message, now)
+        return []
+
     def _ping(self, link: Link, message: Ping, now: float) -> list[Effect]:
         return [Send(link.conn, Pong())]
 
@@ -332,9 +345,11 @@ _HANDLERS: dict[tuple[Role, type[Message]], Callable[[Registry, Link, Any, float
     (Role.CLAIMING, Introduce): Registry._queue,
     (Role.CLAIMING, Ping): Registry._queue,
     (Role.CLAIMING, Report): Registry._queue,
+    (Role.CLAIMING, Outcome): Registry._queue,
     (Role.CONTROL, Introduce): Registry._introduce,
     (Role.CONTROL, Ping): Registry._ping,
     (Role.CONTROL, Report): Registry._report,
+    (Role.CONTROL, Outcome): Registry._outcome,
     (Role.OBSERVATION, Ping): Registry._ping,
     (Role.OBSERVATION, DialBack): Registry._dial_back,
 }

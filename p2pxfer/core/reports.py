@@ -1,4 +1,5 @@
-"""News within a meeting: what one side reports of its NAT, and that the peer came back on another connection.
+"""News within a meeting: what one side reports of its NAT and of the punch, and that the peer came back on another
+connection.
 
 Laws of this file:
 
@@ -11,6 +12,8 @@ Laws of this file:
 4. A report that may not go on is dropped without a word: there is nothing that an honest client could do about it.
 5. Who asked for a peer hears once, within ``RETURN_S`` seconds of the introduction, that the same client registered
    again: the connection that the introduction went to may have been dead, which its two ends notice late.
+6. What came of a punch is believed once from each of the two connections, so many times an hour from one key and from
+   one source.  The kinds of NAT between which it counts are the server's own view.
 """
 
 from __future__ import annotations
@@ -20,12 +23,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from p2pxfer.core import introductions
-from p2pxfer.core.addresses import Endpoint
+from p2pxfer.core.addresses import Endpoint, source_network
 from p2pxfer.core.effects import Send, ServerSettings
+from p2pxfer.core.experience import Experience
 from p2pxfer.core.introductions import Side
 from p2pxfer.core.limits import Buckets
 from p2pxfer.core.links import Link, Links, Role
-from p2pxfer.core.messages import PeerNat, PeerReturned, Report
+from p2pxfer.core.messages import Outcome, PeerNat, PeerReturned, Report
+from p2pxfer.core.strategies import kind
 
 MEETING_S: Final = 30.0
 """How long the two sides of an introduction may tell each other of their NATs, seconds."""
@@ -54,6 +59,8 @@ class _Meeting:
     dial: bool
     """Whether the two may dial each other."""
     left: dict[int, int] = field(default_factory=dict)
+    silent: set[int] = field(default_factory=set)
+    """The connections that have not said what came of it."""
 
 
 class Reports:
@@ -74,6 +81,10 @@ class Reports:
         self._side = side
         self._observed = observed
         self._rates = Buckets(settings.reports_per_key / 60, settings.reports_per_key)
+        self._words = Buckets(settings.outcomes_per_key / 3600, settings.outcomes_per_key)
+        self._words_from = Buckets(settings.outcomes_per_source / 3600, settings.outcomes_per_source)
+        self.experience = Experience()
+        """Which way led to a path between which kinds of NAT."""
         self._meetings: dict[bytes, _Meeting] = {}  # in order of their age
         self._asked: dict[_Client, dict[bytes, None]] = {}
         """Who may yet come back -> the sessions for which that is news."""
@@ -89,7 +100,7 @@ class Reports:
         sides = {one.conn: (other.conn, one_tag), other.conn: (one.conn, other_tag)}
         client = (other.key, other.name)
         left = dict.fromkeys(sides, MAX_PER_SIDE)
-        self._meetings[session] = _Meeting(now, sides, one.conn, client, dial, left)
+        self._meetings[session] = _Meeting(now, sides, one.conn, client, dial, left, set(sides))
         self._asked.setdefault(client, {})[session] = None
         self.expire(now)
 
@@ -112,6 +123,23 @@ class Reports:
         nat = None if message.nat is None else introductions.nat_summary(mine)
         found = self._observed(mine, theirs, other) if meeting.dial else []
         return [Send(peer, PeerNat(message.session, nat, [str(endpoint) for endpoint in found]))]
+
+    def ended(self, link: Link, message: Outcome, now: float) -> bool:
+        """One side says what came of a punch; False if its word does not count."""
+        self.expire(now)
+        meeting = self._meetings.get(message.session)
+        if meeting is None or link.conn not in meeting.silent:
+            return False
+        meeting.silent.discard(link.conn)
+        peer, tag = meeting.sides[link.conn]
+        other = self._links.get(peer)
+        if other is None or other.role is not Role.CONTROL:
+            return False
+        if not (self._words.take(link.key, now) and self._words_from.take(source_network(link.view.seen.host), now)):
+            return False
+        mine = introductions.nat_summary(self._side(link, tag))
+        theirs = introductions.nat_summary(self._side(other, meeting.sides[peer][1]))
+        return self.experience.note(kind(mine), kind(theirs), message.way, message.result, now)
 
     def returned(self, link: Link, now: float) -> list[Send]:
         """A client registered: the word to everybody who was introduced to its former connection just before."""

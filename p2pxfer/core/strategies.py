@@ -2,12 +2,15 @@
 
 Laws of this file:
 
-1. The two sides compute their halves apart, each from the same two summaries; the table below has a row for each half.
+1. The two sides compute their halves apart, each from the same two summaries and the same order of ways; the table
+   below has a row for each half.
 2. A plan dials one address: the public IPv4 address at which the server itself observed the peer.  A peer that was
-   observed at several has a NAT that pools addresses, which no plan here can follow.
+   observed at several has a NAT that pools addresses, which no plan here can follow: then neither side makes one.
 3. A port that was only guessed is held against :data:`~p2pxfer.core.addresses.DENIED_PORTS`: whoever listens on a
    common service there is somebody else.
 4. A plan dials no four-tuple twice while it is pending, nor one that is a candidate.
+5. The server may say in which order ways led to a path before.  That chooses among the ways that fit both NATs and may
+   let a plan begin at once; what a plan may dial, and how much, does not depend on it.
 
 A *cone* keeps one mapping for all destinations, so its port is known.  A NAT that draws ports *at random* is met by
 many tries: its side holds ports open while the cone's side walks over the address, so that the chance grows with the
@@ -17,8 +20,9 @@ product of both numbers.  A *sequential* NAT is met at the ports that come next.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Final, Literal
 
@@ -54,25 +58,35 @@ FEW_IN_ALL: Final = 48
 BURST: Final = 16
 """Dials of the first burst between two sequential NATs; the second has twice as many."""
 SECOND_BURST_S: Final = 0.25
+SINGLE: Final = "single"
+"""The way that needs no plan: the candidates are dialled."""
+BAND: Final = 2048
+"""Where a walk looks for a sequential NAT: so many ports from the last one that was seen."""
 AT_ONCE: Final = math.inf
 """A pace that only the budget limits, dials a second."""
 QUIET_S: Final = 600.0
 """How long no second plan is made for one peer."""
 MOST_PLANS: Final = 64
 """Most plans of one process in that time."""
+_PORTS: Final = tuple(port for port in range(MIN_PORT, 65536) if port not in DENIED_PORTS)
+"""Every port that a walk may try, in order; made once, since it takes longer than the dials of a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
     """What one side knows when it plans.
 
-    ``observed`` are the endpoints of the peer that the server saw, ``round_trip`` is an estimate in seconds.
+    ``observed`` are the endpoints of the peer that the server saw, ``seen`` those of this side, as far as they are
+    known; ``round_trip`` is an estimate in seconds.  ``order`` is what the server says of ways, the best first; both
+    sides are told the same.
     """
 
     mine: NatSummary
     theirs: NatSummary
     observed: tuple[Endpoint, ...]
     round_trip: float = ROUND_TRIP_S
+    order: tuple[str, ...] = ()
+    seen: tuple[Endpoint, ...] = ()
 
 
 def kind(nat: NatSummary) -> Kind:
@@ -100,9 +114,30 @@ def plan(situation: Situation, port: int, draw: Draw) -> Plan | None:
     ``None`` where single dials do all that can be done: between cones, where too little is known, and between NATs
     of which one draws at random and the other is no cone.  ``draw`` returns a uniform number in [0, 1).
     """
-    make = _TABLE.get((kind(situation.mine), kind(situation.theirs)))
+    way = _chosen(situation)
     peer = target(situation.observed)
-    return make(situation, peer, port, draw) if make is not None and peer is not None else None
+    # The peer plans nothing against a NAT here that pools addresses, and half a plan finds nobody.
+    if way is None or peer is None or (situation.seen and target(situation.seen) is None):
+        return None
+    make = _TABLE[kind(situation.mine), kind(situation.theirs)][way]
+    return replace(make(situation, peer, port, draw), way=way)
+
+
+def ways(one: Kind, other: Kind) -> tuple[str, ...]:
+    """The ways that fit two kinds of NAT, in the order in which they are tried unless the server says another."""
+    return (SINGLE, *_TABLE.get((one, other), ()))
+
+
+def head_start(situation: Situation) -> float:
+    """How many round trips single dials are ahead of the plan: none where the server says that they rarely win."""
+    known = [way for way in situation.order if way in (SINGLE, _chosen(situation))]
+    return 0.0 if SINGLE in known and known[0] != SINGLE else HEAD_START
+
+
+def _chosen(situation: Situation) -> str | None:
+    """The way of the plan: of those that fit, the one that the server names first, or else the first."""
+    fit = _TABLE.get((kind(situation.mine), kind(situation.theirs)))
+    return None if fit is None else next((way for way in situation.order if way in fit), next(iter(fit)))
 
 
 def wants_news(situation: Situation) -> bool:
@@ -136,11 +171,13 @@ def _hold(situation: Situation, peer: Endpoint, port: int, draw: Draw) -> Plan:
 
 def _walk(situation: Situation, peer: Endpoint, port: int, draw: Draw) -> Plan:
     """The cone's side: walk over the ports of the other NAT from the one port that the peer knows, then stay."""
-    never = DENIED_PORTS.union(one.port for one in situation.observed)
-    low, high = max(situation.theirs.low, MIN_PORT), situation.theirs.high
-    band = _shuffled([p for p in range(low, high + 1) if p not in never], Budget().syns, draw)
-    rest = [p for p in range(MIN_PORT, 65536) if not low <= p <= high and p not in never]
-    ports = (band + _shuffled(rest, Budget().syns - len(band), draw))[: Budget().syns]
+    taken = {one.port for one in situation.observed}
+    low, high = _range(situation.theirs)
+    first = bisect_left(_PORTS, low)
+    last = max(first, bisect_right(_PORTS, high))
+    band = _shuffled(_without(taken, _PORTS[first:last]), Budget().syns, draw)
+    rest = _without(taken, _PORTS[:first] + _PORTS[last:]) if len(band) < Budget().syns else []
+    ports = band + _shuffled(rest, Budget().syns - len(band), draw)
     walk = Volley(
         port, str(peer.host), tuple(ports), Budget().rate, HOLES, LASTS_S, "leave", len(ports),
         keep=2 * situation.round_trip, rolls=WALK_S,
@@ -182,15 +219,22 @@ def _meet(situation: Situation, peer: Endpoint, port: int, draw: Draw) -> Plan:
                 tuple(volleys))  # fmt: skip
 
 
-_TABLE: dict[tuple[Kind, Kind], Callable[[Situation, Endpoint, int, Draw], Plan]] = {
+_TABLE: dict[tuple[Kind, Kind], dict[str, Callable[[Situation, Endpoint, int, Draw], Plan]]] = {
     # this side      the peer
-    ("random", "cone"): _hold,
-    ("cone", "random"): _walk,
-    ("sequential", "cone"): _few,
-    ("cone", "sequential"): _ahead,
-    ("sequential", "sequential"): _meet,
+    ("random", "cone"): {"walk": _hold},
+    ("cone", "random"): {"walk": _walk},
+    ("sequential", "cone"): {"ahead": _few, "walk": _hold},
+    ("cone", "sequential"): {"ahead": _ahead, "walk": _walk},
+    ("sequential", "sequential"): {"meet": _meet},
 }
-"""Every pair that is missing has no plan."""
+"""The halves of every way, for two kinds; a pair that is missing has no plan.  The names are part of the protocol."""
+
+
+def _range(nat: NatSummary) -> tuple[int, int]:
+    """The ports among which those that the NAT gives out are expected, first and last."""
+    if nat.ports != "sequential":
+        return nat.low, nat.high
+    return (nat.latest, nat.latest + BAND) if nat.step > 0 else (nat.latest - BAND, nat.latest)
 
 
 def _width(nat: NatSummary) -> int:
@@ -202,6 +246,14 @@ def _next_ports(nat: NatSummary, count: int) -> list[int]:
     """The ports that a sequential NAT gives out next and that may be guessed at, in order."""
     ahead = (nat.latest + nat.step * ahead for ahead in range(1, count + 1))
     return [port for port in ahead if MIN_PORT <= port <= 65535 and port not in DENIED_PORTS]
+
+
+def _without(taken: Collection[int], ports: Sequence[int]) -> list[int]:
+    left = list(ports)
+    for port in taken:
+        if port in left:
+            left.remove(port)
+    return left
 
 
 def _shuffled(ports: list[int], count: int, draw: Draw) -> list[int]:

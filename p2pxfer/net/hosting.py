@@ -34,6 +34,7 @@ from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError
 from p2pxfer.net.admission import AdmissionSettings
 from p2pxfer.net.identity import Identity, load_or_make, load_pair, make_private_directory
+from p2pxfer.net.metrics import MetricsSite, metrics_endpoint
 from p2pxfer.net.server import RendezvousServer
 from p2pxfer.net.store import NameStore, check_database
 
@@ -50,6 +51,8 @@ class Hosting:
     state: Path
     observe: tuple[Address, ...] = ()
     certificate: Path | None = None
+    metrics: str | None = None
+    """The endpoint of the metrics; without it there are none."""
 
 
 class State:
@@ -162,7 +165,10 @@ class RendezvousService(Service):
         """
         self._hosting = hosting
         self._announce = announce
-        self._endpoints = [_endpoint(reactor, text) for text in hosting.listen]
+        self._endpoints = [_endpoint(reactor, text, "--listen") for text in hosting.listen]
+        metrics = None if hosting.metrics is None else metrics_endpoint(hosting.metrics)
+        self._metrics = None if metrics is None else (metrics, _endpoint(reactor, metrics, "--metrics"))
+        self._metrics_port: IListeningPort | None = None
         self._ports: list[IListeningPort] = []
         self._state = State(hosting.state)
         self._identity = self._state.identity(hosting.certificate)
@@ -179,7 +185,10 @@ class RendezvousService(Service):
             ConfigError: a port cannot be opened.
         """
         for text, endpoint in zip(self._hosting.listen, self._endpoints, strict=True):
-            self._ports.append(_listen_now(endpoint, self.server.factory(), text))
+            self._ports.append(_listen_now(endpoint, self.server.factory(), text, "--listen"))
+        if self._metrics is not None:
+            text, endpoint = self._metrics
+            self._metrics_port = _listen_now(endpoint, MetricsSite(self.server), text, "--metrics")
 
     def startService(self) -> None:
         """Serve.  See :meth:`privilegedStartService`, which ``twist`` does not call."""
@@ -194,6 +203,9 @@ class RendezvousService(Service):
         self.server.start(Listening(bound, observe))
         self.address = self._line(*bound[0])
         self.log.info("listening on {ports}", ports=", ".join(f"{host} port {port}" for host, port in bound))
+        if self._metrics_port is not None:
+            host, number = _bound(self._metrics_port)
+            self.log.info("metrics at http://{host}:{port}/metrics", host=host, port=number)
         try:
             self._state.publish(self.address)
         except OSError as error:
@@ -204,11 +216,11 @@ class RendezvousService(Service):
         """Close ports, connections and the store; what a later start needs stays in the state directory."""
         super().stopService()  # type: ignore[no-untyped-call]  # as above
         closing: list[Deferred[Any]] = []
-        for port in self._ports:
-            done = port.stopListening()
+        for port in (*self._ports, self._metrics_port):
+            done = None if port is None else port.stopListening()
             if isinstance(done, Deferred):
                 closing.append(done)
-        self._ports = []
+        self._ports, self._metrics_port = [], None
         self.server.stop()
         self._state.close()
         return DeferredList(closing)
@@ -222,15 +234,15 @@ class RendezvousService(Service):
         return f"{text}:{port}#{self._identity.id}"
 
 
-def _endpoint(reactor: Any, text: str) -> IStreamServerEndpoint:
+def _endpoint(reactor: Any, text: str, option: str) -> IStreamServerEndpoint:
     try:
         endpoint: IStreamServerEndpoint = _parse(reactor, text)
     except (ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"--listen {_show(text)} is no endpoint such as tcp:8877") from error
+        raise ConfigError(f"{option} {_show(text)} is no endpoint such as tcp:8877") from error
     return endpoint
 
 
-def _listen_now(endpoint: IStreamServerEndpoint, factory: Any, text: str) -> IListeningPort:
+def _listen_now(endpoint: IStreamServerEndpoint, factory: Any, text: str, option: str) -> IListeningPort:
     """Open a port; TCP endpoints answer at once.
 
     Raises:
@@ -244,7 +256,7 @@ def _listen_now(endpoint: IStreamServerEndpoint, factory: Any, text: str) -> ILi
         why = fault.socketError.strerror if isinstance(fault, CannotListenError) else str(fault)
         raise ConfigError(f"cannot listen on {_show(text)}: {safe_text(str(why), 200)}")
     if result is None or not isinstance(result.getHost(), tcp_address.IPv4Address | tcp_address.IPv6Address):
-        raise ConfigError(f"--listen {_show(text)} is not TCP")
+        raise ConfigError(f"{option} {_show(text)} is not TCP")
     port: IListeningPort = result
     return port
 

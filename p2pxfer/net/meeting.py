@@ -36,6 +36,7 @@ from p2pxfer.core.addresses import (
 )
 from p2pxfer.core.codec import Message
 from p2pxfer.core.dialing import Candidate
+from p2pxfer.core.experience import LOST, took
 from p2pxfer.core.hello import Role, Terms
 from p2pxfer.core.messages import ALPN_PEER, Introduction, NatSummary, PeerNat
 from p2pxfer.core.strategies import ROUND_TRIP_S, Ledger, Situation
@@ -132,6 +133,8 @@ class Meeting(PathOwner):
         self._greeting: set[PeerPath] = set()
         self._up: dict[PeerPath, None] = {}
         self._nominated: PeerPath | None = None
+        self._made_by: dict[PeerPath, str] = {}
+        """The way to which direct connections belong that are not up yet."""
         self._puncher: Puncher | None = None
         self.tried = ""
         """What the punch tried beyond the candidates, or why not, as a phrase for people."""
@@ -155,8 +158,10 @@ class Meeting(PathOwner):
         if introduction.dial:
             observed = self._observed(introduction.observed)
             candidates = self._lan_candidates() + self._public_candidates(observed)
-            trip = introduction.round_trip_ms / 1000 or ROUND_TRIP_S
-            situation = Situation(introduction.my_nat, introduction.peer_nat, tuple(observed), max(trip, SHORTEST_S))
+            trip = max(introduction.round_trip_ms / 1000 or ROUND_TRIP_S, SHORTEST_S)
+            nats = (introduction.my_nat, introduction.peer_nat)
+            seen = tuple(self._client.discovery.seen)
+            situation = Situation(*nats, tuple(observed), trip, tuple(introduction.order), seen)
             self._puncher = Puncher(
                 self._reactor, self._client.port, candidates, self._direct_protocol, situation, self._permit
             )
@@ -284,6 +289,8 @@ class Meeting(PathOwner):
         there = cast(IPv4Address | IPv6Address, address)
         remote = endpoint_text(there.host, there.port)
         path = self._make_path(self._kind(remote), f"port {self._client.port}", remote)
+        if self._puncher is not None:
+            self._made_by[path] = self._puncher.made_by
         return SecureBootstrap(self._reactor, path, self._creator, is_client=self._is_client)
 
     def _kind(self, remote: str) -> PathKind:
@@ -330,6 +337,9 @@ class Meeting(PathOwner):
             if puncher.situation is not None:
                 self.nats = (puncher.situation.mine, puncher.situation.theirs)
             if self._nominated is None:
+                if self.had_path and not self._closed:
+                    # The relay stood, so the peer took part.
+                    self._client.outcome(self.introduction.session, puncher.way, LOST)
                 for (host, port), why in puncher.last_errors.items():
                     self._reasons.append(Unreachable(f"{host}:{port}: {why}"))
         if not self._closed:
@@ -386,6 +396,7 @@ class Meeting(PathOwner):
     def path_lost(self, path: PeerPath, error: P2pxferError) -> None:
         """See :class:`~p2pxfer.net.path.PathOwner`."""
         self._greeting.discard(path)
+        self._made_by.pop(path, None)
         was_up = path in self._up
         self._up.pop(path, None)
         self._reasons.append(error)
@@ -396,6 +407,10 @@ class Meeting(PathOwner):
     def _keep(self, path: PeerPath) -> None:
         """The nominated path stays, every other direct connection goes."""
         self._nominated = path
+        if path.facts.kind in ("direct", "punched") and (way := self._made_by.get(path)) is not None:
+            result = took(self._reactor.seconds() - self.started)
+            self._client.outcome(self.introduction.session, way, result)
+        self._made_by.clear()
         if self._puncher is not None:
             self._puncher.stop()
         _ledger.succeeded(self.party.peer_key)

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.internet.interfaces import Binding, IAddress, IDelayedCall, IListeningPort, IProtocol
@@ -30,7 +31,7 @@ from twisted.python.failure import Failure
 from p2pxfer.core.addresses import Endpoint
 from p2pxfer.core.dialing import Candidate, Dial, DialSchedule
 from p2pxfer.core.messages import NatSummary
-from p2pxfer.core.strategies import HEAD_START, NEWS, Situation, plan, wants_news
+from p2pxfer.core.strategies import NEWS, SINGLE, Situation, head_start, plan, wants_news
 from p2pxfer.net.flight import PORTS
 from p2pxfer.net.halfopen import EXHAUSTED, HalfOpen, descriptor_room, reset
 from p2pxfer.net.types import Reactor
@@ -92,8 +93,10 @@ class Puncher:
         self._reactor = reactor
         self._port = port
         self._families = {":" in candidate.host for candidate in candidates}
+        self._known = {(candidate.host, candidate.port) for candidate in candidates}
         self._deaf_to = {False, True}
-        self._factory = _Connected(build)
+        self._build = build
+        self._factory = _Connected(self._accepted)
         self.situation = situation
         """What is known of the two NATs, the latest news with it."""
         self._permit = permit
@@ -115,6 +118,10 @@ class Puncher:
         """The last error of each candidate."""
         self.plan_errors: Counter[str] = Counter()
         """How often a dial of the plan ended in which error."""
+        self.way = SINGLE
+        """The way that was tried last: single dials, or that of the plan."""
+        self.made_by = SINGLE
+        """The way to which the connection belongs for which a protocol is being made."""
         self.done: Deferred[int] = Deferred()
 
     @property
@@ -129,7 +136,7 @@ class Puncher:
         self._run()
         if self.situation is not None:
             trip = self.situation.round_trip
-            self._head_start = self._reactor.callLater(HEAD_START * trip, self._make_plan)
+            self._head_start = self._reactor.callLater(head_start(self.situation) * trip, self._make_plan)
             self._news = self._reactor.callLater(NEWS * trip, self._no_news)
 
     def stop(self) -> None:
@@ -157,6 +164,7 @@ class Puncher:
         if self._stopped:
             return
         self._families |= {":" in candidate.host for candidate in candidates}
+        self._known |= {(candidate.host, candidate.port) for candidate in candidates}
         self._listen()
         self._schedule.offer(candidates, self._reactor.seconds())
         self._run()
@@ -206,6 +214,7 @@ class Puncher:
             self._phrase = reason
             return
         self._phrase = made.phrase + " ({syns} SYNs from here)"
+        self.way = made.way
         self._schedule.room = room
         self._schedule.add(made, self._reactor.seconds())
         self._run()
@@ -290,11 +299,18 @@ class Puncher:
             self._set_timer()
         else:
             self._schedule.connected(dial)
+            self.made_by = self.way if dial.serial else SINGLE
             self._hand_over(half_open.take(), half_open.family)
+
+    def _accepted(self, address: IAddress) -> IProtocol | None:
+        """The listener has a connection: one from where no candidate is belongs to the plan of the peer."""
+        there = cast(IPv4Address | IPv6Address, address)
+        self.made_by = SINGLE if (there.host, there.port) in self._known else self.way
+        return self._build(address)
 
     def _hand_over(self, sock: socket.socket, family: socket.AddressFamily) -> None:
         """Give a connection to whoever greets on it; the reactor makes a descriptor of its own."""
-        factory = _Connected(self._factory.build)
+        factory = _Connected(self._build)
         try:
             self._adopt(sock, family, factory)
         finally:

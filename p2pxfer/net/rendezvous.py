@@ -31,6 +31,7 @@ from p2pxfer.core.messages import (
     VERSION,
     Introduce,
     Introduction,
+    Outcome,
     PathPolicy,
     PeerNat,
     PeerReturned,
@@ -374,6 +375,10 @@ class RendezvousClient:
         answer.addTimeout(ANSWER_S, self._reactor, self._unanswered)
         self._link.send(Introduce(to=to, tag=self.port, path=policy))
         return answer
+
+    def outcome(self, session: bytes, way: str, result: str) -> None:
+        """Say what came of a punch, if the server is there."""
+        self._send(Outcome(session, way, result))
 
     def _unanswered(self, result: object, timeout: float) -> None:
         raise Unreachable(f"the server did not answer within {timeout:.0f} seconds")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -32,9 +33,10 @@ from p2pxfer.core.effects import (
     ServerSettings,
     TouchName,
 )
+from p2pxfer.core.experience import Row
 from p2pxfer.core.limits import Buckets
 from p2pxfer.core.links import Role
-from p2pxfer.core.messages import ALPN_SERVER, DialOutcome
+from p2pxfer.core.messages import ALPN_SERVER, DialOutcome, Failure, Introduction
 from p2pxfer.core.registry import Registry
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import FrameError
@@ -49,6 +51,8 @@ from p2pxfer.net.tls import Creator, peer_tls
 CLOSE_S = 5.0
 """How long a refused client may take to read the reason, seconds."""
 TICK_S = 1.0
+KEEP_S = 60.0
+"""How often what punches taught goes to the disk, if there is something new, seconds."""
 LOG_LINES_A_MINUTE = 100
 """Most lines of one kind in the log."""
 
@@ -78,9 +82,15 @@ class RendezvousServer:
         self.relays: set[Relay] = set()
         self.relayed_bytes = 0
         """Bytes carried by relays that have ended."""
+        self.introductions = 0
+        """Pairs of clients that were introduced."""
+        self.refused: Counter[str] = Counter()
+        """How often which error word was sent."""
         self._store = store
         self._connections: dict[int, ServerConnection] = {}
         self._numbers = itertools.count(1)
+        self._kept_at = self.clock.seconds()
+        self._remembers = False
         self._lines = Buckets(LOG_LINES_A_MINUTE / 60, LOG_LINES_A_MINUTE)
         self._ticker = LoopingCall(self._tick)
         self._ticker.clock = self.clock
@@ -89,6 +99,7 @@ class RendezvousServer:
         """Begin: the ports are open at ``listening``."""
         self.registry.listens(listening)
         self._store.start()
+        self._store.kept().addCallback(self._remember)
         self._ticker.start(TICK_S, now=False)
 
     def stop(self) -> None:
@@ -98,7 +109,13 @@ class RendezvousServer:
         for number, connection in list(self._connections.items()):
             self.lost(number)
             connection.abort()
+        self._keep_experience()
         self._store.close()
+
+    @property
+    def carried(self) -> int:
+        """Bytes carried by relays, those that stand with them."""
+        return self.relayed_bytes + sum(sum(relay.counts) for relay in self.relays)
 
     def factory(self) -> Factory:
         """What to listen with, on every port."""
@@ -146,12 +163,28 @@ class RendezvousServer:
     # -- what the machine says -----------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        self._apply(self.registry.tick(self.clock.seconds()))
+        now = self.clock.seconds()
+        self._apply(self.registry.tick(now))
+        if now - self._kept_at >= KEEP_S:
+            self._keep_experience()
+
+    def _remember(self, kept: tuple[list[Row], float] | None) -> None:
+        if kept is not None:
+            self.registry.experience.load(*kept, self.clock.seconds())
+            self._remembers = True
+
+    def _keep_experience(self) -> None:
+        experience, self._kept_at = self.registry.experience, self.clock.seconds()
+        # What could not be read is not written over.
+        if experience.changed and self._remembers:
+            experience.changed = False
+            self._store.keep(experience.rows(self._kept_at))
 
     def _apply(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
                 case Send(conn, message):
+                    self._count(message)
                     self._connections[conn].send(message)
                 case Close(conn):
                     self._connections[conn].close_within(CLOSE_S)
@@ -165,6 +198,13 @@ class RendezvousServer:
                     dial_back(self.reactor, target, sources, token, partial(self._dialled, conn))
                 case PairRelay(one, other):
                     self._pair(self._connections[one], self._connections[other])
+
+    def _count(self, message: Message) -> None:
+        match message:
+            case Failure(word):
+                self.refused[word] += 1
+            case Introduction(initiator=True):
+                self.introductions += 1
 
     def _claimed(self, claim: Claim, conn: int) -> None:
         self._apply(self.registry.name_claimed(conn, claim, self.clock.seconds()))

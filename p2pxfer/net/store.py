@@ -1,4 +1,4 @@
-"""Which key owns which registered name, in SQLite, across restarts.
+"""What a server keeps in SQLite across restarts: which key owns which registered name, and what punches taught.
 
 Laws of this file:
 
@@ -6,6 +6,7 @@ Laws of this file:
 2. What cannot be understood is never replaced by something empty: a damaged database or one of a later version stops
    the server from starting.
 3. A disk that refuses to write stops new names only; who owns what can still be told.
+4. A database of an earlier version is brought up to this one before the server starts, all of it or nothing.
 
 All statements run in one thread of their own, in the order of the calls.
 """
@@ -23,13 +24,14 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from p2pxfer.core.effects import Claim
+from p2pxfer.core.experience import Row
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError
 from p2pxfer.net.identity import sync_directory
 
 APPLICATION_ID: Final = 0x70327078
 """Marks the file as ours (SQLite ``application_id``): "p2px"."""
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 NAME_LIFE_S: Final = 30 * 86_400.0
 NAMES_PER_KEY: Final = 4
 
@@ -43,6 +45,19 @@ CREATE TABLE names (
 ) WITHOUT ROWID;
 CREATE INDEX names_by_key ON names (key);
 """
+_EXPERIENCE: Final = """
+CREATE TABLE experience (
+    one TEXT NOT NULL,
+    other TEXT NOT NULL,
+    way TEXT NOT NULL,
+    result TEXT NOT NULL,
+    count REAL NOT NULL,
+    kept REAL NOT NULL,
+    PRIMARY KEY (one, other, way, result)
+) WITHOUT ROWID;
+"""
+_UPGRADES: Final = {1: _EXPERIENCE}
+"""Version -> what makes the next one of it."""
 
 
 def check_database(path: Path) -> None:
@@ -68,7 +83,7 @@ def _create(path: Path) -> None:
     with closing(sqlite3.connect(unfinished, isolation_level=None)) as connection:
         connection.executescript(
             f"BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID};"
-            f"PRAGMA user_version = {SCHEMA_VERSION}; {_SCHEMA} COMMIT;"
+            f"PRAGMA user_version = {SCHEMA_VERSION}; {_SCHEMA} {_EXPERIENCE} COMMIT;"
         )
     unfinished.rename(path)
     sync_directory(path.parent)
@@ -82,9 +97,13 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID:
         raise _unusable(path, "it is not a database of this server")
+    while version in _UPGRADES:
+        connection.executescript(f"BEGIN IMMEDIATE; {_UPGRADES[version]} PRAGMA user_version = {version + 1}; COMMIT;")
+        version += 1
     if version != SCHEMA_VERSION:
         raise _unusable(path, f"it has version {version}, this server understands {SCHEMA_VERSION}")
     connection.execute("SELECT name, key, created, used FROM names LIMIT 1").fetchall()
+    connection.execute("SELECT one, other, way, result, count, kept FROM experience LIMIT 1").fetchall()
 
 
 def _unusable(path: Path, why: str) -> ConfigError:
@@ -95,7 +114,7 @@ def _unusable(path: Path, why: str) -> ConfigError:
 
 
 class NameStore:
-    """The names.  ``clock()`` is seconds since 1970; ``reactor`` runs the answers."""
+    """The names, and the experience.  ``clock()`` is seconds since 1970; ``reactor`` runs the answers."""
 
     log = Logger()
 
@@ -134,6 +153,19 @@ class NameStore:
         done: Deferred[Any] = self.pool.runInteraction(_touch, name, key, self._clock())
         return done.addErrback(self._no_answer, "touch")
 
+    def keep(self, rows: list[Row]) -> Deferred[Any]:
+        """Keep these rows of experience in place of the former ones; never fails."""
+        done: Deferred[Any] = self.pool.runInteraction(_keep, rows, self._clock())
+        return done.addErrback(self._no_answer, "keep what punches taught")
+
+    def kept(self) -> Deferred[tuple[list[Row], float] | None]:
+        """The rows of experience, and how many seconds ago they were kept; ``None`` if they cannot be read."""
+        found: Deferred[tuple[list[Row], float] | None] = self.pool.runInteraction(_kept, self._clock())
+        return found.addErrback(self._nothing_kept)
+
+    def _nothing_kept(self, failure: Any) -> None:
+        self._no_answer(failure, "tell what punches taught")
+
     def _no_answer(self, failure: Any, what: str) -> Claim:
         failure.trap(Exception)
         self.log.error("the name database refused to {what}: {why}", what=what, why=failure.getErrorMessage())
@@ -161,6 +193,21 @@ def _claim(cursor: Any, name: str, key: bytes, may_create: bool, now: float) -> 
         return "source-limit"
     cursor.execute("INSERT OR REPLACE INTO names (name, key, created, used) VALUES (?, ?, ?, ?)", (name, key, now, now))
     return "new"
+
+
+def _keep(cursor: Any, rows: list[Row], now: float) -> None:
+    cursor.execute("DELETE FROM experience")
+    cursor.executemany(
+        "INSERT INTO experience (one, other, way, result, count, kept) VALUES (?, ?, ?, ?, ?, ?)",
+        [(row.one, row.other, row.way, row.result, row.count, now) for row in rows],
+    )
+
+
+def _kept(cursor: Any, now: float) -> tuple[list[Row], float]:
+    cursor.execute("SELECT one, other, way, result, count, kept FROM experience")
+    found = cursor.fetchall()
+    # A clock that was set back makes nothing younger than it is.
+    return [Row(*row[:5]) for row in found], max(0.0, now - found[0][5]) if found else 0.0
 
 
 def _touch(cursor: Any, name: str, key: bytes, now: float) -> None:

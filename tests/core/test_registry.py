@@ -38,6 +38,7 @@ from p2pxfer.core.messages import (
     NatSummary,
     Observe,
     Observed,
+    Outcome,
     PeerNat,
     PeerReturned,
     Ping,
@@ -937,6 +938,105 @@ def test_f36_a_server_that_was_stopped_does_not_blame_its_clients(world: World) 
     assert Abort(conn) in world.effects
 
 
+# -- what came of punches ----------------------------------------------------------------------------------------
+
+CHANGES = NatSummary(ports="random", low=1024, high=65_535)
+
+
+def behind_a_cone(world: World, key: bytes, name: str | None = None, remote: str = HOME_A) -> int:
+    """A registered client that is seen from one port everywhere."""
+    conn = world.register(key, name, remote)
+    world.say(world.open(key, remote, SECOND), Observe(version=1, tag=parse_endpoint(remote).port))
+    return conn
+
+
+def punched(world: World, number: int, way: str = "walk", result: str = "1s") -> None:
+    """A cone and a NAT that draws at random met, both new, and both say what came of it."""
+    keys = [bytes([side]) * 16 + number.to_bytes(16, "big") for side in (8, 9)]
+    alice = behind_a_cone(world, keys[0], None, f"198.18.{number % 200 + 10}.1:20001")
+    bob = behind_a_symmetric_nat(world, keys[1], f"bob-{number}", f"198.19.{number % 200 + 10}.1:20002")
+    world.say(bob, Report(nat=CHANGES))
+    session = world.introduce(alice, f"bob-{number}").session
+    for conn in (alice, bob):
+        assert world.say(conn, Outcome(session=session, way=way, result=result)) == []
+
+
+def rows(world: World) -> list[tuple[str, ...]]:
+    """What is known, without counts."""
+    return [(row.one, row.other, row.way, row.result) for row in world.registry.experience.rows(world.now)]
+
+
+def total(world: World) -> float:
+    """How many words of one way were counted."""
+    return sum(row.count for row in world.registry.experience.rows(world.now) if row.way == "walk")
+
+
+def test_what_came_of_punches_orders_the_ways_of_later_introductions(world: World) -> None:
+    for number in range(15):
+        punched(world, number)
+    assert rows(world) == [("cone", "random", "single", "lost"), ("cone", "random", "walk", "1s")]
+    assert total(world) == pytest.approx(30, abs=0.01)
+    alice, bob = behind_a_cone(world, ALICE), behind_a_symmetric_nat(world)
+    world.say(bob, Report(nat=CHANGES))
+    before = len(world.effects)
+    told = world.introduce(alice, "bob")
+    assert told.order == ["walk", "single"]
+    assert [one.order for one in world.told(bob, before) if isinstance(one, Introduction)] == [told.order]
+    # Of other kinds nothing is known, and where nobody dials nothing is said.
+    behind_a_cone(world, EVE, "eve", "198.18.3.1:20003")
+    assert world.introduce(alice, "eve").order == []
+    assert world.introduce(alice, "bob", path="relay").order == []
+
+
+def test_the_word_of_a_side_counts_once_and_for_a_meeting_of_its_own(world: World) -> None:
+    alice, bob = behind_a_cone(world, ALICE), behind_a_symmetric_nat(world)
+    eve = behind_a_cone(world, EVE, "eve", "198.18.3.1:20003")
+    world.say(bob, Report(nat=CHANGES))
+    session = world.introduce(alice, "bob").session
+    word = Outcome(session=session, way="walk", result="1s")
+    for conn in (eve, alice, alice, bob, bob):
+        assert world.say(conn, word) == []
+    assert total(world) == 2
+    world.say(alice, Outcome(session=b"\xff" * 32, way="walk", result="1s"))
+    assert total(world) == 2
+    session = world.introduce(alice, "bob").session
+    world.tick(31)
+    world.say(alice, Outcome(session=session, way="walk", result="1s"))
+    assert total(world) == pytest.approx(2, abs=0.01)
+
+
+def test_the_kinds_are_those_that_the_server_sees_and_unknown_words_do_not_count(world: World) -> None:
+    alice, bob = behind_a_cone(world, ALICE), behind_a_cone(world, BOB, "bob", HOME_B)
+    world.say(bob, Report(nat=CLAIMED))
+    for way, result in (("walk", "1s"), ("fly", "1s"), ("single", "soon")):
+        session = world.introduce(alice, "bob").session
+        world.say(alice, Outcome(session=session, way=way, result=result))
+        world.say(bob, Outcome(session=session, way=way, result=result))
+    assert rows(world) == []
+    session = world.introduce(alice, "bob").session
+    world.say(bob, Outcome(session=session, way="single", result="1s"))
+    assert rows(world) == [("cone", "cone", "single", "1s")]
+
+
+def test_one_key_and_one_source_cannot_outweigh_the_others() -> None:
+    world = World(replace(ServerSettings(), outcomes_per_key=4, outcomes_per_source=10))
+    alice = behind_a_cone(world, ALICE)
+    for number in range(8):
+        key = bytes([7]) * 16 + number.to_bytes(16, "big")
+        bob = behind_a_symmetric_nat(world, key, f"bob-{number}", f"198.18.2.1:{20100 + number}")
+        world.say(bob, Report(nat=CHANGES))
+        for _ in range(3):
+            session = world.introduce(alice, f"bob-{number}").session
+            for conn in (alice, bob):
+                world.say(conn, Outcome(session=session, way="walk", result="1s"))
+    # Four words of one key in an hour, and ten of all the keys behind one address.
+    assert total(world) == pytest.approx(14, abs=0.01)
+    world.now += 3600
+    session = world.introduce(alice, "bob-0").session
+    world.say(alice, Outcome(session=session, way="walk", result="1s"))
+    assert total(world) == pytest.approx(15, abs=0.1)
+
+
 # -- any sequence ------------------------------------------------------------------------------------------------
 
 KEYS = st.sampled_from([ALICE, BOB, EVE])
@@ -966,6 +1066,12 @@ STEPS = st.one_of(
             st.builds(Introduce, to=TARGETS, tag=TAGS, path=PATHS),
             st.just(Ping()),
             st.just(DialBack(token=bytes(16))),
+            st.builds(
+                Outcome,
+                session=st.integers(0, 30).map(lambda n: n.to_bytes(32, "big")),
+                way=st.sampled_from(["single", "walk", "fly"]),
+                result=st.sampled_from(["1s", "lost", "soon"]),
+            ),
             st.builds(
                 Report,
                 nat=st.builds(NatSummary, mapping=st.sampled_from(["none", "unknown"]), ports=st.just("random")),

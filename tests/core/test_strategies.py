@@ -6,6 +6,7 @@ import itertools
 import random
 import statistics
 from collections import Counter
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -13,10 +14,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pxfer.core.addresses import DENIED_PORTS, MIN_PORT, Endpoint
-from p2pxfer.core.dialing import Budget
+from p2pxfer.core.dialing import Budget, Plan
 from p2pxfer.core.messages import NatSummary
-from p2pxfer.core.strategies import LASTS_S, MOST_PLANS, QUIET_S, Ledger, Situation, kind, plan, target, wants_news
-from tests.core.natmodel import NatKind, World
+from p2pxfer.core.strategies import (
+    HEAD_START,
+    LASTS_S,
+    MOST_PLANS,
+    QUIET_S,
+    Draw,
+    Ledger,
+    Situation,
+    head_start,
+    kind,
+    plan,
+    target,
+    wants_news,
+    ways,
+)
+from scripts.poplib.nats import NatKind
+from scripts.poplib.world import World
 
 CONE = NatKind()
 RANDOM = NatKind(mapping="port-dependent", ports="random")
@@ -188,6 +204,59 @@ def test_both_halves_of_every_pair_exist() -> None:
     }
 
 
+SERIAL = NatSummary(mapping="port-dependent", ports="sequential", step=2, latest=40000)
+ORDERS = st.lists(st.sampled_from(["single", "ahead", "walk", "meet", "fly", ""]), max_size=8).map(tuple)
+
+
+@given(NATS, NATS, ORDERS)
+def test_an_order_chooses_among_the_ways_that_fit_and_changes_nothing_else(
+    one: NatSummary, other: NatSummary, order: tuple[str, ...]
+) -> None:
+    situations = [Situation(one, other, (PEER,), order=order), Situation(other, one, (PEER,), order=order)]
+    mine, theirs = (plan(situation, 20000, random.Random(1).random) for situation in situations)
+    fit = ways(kind(one), kind(other))[1:]
+    assert (mine is None) == (theirs is None) == (not fit)
+    if mine is None or theirs is None:
+        return
+    named = [way for way in order if way in fit]
+    assert mine.way == theirs.way == (named or fit)[0]
+    # The same plan as of a server that knows only this way.
+    assert mine == plan(Situation(one, other, (PEER,), order=(mine.way,)), 20000, random.Random(1).random)
+    for volley in mine.volleys:
+        assert volley.host == str(PEER.host)
+        assert volley.most <= Budget().syns
+        assert volley.ends <= LASTS_S
+
+
+def test_a_plan_begins_at_once_only_if_the_server_puts_it_before_single_dials() -> None:
+    def head(*order: str, other: NatSummary = SERIAL) -> float:
+        return head_start(Situation(STEADY, other, (PEER,), order=order))
+
+    assert head() == head("single", "walk") == head("walk") == head("fly", "single") == HEAD_START
+    assert head("walk", "single") == head("fly", "walk", "single") == 0.0
+    assert head("ahead", "walk", "single") == 0.0
+    assert head("walk", "single", other=STEADY) == HEAD_START
+
+
+def test_where_too_much_comes_between_a_walk_does_what_aiming_ahead_does_not() -> None:
+    """What a server learns of such a network is worth something: the ports that come next are gone too soon."""
+    crowded = variant(SEQUENTIAL, busy=1500.0)
+
+    def met(*order: str) -> int:
+        def chosen(situation: Situation, port: int, draw: Draw) -> Plan | None:
+            return plan(replace(situation, order=order), port, draw)
+
+        worlds = [World((crowded, CONE), seed, planner=chosen) for seed in range(20)]
+        found = sum(world.run() is not None for world in worlds)
+        for world in worlds:
+            within_budget(world)
+        return found
+
+    aimed, walked = met(), met("walk", "ahead")
+    print(f"aimed ahead: {aimed} of 20, walked: {walked} of 20")
+    assert walked >= 18 > 5 >= aimed
+
+
 def test_a_sequential_nat_without_its_latest_port_counts_as_random() -> None:
     assert kind(NatSummary(mapping="port-dependent", ports="sequential", step=1)) == "random"
     assert kind(NatSummary(mapping="port-dependent", ports="preserving")) == "cone"
@@ -208,6 +277,11 @@ def test_a_peer_with_several_addresses_or_none_in_public_gets_no_plan() -> None:
     assert target([Endpoint(ip_address("127.0.0.1"), 30000)]) is None
     assert target([Endpoint(PEER.host, 443)]) is None
     assert target([]) is None
+    pooled = (PEER, Endpoint(ip_address("198.18.2.2"), 30000))
+    for mine, theirs in ((CHANGING, STEADY), (STEADY, CHANGING)):
+        assert plan(Situation(mine, theirs, (PEER,), seen=(PEER,)), 20000, random.Random(1).random) is not None
+        assert plan(Situation(mine, theirs, pooled), 20000, random.Random(1).random) is None
+        assert plan(Situation(mine, theirs, (PEER,), seen=pooled), 20000, random.Random(1).random) is None
 
 
 def test_news_are_wanted_of_the_ports_that_come_next() -> None:

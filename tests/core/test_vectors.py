@@ -71,6 +71,7 @@ SERVER_SAMPLES: list[Message] = [
     messages.Report(nat=messages.NatSummary()),
     messages.Report(nat=SEQUENTIAL, session=octets(32)),
     messages.DialBack(token=octets(5, 16)),
+    messages.Outcome(session=octets(32), way="walk", result="3s"),
     messages.Registered(id=octets(1), observed="198.18.0.2:20001"),
     messages.Registered(
         id=octets(1), observed="[2001:2::1]:20001", name="bob", observers=["198.18.0.1:8878"], ping_s=30
@@ -89,6 +90,7 @@ SERVER_SAMPLES: list[Message] = [
         my_nat=NAT,
         peer_nat=messages.NatSummary(mapping="port-dependent", ports="changed"),
         round_trip_ms=84,
+        order=["walk", "single"],
     ),
     messages.RelayReady(),
     messages.Pong(),

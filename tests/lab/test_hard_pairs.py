@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,28 @@ def test_peers_that_have_just_come_to_know_each_other_may_try_more(lab_factory: 
     path = first_path(events, "punched")
     print(f"first the relay, directly after {path['after_ms']:.0f} ms")
     assert set(last(events, "done")["bytes_by_path"]) == {"relay", "punched"}
+
+
+@pytest.mark.deadline(60)
+@pytest.mark.parametrize(
+    ("one", "other", "kinds", "way"),
+    [
+        ("symmetric", "port-restricted", ("cone", "random"), "walk"),
+        ("sequential", "port-restricted", ("cone", "sequential"), "ahead"),
+        ("sequential", "sequential", ("sequential", "sequential"), "meet"),
+        ("port-restricted", "address-restricted", ("cone", "cone"), "single"),
+    ],
+    ids=["walk", "ahead", "meet", "single"],
+)
+def test_the_server_learns_which_way_led_to_the_path(
+    lab_factory: LabFactory, tmp_path: Path, one: str, other: str, kinds: tuple[str, str], way: str
+) -> None:
+    """Read from its state when it has ended; both sides said so, and that single dials led nowhere if they did not."""
+    folder = next(tmp_path / name for name in ("first", "second") if connect(lab_factory, tmp_path / name, one, other))
+    with closing(sqlite3.connect(folder / "server" / "names.sqlite")) as kept:
+        rows = kept.execute("SELECT one, other, way, result = 'lost', round(sum(count)) FROM experience GROUP BY 3, 4")
+        found = {(*row[:3], bool(row[3])): row[4] for row in rows}
+    assert found == {(*kinds, way, False): 2} | ({} if way == "single" else {(*kinds, "single", True): 2})
 
 
 @pytest.mark.soak

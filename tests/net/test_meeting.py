@@ -1,4 +1,4 @@
-"""When a meeting permits a plan of many SYNs."""
+"""When a meeting permits a plan of many SYNs, and what it tells the server of a punch."""
 
 from __future__ import annotations
 
@@ -83,3 +83,56 @@ def test_gentle_forbids_every_plan() -> None:
     against = reason(replace(KNOWN, gentle=True), Clock())
     assert against is not None
     assert "--gentle" in against
+
+
+class Punch:
+    """A meeting whose punch the test plays, and what the server was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[bytes, str, str]] = []
+        self.clock = Clock()
+        client: Any = SimpleNamespace(port=30000, informed={}, outcome=lambda *word: self.told.append(word))
+        introduction = Introduction(b"s" * 32, True, KNOWN.peer_key)
+        owner: Any = SimpleNamespace(path_up=lambda *_: None, meeting_failed=lambda *_: None)
+        reactor: Any = self.clock
+        self.meeting = Meeting(reactor, introduction, KNOWN, client, owner)
+        self.puncher: Any = SimpleNamespace(
+            way="walk", made_by="walk", tried="", situation=None, last_errors={}, stop=lambda: None
+        )
+        self.meeting._puncher = self.puncher
+        self.meeting._drop_losers = lambda: None  # type: ignore[method-assign]  # nothing here has a socket
+
+    def path(self, host: str) -> Any:
+        """A direct connection with a host on another side."""
+        address: Any = SimpleNamespace(host=host, port=31000)
+        assert self.meeting._direct_protocol(address) is not None
+        return max(self.meeting._greeting, key=lambda path: path.facts.number)
+
+
+def test_the_way_of_the_nominated_path_and_its_time_are_told_once() -> None:
+    punch = Punch()
+    punch.path("198.18.2.1")
+    punch.puncher.made_by = "single"
+    winner = punch.path("198.18.2.1")
+    punch.puncher.made_by = "walk"
+    punch.path("198.18.2.1")
+    punch.clock.advance(2.0)
+    punch.meeting._keep(winner)
+    punch.meeting._punched(0)
+    assert punch.told == [(b"s" * 32, "single", "3s")]
+
+
+@pytest.mark.parametrize("host", ["192.168.1.2", "2a00::1"])
+def test_a_path_that_is_no_nats_doing_is_not_told(host: str) -> None:
+    punch = Punch()
+    punch.meeting._keep(punch.path(host))
+    assert punch.told == []
+
+
+def test_a_lost_punch_is_told_if_the_peer_took_part_and_nobody_gave_up() -> None:
+    for took_part, closed, told in ((True, False, True), (False, False, False), (True, True, False)):
+        punch = Punch()
+        punch.meeting.had_path = took_part
+        punch.meeting._closed = closed
+        punch.meeting._punched(0)
+        assert punch.told == ([(b"s" * 32, "walk", "lost")] if told else [])

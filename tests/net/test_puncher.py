@@ -87,6 +87,7 @@ class Punch:
         refuse: bool = False,
     ) -> None:
         self.built: list[Peer] = []
+        self.made_by: list[str] = []
         self.planned: list[Situation] = []
         self.refuse = refuse
 
@@ -103,6 +104,7 @@ class Punch:
         if self.refuse:
             return None
         self.built.append(Peer())
+        self.made_by.append(self.puncher.made_by)
         return self.built[-1]
 
     def end(self) -> None:
@@ -332,6 +334,39 @@ async def test_what_becomes_known_later_leads_to_a_plan(monkeypatch: pytest.Monk
     changing = NatSummary(mapping="port-dependent", ports="random")
     punch.puncher.my_nat(changing)
     assert punch.planned[-1].mine == changing
+    punch.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_is_known_to_which_way_a_connection_belongs(
+    monkeypatch: pytest.MonkeyPatch, listener: socket.socket
+) -> None:
+    port = listener.getsockname()[1]
+    punch = Punch(monkeypatch, None, candidates=[Candidate("host", HOST, port)])
+    await until(lambda: punch.built)
+    assert (punch.puncher.way, punch.made_by) == ("single", ["single"])
+    punch.end()
+    planned = Plan("tried", (volley(port),), "walk")
+    punch = Punch(monkeypatch, planned, candidates=[Candidate("host", HOST, free_port())])
+    await until(lambda: punch.built and punch.puncher._listeners)
+    assert (punch.puncher.way, punch.made_by) == ("walk", ["walk"])
+    # A connection from where no candidate is comes from the plan of the other side.
+    with socket.create_connection((HOST, punch.puncher._port)):
+        await until(lambda: len(punch.built) == 2)
+    assert punch.made_by == ["walk", "walk"]
+    punch.end()
+
+
+@pytest.mark.parametrize(("order", "at_once"), [((), False), (("walk", "single"), True), (("single", "walk"), False)])
+@pytest_twisted.ensureDeferred
+async def test_a_plan_begins_when_the_order_says(
+    monkeypatch: pytest.MonkeyPatch, order: tuple[str, ...], at_once: bool
+) -> None:
+    changing = NatSummary(mapping="port-dependent", ports="random")
+    situation = Situation(STEADY, changing, PUBLIC, round_trip=600.0, order=order)
+    punch = Punch(monkeypatch, Plan("tried", (), "walk"), situation=situation)
+    await sleep(0.05)
+    assert bool(punch.planned) == at_once
     punch.end()
 
 

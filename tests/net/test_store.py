@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 
+from p2pxfer.core.experience import Row
 from p2pxfer.errors import ConfigError
 from p2pxfer.net.store import NAME_LIFE_S, NameStore, check_database
 
@@ -121,11 +122,54 @@ def test_databases_of_others_and_of_later_versions_are_refused(tmp_path: Path, p
     with pytest.raises(ConfigError, match="not a database of this server"):
         check_database(other)
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute("PRAGMA user_version = 3")
     connection.commit()
     connection.close()
-    with pytest.raises(ConfigError, match="version 2"):
+    with pytest.raises(ConfigError, match="version 3"):
         check_database(path)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_database_of_the_first_version_is_brought_up_and_keeps_its_names(path: Path, wall: Time) -> None:
+    from twisted.internet import reactor
+
+    connection = sqlite3.connect(path)
+    connection.execute("INSERT INTO names VALUES (?, ?, ?, ?)", ("bob", BOB, wall.now, wall.now))
+    connection.execute("DROP TABLE experience")
+    connection.execute("PRAGMA user_version = 1")
+    connection.commit()
+    connection.close()
+    for _ in range(2):
+        check_database(path)
+        store = NameStore(path, wall, reactor)
+        store.start()
+        assert await store.claim("bob", ALICE, True) == "taken"
+        assert await store.kept() == ([], 0.0)
+        store.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_experience_is_kept_as_a_whole_with_its_age(store: NameStore, wall: Time) -> None:
+    first = [Row("cone", "random", "walk", "3s", 2.5), Row("cone", "random", "single", "lost", 2.5)]
+    await store.keep(first)
+    wall.now += 100
+    rows, age = await store.kept() or ([], 0.0)
+    assert (sorted(rows, key=str), age) == (sorted(first, key=str), 100.0)
+    await store.keep(first[1:])
+    wall.now -= 50  # somebody set the clock back
+    assert await store.kept() == (first[1:], 0.0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_disk_that_refuses_does_not_lose_what_was_kept(store: NameStore, lost_errors: Any) -> None:
+    rows = [Row("cone", "random", "walk", "3s", 2.5)]
+    await store.keep(rows)
+    await store.pool.runQuery("PRAGMA query_only = ON")
+    await store.keep([])
+    await store.pool.runQuery("PRAGMA query_only = OFF")
+    assert await store.kept() == (rows, 0.0)
+    await store.pool.runOperation("DROP TABLE experience")
+    assert await store.kept() is None
 
 
 def test_a_directory_that_takes_no_database(tmp_path: Path) -> None:

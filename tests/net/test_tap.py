@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import pytest
 import pytest_twisted
@@ -159,10 +161,26 @@ def test_what_keeps_a_server_from_starting_is_one_line(tmp_path: Path, program: 
         (["--observe", "somewhere"], "no IP address"),
         (["--certificate", "missing.pem"], "missing.pem"),
         (["--connections-per-source", "0"], "positive"),
+        (["--metrics", "nonsense:1"], "--metrics nonsense:1 is no endpoint"),
+        (["--metrics", "unix:sock"], "is not TCP"),
     ],
 )
 def test_wrong_options_are_one_line(tmp_path: Path, more: list[str], text: str) -> None:
     assert text in fails("twist", tmp_path, free_ports(1), *more)
+
+
+def test_metrics_are_on_loopback_and_only_where_they_are_asked_for(tmp_path: Path) -> None:
+    serving, asking = free_ports(1), free_ports(1)
+    url = f"http://127.0.0.1:{asking[0]}/metrics"
+    with running("twist", tmp_path, serving), pytest.raises(URLError):
+        urlopen(url, timeout=5)
+    with running("twist", tmp_path, serving, "--metrics", f"tcp:{asking[0]}"):
+        text = urlopen(url, timeout=5).read().decode()
+        assert "p2pxfer_clients 0.0" in text
+        sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        listening = [words[1] for words in sockets if words[3] == "0A"]
+        assert [one for one in listening if one.endswith(f":{asking[0]:04X}")] == [f"0100007F:{asking[0]:04X}"]
+        assert "HTTP/1" not in (tmp_path / "output").read_text()
 
 
 def test_a_server_with_a_certificate_is_known_by_its_name(tmp_path: Path) -> None:

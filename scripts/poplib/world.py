@@ -1,0 +1,413 @@
+"""Two machines behind NATs with a delay between them, in virtual time: where schedules and strategies are tried.
+
+Both sides run the real cores: :mod:`~p2pxfer.core.discovery` makes of observations what is known of the NATs,
+:mod:`~p2pxfer.core.strategies` makes the plans and :class:`~p2pxfer.core.dialing.DialSchedule` says what to dial when.
+A SYN travels from a socket through the near boxes, which give it a port, over the delay, to the far boxes, which let it
+in or not.  What a TCP does with it is modelled as far as it matters here: a SYN that meets a connecting socket is a
+simultaneous open, one that meets the listener is accepted, RST and ICMP end a connecting socket, an unanswered SYN is
+repeated as Linux repeats it.
+
+Two traits of NATs that keep track of sequence numbers are in it as well.  In a flow whose first SYN came from a socket
+that is gone, the listener's answer does not pass; and as the kernel goes on with that half-open connection, the same
+four-tuple cannot be dialled again.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, ip_address
+from typing import Any
+
+from p2pxfer.core import discovery
+from p2pxfer.core.addresses import Endpoint
+from p2pxfer.core.dialing import REPEATS, Candidate, Dial, DialSchedule, Orders, Plan
+from p2pxfer.core.discovery import PROBES, Probe, View
+from p2pxfer.core.messages import MAX_OBSERVED, NatSummary
+from p2pxfer.core.strategies import NEWS, ROUND_TRIP_S, Draw, Ledger, Situation, head_start, plan, wants_news
+from scripts.poplib.nats import OPEN, Address, Nat, NatKind
+
+PUNCH_S = 10.0
+SERVER: tuple[Address, ...] = tuple((host, port) for host in ("198.18.0.10", "198.18.0.11") for port in (8877, 8878))
+"""Where the server observes: two addresses with two ports each."""
+MAPPED_PORT = 19999
+NOMINATED = 2.5
+"""Round trips from the connection to the nomination, after which both sides stop dialling."""
+
+Planner = Callable[[Situation, int, Draw], Plan | None]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One machine of a pair: the boxes between it and the internet from the inside out, and what else leads to it.
+
+    ``server`` is the delay to the server, one way in seconds.  ``mapped``: its router was asked for a port and gave it.
+    ``ipv6`` is the firewall before its IPv6 address, ``None`` if it has none.
+    """
+
+    boxes: tuple[NatKind, ...] = (OPEN,)
+    server: float = 0.02
+    mapped: bool = False
+    ipv6: NatKind | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Socket:
+    """A connecting socket: SYN_SENT until it is gone."""
+
+    local: int
+    remote: Address
+    dial: Dial
+    alive: bool = True
+
+
+class SingleDial:
+    """What most programs do: dial each candidate once, at the same moment as the peer, and wait."""
+
+    syns = 0
+
+    def __init__(self, candidates: list[Candidate], port: int) -> None:
+        self._dials = [Dial(port, candidate.host, candidate.port) for candidate in dict.fromkeys(candidates)]
+
+    def due(self, now: float) -> Orders:
+        dials, self._dials = self._dials, []
+        return Orders(dial=dials)
+
+    def wake(self) -> float | None:
+        return None
+
+    def add(self, plan: Plan, now: float) -> None:
+        raise AssertionError("there are no plans with single dials")
+
+    def failed(self, dial: Dial, now: float) -> None:
+        """Nothing is dialled again."""
+
+    def connected(self, dial: Dial) -> None:
+        """Nothing else is under way."""
+
+
+@dataclass(eq=False)
+class Side:
+    """One machine at work: its boxes, its sockets, its schedule, what it sent."""
+
+    machine: Machine
+    address: str
+    port: int
+    nats: list[Nat]
+    ipv6: list[Nat]
+    rng: random.Random
+    schedule: DialSchedule | SingleDial = field(init=False)
+    situation: Situation = field(init=False)
+    ledger: Ledger = field(default_factory=Ledger)
+    sockets: dict[Dial, Socket] = field(default_factory=dict)
+    bound: dict[tuple[int, Address], Socket] = field(default_factory=dict)
+    stuck: set[tuple[int, Address]] = field(default_factory=set)
+    """Four-tuples that the listener holds half open."""
+    fresh: itertools.count[int] = field(default_factory=lambda: itertools.count(28000))
+    syns: list[float] = field(default_factory=list)
+    """When the SYNs of the plan left, the kernel's repetitions with them."""
+    sent: int = 0
+    """All SYNs, those of the candidates with them."""
+    dialled: list[tuple[float, Dial]] = field(default_factory=list)
+    wake_at: float | None = None
+    plan_due: bool = False
+    heard: bool = False
+    planned: bool = False
+
+    @property
+    def nat(self) -> Nat:
+        """The outermost box, whose addresses the world sees."""
+        return self.nats[-1]
+
+    def path(self, host: str) -> list[Nat]:
+        """The boxes on the way to and from ``host``'s kind of address."""
+        return self.ipv6 if ":" in host else self.nats
+
+    def out(self, local: int, remote: Address, now: float) -> Address | None:
+        """Where a SYN comes from in the end; ``None`` if a box has no port for it."""
+        source: Address | None = None
+        for nat in self.path(remote[0]):
+            if (source := nat.out(local, remote, now)) is None:
+                return None
+            local = source[1]
+        return source
+
+
+class World:
+    """Two sides; :meth:`run` tells after how many seconds they met, or ``None``.
+
+    ``kinds`` are machines or, for short, their only boxes.  ``delay`` is one way between the sides, ``skew`` how much
+    later the second one hears of the introduction, seconds.  ``known`` says what is known of a side; ``news`` adds what
+    is found out during the punch; ``round_trip`` is what the sides reckon with.  ``age`` is the time from the
+    observation to the introduction.  ``single``: both sides only dial once, the first endpoint at which the server saw
+    the other.
+    """
+
+    def __init__(
+        self,
+        kinds: tuple[NatKind | Machine, NatKind | Machine],
+        seed: int | str,
+        *,
+        delay: float = 0.04,
+        skew: float = 0.01,
+        age: float = 0.1,
+        known: Callable[[Side], NatSummary] | None = None,
+        news: bool = False,
+        round_trip: float = ROUND_TRIP_S,
+        single: bool = False,
+        planner: Planner = plan,
+    ) -> None:
+        rng = random.Random(seed)
+        self.delay = delay
+        self.now = 0.0
+        self.met: float | None = None
+        self.starts = (age + max(0.0, -skew), age + max(0.0, skew))
+        self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._number = itertools.count()
+        self._known = known or summary
+        self._news = news
+        self._round_trip = round_trip
+        self._single = single
+        self._planner = planner
+        machines = [one if isinstance(one, Machine) else Machine((one,)) for one in kinds]
+        self.sides = tuple(_side(machine, index, rng) for index, machine in enumerate(machines))
+
+    def at(self, when: float, call: Callable[..., None], *arguments: Any) -> None:
+        heapq.heappush(self._events, (when, next(self._number), call, arguments))
+
+    def run(self) -> float | None:
+        seen = [self._observed(side) for side in self.sides]
+        known = [self._known(side) for side in self.sides]
+        for index, side in enumerate(self.sides):
+            trip = self._round_trip
+            situation = Situation(known[index], known[1 - index], seen[1 - index], trip, seen=seen[index])
+            self.at(self.starts[index], self._introduced, side, situation)
+        end = max(self.starts) + PUNCH_S
+        while self._events and self.now < end:
+            self.now, _, call, arguments = heapq.heappop(self._events)
+            if self.now < end:
+                call(*arguments)
+        return None if self.met is None else self.met - min(self.starts)
+
+    # -- the introduction ----------------------------------------------------------------------------------------
+
+    def _observed(self, side: Side) -> tuple[Endpoint, ...]:
+        """The endpoints that the server sees of the punch port."""
+        places = [side.out(side.port, at, 0.0) for at in SERVER]
+        seen = dict.fromkeys(Endpoint(IPv4Address(host), port) for host, port in filter(None, places))
+        return tuple(seen)[:MAX_OBSERVED]
+
+    def _candidates(self, side: Side, situation: Situation) -> list[Candidate]:
+        other = self._other(side)
+        observed = situation.observed[:1] if self._single else situation.observed
+        found = [Candidate("server-reflexive", str(one.host), one.port) for one in observed]
+        if other.machine.mapped:
+            found.append(Candidate("server-reflexive", other.nat.address, MAPPED_PORT))
+        if side.ipv6 and other.ipv6:
+            found.append(Candidate("server-reflexive", other.ipv6[-1].address, other.port))
+        return found
+
+    def _introduced(self, side: Side, situation: Situation) -> None:
+        candidates = self._candidates(side, situation)
+        side.situation = situation
+        if self._single:
+            side.schedule = SingleDial(candidates, side.port)
+        else:
+            side.schedule = DialSchedule(candidates, side.port, self.now, self.now + PUNCH_S, side.rng.random)
+            self.at(self.now + head_start(situation) * situation.round_trip, self._begin, side)
+            self.at(self.now + NEWS * situation.round_trip, self._no_news, side)
+            if self._news and situation.mine.ports == "sequential":
+                self._probe(side)
+        self._work(side)
+
+    def _probe(self, side: Side) -> None:
+        """One more connection to the server shows where a sequential NAT has come to; then the peer hears of it.
+
+        It takes a round trip each for TCP, TLS and the answer.
+        """
+        if side.out(next(side.fresh), SERVER[0], self.now) is not None:
+            fresher = NatSummary(**{**_fields(side.situation.mine), "latest": side.nat.latest})
+            other = self._other(side)
+            self.at(self.now + 7 * side.machine.server + other.machine.server, self._heard, other, fresher)
+
+    def _heard(self, side: Side, theirs: NatSummary) -> None:
+        side.situation = replace(side.situation, theirs=theirs)
+        side.heard = True
+        if side.plan_due:
+            self._make_plan(side)
+
+    def _begin(self, side: Side) -> None:
+        side.plan_due = True
+        self._make_plan(side)
+
+    def _no_news(self, side: Side) -> None:
+        side.heard = True
+        self._make_plan(side)
+
+    def _make_plan(self, side: Side) -> None:
+        """As the puncher does it: once, and not before news of the peer's next ports where they matter."""
+        if side.planned or (self._news and wants_news(side.situation) and not side.heard):
+            return
+        made = self._planner(side.situation, side.port, side.rng.random)
+        if made is not None and side.ledger.take(b"peer", self.now):
+            side.planned = True
+            side.schedule.add(made, self.now)
+            self._work(side)
+
+    # -- sockets -------------------------------------------------------------------------------------------------
+
+    def _work(self, side: Side) -> None:
+        orders = side.schedule.due(self.now)
+        for dial in orders.drop:
+            self._close(side, side.sockets[dial])
+        for dial in orders.dial:
+            self._dial(side, dial)
+        wake = side.schedule.wake()
+        if wake is not None and (side.wake_at is None or wake < side.wake_at):
+            side.wake_at = max(wake, self.now + 1e-4)
+            self.at(side.wake_at, self._woken, side, side.wake_at)
+
+    def _woken(self, side: Side, when: float) -> None:
+        if when == side.wake_at:
+            side.wake_at = None
+            self._work(side)
+
+    def _dial(self, side: Side, dial: Dial) -> None:
+        local = next(side.fresh) if dial.source == "fresh" else dial.source
+        sock = Socket(local, (dial.host, dial.port), dial)
+        if (local, sock.remote) in side.stuck:
+            side.schedule.failed(dial, self.now)
+            return
+        assert (local, sock.remote) not in side.bound, "one four-tuple twice"
+        side.sockets[dial] = side.bound[local, sock.remote] = sock
+        side.dialled.append((self.now, dial))
+        self._send_syn(side, sock, self.now, 0)
+
+    def _send_syn(self, side: Side, sock: Socket, began: float, index: int) -> None:
+        if not sock.alive:
+            return
+        side.sent += 1
+        if sock.dial.serial:
+            side.syns.append(self.now)
+        source = side.out(sock.local, sock.remote, self.now)
+        if source is not None:
+            self.at(self.now + self.delay, self._arrives, self._other(side), sock, source)
+        if index < len(REPEATS):
+            self.at(began + REPEATS[index], self._send_syn, side, sock, began, index + 1)
+
+    def _arrives(self, far: Side, sock: Socket, source: Address) -> None:
+        to = sock.remote
+        boxes = far.path(to[0])
+        tracked = boxes[-1].tracks and (to, source) in boxes[-1].flows
+        for number, nat in reversed(list(enumerate(boxes))):
+            local = nat.lets_in(to, source)
+            if local is None:
+                answer = nat.answer(to, source, self.now)
+                if answer != "drop":
+                    self.at(self.now + self.delay, self._refused, self._other(far), sock, answer)
+                return
+            if number:
+                to = (boxes[number - 1].address, local)
+        assert local is not None
+        meets = far.bound.get((local, source))
+        if meets is not None or (local == far.port and not tracked):
+            if sock.alive and self.met is None:
+                self.at(self.now + self.delay, self._connected, far, sock, meets)
+        elif local == far.port:
+            # In a flow that a closed socket had opened, the listener's answer does not pass.
+            far.stuck.add((local, source))
+        else:
+            self.at(self.now + self.delay, self._refused, self._other(far), sock, "rst")
+
+    def _connected(self, far: Side, sock: Socket, meets: Socket | None) -> None:
+        if self.met is not None or not sock.alive:
+            return
+        self.met = self.now
+        self._other(far).schedule.connected(sock.dial)
+        if meets is not None:
+            far.schedule.connected(meets.dial)
+        self.at(self.now + NOMINATED * 2 * self.delay, self._events.clear)
+
+    def _refused(self, side: Side, sock: Socket, answer: str) -> None:
+        local = sock.local
+        if answer == "rst":
+            for nat in side.path(sock.remote[0]):
+                outside = nat.forget(local, sock.remote)
+                if outside is None:
+                    return
+                local = outside[1]
+        if sock.alive:
+            self._close(side, sock)
+            side.schedule.failed(sock.dial, self.now)
+            self._work(side)
+
+    def _close(self, side: Side, sock: Socket) -> None:
+        sock.alive = False
+        side.sockets.pop(sock.dial, None)
+        side.bound.pop((sock.local, sock.remote), None)
+        local = sock.local
+        for nat in side.path(sock.remote[0]):
+            outside = nat.closed(local, sock.remote)
+            if outside is None:
+                return
+            local = outside[1]
+
+    def _other(self, side: Side) -> Side:
+        return self.sides[1] if side is self.sides[0] else self.sides[0]
+
+
+def _side(machine: Machine, index: int, rng: random.Random) -> Side:
+    """The side number ``index``; only its outermost box has a public address."""
+    inner = [f"192.168.{number}.1" for number in range(len(machine.boxes) - 1)]
+    addresses = [*inner, f"198.18.{index + 1}.1"]
+    nats = [
+        Nat(kind, address, random.Random(rng.random())) for kind, address in zip(machine.boxes, addresses, strict=True)
+    ]
+    ipv6 = [] if machine.ipv6 is None else [Nat(machine.ipv6, f"2001:db8::{index + 1}", random.Random(rng.random()))]
+    side = Side(machine, addresses[-1], 20000 + index, nats, ipv6, random.Random(rng.random()))
+    if machine.mapped:
+        side.nat.open_port(side.port, MAPPED_PORT)
+    return side
+
+
+def _fields(summary: NatSummary) -> dict[str, Any]:
+    return {name: getattr(summary, name) for name in summary.__struct_fields__}
+
+
+def summary(side: Side) -> NatSummary:
+    """What good probes would find out."""
+    kind = side.nat.kind
+    if kind.mapping == "none":
+        return NatSummary(mapping="none", ports="preserving")
+    mapping = "port-dependent" if kind.mapping == "connection-dependent" else kind.mapping
+    if mapping == "endpoint-independent":
+        return NatSummary(mapping=mapping, ports="preserving" if kind.ports == "preserving" else "changed")
+    if kind.ports == "sequential":
+        return NatSummary(mapping=mapping, ports="sequential", step=kind.step, latest=side.nat.latest)
+    narrow = kind.high - kind.low < 2048
+    band = {"low": kind.low, "high": kind.high} if narrow else {}
+    return NatSummary(mapping=mapping, ports="block" if narrow else "random", **band)
+
+
+def discovered(side: Side) -> NatSummary:
+    """What the observations of the server and, where the mapping depends on them, eight probes show in fact."""
+
+    def seen(local: int, at: Address) -> Endpoint | None:
+        place = side.out(local, at, 0.0)
+        return None if place is None else Endpoint(ip_address(place[0]), place[1])
+
+    views = [
+        View(place, Endpoint(ip_address(at[0]), at[1])) for at in SERVER if (place := seen(side.port, at)) is not None
+    ]
+    own = [ip_address(side.address)] if all(nat.kind.mapping == "none" for nat in side.nats) else []
+    mapping = discovery.mapping_of(views, own)
+    if mapping in discovery.DEPENDENT:
+        ports = [next(side.fresh) for _ in range(PROBES)]
+        probes = [Probe(port, place) for port in ports if (place := seen(port, SERVER[0])) is not None]
+        found = discovery.allocation_of(probes, [view.seen for view in views])
+        if found.ports != "unknown":
+            return found.summary(mapping)
+    return NatSummary(mapping=mapping, ports=discovery.binding_ports(views, side.port))

@@ -1,0 +1,38 @@
+"""The server learns from whole programs which way led to a direct path, shows it, and knows it after a restart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.e2e.conftest import Stage, _unused_port, wait_until
+
+
+def test_what_came_of_a_punch_is_counted_shown_and_kept(tmp_path: Path) -> None:
+    port = _unused_port()
+
+    def outcomes() -> dict[tuple[str, ...], float]:
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        return {
+            (labels["one"], labels["other"], labels["way"], labels["result"]): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == "p2pxfer_punch_outcomes" and (labels := sample.labels)
+        }
+
+    with Stage(tmp_path) as stage:
+        server = stage.start_server("--metrics", f"tcp:{port}")
+        assert outcomes() == {}
+        stage.good_transfer("--path", "direct")
+        wait_until(lambda: sum(outcomes().values()) == pytest.approx(2, abs=0.01))
+        # Both sides said so; how long it took depends on the machine.
+        assert {key[:3] for key in outcomes()} == {("cone", "cone", "single")}
+        assert not any(result == "lost" for *_, result in outcomes())
+        server.stop()
+        stage.start_server("--metrics", f"tcp:{port}")
+        wait_until(lambda: sum(outcomes().values()) == pytest.approx(2, abs=0.01))
+    stage.check_logs()
