@@ -98,7 +98,9 @@ def nat_found(found: NatDiscovery, filtering: Filtering, closed: str) -> Nat:
     why = dict(_NOT_MEASURED)
     if filtering == "unknown":
         why["filtering"] = closed
-    if summary.mapping == "unknown":
+    if not found.views:
+        why["mapping"] = why["ports"] = "the connection to the server was lost"
+    elif summary.mapping == "unknown":
         named = found.endpoints_asked
         why["mapping"] = "the server's other endpoints did not answer" if named else "the server has one endpoint only"
     elif len(asked_hosts) == 1 and summary.mapping == "endpoint-independent":

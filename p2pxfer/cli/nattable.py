@@ -14,6 +14,7 @@ _MAPPING: Final = {
 }
 _PORTS: Final = {
     "preserving": "as inside (preserving)",
+    "offset": "as inside, with a constant added that depends on the destination (offset)",
     "changed": "another number than inside",
     "sequential": "in a row",
     "block": "at random from a block",

@@ -3,7 +3,7 @@
 Laws of this file:
 
 1. The mapping is judged from views of one local port at several endpoints of the server; how ports are chosen, from
-   probes: fresh contiguous local ports, dialled in order and in one flight towards one endpoint.
+   probes: a row of fresh local ports, dialled in :data:`ORDER` and in one flight towards one endpoint.
 2. What the samples do not show is ``unknown``.  ``sequential`` is said only where chance would show the same picture in
    less than one of a thousand NATs that draw at random.
 3. Every port that is said lies from 1024 to 65535 or was seen.
@@ -22,7 +22,7 @@ from p2pxfer.core.addresses import Address, Endpoint
 from p2pxfer.core.messages import MAX_STEP, NatSummary
 
 Mapping = Literal["unknown", "none", "endpoint-independent", "address-dependent", "port-dependent"]
-Ports = Literal["unknown", "preserving", "changed", "sequential", "block", "random"]
+Ports = Literal["unknown", "preserving", "offset", "changed", "sequential", "block", "random"]
 
 Filtering = Literal["unknown", "endpoint-independent", "address-dependent", "port-dependent"]
 
@@ -30,6 +30,9 @@ DEPENDENT: Final = frozenset(("address-dependent", "port-dependent"))
 """The mappings that differ with the destination: only for them the choice of ports matters to a peer."""
 PROBES: Final = 8
 """Local ports of one probe."""
+ORDER: Final = (0, 3, 6, 1, 4, 7, 2, 5)
+"""In which order the ports of one row are dialled.  Were it ascending, a NAT that adds a constant to the inside port
+would look like one that counts."""
 MIN_SAMPLES: Final = 6
 """Fewer answers say nothing: six numbers in random order ascend or descend by chance once in 360."""
 LOW, HIGH = 1024, 65535
@@ -151,6 +154,9 @@ def allocation_of(probes: Sequence[Probe], earlier: Iterable[Endpoint] = ()) -> 
         # The others were in use by somebody else.
         return replace(found, ports="preserving")
     drawn = [probe.seen.port for probe in judged]
+    shifts = Counter(probe.seen.port - probe.port for probe in judged)
+    if shifts.most_common(1)[0][1] * 4 >= count * 3:
+        return replace(found, ports="offset")
     step = sequence_step(drawn)
     if step:
         return replace(found, ports="sequential", step=step, latest=drawn[-1])

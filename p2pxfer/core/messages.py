@@ -129,11 +129,12 @@ class NatSummary(Message, frozen=True):
     ``changed`` are of one socket binding, the others come from that side's probes: ``sequential`` by ``step``,
     ``random`` within ``low`` to ``high`` (inclusive, the estimated range), ``block`` if that range is small.
     ``preserving`` beside a mapping that depends on the destination comes from probes too: a fresh local port keeps its
-    number.  ``latest`` is the outside port that was given out last.  Ports are 0 where unknown.
+    number; with ``offset`` it has a constant added, another one for other destinations.  ``latest`` is the outside port
+    that was given out last.  Ports are 0 where unknown.
     """
 
     mapping: Literal["unknown", "none", "endpoint-independent", "address-dependent", "port-dependent"] = "unknown"
-    ports: Literal["unknown", "preserving", "changed", "sequential", "block", "random"] = "unknown"
+    ports: Literal["unknown", "preserving", "offset", "changed", "sequential", "block", "random"] = "unknown"
     step: Annotated[int, Meta(ge=-MAX_STEP, le=MAX_STEP)] = 0
     latest: Port = 0
     low: Port = 0

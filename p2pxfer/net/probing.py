@@ -27,7 +27,7 @@ from p2pxfer.core.messages import VERSION, Introduction, NatSummary, Observe, Ob
 from p2pxfer.core.reports import MEETING_S
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.filtering import FilteringCheck
-from p2pxfer.net.flight import Flight, Opener, fresh_ports
+from p2pxfer.net.flight import Flight, Opener, fresh_ports, probe_ports
 from p2pxfer.net.serverlink import ServerLink
 from p2pxfer.net.types import Reactor
 
@@ -244,9 +244,9 @@ class NatDiscovery:
 
     def _fly(self, count: int) -> None:
         assert self._at is not None
-        ports = fresh_ports(count)
+        ports = probe_ports() if count > 1 else fresh_ports(1)
         if count > 1:
-            self.watch(f"the outside port depends on the destination: {count} probes from ports {ports[0]} on")
+            self.watch(f"the outside port depends on the destination: {count} probes from ports {min(ports)} on")
         self._flight = Flight(self._reactor, self._opener, self._at, ports)
         self._flight.done.addCallback(self._landed, count)
         self._flight.start()

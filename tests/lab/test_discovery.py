@@ -9,7 +9,7 @@ import pytest
 
 from scripts.product import JsonEvent
 from tests.lab.conftest import LabFactory
-from tests.lab.nat import KINDS
+from tests.lab.nat import KINDS, OFFSET
 from tests.lab.topology import Lab
 from tests.scene import Scene, events_of, last, random_file
 
@@ -22,9 +22,13 @@ EXPECTED = {
     "port-restricted/random-port": ("endpoint-independent", "changed", "port-dependent"),
     "sequential": ("port-dependent", "sequential", "port-dependent"),
     "symmetric": ("port-dependent", "random", "port-dependent"),
+    "offset": ("port-dependent", "offset", "port-dependent"),
 }
 """Kind of NAT -> its mapping, how it chooses ports, whom it lets in."""
 SOAK_RUNS = 20
+
+
+HERE = KINDS | {"offset": OFFSET}
 
 
 def netcheck(scene: Scene) -> JsonEvent:
@@ -50,7 +54,7 @@ def check(lab: Lab, kind: str, nat: JsonEvent) -> None:
 @pytest.mark.deadline(60)
 @pytest.mark.parametrize("kind", EXPECTED)
 def test_netcheck_names_the_nat(lab_factory: LabFactory, tmp_path: Path, kind: str) -> None:
-    lab = lab_factory(KINDS[kind], None, rtt_ms=40)
+    lab = lab_factory(HERE[kind], None, rtt_ms=40)
     with Scene(lab, tmp_path, loopback=False) as scene:
         scene.start_server()
         check(lab, kind, netcheck(scene))
@@ -60,7 +64,7 @@ def test_netcheck_names_the_nat(lab_factory: LabFactory, tmp_path: Path, kind: s
 @pytest.mark.deadline(300)
 @pytest.mark.parametrize("kind", EXPECTED)
 def test_netcheck_names_the_nat_every_time(lab_factory: LabFactory, tmp_path: Path, kind: str) -> None:
-    lab = lab_factory(KINDS[kind], None, rtt_ms=40)
+    lab = lab_factory(HERE[kind], None, rtt_ms=40)
     with Scene(lab, tmp_path, loopback=False) as scene:
         scene.start_server()
         for _ in range(SOAK_RUNS):

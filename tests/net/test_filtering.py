@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.protocol import Factory
 
 from p2pxfer.core.addresses import parse_endpoint
@@ -55,6 +56,46 @@ async def test_a_server_with_a_second_address(tmp_path: Path) -> None:
         check.start()
         assert await check.done == ("endpoint-independent", "")
         await gone(here)
+
+
+async def visited(here: Site) -> tuple[FilteringCheck, Stranger]:
+    """A check under way, whose port a stranger has dialled and says nothing to."""
+    port = fresh_ports(1)[0]
+    check = checks(here, port)
+    check.start()
+    stranger = Stranger()
+    await TCP4ClientEndpoint(reactor, "127.0.0.1", port).connect(Factory.forProtocol(lambda: stranger))
+    return check, stranger
+
+
+async def refuses(port: int) -> bool:
+    try:
+        await TCP4ClientEndpoint(reactor, "127.0.0.1", port).connect(Factory.forProtocol(Stranger))
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_visitor_outlives_the_check(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        check, stranger = await visited(here)
+        await check.done
+        await until(lambda: stranger.lost)
+        await gone(here)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_check_can_be_cancelled(tmp_path: Path) -> None:
+    """Nothing of it is left: no connection, no visitor, no listener, no timer (which the fixtures look for)."""
+    async with site(tmp_path) as here:
+        check, stranger = await visited(here)
+        port = check.port
+        check.done.addErrback(lambda failure: failure.trap(CancelledError))
+        check.done.cancel()
+        await until(lambda: stranger.lost)
+        await gone(here)
+        assert await refuses(port)
 
 
 @pytest_twisted.ensureDeferred
