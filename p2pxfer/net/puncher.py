@@ -30,6 +30,7 @@ from twisted.python.failure import Failure
 from p2pxfer.core.dialing import Candidate, Dial, DialSchedule
 from p2pxfer.core.messages import NatSummary
 from p2pxfer.core.strategies import HEAD_START, NEWS, Situation, plan, wants_news
+from p2pxfer.core.wire import PlanState
 from p2pxfer.net.flight import PORTS
 from p2pxfer.net.halfopen import EXHAUSTED, HalfOpen, descriptor_room, reset
 from p2pxfer.net.types import Reactor
@@ -107,6 +108,7 @@ class Puncher:
         self._plan_due = False
         self._heard = False
         self._settled = False
+        self._followed = False
         self._stopped = False
         self._phrase = ""
         self.last_errors: dict[tuple[str, int], str] = {}
@@ -114,6 +116,13 @@ class Puncher:
         self.plan_errors: Counter[str] = Counter()
         """How often a dial of the plan ended in which error."""
         self.done: Deferred[int] = Deferred()
+
+    @property
+    def plan_state(self) -> PlanState:
+        """Whether there was a plan of many dials, and whether it was followed."""
+        if not self._settled:
+            return "none"
+        return "followed" if self._followed else "withheld"
 
     @property
     def tried(self) -> str:
@@ -189,6 +198,7 @@ class Puncher:
         if reason is not None:
             self._phrase = reason
             return
+        self._followed = True
         self._phrase = made.phrase + " ({syns} SYNs from here)"
         self._schedule.room = room
         self._schedule.add(made, self._reactor.seconds())

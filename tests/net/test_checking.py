@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from p2pxfer.cli.checking import nat_found
+from p2pxfer.cli.findings import nat_found
 from tests.net.test_probing import TAG, Net
 
 

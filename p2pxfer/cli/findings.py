@@ -1,0 +1,91 @@
+"""From what was measured of a NAT to the event that says so, with a reason for everything that is unknown."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from p2pxfer.core.addresses import parse_endpoint
+from p2pxfer.core.discovery import DEPENDENT, Filtering
+from p2pxfer.core.messages import NatSummary, PathPolicy
+from p2pxfer.core.text import safe_text
+from p2pxfer.core.verdict import Side
+from p2pxfer.net.peercheck import Findings
+from p2pxfer.net.probing import NatDiscovery
+from p2pxfer.status import Nat
+
+_NOT_MEASURED: Final = {"hairpin": "it is not measured"}
+
+
+def nat_found(found: NatDiscovery, filtering: Filtering, closed: str) -> Nat:
+    """What was found here; ``closed`` is why ``filtering`` is unknown."""
+    summary = found.summary
+    hosts = [view.seen.host for view in found.views]
+    if found.allocation is not None and summary.mapping in DEPENDENT:
+        hosts += found.allocation.addresses
+    addresses = tuple(dict.fromkeys(map(str, hosts)))
+    asked_hosts = {view.at.host for view in found.views}
+    why = dict(_NOT_MEASURED)
+    if filtering == "unknown":
+        why["filtering"] = closed
+    if not found.views:
+        why["mapping"] = why["ports"] = "the connection to the server was lost"
+    elif summary.mapping == "unknown":
+        named = found.endpoints_asked
+        why["mapping"] = "the server's other endpoints did not answer" if named else "the server has one endpoint only"
+    elif len(asked_hosts) == 1 and summary.mapping == "endpoint-independent":
+        why["mapping"] = "the server has one address only: for another address the mapping may differ"
+    if summary.mapping in DEPENDENT and summary.ports in ("unknown", "changed"):
+        pooled = found.allocation is not None and len(found.allocation.addresses) > 1
+        why["ports"] = "several outside addresses" if pooled else "too few probes were answered, or they show no rule"
+    return _nat(summary, filtering, addresses, why)
+
+
+def peer_found(findings: Findings) -> Nat:
+    """What was found of the peer: mapping and ports as the server passed them on, the rest as the peer itself says."""
+    summary, answer = findings.nats[1], findings.answer
+    why = dict(_NOT_MEASURED)
+    if answer is None:
+        why["filtering"] = "the peer did not say"
+    elif answer.filtering == "unknown":
+        why["filtering"] = safe_text(answer.closed, 200) or "the peer does not know"
+    if summary.mapping == "unknown":
+        why["mapping"] = "the server did not see enough of it"
+    if summary.mapping in DEPENDENT and summary.ports in ("unknown", "changed"):
+        why["ports"] = "the peer found no rule"
+    hosts = [str(parse_endpoint(text).host) for text in findings.introduction.observed]
+    filtering = "unknown" if answer is None else answer.filtering
+    return _nat(summary, filtering, tuple(dict.fromkeys(hosts)), why, there=True)
+
+
+def sides(policy: PathPolicy, findings: Findings, here: Nat) -> tuple[Side, Side]:
+    """Both sides for the verdict."""
+    dials, mine = findings.introduction.dial, policy != "relay"
+    observed = {parse_endpoint(text).host for text in findings.introduction.observed}
+    answer = findings.answer
+    return (
+        Side(findings.nats[0], _several(set(here.addresses)), mine, findings.plan),
+        Side(findings.nats[1], _several(set(map(str, observed))), dials or not mine,
+             "none" if answer is None else answer.plan),
+    )  # fmt: skip
+
+
+def _several(hosts: set[str]) -> bool:
+    """More than one address of IPv4: of IPv6 a machine has several in any case."""
+    return sum(":" not in host for host in hosts) > 1
+
+
+def _nat(
+    summary: NatSummary, filtering: str, addresses: tuple[str, ...], why: dict[str, str], *, there: bool = False
+) -> Nat:
+    return Nat(
+        mapping=summary.mapping,
+        filtering=filtering,
+        ports="unknown" if "ports" in why else summary.ports,
+        hairpin="unknown",
+        step=summary.step,
+        low=summary.low,
+        high=summary.high,
+        addresses=addresses,
+        why=why,
+        side="there" if there else "here",
+    )
