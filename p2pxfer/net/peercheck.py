@@ -31,6 +31,8 @@ from p2pxfer.status import Event, Introduced, Note, PathKind, Peer, Verified
 
 ANSWER_S = 45.0
 """How long the peer may take to finish its own punch and measurements, seconds; both have limits of their own."""
+MEETINGS = 3
+"""How many introductions are asked for where the peer read none: its connection to the server may have been dead."""
 FAREWELL_S = 2.0
 """How long the end of the paths may take, seconds."""
 
@@ -108,9 +110,20 @@ class PeerCheck(MeetingOwner):
             Unreachable: the peer is not there, does not take part, or was lost.
             P2pxferError: the server or the peer refused, or the peer has another key.
         """
-        introduction = await self._introduce()
+        try:
+            for _ in range(MEETINGS):
+                findings = await self._meet(await self._introduce())
+                if findings is not None:
+                    return findings
+        finally:
+            self._finish()
+        raise Unreachable(f"{self._peer.shown} loses its connection to the server again and again")
+
+    async def _meet(self, introduction: Introduction) -> Findings | None:
+        """What came of one introduction; ``None`` if the peer never read it."""
         self._tell(Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(introduction.peer_id))))
         self._paths.introduced()
+        self._first = Deferred()
         party = Party(
             self._identity, "initiator", self._my_name, None, self._peer.key, trusted=True, gentle=self._gentle
         )
@@ -122,19 +135,26 @@ class PeerCheck(MeetingOwner):
             await meeting.decided()
             if introduction.relay_token is not None and not self._paths:
                 await self._first
-            found = self._best()
-            if found is None and self._last is not None:
-                raise self._lost(self._last)
-            after = self._after[found] if found is not None else None
-            kind = found.facts.kind if found is not None else None
-            answer = await self._ask() if found is not None else None
-            await self._part()
-            trip = found.rtt if found is not None else None
-            return Findings(introduction, kind, after, trip, meeting.nats, meeting.plan_state, meeting.tried, answer)
+            return None if meeting.unheard else await self._findings(meeting)
         finally:
-            self._over = True
-            self._paths.finish()
             meeting.close()
+
+    async def _findings(self, meeting: Meeting) -> Findings:
+        found = self._best()
+        if found is None and self._last is not None:
+            raise self._lost(self._last)
+        answer = await self._ask() if found is not None else None
+        await self._part()
+        return Findings(
+            meeting.introduction,
+            None if found is None else found.facts.kind,
+            None if found is None else self._after[found],
+            None if found is None else found.rtt,
+            meeting.nats,
+            meeting.plan_state,
+            meeting.tried,
+            answer,
+        )
 
     async def _introduce(self) -> Introduction:
         """Ask by key; if nobody with that key is there, look whether the name is there with another one."""
@@ -184,14 +204,18 @@ class PeerCheck(MeetingOwner):
 
     async def _part(self) -> None:
         """End the paths, and wait until the peer's side of them has ended too."""
-        self._over = True
-        self._paths.finish()
+        self._finish()
         for path in self._paths.ordered():
             path.send(Bye())
             path.close()
         if self._paths:
             self._parted.addTimeout(FAREWELL_S, self._reactor, lambda result, timeout: None)
             await self._parted
+
+    def _finish(self) -> None:
+        """That paths go away now is no loss."""
+        self._over = True
+        self._paths.finish()
 
     def _note(self, text: str) -> None:
         self._tell(Note(text))
@@ -233,6 +257,9 @@ class PeerCheck(MeetingOwner):
     def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:
         """See :class:`~p2pxfer.net.meeting.MeetingOwner`."""
         if self._first.called or meeting.introduction.relay_token is None:
+            return
+        if meeting.unheard:
+            self._first.callback(None)
             return
         why = next((error for error in reasons if isinstance(error, IdentityMismatch)), None)
         last = reasons[-1].message if reasons else "nothing came about"
