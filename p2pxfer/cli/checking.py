@@ -14,7 +14,7 @@ from p2pxfer.cli.findings import nat_found, peer_found, sides
 from p2pxfer.cli.pairtext import change_sentence, pair_table, path_sentence, reason_sentence
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
-from p2pxfer.core.discovery import Filtering
+from p2pxfer.core.discovery import Inbound
 from p2pxfer.core.messages import Introduction, PathPolicy, Registered
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.core.text import safe_text
@@ -29,6 +29,9 @@ from p2pxfer.status import Registered as RegisteredEvent
 
 ALONE_S = 20.0
 """How long this side is looked at, seconds; what is not known by then is unknown."""
+
+
+_NO_TIME = "there was no time to find out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Checking:
         self._identity = home.identity()
         self._report = Reporter(options.json)
         self._registered_in_time = False
-        self._filtering: tuple[Filtering, str] = ("unknown", "there was no time to find out")
+        self._inbound = Inbound(closed=_NO_TIME, unturned=_NO_TIME)
 
     async def run(self, reactor: Reactor) -> None:
         """Find out and report.
@@ -79,7 +82,7 @@ class Checking:
             except TooLong:
                 if not self._registered_in_time:
                     raise Unreachable(f"the server did not answer within {self._timeout:g} seconds") from None
-            found = nat_found(client.discovery, *self._filtering)
+            found = nat_found(client.discovery, self._inbound)
             self._report.tell(found, None if self._pair is None else "")
             if self._pair is not None:
                 await self._both(reactor, client, self._pair, found, ends)
@@ -99,7 +102,7 @@ class Checking:
         await client.start()
         await client.discovery.settled()
         self._note("letting the server dial back")
-        self._filtering = await client.discovery.filtering()
+        self._inbound = await client.discovery.inbound()
 
     # -- with a peer -------------------------------------------------------------------------------------------------
 

@@ -5,28 +5,25 @@ from __future__ import annotations
 from typing import Final
 
 from p2pxfer.core.addresses import parse_endpoint
-from p2pxfer.core.discovery import DEPENDENT, Filtering
+from p2pxfer.core.discovery import DEPENDENT, Filtering, Hairpin, Inbound
 from p2pxfer.core.messages import NatSummary, PathPolicy
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.verdict import Side
+from p2pxfer.core.wire import Checked
 from p2pxfer.net.peercheck import Findings
 from p2pxfer.net.probing import NatDiscovery
 from p2pxfer.status import Nat
 
-_NOT_MEASURED: Final = {"hairpin": "it is not measured"}
 
-
-def nat_found(found: NatDiscovery, filtering: Filtering, closed: str) -> Nat:
-    """What was found here; ``closed`` is why ``filtering`` is unknown."""
+def nat_found(found: NatDiscovery, inbound: Inbound) -> Nat:
+    """What was found here."""
     summary = found.summary
     hosts = [view.seen.host for view in found.views]
     if found.allocation is not None and summary.mapping in DEPENDENT:
         hosts += found.allocation.addresses
     addresses = tuple(dict.fromkeys(map(str, hosts)))
     asked_hosts = {view.at.host for view in found.views}
-    why = dict(_NOT_MEASURED)
-    if filtering == "unknown":
-        why["filtering"] = closed
+    why = _why(inbound.filtering, inbound.closed, inbound.hairpin, inbound.unturned)
     if not found.views:
         why["mapping"] = why["ports"] = "the connection to the server was lost"
     elif summary.mapping == "unknown":
@@ -37,24 +34,28 @@ def nat_found(found: NatDiscovery, filtering: Filtering, closed: str) -> Nat:
     if summary.mapping in DEPENDENT and summary.ports in ("unknown", "changed"):
         pooled = found.allocation is not None and len(found.allocation.addresses) > 1
         why["ports"] = "several outside addresses" if pooled else "too few probes were answered, or they show no rule"
-    return _nat(summary, filtering, addresses, why)
+    return _nat(summary, inbound.filtering, inbound.hairpin, addresses, why)
+
+
+def _why(filtering: Filtering, closed: str, hairpin: Hairpin, unturned: str) -> dict[str, str]:
+    """Why filtering and hairpin are unknown, where they are."""
+    values = {"filtering": (filtering, closed), "hairpin": (hairpin, unturned)}
+    return {name: why or "nobody knows why" for name, (value, why) in values.items() if value == "unknown"}
 
 
 def peer_found(findings: Findings) -> Nat:
     """What was found of the peer: mapping and ports as the server passed them on, the rest as the peer itself says."""
-    summary, answer = findings.nats[1], findings.answer
-    why = dict(_NOT_MEASURED)
-    if answer is None:
-        why["filtering"] = "the peer did not say"
-    elif answer.filtering == "unknown":
-        why["filtering"] = safe_text(answer.closed, 200) or "the peer does not know"
+    summary, answer = findings.nats[1], findings.answer or _SILENT
+    why = _why(answer.filtering, safe_text(answer.closed, 200), answer.hairpin, safe_text(answer.unturned, 200))
     if summary.mapping == "unknown":
         why["mapping"] = "the server did not see enough of it"
     if summary.mapping in DEPENDENT and summary.ports in ("unknown", "changed"):
         why["ports"] = "the peer found no rule"
     hosts = [str(parse_endpoint(text).host) for text in findings.introduction.observed]
-    filtering = "unknown" if answer is None else answer.filtering
-    return _nat(summary, filtering, tuple(dict.fromkeys(hosts)), why, there=True)
+    return _nat(summary, answer.filtering, answer.hairpin, tuple(dict.fromkeys(hosts)), why, there=True)
+
+
+_SILENT: Final = Checked(closed="the peer did not say", unturned="the peer did not say")
 
 
 def sides(policy: PathPolicy, findings: Findings, here: Nat) -> tuple[Side, Side]:
@@ -75,13 +76,19 @@ def _several(hosts: set[str]) -> bool:
 
 
 def _nat(
-    summary: NatSummary, filtering: str, addresses: tuple[str, ...], why: dict[str, str], *, there: bool = False
+    summary: NatSummary,
+    filtering: Filtering,
+    hairpin: Hairpin,
+    addresses: tuple[str, ...],
+    why: dict[str, str],
+    *,
+    there: bool = False,
 ) -> Nat:
     return Nat(
         mapping=summary.mapping,
         filtering=filtering,
         ports="unknown" if "ports" in why else summary.ports,
-        hairpin="unknown",
+        hairpin=hairpin,
         step=summary.step,
         low=summary.low,
         high=summary.high,

@@ -25,6 +25,10 @@ _FILTERING: Final = {
     "address-dependent": "lets in addresses that were dialled (address-dependent)",
     "port-dependent": "lets in endpoints that were dialled (port-dependent)",
 }
+_HAIRPIN: Final = {
+    "yes": "turns connections to its own outside address back",
+    "no": "does not turn connections to its own outside address back",
+}
 _MEANING: Final = {
     "none": "Others can reach this machine directly, unless a firewall on the way drops their connections.",
     "endpoint-independent": "Direct paths work with every peer whose NAT keeps its mapping, as this one does.",
@@ -41,7 +45,7 @@ def nat_text(nat: Nat) -> str:
         ("outside ports", _ports(nat)),
         ("outside address", ", ".join(nat.addresses) or "unknown"),
         ("filtering", _with_reason(_FILTERING, nat, "filtering")),
-        ("hairpin", _with_reason({}, nat, "hairpin")),
+        ("hairpin", _with_reason(_HAIRPIN, nat, "hairpin")),
     ]
     table = "\n".join(f"  {name:<16} {value}" for name, value in rows)
     return f"{table}\n{meaning(nat)}"

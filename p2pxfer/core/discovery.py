@@ -25,6 +25,7 @@ Mapping = Literal["unknown", "none", "endpoint-independent", "address-dependent"
 Ports = Literal["unknown", "preserving", "offset", "changed", "sequential", "block", "random"]
 
 Filtering = Literal["unknown", "endpoint-independent", "address-dependent", "port-dependent"]
+Hairpin = Literal["unknown", "yes", "no"]
 
 DEPENDENT: Final = frozenset(("address-dependent", "port-dependent"))
 """The mappings that differ with the destination: only for them the choice of ports matters to a peer."""
@@ -58,6 +59,17 @@ class Probe:
 
     port: int
     seen: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """What a NAT does with connections that come in, and why something of it is unknown: ``closed`` for ``filtering``,
+    ``unturned`` for ``hairpin``."""
+
+    filtering: Filtering = "unknown"
+    closed: str = ""
+    hairpin: Hairpin = "unknown"
+    unturned: str = ""
 
 
 @dataclass(frozen=True, slots=True)

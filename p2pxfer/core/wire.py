@@ -28,7 +28,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from p2pxfer.core.codec import Catalogue, Message
-from p2pxfer.core.discovery import Filtering
+from p2pxfer.core.discovery import Filtering, Hairpin
 from p2pxfer.core.framing import PRE_AUTH_CAP, Frame, frame_header
 from p2pxfer.core.messages import Bytes32, Text
 from p2pxfer.errors import FrameError
@@ -120,13 +120,15 @@ class Check(Message, frozen=True):
 
 
 class Checked(Message, frozen=True):
-    """What the responder's side found out: whom its NAT lets in, and what became of its plan of many dials.
+    """What the responder's side found out: how its NAT treats what comes in, and what became of its plan of many dials.
 
-    ``closed`` says why ``filtering`` is unknown; ``against`` why a plan was withheld.
+    ``closed`` says why ``filtering`` is unknown, ``unturned`` why ``hairpin`` is; ``against`` why a plan was withheld.
     """
 
     filtering: Filtering = "unknown"
     closed: Text = ""
+    hairpin: Hairpin = "unknown"
+    unturned: Text = ""
     plan: PlanState = "none"
     against: Text = ""
 

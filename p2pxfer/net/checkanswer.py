@@ -15,7 +15,7 @@ from weakref import WeakSet
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from p2pxfer.core.discovery import Filtering
+from p2pxfer.core.discovery import Inbound
 from p2pxfer.core.wire import Checked
 from p2pxfer.errors import ProtocolBreach
 from p2pxfer.net.meeting import Meeting
@@ -25,8 +25,8 @@ from p2pxfer.net.types import Reactor
 
 FRESH_S = 30.0
 """How long a measurement is told again, seconds."""
-Filtered = tuple[Filtering, str]
-_NOTHING: Final[Filtered] = ("unknown", "it could not be measured")
+_NOTHING: Final = Inbound(closed="it could not be measured", unturned="it could not be measured")
+_FORBIDDEN: Final = Inbound(closed="direct paths are not allowed", unturned="direct paths are not allowed")
 
 
 class CheckAnswers:
@@ -75,12 +75,12 @@ class CheckAnswers:
 
     async def _answer(self, path: PeerPath, meeting: Meeting, discovery: NatDiscovery) -> None:
         await meeting.decided()
-        found: Filtered = ("unknown", "direct paths are not allowed")
+        found = _FORBIDDEN
         if meeting.introduction.dial:
             await self._measured(discovery)
             found = self._found
         against = meeting.tried if meeting.plan_state == "withheld" else ""
-        path.send(Checked(*found, meeting.plan_state, against))
+        path.send(Checked(found.filtering, found.closed, found.hairpin, found.unturned, meeting.plan_state, against))
 
     async def _measured(self, discovery: NatDiscovery) -> None:
         """Wait for a measurement: a fresh one, or that which is under way."""
@@ -96,7 +96,7 @@ class CheckAnswers:
     async def _measure(self, discovery: NatDiscovery) -> None:
         self._found, self._found_at = _NOTHING, None
         await discovery.settled()
-        self._found = await discovery.filtering()
+        self._found = await discovery.inbound()
         self._found_at = self._reactor.seconds()
 
     def _over(self, _: object) -> None:

@@ -123,7 +123,7 @@ PEER_SAMPLES: list[Message] = [
     wire.Bye(),
     wire.Check(),
     wire.Checked(),
-    wire.Checked(filtering="port-dependent", plan="withheld", against="many dials were made here lately"),
+    wire.Checked(filtering="port-dependent", hairpin="no", plan="withheld", against="many dials were made here lately"),
     wire.Pair1(body=octets(0, 36)),
     wire.Pair2(body=octets(0, 96)),
     wire.PairConfirm(body=octets(0, 64)),

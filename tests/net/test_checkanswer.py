@@ -9,6 +9,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from p2pxfer.core.discovery import Inbound
 from p2pxfer.core.wire import Checked
 from p2pxfer.errors import ProtocolBreach
 from p2pxfer.net.checkanswer import FRESH_S, CheckAnswers
@@ -40,12 +41,12 @@ class Discovery:
     """Counts the measurements, which end when the test says so."""
 
     def __init__(self) -> None:
-        self.runs: list[Deferred[tuple[str, str]]] = []
+        self.runs: list[Deferred[Inbound]] = []
 
     async def settled(self) -> None:
         """Nothing is under way."""
 
-    async def filtering(self) -> tuple[str, str]:
+    async def inbound(self) -> Inbound:
         self.runs.append(Deferred())
         return await self.runs[-1]
 
@@ -74,19 +75,19 @@ def test_the_punch_comes_first(world: World) -> None:
     path = world.ask(meeting=meeting, decided=False)
     assert not world.discovery.runs
     meeting.over.callback(None)
-    world.discovery.runs[0].callback(("port-dependent", ""))
-    assert path.sent == [Checked("port-dependent", "", "withheld", "many dials were made here lately")]
+    world.discovery.runs[0].callback(Inbound("port-dependent", "", "no"))
+    assert path.sent == [Checked("port-dependent", "", "no", "", "withheld", "many dials were made here lately")]
 
 
 def test_what_a_followed_plan_did_is_not_told(world: World) -> None:
     path = world.ask(meeting=Meeting(plan="followed", tried="ports were tried"))
-    world.discovery.runs[0].callback(("unknown", "the server is silent"))
-    assert path.sent == [Checked("unknown", "the server is silent", "followed", "")]
+    world.discovery.runs[0].callback(Inbound(closed="the server is silent", unturned="there is no NAT"))
+    assert path.sent == [Checked("unknown", "the server is silent", "unknown", "there is no NAT", "followed")]
 
 
 def test_many_that_ask_cost_one_measurement(world: World) -> None:
     paths = [world.ask() for _ in range(20)]
-    world.discovery.runs[0].callback(("port-dependent", ""))
+    world.discovery.runs[0].callback(Inbound("port-dependent"))
     paths += [world.ask() for _ in range(20)]
     assert len(world.discovery.runs) == 1
     assert all(path.sent == [Checked("port-dependent")] for path in paths)
@@ -97,7 +98,8 @@ def test_many_that_ask_cost_one_measurement(world: World) -> None:
 
 def test_without_dialling_nothing_is_measured(world: World) -> None:
     path = world.ask(meeting=Meeting(dial=False))
-    assert path.sent == [Checked("unknown", "direct paths are not allowed")]
+    why = "direct paths are not allowed"
+    assert path.sent == [Checked("unknown", why, "unknown", why)]
     assert not world.discovery.runs
 
 
@@ -113,7 +115,7 @@ def test_a_path_that_is_gone_is_not_answered_and_the_others_are(world: World) ->
     gone, stays = world.ask(meeting=meeting), world.ask()
     assert world.answers.ended(gone, meeting)  # type: ignore[arg-type]  # as much of a meeting as is used
     assert not world.answers.ended(Path(), Meeting())  # type: ignore[arg-type]
-    world.discovery.runs[0].callback(("port-dependent", ""))
+    world.discovery.runs[0].callback(Inbound("port-dependent"))
     assert (gone.sent, len(stays.sent)) == ([], 1)
     assert gone not in world.answers
 
@@ -121,7 +123,8 @@ def test_a_path_that_is_gone_is_not_answered_and_the_others_are(world: World) ->
 def test_a_measurement_that_fails_leaves_it_unknown(world: World) -> None:
     path = world.ask()
     world.discovery.runs[0].errback(ZeroDivisionError())
-    assert path.sent == [Checked("unknown", "it could not be measured")]
+    why = "it could not be measured"
+    assert path.sent == [Checked("unknown", why, "unknown", why)]
     world.ask()
     assert len(world.discovery.runs) == 2
 
