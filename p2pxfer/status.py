@@ -60,7 +60,8 @@ class Nat:
 
     ``step`` belongs to ``ports`` = sequential, ``low`` to ``high`` to block and random; 0 elsewhere.  ``addresses`` are
     the outside addresses, ``why`` says of each property that is unknown why it is; both are empty where only the server
-    speaks.  ``side`` is ``there`` for the NAT of the peer.
+    speaks.  ``side`` is ``there`` for the NAT of the peer.  ``unsolicited`` is how a SYN is answered that nobody asked
+    for.
     """
 
     event: ClassVar[str] = "nat"
@@ -74,6 +75,7 @@ class Nat:
     addresses: tuple[str, ...] = ()
     why: Mapping[str, str] = field(default_factory=dict)
     side: Literal["here", "there"] = "here"
+    unsolicited: str = "unknown"
 
 
 @dataclass(frozen=True, slots=True)

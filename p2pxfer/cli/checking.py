@@ -54,7 +54,7 @@ class Checking:
         self._identity = home.identity()
         self._report = Reporter(options.json)
         self._registered_in_time = False
-        self._inbound = Inbound(closed=_NO_TIME, unturned=_NO_TIME)
+        self._inbound = Inbound(closed=_NO_TIME, unturned=_NO_TIME, unanswered=_NO_TIME)
 
     async def run(self, reactor: Reactor) -> None:
         """Find out and report.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from p2pxfer.core.addresses import parse_endpoint
-from p2pxfer.core.discovery import DEPENDENT, Filtering, Hairpin, Inbound
+from p2pxfer.core.discovery import DEPENDENT, Inbound
 from p2pxfer.core.messages import NatSummary, PathPolicy
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.verdict import Side
@@ -23,7 +23,7 @@ def nat_found(found: NatDiscovery, inbound: Inbound) -> Nat:
         hosts += found.allocation.addresses
     addresses = tuple(dict.fromkeys(map(str, hosts)))
     asked_hosts = {view.at.host for view in found.views}
-    why = _why(inbound.filtering, inbound.closed, inbound.hairpin, inbound.unturned)
+    why = _why(inbound)
     if not found.views:
         why["mapping"] = why["ports"] = "the connection to the server was lost"
     elif summary.mapping == "unknown":
@@ -34,28 +34,46 @@ def nat_found(found: NatDiscovery, inbound: Inbound) -> Nat:
     if summary.mapping in DEPENDENT and summary.ports in ("unknown", "changed"):
         pooled = found.allocation is not None and len(found.allocation.addresses) > 1
         why["ports"] = "several outside addresses" if pooled else "too few probes were answered, or they show no rule"
-    return _nat(summary, inbound.filtering, inbound.hairpin, addresses, why)
+    return _nat(summary, inbound, addresses, why)
 
 
-def _why(filtering: Filtering, closed: str, hairpin: Hairpin, unturned: str) -> dict[str, str]:
-    """Why filtering and hairpin are unknown, where they are."""
-    values = {"filtering": (filtering, closed), "hairpin": (hairpin, unturned)}
-    return {name: why or "nobody knows why" for name, (value, why) in values.items() if value == "unknown"}
+def _why(found: Inbound) -> dict[str, str]:
+    """Why something of it is unknown, where it is."""
+    rows = (
+        ("filtering", found.filtering, found.closed),
+        ("unsolicited", found.unsolicited, found.unanswered),
+        ("hairpin", found.hairpin, found.unturned),
+    )
+    return {name: why or "nobody says why" for name, value, why in rows if value == "unknown"}
 
 
 def peer_found(findings: Findings) -> Nat:
     """What was found of the peer: mapping and ports as the server passed them on, the rest as the peer itself says."""
-    summary, answer = findings.nats[1], findings.answer or _SILENT
-    why = _why(answer.filtering, safe_text(answer.closed, 200), answer.hairpin, safe_text(answer.unturned, 200))
+    summary = findings.nats[1]
+    inbound = _SILENT if findings.answer is None else _told(findings.answer)
+    why = _why(inbound)
     if summary.mapping == "unknown":
         why["mapping"] = "the server did not see enough of it"
     if summary.mapping in DEPENDENT and summary.ports in ("unknown", "changed"):
         why["ports"] = "the peer found no rule"
     hosts = [str(parse_endpoint(text).host) for text in findings.introduction.observed]
-    return _nat(summary, answer.filtering, answer.hairpin, tuple(dict.fromkeys(hosts)), why, there=True)
+    return _nat(summary, inbound, tuple(dict.fromkeys(hosts)), why, there=True)
 
 
-_SILENT: Final = Checked(closed="the peer did not say", unturned="the peer did not say")
+def _told(answer: Checked) -> Inbound:
+    """What the peer says of its side, its words made harmless."""
+    return Inbound(
+        answer.filtering,
+        safe_text(answer.closed, 200),
+        answer.hairpin,
+        safe_text(answer.unturned, 200),
+        answer.unsolicited,
+        safe_text(answer.unanswered, 200),
+    )
+
+
+_NOTHING: Final = "the peer did not say"
+_SILENT: Final = Inbound(closed=_NOTHING, unturned=_NOTHING, unanswered=_NOTHING)
 
 
 def sides(policy: PathPolicy, findings: Findings, here: Nat) -> tuple[Side, Side]:
@@ -76,23 +94,18 @@ def _several(hosts: set[str]) -> bool:
 
 
 def _nat(
-    summary: NatSummary,
-    filtering: Filtering,
-    hairpin: Hairpin,
-    addresses: tuple[str, ...],
-    why: dict[str, str],
-    *,
-    there: bool = False,
+    summary: NatSummary, inbound: Inbound, addresses: tuple[str, ...], why: dict[str, str], *, there: bool = False
 ) -> Nat:
     return Nat(
         mapping=summary.mapping,
-        filtering=filtering,
+        filtering=inbound.filtering,
         ports="unknown" if "ports" in why else summary.ports,
-        hairpin=hairpin,
+        hairpin=inbound.hairpin,
         step=summary.step,
         low=summary.low,
         high=summary.high,
         addresses=addresses,
         why=why,
         side="there" if there else "here",
+        unsolicited=inbound.unsolicited,
     )

@@ -25,6 +25,11 @@ _FILTERING: Final = {
     "address-dependent": "lets in addresses that were dialled (address-dependent)",
     "port-dependent": "lets in endpoints that were dialled (port-dependent)",
 }
+_UNSOLICITED: Final = {
+    "drop": "ignored (drop)",
+    "rst": "refused (rst)",
+    "icmp": "refused by a message (icmp)",
+}
 _HAIRPIN: Final = {
     "yes": "turns connections to its own outside address back",
     "no": "does not turn connections to its own outside address back",
@@ -45,6 +50,7 @@ def nat_text(nat: Nat) -> str:
         ("outside ports", _ports(nat)),
         ("outside address", ", ".join(nat.addresses) or "unknown"),
         ("filtering", _with_reason(_FILTERING, nat, "filtering")),
+        ("unsolicited", _with_reason(_UNSOLICITED, nat, "unsolicited")),
         ("hairpin", _with_reason(_HAIRPIN, nat, "hairpin")),
     ]
     table = "\n".join(f"  {name:<16} {value}" for name, value in rows)

@@ -12,6 +12,7 @@ _ROWS: Final = (
     ("outside ports", "ports"),
     ("outside address", "addresses"),
     ("filtering", "filtering"),
+    ("unsolicited", "unsolicited"),
     ("hairpin", "hairpin"),
 )
 

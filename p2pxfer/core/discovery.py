@@ -19,13 +19,14 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from p2pxfer.core.addresses import Address, Endpoint
-from p2pxfer.core.messages import MAX_STEP, NatSummary
+from p2pxfer.core.messages import MAX_STEP, KnockOutcome, NatSummary
 
 Mapping = Literal["unknown", "none", "endpoint-independent", "address-dependent", "port-dependent"]
 Ports = Literal["unknown", "preserving", "offset", "changed", "sequential", "block", "random"]
 
 Filtering = Literal["unknown", "endpoint-independent", "address-dependent", "port-dependent"]
 Hairpin = Literal["unknown", "yes", "no"]
+Unsolicited = Literal["unknown", "drop", "rst", "icmp"]
 
 DEPENDENT: Final = frozenset(("address-dependent", "port-dependent"))
 """The mappings that differ with the destination: only for them the choice of ports matters to a peer."""
@@ -64,12 +65,14 @@ class Probe:
 @dataclass(frozen=True, slots=True)
 class Inbound:
     """What a NAT does with connections that come in, and why something of it is unknown: ``closed`` for ``filtering``,
-    ``unturned`` for ``hairpin``."""
+    ``unturned`` for ``hairpin``, ``unanswered`` for ``unsolicited``."""
 
     filtering: Filtering = "unknown"
     closed: str = ""
     hairpin: Hairpin = "unknown"
     unturned: str = ""
+    unsolicited: Unsolicited = "unknown"
+    unanswered: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +144,20 @@ def filtering_of(same: bool | None, other: bool | None) -> tuple[Filtering, str]
     if other is None:
         return "unknown", "another port of the server comes through, and it has no other address to dial from"
     return "address-dependent", ""
+
+
+def unsolicited_of(knocked: KnockOutcome) -> tuple[Unsolicited, str]:
+    """How a SYN to a port that nobody has opened is answered (RFC 5382, REQ-4), and why that is unknown if it is."""
+    return _KNOCKED[knocked]
+
+
+_KNOCKED: Final[dict[KnockOutcome, tuple[Unsolicited, str]]] = {
+    "not-tried": ("unknown", "the server did not try"),
+    "connected": ("unknown", "somebody has opened the port that the server tried"),
+    "refused": ("rst", ""),
+    "icmp": ("icmp", ""),
+    "silent": ("drop", ""),
+}
 
 
 # -- ports -------------------------------------------------------------------------------------------------------------

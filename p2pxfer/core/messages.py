@@ -53,6 +53,7 @@ Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Tag = Annotated[int, Meta(ge=0, le=65535)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 DialOutcome = Literal["not-tried", "connected", "silent"]
+KnockOutcome = Literal["not-tried", "connected", "refused", "icmp", "silent"]
 DIAL_BACK_MARKS = (b"p", b"a")
 """What follows the token on a connection that the server dialled: from another port of the same address, from another
 address."""
@@ -108,10 +109,12 @@ class DialBack(Message, frozen=True):
 
 
 class DialledBack(Message, frozen=True):
-    """What came of it: from another port of the address that the client dialled, and from another address."""
+    """What came of it: from another port of the address that the client dialled, and from another address; ``unopened``
+    is what answered a SYN to another port of the client's outside address, which nobody is known to have opened."""
 
     same_address: DialOutcome = "not-tried"
     other_address: DialOutcome = "not-tried"
+    unopened: KnockOutcome = "not-tried"
 
 
 class Introduce(Message, frozen=True):

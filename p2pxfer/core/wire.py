@@ -28,7 +28,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from p2pxfer.core.codec import Catalogue, Message
-from p2pxfer.core.discovery import Filtering, Hairpin
+from p2pxfer.core.discovery import Filtering, Hairpin, Unsolicited
 from p2pxfer.core.framing import PRE_AUTH_CAP, Frame, frame_header
 from p2pxfer.core.messages import Bytes32, Text
 from p2pxfer.errors import FrameError
@@ -122,13 +122,16 @@ class Check(Message, frozen=True):
 class Checked(Message, frozen=True):
     """What the responder's side found out: how its NAT treats what comes in, and what became of its plan of many dials.
 
-    ``closed`` says why ``filtering`` is unknown, ``unturned`` why ``hairpin`` is; ``against`` why a plan was withheld.
+    ``closed``, ``unturned`` and ``unanswered`` say why what stands before each is unknown, ``against`` why a plan was
+    withheld.
     """
 
     filtering: Filtering = "unknown"
     closed: Text = ""
     hairpin: Hairpin = "unknown"
     unturned: Text = ""
+    unsolicited: Unsolicited = "unknown"
+    unanswered: Text = ""
     plan: PlanState = "none"
     against: Text = ""
 

@@ -25,8 +25,14 @@ from p2pxfer.net.types import Reactor
 
 FRESH_S = 30.0
 """How long a measurement is told again, seconds."""
-_NOTHING: Final = Inbound(closed="it could not be measured", unturned="it could not be measured")
-_FORBIDDEN: Final = Inbound(closed="direct paths are not allowed", unturned="direct paths are not allowed")
+
+
+def _unknown(why: str) -> Inbound:
+    return Inbound(closed=why, unturned=why, unanswered=why)
+
+
+_NOTHING: Final = _unknown("it could not be measured")
+_FORBIDDEN: Final = _unknown("direct paths are not allowed")
 
 
 class CheckAnswers:
@@ -80,7 +86,18 @@ class CheckAnswers:
             await self._measured(discovery)
             found = self._found
         against = meeting.tried if meeting.plan_state == "withheld" else ""
-        path.send(Checked(found.filtering, found.closed, found.hairpin, found.unturned, meeting.plan_state, against))
+        path.send(
+            Checked(
+                filtering=found.filtering,
+                closed=found.closed,
+                hairpin=found.hairpin,
+                unturned=found.unturned,
+                unsolicited=found.unsolicited,
+                unanswered=found.unanswered,
+                plan=meeting.plan_state,
+                against=against,
+            )
+        )
 
     async def _measured(self, discovery: NatDiscovery) -> None:
         """Wait for a measurement: a fresh one, or that which is under way."""

@@ -2,7 +2,8 @@
 
 The port listens and holds one connection to the server, on which it asks to be dialled (:class:`DialBack`).  The server
 dials only the endpoint that it sees of that very connection, once from another port of the same address and once from
-another address if it has one.  What arrives shows the token that was sent along, so no stranger counts.
+another address if it has one.  What arrives shows the token that was sent along, so no stranger counts.  Beside that
+the server knocks at a port of the same address that nobody has opened, and tells what answered.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from twisted.python.failure import Failure
 
 from p2pxfer.core.addresses import Endpoint
 from p2pxfer.core.codec import Message
-from p2pxfer.core.discovery import Filtering, filtering_of
+from p2pxfer.core.discovery import Filtering, Inbound, filtering_of, unsolicited_of
 from p2pxfer.core.messages import DIAL_BACK_MARKS, VERSION, DialBack, DialledBack, Observe, Observed
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.flight import Opener
@@ -86,8 +87,8 @@ class _Visitors(Factory):
 class FilteringCheck:
     """One check, from local ``port``.
 
-    ``done`` fires once with the result and, if it is unknown, why; it fails only when it is cancelled, which ends the
-    check.  At the end nothing of it is left.
+    ``done`` fires once with the filtering and the treatment of unsolicited SYNs; it fails only when it is cancelled,
+    which ends the check.  At the end nothing of it is left.
     """
 
     log = Logger()
@@ -106,7 +107,7 @@ class FilteringCheck:
         self._timer: IDelayedCall | None = None
         self._over = False
         self._visitors = _Visitors(self._shown)
-        self.done: Deferred[tuple[Filtering, str]] = Deferred(lambda _: self._stop())
+        self.done: Deferred[Inbound] = Deferred(lambda _: self._stop())
 
     def start(self) -> None:
         """Listen, connect, ask."""
@@ -168,7 +169,8 @@ class FilteringCheck:
     def _end(self, filtering: Filtering, why: str) -> None:
         if not self._over:
             self._stop()
-            self.done.callback((filtering, why))
+            unsolicited, unanswered = unsolicited_of(self._answer.unopened if self._answer else "not-tried")
+            self.done.callback(Inbound(filtering, why, unsolicited=unsolicited, unanswered=unanswered))
 
     def _stop(self) -> None:
         self._over = True

@@ -13,6 +13,7 @@ Laws of this file:
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from typing import Protocol as Interface
 
@@ -140,7 +141,7 @@ class NatDiscovery:
         """What the NAT does with connections that come in; takes ``CHECK_S`` seconds at most."""
         if self._at is None:
             lost = "the server is not connected"
-            return Inbound(closed=lost, unturned=lost)
+            return Inbound(closed=lost, unturned=lost, unanswered=lost)
         filtering = FilteringCheck(self._reactor, self._opener, self._at, fresh_ports(1)[0])
         waiting: list[Deferred[Any]] = [filtering.done]
         unturned = self._no_hairpin()
@@ -154,7 +155,10 @@ class NatDiscovery:
         except FirstError as error:  # what a group makes of a cancellation
             error.subFailure.raiseException()
             raise
-        return Inbound(*found[0], *(found[1] if not unturned else ("unknown", unturned)))
+        behaviour: Inbound = found[0]
+        if unturned:
+            return replace(behaviour, unturned=unturned)
+        return replace(behaviour, hairpin=found[1][0], unturned=found[1][1])
 
     def _no_hairpin(self) -> str:
         """Why no hairpin is looked for; empty if one is."""

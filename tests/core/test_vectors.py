@@ -95,7 +95,7 @@ SERVER_SAMPLES: list[Message] = [
     messages.Failure(word="E_PEER_GONE", message="this peer is not here now"),
     messages.Failure(word="E_RATE", message="too many messages", fatal=True),
     messages.DialledBack(),
-    messages.DialledBack(same_address="connected", other_address="silent"),
+    messages.DialledBack(same_address="connected", other_address="silent", unopened="icmp"),
     messages.PeerReturned(session=octets(32)),
     messages.PeerNat(session=octets(32), nat=SEQUENTIAL),
     messages.PeerNat(

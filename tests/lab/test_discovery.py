@@ -19,12 +19,18 @@ EXPECTED = {
     "address-restricted": ("endpoint-independent", "preserving", "address-dependent"),
     "port-restricted": ("endpoint-independent", "preserving", "port-dependent"),
     "port-restricted/rst": ("endpoint-independent", "preserving", "port-dependent"),
+    "port-restricted/icmp": ("endpoint-independent", "preserving", "port-dependent"),
+    "port-restricted/rst-limited": ("endpoint-independent", "preserving", "port-dependent"),
+    "full-cone/rst": ("endpoint-independent", "preserving", "endpoint-independent"),
+    "symmetric/icmp": ("port-dependent", "random", "port-dependent"),
     "port-restricted/random-port": ("endpoint-independent", "changed", "port-dependent"),
     "sequential": ("port-dependent", "sequential", "port-dependent"),
     "symmetric": ("port-dependent", "random", "port-dependent"),
     "offset": ("port-dependent", "offset", "port-dependent"),
 }
 """Kind of NAT -> its mapping, how it chooses ports, whom it lets in."""
+UNSOLICITED = {"none": "rst", "rst": "rst", "rst-limited": "rst", "icmp": "icmp"}
+"""The end of a kind's name -> its answer to a SYN that nobody asked for: without a NAT that of the machine itself."""
 SOAK_RUNS = 20
 
 
@@ -43,11 +49,12 @@ def check(lab: Lab, kind: str, nat: JsonEvent) -> None:
     assert (nat["mapping"], nat["ports"], nat["filtering"]) == EXPECTED[kind], nat
     assert nat["addresses"] == [lab.public_addr("nat_a")]
     assert nat["step"] == (1 if kind == "sequential" else 0)
-    if kind == "symmetric":
+    if nat["ports"] == "random":
         assert 1024 <= nat["low"] < 30_000
         assert 36_000 < nat["high"] <= 65_535
     else:
         assert (nat["low"], nat["high"]) == (0, 0)
+    assert nat["unsolicited"] == UNSOLICITED.get(kind.rpartition("/")[2], "drop")
     asked = nat["mapping"] == "endpoint-independent"
     assert nat["hairpin"] == ("no" if asked else "unknown")
     assert set(nat["why"]) == (set() if asked else {"hairpin"})

@@ -75,14 +75,16 @@ def test_the_punch_comes_first(world: World) -> None:
     path = world.ask(meeting=meeting, decided=False)
     assert not world.discovery.runs
     meeting.over.callback(None)
-    world.discovery.runs[0].callback(Inbound("port-dependent", "", "no"))
-    assert path.sent == [Checked("port-dependent", "", "no", "", "withheld", "many dials were made here lately")]
+    world.discovery.runs[0].callback(Inbound("port-dependent", "", "no", "", "icmp"))
+    assert path.sent == [
+        Checked("port-dependent", "", "no", "", "icmp", "", "withheld", "many dials were made here lately")
+    ]
 
 
 def test_what_a_followed_plan_did_is_not_told(world: World) -> None:
     path = world.ask(meeting=Meeting(plan="followed", tried="ports were tried"))
     world.discovery.runs[0].callback(Inbound(closed="the server is silent", unturned="there is no NAT"))
-    assert path.sent == [Checked("unknown", "the server is silent", "unknown", "there is no NAT", "followed")]
+    assert path.sent == [Checked("unknown", "the server is silent", "unknown", "there is no NAT", plan="followed")]
 
 
 def test_many_that_ask_cost_one_measurement(world: World) -> None:
@@ -99,7 +101,7 @@ def test_many_that_ask_cost_one_measurement(world: World) -> None:
 def test_without_dialling_nothing_is_measured(world: World) -> None:
     path = world.ask(meeting=Meeting(dial=False))
     why = "direct paths are not allowed"
-    assert path.sent == [Checked("unknown", why, "unknown", why)]
+    assert path.sent == [Checked("unknown", why, "unknown", why, "unknown", why)]
     assert not world.discovery.runs
 
 
@@ -124,7 +126,7 @@ def test_a_measurement_that_fails_leaves_it_unknown(world: World) -> None:
     path = world.ask()
     world.discovery.runs[0].errback(ZeroDivisionError())
     why = "it could not be measured"
-    assert path.sent == [Checked("unknown", why, "unknown", why)]
+    assert path.sent == [Checked("unknown", why, "unknown", why, "unknown", why)]
     world.ask()
     assert len(world.discovery.runs) == 2
 

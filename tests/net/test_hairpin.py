@@ -123,14 +123,14 @@ def inbound(net: Net) -> list[Any]:
 
 def test_without_a_server_both_are_unknown() -> None:
     lost = "the server is not connected"
-    assert inbound(Net(lambda local, at: local)) == [Inbound(closed=lost, unturned=lost)]
+    assert inbound(Net(lambda local, at: local)) == [Inbound(closed=lost, unturned=lost, unanswered=lost)]
 
 
 class Filtering:
     """The other check of the same measurement."""
 
     def __init__(self, *_: object) -> None:
-        self.done: Deferred[tuple[str, str]] = Deferred()
+        self.done: Deferred[Inbound] = Deferred()
         Filtering.last = self
 
     def start(self) -> None:
@@ -151,8 +151,8 @@ def test_no_hairpin_is_looked_for_where_ports_depend_on_the_destination(filterin
     net.wait(2)
     before = len(net.wires)
     found = inbound(net)
-    filtering.last.done.callback(("port-dependent", ""))
-    assert found == [Inbound("port-dependent", "", "unknown", "the outside port depends on the destination")]
+    filtering.last.done.callback(Inbound("port-dependent", unsolicited="drop"))
+    assert found == [Inbound("port-dependent", "", "unknown", "the outside port depends on the destination", "drop")]
     assert len(net.wires) == before
 
 
@@ -164,8 +164,8 @@ def test_the_two_checks_run_at_the_same_time(filtering: type[Filtering]) -> None
     found = inbound(net)
     net.wait(CHECK_S + 0.1)
     assert not found
-    filtering.last.done.callback(("port-dependent", ""))
-    assert found == [Inbound("port-dependent", "", "unknown", "the server is silent")]
+    filtering.last.done.callback(Inbound("port-dependent", unsolicited="drop"))
+    assert found == [Inbound("port-dependent", "", "unknown", "the server is silent", "drop")]
 
 
 @pytest.mark.parametrize("seen", ["198.18.9.9:30000", "192.168.1.9:30000", "198.18.1.1:80", "198.18.0.10:8877"])
