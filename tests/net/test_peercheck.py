@@ -30,6 +30,7 @@ class Path:
 
     peer_name = "bob"
     rtt = 0.04
+    began = 0.0
 
     def __init__(self, number: int, kind: str) -> None:
         self.facts = SimpleNamespace(number=number, kind=kind, local="", remote="")
