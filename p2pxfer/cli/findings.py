@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
-from p2pxfer.core.addresses import parse_endpoint
+from p2pxfer.core.addresses import canonical_endpoint, parse_endpoint
 from p2pxfer.core.discovery import DEPENDENT, Inbound
-from p2pxfer.core.messages import NatSummary, PathPolicy
+from p2pxfer.core.messages import Introduction, NatSummary, PathPolicy
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.verdict import Side
 from p2pxfer.core.wire import Checked
+from p2pxfer.errors import AddressRefused
 from p2pxfer.net.peercheck import Findings
 from p2pxfer.net.probing import NatDiscovery
 from p2pxfer.status import Nat
@@ -56,8 +58,16 @@ def peer_found(findings: Findings) -> Nat:
         why["mapping"] = "the server did not see enough of it"
     if summary.mapping in DEPENDENT and summary.ports in ("unknown", "changed"):
         why["ports"] = "the peer found no rule"
-    hosts = [str(parse_endpoint(text).host) for text in findings.introduction.observed]
-    return _nat(summary, inbound, tuple(dict.fromkeys(hosts)), why, there=True)
+    return _nat(summary, inbound, _observed(findings.introduction), why, there=True)
+
+
+def _observed(introduction: Introduction) -> tuple[str, ...]:
+    """The addresses at which the server saw the peer; what is none is left out, as the punch does."""
+    hosts: dict[str, None] = {}
+    for text in introduction.observed:
+        with suppress(AddressRefused):
+            hosts[str(canonical_endpoint(parse_endpoint(text)).host)] = None
+    return tuple(hosts)
 
 
 def _told(answer: Checked) -> Inbound:
@@ -79,16 +89,15 @@ _SILENT: Final = Inbound(closed=_NOTHING, unturned=_NOTHING, unanswered=_NOTHING
 def sides(policy: PathPolicy, findings: Findings, here: Nat) -> tuple[Side, Side]:
     """Both sides for the verdict."""
     dials, mine = findings.introduction.dial, policy != "relay"
-    observed = {parse_endpoint(text).host for text in findings.introduction.observed}
     answer = findings.answer
     return (
-        Side(findings.nats[0], _several(set(here.addresses)), mine, findings.plan),
-        Side(findings.nats[1], _several(set(map(str, observed))), dials or not mine,
+        Side(findings.nats[0], _several(here.addresses), mine, findings.plan),
+        Side(findings.nats[1], _several(_observed(findings.introduction)), dials or not mine,
              "none" if answer is None else answer.plan),
     )  # fmt: skip
 
 
-def _several(hosts: set[str]) -> bool:
+def _several(hosts: tuple[str, ...]) -> bool:
     """More than one address of IPv4: of IPv6 a machine has several in any case."""
     return sum(":" not in host for host in hosts) > 1
 
