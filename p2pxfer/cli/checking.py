@@ -145,7 +145,7 @@ class Checking:
         )
         self._report.tell(event, "\n".join([pair_table(here, there, name), *filter(None, sentences)]))
         if findings.path is None:
-            raise NoDirectPath(f"there is no direct path to {name}, and --path direct allows no other")
+            raise NoDirectPath(f"there is no direct path to {name}, and --path direct, here or there, allows no other")
 
     # -- the server --------------------------------------------------------------------------------------------------
 

@@ -73,8 +73,8 @@ def test_two_behind_one_nat(lab_factory: LabFactory, tmp_path: Path) -> None:
 
 
 @pytest.mark.deadline(90)
-def test_dials_that_the_peer_withholds_are_named(lab_factory: LabFactory, tmp_path: Path) -> None:
-    """Only bob is gentle: his NAT keeps its port, so it is he who would walk."""
+def test_dials_that_are_withheld_are_named(lab_factory: LabFactory, tmp_path: Path) -> None:
+    """Both are gentle: the dials of one side alone might find a way."""
     lab = lab_factory(KINDS["symmetric"], KINDS["port-restricted"], rtt_ms=40)
     scene, _ = start(lab, tmp_path, "--gentle")
     with scene:
