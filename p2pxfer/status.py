@@ -13,6 +13,16 @@ from typing import ClassVar, Literal
 PathKind = Literal["relay", "lan", "direct", "punched", "mapped", "ipv6"]
 PathState = Literal["up", "active", "down"]
 Verified = Literal["code", "contact", "id"]
+Where = Literal["", "here", "there", "both", "either"]
+"""Which side is meant: this machine's, the peer's."""
+Reason = Literal[
+    "same-network", "ipv6", "mapped", "open", "kept", "let-in", "predicted", "searched", "met",
+    "forbidden", "same-nat", "pooled", "unmeasured", "withheld", "closed", "blocked", "both-random", "both-change",
+    "counted-and-random", "not-found", "overtaken",
+]  # fmt: skip
+"""Why a pair of machines got its path: the first row explains a direct one, the others the want of one."""
+Change = Literal["none", "allow", "join", "permit", "unblock", "map"]
+"""What would make a relayed pair direct."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +60,8 @@ class Nat:
 
     ``step`` belongs to ``ports`` = sequential, ``low`` to ``high`` to block and random; 0 elsewhere.  ``addresses`` are
     the outside addresses, ``why`` says of each property that is unknown why it is; both are empty where only the server
-    speaks.
+    speaks.  ``side`` is ``there`` for the NAT of the peer.  ``unsolicited`` is how a SYN is answered that nobody asked
+    for.
     """
 
     event: ClassVar[str] = "nat"
@@ -63,6 +74,8 @@ class Nat:
     high: int = 0
     addresses: tuple[str, ...] = ()
     why: Mapping[str, str] = field(default_factory=dict)
+    side: Literal["here", "there"] = "here"
+    unsolicited: str = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +103,26 @@ class Introduced:
     event: ClassVar[str] = "introduced"
     session: str
     peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a check of the network between two peers came to.
+
+    ``path`` is the best path that stood, ``none`` without any, ``after_ms`` counts from the introduction.  ``reason``
+    and ``change`` are words for programs, ``where`` and ``at`` the side that each is about; ``message`` says all of it
+    for people.
+    """
+
+    event: ClassVar[str] = "verdict"
+    path: PathKind | Literal["none"]
+    after_ms: float | None
+    rtt_ms: float | None
+    reason: Reason
+    where: Where
+    change: Change
+    at: Where
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +207,7 @@ Event = (
     | Nat
     | Path
     | Introduced
+    | Verdict
     | Offer
     | Accepted
     | RefusedOffer

@@ -1,45 +1,67 @@
-"""A run of ``p2pxfer netcheck``: registers without a name, waits for what discovery finds, and explains it."""
+"""A run of ``p2pxfer netcheck``: what discovery finds of this side and, with a peer, what the two get between them."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as TooLong
 
 from p2pxfer.cli.connect import server_address
+from p2pxfer.cli.findings import nat_found, peer_found, sides
+from p2pxfer.cli.pairtext import change_sentence, pair_table, path_sentence, reason_sentence
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
-from p2pxfer.core.discovery import DEPENDENT, Filtering
-from p2pxfer.core.messages import Introduction, Registered
+from p2pxfer.core.discovery import Inbound
+from p2pxfer.core.messages import Introduction, PathPolicy, Registered
 from p2pxfer.core.serveraddress import ServerLine
-from p2pxfer.errors import Unreachable
+from p2pxfer.core.text import safe_text
+from p2pxfer.core.verdict import judge
+from p2pxfer.errors import Interrupted, NoDirectPath, Unreachable
 from p2pxfer.net.home import Home
-from p2pxfer.net.probing import NatDiscovery
+from p2pxfer.net.peercheck import Checkee, Findings, PeerCheck
 from p2pxfer.net.rendezvous import RendezvousClient
 from p2pxfer.net.types import Reactor
-from p2pxfer.status import Nat, Note
+from p2pxfer.status import Nat, Note, Verdict
 from p2pxfer.status import Registered as RegisteredEvent
 
-_NOT_MEASURED: Final = {"hairpin": "it is not measured"}
+ALONE_S = 20.0
+"""How long this side is looked at, seconds; what is not known by then is unknown."""
+
+
+_NO_TIME = "there was no time to find out"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The peer to check with, and how."""
+
+    peer: Checkee
+    my_name: str
+    policy: PathPolicy
+    gentle: bool
 
 
 class Checking:
-    """One check of the network."""
+    """One check of the network, with a ``pair`` of the two."""
 
-    def __init__(self, options: Global, home: Home, line: ServerLine, timeout: float) -> None:
+    def __init__(self, options: Global, home: Home, line: ServerLine, timeout: float, pair: Pair | None = None) -> None:
         self._line = line
         self._timeout = timeout
+        self._pair = pair
         self._identity = home.identity()
         self._report = Reporter(options.json)
         self._registered_in_time = False
-        self._filtering: tuple[Filtering, str] = ("unknown", "there was no time to find out")
+        self._inbound = Inbound(closed=_NO_TIME, unturned=_NO_TIME, unanswered=_NO_TIME)
 
     async def run(self, reactor: Reactor) -> None:
         """Find out and report.
 
         Raises:
-            P2pxferError: the server cannot be reached, or does not register this machine.
+            P2pxferError: the server cannot be reached, or does not register this machine; with a peer also that it is
+                not there, or that no path came about that ``--path`` allows.
         """
         client = RendezvousClient(
             reactor,
@@ -52,26 +74,80 @@ class Checking:
             on_note=self._note,
         )
         client.discovery.watch = self._note
-        working = Deferred.fromCoroutine(self._find_out(client))
-        working.addTimeout(self._timeout, reactor)
-        self._report.on_closed = working.cancel
+        ends = reactor.seconds() + self._timeout
         try:
             self._note(f"asking the server at {self._line.host}:{self._line.port}")
             try:
-                await working
+                await self._within(reactor, min(self._timeout, ALONE_S), self._find_out(client))
             except TooLong:
                 if not self._registered_in_time:
                     raise Unreachable(f"the server did not answer within {self._timeout:g} seconds") from None
-            self._report.tell(nat_found(client.discovery, *self._filtering))
+            found = nat_found(client.discovery, self._inbound)
+            self._report.tell(found, None if self._pair is None else "")
+            if self._pair is not None:
+                await self._both(reactor, client, self._pair, found, ends)
+        except CancelledError:
+            raise Interrupted("interrupted before the check was over") from None
         finally:
             client.stop()
             self._report.close()
+
+    async def _within(self, reactor: Reactor, seconds: float, work: Coroutine[Deferred[Any], Any, Any]) -> Any:
+        working = Deferred.fromCoroutine(work)
+        working.addTimeout(max(seconds, 0.0), reactor)
+        self._report.on_closed = working.cancel
+        return await working
 
     async def _find_out(self, client: RendezvousClient) -> None:
         await client.start()
         await client.discovery.settled()
         self._note("letting the server dial back")
-        self._filtering = await client.discovery.filtering()
+        self._inbound = await client.discovery.inbound()
+
+    # -- with a peer -------------------------------------------------------------------------------------------------
+
+    async def _both(self, reactor: Reactor, client: RendezvousClient, pair: Pair, here: Nat, ends: float) -> None:
+        check = PeerCheck(
+            reactor, client, self._identity, pair.my_name, pair.peer,
+            policy=pair.policy, gentle=pair.gentle, tell=self._report.tell,
+        )  # fmt: skip
+        try:
+            findings: Findings = await self._within(reactor, ends - reactor.seconds(), check.run())
+        except TooLong:
+            raise Unreachable(
+                f"the check with {pair.peer.shown} was not over within {self._timeout:g} seconds"
+            ) from None
+        there = peer_found(findings)
+        self._report.tell(there, "")
+        self._tell_verdict(pair, findings, here, there)
+
+    def _tell_verdict(self, pair: Pair, findings: Findings, here: Nat, there: Nat) -> None:
+        name = pair.peer.shown
+        verdict = judge(*sides(pair.policy, findings, here), findings.path, _meet(here.addresses, there.addresses))
+        tried = findings.tried
+        if findings.answer is not None and findings.answer.against:
+            tried = "; ".join(filter(None, [tried, f"{name} says: {safe_text(findings.answer.against, 200)}"]))
+        shown = "" if verdict.change == "none" else tried
+        sentences = [
+            path_sentence(findings.path, findings.after, findings.round_trip, name),
+            reason_sentence(verdict, name, shown),
+            change_sentence(verdict, name),
+        ]
+        event = Verdict(
+            path=findings.path or "none",
+            after_ms=_ms(findings.after),
+            rtt_ms=_ms(findings.round_trip),
+            reason=verdict.reason,
+            where=verdict.where,
+            change=verdict.change,
+            at=verdict.at,
+            message=" ".join(filter(None, sentences)),
+        )
+        self._report.tell(event, "\n".join([pair_table(here, there, name), *filter(None, sentences)]))
+        if findings.path is None:
+            raise NoDirectPath(f"there is no direct path to {name}, and --path direct, here or there, allows no other")
+
+    # -- the server --------------------------------------------------------------------------------------------------
 
     def _registered(self, answer: Registered) -> None:
         self._registered_in_time = True
@@ -87,33 +163,9 @@ class Checking:
         self._report.tell(Note(text))
 
 
-def nat_found(found: NatDiscovery, filtering: Filtering, closed: str) -> Nat:
-    """What was found, and for each property that is unknown, why it is; ``closed`` is why ``filtering`` is."""
-    summary = found.summary
-    hosts = [view.seen.host for view in found.views]
-    if found.allocation is not None and summary.mapping in DEPENDENT:
-        hosts += found.allocation.addresses
-    addresses = tuple(dict.fromkeys(map(str, hosts)))
-    asked_hosts = {view.at.host for view in found.views}
-    why = dict(_NOT_MEASURED)
-    if filtering == "unknown":
-        why["filtering"] = closed
-    if summary.mapping == "unknown":
-        named = found.endpoints_asked
-        why["mapping"] = "the server's other endpoints did not answer" if named else "the server has one endpoint only"
-    elif len(asked_hosts) == 1 and summary.mapping == "endpoint-independent":
-        why["mapping"] = "the server has one address only: for another address the mapping may differ"
-    if summary.mapping in DEPENDENT and summary.ports in ("unknown", "changed"):
-        pooled = found.allocation is not None and len(found.allocation.addresses) > 1
-        why["ports"] = "several outside addresses" if pooled else "too few probes were answered, or they show no rule"
-    return Nat(
-        mapping=summary.mapping,
-        filtering=filtering,
-        ports="unknown" if "ports" in why else summary.ports,
-        hairpin="unknown",
-        step=summary.step,
-        low=summary.low,
-        high=summary.high,
-        addresses=addresses,
-        why=why,
-    )
+def _meet(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    return not set(one).isdisjoint(other)
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 2)

@@ -14,6 +14,7 @@ _MAPPING: Final = {
 }
 _PORTS: Final = {
     "preserving": "as inside (preserving)",
+    "offset": "as inside, with a constant added that depends on the destination (offset)",
     "changed": "another number than inside",
     "sequential": "in a row",
     "block": "at random from a block",
@@ -23,6 +24,15 @@ _FILTERING: Final = {
     "endpoint-independent": "lets everybody in (endpoint-independent)",
     "address-dependent": "lets in addresses that were dialled (address-dependent)",
     "port-dependent": "lets in endpoints that were dialled (port-dependent)",
+}
+_UNSOLICITED: Final = {
+    "drop": "ignored (drop)",
+    "rst": "refused (rst)",
+    "icmp": "refused by a message (icmp)",
+}
+_HAIRPIN: Final = {
+    "yes": "turns connections to its own outside address back",
+    "no": "does not turn connections to its own outside address back",
 }
 _MEANING: Final = {
     "none": "Others can reach this machine directly, unless a firewall on the way drops their connections.",
@@ -40,7 +50,8 @@ def nat_text(nat: Nat) -> str:
         ("outside ports", _ports(nat)),
         ("outside address", ", ".join(nat.addresses) or "unknown"),
         ("filtering", _with_reason(_FILTERING, nat, "filtering")),
-        ("hairpin", _with_reason({}, nat, "hairpin")),
+        ("unsolicited", _with_reason(_UNSOLICITED, nat, "unsolicited")),
+        ("hairpin", _with_reason(_HAIRPIN, nat, "hairpin")),
     ]
     table = "\n".join(f"  {name:<16} {value}" for name, value in rows)
     return f"{table}\n{meaning(nat)}"

@@ -35,6 +35,7 @@ from p2pxfer.status import (
     RefusedOffer,
     Registered,
     Resumed,
+    Verdict,
 )
 
 if TYPE_CHECKING:
@@ -65,9 +66,12 @@ class Reporter:
         """Seconds since the start of the command."""
         return time.monotonic() - self._start
 
-    def tell(self, event: Event) -> None:
-        """Show one event; after the output was closed by whoever read it, do nothing."""
-        self._guarded(lambda: self._write(event))
+    def tell(self, event: Event, text: str | None = None) -> None:
+        """Show one event; after the output was closed by whoever read it, do nothing.
+
+        ``text`` is what people see of it in place of the usual line; empty for nothing.
+        """
+        self._guarded(lambda: self._write(event, text))
 
     def ask(self, question: str) -> None:
         """Show a question and, until :meth:`answered`, no progress, which would run over it."""
@@ -90,14 +94,16 @@ class Reporter:
             self._closed = True
             self.on_closed()
 
-    def _write(self, event: Event) -> None:
+    def _write(self, event: Event, text: str | None) -> None:
         if self._json:
             fields = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
             line = {"event": event.event, "t": round(self.elapsed, 4), **fields}
             sys.stdout.write(json.dumps(line) + "\n")
             sys.stdout.flush()
-        else:
+        elif text is None:
             self._show(event)
+        elif text:
+            self._say(text)
 
     def close(self) -> None:
         """Take the progress display away, and end the line of a question that stays open."""
@@ -162,7 +168,7 @@ def describe(event: Event) -> str:
             return _network_text(event)
         case Done():
             return "\n".join([_done_text(event), *(f"saved {safe_text(name)}" for name in event.saved)])
-        case Note(message):
+        case Note(message) | Verdict(message=message):
             return safe_text(message)
         case Failed(_, message, _):
             return f"error: {safe_text(message)}"

@@ -92,19 +92,24 @@ def resolve(home: Home, peer: str, code: Code | None) -> Target:
     """
     from p2pxfer.net.seeking import Target
 
-    as_id = _as_id(peer)
-    name = "" if as_id is not None else check_name(normalise_name(peer))
-    contact = home.contact(name) if as_id is None else home.contact_by_id(as_id)
+    number = as_id(peer)
+    name = "" if number is not None else check_name(normalise_name(peer))
+    contact = home.contact(name) if number is None else home.contact_by_id(number)
     if contact is not None:
         # A code at hand is kept for the case that the peer has forgotten this machine: a burned one from the
         # environment must not stop a transfer that goes on.
         return Target(str(contact.id), contact.id.digest, None, contact.name, "contact", code)
-    if as_id is not None:
-        return Target(str(as_id), as_id.digest, None, None, "code" if code else "id", code)
+    if number is not None:
+        return Target(str(number), number.digest, None, None, "code" if code else "id", code)
     return Target(name, None, name, None, "code", code or ask_code(name))
 
 
-def _as_id(text: str) -> PeerId | None:
+def as_id(text: str) -> PeerId | None:
+    """The id that ``text`` is, ``None`` if it is a name.
+
+    Raises:
+        UsageError: it looks like an id and is none.
+    """
     if not text.lower().startswith("p2px1-"):
         return None
     try:

@@ -3,7 +3,7 @@
 Laws of this file:
 
 1. The mapping is judged from views of one local port at several endpoints of the server; how ports are chosen, from
-   probes: fresh contiguous local ports, dialled in order and in one flight towards one endpoint.
+   probes: a row of fresh local ports, dialled in :data:`ORDER` and in one flight towards one endpoint.
 2. What the samples do not show is ``unknown``.  ``sequential`` is said only where chance would show the same picture in
    less than one of a thousand NATs that draw at random.
 3. Every port that is said lies from 1024 to 65535 or was seen.
@@ -19,17 +19,22 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from p2pxfer.core.addresses import Address, Endpoint
-from p2pxfer.core.messages import MAX_STEP, NatSummary
+from p2pxfer.core.messages import MAX_STEP, KnockOutcome, NatSummary
 
 Mapping = Literal["unknown", "none", "endpoint-independent", "address-dependent", "port-dependent"]
-Ports = Literal["unknown", "preserving", "changed", "sequential", "block", "random"]
+Ports = Literal["unknown", "preserving", "offset", "changed", "sequential", "block", "random"]
 
 Filtering = Literal["unknown", "endpoint-independent", "address-dependent", "port-dependent"]
+Hairpin = Literal["unknown", "yes", "no"]
+Unsolicited = Literal["unknown", "drop", "rst", "icmp"]
 
 DEPENDENT: Final = frozenset(("address-dependent", "port-dependent"))
 """The mappings that differ with the destination: only for them the choice of ports matters to a peer."""
 PROBES: Final = 8
 """Local ports of one probe."""
+ORDER: Final = (0, 3, 6, 1, 4, 7, 2, 5)
+"""In which order the ports of one row are dialled.  Were it ascending, a NAT that adds a constant to the inside port
+would look like one that counts."""
 MIN_SAMPLES: Final = 6
 """Fewer answers say nothing: six numbers in random order ascend or descend by chance once in 360."""
 LOW, HIGH = 1024, 65535
@@ -55,6 +60,19 @@ class Probe:
 
     port: int
     seen: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """What a NAT does with connections that come in, and why something of it is unknown: ``closed`` for ``filtering``,
+    ``unturned`` for ``hairpin``, ``unanswered`` for ``unsolicited``."""
+
+    filtering: Filtering = "unknown"
+    closed: str = ""
+    hairpin: Hairpin = "unknown"
+    unturned: str = ""
+    unsolicited: Unsolicited = "unknown"
+    unanswered: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +146,20 @@ def filtering_of(same: bool | None, other: bool | None) -> tuple[Filtering, str]
     return "address-dependent", ""
 
 
+def unsolicited_of(knocked: KnockOutcome) -> tuple[Unsolicited, str]:
+    """How a SYN to a port that nobody has opened is answered (RFC 5382, REQ-4), and why that is unknown if it is."""
+    return _KNOCKED[knocked]
+
+
+_KNOCKED: Final[dict[KnockOutcome, tuple[Unsolicited, str]]] = {
+    "not-tried": ("unknown", "the server did not try"),
+    "connected": ("unknown", "somebody has opened the port that the server tried"),
+    "refused": ("rst", ""),
+    "icmp": ("icmp", ""),
+    "silent": ("drop", ""),
+}
+
+
 # -- ports -------------------------------------------------------------------------------------------------------------
 
 
@@ -151,6 +183,9 @@ def allocation_of(probes: Sequence[Probe], earlier: Iterable[Endpoint] = ()) -> 
         # The others were in use by somebody else.
         return replace(found, ports="preserving")
     drawn = [probe.seen.port for probe in judged]
+    shifts = Counter(probe.seen.port - probe.port for probe in judged)
+    if shifts.most_common(1)[0][1] * 4 >= count * 3:
+        return replace(found, ports="offset")
     step = sequence_step(drawn)
     if step:
         return replace(found, ports="sequential", step=step, latest=drawn[-1])

@@ -63,12 +63,14 @@ class PairRelay:
 @dataclass(frozen=True, slots=True)
 class DialOut:
     """Dial ``target``, the endpoint that was seen of the connection, once from each of ``sources`` that is an address,
-    show ``token``, and answer with :meth:`Registry.dialled`."""
+    show ``token``; knock at ``unopened``, a port of the same address, from the first source; and answer with
+    :meth:`Registry.dialled`."""
 
     conn: int
     target: Endpoint
-    sources: tuple[Address | None, ...]
+    sources: tuple[Address, Address | None]
     token: bytes
+    unopened: Endpoint
 
 
 Effect = Send | Close | Abort | ClaimName | TouchName | PairRelay | DialOut

@@ -54,6 +54,7 @@ Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Tag = Annotated[int, Meta(ge=0, le=65535)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 DialOutcome = Literal["not-tried", "connected", "silent"]
+KnockOutcome = Literal["not-tried", "connected", "refused", "icmp", "silent"]
 DIAL_BACK_MARKS = (b"p", b"a")
 """What follows the token on a connection that the server dialled: from another port of the same address, from another
 address."""
@@ -112,10 +113,12 @@ class DialBack(Message, frozen=True):
 
 
 class DialledBack(Message, frozen=True):
-    """What came of it: from another port of the address that the client dialled, and from another address."""
+    """What came of it: from another port of the address that the client dialled, and from another address; ``unopened``
+    is what answered a SYN to another port of the client's outside address, which nobody is known to have opened."""
 
     same_address: DialOutcome = "not-tried"
     other_address: DialOutcome = "not-tried"
+    unopened: KnockOutcome = "not-tried"
 
 
 class Introduce(Message, frozen=True):
@@ -133,11 +136,12 @@ class NatSummary(Message, frozen=True):
     ``changed`` are of one socket binding, the others come from that side's probes: ``sequential`` by ``step``,
     ``random`` within ``low`` to ``high`` (inclusive, the estimated range), ``block`` if that range is small.
     ``preserving`` beside a mapping that depends on the destination comes from probes too: a fresh local port keeps its
-    number.  ``latest`` is the outside port that was given out last.  Ports are 0 where unknown.
+    number; with ``offset`` it has a constant added, another one for other destinations.  ``latest`` is the outside port
+    that was given out last.  Ports are 0 where unknown.
     """
 
     mapping: Literal["unknown", "none", "endpoint-independent", "address-dependent", "port-dependent"] = "unknown"
-    ports: Literal["unknown", "preserving", "changed", "sequential", "block", "random"] = "unknown"
+    ports: Literal["unknown", "preserving", "offset", "changed", "sequential", "block", "random"] = "unknown"
     step: Annotated[int, Meta(ge=-MAX_STEP, le=MAX_STEP)] = 0
     latest: Port = 0
     low: Port = 0

@@ -19,7 +19,8 @@ Laws of this machine:
 2. Identity is the key of the connection's TLS handshake, never anything in a message.
 3. A name belongs to one key.  The key's newest connection under that name holds it; the one before is told and closed.
 4. After a ``Close`` or ``Abort`` nothing that arrives on that connection has any effect.
-5. Nothing is dialled but the endpoint from which the asking connection itself comes.
+5. Nothing is dialled but the endpoint from which the asking connection itself comes, and, with one SYN and without a
+   word, a port of the same address that is not the one of a common service.
 
 It does not know: sockets, clocks, disks; what passes through a relay.
 """
@@ -30,7 +31,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from p2pxfer.core import introductions
-from p2pxfer.core.addresses import Endpoint, dialable_public, source_network
+from p2pxfer.core.addresses import DENIED_PORTS, MIN_PORT, Endpoint, dialable_public, source_network
 from p2pxfer.core.codec import Message
 from p2pxfer.core.discovery import View
 from p2pxfer.core.effects import (
@@ -58,6 +59,7 @@ from p2pxfer.core.messages import (
     Failure,
     Introduce,
     JoinRelay,
+    KnockOutcome,
     Observe,
     Observed,
     Outcome,
@@ -72,6 +74,8 @@ from p2pxfer.core.names import check_name
 from p2pxfer.core.relaydesk import RelayDesk
 from p2pxfer.errors import FrameError, LimitReached, P2pxferError, ProtocolBreach
 
+_UNCOMMON_PORTS = tuple(port for port in range(MIN_PORT, 65536) if port not in DENIED_PORTS)
+"""Where nobody is likely to listen."""
 _MAX_QUEUED = 64
 """Most messages that a client may send behind a ``Register`` whose claim is not decided yet."""
 _SLEPT_S = 15.0
@@ -86,6 +90,7 @@ class Registry:
         self._links = Links()
         self._desk = RelayDesk(settings)
         self._matchmaker = Matchmaker(self._links, self._desk, entropy, settings)
+        self._entropy = entropy
         self._new_names = Buckets(settings.new_names_per_source_a_day / 86_400, settings.new_names_per_source_a_day)
         self._dial_backs = Buckets(settings.dial_backs_per_source / 60, settings.dial_backs_per_source)
         self._dialling = 0
@@ -153,14 +158,14 @@ class Registry:
             effects += self._dispatch(link, message, now)
         return effects
 
-    def dialled(self, conn: int, outcomes: Sequence[DialOutcome], now: float) -> list[Effect]:
+    def dialled(self, conn: int, outcomes: Sequence[DialOutcome], unopened: KnockOutcome, now: float) -> list[Effect]:
         """The driver's answer to :class:`~p2pxfer.core.effects.DialOut`."""
         self._dialling -= 1
         link = self._links.get(conn)
         if link is None or link.role is not Role.OBSERVATION:
             return []
         same, other = outcomes
-        return [Send(conn, DialledBack(same, other))]
+        return [Send(conn, DialledBack(same, other, unopened))]
 
     def lost(self, conn: int, now: float) -> list[Effect]:
         """A connection ended, for whatever reason."""
@@ -268,7 +273,14 @@ class Registry:
             for endpoint in found
             if endpoint.host.version == here.host.version and endpoint.host != here.host
         ]
-        return [DialOut(link.conn, seen, (here.host, others[0] if others else None), message.token)]
+        sources = (here.host, others[0] if others else None)
+        return [DialOut(link.conn, seen, sources, message.token, self._unopened(seen))]
+
+    def _unopened(self, seen: Endpoint) -> Endpoint:
+        """Another port of the address of ``seen``, by chance, at which no common service is."""
+        at = int.from_bytes(self._entropy(4), "big") % len(_UNCOMMON_PORTS)
+        port = _UNCOMMON_PORTS[at]
+        return Endpoint(seen.host, port if port != seen.port else _UNCOMMON_PORTS[at - 1])
 
     def _join(self, link: Link, message: JoinRelay, now: float) -> list[Effect]:
         _check_version(message.version)

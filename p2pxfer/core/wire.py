@@ -8,6 +8,7 @@ Transcript of one path (``>`` initiator to responder; the initiator is the TLS c
     > HelloOk                             nothing else goes before it
     > Pair1  < Pair2  > PairConfirm  < Paired    only when the responder's key is not verified yet
     > Nominate                            this direct path is the one to keep of its introduction
+    > Check          < Checked            instead of an offer: what the network is like
     > Offer          < Refuse | WantManifest | Accept
     > ManifestPart*  < Accept             what the receiver holds already
     > Data*          < Ack*
@@ -27,6 +28,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from p2pxfer.core.codec import Catalogue, Message
+from p2pxfer.core.discovery import Filtering, Hairpin, Unsolicited
 from p2pxfer.core.framing import PRE_AUTH_CAP, Frame, frame_header
 from p2pxfer.core.messages import Bytes32, Text
 from p2pxfer.errors import FrameError
@@ -36,6 +38,7 @@ MAX_CHUNK = 4 * 1024 * 1024
 MANIFEST_PIECE = 32 * 1024
 """Largest piece of a manifest in one message, bytes."""
 
+PlanState = Literal["none", "followed", "withheld"]
 Bytes16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Number = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Size = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -110,6 +113,27 @@ class Problem(Message, frozen=True):
 
 class Bye(Message, frozen=True):
     """The initiator has what it came for."""
+
+
+class Check(Message, frozen=True):
+    """No offer comes on this path: the two only look at the network between them."""
+
+
+class Checked(Message, frozen=True):
+    """What the responder's side found out: how its NAT treats what comes in, and what became of its plan of many dials.
+
+    ``closed``, ``unturned`` and ``unanswered`` say why what stands before each is unknown, ``against`` why a plan was
+    withheld.
+    """
+
+    filtering: Filtering = "unknown"
+    closed: Text = ""
+    hairpin: Hairpin = "unknown"
+    unturned: Text = ""
+    unsolicited: Unsolicited = "unknown"
+    unanswered: Text = ""
+    plan: PlanState = "none"
+    against: Text = ""
 
 
 class Offer(Message, frozen=True):
@@ -196,6 +220,8 @@ PEER: Catalogue[Message] = Catalogue(
         (5, Pong),
         (6, Problem),
         (7, Bye),
+        (8, Check),
+        (9, Checked),
         (16, Pair1),
         (17, Pair2),
         (18, PairConfirm),
@@ -219,9 +245,11 @@ HELLO_CAPS = PEER.caps([Hello, HelloOk, Problem], PRE_AUTH_CAP)
 """Caps until the peer's HelloOk was verified."""
 PAIR_CAPS = {
     **PEER.caps([Pair1, Pair2, PairConfirm, Paired, Problem, Ping, Pong, Nominate, Bye], PRE_AUTH_CAP),
+    **PEER.caps([Check], PRE_AUTH_CAP),
     **PEER.caps([Offer]),
 }
-"""Caps while the peer's key is not verified; an offer is legal only so that it can be refused in words."""
+"""Caps while the peer's key is not verified; an offer and a check are legal only so that they can be refused in words.
+"""
 SESSION_CAPS = {**PEER.caps(), DATA_KIND: MAX_CHUNK + CHUNK_HEADER_SIZE}
 """Caps afterwards."""
 

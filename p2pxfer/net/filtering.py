@@ -2,7 +2,8 @@
 
 The port listens and holds one connection to the server, on which it asks to be dialled (:class:`DialBack`).  The server
 dials only the endpoint that it sees of that very connection, once from another port of the same address and once from
-another address if it has one.  What arrives shows the token that was sent along, so no stranger counts.
+another address if it has one.  What arrives shows the token that was sent along, so no stranger counts.  Beside that
+the server knocks at a port of the same address that nobody has opened, and tells what answered.
 """
 
 from __future__ import annotations
@@ -10,17 +11,18 @@ from __future__ import annotations
 import hmac
 import os
 from collections.abc import Callable
+from typing import cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
-from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort, IProtocol
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort, IProtocol, ITCPTransport
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.addresses import Endpoint
 from p2pxfer.core.codec import Message
-from p2pxfer.core.discovery import Filtering, filtering_of
+from p2pxfer.core.discovery import Filtering, Inbound, filtering_of, unsolicited_of
 from p2pxfer.core.messages import DIAL_BACK_MARKS, VERSION, DialBack, DialledBack, Observe, Observed
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.flight import Opener
@@ -40,34 +42,54 @@ TOKEN = 16
 class _Visitor(Protocol):
     """A connection from outside that may show the token."""
 
-    def __init__(self, shown: Callable[[bytes], None]) -> None:
-        self._shown = shown
+    def __init__(self, visitors: _Visitors) -> None:
+        self._visitors = visitors
         self._data = b""
+
+    def connectionMade(self) -> None:
+        self._visitors.present.add(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._visitors.present.discard(self)
 
     def dataReceived(self, data: bytes) -> None:
         self._data += data
         if len(self._data) > TOKEN:
-            self._shown(self._data[: TOKEN + 1])
-            assert self.transport is not None
-            self.transport.abortConnection()  # type: ignore[attr-defined]  # a TCP transport
+            self._visitors.shown(self._data[: TOKEN + 1])
+            self.leave()
+
+    def leave(self) -> None:
+        """Reset the connection."""
+        cast(ITCPTransport, self.transport).abortConnection()
 
 
 class _Visitors(Factory):
-    """Accepts a few connections."""
+    """Accepts a few connections; ``shown`` gets what one of them said."""
 
     noisy = False
 
     def __init__(self, shown: Callable[[bytes], None]) -> None:
-        self._shown = shown
+        self.shown = shown
+        self.present: set[_Visitor] = set()
         self._left = MAX_VISITORS
 
     def buildProtocol(self, addr: IAddress | None) -> _Visitor | None:
         self._left -= 1
-        return _Visitor(self._shown) if self._left >= 0 else None
+        return _Visitor(self) if self._left >= 0 else None
+
+    def close(self) -> None:
+        """Send everybody away, and let nobody in any more."""
+        self._left = 0
+        for visitor in list(self.present):
+            visitor.leave()
 
 
 class FilteringCheck:
-    """One check, from local ``port``.  ``done`` fires once with the result and, if it is unknown, why; never fails."""
+    """One check, from local ``port``.
+
+    ``done`` fires once with the filtering and the treatment of unsolicited SYNs; it fails only when it is cancelled,
+    which ends the check.  At the end nothing of it is left.
+    """
 
     log = Logger()
 
@@ -75,7 +97,7 @@ class FilteringCheck:
         self._reactor = reactor
         self._opener = opener
         self._target = target
-        self._port = port
+        self.port = port
         self._token = os.urandom(TOKEN)
         self._arrived: set[bytes] = set()
         self._answer: DialledBack | None = None
@@ -84,20 +106,24 @@ class FilteringCheck:
         self._listener: IListeningPort | None = None
         self._timer: IDelayedCall | None = None
         self._over = False
-        self.done: Deferred[tuple[Filtering, str]] = Deferred()
+        self._visitors = _Visitors(self._shown)
+        self.done: Deferred[Inbound] = Deferred(lambda _: self._stop())
 
     def start(self) -> None:
         """Listen, connect, ask."""
         self._timer = self._reactor.callLater(CHECK_S, self._too_late)
         kind, any_address = (TCP6ServerEndpoint, "::") if self._target.host.version == 6 else (TCP4ServerEndpoint, "")
-        endpoint = kind(self._reactor, reuse_binding(self._port, any_address), interface=any_address)
-        listening: Deferred[IListeningPort] = endpoint.listen(_Visitors(self._shown))  # type: ignore[no-untyped-call]  # Twisted's
+        endpoint = kind(self._reactor, reuse_binding(self.port, any_address), interface=any_address)
+        listening: Deferred[IListeningPort] = endpoint.listen(self._visitors)  # type: ignore[no-untyped-call]  # Twisted's
         listening.addCallbacks(self._listening, self._deaf)
 
     def _listening(self, listener: IListeningPort) -> None:
         self._listener = listener
+        if self._over:
+            listener.stopListening()
+            return
         self._link.secured.addCallbacks(self._secured, lambda _: None)
-        self._opening = self._opener(self._link, str(self._target.host), self._target.port, self._port)
+        self._opening = self._opener(self._link, str(self._target.host), self._target.port, self.port)
         self._opening.addErrback(self._deaf)
 
     def _deaf(self, failure: Failure) -> None:
@@ -105,7 +131,7 @@ class FilteringCheck:
         self._end("unknown", "the server could not be asked")
 
     def _secured(self, _: object) -> None:
-        self._link.send(Observe(version=VERSION, tag=self._port))
+        self._link.send(Observe(version=VERSION, tag=self.port))
 
     def _on_message(self, link: ServerLink, message: Message) -> None:
         match message:
@@ -141,8 +167,12 @@ class FilteringCheck:
         self._end("unknown", "what the server says and what arrived differ" if self._answer else "the server is silent")
 
     def _end(self, filtering: Filtering, why: str) -> None:
-        if self._over:
-            return
+        if not self._over:
+            self._stop()
+            unsolicited, unanswered = unsolicited_of(self._answer.unopened if self._answer else "not-tried")
+            self.done.callback(Inbound(filtering, why, unsolicited=unsolicited, unanswered=unanswered))
+
+    def _stop(self) -> None:
         self._over = True
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
@@ -151,4 +181,4 @@ class FilteringCheck:
         self._link.close()
         if self._listener is not None:
             self._listener.stopListening()
-        self.done.callback((filtering, why))
+        self._visitors.close()

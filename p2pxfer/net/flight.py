@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from p2pxfer.core.addresses import DENIED_PORTS, Endpoint, canonical_endpoint, parse_endpoint
 from p2pxfer.core.codec import Message
-from p2pxfer.core.discovery import Probe
+from p2pxfer.core.discovery import ORDER, Probe
 from p2pxfer.core.messages import VERSION, Observe, Observed
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.serverlink import ServerLink
@@ -36,6 +36,12 @@ def fresh_ports(count: int) -> range:
         found = range(first, first + count)
         if found[-1] <= PORTS[-1] and DENIED_PORTS.isdisjoint(found):
             return found
+
+
+def probe_ports() -> list[int]:
+    """Fresh local ports for a whole probe, in the order in which they are to be dialled."""
+    row = fresh_ports(len(ORDER))
+    return [row[number] for number in ORDER]
 
 
 class Flight:

@@ -6,6 +6,7 @@ Laws of this file:
    or where the user said that everybody may send.
 2. A peer whose key is not verified may do one thing: prove that it knows the code.
 3. Transfers belong to a sender and a manifest, not to a connection: any path from the same key may carry them on.
+4. A check of the network is answered for contacts only, costs no code, and is no transfer.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from p2pxfer.core.manifest import Manifest
 from p2pxfer.core.messages import Introduction
 from p2pxfer.core.pairing import Party as PairingParty
 from p2pxfer.core.text import safe_text
-from p2pxfer.core.wire import Bye, Chunk, Offer, Pair1, PairConfirm
+from p2pxfer.core.wire import Bye, Check, Chunk, Offer, Pair1, PairConfirm
 from p2pxfer.errors import CodeNeeded, P2pxferError, ProtocolBreach, Refused, WrongCode
+from p2pxfer.net.checkanswer import CheckAnswers
 from p2pxfer.net.firstcontact import FirstContact
 from p2pxfer.net.identity import Identity
 from p2pxfer.net.incoming import IncomingTransfer
@@ -36,10 +38,10 @@ from p2pxfer.net.landing import DiskThreads
 from p2pxfer.net.liveness import PacketsLost
 from p2pxfer.net.meeting import Meeting, Party, nat_event
 from p2pxfer.net.path import CLOSE_S, PeerPath
-from p2pxfer.net.pathset import PathSet
+from p2pxfer.net.pathset import OVER, PathSet
 from p2pxfer.net.rendezvous import RendezvousClient
 from p2pxfer.net.types import Reactor
-from p2pxfer.status import Event, Introduced, Peer, Verified
+from p2pxfer.status import Event, Introduced, Note, Peer, Verified
 
 IDLE_S = 120.0
 """How long a transfer without a path keeps its staging place locked, seconds."""
@@ -135,6 +137,7 @@ class Inbox:
         self._meetings: set[Meeting] = set()
         self._client: RendezvousClient | None = None
         self._disk = DiskThreads(reactor)
+        self._checks = CheckAnswers(reactor)
         self._parted: Deferred[None] | None = None
 
     def attach(self, client: RendezvousClient) -> None:
@@ -188,6 +191,7 @@ class Inbox:
         """End every meeting and transfer, and let the senders hear of it; what arrived stays."""
         parted: Deferred[None] = Deferred()
         self._parted = parted
+        self._checks.close()
         for session in self._sessions.values():
             session.paths.finish()
         for meeting in list(self._meetings):
@@ -246,7 +250,7 @@ class Inbox:
     def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
         """See :class:`~p2pxfer.net.meeting.MeetingOwner`."""
         session = self._session(meeting.party.peer_key)
-        session.paths.remove(path, error.message)
+        session.paths.remove(path, OVER if self._checks.ended(path, meeting) else error.message)
         contact = session.contacts.get(path)
         if contact is not None:
             contact.lost()
@@ -288,10 +292,12 @@ class Inbox:
             if contact is None:
                 contact = self._pair_again(session, path)
             contact.receive(message)
-        elif session.known is None:
+        elif session.known is None or (isinstance(message, Check) and self._owner.known(session.key) is None):
             raise CodeNeeded(f"{self._name} does not know this key: ask for the one-time code that receive shows")
         elif isinstance(message, Offer):
             self._offer(session, path, message)
+        elif isinstance(message, Check):
+            self._check(session, path)
         elif isinstance(message, Bye):
             self._bye(session, path)
         else:
@@ -309,6 +315,15 @@ class Inbox:
     def path_writable(self, path: PeerPath) -> None:
         """See :class:`~p2pxfer.net.path.PathOwner`."""
 
+    def _check(self, session: _Session, path: PeerPath) -> None:
+        """Say what the network is like here, and expect no offer on this path."""
+        meeting = next((meeting for meeting in self._meetings if path in meeting.paths), None)
+        if path in session.carried or meeting is None or self._client is None:
+            raise ProtocolBreach("a path that carries a transfer cannot be checked")
+        self._checks.asked(path, meeting, self._client.discovery)
+        assert session.known is not None
+        self._tell(Note(f"{session.known.name or 'a peer'} checks the network; nothing is offered"))
+
     # -- transfers -----------------------------------------------------------------------------------------------
 
     def _transfer(self, session: _Session, path: PeerPath) -> IncomingTransfer:
@@ -318,6 +333,8 @@ class Inbox:
         return transfer
 
     def _offer(self, session: _Session, path: PeerPath, offer: Offer) -> None:
+        if path in self._checks:
+            raise ProtocolBreach("an offer came on a path that was for a check")
         transfer = self._finished(session, path, offer.transfer)
         if transfer is not None:
             session.carried[path] = transfer

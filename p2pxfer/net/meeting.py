@@ -40,7 +40,7 @@ from p2pxfer.core.experience import LOST, took
 from p2pxfer.core.hello import Role, Terms
 from p2pxfer.core.messages import ALPN_PEER, Introduction, NatSummary, PeerNat
 from p2pxfer.core.strategies import ROUND_TRIP_S, Ledger, Situation
-from p2pxfer.core.wire import Chunk, Nominate
+from p2pxfer.core.wire import Chunk, Nominate, PlanState
 from p2pxfer.errors import AddressRefused, P2pxferError, Unreachable
 from p2pxfer.net.identity import Identity
 from p2pxfer.net.ownaddresses import endpoint_text
@@ -138,11 +138,14 @@ class Meeting(PathOwner):
         self._puncher: Puncher | None = None
         self.tried = ""
         """What the punch tried beyond the candidates, or why not, as a phrase for people."""
+        self.plan_state: PlanState = "none"
+        """What became of the plan of many dials, known when the punch has ended."""
         self.nats = (introduction.my_nat, introduction.peer_nat)
         """What is known of the NATs here and at the peer, after the punch all that came to be known in it."""
         self._leg: Deferred[IProtocol] | None = None
         self._nomination: IDelayedCall | None = None
         self._reasons: list[P2pxferError] = []
+        self._undecided: list[Deferred[None]] = []
         self._closed = False
         self.had_path = False
         """Whether any path of this meeting was ever up."""
@@ -174,6 +177,24 @@ class Meeting(PathOwner):
             self._leg.addCallbacks(self._leg_made, self._leg_failed, errbackArgs=(path,))
         self._check_failed()
 
+    async def decided(self) -> None:
+        """Wait until a direct path is up, or none can come any more; some 20 seconds at most."""
+        if self._may_come():
+            waiting: Deferred[None] = Deferred()
+            self._undecided.append(waiting)
+            await waiting
+
+    def _may_come(self) -> bool:
+        """A direct path is looked for, or greets, and none is up."""
+        greets = self._puncher is not None or any(path.facts.kind != "relay" for path in self._greeting)
+        return greets and not self._closed and (self._nominated is None or self._nominated in self._greeting)
+
+    def _check_decided(self) -> None:
+        if not self._may_come():
+            waiting, self._undecided = self._undecided, []
+            for deferred in waiting:
+                deferred.callback(None)
+
     def close(self) -> None:
         """End everything; paths that are up are closed in order, all else is reset."""
         self._closed = True
@@ -187,6 +208,7 @@ class Meeting(PathOwner):
             path.fail(Unreachable("the meeting is over"))
         for path in list(self._up):
             path.close()
+        self._check_decided()
 
     def peer_nat(self, news: PeerNat) -> None:
         """See :class:`~p2pxfer.net.probing.Informed`."""
@@ -333,7 +355,7 @@ class Meeting(PathOwner):
         puncher, self._puncher = self._puncher, None
         self.log.debug("the punch ended after {dials} dials", dials=dials)
         if puncher is not None:
-            self.tried = puncher.tried or self._one_address()
+            self.tried, self.plan_state = puncher.tried or self._one_address(), puncher.plan_state
             if puncher.situation is not None:
                 self.nats = (puncher.situation.mine, puncher.situation.theirs)
             if self._nominated is None:
@@ -359,6 +381,7 @@ class Meeting(PathOwner):
                 other.fail(Unreachable("another direct path was nominated, or none in time"))
 
     def _check_failed(self) -> None:
+        self._check_decided()
         waiting = self._up or self._greeting or self._leg is not None or self._puncher is not None
         if not waiting and not self._closed:
             self._closed = True
@@ -422,3 +445,4 @@ class Meeting(PathOwner):
         self.had_path = True
         self._up[path] = None
         self._owner.path_up(self, path)
+        self._check_decided()

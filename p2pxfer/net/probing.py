@@ -15,22 +15,32 @@ Laws of this file:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 from typing import Protocol as Interface
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.interfaces import IDelayedCall, IProtocol
 from twisted.logger import Logger
 
 from p2pxfer.core import discovery
-from p2pxfer.core.addresses import MIN_PORT, Address, Endpoint, canonical_endpoint, parse_endpoint, scope
+from p2pxfer.core.addresses import (
+    MIN_PORT,
+    Address,
+    Endpoint,
+    canonical_endpoint,
+    dialable_public,
+    parse_endpoint,
+    scope,
+)
 from p2pxfer.core.codec import Message
-from p2pxfer.core.discovery import DEPENDENT, PROBES, Allocation, Filtering, Mapping, Probe, View
+from p2pxfer.core.discovery import DEPENDENT, PROBES, Allocation, Inbound, Mapping, Probe, View
 from p2pxfer.core.messages import VERSION, Introduction, NatSummary, Observe, Observed, PeerNat, Registered, Report
 from p2pxfer.core.reports import MEETING_S
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.filtering import FilteringCheck
-from p2pxfer.net.flight import Flight, Opener, fresh_ports
+from p2pxfer.net.flight import Flight, Opener, fresh_ports, probe_ports
+from p2pxfer.net.hairpin import HairpinCheck
 from p2pxfer.net.ownaddresses import source_towards
 from p2pxfer.net.serverlink import ServerLink
 from p2pxfer.net.types import Reactor
@@ -146,13 +156,43 @@ class NatDiscovery:
             self._waiting.append(waiting)
             await waiting
 
-    async def filtering(self) -> tuple[Filtering, str]:
-        """Whom the NAT lets in, and why that is not known if it is not; takes ``CHECK_S`` seconds at most."""
+    async def inbound(self) -> Inbound:
+        """What the NAT does with connections that come in; takes ``CHECK_S`` seconds at most."""
         if self._at is None:
-            return "unknown", "the server is not connected"
-        check = FilteringCheck(self._reactor, self._opener, self._at, fresh_ports(1)[0])
-        check.start()
-        return await check.done
+            lost = "the server is not connected"
+            return Inbound(closed=lost, unturned=lost, unanswered=lost)
+        filtering = FilteringCheck(self._reactor, self._opener, self._at, fresh_ports(1)[0])
+        waiting: list[Deferred[Any]] = [filtering.done]
+        unturned = self._no_hairpin()
+        if not unturned:
+            hairpin = HairpinCheck(self._reactor, self._opener, self._at, self._may_dial)
+            waiting.append(hairpin.done)
+            hairpin.start()
+        filtering.start()
+        try:
+            found = await gatherResults(waiting, consumeErrors=True)
+        except FirstError as error:  # what a group makes of a cancellation
+            error.subFailure.raiseException()
+            raise
+        behaviour: Inbound = found[0]
+        if unturned:
+            return replace(behaviour, unturned=unturned)
+        return replace(behaviour, hairpin=found[1][0], unturned=found[1][1])
+
+    def _no_hairpin(self) -> str:
+        """Why no hairpin is looked for; empty if one is."""
+        if any(view.seen.host in self._own for view in self.views):
+            return "there is no NAT"
+        if self.mapping in DEPENDENT:
+            return "the outside port depends on the destination"
+        return ""
+
+    def _may_dial(self, endpoint: Endpoint) -> bool:
+        """Whether this machine's own outside endpoint may be dialled, which the server has told; as for a peer's."""
+        assert self._at is not None
+        private = scope(self._at.host) in ("private", "shared")
+        known = any(view.seen.host == endpoint.host for view in self.views)
+        return known and dialable_public(endpoint, allow_private=private, refuse=[self._at])
 
     # -- registrations -------------------------------------------------------------------------------------------
 
@@ -293,9 +333,9 @@ class NatDiscovery:
     def _fly(self, count: int) -> None:
         # The NAT is that of IPv4 even where the control connection is not.
         target = discovery.one_family(self.views)[0].at
-        ports = fresh_ports(count)
+        ports = probe_ports() if count > 1 else fresh_ports(1)
         if count > 1:
-            self.watch(f"the outside port depends on the destination: {count} probes from ports {ports[0]} on")
+            self.watch(f"the outside port depends on the destination: {count} probes from ports {min(ports)} on")
         self._flight = Flight(self._reactor, self._opener, target, ports)
         self._flight.done.addCallback(self._landed, count)
         self._flight.start()

@@ -32,6 +32,7 @@ from p2pxfer.core.addresses import Endpoint
 from p2pxfer.core.dialing import Candidate, Dial, DialSchedule
 from p2pxfer.core.messages import NatSummary
 from p2pxfer.core.strategies import NEWS, SINGLE, Situation, head_start, plan, wants_news
+from p2pxfer.core.wire import PlanState
 from p2pxfer.net.flight import PORTS
 from p2pxfer.net.halfopen import EXHAUSTED, HalfOpen, descriptor_room, reset
 from p2pxfer.net.types import Reactor
@@ -112,6 +113,7 @@ class Puncher:
         self._plan_due = False
         self._heard = False
         self._settled = False
+        self._followed = False
         self._stopped = False
         self._phrase = ""
         self.last_errors: dict[tuple[str, int], str] = {}
@@ -123,6 +125,13 @@ class Puncher:
         self.made_by = SINGLE
         """The way to which the connection belongs for which a protocol is being made."""
         self.done: Deferred[int] = Deferred()
+
+    @property
+    def plan_state(self) -> PlanState:
+        """Whether there was a plan of many dials, and whether it was followed."""
+        if not self._settled:
+            return "none"
+        return "followed" if self._followed else "withheld"
 
     @property
     def tried(self) -> str:
@@ -213,6 +222,7 @@ class Puncher:
         if reason is not None:
             self._phrase = reason
             return
+        self._followed = True
         self._phrase = made.phrase + " ({syns} SYNs from here)"
         self.way = made.way
         self._schedule.room = room

@@ -36,7 +36,7 @@ from p2pxfer.core.effects import (
 from p2pxfer.core.experience import Row
 from p2pxfer.core.limits import Buckets
 from p2pxfer.core.links import Role
-from p2pxfer.core.messages import ALPN_SERVER, DialOutcome, Failure, Introduction
+from p2pxfer.core.messages import ALPN_SERVER, DialOutcome, Failure, Introduction, KnockOutcome
 from p2pxfer.core.registry import Registry
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import FrameError
@@ -44,6 +44,7 @@ from p2pxfer.net.admission import Admission, AdmissionSettings
 from p2pxfer.net.clientconn import Doors, ServerConnection
 from p2pxfer.net.dialback import dial_back
 from p2pxfer.net.identity import Identity
+from p2pxfer.net.knock import knock
 from p2pxfer.net.relay import Relay
 from p2pxfer.net.store import NameStore
 from p2pxfer.net.tls import Creator, peer_tls
@@ -194,8 +195,8 @@ class RendezvousServer:
                     self._store.claim(name, key, may_create).addCallback(self._claimed, conn)
                 case TouchName(name, key):
                     self._store.touch(name, key)
-                case DialOut(conn, target, sources, token):
-                    dial_back(self.reactor, target, sources, token, partial(self._dialled, conn))
+                case DialOut():
+                    self._dial_out(effect)
                 case PairRelay(one, other):
                     self._pair(self._connections[one], self._connections[other])
 
@@ -209,8 +210,18 @@ class RendezvousServer:
     def _claimed(self, claim: Claim, conn: int) -> None:
         self._apply(self.registry.name_claimed(conn, claim, self.clock.seconds()))
 
-    def _dialled(self, conn: int, outcomes: list[DialOutcome]) -> None:
-        self._apply(self.registry.dialled(conn, outcomes, self.clock.seconds()))
+    def _dial_out(self, order: DialOut) -> None:
+        """Dial back and knock at once, and tell both outcomes together."""
+        back: list[list[DialOutcome]] = []
+        knocked: list[KnockOutcome] = []
+
+        def take(into: list[Any], outcome: object) -> None:
+            into.append(outcome)
+            if back and knocked:
+                self._apply(self.registry.dialled(order.conn, back[0], knocked[0], self.clock.seconds()))
+
+        dial_back(self.reactor, order.target, order.sources, order.token, partial(take, back))
+        knock(self.reactor, order.unopened, order.sources[0], partial(take, knocked))
 
     def _pair(self, one: ServerConnection, other: ServerConnection) -> None:
         for leg in (one, other):

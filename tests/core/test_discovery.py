@@ -16,6 +16,7 @@ from p2pxfer.core.discovery import (
     LOW,
     MAX_BLOCK,
     MIN_SAMPLES,
+    ORDER,
     PROBES,
     Allocation,
     Probe,
@@ -36,11 +37,18 @@ SEEDS = st.integers(0, 2**32)
 
 
 def probes(ports: list[int], host: str = OUTSIDE, base: int = BASE) -> list[Probe]:
-    return [Probe(base + number, Endpoint(ip_address(host), port)) for number, port in enumerate(ports)]
+    """``ports`` in the order in which they were given, from local ports as real probes have them."""
+    locals_ = [*ORDER, *range(PROBES, len(ports))]
+    return [Probe(base + n, Endpoint(ip_address(host), port)) for n, port in zip(locals_, ports, strict=False)]
 
 
 def judge(ports: list[int]) -> Allocation:
     return allocation_of(probes(ports))
+
+
+def in_order(choose: Callable[[int], int]) -> Allocation:
+    """Of a NAT that gives ``choose(local port)``, dialled from the ports and in the order of real probes."""
+    return allocation_of([Probe(BASE + n, Endpoint(ip_address(OUTSIDE), choose(BASE + n))) for n in ORDER])
 
 
 # -- tables --------------------------------------------------------------------------------------------------------
@@ -49,8 +57,8 @@ def judge(ports: list[int]) -> Allocation:
 @pytest.mark.parametrize(
     ("ports", "expected", "step"),
     [
-        (list(range(BASE, BASE + 8)), "preserving", 0),
-        ([*range(BASE, BASE + 6), 50_001, 50_002], "preserving", 0),  # two were taken
+        ([BASE + n for n in ORDER], "preserving", 0),
+        ([*(BASE + n for n in ORDER[:6]), 50_001, 50_002], "preserving", 0),  # two were taken
         (list(range(40_000, 40_008)), "sequential", 1),
         (list(range(40_000, 40_016, 2)), "sequential", 2),
         (list(range(40_008, 40_000, -1)), "sequential", -1),
@@ -69,6 +77,28 @@ def test_clear_cases(ports: list[int], expected: str, step: int) -> None:
     found = judge(ports)
     assert (found.ports, found.step) == (expected, step)
     assert found.latest == (ports[-1] if expected == "sequential" else 0)
+
+
+@pytest.mark.parametrize("offset", [-20_000, -64, -1, 1, 2, 64, 1_000, 40_000])
+def test_a_constant_between_inside_and_outside_is_no_sequence(offset: int) -> None:
+    found = in_order(lambda port: port + offset)
+    assert (found.ports, found.step, found.latest, found.low, found.high) == ("offset", 0, 0, 0, 0)
+
+
+def test_an_offset_is_seen_although_two_ports_were_taken() -> None:
+    taken = {BASE + 3: 60_001, BASE + 4: 60_002}
+    assert in_order(lambda port: taken.get(port, port + 1_000)).ports == "offset"
+    taken[BASE + 5] = 60_003
+    assert in_order(lambda port: taken.get(port, port + 1_000)).ports == "random"
+
+
+@pytest.mark.parametrize("step", [-2, -1, 1, 2, 3, 5, 8, 64])
+def test_a_counter_is_no_constant(step: int) -> None:
+    """Whatever its step: the local ports of probes do not ascend in the order in which they are dialled."""
+    take = counter(40_000, step, 1024, 65535)
+    found = in_order(lambda port: take())
+    assert (found.ports, found.step) == ("sequential", step)
+    assert sorted(ORDER) == list(range(PROBES))
 
 
 def test_several_outside_addresses_are_named_and_the_commonest_is_judged() -> None:

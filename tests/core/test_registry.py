@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pxfer.core.addresses import Endpoint, parse_endpoint
+from p2pxfer.core.addresses import DENIED_PORTS, Endpoint, parse_endpoint
 from p2pxfer.core.codec import Message
 from p2pxfer.core.effects import (
     Abort,
@@ -579,12 +579,29 @@ def test_only_the_asking_connection_is_dialled_back_and_once(world: World) -> No
     conn = observation(world)
     assert world.say(conn, DialBack(token=bytes(16))) == []
     hosts = (ip_address("198.18.0.10"), ip_address("198.18.0.11"))
-    assert dials(world) == [DialOut(conn, parse_endpoint(HOME_B), hosts, bytes(16))]
+    (order,) = dials(world)
+    assert order == DialOut(conn, parse_endpoint(HOME_B), hosts, bytes(16), order.unopened)
+    assert order.unopened.host == order.target.host
+    assert order.unopened.port != order.target.port
     assert world.say(conn, DialBack(token=bytes(16))) == [DialledBack()]
-    world.note(world.registry.dialled(conn, ["connected", "silent"], world.now))
-    assert world.told(conn)[-1] == DialledBack("connected", "silent")
+    world.note(world.registry.dialled(conn, ["connected", "silent"], "refused", world.now))
+    assert world.told(conn)[-1] == DialledBack("connected", "silent", "refused")
     assert world.say(conn, DialBack(token=bytes(16))) == [DialledBack()]
     assert len(dials(world)) == 1
+
+
+def test_no_common_service_is_knocked_at() -> None:
+    """Whatever the random number: 1024 and above, another port than the client's, none of the list."""
+    registry = Registry(lambda n: number.to_bytes(n, "big"), ServerSettings(), 0.0)
+    seen = parse_endpoint(HOME_B)
+    ports = set()
+    for number in [*range(150), *range(7_900, 8_000), seen.port - 1024, 2**32 - 1]:  # noqa: B007  # the entropy
+        found = registry._unopened(seen)
+        assert found.host == seen.host
+        ports.add(found.port)
+    assert min(ports) >= 1024
+    assert ports.isdisjoint({*DENIED_PORTS, seen.port})
+    assert len(ports) > 200
 
 
 def test_a_server_with_one_address_says_so() -> None:
@@ -613,7 +630,7 @@ def test_limits_of_dialling_back() -> None:
     for host in range(2, 6):
         world.say(observation(world, f"198.18.2.{host}:20002"), DialBack(token=bytes(16)))
     assert len(dials(world)) == 4
-    world.note(world.registry.dialled(dials(world)[0].conn, ["silent", "silent"], world.now))
+    world.note(world.registry.dialled(dials(world)[0].conn, ["silent", "silent"], "silent", world.now))
     world.say(observation(world, "198.18.2.9:20002"), DialBack(token=bytes(16)))
     assert len(dials(world)) == 5
 
@@ -622,7 +639,7 @@ def test_what_comes_of_a_dial_after_the_connection_went_is_dropped(world: World)
     conn = observation(world)
     world.say(conn, DialBack(token=bytes(16)))
     world.lose(conn)
-    assert world.registry.dialled(conn, ["silent", "silent"], world.now) == []
+    assert world.registry.dialled(conn, ["silent", "silent"], "silent", world.now) == []
 
 
 # -- reports of a NAT --------------------------------------------------------------------------------------------
@@ -1134,8 +1151,9 @@ def test_no_sequence_raises_and_the_laws_hold(steps: list[Any]) -> None:
                 case Close(conn) | Abort(conn):
                     assert conn not in over
                     over.add(conn)
-                case DialOut(conn, target, _, _):
+                case DialOut(conn, target, _, _, unopened):
                     assert (conn, str(target)) in remotes
+                    assert unopened.host == target.host
                 case PairRelay(one, other):
                     paired += [one, other]
     assert len(paired) == len(set(paired))

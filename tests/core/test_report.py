@@ -20,6 +20,10 @@ EVENTS: dict[type, tuple[status.Event, str]] = {
     status.Nat: (status.Nat("x", "x", "x", "x"), ""),
     status.Path: (status.Path("direct", "active", "l", "r", 3.0, 20.0, ""), "path: direct to r after 0.02 s"),
     status.Introduced: (status.Introduced("s", "p"), ""),
+    status.Verdict: (
+        status.Verdict("relay", 20.0, None, "both-random", "both", "map", "either", "Only the relay.\x1b"),
+        r"Only the relay.\\x1b$",
+    ),
     status.Offer: (status.Offer(2, 2048, ("a", "b")), "offered: a, b .2 files, 2.0 KiB"),
     status.Accepted: (status.Accepted(), ""),
     status.RefusedOffer: (status.RefusedOffer("because"), "refused: because"),

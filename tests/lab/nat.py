@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 Filtering = Literal["full-cone", "address-restricted", "port-restricted"]
 Unsolicited = Literal["drop", "rst", "icmp", "rst-limited"]
-Mapping = Literal["endpoint-independent", "symmetric", "sequential"]
+Mapping = Literal["endpoint-independent", "symmetric", "sequential", "offset"]
 
 EIM: Mapping = "endpoint-independent"
 TABLE = "lab_nat"
@@ -22,6 +22,9 @@ SEQUENTIAL_PORTS = (40000, 41999)
 # What a masquerade without a range draws from for inside ports from 1024 on: N is 64512.  A fully random
 # one keeps no inside port on purpose, so this range may contain those that programs here bind.
 SYMMETRIC_PORTS = (1024, 65535)
+# What an offset kind adds to the inside port for even and for odd ports of the destination.
+OFFSETS = (1000, 13000)
+OFFSET_INSIDE = (20000, 32767)
 # Where a block begins: a multiple of every size, as the blocks that carriers deal out are.
 BLOCK_LOW = 40960
 BLOCKS = (64, 256, 512)
@@ -38,11 +41,13 @@ class NatKind:
     `preserving`: the outside port equals the inside port. `unsolicited`: the answer to a packet
     that belongs to nothing; "rst-limited" sends 25 RST a second after a burst of 50 and drops the
     rest, as OpenWrt does. `mapping`: "symmetric" takes a random port for every connection,
-    "sequential" the one that is `step` above the last. `block`: the number of ports from which a
-    symmetric kind draws, 0 for all of `SYMMETRIC_PORTS`. Without `simultaneous_open` a bare SYN
-    from an endpoint that was dialled from the same outside port is dropped; its SYN-ACK passes.
-    With `hairpin` an inside host reaches another one by that one's outside endpoint, is seen there
-    by its own, and is filtered as if it came from outside (RFC 5382, REQ-8).
+    "sequential" the one that is `step` above the last, "offset" the inside port and one of `OFFSETS`,
+    which depends on the destination; inside ports beyond `OFFSET_INSIDE` are kept. `block`: the
+    number of ports from which a symmetric kind draws, 0 for all of `SYMMETRIC_PORTS`. Without
+    `simultaneous_open` a bare SYN from an endpoint that was dialled from the same outside port is
+    dropped; its SYN-ACK passes. With `hairpin` an inside host reaches another one by that one's
+    outside endpoint, is seen there by its own, and is filtered as if it came from outside
+    (RFC 5382, REQ-8).
 
     Raises `ValueError` for a preserving kind of those two mappings, for a step of another mapping
     than "sequential", for a block of another than "symmetric", and for a hairpin of a kind whose
@@ -98,6 +103,8 @@ class NatKind:
         """The lowest and the highest port that a kind which chooses ports may choose."""
         if self.mapping == "sequential":
             return SEQUENTIAL_PORTS
+        if self.mapping == "offset":
+            return (OFFSET_INSIDE[0] + min(OFFSETS), OFFSET_INSIDE[1] + max(OFFSETS))
         if self.mapping == "symmetric":
             return (BLOCK_LOW, BLOCK_LOW + self.block - 1) if self.block else SYMMETRIC_PORTS
         return RANDOM_PORTS
@@ -124,6 +131,7 @@ def _all_kinds() -> dict[str, NatKind | None]:
     return {"none": None, **{kind.name: kind for kind in sorted(kinds, key=lambda k: k.name)}}
 
 
+OFFSET = NatKind(preserving=False, mapping="offset")
 KINDS: dict[str, NatKind | None] = _all_kinds()
 """Every named kind; "none" is a router that only forwards, its host has the public address."""
 
@@ -230,6 +238,14 @@ def _outbound(kind: NatKind, wan: str, address: str) -> str:
         ports = ", ".join(f"{number} : {port}" for number, port in enumerate(choices))
         count = f"numgen inc mod {len(choices)} map {{ {ports} }}"
         rules = f"{out} meta l4proto tcp snat ip to {address} : {count}\n{out} snat ip to {address}\n"
+    elif kind.mapping == "offset":
+        inside = range(OFFSET_INSIDE[0], OFFSET_INSIDE[1] + 1)
+        rules = "".join(
+            f"{out} tcp sport {inside[0]}-{inside[-1]} tcp dport & 1 == {odd} snat ip to {address} : tcp sport map {{ "
+            f"{', '.join(f'{port} : {port + offset}' for port in inside)} }}\n"
+            for odd, offset in enumerate(OFFSETS)
+        )
+        rules += f"{out} snat ip to {address}\n"
     elif kind.preserving:
         rules = f"{out} snat ip to {address}\n"
     else:

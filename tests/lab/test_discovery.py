@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from p2pxfer.core.effects import ServerSettings
 from scripts.product import JsonEvent
 from tests.lab.conftest import LabFactory
-from tests.lab.nat import KINDS
+from tests.lab.nat import KINDS, OFFSET, TABLE
 from tests.lab.topology import Lab
 from tests.scene import Scene, events_of, last, random_file
 
@@ -19,12 +20,24 @@ EXPECTED = {
     "address-restricted": ("endpoint-independent", "preserving", "address-dependent"),
     "port-restricted": ("endpoint-independent", "preserving", "port-dependent"),
     "port-restricted/rst": ("endpoint-independent", "preserving", "port-dependent"),
+    "port-restricted/icmp": ("endpoint-independent", "preserving", "port-dependent"),
+    "port-restricted/rst-limited": ("endpoint-independent", "preserving", "port-dependent"),
+    "full-cone/rst": ("endpoint-independent", "preserving", "endpoint-independent"),
+    "symmetric/icmp": ("port-dependent", "random", "port-dependent"),
     "port-restricted/random-port": ("endpoint-independent", "changed", "port-dependent"),
     "sequential": ("port-dependent", "sequential", "port-dependent"),
     "symmetric": ("port-dependent", "random", "port-dependent"),
+    "offset": ("port-dependent", "offset", "port-dependent"),
 }
 """Kind of NAT -> its mapping, how it chooses ports, whom it lets in."""
+UNSOLICITED = {"none": "rst", "rst": "rst", "rst-limited": "rst", "icmp": "icmp"}
+"""The end of a kind's name -> its answer to a SYN that nobody asked for: without a NAT that of the machine itself."""
 SOAK_RUNS = 20
+PACE_S = 60 / ServerSettings().dial_backs_per_source
+"""Between two runs, seconds: the server dials one source back no more often."""
+
+
+HERE = KINDS | {"offset": OFFSET}
 
 
 def netcheck(scene: Scene) -> JsonEvent:
@@ -39,32 +52,79 @@ def check(lab: Lab, kind: str, nat: JsonEvent) -> None:
     assert (nat["mapping"], nat["ports"], nat["filtering"]) == EXPECTED[kind], nat
     assert nat["addresses"] == [lab.public_addr("nat_a")]
     assert nat["step"] == (1 if kind == "sequential" else 0)
-    if kind == "symmetric":
+    if nat["ports"] == "random":
         assert 1024 <= nat["low"] < 30_000
         assert 36_000 < nat["high"] <= 65_535
     else:
         assert (nat["low"], nat["high"]) == (0, 0)
-    assert set(nat["why"]) == {"hairpin"}
+    assert nat["unsolicited"] == UNSOLICITED.get(kind.rpartition("/")[2], "drop")
+    asked = nat["mapping"] == "endpoint-independent"
+    assert nat["hairpin"] == ("no" if asked else "unknown")
+    assert set(nat["why"]) == (set() if asked else {"hairpin"})
 
 
 @pytest.mark.deadline(60)
 @pytest.mark.parametrize("kind", EXPECTED)
 def test_netcheck_names_the_nat(lab_factory: LabFactory, tmp_path: Path, kind: str) -> None:
-    lab = lab_factory(KINDS[kind], None, rtt_ms=40)
+    lab = lab_factory(HERE[kind], None, rtt_ms=40)
     with Scene(lab, tmp_path, loopback=False) as scene:
         scene.start_server()
         check(lab, kind, netcheck(scene))
+
+
+def turn_back(lab: Lab, kind: str) -> None:
+    """Let alice's router send back what comes from inside for its own address, through its own filter."""
+    address = lab.public_addr("nat_a")
+    inside = f'iifname != "wan" ip daddr {address}'
+    syn = "tcp flags & (fin | syn | rst | ack) == syn"
+    allowed = "tcp dport . tcp sport @turned" if kind == "port-restricted" else ""
+    lab.nft(
+        "nat_a",
+        f"""
+        add set ip {TABLE} turned {{ type inet_service . inet_service; flags dynamic,timeout; timeout 1m; }}
+        add chain ip {TABLE} before {{ type filter hook prerouting priority raw; }}
+        add rule ip {TABLE} before {inside} {syn} update @turned {{ tcp sport . tcp dport }}
+        add rule ip {TABLE} inbound {inside} {allowed} dnat ip to tcp dport map @inbound
+        add rule ip {TABLE} outbound oifname != "wan" ct status dnat ip saddr {lab.addr("alice")} snat ip to {address}
+        insert rule ip {TABLE} through ct status dnat accept
+        """,
+    )
+
+
+@pytest.mark.deadline(60)
+@pytest.mark.parametrize("kind", ["full-cone", "port-restricted"])
+def test_a_hairpin_is_found_whatever_the_filtering(lab_factory: LabFactory, tmp_path: Path, kind: str) -> None:
+    """One dial alone would not pass the second kind."""
+    lab = lab_factory(KINDS[kind], None, rtt_ms=40)
+    turn_back(lab, kind)
+    with Scene(lab, tmp_path, loopback=False) as scene:
+        scene.start_server()
+        nat = netcheck(scene)
+    assert (nat["hairpin"], nat["filtering"], nat["why"]) == ("yes", EXPECTED[kind][2], {})
+
+
+@pytest.mark.soak
+@pytest.mark.deadline(300)
+@pytest.mark.parametrize("kind", ["full-cone", "port-restricted"])
+def test_a_hairpin_is_found_every_time(lab_factory: LabFactory, tmp_path: Path, kind: str) -> None:
+    lab = lab_factory(KINDS[kind], None, rtt_ms=40)
+    turn_back(lab, kind)
+    with Scene(lab, tmp_path, loopback=False) as scene:
+        scene.start_server()
+        assert [netcheck(scene)["hairpin"] for _ in range(SOAK_RUNS)] == ["yes"] * SOAK_RUNS
 
 
 @pytest.mark.soak
 @pytest.mark.deadline(300)
 @pytest.mark.parametrize("kind", EXPECTED)
 def test_netcheck_names_the_nat_every_time(lab_factory: LabFactory, tmp_path: Path, kind: str) -> None:
-    lab = lab_factory(KINDS[kind], None, rtt_ms=40)
+    lab = lab_factory(HERE[kind], None, rtt_ms=40)
     with Scene(lab, tmp_path, loopback=False) as scene:
         scene.start_server()
         for _ in range(SOAK_RUNS):
+            began = time.monotonic()
             check(lab, kind, netcheck(scene))
+            time.sleep(max(0.0, began + PACE_S - time.monotonic()))
 
 
 @pytest.mark.deadline(60)

@@ -10,18 +10,22 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.protocol import Factory
 
 from p2pxfer.core.addresses import parse_endpoint
+from p2pxfer.core.discovery import Inbound
 from p2pxfer.core.effects import Listening
 from p2pxfer.core.messages import ALPN_SERVER, DialOutcome
 from p2pxfer.net import filtering, server
+from p2pxfer.net import knock as knock_module
 from p2pxfer.net.dialback import dial_back
 from p2pxfer.net.filtering import TOKEN, FilteringCheck
 from p2pxfer.net.flight import fresh_ports
 from p2pxfer.net.identity import new_identity
+from p2pxfer.net.knock import knock
 from p2pxfer.net.puncher import reuse_binding
 from p2pxfer.net.serverlink import ServerLink
 from p2pxfer.net.streams import SecureBootstrap
@@ -53,8 +57,48 @@ async def test_a_server_with_a_second_address(tmp_path: Path) -> None:
         here.server.registry.listens(Listening((*bound, (ip_address("127.0.0.2"), 1)), ()))
         check = checks(here, fresh_ports(1)[0])
         check.start()
-        assert await check.done == ("endpoint-independent", "")
+        assert await check.done == Inbound("endpoint-independent", unsolicited="rst")
         await gone(here)
+
+
+async def visited(here: Site) -> tuple[FilteringCheck, Stranger]:
+    """A check under way, whose port a stranger has dialled and says nothing to."""
+    port = fresh_ports(1)[0]
+    check = checks(here, port)
+    check.start()
+    stranger = Stranger()
+    await TCP4ClientEndpoint(reactor, "127.0.0.1", port).connect(Factory.forProtocol(lambda: stranger))
+    return check, stranger
+
+
+async def refuses(port: int) -> bool:
+    try:
+        await TCP4ClientEndpoint(reactor, "127.0.0.1", port).connect(Factory.forProtocol(Stranger))
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_visitor_outlives_the_check(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        check, stranger = await visited(here)
+        await check.done
+        await until(lambda: stranger.lost)
+        await gone(here)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_check_can_be_cancelled(tmp_path: Path) -> None:
+    """Nothing of it is left: no connection, no visitor, no listener, no timer (which the fixtures look for)."""
+    async with site(tmp_path) as here:
+        check, stranger = await visited(here)
+        port = check.port
+        check.done.addErrback(lambda failure: failure.trap(CancelledError))
+        check.done.cancel()
+        await until(lambda: stranger.lost)
+        await gone(here)
+        assert await refuses(port)
 
 
 @pytest_twisted.ensureDeferred
@@ -62,9 +106,9 @@ async def test_a_server_with_one_address(tmp_path: Path) -> None:
     async with site(tmp_path) as here:
         check = checks(here, fresh_ports(1)[0])
         check.start()
-        found, why = await check.done
-        assert found == "unknown"
-        assert "no other address" in why
+        found = await check.done
+        assert found.filtering == "unknown"
+        assert "no other address" in found.closed
         await gone(here)
 
 
@@ -80,8 +124,8 @@ async def test_strangers_do_not_count(tmp_path: Path) -> None:
         stranger = Stranger()
         await TCP4ClientEndpoint(reactor, "127.0.0.1", port).connect(Factory.forProtocol(lambda: stranger))
         stranger.write(bytes(TOKEN) + b"a")
-        found, why = await check.done
-        assert (found, "no other address" in why) == ("unknown", True)
+        found = await check.done
+        assert (found.filtering, "no other address" in found.closed) == ("unknown", True)
         await stranger.gone
         await gone(here)
 
@@ -103,7 +147,8 @@ async def test_what_arrived_counts_and_not_what_the_server_says(
     async with site(tmp_path) as here:
         check = checks(here, fresh_ports(1)[0])
         check.start()
-        assert await check.done == expected
+        found = await check.done
+        assert (found.filtering, found.closed) == expected
         await gone(here)
 
 
@@ -115,7 +160,38 @@ async def test_a_server_that_is_not_there(tmp_path: Path) -> None:
             here.ports = (closed.getsockname()[1], 0)
             check = checks(here, fresh_ports(1)[0])
             check.start()
-            assert await check.done == ("unknown", "the server could not be asked")
+            found = await check.done
+            assert (found.filtering, found.closed) == ("unknown", "the server could not be asked")
+            assert (found.unsolicited, found.unanswered) == ("unknown", "the server did not try")
+
+
+async def knocked(port: int, host: str = "127.0.0.1", source: str = "127.0.0.1") -> str:
+    outcome: Deferred[str] = Deferred()
+    knock(reactor, parse_endpoint(f"{host}:{port}"), ip_address(source), outcome.callback)
+    assert not outcome.called
+    return await outcome
+
+
+@pytest_twisted.ensureDeferred
+async def test_outcomes_of_a_knock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ICMP and silence take a network: ``tests/lab/test_discovery.py``."""
+    monkeypatch.setattr(knock_module, "KNOCK_S", 0.3)
+    with socket.socket() as closed, socket.socket() as heard, socket.socket() as full:
+        closed.bind(("127.0.0.1", 0))
+        assert await knocked(closed.getsockname()[1]) == "refused"
+        heard.bind(("127.0.0.1", 0))
+        heard.listen()
+        assert await knocked(heard.getsockname()[1]) == "connected"
+        visitor, _ = heard.accept()
+        with visitor:
+            visitor.settimeout(5)
+            with pytest.raises(ConnectionResetError):  # nothing was said
+                visitor.recv(1)
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        with socket.create_connection(full.getsockname()):
+            assert await knocked(full.getsockname()[1]) == "silent"
+    assert await knocked(20_000, source="198.18.0.99") == "not-tried"
 
 
 @pytest_twisted.ensureDeferred

@@ -18,6 +18,7 @@ from twisted.internet.task import Clock
 
 from p2pxfer.core.addresses import parse_endpoint
 from p2pxfer.core.codec import Message
+from p2pxfer.core.discovery import ORDER
 from p2pxfer.core.framing import FrameDecoder
 from p2pxfer.core.messages import (
     ALPN_SERVER,
@@ -32,7 +33,7 @@ from p2pxfer.core.messages import (
 )
 from p2pxfer.net import probing
 from p2pxfer.net.admission import AdmissionSettings
-from p2pxfer.net.flight import FLIGHT_S, PORTS, SETTLE_S, Flight, fresh_ports
+from p2pxfer.net.flight import FLIGHT_S, PORTS, SETTLE_S, Flight, fresh_ports, probe_ports
 from p2pxfer.net.identity import new_identity
 from p2pxfer.net.probing import FRESH_S, OBSERVE_S, RETRY_S, NatDiscovery, may_observe
 from p2pxfer.net.puncher import reuse_binding
@@ -150,7 +151,7 @@ def test_a_sequential_nat_is_probed_once_and_reported() -> None:
     net.register(40_000)
     net.wait(2)
     ports = [wire.local for wire in net.probes]
-    assert ports == list(range(ports[0], ports[0] + 8))
+    assert ports == [ports[0] + number for number in ORDER]
     assert {wire.at for wire in net.probes} == {str(AT)}
     assert all(wire.aborted for wire in net.probes)
     assert not any(wire.aborted for wire in net.wires if wire.local == TAG)
@@ -283,6 +284,22 @@ def test_without_dialling_nothing_is_probed() -> None:
     net.register(40_000)
     net.wait(2)
     assert net.probes == []
+
+
+def test_a_nat_that_adds_a_constant_for_each_destination() -> None:
+    shifts = {at: 1_000 * number for number, at in enumerate([str(AT), *OTHERS], 1)}
+    net = Net(lambda local, at: local + shifts[at])
+    net.register(TAG + 1_000)
+    net.wait(2)
+    assert net.discovery.summary == NatSummary(mapping="port-dependent", ports="offset")
+    assert all(wire.local in range(20000, 32768) for wire in net.probes)
+
+
+def test_the_ports_of_a_probe_are_a_row_in_its_order() -> None:
+    for _ in range(500):
+        ports = probe_ports()
+        assert [port - ports[0] for port in ports] == list(ORDER)
+        assert set(PORTS).issuperset(ports)
 
 
 @pytest.mark.parametrize("count", [1, 8])

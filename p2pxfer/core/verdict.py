@@ -1,0 +1,124 @@
+"""Why two NATs get the path that they got, and the one change that would make a relayed pair direct: a pure function.
+
+Laws of this file:
+
+1. Which path the pair gets is measured, never computed: the NATs only explain it.
+2. A reason that names a property of a NAT is given only where that property was measured.
+3. A direct path needs no change; without one there is exactly one piece of advice.
+4. Nothing depends on which of the two asks: with the sides exchanged, ``here`` and ``there`` are exchanged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from p2pxfer.core.messages import NatSummary
+from p2pxfer.core.strategies import Kind, kind
+from p2pxfer.core.wire import PlanState
+from p2pxfer.status import Change, PathKind, Reason, Where
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side: its NAT, whether its outside address changes (``pooled``), whether it allows direct paths, and what
+    became of its plan of many dials."""
+
+    nat: NatSummary
+    pooled: bool = False
+    dials: bool = True
+    plan: PlanState = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``path``: the best path that stood, ``None`` if there was none; ``where`` belongs to the reason, ``at`` to the
+    change, each empty where no side is meant."""
+
+    path: PathKind | None
+    reason: Reason
+    where: Where
+    change: Change
+    at: Where
+
+
+def judge(here: Side, there: Side, path: PathKind | None, same_address: bool) -> Verdict:
+    """Explain ``path``; ``same_address``: the server saw both sides at one address."""
+    if path not in (None, "relay"):
+        return Verdict(path, *_why_direct(here, there, path), "none", "")
+    return Verdict(path, *_why_not(here, there, same_address))
+
+
+def _why_direct(here: Side, there: Side, path: PathKind) -> tuple[Reason, Where]:
+    if path in _BY_PATH:
+        return _BY_PATH[path], ""
+    open_at = _which(here.nat.mapping == "none", there.nat.mapping == "none")
+    if open_at:
+        return "open", open_at
+    kinds = frozenset((kind(here.nat), kind(there.nat)))
+    if "unknown" in kinds:
+        return "met", ""
+    if "followed" in (here.plan, there.plan):
+        return ("searched" if "random" in kinds else "predicted"), ""
+    if kinds == {"cone"}:
+        return "kept", ""
+    # No plan was followed, so the side whose port was known let a port in that nobody had dialled.
+    return ("let-in", _which(*(kind(side.nat) == "cone" for side in (here, there)))) if "cone" in kinds else ("met", "")
+
+
+_BY_PATH: Final[dict[PathKind, Reason]] = {"lan": "same-network", "ipv6": "ipv6", "mapped": "mapped"}
+
+
+def _why_not(here: Side, there: Side, same_address: bool) -> tuple[Reason, Where, Change, Where]:
+    """What comes first hides what comes later: who may not dial has no other reason."""
+    forbids = _which(not here.dials, not there.dials)
+    if forbids:
+        return "forbidden", forbids, "allow", forbids
+    kinds = (kind(here.nat), kind(there.nat))
+    reachable = _better_mapped(kinds)
+    if same_address:
+        return "same-nat", "", "join", ""
+    pooled = _which(here.pooled, there.pooled)
+    if pooled and kinds != ("cone", "cone"):
+        return "pooled", pooled, "map", reachable
+    unknown = _which(*(one == "unknown" for one in kinds))
+    if unknown:
+        return "unmeasured", unknown, "map", reachable
+    withheld = _which(here.plan == "withheld", there.plan == "withheld")
+    if withheld:
+        return "withheld", withheld, "permit", withheld
+    if kinds == ("cone", "cone"):
+        open_at = _which(here.nat.mapping == "none", there.nat.mapping == "none")
+        return ("closed", open_at, "unblock", open_at) if open_at else ("blocked", "", "map", "either")
+    drawing = _which(*(one == "random" for one in kinds))
+    if drawing == "both":
+        drawn = all(side.nat.ports in _DRAWN for side in (here, there))
+        return ("both-random" if drawn else "both-change"), "both", "map", "either"
+    if "sequential" in kinds and drawing:
+        return "counted-and-random", drawing, "map", "either"
+    counting = _which(*(one == "sequential" for one in kinds))
+    return ("not-found", drawing, "map", reachable) if drawing else ("overtaken", counting, "map", reachable)
+
+
+_DRAWN: Final = frozenset(("random", "block"))
+
+
+def _better_mapped(kinds: tuple[Kind, Kind]) -> Where:
+    """On which side a mapped port is to be had most likely.
+
+    A NAT that keeps its port is most often a router at home; one that does not, a carrier's.
+    """
+    mapped: dict[tuple[bool, bool], Where] = {(True, False): "here", (False, True): "there"}
+    return mapped.get((kinds[0] == "cone", kinds[1] == "cone"), "either")
+
+
+def _which(here: bool, there: bool) -> Where:
+    return _WHICH[here, there]
+
+
+_WHICH: Final[dict[tuple[bool, bool], Where]] = {
+    (False, False): "",
+    (True, False): "here",
+    (False, True): "there",
+    (True, True): "both",
+}
