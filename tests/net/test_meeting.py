@@ -91,13 +91,16 @@ class Punch:
     def __init__(self) -> None:
         self.told: list[tuple[bytes, str, str]] = []
         self.clock = Clock()
-        client: Any = SimpleNamespace(port=30000, informed={}, outcome=lambda *word: self.told.append(word))
+        client: Any = SimpleNamespace(
+            port=30000, informed={}, own_endpoints=frozenset(), over_private=False, over_loopback=False,
+            outcome=lambda *word: self.told.append(word),
+        )  # fmt: skip
         introduction = Introduction(b"s" * 32, True, KNOWN.peer_key)
         owner: Any = SimpleNamespace(path_up=lambda *_: None, meeting_failed=lambda *_: None)
         reactor: Any = self.clock
         self.meeting = Meeting(reactor, introduction, KNOWN, client, owner)
         self.puncher: Any = SimpleNamespace(
-            way="walk", made_by="walk", tried="", situation=None, last_errors={}, stop=lambda: None
+            way="walk", made_by="walk", tried="", plan_state="none", situation=None, last_errors={}, stop=lambda: None
         )
         self.meeting._puncher = self.puncher
         self.meeting._drop_losers = lambda: None  # type: ignore[method-assign]  # nothing here has a socket
