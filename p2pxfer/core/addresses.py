@@ -8,8 +8,8 @@ Laws of this file:
    is judged as that IPv4 address, so no wrapping reaches what the plain form does not.
 3. What is not known to be harmless is forbidden: link-local, multicast, reserved and documentation ranges always,
    loopback unless the caller itself talks to its server over loopback, private ranges unless the caller says why.
-4. Ports below 1024 and those of common services are never dialled: no peer of this protocol listens there, so such a
-   candidate can only be meant for somebody else.
+4. Ports below 1024 are never dialled, and those of common services not where a peer merely asserts them: no peer of
+   this protocol listens there, so such a candidate can only be meant for somebody else.
 
 The benchmark ranges 198.18.0.0/15 (RFC 2544) and 2001:2::/48 (RFC 5180) count as public: test networks use them.
 """
@@ -222,6 +222,31 @@ def dialable_lan(endpoint: Endpoint, *, allow_loopback: bool = False, refuse: Co
     where = scope(endpoint.host)
     allowed = where in {"private", "shared"} or (allow_loopback and where == "loopback")
     return allowed and _peer_port(endpoint.port) and canonical_endpoint(endpoint) not in refuse
+
+
+def dialable_mapped(
+    endpoint: Endpoint,
+    seen: Collection[Address],
+    *,
+    allow_private: bool = False,
+    allow_loopback: bool = False,
+    refuse: Collection[Endpoint] = (),
+) -> bool:
+    """True if an endpoint that a peer's router is said to lead to it may be dialled.
+
+    ``seen`` are the canonical addresses from which the server saw the peer: the endpoint must have one of them.  Its
+    port is only asserted, so ports of common services are refused.  The rest is as for :func:`dialable_public`.
+    """
+    return (
+        canonical(endpoint.host) in seen
+        and _peer_port(endpoint.port)
+        and dialable_public(endpoint, allow_private=allow_private, allow_loopback=allow_loopback, refuse=refuse)
+    )
+
+
+def mapped_port(port: int) -> bool:
+    """True if a router may be asked to lead ``port`` here: one that peers dial."""
+    return _peer_port(port)
 
 
 def legal_lan(

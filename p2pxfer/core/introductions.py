@@ -7,6 +7,8 @@ Laws of this file:
 2. Asserted (LAN) endpoints go only to a peer that was seen from the same public address.
 3. Private and loopback endpoints that the server saw go only to a peer that it reached in the same way.
 4. What a side reports of its NAT never replaces what the server saw of it.
+5. An endpoint that a side's router is said to lead to it is passed on only with an address from which the server saw
+   that side; what it asserts is the port.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from p2pxfer.core import addresses, discovery
 from p2pxfer.core.addresses import Address, Endpoint
 from p2pxfer.core.discovery import View
 from p2pxfer.core.effects import Listening
-from p2pxfer.core.messages import MAX_OBSERVED, NatSummary, PathPolicy
+from p2pxfer.core.messages import MAX_MAPPED, MAX_OBSERVED, NatSummary, PathPolicy
 from p2pxfer.errors import AddressRefused
 
 _MAX_OBSERVERS = 8
@@ -40,6 +42,8 @@ class Side:
     path: PathPolicy
     reported: NatSummary
     """What the party says of its NAT from probes of its own."""
+    mapped: tuple[str, ...] = ()
+    """The endpoints that it says its router leads to it."""
 
 
 def policies(one: PathPolicy, other: PathPolicy) -> tuple[bool, bool]:
@@ -71,6 +75,23 @@ def lan_for(subject: Side, reader: Side, refuse: Collection[Endpoint] = ()) -> t
     return addresses.legal_lan(
         subject.lan, allow_loopback=addresses.scope(reader.control.host) == "loopback", refuse=refuse
     )
+
+
+def mapped_for(subject: Side, reader: Side, refuse: Collection[Endpoint] = ()) -> list[Endpoint]:
+    """The endpoints that the router of ``subject`` leads to it, as far as ``reader`` may hear of and dial them."""
+    reached = addresses.scope(reader.control.host)
+    seen = set(_hosts(subject))
+    kept: dict[Endpoint, None] = {}
+    for text in subject.mapped:
+        try:
+            endpoint = addresses.canonical_endpoint(addresses.parse_endpoint(text))
+        except AddressRefused:
+            continue
+        if addresses.dialable_mapped(
+            endpoint, seen, allow_private=reached in _LOCAL, allow_loopback=reached == "loopback", refuse=refuse
+        ):
+            kept[endpoint] = None
+    return list(kept)[:MAX_MAPPED]
 
 
 def _share_site(one: Side, other: Side) -> bool:

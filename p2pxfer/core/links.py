@@ -53,6 +53,8 @@ class Link:
     path: PathPolicy = "auto"
     reported: NatSummary = NatSummary()  # noqa: RUF009  # a frozen value
     """What the client said last of its NAT."""
+    mapped: tuple[str, ...] = ()
+    """The endpoints that the client says its router leads to it."""
     dialled: bool = False
     """The server has dialled this client back for this connection, or does so now."""
     queued: list[Message] = field(default_factory=list)

@@ -36,7 +36,7 @@ class Matchmaker:
         self.listening = Listening()
         self.dropped_lan = 0
         """LAN candidates that were asserted and not passed on, because nobody may dial them."""
-        self.reports = Reports(links, settings, self._side, self._observed)
+        self.reports = Reports(links, settings, self._side, self._observed, self._mapped)
         self._links = links
         self._desk = desk
         self._entropy = entropy
@@ -56,14 +56,14 @@ class Matchmaker:
             return [_refusal(link, "E_PEER_GONE", "this peer is not here now")]
         if target.key == link.key:
             return [_refusal(link, "E_NAME", "this name or id is the client's own")]
-        if not any(introductions.policies(message.path, target.path)):
+        dial, relay = introductions.policies(message.path, target.path)
+        if not (dial or relay):
             return [_refusal(link, "E_PATH_NONE", "one side allows direct paths only and the other only the relay")]
         if not (self._by_pair.take((link.key, target.key), now) and self._by_target.take(target.key, now)):
             return [_refusal(link, "E_RATE", "too many requests for this peer in a short time")]
         asking = replace(self._side(link, message.tag), path=message.path)
         asked = self._side(target, target.tag)
         session = self._entropy(32)
-        dial, _ = introductions.policies(asking.path, asked.path)
         self.reports.met(session, (link, message.tag), (target, target.tag), dial, now)
         return [
             Send(reader.conn, self._told(session, _Meeting(reader, mine, peer, theirs, name, first), now))
@@ -75,12 +75,17 @@ class Matchmaker:
 
     def _side(self, link: Link, tag: int) -> Side:
         """A client with the binding ``tag`` as the server sees it now."""
-        return Side(link.view.seen, tag, self._links.views(link, tag), link.lan, link.path, link.reported)
+        return Side(link.view.seen, tag, self._links.views(link, tag), link.lan, link.path, link.reported, link.mapped)
 
     def _observed(self, subject: Side, reader: Side, link: Link) -> list[Endpoint]:
         """Where the server saw ``subject``, as far as ``reader`` at ``link`` may dial it."""
         server = introductions.server_endpoints(self.listening, link.view.at, link.view.seen)
         return introductions.observed_for(subject, reader, server)
+
+    def _mapped(self, subject: Side, reader: Side, link: Link) -> list[Endpoint]:
+        """Where the router of ``subject`` leads to it, as far as ``reader`` at ``link`` may dial that."""
+        server = introductions.server_endpoints(self.listening, link.view.at, link.view.seen)
+        return introductions.mapped_for(subject, reader, server)
 
     def _find(self, to: str) -> tuple[Link | None, str | None]:
         """The connection that holds the name, or the newest one with a name of the key; and the name asked for.
@@ -103,11 +108,13 @@ class Matchmaker:
             self._desk.issue(session, reader.key, token, now)
         observed: list[Endpoint] = []
         lan: list[Endpoint] = []
+        mapped: list[Endpoint] = []
         if dial:
             server = introductions.server_endpoints(self.listening, reader.view.at, reader.view.seen)
             observed = self._observed(theirs, mine, reader)
             lan, dropped = introductions.lan_for(theirs, mine, server)
             self.dropped_lan += dropped
+            mapped = self._mapped(theirs, mine, reader)
         return Introduction(
             session=session,
             initiator=meeting.initiator,
@@ -115,6 +122,7 @@ class Matchmaker:
             responder_name=meeting.name,
             observed=[str(endpoint) for endpoint in observed],
             lan=[str(endpoint) for endpoint in lan],
+            mapped=[str(endpoint) for endpoint in mapped],
             relay_token=token,
             dial=dial,
             my_nat=my_nat,

@@ -10,6 +10,7 @@ Transcript of a client that waits (``>`` client to server)::
     < Introduction                          when somebody asked for this client
     > Report                                what probes of its own show of its NAT
     > Outcome                               what came of the punch
+    > Announce    mapped                    when its router leads a port to it
     > Ping  < Pong                          at least every ``ping_s`` seconds
 
 of a client that wants a peer::
@@ -20,6 +21,8 @@ of a client that wants a peer::
     > Report      session                   what it found of its NAT since, or a fresh port
     < PeerNat     session                   the same of the other side, through the server
     < PeerReturned session                  the other side has another connection now: ask again
+    > Announce    mapped, session           a port that its router gave since
+    < PeerMapped  session                   the same of the other side
 
 of a client that wants to know whom its NAT lets in, on an observation connection from a fresh port that listens::
 
@@ -68,6 +71,8 @@ MAX_ROUND_TRIP_MS = 10_000
 Word = Annotated[str, Meta(max_length=16)]
 MAX_WAYS = 8
 """Most ways of punching in one introduction."""
+MAX_MAPPED = 2
+"""Most endpoints that a router leads to one side."""
 MAX_STEP = 64
 """Largest step of a sequential NAT that may be reported."""
 
@@ -152,10 +157,11 @@ class Introduction(Message, frozen=True):
     """Two peers meet: each gets the other's key and endpoints, and a relay token of its own.
 
     ``peer_name`` is the registered name by which the responder was asked for (both sides get that one), ``None`` when
-    it was asked for by id.  ``relay_token`` is ``None`` where the policies forbid the relay; ``observed`` and ``lan``
-    are empty where they forbid dialling.  ``round_trip_ms`` is the sum of the two round trips to the server, 0 if one
-    is unknown.  ``order`` names ways of punching, the one that led to a path most often first where two such NATs met
-    before; it is empty where the server does not know, and the same for both.
+    it was asked for by id.  ``mapped`` are endpoints that the peer's router leads to it.  ``relay_token`` is ``None``
+    where the policies forbid the relay; ``observed``, ``lan`` and ``mapped`` are empty where they forbid dialling.
+    ``round_trip_ms`` is the sum of the two round trips to the server, 0 if one is unknown.  ``order`` names ways of
+    punching, the one that led to a path most often first where two such NATs met before; it is empty where the server does
+    not know, and the same for both.
     """
 
     session: Bytes32
@@ -164,6 +170,7 @@ class Introduction(Message, frozen=True):
     responder_name: Text | None = None
     observed: Annotated[list[Endpoint], Meta(max_length=MAX_OBSERVED)] = []
     lan: Annotated[list[Endpoint], Meta(max_length=MAX_LAN)] = []
+    mapped: Annotated[list[Endpoint], Meta(max_length=MAX_MAPPED)] = []
     relay_token: Bytes32 | None = None
     dial: bool = True
     my_nat: NatSummary = NatSummary()
@@ -211,6 +218,22 @@ class Outcome(Message, frozen=True):
     result: Word
 
 
+class Announce(Message, frozen=True):
+    """The endpoints that this side's router leads to it, all of them: kept with the connection, and passed on within a
+    recent ``session``.  Only those with an address from which the server saw this side go to anybody.
+    """
+
+    mapped: Annotated[list[Endpoint], Meta(max_length=MAX_MAPPED)] = []
+    session: Bytes32 | None = None
+
+
+class PeerMapped(Message, frozen=True):
+    """The endpoints that the router of the other side of ``session`` leads to it."""
+
+    session: Bytes32
+    mapped: Annotated[list[Endpoint], Meta(max_length=MAX_MAPPED)] = []
+
+
 class JoinRelay(Message, frozen=True):
     """First message of a relay leg."""
 
@@ -248,6 +271,7 @@ SERVER: Catalogue[Message] = Catalogue(
         (6, Report),
         (7, DialBack),
         (8, Outcome),
+        (9, Announce),
         (17, Registered),
         (18, Observed),
         (19, Introduction),
@@ -257,11 +281,14 @@ SERVER: Catalogue[Message] = Catalogue(
         (23, PeerNat),
         (24, DialledBack),
         (25, PeerReturned),
+        (26, PeerMapped),
     ]
 )
 FIRST_MESSAGES = (Register, Observe, JoinRelay)
 """What a client may send first."""
-CLIENT_MESSAGES = (Introduce, Ping, Report, DialBack, Outcome)
+CLIENT_MESSAGES = (Introduce, Ping, Report, DialBack, Outcome, Announce)
 """What a registered client may send afterwards."""
-SERVER_MESSAGES = (Registered, Observed, Introduction, RelayReady, Pong, Failure, PeerNat, DialledBack, PeerReturned)
+SERVER_MESSAGES = (
+    Registered, Observed, Introduction, RelayReady, Pong, Failure, PeerNat, DialledBack, PeerReturned, PeerMapped,
+)  # fmt: skip
 """What a server may send."""

@@ -53,6 +53,7 @@ from p2pxfer.core.links import Link, Links, Role
 from p2pxfer.core.matchmaker import Matchmaker
 from p2pxfer.core.messages import (
     VERSION,
+    Announce,
     DialBack,
     DialledBack,
     DialOutcome,
@@ -310,6 +311,9 @@ class Registry:
         self._matchmaker.reports.ended(link, message, now)
         return []
 
+    def _announce(self, link: Link, message: Announce, now: float) -> list[Effect]:
+        return [*self._matchmaker.reports.announce(link, message, now)]
+
     def _ping(self, link: Link, message: Ping, now: float) -> list[Effect]:
         return [Send(link.conn, Pong())]
 
@@ -358,10 +362,12 @@ _HANDLERS: dict[tuple[Role, type[Message]], Callable[[Registry, Link, Any, float
     (Role.CLAIMING, Ping): Registry._queue,
     (Role.CLAIMING, Report): Registry._queue,
     (Role.CLAIMING, Outcome): Registry._queue,
+    (Role.CLAIMING, Announce): Registry._queue,
     (Role.CONTROL, Introduce): Registry._introduce,
     (Role.CONTROL, Ping): Registry._ping,
     (Role.CONTROL, Report): Registry._report,
     (Role.CONTROL, Outcome): Registry._outcome,
+    (Role.CONTROL, Announce): Registry._announce,
     (Role.OBSERVATION, Ping): Registry._ping,
     (Role.OBSERVATION, DialBack): Registry._dial_back,
 }

@@ -1,15 +1,16 @@
-"""News within a meeting: what one side reports of its NAT and of the punch, and that the peer came back on another
-connection.
+"""News within a meeting: what one side reports of its NAT, its router and the punch, and that the peer came back on
+another connection.
 
 Laws of this file:
 
 1. A report with a session goes on only from one of the two control connections that were introduced in it, to the other
    one, for ``MEETING_S`` seconds after the introduction and ``MAX_PER_SIDE`` times a side.
 2. What goes on is the server's own view of the mapping; of the report only what :mod:`p2pxfer.core.introductions` lets
-   pass.  A report names no address, so nobody can be made to dial anything but what the server saw of the reporter.
+   pass.  A report names no address, and of an announcement only those go on from which the server saw the announcer: so
+   nobody can be made to dial anybody else.
 3. With it goes where the server has seen the reporter by now, as far as the other side may dial it, if the two may dial
    at all: an address of a second family is often observed only after the introduction.
-4. A report that may not go on is dropped without a word: there is nothing that an honest client could do about it.
+4. What may not go on is dropped without a word: there is nothing that an honest client could do about it.
 5. Who asked for a peer hears once, within ``RETURN_S`` seconds of the introduction, that the same client registered
    again: the connection that the introduction went to may have been dead, which its two ends notice late.
 6. What came of a punch is believed once from each of the two connections, so many times an hour from one key and from
@@ -18,18 +19,20 @@ Laws of this file:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from p2pxfer.core import introductions
 from p2pxfer.core.addresses import Endpoint, source_network
+from p2pxfer.core.codec import Message
 from p2pxfer.core.effects import Send, ServerSettings
 from p2pxfer.core.experience import Experience
 from p2pxfer.core.introductions import Side
 from p2pxfer.core.limits import Buckets
 from p2pxfer.core.links import Link, Links, Role
-from p2pxfer.core.messages import Outcome, PeerNat, PeerReturned, Report
+from p2pxfer.core.messages import Announce, Outcome, PeerMapped, PeerNat, PeerReturned, Report
 from p2pxfer.core.strategies import kind
 
 MEETING_S: Final = 30.0
@@ -58,7 +61,7 @@ class _Meeting:
     asked: _Client
     dial: bool
     """Whether the two may dial each other."""
-    left: dict[int, int] = field(default_factory=dict)
+    left: Counter[tuple[int, type[Message]]] = field(default_factory=Counter)
     silent: set[int] = field(default_factory=set)
     """The connections that have not said what came of it."""
 
@@ -67,7 +70,8 @@ class Reports:
     """Recent meetings, and the rate of reports.
 
     ``side(link, tag)`` is a party as the server sees it now; ``observed(subject, reader, link)`` are the endpoints of
-    ``subject`` that ``reader``, whose control connection is ``link``, may dial.
+    ``subject`` that ``reader``, whose control connection is ``link``, may dial; ``mapped`` are those that its router leads
+    to it.
     """
 
     def __init__(
@@ -76,10 +80,12 @@ class Reports:
         settings: ServerSettings,
         side: Callable[[Link, int], Side],
         observed: Callable[[Side, Side, Link], list[Endpoint]],
+        mapped: Callable[[Side, Side, Link], list[Endpoint]],
     ) -> None:
         self._links = links
         self._side = side
         self._observed = observed
+        self._mapped = mapped
         self._rates = Buckets(settings.reports_per_key / 60, settings.reports_per_key)
         self._words = Buckets(settings.outcomes_per_key / 3600, settings.outcomes_per_key)
         self._words_from = Buckets(settings.outcomes_per_source / 3600, settings.outcomes_per_source)
@@ -99,7 +105,8 @@ class Reports:
         (one, one_tag), (other, other_tag) = asking, asked
         sides = {one.conn: (other.conn, one_tag), other.conn: (one.conn, other_tag)}
         client = (other.key, other.name)
-        left = dict.fromkeys(sides, MAX_PER_SIDE)
+        kinds: tuple[type[Message], ...] = (Report, Announce) if dial else (Report,)
+        left = Counter({(conn, kind): MAX_PER_SIDE for conn in sides for kind in kinds})
         self._meetings[session] = _Meeting(now, sides, one.conn, client, dial, left, set(sides))
         self._asked.setdefault(client, {})[session] = None
         self.expire(now)
@@ -110,19 +117,40 @@ class Reports:
             return []
         if message.nat is not None:
             link.reported = message.nat
-        self.expire(now)
-        meeting = None if message.session is None else self._meetings.get(message.session)
-        if meeting is None or message.session is None or not meeting.left.get(link.conn, 0):
+        sides = self._other_side(link, message, message.session, now)
+        if sides is None or message.session is None:
             return []
+        mine, theirs, other, dial = sides
+        nat = None if message.nat is None else introductions.nat_summary(mine)
+        found = self._observed(mine, theirs, other) if dial else []
+        return [Send(other.conn, PeerNat(message.session, nat, [str(endpoint) for endpoint in found]))]
+
+    def announce(self, link: Link, message: Announce, now: float) -> list[Send]:
+        """Keep an announcement; returns the word to the other side of its meeting, if there is one."""
+        if not self._rates.take(link.key, now):
+            return []
+        link.mapped = tuple(message.mapped)
+        sides = self._other_side(link, message, message.session, now)
+        if sides is None or message.session is None:
+            return []
+        mine, theirs, other, _ = sides
+        found = self._mapped(mine, theirs, other)
+        return [Send(other.conn, PeerMapped(message.session, [str(endpoint) for endpoint in found]))]
+
+    def _other_side(
+        self, link: Link, message: Message, session: bytes | None, now: float
+    ) -> tuple[Side, Side, Link, bool] | None:
+        """This side, the other one with its connection, and whether they may dial, if ``message`` may go on there."""
+        self.expire(now)
+        meeting = None if session is None else self._meetings.get(session)
+        if meeting is None or meeting.left[link.conn, type(message)] <= 0:
+            return None
         peer, tag = meeting.sides[link.conn]
         other = self._links.get(peer)
         if other is None or other.role is not Role.CONTROL:
-            return []
-        meeting.left[link.conn] -= 1
-        mine, theirs = self._side(link, tag), self._side(other, meeting.sides[peer][1])
-        nat = None if message.nat is None else introductions.nat_summary(mine)
-        found = self._observed(mine, theirs, other) if meeting.dial else []
-        return [Send(peer, PeerNat(message.session, nat, [str(endpoint) for endpoint in found]))]
+            return None
+        meeting.left[link.conn, type(message)] -= 1
+        return self._side(link, tag), self._side(other, meeting.sides[peer][1]), other, meeting.dial
 
     def ended(self, link: Link, message: Outcome, now: float) -> bool:
         """One side says what came of a punch; False if its word does not count."""

@@ -165,6 +165,35 @@ def test_a_port_that_a_nat_gave_an_honest_peer_is_dialled(port: int) -> None:
     assert addresses.dialable_public(Endpoint(ip_address("8.8.8.8"), port))
 
 
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [
+        ("8.8.8.8:40000", True),
+        ("[::ffff:8.8.8.8]:40000", True),
+        ("8.8.8.9:40000", False),
+        ("8.8.8.8:1023", False),
+        ("8.8.8.8:6379", False),
+        ("8.8.8.8:40001", False),
+        ("10.0.0.1:40000", False),
+        ("127.0.0.1:40000", False),
+        ("169.254.169.254:40000", False),
+        ("[2001:4860::8888]:40000", False),
+    ],
+)
+def test_a_port_of_a_router_is_dialled_at_an_address_that_was_seen(text: str, allowed: bool) -> None:
+    """Of addresses that were seen too a private one takes a reason; and what is refused stays so."""
+    seen = [ip_address(host) for host in ("8.8.8.8", "10.0.0.1", "127.0.0.1", "169.254.169.254")]
+    refuse = [parse_endpoint("8.8.8.8:40001")]
+    assert addresses.dialable_mapped(parse_endpoint(text), seen, refuse=refuse) == allowed
+    assert not addresses.dialable_mapped(parse_endpoint(text), [])
+
+
+def test_a_private_port_of_a_router_takes_a_reason() -> None:
+    inner = parse_endpoint("10.0.0.1:40000")
+    assert addresses.dialable_mapped(inner, [inner.host], allow_private=True)
+    assert not addresses.dialable_mapped(inner, [inner.host])
+
+
 def test_refused_endpoints_are_compared_in_canonical_form() -> None:  # A29, A30
     server = Endpoint(ip_address("8.8.8.8"), 8877)
     assert not addresses.dialable_public(Endpoint(ip_address("::ffff:8.8.8.8"), 8877), refuse=[server])

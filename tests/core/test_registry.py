@@ -29,6 +29,7 @@ from p2pxfer.core.limits import Bucket, Buckets
 from p2pxfer.core.links import Role
 from p2pxfer.core.messages import (
     MAX_OBSERVED,
+    Announce,
     DialBack,
     DialledBack,
     Failure,
@@ -39,6 +40,7 @@ from p2pxfer.core.messages import (
     Observe,
     Observed,
     Outcome,
+    PeerMapped,
     PeerNat,
     PeerReturned,
     Ping,
@@ -790,6 +792,93 @@ def test_a_report_after_the_other_side_went_is_dropped(world: World) -> None:
     before = len(world.effects)
     world.say(bob, Report(nat=SEQUENTIAL, session=session))
     assert world.effects[before:] == []
+
+
+PORT_B = "198.18.2.1:40000"
+
+
+def test_a_port_that_a_router_gives_goes_to_whoever_is_introduced(world: World) -> None:
+    bob, alice = world.register(BOB, "bob", HOME_B), world.register(ALICE)
+    assert world.introduce(alice, "bob").mapped == []
+    assert world.say(bob, Announce(mapped=[PORT_B])) == []
+    assert world.introduce(alice, "bob").mapped == [PORT_B]
+    assert world.told(bob)[-1].mapped == []  # type: ignore[attr-defined]  # an introduction: alice has none
+    world.say(bob, Announce(mapped=[]))
+    assert world.introduce(alice, "bob").mapped == []
+
+
+@pytest.mark.parametrize(
+    "asserted",
+    [
+        "198.18.9.9:40000",
+        "198.18.1.1:40000",  # of the other side: a NAT that both share is reached through the LAN
+        "10.0.0.1:40000",
+        "127.0.0.1:40000",
+        "169.254.169.254:40000",
+        "[::ffff:198.18.9.9]:40000",
+        "[2002:c612:0909::1]:40000",
+        "198.18.0.10:40000",
+        SERVER,
+        "198.18.2.1:22",
+        "198.18.2.1:3306",
+        "198.18.2.1:0",
+        "198.18.2.1",
+        "example.org:40000",
+        "",
+    ],
+)
+def test_nobody_is_sent_to_an_address_from_which_the_announcer_was_not_seen(world: World, asserted: str) -> None:
+    """Nor to a port of a common service, of which the server knows nothing either."""
+    bob, alice = world.register(BOB, "bob", HOME_B), world.register(ALICE)
+    session = world.introduce(alice, "bob").session
+    world.say(bob, Announce(mapped=[asserted, PORT_B], session=session))
+    assert world.told(alice)[-1] == PeerMapped(session, [PORT_B])
+    assert world.introduce(alice, "bob").mapped == [PORT_B]
+
+
+def test_an_announced_port_in_disguise_is_the_same_port(world: World) -> None:
+    bob, alice = world.register(BOB, "bob", HOME_B), world.register(ALICE)
+    world.say(bob, Announce(mapped=["[::ffff:198.18.2.1]:40000", PORT_B]))
+    assert world.introduce(alice, "bob").mapped == [PORT_B]
+
+
+def test_any_address_from_which_the_server_saw_the_client_will_do(world: World) -> None:
+    """A NAT that pools addresses shows another one to the server's other endpoint; another tag is another NAT's."""
+    bob, alice = world.register(BOB, "bob", HOME_B), world.register(ALICE)
+    tag = parse_endpoint(HOME_B).port
+    world.say(world.open(BOB, "198.18.2.7:20002", SECOND), Observe(version=1, tag=tag))
+    world.say(world.open(BOB, "198.18.2.8:20002", SECOND), Observe(version=1, tag=tag + 1))
+    world.say(bob, Announce(mapped=["198.18.2.7:40000", "198.18.2.8:40000"]))
+    assert world.introduce(alice, "bob").mapped == ["198.18.2.7:40000"]
+
+
+def test_a_late_port_goes_to_the_other_side_of_the_session_only(world: World) -> None:
+    bob, alice = world.register(BOB, "bob", HOME_B), world.register(ALICE)
+    eve = world.register(EVE, "eve", "198.18.3.1:20003")
+    session = world.introduce(alice, "bob").session
+    before = len(world.effects)
+    for conn in (eve, world.register(BOB, None, HOME_B)):
+        world.say(conn, Announce(mapped=[PORT_B], session=session))
+    assert not any(isinstance(one, Send) and isinstance(one.message, PeerMapped) for one in world.effects[before:])
+    for _ in range(6):
+        world.say(bob, Announce(mapped=[PORT_B], session=session))
+    assert world.told(alice).count(PeerMapped(session, [PORT_B])) == MAX_PER_SIDE
+    world.say(bob, Report(nat=SEQUENTIAL, session=session))
+    assert isinstance(world.told(alice)[-1], PeerNat)  # which has a limit of its own
+    late = world.introduce(alice, "bob").session
+    world.tick(31)
+    world.say(bob, Announce(mapped=[PORT_B], session=late))
+    assert world.told(alice).count(PeerMapped(late, [PORT_B])) == 0
+
+
+@pytest.mark.parametrize(("mine", "theirs"), [("auto", "relay"), ("relay", "auto")])
+def test_where_nobody_dials_nobody_hears_of_a_port(world: World, mine: Any, theirs: Any) -> None:
+    bob, alice = world.register(BOB, "bob", HOME_B, path=theirs), world.register(ALICE)
+    world.say(bob, Announce(mapped=[PORT_B]))
+    introduction = world.introduce(alice, "bob", path=mine)
+    assert introduction.mapped == []
+    world.say(bob, Announce(mapped=[PORT_B], session=introduction.session))
+    assert not any(isinstance(one, PeerMapped) for one in world.told(alice))
 
 
 def test_a_limit_of_reports_per_key() -> None:

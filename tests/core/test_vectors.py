@@ -72,6 +72,8 @@ SERVER_SAMPLES: list[Message] = [
     messages.Report(nat=SEQUENTIAL, session=octets(32)),
     messages.DialBack(token=octets(5, 16)),
     messages.Outcome(session=octets(32), way="walk", result="3s"),
+    messages.Announce(),
+    messages.Announce(mapped=["198.18.0.2:40000"], session=octets(32)),
     messages.Registered(id=octets(1), observed="198.18.0.2:20001"),
     messages.Registered(
         id=octets(1), observed="[2001:2::1]:20001", name="bob", observers=["198.18.0.1:8878"], ping_s=30
@@ -85,6 +87,7 @@ SERVER_SAMPLES: list[Message] = [
         responder_name="bob",
         observed=["198.18.0.3:20002"],
         lan=["10.0.0.3:20002"],
+        mapped=["198.18.0.3:40000"],
         relay_token=octets(64),
         dial=False,
         my_nat=NAT,
@@ -99,6 +102,7 @@ SERVER_SAMPLES: list[Message] = [
     messages.DialledBack(),
     messages.DialledBack(same_address="connected", other_address="silent", unopened="icmp"),
     messages.PeerReturned(session=octets(32)),
+    messages.PeerMapped(session=octets(32), mapped=["198.18.0.3:40000", "198.18.0.3:40001"]),
     messages.PeerNat(session=octets(32), nat=SEQUENTIAL),
     messages.PeerNat(session=octets(32), observed=["198.18.0.3:20002", "[2001:2::3]:20002"]),
     messages.PeerNat(
