@@ -61,7 +61,8 @@ class Nat:
     ``step`` belongs to ``ports`` = sequential, ``low`` to ``high`` to block and random; 0 elsewhere.  ``addresses`` are
     the outside addresses, ``why`` says of each property that is unknown why it is; both are empty where only the server
     speaks.  ``side`` is ``there`` for the NAT of the peer.  ``unsolicited`` is how a SYN is answered that nobody asked
-    for.
+    for.  ``router`` are the protocols for port mapping in which the router answered, ``mapped`` the outside endpoints
+    that it leads here; both are empty where nobody asked it.
     """
 
     event: ClassVar[str] = "nat"
@@ -76,6 +77,8 @@ class Nat:
     why: Mapping[str, str] = field(default_factory=dict)
     side: Literal["here", "there"] = "here"
     unsolicited: str = "unknown"
+    router: tuple[str, ...] = ()
+    mapped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,9 +47,18 @@ class Pair:
 class Checking:
     """One check of the network, with a ``pair`` of the two."""
 
-    def __init__(self, options: Global, home: Home, line: ServerLine, timeout: float, pair: Pair | None = None) -> None:
+    def __init__(
+        self,
+        options: Global,
+        home: Home,
+        line: ServerLine,
+        timeout: float,
+        port_mapping: bool,
+        pair: Pair | None = None,
+    ) -> None:
         self._line = line
         self._timeout = timeout
+        self._port_mapping = port_mapping
         self._pair = pair
         self._identity = home.identity()
         self._report = Reporter(options.json)
@@ -72,6 +81,7 @@ class Checking:
             on_registered=self._registered,
             on_introduction=self._uninvited,
             on_note=self._note,
+            port_mapping=self._port_mapping,
         )
         client.discovery.watch = self._note
         ends = reactor.seconds() + self._timeout
@@ -82,14 +92,14 @@ class Checking:
             except TooLong:
                 if not self._registered_in_time:
                     raise Unreachable(f"the server did not answer within {self._timeout:g} seconds") from None
-            found = nat_found(client.discovery, self._inbound)
+            found = nat_found(client.discovery, self._inbound, client.announcer)
             self._report.tell(found, None if self._pair is None else "")
             if self._pair is not None:
                 await self._both(reactor, client, self._pair, found, ends)
         except CancelledError:
             raise Interrupted("interrupted before the check was over") from None
         finally:
-            client.stop()
+            await client.leave()
             self._report.close()
 
     async def _within(self, reactor: Reactor, seconds: float, work: Coroutine[Deferred[Any], Any, Any]) -> Any:
@@ -103,6 +113,8 @@ class Checking:
         await client.discovery.settled()
         self._note("letting the server dial back")
         self._inbound = await client.discovery.inbound()
+        if client.announcer is not None:
+            await client.announcer.mapping.settled()
 
     # -- with a peer -------------------------------------------------------------------------------------------------
 

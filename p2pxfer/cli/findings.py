@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from p2pxfer.core.addresses import canonical_endpoint, parse_endpoint
@@ -12,13 +13,14 @@ from p2pxfer.core.text import safe_text
 from p2pxfer.core.verdict import Side
 from p2pxfer.core.wire import Checked
 from p2pxfer.errors import AddressRefused
+from p2pxfer.net.announcing import Announcer
 from p2pxfer.net.peercheck import Findings
 from p2pxfer.net.probing import NatDiscovery
 from p2pxfer.status import Nat
 
 
-def nat_found(found: NatDiscovery, inbound: Inbound) -> Nat:
-    """What was found here."""
+def nat_found(found: NatDiscovery, inbound: Inbound, announcer: Announcer | None = None) -> Nat:
+    """What was found here; ``announcer`` knows the router, if it was asked."""
     summary = found.summary
     hosts = [view.seen.host for view in found.views]
     if found.allocation is not None and summary.mapping in DEPENDENT:
@@ -36,7 +38,11 @@ def nat_found(found: NatDiscovery, inbound: Inbound) -> Nat:
     if summary.mapping in DEPENDENT and summary.ports in ("unknown", "changed"):
         pooled = found.allocation is not None and len(found.allocation.addresses) > 1
         why["ports"] = "several outside addresses" if pooled else "too few probes were answered, or they show no rule"
-    return _nat(summary, inbound, addresses, why)
+    mapped = announcer.endpoints if announcer is not None else ()
+    if not mapped:
+        why["mapped"] = announcer.why_not if announcer is not None else "it was not asked"
+    spoken = announcer.mapping.speaks if announcer is not None else ()
+    return replace(_nat(summary, inbound, addresses, why), router=spoken, mapped=tuple(map(str, mapped)))
 
 
 def _why(found: Inbound) -> dict[str, str]:

@@ -34,6 +34,7 @@ _HAIRPIN: Final = {
     "yes": "turns connections to its own outside address back",
     "no": "does not turn connections to its own outside address back",
 }
+_PROTOCOLS: Final = {"pcp": "PCP", "nat-pmp": "NAT-PMP", "upnp": "UPnP"}
 _MEANING: Final = {
     "none": "Others can reach this machine directly, unless a firewall on the way drops their connections.",
     "endpoint-independent": "Direct paths work with every peer whose NAT keeps its mapping, as this one does.",
@@ -52,6 +53,7 @@ def nat_text(nat: Nat) -> str:
         ("filtering", _with_reason(_FILTERING, nat, "filtering")),
         ("unsolicited", _with_reason(_UNSOLICITED, nat, "unsolicited")),
         ("hairpin", _with_reason(_HAIRPIN, nat, "hairpin")),
+        ("port mapping", _router(nat)),
     ]
     table = "\n".join(f"  {name:<16} {value}" for name, value in rows)
     return f"{table}\n{meaning(nat)}"
@@ -70,8 +72,18 @@ def _ports(nat: Nat) -> str:
     return f"{text}, {nat.low} to {nat.high} (estimated)" if nat.high else text
 
 
+def _router(nat: Nat) -> str:
+    spoken = " and ".join(_PROTOCOLS[one] for one in nat.router)
+    if nat.mapped:
+        return f"the router speaks {spoken}, and leads {', '.join(nat.mapped)} here"
+    reason = nat.why.get("mapped", "unknown")
+    return f"no use: the router speaks {spoken}, but {reason}" if spoken else f"none: {reason}"
+
+
 def meaning(nat: Nat) -> str:
     """One sentence: what follows for direct paths."""
+    if nat.mapped:
+        return "Every peer can reach this machine directly, through the port that the router gives it."
     pooled = " Its outside address changes from connection to connection." if len(nat.addresses) > 1 else ""
     mapping = "address-dependent" if nat.mapping == "port-dependent" else nat.mapping
     return _MEANING[mapping] + pooled

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from p2pxfer.cli.settings import Global, Seconds, gentle_option, path_option
+from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.errors import UsageError
 
@@ -26,12 +26,15 @@ ALONE_S, WITH_PEER_S = 20.0, 90.0
     "--timeout", metavar="S", type=Seconds(),
     help=f"Longest time for all of it, seconds.  [default: {ALONE_S:g}, with PEER {WITH_PEER_S:g}]",
 )  # fmt: skip
+@mapping_option
 @click.pass_obj
-def command(options: Global, peer: str | None, policy: PathPolicy, gentle: bool, timeout: float | None) -> None:
+def command(
+    options: Global, peer: str | None, policy: PathPolicy, gentle: bool, timeout: float | None, port_mapping: bool
+) -> None:
     """Find out how the NAT in front of this machine treats TCP connections, and what follows for direct paths.
 
-    Talks to the rendezvous server only, and registers no name there.  With PEER, a contact that runs p2pxfer receive,
-    the two connect as for a transfer, though nothing is offered: which path they get, how fast, and why.
+    Talks to the rendezvous server, where it registers no name, and to the router.  With PEER, a contact that runs p2pxfer
+    receive, the two connect as for a transfer, though nothing is offered: which path they get, how fast, and why.
     """
     if peer is None and (policy != "auto" or gentle):
         raise UsageError("--path and --gentle are about a check with a PEER")
@@ -42,7 +45,8 @@ def command(options: Global, peer: str | None, policy: PathPolicy, gentle: bool,
     from p2pxfer.cli.run import run
 
     pair = None if checkee is None else Pair(checkee, options.own_name(home, None), policy, gentle)
-    checking = Checking(options, home, line, timeout or (ALONE_S if pair is None else WITH_PEER_S), pair)
+    timeout = timeout or (ALONE_S if pair is None else WITH_PEER_S)
+    checking = Checking(options, home, line, timeout, port_mapping, pair)
 
     async def main(reactor: Reactor) -> None:
         await checking.run(reactor)

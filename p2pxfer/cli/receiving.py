@@ -97,6 +97,7 @@ class Receiving(InboxOwner):
         no_code: bool,
         policy: PathPolicy,
         gentle: bool,
+        port_mapping: bool,
         timeout: float | None,
     ) -> None:
         self._home = home
@@ -108,6 +109,7 @@ class Receiving(InboxOwner):
         self._no_code = no_code
         self._policy: PathPolicy = policy
         self._gentle = gentle
+        self._port_mapping = port_mapping
         self._timeout = timeout
         self._identity = home.identity()
         self._report = Reporter(options.json)
@@ -148,6 +150,7 @@ class Receiving(InboxOwner):
             on_registered=self._registered,
             on_introduction=inbox.introduced,
             on_note=lambda text: self._report.tell(Note(text)),
+            port_mapping=self._port_mapping,
         )
         inbox.attach(client)
         self._report.on_closed = lambda: self._finish(Interrupted("nobody reads the output any more"))
@@ -165,7 +168,7 @@ class Receiving(InboxOwner):
                 watch.stop()
             self._report.close()
             await inbox.close()
-            client.stop()
+            await client.leave()
             self._report.close()
 
     async def _register(self, client: RendezvousClient) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from p2pxfer.cli.settings import Global, Seconds, gentle_option, path_option
+from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
 from p2pxfer.core.codes import Code, normalise_code, parse_code
 from p2pxfer.core.ids import PeerId, parse_id
 from p2pxfer.core.messages import PathPolicy
@@ -33,6 +33,7 @@ NO_PATH_S = 60.0
 )
 @path_option
 @gentle_option
+@mapping_option
 @click.option("--wait", is_flag=True, help="Wait for the peer if it is not there yet.")
 @click.option(
     "--timeout", metavar="S", type=Seconds(), default=NO_PATH_S, show_default=True,
@@ -41,7 +42,7 @@ NO_PATH_S = 60.0
 @click.pass_obj
 def command(
     options: Global, paths: tuple[str, ...], peer: str, code_file: str | None, policy: PathPolicy, gentle: bool,
-    wait: bool, timeout: float,
+    port_mapping: bool, wait: bool, timeout: float,
 ) -> None:  # fmt: skip
     """Send every PATH to PEER: a contact, a registered name, or a peer id.
 
@@ -59,7 +60,7 @@ def command(
     from p2pxfer.cli.run import run
     from p2pxfer.cli.sending import Sending
 
-    sending = Sending(options, home, line, source, target, policy, gentle, wait, timeout)
+    sending = Sending(options, home, line, source, target, policy, gentle, port_mapping, wait, timeout)
 
     async def main(reactor: Reactor) -> None:
         await sending.run(reactor)

@@ -38,6 +38,7 @@ class Sending:
         target: Target,
         policy: PathPolicy,
         gentle: bool,
+        port_mapping: bool,
         wait: bool,
         timeout: float,
     ) -> None:
@@ -47,6 +48,7 @@ class Sending:
         self._target = target
         self._policy: PathPolicy = policy
         self._gentle = gentle
+        self._port_mapping = port_mapping
         self._patience = Patience(wait=wait, without_path=timeout)
         self._identity = home.identity()
         self._name = options.own_name(home, None)
@@ -72,6 +74,7 @@ class Sending:
             on_registered=self._registered,
             on_introduction=self._uninvited,
             on_note=lambda text: self._report.tell(Note(text)),
+            port_mapping=self._port_mapping,
         )
         cache = HashCache(str(self._home.path), manifest, self._source.identity, time.time())
         pump = ChunkPump(reactor, self._source, cache)
@@ -105,6 +108,7 @@ class Sending:
             client.stop()
             cache.close()
             self._source.close()
+            await client.leave()
             self._report.close()
 
     def _done(self, root: bytes, job: OutgoingJob) -> None:

@@ -31,6 +31,10 @@ gentle_option = click.option(
     help="Never send many SYNs at a NAT that chooses a new port for every connection: it may look like a scan.",
 )  # fmt: skip
 """Options that both ends of a transfer have."""
+mapping_option = click.option(
+    "--port-mapping/--no-port-mapping", "port_mapping", default=True, show_default=True,
+    help="Ask the router (PCP, NAT-PMP, UPnP) to let peers in at one port, and give it back at the end.",
+)  # fmt: skip
 
 
 class Seconds(click.FloatRange):

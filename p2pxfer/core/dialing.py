@@ -38,7 +38,7 @@ CATCH_UP: Final = 0.05
 REPEATS: Final = (1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 11.0)
 """When Linux repeats a SYN, seconds after the first (``tcp_syn_linear_timeouts`` = 4, since 6.5; before that less)."""
 
-CandidateType = Literal["host", "server-reflexive"]
+CandidateType = Literal["host", "mapped", "server-reflexive"]
 Source = int | Literal["fresh"]
 """The local port of a dial; ``fresh`` is one that this punch has not used yet."""
 

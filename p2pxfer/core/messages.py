@@ -160,8 +160,8 @@ class Introduction(Message, frozen=True):
     it was asked for by id.  ``mapped`` are endpoints that the peer's router leads to it.  ``relay_token`` is ``None``
     where the policies forbid the relay; ``observed``, ``lan`` and ``mapped`` are empty where they forbid dialling.
     ``round_trip_ms`` is the sum of the two round trips to the server, 0 if one is unknown.  ``order`` names ways of
-    punching, the one that led to a path most often first where two such NATs met before; it is empty where the server does
-    not know, and the same for both.
+    punching, the one that led to a path most often first where two such NATs met before; it is empty where the server
+    does not know, and the same for both.
     """
 
     session: Bytes32

@@ -70,8 +70,8 @@ class Reports:
     """Recent meetings, and the rate of reports.
 
     ``side(link, tag)`` is a party as the server sees it now; ``observed(subject, reader, link)`` are the endpoints of
-    ``subject`` that ``reader``, whose control connection is ``link``, may dial; ``mapped`` are those that its router leads
-    to it.
+    ``subject`` that ``reader``, whose control connection is ``link``, may dial; ``mapped`` the same of those that the
+    router of ``subject`` leads to it.
     """
 
     def __init__(

@@ -157,7 +157,7 @@ class Inbox:
         if key == self._identity.id.digest or not self._welcome(key):
             self.log.info("an introduction to a stranger was not taken up")
             return
-        client.discovery.introduced(introduction)
+        client.introduced(introduction)
         session = self._session(key)
         self._tell(Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(key))))
         self._tell(nat_event(introduction.my_nat))

@@ -30,12 +30,13 @@ from p2pxfer.core.addresses import (
     Endpoint,
     canonical_endpoint,
     dialable_lan,
+    dialable_mapped,
     dialable_public,
     parse_endpoint,
     scope,
 )
 from p2pxfer.core.codec import Message
-from p2pxfer.core.dialing import Candidate
+from p2pxfer.core.dialing import MAX_CANDIDATES, Candidate
 from p2pxfer.core.experience import LOST, took
 from p2pxfer.core.hello import Role, Terms
 from p2pxfer.core.messages import ALPN_PEER, Introduction, NatSummary, PeerNat
@@ -45,7 +46,7 @@ from p2pxfer.errors import AddressRefused, P2pxferError, Unreachable
 from p2pxfer.net.identity import Identity
 from p2pxfer.net.ownaddresses import endpoint_text
 from p2pxfer.net.path import PathFacts, PathOwner, PeerPath
-from p2pxfer.net.puncher import Puncher
+from p2pxfer.net.puncher import Mapped, Puncher
 from p2pxfer.net.rendezvous import RendezvousClient
 from p2pxfer.net.streams import SecureBootstrap
 from p2pxfer.net.tls import PeerTLS
@@ -142,6 +143,7 @@ class Meeting(PathOwner):
         """What became of the plan of many dials, known when the punch has ended."""
         self.nats = (introduction.my_nat, introduction.peer_nat)
         """What is known of the NATs here and at the peer, after the punch all that came to be known in it."""
+        self._peer_mapped: set[Endpoint] = set()
         self._leg: Deferred[IProtocol] | None = None
         self._nomination: IDelayedCall | None = None
         self._reasons: list[P2pxferError] = []
@@ -160,14 +162,17 @@ class Meeting(PathOwner):
         introduction = self.introduction
         if introduction.dial:
             observed = self._observed(introduction.observed)
-            candidates = self._lan_candidates() + self._public_candidates(observed)
+            candidates = self._lan_candidates() + self._mapped_candidates(introduction.mapped)
+            candidates += self._public_candidates(observed)
             trip = max(introduction.round_trip_ms / 1000 or ROUND_TRIP_S, SHORTEST_S)
             nats = (introduction.my_nat, introduction.peer_nat)
             seen = tuple(self._client.discovery.seen)
             situation = Situation(*nats, tuple(observed), trip, tuple(introduction.order), seen)
+            port, announced = self._client.mapped_port
             self._puncher = Puncher(
-                self._reactor, self._client.port, candidates, self._direct_protocol, situation, self._permit
-            )
+                self._reactor, self._client.port, candidates, self._direct_protocol, situation, self._permit,
+                Mapped(port, self._mapped_protocol, announced) if port else None,
+            )  # fmt: skip
             self._puncher.done.addCallback(self._punched)
             self._puncher.start()
             Deferred.fromCoroutine(self._client.discovery.settled()).addCallback(self._settled)
@@ -230,6 +235,11 @@ class Meeting(PathOwner):
         self.close()
         self._owner.meeting_failed(self, self._reasons)
 
+    def peer_mapped(self, mapped: list[str]) -> None:
+        """See :class:`~p2pxfer.net.rendezvous.Informed`."""
+        if self._puncher is not None:
+            self._puncher.add(self._mapped_candidates(mapped))
+
     def _settled(self, _: object) -> None:
         summary = self._client.discovery.summary
         # Nothing is known any more after the connection to the server was lost; what was known then still holds.
@@ -285,6 +295,26 @@ class Meeting(PathOwner):
                 found.append(endpoint)
         return found
 
+    def _mapped_candidates(self, texts: list[str]) -> list[Candidate]:
+        """Where the peer's router leads to it: addresses at which the server observed the peer, and no others."""
+        client = self._client
+        seen = {one.host for one in self._observed(self.introduction.observed)}
+        found: list[Candidate] = []
+        for text in texts:
+            endpoint = self._parsed(text)
+            if endpoint is None or len(self._peer_mapped) >= MAX_CANDIDATES:
+                continue
+            if dialable_mapped(
+                endpoint,
+                seen,
+                allow_private=client.over_private,
+                allow_loopback=client.over_loopback,
+                refuse=client.own_endpoints,
+            ):
+                found.append(Candidate("mapped", str(endpoint.host), endpoint.port))
+                self._peer_mapped.add(endpoint)
+        return found
+
     def _permit(self) -> str | None:
         """Why no plan of many SYNs may be followed in this meeting; asked once, when there is one."""
         if self.party.gentle:
@@ -305,18 +335,29 @@ class Meeting(PathOwner):
     # -- connections ---------------------------------------------------------------------------------------------
 
     def _direct_protocol(self, address: IAddress) -> IProtocol | None:
-        """The protocol for a connection of the puncher."""
-        if self._closed or self._nominated is not None or len(self._greeting) >= MAX_GREETING:
-            return None
+        """The protocol for a connection from or to the punch port."""
         there = cast(IPv4Address | IPv6Address, address)
         remote = endpoint_text(there.host, there.port)
-        path = self._make_path(self._kind(remote), f"port {self._client.port}", remote)
+        return self._protocol(self._kind(remote), self._client.port, remote)
+
+    def _mapped_protocol(self, address: IAddress) -> IProtocol | None:
+        """The protocol for a connection that the router led here."""
+        there = cast(IPv4Address | IPv6Address, address)
+        return self._protocol("mapped", self._client.mapped_port[0], endpoint_text(there.host, there.port))
+
+    def _protocol(self, kind: PathKind, port: int, remote: str) -> IProtocol | None:
+        if self._closed or self._nominated is not None or len(self._greeting) >= MAX_GREETING:
+            return None
+        path = self._make_path(kind, f"port {port}", remote)
         if self._puncher is not None:
             self._made_by[path] = self._puncher.made_by
         return SecureBootstrap(self._reactor, path, self._creator, is_client=self._is_client)
 
     def _kind(self, remote: str) -> PathKind:
-        there = canonical_endpoint(parse_endpoint(remote)).host
+        endpoint = canonical_endpoint(parse_endpoint(remote))
+        if endpoint in self._peer_mapped:
+            return "mapped"
+        there = endpoint.host
         where = scope(there)
         if where in ("private", "shared"):
             return "lan"

@@ -66,6 +66,9 @@ class Informed(Interface):
     def peer_returned(self) -> None:
         """The other side has registered again since it was introduced."""
 
+    def peer_mapped(self, mapped: list[str]) -> None:
+        """The server passes on where the other side's router leads to it."""
+
 
 def may_observe(observer: Endpoint, at: Endpoint) -> bool:
     """Whether a server that was reached at ``at`` may have this machine connect to ``observer`` to be observed there.
@@ -117,6 +120,8 @@ class NatDiscovery:
         self._both_at: float | None = None
         self._waiting: list[Deferred[None]] = []
         self.watch: Callable[[str], None] = lambda text: None
+        self.on_view: Callable[[], None] = lambda: None
+        """Called when the server has seen this machine once more."""
         self.views: list[View] = []
         self.allocation: Allocation | None = None
         self.endpoints_asked = 0
@@ -279,6 +284,7 @@ class NatDiscovery:
         if self._both_at is None and len({view.seen.host.version for view in self.views}) > 1:
             self._both_at = self._reactor.seconds()
             self._tell_of_both()
+        self.on_view()
         self._consider_probes()
         self._answered(link)
 

@@ -17,6 +17,7 @@ import random
 import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -39,6 +40,8 @@ from p2pxfer.net.types import Reactor
 
 PUNCH_S = 10.0
 """How long a punch goes on, seconds."""
+MAPPED_START = 6.0
+"""When a plan begins where either side has a port from its router, round trips: that one will most likely win."""
 FRESH_TRIES = 5
 MOST_SOCKETS = 600
 """Most half-open sockets of one plan."""
@@ -71,11 +74,25 @@ class _Connected(Factory):
         return protocol
 
 
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """A port beside the punch port that the router leads here, and what makes the protocol of connections to it.
+
+    ``announced``: the peer knows of it, or hears of it now.
+    """
+
+    port: int
+    build: Callable[[IAddress], IProtocol | None]
+    announced: bool = False
+
+
 class Puncher:
     """One punch.  ``build(address)`` makes the protocol of each connection, or ``None`` to refuse it.
 
     ``situation`` is what is known of the two NATs; without it, or where it leads to no plan, only the candidates are
     dialled.  ``permit`` is asked once, when there is a plan: a phrase that it returns is why the plan is not followed.
+
+    ``mapped`` is listened on too.
 
     ``done`` fires with the number of dials when the time is over or :meth:`stop` was called.
     """
@@ -90,9 +107,13 @@ class Puncher:
         build: Callable[[IAddress], IProtocol | None],
         situation: Situation | None = None,
         permit: Callable[[], str | None] = always,
+        mapped: Mapped | None = None,
     ) -> None:
         self._reactor = reactor
         self._port = port
+        self._mapped = mapped
+        announced = mapped is not None and mapped.announced
+        self._has_mapped = announced or any(one.type == "mapped" for one in candidates)
         self._families = {":" in candidate.host for candidate in candidates}
         self._known = {(candidate.host, candidate.port) for candidate in candidates}
         self._deaf_to = {False, True}
@@ -142,10 +163,14 @@ class Puncher:
         """Listen and dial."""
         self._end = self._reactor.callLater(PUNCH_S, self.stop)
         self._listen()
+        if self._mapped is not None:
+            mapped = TCP4ServerEndpoint(self._reactor, reuse_binding(self._mapped.port))
+            self._listen_at(mapped, _Connected(self._mapped.build))
         self._run()
         if self.situation is not None:
             trip = self.situation.round_trip
-            self._head_start = self._reactor.callLater(head_start(self.situation) * trip, self._make_plan)
+            trips = max(head_start(self.situation), MAPPED_START if self._has_mapped else 0.0)
+            self._head_start = self._reactor.callLater(trips * trip, self._make_plan)
             self._news = self._reactor.callLater(NEWS * trip, self._no_news)
 
     def stop(self) -> None:
@@ -165,8 +190,6 @@ class Puncher:
             "{syns} SYNs beyond the candidates, errors: {errors}", syns=self._schedule.syns, errors=self.plan_errors
         )
         self.done.callback(self._schedule.dials)
-
-    # -- the plan ------------------------------------------------------------------------------------------------
 
     def add(self, candidates: Sequence[Candidate]) -> None:
         """Dial these too; what is dialled already is left alone."""
@@ -197,7 +220,8 @@ class Puncher:
     def _no_news(self) -> None:
         """What is known of the peer's next ports must do."""
         self._heard = True
-        self._make_plan()
+        if self._plan_due:
+            self._make_plan()
 
     def _know(self, situation: Situation) -> None:
         self.situation = situation
@@ -236,8 +260,11 @@ class Puncher:
             self._deaf_to.discard(is_ipv6)
             kind, interface = (TCP6ServerEndpoint, "::") if is_ipv6 else (TCP4ServerEndpoint, "")
             endpoint = kind(self._reactor, reuse_binding(self._port, interface), interface=interface)
-            listening: Deferred[IListeningPort] = endpoint.listen(self._factory)  # type: ignore[no-untyped-call]  # Twisted's
-            listening.addCallbacks(self._listening, self._deaf)
+            self._listen_at(endpoint, self._factory)
+
+    def _listen_at(self, endpoint: TCP4ServerEndpoint | TCP6ServerEndpoint, factory: Factory) -> None:
+        listening: Deferred[IListeningPort] = endpoint.listen(factory)  # type: ignore[no-untyped-call]  # Twisted's
+        listening.addCallbacks(self._listening, self._deaf)
 
     def _listening(self, port: IListeningPort) -> None:
         if self._stopped:
@@ -247,7 +274,7 @@ class Puncher:
 
     def _deaf(self, failure: Failure) -> None:
         # A punch without a listener still works whenever the SYNs cross.
-        self.log.info("cannot listen on port {port}: {why}", port=self._port, why=failure.getErrorMessage())
+        self.log.info("cannot listen: {why}", why=failure.getErrorMessage())
 
     def _run(self) -> None:
         if self._stopped:

@@ -33,6 +33,7 @@ from p2pxfer.core.messages import (
     Introduction,
     Outcome,
     PathPolicy,
+    PeerMapped,
     PeerNat,
     PeerReturned,
     Register,
@@ -43,6 +44,7 @@ from p2pxfer.core.messages import (
 )
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import NameTaken, P2pxferError, ProtocolBreach, Replaced, Unreachable, from_wire
+from p2pxfer.net.announcing import Announcer
 from p2pxfer.net.flight import PORTS
 from p2pxfer.net.identity import Identity
 from p2pxfer.net.networkwatch import NetworkWatch
@@ -82,7 +84,7 @@ class RendezvousClient:
     """Keeps this machine known to the server.
 
     ``on_introduction`` gets every introduction that somebody else asked for; ``on_registered`` every registration,
-    ``on_note`` sentences for people about loss and return of the server.
+    ``on_note`` sentences for people about loss and return of the server.  ``port_mapping``: ask the router for a port.
     """
 
     log = Logger()
@@ -98,6 +100,7 @@ class RendezvousClient:
         on_registered: Callable[[Registered], None],
         on_introduction: Callable[[Introduction], None],
         on_note: Callable[[str], None],
+        port_mapping: bool = False,
     ) -> None:
         self._reactor = reactor
         self._identity = identity
@@ -122,6 +125,11 @@ class RendezvousClient:
         self.port = 0
         self.registered: Registered | None = None
         self.discovery = NatDiscovery(reactor, self._open, self._send, may_probe=policy != "relay")
+        self.announcer: Announcer | None = None
+        """Gets a port from the router; ``None`` where that is not wanted or would be of no use."""
+        if port_mapping and policy != "relay":
+            self.announcer = Announcer(reactor, self.discovery, self._send)
+            self.discovery.on_view = self.announcer.changed
         self.informed: WeakValueDictionary[bytes, Informed] = WeakValueDictionary()
         """Who wants to hear news of the other side, by session; forgotten with whoever it is."""
         self._lan: list[str] = []
@@ -132,8 +140,16 @@ class RendezvousClient:
 
     @property
     def own_endpoints(self) -> frozenset[Endpoint]:
-        """The punch port as this machine and as the server sees it: nobody else is there."""
-        return self._here | self.discovery.seen
+        """The punch port as this machine and as the server sees it, and the router's: nobody else is there."""
+        mapped = self.announcer.endpoints if self.announcer is not None else ()
+        return self._here | self.discovery.seen | frozenset(mapped)
+
+    @property
+    def mapped_port(self) -> tuple[int, bool]:
+        """The local port that the router leads here, or may lead here soon, 0 if there is none; whether it does."""
+        if self.announcer is None:
+            return 0, False
+        return self.announcer.mapping.port, bool(self.announcer.endpoints)
 
     # -- keeping the connection ----------------------------------------------------------------------------------
 
@@ -148,6 +164,12 @@ class RendezvousClient:
         if self._running is not None:
             self._running.cancel()
         self._drop(Unreachable("the program is ending"))
+
+    async def leave(self) -> None:
+        """As :meth:`stop`, and give the router its port back, which may take a second."""
+        self.stop()
+        if self.announcer is not None:
+            await self.announcer.mapping.close()
 
     async def renew(self) -> None:
         """Reconnect from a fresh local port, for a new punch."""
@@ -230,6 +252,8 @@ class RendezvousClient:
         """TCP from a fresh port, TLS, registration; whoever calls this limits the time."""
         for _ in range(PORT_TRIES):
             port = random.choice(PORTS)  # noqa: S311  # not a secret: any free port will do
+            if port == self.mapped_port[0]:
+                continue
             try:
                 await self._open(link, self._server.host, self._server.port, port)
                 break
@@ -269,6 +293,8 @@ class RendezvousClient:
         self.over_private = remote in ("private", "shared")
         self._here = frozenset({canonical_endpoint(parse_endpoint(endpoint_text(here.host, self.port)))})
         self._lan = lan_candidates(here.host, self.port, self.over_loopback)
+        if self.announcer is not None and not self.over_loopback:
+            self.announcer.mapping.begin(here.host)
 
     # -- what the server says ------------------------------------------------------------------------------------
 
@@ -278,7 +304,7 @@ class RendezvousClient:
                 self._on_register_answer(message)
             case Introduction() if message.initiator:
                 if self._asked:
-                    self.discovery.introduced(message)
+                    self.introduced(message)
                     self._asked.popleft().callback(message)
             case Introduction():
                 self._on_introduction(message)
@@ -290,10 +316,20 @@ class RendezvousClient:
                 informed = self.informed.get(message.session)
                 if informed is not None:
                     informed.peer_returned()
+            case PeerMapped():
+                informed = self.informed.get(message.session)
+                if informed is not None:
+                    informed.peer_mapped(message.mapped)
             case ServerFailure():
                 self._on_failure(link, message)
             case _:
                 pass
+
+    def introduced(self, introduction: Introduction) -> None:
+        """A meeting is taken up: its other side hears what is found out here from now on."""
+        self.discovery.introduced(introduction)
+        if self.announcer is not None:
+            self.announcer.introduced(introduction)
 
     def _on_register_answer(self, message: Registered) -> None:
         if self.registered is not None:
@@ -311,6 +347,8 @@ class RendezvousClient:
             self._pause = self._nats.pause(self._outside(message), message.ping_s)
             self._link.keep_alive(self._pause)
             self._network.start(self._link.tcp.getHost().host, at)
+            if self.announcer is not None:
+                self.announcer.registered()
         if self._missed:
             self._missed = False
             self._on_note("the server is back")
@@ -352,6 +390,8 @@ class RendezvousClient:
         if link is not None:
             link.close()
         self.discovery.end()
+        if self.announcer is not None:
+            self.announcer.lost()
         asked, self._asked = self._asked, deque()
         for deferred in asked:
             deferred.errback(error)

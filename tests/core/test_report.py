@@ -129,6 +129,11 @@ def test_no_progress_runs_over_a_question(monkeypatch: pytest.MonkeyPatch, capsy
             ["from a block, 2048 to 2559 (estimated)", "198.18.1.1, 198.18.1.2", "changes from connection"],
         ),
         (Nat("unknown", "unknown", "unknown", "unknown"), ["unknown: nobody answered", "tried in any case"]),
+        (
+            Nat("port-dependent", "x", "random", "x", router=("pcp", "upnp"), mapped=("198.18.1.1:40000",)),
+            ["speaks PCP and UPnP, and leads 198.18.1.1:40000 here", "through the port that the router gives it"],
+        ),
+        (Nat("port-dependent", "x", "random", "x", router=("nat-pmp",)), ["no use: the router speaks NAT-PMP, but"]),
     ],
 )
 def test_what_is_said_of_a_nat(nat: Nat, says: list[str]) -> None:

@@ -34,11 +34,13 @@ def test_events(stage: Stage) -> None:
         "low": 0,
         "high": 0,
         "addresses": ["127.0.0.1"],
+        "router": [],
+        "mapped": [],
         "why": nat["why"],
         "side": "here",
         "unsolicited": "rst",
     }
-    assert set(nat["why"]) == {"filtering", "hairpin"}
+    assert set(nat["why"]) == {"filtering", "hairpin", "mapped"}
     assert "no other address" in nat["why"]["filtering"]
     registered = last(outcome.events, "registered")
     assert registered["name"] == ""
@@ -52,7 +54,7 @@ def test_text(stage: Stage) -> None:
     lines = outcome.err.splitlines()
     assert lines[0].startswith("asking the server at 127.0.0.1:")
     assert [line.split()[0] for line in lines if line.startswith("  ")] == [
-        "mapping", "outside", "outside", "filtering", "unsolicited", "hairpin",
+        "mapping", "outside", "outside", "filtering", "unsolicited", "hairpin", "port",
     ]  # fmt: skip
     assert "Others can reach this machine directly" in lines[-1]
 

@@ -1,4 +1,4 @@
-"""When a meeting permits a plan of many SYNs, and what it tells the server of a punch."""
+"""When a meeting permits a plan of many SYNs, what it dials of a peer's router, what it tells the server of a punch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from p2pxfer.core.addresses import parse_endpoint
+from p2pxfer.core.dialing import MAX_CANDIDATES, Candidate
 from p2pxfer.core.messages import Introduction
 from p2pxfer.core.strategies import LASTS_S, QUIET_S, Ledger
 from p2pxfer.net import meeting
@@ -25,19 +26,25 @@ def _ledger(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(meeting, "_ledger", Ledger())
 
 
-def reason(party: Party, clock: Clock, *, here: str = "198.18.1.1:30000") -> str | None:
-    """What a new meeting with ``party`` says against a plan."""
+def meet(party: Party, clock: Clock, *, here: str = "198.18.1.1:30000") -> Meeting:
+    """A new meeting with ``party``."""
     client: Any = SimpleNamespace(
         own_endpoints=frozenset({parse_endpoint("192.168.1.10:30000"), parse_endpoint(here)}),
         over_loopback=False,
         over_private=False,
         port=30000,
+        mapped_port=(0, False),
         informed={},
     )
     introduction = Introduction(b"s" * 32, True, party.peer_key, observed=["198.18.2.1:31000"])
     owner: Any = None
     reactor: Any = clock
-    return Meeting(reactor, introduction, party, client, owner)._permit()
+    return Meeting(reactor, introduction, party, client, owner)
+
+
+def reason(party: Party, clock: Clock, *, here: str = "198.18.1.1:30000") -> str | None:
+    """What a new meeting with ``party`` says against a plan."""
+    return meet(party, clock, here=here)._permit()
 
 
 def test_a_known_peer_is_punched_once_in_ten_minutes() -> None:
@@ -139,3 +146,16 @@ def test_a_lost_punch_is_told_if_the_peer_took_part_and_nobody_gave_up() -> None
         punch.meeting._closed = closed
         punch.meeting._punched(0)
         assert punch.told == ([(b"s" * 32, "walk", "lost")] if told else [])
+
+
+def test_of_a_peers_router_only_addresses_are_dialled_at_which_the_peer_was_observed() -> None:
+    """Whatever a server passes on: another address, a service's port, this machine's own."""
+    meeting = meet(KNOWN, Clock())
+    bad = ["198.18.3.1:40000", "198.18.1.1:30000", "198.18.2.1:22", "198.18.2.1:3306", "127.0.0.1:40000", "nonsense"]
+    found = meeting._mapped_candidates([*bad, "198.18.2.1:40000"])
+    assert found == [Candidate("mapped", "198.18.2.1", 40000)]
+    assert meeting._kind("198.18.2.1:40000") == "mapped"
+    assert meeting._kind("198.18.2.1:31000") == "punched"
+    for port in range(30000, 30100):
+        meeting._mapped_candidates([f"198.18.2.1:{port}"])
+    assert len(meeting._peer_mapped) == MAX_CANDIDATES

@@ -15,6 +15,7 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
 
 from p2pxfer.core.addresses import Endpoint, parse_endpoint
 from p2pxfer.core.dialing import Candidate, Plan, Volley
@@ -22,8 +23,9 @@ from p2pxfer.core.messages import NatSummary
 from p2pxfer.core.strategies import Situation
 from p2pxfer.net import halfopen, puncher
 from p2pxfer.net.flight import PORTS
+from p2pxfer.net.gateway import hold_port
 from p2pxfer.net.halfopen import RESERVE, HalfOpen, descriptor_room
-from p2pxfer.net.puncher import Puncher
+from p2pxfer.net.puncher import MAPPED_START, Mapped, Puncher
 from tests.net.serverkit import sleep, until
 
 HOST = "127.0.0.1"
@@ -85,9 +87,11 @@ class Punch:
         situation: Situation | None = None,
         permit: Callable[[], str | None] = puncher.always,
         refuse: bool = False,
+        mapped: int = 0,
     ) -> None:
         self.built: list[Peer] = []
         self.made_by: list[str] = []
+        self.led_here: list[Peer] = []
         self.planned: list[Situation] = []
         self.refuse = refuse
 
@@ -97,8 +101,13 @@ class Punch:
 
         monkeypatch.setattr(puncher, "plan", planned)
         situation = situation or Situation(STEADY, STEADY, PUBLIC, round_trip=0.01)
-        self.puncher = Puncher(reactor, free_port(), candidates or [], self.build, situation, permit)
+        self.puncher = Puncher(reactor, free_port(), candidates or [], self.build, situation, permit,
+                                Mapped(mapped, self.lead) if mapped else None)  # fmt: skip
         self.puncher.start()
+
+    def lead(self, address: IAddress) -> Peer | None:
+        self.led_here.append(Peer())
+        return self.led_here[-1]
 
     def build(self, address: IAddress) -> Peer | None:
         if self.refuse:
@@ -109,7 +118,7 @@ class Punch:
 
     def end(self) -> None:
         self.puncher.stop()
-        for peer in self.built:
+        for peer in self.built + self.led_here:
             if not peer.lost:
                 peer.transport.abortConnection()  # type: ignore[union-attr]  # it is connected
 
@@ -162,11 +171,79 @@ async def test_a_plan_dials_from_fresh_ports_and_hands_every_connection_over(
 async def test_a_refused_connection_is_reset(monkeypatch: pytest.MonkeyPatch, listener: socket.socket) -> None:
     punch = Punch(monkeypatch, Plan("", (volley(listener.getsockname()[1]),)), refuse=True)
     far, _ = await _accepted(listener)
-    far.settimeout(5)
-    with pytest.raises(ConnectionResetError):
-        far.recv(1)
+    await until(lambda: is_reset(far))
     far.close()
     punch.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_port_that_the_router_leads_here_is_listened_on_and_told_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held = hold_port()
+    assert held is not None
+    port = held.getsockname()[1]
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection((HOST, port))
+    with pytest.raises(OSError, match="in use"), socket.socket() as other:
+        other.bind((HOST, port))
+    punch = Punch(monkeypatch, None, mapped=port)
+    with socket.create_connection((HOST, port)):
+        await until(lambda: punch.led_here)
+    assert not punch.built
+    punch.end()
+    await until(lambda: not listening_at(port))
+    held.close()
+
+
+def is_reset(far: socket.socket) -> bool:
+    """Without waiting, since the reactor that resets it runs in this thread."""
+    far.setblocking(False)
+    try:
+        data = far.recv(1)
+    except ConnectionResetError:
+        return True
+    except BlockingIOError:
+        return False
+    raise AssertionError(f"{data!r} instead of a reset")
+
+
+def listening_at(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex((HOST, port)) == 0
+
+
+@pytest.mark.parametrize("theirs", [True, False])
+def test_a_plan_waits_longer_where_a_router_gave_a_port(monkeypatch: pytest.MonkeyPatch, theirs: bool) -> None:
+    """The peer's router, or the one here: what it leads here will most likely win."""
+    now: Any = Clock()
+    monkeypatch.setattr(puncher, "plan", lambda *_: pytest.fail("the plan was made too soon"))
+    candidates = [Candidate("mapped", HOST, free_port())] if theirs else []
+    mapped = None if theirs else Mapped(free_port(), lambda _: None, announced=True)
+    monkeypatch.setattr(Puncher, "_listen", lambda self: None)
+    monkeypatch.setattr(Puncher, "_dial", lambda self, dial: None)
+    punch = Puncher(now, free_port(), candidates, lambda _: None, Situation(STEADY, STEADY, PUBLIC, 1.0), mapped=mapped)
+    punch.start()
+    now.advance(MAPPED_START - 0.1)
+    planned: list[object] = []
+    monkeypatch.setattr(puncher, "plan", lambda *_: planned.append(1))
+    now.advance(0.2)
+    assert planned
+    punch.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_candidate_that_becomes_known_later_is_dialled(
+    monkeypatch: pytest.MonkeyPatch, listener: socket.socket
+) -> None:
+    punch = Punch(monkeypatch, None)
+    punch.puncher.add([Candidate("mapped", HOST, listener.getsockname()[1])])
+    await until(lambda: punch.built)
+    far, _ = await _accepted(listener)
+    far.close()
+    punch.end()
+    punch.puncher.add([Candidate("mapped", HOST, free_port())])
+    assert await punch.puncher.done == 1
 
 
 async def _accepted(listener: socket.socket) -> tuple[socket.socket, Any]:
@@ -262,9 +339,7 @@ async def test_a_connection_that_nobody_can_take_is_reset_whatever_goes_wrong(
     monkeypatch.setattr(reactor, "adoptStreamConnection", broken)
     punch = Punch(monkeypatch, Plan("", (volley(listener.getsockname()[1]),)))
     far, _ = await _accepted(listener)
-    far.settimeout(5)
-    with pytest.raises(ConnectionResetError):
-        far.recv(1)
+    await until(lambda: is_reset(far))
     far.close()
     punch.end()
 

@@ -165,7 +165,7 @@ class FakeClient:
     async def start(self) -> None:
         pass
 
-    def stop(self) -> None:
+    async def leave(self) -> None:
         pass
 
 
@@ -218,7 +218,7 @@ class Run:
         self.clock = Clock()
         given: dict[str, Any] = {
             "once": False, "acceptance": "contacts", "code_words": None, "no_code": False, "policy": "auto",
-            "timeout": None, "gentle": False,
+            "timeout": None, "gentle": False, "port_mapping": False,
         }  # fmt: skip
         self.command = receiving.Receiving(
             Global(None, None, True, 0), Home(tmp_path / "home"), ServerLine("h", 1, None), "bob", str(tmp_path),

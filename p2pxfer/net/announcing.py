@@ -1,0 +1,84 @@
+"""Tells the server, and through it whoever meets this machine just now, of the port that the router leads here.
+
+A port is announced only while the server sees this machine come from the very address that the router calls its own:
+with another NAT in front of the router nobody could reach it there, and the server would not pass it on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from p2pxfer.core.addresses import Endpoint, canonical_endpoint
+from p2pxfer.core.codec import Message
+from p2pxfer.core.messages import Announce, Introduction
+from p2pxfer.core.reports import MEETING_S
+from p2pxfer.net.portmapping import PortMapping, usable
+from p2pxfer.net.probing import MAX_MEETINGS, NatDiscovery
+from p2pxfer.net.types import Reactor
+
+
+class Announcer:
+    """What has been said of the port on this registration, and to which meetings.
+
+    ``send`` writes to the control connection, if it stands.
+    """
+
+    def __init__(self, reactor: Reactor, discovery: NatDiscovery, send: Callable[[Message], None]) -> None:
+        self._reactor = reactor
+        self._discovery = discovery
+        self._send = send
+        self._registered = False
+        self._told: tuple[Endpoint, ...] = ()
+        self._meetings: dict[bytes, tuple[float, tuple[Endpoint, ...]]] = {}
+        self.mapping = PortMapping(reactor, self.changed)
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Where the router leads a port to this machine, if peers can use it."""
+        granted = self.mapping.granted
+        if granted is None or self.why_not:
+            return ()
+        return (canonical_endpoint(granted.external),)
+
+    @property
+    def why_not(self) -> str:
+        """Why there is no such endpoint, as a phrase; empty if there is one."""
+        granted = self.mapping.granted
+        if granted is None:
+            return self.mapping.refusal
+        return usable(granted.external, {seen.host for seen in self._discovery.seen})
+
+    def registered(self) -> None:
+        """A registration stands; the server knows of nothing yet."""
+        self._registered = True
+        self._told = ()
+        self.changed()
+
+    def lost(self) -> None:
+        """The control connection is gone, and with it its meetings."""
+        self._registered = False
+        self._meetings.clear()
+
+    def introduced(self, introduction: Introduction) -> None:
+        """A meeting begins, in either role: its other side was told what the server knew then."""
+        if introduction.dial:
+            self._meetings[introduction.session] = (self._reactor.seconds(), self._told)
+            if len(self._meetings) > MAX_MEETINGS:
+                del self._meetings[next(iter(self._meetings))]
+
+    def changed(self) -> None:
+        """More is known of the port, or of where the server sees this machine."""
+        if not self._registered:
+            return
+        endpoints = self.endpoints
+        texts = [str(endpoint) for endpoint in endpoints]
+        now = self._reactor.seconds()
+        self._meetings = {session: met for session, met in self._meetings.items() if now - met[0] < MEETING_S}
+        for session, (since, told) in list(self._meetings.items()):
+            if told != endpoints:
+                self._meetings[session] = (since, endpoints)
+                self._told = endpoints
+                self._send(Announce(texts, session))
+        if self._told != endpoints:
+            self._told = endpoints
+            self._send(Announce(texts))

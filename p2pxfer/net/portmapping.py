@@ -1,0 +1,357 @@
+"""One local port that the router leads to this machine, so that a peer behind any NAT can dial it.
+
+The port is not the punch port: that one changes with every connection to the server, while this one is asked for once.
+Punches listen on it beside their own, so whoever comes in there came through the router.
+
+Laws of this file:
+
+1. Nobody waits for it, and nothing fails because of it.
+2. PCP, NAT-PMP and UPnP-IGD are asked at once; UPnP is given a port only if the other two have not given one by then.
+3. Whatever was asked for is taken back in :meth:`PortMapping.close`, which takes ``FAREWELL_S`` at most, and no time at
+   all where no router ever answered.
+4. The router is believed about itself only: what it says of its outside address counts where the server saw this
+   machine come from that very address (:func:`usable`, and again in the server).
+5. Between punches nobody listens, and the port is held, so no other program of this machine is led there.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Final
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from p2pxfer.core import igd
+from p2pxfer.core.addresses import Address, Endpoint, mapped_port, scope
+from p2pxfer.core.igd import BadAnswer
+from p2pxfer.core.pcp import MAX_DATAGRAM, NONCE_SIZE
+from p2pxfer.core.portcontrol import LIFETIME_S, Granted, PortControl, Protocol, State
+from p2pxfer.net.flight import PORTS
+from p2pxfer.net.gateway import Datagrams, hold_port, system_gateway
+from p2pxfer.net.igd import Igd
+from p2pxfer.net.types import Reactor
+
+FAREWELL_S: Final = 1.0
+"""How long the router may take to confirm that the port is closed again, seconds."""
+UPNP_WAITS_S: Final = 0.6
+"""How long UPnP waits for the other two before it is given the port, seconds."""
+UPNP_AGAIN_S: Final = 60.0
+"""How soon a router that did not answer the search is looked for again, seconds."""
+PORT_TRIES: Final = 5
+_PRIVATE: Final = ("private", "shared")
+
+
+def usable(external: Endpoint, seen: Collection[Address]) -> str:
+    """Why an outside endpoint is of no use to a peer, as a phrase; empty if it is.
+
+    ``seen`` are the addresses from which the server saw this machine.
+    """
+    if scope(external.host) == "forbidden" or external.host not in seen:
+        return "its outside address is not the one that the server sees: there is another NAT in front of it"
+    if not mapped_port(external.port):
+        return "it gives a port that nobody may dial"
+    return ""
+
+
+@dataclass(slots=True)
+class _Upnp:
+    """What UPnP has come to: the router, the port that it gave, and why it did not."""
+
+    router: Igd | None = None
+    granted: Granted | None = None
+    asked_for: int = 0
+    refusal: str = ""
+
+
+class PortMapping:
+    """Gets one port from the router, keeps it, and gives it back.
+
+    ``changed`` is called whenever more is known.  ``gateway`` finds the router.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        changed: Callable[[], None],
+        gateway: Callable[[], IPv4Address | None] = system_gateway,
+    ) -> None:
+        self._reactor = reactor
+        self._changed = changed
+        self._find_gateway = gateway
+        self._place: tuple[IPv4Address, IPv4Address] | None = None
+        self._held: socket.socket | None = None
+        self._datagrams: Datagrams | None = None
+        self._upnp = _Upnp()
+        self._running: Deferred[None] | None = None
+        self._upnp_at = 0.0
+        self._renewal: Deferred[None] = succeed(None)
+        self._closed = False
+        self._waiting: list[Deferred[None]] = []
+        self._released: Deferred[None] | None = None
+        self.port = 0
+        """The local port, 0 while none is held."""
+        self.why_not = "the router did not answer"
+        """Why nothing was asked or nothing came of it, as long as no router spoke."""
+
+    # -- what is known -------------------------------------------------------------------------------------------
+
+    @property
+    def granted(self) -> Granted | None:
+        """The port outside, if there is one."""
+        core = self._datagrams.core if self._datagrams is not None else None
+        return core.granted if core is not None and core.granted is not None else self._upnp.granted
+
+    @property
+    def speaks(self) -> tuple[Protocol, ...]:
+        """The protocols in which the router has answered."""
+        spoken = set(self._datagrams.core.speaks) if self._datagrams is not None else set()
+        if self._upnp.router is not None:
+            spoken.add("upnp")
+        order: tuple[Protocol, ...] = ("pcp", "nat-pmp", "upnp")
+        return tuple(one for one in order if one in spoken)
+
+    @property
+    def refusal(self) -> str:
+        """Why there is no port, as a phrase."""
+        said = self._datagrams.core.refusal if self._datagrams is not None else ""
+        return said or self._upnp.refusal or self.why_not
+
+    @property
+    def under_way(self) -> bool:
+        """More may be known soon."""
+        asking = self._datagrams is not None and self._datagrams.core.state is State.ASKING
+        return asking or (self._running is not None and self._upnp.router is None) or self._upnp_adding
+
+    @property
+    def _upnp_adding(self) -> bool:
+        waits = self._upnp.router is not None and self.granted is None and not self._upnp.refusal
+        return waits and self._running is not None
+
+    async def settled(self) -> None:
+        """Wait until the router has answered everything, or will not; a few seconds at most."""
+        if self.under_way:
+            waiting: Deferred[None] = Deferred()
+            self._waiting.append(waiting)
+            await waiting
+
+    # -- asking --------------------------------------------------------------------------------------------------
+
+    def begin(self, own: str) -> None:
+        """A connection to the server stands, from the address ``own``: ask, or make sure that the port still stands."""
+        if self._closed:
+            return
+        address = _private(own)
+        gateway = self._find_gateway()
+        if address is None:
+            self.why_not = "this machine has no private address"
+        elif gateway is None or scope(gateway) not in _PRIVATE:
+            self.why_not = "no router is known"
+        elif self._hold_port():
+            if self._place not in (None, (address, gateway)):
+                self._forget()
+            self._place = (address, gateway)
+            self._ask(address, gateway)
+        self._tell()
+
+    def _ask(self, own: IPv4Address, gateway: IPv4Address) -> None:
+        if self._datagrams is None:
+            core = PortControl(own, self.port, os.urandom(NONCE_SIZE))
+            self._datagrams = Datagrams(self._reactor, core, gateway, self._tell)
+            try:
+                self._reactor.listenUDP(0, self._datagrams, str(own), MAX_DATAGRAM)
+            except CannotListenError as error:
+                self._datagrams = None
+                self.log.info("the router cannot be asked: {why}", why=str(error))
+                return
+        self._datagrams.core.begin(self._reactor.seconds())
+        self._datagrams.run()
+        self._renew_upnp()
+        now = self._reactor.seconds()
+        if self._running is None and (not self._upnp_at or now - self._upnp_at > UPNP_AGAIN_S):
+            self._upnp_at = now
+            self._running = Deferred.fromCoroutine(self._use_upnp(own, gateway))
+            self._running.addBoth(self._upnp_over)
+
+    def _hold_port(self) -> bool:
+        if self._held is None:
+            self._held = hold_port()
+            if self._held is None:
+                self.why_not = "no local port is free"
+                return False
+            self.port = self._held.getsockname()[1]
+        return True
+
+    # -- UPnP ----------------------------------------------------------------------------------------------------
+
+    async def _use_upnp(self, own: IPv4Address, gateway: IPv4Address) -> None:
+        upnp = self._upnp
+        # A call that is cancelled ends as one without an answer does: then nothing may begin anew.
+        while await self._upnp_until_lost(upnp, own, gateway) and self._upnp is upnp and not self._closed:
+            self.log.info("the UPnP router does not answer where it did; looking for it again")
+
+    async def _upnp_until_lost(self, upnp: _Upnp, own: IPv4Address, gateway: IPv4Address) -> bool:
+        """Find the router and keep a port of it; whether there was one, and the router does not answer any more."""
+        upnp.router, upnp.granted, given = None, None, False
+        try:
+            upnp.router = await Igd.find(self._reactor, own, gateway)
+            if upnp.router is None:
+                return False
+            self._tell()
+            host = await upnp.router.external()
+            if scope(host) == "forbidden":
+                upnp.refusal = "the router does not know its outside address"
+                return False
+            await self._let_others_go_first()
+            while self.granted is None or self.granted is upnp.granted:
+                lifetime = await self._add(upnp, upnp.router, host)
+                given = lifetime > 0
+                if not given:
+                    return False
+                self._tell()
+                await self._until_renewal(lifetime / 2)
+                host = await upnp.router.external()
+        except BadAnswer as error:
+            self.log.info("UPnP: {why}", why=str(error))
+            if not given:
+                upnp.refusal = "the router's UPnP answers make no sense"
+            return given
+        return False
+
+    async def _until_renewal(self, seconds: float) -> None:
+        """Wait for half the lifetime, or until there is another reason to make sure of the port."""
+        self._renewal = Deferred()
+        timer = self._reactor.callLater(seconds, self._renew_upnp)
+        try:
+            await self._renewal
+        finally:
+            if timer.active():
+                timer.cancel()
+
+    def _renew_upnp(self) -> None:
+        if not self._renewal.called:
+            self._renewal.callback(None)
+
+    async def _let_others_go_first(self) -> None:
+        left = self._upnp_at + UPNP_WAITS_S - self._reactor.seconds()
+        core = self._datagrams.core if self._datagrams is not None else None
+        if core is not None and core.state is State.ASKING and left > 0:
+            await deferLater(self._reactor, left)
+
+    async def _add(self, upnp: _Upnp, router: Igd, host: IPv4Address) -> float:
+        """Ask for the port, and for another one if it is taken; for how long it is ours, 0 if it is not.
+
+        A port without end, where the router has no others, is looked after like one of an hour.
+        """
+        lifetime = LIFETIME_S
+        external = upnp.asked_for or self.port
+        for _ in range(PORT_TRIES):
+            upnp.asked_for = external
+            error = await router.add(self.port, external, lifetime)
+            if error == 0:
+                upnp.granted, upnp.refusal = Granted("upnp", Endpoint(host, external)), ""
+                return float(LIFETIME_S)
+            if error == igd.PERMANENT_ONLY and lifetime:
+                lifetime = 0
+            elif error == igd.CONFLICT and upnp.granted is None:
+                external = random.choice(PORTS)  # noqa: S311  # not a secret
+            else:
+                break
+        upnp.granted, upnp.asked_for = None, 0
+        upnp.refusal = f"the router refuses with code {error}"
+        return 0.0
+
+    def _upnp_over(self, result: object) -> None:
+        self._running = None
+        if isinstance(result, Failure) and not result.check(CancelledError):
+            self.log.failure("asking the router by UPnP", result)
+        if not self._closed:
+            self._upnp.granted = None
+            self._tell()
+
+    # -- telling, and the end ------------------------------------------------------------------------------------
+
+    def _tell(self) -> None:
+        if not self.under_way:
+            waiting, self._waiting = self._waiting, []
+            for deferred in waiting:
+                deferred.callback(None)
+        datagrams, released = self._datagrams, self._released
+        if released is not None and datagrams is not None and not datagrams.core.parting and not released.called:
+            released.callback(None)
+        if not self._closed:
+            self._changed()
+
+    def _forget(self) -> None:
+        """This machine has another address or router now: what the old one gave runs out, or went with its network."""
+        datagrams, self._datagrams = self._datagrams, None
+        if datagrams is not None:
+            datagrams.core.release(self._reactor.seconds())
+            datagrams.run()
+            datagrams.stop()
+        self._upnp, self._upnp_at = _Upnp(), 0.0
+        if self._running is not None:
+            self._running.cancel()
+
+    async def close(self) -> None:
+        """Give everything back; see law 3."""
+        if self._closed:
+            return
+        self._closed = True
+        heard = bool(self.speaks)
+        parts = [Deferred.fromCoroutine(part) for part in (self._close_upnp(), self._close_core())]
+        farewell = DeferredList(parts, consumeErrors=True)
+        farewell.addTimeout(FAREWELL_S if heard else 0.0, self._reactor, lambda result, timeout: [])
+        try:
+            await farewell
+        finally:
+            self._drop()
+
+    async def _close_core(self) -> None:
+        datagrams = self._datagrams
+        if datagrams is None:
+            return
+        datagrams.core.release(self._reactor.seconds())
+        datagrams.run()
+        if datagrams.core.parting:
+            self._released = Deferred()
+            await self._released
+
+    async def _close_upnp(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+        upnp = self._upnp
+        if upnp.router is not None and upnp.asked_for:
+            try:
+                await upnp.router.delete(upnp.asked_for)
+            except BadAnswer as error:
+                self.log.info("UPnP: {why}", why=str(error))
+
+    def _drop(self) -> None:
+        datagrams, self._datagrams = self._datagrams, None
+        if datagrams is not None:
+            datagrams.stop()
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+        self.port = 0
+        self._tell()
+
+
+def _private(text: str) -> IPv4Address | None:
+    """The IPv4 address ``text``, if it is one of a private network."""
+    try:
+        address = IPv4Address(text)
+    except ValueError:
+        return None
+    return address if scope(address) in _PRIVATE else None
