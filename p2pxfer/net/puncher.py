@@ -191,6 +191,8 @@ class Puncher:
         )
         self.done.callback(self._schedule.dials)
 
+    # -- the plan ------------------------------------------------------------------------------------------------
+
     def add(self, candidates: Sequence[Candidate]) -> None:
         """Dial these too; what is dialled already is left alone."""
         if self._stopped:

@@ -19,7 +19,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path("/run/netns")
-TOOLS = {"ip": "iproute2", "nft": "nftables", "conntrack": "conntrack", "nsenter": "util-linux"}
+TOOLS = {
+    "ip": "iproute2",
+    "nft": "nftables",
+    "conntrack": "conntrack",
+    "nsenter": "util-linux",
+    "miniupnpd": "miniupnpd-nftables",
+}
 
 _CLONE_NEWNET = 0x40000000
 _NAME = re.compile(r"p2x-(\d+)-[0-9a-f]{6}-[a-z_]+")

@@ -41,7 +41,7 @@ class Site:
 
     `edge` is the router on the access line: the host's own, or its carrier's. `guest`: the other
     host is in this LAN too, `isolated` from this one or not. `customer`: the place at a carrier that serves both
-    sites, 0 without one; the first one has the access line.
+    sites, 0 without one; the first one has the access line. `net` is the first half of the public address.
     """
 
     router: str
@@ -53,6 +53,7 @@ class Site:
     guest: str | None = None
     isolated: bool = False
     customer: int = 0
+    net: str = "198.18"
 
     @property
     def has_line(self) -> bool:
@@ -64,7 +65,7 @@ class Site:
         if self.routed:
             return self.lan_host
         number = 1 if self.customer else _SITE[self.router]
-        return f"198.18.{number}.{1 + generation}"
+        return f"{self.net}.{number}.{1 + generation}"
 
     @property
     def hosts(self) -> dict[str, str]:
@@ -101,6 +102,7 @@ def site(
     guest: str | None = None,
     isolated: bool = False,
     one_carrier: bool = False,
+    net: str = "198.18",
 ) -> Site:
     """Return the plan for the site of alice or bob.
 
@@ -119,7 +121,7 @@ def site(
     edge = "carrier_a" if one_carrier else CARRIER_OF[router] if carrier else router
     address = _lan_address(prefix + "1", host)
     customer = _SITE[router] if one_carrier else 0
-    return Site(router, host, routed, prefix + "1", address, edge, guest, isolated, customer)
+    return Site(router, host, routed, prefix + "1", address, edge, guest, isolated, customer, net)
 
 
 def links(names: dict[str, str], sites: Collection[Site], cables: bool) -> str:

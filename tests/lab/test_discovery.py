@@ -60,7 +60,7 @@ def check(lab: Lab, kind: str, nat: JsonEvent) -> None:
     assert nat["unsolicited"] == UNSOLICITED.get(kind.rpartition("/")[2], "drop")
     asked = nat["mapping"] == "endpoint-independent"
     assert nat["hairpin"] == ("no" if asked else "unknown")
-    assert set(nat["why"]) == (set() if asked else {"hairpin"})
+    assert set(nat["why"]) == ({"mapped"} if asked else {"hairpin", "mapped"})
 
 
 @pytest.mark.deadline(60)

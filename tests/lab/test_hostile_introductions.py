@@ -38,7 +38,7 @@ def told(self, session, meeting, now, plain=matchmaker.Matchmaker._told):
     observed, lan = next(LISTS) if meeting.initiator else LAST[0]
     LAST[0] = (observed, lan)
     found = plain(self, session, meeting, now)
-    return structs.replace(found, observed=observed, lan=lan)
+    return structs.replace(found, observed=observed, lan=lan, mapped=["198.18.9.9:30001", *observed[:1]])
 
 LAST = [None]
 matchmaker.Matchmaker._told = told
@@ -60,7 +60,10 @@ def scene(lab: Lab, tmp_path: Path) -> Iterator[Scene]:
 
 
 def lying_server(scene: Scene, monkeypatch: pytest.MonkeyPatch, lists: Lists) -> None:
-    """A server that says what it is told to: for each introduction in turn what was observed, and the LAN."""
+    """A server that says what it is told to: for each introduction in turn what was observed, and the LAN.
+
+    It also says that the peer's router leads two ports to it: one at an address that was not observed, and one more.
+    """
     folder = scene.folder / "bin"
     folder.mkdir()
     double = folder / "double.py"
@@ -83,7 +86,7 @@ def elsewhere(lab: Lab) -> dict[str, int]:
 def test_what_may_not_be_dialled_is_not_dialled(
     lab: Lab, scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """One hostile list after the other, the forbidden endpoints as observed and as LAN; the relay carries the file."""
+    """One hostile list after the other, forbidden endpoints as observed, mapped and LAN; the relay carries the file."""
     lists: Lists = []
     for at in range(0, len(FORBIDDEN), 4):
         lists.append((FORBIDDEN[at : at + 8], [text for text in FORBIDDEN[at : at + 4] if text not in LOCAL]))

@@ -54,6 +54,7 @@ class Lab(Faults):
         seed: int = 0,
         buffer_bytes: int = BUFFER_BYTES,
         tcp_window: int = 0,
+        public_net: str = "198.18",
     ) -> None:
         """Say what to build; entering the context builds it.
 
@@ -68,6 +69,7 @@ class Lab(Faults):
         hold for each direction of both access lines; `seed` sets what is lost and how much later packets come.
         `tcp_window` is the most that the hosts' kernels buffer for a connection, in bytes; 0
         leaves Linux's 4 MiB for sending, of which about 2.6 MiB can be under way.
+        `public_net` is the first half of the public addresses of the two sites.
 
         Raises `LabError` for a carrier in front of a router without NAT, for two hosts behind one, for one carrier
         that is none or not the only one, for IPv6 behind a carrier or in a shared LAN, and for a firewall with a NAT.
@@ -96,6 +98,7 @@ class Lab(Faults):
                 guest="bob" if one_nat else None,
                 isolated=isolated,
                 one_carrier=one_carrier,
+                net=public_net,
             )
             for host, router in plan.ROUTER_OF.items()
             if router in kinds
