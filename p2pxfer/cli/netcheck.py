@@ -34,7 +34,8 @@ def command(
     """Find out how the NAT in front of this machine treats TCP connections, and what follows for direct paths.
 
     Talks to the rendezvous server, where it registers no name, and to the router.  With PEER, a contact that runs
-    p2pxfer receive, the two connect as for a transfer, though nothing is offered: which path they get, how fast, and why.
+    p2pxfer receive, the two connect as for a transfer, though nothing is offered: which path they get, how fast, and
+    why.
     """
     if peer is None and (policy != "auto" or gentle):
         raise UsageError("--path and --gentle are about a check with a PEER")

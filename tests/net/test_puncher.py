@@ -220,7 +220,7 @@ def test_a_plan_waits_longer_where_a_router_gave_a_port(monkeypatch: pytest.Monk
     monkeypatch.setattr(puncher, "plan", lambda *_: pytest.fail("the plan was made too soon"))
     candidates = [Candidate("mapped", HOST, free_port())] if theirs else []
     mapped = None if theirs else Mapped(free_port(), lambda _: None, announced=True)
-    monkeypatch.setattr(Puncher, "_listen", lambda self: None)
+    monkeypatch.setattr(Puncher, "_listen_at", lambda *_: None)
     monkeypatch.setattr(Puncher, "_dial", lambda self, dial: None)
     punch = Puncher(now, free_port(), candidates, lambda _: None, Situation(STEADY, STEADY, PUBLIC, 1.0), mapped=mapped)
     punch.start()
