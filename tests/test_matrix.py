@@ -116,7 +116,7 @@ def test_only_missing_runs_are_run_and_each_row_is_said(tmp_path: Path) -> None:
     assert len(ran) == 8 + 2 * matrix.GIVEN_UP_AFTER
 
 
-def test_an_interrupted_matrix_begins_no_further_run(tmp_path: Path) -> None:
+def test_an_interrupted_matrix_begins_no_further_run_and_forgets_what_was_under_way(tmp_path: Path) -> None:
     stop = threading.Event()
     store = Store(None)
 
@@ -126,7 +126,7 @@ def test_an_interrupted_matrix_begins_no_further_run(tmp_path: Path) -> None:
             yield connected(1)
 
     matrix.measure([PAIR], 9, store, runs, lambda text: None, stop)
-    assert len(store.of(PAIR)) == 1
+    assert store.of(PAIR) == []
 
 
 def test_reasons_are_lettered_once_each() -> None:
@@ -201,3 +201,10 @@ def test_a_reason_is_the_first_line_of_an_error() -> None:
     assert attempts.reason(OSError("first\n  second")) == "first"
     assert attempts.reason(OSError("a plan (137 SYNs from here); nothing")) == "a plan; nothing"
     assert attempts.reason(TimeoutError()) == "TimeoutError"
+
+
+def test_the_page_in_the_documentation_is_made_from_the_runs_beside_it() -> None:
+    """Nobody edits it by hand."""
+    store = Store(matrix.DATA)
+    assert len(store.pairs) >= len(pairs(DEFAULT_HOMES))
+    assert matrix.PAGE.read_text() == matrix.page(store, matrix.DATA)

@@ -8,8 +8,9 @@ Laws of this file, each learned from kernel NATs:
    is left alone.  The oldest dial of a volley may make room for one to *another* port.
 3. A candidate that failed (RST, ICMP, address in use) is dialled again on the same four-tuple after a random 0 to
    50 ms: two NATs that answer with RST forget their own entry too, so both SYNs must cross in flight, which a fixed
-   interval may never do.  Fifty milliseconds is also the longest that leaves the peer's SYN no time to settle in the
-   listener.
+   interval may never do.  The first failure is answered at once: while nothing is dialled, the peer's SYN would settle
+   in the listener, whose answer a NAT that has seen this side's SYN drops, and hold the four-tuple for the whole punch.
+   That happens where the peer's NAT answered with ICMP because the peer began up to one round trip later.
 4. After :data:`EAGER` failures the pace falls to 100 to 200 ms, and after :data:`MAX_DIALS` the candidate is dropped:
    the number of SYNs that anybody can make this machine send is bounded.
 5. The volleys of a plan share one :class:`Budget`, in which the kernel's own repetitions count as well.  When it is
@@ -268,7 +269,7 @@ class DialSchedule:
                 return
         if attempt.dials < MAX_DIALS and (run is None or run.dials < run.volley.most):
             pause = 0.05 * self._draw() if attempt.dials < EAGER else 0.1 + 0.1 * self._draw()
-            self._waiting[dial] = now + pause
+            self._waiting[dial] = now + (pause if attempt.dials > 1 else 0.0)
 
     def connected(self, dial: Dial) -> None:
         """``dial`` became a connection: it is not dialled again."""

@@ -67,7 +67,10 @@ def measure(
         number, pair = numbered
         with closing(run(pair)) as more:  # type: ignore[type-var]  # a generator
             while not stop.is_set() and wanted(store.of(pair), runs):
-                store.add(next(more))
+                attempt = next(more)
+                # What was interrupted has failed for no reason of its own.
+                if not stop.is_set():
+                    store.add(attempt)
         if not stop.is_set():
             say(f"{number}/{len(chosen)}  {in_a_line(summarize(pair, store.of(pair)))}")
 

@@ -54,6 +54,16 @@ def test_a_candidate_that_comes_later_is_dialled_once_and_at_once() -> None:
     assert len(plan.due(2.0).dial) == MAX_CANDIDATES - 3
 
 
+def test_the_first_failure_is_answered_at_once() -> None:
+    plan = schedule(A)
+    plan.due(0.0)
+    plan.failed(DIAL_A, 1.0)
+    assert plan.wake() == 1.0
+    assert plan.due(1.0).dial == [DIAL_A]
+    plan.failed(DIAL_A, 2.0)
+    assert (plan.wake() or 0.0) > 2.0
+
+
 def test_a_failed_dial_is_repeated_within_fifty_milliseconds() -> None:
     plan = schedule(A)
     plan.due(0.0)
