@@ -1,7 +1,7 @@
 """Puts TLS on a connection that stands, whoever dialled it, under a protocol that wants to be told when it is safe.
 
-Two stacks do the same work. A socket is driven by OpenSSL directly (:mod:`p2pxfer.net.fasttls`); everything else, such
-as TLS inside TLS on a relay leg, goes through memory buffers by means of Twisted's own wrapper.
+Two stacks do the same work. A socket is driven in large blocks (:mod:`p2pxfer.net.fasttls`); everything else, such as
+TLS inside TLS on a relay leg, goes through Twisted's own wrapper.
 
 What the protocol on top sees, with either stack::
 
