@@ -26,6 +26,8 @@ from p2pxfer.net.tls import Link, Octets
 
 BLOCK: Final = 256 * 1024
 """Most bytes in one system call: well inside a processor's second-level cache with all that is done to them."""
+SMALL_BLOCK: Final = 64 * 1024
+"""The same for connections that are many: what once went through at a time stays allocated in both directions."""
 
 
 class BulkTLS:
@@ -35,12 +37,13 @@ class BulkTLS:
     read, ``WantWriteError`` when there is no room, and ``SysCallError`` for an error or the end of the socket.
     """
 
-    _block: ClassVar[memoryview] = memoryview(bytearray(BLOCK))
+    _memory: ClassVar[memoryview] = memoryview(bytearray(BLOCK))
     """Where the bytes of all connections pass through: none stays when the call that brought it returns."""
 
-    def __init__(self, link: Link, sock: socket.socket) -> None:
+    def __init__(self, link: Link, sock: socket.socket, block: int = BLOCK) -> None:
         self._link = link
         self._socket = sock
+        self._block = self._memory[:block]
         self._unsent = memoryview(b"")
         self.unread = False
         """OpenSSL may hold something to read, of which the socket will not tell."""

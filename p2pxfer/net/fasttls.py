@@ -39,8 +39,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from p2pxfer.core.messages import ALPN_SERVER
 from p2pxfer.errors import P2pxferError
-from p2pxfer.net.bulktls import BLOCK, BulkTLS
+from p2pxfer.net.bulktls import BLOCK, SMALL_BLOCK, BulkTLS
 from p2pxfer.net.outbuffer import RECORD, OutBuffer
 from p2pxfer.net.tcpinfo import round_trip, silent_for
 from p2pxfer.net.tls import Creator, Link, Octets, final_reason, tls_reason
@@ -49,8 +50,6 @@ TURN: Final = 1024 * 1024
 """Most bytes read, and most written, in one turn of the reactor: under a millisecond of encryption."""
 DELIVERY: Final = 256 * 1024
 """Most bytes in one ``dataReceived``: 16 records, still inside a processor's second-level cache."""
-WRITE: Final = BLOCK - RECORD
-"""Most bytes in one call of OpenSSL, so that encrypted they fit into one system call."""
 LINGER_S: Final = 10.0
 """How long the other end may take to answer close_notify with its own, seconds."""
 
@@ -108,7 +107,10 @@ class TLSSocketTransport:
         self._creator = creator
         self._reactor = reactor
         self._link = creator.link(is_client)
-        self._tls = BulkTLS(self._link, sock)
+        # Connections to a rendezvous server are many and those between peers few: see Creator._make_context.
+        block = SMALL_BLOCK if creator.alpn == ALPN_SERVER else BLOCK
+        self._tls = BulkTLS(self._link, sock, block)
+        self._most = block - RECORD  # encrypted it fits into one system call
         self._phase = _Phase.HANDSHAKE
         self._handshake_reads = False
         self._out = OutBuffer()
@@ -353,7 +355,7 @@ class TLSSocketTransport:
         try:
             self._tls.flush()
             while self._out and left > 0 and self._phase is _Phase.OPEN:
-                sent = self._tls.send(self._out.first()[: min(WRITE, left)])
+                sent = self._tls.send(self._out.first()[: min(self._most, left)])
                 left -= sent
                 self._out.sent(sent)
         except SSL.WantWriteError:
