@@ -222,6 +222,18 @@ def test_mapped_ports_and_ipv6_are_ways_of_their_own() -> None:
     assert met(both, hopeless, 5) == 0
 
 
+def test_a_walk_that_comes_to_a_mapped_port_goes_on() -> None:
+    without = NatKind("port-dependent", "random", low=MAPPED_PORT - 30, high=MAPPED_PORT + 30, simo=False)
+    worlds = [World((Machine((without,), mapped=True), CONE), seed, known=discovered) for seed in range(3)]
+    for world in worlds:
+        # Single dials have no answer for as long as the walk goes on.
+        for side in world.sides:
+            side.nats[-1].lets_in = lambda *_: None  # type: ignore[method-assign]
+        assert world.run() is None
+        walked = [dial for _, dial in world.sides[1].dialled if dial.serial and dial.port != MAPPED_PORT]
+        assert len(walked) > 1000
+
+
 # -- populations ------------------------------------------------------------------------------------------------------
 
 

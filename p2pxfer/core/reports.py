@@ -33,7 +33,7 @@ from p2pxfer.core.introductions import Side
 from p2pxfer.core.limits import Buckets
 from p2pxfer.core.links import Link, Links, Role
 from p2pxfer.core.messages import Announce, Outcome, PeerMapped, PeerNat, PeerReturned, Report
-from p2pxfer.core.strategies import kind
+from p2pxfer.core.strategies import Kind, kind
 
 MEETING_S: Final = 30.0
 """How long the two sides of an introduction may tell each other of their NATs, seconds."""
@@ -64,6 +64,8 @@ class _Meeting:
     left: Counter[tuple[int, type[Message]]] = field(default_factory=Counter)
     silent: set[int] = field(default_factory=set)
     """The connections that have not said what came of it."""
+    kinds: dict[int, Kind] = field(default_factory=dict)
+    """The kind of NAT before each connection, as it was seen last: one side may be gone when the other one speaks."""
 
 
 class Reports:
@@ -109,6 +111,7 @@ class Reports:
         left = Counter({(conn, kind): MAX_PER_SIDE for conn in sides for kind in kinds})
         self._meetings[session] = _Meeting(now, sides, one.conn, client, dial, left, set(sides))
         self._asked.setdefault(client, {})[session] = None
+        self._look(self._meetings[session])
         self.expire(now)
 
     def take(self, link: Link, message: Report, now: float) -> list[Send]:
@@ -150,6 +153,7 @@ class Reports:
         if other is None or other.role is not Role.CONTROL:
             return None
         meeting.left[link.conn, type(message)] -= 1
+        self._look(meeting)
         return self._side(link, tag), self._side(other, meeting.sides[peer][1]), other, meeting.dial
 
     def ended(self, link: Link, message: Outcome, now: float) -> bool:
@@ -159,15 +163,18 @@ class Reports:
         if meeting is None or link.conn not in meeting.silent:
             return False
         meeting.silent.discard(link.conn)
-        peer, tag = meeting.sides[link.conn]
-        other = self._links.get(peer)
-        if other is None or other.role is not Role.CONTROL:
-            return False
         if not (self._words.take(link.key, now) and self._words_from.take(source_network(link.view.seen.host), now)):
             return False
-        mine = introductions.nat_summary(self._side(link, tag))
-        theirs = introductions.nat_summary(self._side(other, meeting.sides[peer][1]))
-        return self.experience.note(kind(mine), kind(theirs), message.way, message.result, now)
+        self._look(meeting)
+        one, other = meeting.kinds.values()
+        return self.experience.note(one, other, message.way, message.result, now)
+
+    def _look(self, meeting: _Meeting) -> None:
+        """See what the NATs of a meeting are like, as far as both sides are still there."""
+        for conn, (_, tag) in meeting.sides.items():
+            link = self._links.get(conn)
+            if link is not None and link.role is Role.CONTROL:
+                meeting.kinds[conn] = kind(introductions.nat_summary(self._side(link, tag)))
 
     def returned(self, link: Link, now: float) -> list[Send]:
         """A client registered: the word to everybody who was introduced to its former connection just before."""

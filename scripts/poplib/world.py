@@ -278,10 +278,12 @@ class World:
     def _dial(self, side: Side, dial: Dial) -> None:
         local = next(side.fresh) if dial.source == "fresh" else dial.source
         sock = Socket(local, (dial.host, dial.port), dial)
-        if (local, sock.remote) in side.stuck:
+        taken = (local, sock.remote) in side.bound
+        # A walk does not know of mapped ports and may come to one that is a candidate: the kernel refuses it then.
+        if (local, sock.remote) in side.stuck or (taken and dial.port == MAPPED_PORT):
             side.schedule.failed(dial, self.now)
             return
-        assert (local, sock.remote) not in side.bound, "one four-tuple twice"
+        assert not taken, "one four-tuple twice"
         side.sockets[dial] = side.bound[local, sock.remote] = sock
         side.dialled.append((self.now, dial))
         self._send_syn(side, sock, self.now, 0)

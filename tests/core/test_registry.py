@@ -1124,6 +1124,17 @@ def test_the_kinds_are_those_that_the_server_sees_and_unknown_words_do_not_count
     assert rows(world) == [("cone", "cone", "single", "1s")]
 
 
+def test_a_side_that_is_gone_does_not_take_the_word_from_the_other(world: World) -> None:
+    alice, bob = behind_a_cone(world, ALICE), behind_a_symmetric_nat(world)
+    session = world.introduce(alice, "bob").session
+    world.say(bob, Report(nat=CHANGES, session=session))
+    world.say(alice, Outcome(session=session, way="walk", result="1s"))
+    world.lose(alice)
+    world.say(bob, Outcome(session=session, way="walk", result="1s"))
+    assert rows(world) == [("cone", "random", "single", "lost"), ("cone", "random", "walk", "1s")]
+    assert total(world) == 2
+
+
 def test_one_key_and_one_source_cannot_outweigh_the_others() -> None:
     world = World(replace(ServerSettings(), outcomes_per_key=4, outcomes_per_source=10))
     alice = behind_a_cone(world, ALICE)

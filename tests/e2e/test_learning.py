@@ -8,7 +8,22 @@ from urllib.request import urlopen
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from scripts.product import Program
 from tests.e2e.conftest import Stage, _unused_port, wait_until
+from tests.scene import first_path, random_file
+
+
+def path_of_a_transfer(stage: Stage, number: int) -> str:
+    """Send a file without a relay; the kind of path that it took."""
+    source = stage.folder / f"file-{number}"
+    random_file(source, 1 << 16)
+    argv = stage.command_line(stage.bob, "receive", "--as", "bob", "--to", stage.inbox, "--once", "--path", "direct")
+    with Program(stage.place, "bob", argv, stage.folder / f"bob-{number}.log") as bob:
+        bob.wait_for("registered")
+        outcome = stage.run("send", source, "bob", "--path", "direct", as_json=True)
+        assert outcome.status == 0, outcome
+        bob.succeed(30)
+    return str(first_path(outcome.events, "direct", "lan", "ipv6")["path"])
 
 
 def test_what_came_of_a_punch_is_counted_shown_and_kept(tmp_path: Path) -> None:
@@ -26,8 +41,10 @@ def test_what_came_of_a_punch_is_counted_shown_and_kept(tmp_path: Path) -> None:
 
     with Stage(tmp_path) as stage:
         server = stage.start_server("--metrics", f"tcp:{port}")
+        stage.make_contacts()
         assert outcomes() == {}
-        stage.good_transfer("--path", "direct")
+        # A path over another address of this machine is no NAT's doing and is not told: then once more.
+        assert "direct" in (path_of_a_transfer(stage, number) for number in range(8))
         wait_until(lambda: sum(outcomes().values()) == pytest.approx(2, abs=0.01))
         # Both sides said so; how long it took depends on the machine.
         assert {key[:3] for key in outcomes()} == {("cone", "cone", "single")}
