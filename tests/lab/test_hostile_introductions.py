@@ -42,6 +42,7 @@ def told(self, session, meeting, now, plain=matchmaker.Matchmaker._told):
 
 LAST = [None]
 matchmaker.Matchmaker._told = told
+matchmaker.Matchmaker._observed = lambda *of_a_side: []
 Twist.main(sys.argv)
 """
 Lists = list[tuple[list[str], list[str]]]
