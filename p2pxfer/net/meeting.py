@@ -26,23 +26,14 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pxfer.core.addresses import (
-    Endpoint,
-    canonical_endpoint,
-    dialable_lan,
-    dialable_mapped,
-    dialable_public,
-    parse_endpoint,
-    scope,
-)
 from p2pxfer.core.codec import Message
-from p2pxfer.core.dialing import MAX_CANDIDATES, Candidate
 from p2pxfer.core.experience import LOST, took
 from p2pxfer.core.hello import Role, Terms
 from p2pxfer.core.messages import ALPN_PEER, Introduction, NatSummary, PeerNat
 from p2pxfer.core.strategies import ROUND_TRIP_S, Ledger, Situation
 from p2pxfer.core.wire import Chunk, Nominate, PlanState
-from p2pxfer.errors import AddressRefused, P2pxferError, Unreachable
+from p2pxfer.errors import P2pxferError, Unreachable
+from p2pxfer.net.candidates import Candidates
 from p2pxfer.net.identity import Identity
 from p2pxfer.net.ownaddresses import endpoint_text
 from p2pxfer.net.path import PathFacts, PathOwner, PeerPath
@@ -143,7 +134,7 @@ class Meeting(PathOwner):
         """What became of the plan of many dials, known when the punch has ended."""
         self.nats = (introduction.my_nat, introduction.peer_nat)
         """What is known of the NATs here and at the peer, after the punch all that came to be known in it."""
-        self._peer_mapped: set[Endpoint] = set()
+        self._candidates = Candidates(client, introduction)
         self._leg: Deferred[IProtocol] | None = None
         self._nomination: IDelayedCall | None = None
         self._reasons: list[P2pxferError] = []
@@ -161,9 +152,9 @@ class Meeting(PathOwner):
         """Join the relay and punch, as far as the introduction allows either."""
         introduction = self.introduction
         if introduction.dial:
-            observed = self._observed(introduction.observed)
-            candidates = self._lan_candidates() + self._mapped_candidates(introduction.mapped)
-            candidates += self._public_candidates(observed)
+            found = self._candidates
+            observed = found.observed(introduction.observed)
+            candidates = [*found.lan(), *found.mapped(introduction.mapped), *found.public(observed)]
             trip = max(introduction.round_trip_ms / 1000 or ROUND_TRIP_S, SHORTEST_S)
             nats = (introduction.my_nat, introduction.peer_nat)
             seen = tuple(self._client.discovery.seen)
@@ -219,10 +210,10 @@ class Meeting(PathOwner):
         """See :class:`~p2pxfer.net.probing.Informed`."""
         if self._puncher is None:
             return
-        observed = self._observed(news.observed)
+        observed = self._candidates.observed(news.observed)
         if observed:
             self._puncher.peer_seen(observed)
-            self._puncher.add(self._public_candidates(observed))
+            self._puncher.add(self._candidates.public(observed))
         if news.nat is not None:
             self._puncher.peer_nat(news.nat)
 
@@ -238,7 +229,7 @@ class Meeting(PathOwner):
     def peer_mapped(self, mapped: list[str]) -> None:
         """See :class:`~p2pxfer.net.rendezvous.Informed`."""
         if self._puncher is not None:
-            self._puncher.add(self._mapped_candidates(mapped))
+            self._puncher.add(self._candidates.mapped(mapped))
 
     def _settled(self, _: object) -> None:
         summary = self._client.discovery.summary
@@ -256,65 +247,6 @@ class Meeting(PathOwner):
         """What is up."""
         return list(self._up)
 
-    def _lan_candidates(self) -> list[Candidate]:
-        """What the peer asserts of its local network, as far as the rules for addresses allow."""
-        client = self._client
-        found: list[Candidate] = []
-        for text in self.introduction.lan:
-            endpoint = self._parsed(text)
-            if endpoint is not None and dialable_lan(
-                endpoint, allow_loopback=client.over_loopback, refuse=client.own_endpoints
-            ):
-                found.append(Candidate("host", str(endpoint.host), endpoint.port))
-        return found
-
-    def _public_candidates(self, observed: list[Endpoint]) -> list[Candidate]:
-        """Those at which the server saw the peer.
-
-        IPv6 is dialled from the address that the server saw here, which the peer expects, or not at all.
-        """
-        own = {4: "", 6: self._client.discovery.source6}
-        return [
-            Candidate("server-reflexive", str(one.host), one.port, local)
-            for one in observed
-            if (local := own[one.host.version]) is not None
-        ]
-
-    def _observed(self, texts: list[str]) -> list[Endpoint]:
-        """Where the server itself observed the peer, as far as the rules for addresses allow."""
-        client = self._client
-        found: list[Endpoint] = []
-        for text in texts:
-            endpoint = self._parsed(text)
-            if endpoint is not None and dialable_public(
-                endpoint,
-                allow_private=client.over_private,
-                allow_loopback=client.over_loopback,
-                refuse=client.own_endpoints,
-            ):
-                found.append(endpoint)
-        return found
-
-    def _mapped_candidates(self, texts: list[str]) -> list[Candidate]:
-        """Where the peer's router leads to it: addresses at which the server observed the peer, and no others."""
-        client = self._client
-        seen = {one.host for one in self._observed(self.introduction.observed)}
-        found: list[Candidate] = []
-        for text in texts:
-            endpoint = self._parsed(text)
-            if endpoint is None or len(self._peer_mapped) >= MAX_CANDIDATES:
-                continue
-            if dialable_mapped(
-                endpoint,
-                seen,
-                allow_private=client.over_private,
-                allow_loopback=client.over_loopback,
-                refuse=client.own_endpoints,
-            ):
-                found.append(Candidate("mapped", str(endpoint.host), endpoint.port))
-                self._peer_mapped.add(endpoint)
-        return found
-
     def _permit(self) -> str | None:
         """Why no plan of many SYNs may be followed in this meeting; asked once, when there is one."""
         if self.party.gentle:
@@ -325,20 +257,13 @@ class Meeting(PathOwner):
             return "many dials were made here lately, so they were not repeated"
         return None
 
-    def _parsed(self, text: str) -> Endpoint | None:
-        try:
-            return canonical_endpoint(parse_endpoint(text))
-        except AddressRefused as error:
-            self.log.info("a candidate is refused: {error}", error=error)
-            return None
-
     # -- connections ---------------------------------------------------------------------------------------------
 
     def _direct_protocol(self, address: IAddress) -> IProtocol | None:
         """The protocol for a connection from or to the punch port."""
         there = cast(IPv4Address | IPv6Address, address)
         remote = endpoint_text(there.host, there.port)
-        return self._protocol(self._kind(remote), self._client.port, remote)
+        return self._protocol(self._candidates.kind(remote), self._client.port, remote)
 
     def _mapped_protocol(self, address: IAddress) -> IProtocol | None:
         """The protocol for a connection that the router led here."""
@@ -352,19 +277,6 @@ class Meeting(PathOwner):
         if self._puncher is not None:
             self._made_by[path] = self._puncher.made_by
         return SecureBootstrap(self._reactor, path, self._creator, is_client=self._is_client)
-
-    def _kind(self, remote: str) -> PathKind:
-        endpoint = canonical_endpoint(parse_endpoint(remote))
-        if endpoint in self._peer_mapped:
-            return "mapped"
-        there = endpoint.host
-        where = scope(there)
-        if where in ("private", "shared"):
-            return "lan"
-        if there.version == 6:
-            return "ipv6"
-        open_side = "none" in (self.introduction.my_nat.mapping, self.introduction.peer_nat.mapping)
-        return "direct" if where == "loopback" or open_side else "punched"
 
     def _make_path(self, kind: PathKind, local: str, remote: str) -> PeerPath:
         party = self.party
@@ -412,7 +324,7 @@ class Meeting(PathOwner):
     def _one_address(self) -> str:
         """What is to be said of two peers whom the server saw at one address, if nothing else is."""
         here = {one.host for one in self._client.own_endpoints}
-        there = {one.host for one in self._observed(self.introduction.observed)}
+        there = {one.host for one in self._candidates.observed(self.introduction.observed)}
         return "both are behind one public address, which lets nothing back in to itself" if here & there else ""
 
     def _drop_losers(self) -> None:

@@ -81,8 +81,8 @@ def test_ipv6_is_dialled_from_the_address_that_the_server_saw_or_not_at_all(own:
     )
     clock: Any = Clock()
     here: Any = Meeting(clock, Introduction(b"s" * 32, True, KNOWN.peer_key), KNOWN, client, cast(Any, None))
-    seen = here._observed(["198.18.2.1:31000", "[2a00::1]:31000", "[fe80::1]:31000"])
-    found = [(candidate.host, candidate.local) for candidate in here._public_candidates(seen)]
+    seen = here._candidates.observed(["198.18.2.1:31000", "[2a00::1]:31000", "[fe80::1]:31000"])
+    found = [(candidate.host, candidate.local) for candidate in here._candidates.public(seen)]
     assert found == [("198.18.2.1", "")] + ([("2a00::1", own)] if own else [])
 
 
@@ -152,10 +152,10 @@ def test_of_a_peers_router_only_addresses_are_dialled_at_which_the_peer_was_obse
     """Whatever a server passes on: another address, a service's port, this machine's own."""
     meeting = meet(KNOWN, Clock())
     bad = ["198.18.3.1:40000", "198.18.1.1:30000", "198.18.2.1:22", "198.18.2.1:3306", "127.0.0.1:40000", "nonsense"]
-    found = meeting._mapped_candidates([*bad, "198.18.2.1:40000"])
+    found = meeting._candidates.mapped([*bad, "198.18.2.1:40000"])
     assert found == [Candidate("mapped", "198.18.2.1", 40000)]
-    assert meeting._kind("198.18.2.1:40000") == "mapped"
-    assert meeting._kind("198.18.2.1:31000") == "punched"
+    assert meeting._candidates.kind("198.18.2.1:40000") == "mapped"
+    assert meeting._candidates.kind("198.18.2.1:31000") == "punched"
     for port in range(30000, 30100):
-        meeting._mapped_candidates([f"198.18.2.1:{port}"])
-    assert len(meeting._peer_mapped) == MAX_CANDIDATES
+        meeting._candidates.mapped([f"198.18.2.1:{port}"])
+    assert len(meeting._candidates._mapped) == MAX_CANDIDATES

@@ -1,0 +1,126 @@
+"""What of an introduction may be dialled: the candidates of one meeting, judged before the first SYN.
+
+Laws of this file:
+
+1. A public endpoint is dialled only where the server itself observed the peer, one that the peer's router gave only at
+   such an address.  What else is asserted has to lie in private address space.
+2. Nothing is dialled that the rules for addresses forbid (:mod:`p2pxfer.core.addresses`), nor this machine's own punch
+   port, whatever the server says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol as Interface
+
+from twisted.logger import Logger
+
+from p2pxfer.core.addresses import (
+    Endpoint,
+    canonical_endpoint,
+    dialable_lan,
+    dialable_mapped,
+    dialable_public,
+    parse_endpoint,
+    scope,
+)
+from p2pxfer.core.dialing import MAX_CANDIDATES, Candidate
+from p2pxfer.core.messages import Introduction
+from p2pxfer.errors import AddressRefused
+from p2pxfer.net.probing import NatDiscovery
+from p2pxfer.status import PathKind
+
+
+class Vantage(Interface):
+    """How this machine stands to the server."""
+
+    over_loopback: bool
+    over_private: bool
+    discovery: NatDiscovery
+
+    @property
+    def own_endpoints(self) -> frozenset[Endpoint]:
+        """The punch port, as this machine and as the server sees it."""
+
+
+class Candidates:
+    """The endpoints of one peer that may lead to it."""
+
+    log = Logger()
+
+    def __init__(self, here: Vantage, introduction: Introduction) -> None:
+        self._here = here
+        self._introduction = introduction
+        self._mapped: set[Endpoint] = set()
+
+    def lan(self) -> list[Candidate]:
+        """What the peer asserts of its local network."""
+        here = self._here
+        return [
+            Candidate("host", str(one.host), one.port)
+            for one in self._parsed(self._introduction.lan)
+            if dialable_lan(one, allow_loopback=here.over_loopback, refuse=here.own_endpoints)
+        ]
+
+    def observed(self, texts: Iterable[str]) -> list[Endpoint]:
+        """Where the server itself observed the peer."""
+        here = self._here
+        return [
+            one
+            for one in self._parsed(texts)
+            if dialable_public(
+                one,
+                allow_private=here.over_private,
+                allow_loopback=here.over_loopback,
+                refuse=here.own_endpoints,
+            )
+        ]
+
+    def public(self, observed: Iterable[Endpoint]) -> list[Candidate]:
+        """Those at which the server saw the peer.
+
+        IPv6 is dialled from the address that the server saw here, which the peer expects, or not at all.
+        """
+        own = {4: "", 6: self._here.discovery.source6}
+        return [
+            Candidate("server-reflexive", str(one.host), one.port, local)
+            for one in observed
+            if (local := own[one.host.version]) is not None
+        ]
+
+    def mapped(self, texts: Iterable[str]) -> list[Candidate]:
+        """Where the peer's router leads to it: addresses at which the server observed the peer, and no others."""
+        here = self._here
+        seen = {one.host for one in self.observed(self._introduction.observed)}
+        found: list[Candidate] = []
+        for one in self._parsed(texts):
+            if len(self._mapped) < MAX_CANDIDATES and dialable_mapped(
+                one,
+                seen,
+                allow_private=here.over_private,
+                allow_loopback=here.over_loopback,
+                refuse=here.own_endpoints,
+            ):
+                found.append(Candidate("mapped", str(one.host), one.port))
+                self._mapped.add(one)
+        return found
+
+    def kind(self, remote: str) -> PathKind:
+        """What a connection with the endpoint ``remote`` is called."""
+        endpoint = canonical_endpoint(parse_endpoint(remote))
+        where = scope(endpoint.host)
+        if endpoint in self._mapped:
+            return "mapped"
+        if where in ("private", "shared"):
+            return "lan"
+        if endpoint.host.version == 6:
+            return "ipv6"
+        open_side = "none" in (self._introduction.my_nat.mapping, self._introduction.peer_nat.mapping)
+        return "direct" if where == "loopback" or open_side else "punched"
+
+    def _parsed(self, texts: Iterable[str]) -> Iterator[Endpoint]:
+        for text in texts:
+            try:
+                yield canonical_endpoint(parse_endpoint(text))
+            except AddressRefused as error:
+                self.log.info("a candidate is refused: {error}", error=error)
