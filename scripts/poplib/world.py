@@ -407,8 +407,12 @@ def discovered(side: Side) -> NatSummary:
     own = [ip_address(side.address)] if all(nat.kind.mapping == "none" for nat in side.nats) else []
     mapping = discovery.mapping_of(views, own)
     if mapping in discovery.DEPENDENT:
-        ports = [next(side.fresh) for _ in range(PROBES)]
-        probes = [Probe(port, place) for port in ports if (place := seen(port, SERVER[0])) is not None]
+        row = [next(side.fresh) for _ in range(PROBES)]
+        probes = [
+            Probe(port, place)
+            for port in (row[number] for number in discovery.ORDER)
+            if (place := seen(port, SERVER[0])) is not None
+        ]
         found = discovery.allocation_of(probes, [view.seen for view in views])
         if found.ports != "unknown":
             return found.summary(mapping)
