@@ -25,7 +25,7 @@ from typing import Any
 from p2pxfer.core import discovery
 from p2pxfer.core.addresses import Endpoint
 from p2pxfer.core.dialing import REPEATS, Candidate, Dial, DialSchedule, Orders, Plan
-from p2pxfer.core.discovery import Probe, View
+from p2pxfer.core.discovery import PROBES, Probe, View
 from p2pxfer.core.messages import MAX_OBSERVED, NatSummary
 from p2pxfer.core.strategies import NEWS, ROUND_TRIP_S, Draw, Ledger, Situation, head_start, plan, wants_news
 from scripts.poplib.nats import OPEN, Address, Nat, NatKind
@@ -407,9 +407,12 @@ def discovered(side: Side) -> NatSummary:
     own = [ip_address(side.address)] if all(nat.kind.mapping == "none" for nat in side.nats) else []
     mapping = discovery.mapping_of(views, own)
     if mapping in discovery.DEPENDENT:
-        row = [next(side.fresh) for _ in discovery.ORDER]
-        ports = [row[number] for number in discovery.ORDER]
-        probes = [Probe(port, place) for port in ports if (place := seen(port, SERVER[0])) is not None]
+        row = [next(side.fresh) for _ in range(PROBES)]
+        probes = [
+            Probe(port, place)
+            for port in (row[number] for number in discovery.ORDER)
+            if (place := seen(port, SERVER[0])) is not None
+        ]
         found = discovery.allocation_of(probes, [view.seen for view in views])
         if found.ports != "unknown":
             return found.summary(mapping)
