@@ -13,9 +13,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from scripts.poplib.nats import NatKind
+from scripts.poplib.nats import Mapping, NatKind, Ports
 from scripts.poplib.world import Machine
 
 Case = Literal["hard", "central", "easy"]
@@ -88,6 +88,11 @@ ACCESS_S, BACKBONE_S, JITTER_S = (0.010, 0.030), (0.002, 0.040), 0.005
 """Assumed delays, one way: median of the access at home and mobile (log-normal, sigma 0.5), backbone to the server
 (uniform, from and to), and the mean of what each side takes more (exponential)."""
 
+_CARRIER_PORTS: dict[str, Ports] = {"carrier_random": "random", "carrier_sequential": "sequential", "": "preserving"}
+_MAPPINGS: dict[str, Mapping] = {
+    "address_mapping": "address-dependent", "connection_mapping": "connection-dependent", "": "port-dependent",
+}  # fmt: skip
+
 
 class Drawer:
     """Draws what a case says."""
@@ -115,27 +120,25 @@ class Drawer:
         """A router at home; ``dependent`` names the share that maps by destination."""
         box = self._filtering() | {"unsolicited": self._answer()}
         if self.one_of(dependent):
-            ports = "random" if self.one_of("home_random") else "sequential"
+            ports: Ports = "random" if self.one_of("home_random") else "sequential"
             return NatKind(self._mapping(), ports, busy=HOME_BUSY if ports == "sequential" else 0.0, **box)
         return NatKind(ports="preserving" if self.rng.random() < 0.5 else "random", **box)
 
     def carrier(self, dependent: str) -> NatKind:
         """A carrier's NAT; it answers nothing."""
         box = self._filtering() | {"addresses": POOL if self.one_of("carrier_pools") else 1}
-        ports = {"carrier_random": "random", "carrier_sequential": "sequential", "": "preserving"}[
-            self.one_of("carrier_random", "carrier_sequential")
-        ]
+        ports = _CARRIER_PORTS[self.one_of("carrier_random", "carrier_sequential")]
         if ports == "random" and self.one_of("carrier_block"):
             low = 1024 + BLOCK * int(self.rng.random() * 125)
             box |= {"low": low, "high": low + BLOCK - 1}
-        mapping = self._mapping() if self.one_of(dependent) else "endpoint-independent"
+        mapping: Mapping = self._mapping() if self.one_of(dependent) else "endpoint-independent"
         return NatKind(mapping, ports, busy=self.value("carrier_busy") if ports == "sequential" else 0.0, **box)
 
     def firewall(self, no_simo: str = "no_simo") -> NatKind:
         """No NAT, but only what was asked for comes in."""
         return NatKind("none", simo=not self.one_of(no_simo))
 
-    def _filtering(self) -> dict[str, object]:
+    def _filtering(self) -> dict[str, Any]:
         name = self.one_of("open_filter", "address_filter")
         filtering = {"open_filter": "none", "address_filter": "address", "": "port"}[name]
         return {"filtering": filtering, "simo": not self.one_of("no_simo")}
@@ -144,11 +147,8 @@ class Drawer:
         name = self.one_of("rst", "rst_limited", "icmp")
         return name.replace("_", "-") or "drop"
 
-    def _mapping(self) -> str:
-        name = self.one_of("address_mapping", "connection_mapping")
-        return {"address_mapping": "address-dependent", "connection_mapping": "connection-dependent"}.get(
-            name, "port-dependent"
-        )
+    def _mapping(self) -> Mapping:
+        return _MAPPINGS[self.one_of("address_mapping", "connection_mapping")]
 
 
 @dataclass(frozen=True, slots=True)

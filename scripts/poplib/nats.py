@@ -12,6 +12,7 @@ from typing import Literal
 
 Address = tuple[str, int]
 Mapping = Literal["none", "endpoint-independent", "address-dependent", "port-dependent", "connection-dependent"]
+Ports = Literal["preserving", "random", "sequential"]
 Answer = Literal["drop", "rst", "icmp", "rst-limited"]
 
 RST_RATE, RST_BURST = 25.0, 50.0
@@ -33,7 +34,7 @@ class NatKind:
     """
 
     mapping: Mapping = "endpoint-independent"
-    ports: Literal["preserving", "random", "sequential"] = "preserving"
+    ports: Ports = "preserving"
     filtering: Literal["none", "address", "port"] = "port"
     unsolicited: Answer = "drop"
     simo: bool = True

@@ -67,7 +67,8 @@ class Both:
 
 def simulate(mix: Mix, case: Case, pairs: int, seed: int, *, more: bool = False) -> Both:
     """Dial ``pairs`` pairs of a mix; ``more`` adds mapped ports and IPv6.  The same arguments, the same outcomes."""
-    ladder, single = [], []
+    ladder: list[Outcome] = []
+    single: list[Outcome] = []
     for number in range(pairs):
         key = f"{seed}/{mix.name}/{case}/{more}/{number}"
         pair = draw_pair(mix, case, random.Random(key), more=more)
