@@ -294,7 +294,7 @@ async def test_descriptors_run_out_for_the_plan_and_not_for_the_program(
         punch = Punch(monkeypatch, Plan("", (volley(silent, 300, pace=300.0, ends=3.0),)))
         await until(lambda: punch.puncher.plan_errors["Too many open files"])
         await sleep(0.2)
-        assert punch.puncher.plan_errors["Too many open files"] < 5
+        assert punch.puncher.plan_errors["Too many open files"] < 20  # of some 240 that would fail otherwise
         with socket.socket():
             pass  # there is one left
     finally:
@@ -471,5 +471,5 @@ async def test_four_hundred_dials_a_second_cost_little(monkeypatch: pytest.Monke
     punch.end()
     dials = await punch.puncher.done
     print(f"{dials} dials in {used:.3f} s of the processor, {1e6 * used / dials:.0f} microseconds each")
-    assert dials > 500
-    assert used < 0.6
+    assert dials > 200
+    assert used / dials < 0.0025
