@@ -137,10 +137,11 @@ class FilteringCheck:
         match message:
             case Observed():
                 link.send(DialBack(self._token))
-            case DialledBack():
+            case DialledBack() if self._answer is None:
                 self._answer = message
                 if self._timer is not None and self._timer.active():
-                    self._timer.reset(GRACE_S)
+                    left = self._timer.getTime() - self._reactor.seconds()
+                    self._timer.reset(min(GRACE_S, left))
                 self._judge(message)
             case _:
                 pass

@@ -95,7 +95,7 @@ class HalfOpen:
         if self._done:
             return
         code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if not code and not self._stands():
+        if not code and not stands(self._socket):
             # An event for the socket that had this number before: it was closed within the same batch of events.
             return
         self._done = True
@@ -104,12 +104,14 @@ class HalfOpen:
             self._socket.close()
         self._ended(code)
 
-    def _stands(self) -> bool:
-        try:
-            self._socket.getpeername()
-        except OSError as error:
-            return error.errno != errno.ENOTCONN
-        return True
+
+def stands(sock: socket.socket) -> bool:
+    """Whether a socket that has no error is connected, and does not still try."""
+    try:
+        sock.getpeername()
+    except OSError as error:
+        return error.errno != errno.ENOTCONN
+    return True
 
 
 def reset(sock: socket.socket) -> None:

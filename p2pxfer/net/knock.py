@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from p2pxfer.core.addresses import Address, Endpoint
 from p2pxfer.core.messages import KnockOutcome
-from p2pxfer.net.halfopen import reset
+from p2pxfer.net.halfopen import reset, stands
 
 KNOCK_S = 2.8
 """How long an answer is waited for, seconds: Linux repeats the SYN after one, and newer kernels once more after two."""
@@ -94,7 +94,9 @@ class _Knock:
         if by_icmp:
             self._end("icmp")
         elif not code:
-            self._end("connected")
+            # Otherwise an event for the socket that had this number before, see :mod:`p2pxfer.net.halfopen`.
+            if stands(self._socket):
+                self._end("connected")
         else:
             # Another error without a message is one of this host.
             self._end("refused" if code == errno.ECONNREFUSED else "not-tried")

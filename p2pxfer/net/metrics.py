@@ -26,7 +26,7 @@ from p2pxfer.net.server import RendezvousServer
 
 IDLE_S: Final = 15
 """How long a connection without a request is kept, seconds."""
-_PORT_ONLY: Final = re.compile(r"tcp6?:\d+")
+_LOOPBACK: Final = {"tcp": "127.0.0.1", "tcp6": r"\:\:1"}
 _HOST_AND_PORT: Final = re.compile(r"tcp:(\d+\.\d+\.\d+\.\d+):(\d+)")
 
 
@@ -37,9 +37,12 @@ def metrics_endpoint(text: str) -> str:
     """
     if (both := _HOST_AND_PORT.fullmatch(text)) is not None:
         return f"tcp:{both[2]}:interface={both[1]}"
-    if _PORT_ONLY.fullmatch(text):
-        return text + (":interface=127.0.0.1" if text.startswith("tcp:") else r":interface=\:\:1")
-    return text
+    kind, *words = re.split(r"(?<!\\):", text)
+    positional = [word for word in words if "=" not in word]
+    named = len(positional) > 1 or any(word.startswith("interface=") for word in words)
+    if kind not in _LOOPBACK or not words or named:
+        return text
+    return f"{text}:interface={_LOOPBACK[kind]}"
 
 
 class ServerCollector(Collector):

@@ -194,7 +194,8 @@ class NatDiscovery:
 
     def _may_dial(self, endpoint: Endpoint) -> bool:
         """Whether this machine's own outside endpoint may be dialled, which the server has told; as for a peer's."""
-        assert self._at is not None
+        if self._at is None:  # the connection to the server was lost meanwhile
+            return False
         private = scope(self._at.host) in ("private", "shared")
         known = any(view.seen.host == endpoint.host for view in self.views)
         return known and dialable_public(endpoint, allow_private=private, refuse=[self._at])

@@ -14,15 +14,16 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.protocol import Factory
+from twisted.internet.testing import MemoryReactorClock
 
 from p2pxfer.core.addresses import parse_endpoint
 from p2pxfer.core.discovery import Inbound
 from p2pxfer.core.effects import Listening
-from p2pxfer.core.messages import ALPN_SERVER, DialOutcome
+from p2pxfer.core.messages import ALPN_SERVER, DialledBack, DialOutcome
 from p2pxfer.net import filtering, server
 from p2pxfer.net import knock as knock_module
 from p2pxfer.net.dialback import dial_back
-from p2pxfer.net.filtering import TOKEN, FilteringCheck
+from p2pxfer.net.filtering import CHECK_S, TOKEN, FilteringCheck
 from p2pxfer.net.flight import fresh_ports
 from p2pxfer.net.identity import new_identity
 from p2pxfer.net.knock import knock
@@ -163,6 +164,35 @@ async def test_a_server_that_is_not_there(tmp_path: Path) -> None:
             found = await check.done
             assert (found.filtering, found.closed) == ("unknown", "the server could not be asked")
             assert (found.unsolicited, found.unanswered) == ("unknown", "the server did not try")
+
+
+def test_a_server_that_goes_on_answering_does_not_hold_the_check() -> None:
+    """Law: it takes ``CHECK_S`` seconds at most, however late and however often an answer comes."""
+    clock: Any = MemoryReactorClock()
+    check = FilteringCheck(clock, lambda *_: Deferred(), parse_endpoint("198.18.0.10:8877"), 23_000)
+    ended: list[Inbound] = []
+    check.done.addCallback(ended.append)
+    check.start()
+    for _ in range(round(CHECK_S)):
+        clock.advance(1.0)
+        check._on_message(check._link, DialledBack("connected", "connected", "silent"))
+    assert [found.filtering for found in ended] == ["unknown"]
+
+
+def test_an_event_for_another_socket_is_no_answer_to_a_knock() -> None:
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        with socket.create_connection(full.getsockname()):
+            outcome: Deferred[str] = Deferred()
+            before = set(reactor.getWriters())  # type: ignore[attr-defined]  # IReactorFDSet
+            target = parse_endpoint(f"127.0.0.1:{full.getsockname()[1]}")
+            knock(reactor, target, ip_address("127.0.0.1"), outcome.callback)
+            (trying,) = set(reactor.getWriters()) - before  # type: ignore[attr-defined]  # the same
+            trying.doWrite()
+            assert not outcome.called
+            trying._end("silent")
+            assert outcome.called
 
 
 async def knocked(port: int, host: str = "127.0.0.1", source: str = "127.0.0.1") -> str:

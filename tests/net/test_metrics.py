@@ -138,6 +138,11 @@ async def test_there_is_one_page_and_it_is_only_read(tmp_path: Path) -> None:
         ("tcp:127.0.0.1:9477", "tcp:9477:interface=127.0.0.1"),
         ("tcp:192.168.1.2:9477", "tcp:9477:interface=192.168.1.2"),
         ("tcp:9477:interface=0.0.0.0", "tcp:9477:interface=0.0.0.0"),
+        ("tcp:9477:0.0.0.0", "tcp:9477:0.0.0.0"),
+        ("tcp:port=9477", "tcp:port=9477:interface=127.0.0.1"),
+        ("tcp:9477:backlog=5", "tcp:9477:backlog=5:interface=127.0.0.1"),
+        (r"tcp6:9477:interface=\:\:", r"tcp6:9477:interface=\:\:"),
+        ("unix:/run/metrics", "unix:/run/metrics"),
         ("nonsense", "nonsense"),
     ],
 )

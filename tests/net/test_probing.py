@@ -458,3 +458,12 @@ def test_an_observation_that_is_still_being_made_ends_with_the_registration() ->
     discovery.end()
     assert len(cancelled) == 1
     assert clock.getDelayedCalls() == []
+
+
+def test_nothing_may_be_dialled_once_the_connection_to_the_server_is_lost() -> None:
+    net = Net(lambda local, at: local)
+    net.register(40_000)
+    seen = net.discovery.views[0].seen
+    assert net.discovery._may_dial(seen)
+    net.discovery.end()
+    assert not net.discovery._may_dial(seen)
