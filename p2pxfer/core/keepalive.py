@@ -4,7 +4,7 @@ Laws of this file:
 
 1. The other end says how often it wants to hear of this one; that is never exceeded.
 2. A connection that was found dead when it was used again after a pause had a NAT that does not bear such a pause:
-   behind that outside address the pauses are half as long from then on, down to :data:`SHORTEST_S`.
+   behind that outside address the pauses are half as long for :data:`BELIEVED_S`, down to :data:`SHORTEST_S`.
 
 RFC 5382 REQ-5 asks NATs to keep an established connection for two hours and four minutes; many keep it for minutes,
 some for seconds.
@@ -16,6 +16,8 @@ from typing import Final
 
 SHORTEST_S: Final = 4.0
 """No pause is made shorter than this, seconds."""
+BELIEVED_S: Final = 3600.0
+"""How long a loss is held against a NAT, seconds: there are other reasons for one."""
 MAX_ADDRESSES: Final = 16
 """Most outside addresses that are remembered; of more the last ones."""
 
@@ -24,15 +26,17 @@ class KeepAlive:
     """What this machine's NATs were seen not to bear, by outside address."""
 
     def __init__(self) -> None:
-        self._longest: dict[str, float] = {}
+        self._longest: dict[str, tuple[float, float]] = {}
+        """Outside address -> the longest pause, and when that was found."""
 
-    def pause(self, outside: str, wanted: float) -> float:
+    def pause(self, outside: str, wanted: float, now: float) -> float:
         """Seconds between two signs of life behind ``outside``, where the other end wants one every ``wanted``."""
-        return min(wanted, self._longest.get(outside, wanted))
+        longest, found = self._longest.get(outside, (wanted, now))
+        return min(wanted, longest) if now - found < BELIEVED_S else wanted
 
-    def lost(self, outside: str, pause: float) -> None:
+    def lost(self, outside: str, pause: float, now: float) -> None:
         """A connection was found dead after it had lain idle for ``pause`` seconds."""
         self._longest.pop(outside, None)
-        self._longest[outside] = max(SHORTEST_S, pause / 2)
+        self._longest[outside] = (max(SHORTEST_S, pause / 2), now)
         if len(self._longest) > MAX_ADDRESSES:
             del self._longest[next(iter(self._longest))]

@@ -48,6 +48,7 @@ class Acquaintance:
         """The verified key of the peer."""
         self._claimed: bytes | None = None
         self._spare_code = target.code if target.verified == "contact" else None
+        self._proves_again = False
         self._pairing: tuple[PeerPath, FirstContact] | None = None
 
     def introduced(self, key: bytes) -> None:
@@ -104,9 +105,13 @@ class Acquaintance:
             self._pairing[1].lost()
 
     def may_prove_again(self, error: P2pxferError) -> bool:
-        """True if the peer has forgotten this machine, and the user gave a code beside the contact's name."""
+        """True if the peer has forgotten this machine, and the user gave a code beside the contact's name.
+
+        Every path on which files had been offered by then says so.
+        """
         if not isinstance(error, CodeNeeded) or self._spare_code is None:
             return False
-        self._spare_code = None
-        self.key = None
-        return True
+        if not self._proves_again:
+            self._proves_again = True
+            self.key = None
+        return self.key is None

@@ -80,6 +80,8 @@ class Liveness:
         self._numbers = -1
         self._repeating_since: float | None = None
         self._sent: tuple[int, float] = (-1, 0.0)
+        self._pinged = 0.0
+        self._slept = False
         self._calls: dict[Callable[[], None], IDelayedCall] = {}
 
     def start(self) -> None:
@@ -114,9 +116,12 @@ class Liveness:
 
     @property
     def waiting(self) -> bool:
-        """A ping that followed a pause is out, and nothing came since."""
+        """A ping that followed a pause is out, and nothing came since.
+
+        A ping that is late by half its interval does not count: this machine slept.
+        """
         number, at = self._sent
-        return number > 0 and self._last_byte < at
+        return number > 0 and self._last_byte < at and not self._slept
 
     def _again(self, after: float, call: Callable[[], None]) -> None:
         self._calls[call] = self._clock.callLater(after, call)
@@ -127,6 +132,8 @@ class Liveness:
         if self._reading and now - self._last_byte > pace.dead:
             self._watched.fail(Unreachable(f"{pace.other} has been silent for {pace.dead:.0f} seconds"))
             return
+        self._slept = self._numbers >= 0 and now - self._pinged > 1.5 * pace.ping
+        self._pinged = now
         number = self._numbers = (self._numbers + 1) % 2**32
         self._sent = (number, now)
         self._again(pace.ping, self._ping)

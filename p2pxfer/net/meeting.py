@@ -32,7 +32,7 @@ from p2pxfer.core.hello import Role, Terms
 from p2pxfer.core.messages import ALPN_PEER, Introduction, NatSummary, PeerNat
 from p2pxfer.core.strategies import ROUND_TRIP_S, Ledger, Situation
 from p2pxfer.core.wire import Chunk, Nominate, PlanState
-from p2pxfer.errors import P2pxferError, Unreachable
+from p2pxfer.errors import AddressRefused, P2pxferError, Unreachable
 from p2pxfer.net.candidates import Candidates
 from p2pxfer.net.identity import Identity
 from p2pxfer.net.ownaddresses import endpoint_text
@@ -263,7 +263,11 @@ class Meeting(PathOwner):
         """The protocol for a connection from or to the punch port."""
         there = cast(IPv4Address | IPv6Address, address)
         remote = endpoint_text(there.host, there.port)
-        return self._protocol(self._candidates.kind(remote), self._client.port, remote)
+        try:
+            kind = self._candidates.kind(remote)
+        except AddressRefused:  # a neighbour's link-local address: never a candidate
+            return None
+        return self._protocol(kind, self._client.port, remote)
 
     def _mapped_protocol(self, address: IAddress) -> IProtocol | None:
         """The protocol for a connection that the router led here."""
@@ -344,7 +348,9 @@ class Meeting(PathOwner):
 
     def path_greeted(self, path: PeerPath) -> None:
         """See :class:`~p2pxfer.net.path.PathOwner`."""
-        if path.facts.kind == "relay":
+        if self._closed:
+            path.fail(Unreachable("the meeting is over"))
+        elif path.facts.kind == "relay":
             self._raise(path)
         elif self.party.role == "initiator":
             if self._nominated is None:

@@ -2,6 +2,9 @@
 
 A connection whose own address is gone is not told so by the kernel: packets leave with that address until the other
 end's silence shows it.  So every few seconds the kernel is asked from which address it would reach the server now.
+
+The answer is compared with the one at the beginning, not with the connection's own address: a rule by protocol or by
+port may well send the connection another way than the question.
 """
 
 from __future__ import annotations
@@ -31,10 +34,13 @@ class NetworkWatch:
         self._source = source
         self._next: IDelayedCall | None = None
 
-    def start(self, here: str, there: Endpoint) -> None:
-        """A connection stands from the own address ``here`` to ``there``."""
+    def start(self, there: Endpoint) -> None:
+        """A connection to ``there`` stands."""
         self.stop()
-        self._next = self._clock.callLater(LOOK_S, self._look, here, there)
+        self._wait(self._source(there), there)
+
+    def _wait(self, was: str | None, there: Endpoint) -> None:
+        self._next = self._clock.callLater(LOOK_S, self._look, was, there)
 
     def stop(self) -> None:
         """The connection is over."""
@@ -42,9 +48,10 @@ class NetworkWatch:
             self._next.cancel()
         self._next = None
 
-    def _look(self, here: str, there: Endpoint) -> None:
+    def _look(self, was: str | None, there: Endpoint) -> None:
+        now = self._source(there)
         # Without any way out there is nothing better to connect from.
-        if self._source(there) in (here, None):
-            self.start(here, there)
+        if now is None or was in (None, now):
+            self._wait(was or now, there)
         else:
             self._moved()

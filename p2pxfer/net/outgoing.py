@@ -48,6 +48,8 @@ from p2pxfer.status import Event, Introduced, Note, Peer
 
 FAREWELL_S = 3.0
 """How long the end of a finished job may take, seconds."""
+MAX_PATHLESS = 2
+"""How many earlier meetings without a path may still bring one when another begins."""
 MAX_REASONS = 20
 """How many reasons for the want of a path are remembered."""
 TRUSTED_S = 1.0
@@ -206,6 +208,9 @@ class OutgoingJob:
             gentle=self._gentle,
         )
         meeting = Meeting(self._reactor, introduction, party, self._client, self)
+        for old in [one for one in self._meetings if not one.paths][:-MAX_PATHLESS]:
+            self._meetings.remove(old)
+            old.close()
         self._meetings.append(meeting)
         meeting.start()
         return meeting

@@ -67,6 +67,8 @@ FINAL = (NameTaken, Replaced)
 """What ends a client that was registered before; everything else may pass."""
 STEADY_S = 10.0
 """A connection that lasted this long worked: the next loss is answered with short pauses again, seconds."""
+SOON_S = 5.0
+"""A server that is reached again so soon was there when the connection died, seconds."""
 ANSWER_S = 20.0
 """Deadline for the answer to a request on a registered connection, seconds."""
 
@@ -122,9 +124,11 @@ class RendezvousClient:
         self._nats = KeepAlive()
         self._network = NetworkWatch(reactor, self._moved)
         self._pause = 0.0
+        self._suspect: tuple[str, float] | None = None
+        """Behind which address, and when, a connection was found dead after a pause."""
         self.port = 0
         self.registered: Registered | None = None
-        self.discovery = NatDiscovery(reactor, self._open, self._send, may_probe=policy != "relay")
+        self.discovery = NatDiscovery(reactor, self._open_as_seen, self._send, may_probe=policy != "relay")
         self.announcer: Announcer | None = None
         """Gets a port from the router; ``None`` where that is not wanted or would be of no use."""
         if port_mapping and policy != "relay":
@@ -269,9 +273,14 @@ class RendezvousClient:
         link.send(Register(version=VERSION, tag=port, name=self._name, lan=self._lan, path=self._policy))
         await self._registration
 
-    def _open(self, link: ServerLink | RelayLeg, host: str, port: int, local: int | None) -> Deferred[IProtocol]:
-        own = self.discovery.source6 if ":" in host else None
-        binding = None if local is None else reuse_binding(local, own or "")
+    def _open_as_seen(self, link: ServerLink, host: str, port: int, local: int) -> Deferred[IProtocol]:
+        """Dial from the own IPv6 address that the server saw; for the control connection the kernel chooses."""
+        return self._open(link, host, port, local, (self.discovery.source6 or "") if ":" in host else "")
+
+    def _open(
+        self, link: ServerLink | RelayLeg, host: str, port: int, local: int | None, own: str = ""
+    ) -> Deferred[IProtocol]:
+        binding = None if local is None else reuse_binding(local, own)
         # An address needs no resolver, which would answer out of order: probes are dialled in theirs.
         kind = TCP4ClientEndpoint if isIPAddress(host) else TCP6ClientEndpoint if ":" in host else HostnameEndpoint
         endpoint = kind(self._reactor, host, port, timeout=CONNECT_S, bindAddress=binding)
@@ -344,9 +353,10 @@ class RendezvousClient:
             at = canonical_endpoint(parse_endpoint(endpoint_text(there.host, there.port)))
             own = frozenset(canonical_endpoint(parse_endpoint(text)).host for text in self._lan)
             self.discovery.begin(at, self.port, message, own)
-            self._pause = self._nats.pause(self._outside(message), message.ping_s)
+            self._judge_nat(self._outside(message))
+            self._pause = self._nats.pause(self._outside(message), message.ping_s, self._reactor.seconds())
             self._link.keep_alive(self._pause)
-            self._network.start(self._link.tcp.getHost().host, at)
+            self._network.start(at)
             if self.announcer is not None:
                 self.announcer.registered()
         if self._missed:
@@ -359,6 +369,13 @@ class RendezvousClient:
                 deferred.callback(None)
         if not self._first.called:
             self._first.callback(message)
+
+    def _judge_nat(self, outside: str) -> None:
+        """Blame the NAT for a connection that died idle, if the server was there all the time and nobody has moved."""
+        suspect, self._suspect = self._suspect, None
+        now = self._reactor.seconds()
+        if suspect is not None and suspect[0] == outside and now - suspect[1] < SOON_S:
+            self._nats.lost(outside, self._pause, now)
 
     def _outside(self, registered: Registered) -> str:
         """The address that the server sees of this machine: where another NAT is, there is another one."""
@@ -374,8 +391,9 @@ class RendezvousClient:
     def _on_lost(self, link: ServerLink, error: P2pxferError) -> None:
         if link is self._link:
             was = self.registered is not None
+            self._suspect = None
             if self.registered is not None and link.died_idle:
-                self._nats.lost(self._outside(self.registered), self._pause)
+                self._suspect = (self._outside(self.registered), self._reactor.seconds())
             self._drop(error)
             if was:
                 self._missed = True

@@ -3,7 +3,8 @@
 Laws of this file:
 
 1. Whatever breaks, another introduction is asked for, until the owner ends the search or nothing is left to hope for.
-2. There is a pause before each introduction that follows a failure, so that no fault becomes a loop.
+2. There is a pause before each introduction that follows a failure, so that no fault becomes a loop; only the first
+   one that the peer never heard of is repeated at once.
 3. After a punch the next one starts from a fresh port, since the ports of the last one may be spoilt for the same pair
    of endpoints (see the puncher), except where the peer never read the introduction.
 """
@@ -110,6 +111,8 @@ class Seeking:
         self._owner = owner
         self._wanted: Deferred[None] = Deferred()
         self._backoff = Backoff(random.random, longest=LONGEST_PAUSE_S)
+        self._unheard = False
+        """The last meeting was one of which the peer never heard."""
 
     def wake(self) -> None:
         """The present meeting is not enough: another introduction is wanted."""
@@ -140,7 +143,10 @@ class Seeking:
 
     async def _prepare(self, meeting: Meeting) -> None:
         """What has to happen between a meeting that is not enough and the next introduction."""
+        again, self._unheard = self._unheard, meeting.unheard
         if meeting.unheard:
+            if again:
+                await self._pause()
             return
         match self._owner.standing:
             case Standing.DOUBTED:
@@ -153,7 +159,8 @@ class Seeking:
                     await self._pause()
                 return
             case Standing.NOTHING:
-                self._backoff.reset()
+                if meeting.had_path:
+                    self._backoff.reset()
             case Standing.RELAYED | Standing.DIRECT:
                 await deferLater(self._reactor, REPUNCH_S)
                 await self._while_direct()

@@ -159,3 +159,19 @@ def test_of_a_peers_router_only_addresses_are_dialled_at_which_the_peer_was_obse
     for port in range(30000, 30100):
         meeting._candidates.mapped([f"198.18.2.1:{port}"])
     assert len(meeting._candidates._mapped) == MAX_CANDIDATES
+
+
+def test_a_neighbour_with_a_link_local_address_is_turned_away() -> None:
+    address: Any = SimpleNamespace(host="fe80::1%eth0", port=31000)
+    assert meet(KNOWN, Clock())._direct_protocol(address) is None
+
+
+def test_a_path_that_greets_when_the_meeting_is_over_is_ended() -> None:
+    """Its relay leg was still connecting when the meeting was closed."""
+    meeting = meet(KNOWN, Clock())
+    meeting._closed = True
+    ended: list[str] = []
+    path: Any = SimpleNamespace(facts=SimpleNamespace(kind="relay"), fail=lambda error: ended.append(error.message))
+    meeting.path_greeted(path)
+    assert ended == ["the meeting is over"]
+    assert not meeting.paths

@@ -30,7 +30,7 @@ class Machine:
 
 def test_another_address_towards_the_server_is_a_move_and_told_once() -> None:
     machine = Machine()
-    machine.watch.start("192.168.1.2", SERVER)
+    machine.watch.start(SERVER)
     machine.clock.pump([LOOK_S] * 10)
     assert machine.moves == 0
     machine.address = "10.0.0.7"
@@ -41,7 +41,7 @@ def test_another_address_towards_the_server_is_a_move_and_told_once() -> None:
 
 def test_no_network_at_all_is_no_move_until_there_is_another_one() -> None:
     machine = Machine()
-    machine.watch.start("192.168.1.2", SERVER)
+    machine.watch.start(SERVER)
     machine.address = None
     machine.clock.pump([LOOK_S] * 10)
     assert machine.moves == 0
@@ -53,6 +53,20 @@ def test_no_network_at_all_is_no_move_until_there_is_another_one() -> None:
     machine.clock.pump([LOOK_S] * 10)
     assert machine.moves == 0
     assert machine.clock.getDelayedCalls() == []
+
+
+def test_a_question_that_goes_another_way_than_the_connection_is_no_move() -> None:
+    """What counts is that the answer changes."""
+    machine = Machine()
+    machine.address = None
+    machine.watch.start(SERVER)
+    machine.clock.pump([LOOK_S] * 3)
+    machine.address = "10.0.0.7"
+    machine.clock.pump([LOOK_S] * 10)
+    assert machine.moves == 0
+    machine.address = "10.0.0.8"
+    machine.clock.pump([LOOK_S] * 10)
+    assert machine.moves == 1
 
 
 def test_the_kernel_knows_its_own_address_towards_itself() -> None:

@@ -72,6 +72,25 @@ def test_a_meeting_that_the_peer_never_heard_of_is_followed_at_once_from_the_sam
     assert (len(job.meetings), job.renewals) == (2, 0)
 
 
+def test_a_server_that_says_so_every_time_does_not_make_a_loop(job: Job) -> None:
+    for _ in range(500):
+        job.meetings[-1].unheard = True
+        job.seeking.wake()
+    assert len(job.meetings) == 2
+    for _ in range(60):
+        job.pass_time(1.0)
+        job.meetings[-1].unheard = True
+        job.seeking.wake()
+    assert len(job.meetings) < 30
+
+
+def test_a_peer_that_brings_no_path_is_asked_for_more_and_more_seldom(job: Job) -> None:
+    job.cut = True
+    job.pass_time(60)
+    assert 5 < len(job.meetings) < 30
+    assert job.renewals < 30
+
+
 def test_after_a_punch_that_failed_the_next_one_starts_later_and_from_another_port(job: Job) -> None:
     job.seeking.wake()
     assert len(job.meetings) == 1

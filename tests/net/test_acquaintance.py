@@ -1,0 +1,48 @@
+"""Whose key a job's peer must have, where two paths tell of it at the same time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from p2pxfer.core.codes import parse_code
+from p2pxfer.core.pairing import Party
+from p2pxfer.errors import CodeNeeded, IdentityMismatch, WrongCode
+from p2pxfer.net.acquaintance import Acquaintance
+from p2pxfer.net.seeking import Target
+
+KEY, OTHER = b"k" * 32, b"o" * 32
+FORGOTTEN = CodeNeeded("the peer reports: bob does not know this key")
+
+
+def acquaintance(code: str | None) -> Acquaintance:
+    target = Target(
+        to="bob", key=KEY, name=None, alias="bob", verified="contact", code=None if code is None else parse_code(code)
+    )
+    nobody: Any = None
+    return Acquaintance(nobody, Party("alice", OTHER), target, on_paired=nobody, met=nobody, failed=nobody)
+
+
+def test_a_contact_that_forgot_this_machine_says_so_on_every_path() -> None:
+    peer = acquaintance("4-acid-acorn-acre")
+    assert peer.key == KEY
+    assert [peer.may_prove_again(FORGOTTEN) for _ in range(2)] == [True, True]
+    assert peer.key is None
+    peer.key = KEY  # the code was proved
+    assert not peer.may_prove_again(FORGOTTEN)
+
+
+def test_without_a_code_there_is_nothing_to_prove() -> None:
+    assert not acquaintance(None).may_prove_again(FORGOTTEN)
+    assert not acquaintance("4-acid-acorn-acre").may_prove_again(WrongCode("no"))
+
+
+def test_a_key_that_was_verified_is_the_only_one() -> None:
+    peer = acquaintance("4-acid-acorn-acre")
+    peer.introduced(KEY)
+    with pytest.raises(IdentityMismatch):
+        peer.introduced(OTHER)
+    assert peer.may_prove_again(FORGOTTEN)
+    with pytest.raises(IdentityMismatch):  # the code is proved to the contact's key or not at all
+        peer.introduced(OTHER)
