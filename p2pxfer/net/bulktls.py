@@ -7,10 +7,15 @@ a GiB, against less than half of that for the copies in between.
 
 Laws of this file:
 
-1. The socket is asked for more only when OpenSSL has nothing left to read, so what waits in a connection's buffers is
-   less than two blocks.
-2. The socket is offered what OpenSSL has encrypted before OpenSSL is given more.
-3. Whatever OpenSSL wants to say itself, alerts and answers to a change of keys, goes out after each call.
+1. The socket is asked for more only when OpenSSL has nothing left to read, so what waits to be read in a connection's
+   buffers is less than two blocks.
+2. The socket is offered what OpenSSL has encrypted before OpenSSL is given more to encrypt.
+3. Whatever OpenSSL wants to say itself, alerts and answers to a change of keys, is offered to the socket before more is
+   read and after each call.
+4. Reading goes on while something is unsent, or two full directions would wait for each other.  But a change of keys
+   may ask for an answer (RFC 8446 section 4.6.3), and an end that does so again and again and does not read is dropped:
+   what waits to be sent is at most three blocks.
+5. One call of :meth:`BulkTLS.fill` reads a bounded number of bytes, whether there is any data in them or not.
 """
 
 from __future__ import annotations
@@ -47,6 +52,8 @@ class BulkTLS:
         self._unsent = memoryview(b"")
         self.unread = False
         """OpenSSL may hold something to read, of which the socket will not tell."""
+        self.taken = 0
+        """Bytes read from the socket so far."""
 
     @property
     def unsent(self) -> bool:
@@ -69,14 +76,20 @@ class BulkTLS:
         self.unread = True
 
     def fill(self, memory: memoryview, piece: int) -> tuple[int, SSL.Error | None]:
-        """Fill ``memory`` by pieces of at most ``piece`` bytes; returns how much is in it and why there is no more."""
+        """Fill ``memory`` by pieces of at most ``piece`` bytes; returns how much is in it and why there is no more.
+
+        No reason is given when there is no room left, and when as many bytes as that and a block were taken from the
+        socket: most of them were no data, and other connections wait.
+        """
         size = 0
         stop: SSL.Error | None = None
-        while stop is None and size <= len(memory) - piece:
+        enough = self.taken + len(memory) + len(self._block)
+        while stop is None and size <= len(memory) - piece and self.taken < enough:
             got, stop = bulkmemory.fill(self._link, memory[size:], piece)
             size += got
             if isinstance(stop, SSL.WantReadError):
                 try:
+                    self._answer()
                     self._pull()
                     stop = None
                 except SSL.Error as error:
@@ -86,7 +99,10 @@ class BulkTLS:
         return size, stop
 
     def send(self, data: Octets) -> int:
-        """Encrypt all of ``data`` and offer it to the socket; ``WantWriteError`` if some waited already."""
+        """Encrypt all of ``data`` and offer it to the socket; ``WantWriteError`` if some waited already.
+
+        Encrypted it must fit into one block.
+        """
         self.flush()
         if self._unsent:
             raise SSL.WantWriteError
@@ -122,6 +138,17 @@ class BulkTLS:
         except SSL.SysCallError:
             pass
 
+    def _answer(self) -> None:
+        """Send what OpenSSL has to say about what it read; an error when too much waits for the other end to read."""
+        self._flush_if_possible()
+        if not self._unsent:
+            return
+        more = self._block[: bulkmemory.drain(self._link, self._block)]
+        if more:
+            self._unsent = memoryview(bytes(self._unsent) + more)
+            if len(self._unsent) > 2 * len(self._block):
+                raise SSL.Error([("p2pxfer", "", "changes of keys again and again, and their answers are not read")])
+
     def _push(self, data: memoryview) -> int:
         try:
             return self._socket.send(data)
@@ -140,6 +167,7 @@ class BulkTLS:
             raise _broken(error) from error
         if size == 0:
             raise SSL.SysCallError(-1, "Unexpected EOF")
+        self.taken += size
         self._link.bio_write(self._block[:size])
 
 

@@ -11,7 +11,8 @@ Laws of this file:
 2. The reactor may call :meth:`doRead` and :meth:`doWrite` in one turn, also after the connection ended in the first.
 3. What was encrypted and did not fit into the socket goes first, also before the goodbye.
 4. Nothing is sent for the protocol, nothing is delivered to it, before the other end is verified.
-5. One turn moves a bounded number of bytes, so a fast connection does not starve the others.
+5. One turn moves a bounded number of bytes, with or without data in them, so a fast connection does not starve the
+   others.
 """
 
 from __future__ import annotations
@@ -289,8 +290,9 @@ class TLSSocketTransport:
     def _receive(self) -> None:
         """Read and deliver until there is nothing left, the protocol pauses, or the turn is over."""
         left = TURN
+        enough = self._tls.taken + TURN + BLOCK  # what belongs to so much data, and what may be no data at all
         more = True
-        while more and left > 0 and self._may_receive():
+        while more and left > 0 and self._tls.taken < enough and self._may_receive():
             own = self._own_memory()
             size, stop = self._read_into(self._shared_memory() if own is None else own[: max(left, self.piece)])
             left -= size

@@ -11,9 +11,10 @@ import pytest
 from OpenSSL import SSL
 
 from p2pxfer.core.messages import ALPN_PEER
-from p2pxfer.net.bulktls import BLOCK, BulkTLS
+from p2pxfer.net.bulktls import BLOCK, SMALL_BLOCK, BulkTLS
 from p2pxfer.net.identity import new_identity
 from p2pxfer.net.tls import PeerTLS
+from tests.net.keychange import RECORD_SIZE, KeyChanger
 
 RECORD = 16 * 1024
 PIECE = BLOCK - RECORD
@@ -141,3 +142,107 @@ def test_a_broken_socket_is_an_error_of_the_system(ends: Ends) -> None:
         client.send(b"hello?")
         client.send(b"hello?")
     assert caught.value.args[0] > 0
+
+
+# -- another end that has its keys changed again and again -------------------------------------------------------
+
+Stranger = tuple[KeyChanger, socket.socket, BulkTLS]
+
+
+@pytest.fixture
+def stranger() -> Iterator[Stranger]:
+    """A client that makes its own records, its socket, and the server it is connected to."""
+    near, far = socket.socketpair()
+    far.setblocking(False)
+    near.setblocking(False)
+    changer = KeyChanger(new_identity(), ALPN_PEER)
+    client = BulkTLS(changer.link, near)
+    server = BulkTLS(PeerTLS(new_identity(), None, ALPN_PEER).link(False), far, SMALL_BLOCK)
+    for end in (client, server, client, server):
+        try:
+            end.do_handshake()
+        except SSL.WantReadError:
+            pass
+    near.setblocking(True)
+    yield changer, near, server
+    near.close()
+    far.close()
+
+
+def waiting(end: BulkTLS) -> int:
+    """Bytes that OpenSSL made and the socket has not taken; they are gone afterwards."""
+    size = len(end._unsent)
+    try:
+        while True:
+            size += len(end._link.bio_read(1 << 20))
+    except SSL.WantReadError:
+        return size
+
+
+def test_changes_of_keys_are_followed_and_answered(stranger: Stranger) -> None:
+    changer, near, server = stranger
+    near.sendall(changer.change(100, asks=True) + changer.data(b"still"))
+    near.sendall(changer.change(1, asks=False) + changer.data(b" here"))
+    assert read(server, RECORD)[0] == b"still here"
+    near.setblocking(False)
+    assert len(near.recv(1 << 20)) >= 100 * RECORD_SIZE
+    assert not server.unsent
+
+
+def test_an_end_that_asks_for_answers_and_reads_none_is_dropped(stranger: Stranger) -> None:
+    """Each change of keys makes OpenSSL say something; nothing but an end of the connection makes it stop."""
+    changer, near, server = stranger
+    server._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    stop: SSL.Error | None = None
+    rounds = 0
+    while stop is None or isinstance(stop, SSL.WantReadError):
+        assert rounds < 12 * SMALL_BLOCK // (500 * RECORD_SIZE), "nobody stopped it"
+        near.sendall(changer.change(500, asks=True))
+        _, stop = read(server, RECORD)
+        rounds += 1
+    assert "changes of keys" in str(stop)
+    assert waiting(server) <= 3 * SMALL_BLOCK + RECORD
+
+
+def test_two_full_directions_go_on_reading(stranger: Stranger) -> None:
+    """A server whose own bytes wait still reads: the other end may be waiting for that before it reads itself."""
+    changer, near, server = stranger
+    with pytest.raises(SSL.WantWriteError):
+        while True:
+            server.send(bytes(SMALL_BLOCK - RECORD))
+    assert server.unsent
+    near.sendall(changer.change(100, asks=True) + changer.data(b"I read when I please"))
+    text, stop = read(server, RECORD)
+    assert text == b"I read when I please" and isinstance(stop, SSL.WantReadError)
+
+
+class Endless:
+    """A socket on which everything has arrived already; it takes everything."""
+
+    def __init__(self, arrived: bytes) -> None:
+        self.arrived = memoryview(arrived)
+        self.taken = 0
+
+    def recv_into(self, memory: memoryview) -> int:
+        some = self.arrived[self.taken : self.taken + len(memory)]
+        if not some:
+            raise BlockingIOError
+        memory[: len(some)] = some
+        self.taken += len(some)
+        return len(some)
+
+    def send(self, data: memoryview) -> int:
+        return len(data)
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_one_call_takes_a_bounded_number_of_bytes(stranger: Stranger, asks: bool) -> None:
+    """What holds no data fills no memory, so the memory alone is no bound: the reactor would never come back."""
+    changer, _, server = stranger
+    most = 2 * RECORD + 2 * SMALL_BLOCK
+    endless = Endless(changer.change(most // RECORD_SIZE + 1, asks=asks) + changer.data(b"the end"))
+    server._socket = cast(socket.socket, endless)
+    some, stop = read(server, RECORD)
+    assert (some, stop) == (b"", None) and server.unread
+    assert endless.taken < most
+    assert read(server, RECORD)[0] == b"the end"

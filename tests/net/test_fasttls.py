@@ -19,9 +19,10 @@ from p2pxfer.errors import ConfigError, IdentityMismatch, P2pxferError, Unreacha
 from p2pxfer.net import fasttls
 from p2pxfer.net.fasttls import TLSSocketTransport
 from p2pxfer.net.identity import Identity, new_identity
-from p2pxfer.net.outbuffer import BUFFERED
+from p2pxfer.net.outbuffer import BUFFERED, RECORD
 from p2pxfer.net.securing import can_take_over, start_tls, take_over, wrap
 from p2pxfer.net.tls import Link, PeerTLS, exporter
+from tests.net.keychange import RECORD_SIZE, KeyChanger
 from tests.net.tlskit import Pair, Plain, Upper, reactor, sleep, tcp_pair, tls_pair
 
 ANN, BOB, EVE = new_identity(), new_identity(), new_identity()
@@ -594,10 +595,50 @@ async def test_flipped_bits_end_the_connection() -> None:
         await sleep(0.01)
 
 
-async def _by_hand() -> tuple[Plain, Upper, Link]:
+class Arrived:
+    """Stands for a socket that ``given`` has reached already."""
+
+    def __init__(self, given: bytes) -> None:
+        self.given = memoryview(given)
+
+    def recv_into(self, memory: memoryview) -> int:
+        some, self.given = self.given[: len(memory)], self.given[len(memory) :]
+        if not some:
+            raise BlockingIOError
+        memory[: len(some)] = some
+        return len(some)
+
+    def send(self, data: memoryview) -> int:
+        return len(data)
+
+
+@pytest_twisted.ensureDeferred
+async def test_changes_of_keys_without_end_do_not_hold_the_reactor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They bring no data, so counting data would never end the turn."""
+    monkeypatch.setattr(fasttls, "BLOCK", RECORD)
+    monkeypatch.setattr(fasttls, "DELIVERY", RECORD)
+    monkeypatch.setattr(fasttls, "TURN", 2 * RECORD)
+    changer = KeyChanger(ANN, ALPN_PEER)
+    dialling, server, _ = await _by_hand(changer.link)
+    flood = changer.change(20 * RECORD // RECORD_SIZE, asks=False) + changer.data(b"now")
+    arrived = Arrived(flood)
+    server.transport._tls._socket = arrived
+    server.transport.doRead()
+    # A turn, a block, and what the last call takes: as much as its memory holds and two blocks.
+    assert len(flood) - len(arrived.given) <= fasttls.TURN + 4 * RECORD
+    assert not server.received
+    await server.got(3)
+    assert server.received == b"now"
+    server.transport.abortConnection()
+    await server.ended
+    dialling.transport.abortConnection()
+    await sleep(0.01)
+
+
+async def _by_hand(link: Link | None = None) -> tuple[Plain, Upper, Link]:
     """A server whose client is driven by the test: the TCP end, the server, and the client's TLS."""
     dialling, listening = await tcp_pair()
-    link, server = ANN_TLS.link(True), Upper()
+    link, server = link or ANN_TLS.link(True), Upper()
     start_tls(listening.transport, server, BOB_TLS, is_client=False, reactor=reactor)
     while not server.is_secured:
         try:
