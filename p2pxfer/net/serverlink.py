@@ -129,6 +129,11 @@ class RelayLeg(Protocol):
         self._decoder = FrameDecoder(SERVER.caps([RelayReady, ServerFailure]))
         self.joined: Deferred[IProtocol] = Deferred(self._cancelled)
 
+    def connectionMade(self) -> None:
+        """TCP stands; who gave up before that had nothing to abort."""
+        if self.joined.called:
+            cast(TLSTransport, self.transport).abortConnection()
+
     def handshakeCompleted(self) -> None:
         """TLS to the server stands: show the token."""
         cast(TLSTransport, self.transport).write(SERVER.encode(JoinRelay(version=VERSION, token=self._token)))
