@@ -26,6 +26,8 @@ from p2pxfer.errors import Interrupted, P2pxferError
 from p2pxfer.net.types import Reactor
 
 Main = Callable[[Reactor], Coroutine[Deferred[Any], Any, None]]
+_HANG_UP: int | None = getattr(signal, "SIGHUP", None)
+"""``None`` where the system has none."""
 _LEVELS = [LogLevel.critical, LogLevel.info, LogLevel.debug]
 
 
@@ -49,6 +51,14 @@ def one_line_of_faults(event: LogEvent) -> None:
         sys.stderr.write(f"p2pxfer: a fault inside the program ({failure.type.__name__}); -v shows where\n")
 
 
+def ending_signals() -> list[int]:
+    """The signals that end a command in good order.  Who ignores SIGHUP, as nohup does, wants it to live on."""
+    numbers: list[int] = [signal.SIGINT, signal.SIGTERM]
+    if _HANG_UP is not None and signal.getsignal(_HANG_UP) is not signal.SIG_IGN:
+        numbers.append(_HANG_UP)
+    return numbers
+
+
 def use_monotonic_time(reactor: Reactor) -> None:
     """Let timers and deadlines follow a clock that nobody sets: Twisted's reactors read the time of day.
 
@@ -63,7 +73,7 @@ def run(main: Main, verbose: int) -> None:
     """Run ``main`` until it ends.
 
     Raises:
-        P2pxferError: what ``main`` raised; :class:`~p2pxfer.errors.Interrupted` after SIGINT or SIGTERM.
+        P2pxferError: what ``main`` raised; :class:`~p2pxfer.errors.Interrupted` after one of :func:`ending_signals`.
     """
     from twisted.internet import reactor as installed
 
@@ -83,11 +93,13 @@ def run(main: Main, verbose: int) -> None:
 
         def interrupt(number: int, frame: object) -> None:
             if interrupted:
+                if number == _HANG_UP:
+                    return  # of a terminal that is closed several come: the shell's and the kernel's
                 os._exit(130)
             interrupted.append(number)
             reactor.callFromThread(running.cancel)
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ending_signals():
             signal.signal(number, interrupt)
         running.addBoth(ended)
 

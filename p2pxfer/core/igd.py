@@ -168,11 +168,15 @@ def reply(body: bytes) -> Reply:
     """What a SOAP answer says.
 
     Raises:
-        BadAnswer: it is none.
+        BadAnswer: it is none; one without an error must have the element that answers an action, so that no other
+            page of a router passes for a success.
     """
-    found = {path[-1]: text for path, text in _leaves(body)}
+    leaves = _leaves(body)
+    found = {path[-1]: text for path, text in leaves}
     code = found.get("errorCode")
     if code is None:
+        if not any(name.endswith("Response") for path, _ in leaves for name in path):
+            raise BadAnswer("no answer to an action")
         return Reply(found)
     if not re.fullmatch("[0-9]{1,5}", code, re.ASCII):
         raise BadAnswer("an error without a number")
@@ -231,6 +235,6 @@ def _leaves(text: bytes) -> list[tuple[list[str], str]]:
     parser.StartDoctypeDeclHandler = refuse
     try:
         parser.Parse(text, True)
-    except (expat.ExpatError, UnicodeError, LookupError):
+    except (expat.ExpatError, ValueError, LookupError):  # the last two: odd encodings
         raise BadAnswer("no XML") from None
     return found

@@ -128,6 +128,7 @@ class PortControl:
         self._nonce = nonce
         self._open: dict[Question, _Asked] = {}
         self._used: set[Protocol] = set()
+        self._map_asked = False
         self._outside: IPv4Address | None = None
         self._renew_at: float | None = None
         self._expires = 0.0
@@ -153,6 +154,7 @@ class PortControl:
             self.speaks.clear()
             self.refusal = ""
             self._outside = None
+            self._map_asked = False
             self._ask("pcp-map", now)
             self._ask("pmp-address", now)
 
@@ -202,8 +204,9 @@ class PortControl:
     def wake(self) -> float | None:
         """When :meth:`due` has something next."""
         times = [asked.due for asked in self._open.values()]
-        if self.state is State.ASKING and self._outside is not None and "pcp-map" in self._open:
-            times.append(self._open["pcp-map"].began + PATIENCE_S)
+        first = self._open.get("pcp-map")
+        if self.state is State.ASKING and self._outside is not None and not self._map_asked and first is not None:
+            times.append(first.began + PATIENCE_S)
         if self.state is State.MAPPED:
             times.append(self._expires)
         if self._renew_at is not None:
@@ -274,8 +277,8 @@ class PortControl:
         if self.state is not State.ASKING:
             return
         first = self._open.get("pcp-map")
-        if self._outside is not None and "nat-pmp" not in self._used:
-            if first is None or now - first.began >= PATIENCE_S:
+        if self._outside is not None and not self._map_asked:
+            if first is None or now >= first.began + PATIENCE_S:
                 self._ask("pmp-map", now)
         elif not self._open:
             self._enter(_Event.ALL_ANSWERED)
@@ -299,6 +302,8 @@ class PortControl:
         self._open[question] = _Asked(self._request(question), now)
         if question in ("pcp-map", "pmp-map"):
             self._used.add("pcp" if question == "pcp-map" else "nat-pmp")
+        if question == "pmp-map":
+            self._map_asked = True
 
     def _request(self, question: Question) -> bytes:
         wish = self.granted.external.port if self.granted is not None else self._port

@@ -12,8 +12,9 @@ from __future__ import annotations
 from typing import Final
 from weakref import WeakSet
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from p2pxfer.core.discovery import Inbound
 from p2pxfer.core.wire import Checked
@@ -116,8 +117,10 @@ class CheckAnswers:
         self._found = await discovery.inbound()
         self._found_at = self._reactor.seconds()
 
-    def _over(self, _: object) -> None:
+    def _over(self, result: object) -> None:
         self._measuring = None
+        if isinstance(result, Failure) and not result.check(CancelledError):
+            self.log.info("the measurement for a check failed: {why!r}", why=result.value)
         waiting, self._waiting = self._waiting, []
         for deferred in waiting:
             deferred.callback(None)

@@ -37,7 +37,8 @@ def system_gateway() -> IPv4Address | None:
 def hold_port() -> socket.socket | None:
     """A socket that is bound to a port for TCP and does not listen; ``None`` if none is free.
 
-    Others share the port only with bindings for reuse, as punches do, so no other user's program gets it.
+    Only bindings of the same user that ask for ``SO_REUSEPORT`` share it, as punches do.  ``SO_REUSEADDR`` on this one
+    would let in everybody who sets it too: Linux does not compare users for that.
     """
     for _ in range(PORT_TRIES):
         port = random.choice(PORTS)  # noqa: S311  # not a secret: any free port will do
@@ -49,8 +50,7 @@ def hold_port() -> socket.socket | None:
         except OSError:
             continue
         try:
-            for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
-                held.setsockopt(socket.SOL_SOCKET, option, 1)
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             held.bind(("", port))
         except OSError:
             held.close()
@@ -68,12 +68,18 @@ class Datagrams(DatagramProtocol):
         self._gateway = gateway
         self._changed = changed
         self._timer: IDelayedCall | None = None
+        self.why_not = ""
+        """Why there is no way to the router."""
 
     def startProtocol(self) -> None:
-        """See :class:`~twisted.internet.protocol.DatagramProtocol`."""
+        """See :class:`~twisted.internet.protocol.DatagramProtocol`; with no way to the router the socket is closed."""
         # Connected: the kernel lets nobody else's datagrams in, and tells when nobody is there.
         transport: Any = self.transport
-        transport.connect(str(self._gateway), SERVER_PORT)
+        try:
+            transport.connect(str(self._gateway), SERVER_PORT)
+        except OSError as error:
+            self.why_not = str(error)
+            transport.stopListening()
 
     def datagramReceived(self, datagram: bytes, addr: object) -> None:
         """See :class:`~twisted.internet.protocol.DatagramProtocol`."""

@@ -12,6 +12,7 @@ Laws of this file:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import IPv4Address
 from typing import Any, Final
 
@@ -122,14 +123,19 @@ class _LimitedFactory(WrappingFactory):
 class _LimitedEndpoint:
     """Connects to the router, from one address, with a limit on what it may say."""
 
-    def __init__(self, reactor: Reactor, host: str, port: int) -> None:
+    def __init__(self, reactor: Reactor, host: str, port: int, connected: Callable[[Any], None]) -> None:
         self._endpoint = TCP4ClientEndpoint(reactor, host, port, timeout=CALL_S)
+        self._connected = connected
 
     def connect(self, factory: IProtocolFactory) -> Deferred[Any]:
         """See ``IStreamClientEndpoint``; gives the protocol inside the limit."""
         limited = _LimitedFactory(factory)  # type: ignore[no-untyped-call]  # Twisted's
         connecting: Deferred[Any] = self._endpoint.connect(limited)
-        return connecting.addCallback(lambda outer: outer.wrappedProtocol)
+        return connecting.addCallback(self._inner)
+
+    def _inner(self, outer: _Limited) -> Any:
+        self._connected(outer.transport)
+        return outer.wrappedProtocol
 
 
 class Igd:
@@ -191,8 +197,11 @@ class Igd:
             "SOAPAction": f'"{self._service.service}#{action}"',
         }
         body = igd.request(action, self._service.service, arguments)
-        _, answer = await _fetch(self._reactor, b"POST", self._service.url, headers, body)
-        return igd.reply(answer)
+        status, text = await _fetch(self._reactor, b"POST", self._service.url, headers, body)
+        answer = igd.reply(text)
+        if status != 200 and not answer.error:
+            raise BadAnswer("a failure without an error")
+        return answer
 
 
 async def _fetch(reactor: Reactor, method: bytes, url: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
@@ -235,9 +244,15 @@ class _Endpoints:
 
     def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
+        self._transports: list[Any] = []
 
     def endpointForURI(self, uri: Any) -> _LimitedEndpoint:
-        return _LimitedEndpoint(self._reactor, uri.host.decode("ascii"), uri.port)
+        return _LimitedEndpoint(self._reactor, uri.host.decode("ascii"), uri.port, self._transports.append)
+
+    def abort(self) -> None:
+        """Close what was connected; Twisted's client cannot, once it has delivered the headers."""
+        for transport in self._transports:
+            transport.abortConnection()
 
 
 async def _exchange(
@@ -247,9 +262,14 @@ async def _exchange(
     from twisted.web.client import Agent
     from twisted.web.http_headers import Headers
 
-    agent = Agent.usingEndpointFactory(reactor, _Endpoints(reactor))
+    endpoints = _Endpoints(reactor)
+    agent = Agent.usingEndpointFactory(reactor, endpoints)
     fields = Headers({name: [value] for name, value in headers.items()})
-    response = await agent.request(method, url.encode("ascii"), fields, _Text(body) if body else None)
-    reader = _Body()
-    response.deliverBody(reader)
-    return response.code, await reader.done
+    try:
+        response = await agent.request(method, url.encode("ascii"), fields, _Text(body) if body else None)
+        reader = _Body()
+        response.deliverBody(reader)
+        return response.code, await reader.done
+    except BaseException:
+        endpoints.abort()
+        raise

@@ -8,10 +8,11 @@ Laws of this file:
 1. Nobody waits for it, and nothing fails because of it.
 2. PCP, NAT-PMP and UPnP-IGD are asked at once; UPnP is given a port only if the other two have not given one by then.
 3. Whatever was asked for is taken back in :meth:`PortMapping.close`, which takes ``FAREWELL_S`` at most, and no time at
-   all where no router ever answered.
+   all where no router ever answered; and once this machine has another address or router, as well as that can be done.
 4. The router is believed about itself only: what it says of its outside address counts where the server saw this
    machine come from that very address (:func:`usable`, and again in the server).
-5. Between punches nobody listens, and the port is held, so no other program of this machine is led there.
+5. Between punches nobody listens, and the port is held: no other user's program is led there, and of this user's only
+   one that asks for this very port with ``SO_REUSEPORT``.
 """
 
 from __future__ import annotations
@@ -33,11 +34,12 @@ from twisted.python.failure import Failure
 from p2pxfer.core import igd
 from p2pxfer.core.addresses import Address, Endpoint, mapped_port, scope
 from p2pxfer.core.igd import BadAnswer
-from p2pxfer.core.pcp import MAX_DATAGRAM, NONCE_SIZE
+from p2pxfer.core.pcp import MAX_DATAGRAM, NONCE_SIZE, SERVER_PORT
 from p2pxfer.core.portcontrol import LIFETIME_S, Granted, PortControl, Protocol, State
 from p2pxfer.net.flight import PORTS
 from p2pxfer.net.gateway import Datagrams, hold_port, system_gateway
 from p2pxfer.net.igd import Igd
+from p2pxfer.net.ownaddresses import source_towards
 from p2pxfer.net.types import Reactor
 
 FAREWELL_S: Final = 1.0
@@ -64,18 +66,25 @@ def usable(external: Endpoint, seen: Collection[Address]) -> str:
 
 @dataclass(slots=True)
 class _Upnp:
-    """What UPnP has come to: the router, the port that it gave, and why it did not."""
+    """What UPnP has come to: the router, the port that it gave, and why it did not.
+
+    ``asked`` is the router that was asked for the port last, found or lost since, and ``asked_for`` the port: what has
+    to be deleted, or, where nobody was asked, what to begin with.  ``stands`` is the last port that it
+    gave, which outlives a loss and a refusal to renew it.
+    """
 
     router: Igd | None = None
     granted: Granted | None = None
+    asked: Igd | None = None
     asked_for: int = 0
+    stands: int = 0
     refusal: str = ""
 
 
 class PortMapping:
     """Gets one port from the router, keeps it, and gives it back.
 
-    ``changed`` is called whenever more is known.  ``gateway`` finds the router.
+    ``changed`` is called whenever more is known.  ``gateway`` finds the router, ``source`` the address towards it.
     """
 
     log = Logger()
@@ -85,10 +94,12 @@ class PortMapping:
         reactor: Reactor,
         changed: Callable[[], None],
         gateway: Callable[[], IPv4Address | None] = system_gateway,
+        source: Callable[[Endpoint], str | None] = source_towards,
     ) -> None:
         self._reactor = reactor
         self._changed = changed
         self._find_gateway = gateway
+        self._source = source
         self._place: tuple[IPv4Address, IPv4Address] | None = None
         self._held: socket.socket | None = None
         self._datagrams: Datagrams | None = None
@@ -96,6 +107,7 @@ class PortMapping:
         self._running: Deferred[None] | None = None
         self._upnp_at = 0.0
         self._renewal: Deferred[None] = succeed(None)
+        self._deletes: set[Deferred[None]] = set()
         self._closed = False
         self._waiting: list[Deferred[None]] = []
         self._released: Deferred[None] | None = None
@@ -151,8 +163,8 @@ class PortMapping:
         """A connection to the server stands, from the address ``own``: ask, or make sure that the port still stands."""
         if self._closed:
             return
-        address = _private(own)
         gateway = self._find_gateway()
+        address = self._private(own, gateway)
         if address is None:
             self.why_not = "this machine has no private address"
         elif gateway is None or scope(gateway) not in _PRIVATE:
@@ -164,16 +176,25 @@ class PortMapping:
             self._ask(address, gateway)
         self._tell()
 
+    def _private(self, own: str, gateway: IPv4Address | None) -> IPv4Address | None:
+        """The private IPv4 address ``own``; if that is no IPv4 address, the one towards the router."""
+        address = _ipv4(own)
+        if address is None and gateway is not None and scope(gateway) in _PRIVATE:
+            address = _ipv4(self._source(Endpoint(gateway, SERVER_PORT)) or "")
+        return address if address is not None and scope(address) in _PRIVATE else None
+
     def _ask(self, own: IPv4Address, gateway: IPv4Address) -> None:
         if self._datagrams is None:
             core = PortControl(own, self.port, os.urandom(NONCE_SIZE))
-            self._datagrams = Datagrams(self._reactor, core, gateway, self._tell)
+            datagrams = Datagrams(self._reactor, core, gateway, self._tell)
             try:
-                self._reactor.listenUDP(0, self._datagrams, str(own), MAX_DATAGRAM)
-            except CannotListenError as error:
-                self._datagrams = None
-                self.log.info("the router cannot be asked: {why}", why=str(error))
+                self._reactor.listenUDP(0, datagrams, str(own), MAX_DATAGRAM)
+            except (CannotListenError, OSError) as error:
+                datagrams.why_not = str(error)
+            if datagrams.why_not:
+                self.log.info("the router cannot be asked: {why}", why=datagrams.why_not)
                 return
+            self._datagrams = datagrams
         self._datagrams.core.begin(self._reactor.seconds())
         self._datagrams.run()
         self._renew_upnp()
@@ -256,18 +277,20 @@ class PortMapping:
         lifetime = LIFETIME_S
         external = upnp.asked_for or self.port
         for _ in range(PORT_TRIES):
-            upnp.asked_for = external
+            upnp.asked, upnp.asked_for = router, external
             error = await router.add(self.port, external, lifetime)
             if error == 0:
                 upnp.granted, upnp.refusal = Granted("upnp", Endpoint(host, external)), ""
+                upnp.stands = external
                 return float(LIFETIME_S)
             if error == igd.PERMANENT_ONLY and lifetime:
                 lifetime = 0
             elif error == igd.CONFLICT and upnp.granted is None:
+                upnp.stands = 0  # if it ever was ours, it is somebody else's now
                 external = random.choice(PORTS)  # noqa: S311  # not a secret
             else:
                 break
-        upnp.granted, upnp.asked_for = None, 0
+        upnp.granted, upnp.asked_for = None, upnp.stands
         upnp.refusal = f"the router refuses with code {error}"
         return 0.0
 
@@ -293,24 +316,36 @@ class PortMapping:
             self._changed()
 
     def _forget(self) -> None:
-        """This machine has another address or router now: what the old one gave runs out, or went with its network."""
+        """This machine has another address or router now: give back what the old one gave.
+
+        Nobody waits for that.  Where the old router is out of reach, or takes back a port from the address alone that
+        asked for it, the port ends with its lifetime; one without an end stays there.
+        """
         datagrams, self._datagrams = self._datagrams, None
         if datagrams is not None:
             datagrams.core.release(self._reactor.seconds())
             datagrams.run()
             datagrams.stop()
-        self._upnp, self._upnp_at = _Upnp(), 0.0
+        left, self._upnp, self._upnp_at = self._upnp, _Upnp(), 0.0
+        if left.asked_for:
+            # A delete names the outside port only: if it comes late it must not take the new one.
+            self._upnp.asked_for = random.choice(PORTS)  # noqa: S311  # not a secret
         if self._running is not None:
             self._running.cancel()
+        deleting = Deferred.fromCoroutine(self._delete(left))
+        deleting.addTimeout(FAREWELL_S, self._reactor)
+        self._deletes.add(deleting)
+        deleting.addErrback(lambda failure: self.log.info("UPnP: {why}", why=str(failure.value)))
+        deleting.addBoth(lambda _: self._deletes.discard(deleting))
 
     async def close(self) -> None:
         """Give everything back; see law 3."""
         if self._closed:
             return
         self._closed = True
-        heard = bool(self.speaks)
+        heard = bool(self.speaks) or self._upnp.asked is not None or bool(self._deletes)
         parts = [Deferred.fromCoroutine(part) for part in (self._close_upnp(), self._close_core())]
-        farewell = DeferredList(parts, consumeErrors=True)
+        farewell = DeferredList([*parts, *self._deletes], consumeErrors=True)
         farewell.addTimeout(FAREWELL_S if heard else 0.0, self._reactor, lambda result, timeout: [])
         try:
             await farewell
@@ -330,10 +365,12 @@ class PortMapping:
     async def _close_upnp(self) -> None:
         if self._running is not None:
             self._running.cancel()
-        upnp = self._upnp
-        if upnp.router is not None and upnp.asked_for:
+        await self._delete(self._upnp)
+
+    async def _delete(self, upnp: _Upnp) -> None:
+        if upnp.asked is not None and upnp.asked_for:
             try:
-                await upnp.router.delete(upnp.asked_for)
+                await upnp.asked.delete(upnp.asked_for)
             except BadAnswer as error:
                 self.log.info("UPnP: {why}", why=str(error))
 
@@ -348,10 +385,8 @@ class PortMapping:
         self._tell()
 
 
-def _private(text: str) -> IPv4Address | None:
-    """The IPv4 address ``text``, if it is one of a private network."""
+def _ipv4(text: str) -> IPv4Address | None:
     try:
-        address = IPv4Address(text)
+        return IPv4Address(text)
     except ValueError:
         return None
-    return address if scope(address) in _PRIVATE else None

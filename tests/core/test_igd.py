@@ -49,6 +49,12 @@ def soap(inner: str) -> bytes:
     ).encode()
 
 
+def outside(host: str) -> str:
+    """The answer to GetExternalIPAddress."""
+    name = "u:GetExternalIPAddressResponse"
+    return f"<{name}><NewExternalIPAddress>{host}</NewExternalIPAddress></{name}>"
+
+
 def test_the_search_is_one_of_upnp() -> None:
     lines = igd.search().split(b"\r\n")
     assert lines[0] == b"M-SEARCH * HTTP/1.1"
@@ -128,12 +134,28 @@ def test_the_connection_service_is_found() -> None:
         b"<root>",
         b"\xff\xfe\x00",
         b'<?xml version="1.0" encoding="nonsense"?><root/>',
+        b'<?xml version="1.0" encoding="gb2312"?><root/>',
+        b'<?xml version="1.0" encoding="idna"?><root/>',
         description(service(IP1, "/c")).replace(b"<root", b'<!DOCTYPE x [<!ENTITY a "b">]><root'),
         description(service(IP1, "/c")) + b" " * MAX_TEXT,
         b"<a>" * 40 + b"</a>" * 40,
         b"<a>" + b"<b/>" * MAX_ELEMENTS + b"</a>",
     ],
-    ids=["none", "kind", "base", "empty", "open", "octets", "encoding", "doctype", "long", "deep", "many"],
+    ids=[
+        "none",
+        "kind",
+        "base",
+        "empty",
+        "open",
+        "octets",
+        "encoding",
+        "wide",
+        "idna",
+        "doctype",
+        "long",
+        "deep",
+        "many",
+    ],
 )
 def test_descriptions_that_lead_nowhere(text: bytes) -> None:
     with pytest.raises(BadAnswer):
@@ -145,7 +167,7 @@ def test_requests_and_replies() -> None:
     assert b"<NewExternalPort>23457</NewExternalPort><NewProtocol>TCP</NewProtocol>" in body
     assert b"<NewInternalClient>192.168.1.10</NewInternalClient>" in body
     assert b'<u:AddPortMapping xmlns:u="urn:schemas-upnp-org:service:WANIPConnection:1">' in body
-    answer = igd.reply(soap("<u:R><NewExternalIPAddress>198.18.1.1</NewExternalIPAddress></u:R>"))
+    answer = igd.reply(soap(outside("198.18.1.1")))
     assert igd.external_address(answer) == IPv4Address("198.18.1.1")
     fault = "<s:Fault><faultcode>s:Client</faultcode><detail><UPnPError><errorCode>718</errorCode></UPnPError></detail>"
     assert igd.reply(soap(fault + "</s:Fault>")) == Reply(error=718)
@@ -154,9 +176,24 @@ def test_requests_and_replies() -> None:
 
 @pytest.mark.parametrize("text", ["", "router", "198.18.1.1.1", "::1", "198.18.1.1\n198.18.1.2"])
 def test_an_outside_address_that_is_none(text: str) -> None:
-    answer = igd.reply(soap(f"<u><NewExternalIPAddress>{text}</NewExternalIPAddress></u>"))
+    answer = igd.reply(soap(outside(text)))
     with pytest.raises(BadAnswer):
         igd.external_address(answer)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html><body><h1>401 Unauthorized</h1></body></html>",
+        soap("<s:Fault><faultcode>s:Client</faultcode><faultstring>UPnPError</faultstring></s:Fault>"),
+        soap(""),
+        description(OTHER),
+    ],
+    ids=["page", "fault", "nothing", "description"],
+)
+def test_what_is_no_success(body: bytes) -> None:
+    with pytest.raises(BadAnswer):
+        igd.reply(body)
 
 
 def test_an_error_that_is_no_number() -> None:

@@ -329,6 +329,68 @@ def test_a_lifetime_without_end_is_looked_after_all_the_same() -> None:
     assert wake - 100 == pytest.approx(LONGEST_S / 2)
 
 
+@pytest.mark.parametrize("refusal", [pmp_answer(result=4), None], ids=["refused", "silent"])
+def test_while_pcp_is_silent_the_machine_sleeps_though_nat_pmp_gave_nothing(refusal: bytes | None) -> None:
+    router = Router(
+        lambda sent: pmp_address_answer() if sent == pcp.pmp_address() else refusal if sent == PMP_ASK else None
+    )
+    router.begin()
+    woken = 0
+    while (wake := router.core.wake()) is not None:
+        assert wake > router.now
+        router.now = wake
+        router.run()
+        woken += 1
+    assert woken <= 2 * len(SEND_AT) + 3
+    assert router.core.state is State.NOTHING
+
+
+def test_nat_pmp_that_refused_once_is_asked_again_with_the_next_registration() -> None:
+    router = Router(lambda sent: pmp_answer(result=4) if sent == PMP_ASK else only_pmp(sent))
+    router.begin()
+    router.until(110)
+    assert router.core.state is State.NOTHING
+    router.answers = only_pmp
+    router.begin()
+    assert router.core.granted == Granted("nat-pmp", Endpoint(OUTSIDE, 40001))
+    assert router.core.refusal == ""
+
+
+def test_nat_pmp_is_asked_again_after_its_port_ran_out() -> None:
+    router = Router(only_pmp)
+    router.begin()
+    router.answers = lambda _: None
+    router.until(100 + LIFETIME_S + 1)
+    assert router.core.state is State.NOTHING
+    router.answers = only_pmp
+    router.begin()
+    assert router.core.state is State.MAPPED
+    router.core.release(router.now)
+    router.run()
+    assert router.sent[-1][1] == PMP_DELETE
+
+
+def test_nat_pmp_that_was_not_asked_again_is_still_asked_to_delete() -> None:
+    """It may have given a port in an attempt whose answers were lost."""
+    router = Router(lambda sent: only_pmp(sent) if sent[:2] != b"\0\2" else None)
+    router.begin()
+    router.until(110)
+    router.answers = lambda _: None
+    router.begin()
+    router.core.release(router.now)
+    router.run()
+    assert PMP_DELETE in [sent for _, sent in router.sent]
+
+
+def test_nat_pmp_that_takes_its_word_back_is_not_asked_on_and_on() -> None:
+    router = Router(lambda sent: PCP_UNKNOWN if sent[0] == 2 else pmp_address_answer() if len(sent) == 2 else None)
+    router.begin()
+    for _ in range(5):
+        router.core.receive(bytes.fromhex("02810001") + bytes(56), router.now)
+        router.run()
+    assert len(router.times(PMP_ASK)) == 1
+
+
 @pytest.mark.parametrize(("answers", "delete"), [(both, PCP_DELETE), (only_pmp, PMP_DELETE)])
 def test_released(answers: Callable[[bytes], bytes | None], delete: bytes) -> None:
     router = Router(answers)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 
 from p2pxfer.core.discovery import Inbound
 from p2pxfer.core.wire import Checked
@@ -122,10 +123,13 @@ def test_a_path_that_is_gone_is_not_answered_and_the_others_are(world: World) ->
     assert gone not in world.answers
 
 
-def test_a_measurement_that_fails_leaves_it_unknown(world: World) -> None:
+def test_a_measurement_that_fails_leaves_it_unknown_and_is_logged(world: World) -> None:
     path = world.ask()
-    world.discovery.runs[0].errback(ZeroDivisionError())
+    with capturedLogs() as events:
+        world.discovery.runs[0].errback(ZeroDivisionError("why"))
+    said = "".join(str(formatEvent(event)) for event in events)
     why = "it could not be measured"
+    assert "ZeroDivisionError('why')" in said
     assert path.sent == [Checked("unknown", why, "unknown", why, "unknown", why)]
     world.ask()
     assert len(world.discovery.runs) == 2

@@ -16,7 +16,7 @@ from p2pxfer.core import igd as texts
 from p2pxfer.core.igd import BadAnswer, Control
 from p2pxfer.net import igd
 from p2pxfer.net.igd import MAX_ANSWER, Igd
-from tests.core.test_igd import IP1, soap
+from tests.core.test_igd import IP1, outside, soap
 from tests.net.serverkit import until
 
 reactor: Any = _reactor
@@ -103,7 +103,7 @@ async def test_a_refusal_comes_with_its_number() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_the_outside_address() -> None:
-    async with router(says(soap("<u><NewExternalIPAddress>198.18.1.1</NewExternalIPAddress></u>"))) as made:
+    async with router(says(soap(outside("198.18.1.1")))) as made:
         assert await made.igd.external() == IPv4Address("198.18.1.1")
 
 
@@ -167,3 +167,29 @@ async def test_silence_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     async with router(lambda web: None) as made:
         with pytest.raises(BadAnswer):
             await made.igd.external()
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("more", [b"", b"<a>"], ids=["headers", "a little"])
+async def test_silence_after_the_headers_keeps_no_connection(monkeypatch: pytest.MonkeyPatch, more: bytes) -> None:
+    monkeypatch.setattr(igd, "CALL_S", 0.2)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
+    async with router(lambda web: web.transport.write(head + more)) as made:  # type: ignore[union-attr]
+        with pytest.raises(BadAnswer):
+            await made.igd.external()
+        await until(lambda: made.webs[0].gone)
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"<html><body>Unauthorized</body></html>", "200 OK"),
+        (b"<html><body>Unauthorized</body></html>", "401 Unauthorized"),
+        (soap("<u:AddPortMappingResponse/>"), "500 Internal Server Error"),
+    ],
+)
+async def test_a_port_is_given_by_a_success_only(body: bytes, status: str) -> None:
+    async with router(says(body, status)) as made:
+        with pytest.raises(BadAnswer):
+            await made.igd.add(23456, 23457, 3600)

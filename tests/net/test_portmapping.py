@@ -8,6 +8,8 @@ from ipaddress import IPv4Address, ip_address
 from typing import Any
 
 import pytest
+import pytest_twisted
+from twisted.internet import reactor as _reactor
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
@@ -17,13 +19,15 @@ from p2pxfer.core.addresses import Endpoint, parse_endpoint
 from p2pxfer.core.codec import Message
 from p2pxfer.core.igd import BadAnswer
 from p2pxfer.core.messages import Announce, Introduction
-from p2pxfer.core.portcontrol import GIVE_UP_S, LIFETIME_S, Granted
+from p2pxfer.core.portcontrol import GIVE_UP_S, LIFETIME_S, Granted, PortControl
 from p2pxfer.core.reports import MEETING_S
 from p2pxfer.net import portmapping
 from p2pxfer.net.announcing import Announcer
+from p2pxfer.net.gateway import Datagrams
 from p2pxfer.net.igd import SEARCH_S
-from p2pxfer.net.portmapping import FAREWELL_S, UPNP_WAITS_S, PortMapping, usable
+from p2pxfer.net.portmapping import FAREWELL_S, UPNP_AGAIN_S, UPNP_WAITS_S, PortMapping, usable
 from tests.core.test_portcontrol import PCP_UNKNOWN, pcp_answer, pmp_address_answer, pmp_answer
+from tests.net.serverkit import until
 
 GATEWAY = IPv4Address("192.168.1.1")
 HOME = ip_address("198.18.1.1")
@@ -38,6 +42,8 @@ class Socket:
 
     def connect(self, host: str, port: int) -> None:
         assert (host, port) == (str(GATEWAY), 5351)
+        if self.world.unreachable:
+            raise OSError(13, "Permission denied")
 
     def setOutgoingInterface(self, address: str) -> Deferred[int]:
         assert address == self.world.own
@@ -74,9 +80,10 @@ class World:
         self.searches: list[tuple[bytes, tuple[str, int]]] = []
         self.sockets: list[Socket] = []
         self.speaks: set[str] = set()
-        self.deaf = False
+        self.deaf = self.unreachable = False
+        self.source: str | None = None
         self.changes = 0
-        self.mapping = PortMapping(self.clock, self.changed, lambda: GATEWAY)
+        self.mapping = PortMapping(self.clock, self.changed, lambda: GATEWAY, self.towards)
 
     def listen(self, port: int, protocol: Any, interface: str = "", maxPacketSize: int = 8192) -> None:
         if self.deaf:
@@ -99,6 +106,10 @@ class World:
             return pmp_address_answer()
         internal, _, lifetime = struct.unpack_from("!HHI", datagram, 4)
         return pmp_answer(internal=internal, lifetime=lifetime)
+
+    def towards(self, router: Endpoint) -> str | None:
+        assert router == Endpoint(GATEWAY, 5351)
+        return self.source
 
     def changed(self) -> None:
         self.changes += 1
@@ -208,6 +219,42 @@ def test_without_sockets_nothing_is_asked(world: World) -> None:
     assert world.mapping.granted is None
 
 
+def test_a_way_to_the_router_that_is_forbidden_breaks_nothing(world: World) -> None:
+    world.unreachable = True
+    world.begin()
+    world.advance(0.1)
+    assert not any(one.open for one in world.sockets)
+    assert not world.mapping.under_way
+    world.unreachable, world.speaks = False, {"pcp"}
+    world.begin()
+    world.advance(0.1)
+    assert world.mapping.granted is not None
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_socket_without_a_way_to_the_router_is_closed() -> None:
+    core = PortControl(IPv4Address("192.168.1.10"), 23456, bytes(12))
+    datagrams = Datagrams(_reactor, core, IPv4Address("255.255.255.255"), lambda: None)  # type: ignore[arg-type]  # Twisted's
+    _reactor.listenUDP(0, datagrams, "127.0.0.1")  # type: ignore[attr-defined]  # Twisted's
+    assert "Permission denied" in datagrams.why_not
+    await until(lambda: datagrams.transport is None)
+
+
+def test_a_server_that_is_reached_by_ipv6_does_not_hide_the_router(world: World) -> None:
+    world.speaks, world.source = {"pcp"}, world.own
+    world.mapping.begin("fd00::1")
+    world.advance(0.1)
+    assert world.mapping.granted is not None
+    assert world.asked[0][20:24] == IPv4Address(world.own).packed
+
+
+def test_an_address_towards_the_router_that_is_not_private_is_not_used(world: World) -> None:
+    world.source = "198.18.1.1"
+    world.mapping.begin("fd00::1")
+    assert (world.asked, world.searches) == ([], [])
+    assert world.mapping.refusal == "this machine has no private address"
+
+
 def test_every_registration_makes_sure_and_another_address_begins_anew(world: World) -> None:
     world.speaks = {"pcp"}
     world.begin()
@@ -241,11 +288,13 @@ class Router:
         self.deleted: list[int] = []
         self.broken = False
         self.stuck = False
+        self.gone = False
+        self.slow_delete: Deferred[None] | None = None
         self.found = 0
 
-    async def find(self, reactor: Any, own: IPv4Address, gateway: IPv4Address) -> Router:
+    async def find(self, reactor: Any, own: IPv4Address, gateway: IPv4Address) -> Router | None:
         self.found += 1
-        return self
+        return None if self.gone else self
 
     async def external(self) -> IPv4Address:
         if self.stuck:
@@ -265,6 +314,8 @@ class Router:
 
     async def delete(self, external: int) -> None:
         self.deleted.append(external)
+        if self.slow_delete is not None:
+            await self.slow_delete
 
 
 @pytest.fixture
@@ -305,6 +356,95 @@ def test_a_upnp_router_that_lost_its_memory_is_found_again(world: World, upnp: R
     world.begin()
     world.advance(1)
     assert world.mapping.granted is not None
+
+
+@pytest.mark.parametrize("code", [501, igd.CONFLICT])
+def test_a_port_whose_renewal_is_refused_is_given_back(world: World, upnp: Router, code: int) -> None:
+    """It stands until its lifetime is over, or for good."""
+    world.clock.advance(100)
+    upnp.errors = [igd.PERMANENT_ONLY]
+    world.begin()
+    world.advance(1)
+    upnp.errors = [code]
+    world.begin()
+    world.advance(1)
+    assert world.mapping.granted is None
+    world.advance(UPNP_AGAIN_S)
+    upnp.errors = [501]
+    world.begin()
+    world.advance(1)
+    assert len(upnp.added) == 4
+    assert world.mapping.granted is None
+    assert world.close().called
+    assert upnp.deleted == [world_port(upnp)]
+
+
+def world_port(upnp: Router) -> int:
+    """The port outside that was asked for first."""
+    return upnp.added[0][1]
+
+
+def test_a_port_that_was_never_given_is_not_deleted(world: World, upnp: Router) -> None:
+    upnp.errors = [606]
+    world.begin()
+    world.advance(1)
+    assert world.close().called
+    assert upnp.deleted == []
+
+
+def test_a_router_that_is_not_found_again_is_asked_to_delete_all_the_same(world: World, upnp: Router) -> None:
+    world.begin()
+    world.advance(1)
+    upnp.broken, upnp.gone = True, True
+    world.clock.advance(LIFETIME_S / 2)
+    world.advance(GIVE_UP_S)
+    assert upnp.found == 2
+    assert world.mapping.granted is None
+    upnp.slow_delete = Deferred()
+    closing = world.close()
+    world.advance(FAREWELL_S / 2)
+    assert not closing.called
+    upnp.slow_delete.callback(None)
+    assert closing.called
+    assert upnp.deleted == [world_port(upnp)]
+
+
+@pytest.mark.parametrize("answer", ["done", "silence", "failure"])
+def test_another_network_gives_the_port_of_the_old_one_back(world: World, upnp: Router, answer: str) -> None:
+    world.begin()
+    world.advance(1)
+    upnp.slow_delete = slow = Deferred()
+    world.own = "192.168.1.11"
+    world.begin()
+    assert upnp.deleted == [world_port(upnp)]
+    upnp.slow_delete = None
+    if answer == "done":
+        slow.callback(None)
+    elif answer == "failure":
+        slow.errback(BadAnswer("no HTTP"))
+    world.advance(FAREWELL_S + 0.1)
+    assert slow.called
+    assert world.mapping.granted is not None
+    assert len(upnp.added) == 2
+    # A delete names the outside port only: one that comes late must not hit the new one.
+    assert upnp.added[0][1] != upnp.added[1][1]
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_the_end_waits_for_what_another_network_gives_back(world: World, upnp: Router, gone: bool) -> None:
+    world.begin()
+    world.advance(1)
+    upnp.gone = gone
+    upnp.slow_delete = slow = Deferred()
+    world.own = "192.168.1.11"
+    world.begin()
+    upnp.slow_delete = None
+    closing = world.close()
+    assert not closing.called
+    world.advance(FAREWELL_S / 2)
+    assert not closing.called
+    slow.callback(None)
+    assert closing.called
 
 
 @pytest.mark.parametrize("end", ["close", "another network"])

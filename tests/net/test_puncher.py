@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import math
+import os
 import resource
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -185,8 +188,11 @@ async def test_the_port_that_the_router_leads_here_is_listened_on_and_told_apart
     port = held.getsockname()[1]
     with pytest.raises(OSError, match="refused"):
         socket.create_connection((HOST, port))
-    with pytest.raises(OSError, match="in use"), socket.socket() as other:
-        other.bind((HOST, port))
+    for option in (None, socket.SO_REUSEADDR):
+        with pytest.raises(OSError, match="in use"), socket.socket() as other:
+            if option is not None:
+                other.setsockopt(socket.SOL_SOCKET, option, 1)
+            other.bind((HOST, port))
     punch = Punch(monkeypatch, None, mapped=port)
     with socket.create_connection((HOST, port)):
         await until(lambda: punch.led_here)
@@ -194,6 +200,32 @@ async def test_the_port_that_the_router_leads_here_is_listened_on_and_told_apart
     punch.end()
     await until(lambda: not listening_at(port))
     held.close()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
+def test_no_other_user_gets_in_at_the_port() -> None:
+    program = (
+        "import os, socket, sys\n"
+        "os.setgid(65534); os.setuid(65534)\n"
+        "address, port = socket.SO_REUSEADDR, socket.SO_REUSEPORT\n"
+        "for options in ([], [address], [port], [address, port]):\n"
+        "    for host in ('', '127.0.0.1'):\n"
+        "        with socket.socket() as other:\n"
+        "            for option in options:\n"
+        "                other.setsockopt(socket.SOL_SOCKET, option, 1)\n"
+        "            try:\n"
+        "                other.bind((host, int(sys.argv[1])))\n"
+        "                other.listen()\n"
+        "                print('listens', options, host)\n"
+        "            except OSError:\n"
+        "                print('no')\n"
+    )
+    held = hold_port()
+    assert held is not None
+    with held:
+        argv = [sys.executable, "-c", program, str(held.getsockname()[1])]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.split("\n") == ["no"] * 8 + [""]
 
 
 def is_reset(far: socket.socket) -> bool:

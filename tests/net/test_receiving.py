@@ -427,7 +427,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         yield made
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_receiver_that_asks(scene: Scene, number: int) -> None:
     typing, into = os.pipe()
     scene.callback(os.close, into)
@@ -517,6 +517,43 @@ def script(folder: Path, text: str, step: float) -> Iterator[list[str]]:
 
 def python_path() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+HANG_UP = """
+import os, signal, sys
+signal.signal(signal.SIGHUP, getattr(signal, sys.argv[1]))
+from twisted.internet.defer import CancelledError
+from twisted.internet.task import deferLater
+from p2pxfer.cli.run import run
+from p2pxfer.errors import Interrupted
+
+async def main(reactor):
+    await deferLater(reactor, 0)
+    os.kill(os.getpid(), signal.SIGHUP)
+    os.kill(os.getpid(), signal.SIGHUP)
+    try:
+        await deferLater(reactor, 0.5)
+        print("lives on")
+    except CancelledError:
+        await deferLater(reactor, 0.05)
+        print("farewell")
+        raise
+
+try:
+    run(main, 0)
+except Interrupted:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize(("before", "said"), [("SIG_DFL", ["farewell", "interrupted"]), ("SIG_IGN", ["lives on"])])
+def test_a_terminal_that_is_closed_ends_what_does_not_ignore_it(tmp_path: Path, before: str, said: list[str]) -> None:
+    """The signal comes twice: from the shell and from the kernel."""
+    with script(tmp_path, HANG_UP, 0) as argv:
+        done = subprocess.run(
+            [*argv, before], env=python_path(), capture_output=True, text=True, timeout=20, check=False
+        )
+    assert (done.returncode, done.stdout.split("\n")) == (0, [*said, ""]), done
 
 
 @pytest.mark.parametrize("step", [-3600, 3600])
