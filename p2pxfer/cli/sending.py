@@ -99,6 +99,7 @@ class Sending:
         )
         try:
             await client.start()
+            client.failed.addCallback(job.fail)
             ticker.start()
             root = await job.run()
             ticker.stop()

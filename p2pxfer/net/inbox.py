@@ -7,6 +7,7 @@ Laws of this file:
 2. A peer whose key is not verified may do one thing: prove that it knows the code.
 3. Transfers belong to a sender and a manifest, not to a connection: any path from the same key may carry them on.
 4. A check of the network is answered for contacts only, costs no code, and is no transfer.
+5. Nobody keeps a place for nothing: a pairing that failed ends its path, :mod:`p2pxfer.net.idlers` ends the others.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from p2pxfer.errors import CodeNeeded, P2pxferError, ProtocolBreach, Refused, Wr
 from p2pxfer.net.checkanswer import CheckAnswers
 from p2pxfer.net.firstcontact import FirstContact
 from p2pxfer.net.identity import Identity
+from p2pxfer.net.idlers import QUIET_S, QuietPaths, giving_way
 from p2pxfer.net.incoming import IncomingTransfer
 from p2pxfer.net.landing import DiskThreads
 from p2pxfer.net.liveness import PacketsLost
@@ -138,6 +140,7 @@ class Inbox:
         self._client: RendezvousClient | None = None
         self._disk = DiskThreads(reactor)
         self._checks = CheckAnswers(reactor)
+        self._quiet = QuietPaths(reactor, self._needed)
         self._parted: Deferred[None] | None = None
 
     def attach(self, client: RendezvousClient) -> None:
@@ -151,11 +154,13 @@ class Inbox:
         client = self._client
         assert client is not None
         key = introduction.peer_id
-        if len(self._meetings) >= MAX_MEETINGS:
-            self.log.warn("an introduction was not taken up: {count} are under way", count=MAX_MEETINGS)
-            return
         if key == self._identity.id.digest or not self._welcome(key):
             self.log.info("an introduction to a stranger was not taken up")
+            return
+        contact = self._owner.known(key) is not None
+        self._make_room(key, contact)
+        if len(self._meetings) >= MAX_MEETINGS:
+            self.log.warn("an introduction was not taken up: {count} are under way", count=MAX_MEETINGS)
             return
         client.introduced(introduction)
         session = self._session(key)
@@ -165,7 +170,6 @@ class Inbox:
             session.paths.introduced()
             # The user may have removed the contact since the last time.
             session.known, session.told = self._known(key), False
-        contact = self._owner.known(key) is not None
         party = Party(self._identity, "responder", self._name, None, key, trusted=contact, gentle=self._gentle)
         meeting = Meeting(self._reactor, introduction, party, client, self)
         self._meetings.add(meeting)
@@ -174,6 +178,30 @@ class Inbox:
     def _welcome(self, key: bytes) -> bool:
         self._codes.expire(self._reactor.seconds())
         return self._acceptance == "all" or self._owner.known(key) is not None or bool(self._codes.open_slots)
+
+    def _make_room(self, key: bytes, contact: bool) -> None:
+        """End the meeting of which another one with this peer takes the place, if there are enough."""
+        quiet = (meeting for meeting in self._meetings if not any(map(self._brings, meeting.paths)))
+        oldest = giving_way(quiet, key, contact)
+        if oldest is not None:
+            self.log.info("a meeting that brought nothing gave way to another one")
+            self._meetings.discard(oldest)
+            oldest.close()
+
+    def _brings(self, path: PeerPath) -> bool:
+        """A transfer or a check came over this very path."""
+        return path in self._session(path.peer_key).carried or path in self._checks
+
+    def _needed(self, path: PeerPath) -> bool:
+        """The path may stay: its session carries something, or did a moment ago, or the peer is proving a code."""
+        session = self._session(path.peer_key)
+        since = self._reactor.seconds() - QUIET_S
+        finished = (transfer.confirmed for transfer in session.finished.values())
+        return (
+            path in session.contacts
+            or any(map(self._brings, session.paths.ordered()))
+            or any(confirmed is not None and confirmed > since for confirmed in finished)
+        )
 
     def _session(self, key: bytes) -> _Session:
         session = self._sessions.get(key)
@@ -192,6 +220,7 @@ class Inbox:
         parted: Deferred[None] = Deferred()
         self._parted = parted
         self._checks.close()
+        self._quiet.close()
         for session in self._sessions.values():
             session.paths.finish()
         for meeting in list(self._meetings):
@@ -217,6 +246,7 @@ class Inbox:
         session.idle = None
         session.since[path] = meeting.started
         session.paths.add(path)
+        self._quiet.watch(path)
         if session.known is not None:
             self._open(session, path)
         else:
@@ -242,6 +272,9 @@ class Inbox:
                     self._open(session, greeted)
             if contact is not None and (error is None or isinstance(error, WrongCode)):
                 self._owner.code_used(error)
+            up = session.paths.get(path.facts.number) is path
+            if error is not None and up and not self._needed(path):
+                path.refuse(error)
 
         contact = FirstContact(self._reactor, path, own, peer, verdict)
         contact.show(lambda slot: self._codes.take(slot, self._reactor.seconds()))
@@ -250,6 +283,7 @@ class Inbox:
     def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
         """See :class:`~p2pxfer.net.meeting.MeetingOwner`."""
         session = self._session(meeting.party.peer_key)
+        self._quiet.forget(path)
         session.paths.remove(path, OVER if self._checks.ended(path, meeting) else error.message)
         contact = session.contacts.get(path)
         if contact is not None:
@@ -258,7 +292,8 @@ class Inbox:
         if transfer is not None:
             transfer.close_path(path)
         session.since.pop(path, None)
-        verified = session.known is not None  # anybody may greet, and then drop our packets
+        # Anybody may greet, and then drop our packets; with ``--accept all`` anybody has a session.
+        verified = self._owner.known(session.key) is not None
         if isinstance(error, PacketsLost) and verified and self._parted is None and self._client is not None:
             self._client.reconnect()
         if not session.paths:

@@ -1,4 +1,4 @@
-"""What an inbox makes of paths that come when their transfer is over."""
+"""What an inbox makes of paths that come too late or bring nothing, and of whom it does not know."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ import pytest
 from twisted.internet.task import Clock
 
 from p2pxfer.core.codebook import CodeBook
+from p2pxfer.core.messages import NatSummary
 from p2pxfer.core.wire import Bye, Offer
-from p2pxfer.errors import Unreachable
+from p2pxfer.errors import P2pxferError, Unreachable
+from p2pxfer.net import inbox as module
+from p2pxfer.net.firstcontact import PAIRING_S
 from p2pxfer.net.home import Home
-from p2pxfer.net.inbox import Inbox, Known
+from p2pxfer.net.idlers import MAX_OF_CONTACT, MAX_OF_STRANGER, MAX_OF_STRANGERS, QUIET_S
+from p2pxfer.net.inbox import MAX_MEETINGS, Inbox, Known
+from p2pxfer.net.liveness import PacketsLost
 
 KEY = bytes(32)
 NUMBER = bytes([1]) * 32
@@ -31,6 +36,13 @@ class FakePath:
     def __init__(self, number: int, kind: str) -> None:
         self.facts = SimpleNamespace(number=number, kind=kind, local="", remote="")
         self.closed = False
+        self.refused: P2pxferError | None = None
+
+    def export(self, label: bytes, context: bytes, length: int) -> bytes:
+        return bytes(length)
+
+    def refuse(self, error: P2pxferError) -> None:
+        self.refused = error
 
     def open_session(self) -> None:
         """Nothing to allow."""
@@ -135,3 +147,174 @@ def test_a_farewell_before_the_end_leaves_no_lock_behind(world: World) -> None:
     world.begun[0].published = False
     world.end(path)
     assert world.begun[0].abandoned
+
+
+# -- who brings nothing --------------------------------------------------------------------------------------------
+
+
+class FakeMeeting:
+    """A meeting of which the test says what is up."""
+
+    made: list[FakeMeeting]
+
+    def __init__(self, reactor: Clock, introduction: Any, party: Any, client: object, owner: object) -> None:
+        self.started = reactor.seconds()
+        self.party = party
+        self.paths: list[FakePath] = []
+        self.closed = False
+        self.made.append(self)
+
+    def start(self) -> None:
+        """Nothing is dialled."""
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeClient:
+    """A connection to the server that counts how often it was left for another one."""
+
+    def __init__(self) -> None:
+        self.left = 0
+
+    def introduced(self, introduction: object) -> None:
+        """No router is asked."""
+
+    def reconnect(self) -> None:
+        self.left += 1
+
+
+CONTACT = bytes([9]) * 32
+
+
+@pytest.fixture
+def open_house(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Everybody may send, only one key is a contact's, and meetings are fakes."""
+    contacts = {CONTACT: Known("dora", "contact")}
+    owner: Any = world.inbox._owner
+    owner.known = contacts.get
+    world.inbox._acceptance = "all"
+    world.inbox._client = world.client = FakeClient()  # type: ignore[assignment,attr-defined]  # all that is used
+    world.inbox._session(KEY).known = Known("", "id")
+    FakeMeeting.made = []
+    monkeypatch.setattr(module, "Meeting", FakeMeeting)
+    return world
+
+
+def meet(world: World, key: bytes) -> FakeMeeting:
+    world.clock.advance(0.01)
+    introduction: Any = SimpleNamespace(peer_id=key, session=bytes(16), my_nat=NatSummary())
+    before = len(FakeMeeting.made)
+    world.inbox.introduced(introduction)
+    assert len(FakeMeeting.made) == before + 1, "the introduction was not taken up"
+    return FakeMeeting.made[-1]
+
+
+def standing() -> list[FakeMeeting]:
+    return [meeting for meeting in FakeMeeting.made if not meeting.closed]
+
+
+def path_of(world: World, meeting: Any, number: int) -> FakePath:
+    path: Any = FakePath(number, "relay")
+    path.peer_key = meeting.party.peer_key
+    meeting.paths.append(path)
+    world.inbox.path_up(meeting, path)
+    return path  # type: ignore[no-any-return]
+
+
+def test_a_stranger_who_proves_no_code_does_not_keep_the_path(world: World) -> None:
+    world.inbox._session(KEY).known = None
+    path: Any = FakePath(1, "relay")
+    world.inbox.path_up(world.meeting, path)
+    world.clock.advance(PAIRING_S - 1)
+    assert path.refused is None
+    world.clock.advance(1)
+    assert isinstance(path.refused, Unreachable)
+    world.inbox.path_down(world.meeting, path, path.refused)
+    assert not [call for call in world.clock.getDelayedCalls() if call.func == world.inbox._quiet._look]
+
+
+def test_a_path_that_was_lost_in_a_pairing_is_not_refused_as_well(world: World) -> None:
+    world.inbox._session(KEY).known = None
+    path: Any = FakePath(1, "relay")
+    world.inbox.path_up(world.meeting, path)
+    world.inbox.path_down(world.meeting, path, Unreachable("gone"))
+    assert path.refused is None
+
+
+def test_a_path_over_which_nothing_is_offered_ends(world: World) -> None:
+    path: Any = FakePath(1, "relay")
+    world.inbox.path_up(world.meeting, path)
+    world.clock.advance(QUIET_S - 1)
+    assert path.refused is None
+    world.clock.advance(1)
+    assert isinstance(path.refused, Unreachable)
+
+
+def test_a_spare_path_stays_beside_a_transfer_and_for_a_while_after_it(world: World) -> None:
+    busy: Any = FakePath(1, "punched")
+    spare: Any = FakePath(2, "relay")
+    world.offer(busy)
+    world.inbox.path_up(world.meeting, spare)
+    for _ in range(10):
+        world.clock.advance(QUIET_S)
+    assert (busy.refused, spare.refused) == (None, None)
+    world.clock.advance(QUIET_S - 1)
+    world.end(busy)
+    world.clock.advance(1)
+    assert spare.refused is None
+    world.clock.advance(QUIET_S)
+    assert spare.refused is not None
+
+
+def test_a_path_that_is_gone_is_not_looked_at(world: World) -> None:
+    path: Any = FakePath(1, "relay")
+    world.inbox.path_up(world.meeting, path)
+    world.inbox.path_down(world.meeting, path, Unreachable("gone"))
+    world.clock.advance(2 * QUIET_S)
+    assert path.refused is None
+
+
+def test_of_one_strangers_meetings_the_oldest_without_a_path_gives_way(open_house: World) -> None:
+    first = meet(open_house, KEY)
+    path_of(open_house, first, 1)
+    second = meet(open_house, KEY)
+    for _ in range(MAX_OF_STRANGER - 2):
+        meet(open_house, KEY)
+    assert len(standing()) == MAX_OF_STRANGER
+    meet(open_house, KEY)
+    assert second.closed
+    assert not first.closed
+    for _ in range(2 * MAX_MEETINGS):
+        meet(open_house, KEY)
+    assert len(standing()) == len(open_house.inbox._meetings) == MAX_OF_STRANGER
+
+
+def test_what_carries_a_transfer_gives_way_to_nobody(open_house: World) -> None:
+    carrying = [meet(open_house, KEY) for _ in range(MAX_OF_STRANGER)]
+    for number, meeting in enumerate(carrying):
+        open_house.inbox.path_message(path_of(open_house, meeting, number), OFFER)  # type: ignore[arg-type]
+    for _ in range(2 * MAX_OF_STRANGER):
+        meet(open_house, KEY)
+    assert not any(meeting.closed for meeting in carrying)
+    assert len(standing()) == 2 * MAX_OF_STRANGER
+
+
+def test_many_strangers_leave_room_for_a_contact(open_house: World) -> None:
+    own = [meet(open_house, CONTACT) for _ in range(MAX_OF_CONTACT)]
+    for number in range(2 * MAX_MEETINGS):
+        meet(open_house, number.to_bytes(32, "big"))
+    assert not any(meeting.closed for meeting in own)
+    assert len(standing()) == MAX_OF_CONTACT + MAX_OF_STRANGERS
+    meet(open_house, CONTACT)
+    assert [meeting.closed for meeting in own] == [True] + [False] * (MAX_OF_CONTACT - 1)
+
+
+@pytest.mark.parametrize(("key", "left"), [(KEY, 0), (CONTACT, 1)], ids=["stranger", "contact"])
+def test_only_a_contact_makes_the_receiver_leave_the_server_by_losing_packets(
+    open_house: World, key: bytes, left: int
+) -> None:
+    meeting: Any = meet(open_house, key)
+    path: Any = path_of(open_house, meeting, 1)
+    open_house.inbox.path_down(meeting, path, PacketsLost("nothing comes"))
+    assert open_house.client.left == left  # type: ignore[attr-defined]  # the fixture's
