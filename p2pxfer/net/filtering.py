@@ -26,7 +26,7 @@ from p2pxfer.core.discovery import Filtering, Inbound, filtering_of, unsolicited
 from p2pxfer.core.messages import DIAL_BACK_MARKS, VERSION, DialBack, DialledBack, Observe, Observed
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.flight import Opener
-from p2pxfer.net.puncher import reuse_binding
+from p2pxfer.net.listening import reuse_binding
 from p2pxfer.net.serverlink import ServerLink
 from p2pxfer.net.types import Reactor
 

@@ -162,7 +162,7 @@ class Meeting(PathOwner):
             port, announced = self._client.mapped_port
             self._puncher = Puncher(
                 self._reactor, self._client.port, candidates, self._direct_protocol, situation, self._permit,
-                Mapped(port, self._mapped_protocol, announced) if port else None,
+                Mapped(port, self._mapped_protocol, announced) if port else None, self._client.doorman,
             )  # fmt: skip
             self._puncher.done.addCallback(self._punched)
             self._puncher.start()

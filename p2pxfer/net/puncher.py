@@ -2,7 +2,8 @@
 
 The port is the one of the server connection, which stays open and so pins the NAT's mapping.  Listener and dials share
 it through reuse bindings.  Crossing SYNs complete on the dialling sockets; a SYN that comes before this side dialled
-goes to the listener: both outcomes are connections, and whoever called the puncher greets on all of them.
+goes to the listener: both outcomes are connections, and whoever called the puncher greets on all of them.  The listener
+is the doorman's, :mod:`p2pxfer.net.listening`: other punches may wait at the same port.
 
 What is dialled when comes from :mod:`p2pxfer.core.dialing` and :mod:`p2pxfer.core.strategies`; this file has the
 sockets.
@@ -22,12 +23,9 @@ from typing import Any, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
-from twisted.internet.interfaces import Binding, IAddress, IDelayedCall, IListeningPort, IProtocol
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
 from twisted.internet.protocol import Factory
-from twisted.internet.tcp import makeBinding
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from p2pxfer.core.addresses import Endpoint
 from p2pxfer.core.dialing import Candidate, Dial, DialSchedule
@@ -36,6 +34,7 @@ from p2pxfer.core.strategies import NEWS, SINGLE, Situation, head_start, plan, w
 from p2pxfer.core.wire import PlanState
 from p2pxfer.net.flight import PORTS
 from p2pxfer.net.halfopen import EXHAUSTED, HalfOpen, descriptor_room, reset
+from p2pxfer.net.listening import Doorman, Guest
 from p2pxfer.net.types import Reactor
 
 PUNCH_S = 10.0
@@ -49,18 +48,13 @@ FEWEST_SOCKETS = 32
 """With fewer a plan is not worth its SYNs."""
 
 
-def reuse_binding(port: int, interface: str = "") -> Binding:
-    """A binding that shares ``port`` with every other reuse binding of this user."""
-    return makeBinding(interface, port, reuseAddress=True, reusePort=True)
-
-
 def always() -> str | None:
     """No reason against a plan."""
     return None
 
 
 class _Connected(Factory):
-    """Makes the protocol for connections, dialled or accepted; ``taken`` says whether the last one got any."""
+    """Makes the protocol for a connection that was dialled; ``taken`` says whether it got any."""
 
     noisy = False
     taken = False
@@ -92,7 +86,8 @@ class Puncher:
     ``situation`` is what is known of the two NATs; without it, or where it leads to no plan, only the candidates are
     dialled.  ``permit`` is asked once, when there is a plan: a phrase that it returns is why the plan is not followed.
 
-    ``mapped`` is listened on too.
+    ``mapped`` is listened on too.  ``doorman`` listens; whoever punches twice at a time through one port has one
+    doorman for both.
 
     ``done`` fires with the number of dials when the time is over or :meth:`stop` was called.
     """
@@ -108,17 +103,19 @@ class Puncher:
         situation: Situation | None = None,
         permit: Callable[[], str | None] = always,
         mapped: Mapped | None = None,
+        doorman: Doorman | None = None,
     ) -> None:
         self._reactor = reactor
         self._port = port
         self._mapped = mapped
         announced = mapped is not None and mapped.announced
         self._has_mapped = announced or any(one.type == "mapped" for one in candidates)
+        self._doorman = doorman if doorman is not None else Doorman(reactor)
         self._families = {":" in candidate.host for candidate in candidates}
         self._known = {(candidate.host, candidate.port) for candidate in candidates}
         self._deaf_to = {False, True}
         self._build = build
-        self._factory = _Connected(self._accepted)
+        self._guests = [Guest(self._accepted, self._known)]
         self.situation = situation
         """What is known of the two NATs, the latest news with it."""
         self._permit = permit
@@ -126,7 +123,6 @@ class Puncher:
         self._schedule = DialSchedule(candidates, port, now, now + PUNCH_S, random.random)
         self._dials: dict[Dial, HalfOpen] = {}
         self._used_ports = {port}
-        self._listeners: list[IListeningPort] = []
         self._timer: IDelayedCall | None = None
         self._head_start: IDelayedCall | None = None
         self._news: IDelayedCall | None = None
@@ -164,8 +160,8 @@ class Puncher:
         self._end = self._reactor.callLater(PUNCH_S, self.stop)
         self._listen()
         if self._mapped is not None:
-            mapped = TCP4ServerEndpoint(self._reactor, reuse_binding(self._mapped.port))
-            self._listen_at(mapped, _Connected(self._mapped.build))
+            self._guests.append(Guest(self._mapped.build, self._known))
+            self._doorman.admit(self._mapped.port, False, self._guests[-1])
         self._run()
         if self.situation is not None:
             trip = self.situation.round_trip
@@ -184,8 +180,8 @@ class Puncher:
         dials, self._dials = self._dials, {}
         for half_open in dials.values():
             half_open.close()
-        for listener in self._listeners:
-            listener.stopListening()
+        for guest in self._guests:
+            self._doorman.dismiss(guest)
         self.log.debug(
             "{syns} SYNs beyond the candidates, errors: {errors}", syns=self._schedule.syns, errors=self.plan_errors
         )
@@ -198,7 +194,7 @@ class Puncher:
         if self._stopped:
             return
         self._families |= {":" in candidate.host for candidate in candidates}
-        self._known |= {(candidate.host, candidate.port) for candidate in candidates}
+        self._known.update((candidate.host, candidate.port) for candidate in candidates)
         self._listen()
         self._schedule.offer(candidates, self._reactor.seconds())
         self._run()
@@ -258,25 +254,10 @@ class Puncher:
     # -- sockets -------------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
+        # A punch without a listener still works whenever the SYNs cross.
         for is_ipv6 in self._families & self._deaf_to:
             self._deaf_to.discard(is_ipv6)
-            kind, interface = (TCP6ServerEndpoint, "::") if is_ipv6 else (TCP4ServerEndpoint, "")
-            endpoint = kind(self._reactor, reuse_binding(self._port, interface), interface=interface)
-            self._listen_at(endpoint, self._factory)
-
-    def _listen_at(self, endpoint: TCP4ServerEndpoint | TCP6ServerEndpoint, factory: Factory) -> None:
-        listening: Deferred[IListeningPort] = endpoint.listen(factory)  # type: ignore[no-untyped-call]  # Twisted's
-        listening.addCallbacks(self._listening, self._deaf)
-
-    def _listening(self, port: IListeningPort) -> None:
-        if self._stopped:
-            port.stopListening()
-        else:
-            self._listeners.append(port)
-
-    def _deaf(self, failure: Failure) -> None:
-        # A punch without a listener still works whenever the SYNs cross.
-        self.log.info("cannot listen: {why}", why=failure.getErrorMessage())
+            self._doorman.admit(self._port, is_ipv6, self._guests[0])
 
     def _run(self) -> None:
         if self._stopped:

@@ -47,10 +47,10 @@ from p2pxfer.errors import NameTaken, P2pxferError, ProtocolBreach, Replaced, Un
 from p2pxfer.net.announcing import Announcer
 from p2pxfer.net.flight import PORTS
 from p2pxfer.net.identity import Identity
+from p2pxfer.net.listening import Doorman, reuse_binding
 from p2pxfer.net.networkwatch import NetworkWatch
 from p2pxfer.net.ownaddresses import endpoint_text, lan_candidates
 from p2pxfer.net.probing import Informed, NatDiscovery
-from p2pxfer.net.puncher import reuse_binding
 from p2pxfer.net.serverlink import RelayLeg, ServerLink
 from p2pxfer.net.servertrust import ServerTLS, ServerTrust
 from p2pxfer.net.streams import SecureBootstrap
@@ -136,6 +136,8 @@ class RendezvousClient:
             self.discovery.on_view = self.announcer.changed
         self.informed: WeakValueDictionary[bytes, Informed] = WeakValueDictionary()
         """Who wants to hear news of the other side, by session; forgotten with whoever it is."""
+        self.doorman = Doorman(reactor)
+        """Listens at :attr:`port` and :attr:`mapped_port` for every meeting."""
         self._lan: list[str] = []
         self.over_loopback = False
         self.over_private = False

@@ -4,6 +4,7 @@ that do not."""
 from __future__ import annotations
 
 import hashlib
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -59,6 +60,31 @@ async def until(condition: Any, seconds: float = 10.0) -> None:
         if time.monotonic() > end:
             raise AssertionError("it did not come to that")
         await sleep(0.01)
+
+
+def free_port() -> int:
+    """A port that nobody uses."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def dialled_from(host: str, port: int) -> socket.socket:
+    """A connection to ``port`` of this machine that comes from ``host``, of 127.0.0.0/8."""
+    return socket.create_connection(("127.0.0.1", port), 5.0, (host, 0))
+
+
+def is_reset(far: socket.socket) -> bool:
+    """Without waiting, since the reactor that resets it runs in this thread."""
+    far.setblocking(False)
+    try:
+        data = far.recv(1)
+    except ConnectionResetError:
+        return True
+    except BlockingIOError:
+        return False
+    raise AssertionError(f"{data!r} instead of a reset")
 
 
 @dataclass

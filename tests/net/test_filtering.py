@@ -27,7 +27,7 @@ from p2pxfer.net.filtering import CHECK_S, TOKEN, FilteringCheck
 from p2pxfer.net.flight import fresh_ports
 from p2pxfer.net.identity import new_identity
 from p2pxfer.net.knock import knock
-from p2pxfer.net.puncher import reuse_binding
+from p2pxfer.net.listening import reuse_binding
 from p2pxfer.net.serverlink import ServerLink
 from p2pxfer.net.streams import SecureBootstrap
 from p2pxfer.net.tls import PeerTLS

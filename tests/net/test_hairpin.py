@@ -19,7 +19,7 @@ from p2pxfer.core.messages import ALPN_SERVER
 from p2pxfer.net import hairpin, probing
 from p2pxfer.net.hairpin import CHECK_S, TOKEN, HairpinCheck
 from p2pxfer.net.identity import new_identity
-from p2pxfer.net.puncher import reuse_binding
+from p2pxfer.net.listening import reuse_binding
 from p2pxfer.net.serverlink import ServerLink
 from p2pxfer.net.streams import SecureBootstrap
 from p2pxfer.net.tls import PeerTLS

@@ -1,21 +1,29 @@
-"""When a meeting permits a plan of many SYNs, what it dials of a peer's router, what it tells the server of a punch."""
+"""When a meeting permits a plan of many SYNs, what it dials of a peer's router, what it tells the server of a punch.
+
+And two of them at once, which share their ports.
+"""
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import pytest_twisted
+from twisted.internet import reactor
 from twisted.internet.task import Clock
 
 from p2pxfer.core.addresses import parse_endpoint
 from p2pxfer.core.dialing import MAX_CANDIDATES, Candidate
-from p2pxfer.core.messages import Introduction
+from p2pxfer.core.messages import Introduction, NatSummary
 from p2pxfer.core.strategies import LASTS_S, QUIET_S, Ledger
 from p2pxfer.net import meeting
 from p2pxfer.net.identity import new_identity
+from p2pxfer.net.listening import Doorman
 from p2pxfer.net.meeting import Meeting, Party
+from tests.net.serverkit import dialled_from, free_port, until
 
 ME = new_identity()
 KNOWN = Party(ME, "initiator", "alice", "bob", b"k" * 32, trusted=True)
@@ -175,3 +183,45 @@ def test_a_path_that_greets_when_the_meeting_is_over_is_ended() -> None:
     meeting.path_greeted(path)
     assert ended == ["the meeting is over"]
     assert not meeting.paths
+
+
+@pytest_twisted.ensureDeferred
+async def test_two_meetings_at_once_get_the_connections_of_their_own_peers() -> None:
+    """They share the punch port and the port from the router; whose peer comes is seen by the address."""
+    port, mapped = free_port(), free_port()
+    client = together(port, mapped)
+    peers = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
+    meetings = {host: meeting_of(client, host) for host in peers}
+    for here in meetings.values():
+        here.start()
+    far = [dialled_from(host, at) for _ in range(4) for host in peers for at in (port, mapped)]
+    await until(lambda: sum(len(here._greeting) for here in meetings.values()) == len(far))
+    for host, here in meetings.items():
+        remotes = [path.facts.remote.rpartition(":")[0] for path in here._greeting]
+        assert remotes == [host] * 8
+        kinds = [path.facts.kind for path in here._greeting]
+        assert sorted(kinds) == ["direct"] * 4 + ["mapped"] * 4
+    for here in meetings.values():
+        here.close()
+    for sock in far:
+        sock.close()
+
+
+def together(port: int, mapped: int) -> Any:
+    """A client on this machine that takes part in meetings, and nothing more."""
+
+    async def settled() -> None:
+        return None
+
+    discovery = SimpleNamespace(seen=[], settled=settled, summary=NatSummary(), source6=None)
+    return SimpleNamespace(
+        own_endpoints=frozenset(), over_loopback=True, over_private=True, port=port, mapped_port=(mapped, True),
+        informed={}, discovery=discovery, outcome=lambda *_: None, doorman=Doorman(cast(Any, reactor)),
+    )  # fmt: skip
+
+
+def meeting_of(client: Any, host: str) -> Meeting:
+    """One with a peer whom the server sees at ``host``."""
+    introduction = Introduction(os.urandom(32), True, KNOWN.peer_key, observed=[f"{host}:{free_port()}"], dial=True)
+    owner: Any = SimpleNamespace(meeting_failed=lambda *_: None)
+    return Meeting(cast(Any, reactor), introduction, KNOWN, client, owner)

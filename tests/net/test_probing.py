@@ -35,8 +35,8 @@ from p2pxfer.net import probing
 from p2pxfer.net.admission import AdmissionSettings
 from p2pxfer.net.flight import FLIGHT_S, PORTS, SETTLE_S, Flight, fresh_ports, probe_ports
 from p2pxfer.net.identity import new_identity
+from p2pxfer.net.listening import reuse_binding
 from p2pxfer.net.probing import FRESH_S, OBSERVE_S, RETRY_S, NatDiscovery, may_observe
-from p2pxfer.net.puncher import reuse_binding
 from p2pxfer.net.rendezvous import RendezvousClient, ServerAddress
 from p2pxfer.net.serverlink import ServerLink
 from p2pxfer.net.servertrust import ServerTrust

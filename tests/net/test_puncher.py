@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,8 +30,9 @@ from p2pxfer.net import halfopen, puncher
 from p2pxfer.net.flight import PORTS
 from p2pxfer.net.gateway import hold_port
 from p2pxfer.net.halfopen import RESERVE, HalfOpen, descriptor_room
+from p2pxfer.net.listening import Doorman
 from p2pxfer.net.puncher import MAPPED_START, Mapped, Puncher
-from tests.net.serverkit import sleep, until
+from tests.net.serverkit import dialled_from, free_port, is_reset, sleep, until
 
 HOST = "127.0.0.1"
 STEADY = NatSummary(mapping="endpoint-independent", ports="preserving")
@@ -69,13 +72,6 @@ def silent() -> Iterator[int]:
         first = socket.create_connection((HOST, port))
         yield port
         first.close()
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.bind((HOST, 0))
-        return int(sock.getsockname()[1])
 
 
 class Punch:
@@ -228,21 +224,44 @@ def test_no_other_user_gets_in_at_the_port() -> None:
     assert done.stdout.split("\n") == ["no"] * 8 + [""]
 
 
-def is_reset(far: socket.socket) -> bool:
-    """Without waiting, since the reactor that resets it runs in this thread."""
-    far.setblocking(False)
-    try:
-        data = far.recv(1)
-    except ConnectionResetError:
-        return True
-    except BlockingIOError:
-        return False
-    raise AssertionError(f"{data!r} instead of a reset")
-
-
 def listening_at(port: int) -> bool:
     with socket.socket() as sock:
         return sock.connect_ex((HOST, port)) == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_punches_that_share_their_ports_get_the_connections_of_their_own_peers() -> None:
+    """The kernel would spread them over all listeners; the end of one punch leaves the others theirs."""
+    port, mapped = free_port(), free_port()
+    doorman = Doorman(reactor)  # type: ignore[arg-type]  # the reactor
+    punches: dict[str, Puncher] = {}
+    came: list[tuple[str, str]] = []
+    built: list[Peer] = []
+
+    def build(mine: str, address: Any) -> Peer:
+        came.append((mine, address.host))
+        built.append(Peer())
+        return built[-1]
+
+    hosts = ["127.0.0.2", "127.0.0.3"]
+    for host in hosts:
+        candidates = [Candidate("server-reflexive", host, free_port())]
+        led = Mapped(mapped, partial(build, host))
+        punches[host] = Puncher(reactor, port, candidates, partial(build, host), mapped=led, doorman=doorman)
+        punches[host].start()
+    far = [dialled_from(host, at) for _ in range(10) for host in hosts for at in (port, mapped)]
+    await until(lambda: len(came) == len(far))
+    assert all(mine == host for mine, host in came)
+    punches["127.0.0.3"].stop()
+    far += [dialled_from("127.0.0.2", at) for at in (port, mapped)]
+    await until(lambda: len(came) == len(far))
+    assert all(mine == host for mine, host in came)
+    punches["127.0.0.2"].stop()
+    await until(lambda: not listening_at(port) and not listening_at(mapped))
+    for peer in built:
+        peer.transport.abortConnection()  # type: ignore[union-attr]  # it is connected
+    for sock in far:
+        sock.close()
 
 
 @pytest.mark.parametrize("theirs", [True, False])
@@ -252,9 +271,10 @@ def test_a_plan_waits_longer_where_a_router_gave_a_port(monkeypatch: pytest.Monk
     monkeypatch.setattr(puncher, "plan", lambda *_: pytest.fail("the plan was made too soon"))
     candidates = [Candidate("mapped", HOST, free_port())] if theirs else []
     mapped = None if theirs else Mapped(free_port(), lambda _: None, announced=True)
-    monkeypatch.setattr(Puncher, "_listen_at", lambda *_: None)
     monkeypatch.setattr(Puncher, "_dial", lambda self, dial: None)
-    punch = Puncher(now, free_port(), candidates, lambda _: None, Situation(STEADY, STEADY, PUBLIC, 1.0), mapped=mapped)
+    doorman: Any = SimpleNamespace(admit=lambda *_: None, dismiss=lambda _: None)
+    situation = Situation(STEADY, STEADY, PUBLIC, 1.0)
+    punch = Puncher(now, free_port(), candidates, lambda _: None, situation, mapped=mapped, doorman=doorman)
     punch.start()
     now.advance(MAPPED_START - 0.1)
     planned: list[object] = []
@@ -455,7 +475,7 @@ async def test_it_is_known_to_which_way_a_connection_belongs(
     punch.end()
     planned = Plan("tried", (volley(port),), "walk")
     punch = Punch(monkeypatch, planned, candidates=[Candidate("host", HOST, free_port())])
-    await until(lambda: punch.built and punch.puncher._listeners)
+    await until(lambda: punch.built)
     assert (punch.puncher.way, punch.made_by) == ("walk", ["walk"])
     # A connection from where no candidate is comes from the plan of the other side.
     with socket.create_connection((HOST, punch.puncher._port)):
