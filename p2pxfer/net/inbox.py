@@ -328,7 +328,10 @@ class Inbox:
                 contact = self._pair_again(session, path)
             contact.receive(message)
         elif session.known is None or (isinstance(message, Check) and self._owner.known(session.key) is None):
-            raise CodeNeeded(f"{self._name} does not know this key: ask for the one-time code that receive shows")
+            raise CodeNeeded(
+                f"{self._name} does not know this key: ask for the one-time code that receive shows, and give it with"
+                " --code-file or P2PXFER_CODE"
+            )
         elif isinstance(message, Offer):
             self._offer(session, path, message)
         elif isinstance(message, Check):
