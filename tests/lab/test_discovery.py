@@ -10,7 +10,7 @@ import pytest
 from p2pxfer.core.effects import ServerSettings
 from scripts.product import JsonEvent
 from tests.lab.conftest import LabFactory
-from tests.lab.nat import KINDS, OFFSET, TABLE
+from tests.lab.nat import KINDS, OFFSET
 from tests.lab.topology import Lab
 from tests.scene import Scene, events_of, last, random_file
 
@@ -72,31 +72,11 @@ def test_netcheck_names_the_nat(lab_factory: LabFactory, tmp_path: Path, kind: s
         check(lab, kind, netcheck(scene))
 
 
-def turn_back(lab: Lab, kind: str) -> None:
-    """Let alice's router send back what comes from inside for its own address, through its own filter."""
-    address = lab.public_addr("nat_a")
-    inside = f'iifname != "wan" ip daddr {address}'
-    syn = "tcp flags & (fin | syn | rst | ack) == syn"
-    allowed = "tcp dport . tcp sport @turned" if kind == "port-restricted" else ""
-    lab.nft(
-        "nat_a",
-        f"""
-        add set ip {TABLE} turned {{ type inet_service . inet_service; flags dynamic,timeout; timeout 1m; }}
-        add chain ip {TABLE} before {{ type filter hook prerouting priority raw; }}
-        add rule ip {TABLE} before {inside} {syn} update @turned {{ tcp sport . tcp dport }}
-        add rule ip {TABLE} inbound {inside} {allowed} dnat ip to tcp dport map @inbound
-        add rule ip {TABLE} outbound oifname != "wan" ct status dnat ip saddr {lab.addr("alice")} snat ip to {address}
-        insert rule ip {TABLE} through ct status dnat accept
-        """,
-    )
-
-
 @pytest.mark.deadline(60)
 @pytest.mark.parametrize("kind", ["full-cone", "port-restricted"])
 def test_a_hairpin_is_found_whatever_the_filtering(lab_factory: LabFactory, tmp_path: Path, kind: str) -> None:
     """One dial alone would not pass the second kind."""
-    lab = lab_factory(KINDS[kind], None, rtt_ms=40)
-    turn_back(lab, kind)
+    lab = lab_factory(KINDS[f"{kind}/hairpin"], None, rtt_ms=40)
     with Scene(lab, tmp_path, loopback=False) as scene:
         scene.start_server()
         nat = netcheck(scene)
@@ -108,8 +88,7 @@ def test_a_hairpin_is_found_whatever_the_filtering(lab_factory: LabFactory, tmp_
 @pytest.mark.deadline(300)
 @pytest.mark.parametrize("kind", ["full-cone", "port-restricted"])
 def test_a_hairpin_is_found_every_time(lab_factory: LabFactory, tmp_path: Path, kind: str) -> None:
-    lab = lab_factory(KINDS[kind], None, rtt_ms=40)
-    turn_back(lab, kind)
+    lab = lab_factory(KINDS[f"{kind}/hairpin"], None, rtt_ms=40)
     with Scene(lab, tmp_path, loopback=False) as scene:
         scene.start_server()
         assert [netcheck(scene)["hairpin"] for _ in range(SOAK_RUNS)] == ["yes"] * SOAK_RUNS
