@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hmac
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
@@ -109,7 +110,7 @@ class _HandshakeEnded(SSL.Error):
 
 
 @implementer(IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator)
-class Creator:
+class Creator(ABC):
     """Makes OpenSSL connections for one identity, judges their other ends, and explains their failures.
 
     One object serves any number of connections in either TLS role.
@@ -149,6 +150,7 @@ class Creator:
         """A server connection on memory BIOs, for Twisted's TLS wrapper."""
         return self.link(False)
 
+    @abstractmethod
     def judge(self, link: Link) -> bytes:
         """The check after the handshake; returns SHA-256 of the other end's key and notes it in ``link.peer``.
 
@@ -157,27 +159,26 @@ class Creator:
             ServerUntrusted: the certificate does not prove that it is the server asked for.
             ProtocolBreach: another TLS version, or not this protocol.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def explain(self, link: Link, reason: BaseException | None) -> P2pxferError:
         """What a connection that ended with ``reason`` means for its user, now that TLS had its say."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _accept(self, certificate: x509.Certificate, error: int, depth: int) -> None:
         """Raise the reason why a certificate is refused inside the handshake.
 
         ``error`` is OpenSSL's X509_V_ERR_* about it, ``depth`` 0 for the leaf.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _unreadable(self, fault: Exception) -> P2pxferError:
         """The refusal that follows from an exception which nobody planned for."""
-        raise NotImplementedError
 
-    def _prepare_client(self, link: Link) -> None:
+    def _prepare_client(self, link: Link) -> None:  # noqa: B027  # a hook that may be left out
         """What only the client role sets on a connection."""
 
-    def _trust_store(self, context: SSL.Context) -> None:
+    def _trust_store(self, context: SSL.Context) -> None:  # noqa: B027  # a hook that may be left out
         """Load the roots that certificates are checked against, where there are any."""
 
     def _verify(self, link: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int) -> bool:
