@@ -10,7 +10,8 @@ import os
 import resource
 import socket
 import struct
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from twisted.internet.interfaces import IReadDescriptor, IWriteDescriptor
@@ -23,11 +24,65 @@ RESERVE = 256
 """Descriptors that stay free for the rest of the program."""
 EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 """Errors that say that this machine has no more to give, and nothing about the peer."""
+_SHARED = ((socket.SOL_SOCKET, socket.SO_REUSEADDR), (socket.SOL_SOCKET, socket.SO_REUSEPORT))
 _RESET = struct.pack("ii", 1, 0)
 
 
 @implementer(IReadDescriptor, IWriteDescriptor)
-class HalfOpen:
+class Connecting(ABC):
+    """A socket that connects from ``source`` to ``remote`` as a descriptor of the reactor, until the kernel decides.
+
+    ``options`` are set before it is bound; an empty host in ``source`` leaves the address to the system.
+
+    Raises:
+        OSError: the socket cannot be made or bound, or the dial failed at once.
+    """
+
+    def __init__(
+        self, reactor: Reactor, source: tuple[str, int], remote: tuple[str, int], options: Iterable[tuple[int, int]]
+    ) -> None:
+        self._reactor = reactor
+        self.family = socket.AF_INET6 if ":" in remote[0] else socket.AF_INET
+        self._socket = socket.socket(self.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        # The reactor asks once more after the end, and must get the same answer.
+        self._fileno = self._socket.fileno()
+        try:
+            for level, option in options:
+                self._socket.setsockopt(level, option, 1)
+            self._socket.bind(source)
+            code = self._socket.connect_ex(remote)
+            if code not in (0, errno.EINPROGRESS):
+                raise OSError(code, os.strerror(code))
+        except OSError:
+            self._socket.close()
+            raise
+        reactor.addWriter(self)
+
+    @abstractmethod
+    def _decided(self) -> None:
+        """The kernel has decided, or an event came that was meant for another socket; see :func:`stands`."""
+
+    def fileno(self) -> int:
+        """See Twisted."""
+        return self._fileno
+
+    def logPrefix(self) -> str:
+        """See Twisted."""
+        return type(self).__name__
+
+    def doRead(self) -> None:  # noqa: B027  # nothing is read before the kernel has decided
+        """See Twisted; only the other half of an event can come here."""
+
+    def doWrite(self) -> None:
+        """The kernel has decided."""
+        self._decided()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor saw an error before it asked whether one can write."""
+        self._decided()
+
+
+class HalfOpen(Connecting):
     """One socket that connects from ``port`` to ``remote`` and shares its port with others of this user.
 
     ``local`` is the own address to dial from; without it the system chooses.
@@ -42,24 +97,9 @@ class HalfOpen:
     def __init__(
         self, reactor: Reactor, port: int, remote: tuple[str, int], ended: Callable[[int], None], local: str = ""
     ) -> None:
-        self._reactor = reactor
         self._ended = ended
         self._done = False
-        self.family = socket.AF_INET6 if ":" in remote[0] else socket.AF_INET
-        self._socket = socket.socket(self.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        # The reactor asks once more after the end, and must get the same answer.
-        self._fileno = self._socket.fileno()
-        try:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            self._socket.bind((local, port))
-            code = self._socket.connect_ex(remote)
-            if code not in (0, errno.EINPROGRESS):
-                raise OSError(code, os.strerror(code))
-        except OSError:
-            self._socket.close()
-            raise
-        reactor.addWriter(self)
+        super().__init__(reactor, (local, port), remote, _SHARED)
 
     def close(self) -> None:
         """Give the dial up, or reset the connection if it stands already."""
@@ -71,25 +111,6 @@ class HalfOpen:
     def take(self) -> socket.socket:
         """The connected socket; the caller closes it."""
         return self._socket
-
-    def fileno(self) -> int:
-        """See Twisted."""
-        return self._fileno
-
-    def logPrefix(self) -> str:
-        """See Twisted."""
-        return "HalfOpen"
-
-    def doRead(self) -> None:
-        """See Twisted; only the other half of an event can come here."""
-
-    def doWrite(self) -> None:
-        """The kernel has decided."""
-        self._decided()
-
-    def connectionLost(self, reason: Failure) -> None:
-        """The reactor saw an error before it asked whether one can write."""
-        self._decided()
 
     def _decided(self) -> None:
         if self._done:

@@ -13,13 +13,9 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IReadDescriptor, IWriteDescriptor
-from twisted.python.failure import Failure
-from zope.interface import implementer
-
 from p2pxfer.core.addresses import Address, Endpoint
 from p2pxfer.core.messages import KnockOutcome
-from p2pxfer.net.halfopen import reset, stands
+from p2pxfer.net.halfopen import Connecting, reset, stands
 
 KNOCK_S = 2.8
 """How long an answer is waited for, seconds: Linux repeats the SYN after one, and newer kernels once more after two."""
@@ -39,8 +35,7 @@ def knock(reactor: Any, target: Endpoint, source: Address, done: Callable[[Knock
         reactor.callLater(0, done, "not-tried")
 
 
-@implementer(IReadDescriptor, IWriteDescriptor)
-class _Knock:
+class _Knock(Connecting):
     """The one socket.
 
     Raises:
@@ -48,43 +43,11 @@ class _Knock:
     """
 
     def __init__(self, reactor: Any, target: Endpoint, source: Address, done: Callable[[KnockOutcome], None]) -> None:
-        self._reactor = reactor
         self._done = done
         self._over = False
-        version = target.host.version
-        family = socket.AF_INET6 if version == 6 else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        self._fileno = self._socket.fileno()
-        try:
-            self._socket.setsockopt(*_RECVERR[version], 1)
-            self._socket.bind((str(source), 0))
-            code = self._socket.connect_ex((str(target.host), target.port))
-            if code not in (0, errno.EINPROGRESS):
-                raise OSError(code, "cannot knock")
-        except OSError:
-            self._socket.close()
-            raise
-        reactor.addWriter(self)
+        remote = (str(target.host), target.port)
+        super().__init__(reactor, (str(source), 0), remote, [_RECVERR[target.host.version]])
         self._timer = reactor.callLater(KNOCK_S, self._end, "silent")
-
-    def fileno(self) -> int:
-        """See Twisted."""
-        return self._fileno
-
-    def logPrefix(self) -> str:
-        """See Twisted."""
-        return "knock"
-
-    def doRead(self) -> None:
-        """See Twisted; only the other half of an event can come here."""
-
-    def doWrite(self) -> None:
-        """The kernel has decided."""
-        self._decided()
-
-    def connectionLost(self, reason: Failure) -> None:
-        """The reactor saw an error before it asked whether one can write."""
-        self._decided()
 
     def _decided(self) -> None:
         if self._over:
