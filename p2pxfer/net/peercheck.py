@@ -26,6 +26,7 @@ from p2pxfer.net.meeting import Meeting, MeetingOwner, Party
 from p2pxfer.net.path import PeerPath
 from p2pxfer.net.pathset import PathSet
 from p2pxfer.net.rendezvous import RendezvousClient
+from p2pxfer.net.seeking import introduced_to
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Event, Introduced, Note, PathKind, Peer, Verified
 
@@ -157,29 +158,18 @@ class PeerCheck(MeetingOwner):
         )
 
     async def _introduce(self) -> Introduction:
-        """Ask by key; if nobody with that key is there, look whether the name is there with another one."""
+        """Ask for the peer, who must have the key that was verified."""
         self._note(f"asking the server for {self._peer.shown}")
         await self._client.when_registered()
-        try:
-            found = await self._client.introduce(str(PeerId(self._peer.key)), self._policy)
-        except Unreachable as gone:
-            if self._client.registered is None:
-                raise
-            found = await self._by_name(gone)
+        absent = f"{self._peer.shown} is not here now: start p2pxfer receive there"
+        to = str(PeerId(self._peer.key))
+        found = await introduced_to(self._client, to, self._peer.name, self._policy, absent)
         if found.peer_id != self._peer.key:
             raise IdentityMismatch(
                 f"the server presents {PeerId(found.peer_id)} as {self._peer.shown}, but {PeerId(self._peer.key)} was"
                 " verified before"
             )
         return found
-
-    async def _by_name(self, gone: Unreachable) -> Introduction:
-        try:
-            if self._peer.name is not None:
-                return await self._client.introduce(self._peer.name, self._policy)
-        except Unreachable:
-            pass
-        raise Unreachable(f"{self._peer.shown} is not here now: start p2pxfer receive there") from gone
 
     def _best(self) -> PeerPath | None:
         return next(iter(self._paths.ordered()), None)

@@ -203,18 +203,27 @@ class Seeking:
         return isinstance(error, Unreachable) and not self._owner.begun
 
     async def _introduce(self) -> Introduction:
-        """Ask by key; if nobody with that key is there, look whether the name is there with another one."""
         target = self._target
+        absent = f"{target.shown} is not here now: start p2pxfer receive there, or wait for it with --wait"
+        return await introduced_to(self._client, target.to, target.alias, self._policy, absent)
+
+
+async def introduced_to(
+    client: RendezvousClient, to: str, alias: str | None, policy: PathPolicy, absent: str
+) -> Introduction:
+    """Ask for ``to``; if nobody with that key is there, look whether the name ``alias`` is there with another one.
+
+    Raises:
+        Unreachable: neither is there, in the words of ``absent``; or the server is not.
+    """
+    try:
+        return await client.introduce(to, policy)
+    except Unreachable as gone:
+        if client.registered is None:
+            raise
         try:
-            return await self._client.introduce(target.to, self._policy)
-        except Unreachable as gone:
-            if self._client.registered is None:
-                raise
-            try:
-                if target.alias is not None:
-                    return await self._client.introduce(target.alias, self._policy)
-            except Unreachable:
-                pass
-            raise Unreachable(
-                f"{target.shown} is not here now: start p2pxfer receive there, or wait for it with --wait"
-            ) from gone
+            if alias is not None:
+                return await client.introduce(alias, policy)
+        except Unreachable:
+            pass
+        raise Unreachable(absent) from gone
