@@ -14,7 +14,7 @@ Laws of this file:
 5. Who asked for a peer hears once, within ``RETURN_S`` seconds of the introduction, that the same client registered
    again: the connection that the introduction went to may have been dead, which its two ends notice late.
 6. What came of a punch is believed once from each of the two connections, so many times an hour from one key and from
-   one source.  The kinds of NAT between which it counts are the server's own view.
+   one source.  The kinds of NAT between which it counts are those that an introduction would name.
 """
 
 from __future__ import annotations
