@@ -1,4 +1,4 @@
-"""The parts of the scripts that decide something: the counts of a test run, verdicts on figures, quiet installation."""
+"""The parts of the scripts that decide something: verdicts on figures, quiet installation."""
 
 from __future__ import annotations
 
@@ -9,44 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from scripts import demonstration, suite
+from scripts import demonstration
 from scripts.benchlib import rivals, steady
 from scripts.benchlib.loopback import steady_rate
 from scripts.benchlib.table import Failed, Row, Setting, median_row, render
 from scripts.product import Loopback, Program, ProgramError
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.mark.parametrize(
-    ("last", "expected"),
-    [
-        ("12 passed in 0.31s", {"passed": 12}),
-        ("=== 2 failed, 133 passed, 1 skipped in 61.20s (0:01:01) ===", {"failed": 2, "passed": 133, "skipped": 1}),
-        ("1 passed, 2 errors in 3.00s", {"passed": 1, "failed": 2}),
-        ("3 deselected in 0.01s", {}),
-        ("1 xfailed, 1 xpassed in 0.01s", {"xfailed": 1, "failed": 1}),
-        ("no tests ran in 0.01s", {}),
-        ("Fatal Python error: Aborted", {}),
-    ],
-)
-def test_counts_are_those_of_the_last_line(last: str, expected: dict[str, int]) -> None:
-    assert suite.tally(f"..F\nlost 4 failed attempts\n{last}\n") == expected
-
-
-def test_a_job_that_does_not_end_is_ended_and_named(capsys: pytest.CaptureFixture[str]) -> None:
-    runner, outcome = suite.Runner(0.5), suite.Outcome()
-    with runner.stopping():
-        runner.run(suite.Job("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"]), outcome)
-    assert outcome.broken == ["sleeper"]
-    assert "out of time" in capsys.readouterr().out
-
-
-def test_every_lab_file_is_run_once_and_the_rest_without_them() -> None:
-    jobs = suite.test_jobs(["-x"])
-    lab = [job.argv[-2] for job in jobs if job.argv[-2].startswith("tests/lab/")]
-    assert sorted(lab) == sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/lab").rglob("test_*.py"))
-    assert ["tests", "--ignore=tests/lab", "-x"] in [job.argv[-3:] for job in jobs]
 
 
 def test_verdicts() -> None:

@@ -121,37 +121,51 @@ def create(names: Iterable[str], links: str) -> None:
 
 
 def remove(names: Iterable[str]) -> None:
-    """Kill every process inside the namespaces, then delete them; those already gone are fine."""
+    """Kill every process inside the namespaces, then delete them; those already gone are fine.
+
+    On return each process is dead, though perhaps not collected yet, daemons that left their group included.
+    Raises `LabError` if a process or a namespace does not go.
+    """
     present = [name for name in names if (ROOT / name).exists()]
     if not present:
         return
-    kill_inside(present)
-    lines = "".join(f"netns del {name}\n" for name in present)
+    with _held(present) as inodes:
+        _kill_all(inodes)
+        _delete(present)
+        # One that had opened a namespace's file and not yet entered it was not to be seen before; no more can come.
+        _kill_all(inodes)
+
+
+def _delete(names: Sequence[str]) -> None:
     # Another process may be clearing the same stale lab: -force goes on after a missing name.
     subprocess.run(
         ["ip", "-force", "-batch", "-"],
-        input=lines,
+        input="".join(f"netns del {name}\n" for name in names),
         text=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         timeout=20,
         check=False,
     )
-    left = [name for name in present if (ROOT / name).exists()]
+    left = [name for name in names if (ROOT / name).exists()]
     if left:
         raise LabError(f"could not remove the namespaces {left}")
 
 
-def kill_inside(names: Iterable[str], patience: float = 2.0) -> None:
-    """Kill the processes whose network is one of `names`, daemons that left their group included.
+@contextlib.contextmanager
+def _held(names: Iterable[str]) -> Iterator[set[int]]:
+    """The inodes of the namespaces that exist; while they are held, their numbers are given to no other namespace."""
+    with contextlib.ExitStack() as stack:
+        inodes = set()
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                held = os.open(ROOT / name, os.O_RDONLY | os.O_CLOEXEC)
+                stack.callback(os.close, held)
+                inodes.add(os.fstat(held).st_ino)
+        yield inodes
 
-    On return each of them is dead, though perhaps not collected yet.
-    `patience` is the time in seconds after which those that still live raise `LabError`.
-    """
-    inodes = set()
-    for name in names:
-        with contextlib.suppress(FileNotFoundError):
-            inodes.add((ROOT / name).stat().st_ino)
+
+def _kill_all(inodes: set[int], patience: float = 2.0) -> None:
     deadline = time.monotonic() + patience
     while pids := _living_in(inodes):
         slow = [pid for pid in pids if not _killed(pid, inodes, deadline)]

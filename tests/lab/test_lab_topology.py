@@ -231,9 +231,10 @@ def test_leftovers_of_a_killed_run_are_removed() -> None:
     """The line of a killed process ends by itself; the next lab clears its namespaces."""
     script = (
         "from tests.lab.topology import Lab\n"
-        "import time\n"
+        "import subprocess, time\n"
         "with Lab(rtt_ms=20) as lab:\n"
-        "    child = lab.popen('alice', ['sleep', '600'])\n"
+        "    child = lab.popen('alice', ['sh', '-c', 'echo; exec sleep 600'], stdout=subprocess.PIPE)\n"
+        "    child.stdout.readline()  # It has entered its namespace, and dies with it.\n"
         "    print(lab._line.pid, child.pid, *lab.names.values(), flush=True)\n"
         "    time.sleep(600)\n"
     )

@@ -1,0 +1,102 @@
+"""What the command that runs all tests says of them: counts, ends, and who is tried a second time."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts import suite
+
+ROOT = Path(__file__).parent.parent
+UNSTABLE = """\
+from pathlib import Path
+
+def test_only_at_the_second_try():
+    again = Path(__file__).with_suffix(".again")
+    seen = again.exists()
+    again.touch()
+    assert seen
+"""
+WRONG = "def test_wrong():\n    assert False\n"
+BROKEN = "import pytest\n\n@pytest.fixture\ndef site():\n    assert False\n\ndef test_broken(site):\n    pass\n"
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [
+        ("12 passed in 0.31s", {"passed": 12}),
+        ("=== 2 failed, 133 passed, 1 skipped in 61.20s (0:01:01) ===", {"failed": 2, "passed": 133, "skipped": 1}),
+        ("1 passed, 2 errors in 3.00s", {"passed": 1, "failed": 2}),
+        ("3 deselected in 0.01s", {}),
+        ("1 xfailed, 1 xpassed in 0.01s", {"xfailed": 1, "failed": 1}),
+        ("no tests ran in 0.01s", {}),
+        ("Fatal Python error: Aborted", {}),
+    ],
+)
+def test_counts_are_those_of_the_last_line(last: str, expected: dict[str, int]) -> None:
+    assert suite.tally(f"..F\nlost 4 failed attempts\n{last}\n") == expected
+
+
+def test_a_job_that_does_not_end_is_ended_and_named(capsys: pytest.CaptureFixture[str]) -> None:
+    runner, outcome = suite.Runner(0.5), suite.Outcome()
+    with runner.stopping():
+        runner.run(suite.Job("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"]), outcome)
+    assert outcome.broken == ["sleeper"]
+    assert "out of time" in capsys.readouterr().out
+
+
+def test_every_lab_file_is_run_once_and_the_rest_without_them() -> None:
+    jobs = suite.test_jobs(["-x"])
+    lab = [job.argv[-2] for job in jobs if job.argv[-2].startswith("tests/lab/")]
+    assert sorted(lab) == sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/lab").rglob("test_*.py"))
+    assert ["tests", "--ignore=tests/lab", "-x"] in [job.argv[-3:] for job in jobs]
+
+
+def _run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> int:
+    """Run the suite on a project of these files, without the linters."""
+    for name, text in files.items():
+        place = tmp_path / "tests" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+    monkeypatch.setattr(suite, "ROOT", tmp_path)
+    monkeypatch.setattr(suite, "CHECKS", {})
+    # They take longer to load than all these tests to run.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    return suite.main([])
+
+
+def test_a_lab_test_that_passes_alone_is_unstable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {"lab/test_a.py": UNSTABLE, "test_core.py": "def test_right():\n    pass\n"}
+    assert _run(tmp_path, monkeypatch, files) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "UNSTABLE, failed once and passed alone: tests/lab/test_a.py::test_only_at_the_second_try" in lines
+    assert lines[-2:] == ["PASS", "1 passed, 0 failed, 1 unstable"]
+
+
+@pytest.mark.parametrize(
+    ("files", "last"),
+    [
+        ({"lab/test_a.py": WRONG}, "0 passed, 1 failed"),
+        ({"lab/test_a.py": BROKEN}, "0 passed, 1 failed"),
+        ({"core/test_a.py": UNSTABLE}, "0 passed, 1 failed"),
+        ({"lab/test_a.py": UNSTABLE, "lab/test_b.py": WRONG}, "0 passed, 1 failed, 1 unstable"),
+        ({f"lab/test_{n}.py": UNSTABLE for n in range(suite.SECOND_TRIES + 1)}, "0 passed, 4 failed"),
+        ({"lab/test_a.py": "import nothing_of_this_name\n"}, "0 passed, 1 failed"),
+    ],
+    ids=["wrong", "broken", "not the lab", "one of two", "too many", "no import"],
+)
+def test_what_fails_twice_or_may_not_be_tried_twice_fails(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    files: dict[str, str],
+    last: str,
+) -> None:
+    assert _run(tmp_path, monkeypatch, files) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == last
+    assert lines[-2].startswith("FAIL: ")
