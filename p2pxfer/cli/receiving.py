@@ -13,7 +13,8 @@ from twisted.python.failure import Failure
 
 from p2pxfer.cli.codedesk import CodeDesk, parse_given
 from p2pxfer.cli.connect import server_address
-from p2pxfer.cli.report import Questions, Reporter, human_size
+from p2pxfer.cli.questions import Questions
+from p2pxfer.cli.report import Reporter, human_size
 from p2pxfer.cli.settings import Global
 from p2pxfer.cli.ticker import Ticker
 from p2pxfer.core.codebook import CodeBook

@@ -1,24 +1,16 @@
-"""Shows a run: JSON events for programs on standard output, a display for people on standard error, and questions."""
+"""Shows a run: JSON events for programs on standard output, a display for people on standard error."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import select
 import sys
-import termios
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final, assert_never
-
-from twisted.internet.defer import DeferredLock
+from typing import TYPE_CHECKING, assert_never
 
 from p2pxfer.core.text import safe_text
 from p2pxfer.net.pathset import OVER
-from p2pxfer.net.types import Reactor
-from p2pxfer.net.worker import Worker
 from p2pxfer.status import (
     Accepted,
     CodeShown,
@@ -40,9 +32,6 @@ from p2pxfer.status import (
 
 if TYPE_CHECKING:
     from p2pxfer.cli.display import ProgressDisplay
-
-ANSWER_MAX: Final = 4096
-"""Most bytes of one typed line; what is longer is no answer."""
 
 
 def _nothing() -> None:
@@ -104,6 +93,11 @@ class Reporter:
             self._show(event)
         elif text:
             self._say(text)
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether a person sits at this terminal and sees what is written there."""
+        return self._tty and not self._json and sys.stdin.isatty()
 
     def close(self) -> None:
         """Take the progress display away, and end the line of a question that stays open."""
@@ -216,75 +210,3 @@ def human_size(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
-
-
-class _Typed:
-    """Lines of a descriptor, for one thread.
-
-    Not ``sys.stdin``: the lock of its buffer, held by a thread that waits, makes the interpreter abort at exit.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._rest = b""
-
-    def forget(self) -> bool:
-        """Drop what was typed before anybody was asked; whether a terminal is there."""
-        terminal = os.isatty(self._descriptor)
-        if terminal:
-            self._rest = b""
-            with suppress(termios.error):
-                termios.tcflush(self._descriptor, termios.TCIFLUSH)
-        return terminal
-
-    def line(self) -> bytes | None:
-        """Wait for the next line; ``None`` when the input has ended."""
-        while b"\n" not in self._rest and len(self._rest) < ANSWER_MAX:
-            try:
-                select.select([self._descriptor], [], [])
-                data = os.read(self._descriptor, ANSWER_MAX)
-            except BlockingIOError:
-                continue  # somebody else who shares the terminal was faster
-            except OSError:
-                data = b""
-            if not data:
-                last, self._rest = self._rest, b""
-                return last or None
-            self._rest += data
-        line, _, self._rest = self._rest.partition(b"\n")
-        return line
-
-
-class Questions:
-    """Asks whoever sits at standard input, one question at a time; where nobody can answer, the answer is no.
-
-    The waiting is done in a daemon thread, so that an open question never keeps the process from ending.
-    """
-
-    def __init__(self, reactor: Reactor, report: Reporter, descriptor: int = 0) -> None:
-        self._report = report
-        self._lock = DeferredLock()
-        self._worker = Worker(reactor, "questions")
-        self._typed = _Typed(descriptor)
-
-    async def ask(self, compose: Callable[[], str]) -> bool:
-        """Whether the answer is yes; ``compose`` gives the question, in a thread, when its turn has come."""
-        return await self._lock.run(self._ask, compose)
-
-    async def _ask(self, compose: Callable[[], str]) -> bool:
-        question = await self._worker.do(compose)
-        terminal = await self._worker.do(self._typed.forget)
-        self._report.ask(f"{question} [y/N] ")
-        answer: bytes | None = None
-        try:
-            answer = await self._worker.do(self._typed.line)
-        finally:
-            self._report.answered(echoed=terminal and answer is not None)
-        if answer is None:
-            self._report.tell(Note("standard input has ended, so nobody can answer: the answer is no"))
-            return False
-        return answer.strip().lower() in (b"y", b"yes")
-
-    def close(self) -> None:
-        """Ask nothing any more; an open question stays without an answer."""
-        self._worker.stop()

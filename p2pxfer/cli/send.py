@@ -15,7 +15,7 @@ from p2pxfer.core.codes import Code, normalise_code, parse_code
 from p2pxfer.core.ids import PeerId, parse_id
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.names import check_name, normalise_name
-from p2pxfer.errors import IdInvalid, UsageError
+from p2pxfer.errors import CodeInvalid, IdInvalid, UsageError
 
 if TYPE_CHECKING:
     from p2pxfer.net.home import Home
@@ -125,8 +125,20 @@ def ask_code(name: str) -> Code:
         raise UsageError(
             f"{name} is not a contact: give the one-time code that {name} shows, in P2PXFER_CODE or with --code-file"
         )
-    text = click.prompt(f"one-time code of {name}", hide_input=False, err=True)
-    return parse_code(normalise_code(str(text)[:200]))
+    code: Code = click.prompt(f"one-time code of {name}", hide_input=False, err=True, value_proc=typed_code)
+    return code
+
+
+def typed_code(text: str) -> Code:
+    """The code that ``text`` is.
+
+    Raises:
+        click.UsageError: it is none; the prompt then asks again.
+    """
+    try:
+        return parse_code(normalise_code(text[:200]))
+    except CodeInvalid as error:
+        raise click.UsageError(error.message) from error
 
 
 def today() -> str:

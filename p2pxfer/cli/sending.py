@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
+from typing import Final
 
 from p2pxfer.cli.connect import server_address
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.cli.ticker import Ticker
+from p2pxfer.core.codes import Code, normalise_code, parse_code
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction, PathPolicy, Registered
 from p2pxfer.core.names import suggest_name
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.core.text import safe_text
-from p2pxfer.errors import Interrupted, P2pxferError
+from p2pxfer.errors import CodeInvalid, CodeNeeded, Interrupted, P2pxferError, WrongCode
 from p2pxfer.net.hashcache import HashCache
 from p2pxfer.net.home import Contact, Home
 from p2pxfer.net.outgoing import OutgoingJob, Patience
@@ -24,6 +26,9 @@ from p2pxfer.net.source import Source
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Done, Note, Offer
 from p2pxfer.status import Registered as RegisteredEvent
+
+CODE_TRIES: Final = 3
+"""How many codes a person may try in one run of the command."""
 
 
 class Sending:
@@ -53,6 +58,8 @@ class Sending:
         self._identity = home.identity()
         self._name = options.own_name(home, None)
         self._report = Reporter(options.json)
+        self._job: OutgoingJob | None = None
+        self._ended: P2pxferError | None = None
 
     async def run(self, reactor: Reactor) -> None:
         """Send everything and report it.
@@ -77,8 +84,40 @@ class Sending:
             port_mapping=self._port_mapping,
         )
         cache = HashCache(str(self._home.path), manifest, self._source.identity, time.time())
+        self._report.on_closed = lambda: self._end(Interrupted("nobody reads the output any more"))
+        try:
+            await client.start()
+            client.failed.addCallback(self._end)
+            await self._until_known(reactor, client, cache)
+        finally:
+            client.stop()
+            cache.close()
+            self._source.close()
+            await client.leave()
+            self._report.close()
+
+    async def _until_known(self, reactor: Reactor, client: RendezvousClient, cache: HashCache) -> None:
+        """Send; where the peer wants a code, or another one, and a person is there, ask for it and send again."""
+        tries_left = CODE_TRIES
+        while True:
+            tries_left -= 1
+            try:
+                await self._send(reactor, client, cache)
+            except (WrongCode, CodeNeeded) as error:
+                if not tries_left or not self._report.can_ask:
+                    raise
+                if isinstance(error, WrongCode):
+                    self._report.tell(Note(error.message))
+                code = await ask_again(reactor, self._report, self._target.shown)
+                if code is None:
+                    raise
+                self._target = self._target.proved_by(code)
+            else:
+                return
+
+    async def _send(self, reactor: Reactor, client: RendezvousClient, cache: HashCache) -> None:
         pump = ChunkPump(reactor, self._source, cache)
-        job = OutgoingJob(
+        job = self._job = OutgoingJob(
             reactor,
             client,
             self._identity,
@@ -91,26 +130,22 @@ class Sending:
             tell=self._report.tell,
             on_paired=self._paired,
         )
-        self._report.on_closed = lambda: job.fail(Interrupted("nobody reads the output any more"))
-        ticker = Ticker(
-            reactor,
-            lambda: (pump.acked_bytes, manifest.total_bytes, job.path_kind),
-            self._report.tell,
-        )
+        if self._ended is not None:
+            job.fail(self._ended)
+        total = self._source.manifest.total_bytes
+        ticker = Ticker(reactor, lambda: (pump.acked_bytes, total, job.path_kind), self._report.tell)
+        ticker.start()
         try:
-            await client.start()
-            client.failed.addCallback(job.fail)
-            ticker.start()
             root = await job.run()
-            ticker.stop()
-            self._done(root, job)
         finally:
             ticker.stop()
-            client.stop()
-            cache.close()
-            self._source.close()
-            await client.leave()
-            self._report.close()
+        self._done(root, job)
+
+    def _end(self, error: P2pxferError) -> None:
+        """No attempt, neither the one that runs nor a later one, can succeed any more."""
+        self._ended = error
+        if self._job is not None:
+            self._job.fail(error)
 
     def _done(self, root: bytes, job: OutgoingJob) -> None:
         manifest = self._source.manifest
@@ -138,3 +173,23 @@ class Sending:
             self._home.add_contact(Contact(name, PeerId(key), "code", today()))
         except P2pxferError as error:
             self._report.tell(Note(f"the contact was not stored: {error.message}"))
+
+
+async def ask_again(reactor: Reactor, report: Reporter, peer: str) -> Code | None:
+    """The code that the person at the terminal types, asked for until it is one; ``None`` if nothing is typed."""
+    from p2pxfer.cli.questions import Questions
+
+    questions = Questions(reactor, report)
+    try:
+        while True:
+            typed = await questions.line(
+                lambda: f"one-time code of {safe_text(peer)}, as shown now (empty to give up): "
+            )
+            if typed is None or not typed.strip():
+                return None
+            try:
+                return parse_code(normalise_code(typed[:200].decode("ascii", "replace")))
+            except CodeInvalid as error:
+                report.tell(Note(error.message))
+    finally:
+        questions.close()

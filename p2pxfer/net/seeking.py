@@ -12,7 +12,7 @@ Laws of this file:
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Protocol as Interface
 
@@ -60,6 +60,10 @@ class Target:
     def shown(self) -> str:
         """How people know the peer."""
         return self.alias or self.name or self.to
+
+    def proved_by(self, code: Code) -> Target:
+        """The same peer, which is to prove ``code``; a contact only if it has forgotten this machine."""
+        return replace(self, code=code, verified="contact" if self.verified == "contact" else "code")
 
 
 class Standing(Enum):

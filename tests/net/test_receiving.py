@@ -22,7 +22,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from p2pxfer.cli import receiving
-from p2pxfer.cli.report import Questions, Reporter
+from p2pxfer.cli.questions import Questions
+from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.codebook import FRESH_PAUSES, WrongTries
 from p2pxfer.core.serveraddress import ServerLine

@@ -1,0 +1,97 @@
+"""Questions to whoever sits at standard input, while the reactor runs on."""
+
+from __future__ import annotations
+
+import os
+import select
+import termios
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from twisted.internet.defer import DeferredLock
+
+from p2pxfer.cli.report import Reporter
+from p2pxfer.net.types import Reactor
+from p2pxfer.net.worker import Worker
+from p2pxfer.status import Note
+
+ANSWER_MAX: Final = 4096
+"""Most bytes of one typed line; what is longer is no answer."""
+
+
+class _Typed:
+    """Lines of a descriptor, for one thread.
+
+    Not ``sys.stdin``: the lock of its buffer, held by a thread that waits, makes the interpreter abort at exit.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._rest = b""
+
+    def forget(self) -> bool:
+        """Drop what was typed before anybody was asked; whether a terminal is there."""
+        terminal = os.isatty(self._descriptor)
+        if terminal:
+            self._rest = b""
+            with suppress(termios.error):
+                termios.tcflush(self._descriptor, termios.TCIFLUSH)
+        return terminal
+
+    def line(self) -> bytes | None:
+        """Wait for the next line; ``None`` when the input has ended."""
+        while b"\n" not in self._rest and len(self._rest) < ANSWER_MAX:
+            try:
+                select.select([self._descriptor], [], [])
+                data = os.read(self._descriptor, ANSWER_MAX)
+            except BlockingIOError:
+                continue  # somebody else who shares the terminal was faster
+            except OSError:
+                data = b""
+            if not data:
+                last, self._rest = self._rest, b""
+                return last or None
+            self._rest += data
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line
+
+
+class Questions:
+    """Asks whoever sits at standard input, one question at a time; where nobody can answer, the answer is no.
+
+    The waiting is done in a daemon thread, so that an open question never keeps the process from ending.
+    """
+
+    def __init__(self, reactor: Reactor, report: Reporter, descriptor: int = 0) -> None:
+        self._report = report
+        self._lock = DeferredLock()
+        self._worker = Worker(reactor, "questions")
+        self._typed = _Typed(descriptor)
+
+    async def ask(self, compose: Callable[[], str]) -> bool:
+        """Whether the answer is yes; ``compose`` gives the question, in a thread, when its turn has come."""
+        answer = await self.line(lambda: f"{compose()} [y/N] ")
+        if answer is None:
+            self._report.tell(Note("standard input has ended, so nobody can answer: the answer is no"))
+            return False
+        return answer.strip().lower() in (b"y", b"yes")
+
+    async def line(self, compose: Callable[[], str]) -> bytes | None:
+        """The line that is typed after what ``compose`` gives; ``None`` when standard input has ended."""
+        return await self._lock.run(self._line, compose)
+
+    async def _line(self, compose: Callable[[], str]) -> bytes | None:
+        question = await self._worker.do(compose)
+        terminal = await self._worker.do(self._typed.forget)
+        self._report.ask(question)
+        answer: bytes | None = None
+        try:
+            answer = await self._worker.do(self._typed.line)
+        finally:
+            self._report.answered(echoed=terminal and answer is not None)
+        return answer
+
+    def close(self) -> None:
+        """Ask nothing any more; an open question stays without an answer."""
+        self._worker.stop()
