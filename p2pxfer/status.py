@@ -26,6 +26,29 @@ Change = Literal["none", "allow", "join", "permit", "unblock", "map"]
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this machine is, where its private files are and what is set there; empty where nothing is."""
+
+    event: ClassVar[str] = "identity"
+    id: str
+    name: str
+    server: str
+    home: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContactListed:
+    """A verified peer; ``state`` is what the command did with it."""
+
+    event: ClassVar[str] = "contact"
+    name: str
+    id: str
+    verified: str
+    added: str
+    state: Literal["known", "added", "renamed", "removed"]
+
+
+@dataclass(frozen=True, slots=True)
 class Registered:
     """This machine is known to the server; ``observed`` is the endpoint that the server sees."""
 
@@ -204,7 +227,9 @@ class Failed:
 
 
 Event = (
-    Registered
+    Identity
+    | ContactListed
+    | Registered
     | CodeShown
     | Peer
     | Nat

@@ -45,7 +45,7 @@ def show(text: str) -> None:
 
 def mib(count: float) -> str:
     """A number of bytes as text."""
-    return f"{count / (1 << 20):.1f} MiB"
+    return f"{count / (1 << 20):.1f} MiB" if count >= 1 << 20 else f"{count / 1024:.1f} KiB"
 
 
 # -- where ---------------------------------------------------------------------------------------------------------

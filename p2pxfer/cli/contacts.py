@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -11,6 +11,9 @@ from p2pxfer.cli.settings import Global
 from p2pxfer.core.ids import parse_id
 from p2pxfer.core.names import check_name, normalise_name
 from p2pxfer.core.text import safe_text
+
+if TYPE_CHECKING:
+    from p2pxfer.net.home import Contact
 
 
 @click.group("contacts", invoke_without_command=True)
@@ -29,18 +32,26 @@ def listing(options: Global) -> None:
 
 
 def show(options: Global) -> None:
-    """Print the contacts: a table, or one JSON object a line."""
+    """Print the contacts: a table, or one event each."""
     contacts = options.open_home().contacts()
-    if contacts and not options.json:
-        click.echo(f"{'NAME':<24} {'ID':<69}  VERIFIED")
-    for contact in contacts:
-        if options.json:
-            row = {"name": contact.name, "id": str(contact.id), "verified": contact.verified, "added": contact.added}
-            click.echo(json.dumps(row))
-        else:
-            click.echo(f"{safe_text(contact.name):<24} {contact.id}  by {contact.verified}, {contact.added}")
-    if not contacts and not options.json:
+    if options.json:
+        for contact in contacts:
+            tell(contact, "known")
+        return
+    if not contacts:
         click.echo("no contacts yet: the first transfer with a one-time code makes one", err=True)
+        return
+    click.echo(f"{'NAME':<24} {'ID':<69}  VERIFIED")
+    for contact in contacts:
+        click.echo(f"{safe_text(contact.name):<24} {contact.id}  by {contact.verified}, {contact.added}")
+
+
+def tell(contact: Contact, state: Literal["known", "added", "renamed", "removed"]) -> None:
+    """Print the event of one contact."""
+    from p2pxfer.cli.eventline import print_event
+    from p2pxfer.status import ContactListed
+
+    print_event(ContactListed(contact.name, str(contact.id), contact.verified, contact.added, state))
 
 
 @command.command("add")
@@ -54,7 +65,10 @@ def add(options: Global, name: str, peer_id: str) -> None:
     today = datetime.now(UTC).date().isoformat()
     contact = Contact(check_name(normalise_name(name)), parse_id(peer_id), "id", today)
     options.open_home().add_contact(contact)
-    click.echo(f"added {contact.name}", err=True)
+    if options.json:
+        tell(contact, "added")
+    else:
+        click.echo(f"added {contact.name}", err=True)
 
 
 @command.command("rename")
@@ -64,7 +78,10 @@ def add(options: Global, name: str, peer_id: str) -> None:
 def rename(options: Global, old: str, new: str) -> None:
     """Give the contact OLD the name NEW."""
     contact = options.open_home().rename_contact(normalise_name(old), check_name(normalise_name(new)))
-    click.echo(f"renamed to {contact.name}", err=True)
+    if options.json:
+        tell(contact, "renamed")
+    else:
+        click.echo(f"renamed to {contact.name}", err=True)
 
 
 @command.command("remove")
@@ -73,4 +90,7 @@ def rename(options: Global, old: str, new: str) -> None:
 def remove(options: Global, name: str) -> None:
     """Forget a contact: its key must be verified again before anything is sent or received."""
     contact = options.open_home().remove_contact(normalise_name(name))
-    click.echo(f"removed {safe_text(contact.name)} {contact.id}", err=True)
+    if options.json:
+        tell(contact, "removed")
+    else:
+        click.echo(f"removed {safe_text(contact.name)} {contact.id}", err=True)

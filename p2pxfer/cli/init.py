@@ -24,12 +24,19 @@ def command(options: Global, name: str | None) -> None:
     home = options.open_home()
     old = home.settings()
     server = options.server or os.environ.get("P2PXFER_SERVER") or old.server
-    if server:
-        parse_server_line(server)
+    line = parse_server_line(server) if server else None
     chosen = check_name(normalise_name(name)) if name else old.name
     home.save_settings(Settings(server=server, name=chosen))
-    identity = home.identity()
-    click.echo(f"this machine   {identity.id}", err=options.json)
-    click.echo(f"name           {chosen or '(user name)'}", err=options.json)
-    click.echo(f"server         {server or '(none yet: give --server HOST:PORT#PIN)'}", err=options.json)
-    click.echo(f"private files  {home.path}", err=options.json)
+    if options.json:
+        from p2pxfer.cli.identity import print_identity
+
+        print_identity(home)
+        return
+    click.echo(f"this machine   {home.identity().id}")
+    click.echo(f"name           {chosen or '(user name)'}")
+    click.echo(f"server         {server or '(none yet: give --server HOST:PORT#PIN)'}")
+    click.echo(f"private files  {home.path}")
+    if line is not None and line.pin is None:
+        click.echo(
+            "without a #PIN in its address the server must show a certificate that this machine trusts", err=True
+        )

@@ -11,7 +11,6 @@ import importlib
 import os
 import re
 import sys
-import time
 from typing import NoReturn
 
 import click
@@ -21,7 +20,6 @@ from p2pxfer.cli.settings import Global
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import P2pxferError
 
-_STARTED = time.monotonic()
 _COMMANDS = {
     "init": ("p2pxfer.cli.init", "Store the server, the private directory and this machine's name."),
     "id": ("p2pxfer.cli.identity", "Show this machine's peer id."),
@@ -133,10 +131,10 @@ def report_fault(fault: Exception, as_json: bool) -> int:
 def report_error(word: str, message: str, retry: bool, exit_code: int, as_json: bool) -> int:
     """One line about a failure, as an event on standard output or as text on standard error."""
     if as_json:
-        import json
+        from p2pxfer.cli.eventline import print_event
+        from p2pxfer.status import Failed
 
-        t = round(time.monotonic() - _STARTED, 4)
-        print(json.dumps({"event": "error", "t": t, "code": word, "message": message, "retry": retry}), flush=True)  # noqa: T201  # the output of the command
+        print_event(Failed(word, message, retry))
     else:
         click.echo(f"p2pxfer: {message}", err=True)
     return exit_code

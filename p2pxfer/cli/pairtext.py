@@ -86,7 +86,7 @@ _PATHS: Final[dict[PathKind, str]] = {
     "relay": "only through the server (relay)",
     "lan": "in the local network (lan)",
     "ipv6": "direct by IPv6 (ipv6)",
-    "direct": "direct (direct)",
+    "direct": "direct, to an address of its own (direct)",
     "mapped": "direct through a mapped port (mapped)",
     "punched": "direct through a hole in the NATs (punched)",
 }

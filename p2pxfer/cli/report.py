@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, assert_never
 
+from p2pxfer.cli.eventline import event_line
 from p2pxfer.core.text import safe_text
 from p2pxfer.net.pathset import OVER
 from p2pxfer.status import (
     Accepted,
     CodeShown,
+    ContactListed,
     Done,
     Event,
     Failed,
+    Identity,
     Introduced,
     Nat,
     Note,
@@ -85,9 +86,7 @@ class Reporter:
 
     def _write(self, event: Event, text: str | None) -> None:
         if self._json:
-            fields = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
-            line = {"event": event.event, "t": round(self.elapsed, 4), **fields}
-            sys.stdout.write(json.dumps(line) + "\n")
+            sys.stdout.write(event_line(event, self.elapsed) + "\n")
             sys.stdout.flush()
         elif text is None:
             self._show(event)
@@ -151,9 +150,8 @@ def describe(event: Event) -> str:
             return f"one-time code for a sender that is not a contact: {code}   (valid {expires // 60} minutes)"
         case Peer(name, peer_id, verified):
             return f"peer {safe_text(name)} {peer_id} (verified by {verified})"
-        case Offer(files, size, names):
-            shown = ", ".join(safe_text(name, 60) for name in names[:3]) + (" ..." if len(names) > 3 else "")
-            return f"offered: {shown} ({files} file{'s' if files != 1 else ''}, {human_size(size)})"
+        case Offer():
+            return f"offered: {contents(event)}"
         case RefusedOffer(why):
             return f"refused: {safe_text(why)}"
         case Resumed(have):
@@ -166,11 +164,17 @@ def describe(event: Event) -> str:
             return safe_text(message)
         case Failed(_, message, _):
             return f"error: {safe_text(message)}"
-        case Progress() | Accepted() | Introduced():
-            # Progress has a display of its own; the others are for programs.
+        case Progress() | Accepted() | Introduced() | Identity() | ContactListed():
+            # Progress has a display of its own, and so have lists of contacts; the others are for programs.
             return ""
         case _:
             assert_never(event)
+
+
+def contents(offer: Offer) -> str:
+    """What a transfer holds, in a few words."""
+    names = ", ".join(safe_text(name, 60) for name in offer.names[:3]) + (" ..." if len(offer.names) > 3 else "")
+    return f"{names} ({offer.files} file{'s' if offer.files != 1 else ''}, {human_size(offer.bytes)})"
 
 
 def _network_text(event: Path | Nat) -> str:

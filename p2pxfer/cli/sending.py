@@ -6,7 +6,7 @@ import time
 from typing import Final
 
 from p2pxfer.cli.connect import server_address
-from p2pxfer.cli.report import Reporter
+from p2pxfer.cli.report import Reporter, contents
 from p2pxfer.cli.settings import Global
 from p2pxfer.cli.ticker import Ticker
 from p2pxfer.core.codes import Code, normalise_code, parse_code
@@ -71,7 +71,7 @@ class Sending:
         for skipped in self._source.skipped:
             self._report.tell(Note(f"skipped {safe_text(str(skipped))}"))
         offer = Offer(files=len(manifest.files), bytes=manifest.total_bytes, names=tuple(manifest.top_names))
-        self._report.tell(offer)
+        self._report.tell(offer, f"to send: {contents(offer)}")
         client = RendezvousClient(
             reactor,
             self._identity,

@@ -202,7 +202,7 @@ class IncomingTransfer:
             await self._landing.close(discard=not staging.have)
         if not self.ended:
             refusal = Refused("the receiver's user said no")
-            self._tell(RefusedOffer(why="refused here"))
+            self._tell(RefusedOffer(why="by the user here"))
             self._carry_out(self._core.refused(refusal))
             self._end(refusal)
 

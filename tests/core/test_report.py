@@ -14,6 +14,8 @@ from p2pxfer.cli.report import Reporter, describe
 from p2pxfer.status import Nat
 
 EVENTS: dict[type, tuple[status.Event, str]] = {
+    status.Identity: (status.Identity("id", "alice", "h:1", "/home"), ""),
+    status.ContactListed: (status.ContactListed("bob", "id", "code", "2026-01-01", "known"), ""),
     status.Registered: (status.Registered("bob", "id", "1.2.3.4:5"), "registered as bob, seen as 1.2.3.4:5"),
     status.CodeShown: (status.CodeShown("3-a-b-c", 600), "3-a-b-c .*10 minutes"),
     status.Peer: (status.Peer("alice", "id", "code"), "peer alice id .verified by code."),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections.abc import Sequence
@@ -103,8 +102,8 @@ def test_contacts_are_listed_renamed_and_removed(stage: Stage) -> None:
     assert line.split()[:2] == ["bob", bob_id]
     assert line.index(bob_id) == header.index("ID")
     assert stage.run("contacts", "list").out == listed.out
-    row = json.loads(stage.run("contacts", as_json=True).out)
-    assert row == row | {"name": "bob", "id": bob_id, "verified": "code"}
+    (row,) = stage.run("contacts", as_json=True).events
+    assert row == row | {"event": "contact", "name": "bob", "id": bob_id, "verified": "code", "state": "known"}
     check_failure(stage.run("contacts", "rename", "nobody", "robert"), 2, "no contact nobody")
     check_failure(stage.run("contacts", "remove", "nobody"), 2, "no contact nobody")
     assert stage.run("contacts", "rename", "bob", "robert").status == 0
@@ -116,6 +115,28 @@ def test_contacts_are_listed_renamed_and_removed(stage: Stage) -> None:
     assert not contacts_of(stage.alice)
     assert stage.run("contacts").out == ""
     check_failure(stage.run("send", stage.folder / "good.bin", "robert"), 2, "robert is not a contact")
+
+
+def test_who_this_machine_and_its_contacts_are_as_events(stage: Stage) -> None:
+    bob_id = str(Home(stage.bob).identity().id)
+    (made,) = stage.run("init", "--as", "alice", as_json=True).events
+    alice = {
+        "id": str(Home(stage.alice).identity().id),
+        "name": "alice",
+        "server": stage.address,
+        "home": str(stage.alice),
+    }
+    assert made == made | {"event": "identity"} | alice
+    (shown,) = stage.run("id", as_json=True).events
+    assert shown == shown | {"event": "identity"} | alice
+    for words, name, state in (
+        (("add", "bob", bob_id), "bob", "added"),
+        (("rename", "bob", "robert"), "robert", "renamed"),
+        (("remove", "robert"), "robert", "removed"),
+    ):
+        (event,) = stage.run("contacts", *words, as_json=True).events
+        assert event == event | {"event": "contact", "name": name, "id": bob_id, "verified": "id", "state": state}
+    assert stage.run("contacts", as_json=True).events == []
 
 
 @pytest.mark.deadline(90)

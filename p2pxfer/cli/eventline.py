@@ -1,0 +1,26 @@
+"""An event as one line of JSON; nothing here imports Twisted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from p2pxfer.status import Event
+
+_STARTED = time.monotonic()
+
+
+def event_line(event: Event, t: float) -> str:
+    """The line, without its end; ``t`` in seconds since the start of the command."""
+    fields = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
+    return json.dumps({"event": event.event, "t": round(t, 4), **fields})
+
+
+def print_event(event: Event) -> None:
+    """Print one event of a command that prints no more than a few, at once."""
+    sys.stdout.write(event_line(event, time.monotonic() - _STARTED) + "\n")
+    sys.stdout.flush()
