@@ -1,0 +1,153 @@
+"""Programs killed at each step of receiving and of sending: every time the same command goes on, up to the right file.
+
+One transfer goes through all points of one side: the program is started, dies at its point, is started again and dies
+at the next one, while the other side stays and waits.  In the end the file is there once, whole, and nothing else.
+"""
+
+from __future__ import annotations
+
+import ast
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import p2pxfer
+from scripts.product import JsonEvent, Program, client
+from tests.e2e import killed_program
+from tests.e2e.conftest import MIB, Stage, Watch, end_of, fast_folder, staging_of, wait_until
+from tests.e2e.test_kills import NAME, REFETCHED, payload
+from tests.scene import events_of, last, random_file
+
+SIZE = 48 * MIB
+PLACES = {
+    "rx.place_made": 1, "rx.half_a_chunk": 20, "rx.after_data_write": 20, "rx.before_data_sync": 2,
+    "rx.after_data_sync": 1, "rx.half_a_record": 3, "rx.after_journal_write": 1, "rx.after_journal_sync": 1,
+    "rx.before_publishing": 1, "rx.before_rename": 1, "rx.after_rename": 1, "rx.before_dirsync": 1,
+    "rx.after_dirsync": 1, "rx.before_final_ack": 1, "rx.after_final_ack": 1, "rx.half_removed": 1,
+    "tx.after_offer": 1, "tx.after_read": 10, "tx.after_chunk": 20, "tx.half_a_record": 2, "tx.after_ack": 3,
+    "tx.before_final": 1, "tx.after_final": 1, "tx.before_final_ack": 1, "tx.after_forget": 1,
+}  # fmt: skip
+"""At which pass the program dies, in the order in which a transfer comes by."""
+
+
+class Field:
+    """A stage in memory with a file to send, and programs that die at a point."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        stage.start_server()
+        stage.make_contacts()
+        self.source = stage.folder / NAME
+        self.watch = Watch(stage.inbox, NAME, random_file(self.source, SIZE))
+        self._count = 0
+
+    def dies(
+        self, point: str, home: Path, *words: str | Path, meanwhile: Callable[[], None] = lambda: None
+    ) -> list[JsonEvent]:
+        """Run a command until it dies at ``point``, calling ``meanwhile`` all the time; returns what it said."""
+        self._count += 1
+        prefix = [sys.executable, killed_program.__file__, point, str(PLACES[point])]
+        argv = [*prefix, *client(self.stage.address, home, *words)[1:]]
+        with Program(self.stage.place, "mortal", argv, self.stage.folder / f"mortal-{self._count}.log") as mortal:
+            deadline = time.monotonic() + 60
+            while mortal.poll() is None and time.monotonic() < deadline:
+                meanwhile()
+                time.sleep(0.01)
+            ended = mortal.wait(1)
+            events = events_of(mortal)
+            assert ended.status == -signal.SIGKILL, (point, ended, events)
+        assert all(path.name == NAME or path in staging_of(self.stage.inbox) for path in self.stage.inbox.iterdir())
+        return events
+
+    def check_whole(self) -> None:
+        """The file is there once, whole, and nothing besides."""
+        self.watch.look()
+        assert self.watch.seen
+        wait_until(lambda: not staging_of(self.stage.inbox))
+        assert [path.name for path in self.stage.inbox.iterdir()] == [NAME]
+
+
+@pytest.fixture
+def field() -> Iterator[Field]:
+    with fast_folder() as folder, Stage(folder) as stage:
+        made = Field(stage)
+        with made.watch:
+            yield made
+        stage.close()
+        stage.check_logs()
+
+
+def test_no_code_of_the_product_sets_a_failpoint() -> None:
+    """The hook that does nothing is the only one there: no call names another, so no option or variable can."""
+    calls = [
+        node
+        for path in Path(p2pxfer.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+    ]
+    assert len(calls) > 1000
+    assert not [call for call in calls if any(each.arg == "failpoint" for each in call.keywords)]
+
+
+def test_every_point_is_visited_in_order() -> None:
+    assert [*PLACES] == [*killed_program.POINTS]
+
+
+@pytest.mark.deadline(180)
+def test_f01_the_receiver_dies_at_every_step(field: Field) -> None:
+    """The sender stays; no kill costs more than 16 MiB, and what was published is never fetched again."""
+    stage = field.stage
+    receive = ("receive", "--as", "bob", "--to", stage.inbox, "--once", "--no-code")
+    alice = stage.send(field.source, "--wait")
+
+    def send_again() -> None:
+        """If FinalAck reached the sender before the receiver died, she asks again and is told again."""
+        nonlocal alice
+        if alice.poll() is not None:
+            alice.succeed(1)
+            alice = stage.send(field.source, "--wait")
+
+    wrote = had = 0
+    for point in killed_program.RECEIVER:
+        whole = field.watch.path.exists()
+        events = field.dies(point, stage.bob, *receive, meanwhile=send_again)
+        has = sum(event["have_bytes"] for event in events if event["event"] == "resumed")
+        lost = wrote - (has - had)
+        if not whole and point != "rx.place_made":
+            print(f"of {wrote / MIB:.1f} MiB {lost / MIB:.1f} were lost; {has / MIB:.1f} are there")
+            assert lost <= REFETCHED, point
+        wrote, had = last(events, "died")["written"], has
+        print(f"{point}: {wrote / MIB:.1f} MiB written until it died")
+        assert not (whole and wrote)
+    # She may have ended well, or begun again, while the receiver removed its place.
+    alice.stop()
+    alice = stage.send(field.source, "--wait")
+    again = stage.receive("--once", "--no-code")
+    status, events = end_of(again)
+    assert status == 0, events
+    assert payload(last(events, "done")) == 0
+    alice.succeed(30)
+    field.check_whole()
+
+
+@pytest.mark.deadline(180)
+def test_f02_the_sender_dies_at_every_step(field: Field) -> None:
+    """One receiver takes all of it, each chunk about once."""
+    stage = field.stage
+    bob = stage.receive("--no-code")
+    for point in killed_program.SENDER:
+        events = field.dies(point, stage.alice, "send", field.source, "bob")
+        kept = sum(event["have_bytes"] for event in events if event["event"] == "resumed")
+        print(f"{point}: {kept / MIB:.1f} MiB were there before")
+    again = stage.send(field.source)
+    status, events = end_of(again)
+    assert status == 0, events
+    done = bob.wait_for("done")
+    print(f"{(payload(done) - SIZE) / MIB:.1f} MiB came twice")
+    assert payload(done) - SIZE <= REFETCHED
+    field.check_whole()
+    bob.stop()
