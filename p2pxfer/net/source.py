@@ -64,11 +64,6 @@ class Identity:
         """The identity in a stat result."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
-    def same_content(self, status: os.stat_result) -> bool:
-        """Whether this is still the same file with the same content; its mode or links may have changed."""
-        here = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-        return here == (self.dev, self.ino, self.size, self.mtime_ns)
-
 
 @dataclass(slots=True)
 class _Found:
@@ -158,7 +153,8 @@ class Source:
         return data, blake3(data).digest()
 
     def _check(self, fd: int, identity: Identity, entry: Entry) -> None:
-        if not identity.same_content(os.fstat(fd)):
+        # The time of status too, though links and modes change it: whoever rewrites a file can set the other one back.
+        if Identity.of(os.fstat(fd)) != identity:
             raise _changed(entry.path)
 
     def _open(self, file: int) -> int:

@@ -224,6 +224,16 @@ def change_rewritten(path: Path) -> None:
         file.write(b"other")
 
 
+def change_rewritten_with_its_old_time(path: Path) -> None:
+    status = path.stat()
+    change_rewritten(path)
+    after = status
+    while after.st_ctime_ns == status.st_ctime_ns:  # some kernels count in steps of milliseconds
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        after = path.stat()
+    assert (after.st_size, after.st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+
+
 def change_replaced(path: Path) -> None:
     status = path.stat()
     path.with_suffix(".new").write_bytes(bytes(status.st_size))
@@ -249,6 +259,7 @@ CHANGES = [
     change_grown,
     change_shrunk,
     change_rewritten,
+    change_rewritten_with_its_old_time,
     change_replaced,
     change_deleted,
     change_to_fifo,
@@ -267,7 +278,7 @@ def test_f19_changed_before_it_was_opened(here: Path, change) -> None:
     source.close()
 
 
-@pytest.mark.parametrize("change", [change_grown, change_shrunk, change_rewritten])
+@pytest.mark.parametrize("change", [change_grown, change_shrunk, change_rewritten, change_rewritten_with_its_old_time])
 def test_f19_changed_while_it_is_open(here: Path, change) -> None:
     fill(here, {"x": noise(3 * CHUNK)})
     source = Source.scan(["x"])
