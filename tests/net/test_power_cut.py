@@ -1,0 +1,177 @@
+"""The receiver's machine loses power: what an ext4 file system holds at each step, and what the next run makes of it.
+
+The destination lies on an image behind a loop device.  Before and after every sync, write of a chunk and rename the
+image is copied as it is: what the file system has not given to the device yet is missing in the copy, as after a power
+cut, for nothing is written back by itself in this time.  Each copy is then mounted, which replays the file system's own
+journal, looked at, and received into again.
+
+The copies have what was given to the device in the order in which it was given.  A device that keeps writes back and
+reorders them, against the barriers of the file system, is not tested: it takes the device mapper, which test machines
+do not have.  Nor can ext4 show a missing sync of a directory, since any sync takes all names along;
+``test_staging.py::test_order_of_what_goes_to_the_disk`` does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from blake3 import blake3
+
+from p2pxfer.core.geometry import chunk_span
+from p2pxfer.net import disk, journalfile, staging
+from tests.net import killed_receiver
+from tests.net.disk_tools import Content, open_staging, run, tree
+from tests.net.killed_receiver import BATCH
+
+IMAGE = 24 * 2**20
+SHM = Path("/dev/shm")
+
+
+def command(*words: str | Path) -> None:
+    subprocess.run([*map(str, words)], check=True, capture_output=True, timeout=20)
+
+
+@contextlib.contextmanager
+def mounted(image: Path, where: Path, options: str) -> Iterator[Path]:
+    where.mkdir(exist_ok=True)
+    command("mount", "-o", f"loop,{options}", image, where)
+    try:
+        yield where
+    finally:
+        command("umount", where)
+
+
+class Cuts:
+    """Copies of the image, each with the name of the moment; equal ones are kept once."""
+
+    def __init__(self, image: Path, folder: Path) -> None:
+        self.kept: list[tuple[str, Path]] = []
+        self.moments = 0
+        self._image = image
+        self._folder = folder
+        self._seen: set[bytes] = set()
+
+    def __call__(self, moment: str) -> None:
+        self.moments += 1
+        digest = blake3(self._image.read_bytes()).digest()
+        if digest in self._seen and moment != "end":
+            return
+        self._seen.add(digest)
+        copy = self._folder / f"cut-{len(self.kept)}"
+        command("cp", "--sparse=always", self._image, copy)
+        self.kept.append((f"{self.moments} {moment}", copy))
+
+    def round(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        """``real``, with a cut before and one after it."""
+
+        def cut(*args: Any, **keywords: Any) -> Any:
+            self(f"before {name}")
+            result = real(*args, **keywords)
+            self(f"after {name}")
+            return result
+
+        return cut
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A place for images, in memory if possible."""
+    where = SHM / f"p2pxfer-cut-{os.getpid()}" if SHM.is_dir() else tmp_path / "images"
+    where.mkdir()
+    try:
+        yield where
+    finally:
+        shutil.rmtree(where)
+
+
+@pytest.fixture(params=["ordered", "writeback"])
+def options(request: pytest.FixtureRequest, folder: Path) -> str:
+    """Mount options: whether the file system itself takes care that data precedes the names that lead to it."""
+    image = folder / "probe"
+    image.touch()
+    os.truncate(image, IMAGE)
+    options = f"commit=600,data={request.param}"
+    try:
+        command("mkfs.ext4", "-q", "-F", image)
+        with mounted(image, folder / "probe-place", options):
+            pass
+    except (subprocess.CalledProcessError, FileNotFoundError) as error:
+        pytest.skip(f"needs the right to mount images, and ext4: {error}")
+    return options
+
+
+def check_claims(where: Path, content: Content) -> int:
+    """Every chunk that the next run would not fetch again is on the disk as it was sent; how many those are."""
+    receiver = open_staging(where, content)
+    try:
+        if receiver.published_root is not None:
+            assert receiver.published_root == content.root
+            return len(content.addresses())
+        for file, index in receiver.have:
+            path = content.manifest.files[file].path
+            offset, length = chunk_span(content.manifest.files[file].size, index)
+            home = where / receiver.name / "tree" / path
+            with (home if home.exists() else where / path).open("rb") as data:
+                data.seek(offset)
+                assert data.read(length) == content.chunk((file, index)), (path, index)
+        return len(receiver.have)
+    finally:
+        receiver.close()
+
+
+def check_cut(where: Path, content: Content, moment: str) -> int:
+    """What is there under a final name is whole, claims are true, and the next run ends well."""
+    tops = {path.name for path in where.iterdir() if not path.name.startswith(".p2pxfer-")} - {"lost+found"}
+    found = {path: data for path, data in tree(where).items() if path.partition("/")[0] in tops}
+    for path, data in content.files.items():
+        if path.partition("/")[0] in tops:
+            assert found.get(path, b"missing") == data, path
+    assert tops <= {"big.bin", "dir", "lonely", "zero"}
+    if moment.endswith(" end"):
+        assert tops == {"big.bin", "dir", "lonely", "zero"}, "FinalAck would have been sent"
+    claimed = check_claims(where, content)
+    assert run(where, content, BATCH) == ["big.bin", "dir", "lonely", "zero"]
+    files = {path: data for path, data in tree(where).items() if data is not None}
+    assert files == content.files
+    assert not [path for path in where.iterdir() if path.name.startswith(".p2pxfer-")]
+    return claimed
+
+
+@pytest.mark.deadline(180)
+def test_f04_f05_f06_power_is_cut_at_every_step(folder: Path, options: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = killed_receiver.content()
+    # The last chunk first, so that the length of a file tells nothing about the chunks before.
+    backwards = content.addresses()[::-1]
+    monkeypatch.setattr(content, "addresses", lambda: backwards)
+    image = folder / "image"
+    image.touch()
+    os.truncate(image, IMAGE)
+    command("mkfs.ext4", "-q", "-F", image)
+    with mounted(image, folder / "place", options) as place:
+        command("sync", "--file-system", place)
+        cuts = Cuts(image, folder)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", cuts.round("sync", os.fsync))
+            for module in (staging, journalfile):
+                patched.setattr(module, "fdatasync", cuts.round("data sync", disk.fdatasync))
+            patched.setattr(staging, "write_all", cuts.round("chunk", disk.write_all))
+            patched.setattr(disk, "_rename_exclusive", cuts.round("rename", disk._rename_exclusive))
+            run(place, content, BATCH, cuts)
+    claimed = []
+    for moment, copy in cuts.kept:
+        with mounted(copy, folder / "copy", options) as where:
+            try:
+                claimed.append(check_cut(where, content, moment))
+            except Exception as error:
+                raise AssertionError(f"power cut {moment}") from error
+        copy.unlink()
+    print(f"{cuts.moments} moments, {len(cuts.kept)} states of the disk; chunks claimed: {claimed}")
+    assert len(cuts.kept) > 15
+    assert {0, BATCH, 2 * BATCH, len(content.addresses())} <= {*claimed}
