@@ -95,7 +95,7 @@ class Staging:
         self._table = ChunkTable(manifest)
         self._closing = ExitStack()
         self._sync_lock = threading.Lock()
-        self._broken = False
+        self._broken: DiskError | None = None
         self._files = FdCache(OPEN_FILES, self._open_file)
 
     @classmethod
@@ -313,8 +313,9 @@ class Staging:
     # -- errors --------------------------------------------------------------------------------------------------
 
     def _check_usable(self) -> None:
-        if self._broken:
-            raise DiskError(f"the disk failed; what was safe is kept in {shown(self.where)}: run the command again")
+        if self._broken is not None:
+            # Any thread may be the first that the user hears of, so all give the reason.
+            raise type(self._broken)(self._broken.message)
         if self.published_root is not None:
             raise DiskError("everything was published already")
 
@@ -336,6 +337,9 @@ class Staging:
         try:
             with self._io(what):
                 yield
+        except DiskError as error:
+            self._broken = error
+            raise
         except BaseException:
-            self._broken = True
+            self._broken = DiskError(f"{what} failed inside the program; what was safe is kept in {shown(self.where)}")
             raise

@@ -734,13 +734,17 @@ def test_f14_a_failed_sync_is_not_repeated(dest: Path, monkeypatch: pytest.Monke
     assert run(dest, content, batch=2) == ["x", "y"]
 
 
-def test_a_broken_staging_refuses_everything(dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("code", "kind"), [(errno.EIO, DiskError), (errno.ENOSPC, NoSpace)])
+def test_a_broken_staging_refuses_everything_for_the_first_reason(
+    dest: Path, monkeypatch: pytest.MonkeyPatch, code: int, kind: type[DiskError]
+) -> None:
+    """Chunks that are being written meanwhile may fail before anybody hears of the sync."""
     content = small()
     receiver = open_staging(dest, content)
     put(receiver, content, content.addresses())
 
     def fail(_: int) -> None:
-        raise OSError(errno.EIO, "lost")
+        raise OSError(code, "lost")
 
     with monkeypatch.context() as broken:
         broken.setattr(staging, "fdatasync", fail)
@@ -751,8 +755,9 @@ def test_a_broken_staging_refuses_everything(dest: Path, monkeypatch: pytest.Mon
         lambda: put(receiver, content, [(0, 0)]),
         lambda: receiver.finish(content.root, NOW),
     ):
-        with pytest.raises(DiskError, match="the disk failed"):
+        with pytest.raises(DiskError, match=f"syncing the received data failed: {os.strerror(code)}") as caught:
             call()
+        assert type(caught.value) is kind
     assert len(receiver.have) == 0
     receiver.close()
 

@@ -1,0 +1,123 @@
+"""The ``p2pxfer`` command on a machine that fails: ``python faulty_program.py FAULT COUNT WORDS...``.
+
+It runs the product's own entry point with WORDS; from the COUNT-th call on that FAULT is about, the system misbehaves.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from p2pxfer.cli import main
+from p2pxfer.net import journalfile, publishing, source, staging
+
+TEN_YEARS: Final = 10 * 365 * 86_400.0
+
+
+def fails(owner: Any, name: str, code: int) -> Callable[[int], None]:
+    """From the ``count``-th call on, a function fails with the system's ``code``."""
+
+    def install(count: int) -> None:
+        real, left = getattr(owner, name), count
+
+        def failing(*args: Any, **keywords: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left <= 0:
+                raise OSError(code, os.strerror(code))
+            return real(*args, **keywords)
+
+        setattr(owner, name, failing)
+
+    return install
+
+
+def short(_: int) -> None:
+    """Every call reads or writes half of what was asked."""
+    pread, pwrite = os.pread, os.pwrite
+    os.pread = lambda fd, length, offset: pread(fd, -(-length // 2), offset)
+    os.pwrite = lambda fd, data, offset: pwrite(fd, memoryview(data)[: -(-len(data) // 2)], offset)  # type: ignore[assignment]
+
+
+def steps(seconds: float) -> Callable[[int], None]:
+    """The wall clock is set when the ``count``-th chunk is read or written, and at every tenth after it set back."""
+
+    def install(count: int) -> None:
+        passed = 0
+        now = time.time
+        time.time = lambda: now() + (seconds if passed >= count and (passed - count) // 10 % 2 == 0 else 0.0)
+
+        def ticking(real: Callable[..., Any]) -> Callable[..., Any]:
+            def ticked(*args: Any, **keywords: Any) -> Any:
+                nonlocal passed
+                passed += 1
+                return real(*args, **keywords)
+
+            return ticked
+
+        staging.Staging.write_chunk = ticking(staging.Staging.write_chunk)  # type: ignore[method-assign]
+        source.Source.read_chunk = ticking(source.Source.read_chunk)  # type: ignore[method-assign]
+
+    return install
+
+
+def meddles(owner: Any, name: str, what: Callable[[Path], None]) -> Callable[[int], None]:
+    """Another program does something to the destination just before the ``count``-th call."""
+
+    def install(count: int) -> None:
+        real, left = getattr(owner, name), count
+
+        def meddled(*args: Any, **keywords: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                what(Path(sys.argv[sys.argv.index("--to") + 1]))
+            return real(*args, **keywords)
+
+        setattr(owner, name, meddled)
+
+    return install
+
+
+def remove_place(destination: Path) -> None:
+    """As somebody who tidies up."""
+    for path in destination.glob(".p2pxfer-*"):
+        shutil.rmtree(path)
+
+
+def take_name(destination: Path) -> None:
+    """As somebody who saves a file of that name."""
+    (destination / "file.bin").write_bytes(b"mine")
+
+
+FAULTS: Final[dict[str, Callable[[int], None]]] = {
+    "write fails": fails(staging, "write_all", errno.EIO),
+    "sync fails": fails(staging, "fdatasync", errno.EIO),
+    "journal is full": fails(journalfile, "write_all", errno.ENOSPC),
+    "rename fails": fails(publishing, "rename_new", errno.EIO),
+    "read fails": fails(source, "read_span", errno.EIO),
+    "place is removed": meddles(staging.Staging, "write_chunk", remove_place),
+    "destination is removed": meddles(staging.Staging, "write_chunk", shutil.rmtree),
+    "name is taken": meddles(publishing, "rename_new", take_name),
+    "short calls": short,
+    "clock goes back": steps(-TEN_YEARS),
+}
+
+
+def run() -> None:
+    name, count, *words = sys.argv[1:]
+    FAULTS[name](int(count))
+    sys.argv[1:] = words
+    main.main()
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,168 @@
+"""Disks and clocks that fail under the running programs: both sides say so, nothing is lost, the rerun ends well."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts.product import JsonEvent, Program, client
+from tests.e2e import faulty_program
+from tests.e2e.conftest import (
+    MIB,
+    Stage,
+    Watch,
+    end_of,
+    fast_folder,
+    names_in,
+    staging_of,
+    wait_until,
+)
+from tests.e2e.test_kills import REFETCHED, payload
+from tests.scene import file_hash, last, random_file
+
+SIZE = 24 * MIB
+NAME = "file.bin"
+
+
+class Field:
+    """A stage in memory with a file to send, and programs on machines that fail."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        stage.start_server()
+        stage.make_contacts()
+        self.source = stage.folder / NAME
+        self.digest = random_file(self.source, SIZE)
+        self._count = 0
+
+    def start(self, fault: str, count: int, home: Path, *words: str | Path) -> Program:
+        """A command on a machine that fails from the ``count``-th call on."""
+        self._count += 1
+        argv = [sys.executable, faulty_program.__file__, fault, str(count)]
+        log = self.stage.folder / f"faulty-{self._count}.log"
+        program = Program(self.stage.place, "faulty", [*argv, *client(self.stage.address, home, *words)[1:]], log)
+        self.stage.callback(program.stop)
+        return program
+
+    def receiver(self, fault: str, count: int) -> Program:
+        words = ("receive", "--as", "bob", "--to", self.stage.inbox, "--once", "--no-code")
+        bob = self.start(fault, count, self.stage.bob, *words)
+        bob.wait_for("registered")
+        return bob
+
+    def check_again(self) -> list[JsonEvent]:
+        """Both commands once more, on machines in order; returns what the receiver said."""
+        with Watch(self.stage.inbox, NAME, self.digest) as watch:
+            bob = self.stage.receive("--once", "--no-code")
+            alice = self.stage.send(self.source)
+            status, events = end_of(bob)
+            assert status == 0, events
+            alice.succeed(20)
+            watch.look()
+            assert watch.seen
+        assert [path.name for path in self.stage.inbox.iterdir()] == [NAME]
+        return events
+
+
+@pytest.fixture(scope="module")
+def ground() -> Iterator[Field]:
+    with fast_folder() as folder, Stage(folder) as stage:
+        yield Field(stage)
+        stage.close()
+        stage.check_logs()
+
+
+@pytest.fixture
+def field(ground: Field) -> Iterator[Field]:
+    """The ground with an empty destination."""
+    yield ground
+    shutil.rmtree(ground.stage.inbox)
+    ground.stage.inbox.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("fault", "count", "code", "kept"),
+    [
+        ("write fails", 150, "E_IO", 4 * MIB),
+        ("sync fails", 2, "E_IO", 1),
+        ("journal is full", 4, "E_SPACE", 1),
+        ("rename fails", 1, "E_IO", SIZE),
+    ],
+)
+def test_f09_to_f16_the_receivers_disk_fails(field: Field, fault: str, count: int, code: str, kept: int) -> None:
+    bob = field.receiver(fault, count)
+    alice = field.stage.send(field.source)
+    error = failure(bob, alice)
+    assert error["code"] == code
+    assert error["retry"] is (code == "E_SPACE")
+    assert "is kept in" in error["message"]
+    assert names_in(field.stage.inbox) == []
+    events = field.check_again()
+    have = last(events, "resumed")["have_bytes"]
+    assert have >= kept
+    assert payload(last(events, "done")) == SIZE - have
+
+
+def failure(bob: Program, alice: Program) -> JsonEvent:
+    """The error with which the receiver ended; the sender heard of it."""
+    (status, received), (other, sent) = end_of(bob), end_of(alice)
+    assert (status, other) == (8, 4), (received, sent)
+    return last(received, "error")
+
+
+@pytest.mark.parametrize("fault", ["place is removed", "destination is removed"])
+def test_f17_f18_somebody_removes_what_is_being_received(field: Field, fault: str) -> None:
+    """There is nothing to go on with, so it begins anew; nothing is made where the user removed something."""
+    bob = field.receiver(fault, 50)
+    alice = field.stage.send(field.source)
+    assert failure(bob, alice)["code"] == "E_IO"
+    if fault == "place is removed":
+        assert names_in(field.stage.inbox) == []
+    else:
+        assert not field.stage.inbox.exists()
+        field.stage.inbox.mkdir()
+    assert payload(last(field.check_again(), "done")) == SIZE
+
+
+def test_f64_somebody_takes_the_name_in_the_last_moment(field: Field) -> None:
+    bob = field.receiver("name is taken", 1)
+    alice = field.stage.send(field.source)
+    (status, received), (other, sent) = end_of(bob), end_of(alice)
+    assert (status, other) == (0, 0), (received, sent)
+    assert (field.stage.inbox / NAME).read_bytes() == b"mine"
+    assert file_hash(field.stage.inbox / "file (1).bin") == field.digest
+    assert len(names_in(field.stage.inbox)) == 2
+
+
+def test_f13_the_senders_disk_fails(field: Field) -> None:
+    """The receiver keeps what came and goes on when the sender can read again."""
+    bob = field.stage.receive("--once", "--no-code")
+    alice = field.start("read fails", 200, field.stage.alice, "send", field.source, "bob")
+    status, sent = end_of(alice)
+    assert status == 8, sent
+    assert last(sent, "error")["code"] == "E_IO"
+    assert f"reading '{NAME}' failed: Input/output error" in last(sent, "error")["message"]
+    assert names_in(field.stage.inbox) == []
+    field.stage.send(field.source).succeed(30)
+    status, received = end_of(bob)
+    assert status == 0, received
+    assert payload(last(received, "done")) <= SIZE + REFETCHED
+    assert file_hash(field.stage.inbox / NAME) == field.digest
+
+
+@pytest.mark.parametrize("fault", ["short calls", "clock goes back"])
+def test_f12_f24_short_calls_and_jumps_of_the_clock_change_nothing(field: Field, fault: str) -> None:
+    bob = field.receiver(fault, 50)
+    alice = field.start(fault, 50, field.stage.alice, "send", field.source, "bob")
+    (status, received), (other, sent) = end_of(bob), end_of(alice)
+    assert (status, other) == (0, 0), (received, sent)
+    for events in (received, sent):
+        assert payload(last(events, "done")) == SIZE
+        assert all(0 <= event["t"] < 60 for event in events)
+        assert all(event["rate"] >= 0 for event in events if event["event"] == "progress")
+    assert file_hash(field.stage.inbox / NAME) == field.digest
+    wait_until(lambda: not staging_of(field.stage.inbox))
