@@ -1,0 +1,146 @@
+"""A file of 100 GiB goes on after both programs were killed: at once, and nobody reads what is there already.
+
+The file is sparse, and nobody waits here until 100 GiB went over: the record of the earlier runs is written with the
+product's own functions, as those runs would have written it, a chunk a record, and the received file is given its
+length.  The programs then send some chunks more, are killed, and what is measured is the run after that.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+
+from p2pxfer.core.chunktable import ChunkTable
+from p2pxfer.core.geometry import chunk_span
+from p2pxfer.core.journal import pack_chunks, pack_header
+from p2pxfer.core.manifest import Manifest
+from p2pxfer.net.hashcache import HashCache
+from p2pxfer.net.home import Home
+from p2pxfer.net.source import Source
+from p2pxfer.net.staging import Staging
+from scripts.product import Program, client
+from tests.e2e import killed_program
+from tests.e2e.conftest import MIB, Stage, end_of, fast_folder
+from tests.e2e.test_kills import kill, payload
+from tests.scene import events_of, last
+
+SIZE = 100 * 1024 * MIB
+NEW = 160 * MIB
+"""What the earlier runs did not send; it has content, the rest of the file is a hole."""
+FIRST = 2.0
+"""Seconds from the start of both commands to the first new byte that the project aims at."""
+LATE = 10.0
+"""The same on a machine that is busy with other tests."""
+READ = 256 * MIB
+"""Bytes that a program may read, with the modules of Python and with its own log of hashes; the file has 400 times as
+many."""
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    with fast_folder() as folder, Stage(folder) as made:
+        made.start_server()
+        made.make_contacts()
+        yield made
+        made.close()
+        made.check_logs()
+
+
+def make_source(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(SIZE)
+        file.seek(SIZE - NEW)
+        for _ in range(NEW // MIB):
+            file.write(os.urandom(MIB))
+
+
+def claims(manifest: Manifest) -> Iterator[tuple[int, int, bytes]]:
+    """File, number and hash of every chunk that lies in the hole."""
+    hole = blake3(bytes(chunk_span(SIZE, 0)[1])).digest()
+    table = ChunkTable(manifest)
+    for number in range(table.total):
+        offset, length = chunk_span(SIZE, number)
+        if offset + length <= SIZE - NEW:
+            yield 0, number, hole
+
+
+def remember(stage: Stage, path: Path) -> None:
+    """Leave what earlier runs of both programs leave: the sender's hashes, the receiver's journal and file."""
+    source = Source.scan([str(path)])
+    manifest = source.manifest
+    record = HashCache(str(stage.alice), manifest, source.identity, time.time())
+    for claim in claims(manifest):
+        record.add(*claim)
+    record.close()
+    source.close()
+    sender = Home(stage.alice).identity().id.digest
+    place = stage.inbox / Staging(str(stage.inbox), sender, manifest, lambda _: None).name
+    (place / "tree").mkdir(parents=True)
+    place.chmod(0o700)
+    with (place / "journal").open("wb") as journal:
+        journal.write(pack_header(sender, manifest.transfer_id, manifest.encode()))
+        everything = claims(manifest)
+        while batch := list(islice(everything, 1)):
+            journal.write(pack_chunks(batch))
+    with (place / "tree" / path.name).open("wb") as file:
+        file.truncate(SIZE - NEW)
+
+
+def read_by(pid: int) -> tuple[int, int]:
+    """Bytes that a process has read by calls, and those of them that came from a disk; also when it has just ended."""
+    fields = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
+    return int(fields["rchar"]), int(fields["read_bytes"])
+
+
+def kill_both(stage: Stage, source: Path) -> None:
+    """Send some more and kill both."""
+    argv = [sys.executable, killed_program.__file__, "rx.after_data_write", "12"]
+    words = ("receive", "--as", "bob", "--to", stage.inbox, "--no-code")
+    bob = Program(stage.place, "bob", [*argv, *client(stage.address, stage.bob, *words)[1:]], stage.folder / "b.log")
+    stage.callback(bob.stop)
+    alice = stage.send(source, "--wait")
+    assert bob.wait(60).status == -signal.SIGKILL, events_of(bob)
+    kill(alice)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.deadline(150)
+def test_100_gib_go_on_at_once_and_nothing_is_read_again(stage: Stage) -> None:
+    source = stage.folder / "huge.img"
+    make_source(source)
+    remember(stage, source)
+    kill_both(stage, source)
+    bob = stage.program("bob", stage.bob, "receive", "--as", "bob", "--to", stage.inbox, "--no-code")
+    alice = stage.send(source, "--wait")
+    begun = min(alice.started, bob.started)
+    resumed = bob.wait_for("resumed")["have_bytes"]
+    for event in bob.events(60):
+        if event["event"] == "path" and event["state"] == "active":
+            break
+    first = time.monotonic() - begun
+    bob.wait_for("done")
+    os.waitid(os.P_PID, alice.pid, os.WEXITED | os.WNOWAIT)
+    reads = [read_by(program.pid) for program in (alice, bob)]
+    status, events = end_of(alice)
+    assert status == 0, events
+    print(f"first new byte after {first:.2f} s; read by calls and from disks: {reads}; resumed with {resumed}")
+    assert resumed >= SIZE - NEW + 12 * MIB
+    assert payload(last(events, "done")) <= SIZE - resumed + 16 * MIB
+    assert first < LATE
+    for called, from_disk in reads:
+        assert called < READ
+        assert from_disk < READ
+    received = stage.inbox / source.name
+    assert received.stat().st_size == SIZE
+    with source.open("rb") as one, received.open("rb") as other:
+        for offset in (0, SIZE // 2, *range(SIZE - NEW, SIZE, MIB)):
+            assert os.pread(one.fileno(), MIB, offset) == os.pread(other.fileno(), MIB, offset)
+    bob.stop()
