@@ -15,6 +15,8 @@ from p2pxfer.core.text import safe_text
 if TYPE_CHECKING:
     from p2pxfer.net.home import Contact
 
+State = Literal["known", "added", "renamed", "removed"]
+
 
 @click.group("contacts", invoke_without_command=True)
 @click.pass_context
@@ -46,12 +48,20 @@ def show(options: Global) -> None:
         click.echo(f"{safe_text(contact.name):<24} {contact.id}  by {contact.verified}, {contact.added}")
 
 
-def tell(contact: Contact, state: Literal["known", "added", "renamed", "removed"]) -> None:
+def tell(contact: Contact, state: State) -> None:
     """Print the event of one contact."""
     from p2pxfer.cli.eventline import print_event
     from p2pxfer.status import ContactListed
 
     print_event(ContactListed(contact.name, str(contact.id), contact.verified, contact.added, state))
+
+
+def say(options: Global, contact: Contact, state: State, text: str) -> None:
+    """What became of a contact: an event, or ``text`` for people."""
+    if options.json:
+        tell(contact, state)
+    else:
+        click.echo(text, err=True)
 
 
 @command.command("add")
@@ -65,10 +75,7 @@ def add(options: Global, name: str, peer_id: str) -> None:
     today = datetime.now(UTC).date().isoformat()
     contact = Contact(check_name(normalise_name(name)), parse_id(peer_id), "id", today)
     options.open_home().add_contact(contact)
-    if options.json:
-        tell(contact, "added")
-    else:
-        click.echo(f"added {contact.name}", err=True)
+    say(options, contact, "added", f"added {contact.name}")
 
 
 @command.command("rename")
@@ -78,10 +85,7 @@ def add(options: Global, name: str, peer_id: str) -> None:
 def rename(options: Global, old: str, new: str) -> None:
     """Give the contact OLD the name NEW."""
     contact = options.open_home().rename_contact(normalise_name(old), check_name(normalise_name(new)))
-    if options.json:
-        tell(contact, "renamed")
-    else:
-        click.echo(f"renamed to {contact.name}", err=True)
+    say(options, contact, "renamed", f"renamed to {contact.name}")
 
 
 @command.command("remove")
@@ -90,7 +94,4 @@ def rename(options: Global, old: str, new: str) -> None:
 def remove(options: Global, name: str) -> None:
     """Forget a contact: its key must be verified again before anything is sent or received."""
     contact = options.open_home().remove_contact(normalise_name(name))
-    if options.json:
-        tell(contact, "removed")
-    else:
-        click.echo(f"removed {safe_text(contact.name)} {contact.id}", err=True)
+    say(options, contact, "removed", f"removed {safe_text(contact.name)} {contact.id}")
