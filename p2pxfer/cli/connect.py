@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from p2pxfer.core.serveraddress import ServerLine
-from p2pxfer.net.rendezvous import ServerAddress
+from p2pxfer.net.serverdial import ServerAddress
 from p2pxfer.net.servertrust import ServerTrust
 
 

@@ -10,15 +10,11 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
-from twisted.internet.abstract import isIPAddress
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectBindError
 from twisted.internet.interfaces import IProtocol
-from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -47,18 +43,15 @@ from p2pxfer.errors import NameTaken, P2pxferError, ProtocolBreach, Replaced, Un
 from p2pxfer.net.announcing import Announcer
 from p2pxfer.net.flight import PORTS
 from p2pxfer.net.identity import Identity
-from p2pxfer.net.listening import Doorman, reuse_binding
+from p2pxfer.net.listening import Doorman
 from p2pxfer.net.networkwatch import NetworkWatch
 from p2pxfer.net.ownaddresses import endpoint_text, lan_candidates
 from p2pxfer.net.probing import Informed, NatDiscovery
+from p2pxfer.net.serverdial import CONNECT_S, ServerAddress, ServerDialler
 from p2pxfer.net.serverlink import RelayLeg, ServerLink
-from p2pxfer.net.servertrust import ServerTLS, ServerTrust
-from p2pxfer.net.streams import SecureBootstrap
 from p2pxfer.net.tls import Creator
 from p2pxfer.net.types import Reactor
 
-CONNECT_S = 15.0
-"""Deadline of one attempt: name resolution, TCP, TLS and registration together, seconds."""
 RELAY_S = 30.0
 """Deadline for the other leg of a relay to appear, seconds."""
 PORT_TRIES = 5
@@ -67,19 +60,8 @@ FINAL = (NameTaken, Replaced)
 """What ends a client that was registered before; everything else may pass."""
 STEADY_S = 10.0
 """A connection that lasted this long worked: the next loss is answered with short pauses again, seconds."""
-SOON_S = 5.0
-"""A server that is reached again so soon was there when the connection died, seconds."""
 ANSWER_S = 20.0
 """Deadline for the answer to a request on a registered connection, seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerAddress:
-    """Where the server is and what proves that it is the one."""
-
-    host: str
-    port: int
-    trust: ServerTrust
 
 
 class RendezvousClient:
@@ -107,6 +89,7 @@ class RendezvousClient:
         self._reactor = reactor
         self._identity = identity
         self._server = server
+        self._dialler = ServerDialler(reactor, identity, server)
         self._name = name
         self._policy = policy
         self._on_registered = on_registered
@@ -123,9 +106,6 @@ class RendezvousClient:
         self._missed = False
         self._nats = KeepAlive()
         self._network = NetworkWatch(reactor, self._moved)
-        self._pause = 0.0
-        self._suspect: tuple[str, float] | None = None
-        """Behind which address, and when, a connection was found dead after a pause."""
         self.port = 0
         self.registered: Registered | None = None
         self.discovery = NatDiscovery(reactor, self._open_as_seen, self._send, may_probe=policy != "relay")
@@ -245,14 +225,14 @@ class RendezvousClient:
             raise
         except Exception as fault:
             why = safe_text(str(fault), 200)
-            return Unreachable(f"the server at {self._shown()} cannot be reached: {why}")
+            return Unreachable(f"the server at {self._server} cannot be reached: {why}")
         finally:
             link.close()
             if self._link is link:
                 self._drop(Unreachable("the connection to the server ended"))
 
     def _too_slow(self, result: object, timeout: float) -> None:
-        raise Unreachable(f"the server at {self._shown()} did not answer within {timeout:.0f} seconds")
+        raise Unreachable(f"the server at {self._server} did not answer within {timeout:.0f} seconds")
 
     async def _connect(self, link: ServerLink) -> None:
         """TCP from a fresh port, TLS, registration; whoever calls this limits the time."""
@@ -261,7 +241,7 @@ class RendezvousClient:
             if port == self.mapped_port[0]:
                 continue
             try:
-                await self._open(link, self._server.host, self._server.port, port)
+                await self._dialler.dial(link, port)
                 break
             except ConnectBindError:
                 continue
@@ -277,25 +257,12 @@ class RendezvousClient:
 
     def _open_as_seen(self, link: ServerLink, host: str, port: int, local: int) -> Deferred[IProtocol]:
         """Dial from the own IPv6 address that the server saw; for the control connection the kernel chooses."""
-        return self._open(link, host, port, local, (self.discovery.source6 or "") if ":" in host else "")
-
-    def _open(
-        self, link: ServerLink | RelayLeg, host: str, port: int, local: int | None, own: str = ""
-    ) -> Deferred[IProtocol]:
-        binding = None if local is None else reuse_binding(local, own)
-        # An address needs no resolver, which would answer out of order: probes are dialled in theirs.
-        kind = TCP4ClientEndpoint if isIPAddress(host) else TCP6ClientEndpoint if ":" in host else HostnameEndpoint
-        endpoint = kind(self._reactor, host, port, timeout=CONNECT_S, bindAddress=binding)
-        creator = ServerTLS(self._identity, self._server.trust)
-        bootstrap = SecureBootstrap(self._reactor, link, creator, is_client=True)
-        return endpoint.connect(Factory.forProtocol(lambda: bootstrap))
+        own = (self.discovery.source6 or "") if ":" in host else ""
+        return self._dialler.dial_at(link, host, port, local, own)
 
     def _send(self, message: Message) -> None:
         if self._link is not None:
             self._link.send(message)
-
-    def _shown(self) -> str:
-        return f"{safe_text(self._server.host, 100)}:{self._server.port}"
 
     def _learn_addresses(self, link: ServerLink) -> None:
         here, there = link.tcp.getHost(), link.tcp.getPeer()
@@ -319,22 +286,25 @@ class RendezvousClient:
                     self._asked.popleft().callback(message)
             case Introduction():
                 self._on_introduction(message)
-            case PeerNat():
-                informed = self.informed.get(message.session)
-                if informed is not None:
-                    informed.peer_nat(message)
-            case PeerReturned():
-                informed = self.informed.get(message.session)
-                if informed is not None:
-                    informed.peer_returned()
-            case PeerMapped():
-                informed = self.informed.get(message.session)
-                if informed is not None:
-                    informed.peer_mapped(message.mapped)
+            case PeerNat() | PeerReturned() | PeerMapped():
+                self._inform(message)
             case ServerFailure():
                 self._on_failure(link, message)
             case _:
                 pass
+
+    def _inform(self, news: PeerNat | PeerReturned | PeerMapped) -> None:
+        """News of the other side of a meeting."""
+        informed = self.informed.get(news.session)
+        if informed is None:
+            return
+        match news:
+            case PeerNat():
+                informed.peer_nat(news)
+            case PeerReturned():
+                informed.peer_returned()
+            case PeerMapped():
+                informed.peer_mapped(news.mapped)
 
     def introduced(self, introduction: Introduction) -> None:
         """A meeting is taken up: its other side hears what is found out here from now on."""
@@ -355,9 +325,7 @@ class RendezvousClient:
             at = canonical_endpoint(parse_endpoint(endpoint_text(there.host, there.port)))
             own = frozenset(canonical_endpoint(parse_endpoint(text)).host for text in self._lan)
             self.discovery.begin(at, self.port, message, own)
-            self._judge_nat(self._outside(message))
-            self._pause = self._nats.pause(self._outside(message), message.ping_s, self._reactor.seconds())
-            self._link.keep_alive(self._pause)
+            self._link.keep_alive(self._nats.begun(self._outside(message), message.ping_s, self._reactor.seconds()))
             self._network.start(at)
             if self.announcer is not None:
                 self.announcer.registered()
@@ -372,13 +340,6 @@ class RendezvousClient:
         if not self._first.called:
             self._first.callback(message)
 
-    def _judge_nat(self, outside: str) -> None:
-        """Blame the NAT for a connection that died idle, if the server was there all the time and nobody has moved."""
-        suspect, self._suspect = self._suspect, None
-        now = self._reactor.seconds()
-        if suspect is not None and suspect[0] == outside and now - suspect[1] < SOON_S:
-            self._nats.lost(outside, self._pause, now)
-
     def _outside(self, registered: Registered) -> str:
         """The address that the server sees of this machine: where another NAT is, there is another one."""
         return str(parse_endpoint(registered.observed).host)
@@ -392,12 +353,10 @@ class RendezvousClient:
 
     def _on_lost(self, link: ServerLink, error: P2pxferError) -> None:
         if link is self._link:
-            was = self.registered is not None
-            self._suspect = None
-            if self.registered is not None and link.died_idle:
-                self._suspect = (self._outside(self.registered), self._reactor.seconds())
+            registered = self.registered
             self._drop(error)
-            if was:
+            if registered is not None:
+                self._nats.ended(self._outside(registered), link.died_idle, self._reactor.seconds())
                 self._missed = True
                 self._on_note(f"the server is gone ({error.message}); trying to get back")
 
@@ -446,7 +405,7 @@ class RendezvousClient:
     def join_relay(self, token: bytes, inner: IProtocol, creator: Creator, is_client: bool) -> Deferred[IProtocol]:
         """Open a relay leg; when the other leg stands too, ``inner`` runs over it under ``creator``'s TLS."""
         leg = RelayLeg(self._reactor, token, inner, creator, is_client)
-        connecting = self._open(leg, self._server.host, self._server.port, None)
+        connecting = self._dialler.dial(leg, None)
         connecting.addErrback(leg.not_connected)
         leg.joined.addTimeout(RELAY_S, self._reactor, self._no_leg)
         return leg.joined

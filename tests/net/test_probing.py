@@ -37,7 +37,8 @@ from p2pxfer.net.flight import FLIGHT_S, PORTS, SETTLE_S, Flight, fresh_ports, p
 from p2pxfer.net.identity import new_identity
 from p2pxfer.net.listening import reuse_binding
 from p2pxfer.net.probing import FRESH_S, OBSERVE_S, RETRY_S, NatDiscovery, may_observe
-from p2pxfer.net.rendezvous import RendezvousClient, ServerAddress
+from p2pxfer.net.rendezvous import RendezvousClient
+from p2pxfer.net.serverdial import ServerAddress
 from p2pxfer.net.serverlink import ServerLink
 from p2pxfer.net.servertrust import ServerTrust
 from p2pxfer.net.streams import SecureBootstrap

@@ -20,8 +20,9 @@ from p2pxfer.core.messages import ALPN_SERVER, SERVER, Failure, Registered
 from p2pxfer.errors import Replaced, Unreachable
 from p2pxfer.net import rendezvous
 from p2pxfer.net.identity import new_identity
-from p2pxfer.net.rendezvous import RendezvousClient, ServerAddress
+from p2pxfer.net.rendezvous import RendezvousClient
 from p2pxfer.net.securing import start_tls
+from p2pxfer.net.serverdial import ServerAddress
 from p2pxfer.net.servertrust import ServerTrust
 from p2pxfer.net.tls import PeerTLS
 
@@ -242,10 +243,10 @@ class Faked:
             policy="relay", on_registered=lambda answer: None, on_introduction=lambda introduction: None,
             on_note=lambda text: None,
         )  # fmt: skip
-        monkeypatch.setattr(self.client, "_open", self._open)
+        monkeypatch.setattr(self.client._dialler, "dial", self._dial)
         self.client.start()
 
-    def _open(self, link: Any, host: str, port: int, local: int | None) -> Deferred[None]:
+    def _dial(self, link: Any, local: int | None) -> Deferred[None]:
         link.transport = _Silent(link)
         self.links.append(link)
         return succeed(None)

@@ -1,0 +1,62 @@
+"""Dialling the rendezvous server: for the control connection, for the observation connections and for relay legs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from twisted.internet.abstract import isIPAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.interfaces import IProtocol
+from twisted.internet.protocol import Factory
+
+from p2pxfer.core.text import safe_text
+from p2pxfer.net.identity import Identity
+from p2pxfer.net.listening import reuse_binding
+from p2pxfer.net.serverlink import RelayLeg, ServerLink
+from p2pxfer.net.servertrust import ServerTLS, ServerTrust
+from p2pxfer.net.streams import SecureBootstrap
+from p2pxfer.net.types import Reactor
+
+CONNECT_S = 15.0
+"""Deadline of one attempt: name resolution, TCP, TLS and registration together, seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAddress:
+    """Where the server is and what proves that it is the one."""
+
+    host: str
+    port: int
+    trust: ServerTrust
+
+    def __str__(self) -> str:
+        return f"{safe_text(self.host, 100)}:{self.port}"
+
+
+class ServerDialler:
+    """Opens TLS connections to ``server`` that show the key of ``identity``."""
+
+    def __init__(self, reactor: Reactor, identity: Identity, server: ServerAddress) -> None:
+        self._reactor = reactor
+        self._identity = identity
+        self._server = server
+
+    def dial(self, link: ServerLink | RelayLeg, local: int | None) -> Deferred[IProtocol]:
+        """Connect ``link`` to the server's main port, from the port ``local`` with a reuse binding if one is given.
+
+        Fails with what Twisted's endpoints fail with.
+        """
+        return self.dial_at(link, self._server.host, self._server.port, local)
+
+    def dial_at(
+        self, link: ServerLink | RelayLeg, host: str, port: int, local: int | None, own: str = ""
+    ) -> Deferred[IProtocol]:
+        """As :meth:`dial`, to one of the server's addresses and ports, from the own address ``own`` if it is given."""
+        binding = None if local is None else reuse_binding(local, own)
+        # An address needs no resolver, which would answer out of order: probes are dialled in theirs.
+        kind = TCP4ClientEndpoint if isIPAddress(host) else TCP6ClientEndpoint if ":" in host else HostnameEndpoint
+        endpoint = kind(self._reactor, host, port, timeout=CONNECT_S, bindAddress=binding)
+        creator = ServerTLS(self._identity, self._server.trust)
+        bootstrap = SecureBootstrap(self._reactor, link, creator, is_client=True)
+        return endpoint.connect(Factory.forProtocol(lambda: bootstrap))
