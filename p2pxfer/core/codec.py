@@ -7,12 +7,16 @@ fields and values outside their bounds are refused, and so are unknown kinds.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from p2pxfer.core.framing import CONTROL_CAP, Frame, encode_frame
 from p2pxfer.errors import FrameError
+
+Number = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+Size = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):

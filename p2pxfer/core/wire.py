@@ -15,6 +15,8 @@ Transcript of one path (``>`` initiator to responder; the initiator is the TLS c
     > Final          < FinalAck           the same root hash at both ends
     > Bye
 
+Byte channels have messages of their own, in :mod:`p2pxfer.core.channelwire`.
+
 Every path carries this dialogue for itself over the one set of chunks that the session's paths share, so a path may
 appear or die at any moment: what one dialogue left undone, the next one takes up from the set of missing chunks.
 """
@@ -27,10 +29,11 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from p2pxfer.core.codec import Catalogue, Message
+from p2pxfer.core.channelwire import CHANNEL_ROWS, MAX_PIECE, PIECE_HEADER_SIZE, PIECE_KIND
+from p2pxfer.core.codec import Catalogue, Message, Number, Size
 from p2pxfer.core.discovery import Filtering, Hairpin, Unsolicited
 from p2pxfer.core.framing import PRE_AUTH_CAP, Frame, frame_header
-from p2pxfer.core.messages import Bytes32, Text
+from p2pxfer.core.messages import Bytes16, Bytes32, Text
 from p2pxfer.errors import FrameError
 
 MAX_CHUNK = 4 * 1024 * 1024
@@ -39,9 +42,6 @@ MANIFEST_PIECE = 32 * 1024
 """Largest piece of a manifest in one message, bytes."""
 
 PlanState = Literal["none", "followed", "withheld"]
-Bytes16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
-Number = Annotated[int, Meta(ge=0, le=2**32 - 1)]
-Size = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 PairBody = Annotated[bytes, Meta(max_length=128)]
 
 
@@ -234,6 +234,7 @@ PEER: Catalogue[Message] = Catalogue(
         (37, Ack),
         (38, Final),
         (39, FinalAck),
+        *CHANNEL_ROWS,
     ]
 )
 DATA_KIND = 64
@@ -250,7 +251,11 @@ PAIR_CAPS = {
 }
 """Caps while the peer's key is not verified; an offer and a check are legal only so that they can be refused in words.
 """
-SESSION_CAPS = {**PEER.caps(), DATA_KIND: MAX_CHUNK + CHUNK_HEADER_SIZE}
+SESSION_CAPS = {
+    **PEER.caps(),
+    DATA_KIND: MAX_CHUNK + CHUNK_HEADER_SIZE,
+    PIECE_KIND: MAX_PIECE + PIECE_HEADER_SIZE,
+}
 """Caps afterwards."""
 
 

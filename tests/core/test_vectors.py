@@ -16,6 +16,7 @@ import json
 import re
 import struct
 from base64 import b32encode
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
@@ -27,7 +28,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from p2pxfer import errors, status
-from p2pxfer.core import messages, wire
+from p2pxfer.core import channelwire, messages, wire
+from p2pxfer.core.channelwire import PIECE_KIND, Piece, decode_piece, piece_prefix
 from p2pxfer.core.codec import Catalogue, Message
 from p2pxfer.core.codes import parse_code
 from p2pxfer.core.framing import Frame, FrameDecoder
@@ -43,6 +45,8 @@ from p2pxfer.errors import FrameError
 ROOT = Path(__file__).parent.parent.parent
 FILE_OF_VECTORS = ROOT / "tests" / "vectors" / "protocol.json"
 CATALOGUES: dict[str, Catalogue[Message]] = {"server": SERVER, "peer": PEER}
+DATA_FRAMES: dict[int, Callable[[Frame], object]] = {DATA_KIND: decode_chunk, PIECE_KIND: decode_piece}
+"""Kinds whose body is not a map, and who reads it."""
 PLACES: dict[str, dict[int, int]] = {
     "server, first message": SERVER.caps(messages.FIRST_MESSAGES, 4096),
     "server, later": SERVER.caps(messages.CLIENT_MESSAGES),
@@ -150,6 +154,14 @@ PEER_SAMPLES: list[Message] = [
     wire.Ack(handle=1, chunks=[(0, 3, 7), (1, 0, 1)]),
     wire.Final(handle=1, root=octets(9)),
     wire.FinalAck(handle=1, root=octets(9)),
+    channelwire.Attach(instance=octets(16, 16)),
+    channelwire.Attach(instance=octets(16, 16), peer=octets(48, 16), received=2**63 - 1),
+    channelwire.Receipt(received=7),
+    channelwire.Open(number=0, channel=2, service="web", credit=65536),
+    channelwire.Opened(number=0, channel=2, credit=4294967295),
+    channelwire.Credit(number=1, channel=2, more=32768),
+    channelwire.End(number=2, channel=2),
+    channelwire.Reset(number=2, channel=2, word="E_DENIED", message="no such service"),
 ]
 MANIFESTS: list[list[Entry]] = [
     [Entry("report.txt", FILE, 3, 1_700_000_000_000_000_000)],
@@ -179,6 +191,13 @@ REFUSED: list[tuple[str, str, bytes]] = [
     ("an offer before HelloOk", "peer, before HelloOk", struct.pack(">IB", 2, 32)),
     ("a chunk without payload", "peer, in the session", struct.pack(">IB", 45, 64) + bytes(44)),
     ("a chunk over 4 MiB", "peer, in the session", struct.pack(">IB", 4 * 2**20 + 46, 64)),
+    ("a piece without payload", "peer, in the session", struct.pack(">IB", 13, 65) + bytes(12)),
+    ("a piece over 128 KiB", "peer, in the session", struct.pack(">IB", 2**17 + 14, 65)),
+    (
+        "a service with a capital letter",
+        "peer, in the session",
+        struct.pack(">IB", 39, 50) + b"\x84\xa6number\x00\xa7channel\x00\xa7service\xa3Web\xa6credit\x00",
+    ),
 ]
 
 
@@ -248,6 +267,11 @@ def chunk_vector() -> dict[str, Any]:
         "payload": plain(PAYLOAD),
         "frame": plain(frame),
     }
+
+
+def piece_vector() -> dict[str, Any]:
+    frame = piece_prefix(Piece(2**40, 3, PAYLOAD)) + PAYLOAD
+    return {"number": 2**40, "channel": 3, "payload": plain(PAYLOAD), "frame": plain(frame)}
 
 
 def root_vector() -> dict[str, Any]:
@@ -355,6 +379,7 @@ def everything() -> dict[str, Any]:
             for why, place, frame in REFUSED
         ],
         "chunk": chunk_vector(),
+        "piece": piece_vector(),
         "manifests": [manifest_vector(entries) for entries in MANIFESTS],
         "geometry": [{"size": s, "chunk_size": chunk_size(s), "chunks": chunk_count(s)} for s in SIZES],
         "roots": root_vector(),
@@ -406,7 +431,7 @@ def test_what_is_refused(row: dict[str, Any]) -> None:
     catalogue = CATALOGUES[row["place"].partition(",")[0]]
     with pytest.raises(FrameError) as caught:
         for frame in FrameDecoder(PLACES[row["place"]]).feed(from_plain(row["bytes"])):
-            decode_chunk(frame) if frame.kind == DATA_KIND else catalogue.decode(frame)
+            DATA_FRAMES.get(frame.kind, catalogue.decode)(frame)
     assert caught.value.word == row["expect"]
 
 
@@ -417,6 +442,13 @@ def test_chunk() -> None:
     assert row["hash"] == blake3(row["payload"]).digest()
     head = struct.pack(">IBIII", 45 + len(row["payload"]), 64, row["handle"], row["file"], row["index"])
     assert row["frame"] == head + row["hash"] + row["payload"]
+
+
+def test_piece() -> None:
+    row = from_plain(VECTORS["piece"])
+    assert decode_piece(one_frame(row["frame"], SESSION_CAPS)) == Piece(row["number"], row["channel"], row["payload"])
+    head = struct.pack(">IBQI", 13 + len(row["payload"]), 65, row["number"], row["channel"])
+    assert row["frame"] == head + row["payload"]
 
 
 @pytest.mark.parametrize("row", VECTORS["manifests"])
@@ -486,7 +518,7 @@ def test_the_specification_lists_every_message_with_its_fields(side: str) -> Non
     table = section.partition(".. end of table")[0]
     found = {(int(kind), name) for kind, name in re.findall(r"^   \* - (\d+)\n     - ``(\w+)``", table, re.MULTILINE)}
     assert found == {(row["kind"], row["type"]) for row in VECTORS[side]} | (
-        {(DATA_KIND, "Chunk")} if side == "peer" else set()
+        {(DATA_KIND, "Chunk"), (PIECE_KIND, "Piece")} if side == "peer" else set()
     )
     for row in VECTORS[side]:
         mine = table.partition(f"``{row['type']}``")[2].partition("\n   * - ")[0]
