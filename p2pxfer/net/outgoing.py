@@ -372,6 +372,7 @@ class OutgoingJob:
 
     def path_writable(self, path: PeerPath) -> None:
         """See :class:`~p2pxfer.net.path.PathOwner`."""
+        self._paths.room(path)
         self._pump.push()
 
 

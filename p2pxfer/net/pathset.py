@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from p2pxfer.core.pathchoice import PathChoice
 from p2pxfer.net.path import PeerPath
 from p2pxfer.status import Event, Path, PathKind, PathState
 
 _RANK: dict[PathKind, int] = {"lan": 0, "ipv6": 1, "direct": 2, "mapped": 3, "punched": 4, "relay": 5}
-"""Which kind is preferred while nothing better is known; lower is better."""
+"""Which kind is preferred until paths were measured; lower is better."""
 
 
 OVER = "the session is over"
@@ -25,6 +26,7 @@ class PathSet:
         self._tell = tell
         self._introduced = now()
         self._paths: dict[int, PeerPath] = {}
+        self._choice = PathChoice()
         self._active: int | None = None
         self._holders: set[int] = set()
         self._over = False
@@ -43,8 +45,10 @@ class PathSet:
         self._over = False
 
     def ordered(self) -> list[PeerPath]:
-        """Best first; of two of one kind the newer, since the older may have met what made another one necessary."""
-        return sorted(self._paths.values(), key=lambda path: (_RANK[path.facts.kind], -path.facts.number))
+        """The one to use first, then the others by kind; see :mod:`p2pxfer.core.pathchoice`."""
+        for number, path in self._paths.items():
+            self._choice.trip(number, path.rtt)
+        return [self._paths[number] for number in self._choice.ordered(self._now())]
 
     def get(self, number: int) -> PeerPath | None:
         """The path with this number, if it is up."""
@@ -69,6 +73,7 @@ class PathSet:
     def add(self, path: PeerPath) -> None:
         """A path is up."""
         self._paths[path.facts.number] = path
+        self._choice.add(path.facts.number, _RANK[path.facts.kind])
         if self._holders:
             path.pause_reading()
         self._report(path, "up", "greeted")
@@ -77,6 +82,7 @@ class PathSet:
         """A path is gone; true if it was in the set."""
         if self._paths.pop(path.facts.number, None) is None:
             return False
+        self._choice.remove(path.facts.number)
         self.slowest_trip = max(self.slowest_trip, path.rtt or 0.0)
         if self._active == path.facts.number:
             self._active = None
@@ -86,11 +92,16 @@ class PathSet:
     def carried(self, path: PeerPath, size: int) -> None:
         """``size`` payload bytes went over ``path``; the first ones after another path make it the active one."""
         kind = path.facts.kind
+        self._choice.carried(path.facts.number, size, not path.writable, self._now())
         self.bytes_by_path[kind] = self.bytes_by_path.get(kind, 0) + size
         if self._active != path.facts.number:
             self._active = path.facts.number
             self._last_kind = kind
             self._report(path, "active", "carries the data")
+
+    def room(self, path: PeerPath) -> None:
+        """``path`` takes data again."""
+        self._choice.room(path.facts.number, self._now())
 
     @property
     def active_kind(self) -> str:

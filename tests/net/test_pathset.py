@@ -1,0 +1,69 @@
+"""The paths of a session: what they carry under back pressure decides which one is used, and is told."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from twisted.internet.task import Clock
+
+from p2pxfer.net.pathset import PathSet
+from p2pxfer.status import Event, Path
+
+
+class FakePath:
+    """A path that drains at a rate of its own."""
+
+    rtt = 0.02
+    began = 0.0
+
+    def __init__(self, number: int, kind: str, rate: float) -> None:
+        self.facts = SimpleNamespace(number=number, kind=kind, local="", remote="")
+        self.writable = True
+        self.rate = rate
+
+
+def carry(clock: Clock, paths: PathSet, seconds: float, size: int) -> None:
+    """Fill the first path again and again."""
+    end = clock.seconds() + seconds
+    while clock.seconds() < end:
+        path: Any = paths.ordered()[0]
+        path.writable = False
+        paths.carried(path, size)
+        clock.advance(size / path.rate)
+        path.writable = True
+        paths.room(path)
+
+
+def test_the_data_goes_back_to_the_relay_when_the_direct_path_delivers_less() -> None:
+    clock = Clock()
+    told: list[Event] = []
+    paths = PathSet(clock.seconds, told.append)
+    relay: Any = FakePath(1, "relay", 10e6)
+    direct: Any = FakePath(2, "punched", 1e6)
+    paths.add(relay)
+    carry(clock, paths, 3, 500_000)
+    paths.add(direct)
+    carry(clock, paths, 10, 500_000)
+    assert paths.ordered() == [relay, direct]
+    assert [event.path for event in told if isinstance(event, Path) and event.state == "active"] == [
+        "relay",
+        "punched",
+        "relay",
+    ]
+    paths.remove(relay, "lost")
+    assert paths.ordered() == [direct]
+
+
+def test_a_receiver_that_only_reads_keeps_the_order_of_kinds() -> None:
+    clock = Clock()
+    paths = PathSet(clock.seconds, lambda event: None)
+    relay: Any = FakePath(1, "relay", 1)
+    direct: Any = FakePath(2, "punched", 1)
+    local: Any = FakePath(3, "lan", 1)
+    for path in (relay, direct, local):
+        paths.add(path)
+        for _ in range(50):
+            paths.carried(relay, 1_000_000)
+            clock.advance(0.1)
+    assert paths.ordered() == [local, direct, relay]
