@@ -67,7 +67,8 @@ class Channels:
         self._channels: dict[int, Channel] = {}
         self._turns: deque[int] = deque()
         self._next = {parity: parity, 1 - parity: 1 - parity}
-        self._parity = parity
+        self.parity = parity
+        """See above."""
         self._events: deque[ChannelEvent] = deque()
 
     def events(self) -> Iterator[ChannelEvent]:
@@ -200,7 +201,7 @@ class Channels:
                 self._drop(channel, error)
 
     def _asked(self, message: Open) -> None:
-        side = 1 - self._parity
+        side = 1 - self.parity
         if message.channel != self._next[side]:
             raise ProtocolBreach(f"channel {message.channel} was opened instead of {self._next[side]}")
         if len(self._channels) >= self._limits.channels:
@@ -221,12 +222,12 @@ class Channels:
         Raises:
             LimitReached: there are too many.
         """
-        channel = self._next[self._parity]
+        channel = self._next[self.parity]
         if len(self._channels) >= self._limits.channels or channel > MAX_NUMBER:
             raise LimitReached("too many channels at once")
         made = self._make(channel, Phase.ASKED)
         self._delivery.put(lambda number: Open(number=number, channel=channel, service=service, credit=made.window))
-        self._next[self._parity] += 2
+        self._next[self.parity] += 2
         return channel
 
     def accept(self, channel: int) -> None:

@@ -7,7 +7,9 @@ Laws of this file:
 2. A path that is lost gives its unacknowledged chunks back to the missing ones.  Nothing else is ever lost.
 3. A claim of the receiver counts only when the digest over the claimed chunks equals the digest of this side's own
    hashes.  Hashes of an earlier run come from a record; what the record lacks is read and hashed again.
-4. Final goes out when every chunk is acknowledged, and the transfer is done when FinalAck shows the same root.  The end
+4. What an earlier receiving process acknowledged does not count once another one has accepted; of two processes the one
+   on the newer path (the higher number) is the later one.
+5. Final goes out when every chunk is acknowledged, and the transfer is done when FinalAck shows the same root.  The end
    of a stream means nothing.
 
 The caller reads and hashes files; this file never sees content.  Calls return the effects to carry out, in order.
@@ -71,6 +73,7 @@ class _Talk(Enum):
     LISTING = "the list of what the receiver holds is awaited"
     OPEN = "chunks may flow"
     FINAL = "the answer to Final is awaited"
+    STALE = "another process receives now"
 
 
 class SenderCore:
@@ -90,6 +93,7 @@ class SenderCore:
         self._missing: deque[int] = deque()
         self._next = 0
         self._instance: bytes | None = None
+        self._newest = 0
         self._lists: dict[int, list[Have]] = {}
         self._unproved: list[Have] = []
         self._early_root: bytes | None = None
@@ -116,6 +120,9 @@ class SenderCore:
         """The path is gone: what was on its way there is missing again."""
         self._talks.pop(path, None)
         self._lists.pop(path, None)
+        self._give_back(path)
+
+    def _give_back(self, path: int) -> None:
         back = [number for number, carrier in self._sent.items() if carrier == path]
         for number in back:
             del self._sent[number]
@@ -190,6 +197,8 @@ class SenderCore:
         if talk is None or getattr(message, "handle", self._handle) != self._handle:
             raise ProtocolBreach("the receiver speaks of a transfer that was not offered on this path")
         match talk, message:
+            case _Talk.STALE, _:
+                return []
             case _Talk.OFFERED, WantManifest():
                 return list(self._manifest_parts(path))
             case ((_Talk.OFFERED | _Talk.LISTING), Accept()):
@@ -217,16 +226,28 @@ class SenderCore:
         if not message.last:
             return []
         del self._lists[path]
-        self._talks[path] = _Talk.OPEN
         effects: list[SenderEffect] = []
         fresh = message.instance != self._instance
+        if fresh and path < self._newest:
+            self._talks[path] = _Talk.STALE
+            return []
         if fresh:
             self._instance = message.instance
+            self._retire_talks()
             self._forget_acknowledged()
+        self._newest = max(self._newest, path)
+        self._talks[path] = _Talk.OPEN
         effects += self._take_claims(listed)
         if fresh:
             effects.insert(0, AcceptedByPeer(self.acked_bytes))
         return effects + self._final_if_complete()
+
+    def _retire_talks(self) -> None:
+        """The process at the other end of these paths has died; what it still says came too late."""
+        for path, talk in self._talks.items():
+            if talk in (_Talk.OPEN, _Talk.FINAL):
+                self._talks[path] = _Talk.STALE
+                self._give_back(path)
 
     def _forget_acknowledged(self) -> None:
         """Another process receives now: only what it claims is there."""

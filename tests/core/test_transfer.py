@@ -394,3 +394,39 @@ def test_a_manifest_cut_half_way_comes_over_the_other_path() -> None:
     world.finish()
     assert world.published == 1
     assert second in world.wires
+
+
+def test_a_late_acknowledgement_of_a_receiver_that_died_does_not_count() -> None:
+    """Its path is still up here when the next process has accepted on another one; what it had is lost."""
+    world = make_world([128 * KIB], 17)
+    old = offered(world)
+    for _ in range(2):
+        world.send_chunk(old)
+        world.deliver(old, True)
+    assert any(isinstance(item, Ack) for item in world.wires[old][1])
+    world.disk.clear()
+    world.start_receiver()
+    new = offered(world)
+    while world.wires[old][1]:
+        world.deliver(old, False)
+    assert world.sender.acked_bytes == 0
+    assert not world.sender.is_open(old)
+    world.sender.close_path(old)
+    del world.wires[old]
+    while world.root is None:
+        world.send_chunk(new)
+        world.deliver(new, True)
+        world.deliver(new, False)
+    assert world.published == 1
+
+
+def test_a_late_accept_of_a_receiver_that_died_does_not_count() -> None:
+    world = make_world([128 * KIB], 18)
+    old = world.add_path()
+    world.deliver(old, True)
+    world.start_receiver()
+    new = offered(world)
+    while world.wires[old][1]:
+        world.deliver(old, False)
+    assert world.sender.is_open(new)
+    assert not world.sender.is_open(old)

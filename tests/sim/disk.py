@@ -1,0 +1,103 @@
+"""A receiver's disk that forgets what was not synced: chunks, the journal beside them, and what was published.
+
+The steps are those of the product's staging: data, sync, journal, sync; PUBLISHING, rename, PUBLISHED.  The bytes of
+the journal are the product's own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from blake3 import blake3
+
+from p2pxfer.core import journal
+from p2pxfer.core.chunktable import ChunkAddress
+from p2pxfer.core.journal import ChunkClaim, JournalState, Publication, pack_chunks, pack_header, pack_published
+from p2pxfer.core.manifest import Manifest
+from tests.sim.world import World
+
+SENDER = b"s" * 32
+
+
+@dataclass
+class Disk:
+    """What is durable, and what is only written."""
+
+    world: World
+    manifest: Manifest
+    safe: dict[ChunkAddress, bytes] = field(default_factory=dict)
+    written: dict[ChunkAddress, bytes] = field(default_factory=dict)
+    journal: bytes = b""
+    unsynced: bytes = b""
+    renamed: bool = False
+
+    # -- what a process does -------------------------------------------------------------------------------------
+
+    def open(self) -> JournalState:
+        """Read the journal and put a clean one in its place, in one step."""
+        state = journal.read_journal(self.journal + self.unsynced)
+        header = pack_header(SENDER, self.manifest.transfer_id, self.manifest.encode())
+        if state is None:
+            self.safe.clear()
+            self.written.clear()
+            state = JournalState(SENDER, self.manifest.transfer_id, self.manifest.encode(), len(header))
+        claims = list(state.chunks())
+        for file, index, digest in claims:
+            held = self.safe.get((file, index))
+            assert held is not None, f"the journal claims chunk {file, index}, which is not on the disk"
+            assert blake3(held).digest() == digest, f"the journal claims another chunk {file, index}"
+        if state.published_root is None:
+            self.journal = header + (pack_chunks(claims) if claims else b"")
+            self.unsynced = b""
+        return state
+
+    def write(self, address: ChunkAddress, payload: bytes) -> None:
+        self.written[address] = payload
+
+    def sync(self, addresses: list[ChunkAddress]) -> None:
+        for address in addresses:
+            self.safe[address] = self.written.pop(address, self.safe.get(address, b""))
+
+    def append(self, record: bytes) -> None:
+        self.unsynced += record
+
+    def sync_journal(self) -> None:
+        self.journal += self.unsynced
+        self.unsynced = b""
+
+    def claim(self, claims: list[ChunkClaim]) -> None:
+        self.append(pack_chunks(claims))
+
+    def publishing(self) -> None:
+        self.append(journal.pack_publishing([Publication(name, name, 1, 1) for name in self.manifest.top_names]))
+
+    def published(self, root: bytes) -> None:
+        assert self.renamed
+        self.append(pack_published(root, self.manifest.top_names))
+
+    # -- what happens to it --------------------------------------------------------------------------------------
+
+    def killed(self) -> None:
+        """The process died in the middle of what it wrote; the system writes the rest."""
+        self.safe.update(self.written)
+        self.written.clear()
+        self.journal += self.unsynced[: self.world.rng.randint(0, len(self.unsynced))]
+        self.unsynced = b""
+
+    def power_cut(self) -> None:
+        """Of what was not synced anything may be there, whole or not; a torn journal may end in anything."""
+        rng = self.world.rng
+        for address, payload in self.written.items():
+            match rng.randrange(3):
+                case 0:
+                    self.safe[address] = payload
+                case 1:
+                    self.safe[address] = payload[: len(payload) // 2] + bytes(len(payload) - len(payload) // 2)
+        self.written.clear()
+        # The length may have reached the disk without the content.
+        left = bytearray(self.unsynced[: rng.choice([rng.randint(0, len(self.unsynced)), len(self.unsynced)])])
+        if left and rng.random() < 0.7:
+            at = rng.randrange(len(left))
+            left[at:] = rng.choice([bytes(len(left) - at), rng.randbytes(len(left) - at)])
+        self.journal += bytes(left)
+        self.unsynced = b""

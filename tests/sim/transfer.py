@@ -1,0 +1,296 @@
+"""One transfer between processes that die and come back, over paths that do, onto a disk that forgets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from blake3 import blake3
+
+from p2pxfer.core.chunktable import ChunkAddress
+from p2pxfer.core.codec import Message
+from p2pxfer.core.framing import Frame
+from p2pxfer.core.geometry import chunk_span
+from p2pxfer.core.journal import ChunkClaim
+from p2pxfer.core.manifest import FILE, Entry, Manifest
+from p2pxfer.core.receiver import Decide, Publish, ReceiverCore, ReceiverEffect, Store
+from p2pxfer.core.sendeffect import Send
+from p2pxfer.core.sender import Finished, HashChunks, SenderCore, SenderEffect
+from p2pxfer.core.wire import DATA_KIND, PEER, Chunk, chunk_prefix, decode_chunk
+from tests.sim.disk import Disk
+from tests.sim.world import Network, PathEnd, World
+
+KIB = 1024
+SYNC_CHUNKS = 4
+SYNC_S = 0.25
+
+
+def content(manifest: Manifest, address: ChunkAddress) -> bytes:
+    """What a chunk of the source holds."""
+    length = chunk_span(manifest.files[address[0]].size, address[1])[1]
+    return (f"{address}".encode() * (length // 6 + 1))[:length]
+
+
+class Sender:
+    """A run of the sending program; the record of hashes outlives it."""
+
+    def __init__(self, sim: TransferSim) -> None:
+        self._sim = sim
+        self._ends: dict[int, PathEnd] = {}
+        self._core = SenderCore(1, sim.manifest, dict(sim.record))
+
+    def path_up(self, end: PathEnd) -> None:
+        self._ends[end.number] = end
+        self._do(self._core.open_path(end.number))
+
+    def path_lost(self, end: PathEnd) -> None:
+        self._ends.pop(end.number, None)
+        self._core.close_path(end.number)
+        self._push()
+
+    def path_frame(self, end: PathEnd, frame: Frame) -> None:
+        self._do(self._core.receive(end.number, PEER.decode(frame)))
+        self._push()
+
+    def path_room(self, end: PathEnd) -> None:
+        self._push()
+
+    def _do(self, effects: list[SenderEffect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(path, message):
+                    send(self._ends, path, message)
+                case HashChunks(addresses):
+                    for address in addresses:
+                        self._core.chunk_read(address, blake3(content(self._sim.manifest, address)).digest())
+                    self._do(self._core.hashed())
+                case Finished(root):
+                    self._sim.finished(self, root)
+
+    def _push(self) -> None:
+        for end in self._ends.values():
+            while self._core.is_open(end.number) and end.writable:
+                address = self._core.next_chunk()
+                if address is None:
+                    return
+                data = content(self._sim.manifest, address)
+                digest = blake3(data).digest()
+                self._core.chunk_read(address, digest)
+                self._sim.record[address] = digest
+                self._core.chunk_sent(address, end.number)
+                self._sim.sent += 1
+                end.send(chunk_prefix(1, *address, digest, len(data)) + data)
+
+
+class Receiver:
+    """A run of the receiving program."""
+
+    def __init__(self, sim: TransferSim) -> None:
+        self._sim = sim
+        self._ends: dict[int, PathEnd] = {}
+        self._core = ReceiverCore(sim.manifest.transfer_id, sim.world.rng.randbytes(16))
+        self._unsynced: list[ChunkClaim] = []
+        self._syncing = False
+        self._to_publish: bytes | None = None
+
+    def path_up(self, end: PathEnd) -> None:
+        self._ends[end.number] = end
+
+    def path_lost(self, end: PathEnd) -> None:
+        self._ends.pop(end.number, None)
+        self._do(self._core.close_path(end.number))
+
+    def path_frame(self, end: PathEnd, frame: Frame) -> None:
+        if frame.kind == DATA_KIND:
+            self._do(self._core.chunk(end.number, decode_chunk(frame)))
+            self._acks()
+        else:
+            self._do(self._core.receive(end.number, PEER.decode(frame)))
+
+    def path_room(self, end: PathEnd) -> None:
+        """It never sends much."""
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Work that takes a while, and is not finished by a process that died."""
+        self._sim.world.after(seconds, lambda: call() if self._sim.receiver is self else None)
+
+    def _do(self, effects: list[ReceiverEffect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(path, message):
+                    send(self._ends, path, message)
+                case Decide():
+                    self._later(self._sim.world.rng.choice([0.0, 0.05]), self._open)
+                case Store(path, chunk):
+                    self._store(path, chunk)
+                case Publish(root):
+                    self._to_publish = root
+                    self._sync()
+
+    def _open(self) -> None:
+        state = self._sim.disk.open()
+        if state.published_root is not None:
+            self._do(self._core.already_published(state.published_root))
+        else:
+            self._do(self._core.accepted({(file, index): digest for file, index, digest in state.chunks()}))
+
+    def _store(self, path: int, chunk: Chunk) -> None:
+        def stored() -> None:
+            payload = bytes(chunk.payload)
+            assert blake3(payload).digest() == chunk.hash
+            address = (chunk.file, chunk.index)
+            assert payload == content(self._sim.manifest, address)
+            self._sim.disk.write(address, payload)
+            self._unsynced.append((*address, chunk.hash))
+            self._core.stored(path, address, chunk.hash)
+            self._acks()
+            if len(self._unsynced) >= SYNC_CHUNKS:
+                self._sync()
+            else:
+                self._later(SYNC_S, self._sync)
+
+        self._later(self._sim.world.rng.choice([0.0, 0.001, 0.02]), stored)
+
+    def _acks(self) -> None:
+        for path in list(self._ends):
+            self._do(list(self._core.take_acks(path)))
+
+    def _sync(self) -> None:
+        """Data, then the journal, each with a sync that takes a while; publish when nothing is left."""
+        if self._syncing:
+            return
+        disk = self._sim.disk
+        if not self._unsynced:
+            if self._to_publish is not None:
+                self._publish(self._to_publish)
+            return
+        batch, self._unsynced = self._unsynced, []
+        self._syncing = True
+
+        def data_synced() -> None:
+            disk.sync([(file, index) for file, index, _ in batch])
+            disk.claim(batch)
+            self._later(self._sync_time(), journalled)
+
+        def journalled() -> None:
+            disk.sync_journal()
+            self._syncing = False
+            self._sync()
+
+        self._later(self._sync_time(), data_synced)
+
+    def _sync_time(self) -> float:
+        return self._sim.world.rng.choice([0.01, 0.3])
+
+    def _publish(self, root: bytes) -> None:
+        disk = self._sim.disk
+        self._syncing = True
+
+        def rename() -> None:
+            disk.sync_journal()
+            disk.renamed = True
+            disk.published(root)
+            self._later(self._sync_time(), published)
+
+        def published() -> None:
+            disk.sync_journal()
+            self._do(self._core.published_all())
+
+        disk.publishing()
+        self._later(self._sync_time(), rename)
+
+
+def send(ends: dict[int, PathEnd], path: int, message: Message) -> None:
+    """Put a message on a path that is still there."""
+    if path in ends:
+        ends[path].send(PEER.encode(message))
+
+
+class TransferSim:
+    """A transfer, and the faults that the seed brings upon it."""
+
+    def __init__(self, seed: int) -> None:
+        self.world = world = World(seed)
+        rng = world.rng
+        sizes = [rng.choice([0, 1, 100, 64 * KIB, 65 * KIB, 200 * KIB]) for _ in range(rng.randint(1, 12))]
+        self.manifest = Manifest([Entry(f"f{number:03}", FILE, size, number) for number, size in enumerate(sizes)])
+        self.record: dict[ChunkAddress, bytes] = {}
+        self.disk = Disk(world, self.manifest)
+        self.network = Network(world)
+        self.sender = Sender(self)
+        self.receiver = Receiver(self)
+        self.root: bytes | None = None
+        self.sent = 0
+        self.faults = 0
+        faults = [self.cut, self.cut_all, self.second_path, self.stall, self.kill_sender, self.kill_receiver]
+        for _ in range(rng.randint(0, 8)):
+            world.after(rng.uniform(0.0, rng.choice([0.3, 2.0])), rng.choice(faults))
+        self._meet()
+
+    def run(self) -> None:
+        """Until the sender knows that everything arrived, and that is true."""
+        self.world.run(lambda: self.root is not None)
+        whole = {
+            (number, index): content(self.manifest, (number, index))
+            for number, entry in enumerate(self.manifest.files)
+            for index in range(-(-entry.size // (64 * KIB)))
+        }
+        self.disk.power_cut()
+        assert self.disk.safe == whole, "what is on the disk is not what was sent"
+        assert self.disk.renamed
+        state = self.disk.open()
+        assert state.published_root == self.root, "the end was told before it was durable"
+        assert self.sent <= len(whole) * (1 + self.faults)
+        assert self.faults or self.sent == len(whole), "something was sent twice for no reason"
+
+    def finished(self, sender: Sender, root: bytes) -> None:
+        if sender is self.sender:
+            self.root = root
+
+    def _meet(self) -> None:
+        """The peers meet again and again while there is no path."""
+        if not self.network.alive():
+            self.network.connect(self.sender, self.receiver)
+        self.world.after(self.world.rng.uniform(0.05, 1.0), self._meet)
+
+    # -- faults --------------------------------------------------------------------------------------------------
+
+    def cut(self) -> None:
+        self.faults += 1
+        paths = self.network.alive()
+        if paths:
+            self.network.cut(self.world.rng.choice(paths))
+
+    def cut_all(self) -> None:
+        self.faults += 1
+        for path in self.network.alive():
+            self.network.cut(path)
+
+    def second_path(self) -> None:
+        self.network.connect(self.sender, self.receiver)
+
+    def stall(self) -> None:
+        paths = self.network.alive()
+        if paths:
+            self.network.stall(self.world.rng.choice(paths), self.world.rng.choice([0.1, 3.0, 20.0]))
+
+    def kill_sender(self) -> None:
+        self.faults += 1
+        self.world.note("the sender is killed")
+        dead, self.sender = self.sender, Sender(self)
+        self.network.died(dead)
+        for address in list(self.record):
+            if self.world.rng.random() < 0.3:
+                del self.record[address]
+
+    def kill_receiver(self) -> None:
+        self.faults += 1
+        power = self.world.rng.random() < 0.5
+        self.world.note("the receiver's power fails" if power else "the receiver is killed")
+        dead, self.receiver = self.receiver, Receiver(self)
+        self.network.died(dead)
+        if power:
+            self.disk.power_cut()
+        else:
+            self.disk.killed()
+        if self.world.rng.random() < 0.5:
+            self.network.connect(self.sender, self.receiver)
