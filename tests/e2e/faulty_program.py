@@ -1,6 +1,7 @@
 """The ``p2pxfer`` command on a machine that fails: ``python faulty_program.py FAULT COUNT WORDS...``.
 
 It runs the product's own entry point with WORDS; from the COUNT-th call on that FAULT is about, the system misbehaves.
+With a slow disk COUNT is in milliseconds.
 """
 
 from __future__ import annotations
@@ -45,6 +46,17 @@ def short(_: int) -> None:
     pread, pwrite = os.pread, os.pwrite
     os.pread = lambda fd, length, offset: pread(fd, -(-length // 2), offset)
     os.pwrite = lambda fd, data, offset: pwrite(fd, memoryview(data)[: -(-len(data) // 2)], offset)  # type: ignore[assignment]
+
+
+def slow(milliseconds: int) -> None:
+    """Writing a chunk takes so long, however small it is."""
+    real = staging.write_all
+
+    def slowly(fd: int, data: bytes | memoryview, offset: int) -> None:
+        time.sleep(milliseconds / 1000)
+        real(fd, data, offset)
+
+    staging.write_all = slowly
 
 
 def steps(seconds: float) -> Callable[[int], None]:
@@ -107,6 +119,7 @@ FAULTS: Final[dict[str, Callable[[int], None]]] = {
     "place is removed": meddles(staging.Staging, "write_chunk", remove_place),
     "destination is removed": meddles(staging.Staging, "write_chunk", shutil.rmtree),
     "name is taken": meddles(publishing, "rename_new", take_name),
+    "disk is slow": slow,
     "short calls": short,
     "clock goes back": steps(-TEN_YEARS),
 }
