@@ -138,6 +138,30 @@ def test_f64_somebody_takes_the_name_in_the_last_moment(field: Field) -> None:
     assert len(names_in(field.stage.inbox)) == 2
 
 
+def test_f21_few_descriptors(field: Field) -> None:
+    """With fewer than it would like to keep open, the receiver says what is wrong; with room again it goes on."""
+    folder = field.stage.folder / "many"
+    for number in range(200):
+        path = folder / f"{number}.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(number.to_bytes(2, "big") * 1000)
+    words = ("receive", "--as", "bob", "--to", field.stage.inbox, "--once", "--no-code")
+    argv = ["prlimit", "--nofile=40", *client(field.stage.address, field.stage.bob, *words)]
+    bob = Program(field.stage.place, "bob", argv, field.stage.folder / "few.log")
+    field.stage.callback(bob.stop)
+    bob.wait_for("registered")
+    error = failure(bob, field.stage.send(folder))
+    assert error["code"] == "E_IO"
+    assert "Too many open files" in error["message"]
+    assert names_in(field.stage.inbox) == []
+    bob = field.stage.receive("--once", "--no-code")
+    field.stage.send(folder).succeed(30)
+    bob.succeed(30)
+    assert {path.name: path.read_bytes() for path in (field.stage.inbox / "many").iterdir()} == {
+        path.name: path.read_bytes() for path in folder.iterdir()
+    }
+
+
 def test_f13_the_senders_disk_fails(field: Field) -> None:
     """The receiver keeps what came and goes on when the sender can read again."""
     bob = field.stage.receive("--once", "--no-code")
