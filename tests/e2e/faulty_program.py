@@ -110,6 +110,28 @@ def take_name(destination: Path) -> None:
     (destination / "file.bin").write_bytes(b"mine")
 
 
+def rewrite(path: Path) -> None:
+    """Put other bytes into the first half of a file, as a program that restores its times afterwards."""
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.write(os.urandom(before.st_size // 2))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def rewritten(count: int) -> None:
+    """The file that is sent is rewritten before the ``count``-th chunk of it is read."""
+    real, left = source.Source.read_chunk, count
+
+    def read_chunk(self: source.Source, file: int, index: int) -> Any:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            rewrite(Path(sys.argv[-2]))
+        return real(self, file, index)
+
+    source.Source.read_chunk = read_chunk  # type: ignore[method-assign]
+
+
 FAULTS: Final[dict[str, Callable[[int], None]]] = {
     "write fails": fails(staging, "write_all", errno.EIO),
     "sync fails": fails(staging, "fdatasync", errno.EIO),
@@ -119,6 +141,7 @@ FAULTS: Final[dict[str, Callable[[int], None]]] = {
     "place is removed": meddles(staging.Staging, "write_chunk", remove_place),
     "destination is removed": meddles(staging.Staging, "write_chunk", shutil.rmtree),
     "name is taken": meddles(publishing, "rename_new", take_name),
+    "source is rewritten": rewritten,
     "disk is slow": slow,
     "short calls": short,
     "clock goes back": steps(-TEN_YEARS),

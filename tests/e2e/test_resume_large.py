@@ -138,9 +138,8 @@ def test_100_gib_go_on_at_once_and_nothing_is_read_again(stage: Stage) -> None:
     reads = [read_by(program.pid) for program in (alice, bob)]
     status, events = end_of(alice)
     assert status == 0, events
-    print(
-        f"first new byte after {first:.2f} s, {computed} s of them computing; read by calls and from disks: {reads}; resumed with {resumed}"
-    )
+    print(f"first new byte after {first:.2f} s, of which the programs computed for {computed} s")
+    print(f"read by calls and from disks: {reads}; resumed with {resumed}")
     assert resumed >= SIZE - NEW + 12 * MIB
     assert payload(last(events, "done")) <= SIZE - resumed + 16 * MIB
     assert first < LATE
