@@ -19,6 +19,7 @@ from p2pxfer.errors import CodeInvalid, IdInvalid, UsageError
 
 if TYPE_CHECKING:
     from p2pxfer.net.home import Home
+    from p2pxfer.net.scan import Links
     from p2pxfer.net.seeking import Target
     from p2pxfer.net.types import Reactor
 
@@ -31,6 +32,11 @@ NO_PATH_S = 60.0
 @click.option(
     "--code-file", metavar="F", type=click.Path(readable=False), help="Read the one-time code from this file."
 )
+@click.option(
+    "--links", type=click.Choice(["skip", "keep", "follow"]), default="skip", show_default=True,
+    help="Symbolic links inside directories: skip: leave them out and say so; keep: send them as links, unless they"
+    " lead out of what is sent; follow: send what they point to.",
+)  # fmt: skip
 @path_option
 @gentle_option
 @mapping_option
@@ -41,8 +47,8 @@ NO_PATH_S = 60.0
 )  # fmt: skip
 @click.pass_obj
 def command(
-    options: Global, paths: tuple[str, ...], peer: str, code_file: str | None, policy: PathPolicy, gentle: bool,
-    port_mapping: bool, wait: bool, timeout: float,
+    options: Global, paths: tuple[str, ...], peer: str, code_file: str | None, links: Links, policy: PathPolicy,
+    gentle: bool, port_mapping: bool, wait: bool, timeout: float,
 ) -> None:  # fmt: skip
     """Send every PATH to PEER: a contact, a registered name, or a peer id.
 
@@ -55,7 +61,7 @@ def command(
     line = options.server_line(home)
     from p2pxfer.net.source import Source
 
-    source = Source.scan(list(paths))
+    source = Source.scan(list(paths), links)
     target = resolve(home, peer, read_code(code_file))
     from p2pxfer.cli.run import run
     from p2pxfer.cli.sending import Sending

@@ -7,18 +7,22 @@ Layout (integers big-endian)::
     entries         in ascending order of their paths' UTF-8 bytes, no path twice
 
     entry:
-    kind        1   0 file, 1 executable file, 2 directory
+    kind        1   0 file, 1 directory, 2 symbolic link
     length      1   bytes of the name, 1 to 255
+    mode        2   the nine permission bits; 0 for a link
     parent      4   0: the entry is at the top; n: it is in the directory that entry number n - 1 describes
     mtime       8   signed; nanoseconds since 1970
     size        8   files only: bytes, below 2**63
+    extent      2   links only: bytes of the target, 1 to 4095
     name            one path component, UTF-8, by the rules of p2pxfer.core.pathrules
+    target          links only: UTF-8, by the rule of p2pxfer.core.pathrules for targets
 
 Laws:
 
 - One manifest has one encoding: everything in it is fixed by the entries, and nothing else decodes.
 - Every directory that an entry lies in is an entry itself.
 - No two paths have the same :func:`~p2pxfer.core.pathrules.collision_key`.
+- Nothing lies in a link, and no link leads out of the top-level directory that it lies in.
 - What was decoded obeys every rule; there is no half-checked manifest.
 """
 
@@ -31,7 +35,14 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from p2pxfer.core.pathrules import MAX_DEPTH, MAX_PATH, check_component, check_path, collision_key
+from p2pxfer.core.pathrules import (
+    MAX_DEPTH,
+    MAX_PATH,
+    check_component,
+    check_path,
+    check_target,
+    collision_key,
+)
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import LimitReached, ManifestRefused, NameCollision, PathRefused
 
@@ -43,10 +54,14 @@ MAX_TOTAL: Final = 2**63 - 1
 
 _MAGIC: Final = b"P2PXMAN\x01"
 _HEAD: Final = struct.Struct(">8sI")
-_ENTRY: Final = struct.Struct(">BBIq")
+_ENTRY: Final = struct.Struct(">BBHIq")
 _SIZE: Final = struct.Struct(">Q")
-_EXECUTABLE: Final = 1
-_DIRECTORY: Final = 2
+_EXTENT: Final = struct.Struct(">H")
+_FILE: Final = 0
+_DIRECTORY: Final = 1
+_LINK: Final = 2
+PERMISSIONS: Final = 0o777
+"""The bits of a mode that travel; what gives a program another user's rights never does."""
 _SHOWN: Final = 200
 
 
@@ -55,21 +70,26 @@ class Kind(Enum):
 
     FILE = "file"
     DIRECTORY = "directory"
+    LINK = "link"
 
 
 FILE: Final = Kind.FILE
 DIRECTORY: Final = Kind.DIRECTORY
+LINK: Final = Kind.LINK
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file or directory: relative path with ``/``, size in bytes, time of last change in ns since 1970."""
+    """One file, directory or symbolic link: relative path with ``/``, size in bytes, time of last change in ns since
+    1970, permission bits, and what a link points to.
+    """
 
     path: str
     kind: Kind
     size: int = 0
     mtime_ns: int = 0
-    executable: bool = False
+    mode: int = 0
+    target: str = ""
 
 
 class Manifest:
@@ -177,20 +197,24 @@ def _encode(entries: list[Entry]) -> bytes:
 def _encode_entry(entry: Entry, parent: int, name: bytes) -> bytes:
     if not -(2**63) <= entry.mtime_ns < 2**63:
         raise ManifestRefused(f"'{safe_text(entry.path, _SHOWN)}' has an impossible time of change")
-    if entry.kind is DIRECTORY:
-        if entry.size or entry.executable:
-            raise ManifestRefused(f"the directory '{safe_text(entry.path, _SHOWN)}' has what only files have")
-        return _ENTRY.pack(_DIRECTORY, len(name), parent, entry.mtime_ns) + name
-    if not 0 <= entry.size <= MAX_TOTAL:
+    if not 0 <= entry.size <= (MAX_TOTAL if entry.kind is FILE else 0):
         raise ManifestRefused(f"'{safe_text(entry.path, _SHOWN)}' has an impossible size")
-    head = _ENTRY.pack(_EXECUTABLE if entry.executable else 0, len(name), parent, entry.mtime_ns)
-    return head + _SIZE.pack(entry.size) + name
+    if not 0 <= entry.mode <= (PERMISSIONS if entry.kind is not LINK else 0):
+        raise ManifestRefused(f"'{safe_text(entry.path, _SHOWN)}' has an impossible mode")
+    if entry.kind is FILE:
+        head = _ENTRY.pack(_FILE, len(name), entry.mode, parent, entry.mtime_ns)
+        return head + _SIZE.pack(entry.size) + name
+    if entry.kind is DIRECTORY:
+        return _ENTRY.pack(_DIRECTORY, len(name), entry.mode, parent, entry.mtime_ns) + name
+    check_target(entry.path, entry.target)
+    target = entry.target.encode()
+    return _ENTRY.pack(_LINK, len(name), 0, parent, entry.mtime_ns) + _EXTENT.pack(len(target)) + name + target
 
 
 def _orphan(path: str, parent: str, entries: list[Entry]) -> ManifestRefused:
     shown = safe_text(path, _SHOWN)
     if any(entry.path == parent for entry in entries):
-        return NameCollision(f"'{safe_text(parent, _SHOWN)}' is a file, so '{shown}' cannot lie in it")
+        return NameCollision(f"'{safe_text(parent, _SHOWN)}' is no directory, so '{shown}' cannot lie in it")
     return ManifestRefused(f"the directory of '{shown}' is not in the manifest")
 
 
@@ -242,13 +266,33 @@ class _Decoder:
         return self._entries
 
     def _entry(self, number: int) -> Entry:
-        kind, length, parent, mtime = _ENTRY.unpack_from(self._data, self._at)
+        kind, length, mode, parent, mtime = _ENTRY.unpack_from(self._data, self._at)
         self._at += _ENTRY.size
-        if kind > _DIRECTORY:
+        if kind > _LINK:
             raise ManifestRefused(f"an entry is of the unknown kind {kind}")
-        size = self._size() if kind != _DIRECTORY else 0
-        path = self._path(number, parent, length, kind == _DIRECTORY)
-        return Entry(path, DIRECTORY if kind == _DIRECTORY else FILE, size, mtime, kind == _EXECUTABLE)
+        if mode > (0 if kind == _LINK else PERMISSIONS):
+            raise ManifestRefused(f"an entry has the impossible mode {mode:o}")
+        if kind == _FILE:
+            size = self._size()
+            return Entry(self._path(number, parent, length, False), FILE, size, mtime, mode)
+        if kind == _DIRECTORY:
+            return Entry(self._path(number, parent, length, True), DIRECTORY, 0, mtime, mode)
+        extent: int = _EXTENT.unpack_from(self._data, self._at)[0]
+        self._at += _EXTENT.size
+        path = self._path(number, parent, length, False)
+        return Entry(path, LINK, 0, mtime, 0, self._target(path, extent))
+
+    def _target(self, path: str, extent: int) -> str:
+        raw = self._data[self._at : self._at + extent]
+        if len(raw) < extent:
+            raise ManifestRefused("the manifest is cut short")
+        self._at += extent
+        try:
+            target = raw.decode()
+        except UnicodeDecodeError:
+            raise PathRefused(f"the target of '{safe_text(path, _SHOWN)}' is not UTF-8") from None
+        check_target(path, target)
+        return target
 
     def _size(self) -> int:
         size: int = _SIZE.unpack_from(self._data, self._at)[0]
@@ -287,7 +331,7 @@ class _Decoder:
         shown = safe_text(name, _SHOWN)
         if parent < number:
             file = safe_text(self._entries[parent - 1].path, _SHOWN)
-            return NameCollision(f"'{file}' is a file, so '{shown}' cannot lie in it")
+            return NameCollision(f"'{file}' is no directory, so '{shown}' cannot lie in it")
         return ManifestRefused(f"'{shown}' lies in a directory that does not come before it")
 
     def _check_order(self, path: str) -> None:

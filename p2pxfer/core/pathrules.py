@@ -20,6 +20,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable
 from functools import cache
+from itertools import takewhile
 from typing import Final
 
 from p2pxfer.core.text import safe_text
@@ -29,12 +30,16 @@ MAX_COMPONENT: Final = 255
 """Bytes of UTF-8 in one component."""
 MAX_PATH: Final = 4096
 """Bytes of UTF-8 in a whole path."""
+MAX_TARGET: Final = 4095
+"""Bytes of UTF-8 in what a link points to."""
 MAX_DEPTH: Final = 64
 """Components in a path."""
 STAGING_PREFIX: Final = ".p2pxfer-"
 """Names that begin with it, in any case of letters, belong to the program itself."""
 
 _SHOWN: Final = 200
+_STAYING: Final = frozenset({"", ".", ".."})
+"""Components that name no entry."""
 _REFUSED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 # Zero-width letters, marks and fillers outside the categories above.
 _REFUSED_OTHERS: Final = "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0"
@@ -65,6 +70,28 @@ def check_path(path: str) -> None:
         check_component(component)
     if len(path.encode()) > MAX_PATH:
         raise _refusal(path, f"it is longer than {MAX_PATH} bytes")
+
+
+def check_target(path: str, target: str) -> None:
+    """Judge what the symbolic link at ``path`` points to, as text that is kept as it is.
+
+    It may go up first, not above the top-level directory that the link lies in, and then only down.  So wherever
+    resolving it begins, each ``..`` leaves a real directory of the manifest and never one that a link stands for, and
+    no chain of such links leads out of the top-level directory.
+
+    Raises:
+        PathRefused: with the reason.
+    """
+    if not target or len(target.encode(errors="surrogateescape")) > MAX_TARGET:
+        raise _refusal(path, f"it is a link whose target has not 1 to {MAX_TARGET} bytes")
+    components = target.split("/")
+    ups = len(list(takewhile(lambda each: each in _STAYING, components)))
+    levels = components[:ups].count("..")
+    if target.startswith("/") or levels >= path.count("/") or ".." in components[ups:]:
+        raise _refusal(path, f"it is a link to '{safe_text(target, _SHOWN)}', which may lead out of what is sent")
+    for component in components[ups:]:
+        if component not in _STAYING:
+            check_component(component)
 
 
 def check_component(name: str) -> None:

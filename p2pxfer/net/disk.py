@@ -103,18 +103,9 @@ def read_span(fd: int, offset: int, length: int) -> bytes:
     return data
 
 
-def process_umask() -> int:
-    """The umask; where the system shows it, without the moment in which it is another one."""
-    try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as status:  # noqa: PTH123  # no Path needed
-            for line in status:
-                if line.startswith("Umask:"):
-                    return int(line.split()[1], 8)
-    except OSError:
-        pass
-    umask = os.umask(0o077)
-    os.umask(umask)
-    return umask
+def can_sync_file_system() -> bool:
+    """Whether :func:`sync_file_system` does anything here."""
+    return _SYNCFS
 
 
 def sync_file_system(fd: int) -> bool:

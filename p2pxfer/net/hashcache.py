@@ -32,7 +32,7 @@ from p2pxfer.core.journal import CHUNKS, RECORD_OVERHEAD, pack_record, read_reco
 from p2pxfer.core.manifest import Manifest
 from p2pxfer.errors import ChunkRefused
 from p2pxfer.net.disk import OPEN_INNER_FILE, write_all
-from p2pxfer.net.source import Identity
+from p2pxfer.net.scan import Identity
 
 DIRECTORY: Final = "outgoing"
 MAX_AGE: Final = 30 * 86_400.0

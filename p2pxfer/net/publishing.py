@@ -2,9 +2,9 @@
 
 Order of one publication, each step durable before the next::
 
-    modes and times, sync of files and directories
+    links; modes and times; sync of files and directories
     PUBLISHING record: for each top-level name the free name chosen for it, and its inode
-    rename of each, never onto anything that exists
+    rename of each, never onto anything that exists; then the mode of directories that may not be written
     sync of the destination
     PUBLISHED record
 
@@ -21,14 +21,15 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from p2pxfer.core.journal import Publication, pack_published, pack_publishing
-from p2pxfer.core.manifest import DIRECTORY, FILE, Entry, Manifest
+from p2pxfer.core.manifest import DIRECTORY, FILE, LINK, Entry, Manifest
 from p2pxfer.core.pathrules import MAX_COMPONENT, collision_key
 from p2pxfer.errors import DiskError
 from p2pxfer.net.disk import (
+    OPEN_INNER_DIRECTORY,
     OPEN_INNER_FILE,
+    can_sync_file_system,
     exists,
     parent_of,
-    process_umask,
     rename_new,
     shown,
     stat_or_none,
@@ -40,8 +41,9 @@ MANY_FILES: Final = 16
 """From so many files on, the whole file system is synced at once."""
 
 _DAY_NS: Final = 86_400 * 10**9
-_EARLIEST_NS: Final = 315_532_800 * 10**9
-"""1980: older times do not survive on every file system."""
+_OWNER_FILE: Final = 0o600
+_OWNER_DIRECTORY: Final = 0o700
+"""What this program needs of its own files and directories until they are published."""
 _TWO_PART_SUFFIXES: Final = (".tar",)
 
 
@@ -79,34 +81,59 @@ class Publisher:
                 os.unlink(each.name.encode(), dir_fd=self._tree)  # linked, and cut before the old name went
                 self._finals[each.name] = each.final
 
+    def reopen(self) -> None:
+        """Take back what :meth:`prepare` of an earlier run forbade this user.  Raises ``OSError``."""
+        for entry in self._manifest.entries:
+            needed = _OWNER_DIRECTORY if entry.kind is DIRECTORY else _OWNER_FILE
+            if entry.kind is LINK or entry.mode & needed == needed or self.is_published(entry.path):
+                continue
+            try:
+                with parent_of(self._tree, entry.path) as (parent, name):
+                    status = stat_or_none(parent, name)
+                    if status is not None and not stat.S_ISLNK(status.st_mode):
+                        os.chmod(name, stat.S_IMODE(status.st_mode) | needed, dir_fd=parent)
+            except FileNotFoundError:
+                continue  # nothing of it has arrived
+
     # -- modes, times, sync --------------------------------------------------------------------------------------
 
     def prepare(self, now: float) -> None:
-        """Give everything still in the tree its mode and time, and make it durable.
+        """Make the links, give everything still in the tree its mode and time, and make it durable.
 
         Raises:
-            DiskError: a file is gone or too short.
+            DiskError: a file is gone or too short, or something else lies in a link's place.
             OSError: what the system refuses.
         """
         entries = [entry for entry in self._manifest.entries if not self.is_published(entry.path)]
-        at_once = len(entries) > MANY_FILES
-        umask = process_umask()
+        at_once = len(entries) > MANY_FILES and can_sync_file_system()
         latest = int(now) * 10**9 + _DAY_NS
         for entry in _contents_first(entries):
+            times = (min(entry.mtime_ns, latest), min(entry.mtime_ns, latest))
+            if entry.kind is LINK:
+                self._make_link(entry, times)
+                continue
             fd = self._open(entry)
             try:
-                mode = 0o755 if entry.kind is DIRECTORY or entry.executable else 0o644
-                os.fchmod(fd, mode & ~umask)
-                clamped = min(max(entry.mtime_ns, _EARLIEST_NS), latest)
-                os.utime(fd, ns=(clamped, clamped))
+                # A directory that its owner may not write cannot be renamed.
+                os.fchmod(fd, entry.mode | _OWNER_DIRECTORY if _is_restricted_top(entry) else entry.mode)
+                os.utime(fd, ns=times)
                 if not at_once:
                     os.fsync(fd)
             finally:
                 os.close(fd)
-        if at_once and not sync_file_system(self._destination):
-            for entry in _contents_first(entries):
-                self._sync(entry)
+        if at_once:
+            sync_file_system(self._destination)
         os.fsync(self._tree)
+
+    def _make_link(self, entry: Entry, times: tuple[int, int]) -> None:
+        with parent_of(self._tree, entry.path, make=True) as (parent, name):
+            try:
+                os.symlink(entry.target.encode(), name, dir_fd=parent)
+            except FileExistsError:
+                status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+                if not stat.S_ISLNK(status.st_mode) or os.readlink(name, dir_fd=parent) != entry.target.encode():
+                    raise DiskError(f"the link {shown(entry.path)} was replaced by something else; remove it") from None
+            os.utime(name, ns=times, dir_fd=parent, follow_symlinks=False)
 
     def _open(self, entry: Entry) -> int:
         if entry.kind is DIRECTORY:
@@ -122,13 +149,6 @@ class Publisher:
         if status.st_size > entry.size:
             os.ftruncate(fd, entry.size)
         return fd
-
-    def _sync(self, entry: Entry) -> None:
-        fd = self._open(entry)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
     # -- names ---------------------------------------------------------------------------------------------------
 
@@ -147,6 +167,8 @@ class Publisher:
         kinds = {entry.path: entry for entry in tops}
         for each in plan:
             self._move(kinds[each.name], each, taken)
+        for entry in filter(_is_restricted_top, tops):
+            self._restrict(entry)
         self._failpoint("rx.before_dirsync")
         os.fsync(self._destination)
         os.fsync(self._tree)
@@ -177,6 +199,23 @@ class Publisher:
             self._failpoint("rx.after_rename")
             return
 
+    def _restrict(self, entry: Entry) -> None:
+        """Give a published directory the mode that would have kept it from being renamed."""
+        final = self._finals[entry.path].encode()
+        try:
+            fd = os.open(final, OPEN_INNER_DIRECTORY, dir_fd=self._destination)
+        except PermissionError:
+            return  # an earlier run did
+        try:
+            os.fchmod(fd, entry.mode)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _is_restricted_top(entry: Entry) -> bool:
+    return entry.kind is DIRECTORY and "/" not in entry.path and entry.mode & _OWNER_DIRECTORY != _OWNER_DIRECTORY
+
 
 def all_there(destination: int, names: Iterable[str]) -> bool:
     """Whether every published name still exists.  Raises ``OSError``."""
@@ -199,6 +238,6 @@ def free_names(name: str, is_file: bool, tries: int = 100_000) -> Iterator[str]:
 
 
 def _contents_first(entries: list[Entry]) -> Iterator[Entry]:
-    """Files, then directories from the inside out: whatever is made in a directory changes its time."""
-    yield from (entry for entry in entries if entry.kind is FILE)
+    """Files and links, then directories from the inside out: whatever is made in a directory changes its time."""
+    yield from (entry for entry in entries if entry.kind is not DIRECTORY)
     yield from (entry for entry in reversed(entries) if entry.kind is DIRECTORY)

@@ -169,6 +169,7 @@ class Staging:
             return
         if state is not None:
             self._publisher.settle(state.publishing)
+            self._publisher.reopen()
             prove(state, self._manifest, self._tree, self._publisher, self._table)
         check_space(self._destination, self._destination_path, self._manifest, self._table, reserve)
         self._check_inodes(self._tree, others=1)

@@ -11,19 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pxfer.core import manifest as module
-from p2pxfer.core.manifest import DIRECTORY, FILE, MAX_MANIFEST, Entry, Manifest
+from p2pxfer.core.manifest import DIRECTORY, FILE, LINK, MAX_MANIFEST, Entry, Manifest
 from p2pxfer.errors import LimitReached, ManifestRefused, NameCollision, P2pxferError, PathRefused
 from tests.core.paths_corpus import Row, cases
 
 MAGIC = b"P2PXMAN\x01"
 
 
-def raw(*entries: tuple[int, int, bytes, int], count: int | None = None, mtime: int = 0) -> bytes:
+def raw(*entries: tuple[int, int, bytes, int], count: int | None = None, mtime: int = 0, mode: int = 0) -> bytes:
     """The layout written out by hand: (kind, parent, name, size) each, right or wrong."""
     pieces = [MAGIC, struct.pack(">I", len(entries) if count is None else count)]
     for kind, parent, name, size in entries:
-        pieces.append(struct.pack(">BBIq", kind, len(name), parent, mtime))
-        pieces += [name] if kind == 2 else [struct.pack(">Q", size), name]
+        pieces.append(struct.pack(">BBHIq", kind, len(name), mode, parent, mtime))
+        pieces += [name] if kind == 1 else [struct.pack(">Q", size), name]
     return b"".join(pieces)
 
 
@@ -38,7 +38,7 @@ def raw_row(row: Row, first: bytes = b"") -> bytes | None:
             parent, name = b"", path
         if len(name) > 255:
             return None
-        entries.append((2 if row.is_directory(path) else 0, places.get(parent, 0), name, 1))
+        entries.append((1 if row.is_directory(path) else 0, places.get(parent, 0), name, 1))
         places.setdefault(path, len(entries))
     return raw(*entries)
 
@@ -52,14 +52,16 @@ TREE = [
     Entry("photos/b.jpg", FILE, 70_000, 1_700_000_000_123_456_789),
     Entry("photos", DIRECTORY, mtime_ns=5),
     Entry("photos a", FILE, 1),
-    Entry("run.sh", FILE, 0, -1, executable=True),
-    Entry("photos/empty", DIRECTORY),
+    Entry("run.sh", FILE, 0, -1, 0o755),
+    Entry("photos/empty", DIRECTORY, 0, 0, 0o700),
+    Entry("photos/last", LINK, 0, 9, 0, "b.jpg"),
 ]
 
 
 def test_order_and_numbers() -> None:
     tree = Manifest(TREE)
-    assert [entry.path for entry in tree.entries] == ["photos", "photos a", "photos/b.jpg", "photos/empty", "run.sh"]
+    paths = ["photos", "photos a", "photos/b.jpg", "photos/empty", "photos/last", "run.sh"]
+    assert [entry.path for entry in tree.entries] == paths
     assert [entry.path for entry in tree.files] == ["photos a", "photos/b.jpg", "run.sh"]
     assert tree.top_names == ["photos", "photos a", "run.sh"]
     assert tree.total_bytes == 70_001
@@ -70,13 +72,15 @@ def test_order_and_numbers() -> None:
 
 
 def test_the_documented_layout() -> None:
-    expected = MAGIC + struct.pack(">I", 3)
-    expected += struct.pack(">BBIq", 2, 1, 0, 7) + b"d"
-    expected += struct.pack(">BBIqQ", 1, 2, 1, -1, 9) + "\u00e9".encode()
-    expected += struct.pack(">BBIqQ", 0, 1, 0, 2**63 - 1, 2**40) + b"x"
+    expected = MAGIC + struct.pack(">I", 4)
+    expected += struct.pack(">BBHIq", 1, 1, 0o711, 0, 7) + b"d"
+    expected += struct.pack(">BBHIqH", 2, 1, 0, 1, 3, 2) + b"l" + "\u00e9".encode()
+    expected += struct.pack(">BBHIqQ", 0, 2, 0o777, 1, -1, 9) + "\u00e9".encode()
+    expected += struct.pack(">BBHIqQ", 0, 1, 0, 0, 2**63 - 1, 2**40) + b"x"
     entries = [
-        Entry("d", DIRECTORY, 0, 7),
-        Entry("d/\u00e9", FILE, 9, -1, executable=True),
+        Entry("d", DIRECTORY, 0, 7, 0o711),
+        Entry("d/l", LINK, 0, 3, 0, "\u00e9"),
+        Entry("d/\u00e9", FILE, 9, -1, 0o777),
         Entry("x", FILE, 2**40, 2**63 - 1),
     ]
     assert Manifest(entries).encode() == expected
@@ -114,7 +118,8 @@ def test_corpus_when_received(row: Row, first: bytes) -> None:
 
 
 A = (0, 0, b"a", 1)
-DIR = (2, 0, b"d", 0)
+DIR = (1, 0, b"d", 0)
+TOP = Entry("d", DIRECTORY)
 
 
 @pytest.mark.parametrize(
@@ -127,9 +132,11 @@ DIR = (2, 0, b"d", 0)
         pytest.param(raw(A, count=1_000_001), LimitReached, id="M11"),
         pytest.param(raw(A, count=2**32 - 1), LimitReached, id="M11 largest"),
         pytest.param(raw(A) + bytes(MAX_MANIFEST + 1 - len(raw(A))), LimitReached, id="M12"),
-        pytest.param(raw((3, 0, b"a", 1)), ManifestRefused, id="M15 symlink"),
+        pytest.param(raw((3, 0, b"a", 1)), ManifestRefused, id="M15 device"),
         pytest.param(raw((255, 0, b"a", 1)), ManifestRefused, id="M15 unknown"),
-        pytest.param(raw((0x81, 0, b"a", 1)), ManifestRefused, id="M16"),
+        pytest.param(raw(A, mode=0o4777), ManifestRefused, id="M16 setuid"),
+        pytest.param(raw(A, mode=0o100644), ManifestRefused, id="M16 type"),
+        pytest.param(raw((0x81, 0, b"a", 1)), ManifestRefused, id="M16 kind"),
         pytest.param(raw((0, 0, b"b", 1), A), ManifestRefused, id="M18"),
         pytest.param(raw(A) + b"\0", ManifestRefused, id="M19"),
         pytest.param(raw(A) + raw(A), ManifestRefused, id="M20"),
@@ -139,13 +146,13 @@ DIR = (2, 0, b"d", 0)
         pytest.param(b"P2PXMAN\x02" + raw(A)[8:], ManifestRefused, id="version"),
         pytest.param(raw(A, (0, 1, b"b", 1)), NameCollision, id="parent is a file"),
         pytest.param(raw((0, 1, b"a", 1)), ManifestRefused, id="its own parent"),
-        pytest.param(raw(DIR, (0, 3, b"a", 1), (2, 0, b"e", 0)), ManifestRefused, id="parent comes later"),
+        pytest.param(raw(DIR, (0, 3, b"a", 1), (1, 0, b"e", 0)), ManifestRefused, id="parent comes later"),
         pytest.param(raw(DIR, (0, 2**32 - 1, b"a", 1)), ManifestRefused, id="parent far away"),
         pytest.param(raw((0, 0, b"", 1)), PathRefused, id="no name"),
         pytest.param(raw((0, 0, b"d/a", 1)), PathRefused, id="slash in a name"),
         pytest.param(raw(DIR, (0, 1, b"..", 1)), PathRefused, id="dots below a directory"),
-        pytest.param(raw(DIR, (2, 0, b"d", 0)), NameCollision, id="a directory twice"),
-        pytest.param(raw((0, 0, b"d", 1), (2, 0, b"d", 0)), NameCollision, id="file and directory"),
+        pytest.param(raw(DIR, (1, 0, b"d", 0)), NameCollision, id="a directory twice"),
+        pytest.param(raw((0, 0, b"d", 1), (1, 0, b"d", 0)), NameCollision, id="file and directory"),
     ],
 )
 def test_hostile_encodings(encoded: bytes, error: type[Exception]) -> None:
@@ -166,13 +173,88 @@ def test_m17_any_time_is_only_a_number(mtime: int) -> None:
         pytest.param(Entry("a", FILE, 2**63), ManifestRefused, id="M02"),
         pytest.param(Entry("a", FILE, 1, 2**63), ManifestRefused, id="M17"),
         pytest.param(Entry("a", DIRECTORY, 1), ManifestRefused, id="directory with a size"),
-        pytest.param(Entry("a", DIRECTORY, 0, 0, executable=True), ManifestRefused, id="executable directory"),
+        pytest.param(Entry("a", FILE, 0, 0, 0o1777), ManifestRefused, id="sticky"),
+        pytest.param(Entry("a", DIRECTORY, 0, 0, -1), ManifestRefused, id="mode below zero"),
         pytest.param(Entry("a/b", FILE), ManifestRefused, id="no parent"),
     ],
 )
 def test_impossible_entries(entry: Entry, error: type[Exception]) -> None:
     with pytest.raises(error):
         Manifest([entry])
+
+
+INSIDE = ["f", "./f", "in/", "in//deep/.", "..", "../d", "../../d/in", ".././../x y", "nowhere", ".", "no/such/place"]
+OUTSIDE = ["/", "/etc/passwd", "../../..", "../../../d", "in/..", "./in/../../..", "../in/../..", "..//..//..", "/.."]
+
+
+@pytest.mark.parametrize("target", INSIDE)
+def test_a_link_that_stays_inside(target: str) -> None:
+    """Kept to the letter, whether or not anything is there."""
+    tree = [TOP, Entry("d/in", DIRECTORY), Entry("d/in/deep", DIRECTORY), Entry("d/in/deep/l", LINK, target=target)]
+    assert Manifest.decode(Manifest(tree).encode()).entries[-1].target == target
+
+
+@pytest.mark.parametrize("target", [*OUTSIDE, "", "a\\b", "a\nb", "a:b", "x" * 4096, "a\udcff", "\u202e", "nul"])
+def test_a_link_that_may_lead_outside_is_refused(target: str) -> None:
+    raw_target = target.encode(errors="surrogateescape")
+    entries = [TOP, Entry("d/in", DIRECTORY), Entry("d/in/l", LINK, target=target)]
+    with pytest.raises(PathRefused) as caught:
+        Manifest(entries)
+    assert caught.value.message.isprintable()
+    link = struct.pack(">BBHIqH", 2, 1, 0, 2, 0, len(raw_target)) + b"l" + raw_target
+    encoded = raw(DIR, (1, 1, b"in", 0), count=3) + link
+    with pytest.raises(PathRefused):
+        Manifest.decode(encoded)
+
+
+@given(st.lists(st.sampled_from(["..", ".", "", "a", "b", "l", "m"]), min_size=1, max_size=6), st.data())
+@settings(max_examples=300)
+def test_links_that_pass_never_lead_out_whatever_else_is_linked(parts: list[str], data: st.DataObject) -> None:
+    """Resolved step by step as a kernel does, through other links that passed."""
+    links: dict[str, str] = {}
+    for place in ("t/l", "t/a/l", "t/a/b/m", "t/a/m"):
+        target = "/".join(data.draw(st.permutations(parts)))
+        entries = [Entry("t", DIRECTORY), Entry("t/a", DIRECTORY), Entry("t/a/b", DIRECTORY)]
+        try:
+            Manifest([*entries, Entry(place, LINK, target=target)])
+        except PathRefused:
+            continue
+        links[place] = target
+    for place, target in links.items():
+        at, todo, steps = place.split("/")[:-1], target.split("/"), 0
+        while todo and steps < 200:
+            steps += 1
+            part = todo.pop(0)
+            if part == "..":
+                at.pop()
+            elif part not in ("", "."):
+                at.append(part)
+            assert at[:1] == ["t"], (place, links)
+            if "/".join(at) in links:
+                todo = links["/".join(at)].split("/") + todo
+                at.pop()
+
+
+@pytest.mark.parametrize(
+    ("extra", "error"),
+    [
+        (Entry("l", LINK, target="d"), PathRefused),
+        (Entry("d/l", LINK, 1, target="x"), ManifestRefused),
+        (Entry("d/l", LINK, mode=0o777, target="x"), ManifestRefused),
+    ],
+)
+def test_impossible_links(extra: Entry, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        Manifest([TOP, extra])
+
+
+def test_nothing_lies_in_a_link() -> None:
+    with pytest.raises(NameCollision):
+        Manifest([TOP, Entry("d/l", LINK, target="x"), Entry("d/l/file", FILE)])
+    link = struct.pack(">BBHIqH", 2, 1, 0, 1, 0, 1) + b"lx"
+    inside = struct.pack(">BBHIqQ", 0, 1, 0, 2, 0, 0) + b"f"
+    with pytest.raises(NameCollision):
+        Manifest.decode(raw(DIR, count=3) + link + inside)
 
 
 def test_truncated_at_every_byte() -> None:
@@ -216,7 +298,7 @@ def flatten(tree: dict[str, object], prefix: str = "") -> list[Entry]:
         if isinstance(inner, dict):
             found += [Entry(prefix + name, DIRECTORY), *flatten(inner, f"{prefix}{name}/")]
         else:
-            found.append(Entry(prefix + name, FILE, inner, executable=inner % 2 == 1))
+            found.append(Entry(prefix + name, FILE, inner, mode=inner % 0o1000))
     return found
 
 
@@ -240,7 +322,7 @@ def test_too_many_entries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_many_entries_decode_in_good_time() -> None:
-    entries = [(2, 0, b"top", 0), *((0, 1, b"file %06d" % number, number) for number in range(100_000))]
+    entries = [(1, 0, b"top", 0), *((0, 1, b"file %06d" % number, number) for number in range(100_000))]
     encoded = raw(*entries)
     start = time.process_time()
     assert len(Manifest.decode(encoded).files) == 100_000

@@ -36,7 +36,7 @@ from p2pxfer.core.framing import Frame, FrameDecoder
 from p2pxfer.core.geometry import chunk_count, chunk_size, chunk_span, claim_digest, file_root, transfer_root
 from p2pxfer.core.hello import EXPORTER_LABEL, Greeting, Role, Terms
 from p2pxfer.core.ids import PeerId, parse_id
-from p2pxfer.core.manifest import DIRECTORY, FILE, Entry, Kind, Manifest
+from p2pxfer.core.manifest import DIRECTORY, FILE, LINK, Entry, Kind, Manifest
 from p2pxfer.core.messages import ALPN_PEER, ALPN_SERVER, SERVER, VERSION
 from p2pxfer.core.pairing import PairFrame, Pairing, Party, Setting
 from p2pxfer.core.wire import DATA_KIND, HELLO_CAPS, PEER, SESSION_CAPS, Chunk, chunk_prefix, decode_chunk
@@ -166,10 +166,11 @@ PEER_SAMPLES: list[Message] = [
 MANIFESTS: list[list[Entry]] = [
     [Entry("report.txt", FILE, 3, 1_700_000_000_000_000_000)],
     [
-        Entry("a", DIRECTORY, 0, -1),
-        Entry("a/b.sh", FILE, 70_000, 5, executable=True),
+        Entry("a", DIRECTORY, 0, -1, 0o755),
+        Entry("a/b.sh", FILE, 70_000, 5, 0o750),
         Entry("a/leer", FILE),
-        Entry("\u00fcber", FILE, 2**40, 2**62),
+        Entry("a/zu", LINK, 0, 7, 0, "./b.sh"),
+        Entry("\u00fcber", FILE, 2**40, 2**62, 0o600),
     ],
 ]
 SIZES = [0, 1, 65_536, 65_537, 2**26, 2**26 + 1, 2**30, 2**32, 2**32 + 1, 2**40]
@@ -250,7 +251,14 @@ def message_vectors(catalogue: Catalogue[Message], samples: list[Message]) -> li
 def manifest_vector(entries: list[Entry]) -> dict[str, Any]:
     manifest = Manifest(entries)
     rows = [
-        {"path": e.path, "kind": e.kind.value, "size": e.size, "mtime_ns": e.mtime_ns, "executable": e.executable}
+        {
+            "path": e.path,
+            "kind": e.kind.value,
+            "size": e.size,
+            "mtime_ns": e.mtime_ns,
+            "mode": e.mode,
+            "target": e.target,
+        }
         for e in manifest.entries
     ]
     return {"entries": rows, "encoded": plain(manifest.encode()), "transfer_id": plain(manifest.transfer_id)}
@@ -454,7 +462,7 @@ def test_piece() -> None:
 @pytest.mark.parametrize("row", VECTORS["manifests"])
 def test_manifest(row: dict[str, Any]) -> None:
     encoded = from_plain(row["encoded"])
-    entries = [Entry(e["path"], Kind(e["kind"]), e["size"], e["mtime_ns"], e["executable"]) for e in row["entries"]]
+    entries = [Entry(**{**each, "kind": Kind(each["kind"])}) for each in row["entries"]]
     assert list(Manifest.decode(encoded).entries) == entries
     assert Manifest(entries).encode() == encoded
     assert hashlib.sha256(encoded).digest() == from_plain(row["transfer_id"])

@@ -61,16 +61,20 @@ class Desk:
             assert picture(self.inbox / path.name) == picture(path)
 
 
+def links(top: Path) -> dict[str, str]:
+    """What every symbolic link below a directory says."""
+    return {str(path.relative_to(top)): os.readlink(path) for path in top.rglob("*") if path.is_symlink()}
+
+
 def picture(top: Path) -> dict[str, tuple[object, ...]]:
-    """Everything that a transfer carries: kinds, names, contents, times, and whether a file can be run."""
+    """Everything that a transfer carries: kinds, names, contents, times and permissions."""
     found: dict[str, tuple[object, ...]] = {}
     for path in [top, *top.rglob("*")]:
         status = path.lstat()
         is_file = stat.S_ISREG(status.st_mode)
         name = "" if path == top else path.relative_to(top).as_posix()
         content = file_hash(path) if is_file else ""
-        runs = is_file and bool(status.st_mode & 0o100)
-        found[name] = (stat.S_IFMT(status.st_mode), content, runs, status.st_mtime_ns)
+        found[name] = (status.st_mode, content, status.st_mtime_ns)
     return found
 
 
@@ -113,6 +117,11 @@ def test_a_directory_with_everything(desk: Desk) -> None:
     script.chmod(0o750)
     (top / "a" / "plain.txt").write_text("plain")
     (top / "a" / "plain.txt").chmod(0o600)
+    (top / "a" / "open.txt").touch(0o666)
+    (top / "a" / "open.txt").chmod(0o666)
+    (top / "empty" / "inner").chmod(0o700)
+    (top / "a" / "b").chmod(0o575)
+    top.chmod(0o711)
     for number, path in enumerate(sorted(top.rglob("*"), reverse=True)):
         os.utime(path, ns=(HOUR_AGO, HOUR_AGO + number * 1_000_000_007))
     os.utime(top, ns=(HOUR_AGO, HOUR_AGO))
@@ -179,6 +188,29 @@ def test_what_is_no_file_is_left_out_and_said(desk: Desk) -> None:
     assert any("mixed/link" in note and "symbolic link" in note for note in notes)
     assert any("mixed/pipe" in note and "FIFO" in note for note in notes)
     assert names_in(desk.inbox) == ["mixed", "mixed/kept.txt"]
+
+
+def test_links_are_kept_or_followed(desk: Desk) -> None:
+    """With --links; a link that leads out is said and left out when links are kept."""
+    top = desk.folder / "linked"
+    (top / "in").mkdir(parents=True)
+    (top / "in" / "file.txt").write_text("text")
+    (desk.folder / "beside.txt").write_text("beside")
+    for name, target in (("to-file", "in/file.txt"), ("in/up", "../in"), ("none", "x"), ("out", "../beside.txt")):
+        (top / name).symlink_to(target)
+        os.utime(top / name, ns=(HOUR_AGO, HOUR_AGO), follow_symlinks=False)
+    kept = desk.send("--links", "keep", top)
+    assert kept.status == 0, kept
+    assert links(desk.inbox / "linked") == {"to-file": "in/file.txt", "in/up": "../in", "none": "x"}
+    assert (desk.inbox / "linked" / "none").lstat().st_mtime_ns == HOUR_AGO
+    assert any("out" in event["message"] and "lead" in event["message"] for event in kept.events if "message" in event)
+    followed = desk.send("--links", "follow", top)
+    assert followed.status == 0, followed
+    arrived = desk.inbox / "linked (1)"
+    assert links(arrived) == {}
+    assert (arrived / "out").read_text() == "beside"
+    assert (arrived / "to-file").read_text() == "text"
+    assert names_in(arrived) == ["in", "in/file.txt", "out", "to-file"]
 
 
 def test_a_link_that_is_named_is_followed(desk: Desk) -> None:

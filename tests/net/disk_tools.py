@@ -11,7 +11,7 @@ from blake3 import blake3
 
 from p2pxfer.core.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.core.geometry import chunk_count, chunk_span
-from p2pxfer.core.manifest import DIRECTORY, FILE, Entry, Manifest
+from p2pxfer.core.manifest import DIRECTORY, FILE, LINK, Entry, Manifest
 from p2pxfer.net.staging import Staging
 
 SENDER = b"s" * 32
@@ -23,14 +23,22 @@ class Content:
     """Files in memory, to be received: a manifest and the bytes of each file."""
 
     def __init__(
-        self, files: dict[str, bytes], executable: Iterable[str] = (), directories: Iterable[str] = ()
+        self,
+        files: dict[str, bytes],
+        executable: Iterable[str] = (),
+        directories: Iterable[str] = (),
+        *,
+        modes: dict[str, int] | None = None,
+        links: dict[str, str] | None = None,
     ) -> None:
         self.files = files
         folders = set(directories)
-        for path in [*files, *folders]:
+        for path in [*files, *folders, *(links or {})]:
             folders.update(str(parent) for parent in Path(path).parents if str(parent) != ".")
-        entries = [Entry(path, DIRECTORY, 0, MTIME) for path in folders]
-        entries += [Entry(path, FILE, len(data), MTIME, path in set(executable)) for path, data in files.items()]
+        usual = dict.fromkeys([*folders, *executable], 493) | (modes or {})
+        entries = [Entry(path, DIRECTORY, 0, MTIME, usual[path]) for path in folders]
+        entries += [Entry(path, FILE, len(data), MTIME, usual.get(path, 0o644)) for path, data in files.items()]
+        entries += [Entry(path, LINK, 0, MTIME, 0, target) for path, target in (links or {}).items()]
         self.manifest = Manifest(entries)
         self.table = ChunkTable(self.manifest)
         for address in self.addresses():
@@ -55,6 +63,15 @@ class Content:
 
 def noise(size: int, seed: int = 1) -> bytes:
     return random.Random(seed).randbytes(size)
+
+
+MODES = {"a.txt": 0o606, "a-secret": 0o400, "d": 0o711, "d/b.bin": 0o750, "d/e": 0o1, "d/none": 0, "shut": 0o555}
+
+
+def restricted() -> Content:
+    """Files and directories that their owner may not write or not even enter."""
+    files = {"a.txt": b"hello", "a-secret": b"s", "d/b.bin": noise(65_537), "d/none": b"n", "shut/in": b"i"}
+    return Content(files, directories=["d/e"], modes=MODES, links={"d/link": "e", "shut/up": "in"})
 
 
 def put(staging: Staging, content: Content, addresses: Iterable[ChunkAddress]) -> None:

@@ -16,8 +16,8 @@ import pytest
 from blake3 import blake3
 
 from p2pxfer.core.geometry import chunk_count, chunk_span
-from p2pxfer.core.manifest import DIRECTORY, FILE
-from p2pxfer.errors import ChunkRefused, DiskError, NameCollision, PathRefused, SourceChanged, UsageError
+from p2pxfer.core.manifest import DIRECTORY, FILE, LINK
+from p2pxfer.errors import ChunkRefused, DiskError, LimitReached, NameCollision, PathRefused, SourceChanged, UsageError
 from p2pxfer.net import source as module
 from p2pxfer.net.hashcache import MAX_AGE, HashCache
 from p2pxfer.net.source import Source
@@ -72,7 +72,7 @@ def test_files_and_directories(here: Path) -> None:
         "d", "d/.hidden", "d/a.bin", "d/empty", "d/in", "d/in/b", "run.sh",
     ]  # fmt: skip
     run = source.manifest.files[-1]
-    assert (run.size, run.mtime_ns, run.executable) == (2, 1_234_567_890_123_456_789, True)
+    assert (run.size, run.mtime_ns, run.mode) == (2, 1_234_567_890_123_456_789, 0o711)
     assert all_of(source) == files
     assert source.skipped == []
     source.close()
@@ -114,6 +114,72 @@ def test_links(here: Path) -> None:
     assert all_of(source) == {"to-dir/x": b"x", "to-file": b"file", "d/y": b"y"}
     assert source.skipped == ["'d/inner': a symbolic link", "'d/inner-dir': a symbolic link"]
     source.close()
+
+
+def linked(here: Path) -> None:
+    fill(here, {"outside/o": b"o", "d/in/x": b"x", "d/y": b"y"})
+    for name, target in {
+        "file": "y", "dir": "in", "up": "../outside/o", "abs": str(here / "outside"), "none": "nowhere", "loop": ".",
+        "in/back": "../y", "in/over": "../../outside", "in/self": "self", "in/round": "..",
+    }.items():  # fmt: skip
+        (here / "d" / name).symlink_to(target)
+
+
+def test_links_that_are_kept(here: Path) -> None:
+    """To the letter, dangling ones too; those that lead out of what is sent are left out and said."""
+    linked(here)
+    os.utime(here / "d/none", ns=(0, 1_234_567_890_123_456_789), follow_symlinks=False)
+    source = Source.scan(["d"], "keep")
+    kept = {entry.path: entry.target for entry in source.manifest.entries if entry.kind is LINK}
+    assert kept == {
+        "d/file": "y", "d/dir": "in", "d/none": "nowhere", "d/loop": ".",
+        "d/in/back": "../y", "d/in/self": "self", "d/in/round": "..",
+    }  # fmt: skip
+    assert next(e for e in source.manifest.entries if e.path == "d/none").mtime_ns == 1_234_567_890_123_456_789
+    assert all_of(source) == {"d/in/x": b"x", "d/y": b"y"}
+    assert len(source.skipped) == 3
+    for name, why in zip(("d/abs", "d/in/over", "d/up"), source.skipped, strict=True):
+        assert name in why
+        assert "lead out" in why
+    source.close()
+
+
+def test_links_that_are_followed(here: Path) -> None:
+    """What they point to is sent under their names, loops end, and nothing that changes later is followed."""
+    linked(here)
+    source = Source.scan(["d"], "follow")
+    x, y, o = b"x", b"y", b"o"
+    assert all_of(source) == {
+        "d/in/x": x, "d/y": y, "d/file": y, "d/dir/x": x, "d/up": o, "d/abs/o": o, "d/in/back": y, "d/dir/back": y,
+        "d/in/over/o": o, "d/dir/over/o": o,
+    }  # fmt: skip
+    assert sorted(source.skipped) == [
+        "'d/dir/round': a symbolic link to a directory that it lies in",
+        "'d/dir/self': a symbolic link to nothing",
+        "'d/in/round': a symbolic link to a directory that it lies in",
+        "'d/in/self': a symbolic link to nothing",
+        "'d/loop': a symbolic link to a directory that it lies in",
+        "'d/none': a symbolic link to nothing",
+    ]
+    source.close()
+    again = Source.scan(["d"], "follow")
+    (here / "d/abs").unlink()
+    (here / "d/abs").symlink_to("in")
+    (here / "d/in/o").write_bytes(b"o")
+    with pytest.raises(SourceChanged):
+        all_of(again)
+    again.close()
+
+
+def test_many_links_to_one_directory_do_not_explode(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve directories that each link to the next twice are four thousand; the limit of entries holds."""
+    for number in range(12):
+        (here / f"d/{number}").mkdir(parents=True)
+        for name in "ab":
+            (here / f"d/{number}/{name}").symlink_to(f"../{number + 1}")
+    monkeypatch.setattr("p2pxfer.net.scan.MAX_ENTRIES", 1000)
+    with pytest.raises(LimitReached):
+        Source.scan(["d"], "follow")
 
 
 def test_f20_c08_c09_c10_special_files(here: Path) -> None:

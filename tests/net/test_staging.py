@@ -24,7 +24,20 @@ from p2pxfer.net.publishing import free_names
 from p2pxfer.net.staging import Staging
 from tests.core.paths_corpus import Row, cases
 from tests.net import killed_receiver
-from tests.net.disk_tools import MTIME, NOW, SENDER, Content, noise, open_fds, open_staging, put, run, tree
+from tests.net.disk_tools import (
+    MODES,
+    MTIME,
+    NOW,
+    SENDER,
+    Content,
+    noise,
+    open_fds,
+    open_staging,
+    put,
+    restricted,
+    run,
+    tree,
+)
 
 CHUNK = 65_536
 ROOT = os.geteuid() == 0
@@ -58,20 +71,60 @@ def test_f25_sizes(dest: Path, size: int) -> None:
     assert tree(dest) == {"file": noise(size)}
 
 
-def test_a_tree_with_modes_and_times(dest: Path) -> None:
-    old = os.umask(0o027)
+def check_restricted(dest: Path) -> None:
+    """Modes and times of everything are exact; as root, who may look into all of it."""
+    assert {name: stat.S_IMODE((dest / name).lstat().st_mode) for name in MODES} == MODES
+    for path in dest.rglob("*"):
+        assert path.lstat().st_mtime_ns == MTIME, path
+    assert (dest / "d/link").readlink() == Path("e")
+    assert (dest / "shut/up").read_bytes() == b"i"
+    assert (dest / "d/none").read_bytes() == b"n"
+
+
+@pytest.mark.parametrize("umask", [0, 0o027, 0o777])
+def test_a_tree_with_modes_and_times(dest: Path, umask: int) -> None:
+    old = os.umask(umask)
     try:
-        assert run(dest, small(), batch=1) == ["a.txt", "d"]
+        assert run(dest, restricted(), batch=1) == ["a-secret", "a.txt", "d", "shut"]
     finally:
         os.umask(old)
-    assert tree(dest) == {"a.txt": b"hello", "d": None, "d/b.bin": noise(CHUNK + 1), "d/e": None}
-    modes = {name: stat.S_IMODE((dest / name).stat().st_mode) for name in ("a.txt", "d", "d/b.bin", "d/e")}
-    assert modes == {"a.txt": 0o640, "d": 0o750, "d/b.bin": 0o750, "d/e": 0o750}
-    for name in modes:
-        assert (dest / name).stat().st_mtime_ns == MTIME
+    check_restricted(dest)
 
 
-@pytest.mark.parametrize(("mtime", "expected"), [(-(2**63), 315_532_800), (2**63 - 1, NOW + 86_400), (10**18, 10**9)])
+@pytest.mark.skipif(not ROOT, reason="becomes another user")
+@pytest.mark.parametrize(
+    ("point", "count"),
+    [
+        ("rx.before_rename", 1),
+        ("rx.before_rename", 3),
+        ("rx.after_rename", 1),
+        ("rx.after_rename", 4),
+        ("rx.before_dirsync", 1),
+    ],
+)
+def test_a_user_without_rights_of_their_own_goes_on_after_a_cut(dest: Path, point: str, count: int) -> None:
+    """Modes that shut their owner out are set last, and a run that was cut behind that goes on all the same."""
+    dest.chmod(0o777)
+    for each in dest.parents:
+        each.chmod(each.stat().st_mode | 0o111)
+    code = (
+        "import os; from tests.net import disk_tools, killed_receiver; "
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534); killed_receiver.content = disk_tools.restricted; killed_receiver.main()"
+    )
+    for here in (point, "never"):
+        ended = subprocess.run(
+            [sys.executable, "-c", code, dest, here, str(count)],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert ended.returncode == (-signal.SIGKILL if here == point else 0), ended
+    check_restricted(dest)
+    assert sorted(path.name for path in dest.iterdir()) == ["a-secret", "a.txt", "d", "shut"]
+
+
+@pytest.mark.parametrize(("mtime", "expected"), [(0, 0), (2**63 - 1, NOW + 86_400), (10**18, 10**9)])
 def test_m17_times_are_clamped(dest: Path, mtime: int, expected: float) -> None:
     manifest = Manifest([Entry("x", FILE, 0, mtime)])
     content = Content({"x": b""})

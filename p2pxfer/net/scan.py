@@ -1,0 +1,251 @@
+"""What the user named, looked at: every file, directory and link below it, as entries of a manifest.
+
+Laws:
+
+- The scan opens and looks at everything but reads no content.
+- A link that the user names is followed, as everywhere.  A link inside a directory is left out, kept as a link or
+  followed, as the user says; what is left out for whatever reason is said.
+- Unless links are followed, everything below a named path is reached without one, whatever happens meanwhile.
+- Following ends: a directory that is being listed is not entered again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from array import array
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from p2pxfer.core.manifest import DIRECTORY, FILE, LINK, MAX_ENTRIES, PERMISSIONS, Entry
+from p2pxfer.core.pathrules import STAGING_PREFIX, check_path, check_target
+from p2pxfer.errors import LimitReached, PathRefused, SourceChanged, UsageError
+from p2pxfer.net.disk import OPEN_INNER_DIRECTORY, OPEN_INNER_FILE, disk_error, shown
+
+Links = Literal["skip", "keep", "follow"]
+"""What becomes of symbolic links inside directories."""
+
+OPEN_NAMED: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_ADVICE: Final = "make it readable or leave it out"
+_KINDS: Final = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFLNK: "a symbolic link",
+}
+_DANGLING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What tells one state of one file from every other."""
+
+    dev: int
+    ino: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Identity:
+        """The identity in a stat result."""
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+    def numbers(self) -> tuple[int, ...]:
+        """As :data:`FIELDS` signed numbers of 64 bits; the first two are unsigned ones."""
+        return (_signed(self.dev), _signed(self.ino), self.size, self.mtime_ns, self.ctime_ns)
+
+    @classmethod
+    def from_numbers(cls, numbers: array[int]) -> Identity:
+        """What :meth:`numbers` gave."""
+        dev, ino, size, mtime_ns, ctime_ns = numbers
+        return cls(dev % 2**64, ino % 2**64, size, mtime_ns, ctime_ns)
+
+
+FIELDS: Final = 5
+"""Numbers in an identity."""
+
+
+def _signed(number: int) -> int:
+    return number - 2**64 if number >= 2**63 else number
+
+
+@dataclass(slots=True)
+class Found:
+    """What a scan has found: entries in the order of the walk, the files among them and their identities.
+
+    ``tops``: where each top-level name is, absolute.  ``skipped``: what was left out, path and reason, ready to be
+    shown.
+    """
+
+    entries: list[Entry] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    identities: array[int] = field(default_factory=lambda: array("q"))
+    tops: dict[str, bytes] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+
+    def add_file(self, path: str, status: os.stat_result) -> None:
+        """A file."""
+        self._add(Entry(path, FILE, status.st_size, status.st_mtime_ns, status.st_mode & PERMISSIONS))
+        self.files.append(path)
+        self.identities.extend(Identity.of(status).numbers())
+
+    def add_directory(self, path: str, status: os.stat_result) -> None:
+        """A directory."""
+        self._add(Entry(path, DIRECTORY, 0, status.st_mtime_ns, status.st_mode & PERMISSIONS))
+
+    def add_link(self, path: str, status: os.stat_result, target: str) -> None:
+        """A symbolic link; left out, and said, if its target breaks the rule for targets."""
+        try:
+            check_target(path, target)
+        except PathRefused as error:
+            self.skipped.append(error.message)
+        else:
+            self._add(Entry(path, LINK, 0, status.st_mtime_ns, 0, target))
+
+    def _add(self, entry: Entry) -> None:
+        check_path(entry.path)
+        if len(self.entries) >= MAX_ENTRIES:
+            raise LimitReached(f"more than {MAX_ENTRIES} files and directories do not fit in one transfer")
+        self.entries.append(entry)
+
+
+def scan(paths: list[str], links: Links) -> Found:
+    """Look at files and directories as the user named them; each appears under its own last name.
+
+    Raises:
+        UsageError: missing, not a file or directory, or two with one name.
+        PathRefused: a name that cannot be created everywhere, or is not UTF-8.
+        LimitReached: too many entries.
+        SourceChanged: something was replaced in this moment.
+        DiskError: something cannot be read.
+    """
+    walk = _Walk(links)
+    for path in paths:
+        walk.named(path)
+    if not walk.found.entries:
+        raise UsageError("there is nothing to send")
+    return walk.found
+
+
+def changed(path: str) -> SourceChanged:
+    """The error about a file that is not what it was."""
+    return SourceChanged(
+        f"{shown(path)} changed while it was being sent; run the command again to send it as it is now"
+    )
+
+
+class _Walk:
+    """One pass over everything that was named."""
+
+    def __init__(self, links: Links) -> None:
+        self.found = Found()
+        self._links = links
+        self._within: set[tuple[int, int]] = set()
+
+    def named(self, path: str) -> None:
+        """One argument of the command."""
+        # Joined and not normalised: "link/.." is not where it looks.
+        raw = os.path.join(os.getcwdb(), os.fsencode(path))  # noqa: PTH109, PTH118  # pathlib takes no bytes
+        name = _text(_named(os.fsencode(path)).rpartition(b"/")[2])
+        if not name:
+            raise UsageError(f"{shown(path)} has no name of its own; name what is in it")
+        try:
+            kind = os.stat(raw)  # noqa: PTH116  # the same
+        except (FileNotFoundError, NotADirectoryError):
+            raise UsageError(f"{shown(path)} does not exist") from None
+        except OSError as error:
+            raise disk_error(error, f"looking at {shown(path)}", _ADVICE) from error
+        if not stat.S_ISREG(kind.st_mode) and not stat.S_ISDIR(kind.st_mode):
+            raise UsageError(f"{shown(path)} is {_kind(kind)}; only files and directories can be sent")
+        self._check_new(name, path)
+        self.found.tops[name] = raw
+        try:
+            fd = os.open(raw, OPEN_NAMED)
+        except OSError as error:
+            raise disk_error(error, f"opening {shown(path)}", _ADVICE) from error
+        self._opened(fd, name, kind)
+
+    def _check_new(self, name: str, path: str) -> None:
+        if name in self.found.tops:
+            other = shown(os.fsdecode(self.found.tops[name]))
+            raise UsageError(f"{shown(path)} and {other} have the same name; send them apart")
+
+    def _opened(self, fd: int, path: str, kind: os.stat_result) -> None:
+        """Take what was opened as ``path``, and close it; ``kind`` is what was there a moment before."""
+        try:
+            status = os.fstat(fd)
+            if not os.path.samestat(status, kind):
+                raise changed(path)
+            if stat.S_ISDIR(status.st_mode):
+                self._directory(fd, path, status)
+            else:
+                self.found.add_file(path, status)
+        finally:
+            os.close(fd)
+
+    def _directory(self, fd: int, path: str, status: os.stat_result) -> None:
+        self.found.add_directory(path, status)
+        number = (status.st_dev, status.st_ino)
+        self._within.add(number)
+        try:
+            with os.scandir(fd) as listing:
+                names = sorted(os.fsencode(each.name) for each in listing)
+        except OSError as error:
+            raise disk_error(error, f"listing {shown(path)}", _ADVICE) from error
+        for raw in names:
+            name = _text(raw)
+            inner = f"{path}/{name}"
+            if name.startswith(STAGING_PREFIX):
+                self.found.skipped.append(f"{shown(inner)}: a transfer that is being received")
+                continue
+            try:
+                self._inner(fd, raw, inner)
+            except OSError as error:
+                raise disk_error(error, f"opening {shown(inner)}", _ADVICE) from error
+        self._within.discard(number)
+
+    def _inner(self, directory: int, raw: bytes, path: str) -> None:
+        kind = os.stat(raw, dir_fd=directory, follow_symlinks=False)
+        follow = False
+        if stat.S_ISLNK(kind.st_mode):
+            if self._links == "keep":
+                check_path(path)
+                self.found.add_link(path, kind, _text(os.readlink(raw, dir_fd=directory)))
+                return
+            if self._links == "follow":
+                follow = True
+                try:
+                    kind = os.stat(raw, dir_fd=directory)
+                except OSError as error:
+                    if error.errno not in _DANGLING:
+                        raise
+                    self.found.skipped.append(f"{shown(path)}: a symbolic link to nothing")
+                    return
+        is_directory = stat.S_ISDIR(kind.st_mode)
+        if is_directory and (kind.st_dev, kind.st_ino) in self._within:
+            self.found.skipped.append(f"{shown(path)}: a symbolic link to a directory that it lies in")
+        elif not is_directory and not stat.S_ISREG(kind.st_mode):
+            self.found.skipped.append(f"{shown(path)}: {_kind(kind)}")
+        else:
+            check_path(path)
+            flags = OPEN_INNER_DIRECTORY if is_directory else os.O_RDONLY | OPEN_INNER_FILE
+            self._opened(os.open(raw, flags & ~os.O_NOFOLLOW if follow else flags, dir_fd=directory), path, kind)
+
+
+def _named(path: bytes) -> bytes:
+    """The path whose last component is the name: a directory named as ``.`` or ``..`` has one elsewhere."""
+    path = path.rstrip(b"/") or b"/"
+    last = path.rpartition(b"/")[2]
+    return os.path.realpath(path) if last in {b".", b".."} else path
+
+
+def _text(raw: bytes) -> str:
+    """The name as text; bytes that are not UTF-8 become lone surrogates, which the judge of names refuses."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _kind(status: os.stat_result) -> str:
+    return _KINDS.get(stat.S_IFMT(status.st_mode), "neither a file nor a directory")
