@@ -76,6 +76,11 @@ class ChunkTable:
         self._hashes[number * HASH_SIZE : (number + 1) * HASH_SIZE] = digest
         self.known.add(number, number + 1)
 
+    def set_hashes(self, start: int, stop: int, digest: bytes) -> None:
+        """Record one hash for all chunks from ``start`` to before ``stop``."""
+        self._hashes[start * HASH_SIZE : stop * HASH_SIZE] = digest * (stop - start)
+        self.known.add(start, stop)
+
     def hash(self, number: int) -> bytes:
         """The recorded hash of a chunk that is in :attr:`known`."""
         return bytes(self._hashes[number * HASH_SIZE : (number + 1) * HASH_SIZE])

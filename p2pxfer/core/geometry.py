@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from blake3 import blake3
@@ -89,6 +90,12 @@ def claim_digest(hashes: Sequence[bytes]) -> bytes:
         ChunkRefused: a hash is not 32 bytes long.
     """
     return _fold(_CLAIM, b"", hashes)
+
+
+@lru_cache(maxsize=64)
+def zero_hash(length: int) -> bytes:
+    """The hash (32 bytes) of a chunk of ``length`` zeros."""
+    return blake3(bytes(length)).digest()
 
 
 def _fold(context: str, head: bytes, hashes: Sequence[bytes]) -> bytes:

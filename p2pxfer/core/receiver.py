@@ -18,44 +18,21 @@ from dataclasses import dataclass
 from enum import Enum
 
 from p2pxfer.core.chunktable import ChunkAddress, ChunkTable
+from p2pxfer.core.claims import pages, runs
 from p2pxfer.core.codec import Message
-from p2pxfer.core.geometry import claim_digest
+from p2pxfer.core.geometry import chunk_count, zero_hash
 from p2pxfer.core.manifest import MAX_MANIFEST, Manifest
 from p2pxfer.core.ranges import RangeSet
+from p2pxfer.core.receiveeffect import Decide, Publish, ReceiverEffect, Store, StoreHole
 from p2pxfer.core.sendeffect import Send
-from p2pxfer.core.wire import Accept, Ack, Chunk, Final, FinalAck, Have, ManifestPart, Offer, Refuse, WantManifest
-from p2pxfer.errors import ChunkRefused, Damaged, ManifestRefused, P2pxferError, ProtocolBreach
+from p2pxfer.core.wire import Accept, Ack, Chunk, Final, FinalAck, Holes, ManifestPart, Offer, Refuse, WantManifest
+from p2pxfer.errors import ChunkRefused, Damaged, LimitReached, ManifestRefused, P2pxferError, ProtocolBreach
 
-_HAVE_PER_MESSAGE = 64
-_RANGES_PER_HAVE = 256
 ACKS_PER_MESSAGE = 1024
+MAX_SPARSE_CHUNKS = 4 * 1024 * 1024
+"""Most chunks of a transfer with holes, which cost a sender nothing; 16 TiB in the largest chunks."""
 MAX_BAD_CHUNKS = 3
 """Chunks that fail their hash before the sender is dropped."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decide:
-    """Ask the user and open the disk side, then call :meth:`ReceiverCore.accepted` or :meth:`ReceiverCore.refused`."""
-
-    manifest: Manifest
-
-
-@dataclass(frozen=True, slots=True)
-class Store:
-    """Verify and write this chunk, then call :meth:`ReceiverCore.stored` or :meth:`ReceiverCore.damaged`."""
-
-    path: int
-    chunk: Chunk
-
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """Everything is here and ``root`` is agreed: publish, make durable, then call :meth:`ReceiverCore.published`."""
-
-    root: bytes
-
-
-ReceiverEffect = Send | Decide | Store | Publish
 
 
 class _Phase(Enum):
@@ -91,6 +68,7 @@ class ReceiverCore:
         self._paths: dict[int, _Path] = {}
         self._parts = bytearray()
         self._announced = 0
+        self._holes = 0
         self._manifest: Manifest | None = None
         self._table: ChunkTable | None = None
         self._have = RangeSet()
@@ -140,6 +118,8 @@ class ReceiverCore:
         match state.talk, message:
             case _Talk.MANIFEST, ManifestPart():
                 return self._on_part(path, message)
+            case _Talk.OPEN, Holes():
+                return self._on_holes(path, state, message)
             case ((_Talk.OPEN | _Talk.FINAL), Final()):
                 return self._on_final(state, message)
             case _:
@@ -172,7 +152,7 @@ class ReceiverCore:
     def _first_offer(self, path: int, state: _Path, offer: Offer) -> list[ReceiverEffect]:
         if offer.manifest_size > MAX_MANIFEST:
             raise ManifestRefused(f"the manifest has {offer.manifest_size} bytes; at most {MAX_MANIFEST} are allowed")
-        self._announced = offer.manifest_size
+        self._announced, self._holes = offer.manifest_size, offer.holes
         if offer.manifest:
             return self._on_manifest(offer.manifest)
         if any(other.talk is _Talk.MANIFEST for other in self._paths.values()):
@@ -197,9 +177,13 @@ class ReceiverCore:
         manifest = Manifest.decode(encoded)
         if manifest.transfer_id != self._transfer:
             raise ManifestRefused("the manifest is not the one that was offered")
+        if self._holes and sum(chunk_count(entry.size) for entry in manifest.files) > MAX_SPARSE_CHUNKS:
+            raise LimitReached(
+                f"sparse files of more than {MAX_SPARSE_CHUNKS} chunks in all do not fit in one transfer"
+            )
         self._manifest = manifest
         self._phase = _Phase.DECIDING
-        return [Decide(manifest)]
+        return [Decide(manifest, self._holes)]
 
     def chunk(self, path: int, chunk: Chunk) -> list[ReceiverEffect]:
         """A chunk came on ``path``.
@@ -222,6 +206,28 @@ class ReceiverCore:
             return []
         self._storing[number] = chunk.hash
         return [Store(path, chunk)]
+
+    def _on_holes(self, path: int, state: _Path, holes: Holes) -> list[ReceiverEffect]:
+        assert self._table is not None
+        if self._phase is not _Phase.RECEIVING:
+            return []
+        effects: list[ReceiverEffect] = []
+        for file, start, stop in holes.chunks:
+            first, end = self._table.file_range(file)
+            if not start <= stop <= end - first:
+                raise ChunkRefused("the sender tells of holes that are not part of the file")
+            wanted: list[int] = []
+            for index in range(start, stop):
+                digest = zero_hash(self._table.length((file, index)))
+                if self._is_here(first + index, digest):
+                    state.acks.append((file, index))
+                else:
+                    self._storing[first + index] = digest
+                    wanted.append(index)
+            effects += [StoreHole(path, *run) for run in runs([(file, index) for index in wanted])]
+            if start == stop:
+                effects.append(StoreHole(path, file, start, stop))
+        return effects
 
     def _is_here(self, number: int, digest: bytes) -> bool:
         assert self._table is not None
@@ -280,6 +286,12 @@ class ReceiverCore:
         if state is not None:
             state.acks.append(address)
 
+    def stored_hole(self, path: int, file: int, first: int, stop: int) -> None:
+        """These chunks are zero on the disk."""
+        assert self._table is not None
+        for index in range(first, stop):
+            self.stored(path, (file, index), zero_hash(self._table.length((file, index))))
+
     def damaged(self, address: ChunkAddress) -> None:
         """The chunk did not match its hash.
 
@@ -305,10 +317,10 @@ class ReceiverCore:
         if state is None or not state.acks:
             return []
         acks, state.acks = state.acks, []
-        runs = list(_runs(acks))
+        joined = list(runs(acks))
         return [
-            Send(path, Ack(handle=state.handle, chunks=runs[at : at + ACKS_PER_MESSAGE]))
-            for at in range(0, len(runs), ACKS_PER_MESSAGE)
+            Send(path, Ack(handle=state.handle, chunks=joined[at : at + ACKS_PER_MESSAGE]))
+            for at in range(0, len(joined), ACKS_PER_MESSAGE)
         ]
 
     # -- helpers -------------------------------------------------------------------------------------------------
@@ -331,35 +343,8 @@ class ReceiverCore:
     def _accept(self, path: int) -> Iterator[ReceiverEffect]:
         state = self._paths[path]
         state.talk = _Talk.OPEN
-        claims = list(self._claims())
-        pages = [claims[at : at + _HAVE_PER_MESSAGE] for at in range(0, len(claims), _HAVE_PER_MESSAGE)] or [[]]
-        for number, page in enumerate(pages, 1):
-            last = number == len(pages)
-            yield Send(path, Accept(handle=state.handle, instance=self._instance, have=page, last=last))
-
-    def _claims(self) -> Iterator[Have]:
-        """What is here, file by file."""
         assert self._table is not None
-        if not self._have.total:
-            return
-        for file in range(self._table.files):
-            first, stop = self._table.file_range(file)
-            ranges = [(a - first, b - first) for a, b in self._have.overlap(first, stop)]
-            for at in range(0, len(ranges), _RANGES_PER_HAVE):
-                part = ranges[at : at + _RANGES_PER_HAVE]
-                hashes = [self._table.hash(first + index) for a, b in part for index in range(a, b)]
-                yield Have(file=file, ranges=part, digest=claim_digest(hashes))
-
-
-def _runs(addresses: list[ChunkAddress]) -> Iterator[tuple[int, int, int]]:
-    """Join neighbouring chunks into (file, first, behind last)."""
-    file, start, stop = -1, 0, 0
-    for here, index in sorted(addresses):
-        if here == file and index <= stop:
-            stop = max(stop, index + 1)
-            continue
-        if stop > start:
-            yield file, start, stop
-        file, start, stop = here, index, index + 1
-    if stop > start:
-        yield file, start, stop
+        *most, last = pages(self._table, self._have)
+        for page in most:
+            yield Send(path, Accept(handle=state.handle, instance=self._instance, have=page, last=False))
+        yield Send(path, Accept(handle=state.handle, instance=self._instance, have=last))

@@ -25,6 +25,7 @@ from enum import Enum
 from p2pxfer.core.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.core.codec import Message
 from p2pxfer.core.geometry import claim_digest
+from p2pxfer.core.holes import HolesByFile, HoleTeller
 from p2pxfer.core.manifest import Manifest
 from p2pxfer.core.ranges import RangeSet
 from p2pxfer.core.sendeffect import Send
@@ -77,15 +78,21 @@ class _Talk(Enum):
 
 
 class SenderCore:
-    """One transfer of ``manifest`` under ``handle``; ``known`` holds hashes of chunks that earlier runs sent."""
+    """One transfer of ``manifest`` under ``handle``; ``known`` holds hashes of chunks that earlier runs sent.
 
-    def __init__(self, handle: int, manifest: Manifest, known: Mapping[ChunkAddress, bytes]) -> None:
+    Chunks in ``holes`` are told and not sent.
+    """
+
+    def __init__(
+        self, handle: int, manifest: Manifest, known: Mapping[ChunkAddress, bytes], holes: HolesByFile | None = None
+    ) -> None:
         self._handle = handle
         self._manifest = manifest
         self._encoded = manifest.encode()
         self._table = ChunkTable(manifest)
         for address, digest in known.items():
             self._table.set_hash(self._table.number(address), digest)
+        self._holes = HoleTeller(handle, self._table, holes or {})
         self._talks: dict[int, _Talk] = {}
         self._acked = RangeSet()
         self._held: set[int] = set()
@@ -113,6 +120,7 @@ class SenderCore:
             size=self._manifest.total_bytes,
             manifest_size=size,
             manifest=self._encoded if size <= MANIFEST_PIECE else b"",
+            holes=self._holes.bytes,
         )
         return [Send(path, offer)]
 
@@ -120,6 +128,7 @@ class SenderCore:
         """The path is gone: what was on its way there is missing again."""
         self._talks.pop(path, None)
         self._lists.pop(path, None)
+        self._holes.lost(path)
         self._give_back(path)
 
     def _give_back(self, path: int) -> None:
@@ -131,6 +140,10 @@ class SenderCore:
     def is_open(self, path: int) -> bool:
         """Whether chunks may be sent on ``path``."""
         return self._talks.get(path) is _Talk.OPEN
+
+    def take_holes(self, path: int) -> list[Send]:
+        """What ``path``, which is open, is to be told of holes before chunks are sent on it."""
+        return self._holes.take(path, self._acked)
 
     # -- chunks --------------------------------------------------------------------------------------------------
 
@@ -155,7 +168,8 @@ class SenderCore:
         return None
 
     def _is_missing(self, number: int) -> bool:
-        return number not in self._acked and number not in self._held and number not in self._sent
+        there = number in self._acked or number in self._held or number in self._sent
+        return not there and number not in self._holes
 
     def length(self, address: ChunkAddress) -> int:
         """Payload bytes of a chunk."""
@@ -253,6 +267,7 @@ class SenderCore:
         """Another process receives now: only what it claims is there."""
         self._acked = RangeSet()
         self._unproved.clear()
+        self._holes.forget()
         self._missing.clear()
         self._next = 0
         self.acked_bytes = 0
@@ -289,6 +304,7 @@ class SenderCore:
             if number in self._acked:
                 self._acked.remove(number, number + 1)
                 self.acked_bytes -= self._table.length(self._table.address(number))
+                self._holes.give_up(number)
                 self._missing.append(number)
 
     def _acknowledge(self, number: int) -> None:

@@ -11,7 +11,7 @@ Transcript of one path (``>`` initiator to responder; the initiator is the TLS c
     > Check          < Checked            instead of an offer: what the network is like
     > Offer          < Refuse | WantManifest | Accept
     > ManifestPart*  < Accept             what the receiver holds already
-    > Data*          < Ack*
+    > Holes* Data*   < Ack*
     > Final          < FinalAck           the same root hash at both ends
     > Bye
 
@@ -137,7 +137,10 @@ class Checked(Message, frozen=True):
 
 
 class Offer(Message, frozen=True):
-    """A transfer: its id is SHA-256 of its manifest; a small manifest comes along."""
+    """A transfer: its id is SHA-256 of its manifest; a small manifest comes along.
+
+    ``holes`` of its ``size`` bytes lie in chunks that are not sent.
+    """
 
     handle: Number
     transfer: Bytes32
@@ -145,6 +148,7 @@ class Offer(Message, frozen=True):
     size: Size
     manifest_size: Size
     manifest: Annotated[bytes, Meta(max_length=MANIFEST_PIECE)] = b""
+    holes: Size = 0
 
 
 class WantManifest(Message, frozen=True):
@@ -197,6 +201,16 @@ class Ack(Message, frozen=True):
     chunks: Annotated[list[tuple[Number, Number, Number]], Meta(max_length=2048)]
 
 
+class Holes(Message, frozen=True):
+    """Chunks of sparse files that hold zeros and are not sent: (file, first, behind last).
+
+    Without a chunk in it, a range says that the file is sparse.
+    """
+
+    handle: Number
+    chunks: Annotated[list[tuple[Number, Number, Number]], Meta(max_length=1024)]
+
+
 class Final(Message, frozen=True):
     """Every chunk was acknowledged; the sender's root hash."""
 
@@ -234,6 +248,7 @@ PEER: Catalogue[Message] = Catalogue(
         (37, Ack),
         (38, Final),
         (39, FinalAck),
+        (40, Holes),
         *CHANNEL_ROWS,
     ]
 )

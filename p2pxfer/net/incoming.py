@@ -23,7 +23,8 @@ from twisted.python.failure import Failure
 from p2pxfer.core.codec import Message
 from p2pxfer.core.manifest import Manifest
 from p2pxfer.core.pathrules import check_dangerous
-from p2pxfer.core.receiver import Decide, Publish, ReceiverCore, ReceiverEffect, Store
+from p2pxfer.core.receiveeffect import Decide, Publish, ReceiverEffect, Store, StoreHole
+from p2pxfer.core.receiver import ReceiverCore
 from p2pxfer.core.sendeffect import Send
 from p2pxfer.core.wire import Chunk
 from p2pxfer.errors import ChunkRefused, Damaged, DiskError, Incomplete, P2pxferError, Refused
@@ -156,9 +157,11 @@ class IncomingTransfer:
                 case Send():
                     self._send(effect)
                 case Decide():
-                    self._start(self._open(effect.manifest))
+                    self._start(self._open(effect.manifest, effect.holes))
                 case Store():
                     self._store(effect)
+                case StoreHole():
+                    self._store_hole(effect)
                 case Publish():
                     self._start(self._publish(effect.root))
 
@@ -172,11 +175,11 @@ class IncomingTransfer:
 
     # -- the decision --------------------------------------------------------------------------------------------
 
-    async def _open(self, manifest: Manifest) -> None:
+    async def _open(self, manifest: Manifest, holes: int) -> None:
         self._tell(Offer(files=len(manifest.files), bytes=manifest.total_bytes, names=tuple(manifest.top_names)))
         # Judged before the user is asked and before anything is created.
         check_dangerous((entry.path for entry in manifest.entries), is_home(self._destination))
-        staging = await self._disk.elsewhere(Staging.open, self._destination, self._sender, manifest)
+        staging = await self._disk.elsewhere(Staging.open, self._destination, self._sender, manifest, holes=holes)
         self._staging = staging
         self._landing = Landing(self._reactor, self._disk, staging, self._hold, self._failed)
         if staging.published_root is not None:
@@ -213,6 +216,17 @@ class IncomingTransfer:
         writing = self._landing.store(effect.chunk)
         writing.addCallbacks(self._stored, self._not_stored, callbackArgs=(effect,), errbackArgs=(effect,))
         writing.addErrback(self._failed)
+
+    def _store_hole(self, effect: StoreHole) -> None:
+        assert self._landing is not None
+        writing = self._landing.store_hole(effect.file, effect.first, effect.stop)
+        writing.addCallback(self._stored_hole, effect)
+        writing.addErrback(self._failed)
+
+    def _stored_hole(self, _: object, effect: StoreHole) -> None:
+        if not self.ended:
+            self._core.stored_hole(effect.path, effect.file, effect.first, effect.stop)
+            self._acks_soon()
 
     def _stored(self, _: object, effect: Store) -> None:
         chunk = effect.chunk

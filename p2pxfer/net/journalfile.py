@@ -5,13 +5,28 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Final
 
+from p2pxfer.core.chunktable import ChunkAddress
+from p2pxfer.core.journal import (
+    CHUNK_SIZE,
+    RECORD_OVERHEAD,
+    JournalState,
+    pack_chunks,
+    pack_header,
+    pack_publishing,
+    read_journal,
+)
+from p2pxfer.core.manifest import Manifest
 from p2pxfer.net.disk import OPEN_INNER_FILE, fdatasync, read_span, write_all
 
 NAME: Final = b"journal"
 _NEW: Final = b"journal.new"
+_CHUNKS_PER_RECORD: Final = 65_536
+_SLACK: Final = 4
+"""A journal so many times larger than it can become is not ours."""
 
 
 class JournalFile:
@@ -39,6 +54,15 @@ class JournalFile:
             return read_span(fd, 0, status.st_size) if status.st_size <= limit else b""
         finally:
             os.close(fd)
+
+    def read_state(self, sender: bytes, manifest: Manifest, chunks: int) -> JournalState | None:
+        """What the journal says; ``None`` if it is not of this transfer, so that everything starts over."""
+        encoded = manifest.encode()
+        records = 2 * (CHUNK_SIZE + RECORD_OVERHEAD) * chunks + 4096 * len(manifest.top_names)
+        state = read_journal(self.read(_SLACK * (len(encoded) + records + 2**20)))
+        if state is None or (state.sender, state.transfer) != (sender, manifest.transfer_id):
+            return None
+        return state if state.manifest == encoded else None
 
     def replace(self, pieces: Iterable[bytes]) -> None:
         """Put a new journal in the old one's place, durably, and keep it open for :meth:`append`."""
@@ -81,3 +105,15 @@ class JournalFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def new_journal(
+    sender: bytes, manifest: Manifest, have: Mapping[ChunkAddress, bytes], state: JournalState | None
+) -> Iterator[bytes]:
+    """A journal that says what ``have`` says, and of ``state`` what was about to be published."""
+    yield pack_header(sender, manifest.transfer_id, manifest.encode())
+    claims = ((file, index, digest) for (file, index), digest in have.items())
+    while batch := list(islice(claims, _CHUNKS_PER_RECORD)):
+        yield pack_chunks(batch)
+    if state is not None and state.publishing:
+        yield pack_publishing(state.publishing)

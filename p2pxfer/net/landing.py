@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
+from p2pxfer.core.journal import ChunkClaim
 from p2pxfer.core.wire import Chunk
 from p2pxfer.net.staging import Staging
 from p2pxfer.net.types import Reactor
@@ -95,6 +96,18 @@ class Landing:
         writing = self._disk.writer.do(self._staging.write_chunk, chunk.file, chunk.index, chunk.payload, chunk.hash)
         writing.addBoth(self._written, chunk, len(chunk.payload))
         return writing
+
+    def store_hole(self, file: int, first: int, stop: int) -> Deferred[None]:
+        """Have chunks of a sparse file be zero; fails as :meth:`~p2pxfer.net.staging.Staging.write_hole`."""
+        self._under_way += 1
+        return self._disk.writer.do(self._staging.write_hole, file, first, stop).addBoth(self._hole_left)
+
+    def _hole_left(self, result: Failure | list[ChunkClaim]) -> Failure | None:
+        if not isinstance(result, Failure):
+            self._unsynced += result
+            self._sync_soon()
+        self._done()
+        return result if isinstance(result, Failure) else None
 
     def _written(self, result: Failure | None, chunk: Chunk, size: int) -> Failure | None:
         self._waiting -= size

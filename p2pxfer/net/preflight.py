@@ -17,8 +17,10 @@ from p2pxfer.net.publishing import Publisher
 _USUAL_BLOCK = 4096
 
 
-def check_space(directory: int, where: str, manifest: Manifest, table: ChunkTable, reserve: int) -> None:
+def check_space(directory: int, where: str, manifest: Manifest, table: ChunkTable, holes: int, reserve: int) -> None:
     """Compare the free bytes of the disk with what ``table`` still lacks, in whole blocks, and ``reserve``.
+
+    What is not in ``holes`` bytes is the most that can be lacking.
 
     Raises:
         NoSpace: they do not suffice.
@@ -26,9 +28,11 @@ def check_space(directory: int, where: str, manifest: Manifest, table: ChunkTabl
     disk = os.statvfs(directory)
     block = disk.f_frsize or _USUAL_BLOCK
     needed = len(manifest.encode()) + (table.total - table.known.total) * (CHUNK_SIZE + RECORD_OVERHEAD)
+    lacking = 0
     for file, entry in enumerate(manifest.files):
         missing = entry.size - _size_here(table, file, entry.size)
-        needed += -(-missing // block) * block
+        lacking += -(-missing // block) * block
+    needed += min(lacking, manifest.total_bytes - holes + block * len(manifest.files)) if holes else lacking
     free = disk.f_bavail * block
     if needed + reserve > free:
         raise NoSpace(

@@ -47,7 +47,7 @@ class ChunkPump:
     def __init__(self, reactor: Reactor, source: Source, cache: HashCache) -> None:
         self._source = source
         self._cache = cache
-        self._core = SenderCore(HANDLE, source.manifest, cache.load())
+        self._core = SenderCore(HANDLE, source.manifest, cache.load(), source.holes)
         self._ready: deque[_Loaded] = deque()
         self._reading = 0
         self._ahead = 0
@@ -129,6 +129,7 @@ class ChunkPump:
         """Write what is ready to the best path that has room, and read ahead."""
         if self._closed:
             return
+        self._tell_holes()
         while self._ready and (path := self._best()) is not None:
             address, payload, digest = self._ready.popleft()
             self._ahead -= len(payload)
@@ -136,6 +137,12 @@ class ChunkPump:
             self._core.chunk_sent(address, path.facts.number)
             self.paths.carried(path, len(payload))
         self._read_ahead()
+
+    def _tell_holes(self) -> None:
+        path = self._best()
+        if path is not None:
+            for effect in self._core.take_holes(path.facts.number):
+                path.send(effect.message)
 
     def _best(self) -> PeerPath | None:
         """The best open path, if it has room."""

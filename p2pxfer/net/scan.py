@@ -20,8 +20,10 @@ from typing import Final, Literal
 
 from p2pxfer.core.manifest import DIRECTORY, FILE, LINK, MAX_ENTRIES, PERMISSIONS, Entry
 from p2pxfer.core.pathrules import STAGING_PREFIX, check_path, check_target
+from p2pxfer.core.ranges import Range
 from p2pxfer.errors import LimitReached, PathRefused, SourceChanged, UsageError
 from p2pxfer.net.disk import OPEN_INNER_DIRECTORY, OPEN_INNER_FILE, disk_error, shown
+from p2pxfer.net.holes import find_holes, may_be_sparse
 
 Links = Literal["skip", "keep", "follow"]
 """What becomes of symbolic links inside directories."""
@@ -74,7 +76,8 @@ def _signed(number: int) -> int:
 
 @dataclass(slots=True)
 class Found:
-    """What a scan has found: entries in the order of the walk, the files among them and their identities.
+    """What a scan has found: entries in the order of the walk, the files among them and their identities, and ranges of
+    chunks without data of those that are sparse.
 
     ``tops``: where each top-level name is, absolute.  ``skipped``: what was left out, path and reason, ready to be
     shown.
@@ -85,6 +88,7 @@ class Found:
     identities: array[int] = field(default_factory=lambda: array("q"))
     tops: dict[str, bytes] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    holes: dict[str, list[Range]] = field(default_factory=dict)
 
     def add_file(self, path: str, status: os.stat_result) -> None:
         """A file."""
@@ -183,6 +187,8 @@ class _Walk:
                 self._directory(fd, path, status)
             else:
                 self.found.add_file(path, status)
+                if may_be_sparse(status):
+                    self.found.holes[path] = find_holes(fd, status.st_size)
         finally:
             os.close(fd)
 

@@ -15,6 +15,7 @@ from blake3 import blake3
 
 from p2pxfer.core.geometry import chunk_span
 from p2pxfer.core.manifest import Entry, Manifest
+from p2pxfer.core.ranges import Range
 from p2pxfer.errors import ChunkRefused
 from p2pxfer.net.disk import (
     OPEN_DIRECTORY,
@@ -41,6 +42,11 @@ class Source:
         """What was left out inside directories: path and reason, ready to be shown."""
         self._tops = found.tops
         self._follow = links == "follow"
+        self.holes: dict[int, list[Range]] = {}
+        """File index -> ranges of chunks in which no data lies, for each file that is sparse."""
+        if found.holes:
+            places = {entry.path: file for file, entry in enumerate(self.manifest.files)}
+            self.holes = {places[path]: holes for path, holes in found.holes.items()}
         self._identities = array("q")
         for number in sorted(range(len(found.files)), key=found.files.__getitem__):
             self._identities.extend(found.identities[number * FIELDS : (number + 1) * FIELDS])

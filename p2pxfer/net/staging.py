@@ -26,7 +26,6 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -34,16 +33,10 @@ from blake3 import blake3
 
 from p2pxfer.core.chunkhashes import ChunkHashes
 from p2pxfer.core.chunktable import ChunkAddress, ChunkTable
-from p2pxfer.core.geometry import chunk_span
+from p2pxfer.core.geometry import chunk_span, zero_hash
 from p2pxfer.core.journal import (
-    CHUNK_SIZE,
-    RECORD_OVERHEAD,
     ChunkClaim,
-    JournalState,
     pack_chunks,
-    pack_header,
-    pack_publishing,
-    read_journal,
 )
 from p2pxfer.core.manifest import Manifest
 from p2pxfer.core.pathrules import STAGING_PREFIX
@@ -60,7 +53,8 @@ from p2pxfer.net.disk import (
     sync_file_system,
     write_all,
 )
-from p2pxfer.net.journalfile import JournalFile
+from p2pxfer.net.holes import leave_hole, write_around_holes
+from p2pxfer.net.journalfile import JournalFile, new_journal
 from p2pxfer.net.preflight import check_inodes, check_space, prove
 from p2pxfer.net.privatedir import enter
 from p2pxfer.net.publishing import MANY_FILES, Publisher, all_there
@@ -70,9 +64,6 @@ RESERVE: Final = 1024 * 1024
 OPEN_FILES: Final = 64
 
 _TREE: Final = b"tree"
-_CHUNKS_PER_RECORD: Final = 65_536
-_JOURNAL_SLACK: Final = 4
-"""A journal so many times larger than it can become is not ours."""
 
 
 def _no_failpoint(_: str) -> None:
@@ -96,6 +87,8 @@ class Staging:
         self._closing = ExitStack()
         self._sync_lock = threading.Lock()
         self._broken: DiskError | None = None
+        self._holes = 0
+        self._sparse: set[int] = set()
         self._files = FdCache(OPEN_FILES, self._open_file)
 
     @classmethod
@@ -105,12 +98,14 @@ class Staging:
         sender: bytes,
         manifest: Manifest,
         *,
+        holes: int = 0,
         reserve: int = RESERVE,
         failpoint: Callable[[str], None] = _no_failpoint,
     ) -> Staging:
         """Take up the transfer in ``destination`` where an earlier run left it, or begin it.
 
-        ``sender`` is the digest (32 bytes) of the sender's key.  Nothing is created if the space does not suffice.
+        ``sender`` is the digest (32 bytes) of the sender's key; ``holes`` of the files' bytes need no space.
+        Nothing is created if the space does not suffice.
 
         Raises:
             NoSpace: bytes or inodes do not suffice for what is missing.
@@ -118,6 +113,7 @@ class Staging:
             DiskError: the directory is missing or not writable, or what was found there is not to be trusted.
         """
         staging = cls(destination, sender, manifest, failpoint)
+        staging._holes = holes
         try:
             with staging._io(f"opening the directory {shown(destination)}"):
                 staging._destination = staging._keep(os.open(os.fsencode(destination), OPEN_DIRECTORY))
@@ -142,7 +138,7 @@ class Staging:
 
     def _enter(self, reserve: int) -> None:
         def check_room() -> None:
-            check_space(self._destination, self._destination_path, self._manifest, self._table, reserve)
+            check_space(self._destination, self._destination_path, self._manifest, self._table, self._holes, reserve)
             self._check_inodes(None, others=4)
 
         self._home = self._keep(enter(self._destination, self.name, self.where, check_room))
@@ -156,7 +152,7 @@ class Staging:
         check_inodes(self._destination, self._destination_path, paths, tree, others)
 
     def _resume(self, reserve: int) -> None:
-        state = self._read_journal()
+        state = self._journal.read_state(self._sender, self._manifest, self._table.total)
         if state is not None and state.published_root is not None:
             if all_there(self._destination, state.published_names):
                 self.published_root, self.published_names = state.published_root, state.published_names
@@ -171,19 +167,10 @@ class Staging:
             self._publisher.settle(state.publishing)
             self._publisher.reopen()
             prove(state, self._manifest, self._tree, self._publisher, self._table)
-        check_space(self._destination, self._destination_path, self._manifest, self._table, reserve)
+        check_space(self._destination, self._destination_path, self._manifest, self._table, self._holes, reserve)
         self._check_inodes(self._tree, others=1)
-        self._journal.replace(self._new_journal(state))
+        self._journal.replace(new_journal(self._sender, self._manifest, self.have, state))
         os.fsync(self._destination)
-
-    def _read_journal(self) -> JournalState | None:
-        """The journal if it is of this transfer; otherwise everything starts over."""
-        encoded = self._manifest.encode()
-        records = 2 * (CHUNK_SIZE + RECORD_OVERHEAD) * self._table.total + 4096 * len(self._manifest.top_names)
-        state = read_journal(self._journal.read(_JOURNAL_SLACK * (len(encoded) + records + 2**20)))
-        if state is None or (state.sender, state.transfer) != (self._sender, self._manifest.transfer_id):
-            return None
-        return state if state.manifest == encoded else None
 
     def _open_tree(self) -> None:
         try:
@@ -193,14 +180,6 @@ class Staging:
         self._tree = self._keep(os.open(_TREE, OPEN_INNER_DIRECTORY, dir_fd=self._home))
         os.fsync(self._home)
         self._publisher = Publisher(self._manifest, self._tree, self._destination, self._journal, self._failpoint)
-
-    def _new_journal(self, state: JournalState | None) -> Iterator[bytes]:
-        yield pack_header(self._sender, self._manifest.transfer_id, self._manifest.encode())
-        claims = ((file, index, digest) for (file, index), digest in self.have.items())
-        while batch := list(islice(claims, _CHUNKS_PER_RECORD)):
-            yield pack_chunks(batch)
-        if state is not None and state.publishing:
-            yield pack_publishing(state.publishing)
 
     # -- chunks --------------------------------------------------------------------------------------------------
 
@@ -228,8 +207,26 @@ class Staging:
         if blake3(payload).digest() != digest:
             raise ChunkRefused(f"chunk {index} of file {file} does not match its hash")
         with self._io(f"writing {shown(self._manifest.files[file].path)}"), self._files.lease(file) as fd:
-            write_all(fd, payload, offset)
+            (write_around_holes if file in self._sparse else write_all)(fd, payload, offset)
         self._failpoint("rx.after_data_write")
+
+    def write_hole(self, file: int, first: int, stop: int) -> list[ChunkClaim]:
+        """Have chunks of a file, from now on known as sparse, be zero; their claims for :meth:`sync`.
+
+        Raises:
+            NoSpace: the disk is full.
+            DiskError: the disk refused.
+        """
+        self._check_usable()
+        self._sparse.add(file)
+        if first == stop:
+            return []
+        size = self._manifest.files[file].size
+        end = sum(chunk_span(size, stop - 1))
+        with self._io(f"writing {shown(self._manifest.files[file].path)}"), self._files.lease(file) as fd:
+            leave_hole(fd, chunk_span(size, first)[0], end)
+        self._failpoint("rx.after_data_write")
+        return [(file, index, zero_hash(chunk_span(size, index)[1])) for index in range(first, stop)]
 
     def sync(self, chunks: Iterable[ChunkClaim]) -> None:
         """Make written chunks durable, then journal them.

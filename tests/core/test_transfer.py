@@ -14,7 +14,9 @@ from p2pxfer.core.chunktable import ChunkAddress
 from p2pxfer.core.codec import Message
 from p2pxfer.core.geometry import chunk_span
 from p2pxfer.core.manifest import DIRECTORY, FILE, Entry, Manifest
-from p2pxfer.core.receiver import Decide, Publish, ReceiverCore, Store
+from p2pxfer.core.ranges import Range
+from p2pxfer.core.receiveeffect import Decide, Publish, Store, StoreHole
+from p2pxfer.core.receiver import ReceiverCore
 from p2pxfer.core.sendeffect import Send
 from p2pxfer.core.sender import AcceptedByPeer, Finished, HashChunks, SenderCore
 from p2pxfer.core.wire import Accept, Ack, Chunk, Final, FinalAck, Have, ManifestPart, Offer
@@ -49,9 +51,12 @@ class World:
     sent_chunks: int = 0
     numbers: int = 0
     resumed: list[int] = field(default_factory=list)
+    holes: dict[int, list[Range]] = field(default_factory=dict)
+    hole_chunks_sent: int = 0
+    lied: bool = False
 
     def start_sender(self) -> None:
-        self.sender = SenderCore(1, self.manifest, self.cached)
+        self.sender = SenderCore(1, self.manifest, self.cached, self.holes)
 
     def start_receiver(self) -> None:
         self.receiver = ReceiverCore(self.manifest.transfer_id, self.rng.randbytes(16))
@@ -75,7 +80,7 @@ class World:
                         self.wires[path][0].append(message)
                 case HashChunks(addresses):
                     for address in addresses:
-                        self.sender.chunk_read(address, blake3(content(self.manifest, address)).digest())
+                        self.sender.chunk_read(address, blake3(self.content(address)).digest())
                     self.do_sender(self.sender.hashed())
                 case AcceptedByPeer(have):
                     self.resumed.append(have)
@@ -93,20 +98,34 @@ class World:
                 case Store(path, chunk):
                     address = (chunk.file, chunk.index)
                     assert blake3(chunk.payload).digest() == chunk.hash
-                    assert bytes(chunk.payload) == content(self.manifest, address)
+                    assert bytes(chunk.payload) == self.content(address)
                     self.disk[address] = chunk.hash
                     self.receiver.stored(path, address, chunk.hash)
+                case StoreHole(path, file, first, stop):
+                    for index in range(first, stop):
+                        assert self.is_hole((file, index))
+                        self.disk[file, index] = blake3(self.content((file, index))).digest()
+                    self.receiver.stored_hole(path, file, first, stop)
                 case Publish():
                     self.published += 1
                     self.do_receiver(self.receiver.published_all())
 
+    def is_hole(self, address: ChunkAddress) -> bool:
+        return any(first <= address[1] < stop for first, stop in self.holes.get(address[0], []))
+
+    def content(self, address: ChunkAddress) -> bytes:
+        data = content(self.manifest, address)
+        return bytes(len(data)) if self.is_hole(address) else data
+
     def send_chunk(self, path: int) -> None:
         if not self.sender.is_open(path):
             return
+        self.wires[path][0].extend(send.message for send in self.sender.take_holes(path))
         address = self.sender.next_chunk()
         if address is None:
             return
-        data = content(self.manifest, address)
+        data = self.content(address)
+        self.hole_chunks_sent += self.is_hole(address)
         digest = blake3(data).digest()
         self.sender.chunk_read(address, digest)
         self.cached[address] = digest
@@ -126,6 +145,7 @@ class World:
             self.do_receiver(list(self.receiver.take_acks(path)))
         else:
             self.do_receiver(self.receiver.receive(path, item))
+            self.do_receiver(list(self.receiver.take_acks(path)))
 
     def step(self) -> None:
         path = self.rng.choice(list(self.wires))

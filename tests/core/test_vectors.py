@@ -152,6 +152,7 @@ PEER_SAMPLES: list[Message] = [
     ),
     wire.Refuse(handle=1, word="E_SPACE", message="the disk is full"),
     wire.Ack(handle=1, chunks=[(0, 3, 7), (1, 0, 1)]),
+    wire.Holes(handle=1, chunks=[(0, 0, 0), (1, 2, 9)]),
     wire.Final(handle=1, root=octets(9)),
     wire.FinalAck(handle=1, root=octets(9)),
     channelwire.Attach(instance=octets(16, 16)),

@@ -251,6 +251,31 @@ def test_nothing_is_ever_overwritten(desk: Desk) -> None:
     assert (desk.inbox / "folder (1)" / "inner.txt").read_text() == "new"
 
 
+def test_a_sparse_file_moves_its_data_only(desk: Desk) -> None:
+    """8 GiB with 3 MiB of data in it: as sparse at the other end, holes count as done and cross no wire."""
+    source = desk.folder / "disk.img"
+    with source.open("wb") as file:
+        file.truncate(8 << 30)
+        for offset in (0, 3 << 30, (7 << 30) + 12_345):
+            file.seek(offset)
+            file.write(os.urandom(MIB))
+    os.utime(source, ns=(HOUR_AGO, HOUR_AGO))
+    outcome = desk.send(source)
+    assert outcome.status == 0, outcome
+    done = last(outcome.events, "done")
+    assert done["bytes"] == 8 << 30
+    assert sum(done["bytes_by_path"].values()) <= 16 * MIB
+    arrived = desk.inbox / "disk.img"
+    before, after = source.stat(), arrived.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert after.st_blocks <= before.st_blocks
+    with source.open("rb") as one, arrived.open("rb") as other:
+        for offset in (0, MIB, 3 << 30, (3 << 30) + MIB, 7 << 30, (8 << 30) - MIB):
+            one.seek(offset)
+            other.seek(offset)
+            assert one.read(2 * MIB) == other.read(2 * MIB), offset
+
+
 @pytest.mark.deadline(90)
 def test_two_thousand_small_files(desk: Desk) -> None:
     top = desk.folder / "many"

@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -102,26 +103,23 @@ def test_a_tree_with_modes_and_times(dest: Path, umask: int) -> None:
         ("rx.before_dirsync", 1),
     ],
 )
-def test_a_user_without_rights_of_their_own_goes_on_after_a_cut(dest: Path, point: str, count: int) -> None:
+def test_a_user_without_rights_of_their_own_goes_on_after_a_cut(point: str, count: int) -> None:
     """Modes that shut their owner out are set last, and a run that was cut behind that goes on all the same."""
-    dest.chmod(0o777)
-    for each in dest.parents:
-        each.chmod(each.stat().st_mode | 0o111)
     code = (
         "import os; from tests.net import disk_tools, killed_receiver; "
-        "os.setgroups([]); os.setgid(65534); os.setuid(65534); killed_receiver.content = disk_tools.restricted; killed_receiver.main()"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534); "
+        "killed_receiver.content = disk_tools.restricted; killed_receiver.main()"
     )
-    for here in (point, "never"):
-        ended = subprocess.run(
-            [sys.executable, "-c", code, dest, here, str(count)],
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert ended.returncode == (-signal.SIGKILL if here == point else 0), ended
-    check_restricted(dest)
-    assert sorted(path.name for path in dest.iterdir()) == ["a-secret", "a.txt", "d", "shut"]
+    # Not pytest's own folder, whose parents only this user may enter.
+    with tempfile.TemporaryDirectory() as folder:
+        dest = Path(folder)
+        dest.chmod(0o777)
+        for here in (point, "never"):
+            argv = [sys.executable, "-c", code, folder, here, str(count)]
+            ended = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)
+            assert ended.returncode == (-signal.SIGKILL if here == point else 0), ended
+        check_restricted(dest)
+        assert sorted(path.name for path in dest.iterdir()) == ["a-secret", "a.txt", "d", "shut"]
 
 
 @pytest.mark.parametrize(("mtime", "expected"), [(0, 0), (2**63 - 1, NOW + 86_400), (10**18, 10**9)])
@@ -872,7 +870,7 @@ def test_t_m8_space_is_counted_before_anything_is_made(dest: Path) -> None:
     for size in (2**62, 2**63 - 1):
         manifest = Manifest([Entry("x", FILE, size)])
         with pytest.raises(NoSpace):
-            preflight.check_space(_fd(dest), "x", manifest, preflight.ChunkTable(Manifest([Entry("x", FILE)])), 0)
+            preflight.check_space(_fd(dest), "x", manifest, preflight.ChunkTable(Manifest([Entry("x", FILE)])), 0, 0)
     content = Content({"x": b"y"})
     with pytest.raises(NoSpace, match="free some space"):
         Staging.open(str(dest), SENDER, content.manifest, reserve=2**62)

@@ -1,0 +1,132 @@
+"""Sparse files: holes are found without reading, stay holes at the receiver, and survive a restart."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from p2pxfer.core.geometry import MIN_CHUNK, chunk_span, zero_hash
+from p2pxfer.core.manifest import FILE, Entry, Manifest
+from p2pxfer.errors import NoSpace
+from p2pxfer.net import holes as module
+from p2pxfer.net.holes import find_holes, leave_hole, may_be_sparse, write_around_holes
+from p2pxfer.net.source import Source
+from p2pxfer.net.staging import Staging
+from tests.net.disk_tools import NOW, SENDER, noise
+
+CHUNKS = 20
+SIZE = (CHUNKS - 1) * MIN_CHUNK + 77
+DATA = {0: noise(10), 5 * MIN_CHUNK + 100: noise(MIN_CHUNK, 2), 9 * MIN_CHUNK: noise(4096, 3)}
+HOLES = [(1, 5), (7, 9), (10, 20)]
+
+
+@pytest.fixture
+def sparse(tmp_path: Path) -> Path:
+    path = tmp_path / "sparse.img"
+    with path.open("wb") as file:
+        file.truncate(SIZE)
+        for offset, data in DATA.items():
+            file.seek(offset)
+            file.write(data)
+    if path.stat().st_blocks * 512 > SIZE // 2:
+        pytest.skip("this file system knows no holes")
+    return path
+
+
+def test_holes_are_found_without_reading(sparse: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bytes:
+        raise AssertionError("something was read")
+
+    monkeypatch.setattr(os, "pread", fail)
+    (sparse.parent / "dense").write_bytes(noise(3 * MIN_CHUNK))
+    source = Source.scan([str(sparse), str(sparse.parent / "dense")])
+    assert source.holes == {1: HOLES}
+    source.close()
+
+
+def test_a_file_system_without_holes(sparse: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object) -> int:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(os, "lseek", unknown)
+    fd = os.open(sparse, os.O_RDWR)
+    try:
+        assert find_holes(fd, SIZE) == []
+        leave_hole(fd, MIN_CHUNK, SIZE)
+    finally:
+        os.close(fd)
+    assert sparse.read_bytes() == DATA[0] + bytes(SIZE - len(DATA[0]))
+
+
+def test_where_data_lay_zeros_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an earlier chunk left, or anybody else, is not taken for a hole."""
+    monkeypatch.setattr(module, "_ZEROS", bytes(8192))
+    data = noise(100_000)
+    fd = os.open(tmp_path / "f", os.O_RDWR | os.O_CREAT)
+    try:
+        os.pwrite(fd, data, 0)
+        leave_hole(fd, 10_000, 150_000)
+        assert os.pread(fd, 200_000, 0) == data[:10_000] + bytes(140_000)
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("offset", [0, 1, 70_000])
+def test_writing_around_holes(tmp_path: Path, offset: int) -> None:
+    data = bytes(300) + noise(5000) + bytes(90_000) + noise(4096, 2) + bytes(20_000)
+    fd = os.open(tmp_path / "f", os.O_RDWR | os.O_CREAT)
+    try:
+        write_around_holes(fd, memoryview(data), offset)
+        assert os.pread(fd, 300_000, 0) == bytes(offset) + data
+        status = os.fstat(fd)
+        assert may_be_sparse(status)
+        assert status.st_blocks * 512 < 40_000
+    finally:
+        os.close(fd)
+
+
+def receive(staging: Staging, source: Source, chunks: list[int]) -> None:
+    """Chunks as they come from the source, made durable."""
+    claims = []
+    for index in chunks:
+        data, digest = source.read_chunk(0, index)
+        staging.write_chunk(0, index, memoryview(data), digest)
+        claims.append((0, index, digest))
+    staging.sync(claims)
+
+
+def test_a_sparse_file_arrives_sparse_and_goes_on_after_a_restart(tmp_path: Path, sparse: Path) -> None:
+    dest = tmp_path / "dest"
+    dest.mkdir()
+    source = Source.scan([str(sparse)])
+    first = Staging.open(str(dest), SENDER, source.manifest, holes=SIZE // 2)
+    first.write_hole(0, 0, 0)
+    receive(first, source, [0, 5])
+    first.sync(first.write_hole(0, 1, 5))
+    first.write_hole(0, 7, 9)  # not synced: not claimed
+    first.close()
+    again = Staging.open(str(dest), SENDER, source.manifest, holes=SIZE // 2)
+    assert sorted(again.have) == [(0, index) for index in range(6)]
+    assert again.have[0, 3] == zero_hash(chunk_span(SIZE, 3)[1])
+    again.write_hole(0, 0, 0)
+    for start, stop in HOLES[1:]:
+        again.sync(again.write_hole(0, start, stop))
+    receive(again, source, [6, 9])
+    again.finish(again._table.root(), NOW)
+    again.discard()
+    source.close()
+    arrived = dest / "sparse.img"
+    assert arrived.read_bytes() == sparse.read_bytes()
+    assert arrived.stat().st_blocks <= sparse.stat().st_blocks
+
+
+def test_space_is_asked_for_data_only(tmp_path: Path) -> None:
+    size = 2**45
+    manifest = Manifest([Entry("huge", FILE, size)])
+    with pytest.raises(NoSpace):
+        Staging.open(str(tmp_path), SENDER, manifest)
+    assert list(tmp_path.iterdir()) == []
+    staging = Staging.open(str(tmp_path), SENDER, manifest, holes=size - 5_000_000)
+    staging.discard()
