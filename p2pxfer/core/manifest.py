@@ -182,10 +182,13 @@ def _encode(entries: list[Entry]) -> bytes:
     places: dict[str, int] = {}
     pieces = [_HEAD.pack(_MAGIC, len(entries))]
     for number, entry in enumerate(entries, 1):
-        check_path(entry.path)
         parent, slash, name = entry.path.rpartition("/")
-        if slash and parent not in places:
-            raise _orphan(entry.path, parent, entries)
+        if parent in places:
+            check_component(name)  # the rest was judged with the parent, depth and length are when it is read again
+        else:
+            check_path(entry.path)
+            if slash:
+                raise _orphan(entry.path, parent, entries)
         if entry.kind is DIRECTORY:
             places.setdefault(entry.path, number)
         pieces.append(_encode_entry(entry, places[parent] if slash else 0, name.encode()))

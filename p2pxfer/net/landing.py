@@ -35,6 +35,12 @@ UNSAFE_BYTES = 11 * 1024 * 1024
 WAITING_BYTES = 4 * 1024 * 1024
 """Payload that waits to be written beyond which the sender waits."""
 
+BATCH_BYTES = 256 * 1024
+BATCH_CHUNKS = 128
+"""Small chunks that come together are written together, up to one of these: handing each to the thread by itself costs
+more than writing it."""
+
+_Storing = tuple[Chunk, "Deferred[None]"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -79,6 +85,8 @@ class Landing:
         self._under_way = 0
         self._quiet: list[Deferred[None]] = []
         self._waiting = 0
+        self._batch: list[_Storing] = []
+        self._batch_bytes = 0
         self._unsynced: list[tuple[int, int, bytes]] = []
         self._unsynced_bytes = 0
         self._syncing = False
@@ -93,9 +101,37 @@ class Landing:
         self._under_way += 1
         self._waiting += len(chunk.payload)
         self._regulate()
-        writing = self._disk.writer.do(self._staging.write_chunk, chunk.file, chunk.index, chunk.payload, chunk.hash)
-        writing.addBoth(self._written, chunk, len(chunk.payload))
-        return writing
+        stored: Deferred[None] = Deferred()
+        self._batch.append((chunk, stored))
+        self._batch_bytes += len(chunk.payload)
+        if self._batch_bytes >= BATCH_BYTES or len(self._batch) >= BATCH_CHUNKS:
+            self._write_batch()
+        elif len(self._batch) == 1:
+            # What else has come by now goes with it.
+            self._reactor.callLater(0, self._write_batch)
+        return stored
+
+    def _write_batch(self) -> None:
+        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        if batch:
+            self._disk.writer.do(self._write, batch).addCallback(self._batch_written, batch)
+
+    def _write(self, batch: list[_Storing]) -> list[Failure | None]:
+        """Write each; in the thread."""
+        results: list[Failure | None] = []
+        for chunk, _ in batch:
+            try:
+                self._staging.write_chunk(chunk.file, chunk.index, chunk.payload, chunk.hash)
+            except Exception:
+                results.append(Failure())
+            else:
+                results.append(None)
+        return results
+
+    def _batch_written(self, results: list[Failure | None], batch: list[_Storing]) -> None:
+        for result, (chunk, stored) in zip(results, batch, strict=True):
+            self._written(result, chunk, len(chunk.payload))
+            stored.callback(result)
 
     def store_hole(self, file: int, first: int, stop: int) -> Deferred[None]:
         """Have chunks of a sparse file be zero; fails as :meth:`~p2pxfer.net.staging.Staging.write_hole`."""
@@ -109,14 +145,13 @@ class Landing:
         self._done()
         return result if isinstance(result, Failure) else None
 
-    def _written(self, result: Failure | None, chunk: Chunk, size: int) -> Failure | None:
+    def _written(self, result: Failure | None, chunk: Chunk, size: int) -> None:
         self._waiting -= size
         if not isinstance(result, Failure):
             self._unsynced.append((chunk.file, chunk.index, chunk.hash))
             self._unsynced_bytes += size
             self._sync_soon()
         self._done()
-        return result
 
     # -- durability ----------------------------------------------------------------------------------------------
 

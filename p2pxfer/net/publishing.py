@@ -36,13 +36,14 @@ from p2pxfer.net.disk import (
     sync_file_system,
 )
 from p2pxfer.net.journalfile import JournalFile
+from p2pxfer.net.parents import LastParent
 
 MANY_FILES: Final = 16
 """From so many files on, the whole file system is synced at once."""
 
 _DAY_NS: Final = 86_400 * 10**9
-_OWNER_FILE: Final = 0o600
-_OWNER_DIRECTORY: Final = 0o700
+OWNER_FILE: Final = 0o600
+OWNER_DIRECTORY: Final = 0o700
 """What this program needs of its own files and directories until they are published."""
 _TWO_PART_SUFFIXES: Final = (".tar",)
 
@@ -59,6 +60,7 @@ class Publisher:
         self._journal = journal
         self._failpoint = failpoint
         self._finals: dict[str, str] = {}
+        self._parents = LastParent()
 
     def is_published(self, path: str) -> bool:
         """Whether the top-level name that ``path`` begins with has left the tree."""
@@ -84,7 +86,7 @@ class Publisher:
     def reopen(self) -> None:
         """Take back what :meth:`prepare` of an earlier run forbade this user.  Raises ``OSError``."""
         for entry in self._manifest.entries:
-            needed = _OWNER_DIRECTORY if entry.kind is DIRECTORY else _OWNER_FILE
+            needed = OWNER_DIRECTORY if entry.kind is DIRECTORY else OWNER_FILE
             if entry.kind is LINK or entry.mode & needed == needed or self.is_published(entry.path):
                 continue
             try:
@@ -108,6 +110,8 @@ class Publisher:
         at_once = len(entries) > MANY_FILES and can_sync_file_system()
         latest = int(now) * 10**9 + _DAY_NS
         for entry in _contents_first(entries):
+            if at_once and self._is_ready(entry, latest):
+                continue
             times = (min(entry.mtime_ns, latest), min(entry.mtime_ns, latest))
             if entry.kind is LINK:
                 self._make_link(entry, times)
@@ -115,7 +119,7 @@ class Publisher:
             fd = self._open(entry)
             try:
                 # A directory that its owner may not write cannot be renamed.
-                os.fchmod(fd, entry.mode | _OWNER_DIRECTORY if _is_restricted_top(entry) else entry.mode)
+                os.fchmod(fd, entry.mode | OWNER_DIRECTORY if _is_restricted_top(entry) else entry.mode)
                 os.utime(fd, ns=times)
                 if not at_once:
                     os.fsync(fd)
@@ -124,6 +128,19 @@ class Publisher:
         if at_once:
             sync_file_system(self._destination)
         os.fsync(self._tree)
+        self._parents.close()
+
+    def _is_ready(self, entry: Entry, latest: int) -> bool:
+        """Whether a file has got its mode and time when it was written, and is as long as it was then."""
+        if entry.kind is not FILE or entry.mtime_ns > latest:
+            return False
+        status = self._parents.stat(self._tree, entry.path)
+        return (
+            status is not None
+            and stat.S_ISREG(status.st_mode)
+            and (stat.S_IMODE(status.st_mode), status.st_mtime_ns, status.st_size)
+            == (entry.mode, entry.mtime_ns, entry.size)
+        )
 
     def _make_link(self, entry: Entry, times: tuple[int, int]) -> None:
         with parent_of(self._tree, entry.path, make=True) as (parent, name):
@@ -214,7 +231,7 @@ class Publisher:
 
 
 def _is_restricted_top(entry: Entry) -> bool:
-    return entry.kind is DIRECTORY and "/" not in entry.path and entry.mode & _OWNER_DIRECTORY != _OWNER_DIRECTORY
+    return entry.kind is DIRECTORY and "/" not in entry.path and entry.mode & OWNER_DIRECTORY != OWNER_DIRECTORY
 
 
 def all_there(destination: int, names: Iterable[str]) -> bool:

@@ -50,6 +50,19 @@ class Identity:
     mtime_ns: int
     ctime_ns: int
 
+    def is_of(self, status: os.stat_result) -> bool:
+        """Whether a stat result shows this very state.
+
+        The time of status counts too, though links and modes change it: whoever rewrites a file can set the other back.
+        """
+        return (
+            self.mtime_ns == status.st_mtime_ns
+            and self.ctime_ns == status.st_ctime_ns
+            and self.size == status.st_size
+            and self.ino == status.st_ino
+            and self.dev == status.st_dev
+        )
+
     @classmethod
     def of(cls, status: os.stat_result) -> Identity:
         """The identity in a stat result."""
@@ -110,7 +123,6 @@ class Found:
             self._add(Entry(path, LINK, 0, status.st_mtime_ns, 0, target))
 
     def _add(self, entry: Entry) -> None:
-        check_path(entry.path)
         if len(self.entries) >= MAX_ENTRIES:
             raise LimitReached(f"more than {MAX_ENTRIES} files and directories do not fit in one transfer")
         self.entries.append(entry)
@@ -164,6 +176,7 @@ class _Walk:
             raise disk_error(error, f"looking at {shown(path)}", _ADVICE) from error
         if not stat.S_ISREG(kind.st_mode) and not stat.S_ISDIR(kind.st_mode):
             raise UsageError(f"{shown(path)} is {_kind(kind)}; only files and directories can be sent")
+        check_path(name)
         self._check_new(name, path)
         self.found.tops[name] = raw
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from array import array
 from typing import Final
 
@@ -22,13 +23,15 @@ from p2pxfer.net.disk import (
     OPEN_INNER_FILE,
     FdCache,
     disk_error,
-    parent_of,
     read_span,
     shown,
 )
+from p2pxfer.net.parents import LastParent
 from p2pxfer.net.scan import FIELDS, OPEN_NAMED, Found, Identity, Links, changed, scan
 
 OPEN_FILES: Final = 64
+_DIRECTORIES: Final = 2
+"""What was named, and the directory in it that was used last."""
 # The scan could open it, so these tell of something else in its place.
 _REPLACED: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES})
 
@@ -50,7 +53,10 @@ class Source:
         self._identities = array("q")
         for number in sorted(range(len(found.files)), key=found.files.__getitem__):
             self._identities.extend(found.identities[number * FIELDS : (number + 1) * FIELDS])
-        self._files = FdCache(OPEN_FILES, self._open)
+        self._lock = threading.Lock()
+        self._last_root = ("", -1)
+        self._parents = LastParent()
+        self._files = FdCache(OPEN_FILES - _DIRECTORIES, self._open)
 
     @classmethod
     def scan(cls, paths: list[str], links: Links = "skip") -> Source:
@@ -80,20 +86,29 @@ class Source:
         offset, length = chunk_span(entry.size, index)
         identity = self.identity(file)
         try:
-            with self._files.lease(file) as fd:
-                self._check(fd, identity, entry)
-                data = read_span(fd, offset, length)
-                self._check(fd, identity, entry)
+            if length < entry.size:
+                with self._files.lease(file) as fd:
+                    data = self._read(fd, offset, length, identity, entry)
+            else:
+                fd = self._open(file)
+                try:
+                    data = self._read(fd, offset, length, identity, entry)
+                finally:
+                    os.close(fd)
         except OSError as error:
             raise disk_error(error, f"reading {shown(entry.path)}", "run the command again to go on") from error
         if len(data) != length:
             raise changed(entry.path)
         return data, blake3(data).digest()
 
-    def _check(self, fd: int, identity: Identity, entry: Entry) -> None:
-        # The time of status too, though links and modes change it: whoever rewrites a file can set the other one back.
-        if Identity.of(os.fstat(fd)) != identity:
+    @staticmethod
+    def _read(fd: int, offset: int, length: int, identity: Identity, entry: Entry) -> bytes:
+        if not identity.is_of(os.fstat(fd)):
             raise changed(entry.path)
+        data = read_span(fd, offset, length)
+        if not identity.is_of(os.fstat(fd)):
+            raise changed(entry.path)
+        return data
 
     def _open(self, file: int) -> int:
         path = self.manifest.files[file].path
@@ -104,17 +119,28 @@ class Source:
             if self._follow:
                 # Wherever the links lead by now, only the file that was scanned passes.
                 return os.open(self._tops[top] + b"/" + rest.encode(), OPEN_NAMED)
-            root = os.open(self._tops[top], OPEN_DIRECTORY)
-            try:
-                with parent_of(root, rest) as (parent, name):
-                    return os.open(name, os.O_RDONLY | OPEN_INNER_FILE, dir_fd=parent)
-            finally:
-                os.close(root)
+            with self._lock:
+                return self._parents.open(self._root(top), rest, os.O_RDONLY | OPEN_INNER_FILE)
         except OSError as error:
             if error.errno in _REPLACED:
                 raise changed(path) from error
             raise
 
+    def _root(self, top: str) -> int:
+        """The descriptor of a directory that was named; that of the last one stays open."""
+        if self._last_root[0] != top:
+            fd = os.open(self._tops[top], OPEN_DIRECTORY)
+            self._close_root()
+            self._last_root = (top, fd)
+        return self._last_root[1]
+
+    def _close_root(self) -> None:
+        self._parents.close()
+        if self._last_root[1] >= 0:
+            os.close(self._last_root[1])
+        self._last_root = ("", -1)
+
     def close(self) -> None:
         """Close all files; no read may be under way."""
         self._files.close()
+        self._close_root()

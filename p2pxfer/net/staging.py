@@ -1,6 +1,6 @@
 """The receiver's disk: chunks into a private directory, a journal beside them, whole files under their final names.
 
-Layout inside the destination, all of it private to the user (0700, 0600)::
+Layout inside the destination, all of it in a directory that is private to the user (0700)::
 
     .p2pxfer-<32 hex digits>/     of SHA-256(sender's key digest | transfer id): the same transfer finds it again
         journal                   see p2pxfer.core.journal
@@ -33,12 +33,12 @@ from blake3 import blake3
 
 from p2pxfer.core.chunkhashes import ChunkHashes
 from p2pxfer.core.chunktable import ChunkAddress, ChunkTable
-from p2pxfer.core.geometry import chunk_span, zero_hash
+from p2pxfer.core.geometry import chunk_count, chunk_span, zero_hash
 from p2pxfer.core.journal import (
     ChunkClaim,
     pack_chunks,
 )
-from p2pxfer.core.manifest import Manifest
+from p2pxfer.core.manifest import Entry, Manifest
 from p2pxfer.core.pathrules import STAGING_PREFIX
 from p2pxfer.errors import ChunkRefused, Damaged, DiskError, NoSpace
 from p2pxfer.net.disk import (
@@ -48,16 +48,16 @@ from p2pxfer.net.disk import (
     FdCache,
     disk_error,
     fdatasync,
-    parent_of,
     shown,
     sync_file_system,
     write_all,
 )
 from p2pxfer.net.holes import leave_hole, write_around_holes
 from p2pxfer.net.journalfile import JournalFile, new_journal
+from p2pxfer.net.parents import LastParent
 from p2pxfer.net.preflight import check_inodes, check_space, prove
 from p2pxfer.net.privatedir import enter
-from p2pxfer.net.publishing import MANY_FILES, Publisher, all_there
+from p2pxfer.net.publishing import MANY_FILES, OWNER_FILE, Publisher, all_there
 
 RESERVE: Final = 1024 * 1024
 """Bytes of the disk that a transfer leaves free."""
@@ -89,6 +89,8 @@ class Staging:
         self._broken: DiskError | None = None
         self._holes = 0
         self._sparse: set[int] = set()
+        self._parents = LastParent()
+        self._closing.callback(self._parents.close)
         self._files = FdCache(OPEN_FILES, self._open_file)
 
     @classmethod
@@ -184,12 +186,8 @@ class Staging:
     # -- chunks --------------------------------------------------------------------------------------------------
 
     def _open_file(self, file: int) -> int:
-        path = self._manifest.files[file].path
-        with parent_of(self._tree, path, make=True) as (parent, name):
-            try:
-                return os.open(name, os.O_RDWR | OPEN_INNER_FILE, dir_fd=parent)
-            except FileNotFoundError:
-                return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | OPEN_INNER_FILE, 0o600, dir_fd=parent)
+        flags = os.O_RDWR | os.O_CREAT | OPEN_INNER_FILE
+        return self._parents.open(self._tree, self._manifest.files[file].path, flags, make=True)
 
     def write_chunk(self, file: int, index: int, payload: memoryview, digest: bytes) -> None:
         """Verify a chunk and write it; it counts only after :meth:`sync`.
@@ -201,14 +199,33 @@ class Staging:
         """
         self._check_usable()
         self._table.number((file, index))
-        offset, length = chunk_span(self._manifest.files[file].size, index)
+        entry = self._manifest.files[file]
+        offset, length = chunk_span(entry.size, index)
         if len(payload) != length:
             raise ChunkRefused(f"chunk {index} of file {file} has {len(payload)} bytes instead of {length}")
         if blake3(payload).digest() != digest:
             raise ChunkRefused(f"chunk {index} of file {file} does not match its hash")
-        with self._io(f"writing {shown(self._manifest.files[file].path)}"), self._files.lease(file) as fd:
-            (write_around_holes if file in self._sparse else write_all)(fd, payload, offset)
+        try:
+            if file not in self._sparse and chunk_count(entry.size) == 1:
+                self._write_whole(entry, payload)
+            else:
+                with self._files.lease(file) as fd:
+                    (write_around_holes if file in self._sparse else write_all)(fd, payload, offset)
+        except OSError as error:
+            raise disk_error(error, f"writing {shown(entry.path)}", self._advice(error)) from error
         self._failpoint("rx.after_data_write")
+
+    def _write_whole(self, entry: Entry, payload: memoryview) -> None:
+        """A file of one chunk gets all that it is to have at once, if its owner may still write it then."""
+        flags = os.O_RDWR | os.O_CREAT | OPEN_INNER_FILE
+        fd = self._parents.open(self._tree, entry.path, flags, make=True)
+        try:
+            write_all(fd, payload, 0)
+            if entry.mode & OWNER_FILE == OWNER_FILE:
+                os.fchmod(fd, entry.mode)
+                os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+        finally:
+            os.close(fd)
 
     def write_hole(self, file: int, first: int, stop: int) -> list[ChunkClaim]:
         """Have chunks of a file, from now on known as sparse, be zero; their claims for :meth:`sync`.
