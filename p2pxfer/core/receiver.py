@@ -56,6 +56,8 @@ class _Path:
     handle: int
     talk: _Talk
     acks: list[ChunkAddress]
+    told: int = 0
+    """Chunks that were told to be holes."""
 
 
 class ReceiverCore:
@@ -216,6 +218,10 @@ class ReceiverCore:
             first, end = self._table.file_range(file)
             if not start <= stop <= end - first:
                 raise ChunkRefused("the sender tells of holes that are not part of the file")
+            # They cost the sender nothing and this side some work each.
+            state.told += stop - start
+            if state.told > self._table.total:
+                raise ProtocolBreach("the sender tells of more holes than there are chunks")
             wanted: list[int] = []
             for index in range(start, stop):
                 digest = zero_hash(self._table.length((file, index)))

@@ -16,7 +16,7 @@ from p2pxfer.core.holes import RUNS_PER_MESSAGE, HoleTeller
 from p2pxfer.core.manifest import FILE, Entry, Manifest
 from p2pxfer.core.ranges import RangeSet
 from p2pxfer.core.wire import Holes
-from p2pxfer.errors import ChunkRefused, LimitReached
+from p2pxfer.errors import ChunkRefused, LimitReached, ProtocolBreach
 from tests.core.test_transfer import KIB, World, make_manifest, make_world
 
 
@@ -100,6 +100,14 @@ def test_holes_outside_the_transfer_are_refused(run: tuple[int, int, int]) -> No
     world = open_world({})
     with pytest.raises(ChunkRefused):
         world.receiver.receive(1, Holes(handle=1, chunks=[run]))
+
+
+def test_holes_that_are_told_again_and_again_end_the_path() -> None:
+    """Each costs a few bytes of the sender's and work for every chunk of the receiver's."""
+    world = open_world({})
+    world.receiver.receive(1, Holes(handle=1, chunks=[(0, 0, 40)]))
+    with pytest.raises(ProtocolBreach):
+        world.receiver.receive(1, Holes(handle=1, chunks=[(0, 0, 40)] * 1024))
 
 
 def test_holes_do_not_make_a_transfer_larger_than_any_disk(monkeypatch: pytest.MonkeyPatch) -> None:
