@@ -18,7 +18,7 @@ Where = Literal["", "here", "there", "both", "either"]
 Reason = Literal[
     "same-network", "ipv6", "mapped", "open", "kept", "let-in", "predicted", "searched", "met",
     "forbidden", "same-nat", "pooled", "unmeasured", "withheld", "closed", "blocked", "both-random", "both-change",
-    "counted-and-random", "not-found", "overtaken",
+    "counted-and-random", "not-found", "overtaken", "no-crossing",
 ]  # fmt: skip
 """Why a pair of machines got its path: the first row explains a direct one, the others the want of one."""
 Change = Literal["none", "allow", "join", "permit", "unblock", "map"]
@@ -84,8 +84,9 @@ class Nat:
     ``step`` belongs to ``ports`` = sequential, ``low`` to ``high`` to block and random; 0 elsewhere.  ``addresses`` are
     the outside addresses, ``why`` says of each property that is unknown why it is; both are empty where only the server
     speaks.  ``side`` is ``there`` for the NAT of the peer.  ``unsolicited`` is how a SYN is answered that nobody asked
-    for.  ``router`` are the protocols for port mapping in which the router answered, ``mapped`` the outside endpoints
-    that it leads here; both are empty where nobody asked it.
+    for, ``simultaneous`` whether one comes in that crosses one of this side.  ``router`` are the protocols for port
+    mapping in which the router answered, ``mapped`` the outside endpoints that it leads here; both are empty where
+    nobody asked it.
     """
 
     event: ClassVar[str] = "nat"
@@ -102,6 +103,7 @@ class Nat:
     unsolicited: str = "unknown"
     router: tuple[str, ...] = ()
     mapped: tuple[str, ...] = ()
+    simultaneous: str = "unknown"
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ class Checking:
         self._identity = home.identity()
         self._report = Reporter(options.json)
         self._registered_in_time = False
-        self._inbound = Inbound(closed=_NO_TIME, unturned=_NO_TIME, unanswered=_NO_TIME)
+        self._inbound = Inbound(closed=_NO_TIME, unturned=_NO_TIME, unanswered=_NO_TIME, uncrossed=_NO_TIME)
 
     async def run(self, reactor: Reactor) -> None:
         """Find out and report.
@@ -135,7 +135,9 @@ class Checking:
 
     def _tell_verdict(self, pair: Pair, findings: Findings, here: Nat, there: Nat) -> None:
         name = pair.peer.shown
-        verdict = judge(*sides(pair.policy, findings, here), findings.path, _meet(here.addresses, there.addresses))
+        verdict = judge(
+            *sides(pair.policy, findings, here, there), findings.path, _meet(here.addresses, there.addresses)
+        )
         tried = findings.tried
         if findings.answer is not None and findings.answer.against:
             tried = "; ".join(filter(None, [tried, f"{name} says: {safe_text(findings.answer.against, 200)}"]))

@@ -6,6 +6,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
+from msgspec import structs
+
 from p2pxfer.core.addresses import canonical_endpoint, parse_endpoint
 from p2pxfer.core.discovery import DEPENDENT, Inbound
 from p2pxfer.core.messages import Introduction, NatSummary, PathPolicy
@@ -50,6 +52,7 @@ def _why(found: Inbound) -> dict[str, str]:
     rows = (
         ("filtering", found.filtering, found.closed),
         ("unsolicited", found.unsolicited, found.unanswered),
+        ("simultaneous", found.simultaneous, found.uncrossed),
         ("hairpin", found.hairpin, found.unturned),
     )
     return {name: why or "nobody says why" for name, value, why in rows if value == "unknown"}
@@ -85,20 +88,26 @@ def _told(answer: Checked) -> Inbound:
         safe_text(answer.unturned, 200),
         answer.unsolicited,
         safe_text(answer.unanswered, 200),
+        answer.simultaneous,
+        safe_text(answer.uncrossed, 200),
     )
 
 
 _NOTHING: Final = "the peer did not say"
-_SILENT: Final = Inbound(closed=_NOTHING, unturned=_NOTHING, unanswered=_NOTHING)
+_SILENT: Final = Inbound(closed=_NOTHING, unturned=_NOTHING, unanswered=_NOTHING, uncrossed=_NOTHING)
 
 
-def sides(policy: PathPolicy, findings: Findings, here: Nat) -> tuple[Side, Side]:
+def sides(policy: PathPolicy, findings: Findings, here: Nat, there: Nat) -> tuple[Side, Side]:
     """Both sides for the verdict."""
+    nats = [
+        structs.replace(nat, simultaneous=found.simultaneous)
+        for nat, found in zip(findings.nats, (here, there), strict=True)
+    ]
     dials, mine = findings.introduction.dial, policy != "relay"
     answer = findings.answer
     return (
-        Side(findings.nats[0], _several(here.addresses), mine, findings.plan),
-        Side(findings.nats[1], _several(_observed(findings.introduction)), dials or not mine,
+        Side(nats[0], _several(here.addresses), mine, findings.plan),
+        Side(nats[1], _several(_observed(findings.introduction)), dials or not mine,
              "none" if answer is None else answer.plan),
     )  # fmt: skip
 
@@ -123,4 +132,5 @@ def _nat(
         why=why,
         side="there" if there else "here",
         unsolicited=inbound.unsolicited,
+        simultaneous=inbound.simultaneous,
     )

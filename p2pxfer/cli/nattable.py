@@ -30,6 +30,10 @@ _UNSOLICITED: Final = {
     "rst": "refused (rst)",
     "icmp": "refused by a message (icmp)",
 }
+_SIMULTANEOUS: Final = {
+    "yes": "lets a connection in that crosses its own (simultaneous open)",
+    "no": "refuses a connection that crosses its own (no simultaneous open)",
+}
 _HAIRPIN: Final = {
     "yes": "turns connections to its own outside address back",
     "no": "does not turn connections to its own outside address back",
@@ -52,6 +56,7 @@ def nat_text(nat: Nat) -> str:
         ("outside address", ", ".join(nat.addresses) or "unknown"),
         ("filtering", _with_reason(_FILTERING, nat, "filtering")),
         ("unsolicited", _with_reason(_UNSOLICITED, nat, "unsolicited")),
+        ("simultaneous", _with_reason(_SIMULTANEOUS, nat, "simultaneous")),
         ("hairpin", _with_reason(_HAIRPIN, nat, "hairpin")),
         ("port mapping", _router(nat)),
     ]

@@ -13,6 +13,7 @@ _ROWS: Final = (
     ("outside address", "addresses"),
     ("filtering", "filtering"),
     ("unsolicited", "unsolicited"),
+    ("simultaneous", "simultaneous"),
     ("hairpin", "hairpin"),
 )
 
@@ -109,6 +110,8 @@ _REASONS: Final[dict[Reason, str]] = {
     "closed": "{who} has no NAT, and yet no connection came through: a firewall on the way drops them.",
     "blocked": "Both NATs keep their outside ports, and yet connections that cross did not come through: one of the"
     " NATs or a firewall drops them.",
+    "no-crossing": "Both NATs refuse simultaneous opens: a connection from outside comes in to neither, even while one"
+    " to the same endpoint goes out.",
     "both-random": "Both NATs choose random outside ports for every destination: no TCP punch can work.",
     "both-change": "Both NATs choose other outside ports for every destination, without a rule on either side: no TCP"
     " punch can know where to dial.",

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from p2pxfer.core.addresses import Address, Endpoint
-from p2pxfer.core.messages import MAX_STEP, KnockOutcome, NatSummary
+from p2pxfer.core.messages import MAX_STEP, CrossOutcome, KnockOutcome, NatSummary
 
 Mapping = Literal["unknown", "none", "endpoint-independent", "address-dependent", "port-dependent"]
 Ports = Literal["unknown", "preserving", "offset", "changed", "sequential", "block", "random"]
@@ -27,6 +27,7 @@ Ports = Literal["unknown", "preserving", "offset", "changed", "sequential", "blo
 Filtering = Literal["unknown", "endpoint-independent", "address-dependent", "port-dependent"]
 Hairpin = Literal["unknown", "yes", "no"]
 Unsolicited = Literal["unknown", "drop", "rst", "icmp"]
+Simultaneous = Literal["unknown", "yes", "no"]
 
 DEPENDENT: Final = frozenset(("address-dependent", "port-dependent"))
 """The mappings that differ with the destination: only for them the choice of ports matters to a peer."""
@@ -65,7 +66,7 @@ class Probe:
 @dataclass(frozen=True, slots=True)
 class Inbound:
     """What a NAT does with connections that come in, and why something of it is unknown: ``closed`` for ``filtering``,
-    ``unturned`` for ``hairpin``, ``unanswered`` for ``unsolicited``."""
+    ``unturned`` for ``hairpin``, ``unanswered`` for ``unsolicited``, ``uncrossed`` for ``simultaneous``."""
 
     filtering: Filtering = "unknown"
     closed: str = ""
@@ -73,6 +74,8 @@ class Inbound:
     unturned: str = ""
     unsolicited: Unsolicited = "unknown"
     unanswered: str = ""
+    simultaneous: Simultaneous = "unknown"
+    uncrossed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,22 @@ _KNOCKED: Final[dict[KnockOutcome, tuple[Unsolicited, str]]] = {
     "refused": ("rst", ""),
     "icmp": ("icmp", ""),
     "silent": ("drop", ""),
+}
+
+
+def simultaneous_of(crossed: CrossOutcome) -> tuple[Simultaneous, str]:
+    """Whether a SYN comes in that crosses one to the same endpoint (RFC 5382, REQ-2), and why that is unknown if it is.
+
+    That it does not is said only where the same two endpoints got a connection once the client's SYN was answered.
+    """
+    return _CROSSED[crossed]
+
+
+_CROSSED: Final[dict[CrossOutcome, tuple[Simultaneous, str]]] = {
+    "not-tried": ("unknown", "the server did not try"),
+    "crossed": ("yes", ""),
+    "answered": ("no", ""),
+    "silent": ("unknown", "the dial that was to be crossed did not reach the server from the endpoint that it knew"),
 }
 
 

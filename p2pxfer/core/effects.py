@@ -73,7 +73,24 @@ class DialOut:
     unopened: Endpoint
 
 
-Effect = Send | Close | Abort | ClaimName | TouchName | PairRelay | DialOut
+@dataclass(frozen=True, slots=True)
+class OpenDeaf:
+    """Open a port of the address ``at`` that answers no SYN, and answer with :meth:`Registry.deaf`; what comes of it is
+    told once with :meth:`Registry.crossed`, even if the connection ends before."""
+
+    conn: int
+    at: Address
+    target: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class CrossOut:
+    """Dial the target of the connection's :class:`OpenDeaf` from that port."""
+
+    conn: int
+
+
+Effect = Send | Close | Abort | ClaimName | TouchName | PairRelay | DialOut | OpenDeaf | CrossOut
 
 Claim = Literal["kept", "new", "taken", "key-limit", "source-limit", "io"]
 """Answer of the store: the key's own name, now its own, somebody else's, too many of that key, too many of that source,
@@ -110,5 +127,7 @@ class ServerSettings:
     outcomes_per_source: int = 60
     dial_backs_per_source: int = 12
     dial_backs: int = 64
+    crossings_per_source: int = 12
+    crossings: int = 64
     relays_per_key: int = 16
     relays: int = 1024

@@ -107,13 +107,14 @@ def nat_summary(side: Side) -> NatSummary:
     """What is known of the NAT in front of one socket binding (terms of RFC 4787 section 4).
 
     The mapping is what the observations show.  What the side reported of its ports counts only where they also show
-    that the mapping depends on the destination.
+    that the mapping depends on the destination.  Of simultaneous opens only the side itself can know.
     """
     views = discovery.one_family(side.views)
     mapping = discovery.mapping_of(views, _asserted_hosts(side.lan))
     if mapping in discovery.DEPENDENT and side.reported.ports != "unknown":
         return structs.replace(side.reported, mapping=mapping)
-    return NatSummary(mapping=mapping, ports=discovery.binding_ports(views, side.tag))
+    ports = discovery.binding_ports(views, side.tag)
+    return NatSummary(mapping=mapping, ports=ports, simultaneous=side.reported.simultaneous)
 
 
 def _asserted_hosts(texts: Iterable[str]) -> set[Address]:

@@ -12,11 +12,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Literal
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.discovery import View
 from p2pxfer.core.limits import Bucket
 from p2pxfer.core.messages import NatSummary, PathPolicy
+
+Crossing = Literal["none", "asked", "deaf", "dialling", "over"]
+"""Nobody asked for one; the port is being opened; it waits for the client's word; that has come; there is no port."""
 
 
 class Role(Enum):
@@ -57,6 +61,8 @@ class Link:
     """The endpoints that the client says its router leads to it."""
     dialled: bool = False
     """The server has dialled this client back for this connection, or does so now."""
+    crossing: Crossing = "none"
+    """How far a crossing has come for which this connection asked."""
     queued: list[Message] = field(default_factory=list)
 
 

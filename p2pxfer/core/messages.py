@@ -29,6 +29,13 @@ of a client that wants to know whom its NAT lets in, on an observation connectio
     > DialBack    token
     < DialledBack                           after the server has dialled what it sees of this connection
 
+of one that wants to know whether its NAT passes a SYN that crosses its own, on another such connection::
+
+    > Cross
+    < CrossAt     port                      a port of the server that does not answer
+    > CrossNow                              the client has dialled it; now the server dials from there
+    < Crossed
+
 and of a relay leg, on a connection of its own to the main port::
 
     > JoinRelay   token
@@ -58,6 +65,7 @@ Tag = Annotated[int, Meta(ge=0, le=65535)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 DialOutcome = Literal["not-tried", "connected", "silent"]
 KnockOutcome = Literal["not-tried", "connected", "refused", "icmp", "silent"]
+CrossOutcome = Literal["not-tried", "crossed", "answered", "silent"]
 DIAL_BACK_MARKS = (b"p", b"a")
 """What follows the token on a connection that the server dialled: from another port of the same address, from another
 address."""
@@ -126,6 +134,28 @@ class DialledBack(Message, frozen=True):
     unopened: KnockOutcome = "not-tried"
 
 
+class Cross(Message, frozen=True):
+    """On an observation connection: open a port that answers no SYN, for me to dial; at most once."""
+
+
+class CrossAt(Message, frozen=True):
+    """The port, of the address that the client dialled for this connection; 0 if there is none."""
+
+    port: Port = 0
+
+
+class CrossNow(Message, frozen=True):
+    """The client's SYN to that port is under way: dial the endpoint that you see of this connection from there."""
+
+
+class Crossed(Message, frozen=True):
+    """What came of it: the server's own SYN was answered although it had not answered the client's (``crossed``); it
+    was not, but the client's SYN came from that endpoint and led to a connection when it was answered at last
+    (``answered``); neither (``silent``)."""
+
+    outcome: CrossOutcome = "not-tried"
+
+
 class Introduce(Message, frozen=True):
     """Ask for a peer by registered name or by peer id text."""
 
@@ -142,7 +172,8 @@ class NatSummary(Message, frozen=True):
     ``random`` within ``low`` to ``high`` (inclusive, the estimated range), ``block`` if that range is small.
     ``preserving`` beside a mapping that depends on the destination comes from probes too: a fresh local port keeps its
     number; with ``offset`` it has a constant added, another one for other destinations.  ``latest`` is the outside port
-    that was given out last.  Ports are 0 where unknown.
+    that was given out last.  Ports are 0 where unknown.  ``simultaneous`` says whether a SYN comes in that crosses one
+    to the same endpoint (RFC 5382, REQ-2), as that side found out with the server's help.
     """
 
     mapping: Literal["unknown", "none", "endpoint-independent", "address-dependent", "port-dependent"] = "unknown"
@@ -151,6 +182,7 @@ class NatSummary(Message, frozen=True):
     latest: Port = 0
     low: Port = 0
     high: Port = 0
+    simultaneous: Literal["unknown", "yes", "no"] = "unknown"
 
 
 class Introduction(Message, frozen=True):
@@ -272,6 +304,8 @@ SERVER: Catalogue[Message] = Catalogue(
         (7, DialBack),
         (8, Outcome),
         (9, Announce),
+        (10, Cross),
+        (11, CrossNow),
         (17, Registered),
         (18, Observed),
         (19, Introduction),
@@ -282,13 +316,16 @@ SERVER: Catalogue[Message] = Catalogue(
         (24, DialledBack),
         (25, PeerReturned),
         (26, PeerMapped),
+        (27, CrossAt),
+        (28, Crossed),
     ]
 )
 FIRST_MESSAGES = (Register, Observe, JoinRelay)
 """What a client may send first."""
-CLIENT_MESSAGES = (Introduce, Ping, Report, DialBack, Outcome, Announce)
+CLIENT_MESSAGES = (Introduce, Ping, Report, DialBack, Outcome, Announce, Cross, CrossNow)
 """What a registered client may send afterwards."""
 SERVER_MESSAGES = (
     Registered, Observed, Introduction, RelayReady, Pong, Failure, PeerNat, DialledBack, PeerReturned, PeerMapped,
+    CrossAt, Crossed,
 )  # fmt: skip
 """What a server may send."""

@@ -31,15 +31,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from p2pxfer.core import introductions
-from p2pxfer.core.addresses import DENIED_PORTS, MIN_PORT, Endpoint, dialable_public, source_network
+from p2pxfer.core.addresses import Endpoint, source_network
 from p2pxfer.core.codec import Message
+from p2pxfer.core.dialouts import DialOuts
 from p2pxfer.core.discovery import View
 from p2pxfer.core.effects import (
     Abort,
     Claim,
     ClaimName,
     Close,
-    DialOut,
     Effect,
     Listening,
     PairRelay,
@@ -54,8 +54,10 @@ from p2pxfer.core.matchmaker import Matchmaker
 from p2pxfer.core.messages import (
     VERSION,
     Announce,
+    Cross,
+    CrossNow,
+    CrossOutcome,
     DialBack,
-    DialledBack,
     DialOutcome,
     Failure,
     Introduce,
@@ -75,8 +77,6 @@ from p2pxfer.core.names import check_name
 from p2pxfer.core.relaydesk import RelayDesk
 from p2pxfer.errors import FrameError, LimitReached, P2pxferError, ProtocolBreach
 
-_UNCOMMON_PORTS = tuple(port for port in range(MIN_PORT, 65536) if port not in DENIED_PORTS)
-"""Where nobody is likely to listen."""
 _MAX_QUEUED = 64
 """Most messages that a client may send behind a ``Register`` whose claim is not decided yet."""
 _SLEPT_S = 15.0
@@ -91,10 +91,8 @@ class Registry:
         self._links = Links()
         self._desk = RelayDesk(settings)
         self._matchmaker = Matchmaker(self._links, self._desk, entropy, settings)
-        self._entropy = entropy
+        self._dials = DialOuts(self._matchmaker, entropy, settings)
         self._new_names = Buckets(settings.new_names_per_source_a_day / 86_400, settings.new_names_per_source_a_day)
-        self._dial_backs = Buckets(settings.dial_backs_per_source / 60, settings.dial_backs_per_source)
-        self._dialling = 0
         self._ticked = now
 
     def listens(self, listening: Listening) -> None:
@@ -161,12 +159,19 @@ class Registry:
 
     def dialled(self, conn: int, outcomes: Sequence[DialOutcome], unopened: KnockOutcome, now: float) -> list[Effect]:
         """The driver's answer to :class:`~p2pxfer.core.effects.DialOut`."""
-        self._dialling -= 1
+        return self._dials.ended(self._observer(conn), outcomes, unopened)
+
+    def deaf(self, conn: int, port: int, now: float) -> list[Effect]:
+        """The driver's answer to :class:`~p2pxfer.core.effects.OpenDeaf`: the port, 0 if it could not be opened."""
+        return self._dials.deaf(self._observer(conn), port)
+
+    def crossed(self, conn: int, outcome: CrossOutcome, now: float) -> list[Effect]:
+        """What came of a :class:`~p2pxfer.core.effects.OpenDeaf` in the end; its port is closed."""
+        return self._dials.crossed(self._observer(conn), outcome)
+
+    def _observer(self, conn: int) -> Link | None:
         link = self._links.get(conn)
-        if link is None or link.role is not Role.OBSERVATION:
-            return []
-        same, other = outcomes
-        return [Send(conn, DialledBack(same, other, unopened))]
+        return link if link is not None and link.role is Role.OBSERVATION else None
 
     def lost(self, conn: int, now: float) -> list[Effect]:
         """A connection ended, for whatever reason."""
@@ -256,32 +261,13 @@ class Registry:
         return [Send(link.conn, Observed(link.tag, str(link.view.seen)))]
 
     def _dial_back(self, link: Link, message: DialBack, now: float) -> list[Effect]:
-        """Dial what was seen of this very connection: a client proves with TLS on it that it is there."""
-        seen, here = link.view.seen, link.view.at
-        found = introductions.server_endpoints(self._matchmaker.listening, here, seen)
-        allowed = (
-            not link.dialled
-            and self._dialling < self.settings.dial_backs
-            and dialable_public(seen, allow_private=True, allow_loopback=True, refuse=found)
-            and self._dial_backs.take(source_network(seen.host), now)
-        )
-        if not allowed:
-            return [Send(link.conn, DialledBack())]
-        link.dialled = True
-        self._dialling += 1
-        others = [
-            endpoint.host
-            for endpoint in found
-            if endpoint.host.version == here.host.version and endpoint.host != here.host
-        ]
-        sources = (here.host, others[0] if others else None)
-        return [DialOut(link.conn, seen, sources, message.token, self._unopened(seen))]
+        return self._dials.back(link, message, now)
 
-    def _unopened(self, seen: Endpoint) -> Endpoint:
-        """Another port of the address of ``seen``, by chance, at which no common service is."""
-        at = int.from_bytes(self._entropy(4), "big") % len(_UNCOMMON_PORTS)
-        port = _UNCOMMON_PORTS[at]
-        return Endpoint(seen.host, port if port != seen.port else _UNCOMMON_PORTS[at - 1])
+    def _cross(self, link: Link, message: Cross, now: float) -> list[Effect]:
+        return self._dials.cross(link, now)
+
+    def _cross_now(self, link: Link, message: CrossNow, now: float) -> list[Effect]:
+        return self._dials.cross_now(link)
 
     def _join(self, link: Link, message: JoinRelay, now: float) -> list[Effect]:
         _check_version(message.version)
@@ -370,5 +356,7 @@ _HANDLERS: dict[tuple[Role, type[Message]], Callable[[Registry, Link, Any, float
     (Role.CONTROL, Announce): Registry._announce,
     (Role.OBSERVATION, Ping): Registry._ping,
     (Role.OBSERVATION, DialBack): Registry._dial_back,
+    (Role.OBSERVATION, Cross): Registry._cross,
+    (Role.OBSERVATION, CrossNow): Registry._cross_now,
 }
 """What is legal in which role, and who deals with it."""

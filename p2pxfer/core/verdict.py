@@ -1,4 +1,4 @@
-"""Why two NATs get the path that they got, and the one change that would make a relayed pair direct: a pure function.
+"""Why two NATs get the path that they got, and the one change that would make a relayed pair direct: pure functions.
 
 Laws of this file:
 
@@ -88,6 +88,8 @@ def _why_not(here: Side, there: Side, same_address: bool) -> tuple[Reason, Where
     if withheld:
         return "withheld", withheld, "permit", withheld
     if kinds == ("cone", "cone"):
+        if here.nat.simultaneous == there.nat.simultaneous == "no":
+            return "no-crossing", "both", "map", "either"
         open_at = _which(here.nat.mapping == "none", there.nat.mapping == "none")
         return ("closed", open_at, "unblock", open_at) if open_at else ("blocked", "", "map", "either")
     drawing = _which(*(one == "random" for one in kinds))
@@ -121,4 +123,27 @@ _WHICH: Final[dict[tuple[bool, bool], Where]] = {
     (True, False): "here",
     (False, True): "there",
     (True, True): "both",
+}
+
+
+def no_direct_path(peer: str, mine: NatSummary, theirs: NatSummary, tried: str) -> str:
+    """The sentence for people about why there is no direct path; ``tried`` is what was done beyond single dials."""
+    nats = f"the NAT here {_NATS[mine.mapping]}, the peer's {_NATS[theirs.mapping]}"
+    if mine.simultaneous == theirs.simultaneous == "no":
+        nats = "the NAT here and the peer's both refuse simultaneous opens, so no connection comes in to either"
+    parts = [
+        f"no direct path to {peer}: {nats}",
+        tried or "no candidate of the peer answered",
+        "nothing went through the relay. --path auto would use it",
+    ]
+    return "; ".join(parts)
+
+
+_CHANGING: Final = "chooses another port for every destination"
+_NATS: Final = {
+    "unknown": "did not show how it maps",
+    "none": "translates nothing",
+    "endpoint-independent": "keeps one port but lets in only who was dialled",
+    "address-dependent": _CHANGING,
+    "port-dependent": _CHANGING,
 }

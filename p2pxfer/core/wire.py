@@ -31,7 +31,7 @@ from msgspec import Meta
 
 from p2pxfer.core.channelwire import CHANNEL_ROWS, MAX_PIECE, PIECE_HEADER_SIZE, PIECE_KIND
 from p2pxfer.core.codec import Catalogue, Message, Number, Size
-from p2pxfer.core.discovery import Filtering, Hairpin, Unsolicited
+from p2pxfer.core.discovery import Filtering, Hairpin, Simultaneous, Unsolicited
 from p2pxfer.core.framing import PRE_AUTH_CAP, Frame, frame_header
 from p2pxfer.core.messages import Bytes16, Bytes32, Text
 from p2pxfer.errors import FrameError
@@ -122,8 +122,8 @@ class Check(Message, frozen=True):
 class Checked(Message, frozen=True):
     """What the responder's side found out: how its NAT treats what comes in, and what became of its plan of many dials.
 
-    ``closed``, ``unturned`` and ``unanswered`` say why what stands before each is unknown, ``against`` why a plan was
-    withheld.
+    ``closed``, ``unturned``, ``unanswered`` and ``uncrossed`` say why what stands before each is unknown, ``against``
+    why a plan was withheld.
     """
 
     filtering: Filtering = "unknown"
@@ -132,6 +132,8 @@ class Checked(Message, frozen=True):
     unturned: Text = ""
     unsolicited: Unsolicited = "unknown"
     unanswered: Text = ""
+    simultaneous: Simultaneous = "unknown"
+    uncrossed: Text = ""
     plan: PlanState = "none"
     against: Text = ""
 

@@ -29,7 +29,7 @@ FRESH_S = 30.0
 
 
 def _unknown(why: str) -> Inbound:
-    return Inbound(closed=why, unturned=why, unanswered=why)
+    return Inbound(closed=why, unturned=why, unanswered=why, uncrossed=why)
 
 
 _NOTHING: Final = _unknown("it could not be measured")
@@ -95,6 +95,8 @@ class CheckAnswers:
                 unturned=found.unturned,
                 unsolicited=found.unsolicited,
                 unanswered=found.unanswered,
+                simultaneous=found.simultaneous,
+                uncrossed=found.uncrossed,
                 plan=meeting.plan_state,
                 against=against,
             )

@@ -24,7 +24,8 @@ RESERVE = 256
 """Descriptors that stay free for the rest of the program."""
 EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 """Errors that say that this machine has no more to give, and nothing about the peer."""
-_SHARED = ((socket.SOL_SOCKET, socket.SO_REUSEADDR), (socket.SOL_SOCKET, socket.SO_REUSEPORT))
+SHARED = ((socket.SOL_SOCKET, socket.SO_REUSEADDR), (socket.SOL_SOCKET, socket.SO_REUSEPORT))
+"""Options of a socket that shares its port with others of this user."""
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -49,6 +50,7 @@ class Connecting(ABC):
         try:
             for level, option in options:
                 self._socket.setsockopt(level, option, 1)
+            self._prepare()
             self._socket.bind(source)
             code = self._socket.connect_ex(remote)
             if code not in (0, errno.EINPROGRESS):
@@ -57,6 +59,9 @@ class Connecting(ABC):
             self._socket.close()
             raise
         reactor.addWriter(self)
+
+    def _prepare(self) -> None:  # noqa: B027  # few need more
+        """More to be set before the socket is bound; may raise ``OSError``."""
 
     @abstractmethod
     def _decided(self) -> None:
@@ -99,7 +104,7 @@ class HalfOpen(Connecting):
     ) -> None:
         self._ended = ended
         self._done = False
-        super().__init__(reactor, (local, port), remote, _SHARED)
+        super().__init__(reactor, (local, port), remote, SHARED)
 
     def close(self) -> None:
         """Give the dial up, or reset the connection if it stands already."""

@@ -38,7 +38,8 @@ from p2pxfer.net.idlers import QUIET_S, QuietPaths, giving_way
 from p2pxfer.net.incoming import IncomingTransfer
 from p2pxfer.net.landing import DiskThreads
 from p2pxfer.net.liveness import PacketsLost
-from p2pxfer.net.meeting import Meeting, Party, nat_event
+from p2pxfer.net.meeting import Meeting
+from p2pxfer.net.parties import Party, nat_event
 from p2pxfer.net.path import CLOSE_S, PeerPath
 from p2pxfer.net.pathset import OVER, PathSet
 from p2pxfer.net.rendezvous import RendezvousClient

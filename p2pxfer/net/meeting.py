@@ -16,10 +16,9 @@ from __future__ import annotations
 
 import itertools
 import os
-from dataclasses import dataclass
-from typing import Protocol as Interface
 from typing import cast
 
+from msgspec import structs
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
@@ -28,77 +27,34 @@ from twisted.python.failure import Failure
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.experience import LOST, took
-from p2pxfer.core.hello import Role, Terms
+from p2pxfer.core.hello import Terms
 from p2pxfer.core.messages import ALPN_PEER, Introduction, NatSummary, PeerNat
-from p2pxfer.core.strategies import ROUND_TRIP_S, Ledger, Situation
+from p2pxfer.core.strategies import ROUND_TRIP_S, Ledger, Situation, kind
 from p2pxfer.core.wire import Chunk, Nominate, PlanState
 from p2pxfer.errors import AddressRefused, P2pxferError, Unreachable
 from p2pxfer.net.candidates import Candidates
-from p2pxfer.net.identity import Identity
 from p2pxfer.net.ownaddresses import endpoint_text
+from p2pxfer.net.parties import MeetingOwner, Party
 from p2pxfer.net.path import PathFacts, PathOwner, PeerPath
 from p2pxfer.net.puncher import Mapped, Puncher
 from p2pxfer.net.rendezvous import RendezvousClient
 from p2pxfer.net.streams import SecureBootstrap
 from p2pxfer.net.tls import PeerTLS
 from p2pxfer.net.types import Reactor
-from p2pxfer.status import Nat, PathKind
+from p2pxfer.status import PathKind
 
 MAX_GREETING = 16
 """Most connections of one introduction that have not been nominated: strangers may connect to the punch port too."""
 NOMINATION_S = 10.0
 """How long after the punch a greeted connection may wait to be nominated, seconds."""
+DOUBT_S = 2.0
+"""After what time without a direct path it is doubted that both NATs let SYNs cross, seconds."""
 SHORTEST_S = 0.05
 """Shortest round trip that a punch reckons with, seconds: the peers may be farther from each other than from the
 server."""
 _numbers = itertools.count(1)
 _ledger = Ledger()
 """Of this process: every meeting takes part in the same limit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Party:
-    """Who meets: this machine, and what it expects of the peer.
-
-    ``peer_name`` is the name that the peer must have, ``None`` at a responder; ``peer_key`` is the digest that the
-    contact list or, for a first contact, the server promised.  ``trusted``: that key was verified before, as a contact
-    or by its id.  ``gentle``: the user wants no plans of many SYNs.
-    """
-
-    identity: Identity
-    role: Role
-    my_name: str
-    peer_name: str | None
-    peer_key: bytes
-    trusted: bool = False
-    gentle: bool = False
-
-
-def nat_event(summary: NatSummary) -> Nat:
-    """What is known of this side's NAT; filtering and hairpin are not measured."""
-    return Nat(summary.mapping, "unknown", summary.ports, "unknown", summary.step, summary.low, summary.high)
-
-
-class MeetingOwner(Interface):
-    """What a meeting tells."""
-
-    def path_up(self, meeting: Meeting, path: PeerPath) -> None:
-        """A path greeted and, if it is direct, was nominated.  Its messages go to ``path``'s owner from now on."""
-
-    def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
-        """A path that was up is gone."""
-
-    def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:
-        """No path is up and none can come any more."""
-
-    def path_message(self, path: PeerPath, message: Message) -> None:
-        """See :class:`~p2pxfer.net.path.PathOwner`."""
-
-    def path_chunk(self, path: PeerPath, chunk: Chunk) -> None:
-        """See :class:`~p2pxfer.net.path.PathOwner`."""
-
-    def path_writable(self, path: PeerPath) -> None:
-        """See :class:`~p2pxfer.net.path.PathOwner`."""
 
 
 class Meeting(PathOwner):
@@ -137,6 +93,7 @@ class Meeting(PathOwner):
         self._candidates = Candidates(client, introduction)
         self._leg: Deferred[IProtocol] | None = None
         self._nomination: IDelayedCall | None = None
+        self._doubt: IDelayedCall | None = None
         self._reasons: list[P2pxferError] = []
         self._undecided: list[Deferred[None]] = []
         self._closed = False
@@ -167,6 +124,7 @@ class Meeting(PathOwner):
             self._puncher.done.addCallback(self._punched)
             self._puncher.start()
             Deferred.fromCoroutine(self._client.discovery.settled()).addCallback(self._settled)
+            self._doubt = self._reactor.callLater(DOUBT_S, self._suspect)
         if introduction.relay_token is not None:
             path = self._make_path("relay", "", "")
             self._leg = self._client.join_relay(introduction.relay_token, path, self._creator, self._is_client)
@@ -236,6 +194,18 @@ class Meeting(PathOwner):
         # Nothing is known any more after the connection to the server was lost; what was known then still holds.
         if self._puncher is not None and summary.mapping != "unknown":
             self._puncher.my_nat(summary)
+
+    def _suspect(self) -> None:
+        """What crosses should have met by now: see whether a NAT is in the way of that, as the peer does now, too."""
+        if self._may_come() and all(kind(nat) == "cone" for nat in self._nats_of(self._puncher)):
+            Deferred.fromCoroutine(self._client.discovery.find_crossing())
+
+    def _nats_of(self, puncher: Puncher | None) -> tuple[NatSummary, NatSummary]:
+        """What is known of the NATs here and at the peer by now."""
+        if puncher is None or puncher.situation is None:
+            return self.nats
+        mine = structs.replace(puncher.situation.mine, simultaneous=self._client.discovery.summary.simultaneous)
+        return mine, puncher.situation.theirs
 
     @property
     def punching(self) -> bool:
@@ -310,11 +280,12 @@ class Meeting(PathOwner):
 
     def _punched(self, dials: int) -> None:
         puncher, self._puncher = self._puncher, None
+        if self._doubt is not None and self._doubt.active():
+            self._doubt.cancel()
         self.log.debug("the punch ended after {dials} dials", dials=dials)
         if puncher is not None:
             self.tried, self.plan_state = puncher.tried or self._one_address(), puncher.plan_state
-            if puncher.situation is not None:
-                self.nats = (puncher.situation.mine, puncher.situation.theirs)
+            self.nats = self._nats_of(puncher)
             if self._nominated is None:
                 if self.had_path and not self._closed:
                     # The relay stood, so the peer took part.

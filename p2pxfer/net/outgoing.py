@@ -20,8 +20,9 @@ from twisted.python.failure import Failure
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.messages import Introduction, NatSummary, PathPolicy
+from p2pxfer.core.messages import Introduction, PathPolicy
 from p2pxfer.core.pairing import Party as PairingParty
+from p2pxfer.core.verdict import no_direct_path
 from p2pxfer.core.wire import Bye, Chunk, Pair2, Paired
 from p2pxfer.errors import (
     IdentityMismatch,
@@ -37,7 +38,8 @@ from p2pxfer.errors import (
 from p2pxfer.net.acquaintance import Acquaintance
 from p2pxfer.net.identity import Identity
 from p2pxfer.net.liveness import PacketsLost
-from p2pxfer.net.meeting import Meeting, Party, nat_event
+from p2pxfer.net.meeting import Meeting
+from p2pxfer.net.parties import Party, nat_event
 from p2pxfer.net.path import PeerPath
 from p2pxfer.net.pathset import PathSet
 from p2pxfer.net.pump import ChunkPump
@@ -374,23 +376,3 @@ class OutgoingJob:
         """See :class:`~p2pxfer.net.path.PathOwner`."""
         self._paths.room(path)
         self._pump.push()
-
-
-def no_direct_path(peer: str, mine: NatSummary, theirs: NatSummary, tried: str) -> str:
-    """The sentence for people about why there is no direct path; ``tried`` is what was done beyond single dials."""
-    parts = [
-        f"no direct path to {peer}: the NAT here {_NATS[mine.mapping]}, the peer's {_NATS[theirs.mapping]}",
-        tried or "no candidate of the peer answered",
-        "nothing went through the relay. --path auto would use it",
-    ]
-    return "; ".join(parts)
-
-
-_CHANGING = "chooses another port for every destination"
-_NATS = {
-    "unknown": "did not show how it maps",
-    "none": "translates nothing",
-    "endpoint-independent": "keeps one port but lets in only who was dialled",
-    "address-dependent": _CHANGING,
-    "port-dependent": _CHANGING,
-}

@@ -22,7 +22,8 @@ from p2pxfer.core.messages import Introduction, NatSummary, PathPolicy
 from p2pxfer.core.wire import Bye, Check, Checked, Chunk, PlanState
 from p2pxfer.errors import CodeNeeded, IdentityMismatch, P2pxferError, ProtocolBreach, Unreachable
 from p2pxfer.net.identity import Identity
-from p2pxfer.net.meeting import Meeting, MeetingOwner, Party
+from p2pxfer.net.meeting import Meeting
+from p2pxfer.net.parties import MeetingOwner, Party
 from p2pxfer.net.path import PeerPath
 from p2pxfer.net.pathset import PathSet
 from p2pxfer.net.rendezvous import RendezvousClient

@@ -15,11 +15,10 @@ Laws of this file:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 from typing import Protocol as Interface
 
-from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IProtocol
 from twisted.logger import Logger
 
@@ -29,7 +28,6 @@ from p2pxfer.core.addresses import (
     Address,
     Endpoint,
     canonical_endpoint,
-    dialable_public,
     parse_endpoint,
     scope,
 )
@@ -38,9 +36,8 @@ from p2pxfer.core.discovery import DEPENDENT, PROBES, Allocation, Inbound, Mappi
 from p2pxfer.core.messages import VERSION, Introduction, NatSummary, Observe, Observed, PeerNat, Registered, Report
 from p2pxfer.core.reports import MEETING_S
 from p2pxfer.errors import P2pxferError
-from p2pxfer.net.filtering import FilteringCheck
 from p2pxfer.net.flight import Flight, Opener, fresh_ports, probe_ports
-from p2pxfer.net.hairpin import HairpinCheck
+from p2pxfer.net.inbound import InboundChecks, Placement
 from p2pxfer.net.ownaddresses import source_towards
 from p2pxfer.net.serverlink import ServerLink
 from p2pxfer.net.types import Reactor
@@ -124,6 +121,7 @@ class NatDiscovery:
         """Called when the server has seen this machine once more."""
         self.views: list[View] = []
         self.allocation: Allocation | None = None
+        self.checks = InboundChecks(reactor, opener, self._placement)
         self.endpoints_asked = 0
         """How many further endpoints the server named that can be asked."""
         self.source6: str | None = None
@@ -142,7 +140,8 @@ class NatDiscovery:
         mapping = self.mapping
         if mapping in DEPENDENT and self.allocation is not None and self.allocation.ports != "unknown":
             return self.allocation.summary(mapping)
-        return NatSummary(mapping, discovery.binding_ports(discovery.one_family(self.views), self._tag))
+        ports = discovery.binding_ports(discovery.one_family(self.views), self._tag)
+        return NatSummary(mapping, ports, simultaneous=self.checks.simultaneous)
 
     @property
     def seen(self) -> frozenset[Endpoint]:
@@ -162,43 +161,20 @@ class NatDiscovery:
             await waiting
 
     async def inbound(self) -> Inbound:
-        """What the NAT does with connections that come in; takes ``CHECK_S`` seconds at most."""
+        """What the NAT does with connections that come in."""
+        found = await self.checks.all()
+        self._tell()
+        return found
+
+    async def find_crossing(self) -> None:
+        """See whether the NAT lets SYNs in that cross its own, and tell everybody who has to know."""
+        await self.checks.crossing()
+        self._tell()
+
+    def _placement(self) -> Placement | None:
         if self._at is None:
-            lost = "the server is not connected"
-            return Inbound(closed=lost, unturned=lost, unanswered=lost)
-        filtering = FilteringCheck(self._reactor, self._opener, self._at, fresh_ports(1)[0])
-        waiting: list[Deferred[Any]] = [filtering.done]
-        unturned = self._no_hairpin()
-        if not unturned:
-            hairpin = HairpinCheck(self._reactor, self._opener, self._at, self._may_dial)
-            waiting.append(hairpin.done)
-            hairpin.start()
-        filtering.start()
-        try:
-            found = await gatherResults(waiting, consumeErrors=True)
-        except FirstError as error:  # what a group makes of a cancellation
-            error.subFailure.raiseException()
-            raise
-        behaviour: Inbound = found[0]
-        if unturned:
-            return replace(behaviour, unturned=unturned)
-        return replace(behaviour, hairpin=found[1][0], unturned=found[1][1])
-
-    def _no_hairpin(self) -> str:
-        """Why no hairpin is looked for; empty if one is."""
-        if any(view.seen.host in self._own for view in self.views):
-            return "there is no NAT"
-        if self.mapping in DEPENDENT:
-            return "the outside port depends on the destination"
-        return ""
-
-    def _may_dial(self, endpoint: Endpoint) -> bool:
-        """Whether this machine's own outside endpoint may be dialled, which the server has told; as for a peer's."""
-        if self._at is None:  # the connection to the server was lost meanwhile
-            return False
-        private = scope(self._at.host) in ("private", "shared")
-        known = any(view.seen.host == endpoint.host for view in self.views)
-        return known and dialable_public(endpoint, allow_private=private, refuse=[self._at])
+            return None
+        return Placement(self._at, self._own, tuple(self.views), self.mapping)
 
     # -- registrations -------------------------------------------------------------------------------------------
 
@@ -230,6 +206,7 @@ class NatDiscovery:
         """The control connection is gone, and with it everything beside it."""
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
+        self.checks.end()
         self._awaited.clear()
         self._unseen.clear()
         observers, self._observers = self._observers, {}
@@ -383,7 +360,7 @@ class NatDiscovery:
                 told.nat = summary
                 self._reported = summary
                 self._send(Report(summary, session))
-        if self._reported != summary and summary.mapping in DEPENDENT:
+        if self._reported != summary and (summary.mapping in DEPENDENT or summary.simultaneous != "unknown"):
             self._reported = summary
             self._send(Report(summary))
 

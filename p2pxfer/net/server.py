@@ -25,9 +25,11 @@ from p2pxfer.core.effects import (
     Claim,
     ClaimName,
     Close,
+    CrossOut,
     DialOut,
     Effect,
     Listening,
+    OpenDeaf,
     PairRelay,
     Send,
     ServerSettings,
@@ -36,12 +38,13 @@ from p2pxfer.core.effects import (
 from p2pxfer.core.experience import Row
 from p2pxfer.core.limits import Buckets
 from p2pxfer.core.links import Role
-from p2pxfer.core.messages import ALPN_SERVER, DialOutcome, Failure, Introduction, KnockOutcome
+from p2pxfer.core.messages import ALPN_SERVER, CrossOutcome, DialOutcome, Failure, Introduction, KnockOutcome
 from p2pxfer.core.registry import Registry
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import FrameError
 from p2pxfer.net.admission import Admission, AdmissionSettings
 from p2pxfer.net.clientconn import Doors, ServerConnection
+from p2pxfer.net.deafport import DeafPort
 from p2pxfer.net.dialback import dial_back
 from p2pxfer.net.identity import Identity
 from p2pxfer.net.knock import knock
@@ -89,6 +92,7 @@ class RendezvousServer:
         """How often which error word was sent."""
         self._store = store
         self._connections: dict[int, ServerConnection] = {}
+        self._deaf_ports: dict[int, DeafPort] = {}
         self._numbers = itertools.count(1)
         self._kept_at = self.clock.seconds()
         self._remembers = False
@@ -158,6 +162,8 @@ class RendezvousServer:
 
     def lost(self, number: int) -> None:
         """A connection is gone."""
+        if number in self._deaf_ports:
+            self._deaf_ports[number].close()
         if self._connections.pop(number, None) is not None:
             self._apply(self.registry.lost(number, self.clock.seconds()))
 
@@ -197,6 +203,10 @@ class RendezvousServer:
                     self._store.touch(name, key)
                 case DialOut():
                     self._dial_out(effect)
+                case OpenDeaf():
+                    self._open_deaf(effect)
+                case CrossOut(conn):
+                    self._deaf_ports[conn].cross()
                 case PairRelay(one, other):
                     self._pair(self._connections[one], self._connections[other])
 
@@ -222,6 +232,22 @@ class RendezvousServer:
 
         dial_back(self.reactor, order.target, order.sources, order.token, partial(take, back))
         knock(self.reactor, order.unopened, order.sources[0], partial(take, knocked))
+
+    def _open_deaf(self, order: OpenDeaf) -> None:
+        port = 0
+        try:
+            opened = DeafPort(self.reactor, order.at, order.target, partial(self._crossed, order.conn))
+        except OSError as error:
+            self.note("deaf", "no port to cross from: {why}", why=str(error))
+            self.clock.callLater(0, self._crossed, order.conn, "not-tried")
+        else:
+            self._deaf_ports[order.conn] = opened
+            port = opened.port
+        self._apply(self.registry.deaf(order.conn, port, self.clock.seconds()))
+
+    def _crossed(self, conn: int, outcome: CrossOutcome) -> None:
+        self._deaf_ports.pop(conn, None)
+        self._apply(self.registry.crossed(conn, outcome, self.clock.seconds()))
 
     def _pair(self, one: ServerConnection, other: ServerConnection) -> None:
         for leg in (one, other):

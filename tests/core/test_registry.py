@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pxfer.core.addresses import DENIED_PORTS, Endpoint, parse_endpoint
+from p2pxfer.core.addresses import Endpoint, parse_endpoint
 from p2pxfer.core.codec import Message
 from p2pxfer.core.effects import (
     Abort,
@@ -31,7 +31,6 @@ from p2pxfer.core.messages import (
     MAX_OBSERVED,
     Announce,
     DialBack,
-    DialledBack,
     Failure,
     Introduce,
     Introduction,
@@ -562,86 +561,6 @@ def test_what_is_said_of_the_nat(
     told = world.told(bob)[-1]
     assert isinstance(told, Introduction)
     assert told.my_nat == answer.peer_nat
-
-
-# -- dialling back -----------------------------------------------------------------------------------------------
-
-
-def observation(world: World, remote: str = HOME_B, local: str = SERVER) -> int:
-    conn = world.open(BOB, remote, local)
-    world.say(conn, Observe(version=1, tag=20002))
-    return conn
-
-
-def dials(world: World) -> list[DialOut]:
-    return [effect for effect in world.effects if isinstance(effect, DialOut)]
-
-
-def test_only_the_asking_connection_is_dialled_back_and_once(world: World) -> None:
-    conn = observation(world)
-    assert world.say(conn, DialBack(token=bytes(16))) == []
-    hosts = (ip_address("198.18.0.10"), ip_address("198.18.0.11"))
-    (order,) = dials(world)
-    assert order == DialOut(conn, parse_endpoint(HOME_B), hosts, bytes(16), order.unopened)
-    assert order.unopened.host == order.target.host
-    assert order.unopened.port != order.target.port
-    assert world.say(conn, DialBack(token=bytes(16))) == [DialledBack()]
-    world.note(world.registry.dialled(conn, ["connected", "silent"], "refused", world.now))
-    assert world.told(conn)[-1] == DialledBack("connected", "silent", "refused")
-    assert world.say(conn, DialBack(token=bytes(16))) == [DialledBack()]
-    assert len(dials(world)) == 1
-
-
-def test_no_common_service_is_knocked_at() -> None:
-    """Whatever the random number: 1024 and above, another port than the client's, none of the list."""
-    registry = Registry(lambda n: number.to_bytes(n, "big"), ServerSettings(), 0.0)
-    seen = parse_endpoint(HOME_B)
-    ports = set()
-    for number in [*range(150), *range(7_900, 8_000), seen.port - 1024, 2**32 - 1]:  # noqa: B007  # the entropy
-        found = registry._unopened(seen)
-        assert found.host == seen.host
-        ports.add(found.port)
-    assert min(ports) >= 1024
-    assert ports.isdisjoint({*DENIED_PORTS, seen.port})
-    assert len(ports) > 200
-
-
-def test_a_server_with_one_address_says_so() -> None:
-    world = World(listening=Listening(((ip_address("198.18.0.10"), 8877),)))
-    world.say(observation(world), DialBack(token=bytes(16)))
-    assert dials(world)[0].sources == (ip_address("198.18.0.10"), None)
-
-
-@pytest.mark.parametrize("remote", ["198.18.2.1:1023", "203.0.113.7:20002", "169.254.1.1:20002", SECOND])
-def test_endpoints_that_nobody_may_dial_are_not_dialled_back(world: World, remote: str) -> None:
-    assert world.say(observation(world, remote), DialBack(token=bytes(16))) == [DialledBack()]
-    assert dials(world) == []
-
-
-def test_a_control_connection_is_not_dialled_back(world: World) -> None:
-    bob = world.register(BOB, "bob", HOME_B)
-    assert refused(world.say(bob, DialBack(token=bytes(16))), "E_STATE")
-    assert dials(world) == []
-
-
-def test_limits_of_dialling_back() -> None:
-    world = World(replace(ServerSettings(), dial_backs_per_source=3, dial_backs=4))
-    for port in range(20_002, 20_008):
-        world.say(observation(world, f"198.18.2.1:{port}"), DialBack(token=bytes(16)))
-    assert len(dials(world)) == 3
-    for host in range(2, 6):
-        world.say(observation(world, f"198.18.2.{host}:20002"), DialBack(token=bytes(16)))
-    assert len(dials(world)) == 4
-    world.note(world.registry.dialled(dials(world)[0].conn, ["silent", "silent"], "silent", world.now))
-    world.say(observation(world, "198.18.2.9:20002"), DialBack(token=bytes(16)))
-    assert len(dials(world)) == 5
-
-
-def test_what_comes_of_a_dial_after_the_connection_went_is_dropped(world: World) -> None:
-    conn = observation(world)
-    world.say(conn, DialBack(token=bytes(16)))
-    world.lose(conn)
-    assert world.registry.dialled(conn, ["silent", "silent"], "silent", world.now) == []
 
 
 # -- reports of a NAT --------------------------------------------------------------------------------------------

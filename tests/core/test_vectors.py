@@ -62,7 +62,7 @@ def octets(first: int, count: int = 32) -> bytes:
     return bytes((first + number) % 256 for number in range(count))
 
 
-NAT = messages.NatSummary(mapping="endpoint-independent", ports="preserving")
+NAT = messages.NatSummary(mapping="endpoint-independent", ports="preserving", simultaneous="no")
 SEQUENTIAL = messages.NatSummary(mapping="port-dependent", ports="sequential", step=-2, latest=40008)
 SERVER_SAMPLES: list[Message] = [
     messages.Register(version=1, tag=20001),
@@ -75,6 +75,8 @@ SERVER_SAMPLES: list[Message] = [
     messages.Report(nat=messages.NatSummary()),
     messages.Report(nat=SEQUENTIAL, session=octets(32)),
     messages.DialBack(token=octets(5, 16)),
+    messages.Cross(),
+    messages.CrossNow(),
     messages.Outcome(session=octets(32), way="walk", result="3s"),
     messages.Announce(),
     messages.Announce(mapped=["198.18.0.2:40000"], session=octets(32)),
@@ -105,6 +107,10 @@ SERVER_SAMPLES: list[Message] = [
     messages.Failure(word="E_RATE", message="too many messages", fatal=True),
     messages.DialledBack(),
     messages.DialledBack(same_address="connected", other_address="silent", unopened="icmp"),
+    messages.CrossAt(),
+    messages.CrossAt(port=40123),
+    messages.Crossed(),
+    messages.Crossed(outcome="answered"),
     messages.PeerReturned(session=octets(32)),
     messages.PeerMapped(session=octets(32), mapped=["198.18.0.3:40000", "198.18.0.3:40001"]),
     messages.PeerNat(session=octets(32), nat=SEQUENTIAL),

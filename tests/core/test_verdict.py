@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from p2pxfer.core.messages import NatSummary
-from p2pxfer.core.verdict import Side, Verdict, judge
+from p2pxfer.core.verdict import Side, Verdict, judge, no_direct_path
 from p2pxfer.status import Change, PathKind, Reason, Where
 
 DEPENDENT = "port-dependent"
@@ -17,6 +17,7 @@ NATS = {
     "unmapped": NatSummary(ports="preserving"),
     "none": NatSummary("none", "preserving"),
     "cone": NatSummary("endpoint-independent", "preserving"),
+    "strict": NatSummary("endpoint-independent", "preserving", simultaneous="no"),
     "moved": NatSummary("endpoint-independent", "changed"),
     "kept": NatSummary("address-dependent", "preserving"),
     "counter": NatSummary(DEPENDENT, "sequential", 1, 40_000),
@@ -77,6 +78,9 @@ def test_why_a_punched_path_came(
         ("cone", "counter", ["followed"], ("overtaken", "there", "map", "here")),
         ("counter", "counter", ["followed"], ("overtaken", "both", "map", "either")),
         ("cone", "cone", [], ("blocked", "", "map", "either")),
+        ("strict", "strict", [], ("no-crossing", "both", "map", "either")),
+        ("strict", "cone", [], ("blocked", "", "map", "either")),
+        ("strict", "random", ["followed"], ("not-found", "there", "map", "here")),
         ("none", "cone", [], ("closed", "here", "unblock", "here")),
         ("none", "none", [], ("closed", "both", "unblock", "both")),
         ("cone", "unseen", [], ("unmeasured", "there", "map", "here")),
@@ -87,6 +91,18 @@ def test_why_there_is_no_direct_path(
     one: str, other: str, plans: list[str], expected: tuple[Reason, Where, Change, Where]
 ) -> None:
     assert said(one, other, "relay", *plans) == said(one, other, None, *plans) == expected
+
+
+def test_the_sentence_names_what_both_nats_refuse_and_only_then() -> None:
+    both = no_direct_path("bob", NATS["strict"], NATS["strict"], "")
+    assert "the NAT here and the peer's both refuse simultaneous opens" in both
+    for other in set(NATS) - {"strict"}:
+        for text in (
+            no_direct_path("bob", NATS["strict"], NATS[other], ""),
+            no_direct_path("bob", NATS[other], NATS["strict"], ""),
+        ):
+            assert "the NAT here " in text
+            assert "simultaneous" not in text
 
 
 def test_who_forbids_is_named_before_anything_else() -> None:
@@ -115,12 +131,13 @@ def swapped(where: Where) -> Where:
 MEASURED: dict[Reason, set[str]] = {
     "both-random": {"random", "block"},
     "both-change": {"random", "block", "offset", "changed"},
+    "no-crossing": {"strict"},
     "counted-and-random": {"random", "block", "offset", "changed", "counter"},
-    "kept": {"none", "cone", "moved", "kept"},
-    "blocked": {"cone", "moved", "kept"},
-    "closed": {"none", "cone", "moved", "kept"},
-    "predicted": {"none", "cone", "moved", "kept", "counter"},
-    "overtaken": {"none", "cone", "moved", "kept", "counter"},
+    "kept": {"none", "cone", "strict", "moved", "kept"},
+    "blocked": {"cone", "strict", "moved", "kept"},
+    "closed": {"none", "cone", "strict", "moved", "kept"},
+    "predicted": {"none", "cone", "strict", "moved", "kept", "counter"},
+    "overtaken": {"none", "cone", "strict", "moved", "kept", "counter"},
 }
 """What both NATs must be, that this reason is true."""
 

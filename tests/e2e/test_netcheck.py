@@ -39,6 +39,7 @@ def test_events(stage: Stage) -> None:
         "why": nat["why"],
         "side": "here",
         "unsolicited": "rst",
+        "simultaneous": "yes",
     }
     assert set(nat["why"]) == {"filtering", "hairpin", "mapped"}
     assert "no other address" in nat["why"]["filtering"]
@@ -54,7 +55,7 @@ def test_text(stage: Stage) -> None:
     lines = outcome.err.splitlines()
     assert lines[0].startswith("asking the server at 127.0.0.1:")
     assert [line.split()[0] for line in lines if line.startswith("  ")] == [
-        "mapping", "outside", "outside", "filtering", "unsolicited", "hairpin", "port",
+        "mapping", "outside", "outside", "filtering", "unsolicited", "simultaneous", "hairpin", "port",
     ]  # fmt: skip
     assert "Others can reach this machine directly" in lines[-1]
 

@@ -20,6 +20,13 @@ CASES = {
     ("none", "port-restricted"): ("direct", "open", "here", "none", ""),
     ("symmetric", "none"): ("direct", "open", "there", "none", ""),
     ("sequential", "sequential"): ("punched", "predicted", "", "none", ""),
+    ("port-restricted/no-simo", "port-restricted/random-port/no-simo"): (
+        "relay",
+        "no-crossing",
+        "both",
+        "map",
+        "either",
+    ),
     ("symmetric", "symmetric"): ("relay", "both-random", "both", "map", "either"),
     ("sequential", "symmetric"): ("relay", "counted-and-random", "there", "map", "either"),
 }

@@ -23,6 +23,9 @@ EXPECTED = {
     "port-restricted/icmp": ("endpoint-independent", "preserving", "port-dependent"),
     "port-restricted/rst-limited": ("endpoint-independent", "preserving", "port-dependent"),
     "full-cone/rst": ("endpoint-independent", "preserving", "endpoint-independent"),
+    "port-restricted/no-simo": ("endpoint-independent", "preserving", "port-dependent"),
+    "port-restricted/no-simo/rst": ("endpoint-independent", "preserving", "port-dependent"),
+    "port-restricted/random-port/no-simo": ("endpoint-independent", "changed", "port-dependent"),
     "symmetric/icmp": ("port-dependent", "random", "port-dependent"),
     "port-restricted/random-port": ("endpoint-independent", "changed", "port-dependent"),
     "sequential": ("port-dependent", "sequential", "port-dependent"),
@@ -32,6 +35,8 @@ EXPECTED = {
 """Kind of NAT -> its mapping, how it chooses ports, whom it lets in."""
 UNSOLICITED = {"none": "rst", "rst": "rst", "rst-limited": "rst", "icmp": "icmp"}
 """The end of a kind's name -> its answer to a SYN that nobody asked for: without a NAT that of the machine itself."""
+KEPT = ("none", "endpoint-independent")
+"""The mappings under which the server knows from where a dial will come."""
 SOAK_RUNS = 20
 PACE_S = 60 / ServerSettings().dial_backs_per_source
 """Between two runs, seconds: the server dials one source back no more often."""
@@ -60,7 +65,9 @@ def check(lab: Lab, kind: str, nat: JsonEvent) -> None:
     assert nat["unsolicited"] == UNSOLICITED.get(kind.rpartition("/")[2], "drop")
     asked = nat["mapping"] == "endpoint-independent"
     assert nat["hairpin"] == ("no" if asked else "unknown")
-    assert set(nat["why"]) == ({"mapped"} if asked else {"hairpin", "mapped"})
+    assert nat["simultaneous"] == ("no" if "no-simo" in kind else "yes" if nat["mapping"] in KEPT else "unknown")
+    unknown = {name for name in ("hairpin", "simultaneous") if nat[name] == "unknown"}
+    assert set(nat["why"]) == {"mapped"} | unknown
 
 
 @pytest.mark.deadline(60)

@@ -37,7 +37,7 @@ def findings(**changed: Any) -> Findings:
         session=bytes(32), initiator=True, peer_id=bytes(32), observed=["198.18.2.1:31000", "198.18.2.1:31001"]
     )
     known = NatSummary("port-dependent", "random", low=1024, high=65535)
-    answer = Checked("port-dependent", hairpin="no", unsolicited="rst")
+    answer = Checked("port-dependent", hairpin="no", unsolicited="rst", simultaneous="yes")
     whole = Findings(introduction, "relay", 0.2, 0.04, (known, known), "none", "", answer)
     return replace(whole, **changed)
 
@@ -58,7 +58,7 @@ def test_words_of_the_peer_are_made_harmless_and_its_silence_is_named() -> None:
     assert len(why["hairpin"]) <= 200
     assert why["unsolicited"] == "nobody says why"
     assert peer_found(findings(answer=None)).why == dict.fromkeys(
-        ("filtering", "unsolicited", "hairpin"), "the peer did not say"
+        ("filtering", "unsolicited", "simultaneous", "hairpin"), "the peer did not say"
     )
 
 
@@ -67,7 +67,7 @@ def test_an_observed_endpoint_that_is_none_is_left_out() -> None:
     found = findings(introduction=introduction)
     assert peer_found(found).addresses == ("198.18.2.2", "198.18.2.1")
     here = peer_found(findings())
-    assert [side.pooled for side in sides("auto", found, here)] == [False, True]
+    assert [side.pooled for side in sides("auto", found, here, peer_found(found))] == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_an_observed_endpoint_that_is_none_is_left_out() -> None:
 )
 def test_who_forbids_direct_paths(policy: PathPolicy, dial: bool, allowed: list[bool]) -> None:
     found = findings(introduction=replace_field(findings().introduction, dial=dial))
-    assert [side.dials for side in sides(policy, found, peer_found(found))] == allowed
+    assert [side.dials for side in sides(policy, found, peer_found(found), peer_found(found))] == allowed
 
 
 @pytest.mark.parametrize("reason", get_args(Reason))
@@ -108,8 +108,10 @@ def test_the_table_of_two() -> None:
         "  outside address  198.18.2.1             198.18.2.1",
         "  filtering        unknown                port-dependent",
         "  unsolicited      unknown                rst",
+        "  simultaneous     unknown                yes",
         "  hairpin          unknown                no",
         "  here: filtering is unknown: the peer did not say",
         "  here: unsolicited is unknown: the peer did not say",
+        "  here: simultaneous is unknown: the peer did not say",
         "  here: hairpin is unknown: the peer did not say",
     ]

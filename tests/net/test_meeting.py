@@ -22,7 +22,8 @@ from p2pxfer.core.strategies import LASTS_S, QUIET_S, Ledger
 from p2pxfer.net import meeting
 from p2pxfer.net.identity import new_identity
 from p2pxfer.net.listening import Doorman
-from p2pxfer.net.meeting import Meeting, Party
+from p2pxfer.net.meeting import Meeting
+from p2pxfer.net.parties import Party
 from tests.net.serverkit import dialled_from, free_port, until
 
 ME = new_identity()

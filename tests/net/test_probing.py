@@ -465,6 +465,6 @@ def test_nothing_may_be_dialled_once_the_connection_to_the_server_is_lost() -> N
     net = Net(lambda local, at: local)
     net.register(40_000)
     seen = net.discovery.views[0].seen
-    assert net.discovery._may_dial(seen)
+    assert net.discovery.checks.may_dial(seen)
     net.discovery.end()
-    assert not net.discovery._may_dial(seen)
+    assert not net.discovery.checks.may_dial(seen)

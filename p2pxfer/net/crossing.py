@@ -1,0 +1,97 @@
+"""Finds out whether this machine's NAT lets a SYN in that crosses one of its own to the same endpoint.
+
+The server opens a port that answers nobody (:mod:`p2pxfer.net.deafport`).  This side dials it from a fresh local port
+that the server has seen, and lets the server dial back from there: what connects now has come through the NAT as a bare
+SYN.  Nothing is listened on, so a SYN that came too early would find nobody.
+
+Law: the check ends within ``CHECK_S`` seconds and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IProtocol
+
+from p2pxfer.core.addresses import Endpoint
+from p2pxfer.core.codec import Message
+from p2pxfer.core.discovery import Simultaneous, simultaneous_of
+from p2pxfer.core.messages import VERSION, Cross, CrossAt, Crossed, CrossNow, Observe, Observed
+from p2pxfer.errors import P2pxferError
+from p2pxfer.net.flight import Opener, fresh_ports
+from p2pxfer.net.halfopen import HalfOpen
+from p2pxfer.net.serverlink import ServerLink
+from p2pxfer.net.types import Reactor
+
+CHECK_S = 8.0
+"""How long the whole check may take, seconds."""
+
+
+class CrossingCheck:
+    """One check.  ``done`` fires once with the result and, if it is unknown, why; it fails only when it is cancelled,
+    which ends the check."""
+
+    def __init__(self, reactor: Reactor, opener: Opener, target: Endpoint) -> None:
+        self._reactor = reactor
+        self._opener = opener
+        self._target = target
+        self._port = fresh_ports(1)[0]
+        self._link = ServerLink(reactor, self._on_message, self._lost)
+        self._opening: Deferred[IProtocol] | None = None
+        self._timer: IDelayedCall | None = None
+        self._dial: HalfOpen | None = None
+        self._asked = False
+        self._over = False
+        self.done: Deferred[tuple[Simultaneous, str]] = Deferred(lambda _: self._stop())
+
+    def start(self) -> None:
+        """Let the server see the port."""
+        self._timer = self._reactor.callLater(CHECK_S, self._end, "unknown", "the server is silent")
+        self._link.secured.addCallbacks(self._secured, lambda _: None)
+        self._opening = self._opener(self._link, str(self._target.host), self._target.port, self._port)
+        self._opening.addErrback(lambda _: self._end("unknown", "the server could not be asked"))
+
+    def _secured(self, _: object) -> None:
+        self._link.send(Observe(version=VERSION, tag=self._port))
+
+    def _lost(self, link: ServerLink, error: P2pxferError) -> None:
+        self._end("unknown", "the server does not help to find out")
+
+    def _on_message(self, link: ServerLink, message: Message) -> None:
+        match message:
+            case Observed() if not self._asked:
+                self._asked = True
+                link.send(Cross())
+            case CrossAt(port) if self._asked and self._dial is None:
+                self._cross(port)
+            case Crossed(outcome) if self._dial is not None:
+                self._end(*simultaneous_of(outcome))
+            case _:
+                pass
+
+    def _cross(self, port: int) -> None:
+        """Dial the port, then have it dialled from."""
+        if not port:
+            self._end(*simultaneous_of("not-tried"))
+            return
+        there = (str(self._target.host), port)
+        try:
+            self._dial = HalfOpen(self._reactor, self._port, there, lambda code: None)
+        except OSError as error:
+            self._end("unknown", f"the server's port could not be dialled: {error.strerror}")
+        else:
+            self._link.send(CrossNow())
+
+    def _end(self, found: Simultaneous, why: str) -> None:
+        if not self._over:
+            self._stop()
+            self.done.callback((found, why))
+
+    def _stop(self) -> None:
+        self._over = True
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        if self._opening is not None:
+            self._opening.cancel()
+        self._link.close()
+        if self._dial is not None:
+            self._dial.close()

@@ -1,0 +1,142 @@
+"""What this machine's NAT does with connections that come in, as far as somebody asks: three checks with the server.
+
+Laws of this file:
+
+1. Nothing is checked unless it is asked for.  Whether SYNs may cross, which a punch in trouble asks for, is then
+   believed for ``FRESH_S`` seconds on the same outside address; the same check is never made twice at once.
+2. Every wait has an end, that of the slowest check; :meth:`InboundChecks.end` ends all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from twisted.internet.defer import Deferred, FirstError, gatherResults
+
+from p2pxfer.core import discovery
+from p2pxfer.core.addresses import Address, Endpoint, dialable_public, scope
+from p2pxfer.core.discovery import DEPENDENT, Inbound, Mapping, Simultaneous, View
+from p2pxfer.net.crossing import CrossingCheck
+from p2pxfer.net.filtering import FilteringCheck
+from p2pxfer.net.flight import Opener, fresh_ports
+from p2pxfer.net.hairpin import HairpinCheck
+from p2pxfer.net.types import Reactor
+
+FRESH_S = 600.0
+"""How long what was found on one outside address is believed, seconds."""
+_LOST = "the server is not connected"
+_MOVES = "the outside port depends on the destination"
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How this machine stands to the server: reached ``at``, with the addresses ``own``, seen in ``views``."""
+
+    at: Endpoint
+    own: frozenset[Address]
+    views: tuple[View, ...]
+    mapping: Mapping
+
+    @property
+    def host(self) -> Address:
+        """The outside address."""
+        return discovery.one_family(self.views)[0].seen.host
+
+
+class InboundChecks:
+    """The checks of one client.  ``placement`` tells how it stands now, ``None`` while no server is connected."""
+
+    def __init__(self, reactor: Reactor, opener: Opener, placement: Callable[[], Placement | None]) -> None:
+        self._reactor = reactor
+        self._opener = opener
+        self._placement = placement
+        self._crossing: CrossingCheck | None = None
+        self._waiting: list[Deferred[tuple[Simultaneous, str]]] = []
+        self._found: Simultaneous = "unknown"
+        self._found_on: Address | None = None
+        self._found_at = 0.0
+
+    @property
+    def simultaneous(self) -> Simultaneous:
+        """What is known of it on the present outside address."""
+        placement = self._placement()
+        fresh = self._reactor.seconds() - self._found_at < FRESH_S
+        known = placement is not None and placement.host == self._found_on and fresh
+        return self._found if known else "unknown"
+
+    async def all(self) -> Inbound:
+        """Check everything; takes as long as the slowest check at most."""
+        placement = self._placement()
+        if placement is None:
+            return Inbound(closed=_LOST, unturned=_LOST, unanswered=_LOST, uncrossed=_LOST)
+        filtering = FilteringCheck(self._reactor, self._opener, placement.at, fresh_ports(1)[0])
+        waiting: list[Deferred[Any]] = [filtering.done, Deferred.fromCoroutine(self.crossing())]
+        unturned = _no_hairpin(placement)
+        if not unturned:
+            hairpin = HairpinCheck(self._reactor, self._opener, placement.at, self.may_dial)
+            waiting.append(hairpin.done)
+            hairpin.start()
+        filtering.start()
+        try:
+            found = await gatherResults(waiting, consumeErrors=True)
+        except FirstError as error:  # what a group makes of a cancellation
+            error.subFailure.raiseException()
+            raise
+        behaviour: Inbound = replace(found[0], simultaneous=found[1][0], uncrossed=found[1][1])
+        if unturned:
+            return replace(behaviour, unturned=unturned)
+        return replace(behaviour, hairpin=found[2][0], unturned=found[2][1])
+
+    async def crossing(self) -> tuple[Simultaneous, str]:
+        """Whether the NAT lets a SYN in that crosses one of its own, and why that is unknown if it is."""
+        placement = self._placement()
+        if placement is None:
+            return "unknown", _LOST
+        if placement.mapping == "port-dependent":
+            return "unknown", _MOVES
+        if self.simultaneous != "unknown":
+            return self.simultaneous, ""
+        waiting: Deferred[tuple[Simultaneous, str]] = Deferred()
+        self._waiting.append(waiting)
+        if self._crossing is None:
+            self._crossing = CrossingCheck(self._reactor, self._opener, placement.at)
+            self._crossing.done.addCallbacks(self._crossed, self._not_crossed, callbackArgs=(placement.host,))
+            self._crossing.start()
+        return await waiting
+
+    def _crossed(self, found: tuple[Simultaneous, str], host: Address) -> None:
+        self._found, self._found_on, self._found_at = found[0], host, self._reactor.seconds()
+        self._tell(found)
+
+    def _not_crossed(self, failure: object) -> None:
+        """The check was cancelled, there is no other error."""
+        self._tell(("unknown", _LOST))
+
+    def _tell(self, found: tuple[Simultaneous, str]) -> None:
+        self._crossing = None
+        waiting, self._waiting = self._waiting, []
+        for deferred in waiting:
+            deferred.callback(found)
+
+    def may_dial(self, endpoint: Endpoint) -> bool:
+        """Whether this machine's own outside endpoint may be dialled, which the server has told; as for a peer's."""
+        placement = self._placement()
+        if placement is None:  # the connection to the server was lost meanwhile
+            return False
+        private = scope(placement.at.host) in ("private", "shared")
+        known = any(view.seen.host == endpoint.host for view in placement.views)
+        return known and dialable_public(endpoint, allow_private=private, refuse=[placement.at])
+
+    def end(self) -> None:
+        """The connection to the server is gone."""
+        if self._crossing is not None:
+            self._crossing.done.cancel()
+
+
+def _no_hairpin(placement: Placement) -> str:
+    """Why no hairpin is looked for; empty if one is."""
+    if any(view.seen.host in placement.own for view in placement.views):
+        return "there is no NAT"
+    return _MOVES if placement.mapping in DEPENDENT else ""

@@ -1,0 +1,64 @@
+"""The two ends of a meeting: who meets whom, and who hears what comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from typing import Protocol as Interface
+
+from p2pxfer.core.codec import Message
+from p2pxfer.core.hello import Role
+from p2pxfer.core.messages import NatSummary
+from p2pxfer.core.wire import Chunk
+from p2pxfer.errors import P2pxferError
+from p2pxfer.net.identity import Identity
+from p2pxfer.net.path import PeerPath
+from p2pxfer.status import Nat
+
+if TYPE_CHECKING:
+    from p2pxfer.net.meeting import Meeting
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """Who meets: this machine, and what it expects of the peer.
+
+    ``peer_name`` is the name that the peer must have, ``None`` at a responder; ``peer_key`` is the digest that the
+    contact list or, for a first contact, the server promised.  ``trusted``: that key was verified before, as a contact
+    or by its id.  ``gentle``: the user wants no plans of many SYNs.
+    """
+
+    identity: Identity
+    role: Role
+    my_name: str
+    peer_name: str | None
+    peer_key: bytes
+    trusted: bool = False
+    gentle: bool = False
+
+
+def nat_event(summary: NatSummary) -> Nat:
+    """What is known of this side's NAT; filtering and hairpin are not measured."""
+    return Nat(summary.mapping, "unknown", summary.ports, "unknown", summary.step, summary.low, summary.high)
+
+
+class MeetingOwner(Interface):
+    """What a meeting tells."""
+
+    def path_up(self, meeting: Meeting, path: PeerPath) -> None:
+        """A path greeted and, if it is direct, was nominated.  Its messages go to ``path``'s owner from now on."""
+
+    def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
+        """A path that was up is gone."""
+
+    def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:
+        """No path is up and none can come any more."""
+
+    def path_message(self, path: PeerPath, message: Message) -> None:
+        """See :class:`~p2pxfer.net.path.PathOwner`."""
+
+    def path_chunk(self, path: PeerPath, chunk: Chunk) -> None:
+        """See :class:`~p2pxfer.net.path.PathOwner`."""
+
+    def path_writable(self, path: PeerPath) -> None:
+        """See :class:`~p2pxfer.net.path.PathOwner`."""

@@ -1,0 +1,117 @@
+"""Whether SYNs may cross: when that is looked for, how long it is believed, and who hears of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+
+from p2pxfer.core.discovery import Simultaneous
+from p2pxfer.core.messages import Introduction, NatSummary, Report
+from p2pxfer.net import inbound
+from p2pxfer.net.inbound import FRESH_S
+from tests.net.test_probing import OTHERS, TAG, Net
+
+KEEPS = NatSummary("endpoint-independent", "changed")
+
+
+class Crossing:
+    """The check itself, decided by the test."""
+
+    made: list[Crossing] = []
+
+    def __init__(self, *_: object) -> None:
+        self.done: Deferred[tuple[Simultaneous, str]] = Deferred()
+        self.started = False
+        Crossing.made.append(self)
+
+    def start(self) -> None:
+        self.started = True
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Crossing]:
+    monkeypatch.setattr(inbound, "CrossingCheck", Crossing)
+    monkeypatch.setattr(Crossing, "made", [])
+    return Crossing.made
+
+
+def registered(outside: int = 30_000) -> Net:
+    net = Net(lambda local, at: outside)
+    net.register(outside)
+    net.wait(2)
+    return net
+
+
+def look(net: Net) -> list[Any]:
+    found: list[Any] = []
+    Deferred.fromCoroutine(net.discovery.find_crossing()).addBoth(found.append)
+    return found
+
+
+def told(net: Net) -> list[tuple[str | None, bool]]:
+    """What was reported of it, and whether in a session."""
+    return [
+        (None if report.nat is None else report.nat.simultaneous, report.session is not None)
+        for report in net.sent
+        if isinstance(report, Report)
+    ]
+
+
+def test_nobody_looks_for_it_unasked(made: list[Crossing]) -> None:
+    net = registered()
+    net.wait(60)
+    assert (made, net.discovery.summary, told(net)) == ([], KEEPS, [])
+
+
+def test_it_is_found_once_for_all_who_ask_and_then_believed(made: list[Crossing]) -> None:
+    net = registered()
+    net.discovery.introduced(Introduction(session=bytes(32), initiator=True, peer_id=bytes(32), my_nat=KEEPS))
+    waiting = look(net), look(net)
+    (check,) = made
+    assert check.started
+    check.done.callback(("no", ""))
+    assert waiting == ([None], [None])
+    assert net.discovery.summary.simultaneous == "no"
+    assert told(net) == [("no", True)]
+    look(net)
+    assert len(made) == 1
+    net.wait(FRESH_S)
+    assert net.discovery.summary.simultaneous == "unknown"
+    look(net)
+    assert len(made) == 2
+
+
+def test_the_server_hears_of_it_for_introductions_to_come(made: list[Crossing]) -> None:
+    net = registered()
+    look(net)
+    made[0].done.callback(("yes", ""))
+    assert told(net) == [("yes", False)]
+
+
+def test_what_is_unknown_is_looked_for_again(made: list[Crossing]) -> None:
+    net = registered()
+    for number in (1, 2):
+        look(net)
+        made[-1].done.callback(("unknown", "the server is silent"))
+        assert len(made) == number
+    assert told(net) == []
+
+
+def test_it_is_not_looked_for_where_the_server_cannot_know_the_endpoint(made: list[Crossing]) -> None:
+    net = Net(lambda local, at: local + (100 if at == OTHERS[0] else 0))
+    net.register(TAG)
+    net.wait(2)
+    assert look(net) == [None]
+    assert made == []
+
+
+def test_it_ends_with_the_registration(made: list[Crossing]) -> None:
+    net = registered()
+    waiting = look(net)
+    made[0].done.addErrback(lambda failure: failure.trap(CancelledError))
+    net.discovery.end()
+    assert waiting == [None]
+    assert look(net) == [None]
+    assert len(made) == 1
