@@ -244,6 +244,15 @@ def dialable_mapped(
     )
 
 
+def dialable_inner(endpoint: Endpoint, refuse: Collection[Endpoint] = ()) -> bool:
+    """True if an endpoint that a peer of the same site says its router has outside may be dialled.
+
+    Two homes behind one carrier's NAT are such a site, and their routers have addresses of the carrier's network, most
+    often of 100.64.0.0/10 (RFC 6598): neither is private to one home, and no public one may be asserted.
+    """
+    return endpoint.host.version == 4 and dialable_lan(endpoint, refuse=refuse)
+
+
 def mapped_port(port: int) -> bool:
     """True if a router may be asked to lead ``port`` here: one that peers dial."""
     return _peer_port(port)

@@ -78,9 +78,14 @@ def lan_for(subject: Side, reader: Side, refuse: Collection[Endpoint] = ()) -> t
 
 
 def mapped_for(subject: Side, reader: Side, refuse: Collection[Endpoint] = ()) -> list[Endpoint]:
-    """The endpoints that the router of ``subject`` leads to it, as far as ``reader`` may hear of and dial them."""
+    """The endpoints that the router of ``subject`` leads to it, as far as ``reader`` may hear of and dial them.
+
+    They have an address at which the server saw ``subject``; or, where it saw both at one, a private or shared address:
+    that of a home's router behind the NAT that is before both.
+    """
     reached = addresses.scope(reader.control.host)
     seen = set(_hosts(subject))
+    neighbours = _share_site(subject, reader)
     kept: dict[Endpoint, None] = {}
     for text in subject.mapped:
         try:
@@ -89,7 +94,7 @@ def mapped_for(subject: Side, reader: Side, refuse: Collection[Endpoint] = ()) -
             continue
         if addresses.dialable_mapped(
             endpoint, seen, allow_private=reached in _LOCAL, allow_loopback=reached == "loopback", refuse=refuse
-        ):
+        ) or (neighbours and addresses.dialable_inner(endpoint, refuse)):
             kept[endpoint] = None
     return list(kept)[:MAX_MAPPED]
 

@@ -134,6 +134,12 @@ class PortControl:
         self._expires = 0.0
 
     @property
+    def outside(self) -> IPv4Address | None:
+        """The router's outside address, as far as it has told."""
+        granted = None if self.granted is None else self.granted.external.host
+        return granted if isinstance(granted, IPv4Address) else self._outside
+
+    @property
     def under_way(self) -> bool:
         """Something was asked and may still be answered."""
         return bool(self._open)

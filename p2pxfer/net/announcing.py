@@ -1,14 +1,16 @@
 """Tells the server, and through it whoever meets this machine just now, of the port that the router leads here.
 
-A port is announced only while the server sees this machine come from the very address that the router calls its own:
-with another NAT in front of the router nobody could reach it there, and the server would not pass it on.
+A port is announced while the server sees this machine come from the very address that the router calls its own.  With
+another NAT in front of the router, a carrier's most often, nobody outside can reach it there, but a peer behind the
+same one may.  So an address of a carrier's or a private network is announced too, and the server passes it on to such
+peers only.  Where the router names its address and gives no port, the punch port goes with it: most routers keep it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from p2pxfer.core.addresses import Endpoint, canonical_endpoint
+from p2pxfer.core.addresses import Endpoint, canonical_endpoint, dialable_inner
 from p2pxfer.core.codec import Message
 from p2pxfer.core.messages import Announce, Introduction
 from p2pxfer.core.reports import MEETING_S
@@ -41,6 +43,18 @@ class Announcer:
         return (canonical_endpoint(granted.external),)
 
     @property
+    def offered(self) -> tuple[Endpoint, ...]:
+        """The same, or the endpoint that peers behind the same carrier's NAT may use."""
+        granted, outside = self.mapping.granted, self.mapping.outside
+        if granted is not None:
+            inner = canonical_endpoint(granted.external)
+        elif outside is not None and self._discovery.tag:
+            inner = Endpoint(outside, self._discovery.tag)
+        else:
+            return ()
+        return (inner,) if dialable_inner(inner) else self.endpoints
+
+    @property
     def why_not(self) -> str:
         """Why there is no such endpoint, as a phrase; empty if there is one."""
         granted = self.mapping.granted
@@ -70,7 +84,7 @@ class Announcer:
         """More is known of the port, or of where the server sees this machine."""
         if not self._registered:
             return
-        endpoints = self.endpoints
+        endpoints = self.offered
         texts = [str(endpoint) for endpoint in endpoints]
         now = self._reactor.seconds()
         self._meetings = {session: met for session, met in self._meetings.items() if now - met[0] < MEETING_S}

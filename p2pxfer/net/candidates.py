@@ -3,7 +3,8 @@
 Laws of this file:
 
 1. A public endpoint is dialled only where the server itself observed the peer, one that the peer's router gave only at
-   such an address.  What else is asserted has to lie in private address space.
+   such an address.  What else is asserted has to lie in private address space, what a router gave there only if the
+   server sees both machines at one address.
 2. Nothing is dialled that the rules for addresses forbid (:mod:`p2pxfer.core.addresses`), nor this machine's own punch
    port, whatever the server says.
 """
@@ -18,10 +19,12 @@ from twisted.logger import Logger
 from p2pxfer.core.addresses import (
     Endpoint,
     canonical_endpoint,
+    dialable_inner,
     dialable_lan,
     dialable_mapped,
     dialable_public,
     parse_endpoint,
+    same_site,
     scope,
 )
 from p2pxfer.core.dialing import MAX_CANDIDATES, Candidate
@@ -52,6 +55,7 @@ class Candidates:
         self._here = here
         self._introduction = introduction
         self._mapped: set[Endpoint] = set()
+        self._inner: set[Endpoint] = set()
 
     def lan(self) -> list[Candidate]:
         """What the peer asserts of its local network."""
@@ -89,20 +93,27 @@ class Candidates:
         ]
 
     def mapped(self, texts: Iterable[str]) -> list[Candidate]:
-        """Where the peer's router leads to it: addresses at which the server observed the peer, and no others."""
+        """Where the peer's router leads to it: at addresses at which the server observed the peer, or in the network of
+        the one carrier of both.  There its router may have given the punch port's number only, which is to be punched.
+        """
         here = self._here
         seen = {one.host for one in self.observed(self._introduction.observed)}
+        own_ports = {one.port for one in self._parsed(self._introduction.lan)}
+        neighbours = any(same_site(mine.host, host) for mine in here.own_endpoints for host in seen)
         found: list[Candidate] = []
         for one in self._parsed(texts):
-            if len(self._mapped) < MAX_CANDIDATES and dialable_mapped(
+            outer = dialable_mapped(
                 one,
                 seen,
                 allow_private=here.over_private,
                 allow_loopback=here.over_loopback,
                 refuse=here.own_endpoints,
-            ):
-                found.append(Candidate("mapped", str(one.host), one.port))
-                self._mapped.add(one)
+            )
+            inner = neighbours and dialable_inner(one, here.own_endpoints)
+            if len(self._mapped) + len(self._inner) < MAX_CANDIDATES and (outer or inner):
+                punched = inner and one.port in own_ports
+                found.append(Candidate("host" if punched else "mapped", str(one.host), one.port))
+                (self._inner if punched else self._mapped).add(one)
         return found
 
     def kind(self, remote: str) -> PathKind:
@@ -111,6 +122,8 @@ class Candidates:
         where = scope(endpoint.host)
         if endpoint in self._mapped:
             return "mapped"
+        if endpoint in self._inner:
+            return "punched"
         if where in ("private", "shared"):
             return "lan"
         if endpoint.host.version == 6:

@@ -21,34 +21,24 @@ import os
 import random
 import socket
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.error import CannotListenError
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from p2pxfer.core import igd
 from p2pxfer.core.addresses import Address, Endpoint, mapped_port, scope
-from p2pxfer.core.igd import BadAnswer
 from p2pxfer.core.pcp import MAX_DATAGRAM, NONCE_SIZE, SERVER_PORT
-from p2pxfer.core.portcontrol import LIFETIME_S, Granted, PortControl, Protocol, State
+from p2pxfer.core.portcontrol import Granted, PortControl, Protocol, State
 from p2pxfer.net.flight import PORTS
 from p2pxfer.net.gateway import Datagrams, hold_port, system_gateway
-from p2pxfer.net.igd import Igd
 from p2pxfer.net.ownaddresses import source_towards
 from p2pxfer.net.types import Reactor
+from p2pxfer.net.upnpport import UpnpPort
 
 FAREWELL_S: Final = 1.0
 """How long the router may take to confirm that the port is closed again, seconds."""
-UPNP_WAITS_S: Final = 0.6
-"""How long UPnP waits for the other two before it is given the port, seconds."""
-UPNP_AGAIN_S: Final = 60.0
-"""How soon a router that did not answer the search is looked for again, seconds."""
-PORT_TRIES: Final = 5
 _PRIVATE: Final = ("private", "shared")
 
 
@@ -62,23 +52,6 @@ def usable(external: Endpoint, seen: Collection[Address]) -> str:
     if not mapped_port(external.port):
         return "it gives a port that nobody may dial"
     return ""
-
-
-@dataclass(slots=True)
-class _Upnp:
-    """What UPnP has come to: the router, the port that it gave, and why it did not.
-
-    ``asked`` is the router that was asked for the port last, found or lost since, and ``asked_for`` the port: what has
-    to be deleted, or, where nobody was asked, what to begin with.  ``stands`` is the last port that it
-    gave, which outlives a loss and a refusal to renew it.
-    """
-
-    router: Igd | None = None
-    granted: Granted | None = None
-    asked: Igd | None = None
-    asked_for: int = 0
-    stands: int = 0
-    refusal: str = ""
 
 
 class PortMapping:
@@ -103,10 +76,7 @@ class PortMapping:
         self._place: tuple[IPv4Address, IPv4Address] | None = None
         self._held: socket.socket | None = None
         self._datagrams: Datagrams | None = None
-        self._upnp = _Upnp()
-        self._running: Deferred[None] | None = None
-        self._upnp_at = 0.0
-        self._renewal: Deferred[None] = succeed(None)
+        self._upnp = UpnpPort(reactor, self)
         self._deletes: set[Deferred[None]] = set()
         self._closed = False
         self._waiting: list[Deferred[None]] = []
@@ -142,13 +112,28 @@ class PortMapping:
     @property
     def under_way(self) -> bool:
         """More may be known soon."""
-        asking = self._datagrams is not None and self._datagrams.core.state is State.ASKING
-        return asking or (self._running is not None and self._upnp.router is None) or self._upnp_adding
+        return self.asking or self._upnp.under_way
 
     @property
-    def _upnp_adding(self) -> bool:
-        waits = self._upnp.router is not None and self.granted is None and not self._upnp.refusal
-        return waits and self._running is not None
+    def asking(self) -> bool:
+        """PCP or NAT-PMP may give a port yet."""
+        return self._datagrams is not None and self._datagrams.core.state is State.ASKING
+
+    @property
+    def gave(self) -> bool:
+        """PCP or NAT-PMP has given a port."""
+        return self._datagrams is not None and self._datagrams.core.granted is not None
+
+    @property
+    def outside(self) -> IPv4Address | None:
+        """The router's outside address, as far as it has told."""
+        told = self._datagrams.core.outside if self._datagrams is not None else None
+        return told or self._upnp.outside
+
+    def upnp_changed(self) -> None:
+        """See :class:`~p2pxfer.net.upnpport.Others`."""
+        if not self._closed:
+            self._tell()
 
     async def settled(self) -> None:
         """Wait until the router has answered everything, or will not; a few seconds at most."""
@@ -197,12 +182,7 @@ class PortMapping:
             self._datagrams = datagrams
         self._datagrams.core.begin(self._reactor.seconds())
         self._datagrams.run()
-        self._renew_upnp()
-        now = self._reactor.seconds()
-        if self._running is None and (not self._upnp_at or now - self._upnp_at > UPNP_AGAIN_S):
-            self._upnp_at = now
-            self._running = Deferred.fromCoroutine(self._use_upnp(own, gateway))
-            self._running.addBoth(self._upnp_over)
+        self._upnp.begin(own, gateway, self.port)
 
     def _hold_port(self) -> bool:
         if self._held is None:
@@ -212,95 +192,6 @@ class PortMapping:
                 return False
             self.port = self._held.getsockname()[1]
         return True
-
-    # -- UPnP ----------------------------------------------------------------------------------------------------
-
-    async def _use_upnp(self, own: IPv4Address, gateway: IPv4Address) -> None:
-        upnp = self._upnp
-        # A call that is cancelled ends as one without an answer does: then nothing may begin anew.
-        while await self._upnp_until_lost(upnp, own, gateway) and self._upnp is upnp and not self._closed:
-            self.log.info("the UPnP router does not answer where it did; looking for it again")
-
-    async def _upnp_until_lost(self, upnp: _Upnp, own: IPv4Address, gateway: IPv4Address) -> bool:
-        """Find the router and keep a port of it; whether there was one, and the router does not answer any more."""
-        upnp.router, upnp.granted, given = None, None, False
-        try:
-            upnp.router = await Igd.find(self._reactor, own, gateway)
-            if upnp.router is None:
-                return False
-            self._tell()
-            host = await upnp.router.external()
-            if scope(host) == "forbidden":
-                upnp.refusal = "the router does not know its outside address"
-                return False
-            await self._let_others_go_first()
-            while self.granted is None or self.granted is upnp.granted:
-                lifetime = await self._add(upnp, upnp.router, host)
-                given = lifetime > 0
-                if not given:
-                    return False
-                self._tell()
-                await self._until_renewal(lifetime / 2)
-                host = await upnp.router.external()
-        except BadAnswer as error:
-            self.log.info("UPnP: {why}", why=str(error))
-            if not given:
-                upnp.refusal = "the router's UPnP answers make no sense"
-            return given
-        return False
-
-    async def _until_renewal(self, seconds: float) -> None:
-        """Wait for half the lifetime, or until there is another reason to make sure of the port."""
-        self._renewal = Deferred()
-        timer = self._reactor.callLater(seconds, self._renew_upnp)
-        try:
-            await self._renewal
-        finally:
-            if timer.active():
-                timer.cancel()
-
-    def _renew_upnp(self) -> None:
-        if not self._renewal.called:
-            self._renewal.callback(None)
-
-    async def _let_others_go_first(self) -> None:
-        left = self._upnp_at + UPNP_WAITS_S - self._reactor.seconds()
-        core = self._datagrams.core if self._datagrams is not None else None
-        if core is not None and core.state is State.ASKING and left > 0:
-            await deferLater(self._reactor, left)
-
-    async def _add(self, upnp: _Upnp, router: Igd, host: IPv4Address) -> float:
-        """Ask for the port, and for another one if it is taken; for how long it is ours, 0 if it is not.
-
-        A port without end, where the router has no others, is looked after like one of an hour.
-        """
-        lifetime = LIFETIME_S
-        external = upnp.asked_for or self.port
-        for _ in range(PORT_TRIES):
-            upnp.asked, upnp.asked_for = router, external
-            error = await router.add(self.port, external, lifetime)
-            if error == 0:
-                upnp.granted, upnp.refusal = Granted("upnp", Endpoint(host, external)), ""
-                upnp.stands = external
-                return float(LIFETIME_S)
-            if error == igd.PERMANENT_ONLY and lifetime:
-                lifetime = 0
-            elif error == igd.CONFLICT and upnp.granted is None:
-                upnp.stands = 0  # if it ever was ours, it is somebody else's now
-                external = random.choice(PORTS)  # noqa: S311  # not a secret
-            else:
-                break
-        upnp.granted, upnp.asked_for = None, upnp.stands
-        upnp.refusal = f"the router refuses with code {error}"
-        return 0.0
-
-    def _upnp_over(self, result: object) -> None:
-        self._running = None
-        if isinstance(result, Failure) and not result.check(CancelledError):
-            self.log.failure("asking the router by UPnP", result)
-        if not self._closed:
-            self._upnp.granted = None
-            self._tell()
 
     # -- telling, and the end ------------------------------------------------------------------------------------
 
@@ -326,13 +217,12 @@ class PortMapping:
             datagrams.core.release(self._reactor.seconds())
             datagrams.run()
             datagrams.stop()
-        left, self._upnp, self._upnp_at = self._upnp, _Upnp(), 0.0
-        if left.asked_for:
-            # A delete names the outside port only: if it comes late it must not take the new one.
-            self._upnp.asked_for = random.choice(PORTS)  # noqa: S311  # not a secret
-        if self._running is not None:
-            self._running.cancel()
-        deleting = Deferred.fromCoroutine(self._delete(left))
+        left = self._upnp
+        # A delete names the outside port only: if it comes late it must not take the new one.
+        first = random.choice(PORTS) if left.asked_for else 0  # noqa: S311  # not a secret
+        self._upnp = UpnpPort(self._reactor, self, first)
+        left.stop()
+        deleting = Deferred.fromCoroutine(left.delete())
         deleting.addTimeout(FAREWELL_S, self._reactor)
         self._deletes.add(deleting)
         deleting.addErrback(lambda failure: self.log.info("UPnP: {why}", why=str(failure.value)))
@@ -343,7 +233,7 @@ class PortMapping:
         if self._closed:
             return
         self._closed = True
-        heard = bool(self.speaks) or self._upnp.asked is not None or bool(self._deletes)
+        heard = bool(self.speaks) or self._upnp.asked or bool(self._deletes)
         parts = [Deferred.fromCoroutine(part) for part in (self._close_upnp(), self._close_core())]
         farewell = DeferredList([*parts, *self._deletes], consumeErrors=True)
         farewell.addTimeout(FAREWELL_S if heard else 0.0, self._reactor, lambda result, timeout: [])
@@ -363,16 +253,8 @@ class PortMapping:
             await self._released
 
     async def _close_upnp(self) -> None:
-        if self._running is not None:
-            self._running.cancel()
-        await self._delete(self._upnp)
-
-    async def _delete(self, upnp: _Upnp) -> None:
-        if upnp.asked is not None and upnp.asked_for:
-            try:
-                await upnp.asked.delete(upnp.asked_for)
-            except BadAnswer as error:
-                self.log.info("UPnP: {why}", why=str(error))
+        self._upnp.stop()
+        await self._upnp.delete()
 
     def _drop(self) -> None:
         datagrams, self._datagrams = self._datagrams, None

@@ -102,7 +102,6 @@ class NatDiscovery:
         self._opener = opener
         self._send = send
         self._may_probe = may_probe
-        self._tag = 0
         self._own: frozenset[Address] = frozenset()
         self._at: Endpoint | None = None
         self._observers: dict[ServerLink, Endpoint] = {}
@@ -122,6 +121,8 @@ class NatDiscovery:
         self.views: list[View] = []
         self.allocation: Allocation | None = None
         self.checks = InboundChecks(reactor, opener, self._placement)
+        self.tag = 0
+        """The punch port, 0 before the first registration."""
         self.endpoints_asked = 0
         """How many further endpoints the server named that can be asked."""
         self.source6: str | None = None
@@ -140,7 +141,7 @@ class NatDiscovery:
         mapping = self.mapping
         if mapping in DEPENDENT and self.allocation is not None and self.allocation.ports != "unknown":
             return self.allocation.summary(mapping)
-        ports = discovery.binding_ports(discovery.one_family(self.views), self._tag)
+        ports = discovery.binding_ports(discovery.one_family(self.views), self.tag)
         return NatSummary(mapping, ports, simultaneous=self.checks.simultaneous)
 
     @property
@@ -181,7 +182,7 @@ class NatDiscovery:
     def begin(self, at: Endpoint, tag: int, answer: Registered, own: frozenset[Address]) -> None:
         """A registration stands, from the local port ``tag`` to ``at`` at the server; ``own`` are addresses here."""
         self.end()
-        self._tag, self._own, self._at = tag, own, at
+        self.tag, self._own, self._at = tag, own, at
         self._reported = NatSummary()
         self._both_at = None
         self.source6 = source_towards(at) if at.host.version == 6 else None
@@ -247,7 +248,7 @@ class NatDiscovery:
         self._unseen.add(link)
         if awaited:
             self._awaited.add(link)
-        tag = self._tag
+        tag = self.tag
         link.secured.addCallbacks(lambda _: link.send(Observe(version=VERSION, tag=tag)), lambda _: None)
         opening = self._openings[link] = self._opener(link, str(observer.host), observer.port, tag)
         opening.addErrback(lambda failure: self._not_observed(link, failure.getErrorMessage()))

@@ -127,7 +127,7 @@ class RendezvousClient:
     @property
     def own_endpoints(self) -> frozenset[Endpoint]:
         """The punch port as this machine and as the server sees it, and the router's: nobody else is there."""
-        mapped = self.announcer.endpoints if self.announcer is not None else ()
+        mapped = self.announcer.offered if self.announcer is not None else ()
         return self._here | self.discovery.seen | frozenset(mapped)
 
     @property

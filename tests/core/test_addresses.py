@@ -194,6 +194,30 @@ def test_a_private_port_of_a_router_takes_a_reason() -> None:
     assert not addresses.dialable_mapped(inner, [inner.host])
 
 
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [
+        ("100.64.1.2:40000", True),
+        ("192.168.1.2:40000", True),
+        ("10.1.2.3:1024", True),
+        ("100.64.1.2:1023", False),
+        ("100.64.1.2:3306", False),
+        ("100.64.1.2:40001", False),
+        ("8.8.8.8:40000", False),
+        ("198.18.1.1:40000", False),
+        ("127.0.0.1:40000", False),
+        ("169.254.169.254:40000", False),
+        ("0.0.0.0:40000", False),
+        ("[fd00::2]:40000", False),
+        ("[2001:4860::8888]:40000", False),
+        ("[::ffff:127.0.0.1]:40000", False),
+    ],
+)
+def test_an_outside_endpoint_that_a_neighbour_asserts_lies_in_no_public_network(text: str, allowed: bool) -> None:
+    refuse = [parse_endpoint("100.64.1.2:40001")]
+    assert addresses.dialable_inner(addresses.canonical_endpoint(parse_endpoint(text)), refuse) == allowed
+
+
 def test_refused_endpoints_are_compared_in_canonical_form() -> None:  # A29, A30
     server = Endpoint(ip_address("8.8.8.8"), 8877)
     assert not addresses.dialable_public(Endpoint(ip_address("::ffff:8.8.8.8"), 8877), refuse=[server])

@@ -755,6 +755,20 @@ def test_nobody_is_sent_to_an_address_from_which_the_announcer_was_not_seen(worl
     assert world.introduce(alice, "bob").mapped == [PORT_B]
 
 
+def test_a_port_in_a_carriers_network_goes_to_its_customers_only(world: World) -> None:
+    """They are seen at one address; and what anybody could reach, or nobody may, is not told to them either."""
+    bob = world.register(BOB, "bob", HOME_B)
+    bad = ["198.18.9.9:40000", "100.64.2.2:3306"]
+    near, far = world.register(ALICE, remote="198.18.2.1:20009"), world.register(EVE)
+    for text in ("100.64.2.2:40000", "192.168.9.2:40000", "[::ffff:100.64.2.2]:40001"):
+        world.say(bob, Announce(mapped=[bad[0], text]))
+        plain = text.replace("[::ffff:", "").replace("]", "")
+        assert world.introduce(near, "bob").mapped == [plain]
+        assert world.introduce(far, "bob").mapped == []
+    world.say(bob, Announce(mapped=bad))
+    assert world.introduce(near, "bob").mapped == []
+
+
 def test_an_announced_port_in_disguise_is_the_same_port(world: World) -> None:
     bob, alice = world.register(BOB, "bob", HOME_B), world.register(ALICE)
     world.say(bob, Announce(mapped=["[::ffff:198.18.2.1]:40000", PORT_B]))

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 import pytest_twisted
+from msgspec import structs
 from twisted.internet import reactor
 from twisted.internet.task import Clock
 
@@ -20,6 +21,7 @@ from p2pxfer.core.dialing import MAX_CANDIDATES, Candidate
 from p2pxfer.core.messages import Introduction, NatSummary
 from p2pxfer.core.strategies import LASTS_S, QUIET_S, Ledger
 from p2pxfer.net import meeting
+from p2pxfer.net.candidates import Candidates
 from p2pxfer.net.identity import new_identity
 from p2pxfer.net.listening import Doorman
 from p2pxfer.net.meeting import Meeting
@@ -168,6 +170,29 @@ def test_of_a_peers_router_only_addresses_are_dialled_at_which_the_peer_was_obse
     for port in range(30000, 30100):
         meeting._candidates.mapped([f"198.18.2.1:{port}"])
     assert len(meeting._candidates._mapped) == MAX_CANDIDATES
+
+
+INNER = ["100.64.2.2:40000", "192.168.9.2:40000"]
+
+
+def test_a_peers_router_inside_a_carriers_network_is_dialled_by_its_neighbours_only() -> None:
+    """Of them, the one that the server sees at the same address; no public address, nor one of nobody's."""
+    bad = ["198.18.3.1:40000", "169.254.169.254:40000", "127.0.0.1:40000", "100.64.2.2:3306", "100.64.2.2:80"]
+    assert meet(KNOWN, Clock())._candidates.mapped(INNER) == []
+    meeting = meet(KNOWN, Clock(), here="198.18.2.1:30000")
+    found = meeting._candidates.mapped([*bad, *INNER])
+    assert [f"{one.host}:{one.port}" for one in found] == INNER
+    assert {meeting._candidates.kind(text) for text in INNER} == {"mapped"}
+
+
+def test_the_punch_port_at_a_peers_inner_router_is_punched() -> None:
+    """The port of its LAN candidates is that of its punch, so no router gave it."""
+    meeting = meet(KNOWN, Clock(), here="198.18.2.1:30000")
+    meeting.introduction = structs.replace(meeting.introduction, lan=["192.168.1.20:31000"])
+    meeting._candidates = Candidates(meeting._client, meeting.introduction)
+    (found,) = meeting._candidates.mapped(["100.64.2.2:31000"])
+    assert found == Candidate("host", "100.64.2.2", 31000)
+    assert meeting._candidates.kind("100.64.2.2:31000") == "punched"
 
 
 def test_a_neighbour_with_a_link_local_address_is_turned_away() -> None:

@@ -21,11 +21,12 @@ from p2pxfer.core.igd import BadAnswer
 from p2pxfer.core.messages import Announce, Introduction
 from p2pxfer.core.portcontrol import GIVE_UP_S, LIFETIME_S, Granted, PortControl
 from p2pxfer.core.reports import MEETING_S
-from p2pxfer.net import portmapping
+from p2pxfer.net import upnpport
 from p2pxfer.net.announcing import Announcer
 from p2pxfer.net.gateway import Datagrams
 from p2pxfer.net.igd import SEARCH_S
-from p2pxfer.net.portmapping import FAREWELL_S, UPNP_AGAIN_S, UPNP_WAITS_S, PortMapping, usable
+from p2pxfer.net.portmapping import FAREWELL_S, PortMapping, usable
+from p2pxfer.net.upnpport import UPNP_AGAIN_S, UPNP_WAITS_S
 from tests.core.test_portcontrol import PCP_UNKNOWN, pcp_answer, pmp_address_answer, pmp_answer
 from tests.net.serverkit import until
 
@@ -321,7 +322,7 @@ class Router:
 @pytest.fixture
 def upnp(monkeypatch: pytest.MonkeyPatch) -> Router:
     router = Router()
-    monkeypatch.setattr(portmapping, "Igd", router)
+    monkeypatch.setattr(upnpport, "Igd", router)
     return router
 
 
@@ -526,6 +527,7 @@ class Discovery:
 
     def __init__(self) -> None:
         self.seen = {parse_endpoint("198.18.1.1:20001")}
+        self.tag = 0
 
 
 class Announced:
@@ -538,6 +540,7 @@ class Announced:
         self.announcer = Announcer(self.clock, self.discovery, self.said.append)
         self.announcer.mapping = self  # type: ignore[assignment]  # what an announcer uses of one
         self.granted: Granted | None = None
+        self.outside: IPv4Address | None = None
         self.refusal = "the router did not answer"
 
     def give(self, external: str | None) -> None:
@@ -567,13 +570,47 @@ def test_a_port_is_announced_on_every_registration() -> None:
 def test_a_port_behind_another_nat_is_not_announced() -> None:
     scene = Announced()
     scene.announcer.registered()
-    scene.give("100.64.1.2:40000")
+    scene.give("169.254.1.1:40000")
     scene.give("198.18.0.10:40000")
     assert scene.said == []
     assert "another NAT" in scene.announcer.why_not
     scene.discovery.seen = {parse_endpoint("198.18.0.10:20001")}
     scene.announcer.changed()
     assert scene.said == [Announce(["198.18.0.10:40000"])]
+
+
+def test_a_port_in_the_carriers_network_is_announced_for_its_other_customers() -> None:
+    """Which the server sorts out; to this machine's user it is no port that everybody can reach."""
+    scene = Announced()
+    scene.announcer.registered()
+    scene.give("100.64.1.2:40000")
+    assert scene.said == [Announce(["100.64.1.2:40000"])]
+    assert scene.announcer.endpoints == ()
+    assert "another NAT" in scene.announcer.why_not
+    scene.give("100.64.1.2:3306")
+    assert scene.said[1:] == [Announce([])]
+
+
+@pytest.mark.parametrize(
+    ("outside", "tag", "announced"),
+    [
+        ("100.64.1.2", 20_001, ["100.64.1.2:20001"]),
+        ("192.168.1.2", 20_001, ["192.168.1.2:20001"]),
+        ("100.64.1.2", 0, []),
+        ("198.18.1.1", 20_001, []),
+        ("198.18.9.9", 20_001, []),
+        ("169.254.1.1", 20_001, []),
+        ("127.0.0.1", 20_001, []),
+    ],
+)
+def test_a_router_that_gives_no_port_but_says_where_it_is(outside: str, tag: int, announced: list[str]) -> None:
+    """Its outside endpoint is guessed for the customers of the same carrier, and for nobody else."""
+    scene = Announced()
+    scene.discovery.tag = tag
+    scene.announcer.registered()
+    scene.outside = IPv4Address(outside)
+    scene.announcer.changed()
+    assert scene.said == ([Announce(announced)] if announced else [])
 
 
 def test_a_late_port_goes_to_the_meetings_that_do_not_know_of_it() -> None:
