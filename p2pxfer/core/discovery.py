@@ -44,6 +44,8 @@ MIN_BLOCK: Final = 32
 """Ports closer together than a block of this size can be, and not in a row, come from something else."""
 MAX_BLOCK: Final = 2048
 """A range up to this size is called a block; carriers hand out 128 to 2048 ports each (RFC 7422, RFC 6888)."""
+MEETING_S: Final = 30.0
+"""How long the two sides of an introduction may tell each other of their NATs, seconds."""
 _CHANCE: Final = 0.05
 
 

@@ -27,6 +27,7 @@ from typing import Final
 from p2pxfer.core import introductions
 from p2pxfer.core.addresses import Endpoint, source_network
 from p2pxfer.core.codec import Message
+from p2pxfer.core.discovery import MEETING_S
 from p2pxfer.core.effects import Send, ServerSettings
 from p2pxfer.core.experience import Experience
 from p2pxfer.core.introductions import Side
@@ -35,8 +36,6 @@ from p2pxfer.core.links import Link, Links, Role
 from p2pxfer.core.messages import Announce, Outcome, PeerMapped, PeerNat, PeerReturned, Report
 from p2pxfer.core.strategies import Kind, kind
 
-MEETING_S: Final = 30.0
-"""How long the two sides of an introduction may tell each other of their NATs, seconds."""
 MAX_PER_SIDE: Final = 5
 """Reports of one side that go on in one meeting: a second family, what was found at last, and fresh ports for a few
 attempts."""

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from p2pxfer.core.addresses import Endpoint, canonical_endpoint, dialable_inner
 from p2pxfer.core.codec import Message
+from p2pxfer.core.discovery import MEETING_S
 from p2pxfer.core.messages import Announce, Introduction
-from p2pxfer.core.reports import MEETING_S
 from p2pxfer.net.portmapping import PortMapping, usable
 from p2pxfer.net.probing import MAX_MEETINGS, NatDiscovery
 from p2pxfer.net.types import Reactor

@@ -11,10 +11,9 @@ from __future__ import annotations
 import hmac
 import os
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
-from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
+from twisted.internet.defer import Deferred, execute
 from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort, IProtocol, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
@@ -112,9 +111,10 @@ class FilteringCheck:
     def start(self) -> None:
         """Listen, connect, ask."""
         self._timer = self._reactor.callLater(CHECK_S, self._too_late)
-        kind, any_address = (TCP6ServerEndpoint, "::") if self._target.host.version == 6 else (TCP4ServerEndpoint, "")
-        endpoint = kind(self._reactor, reuse_binding(self.port, any_address), interface=any_address)
-        listening: Deferred[IListeningPort] = endpoint.listen(self._visitors)  # type: ignore[no-untyped-call]  # Twisted's
+        any_address = "::" if self._target.host.version == 6 else ""
+        binding = reuse_binding(self.port, any_address)
+        listen = cast(Any, self._reactor).listenTCP  # the interface knows only a number in place of a binding
+        listening: Deferred[IListeningPort] = execute(listen, binding, self._visitors, interface=any_address)
         listening.addCallbacks(self._listening, self._deaf)
 
     def _listening(self, listener: IListeningPort) -> None:

@@ -18,7 +18,6 @@ from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.defer import TimeoutError as TooLong
-from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IConsumer, IDelayedCall, IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol, Protocol, connectionDone
@@ -124,6 +123,8 @@ class _LimitedEndpoint:
     """Connects to the router, from one address, with a limit on what it may say."""
 
     def __init__(self, reactor: Reactor, host: str, port: int, connected: Callable[[Any], None]) -> None:
+        from twisted.internet.endpoints import TCP4ClientEndpoint
+
         self._endpoint = TCP4ClientEndpoint(reactor, host, port, timeout=CALL_S)
         self._connected = connected
 
@@ -258,7 +259,7 @@ class _Endpoints:
 async def _exchange(
     reactor: Reactor, method: bytes, url: str, headers: dict[str, str], body: bytes
 ) -> tuple[int, bytes]:
-    # Imported when a router has answered: most networks never need it.
+    # Imported when a router has answered, as the endpoints above: most networks never need it.
     from twisted.web.client import Agent
     from twisted.web.http_headers import Headers
 

@@ -32,9 +32,8 @@ from p2pxfer.core.addresses import (
     scope,
 )
 from p2pxfer.core.codec import Message
-from p2pxfer.core.discovery import DEPENDENT, PROBES, Allocation, Inbound, Mapping, Probe, View
+from p2pxfer.core.discovery import DEPENDENT, MEETING_S, PROBES, Allocation, Inbound, Mapping, Probe, View
 from p2pxfer.core.messages import VERSION, Introduction, NatSummary, Observe, Observed, PeerNat, Registered, Report
-from p2pxfer.core.reports import MEETING_S
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.flight import Flight, Opener, fresh_ports, probe_ports
 from p2pxfer.net.inbound import InboundChecks, Placement

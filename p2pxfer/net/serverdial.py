@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from twisted.internet.abstract import isIPAddress
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import IProtocol
-from twisted.internet.protocol import Factory
 
 from p2pxfer.core.text import safe_text
 from p2pxfer.net.identity import Identity
 from p2pxfer.net.listening import reuse_binding
 from p2pxfer.net.serverlink import RelayLeg, ServerLink
 from p2pxfer.net.servertrust import ServerTLS, ServerTrust
-from p2pxfer.net.streams import SecureBootstrap
+from p2pxfer.net.streams import SecureBootstrap, dial
 from p2pxfer.net.types import Reactor
 
 CONNECT_S = 15.0
@@ -54,9 +51,6 @@ class ServerDialler:
     ) -> Deferred[IProtocol]:
         """As :meth:`dial`, to one of the server's addresses and ports, from the own address ``own`` if it is given."""
         binding = None if local is None else reuse_binding(local, own)
-        # An address needs no resolver, which would answer out of order: probes are dialled in theirs.
-        kind = TCP4ClientEndpoint if isIPAddress(host) else TCP6ClientEndpoint if ":" in host else HostnameEndpoint
-        endpoint = kind(self._reactor, host, port, timeout=CONNECT_S, bindAddress=binding)
         creator = ServerTLS(self._identity, self._server.trust)
         bootstrap = SecureBootstrap(self._reactor, link, creator, is_client=True)
-        return endpoint.connect(Factory.forProtocol(lambda: bootstrap))
+        return dial(self._reactor, host, port, bootstrap, timeout=CONNECT_S, binding=binding)

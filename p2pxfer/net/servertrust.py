@@ -2,7 +2,7 @@
 
 Two proofs are accepted: the server's key, when it is pinned, or a certificate for its host name from a trusted
 authority (RFC 9525). Any exception on the way is a refusal, and the proof is asked for twice: see
-:mod:`p2pxfer.net.tls`.
+:mod:`p2pxfer.net.tls`.  What checks host names is imported when it is needed: with a pin it never is.
 """
 
 from __future__ import annotations
@@ -15,10 +15,6 @@ from typing import Final
 
 from cryptography import x509
 from OpenSSL import SSL
-from service_identity import CertificateError, VerificationError
-from service_identity.cryptography import extract_patterns
-from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
-from service_identity.pyopenssl import verify_hostname, verify_ip_address
 
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import ALPN_SERVER
@@ -72,10 +68,8 @@ class ServerTLS(Creator):
                 raise self._untrusted("shows no certificate")
             if self._trust.pin is not None:
                 self._accept(certificate, X509_OK, 0)
-            elif self._is_address:
-                verify_ip_address(link, self._host)
             else:
-                verify_hostname(link, self._host)
+                self._verify_host(link)
             link.peer = spki_digest(certificate)
         except Exception as fault:
             raise self._unreadable(fault) from fault
@@ -103,14 +97,28 @@ class ServerTLS(Creator):
             why = _WHY_NOT.get(error, f"does not pass the check of its chain (X.509 error {error})")
             raise self._untrusted(f"shows a certificate that {why}")
         if depth == 0:
+            from service_identity.cryptography import extract_patterns
+            from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
+
             wanted = IPAddress_ID(self._host) if self._is_address else DNS_ID(self._host)
             verify_service_identity(extract_patterns(certificate), [wanted], [])
+
+    def _verify_host(self, link: Link) -> None:
+        """Hold the leaf's names against the host that was asked for; raises what service_identity does."""
+        from service_identity.pyopenssl import verify_hostname, verify_ip_address
+
+        if self._is_address:
+            verify_ip_address(link, self._host)
+        else:
+            verify_hostname(link, self._host)
 
     def _unreadable(self, fault: Exception) -> P2pxferError:
         if isinstance(fault, ServerUntrusted):
             return fault
         if isinstance(fault, ProtocolBreach):
             return self._untrusted(f"is not a rendezvous server of this program: {fault}")
+        from service_identity import CertificateError, VerificationError
+
         if isinstance(fault, VerificationError):
             return self._untrusted("shows a certificate that is for another host")
         if isinstance(fault, CertificateError):

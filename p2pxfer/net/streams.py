@@ -1,9 +1,11 @@
-"""Small pieces that every secured connection needs: the step from TCP to TLS, and the reason of its end."""
+"""Small pieces that every secured connection needs: dialling, the step from TCP to TLS, and the reason of its end."""
 
 from __future__ import annotations
 
-from twisted.internet.interfaces import IProtocol
-from twisted.internet.protocol import Protocol
+from twisted.internet.abstract import isIPAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import Binding, IProtocol
+from twisted.internet.protocol import ClientCreator, Factory, Protocol
 from twisted.python.failure import Failure
 
 from p2pxfer.core.text import safe_text
@@ -26,6 +28,22 @@ class SecureBootstrap(Protocol):
         """TCP stands: start the handshake."""
         assert self.transport is not None
         start_tls(self.transport, self._inner, self._creator, is_client=self._is_client, reactor=self._reactor)
+
+
+def dial(
+    reactor: Reactor, host: str, port: int, protocol: Protocol, *, timeout: float, binding: Binding | None
+) -> Deferred[IProtocol]:
+    """Connect ``protocol`` over TCP, ``timeout`` in seconds; fails with what Twisted's endpoints fail with."""
+    if isIPAddress(host) or ":" in host:
+        # An address needs no resolver, which would answer out of order: probes are dialled in theirs.
+        creating = ClientCreator(reactor, lambda: protocol)
+        dialling: Deferred[IProtocol] = creating.connectTCP(host, port, timeout=timeout, bindAddress=binding)
+        return dialling
+    # Imported only where there is a name: it brings dozens of modules that a program with an address does not need.
+    from twisted.internet.endpoints import HostnameEndpoint
+
+    endpoint = HostnameEndpoint(reactor, host, port, timeout=timeout, bindAddress=binding)
+    return endpoint.connect(Factory.forProtocol(lambda: protocol))
 
 
 def lost_error(what: str, reason: Failure) -> P2pxferError:

@@ -17,10 +17,10 @@ from twisted.internet.task import Clock
 from p2pxfer.core import igd
 from p2pxfer.core.addresses import Endpoint, parse_endpoint
 from p2pxfer.core.codec import Message
+from p2pxfer.core.discovery import MEETING_S
 from p2pxfer.core.igd import BadAnswer
 from p2pxfer.core.messages import Announce, Introduction
 from p2pxfer.core.portcontrol import GIVE_UP_S, LIFETIME_S, Granted, PortControl
-from p2pxfer.core.reports import MEETING_S
 from p2pxfer.net import upnpport
 from p2pxfer.net.announcing import Announcer
 from p2pxfer.net.gateway import Datagrams
