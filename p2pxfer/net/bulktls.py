@@ -15,7 +15,9 @@ Laws of this file:
 4. Reading goes on while something is unsent, or two full directions would wait for each other.  But a change of keys
    may ask for an answer (RFC 8446 section 4.6.3), and an end that does so again and again and does not read is dropped:
    what waits to be sent is at most three blocks.
-5. One call of :meth:`BulkTLS.fill` reads a bounded number of bytes, whether there is any data in them or not.
+5. OpenSSL reads what arrived where the socket put it, in memory that all connections share.  It is taken back before
+   anything else passes through it, and before a call returns.
+6. One call of :meth:`BulkTLS.fill` reads a bounded number of bytes, whether there is any data in them or not.
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ from OpenSSL import SSL
 from p2pxfer.net import bulkmemory
 from p2pxfer.net.tls import Link, Octets
 
-BLOCK: Final = 256 * 1024
-"""Most bytes in one system call: well inside a processor's second-level cache with all that is done to them."""
+BLOCK: Final = 512 * 1024
+"""Most bytes in one system call: inside a processor's second-level cache with what is decrypted from them."""
 SMALL_BLOCK: Final = 64 * 1024
 """The same for connections that are many: what once went through at a time stays allocated in both directions."""
 
@@ -50,6 +52,7 @@ class BulkTLS:
         self._socket = sock
         self._block = self._memory[:block]
         self._unsent = memoryview(b"")
+        self._lent = False
         self.unread = False
         """OpenSSL may hold something to read, of which the socket will not tell."""
         self.taken = 0
@@ -72,6 +75,7 @@ class BulkTLS:
                 else:
                     break
         finally:
+            self._take_back()
             self._flush_if_possible()
         self.unread = True
 
@@ -84,19 +88,26 @@ class BulkTLS:
         size = 0
         stop: SSL.Error | None = None
         enough = self.taken + len(memory) + len(self._block)
-        while stop is None and size <= len(memory) - piece and self.taken < enough:
-            got, stop = bulkmemory.fill(self._link, memory[size:], piece)
-            size += got
-            if isinstance(stop, SSL.WantReadError):
-                try:
-                    self._answer()
-                    self._pull()
-                    stop = None
-                except SSL.Error as error:
-                    stop = error
+        try:
+            while stop is None and size <= len(memory) - piece and self.taken < enough:
+                got, stop = bulkmemory.fill(self._link, memory[size:], piece)
+                size += got
+                if isinstance(stop, SSL.WantReadError):
+                    stop = self._refill()
+        finally:
+            self._take_back()
         self.unread = stop is None
         self._flush_if_possible()
         return size, stop
+
+    def _refill(self) -> SSL.Error | None:
+        """Give OpenSSL, which has read everything, more to read; returns why there is no more."""
+        try:
+            self._answer()
+            self._pull()
+        except SSL.Error as error:
+            return error
+        return None
 
     def send(self, data: Octets) -> int:
         """Encrypt all of ``data`` and offer it to the socket; ``WantWriteError`` if some waited already.
@@ -136,7 +147,7 @@ class BulkTLS:
         try:
             self.flush()
         except SSL.SysCallError:
-            pass
+            self._take_back()
 
     def _answer(self) -> None:
         """Send what OpenSSL has to say about what it read; an error when too much waits for the other end to read."""
@@ -158,7 +169,7 @@ class BulkTLS:
             raise _broken(error) from error
 
     def _pull(self) -> None:
-        """Give OpenSSL more to read."""
+        """Give OpenSSL more to read; what it had it has read."""
         try:
             size = self._socket.recv_into(self._block)
         except BlockingIOError:
@@ -168,7 +179,14 @@ class BulkTLS:
         if size == 0:
             raise SSL.SysCallError(-1, "Unexpected EOF")
         self.taken += size
-        self._link.bio_write(self._block[:size])
+        self._lent = True
+        bulkmemory.lend(self._link, self._block[:size])
+
+    def _take_back(self) -> None:
+        """The shared memory is free for everybody again."""
+        if self._lent:
+            self._lent = False
+            bulkmemory.take_back(self._link)
 
 
 def _broken(error: OSError) -> SSL.SysCallError:

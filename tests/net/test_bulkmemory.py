@@ -84,9 +84,53 @@ def test_a_flipped_byte_is_told(fill: bulkmemory.Fill) -> None:
     assert not isinstance(stop, SSL.WantReadError)
 
 
+@pytest.mark.parametrize(
+    ("lend", "take_back"),
+    [
+        (bulkmemory.lend_by_copy, bulkmemory.take_back_by_copy),
+        (bulkmemory.lend_in_place, bulkmemory.take_back_in_place),
+    ],
+)
+@pytest.mark.parametrize("read_before", range(5))
+def test_memory_that_was_lent_may_be_taken_back_at_any_point(
+    lend: bulkmemory.Lend, take_back: bulkmemory.TakeBack, read_before: int
+) -> None:
+    client, server = joined()
+    shared = bytearray(100_000)
+    for _ in range(3):
+        data = os.urandom(PIECE * 4)
+        client.sendall(data)
+        arrived = client.bio_read(len(shared))
+        shared[: len(arrived)] = arrived
+        lend(server, memoryview(shared)[: len(arrived)])
+        memory = memoryview(bytearray(PIECE * 8))
+        early, _ = bulkmemory.fill(server, memory[: PIECE * read_before], PIECE)
+        take_back(server)
+        shared[:] = bytes(len(shared))
+        late, stop = bulkmemory.fill(server, memory[early:], PIECE)
+        assert early == PIECE * read_before
+        assert bytes(memory[: early + late]) == data
+        assert isinstance(stop, SSL.WantReadError)
+
+
+def test_a_record_that_came_in_two_loans_is_whole() -> None:
+    client, server = joined()
+    client.sendall(b"x" * PIECE)
+    record = bytearray(client.bio_read(1 << 16))
+    memory = bytearray(PIECE * 2)
+    for part in (record[:1000], record[1000:]):
+        bulkmemory.lend(server, memoryview(part))
+        got, stop = bulkmemory.fill(server, memoryview(memory), PIECE)
+        bulkmemory.take_back(server)
+        assert isinstance(stop, SSL.WantReadError)
+    assert (got, bytes(memory[:PIECE])) == (PIECE, b"x" * PIECE)
+
+
 def test_this_pyopenssl_allows_the_faster_way() -> None:
     assert bulkmemory.fill is bulkmemory.fill_in_place
     assert bulkmemory.drain is bulkmemory.drain_in_place
+    assert bulkmemory.lend is bulkmemory.lend_in_place
+    assert bulkmemory.take_back is bulkmemory.take_back_in_place
 
 
 @pytest.mark.parametrize("drain", [bulkmemory.drain_by_copy, bulkmemory.drain_in_place])

@@ -22,9 +22,7 @@ PIECE = BLOCK - RECORD
 Ends = tuple[BulkTLS, BulkTLS, socket.socket, socket.socket]
 
 
-@pytest.fixture
-def ends() -> Iterator[Ends]:
-    """Client and server after their handshake, and their sockets."""
+def connected() -> Ends:
     near, far = socket.socketpair()
     for sock in (near, far):
         sock.setblocking(False)
@@ -39,9 +37,25 @@ def ends() -> Iterator[Ends]:
                 continue
             left.remove(end)
     assert not left
-    yield client, server, near, far
-    near.close()
-    far.close()
+    return client, server, near, far
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    """Client and server after their handshake, and their sockets."""
+    made = connected()
+    yield made
+    for sock in made[2:]:
+        sock.close()
+
+
+@pytest.fixture
+def other_ends() -> Iterator[Ends]:
+    """Another such connection."""
+    made = connected()
+    yield made
+    for sock in made[2:]:
+        sock.close()
 
 
 def read(end: BulkTLS, size: int) -> tuple[bytes, SSL.Error | None]:
@@ -77,6 +91,19 @@ def test_what_openssl_holds_is_known(ends: Ends) -> None:
     assert len(some) == RECORD and stop is None and server.unread
     some, stop = read(server, 4 * RECORD)
     assert len(some) == 2 * RECORD and isinstance(stop, SSL.WantReadError) and not server.unread
+
+
+def test_what_waits_in_one_connection_is_not_touched_by_another(ends: Ends, other_ends: Ends) -> None:
+    """All pass through the same memory."""
+    said = [os.urandom(5 * RECORD), os.urandom(5 * RECORD)]
+    heard = [b"", b""]
+    for (client, _, _, _), words in zip((ends, other_ends), said, strict=True):
+        client.send(words)
+    for _ in range(5):
+        for number, (_, server, _, _) in enumerate((ends, other_ends)):
+            heard[number] += read(server, 1)[0]
+            server.send(b"so far so good")
+    assert heard == said
 
 
 class Counting:
