@@ -53,6 +53,7 @@ class BulkTLS:
         self._block = self._memory[:block]
         self._unsent = memoryview(b"")
         self._lent = False
+        self._parting = False
         self.unread = False
         """OpenSSL may hold something to read, of which the socket will not tell."""
         self.taken = 0
@@ -121,9 +122,15 @@ class BulkTLS:
         self.flush()
         return size
 
-    def shutdown(self) -> None:
-        """Say goodbye, after everything that was sent."""
-        self._link.shutdown()
+    def say_goodbye(self) -> None:
+        """Tell the other end that no more comes, after everything that was sent; does nothing the second time."""
+        if self._parting:
+            return
+        self._parting = True
+        try:
+            self._link.shutdown()
+        except SSL.Error:
+            pass  # the connection is broken: the other end sees a cut, as it must
         self._flush_if_possible()
 
     def flush(self) -> None:

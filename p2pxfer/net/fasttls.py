@@ -1,8 +1,8 @@
 """A Twisted transport for TLS on a TCP socket of its own.
 
 Twisted's wrapper passes every byte through Python in pieces of 16 KiB and copies it twice more.  Here OpenSSL decrypts
-into the memory where the bytes belong and encrypts from where they are, and :mod:`p2pxfer.net.bulktls` moves what is
-encrypted in large blocks.
+into the memory where the bytes belong (:mod:`p2pxfer.net.delivery`) and encrypts from where they are, and
+:mod:`p2pxfer.net.bulktls` moves what is encrypted in large blocks.
 
 Laws of this file:
 
@@ -18,11 +18,9 @@ Laws of this file:
 from __future__ import annotations
 
 import enum
-import errno
 import socket
-import struct
 from collections.abc import Iterable
-from typing import Any, ClassVar, Final, Protocol, runtime_checkable
+from typing import Any, ClassVar, Final
 
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -43,29 +41,15 @@ from zope.interface import implementer
 from p2pxfer.core.messages import ALPN_SERVER
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.bulktls import BLOCK, SMALL_BLOCK, BulkTLS
+from p2pxfer.net.delivery import Delivery
+from p2pxfer.net.descriptor import SocketDescriptor
 from p2pxfer.net.outbuffer import RECORD, OutBuffer
-from p2pxfer.net.tcpinfo import round_trip, silent_for
 from p2pxfer.net.tls import Creator, Link, Octets, final_reason, tls_reason
 
 TURN: Final = 1024 * 1024
 """Most bytes read, and most written, in one turn of the reactor: under a millisecond of encryption."""
-DELIVERY: Final = 256 * 1024
-"""Most bytes in one ``dataReceived``: 16 records, still inside a processor's second-level cache."""
 LINGER_S: Final = 10.0
 """How long the other end may take to answer close_notify with its own, seconds."""
-
-
-@runtime_checkable
-class DirectReceiver(Protocol):
-    """A protocol that may have memory of its own waiting for the next bytes, which saves a copy of each."""
-
-    def memory_for_input(self) -> memoryview | None:
-        """Where the next bytes belong, or ``None`` when they are to come through ``dataReceived``."""
-        ...
-
-    def input_arrived(self, size: int) -> None:
-        """``size`` bytes were written to the start of what :meth:`memory_for_input` returned."""
-        ...
 
 
 class _Phase(enum.Enum):
@@ -78,14 +62,12 @@ class _Phase(enum.Enum):
 
 
 @implementer(IReadWriteDescriptor, ITransport, IConsumer, IPushProducer, ISystemHandle)
-class TLSSocketTransport:
+class TLSSocketTransport(SocketDescriptor):
     """A TLS connection on a socket of its own; :class:`~p2pxfer.net.tls.TLSTransport` says what it can do."""
 
     log = Logger()
     piece: ClassVar[int] = RECORD
     """Bytes asked of OpenSSL at a time."""
-    _scratch: ClassVar[memoryview] = memoryview(bytearray(DELIVERY))
-    """Where all connections receive: what is in it is dealt with before the call that filled it returns."""
 
     def __init__(
         self,
@@ -98,15 +80,9 @@ class TLSSocketTransport:
         reactor: Any,
     ) -> None:
         """``sock`` is connected and from now on closed by this object; ``ends`` are its local and remote address."""
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.protocol = protocol
-        self.connected = True
+        super().__init__(sock, ends, reactor)
         self.disconnecting = False
-        self._socket = sock
-        self._ends = ends
         self._creator = creator
-        self._reactor = reactor
         self._link = creator.link(is_client)
         # Connections to a rendezvous server are many and those between peers few: see Creator._make_context.
         block = SMALL_BLOCK if creator.alpn == ALPN_SERVER else BLOCK
@@ -115,10 +91,8 @@ class TLSSocketTransport:
         self._phase = _Phase.HANDSHAKE
         self._handshake_reads = False
         self._out = OutBuffer()
-        self._parting = False
         self._paused = False
-        self._watched: tuple[bool, bool] = (False, False)
-        self._direct = protocol if isinstance(protocol, DirectReceiver) else None
+        self._delivery = Delivery(protocol)
         self._later: IDelayedCall | None = None
         self._deadline: IDelayedCall | None = None
 
@@ -126,6 +100,15 @@ class TLSSocketTransport:
         """Tell the protocol of its transport; the handshake begins in the next turn of the reactor."""
         self.protocol.makeConnection(self)
         self._watch()
+
+    @property
+    def protocol(self) -> IProtocol:
+        """Who is on top: on a relay leg another one takes over."""
+        return self._delivery.protocol
+
+    @protocol.setter
+    def protocol(self, protocol: IProtocol) -> None:
+        self._delivery.protocol = protocol
 
     # -- what the protocol asks for ------------------------------------------------------------------------------
 
@@ -156,27 +139,10 @@ class TLSSocketTransport:
         """The OpenSSL connection."""
         return self._link
 
-    def getHost(self) -> Any:
-        """The local address."""
-        return self._ends[0]
-
-    def getPeer(self) -> Any:
-        """The remote address."""
-        return self._ends[1]
-
     @property
     def unsent(self) -> int:
         """Bytes that were written but not yet given to OpenSSL."""
         return self._out.unsent
-
-    def silent_for(self) -> float:
-        """See :class:`~p2pxfer.net.tls.TLSTransport`."""
-        return silent_for(self._socket) if self.connected else 0.0
-
-    @property
-    def round_trip(self) -> float:
-        """See :class:`~p2pxfer.net.tls.TLSTransport`."""
-        return round_trip(self._socket) if self.connected else 0.0
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Let ``producer`` write; a second one at a time is a mistake of the caller (``RuntimeError``)."""
@@ -206,10 +172,6 @@ class TLSSocketTransport:
         self.loseConnection()
 
     # -- what the reactor asks for -------------------------------------------------------------------------------
-
-    def fileno(self) -> int:
-        """The descriptor; -1 after the end."""
-        return self._socket.fileno()
 
     def logPrefix(self) -> str:
         """The name of the protocol on top."""
@@ -243,19 +205,9 @@ class TLSSocketTransport:
             case _Phase.OPEN:
                 closing = self.disconnecting and not self._out.open
                 wanted = (self.disconnecting or not self._paused, self._tls.unsent or bool(self._out) or closing)
-            case _Phase.LINGERING:
-                wanted = (True, False)
             case _:
-                wanted = (False, False)
+                wanted = (self._phase is _Phase.LINGERING, False)
         self._ask(wanted)
-
-    def _ask(self, wanted: tuple[bool, bool]) -> None:
-        read, write = self._watched
-        self._watched = wanted
-        if wanted[0] != read:
-            (self._reactor.addReader if wanted[0] else self._reactor.removeReader)(self)
-        if wanted[1] != write:
-            (self._reactor.addWriter if wanted[1] else self._reactor.removeWriter)(self)
 
     # -- the handshake -------------------------------------------------------------------------------------------
 
@@ -283,9 +235,8 @@ class TLSSocketTransport:
     # -- reading -------------------------------------------------------------------------------------------------
 
     def _may_receive(self) -> bool:
-        if self._phase is _Phase.OPEN:
-            return self.disconnecting or not self._paused
-        return self._phase is _Phase.LINGERING
+        may = self.disconnecting or not self._paused
+        return may if self._phase is _Phase.OPEN else self._phase is _Phase.LINGERING
 
     def _receive(self) -> None:
         """Read and deliver until there is nothing left, the protocol pauses, or the turn is over."""
@@ -293,47 +244,24 @@ class TLSSocketTransport:
         enough = self._tls.taken + TURN + BLOCK  # what belongs to so much data, and what may be no data at all
         more = True
         while more and left > 0 and self._tls.taken < enough and self._may_receive():
-            own = self._own_memory()
-            size, stop = self._read_into(self._shared_memory() if own is None else own[: max(left, self.piece)])
+            wanted = self._phase is _Phase.OPEN and not self.disconnecting
+            memory = self._delivery.memory(left, self.piece) if wanted else self._delivery.shared(self.piece)
+            size, stop = self._tls.fill(memory, self.piece)
             left -= size
             more = stop is None
-            if size and self._phase is _Phase.OPEN and not self.disconnecting:
-                self._deliver(size, own is not None)
-            if stop is not None:
-                self._read_stopped(stop)
+            if size and wanted:
+                self._delivery.deliver(size)
+            self._read_stopped(stop)
         if more:
             self._read_soon()
 
-    def _own_memory(self) -> memoryview | None:
-        """Memory of the protocol that wants the next bytes, if there is enough of it to save a copy."""
-        if self._direct is None or self.disconnecting or self._phase is not _Phase.OPEN:
-            return None
-        view = self._direct.memory_for_input()
-        return view if view is not None and len(view) >= self.piece else None
-
-    def _shared_memory(self) -> memoryview:
-        """Memory for one delivery; short where the protocol has its own, so that the bulk finds its way there."""
-        return self._scratch[: DELIVERY if self._direct is None else self.piece]
-
-    def _deliver(self, size: int, direct: bool) -> None:
-        if direct and self._direct is not None:
-            self._direct.input_arrived(size)
+    def _read_stopped(self, stop: SSL.Error | None) -> None:
+        if stop is None or self._phase is _Phase.ENDED or isinstance(stop, SSL.WantReadError):
             return
-        with self._scratch[:size] as view:
-            self.protocol.dataReceived(view)  # type: ignore[arg-type]  # as the module's users are told
-
-    def _read_into(self, memory: memoryview) -> tuple[int, SSL.Error | None]:
-        return self._tls.fill(memory, self.piece)
-
-    def _read_stopped(self, stop: SSL.Error) -> None:
-        if self._phase is _Phase.ENDED or isinstance(stop, SSL.WantReadError):
-            return
-        if isinstance(stop, SSL.ZeroReturnError):
-            self._say_goodbye()
-            self._end(Failure(ConnectionDone()))
-        else:
-            lingering = self._phase is _Phase.LINGERING
-            self._end(Failure(ConnectionDone()) if lingering else Failure(stop))
+        orderly = isinstance(stop, SSL.ZeroReturnError)
+        if orderly:
+            self._tls.say_goodbye()
+        self._end(Failure(ConnectionDone() if orderly or self._phase is _Phase.LINGERING else stop))
 
     def _read_soon(self) -> None:
         """Bytes inside OpenSSL cause no event of the socket: come back for them in the next turn."""
@@ -375,31 +303,19 @@ class TLSSocketTransport:
     def _last_words(self, reason: Failure) -> Failure:
         """Why the connection is lost: an alert that waits to be read explains more than an error of the socket."""
         if self._phase is _Phase.OPEN and (reason.check(ConnectionLost) or reason.check(SSL.SysCallError)):
-            _, stop = self._read_into(self._shared_memory())
+            _, stop = self._tls.fill(self._delivery.shared(self.piece), self.piece)
             if isinstance(stop, SSL.ZeroReturnError):
                 return Failure(ConnectionDone())
             if stop is not None and tls_reason(stop) is not None:
                 return Failure(stop)
         return reason
 
-    def _say_goodbye(self) -> None:
-        if not self._parting:
-            self._parting = True
-            try:
-                self._tls.shutdown()
-            except SSL.Error:
-                pass  # the socket is gone: the other end sees a cut, as it must
-
     def _linger(self) -> None:
         """Everything was sent: say goodbye, and read to the end so that no reset destroys what is on its way."""
-        self._say_goodbye()
+        self._tls.say_goodbye()
         if self._tls.unsent:
             return  # comes back when there is room
-        try:
-            self._socket.shutdown(socket.SHUT_WR)
-        except OSError as error:
-            if error.errno != errno.ENOTCONN:
-                raise
+        self._send_end()
         self._phase = _Phase.LINGERING
         self._deadline = self._reactor.callLater(LINGER_S, self._end, Failure(ConnectionDone()))
 
@@ -407,7 +323,7 @@ class TLSSocketTransport:
         if self._phase is _Phase.ENDED:
             return
         self._leave_reactor()
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._reset_on_close()
         self._reactor.callLater(0, self._close, reason)
 
     def _end(self, reason: Failure) -> None:

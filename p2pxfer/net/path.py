@@ -184,7 +184,7 @@ class PeerPath(Protocol):
         self._take(len(data), self._decoder.feed(data))
 
     def memory_for_input(self) -> memoryview | None:
-        """The rest of a chunk that is arriving; see :class:`~p2pxfer.net.fasttls.DirectReceiver`."""
+        """The rest of a chunk that is arriving; see :class:`~p2pxfer.net.delivery.DirectReceiver`."""
         return self._decoder.memory()
 
     def input_arrived(self, size: int) -> None:

@@ -144,7 +144,7 @@ def test_the_last_words_come_before_the_goodbye(ends: Ends) -> None:
     with pytest.raises(SSL.WantWriteError):
         while True:
             size += client.send(bytes(PIECE))
-    client.shutdown()
+    client.say_goodbye()
     heard, stop = 0, None
     while not isinstance(stop, SSL.ZeroReturnError):
         some, stop = read(server, 8 * PIECE)

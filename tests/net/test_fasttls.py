@@ -16,7 +16,7 @@ from zope.interface.verify import verifyObject
 
 from p2pxfer.core.messages import ALPN_PEER
 from p2pxfer.errors import ConfigError, IdentityMismatch, P2pxferError, Unreachable
-from p2pxfer.net import fasttls
+from p2pxfer.net import delivery, fasttls
 from p2pxfer.net.fasttls import TLSSocketTransport
 from p2pxfer.net.identity import Identity, new_identity
 from p2pxfer.net.outbuffer import BUFFERED, RECORD
@@ -244,7 +244,7 @@ async def test_large_data_is_delivered_in_large_pieces() -> None:
     pair.client.transport.write(bytes(8 << 20))
     await pair.server.got(8 << 20)
     assert max(pair.server.sizes) >= 4 * fasttls.RECORD
-    assert max(pair.server.sizes) <= fasttls.DELIVERY
+    assert max(pair.server.sizes) <= delivery.DELIVERY
     await pair.close()
 
 
@@ -273,7 +273,7 @@ async def test_bytes_inside_openssl_are_not_forgotten(monkeypatch: pytest.Monkey
             self.transport.pauseProducing()
             reactor.callLater(0.001, self.transport.resumeProducing)
 
-    monkeypatch.setattr(fasttls, "DELIVERY", 3000)
+    monkeypatch.setattr(delivery, "DELIVERY", 3000)
     pair = await joined(server=Pausing())
     data = random.Random(3).randbytes(60_000)
     pair.client.transport.write(data)
@@ -300,7 +300,7 @@ async def test_one_turn_reads_and_writes_a_bounded_number_of_bytes(monkeypatch: 
     pair.client.transport.write(bytes(2 << 20))
     await sleep(0.05)
     monkeypatch.setattr(fasttls, "TURN", 64 * 1024)
-    monkeypatch.setattr(fasttls, "DELIVERY", 32 * 1024)
+    monkeypatch.setattr(delivery, "DELIVERY", 32 * 1024)
     pair.server.transport.resumeProducing()
     pair.server.transport.doRead()
     assert len(pair.server.received) == 64 * 1024
@@ -478,7 +478,7 @@ async def test_an_exception_in_the_protocol_ends_the_connection_and_is_logged(
 
     monkeypatch.setattr(TLSSocketTransport, "piece", piece)
     monkeypatch.setattr(fasttls, "TURN", 1)
-    monkeypatch.setattr(fasttls, "DELIVERY", piece)
+    monkeypatch.setattr(delivery, "DELIVERY", piece)
     before = descriptors()
     pair = await joined(server=Broken())
     pair.client.transport.write(b"xy")
@@ -616,7 +616,7 @@ class Arrived:
 async def test_changes_of_keys_without_end_do_not_hold_the_reactor(monkeypatch: pytest.MonkeyPatch) -> None:
     """They bring no data, so counting data would never end the turn."""
     monkeypatch.setattr(fasttls, "BLOCK", RECORD)
-    monkeypatch.setattr(fasttls, "DELIVERY", RECORD)
+    monkeypatch.setattr(delivery, "DELIVERY", RECORD)
     monkeypatch.setattr(fasttls, "TURN", 2 * RECORD)
     changer = KeyChanger(ANN, ALPN_PEER)
     dialling, server, _ = await _by_hand(changer.link)
