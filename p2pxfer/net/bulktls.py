@@ -110,15 +110,15 @@ class BulkTLS:
             return error
         return None
 
-    def send(self, data: Octets) -> int:
-        """Encrypt all of ``data`` and offer it to the socket; ``WantWriteError`` if some waited already.
+    def send(self, *pieces: Octets) -> int:
+        """Encrypt all ``pieces`` and offer them to the socket; ``WantWriteError`` if something waited already.
 
-        Encrypted it must fit into one block.
+        Returns their size.  Encrypted they must fit into one block.
         """
         self.flush()
         if self._unsent:
             raise SSL.WantWriteError
-        size = self._link.send(data)
+        size = sum(map(self._link.send, pieces))
         self.flush()
         return size
 

@@ -46,8 +46,8 @@ from p2pxfer.net.descriptor import SocketDescriptor
 from p2pxfer.net.outbuffer import RECORD, OutBuffer
 from p2pxfer.net.tls import Creator, Link, Octets, final_reason, tls_reason
 
-TURN: Final = 1024 * 1024
-"""Most bytes read, and most written, in one turn of the reactor: under a millisecond of encryption."""
+TURN: Final = 2 * (BLOCK - RECORD)
+"""Most bytes read, and most written, in one turn of the reactor: under a millisecond of encryption, in two calls."""
 LINGER_S: Final = 10.0
 """How long the other end may take to answer close_notify with its own, seconds."""
 
@@ -285,7 +285,7 @@ class TLSSocketTransport(SocketDescriptor):
         try:
             self._tls.flush()
             while self._out and left > 0 and self._phase is _Phase.OPEN:
-                sent = self._tls.send(self._out.first()[: min(self._most, left)])
+                sent = self._tls.send(*self._out.next(min(self._most, left)))
                 left -= sent
                 self._out.sent(sent)
         except SSL.WantWriteError:

@@ -42,14 +42,23 @@ class OutBuffer:
                 self.unsent += len(view)
         self._hold_back()
 
-    def first(self) -> memoryview:
-        """The bytes to send next; small pieces are joined, so that they share a record and a system call.
+    def next(self, most: int) -> list[memoryview]:
+        """The bytes to send next, up to ``most``, in pieces of a record and more as far as there is so much.
 
-        Until :meth:`sent` is called it begins with the same bytes and does not become shorter.
+        Small pieces are joined when they come first, so that they share a record and a system call.
         """
-        first = self._pieces[0]
-        if len(first) >= RECORD or len(self._pieces) == 1:
-            return first
+        self._join_small()
+        pieces: list[memoryview] = []
+        for piece in self._pieces:
+            if pieces and min(most, len(piece)) < RECORD:
+                break
+            pieces.append(piece[:most])
+            most -= len(pieces[-1])
+        return pieces
+
+    def _join_small(self) -> None:
+        if len(self._pieces) < 2 or len(self._pieces[0]) >= RECORD:
+            return
         joined = bytearray()
         while self._pieces and len(joined) < RECORD:
             piece = self._pieces.popleft()
@@ -57,16 +66,14 @@ class OutBuffer:
             joined += piece[:room]
             if room < len(piece):
                 self._pieces.appendleft(piece[room:])
-        first = memoryview(joined)
-        self._pieces.appendleft(first)
-        return first
+        self._pieces.appendleft(memoryview(joined))
 
     def sent(self, size: int) -> None:
-        """Forget the first ``size`` bytes, which are part of :meth:`first`."""
+        """Forget the first ``size`` bytes."""
         self.unsent -= size
-        if size == len(self._pieces[0]):
-            self._pieces.popleft()
-        else:
+        while self._pieces and size >= len(self._pieces[0]):
+            size -= len(self._pieces.popleft())
+        if size:
             self._pieces[0] = self._pieces[0][size:]
 
     def register(self, producer: Any, streaming: bool) -> None:

@@ -1,0 +1,40 @@
+"""What is given to a queue comes out of it in order, however it is cut, and in few pieces."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pxfer.net.outbuffer import RECORD, OutBuffer
+
+SIZES = st.one_of(st.integers(1, 100), st.integers(RECORD - 1, RECORD + 1), st.integers(1, 5 * RECORD))
+
+
+def marked(size: int, number: int) -> bytes:
+    return (number.to_bytes(4, "big") * (size // 4 + 1))[:size]
+
+
+@settings(deadline=None)
+@given(st.lists(SIZES, min_size=1, max_size=10), st.lists(st.integers(1, 6 * RECORD), min_size=1, max_size=8))
+def test_any_cut_gives_the_same_bytes(sizes: list[int], most: list[int]) -> None:
+    given_in = [marked(size, number) for number, size in enumerate(sizes)]
+    queue = OutBuffer()
+    queue.add(given_in)
+    out = b""
+    while queue:
+        limit = most[len(out) % len(most)]
+        pieces = queue.next(limit)
+        assert 0 < sum(map(len, pieces)) <= limit
+        assert all(len(piece) >= RECORD for piece in pieces[1:])
+        assert queue.next(limit) == pieces, "whoever could not send asks again"
+        some = b"".join(pieces)[: max(1, 2 * limit // 3)]
+        queue.sent(len(some))
+        out += some
+        assert queue.unsent == sum(sizes) - len(out)
+    assert out == b"".join(given_in)
+
+
+def test_a_payload_goes_with_the_head_that_stands_before_it() -> None:
+    queue = OutBuffer()
+    queue.add([b"head", bytes(10 * RECORD)])
+    assert [len(piece) for piece in queue.next(5 * RECORD)] == [RECORD, 4 * RECORD]
