@@ -58,8 +58,16 @@ FEW_IN_ALL: Final = 48
 BURST: Final = 16
 """Dials of the first burst between two sequential NATs; the second has twice as many."""
 SECOND_BURST_S: Final = 0.25
+BLOCKS: Final = "blocks"
+"""The way between two NATs that draw from a block each, the only one that takes more than their kinds."""
 SINGLE: Final = "single"
 """The way that needs no plan: the candidates are dialled."""
+WALKERS: Final = 8
+"""Ports from which a NAT that maps by address walks over a block, half as many where both do."""
+WALKED: Final = 2400
+"""Most dials of such walks: the rest of the budget is for repetitions."""
+WIDEST: Final = 800
+"""Blocks up to this width are met by blocks."""
 BAND: Final = 2048
 """Where a walk looks for a sequential NAT: so many ports from the last one that was seen."""
 AT_ONCE: Final = math.inf
@@ -112,7 +120,8 @@ def plan(situation: Situation, port: int, draw: Draw) -> Plan | None:
     """This side's half of the strategy for the two NATs, dialling from ``port`` where its port matters.
 
     ``None`` where single dials do all that can be done: between cones, where too little is known, and between NATs
-    of which one draws at random and the other is no cone.  ``draw`` returns a uniform number in [0, 1).
+    of which one draws at random and the other is no cone, but for two blocks (:func:`_blocks_meet`).  ``draw`` returns
+    a uniform number in [0, 1).
     """
     way = _chosen(situation)
     peer = target(situation.observed)
@@ -137,7 +146,9 @@ def head_start(situation: Situation) -> float:
 def _chosen(situation: Situation) -> str | None:
     """The way of the plan: of those that fit, the one that the server names first, or else the first."""
     fit = _TABLE.get((kind(situation.mine), kind(situation.theirs)))
-    return None if fit is None else next((way for way in situation.order if way in fit), next(iter(fit)))
+    if fit is None or (BLOCKS in fit and not _blocks_meet(situation.mine, situation.theirs)):
+        return None
+    return next((way for way in situation.order if way in fit), next(iter(fit)))
 
 
 def wants_news(situation: Situation) -> bool:
@@ -219,6 +230,41 @@ def _meet(situation: Situation, peer: Endpoint, port: int, draw: Draw) -> Plan:
                 tuple(volleys))  # fmt: skip
 
 
+def _blocks_meet(one: NatSummary, other: NatSummary) -> bool:
+    """Whether two NATs with a block each can be brought together within the budget and without emptying a block.
+
+    Where both map by port, a dial uses up a port of the block here and hits one pair of ports, of width times width, so
+    ``n`` and ``n`` dials meet with the probability 1 - exp(-(n/width)^2): once in eight times for three eighths.  One
+    that maps by address keeps a port for the whole of the other's block, so it tries that without using up its own.
+    """
+    narrow = all(nat.ports == "block" and _width(nat) <= WIDEST for nat in (one, other))
+    return narrow and "address-dependent" in (one.mapping, other.mapping)
+
+
+def _into_block(situation: Situation, peer: Endpoint, port: int, draw: Draw) -> Plan:
+    """One of two blocks: walk over the other from a few ports, or draw ports here for the walk of the other side."""
+    mine, theirs = situation.mine, situation.theirs
+    taken = {one.port for one in situation.observed}
+    first, last = bisect_left(_PORTS, theirs.low), bisect_right(_PORTS, theirs.high)
+    band = _without(taken, _PORTS[first:last])
+    host = str(peer.host)
+    if mine.mapping != "address-dependent":
+        count = _width(mine) * 3 // 8
+        ports = tuple(band[int(draw() * len(band))] for _ in range(count)) if band else ()
+        hold = Volley("fresh", host, ports, AT_ONCE, count, LASTS_S, "leave", count)
+        return Plan(f"{count} ports of the NAT here were drawn for the peer to find", (hold,))
+    both = theirs.mapping == "address-dependent"
+    walkers = min(WALKERS // 2 if both else WALKERS, WALKED // max(1, len(band)))
+    walks = tuple(
+        Volley(
+            port + number, host, tuple(_shuffled(list(band), len(band), draw)), Budget().rate / walkers,
+            HOLES // walkers, LASTS_S, "redial", Budget().syns // walkers, keep=2 * situation.round_trip,
+        )
+        for number in range(walkers)
+    )  # fmt: skip
+    return Plan(f"all ports of the block of the peer's NAT were tried from {walkers} ports here", walks)
+
+
 _TABLE: dict[tuple[Kind, Kind], dict[str, Callable[[Situation, Endpoint, int, Draw], Plan]]] = {
     # this side      the peer
     ("random", "cone"): {"walk": _hold},
@@ -226,6 +272,7 @@ _TABLE: dict[tuple[Kind, Kind], dict[str, Callable[[Situation, Endpoint, int, Dr
     ("sequential", "cone"): {"ahead": _few, "walk": _hold},
     ("cone", "sequential"): {"ahead": _ahead, "walk": _walk},
     ("sequential", "sequential"): {"meet": _meet},
+    ("random", "random"): {BLOCKS: _into_block},
 }
 """The halves of every way, for two kinds; a pair that is missing has no plan.  The names are part of the protocol."""
 

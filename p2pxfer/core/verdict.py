@@ -93,6 +93,8 @@ def _why_not(here: Side, there: Side, same_address: bool) -> tuple[Reason, Where
         open_at = _which(here.nat.mapping == "none", there.nat.mapping == "none")
         return ("closed", open_at, "unblock", open_at) if open_at else ("blocked", "", "map", "either")
     drawing = _which(*(one == "random" for one in kinds))
+    if drawing == "both" and "followed" in (here.plan, there.plan):
+        return "not-found", "both", "map", "either"
     if drawing == "both":
         drawn = all(side.nat.ports in _DRAWN for side in (here, there))
         return ("both-random" if drawn else "both-change"), "both", "map", "either"

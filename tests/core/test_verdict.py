@@ -68,6 +68,7 @@ def test_why_a_punched_path_came(
         ("random", "random", [], ("both-random", "both", "map", "either")),
         ("random", "block", [], ("both-random", "both", "map", "either")),
         ("random", "changed", [], ("both-change", "both", "map", "either")),
+        ("block", "block", ["followed", "followed"], ("not-found", "both", "map", "either")),
         ("offset", "offset", [], ("both-change", "both", "map", "either")),
         ("counter", "random", [], ("counted-and-random", "there", "map", "either")),
         ("block", "counter", [], ("counted-and-random", "here", "map", "either")),

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 Filtering = Literal["full-cone", "address-restricted", "port-restricted"]
 Unsolicited = Literal["drop", "rst", "icmp", "rst-limited"]
-Mapping = Literal["endpoint-independent", "symmetric", "sequential", "offset"]
+Mapping = Literal["endpoint-independent", "symmetric", "by-address", "sequential", "offset"]
 
 EIM: Mapping = "endpoint-independent"
 TABLE = "lab_nat"
@@ -41,16 +41,17 @@ class NatKind:
     `preserving`: the outside port equals the inside port. `unsolicited`: the answer to a packet
     that belongs to nothing; "rst-limited" sends 25 RST a second after a burst of 50 and drops the
     rest, as OpenWrt does. `mapping`: "symmetric" takes a random port for every connection,
+    "by-address" one for every inside endpoint and destination address,
     "sequential" the one that is `step` above the last, "offset" the inside port and one of `OFFSETS`,
     which depends on the destination; inside ports beyond `OFFSET_INSIDE` are kept. `block`: the
-    number of ports from which a symmetric kind draws, 0 for all of `SYMMETRIC_PORTS`. Without
+    number of ports from which a kind of those two draws, 0 for all of `SYMMETRIC_PORTS`. Without
     `simultaneous_open` a bare SYN from an endpoint that was dialled from the same outside port is
     dropped; its SYN-ACK passes. With `hairpin` an inside host reaches another one by that one's
     outside endpoint, is seen there by its own, and is filtered as if it came from outside
     (RFC 5382, REQ-8).
 
     Raises `ValueError` for a preserving kind of those two mappings, for a step of another mapping
-    than "sequential", for a block of another than "symmetric", and for a hairpin of a kind whose
+    than "sequential", for a block of another than those two, and for a hairpin of a kind whose
     outside ports its rules cannot foresee.
     """
 
@@ -68,7 +69,7 @@ class NatKind:
             raise ValueError(f"a {self.mapping} NAT does not preserve ports")
         if self.step != 1 and self.mapping != "sequential":
             raise ValueError(f"a {self.mapping} NAT has no step")
-        if self.block and self.mapping != "symmetric":
+        if self.block and self.mapping not in ("symmetric", "by-address"):
             raise ValueError(f"a {self.mapping} NAT has no block")
         if self.hairpin and not self.preserving and (self.filtering, self.mapping) != ("full-cone", EIM):
             raise ValueError(f"the rules for a hairpin of {self.name} are not written")
@@ -95,7 +96,7 @@ class NatKind:
     @property
     def _chooser(self) -> str:
         if self.block:
-            return f"block-{self.block}"
+            return f"block-{self.block}" if self.mapping == "symmetric" else f"{self.mapping}-{self.block}"
         return self.mapping if self.step == 1 else f"{self.mapping}-{self.step}"
 
     @property
@@ -105,7 +106,7 @@ class NatKind:
             return SEQUENTIAL_PORTS
         if self.mapping == "offset":
             return (OFFSET_INSIDE[0] + min(OFFSETS), OFFSET_INSIDE[1] + max(OFFSETS))
-        if self.mapping == "symmetric":
+        if self.mapping in ("symmetric", "by-address"):
             return (BLOCK_LOW, BLOCK_LOW + self.block - 1) if self.block else SYMMETRIC_PORTS
         return RANDOM_PORTS
 
@@ -132,6 +133,7 @@ def _all_kinds() -> dict[str, NatKind | None]:
 
 
 OFFSET = NatKind(preserving=False, mapping="offset")
+BY_ADDRESS = {size: NatKind(preserving=False, mapping="by-address", block=size) for size in BLOCKS}
 KINDS: dict[str, NatKind | None] = _all_kinds()
 """Every named kind; "none" is a router that only forwards, its host has the public address."""
 
@@ -168,7 +170,7 @@ def ruleset(kind: NatKind, wan: str, lan: str, address: str) -> str:
 
 def forget() -> str:
     """Return the text for `nft -f` that empties the mappings and permissions of the router."""
-    stores = ("map inbound", "map mapping", "set permitted", "set dialled", "set turned")
+    stores = ("map inbound", "map mapping", "map by_address", "set permitted", "set dialled", "set turned")
     lines = (f"flush {kind} ip {TABLE} {name}\n" for kind, name in map(str.split, stores))
     return "".join(lines)
 
@@ -178,6 +180,8 @@ def _state() -> str:
     return (
         f"map inbound {{ type inet_service : ipv4_addr . inet_service; {lasting} }}\n"
         "map mapping { type ipv4_addr . inet_service : ipv4_addr . inet_service;"
+        f" {lasting} }}\n"
+        "map by_address { type ipv4_addr . inet_service . ipv4_addr : ipv4_addr . inet_service;"
         f" {lasting} }}\n"
         f"set permitted {{ type inet_service . ipv4_addr; {lasting} }}\n"
         f"set dialled {{ type inet_service . ipv4_addr . inet_service; {lasting} }}\n"
@@ -232,6 +236,12 @@ def _outbound(kind: NatKind, wan: str, address: str) -> str:
         rules += f"{out} snat ip to {address}\n"
     elif kind.mapping == "symmetric":
         rules = f"{out} masquerade random,fully-random\n"
+    elif kind.mapping == "by-address":
+        rules = (
+            f"{out} snat ip to ip saddr . tcp sport . ip daddr map @by_address\n"
+            f"{out} meta l4proto {{ tcp, udp }} snat ip to {address}:{low}-{high} random,fully-random\n"
+            f"{out} snat ip to {address}\n"
+        )
     elif kind.mapping == "sequential":
         # A bare counter would be taken for a port in the wrong byte order.
         choices = range(low, high + 1, kind.step)
@@ -274,6 +284,7 @@ def _learn(kind: NatKind, wan: str, address: str) -> str:
         "chain learn {\ntype filter hook postrouting priority srcnat + 10;\n"
         f"{match} update @inbound {{ tcp sport : {inside} }}\n"
         f"{match} update @mapping {{ {inside} : ip saddr . tcp sport }}\n"
+        f"{match} update @by_address {{ {inside} . ip daddr : ip saddr . tcp sport }}\n"
         f"{match} update @permitted {{ tcp sport . ip daddr }}\n{dialled}}}\n"
     )
 

@@ -10,7 +10,7 @@ import pytest
 from p2pxfer.core.effects import ServerSettings
 from scripts.product import JsonEvent
 from tests.lab.conftest import LabFactory
-from tests.lab.nat import KINDS, OFFSET
+from tests.lab.nat import BLOCK_LOW, BY_ADDRESS, KINDS, OFFSET
 from tests.lab.topology import Lab
 from tests.scene import Scene, events_of, last, random_file
 
@@ -31,18 +31,17 @@ EXPECTED = {
     "sequential": ("port-dependent", "sequential", "port-dependent"),
     "symmetric": ("port-dependent", "random", "port-dependent"),
     "offset": ("port-dependent", "offset", "port-dependent"),
+    "by-address-256": ("address-dependent", "block", "port-dependent"),
 }
 """Kind of NAT -> its mapping, how it chooses ports, whom it lets in."""
 UNSOLICITED = {"none": "rst", "rst": "rst", "rst-limited": "rst", "icmp": "icmp"}
 """The end of a kind's name -> its answer to a SYN that nobody asked for: without a NAT that of the machine itself."""
-KEPT = ("none", "endpoint-independent")
-"""The mappings under which the server knows from where a dial will come."""
 SOAK_RUNS = 20
 PACE_S = 60 / ServerSettings().dial_backs_per_source
 """Between two runs, seconds: the server dials one source back no more often."""
 
 
-HERE = KINDS | {"offset": OFFSET}
+HERE = KINDS | {"offset": OFFSET, "by-address-256": BY_ADDRESS[256]}
 
 
 def netcheck(scene: Scene) -> JsonEvent:
@@ -60,12 +59,16 @@ def check(lab: Lab, kind: str, nat: JsonEvent) -> None:
     if nat["ports"] == "random":
         assert 1024 <= nat["low"] < 30_000
         assert 36_000 < nat["high"] <= 65_535
+    elif nat["ports"] == "block":
+        assert BLOCK_LOW - 128 <= nat["low"] < nat["high"] <= BLOCK_LOW + 256 + 128
     else:
         assert (nat["low"], nat["high"]) == (0, 0)
     assert nat["unsolicited"] == UNSOLICITED.get(kind.rpartition("/")[2], "drop")
     asked = nat["mapping"] == "endpoint-independent"
     assert nat["hairpin"] == ("no" if asked else "unknown")
-    assert nat["simultaneous"] == ("no" if "no-simo" in kind else "yes" if nat["mapping"] in KEPT else "unknown")
+    assert nat["simultaneous"] == (
+        "no" if "no-simo" in kind else "yes" if nat["mapping"] != "port-dependent" else "unknown"
+    )
     unknown = {name for name in ("hairpin", "simultaneous") if nat[name] == "unknown"}
     assert set(nat["why"]) == {"mapped"} | unknown
 
