@@ -18,7 +18,9 @@ from typing import Any, Final
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from p2pxfer.cli import main
-from p2pxfer.net import journalfile, publishing, source, staging
+from p2pxfer.core.wire import Chunk
+from p2pxfer.net import incoming, journalfile, publishing, source, staging
+from p2pxfer.net.path import PeerPath
 
 TEN_YEARS: Final = 10 * 365 * 86_400.0
 
@@ -57,6 +59,20 @@ def slow(milliseconds: int) -> None:
         real(fd, data, offset)
 
     staging.write_all = slowly
+
+
+def counted(milliseconds: int) -> None:
+    """The same, and the length of every chunk that arrives is added to the file ``arrived`` beside the destination."""
+    slow(milliseconds)
+    beside = Path(sys.argv[sys.argv.index("--to") + 1]).parent / "arrived"
+    counts = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    real = incoming.IncomingTransfer.chunk
+
+    def chunk(self: incoming.IncomingTransfer, path: PeerPath, arrived: Chunk) -> None:
+        os.write(counts, b"%d\n" % len(arrived.payload))
+        real(self, path, arrived)
+
+    incoming.IncomingTransfer.chunk = chunk  # type: ignore[method-assign]
 
 
 def steps(seconds: float) -> Callable[[int], None]:
@@ -143,6 +159,7 @@ FAULTS: Final[dict[str, Callable[[int], None]]] = {
     "name is taken": meddles(publishing, "rename_new", take_name),
     "source is rewritten": rewritten,
     "disk is slow": slow,
+    "disk is slow, chunks are counted": counted,
     "short calls": short,
     "clock goes back": steps(-TEN_YEARS),
 }

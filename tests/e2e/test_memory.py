@@ -18,7 +18,7 @@ from tests.e2e import faulty_program
 from tests.e2e.conftest import MIB, Stage, end_of, fast_folder, until_bytes
 from tests.scene import file_hash, last, random_file
 
-SIZE = 512 * MIB
+SIZE = 256 * MIB
 MOST = 150 * MIB
 """Resident memory that no program may exceed, whatever the size of a file."""
 SETTLING = 1.0
@@ -101,7 +101,7 @@ def test_f45_memory_is_flat_while_the_disk_the_receiver_or_the_relay_is_slow(sta
     with Meter(sender=alice, receiver=bob, server=server) as meter:
         until_bytes(bob, 8 * MIB)
         grown = {"receiver": pause(bob, meter)}
-        until_bytes(bob, 64 * MIB)
+        until_bytes(bob, 32 * MIB)
         grown["relay"] = pause(server, meter)
         (status, received), (other, sent) = end_of(bob), end_of(alice)
         assert (status, other) == (0, 0), (received, sent)

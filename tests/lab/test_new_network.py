@@ -20,7 +20,8 @@ NOTICED_S = 10.0
 
 def move(lab: Lab, role: str) -> None:
     """Give a host of a home another address, and take away the one that it has."""
-    old = ipaddress.ip_interface(f"{lab.addr(role)}/24")
+    shown = lab.run(role, ["ip", "-o", "-4", "addr", "show", "dev", "eth0"], check=True).stdout
+    old = ipaddress.ip_interface(shown.split()[3])
     new = old.ip + 20
     router = lab.run(role, ["ip", "-o", "route", "show", "default"], check=True).stdout.split()[2]
     for words in (f"addr del {old} dev eth0", f"addr add {new}/24 dev eth0", f"route replace default via {router}"):
