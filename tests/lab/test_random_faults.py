@@ -47,21 +47,17 @@ class World(Scene):
         self.make_contacts()
         self.source = folder / NAME
         self.digest = random_file(self.source, size)
-        self.bob = self.receiver()
-        self.alice = self.send(self.source, "--wait")
+        self.receiving = self.start_receiver()
+        self.sending = self.send(self.source, "--wait")
 
-    def receiver(self) -> Program:
+    def start_receiver(self) -> Program:
         self._count += 1
         words = ("receive", "--as", "bob", "--to", self.inbox, "--once", "--no-code")
         argv = [sys.executable, faulty_program.__file__, "disk is slow, chunks are counted", str(self._chunk_ms)]
-        argv += map(str, client(self.address, self._bob_home, *words)[1:])
+        argv += map(str, client(self.address, self.bob, *words)[1:])
         program = Program(self.place, "bob", argv, self.folder / f"bob-{self._count}.log")
         self.callback(program.stop)
         return program
-
-    @property
-    def _bob_home(self) -> Path:
-        return self.folder / "bob-home"
 
     @property
     def arrived(self) -> int:
@@ -72,7 +68,7 @@ class World(Scene):
         """Wait until so many bytes of the file are on the receiver's disk."""
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
-            for program in (self.alice, self.bob):
+            for program in (self.sending, self.receiving):
                 assert program.poll() is None, (program.role, program.poll(), events_of(program)[-3:])
             blocks = [path.stat().st_blocks for path in self.inbox.glob(f".p2pxfer-*/tree/{NAME}")]
             if sum(blocks) * 512 >= wanted:
@@ -87,12 +83,12 @@ class World(Scene):
         return self.draw.uniform(0.5, 1.0) * self._longest
 
     def sender_killed(self) -> None:
-        kill(self.alice)
-        self.alice = self.send(self.source, "--wait")
+        kill(self.sending)
+        self.sending = self.send(self.source, "--wait")
 
     def receiver_killed(self) -> None:
-        kill(self.bob)
-        self.bob = self.receiver()
+        kill(self.receiving)
+        self.receiving = self.start_receiver()
 
     def server_killed(self) -> None:
         """And with it the relay; it comes back where it was."""
@@ -119,7 +115,7 @@ class World(Scene):
         move(self.lab, self.draw.choice(["alice", "bob"]))
 
     def program_stopped(self) -> None:
-        pid = self.draw.choice([self.alice, self.bob]).pid
+        pid = self.draw.choice([self.sending, self.receiving]).pid
         os.kill(pid, signal.SIGSTOP)
         time.sleep(self.pause() * 2)
         os.kill(pid, signal.SIGCONT)
@@ -147,7 +143,7 @@ def check(lab: Lab, folder: Path, size: int, faults: int, seed: int, chunk_ms: i
                 began = time.monotonic()
                 fault(world)
                 print(f"at {point:.2f} {fault.__name__} for {time.monotonic() - began:.1f} s")
-            (status, received), (other, sent) = end_of(world.bob, 120), end_of(world.alice, 120)
+            (status, received), (other, sent) = end_of(world.receiving, 120), end_of(world.sending, 120)
             assert (status, other) == (0, 0), (received[-5:], sent[-5:])
             watch.look()
             assert watch.seen
@@ -160,9 +156,9 @@ def check(lab: Lab, folder: Path, size: int, faults: int, seed: int, chunk_ms: i
 
 
 @pytest.mark.deadline(300)
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [3, 196])
 def test_a_few_random_faults(lab_factory: LabFactory, tmp_path: Path, seed: int) -> None:
-    check(lab_factory(KINDS[KIND], KINDS[KIND], rtt_ms=0), tmp_path, 96 * MIB, 4, seed, 20, 3.0)
+    check(lab_factory(KINDS[KIND], KINDS[KIND], rtt_ms=0), tmp_path, 96 * MIB, 4, seed, 10, 3.0)
 
 
 @pytest.mark.soak
