@@ -25,13 +25,30 @@ import pytest
 from blake3 import blake3
 
 from p2pxfer.core.geometry import chunk_span
-from p2pxfer.net import disk, journalfile, staging
-from tests.net import killed_receiver
-from tests.net.disk_tools import Content, open_staging, run, tree
-from tests.net.killed_receiver import BATCH
+from p2pxfer.net import disk, journalfile, publishing, staging
+from tests.net.disk_tools import Content, noise, open_staging, run, tree
 
 IMAGE = 24 * 2**20
+BATCH = 6
+TOPS = ["big.bin", "dir", "many", "zero"]
 SHM = Path("/dev/shm")
+
+
+def a_bit_of_everything() -> Content:
+    """A file of several chunks, a link, empty things, and so many small files that all are synced at once."""
+    files = {
+        "big.bin": noise(65_536 * 7 + 5),
+        "dir/small.txt": b"small",
+        "dir/deep/other.bin": noise(65_536 * 2, 2),
+        "zero": b"",
+        **{f"many/{number}": noise(number * 100, number) for number in range(20)},
+    }
+    return Content(files, directories=["dir/empty"], links={"dir/link": "small.txt"})
+
+
+def everything_of(content: Content) -> dict[str, bytes]:
+    """Files, and links as :func:`tree` shows them."""
+    return {**content.files, "dir/link": b"-> small.txt"}
 
 
 def command(*words: str | Path) -> None:
@@ -130,23 +147,23 @@ def check_cut(where: Path, content: Content, moment: str) -> int:
     """What is there under a final name is whole, claims are true, and the next run ends well."""
     tops = {path.name for path in where.iterdir() if not path.name.startswith(".p2pxfer-")} - {"lost+found"}
     found = {path: data for path, data in tree(where).items() if path.partition("/")[0] in tops}
-    for path, data in content.files.items():
+    for path, data in everything_of(content).items():
         if path.partition("/")[0] in tops:
             assert found.get(path, b"missing") == data, path
-    assert tops <= {"big.bin", "dir", "lonely", "zero"}
+    assert tops <= {*TOPS}
     if moment.endswith(" end"):
-        assert tops == {"big.bin", "dir", "lonely", "zero"}, "FinalAck would have been sent"
+        assert tops == {*TOPS}, "FinalAck would have been sent"
     claimed = check_claims(where, content)
-    assert run(where, content, BATCH) == ["big.bin", "dir", "lonely", "zero"]
+    assert run(where, content, BATCH) == TOPS
     files = {path: data for path, data in tree(where).items() if data is not None}
-    assert files == content.files
+    assert files == everything_of(content)
     assert not [path for path in where.iterdir() if path.name.startswith(".p2pxfer-")]
     return claimed
 
 
 @pytest.mark.deadline(180)
 def test_f04_f05_f06_power_is_cut_at_every_step(folder: Path, options: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = killed_receiver.content()
+    content = a_bit_of_everything()
     # The last chunk first, so that the length of a file tells nothing about the chunks before.
     backwards = content.addresses()[::-1]
     monkeypatch.setattr(content, "addresses", lambda: backwards)
@@ -161,6 +178,8 @@ def test_f04_f05_f06_power_is_cut_at_every_step(folder: Path, options: str, monk
             patched.setattr(os, "fsync", cuts.round("sync", os.fsync))
             for module in (staging, journalfile):
                 patched.setattr(module, "fdatasync", cuts.round("data sync", disk.fdatasync))
+            for module in (staging, publishing):
+                patched.setattr(module, "sync_file_system", cuts.round("sync of all", disk.sync_file_system))
             patched.setattr(staging, "write_all", cuts.round("chunk", disk.write_all))
             patched.setattr(disk, "_rename_exclusive", cuts.round("rename", disk._rename_exclusive))
             run(place, content, BATCH, cuts)
