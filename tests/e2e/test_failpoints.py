@@ -7,6 +7,7 @@ at the next one, while the other side stays and waits.  In the end the file is t
 from __future__ import annotations
 
 import ast
+import os
 import signal
 import sys
 import time
@@ -20,7 +21,7 @@ from scripts.product import JsonEvent, Program, client
 from tests.e2e import killed_program
 from tests.e2e.conftest import MIB, Stage, Watch, end_of, fast_folder, staging_of, wait_until
 from tests.e2e.test_kills import NAME, REFETCHED, payload
-from tests.scene import events_of, last, random_file
+from tests.scene import events_of, file_hash, last, random_file
 
 SIZE = 48 * MIB
 PLACES = {
@@ -32,6 +33,11 @@ PLACES = {
     "tx.before_final": 1, "tx.after_final": 1, "tx.before_final_ack": 1, "tx.after_forget": 1,
 }  # fmt: skip
 """At which pass the program dies, in the order in which a transfer comes by."""
+TREE = "tree"
+TREE_PLACES = {
+    "rx.after_data_write": 100, "rx.after_data_sync": 1, "rx.half_a_record": 3, "rx.after_journal_sync": 1,
+    "rx.before_publishing": 1, "rx.after_rename": 1,
+}  # fmt: skip
 
 
 class Field:
@@ -46,11 +52,16 @@ class Field:
         self._count = 0
 
     def dies(
-        self, point: str, home: Path, *words: str | Path, meanwhile: Callable[[], None] = lambda: None
+        self,
+        point: str,
+        home: Path,
+        *words: str | Path,
+        passes: int | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> list[JsonEvent]:
         """Run a command until it dies at ``point``, calling ``meanwhile`` all the time; returns what it said."""
         self._count += 1
-        prefix = [sys.executable, killed_program.__file__, point, str(PLACES[point])]
+        prefix = [sys.executable, killed_program.__file__, point, str(passes or PLACES[point])]
         argv = [*prefix, *client(self.stage.address, home, *words)[1:]]
         with Program(self.stage.place, "mortal", argv, self.stage.folder / f"mortal-{self._count}.log") as mortal:
             deadline = time.monotonic() + 60
@@ -60,7 +71,8 @@ class Field:
             ended = mortal.wait(1)
             events = events_of(mortal)
             assert ended.status == -signal.SIGKILL, (point, ended, events)
-        assert all(path.name == NAME or path in staging_of(self.stage.inbox) for path in self.stage.inbox.iterdir())
+        places = staging_of(self.stage.inbox)
+        assert {path.name for path in self.stage.inbox.iterdir() if path not in places} <= {NAME, TREE}
         return events
 
     def check_whole(self) -> None:
@@ -132,6 +144,56 @@ def test_f01_the_receiver_dies_at_every_step(field: Field) -> None:
     assert payload(last(events, "done")) == 0
     alice.succeed(30)
     field.check_whole()
+
+
+def make_tree(top: Path) -> None:
+    """Many small files, one of several chunks, one with a hole, a link, and empty things."""
+    for number in range(300):
+        path = top / f"d{number % 7}" / str(number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(number.to_bytes(2, "big") * (number * 31))
+    random_file(top / "chunks.bin", 4 * MIB + 1)
+    with (top / "hole.bin").open("wb") as file:
+        file.write(b"begin")
+        file.truncate(32 * MIB)
+        file.seek(0, os.SEEK_END)
+        file.write(b"end")
+    (top / "empty").mkdir()
+    (top / "link").symlink_to("d1/1")
+
+
+def contents(top: Path) -> dict[str, str]:
+    """What lies below a directory: hashes of files, targets of links."""
+    return {
+        str(path.relative_to(top)): str(path.readlink()) if path.is_symlink() else file_hash(path)
+        for path in top.rglob("*")
+        if path.is_symlink() or path.is_file()
+    }
+
+
+@pytest.mark.deadline(120)
+def test_f01_the_receiver_of_a_tree_dies(field: Field) -> None:
+    """Small files that go in batches, holes and links: whole or not there, and the rerun ends well."""
+    stage = field.stage
+    top = stage.folder / TREE
+    make_tree(top)
+    expected = contents(top)
+    alice = stage.send(top, "--wait", "--links", "keep")
+    for point, passes in TREE_PLACES.items():
+        words = ("receive", "--as", "bob", "--to", stage.inbox, "--once", "--no-code")
+        events = field.dies(point, stage.bob, *words, passes=passes)
+        print(f"{point}: {last(events, 'died')['written'] / MIB:.1f} MiB written until it died")
+        assert (stage.inbox / TREE).exists() is (point == "rx.after_rename")
+    assert contents(stage.inbox / TREE) == expected
+    bob = stage.receive("--once", "--no-code")
+    status, events = end_of(bob)
+    assert status == 0, events
+    assert payload(last(events, "done")) == 0
+    assert end_of(alice)[0] == 0
+    assert contents(stage.inbox / TREE) == expected
+    assert (stage.inbox / TREE / "hole.bin").stat().st_blocks * 512 < 16 * MIB
+    wait_until(lambda: not staging_of(stage.inbox))
+    assert os.listdir(stage.inbox) == [TREE]
 
 
 @pytest.mark.deadline(180)
