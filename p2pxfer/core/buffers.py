@@ -4,13 +4,16 @@ from __future__ import annotations
 
 KEPT_BYTES = 16 * 1024 * 1024
 """Most memory that waits to be used again."""
+SMALLEST = 32 * 1024
+"""What is smaller costs no page faults of its own, and hundreds of thousands of it would have to be looked through."""
 
 
 class BufferPool:
     """Hands out writable views of exactly the size asked for and takes them back."""
 
-    def __init__(self, kept: int = KEPT_BYTES) -> None:
+    def __init__(self, kept: int = KEPT_BYTES, smallest: int = SMALLEST) -> None:
         self._kept = kept
+        self._smallest = smallest
         self._free: list[bytearray] = []
         self._free_bytes = 0
 
@@ -27,6 +30,6 @@ class BufferPool:
         """Take back the memory under ``view``, which nobody may use afterwards."""
         buffer = view.obj
         view.release()
-        if isinstance(buffer, bytearray) and self._free_bytes + len(buffer) <= self._kept:
+        if isinstance(buffer, bytearray) and self._smallest <= len(buffer) <= self._kept - self._free_bytes:
             self._free.append(buffer)
             self._free_bytes += len(buffer)

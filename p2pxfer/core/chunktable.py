@@ -6,6 +6,7 @@ shape of the tree is, and hashes lie in one piece of memory: 32 bytes a chunk.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import accumulate
@@ -26,9 +27,10 @@ class ChunkTable:
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
-        self._sizes = [entry.size for entry in manifest.files]
-        self._bases = [0, *accumulate(chunk_count(size) for size in self._sizes)]
+        self._sizes = array("q", (entry.size for entry in manifest.files))
+        self._bases = array("q", accumulate(map(chunk_count, self._sizes), initial=0))
         self._hashes = bytearray(HASH_SIZE * self.total)
+        self._root: bytes | None = None
         self.known = RangeSet()
 
     @property
@@ -73,11 +75,13 @@ class ChunkTable:
 
     def set_hash(self, number: int, digest: bytes) -> None:
         """Record the BLAKE3 hash of a chunk."""
+        self._root = None
         self._hashes[number * HASH_SIZE : (number + 1) * HASH_SIZE] = digest
         self.known.add(number, number + 1)
 
     def set_hashes(self, start: int, stop: int, digest: bytes) -> None:
         """Record one hash for all chunks from ``start`` to before ``stop``."""
+        self._root = None
         self._hashes[start * HASH_SIZE : stop * HASH_SIZE] = digest * (stop - start)
         self.known.add(start, stop)
 
@@ -87,7 +91,9 @@ class ChunkTable:
 
     def root(self) -> bytes:
         """The root hash over all files; every chunk must be in :attr:`known`."""
-        return transfer_root(self._manifest.transfer_id, list(self._file_roots()))
+        if self._root is None:
+            self._root = transfer_root(self._manifest.transfer_id, list(self._file_roots()))
+        return self._root
 
     def _file_roots(self) -> Iterator[bytes]:
         for file, size in enumerate(self._sizes):

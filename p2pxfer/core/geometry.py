@@ -38,6 +38,8 @@ _CLAIM: Final = "p2pxfer 1 claimed chunks"
 
 def chunk_size(size: int) -> int:
     """Bytes in each chunk but the last of a file of ``size`` bytes."""
+    if size <= MIN_CHUNK * USUAL_CHUNKS:
+        return MIN_CHUNK
     needed = -(-size // USUAL_CHUNKS)
     rounded = 1 << max(0, needed - 1).bit_length()
     return min(max(rounded, MIN_CHUNK), MAX_CHUNK)

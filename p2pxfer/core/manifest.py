@@ -65,6 +65,10 @@ PERMISSIONS: Final = 0o777
 _SHOWN: Final = 200
 
 
+_MODES: Final = tuple(range(PERMISSIONS + 1))
+"""Every mode as one object: a hundred thousand entries share theirs."""
+
+
 class Kind(Enum):
     """What an entry is; nothing else is ever transferred."""
 
@@ -106,7 +110,7 @@ class Manifest:
             NameCollision: two names that are one on some file system.
             LimitReached: too many entries, or too large.
         """
-        self._set(_encode(sorted(entries, key=_path_of)))
+        self._set(encode_entries(entries))
 
     @classmethod
     def decode(cls, encoded: bytes) -> Manifest:
@@ -174,6 +178,15 @@ def _path_of(entry: Entry) -> str:
 
 
 # -- to bytes ----------------------------------------------------------------------------------------------------
+
+
+def encode_entries(entries: Iterable[Entry]) -> bytes:
+    """The encoding of a manifest of ``entries``, which :meth:`Manifest.decode` has still to judge.
+
+    Raises:
+        P2pxferError: as :class:`Manifest`.
+    """
+    return _encode(sorted(entries, key=_path_of))
 
 
 def _encode(entries: list[Entry]) -> bytes:
@@ -277,9 +290,9 @@ class _Decoder:
             raise ManifestRefused(f"an entry has the impossible mode {mode:o}")
         if kind == _FILE:
             size = self._size()
-            return Entry(self._path(number, parent, length, False), FILE, size, mtime, mode)
+            return Entry(self._path(number, parent, length, False), FILE, size, mtime, _MODES[mode])
         if kind == _DIRECTORY:
-            return Entry(self._path(number, parent, length, True), DIRECTORY, 0, mtime, mode)
+            return Entry(self._path(number, parent, length, True), DIRECTORY, 0, mtime, _MODES[mode])
         extent: int = _EXTENT.unpack_from(self._data, self._at)[0]
         self._at += _EXTENT.size
         path = self._path(number, parent, length, False)

@@ -70,6 +70,10 @@ class RangeSet:
         """
         if not _is_proper(start, stop):
             return
+        if self._stops and start == self._stops[-1]:  # what is filled in order, which most sets are
+            self._stops[-1] = stop
+            self._total += stop - start
+            return
         first = bisect_left(self._stops, start)
         behind = bisect_right(self._starts, stop)
         if first < behind:

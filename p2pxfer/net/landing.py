@@ -34,6 +34,8 @@ UNSAFE_BYTES = 11 * 1024 * 1024
 4 MiB, it is what a crash costs to fetch again."""
 WAITING_BYTES = 4 * 1024 * 1024
 """Payload that waits to be written beyond which the sender waits."""
+CHUNK_COST = 2048
+"""What a chunk that waits takes beside its payload, about; of the smallest files it is nearly all."""
 
 BATCH_BYTES = 256 * 1024
 BATCH_CHUNKS = 128
@@ -99,7 +101,7 @@ class Landing:
     def store(self, chunk: Chunk) -> Deferred[None]:
         """Verify and write a chunk; fails as :meth:`~p2pxfer.net.staging.Staging.write_chunk`."""
         self._under_way += 1
-        self._waiting += len(chunk.payload)
+        self._waiting += len(chunk.payload) + CHUNK_COST
         self._regulate()
         stored: Deferred[None] = Deferred()
         self._batch.append((chunk, stored))
@@ -146,7 +148,7 @@ class Landing:
         return result if isinstance(result, Failure) else None
 
     def _written(self, result: Failure | None, chunk: Chunk, size: int) -> None:
-        self._waiting -= size
+        self._waiting -= size + CHUNK_COST
         if not isinstance(result, Failure):
             self._unsynced.append((chunk.file, chunk.index, chunk.hash))
             self._unsynced_bytes += size

@@ -15,7 +15,7 @@ from typing import Final
 from blake3 import blake3
 
 from p2pxfer.core.geometry import chunk_span
-from p2pxfer.core.manifest import Entry, Manifest
+from p2pxfer.core.manifest import Entry, Manifest, encode_entries
 from p2pxfer.core.ranges import Range
 from p2pxfer.errors import ChunkRefused
 from p2pxfer.net.disk import (
@@ -40,7 +40,9 @@ class Source:
     """The files of one transfer; made by :meth:`scan`.  Blocking; :meth:`read_chunk` may run in several threads."""
 
     def __init__(self, found: Found, links: Links) -> None:
-        self.manifest = Manifest(found.entries)
+        encoded = encode_entries(found.entries)
+        found.entries.clear()  # of a hundred thousand there is never more than one copy
+        self.manifest = Manifest.decode(encoded)
         self.skipped = found.skipped
         """What was left out inside directories: path and reason, ready to be shown."""
         self._tops = found.tops
