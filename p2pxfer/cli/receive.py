@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
+from p2pxfer.cli.settings import Global, Seconds, gentle_option, limit_option, mapping_option, path_option
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import DiskError, UsageError
@@ -26,6 +26,7 @@ from p2pxfer.errors import DiskError, UsageError
 )  # fmt: skip
 @click.option("--code", "code_words", metavar="WORDS", help="Use this one-time code, for tests and scripts.")
 @click.option("--no-code", is_flag=True, help="Offer no code: only contacts may send.")
+@limit_option
 @path_option
 @gentle_option
 @mapping_option
@@ -38,7 +39,7 @@ from p2pxfer.errors import DiskError, UsageError
 @click.pass_obj
 def command(
     options: Global, name: str | None, destination: str, once: bool, acceptance: str, code_words: str | None,
-    no_code: bool, policy: PathPolicy, gentle: bool, port_mapping: bool, timeout: float | None,
+    no_code: bool, limit: int, policy: PathPolicy, gentle: bool, port_mapping: bool, timeout: float | None,
 ) -> None:  # fmt: skip
     """Register with the server, show a one-time code for new senders, and store what arrives in DIR.
 
@@ -56,7 +57,7 @@ def command(
     receiving = Receiving(
         options, home, line, own_name, destination,
         once=once, acceptance=acceptance, code_words=code_words, no_code=no_code, policy=policy, gentle=gentle,
-        port_mapping=port_mapping, timeout=timeout,
+        port_mapping=port_mapping, timeout=timeout, limit=limit,
     )  # fmt: skip
     run(receiving.run, options.verbose)
 

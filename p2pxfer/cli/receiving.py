@@ -100,6 +100,7 @@ class Receiving(InboxOwner):
         gentle: bool,
         port_mapping: bool,
         timeout: float | None,
+        limit: int = 0,
     ) -> None:
         self._home = home
         self._line = line
@@ -112,6 +113,7 @@ class Receiving(InboxOwner):
         self._gentle = gentle
         self._port_mapping = port_mapping
         self._timeout = timeout
+        self._limit = limit
         self._identity = home.identity()
         self._report = Reporter(options.json)
         self._codes = CodeBook()
@@ -141,6 +143,7 @@ class Receiving(InboxOwner):
             self,
             self._report.tell,
             gentle=self._gentle,
+            limit=self._limit,
         )
         client = RendezvousClient(
             reactor,

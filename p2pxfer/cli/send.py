@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
+from p2pxfer.cli.settings import Global, Seconds, gentle_option, limit_option, mapping_option, path_option
 from p2pxfer.core.codes import Code, normalise_code, parse_code
 from p2pxfer.core.ids import PeerId, parse_id
 from p2pxfer.core.messages import PathPolicy
@@ -37,6 +37,7 @@ NO_PATH_S = 60.0
     help="Symbolic links inside directories: skip: leave them out and say so; keep: send them as links, unless they"
     " lead out of what is sent; follow: send what they point to.",
 )  # fmt: skip
+@limit_option
 @path_option
 @gentle_option
 @mapping_option
@@ -47,8 +48,8 @@ NO_PATH_S = 60.0
 )  # fmt: skip
 @click.pass_obj
 def command(
-    options: Global, paths: tuple[str, ...], peer: str, code_file: str | None, links: Links, policy: PathPolicy,
-    gentle: bool, port_mapping: bool, wait: bool, timeout: float,
+    options: Global, paths: tuple[str, ...], peer: str, code_file: str | None, links: Links, limit: int,
+    policy: PathPolicy, gentle: bool, port_mapping: bool, wait: bool, timeout: float,
 ) -> None:  # fmt: skip
     """Send every PATH to PEER: a contact, a registered name, or a peer id.
 
@@ -66,7 +67,7 @@ def command(
     from p2pxfer.cli.run import run
     from p2pxfer.cli.sending import Sending
 
-    sending = Sending(options, home, line, source, target, policy, gentle, port_mapping, wait, timeout)
+    sending = Sending(options, home, line, source, target, policy, gentle, port_mapping, wait, timeout, limit)
 
     async def main(reactor: Reactor) -> None:
         await sending.run(reactor)

@@ -46,6 +46,7 @@ class Sending:
         port_mapping: bool,
         wait: bool,
         timeout: float,
+        limit: int = 0,
     ) -> None:
         self._home = home
         self._line = line
@@ -54,6 +55,7 @@ class Sending:
         self._policy: PathPolicy = policy
         self._gentle = gentle
         self._port_mapping = port_mapping
+        self._limit = limit
         self._patience = Patience(wait=wait, without_path=timeout)
         self._identity = home.identity()
         self._name = options.own_name(home, None)
@@ -116,7 +118,7 @@ class Sending:
                 return
 
     async def _send(self, reactor: Reactor, client: RendezvousClient, cache: HashCache) -> None:
-        pump = ChunkPump(reactor, self._source, cache)
+        pump = ChunkPump(reactor, self._source, cache, self._limit)
         job = self._job = OutgoingJob(
             reactor,
             client,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import math
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from p2pxfer.net.home import Home
 
 
+MIN_RATE = 1024
+"""Least limit, bytes a second."""
 path_option = click.option(
     "--path", "policy", type=click.Choice(["auto", "direct", "relay"]), default="auto", show_default=True,
     help="auto: relay at once, direct as soon as it stands; direct: never the relay; relay: never a direct path.",
@@ -34,6 +37,30 @@ gentle_option = click.option(
 mapping_option = click.option(
     "--port-mapping/--no-port-mapping", "port_mapping", default=True, show_default=True,
     help="Ask the router (PCP, NAT-PMP, UPnP) to let peers in at one port, and give it back at the end.",
+)  # fmt: skip
+
+
+class Rate(click.ParamType["int"]):
+    """Bytes a second on the command line: a number and K, M or G, the powers of 1024."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """See click."""
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([kmg]?)(?:i?b)?(?:/s)?", value.strip(), re.IGNORECASE)
+        if found is None:
+            self.fail("a rate is a number of bytes a second, such as 800K or 2.5M", param, ctx)
+        rate = int(float(found[1]) * 1024 ** ("kmg".find(found[2].lower()) + 1 if found[2] else 0))
+        if not MIN_RATE <= rate < 2**63:
+            self.fail(f"the least rate is {MIN_RATE} bytes a second", param, ctx)
+        return rate
+
+
+limit_option = click.option(
+    "--limit", metavar="RATE", type=Rate(), default=0,
+    help="Send, or ask the sender for, at most RATE bytes a second of each transfer: 800K, 5M, 1.5G.",
 )  # fmt: skip
 
 

@@ -61,9 +61,10 @@ class _Path:
 
 
 class ReceiverCore:
-    """One transfer, known by its id; ``instance`` is 16 random bytes of this process."""
+    """One transfer, known by its id; ``instance``: 16 random bytes of this process; ``rate``: see ``Accept``."""
 
-    def __init__(self, transfer: bytes, instance: bytes) -> None:
+    def __init__(self, transfer: bytes, instance: bytes, rate: int = 0) -> None:
+        self._rate = rate
         self._transfer = transfer
         self._instance = instance
         self._phase = _Phase.NEW
@@ -180,9 +181,7 @@ class ReceiverCore:
         if manifest.transfer_id != self._transfer:
             raise ManifestRefused("the manifest is not the one that was offered")
         if self._holes and sum(chunk_count(entry.size) for entry in manifest.files) > MAX_SPARSE_CHUNKS:
-            raise LimitReached(
-                f"sparse files of more than {MAX_SPARSE_CHUNKS} chunks in all do not fit in one transfer"
-            )
+            raise LimitReached(f"sparse files may have {MAX_SPARSE_CHUNKS} chunks in all")
         self._manifest = manifest
         self._phase = _Phase.DECIDING
         return [Decide(manifest, self._holes)]
@@ -353,4 +352,4 @@ class ReceiverCore:
         *most, last = pages(self._table, self._have)
         for page in most:
             yield Send(path, Accept(handle=state.handle, instance=self._instance, have=page, last=False))
-        yield Send(path, Accept(handle=state.handle, instance=self._instance, have=last))
+        yield Send(path, Accept(handle=state.handle, instance=self._instance, have=last, rate=self._rate))

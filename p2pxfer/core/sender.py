@@ -54,9 +54,13 @@ class HashChunks:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedByPeer:
-    """The receiver accepted, holding ``have_bytes`` already; told once for each receiving process."""
+    """The receiver accepted, holding ``have_bytes`` already; told once for each receiving process.
+
+    It wants at most ``rate`` bytes a second, 0 for no limit.
+    """
 
     have_bytes: int
+    rate: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +257,7 @@ class SenderCore:
         self._talks[path] = _Talk.OPEN
         effects += self._take_claims(listed)
         if fresh:
-            effects.insert(0, AcceptedByPeer(self.acked_bytes))
+            effects.insert(0, AcceptedByPeer(self.acked_bytes, message.rate))
         return effects + self._final_if_complete()
 
     def _retire_talks(self) -> None:

@@ -179,13 +179,14 @@ class Accept(Message, frozen=True):
     """The receiver wants the transfer and holds ``have`` of it; ``last`` ends the list.
 
     ``instance`` is drawn anew by each receiving process: another one than before means that what was acknowledged
-    but not in ``have`` is lost.
+    but not in ``have`` is lost.  ``rate`` is the most bytes a second that it wants to get, 0 for no limit.
     """
 
     handle: Number
     instance: Bytes16
     have: Annotated[list[Have], Meta(max_length=256)] = []
     last: bool = True
+    rate: Size = 0
 
 
 class Refuse(Message, frozen=True):

@@ -125,11 +125,13 @@ class Inbox:
         tell: Callable[[Event], None],
         *,
         gentle: bool,
+        limit: int = 0,
     ) -> None:
         self._reactor = reactor
         self._identity = identity
         self._name = name
         self._gentle = gentle
+        self._limit = limit
         self._destination = destination
         self._acceptance = acceptance
         self._codes = codes
@@ -402,16 +404,9 @@ class Inbox:
         assert session.known is not None
         name = session.known.name or safe_text(path.peer_name, 64)
         transfer = IncomingTransfer(
-            self._reactor,
-            session.key,
-            number,
-            self._instance,
-            self._destination,
-            session.paths,
-            self._disk,
-            lambda manifest: self._owner.decide(name, manifest),
-            self._tell,
-        )
+            self._reactor, session.key, number, self._instance, self._destination, session.paths, self._disk,
+            lambda manifest: self._owner.decide(name, manifest), self._tell, self._limit,
+        )  # fmt: skip
         session.transfers[number] = transfer
         self._owner.transfer_started(name, transfer, session.paths)
         return transfer

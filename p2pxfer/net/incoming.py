@@ -74,6 +74,7 @@ class IncomingTransfer:
         disk: DiskThreads,
         decide: Callable[[Manifest], Awaitable[bool]],
         tell: Callable[[Event], None],
+        limit: int = 0,
     ) -> None:
         self._reactor = reactor
         self._sender = sender
@@ -82,7 +83,7 @@ class IncomingTransfer:
         self._disk = disk
         self._decide = decide
         self._tell = tell
-        self._core = ReceiverCore(transfer, instance)
+        self._core = ReceiverCore(transfer, instance, limit)
         self.number = transfer
         self._staging: Staging | None = None
         self._landing: Landing | None = None

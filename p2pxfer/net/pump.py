@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.chunktable import ChunkAddress
 from p2pxfer.core.codec import Message
+from p2pxfer.core.pacing import Pace
 from p2pxfer.core.sendeffect import Send
 from p2pxfer.core.sender import AcceptedByPeer, Finished, HashChunks, SenderCore, SenderEffect
 from p2pxfer.core.wire import MAX_CHUNK, chunk_prefix
@@ -48,7 +50,11 @@ class ChunkPump:
 
     log = Logger()
 
-    def __init__(self, reactor: Reactor, source: Source, cache: HashCache) -> None:
+    def __init__(self, reactor: Reactor, source: Source, cache: HashCache, limit: float = 0) -> None:
+        """``limit`` in bytes a second, 0 for none."""
+        self._reactor = reactor
+        self._pace = Pace(limit, reactor.seconds())
+        self._later: IDelayedCall | None = None
         self._source = source
         self._cache = cache
         self._core = SenderCore(HANDLE, source.manifest, cache.load(), source.holes)
@@ -74,6 +80,7 @@ class ChunkPump:
         self._closed = True
         self._reader.stop()
         self._ready.clear()
+        self._stop_waiting()
 
     @property
     def acked_bytes(self) -> int:
@@ -118,6 +125,7 @@ class ChunkPump:
                     self._hash_again(effect)
                 case AcceptedByPeer():
                     self.accepted = True
+                    self._pace.lower(effect.rate)
                     events.append(Accepted())
                     if effect.have_bytes:
                         events.append(Resumed(have_bytes=effect.have_bytes))
@@ -134,9 +142,10 @@ class ChunkPump:
         if self._closed:
             return
         self._tell_holes()
-        while self._ready and (path := self._best()) is not None:
+        while self._ready and self._may_go() and (path := self._best()) is not None:
             address, payload, digest = self._ready.popleft()
             self._ahead -= len(payload)
+            self._pace.spend(len(payload))
             path.send_chunk(chunk_prefix(HANDLE, address[0], address[1], digest, len(payload)), payload)
             self._core.chunk_sent(address, path.facts.number)
             self.paths.carried(path, len(payload))
@@ -147,6 +156,19 @@ class ChunkPump:
         if path is not None:
             for effect in self._core.take_holes(path.facts.number):
                 path.send(effect.message)
+
+    def _may_go(self) -> bool:
+        """Whether the limit lets the next chunk go; if not, it goes when it does."""
+        self._stop_waiting()
+        wait = self._pace.wait(self._reactor.seconds())
+        if wait > 0:
+            self._later = self._reactor.callLater(wait, self.push)
+        return wait <= 0
+
+    def _stop_waiting(self) -> None:
+        if self._later is not None and self._later.active():
+            self._later.cancel()
+        self._later = None
 
     def _best(self) -> PeerPath | None:
         """The best open path, if it has room."""

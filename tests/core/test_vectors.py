@@ -155,6 +155,7 @@ PEER_SAMPLES: list[Message] = [
         instance=octets(16, 16),
         have=[wire.Have(file=0, ranges=[(0, 3), (7, 8)], digest=octets(8))],
         last=False,
+        rate=5 * 2**20,
     ),
     wire.Refuse(handle=1, word="E_SPACE", message="the disk is full"),
     wire.Ack(handle=1, chunks=[(0, 3, 7), (1, 0, 1)]),

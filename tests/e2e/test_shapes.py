@@ -288,6 +288,34 @@ def test_two_thousand_small_files(desk: Desk) -> None:
     print(f"2000 files in {time.monotonic() - started:.1f} s")
 
 
+@pytest.mark.parametrize("side", ["send", "receive"])
+def test_a_limit_holds_whichever_side_sets_it(desk: Desk, side: str) -> None:
+    """12 MiB at 4 MiB a second take three seconds at least, and no more than a slow machine needs."""
+    source = desk.folder / "limited.bin"
+    digest = random_file(source, 12 * MIB)
+    if side == "receive":
+        desk.bob.stop()
+        desk.bob = desk.stage.receive("--no-code", "--limit", "4M")
+    try:
+        outcome = desk.send(*(["--limit", "4M"] if side == "send" else []), source)
+    finally:
+        if side == "receive":
+            desk.bob.stop()
+            desk.bob = desk.stage.receive("--no-code")
+    assert outcome.status == 0, outcome
+    accepted, done = last(outcome.events, "accepted")["t"], last(outcome.events, "done")["t"]
+    assert done - accepted > 2.7
+    assert done - accepted < 20
+    assert file_hash(desk.inbox / source.name) == digest
+
+
+@pytest.mark.parametrize("wrong", ["0", "-1", "fast", "1T", "nan", "1e3", "", "9" * 30])
+def test_a_rate_that_is_none(desk: Desk, wrong: str) -> None:
+    outcome = desk.stage.run("send", "--limit", wrong, desk.folder, "bob")
+    assert outcome.status == 2
+    assert "rate" in outcome.err
+
+
 @pytest.mark.parametrize("change", ["append", "rewrite", "truncate"])
 def test_a_file_that_changes_while_it_is_sent(desk: Desk, change: str) -> None:
     """The sender says so; the receiver never has a mixture under the final name, and the new file goes over."""
