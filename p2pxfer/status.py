@@ -49,6 +49,26 @@ class ContactListed:
 
 
 @dataclass(frozen=True, slots=True)
+class JobListed:
+    """A transfer that is not whole: ``bytes`` of ``total`` are through.
+
+    ``changed`` is when, in UTC; ``where`` is the directory that holds what is sent or received; ``state`` is
+    ``dropped`` for one that the command removed.
+    """
+
+    event: ClassVar[str] = "job"
+    job: str
+    direction: Literal["send", "receive"]
+    peer: str
+    names: tuple[str, ...]
+    bytes: int
+    total: int
+    where: str
+    changed: str
+    state: Literal["cut", "running", "dropped"]
+
+
+@dataclass(frozen=True, slots=True)
 class Registered:
     """This machine is known to the server; ``observed`` is the endpoint that the server sees."""
 
@@ -231,6 +251,7 @@ class Failed:
 Event = (
     Identity
     | ContactListed
+    | JobListed
     | Registered
     | CodeShown
     | Peer

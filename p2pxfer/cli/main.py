@@ -26,6 +26,7 @@ _COMMANDS = {
     "receive": ("p2pxfer.cli.receive", "Wait for files and store them."),
     "send": ("p2pxfer.cli.send", "Send files or directories to a peer."),
     "netcheck": ("p2pxfer.cli.netcheck", "Show what the NAT here does, and what follows for direct paths."),
+    "jobs": ("p2pxfer.cli.jobs", "List, continue and drop transfers that were cut."),
     "contacts": ("p2pxfer.cli.contacts", "List, add, rename and remove verified peers."),
 }
 

@@ -51,6 +51,9 @@ def command(
     home = options.open_home()
     line = options.server_line(home)
     own_name = options.own_name(home, name)
+    from p2pxfer.net.partials import remember
+
+    remember(home.path, destination, own_name)
     from p2pxfer.cli.receiving import Receiving
     from p2pxfer.cli.run import run
 

@@ -19,6 +19,7 @@ from p2pxfer.status import (
     Failed,
     Identity,
     Introduced,
+    JobListed,
     Nat,
     Note,
     Offer,
@@ -164,7 +165,7 @@ def describe(event: Event) -> str:
             return safe_text(message)
         case Failed(_, message, _):
             return f"error: {safe_text(message)}"
-        case Progress() | Accepted() | Introduced() | Identity() | ContactListed():
+        case Progress() | Accepted() | Introduced() | Identity() | ContactListed() | JobListed():
             # Progress has a display of its own, and so have lists of contacts; the others are for programs.
             return ""
         case _:

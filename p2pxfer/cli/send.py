@@ -66,8 +66,10 @@ def command(
     target = resolve(home, peer, read_code(code_file))
     from p2pxfer.cli.run import run
     from p2pxfer.cli.sending import Sending
+    from p2pxfer.net.sendjobs import SendJob
 
-    sending = Sending(options, home, line, source, target, policy, gentle, port_mapping, wait, timeout, limit)
+    memo = SendJob([os.path.abspath(path) for path in paths], peer, links, limit, policy, gentle)  # noqa: PTH100  # as text
+    sending = Sending(options, home, line, source, target, policy, gentle, port_mapping, wait, timeout, limit, memo)
 
     async def main(reactor: Reactor) -> None:
         await sending.run(reactor)

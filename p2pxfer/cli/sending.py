@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Final
 
+import msgspec
+
 from p2pxfer.cli.connect import server_address
 from p2pxfer.cli.report import Reporter, contents
 from p2pxfer.cli.settings import Global
@@ -22,13 +24,46 @@ from p2pxfer.net.outgoing import OutgoingJob, Patience
 from p2pxfer.net.pump import ChunkPump
 from p2pxfer.net.rendezvous import RendezvousClient
 from p2pxfer.net.seeking import Target
+from p2pxfer.net.sendjobs import SendJob, SendJobs
 from p2pxfer.net.source import Source
 from p2pxfer.net.types import Reactor
-from p2pxfer.status import Done, Note, Offer
+from p2pxfer.status import Accepted, Done, Event, Note, Offer, Progress
 from p2pxfer.status import Registered as RegisteredEvent
 
+SAVE_S: Final = 5.0
+"""How old the progress in the record of a job may be, seconds."""
 CODE_TRIES: Final = 3
 """How many codes a person may try in one run of the command."""
+
+
+class SendMemory:
+    """Keeps the record of the command for ``p2pxfer jobs`` from the moment the receiver keeps anything of it."""
+
+    def __init__(self, home: Home, memo: SendJob, source: Source) -> None:
+        self._jobs = SendJobs(home.path)
+        manifest = source.manifest
+        self._memo = msgspec.structs.replace(memo, transfer=manifest.transfer_id.hex(), size=manifest.total_bytes)
+        self._accepted = False
+        self._saved = 0.0
+
+    def event(self, event: Event) -> None:
+        """Something happened to the transfer."""
+        if isinstance(event, Accepted):
+            self._accepted = True
+            self.cut(self._memo.acked)
+        elif isinstance(event, Progress) and time.monotonic() - self._saved > SAVE_S:
+            self.cut(event.bytes)
+
+    def cut(self, acked: int) -> None:
+        """So far it has come; if it ends here, it can be gone on with."""
+        if self._accepted:
+            self._saved = time.monotonic()
+            self._memo = msgspec.structs.replace(self._memo, acked=acked, changed=time.time())
+            self._jobs.save(self._memo)
+
+    def done(self) -> None:
+        """Nothing is left to be done."""
+        self._jobs.remove(self._memo)
 
 
 class Sending:
@@ -47,6 +82,7 @@ class Sending:
         wait: bool,
         timeout: float,
         limit: int = 0,
+        memo: SendJob | None = None,
     ) -> None:
         self._home = home
         self._line = line
@@ -60,6 +96,7 @@ class Sending:
         self._identity = home.identity()
         self._name = options.own_name(home, None)
         self._report = Reporter(options.json)
+        self._memory = SendMemory(home, memo, source) if memo is not None else None
         self._job: OutgoingJob | None = None
         self._ended: P2pxferError | None = None
 
@@ -129,19 +166,30 @@ class Sending:
             policy=self._policy,
             patience=self._patience,
             gentle=self._gentle,
-            tell=self._report.tell,
+            tell=self._tell,
             on_paired=self._paired,
         )
         if self._ended is not None:
             job.fail(self._ended)
         total = self._source.manifest.total_bytes
-        ticker = Ticker(reactor, lambda: (pump.acked_bytes, total, job.path_kind), self._report.tell)
+        ticker = Ticker(reactor, lambda: (pump.acked_bytes, total, job.path_kind), self._tell)
         ticker.start()
         try:
             root = await job.run()
+        except P2pxferError:
+            if self._memory is not None:
+                self._memory.cut(pump.acked_bytes)
+            raise
         finally:
             ticker.stop()
+        if self._memory is not None:
+            self._memory.done()
         self._done(root, job)
+
+    def _tell(self, event: Event) -> None:
+        if self._memory is not None:
+            self._memory.event(event)
+        self._report.tell(event)
 
     def _end(self, error: P2pxferError) -> None:
         """No attempt, neither the one that runs nor a later one, can succeed any more."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from p2pxfer.errors import ConfigError, DiskError
 from p2pxfer.net.disk import OPEN_INNER_DIRECTORY, shown, stat_or_none
 
 _TRIES: Final = 10
+_LOCKS: Final = Path("/proc/locks")
 
 
 def enter(parent: int, name: str, where: str, before_creation: Callable[[], None]) -> int:
@@ -39,6 +41,18 @@ def enter(parent: int, name: str, where: str, before_creation: Callable[[], None
             raise
         os.close(fd)
     raise ConfigError(f"{shown(where)} comes and goes: another process is at work there")
+
+
+def is_locked(status: os.stat_result) -> bool:
+    """Whether a process holds a lock on this file or directory, as far as the system shows it.
+
+    It is looked up, since a lock taken for a moment could turn away who wants it.
+    """
+    try:
+        lines = _LOCKS.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return False
+    return any("FLOCK" in line and f":{status.st_ino} " in line for line in lines)
 
 
 def _make(parent: int, name: bytes) -> None:

@@ -1,0 +1,196 @@
+"""What was being received and is not whole yet: found where it lies, in the destinations that are remembered.
+
+Laws:
+
+- The staging place itself is the record: what its journal claims is what is here.
+- Nothing that another process holds is touched.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from p2pxfer.core.chunktable import ChunkTable
+from p2pxfer.core.journal import CHUNK_SIZE, RECORD_OVERHEAD, read_journal
+from p2pxfer.core.manifest import MAX_MANIFEST, Manifest
+from p2pxfer.core.pathrules import STAGING_PREFIX
+from p2pxfer.errors import ChunkRefused, P2pxferError, UsageError
+from p2pxfer.net.disk import OPEN_DIRECTORY, OPEN_INNER_DIRECTORY, disk_error, shown
+from p2pxfer.net.identity import make_private_directory
+from p2pxfer.net.journalfile import NAME as JOURNAL
+from p2pxfer.net.journalfile import JournalFile
+from p2pxfer.net.privatedir import enter, is_locked
+
+DESTINATIONS: Final = "destinations.json"
+MAX_DESTINATIONS: Final = 64
+_STAGING: Final = re.compile(re.escape(STAGING_PREFIX) + "[0-9a-f]{32}")
+_MAX_JOURNAL: Final = 2 * MAX_MANIFEST + 4_000_000 * (CHUNK_SIZE + RECORD_OVERHEAD)
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """A transfer that is not whole: ``have`` of ``total`` bytes, ``changed`` in seconds since 1970.
+
+    ``received_as`` is the name of this machine then, ``sender`` is the digest of the sender's key; ``busy``: a process
+    receives it now.
+    """
+
+    name: str
+    destination: str
+    received_as: str
+    sender: bytes
+    names: list[str]
+    have: int
+    total: int
+    changed: float
+    busy: bool
+
+    @property
+    def number(self) -> str:
+        """8 hexadecimal digits."""
+        return self.name.removeprefix(STAGING_PREFIX)[:8]
+
+
+# -- destinations ------------------------------------------------------------------------------------------------
+
+
+class Destination(msgspec.Struct, frozen=True):
+    """A directory, and the name under which this machine received into it last."""
+
+    path: str
+    name: str
+
+
+def remember(home: Path, destination: str, name: str) -> None:
+    """Note that files are received into ``destination`` as ``name``; without effect if the home cannot be written."""
+    new = Destination(os.path.realpath(destination), name)
+    known = destinations(home)
+    if known[:1] == [new]:
+        return
+    known = [new, *(other for other in known if other.path != new.path)][:MAX_DESTINATIONS]
+    temporary = home / f".{DESTINATIONS}.{os.getpid()}"
+    try:
+        make_private_directory(home)
+        temporary.write_bytes(msgspec.json.encode(known))
+        temporary.replace(home / DESTINATIONS)
+    except (OSError, UnicodeEncodeError):
+        return
+
+
+def destinations(home: Path) -> list[Destination]:
+    """Where files were received, the latest first."""
+    try:
+        return msgspec.json.decode((home / DESTINATIONS).read_bytes(), type=list[Destination])[:MAX_DESTINATIONS]
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return []
+
+
+# -- what lies there ---------------------------------------------------------------------------------------------
+
+
+def find(home: Path) -> Iterator[Partial]:
+    """Everything that is not whole in the destinations that are remembered."""
+    for destination in destinations(home):
+        try:
+            names = sorted(filter(_STAGING.fullmatch, os.listdir(destination.path)))  # noqa: PTH208  # names are wanted
+        except OSError:
+            continue  # gone, or not there today
+        for name in names:
+            try:
+                found = _look(destination, name)
+            except (OSError, P2pxferError):
+                continue  # another user's, or nothing that this program knows
+            if found is not None:
+                yield found
+
+
+def _look(destination: Destination, name: str) -> Partial | None:
+    root = os.open(destination.path, OPEN_DIRECTORY)
+    try:
+        fd = os.open(name.encode(), OPEN_INNER_DIRECTORY, dir_fd=root)
+    finally:
+        os.close(root)
+    try:
+        status = os.fstat(fd)
+        if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+            return None
+        state = read_journal(JournalFile(fd, lambda _: None).read(_MAX_JOURNAL))
+        if state is None or state.published_root is not None:
+            return None
+        changed = os.stat(JOURNAL, dir_fd=fd, follow_symlinks=False).st_mtime
+        manifest = Manifest.decode(state.manifest)
+        table = ChunkTable(manifest)
+        for file, index, digest in state.chunks():
+            try:
+                table.set_hash(table.number((file, index)), digest)
+            except ChunkRefused:
+                continue
+    finally:
+        os.close(fd)
+    have = sum(table.length(table.address(number)) for span in table.known for number in range(*span))
+    return Partial(
+        name,
+        destination.path,
+        destination.name,
+        state.sender,
+        manifest.top_names,
+        have,
+        manifest.total_bytes,
+        changed,
+        is_locked(status),
+    )
+
+
+def drop(partial: Partial) -> None:
+    """Remove what was received.
+
+    Raises:
+        ConfigError: a process receives it.
+        UsageError: it is gone.
+        DiskError: the disk refused.
+    """
+    where = str(Path(partial.destination, partial.name))
+
+    def gone() -> None:
+        raise UsageError(f"{shown(where)} is gone already")
+
+    try:
+        root = os.open(partial.destination, OPEN_DIRECTORY)
+        try:
+            held = enter(root, partial.name, where, gone)
+            try:
+                _open_up(held)
+                for name in os.listdir(held):  # noqa: PTH208  # a descriptor
+                    if stat.S_ISDIR(os.stat(name, dir_fd=held, follow_symlinks=False).st_mode):
+                        shutil.rmtree(name, dir_fd=held)
+                    else:
+                        os.unlink(name, dir_fd=held)
+                os.rmdir(partial.name.encode(), dir_fd=root)
+            finally:
+                os.close(held)
+        finally:
+            os.close(root)
+    except OSError as error:
+        raise disk_error(error, f"removing {shown(where)}", "remove it by hand") from error
+
+
+def _open_up(directory: int) -> None:
+    """Let this user into every directory below, whose modes may be those that it was to be published with."""
+    with os.scandir(directory) as listing:
+        names = [os.fsencode(each.name) for each in listing if each.is_dir(follow_symlinks=False)]
+    for name in names:
+        os.chmod(name, 0o700, dir_fd=directory)
+        inner = os.open(name, OPEN_INNER_DIRECTORY, dir_fd=directory)
+        try:
+            _open_up(inner)
+        finally:
+            os.close(inner)

@@ -1,0 +1,114 @@
+"""What was being sent and is not through yet: a small file for each such command, in ``jobs`` in the home.
+
+Law: a record says how to run a command again and saves typing, nothing else.  A damaged one is as good as none, and a
+disk that refuses to keep one stops no transfer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from p2pxfer.core.messages import PathPolicy
+from p2pxfer.net.hashcache import DIRECTORY as HASHES
+from p2pxfer.net.identity import make_private_directory
+from p2pxfer.net.privatedir import is_locked
+from p2pxfer.net.scan import Links
+
+DIRECTORY: Final = "jobs"
+MAX_JOBS: Final = 256
+"""Most records; the oldest go first."""
+_MAX_SIZE: Final = 1024 * 1024
+_SUFFIX: Final = ".json"
+
+Count = Annotated[int, Meta(ge=0)]
+
+
+class SendJob(msgspec.Struct, frozen=True):
+    """A ``send`` as it was given, with absolute paths; ``size`` and ``acked`` in bytes, ``changed`` since 1970.
+
+    ``transfer`` is the transfer id in hex.
+    """
+
+    paths: list[str]
+    peer: str
+    links: Links = "skip"
+    limit: Count = 0
+    policy: PathPolicy = "auto"
+    gentle: bool = False
+    transfer: Annotated[str, Meta(pattern="^[0-9a-f]{0,64}$")] = ""
+    size: Count = 0
+    acked: Count = 0
+    changed: float = 0.0
+    schema: Literal[1] = 1
+
+    @property
+    def number(self) -> str:
+        """The same for the same paths and peer, whatever has become of them: 8 hexadecimal digits."""
+        return hashlib.sha256("\0".join([self.peer, *self.paths]).encode(errors="surrogateescape")).hexdigest()[:8]
+
+
+class SendJobs:
+    """The records in a home."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._directory = home / DIRECTORY
+
+    def save(self, job: SendJob) -> None:
+        """Write the record of a job, in place of the one before."""
+        path = self._path(job.number)
+        temporary = path.with_suffix(f".{os.getpid()}.new")
+        try:
+            make_private_directory(self._directory)
+            temporary.write_bytes(msgspec.json.encode(job))
+            temporary.replace(path)
+            for old in self._files()[MAX_JOBS:]:
+                old.unlink(missing_ok=True)
+        except (OSError, UnicodeEncodeError):
+            return
+
+    def remove(self, job: SendJob) -> None:
+        """Forget a job and the hashes that were noted for it."""
+        try:
+            self._path(job.number).unlink(missing_ok=True)
+            if job.transfer:
+                self._hashes(job).unlink(missing_ok=True)
+        except OSError:
+            return
+
+    def is_running(self, job: SendJob) -> bool:
+        """Whether a process sends it now."""
+        try:
+            return bool(job.transfer) and is_locked(self._hashes(job).stat())
+        except OSError:
+            return False
+
+    def _hashes(self, job: SendJob) -> Path:
+        return self._home / HASHES / job.transfer
+
+    def all(self) -> list[SendJob]:
+        """Every job that can be read, the latest first."""
+        found: list[SendJob] = []
+        for path in self._files()[:MAX_JOBS]:
+            try:
+                if path.stat().st_size <= _MAX_SIZE:
+                    found.append(msgspec.json.decode(path.read_bytes(), type=SendJob))
+            except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+                continue
+        return sorted(found, key=lambda job: -job.changed)
+
+    def _path(self, number: str) -> Path:
+        return self._directory / f"{number}{_SUFFIX}"
+
+    def _files(self) -> list[Path]:
+        """The records, the latest first."""
+        try:
+            return sorted(self._directory.glob(f"*{_SUFFIX}"), key=lambda path: -path.stat().st_mtime)
+        except OSError:
+            return []

@@ -1,0 +1,124 @@
+"""``p2pxfer jobs`` with whole programs: a transfer of which both sides were killed is listed, continued and dropped."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from p2pxfer.core.ids import PeerId
+from p2pxfer.net.home import Home
+from scripts.product import JsonEvent, Program
+from tests.e2e.conftest import MIB, Stage, end_of, fast_folder, names_in, staging_of, until_bytes
+from tests.scene import file_hash, last, random_file
+
+SIZE = 64 * MIB
+SLOW = "1M"
+"""A rate at which that takes a minute."""
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    with fast_folder() as folder, Stage(folder) as made:
+        made.start_server()
+        made.make_contacts()
+        yield made
+        made.close()
+        made.check_logs()
+
+
+def kill(program: Program) -> None:
+    os.kill(program.pid, signal.SIGKILL)
+    assert program.wait(10).status == -signal.SIGKILL
+
+
+def jobs(stage: Stage, home: Path, *words: str) -> list[JsonEvent]:
+    outcome = stage.run("jobs", *words, home=home, as_json=True)
+    assert outcome.status == 0, outcome
+    return outcome.events
+
+
+def cut(stage: Stage) -> str:
+    """Send so slowly that there is time to look, and kill both in the middle; the hash of the file."""
+    source = stage.folder / "big.bin"
+    digest = random_file(source, SIZE)
+    bob = stage.receive("--no-code", "--limit", SLOW)
+    alice = stage.send(source)
+    until_bytes(alice, 2 * MIB)
+    (running,) = jobs(stage, stage.bob)
+    assert (running["direction"], running["state"]) == ("receive", "running")
+    (running,) = jobs(stage, stage.alice)
+    assert (running["direction"], running["state"]) == ("send", "running")
+    kill(alice)
+    kill(bob)
+    return digest
+
+
+@pytest.mark.deadline(90)
+def test_a_cut_transfer_is_listed_on_both_sides_and_goes_on(stage: Stage) -> None:
+    digest = cut(stage)
+    (sending,) = jobs(stage, stage.alice)
+    (receiving,) = jobs(stage, stage.bob)
+    ids = [str(PeerId(Home(home).identity().id.digest)) for home in (stage.alice, stage.bob)]
+    for job, direction, where, other in (
+        (sending, "send", stage.folder, ids[1]),
+        (receiving, "receive", stage.inbox, ids[0]),
+    ):
+        assert (job["direction"], job["state"], job["names"], job["total"]) == (direction, "cut", ["big.bin"], SIZE)
+        assert Path(job["where"]) == where.resolve()
+        assert job["peer"] in (other, "alice", "bob")
+    assert 0 < receiving["bytes"] < SIZE
+    shown = stage.run("jobs", home=stage.bob)
+    assert shown.status == 0
+    assert receiving["job"] in shown.out
+    assert "big.bin in " in shown.out
+    bob = stage.program("bob", stage.bob, "jobs", "resume", receiving["job"][:5])
+    assert bob.wait_for("registered")["name"] == "bob"
+    alice = stage.program("alice", stage.alice, "jobs", "resume", sending["job"])
+    status, events = end_of(alice, 80)
+    assert status == 0, events
+    assert last(events, "resumed")["have_bytes"] >= receiving["bytes"] - 4 * MIB
+    assert end_of(bob, 20)[0] == 0
+    assert file_hash(stage.inbox / "big.bin") == digest
+    assert jobs(stage, stage.alice) == jobs(stage, stage.bob) == []
+
+
+@pytest.mark.deadline(90)
+def test_a_cut_transfer_is_dropped(stage: Stage) -> None:
+    cut(stage)
+    (receiving,) = jobs(stage, stage.bob)
+    (sending,) = jobs(stage, stage.alice)
+    (dropped,) = jobs(stage, stage.bob, "cancel", receiving["job"])
+    assert dropped == {**receiving, "t": dropped["t"], "state": "dropped"}
+    assert names_in(stage.inbox) == []
+    assert not staging_of(stage.inbox)
+    jobs(stage, stage.alice, "cancel", sending["job"])
+    assert list((stage.alice / "outgoing").iterdir()) == []
+    assert jobs(stage, stage.alice) == jobs(stage, stage.bob) == []
+    empty = stage.run("jobs", home=stage.bob)
+    assert (empty.status, empty.out) == (0, "")
+    assert "nothing is unfinished" in empty.err
+    for word in ("resume", "cancel"):
+        refused = stage.run("jobs", word, sending["job"], home=stage.alice)
+        assert refused.status == 2
+        assert "no unfinished job" in refused.err
+
+
+@pytest.mark.deadline(90)
+def test_a_running_job_is_neither_dropped_nor_run_twice(stage: Stage) -> None:
+    source = stage.folder / "big.bin"
+    random_file(source, SIZE)
+    stage.receive("--no-code")
+    alice = stage.send(source, "--limit", SLOW)
+    until_bytes(alice, 2 * MIB)
+    for home in (stage.alice, stage.bob):
+        (job,) = jobs(stage, home)
+        for word in ("resume", "cancel"):
+            refused = stage.run("jobs", word, job["job"], home=home)
+            assert refused.status == 2, refused
+            assert "another process" in refused.err
+    assert alice.poll() is None
+    assert staging_of(stage.inbox)

@@ -1,0 +1,189 @@
+"""What ``p2pxfer jobs`` finds: records of sending, and staging places where they lie."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from p2pxfer.errors import ConfigError, DiskError, UsageError
+from p2pxfer.net import partials, sendjobs
+from p2pxfer.net.partials import MAX_DESTINATIONS, Destination, destinations, drop, find, remember
+from p2pxfer.net.sendjobs import SendJob, SendJobs
+from tests.net.disk_tools import SENDER, Content, noise, open_fds, open_staging, put, restricted, run
+
+CHUNK = 65_536
+
+
+def content() -> Content:
+    return Content({"d/big.bin": noise(5 * CHUNK), "d/small": b"small", "top": b"t"})
+
+
+def begin(dest: Path, what: Content, chunks: int) -> None:
+    """Receive the first chunks, durably, and stop."""
+    staging = open_staging(dest, what)
+    addresses = what.addresses()[:chunks]
+    put(staging, what, addresses)
+    staging.sync(map(what.claim, addresses))
+    staging.close()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def dest(tmp_path: Path, home: Path) -> Path:
+    where = tmp_path / "dest"
+    where.mkdir()
+    remember(home, str(where), "bob")
+    return where
+
+
+def test_what_is_not_whole_is_found(home: Path, dest: Path) -> None:
+    before = open_fds()
+    begin(dest, content(), 3)
+    (found,) = find(home)
+    assert (found.names, found.have, found.total) == (["d", "top"], 3 * CHUNK, 5 * CHUNK + 6)
+    assert (found.sender, found.destination, found.received_as, found.busy) == (SENDER, str(dest), "bob", False)
+    assert abs(found.changed - (dest / found.name / "journal").stat().st_mtime) < 1
+    assert open_fds() == before
+
+
+def test_what_is_whole_is_not_found(home: Path, dest: Path) -> None:
+    run(dest, content(), batch=3)
+    assert list(find(home)) == []
+
+
+def test_a_running_transfer_is_shown_and_not_dropped(home: Path, dest: Path) -> None:
+    staging = open_staging(dest, content())
+    (found,) = find(home)
+    assert found.busy
+    with pytest.raises(ConfigError):
+        drop(found)
+    staging.close()
+    (found,) = find(home)
+    assert not found.busy
+    drop(found)
+    assert os.listdir(dest) == []
+    with pytest.raises(UsageError):
+        drop(found)
+
+
+def test_nothing_else_is_dropped(home: Path, dest: Path, tmp_path: Path) -> None:
+    """Links are removed and not followed, and what lies beside stays."""
+    begin(dest, content(), 3)
+    (found,) = find(home)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_text("kept")
+    (dest / found.name / "tree" / "d" / "link").symlink_to(outside)
+    (dest / found.name / "link").symlink_to(outside)
+    (dest / "beside").write_text("kept")
+    drop(found)
+    assert os.listdir(dest) == ["beside"]
+    assert (outside / "kept").read_text() == "kept"
+
+
+def test_directories_that_shut_their_owner_out_are_dropped(home: Path, dest: Path) -> None:
+    begin(dest, restricted(), 2)
+    (found,) = find(home)
+    inner = dest / found.name / "tree" / "d" / "e"
+    inner.mkdir(parents=True, exist_ok=True)
+    for path in (inner, inner.parent):
+        path.chmod(0)
+    drop(found)
+    assert os.listdir(dest) == []
+
+
+@pytest.mark.parametrize("harm", ["open", "link", "journal", "nothing", "not a directory"])
+def test_what_is_not_to_be_trusted_is_left_alone(home: Path, dest: Path, tmp_path: Path, harm: str) -> None:
+    begin(dest, content(), 3)
+    (found,) = find(home)
+    place = dest / found.name
+    if harm == "open":
+        place.chmod(0o755)
+    elif harm == "link":
+        place.rename(tmp_path / "moved")
+        place.symlink_to(tmp_path / "moved")
+    elif harm == "journal":
+        (place / "journal").write_bytes(b"?" * 300)
+    elif harm == "nothing":
+        (place / "journal").unlink()
+    else:
+        place.rename(tmp_path / "moved")
+        place.write_text("")
+    assert list(find(home)) == []
+    if harm in ("open", "link", "not a directory"):
+        with pytest.raises(DiskError):
+            drop(found)
+
+
+def test_destinations_are_remembered_in_order_and_bounded(home: Path, tmp_path: Path) -> None:
+    for number in range(MAX_DESTINATIONS + 5):
+        remember(home, str(tmp_path / str(number)), "bob")
+    remember(home, str(tmp_path / "7"), "bobby")
+    known = destinations(home)
+    assert len(known) == MAX_DESTINATIONS
+    assert known[0] == Destination(str(tmp_path / "7"), "bobby")
+    assert known[1] == Destination(str(tmp_path / str(MAX_DESTINATIONS + 4)), "bob")
+    (home / partials.DESTINATIONS).write_bytes(b"[1, 2")
+    assert destinations(home) == []
+    remember(home, str(tmp_path), "bob")
+    assert destinations(home) == [Destination(str(tmp_path), "bob")]
+    assert list(find(home)) == []
+
+
+def test_jobs_of_sending_come_back(home: Path) -> None:
+    jobs = SendJobs(home)
+    assert jobs.all() == []
+    first = SendJob(["/a/b", "/c"], "bob", "keep", 5, "direct", True, "ab" * 32, 10, 3, 100.0)
+    second = SendJob(["/a/b"], "bob", changed=200.0)
+    for job in (first, second, msgspec.structs.replace(first, acked=4)):
+        jobs.save(job)
+    assert jobs.all() == [second, msgspec.structs.replace(first, acked=4)]
+    assert first.number == msgspec.structs.replace(first, acked=9, size=1, changed=7.0).number != second.number
+    jobs.remove(first)
+    jobs.remove(first)
+    assert jobs.all() == [second]
+
+
+def test_a_job_runs_while_its_hashes_are_locked(home: Path) -> None:
+    job = SendJob(["/a"], "bob", transfer="cd" * 32)
+    jobs = SendJobs(home)
+    jobs.save(job)
+    assert not jobs.is_running(job)
+    (home / "outgoing").mkdir()
+    record = home / "outgoing" / job.transfer
+    with record.open("wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert jobs.is_running(job)
+    assert not jobs.is_running(job)
+    jobs.remove(job)
+    assert not record.exists()
+
+
+def test_records_are_bounded_and_damaged_ones_ignored(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sendjobs, "MAX_JOBS", 3)
+    jobs = SendJobs(home)
+    for number in range(5):
+        jobs.save(SendJob([f"/{number}"], "bob", changed=float(number)))
+        newest = home / "jobs" / f"{SendJob([f'/{number}'], 'bob').number}.json"
+        os.utime(newest, (number, number))
+    assert [job.paths for job in jobs.all()] == [["/4"], ["/3"], ["/2"]]
+    newest.write_bytes(b'{"paths": ["/x"], "peer": "bob", "transfer": "../../etc"}')
+    assert [job.paths for job in jobs.all()] == [["/3"], ["/2"]]
+
+
+def test_a_home_that_refuses_stops_nothing(home: Path) -> None:
+    home.write_text("a file")
+    jobs = SendJobs(home)
+    jobs.save(SendJob(["/a"], "bob"))
+    jobs.remove(SendJob(["/a"], "bob", transfer="ef" * 32))
+    remember(home, "/tmp", "bob")
+    assert jobs.all() == []
+    assert destinations(home) == []
