@@ -16,10 +16,51 @@ from p2pxfer.core.geometry import zero_hash
 from p2pxfer.core.ranges import Range, RangeSet
 from p2pxfer.core.sendeffect import Send
 from p2pxfer.core.wire import Holes
+from p2pxfer.errors import ChunkRefused, ProtocolBreach
 
+Run = tuple[int, int, int]
+"""(file, first, behind last)."""
 HolesByFile = Mapping[int, Sequence[Range]]
 """File index -> ranges of chunks in which no data lies; a sparse file without any has an empty sequence."""
 RUNS_PER_MESSAGE = 1024
+CHUNKS_PER_MESSAGE = 65_536
+"""Most chunks that one message may tell: they have to be remembered before the sender can be made to wait."""
+
+
+def judge(table: ChunkTable, holes: Holes, before: int) -> int:
+    """How many chunks of ``table`` a path tells to be holes with this message; ``before``: without it.
+
+    They cost the sender nothing and the receiver some work each.
+
+    Raises:
+        ChunkRefused: they are not part of their files.
+        ProtocolBreach: too many for one message, or for the transfer.
+    """
+    told = 0
+    for file, start, stop in holes.chunks:
+        first, end = table.file_range(file)
+        if not start <= stop <= end - first:
+            raise ChunkRefused("the sender tells of holes that are not part of the file")
+        told += stop - start
+    if told > CHUNKS_PER_MESSAGE:
+        raise ProtocolBreach("the sender tells of too many holes at once")
+    if before + told > table.total:
+        raise ProtocolBreach("the sender tells of more holes than there are chunks")
+    return before + told
+
+
+def _portions(runs: list[Run]) -> Iterator[list[Run]]:
+    """The runs in lists that fit into one message each."""
+    part: list[Run] = []
+    told = 0
+    for run in runs:
+        told += run[2] - run[1]
+        if len(part) == RUNS_PER_MESSAGE or told > CHUNKS_PER_MESSAGE:
+            yield part
+            part, told = [], run[2] - run[1]
+        part.append(run)
+    if part:
+        yield part
 
 
 class HoleTeller:
@@ -66,15 +107,14 @@ class HoleTeller:
         """What is to be told on ``path`` now."""
         if not self._sparse:
             return []
-        runs: list[tuple[int, int, int]] = []
+        runs: list[Run] = []
         if path not in self._told:
             self._told[path] = RangeSet()
             runs += [(file, 0, 0) for file in self._sparse]
         runs += self._untold(path, acked)
-        parts = [runs[at : at + RUNS_PER_MESSAGE] for at in range(0, len(runs), RUNS_PER_MESSAGE)]
-        return [Send(path, Holes(handle=self._handle, chunks=part)) for part in parts]
+        return [Send(path, Holes(handle=self._handle, chunks=part)) for part in _portions(runs)]
 
-    def _untold(self, path: int, acked: RangeSet) -> Iterator[tuple[int, int, int]]:
+    def _untold(self, path: int, acked: RangeSet) -> Iterator[Run]:
         rest = RangeSet(self._holes)
         for known in (acked, *self._told.values()):
             for start, stop in known:
@@ -84,6 +124,6 @@ class HoleTeller:
             at = start
             while at < stop:
                 file, index = self._table.address(at)
-                length = min(stop, self._table.file_range(file)[1]) - at
+                length = min(stop, self._table.file_range(file)[1], at + CHUNKS_PER_MESSAGE) - at
                 yield file, index, index + length
                 at += length

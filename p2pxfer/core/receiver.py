@@ -21,6 +21,7 @@ from p2pxfer.core.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.core.claims import pages, runs
 from p2pxfer.core.codec import Message
 from p2pxfer.core.geometry import chunk_count, zero_hash
+from p2pxfer.core.holes import judge
 from p2pxfer.core.manifest import MAX_MANIFEST, Manifest
 from p2pxfer.core.ranges import RangeSet
 from p2pxfer.core.receiveeffect import Decide, Publish, ReceiverEffect, Store, StoreHole
@@ -212,15 +213,10 @@ class ReceiverCore:
         assert self._table is not None
         if self._phase is not _Phase.RECEIVING:
             return []
+        state.told = judge(self._table, holes, state.told)
         effects: list[ReceiverEffect] = []
         for file, start, stop in holes.chunks:
-            first, end = self._table.file_range(file)
-            if not start <= stop <= end - first:
-                raise ChunkRefused("the sender tells of holes that are not part of the file")
-            # They cost the sender nothing and this side some work each.
-            state.told += stop - start
-            if state.told > self._table.total:
-                raise ProtocolBreach("the sender tells of more holes than there are chunks")
+            first, _ = self._table.file_range(file)
             wanted: list[int] = []
             for index in range(start, stop):
                 digest = zero_hash(self._table.length((file, index)))

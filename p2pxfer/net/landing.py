@@ -41,6 +41,8 @@ BATCH_BYTES = 256 * 1024
 BATCH_CHUNKS = 128
 """Small chunks that come together are written together, up to one of these: handing each to the thread by itself costs
 more than writing it."""
+CLAIM_COST = 64
+"""What a hole counts among what is not durable yet, bytes."""
 
 _Storing = tuple[Chunk, "Deferred[None]"]
 P = ParamSpec("P")
@@ -138,11 +140,15 @@ class Landing:
     def store_hole(self, file: int, first: int, stop: int) -> Deferred[None]:
         """Have chunks of a sparse file be zero; fails as :meth:`~p2pxfer.net.staging.Staging.write_hole`."""
         self._under_way += 1
+        self._waiting += CHUNK_COST
+        self._regulate()
         return self._disk.writer.do(self._staging.write_hole, file, first, stop).addBoth(self._hole_left)
 
     def _hole_left(self, result: Failure | list[ChunkClaim]) -> Failure | None:
+        self._waiting -= CHUNK_COST
         if not isinstance(result, Failure):
             self._unsynced += result
+            self._unsynced_bytes += CLAIM_COST * len(result)
             self._sync_soon()
         self._done()
         return result if isinstance(result, Failure) else None

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from p2pxfer.core import receiver as module
 from p2pxfer.core.chunktable import ChunkTable
 from p2pxfer.core.geometry import MIN_CHUNK, chunk_count, zero_hash
-from p2pxfer.core.holes import RUNS_PER_MESSAGE, HoleTeller
+from p2pxfer.core.holes import CHUNKS_PER_MESSAGE, RUNS_PER_MESSAGE, HoleTeller, judge
 from p2pxfer.core.manifest import FILE, Entry, Manifest
 from p2pxfer.core.ranges import RangeSet
-from p2pxfer.core.wire import Holes
+from p2pxfer.core.wire import MAX_CHUNK, Holes
 from p2pxfer.errors import ChunkRefused, LimitReached, ProtocolBreach
 from tests.core.test_transfer import KIB, World, make_manifest, make_world
 
@@ -100,6 +100,24 @@ def test_holes_outside_the_transfer_are_refused(run: tuple[int, int, int]) -> No
     world = open_world({})
     with pytest.raises(ChunkRefused):
         world.receiver.receive(1, Holes(handle=1, chunks=[run]))
+
+
+def test_one_message_tells_a_bounded_number_of_chunks() -> None:
+    """And the sender keeps to it, however large a hole is."""
+    size = 3 * CHUNKS_PER_MESSAGE * MAX_CHUNK
+    world = World(Manifest([Entry("huge", FILE, size)]), random.Random(1))
+    world.holes = {0: [(0, 3 * CHUNKS_PER_MESSAGE - 1)]}
+    world.start_sender()
+    world.start_receiver()
+    path = world.add_path()
+    while not world.sender.is_open(path):
+        world.deliver(path, True)
+        world.deliver(path, False)
+    messages = [send.message for send in world.sender.take_holes(path)]
+    table = ChunkTable(world.manifest)
+    assert [judge(table, message, 0) for message in messages] == [65_536, 65_536, 65_535]
+    with pytest.raises(ProtocolBreach):
+        world.receiver.receive(path, Holes(handle=1, chunks=[(0, 0, CHUNKS_PER_MESSAGE + 1)]))
 
 
 def test_holes_that_are_told_again_and_again_end_the_path() -> None:
