@@ -125,15 +125,15 @@ class Network:
     def __init__(self, world: World) -> None:
         self.world = world
         self.paths: list[PathEnd] = []
-        self._numbers = 0
+        self.made = 0
 
     def connect(self, one: Process, other: Process) -> None:
-        self._numbers += 1
+        self.made += 1
         delay = self.world.rng.choice([0.001, 0.02, 0.3])
-        ends = [PathEnd(self.world, self._numbers, owner, delay) for owner in (one, other)]
+        ends = [PathEnd(self.world, self.made, owner, delay) for owner in (one, other)]
         ends[0].other, ends[1].other = ends[1], ends[0]
         self.paths.append(ends[0])
-        self.world.note(f"path {self._numbers} is up, {delay} s")
+        self.world.note(f"path {self.made} is up, {delay} s")
         one.path_up(ends[0])
         other.path_up(ends[1])
 
