@@ -390,8 +390,8 @@ def summary(side: Side) -> NatSummary:
     if kind.ports == "sequential":
         return NatSummary(mapping=mapping, ports="sequential", step=kind.step, latest=side.nat.latest)
     narrow = kind.high - kind.low < 2048
-    band = {"low": kind.low, "high": kind.high} if narrow else {}
-    return NatSummary(mapping=mapping, ports="block" if narrow else "random", **band)
+    low, high = (kind.low, kind.high) if narrow else (0, 0)
+    return NatSummary(mapping=mapping, ports="block" if narrow else "random", low=low, high=high)
 
 
 def discovered(side: Side) -> NatSummary:

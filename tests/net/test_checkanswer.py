@@ -78,7 +78,7 @@ def test_the_punch_comes_first(world: World) -> None:
     meeting.over.callback(None)
     world.discovery.runs[0].callback(Inbound("port-dependent", "", "no", "", "icmp"))
     assert path.sent == [
-        Checked("port-dependent", "", "no", "", "icmp", "", "withheld", "many dials were made here lately")
+        Checked("port-dependent", "", "no", "", "icmp", plan="withheld", against="many dials were made here lately")
     ]
 
 
@@ -102,7 +102,7 @@ def test_many_that_ask_cost_one_measurement(world: World) -> None:
 def test_without_dialling_nothing_is_measured(world: World) -> None:
     path = world.ask(meeting=Meeting(dial=False))
     why = "direct paths are not allowed"
-    assert path.sent == [Checked("unknown", why, "unknown", why, "unknown", why)]
+    assert path.sent == [Checked("unknown", why, "unknown", why, "unknown", why, "unknown", why)]
     assert not world.discovery.runs
 
 
@@ -130,7 +130,7 @@ def test_a_measurement_that_fails_leaves_it_unknown_and_is_logged(world: World) 
     said = "".join(str(formatEvent(event)) for event in events)
     why = "it could not be measured"
     assert "ZeroDivisionError('why')" in said
-    assert path.sent == [Checked("unknown", why, "unknown", why, "unknown", why)]
+    assert path.sent == [Checked("unknown", why, "unknown", why, "unknown", why, "unknown", why)]
     world.ask()
     assert len(world.discovery.runs) == 2
 
