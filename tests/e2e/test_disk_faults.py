@@ -108,7 +108,7 @@ def test_f09_to_f16_the_receivers_disk_fails(field: Field, fault: str, count: in
     events = field.check_again()
     have = last(events, "resumed")["have_bytes"]
     assert have >= kept
-    assert payload(last(events, "done")) == SIZE - have
+    assert SIZE - have <= payload(last(events, "done")) <= SIZE - have + REFETCHED
 
 
 def failure(bob: Program, alice: Program) -> JsonEvent:
@@ -129,7 +129,7 @@ def test_f17_f18_somebody_removes_what_is_being_received(field: Field, fault: st
     else:
         assert not field.stage.inbox.exists()
         field.stage.inbox.mkdir()
-    assert payload(last(field.check_again(), "done")) == SIZE
+    assert payload(last(field.check_again(), "done")) >= SIZE
 
 
 def test_f64_somebody_takes_the_name_in_the_last_moment(field: Field) -> None:
@@ -195,7 +195,7 @@ def test_f12_f24_short_calls_and_jumps_of_the_clock_change_nothing(field: Field,
     (status, received), (other, sent) = end_of(bob), end_of(alice)
     assert (status, other) == (0, 0), (received, sent)
     for events in (received, sent):
-        assert payload(last(events, "done")) == SIZE
+        assert SIZE <= payload(last(events, "done")) <= SIZE + REFETCHED
         assert all(0 <= event["t"] < 60 for event in events)
         assert all(event["rate"] >= 0 for event in events if event["event"] == "progress")
     assert file_hash(field.stage.inbox / NAME) == field.digest

@@ -21,11 +21,13 @@ from tests.scene import file_hash, last, random_file
 SIZE = 256 * MIB
 MOST = 150 * MIB
 """Resident memory that no program may exceed, whatever the size of a file."""
-SETTLING = 1.0
-"""Seconds in which what was under way when somebody stopped may still come to rest."""
-PAUSE = 3.0
-GROWTH = 6 * MIB
-"""How much the others may grow in the rest of a pause; a sender without bounds would read all of the file."""
+QUIET = 1.0
+"""Seconds without growth after which what was under way when somebody stopped has come to rest."""
+SETTLING = 30.0
+"""Seconds after which it must have, on a busy machine too; a sender without bounds would read all of the file."""
+PAUSE = 2.0
+"""Seconds for which nothing may grow then."""
+GROWTH = 2 * MIB
 
 
 class Meter:
@@ -56,22 +58,27 @@ class Meter:
         return {name: max(size for _, size in samples) for name, samples in self._samples.items()}
 
     def growth(self, since: float) -> dict[str, int]:
-        """By how much each was larger than at first, from a moment on."""
+        """By how much each became larger than it was at a moment."""
         grown = {}
         for name, samples in self._samples.items():
-            sizes = [size for at, size in samples if at >= since]
-            assert sizes, f"{name} was not looked at"
+            before = [size for at, size in samples if at < since]
+            sizes = before[-1:] + [size for at, size in samples if at >= since]
             grown[name] = max(sizes) - sizes[0]
         return grown
 
 
 def pause(program: Program, meter: Meter) -> dict[str, int]:
-    """Stop a program for a while; how much the programs grew, after what was under way had come to rest."""
+    """Stop a program; how much the programs grew in a while, after what was under way had come to rest."""
     os.kill(program.pid, signal.SIGSTOP)
     try:
-        time.sleep(SETTLING)
+        deadline = time.monotonic() + SETTLING
+        while True:
+            time.sleep(QUIET)
+            if max(meter.growth(time.monotonic() - QUIET).values()) < GROWTH:
+                break
+            assert time.monotonic() < deadline, "memory grows and grows"
         since = time.monotonic()
-        time.sleep(PAUSE - SETTLING)
+        time.sleep(PAUSE)
         return meter.growth(since)
     finally:
         os.kill(program.pid, signal.SIGCONT)
