@@ -48,7 +48,13 @@ class World(Scene):
         self.source = folder / NAME
         self.digest = random_file(self.source, size)
         self.receiving = self.start_receiver()
-        self.sending = self.send(self.source, "--wait")
+        self.sending = self.start_sender()
+
+    def start_sender(self) -> Program:
+        """Whoever starts a program sees that it reaches the server; from then on it is left alone."""
+        program = self.send(self.source, "--wait")
+        program.wait_for("registered")
+        return program
 
     def start_receiver(self) -> Program:
         self._count += 1
@@ -57,6 +63,7 @@ class World(Scene):
         argv += map(str, client(self.address, self.bob, *words)[1:])
         program = Program(self.place, "bob", argv, self.folder / f"bob-{self._count}.log")
         self.callback(program.stop)
+        program.wait_for("registered")
         return program
 
     @property
@@ -84,7 +91,7 @@ class World(Scene):
 
     def sender_killed(self) -> None:
         kill(self.sending)
-        self.sending = self.send(self.source, "--wait")
+        self.sending = self.start_sender()
 
     def receiver_killed(self) -> None:
         kill(self.receiving)
