@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +90,32 @@ def test_f09_f11_errors_of_writing(
         assert not (where / "x").exists()
         assert run(where, content, batch=1) == ["x"]
         assert tree(where) == content.files
+
+
+def test_f15_signals_all_the_time(dest: Path) -> None:
+    """A call that a signal interrupts is carried out all the same."""
+    content = Content({"x": noise(40 * CHUNK), **{f"d/{number}": b"y" for number in range(40)}})
+    passed: list[object] = []
+    over = threading.Event()
+    target = threading.get_ident()
+
+    def storm() -> None:
+        while not over.wait(0.0005):
+            signal.pthread_kill(target, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: passed.append(1))
+    thread = threading.Thread(target=storm, daemon=True)
+    thread.start()
+    try:
+        while not passed:
+            time.sleep(0.001)
+        assert run(dest, content, batch=2) == ["d", "x"]
+    finally:
+        over.set()
+        thread.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert len(passed) > 1
+    assert {path: data for path, data in tree(dest).items() if data is not None} == content.files
 
 
 @pytest.mark.parametrize("position", range(1, 9))
