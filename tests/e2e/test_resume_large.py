@@ -39,7 +39,7 @@ KILLED_AT = 12
 """At which chunk, of 4 MiB each, the programs are killed."""
 FIRST = 2.0
 """Seconds from the start of both commands to the first new byte that the project aims at."""
-LATE = 20.0
+LATE = 30.0
 """The same on a machine that is busy with other tests; how much each program computes until then must fit `FIRST`."""
 READ = 256 * MIB
 """Bytes that a program may read, with the modules of Python and with its own log of hashes; the file has 400 times as
