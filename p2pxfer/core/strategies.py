@@ -14,7 +14,8 @@ Laws of this file:
 
 A *cone* keeps one mapping for all destinations, so its port is known.  A NAT that draws ports *at random* is met by
 many tries: its side holds ports open while the cone's side walks over the address, so that the chance grows with the
-product of both numbers.  A *sequential* NAT is met at the ports that come next.  Times are seconds.
+product of both numbers.  A *sequential* NAT is met at the ports that come next.  Two that draw from *blocks* are met if
+one of them maps by address.  Times are seconds.
 """
 
 from __future__ import annotations
