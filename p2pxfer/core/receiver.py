@@ -57,8 +57,7 @@ class _Path:
     handle: int
     talk: _Talk
     acks: list[ChunkAddress]
-    told: int = 0
-    """Chunks that were told to be holes."""
+    told: int = 0  # chunks that were said to be holes
 
 
 class ReceiverCore:

@@ -18,12 +18,15 @@ GROUPS = {
     "startup": "scripts.benchlib.startup",
     "loopback": "scripts.benchlib.loopback",
     "steady": "scripts.benchlib.steady",
+    "small": "scripts.benchlib.small",
+    "many": "scripts.benchlib.many",
     "pairs": "scripts.benchlib.pairs",
     "relayed": "scripts.benchlib.relayed",
 }
 """Group -> the module whose `rows` makes it; loaded only when asked for."""
 DEFAULT = ("startup", "loopback", "steady")
-"""What runs without --rows; "pairs" and "relayed" need root, "pairs" with 20 runs about a quarter of an hour."""
+"""What runs without --rows; "small" takes two minutes, "many" and "pairs" a quarter of an hour; "pairs" and "relayed"
+need root."""
 DEADLINE = 45 * 60.0
 """Seconds after which the bench stops by itself."""
 _SHARED_MEMORY = Path("/dev/shm")
