@@ -214,9 +214,16 @@ class IncomingTransfer:
 
     def _store(self, effect: Store) -> None:
         assert self._landing is not None
-        writing = self._landing.store(effect.chunk)
-        writing.addCallbacks(self._stored, self._not_stored, callbackArgs=(effect,), errbackArgs=(effect,))
-        writing.addErrback(self._failed)
+        self._landing.store(effect.chunk, lambda failure: self._written(effect, failure))
+
+    def _written(self, effect: Store, failure: Failure | None) -> None:
+        try:
+            if failure is None:
+                self._stored(effect)
+            else:
+                self._not_stored(failure, effect)
+        except Exception:
+            self._failed(Failure())
 
     def _store_hole(self, effect: StoreHole) -> None:
         assert self._landing is not None
@@ -229,7 +236,7 @@ class IncomingTransfer:
             self._core.stored_hole(effect.path, effect.file, effect.first, effect.stop)
             self._acks_soon()
 
-    def _stored(self, _: object, effect: Store) -> None:
+    def _stored(self, effect: Store) -> None:
         chunk = effect.chunk
         CHUNK_MEMORY.give(chunk.payload)
         if not self.ended:

@@ -44,7 +44,7 @@ more than writing it."""
 CLAIM_COST = 64
 """What a hole counts among what is not durable yet, bytes."""
 
-_Storing = tuple[Chunk, "Deferred[None]"]
+_Storing = tuple[Chunk, Callable[[Failure | None], None]]
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -100,20 +100,22 @@ class Landing:
         self._closing = False
         self._failure: Failure | None = None
 
-    def store(self, chunk: Chunk) -> Deferred[None]:
-        """Verify and write a chunk; fails as :meth:`~p2pxfer.net.staging.Staging.write_chunk`."""
+    def store(self, chunk: Chunk, told: Callable[[Failure | None], None]) -> None:
+        """Verify and write a chunk; ``told`` hears of the end.
+
+        A failure is one of :meth:`~p2pxfer.net.staging.Staging.write_chunk`.  There is no Deferred, for of small chunks
+        there are too many.
+        """
         self._under_way += 1
         self._waiting += len(chunk.payload) + CHUNK_COST
         self._regulate()
-        stored: Deferred[None] = Deferred()
-        self._batch.append((chunk, stored))
+        self._batch.append((chunk, told))
         self._batch_bytes += len(chunk.payload)
         if self._batch_bytes >= BATCH_BYTES or len(self._batch) >= BATCH_CHUNKS:
             self._write_batch()
         elif len(self._batch) == 1:
             # What else has come by now goes with it.
             self._reactor.callLater(0, self._write_batch)
-        return stored
 
     def _write_batch(self) -> None:
         batch, self._batch, self._batch_bytes = self._batch, [], 0
@@ -133,9 +135,9 @@ class Landing:
         return results
 
     def _batch_written(self, results: list[Failure | None], batch: list[_Storing]) -> None:
-        for result, (chunk, stored) in zip(results, batch, strict=True):
+        for result, (chunk, told) in zip(results, batch, strict=True):
             self._written(result, chunk, len(chunk.payload))
-            stored.callback(result)
+            told(result)
 
     def store_hole(self, file: int, first: int, stop: int) -> Deferred[None]:
         """Have chunks of a sparse file be zero; fails as :meth:`~p2pxfer.net.staging.Staging.write_hole`."""

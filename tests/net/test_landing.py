@@ -63,7 +63,9 @@ class World:
         self.landing = Landing(reactor, self.disk, self.staging, self.holds.append, self.failures.append)  # type: ignore[arg-type]  # a double
 
     def store(self, index: int, size: int = SIZE) -> Deferred[None]:
-        return self.landing.store(Chunk(1, 0, index, b"h" * 32, memoryview(bytes(size))))
+        stored: Deferred[None] = Deferred()
+        self.landing.store(Chunk(1, 0, index, b"h" * 32, memoryview(bytes(size))), stored.callback)
+        return stored
 
     async def end(self) -> None:
         await self.landing.close()
