@@ -112,7 +112,7 @@ class Channels:
         """Send on ``path`` from here on, beginning with what the peer may lack."""
         self._delivery.use(path)
 
-    def take(self, path: int) -> ChannelMessage | Piece | None:
+    def take(self, path: int) -> ChannelMessage | None:
         """What to send next on ``path``; ``None`` when there is nothing now."""
         return self._delivery.take(path, self._cut)
 
@@ -145,7 +145,7 @@ class Channels:
 
     # -- from the peer -------------------------------------------------------------------------------------------
 
-    def receive(self, path: int, message: ChannelMessage | Piece) -> None:
+    def receive(self, path: int, message: ChannelMessage) -> None:
         """A message or a piece came on ``path``.  An error ends the session: no other path would heal it.
 
         Raises:

@@ -15,7 +15,6 @@ paths of a session.  See :mod:`p2pxfer.core.channels`.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import Annotated
 
 from msgspec import Meta
@@ -107,9 +106,8 @@ _PIECE = struct.Struct(">QI")
 PIECE_HEADER_SIZE = _PIECE.size
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Data of a channel as it travels."""
+class Piece(Message, frozen=True):
+    """Data of a channel; the one message that is no map, see :func:`piece_prefix`."""
 
     number: int
     channel: int
@@ -117,7 +115,7 @@ class Piece:
 
 
 Numbered = Open | Opened | Credit | End | Reset | Piece
-ChannelMessage = Attach | Receipt | Open | Opened | Credit | End | Reset
+ChannelMessage = Attach | Receipt | Open | Opened | Credit | End | Reset | Piece
 
 
 def piece_prefix(piece: Piece) -> bytes:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from p2pxfer.core.channelwire import Attach, ChannelMessage, Numbered, Piece, Receipt
+from p2pxfer.core.channelwire import Attach, ChannelMessage, Numbered, Receipt
 from p2pxfer.core.sendlog import SendLog
 from p2pxfer.errors import Incomplete, LimitReached, ProtocolBreach
 
@@ -80,7 +80,7 @@ class Delivery:
             raise LimitReached("the peer does not acknowledge what is sent to it")
         self._log.put(make(self._log.number))
 
-    def take(self, path: int, more: Callable[[], None]) -> ChannelMessage | Piece | None:
+    def take(self, path: int, more: Callable[[], None]) -> ChannelMessage | None:
         """What to send next on ``path``; ``more()`` may :meth:`put` a frame when none waits."""
         state = self._paths.get(path)
         if state is None:
@@ -97,7 +97,7 @@ class Delivery:
             more()
         return self._log.take()
 
-    def receive(self, path: int, message: ChannelMessage | Piece) -> Numbered | None:
+    def receive(self, path: int, message: ChannelMessage) -> Numbered | None:
         """A message or a piece came on ``path``; returns it if it is the next numbered frame.
 
         Raises:

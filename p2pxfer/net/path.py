@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from p2pxfer.core.buffers import BufferPool
+from p2pxfer.core.channelwire import PIECE_KIND, Piece, decode_piece, piece_prefix
 from p2pxfer.core.codec import Message
 from p2pxfer.core.framing import Frame, FrameDecoder
 from p2pxfer.core.hello import EXPORTER_LABEL, PROOF_SIZE, Greeting, Terms
@@ -234,7 +235,7 @@ class PeerPath(Protocol):
         if frame.kind == DATA_KIND:
             self._owner.path_chunk(self, decode_chunk(frame))
             return
-        match message := PEER.decode(frame):
+        match message := decode_piece(frame) if frame.kind == PIECE_KIND else PEER.decode(frame):
             case Ping():
                 self.send(Pong(number=message.number))
             case Pong():
@@ -258,8 +259,11 @@ class PeerPath(Protocol):
     # -- sending -------------------------------------------------------------------------------------------------
 
     def send(self, message: Message) -> None:
-        """Send a control message."""
-        self._write(PEER.encode(message))
+        """Send a control message, or a piece of a channel, whose payload must not change afterwards."""
+        if not isinstance(message, Piece):
+            self._write(PEER.encode(message))
+        elif not self._over:
+            self._tls().writeSequence([piece_prefix(message), message.payload])
 
     def send_chunk(self, prefix: bytes, payload: bytes | bytearray) -> None:
         """Send a chunk: the frame's head and the payload, which must not change afterwards."""

@@ -89,10 +89,14 @@ class PathSet:
         self._report(path, "down", OVER if self._over else why)
         return True
 
-    def carried(self, path: PeerPath, size: int) -> None:
-        """``size`` payload bytes went over ``path``; the first ones after another path make it the active one."""
+    def carried(self, path: PeerPath, size: int, *, outward: bool = True) -> None:
+        """``size`` payload bytes went over ``path``; the first ones after another path make it the active one.
+
+        Only what is sent (``outward``) says how much the path takes.
+        """
         kind = path.facts.kind
-        self._choice.carried(path.facts.number, size, not path.writable, self._now())
+        if outward:
+            self._choice.carried(path.facts.number, size, not path.writable, self._now())
         self.bytes_by_path[kind] = self.bytes_by_path.get(kind, 0) + size
         if self._active != path.facts.number:
             self._active = path.facts.number

@@ -20,7 +20,7 @@ WIRE = 200
 """Bytes that a wire takes before it is full."""
 
 
-def as_bytes(message: ChannelMessage | Piece) -> bytes:
+def as_bytes(message: ChannelMessage) -> bytes:
     if isinstance(message, Piece):
         return piece_prefix(message) + bytes(message.payload)
     return PEER.encode(message)

@@ -291,14 +291,14 @@ def test_small_writes_share_pieces_when_the_path_is_slow() -> None:
     ],
     ids=str,
 )
-def test_what_no_honest_peer_sends_is_refused(message: Piece | ChannelMessage) -> None:
+def test_what_no_honest_peer_sends_is_refused(message: ChannelMessage) -> None:
     _, bob, _ = opened(Limits(channels=1, smallest=1000, total=1000))
     with pytest.raises(ProtocolBreach):
         bob.receive(1, message)
 
 
 @pytest.mark.parametrize("message", [Piece(3, 0, b"x"), End(number=3, channel=0)], ids=str)
-def test_nothing_follows_the_end(message: Piece | ChannelMessage) -> None:
+def test_nothing_follows_the_end(message: ChannelMessage) -> None:
     alice, bob, channel = opened()
     alice.write(channel, b"x")
     alice.end(channel)

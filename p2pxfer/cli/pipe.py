@@ -1,0 +1,39 @@
+"""``p2pxfer pipe``: standard input and output of two machines, joined."""
+
+from __future__ import annotations
+
+import click
+
+from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
+from p2pxfer.core.messages import PathPolicy
+from p2pxfer.errors import UsageError
+
+
+@click.command("pipe")
+@click.argument("peer")
+@path_option
+@gentle_option
+@mapping_option
+@click.option(
+    "--timeout", metavar="S", default=60.0, show_default=True, type=Seconds(),
+    help="Longest time without any path to the peer, seconds; also how long the first side waits for the other one.",
+)  # fmt: skip
+@click.pass_obj
+def command(options: Global, peer: str, policy: PathPolicy, gentle: bool, port_mapping: bool, timeout: float) -> None:
+    """Send standard input to PEER and write what it sends to standard output; PEER is a contact that does the same.
+
+    Whoever writes waits for who reads.  A path that is lost costs no byte and doubles none.  It ends when both inputs
+    have ended and everything was written at the other end; a terminal is no input.
+    """
+    if options.json:
+        raise UsageError("the standard output of pipe is what the peer sends; --json has no place there")
+    home = options.open_home()
+    line = options.server_line(home)
+    from p2pxfer.cli.netcheck import known_peer
+
+    checkee = known_peer(home, peer)
+    from p2pxfer.cli.piping import Piping
+    from p2pxfer.cli.run import run
+
+    piping = Piping(options, home, line, checkee, policy, gentle, port_mapping, timeout)
+    run(piping.run, options.verbose)

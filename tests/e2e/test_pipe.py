@@ -1,0 +1,129 @@
+"""`p2pxfer pipe` with whole programs on one machine: both directions, back pressure, every way to end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import MIB, Stage, check_failure, wait_until
+from tests.pipes import PipeEnd, joined
+from tests.scene import file_hash, random_file
+
+
+def resident(pid: int) -> int:
+    """Peak resident memory in bytes."""
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024
+
+
+@pytest.fixture
+def piped(tmp_path: Path) -> Iterator[Stage]:
+    with Stage(tmp_path) as stage:
+        stage.start_server()
+        stage.make_contacts()
+        yield stage
+
+
+@pytest.mark.parametrize("path", ["auto", "relay"])
+def test_both_inputs_come_out_whole_at_the_other_end(piped: Stage, path: str) -> None:
+    sources = {"alice": piped.folder / "one", "bob": piped.folder / "two"}
+    hashes = {"bob": random_file(sources["alice"], 40 * MIB), "alice": random_file(sources["bob"], 7 * MIB, seed=2)}
+    for end in joined(piped, sources, "--path", path):
+        assert "sent" in end.ends(0)
+    for role, digest in hashes.items():
+        assert file_hash(piped.folder / f"{role}.out") == digest
+
+
+def test_an_empty_pipe_ends_well(piped: Stage) -> None:
+    for end in joined(piped, {}):
+        end.ends(0)
+
+
+def test_a_reader_that_does_not_read_holds_the_writer_and_memory_stays_flat(piped: Stage) -> None:
+    source = piped.folder / "big"
+    digest = random_file(source, 160 * MIB)
+    out, into = os.pipe()
+    with source.open("rb") as file, (piped.folder / "alice.out").open("wb") as nothing:
+        alice = PipeEnd(piped, "alice", source=file, target=nothing)
+        bob = PipeEnd(piped, "bob", target=into)
+        os.close(into)
+        # The offset of the shared descriptor tells how much alice has read.
+        position = Path(f"/proc/self/fdinfo/{file.fileno()}")
+        read: list[str] = []
+
+        def stands_still() -> bool:
+            read.append(position.read_text().split()[1])
+            return len(read) > 30 and int(read[-1]) > 0 and len(set(read[-30:])) == 1
+
+        wait_until(stands_still, 40)
+        assert int(read[-1]) < 40 * MIB
+        assert all(resident(end.child.pid) < 150 * MIB for end in (alice, bob))
+        with os.fdopen(out, "rb") as reader, (piped.folder / "bob.out").open("wb") as copy:
+            while block := reader.read(MIB):
+                copy.write(block)
+    alice.ends(0)
+    bob.ends(0)
+    assert file_hash(piped.folder / "bob.out") == digest
+
+
+def running(stage: Stage, *words: str) -> tuple[PipeEnd, PipeEnd, int, int]:
+    """A pipe on which something has come through: both ends, alice's input and bob's output."""
+    (there, feed), (drain, back) = os.pipe(), os.pipe()
+    with (stage.folder / "alice.out").open("wb") as nothing:
+        alice = PipeEnd(stage, "alice", *words, source=there, target=nothing)
+    bob = PipeEnd(stage, "bob", *words, target=back)
+    os.close(there)
+    os.close(back)
+    os.write(feed, b"something")
+    assert os.read(drain, 100) == b"something"
+    return alice, bob, feed, drain
+
+
+def test_a_reader_that_goes_away_ends_both(piped: Stage) -> None:
+    alice, bob, feed, drain = running(piped)
+    os.close(drain)
+    os.write(feed, b"more")
+    assert "nobody reads" in bob.ends(130)
+    assert "nobody reads" in alice.ends(4)
+    os.close(feed)
+
+
+def test_an_interrupted_end_tells_the_other_one(piped: Stage) -> None:
+    alice, bob, feed, drain = running(piped)
+    alice.child.send_signal(signal.SIGINT)
+    alice.ends(130)
+    assert "interrupted" in bob.ends(4)
+    os.close(feed)
+    os.close(drain)
+
+
+def test_an_end_that_is_killed_leaves_the_other_one_incomplete(piped: Stage) -> None:
+    alice, bob, feed, drain = running(piped, "--timeout", "3")
+    alice.child.kill()
+    assert "has not been reachable" in bob.ends(75)
+    os.close(feed)
+    os.close(drain)
+
+
+def test_an_end_that_was_started_anew_does_not_go_on_in_the_middle(piped: Stage) -> None:
+    """What the first process had taken and not passed on is lost, so both say that it went wrong."""
+    alice, bob, feed, drain = running(piped)
+    alice.child.kill()
+    again = PipeEnd(piped, "alice", target=subprocess.DEVNULL)
+    assert "started anew" in bob.ends(75)
+    assert again.child.wait(60) in (4, 75), again.said()
+    os.close(feed)
+    os.close(drain)
+
+
+def test_who_cannot_be_piped_to(piped: Stage) -> None:
+    check_failure(piped.run("pipe", "carol"), 2, "carol is not a contact")
+    check_failure(piped.run("pipe", "bob", "--timeout", "1"), 3, "no connection to bob came about in 1 seconds")
+    outcome = piped.run("pipe", "bob", as_json=True)
+    assert outcome.status == 2
+    assert "--json has no place" in outcome.out
