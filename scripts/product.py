@@ -95,8 +95,9 @@ class Program:
         *,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        commanded: bool = False,
     ) -> None:
-        """Start `argv`; what it writes to standard error goes to the file `log`."""
+        """Start `argv`; what it writes to standard error goes to the file `log`. `commanded`: `tell` is used."""
         self.role = role
         self._log = log
         with log.open("w") as errors:
@@ -104,6 +105,7 @@ class Program:
             self._child = place.popen(
                 role,
                 [str(word) for word in argv],
+                stdin=subprocess.PIPE if commanded else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env=_clean_environment(env or {}),
@@ -126,6 +128,15 @@ class Program:
     def pid(self) -> int:
         """The process id of the program itself."""
         return self._child.pid
+
+    def tell(self, line: str) -> None:
+        """Write a line to its standard input. Raises `ProgramError` if it does not read any more."""
+        assert self._child.stdin is not None
+        try:
+            self._child.stdin.write(f"{line}\n")
+            self._child.stdin.flush()
+        except BrokenPipeError:
+            raise ProgramError(f"{self.role} does not listen{self.last_words()}") from None
 
     def _read(self) -> None:
         assert self._child.stdout is not None

@@ -10,21 +10,22 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import get_args
 
 from scripts.matrixlib.attempts import attempts
-from scripts.matrixlib.homes import DEFAULT_HOMES, HOMES, NEIGHBOURS, pairs
+from scripts.matrixlib.homes import DEFAULT_HOMES, HOMES, NEIGHBOURS, pairs, promised
 from scripts.matrixlib.page import name_reasons, render, row
-from scripts.matrixlib.results import Attempt, Cell, Pair, Store, summarize
+from scripts.matrixlib.results import RTT_MS, Attempt, Case, Cell, Store, Way, summarize
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs" / "traversal-matrix.rst"
 DATA = ROOT / "docs" / "traversal-matrix.csv"
 GIVEN_UP_AFTER = 3
 """Runs of a pair that never connected: each takes ten seconds."""
-AT_ONCE = 2
-"""Pairs that are run side by side; two small transfers hardly disturb each other on two cores."""
+AT_ONCE = 3
+"""Cases that are run side by side: most of the time a meeting waits for the network."""
 
-Runs = Callable[[Pair], Iterator[Attempt]]
+Runs = Callable[[Case], Iterator[Attempt]]
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -38,7 +39,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="KIND",
         help=f"kinds of homes, as named in scripts/matrixlib/homes.py (default: {' '.join(DEFAULT_HOMES)})",
     )
-    parser.add_argument("--runs", type=int, default=20, metavar="N", help="runs of every pair (default: 20)")
+    parser.add_argument("--runs", type=int, metavar="N", help="runs of every pair (default: 100 or 50, see homes.py)")
+    parser.add_argument(
+        "--way", choices=get_args(Way), default="meetings", help="how a run is made (default: meetings)"
+    )
+    parser.add_argument("--rtt", type=int, default=RTT_MS, metavar="MS", help="round trip between homes (default: 40)")
     parser.add_argument("--out", type=Path, default=PAGE, metavar="FILE", help="the page to write (default: in docs)")
     parser.add_argument(
         "--data",
@@ -49,8 +54,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--fresh", action="store_true", help="forget the runs so far")
     options = parser.parse_args(arguments)
-    if options.runs < 1:
+    if options.runs is not None and options.runs < 1:
         parser.error("--runs starts at 1")
+    if options.rtt < 0:
+        parser.error("--rtt starts at 0")
     options.kinds = list(dict.fromkeys(options.kinds))
     for file in (options.out, options.data):
         if not file.parent.is_dir():
@@ -58,21 +65,34 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def measure(
-    chosen: Sequence[Pair], runs: int, store: Store, run: Runs, say: Callable[[str], None], stop: threading.Event
-) -> None:
-    """Run what is missing of every pair, ``AT_ONCE`` pairs side by side, and say each row when it is done."""
+def cases(options: argparse.Namespace) -> list[tuple[Case, int]]:
+    """What is to be run, and how often: first the pairs of which most is promised."""
+    chosen = sorted(pairs(options.kinds), key=promised, reverse=True)
+    return [(Case(*pair, options.way, options.rtt), options.runs or promised(pair)) for pair in chosen]
 
-    def complete(numbered: tuple[int, Pair]) -> None:
-        number, pair = numbered
-        with closing(run(pair)) as more:  # type: ignore[type-var]  # a generator
-            while not stop.is_set() and wanted(store.of(pair), runs):
+
+def measure(
+    chosen: Sequence[tuple[Case, int]],
+    store: Store,
+    run: Runs,
+    say: Callable[[str], None],
+    stop: threading.Event,
+) -> None:
+    """Run what is missing of every case, ``AT_ONCE`` of them side by side, and say each row when it is done.
+
+    Each of ``chosen`` has its number of runs.
+    """
+
+    def complete(numbered: tuple[int, tuple[Case, int]]) -> None:
+        number, (case, runs) = numbered
+        with closing(run(case)) as more:  # type: ignore[type-var]  # a generator
+            while not stop.is_set() and wanted(store.of(case), runs):
                 attempt = next(more)
                 # What was interrupted has failed for no reason of its own.
                 if not stop.is_set():
                     store.add(attempt)
         if not stop.is_set():
-            say(f"{number}/{len(chosen)}  {in_a_line(summarize(pair, store.of(pair)))}")
+            say(f"{number}/{len(chosen)}  {in_a_line(summarize(case, store.of(case)))}")
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         try:
@@ -84,23 +104,24 @@ def measure(
 
 
 def wanted(so_far: Sequence[Attempt], runs: int) -> bool:
-    """Whether a pair needs another run."""
+    """Whether a case needs another run."""
     hopeless = len(so_far) >= GIVEN_UP_AFTER and all(each.ms is None for each in so_far)
     return len(so_far) < runs and not hopeless
 
 
 def in_a_line(cell: Cell) -> str:
     """A row of the page for the person who waits."""
-    one, other, *figures = row(cell, {reason: reason for reason in name_reasons([cell])})
+    one, other, *figures = row(cell, None, {reason: reason for reason in name_reasons([cell])})
     return f"{one} + {other}: {'  '.join(figures)}"
 
 
 def cells(store: Store) -> list[Cell]:
-    """The figures of every pair that was run, the usual kinds in their order."""
+    """The figures of every case that was run, the usual kinds in their order."""
     order = list(dict.fromkeys([*DEFAULT_HOMES, *HOMES]))
     usual = {kind: number for number, kind in enumerate([kind for kind in order if kind in HOMES] + [*NEIGHBOURS])}
-    known = [pair for pair in store.pairs if set(pair) <= set(usual)]
-    return [summarize(pair, store.of(pair)) for pair in sorted(known, key=lambda pair: [usual[kind] for kind in pair])]
+    known = [case for case in store.cases if set(case.pair) <= set(usual)]
+    in_order = sorted(known, key=lambda case: [usual[kind] for kind in case.pair])
+    return [summarize(case, store.of(case)) for case in in_order]
 
 
 def page(store: Store, data: Path) -> str:
@@ -133,7 +154,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
-        measure(pairs(options.kinds), options.runs, store, attempts, say, threading.Event())
+        measure(cases(options), store, attempts, say, threading.Event())
     except KeyboardInterrupt:
         print("interrupted; everything is stopped and removed, and what was run is kept", file=sys.stderr)
         return 130

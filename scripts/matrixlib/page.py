@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from scripts.matrixlib.attempts import RTT_MS, SIZE
+from scripts.matrixlib.attempts import SIZE
 from scripts.matrixlib.homes import NEIGHBOURS, meaning
-from scripts.matrixlib.results import Cell, Pair
+from scripts.matrixlib.meeter import PEERS
+from scripts.matrixlib.results import RTT_MS, Cell, Pair
 
 NONE = "--"
 """In a cell without a figure; a cell of a simple table must not be empty."""
@@ -26,44 +27,100 @@ Which homes p2pxfer connects directly with each other over TCP, how soon, and wi
 """
 
 HOW = """\
-Runs of every pair: {runs}.  A pair is a lab of network namespaces (``tests/lab``): two hosts, each behind NATs of its
-own made of the kernel's, {rtt:g} ms round trip between them, half of that to the server, no loss.  In each run a new
-``p2pxfer send`` moves {size} bytes to a new ``p2pxfer receive``, both with ``--path direct``, so that no relay can
-help; it counts as connected if the file arrived whole.  The sender is in the first home of a pair.  {given_up}
+A pair is a lab of network namespaces (``tests/lab``): two hosts, each behind NATs of its own made of the kernel's,
+{rtt} ms round trip between them, half of that to the server, no loss.  Between runs the NATs forget everything.  The
+sender is in the first home of a pair.  No relay can help: both sides say that they allow direct paths only.  {given_up}
+"""
+
+MEETINGS = """\
+A run is a meeting: both sides register at the server from a fresh port and find out what their NATs do, the receiver
+before it is asked for and the sender beside the rest; the server introduces them, they punch, make TLS connections,
+greet, and the sender nominates one.  It counts as connected if both sides have the nominated path.  In each home one
+program makes the meetings, each in a process forked for it, so nothing that was learnt and no limit that was used up is
+there in the next.  {peers} pairs of keys take turns, since the server allows one pair so many introductions a minute
+only.  The server stays, and with it what it learns of ways that win.
+"""
+
+PROGRAMS = """\
+The column *programs* is there to show that this is no other thing than the product: there a new ``p2pxfer send``
+moves {size} bytes to a new ``p2pxfer receive``, both with ``--path direct``, and the run counts if the file arrived
+whole.  It holds the runs that connected and their median.  {both}
 """
 
 GIVEN_UP = "A pair of which the first {runs} runs failed is not run again."
 
 FIGURES = """\
-Times are milliseconds from the introduction to the nominated path, which is authenticated, at the sender, of the runs
-that connected: the median and the 90th percentile (nearest rank).  SYNs are the medians of all runs, the sender's + the
-receiver's, without those to the server, repeated ones included.  The letter says why a run failed.
+Times are milliseconds from the introduction at the sender, of the runs that connected: *TCP* is the median of when the
+connection stood, *median* and *90 %* (nearest rank) of when the path was authenticated and nominated.  SYNs are the
+medians of all runs, the sender's + the receiver's, without those to the server, repeated ones included.  The letter
+says why a run failed.  Pairs without a time for TCP have been run with whole programs only.
+"""
+
+FAR = """\
+At {rtt} ms round trip two cones promise a TCP connection within a median of 2 round trips + 0.1 s of the introduction,
+{tcp:g} ms, and an authenticated path within 4.5 round trips + 0.3 s, {path:g} ms.
 """
 
 
 def render(cells: Sequence[Cell], data: str, enough_failures: int) -> str:
     """The whole page, as reStructuredText."""
-    runs = sorted({cell.runs for cell in cells if cell.connected or cell.runs != enough_failures})
-    many = f"{runs[0]} to {runs[-1]}" if len(runs) > 1 else str(runs[0] if runs else enough_failures)
-    given_up = any(not cell.connected and cell.runs == enough_failures for cell in cells)
-    letters = name_reasons(cells)
-    how = HOW.format(
-        runs=many,
-        rtt=RTT_MS,
-        size=SIZE,
-        given_up=GIVEN_UP.format(runs=enough_failures) if given_up else "",
+    near = [cell for cell in cells if cell.case.rtt_ms == RTT_MS]
+    programs = {cell.case.pair: cell for cell in near if cell.case.way == "programs"}
+    best = {**programs, **{cell.case.pair: cell for cell in near if cell.case.way == "meetings"}}
+    shown = list(best.values())
+    letters = name_reasons(shown)
+    given_up = any(not cell.connected and cell.runs == enough_failures for cell in shown)
+    how = HOW.format(rtt=RTT_MS, given_up=GIVEN_UP.format(runs=enough_failures) if given_up else "")
+    both = [(cell, programs[pair]) for pair, cell in best.items() if pair in programs and cell is not programs[pair]]
+    texts = (
+        MADE.format(data=data),
+        how,
+        MEETINGS.format(peers=PEERS),
+        PROGRAMS.format(size=SIZE, both=agreement(both)),
     )
     parts = [
         TITLE,
-        *(f"{_filled(text)}\n" for text in (MADE.format(data=data), how)),
-        _titled("Homes", meanings(cells)),
-        _titled("Connected runs", f"{_filled(in_all(cells))}\n\n{grid(cells)}"),
-        _titled("Time and SYNs", f"{FIGURES}\n{figures(cells, letters)}"),
+        *(f"{_filled(text)}\n" for text in texts),
+        _titled("Homes", meanings(shown)),
+        _titled("Connected runs", f"{_filled(in_all(shown))}\n\n{grid(shown)}"),
+        _titled("Time and SYNs", f"{_filled(FIGURES)}\n\n{figures(shown, programs, letters)}"),
+        *(_titled(f"{rtt} ms", far(rtt, cells)) for rtt in sorted({each.case.rtt_ms for each in cells} - {RTT_MS})),
     ]
     if letters:
         listed = "\n".join(f"{letter}\n{_filled(escaped(why), indent='    ')}" for why, letter in letters.items())
         parts.append(_titled("Why runs failed", listed))
     return "\n".join(parts)
+
+
+def verdict(cell: Cell) -> str:
+    """What became of a pair, in a word."""
+    return "none" if not cell.connected else "every" if cell.connected == cell.runs else "some"
+
+
+def agreement(both: Sequence[tuple[Cell, Cell]]) -> str:
+    """What meetings and programs say of the same pairs, in a sentence."""
+    other = [f"{one.case.one} + {one.case.other}" for one, by in both if verdict(one) != verdict(by)]
+    alike = (
+        f"{len(both)} pairs were run in both ways; {len(both) - len(other)} of them connected alike, in every run, in "
+    )
+    return f"{alike}some or in none{f', and not alike {_listed(other)}' if other else ''}."
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(f"``{word}``" for word in words)
+
+
+def far(rtt: int, cells: Iterable[Cell]) -> str:
+    """A table of what was run with another round trip."""
+    head = ["first home", "second home", "connected", "TCP", "90 %", "median", "90 %"]
+    lines = [
+        [*cell.case.pair, f"{cell.connected} of {cell.runs}", *map(_milliseconds, times)]
+        for cell in cells
+        if cell.case.rtt_ms == rtt and cell.case.way == "meetings"
+        for times in [(cell.tcp_median_ms, cell.tcp_p90_ms, cell.median_ms, cell.p90_ms)]
+    ]
+    text = FAR.format(rtt=rtt, tcp=2 * rtt + 100, path=4.5 * rtt + 300)
+    return f"{_filled(text)}\n\n{simple_table([head, *lines])}"
 
 
 def meanings(cells: Sequence[Cell]) -> str:
@@ -74,15 +131,16 @@ def meanings(cells: Sequence[Cell]) -> str:
 
 def in_all(cells: Sequence[Cell]) -> str:
     """The sums of the table in a sentence."""
-    always = sum(cell.connected == cell.runs for cell in cells)
-    never = sum(not cell.connected for cell in cells)
-    rest = len(cells) - always - never
-    return f"{len(cells)} pairs: {always} connected in every run, {rest} in some, {never} in none."
+    found = [verdict(cell) for cell in cells]
+    always, some, never = (found.count(word) for word in ("every", "some", "none"))
+    runs = sum(cell.runs for cell in cells)
+    counts = f"{always} connected in every run, {some} in some, {never} in none"
+    return f"{len(cells)} pairs: {counts}; {runs} runs, of which {sum(cell.connected for cell in cells)} connected."
 
 
 def kinds_of(cells: Sequence[Cell]) -> list[str]:
     """The kinds in the order of the cells."""
-    return list(dict.fromkeys(kind for cell in cells for kind in (cell.one, cell.other)))
+    return list(dict.fromkeys(kind for cell in cells for kind in cell.case.pair))
 
 
 def _filled(text: str, indent: str = "") -> str:
@@ -119,7 +177,7 @@ def _letters(number: int) -> str:
 def grid(cells: Sequence[Cell]) -> str:
     """A row and a column for each kind but the neighbours, with the number of runs that connected."""
     kinds = [kind for kind in kinds_of(cells) if kind not in NEIGHBOURS]
-    known: dict[Pair, Cell] = {(cell.one, cell.other): cell for cell in cells}
+    known: dict[Pair, Cell] = {cell.case.pair: cell for cell in cells}
     lines = [["", "kind", *(str(number) for number in range(1, len(kinds) + 1))]]
     for number, kind in enumerate(kinds, 1):
         row = (known.get((kind, other)) or known.get((other, kind)) for other in kinds)
@@ -128,18 +186,19 @@ def grid(cells: Sequence[Cell]) -> str:
     return simple_table(lines)
 
 
-def figures(cells: Sequence[Cell], letters: dict[str, str]) -> str:
+def figures(cells: Sequence[Cell], programs: Mapping[Pair, Cell], letters: dict[str, str]) -> str:
     """A row for each pair."""
-    lines = [["first home", "second home", "connected", "median", "90 %", "SYNs", "why not"]]
-    return simple_table([*lines, *(row(cell, letters) for cell in cells)])
+    head = ["first home", "second home", "connected", "TCP", "median", "90 %", "SYNs", "programs", "why not"]
+    return simple_table([head, *(row(cell, programs.get(cell.case.pair), letters) for cell in cells)])
 
 
-def row(cell: Cell, letters: dict[str, str]) -> list[str]:
-    """One pair as texts."""
+def row(cell: Cell, programs: Cell | None, letters: dict[str, str]) -> list[str]:
+    """One pair as texts; `programs` is the same pair run with whole programs."""
     syns = NONE if cell.syns is None else " + ".join(f"{count:g}" for count in cell.syns)
     why = ", ".join(letters[reason] for reason in cell.reasons)
-    times = (_milliseconds(cell.median_ms), _milliseconds(cell.p90_ms))
-    return [cell.one, cell.other, f"{cell.connected} of {cell.runs}", *times, syns, why or NONE]
+    times = map(_milliseconds, (cell.tcp_median_ms, cell.median_ms, cell.p90_ms))
+    beside = NONE if programs is None else f"{programs.connected}/{programs.runs} {_milliseconds(programs.median_ms)}"
+    return [*cell.case.pair, f"{cell.connected} of {cell.runs}", *times, syns, beside, why or NONE]
 
 
 def _milliseconds(value: float | None) -> str:

@@ -9,35 +9,58 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, cast, get_args
 
 Pair = tuple[str, str]
+Way = Literal["meetings", "programs"]
+"""How a run is made: one of many meetings of two programs that stay, or two new programs that move a file."""
+
+RTT_MS = 40
+"""Round trip between the two homes unless said otherwise, milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is run again and again: two homes, the sender in the first, so many milliseconds of round trip apart."""
+
+    one: str
+    other: str
+    way: Way = "meetings"
+    rtt_ms: int = RTT_MS
+
+    @property
+    def pair(self) -> Pair:
+        """The homes."""
+        return self.one, self.other
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One run of one pair; the sender is behind `one`.
+    """One run.
 
     `ms` is the time from the introduction to the nominated path, None if the run failed; then `reason` says why.
+    `tcp_ms` is when the TCP connection of that path stood, None if that is not known.
     `syns` are the bare SYNs that sender and receiver sent to anyone but the server, None if nobody could count them.
     """
 
-    one: str
-    other: str
+    case: Case
     ms: float | None
+    tcp_ms: float | None
     syns: tuple[int, int] | None
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """The figures of one pair: times in milliseconds, SYNs of sender and receiver; None where no run gave any."""
+    """The figures of one case: times in milliseconds, SYNs of sender and receiver; None where no run gave any."""
 
-    one: str
-    other: str
+    case: Case
     runs: int
     connected: int
     median_ms: float | None
     p90_ms: float | None
+    tcp_median_ms: float | None
+    tcp_p90_ms: float | None
     syns: tuple[float, float] | None
     reasons: tuple[str, ...]
     """Of the failed runs, each once, the most frequent first."""
@@ -53,24 +76,29 @@ def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[math.ceil(share * len(values)) - 1]
 
 
-def summarize(pair: Pair, attempts: Iterable[Attempt]) -> Cell:
-    """The figures of one pair; attempts of others are left out."""
-    mine = [each for each in attempts if (each.one, each.other) == pair]
+def summarize(case: Case, attempts: Iterable[Attempt]) -> Cell:
+    """The figures of one case; attempts of others are left out."""
+    mine = [each for each in attempts if each.case == case]
     times = [each.ms for each in mine if each.ms is not None]
+    tcp = [each.tcp_ms for each in mine if each.tcp_ms is not None]
     syns = [each.syns for each in mine if each.syns is not None]
     reasons = [each.reason for each in mine if each.ms is None]
     return Cell(
-        *pair,
+        case,
         runs=len(mine),
         connected=len(times),
         median_ms=statistics.median(times) if times else None,
         p90_ms=percentile(times, 0.9) if times else None,
+        tcp_median_ms=statistics.median(tcp) if tcp else None,
+        tcp_p90_ms=percentile(tcp, 0.9) if tcp else None,
         syns=(statistics.median(s for s, _ in syns), statistics.median(r for _, r in syns)) if syns else None,
         reasons=tuple(sorted(set(reasons), key=lambda reason: (-reasons.count(reason), reason))),
     )
 
 
-FIELDS = ("first", "second", "milliseconds", "sender's SYNs", "receiver's SYNs", "reason")
+FIELDS = (
+    "first", "second", "way", "round trip", "milliseconds", "TCP", "sender's SYNs", "receiver's SYNs", "reason",
+)  # fmt: skip
 
 
 class Store:
@@ -80,14 +108,14 @@ class Store:
         """Read what is there; None keeps the attempts in memory only.  Raises `ValueError` for other contents."""
         self._path = path
         self._lock = threading.Lock()
-        self._attempts: list[Attempt] = []
+        self._attempts: dict[Case, list[Attempt]] = {}
         if path is None or not path.exists():
             return
         with path.open(newline="") as file:
             for number, row in enumerate(csv.reader(file), 1):
                 try:
                     if number > 1:
-                        self._attempts.append(_decoded(row))
+                        self._keep(_decoded(row))
                     elif tuple(row) != FIELDS:
                         raise ValueError("no heading")
                 except ValueError as error:
@@ -96,7 +124,7 @@ class Store:
     def add(self, attempt: Attempt) -> None:
         """Keep one more."""
         with self._lock:
-            self._attempts.append(attempt)
+            self._keep(attempt)
             if self._path is None:
                 return
             begins = not self._path.exists()
@@ -106,23 +134,30 @@ class Store:
                     writer.writerow(FIELDS)
                 writer.writerow(_encoded(attempt))
 
-    def of(self, pair: Pair) -> list[Attempt]:
-        """The attempts of one pair."""
-        return [each for each in self._attempts if (each.one, each.other) == pair]
+    def _keep(self, attempt: Attempt) -> None:
+        self._attempts.setdefault(attempt.case, []).append(attempt)
+
+    def of(self, case: Case) -> list[Attempt]:
+        """The attempts of one case."""
+        return list(self._attempts.get(case, ()))
 
     @property
-    def pairs(self) -> list[Pair]:
-        """The pairs of which there are attempts, in the order of the first ones."""
-        return list(dict.fromkeys((each.one, each.other) for each in self._attempts))
+    def cases(self) -> list[Case]:
+        """What there are attempts of, in the order of the first ones."""
+        return list(self._attempts)
 
 
 def _encoded(attempt: Attempt) -> list[str]:
-    ms = "" if attempt.ms is None else f"{attempt.ms:.1f}"
+    case = attempt.case
+    times = ["" if time is None else f"{time:.1f}" for time in (attempt.ms, attempt.tcp_ms)]
     syns = ["", ""] if attempt.syns is None else [str(count) for count in attempt.syns]
-    return [attempt.one, attempt.other, ms, *syns, attempt.reason]
+    return [case.one, case.other, case.way, str(case.rtt_ms), *times, *syns, attempt.reason]
 
 
 def _decoded(row: Sequence[str]) -> Attempt:
-    one, other, ms, sender, receiver, reason = row
+    one, other, way, rtt, ms, tcp, sender, receiver, reason = row
+    if way not in get_args(Way):
+        raise ValueError("no such way")
     syns = (int(sender), int(receiver)) if sender or receiver else None
-    return Attempt(one, other, float(ms) if ms else None, syns, reason)
+    case = Case(one, other, cast(Way, way), int(rtt))
+    return Attempt(case, float(ms) if ms else None, float(tcp) if tcp else None, syns, reason)

@@ -8,13 +8,13 @@ import pytest
 
 from tests.lab import probe
 from tests.lab.conftest import LabFactory
+from tests.lab.habits import allow_web_only
 from tests.lab.nat import KINDS
 from tests.lab.probe import Answer
 from tests.lab.topology import Lab
 from tests.scene import Scene, events_of, file_hash, first_path, last, random_file
 
 SIZE = 8 << 20
-WEB_ONLY = 'iifname "lan" oifname "wan" ct state new tcp dport != { 80, 443 }'
 LISTEN = ("tcp6:8877", "tcp6:443")
 SOON_MS = 5000
 """Ten times what is usual here, and less than any deadline of an observation."""
@@ -23,7 +23,7 @@ SOON_MS = 5000
 def restricted(lab_factory: LabFactory, home: str, other: str) -> Lab:
     """Alice is in such a network, bob in none."""
     lab = lab_factory(KINDS[home], KINDS[other], rtt_ms=40)
-    lab.block("nat_a", WEB_ONLY)
+    allow_web_only(lab, "nat_a")
     return lab
 
 

@@ -8,19 +8,17 @@ from pathlib import Path
 import pytest
 
 from tests.lab.conftest import LabFactory
+from tests.lab.habits import QUIET_S, shorten_memory
 from tests.lab.nat import KINDS
 from tests.lab.topology import Lab
 from tests.scene import Scene, events_of, first_path, random_file
-
-QUIET_S = 15
 
 
 def short_lived(lab_factory: LabFactory, kind: str) -> Lab:
     """Two homes with such a NAT."""
     lab = lab_factory(KINDS[kind], KINDS[kind], rtt_ms=40)
     for router in ("nat_a", "nat_b"):
-        lab.sysctl(router, "net/netfilter/nf_conntrack_tcp_timeout_syn_sent", "2")
-        lab.sysctl(router, "net/netfilter/nf_conntrack_tcp_timeout_established", str(QUIET_S))
+        shorten_memory(lab, router)
     return lab
 
 

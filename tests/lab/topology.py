@@ -300,12 +300,11 @@ class Lab(Faults):
         finally:
             self.end(child)
 
-    def flush_nat(self, router: str) -> None:
-        """Make a router forget every flow, mapping and permission; nothing to do without NAT."""
-        if self.kinds[router] is None:
-            return
-        self.nft(router, nat.forget())
-        run_all([(inside(self.names[router], ["conntrack", "-F"]), "")])
+    def flush_nat(self, *routers: str) -> None:
+        """Make routers forget every flow, mapping and permission; nothing to do where there is no NAT."""
+        nats = [router for router in routers if self.kinds[router] is not None]
+        run_all([self.nft_job(router, nat.forget()) for router in nats])
+        run_all([(inside(self.names[router], ["conntrack", "-F"]), "") for router in nats])
 
     def reboot_nat(self, router: str, *, new_address: bool = False) -> None:
         """Restart a router: it forgets everything and may come back with another public address.
