@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from scripts.matrixlib import __main__ as matrix
-from scripts.matrixlib import attempts, page
+from scripts.matrixlib import attempts, meeter, page
 from scripts.matrixlib.homes import DEFAULT_HOMES, HOMES, NEIGHBOURS, lab_of, pairs, promised
 from scripts.matrixlib.results import FIELDS, Attempt, Case, Cell, Store, percentile, summarize
+from scripts.product import Loopback, Program, ProgramError, free_ports
 from tests.lab.namespaces import LabError
 
 PAIR = ("none", "symmetric")
@@ -270,6 +272,24 @@ def test_a_lab_that_cannot_be_built_is_a_failed_run_and_the_next_one_tries_again
     monkeypatch.setattr(attempts, "built", refuse)
     runs = attempts.attempts(CASE)
     assert [next(runs), next(runs)] == [Attempt(CASE, None, None, None, "nft said no")] * 2
+
+
+def test_a_meeting_that_fails_ends_nothing_but_itself(tmp_path: Path) -> None:
+    """There is no server, and each meeting says so; the program that makes them stays, and knows when it is asked."""
+    (port,) = free_ports(1)
+    argv = [sys.executable, "-m", meeter.__name__, f"127.0.0.1:{port}", str(tmp_path), "alice"]
+    program = Program(Loopback(), "alice", argv, tmp_path / "log", cwd=attempts.ROOT, commanded=True)
+    with program:
+        program.wait_for("ready")
+        attempts.end(program)
+        for number in range(2):
+            program.tell(f"meet {number}")
+            with pytest.raises(ProgramError, match="the server at"):
+                attempts.nominated(program)
+            attempts.end(program)
+        program.tell("dance")
+        with pytest.raises(attempts.Stuck, match="not now: 'dance"):
+            attempts.end(program)
 
 
 def test_a_reason_is_the_first_line_of_an_error() -> None:

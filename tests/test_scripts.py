@@ -70,6 +70,17 @@ def test_events_of_a_program_are_read_and_other_lines_are_kept(tmp_path: Path) -
         assert child.succeed(10).peak_bytes > 1 << 20
 
 
+def test_a_program_can_be_told_things_until_it_listens_no_more(tmp_path: Path) -> None:
+    text = "import json; print(json.dumps({'event': 'heard', 'what': input()}))"
+    argv = [sys.executable, "-c", text]
+    with Program(Loopback(), "child", argv, tmp_path / "log", commanded=True) as child:
+        child.tell("a word")
+        assert child.wait_for("heard")["what"] == "a word"
+        child.succeed(10)
+        with pytest.raises(ProgramError, match="child does not listen"):
+            child.tell("another")
+
+
 def test_a_silent_program_is_reported_and_stopped(tmp_path: Path) -> None:
     with program(tmp_path, "import time; time.sleep(60)") as child, pytest.raises(ProgramError, match="said nothing"):
         child.wait_for("done", silence=0.3)
