@@ -12,6 +12,7 @@ import pytest
 from scripts.matrixlib import __main__ as matrix
 from scripts.matrixlib import attempts, meeter, page
 from scripts.matrixlib.homes import DEFAULT_HOMES, HOMES, NEIGHBOURS, lab_of, pairs, promised
+from scripts.matrixlib.promises import findings
 from scripts.matrixlib.results import FIELDS, Attempt, Case, Cell, Store, percentile, summarize
 from scripts.product import Loopback, Program, ProgramError, free_ports
 from tests.lab.namespaces import LabError
@@ -181,7 +182,7 @@ def test_an_interrupted_matrix_begins_no_further_run_and_forgets_what_was_under_
 
 
 def test_reasons_are_lettered_once_each() -> None:
-    cells = [Cell(CASE, 1, 0, None, None, None, None, None, (f"reason {n}", "again")) for n in range(60)]
+    cells = [Cell(CASE, 1, 0, None, None, None, None, None, (), (f"reason {n}", "again")) for n in range(60)]
     letters = page.name_reasons(cells)
     assert (letters["reason 0"], letters["again"], letters["reason 1"]) == ("a", "b", "c")
     assert (letters["reason 25"], letters["reason 51"]) == ("aa", "ba")
@@ -214,6 +215,52 @@ def test_the_page(tmp_path: Path) -> None:
     assert "260 ms, and an authenticated path within 4.5 round trips + 0.3 s, 660 ms." in words
     assert r"    \`no\` \*way\*" in text.splitlines()
     assert max(map(len, text.splitlines())) <= 120
+
+
+def cell(one: str, other: str, times: list[float], runs: int) -> Cell:
+    case = Case(one, other)
+    return summarize(case, [connected(ms, case=case) for ms in times] + [failed("why", case)] * (runs - len(times)))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "times", "runs", "kept"),
+    [
+        ("none", "symmetric", [100.0] * 100, 100, True),
+        ("none", "symmetric", [100.0] * 99, 100, False),
+        ("port-restricted/rst", "address-restricted", [9000.0] * 5, 5, True),
+        ("sequential", "port-restricted", [100.0] * 49, 50, False),
+        ("sequential/busy", "sequential", [100.0] * 48, 50, True),
+        ("sequential/busy", "sequential", [100.0] * 47, 50, False),
+        ("block-512", "firewall", [2000.0] * 50, 50, True),
+        ("firewall", "block-512", [2001.0] * 50, 50, False),
+        ("symmetric", "port-restricted", [3500.0] * 47 + [8001.0] * 3, 50, True),
+        ("symmetric", "port-restricted", [3500.0] * 46 + [8001.0] * 4, 50, False),
+        ("symmetric", "port-restricted", [3501.0] * 50, 50, False),
+        ("port-restricted/no-simo", "port-restricted", [1.0] * 50, 50, True),
+        ("port-restricted/no-simo", "port-restricted", [], 50, False),
+    ],
+)
+def test_a_promise_is_kept_or_not(one: str, other: str, times: list[float], runs: int, kept: bool) -> None:
+    found = [each for each in findings([cell(one, other, times, runs)]) if each.pairs]
+    assert {(each.pairs, each.fewest) for each in found} == {(1, runs)}
+    assert {pair for each in found for pair in each.broken} == (set() if kept else {(one, other)})
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("port-restricted/no-simo", "port-restricted/no-simo"),
+        ("symmetric", "symmetric"),
+        ("web-only", "none"),
+        ("one-nat", "one-nat"),
+        ("carrier", "block-64"),
+    ],
+)
+def test_of_some_pairs_less_is_promised_or_nothing(one: str, other: str) -> None:
+    kept = [each.promise.words for each in findings([cell(one, other, [], 3)]) if each.pairs]
+    assert kept == (
+        ["every run of a NAT that draws from a block and a cone, the median within 2 s"] if one == "carrier" else []
+    )
 
 
 def test_a_pair_that_was_run_with_programs_only_is_there_with_their_figures() -> None:

@@ -182,13 +182,20 @@ DEFAULT_HOMES = (
 FEW, MANY = 50, 100
 
 
+def none_may_fail(one: Home, other: Home) -> bool:
+    """Whether the two connect in every run, if the product does what it should."""
+    if one.web_only or other.web_only:
+        return False
+    cones = one.is_cone and other.is_cone
+    return cones or one.is_open or other.is_open or (one.v6 is not None and other.v6 is not None)
+
+
 def promised(pair: Pair) -> int:
     """How many runs of a pair are asked for: more of those in which none may fail."""
     if pair[0] in NEIGHBOURS:
         return FEW
     one, other = (HOMES[name] for name in pair)
-    both = (one.is_cone and other.is_cone) or (one.v6 is not None and other.v6 is not None)
-    return MANY if both or one.is_open or other.is_open else FEW
+    return MANY if none_may_fail(one, other) else FEW
 
 
 def meaning(kind: str) -> str:

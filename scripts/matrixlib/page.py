@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from scripts.matrixlib.attempts import SIZE
 from scripts.matrixlib.homes import NEIGHBOURS, meaning
 from scripts.matrixlib.meeter import PEERS
+from scripts.matrixlib.promises import findings
 from scripts.matrixlib.results import RTT_MS, Cell, Pair
 
 NONE = "--"
@@ -56,6 +57,11 @@ medians of all runs, the sender's + the receiver's, without those to the server,
 says why a run failed.  Pairs without a time for TCP have been run with whole programs only.
 """
 
+PROMISED = """\
+Of the pairs that were run as meetings: how many there are of each sort, how many runs at least of each, and in how many
+pairs the runs are as promised.
+"""
+
 FAR = """\
 At {rtt} ms round trip two cones promise a TCP connection within a median of 2 round trips + 0.1 s of the introduction,
 {tcp:g} ms, and an authenticated path within 4.5 round trips + 0.3 s, {path:g} ms.
@@ -83,6 +89,7 @@ def render(cells: Sequence[Cell], data: str, enough_failures: int) -> str:
         *(f"{_filled(text)}\n" for text in texts),
         _titled("Homes", meanings(shown)),
         _titled("Connected runs", f"{_filled(in_all(shown))}\n\n{grid(shown)}"),
+        _titled("What is promised", promises(shown)),
         _titled("Time and SYNs", f"{_filled(FIGURES)}\n\n{figures(shown, programs, letters)}"),
         *(_titled(f"{rtt} ms", far(rtt, cells)) for rtt in sorted({each.case.rtt_ms for each in cells} - {RTT_MS})),
     ]
@@ -90,6 +97,20 @@ def render(cells: Sequence[Cell], data: str, enough_failures: int) -> str:
         listed = "\n".join(f"{letter}\n{_filled(escaped(why), indent='    ')}" for why, letter in letters.items())
         parts.append(_titled("Why runs failed", listed))
     return "\n".join(parts)
+
+
+def promises(cells: Sequence[Cell]) -> str:
+    """A row for each promise, and under them the pairs that break one."""
+    found = findings([cell for cell in cells if cell.case.way == "meetings"])
+    head = ["promised", "pairs", "runs of each", "kept in"]
+    lines = [
+        [each.promise.words, str(each.pairs), str(each.fewest), str(each.pairs - len(each.broken))]
+        for each in found
+        if each.pairs
+    ]
+    broken = [f"{one} + {other}" for each in found for one, other in each.broken]
+    text = f"{PROMISED}  {f'Not kept: {_listed(list(dict.fromkeys(broken)))}.' if broken else ''}"
+    return f"{_filled(text)}\n\n{simple_table([head, *lines])}"
 
 
 def verdict(cell: Cell) -> str:

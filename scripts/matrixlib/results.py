@@ -62,6 +62,8 @@ class Cell:
     tcp_median_ms: float | None
     tcp_p90_ms: float | None
     syns: tuple[float, float] | None
+    times: tuple[float, ...]
+    """Of the connected runs, in order."""
     reasons: tuple[str, ...]
     """Of the failed runs, each once, the most frequent first."""
 
@@ -92,6 +94,7 @@ def summarize(case: Case, attempts: Iterable[Attempt]) -> Cell:
         tcp_median_ms=statistics.median(tcp) if tcp else None,
         tcp_p90_ms=percentile(tcp, 0.9) if tcp else None,
         syns=(statistics.median(s for s, _ in syns), statistics.median(r for _, r in syns)) if syns else None,
+        times=tuple(sorted(times)),
         reasons=tuple(sorted(set(reasons), key=lambda reason: (-reasons.count(reason), reason))),
     )
 
