@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import socket
 import time
@@ -121,6 +122,35 @@ def test_crossing_syns_need_one_side_that_supports_them(
     seen = {r: server.observe(r, PUNCH, server.endpoints[0]).seen for r in ("alice", "bob")}
     attempts = [probe.dial(lab, "alice", seen["bob"], PUNCH), probe.dial(lab, "bob", seen["alice"], PUNCH)]
     assert probe.settle(attempts, 1.5) == [Answer.CONNECTED if opens else Answer.SILENT] * 2
+
+
+@pytest.mark.parametrize("answer", ["icmp", "rst"])
+def test_a_syn_that_comes_between_two_dials_spoils_the_four_tuple_after_icmp(
+    answer: str, lab_factory: LabFactory
+) -> None:
+    """After an ICMP error the NAT still waits for the answer to the first SYN, and takes the peer's SYN for that.
+
+    That one settles in the listener, whose answer has another sequence number and is dropped, and it holds the
+    four-tuple: no second dial is possible. After a RST the NAT has closed the flow and drops the peer's SYN; the next
+    ones cross and connect.
+    """
+    lab = lab_factory(KINDS["port-restricted"], KINDS[f"port-restricted/{answer}"], rtt_ms=40)
+    server = probe.Server(lab)
+    seen = {r: server.observe(r, PUNCH, server.endpoints[0]).seen for r in ("alice", "bob")}
+    listener = probe.listen(lab, "alice", PUNCH)
+    refused = probe.dial(lab, "alice", seen["bob"], PUNCH)
+    assert probe.settle([refused]) == [Answer.REFUSED]
+    refused.sock.close()
+    waiting = probe.dial(lab, "bob", seen["alice"], PUNCH)
+    assert probe.settle([waiting], 0.5) == [Answer.SILENT]
+    if answer == "icmp":
+        with pytest.raises(OSError, match="connect to") as error:
+            probe.dial(lab, "alice", seen["bob"], PUNCH)
+        assert error.value.errno == errno.EADDRNOTAVAIL
+        assert not probe.has_guest(listener)
+    else:
+        again = probe.dial(lab, "alice", seen["bob"], PUNCH)
+        assert probe.settle([again, waiting], 5.0) == [Answer.CONNECTED] * 2
 
 
 # Many SYNs
