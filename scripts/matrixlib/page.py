@@ -62,6 +62,13 @@ Of the pairs that were run as meetings: how many there are of each sort, how man
 pairs the runs are as promised.
 """
 
+ICMP = """\
+Where a NAT answers with ICMP a run may be lost on a busy machine.  The side that dialled too early must dial again when
+the error comes; the peer's SYN that arrives before it has done so spoils the four-tuple, since the NAT takes it for the
+answer to the first SYN (``tests/lab/test_selfcheck_ports.py``).  The machine of these runs had two processors and other
+work, so that dialling again took up to some 20 ms.
+"""
+
 FAR = """\
 At {rtt} ms round trip two cones promise a TCP connection within a median of 2 round trips + 0.1 s of the introduction,
 {tcp:g} ms, and an authenticated path within 4.5 round trips + 0.3 s, {path:g} ms.
@@ -110,7 +117,7 @@ def promises(cells: Sequence[Cell]) -> str:
     ]
     broken = [f"{one} + {other}" for each in found for one, other in each.broken]
     text = f"{PROMISED}  {f'Not kept: {_listed(list(dict.fromkeys(broken)))}.' if broken else ''}"
-    return f"{_filled(text)}\n\n{simple_table([head, *lines])}"
+    return f"{_filled(text)}\n\n{simple_table([head, *lines])}\n\n{_filled(ICMP)}"
 
 
 def verdict(cell: Cell) -> str:
