@@ -202,9 +202,7 @@ def test_the_page(tmp_path: Path) -> None:
     assert "``data.csv``" in text
     assert "the first 3 runs failed" in words
     assert "2 pairs: 0 connected in every run, 1 in some, 1 in none; 6 runs, of which 2 connected." in words
-    # The programs connected always and the meetings did not.
-    assert "1 pairs were run in both ways; 0 of them connected alike" in words
-    assert "not alike ``none + symmetric``." in words
+    assert "1 pairs were run in both ways, and of 1 both say the same: it connects" in words
     assert "at random of 64512" in text
     rows = [line.split() for line in text.splitlines()]
     assert ["1", "none", "--", "2/3"] in rows
@@ -261,6 +259,13 @@ def test_of_some_pairs_less_is_promised_or_nothing(one: str, other: str) -> None
     assert kept == (
         ["every run of a NAT that draws from a block and a cone, the median within 2 s"] if one == "carrier" else []
     )
+
+
+def test_a_pair_of_which_programs_say_something_else_is_named() -> None:
+    cells = [summarize(CASE, [connected(1), failed("no"), failed("no")])]
+    cells.append(summarize(PROGRAMS, [connected(180, case=PROGRAMS)] * 3))
+    words = " ".join(page.render(cells, "data.csv", 3).split())
+    assert "of 0 both say the same: it connects in most runs, or it does not; not of ``none + symmetric``." in words
 
 
 def test_a_pair_that_was_run_with_programs_only_is_there_with_their_figures() -> None:

@@ -40,7 +40,8 @@ from p2pxfer.net.meeting import Meeting, MeetingOwner, Party
 from p2pxfer.net.outgoing import no_direct_path
 from p2pxfer.net.path import PeerPath
 from p2pxfer.net.pathset import PathSet
-from p2pxfer.net.rendezvous import RendezvousClient, ServerAddress
+from p2pxfer.net.rendezvous import RendezvousClient
+from p2pxfer.net.serverdial import ServerAddress
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Note, Registered
 

@@ -120,18 +120,16 @@ def promises(cells: Sequence[Cell]) -> str:
     return f"{_filled(text)}\n\n{simple_table([head, *lines])}\n\n{_filled(ICMP)}"
 
 
-def verdict(cell: Cell) -> str:
-    """What became of a pair, in a word."""
-    return "none" if not cell.connected else "every" if cell.connected == cell.runs else "some"
+def usually(cell: Cell) -> bool:
+    """Whether the pair connects in most runs."""
+    return 2 * cell.connected > cell.runs
 
 
 def agreement(both: Sequence[tuple[Cell, Cell]]) -> str:
     """What meetings and programs say of the same pairs, in a sentence."""
-    other = [f"{one.case.one} + {one.case.other}" for one, by in both if verdict(one) != verdict(by)]
-    alike = (
-        f"{len(both)} pairs were run in both ways; {len(both) - len(other)} of them connected alike, in every run, in "
-    )
-    return f"{alike}some or in none{f', and not alike {_listed(other)}' if other else ''}."
+    other = [f"{one.case.one} + {one.case.other}" for one, by in both if usually(one) != usually(by)]
+    alike = f"{len(both)} pairs were run in both ways, and of {len(both) - len(other)} both say the same:"
+    return f"{alike} it connects in most runs, or it does not{f'; not of {_listed(other)}' if other else ''}."
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -159,8 +157,9 @@ def meanings(cells: Sequence[Cell]) -> str:
 
 def in_all(cells: Sequence[Cell]) -> str:
     """The sums of the table in a sentence."""
-    found = [verdict(cell) for cell in cells]
-    always, some, never = (found.count(word) for word in ("every", "some", "none"))
+    always = sum(cell.connected == cell.runs for cell in cells)
+    never = sum(not cell.connected for cell in cells)
+    some = len(cells) - always - never
     runs = sum(cell.runs for cell in cells)
     counts = f"{always} connected in every run, {some} in some, {never} in none"
     return f"{len(cells)} pairs: {counts}; {runs} runs, of which {sum(cell.connected for cell in cells)} connected."
