@@ -32,12 +32,13 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction
 from p2pxfer.core.messages import Registered as Answer
 from p2pxfer.core.serveraddress import parse_server_line
+from p2pxfer.core.verdict import no_direct_path
 from p2pxfer.core.wire import Chunk
 from p2pxfer.errors import NoDirectPath, P2pxferError, ProtocolBreach, Unreachable
 from p2pxfer.net.home import Home
 from p2pxfer.net.identity import Identity
-from p2pxfer.net.meeting import Meeting, MeetingOwner, Party
-from p2pxfer.net.outgoing import no_direct_path
+from p2pxfer.net.meeting import Meeting
+from p2pxfer.net.parties import MeetingOwner, Party
 from p2pxfer.net.path import PeerPath
 from p2pxfer.net.pathset import PathSet
 from p2pxfer.net.rendezvous import RendezvousClient
