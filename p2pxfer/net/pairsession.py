@@ -31,7 +31,8 @@ from p2pxfer.errors import IdentityMismatch, Incomplete, P2pxferError, ProtocolB
 from p2pxfer.net.channelpaths import ChannelPaths
 from p2pxfer.net.identity import Identity
 from p2pxfer.net.liveness import PacketsLost
-from p2pxfer.net.meeting import Meeting, MeetingOwner, Party
+from p2pxfer.net.meeting import Meeting
+from p2pxfer.net.parties import MeetingOwner, Party
 from p2pxfer.net.path import PeerPath
 from p2pxfer.net.pathset import PathSet
 from p2pxfer.net.peercheck import Checkee
