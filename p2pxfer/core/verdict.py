@@ -128,6 +128,16 @@ _WHICH: Final[dict[tuple[bool, bool], Where]] = {
 }
 
 
+def should_meet(mine: NatSummary, theirs: NatSummary) -> bool:
+    """Whether single dials between these NATs meet, so that a punch that failed had bad luck.
+
+    A packet was lost, or a SYN came between an ICMP error and the next dial (``tests/lab/test_selfcheck_ports.py``).
+    """
+    kept = {"none", "endpoint-independent"}
+    refused = mine.simultaneous == theirs.simultaneous == "no"
+    return mine.mapping in kept and theirs.mapping in kept and not refused
+
+
 def no_direct_path(peer: str, mine: NatSummary, theirs: NatSummary, tried: str) -> str:
     """The sentence for people about why there is no direct path; ``tried`` is what was done beyond single dials."""
     nats = f"the NAT here {_NATS[mine.mapping]}, the peer's {_NATS[theirs.mapping]}"

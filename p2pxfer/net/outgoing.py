@@ -22,7 +22,7 @@ from p2pxfer.core.codec import Message
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction, PathPolicy
 from p2pxfer.core.pairing import Party as PairingParty
-from p2pxfer.core.verdict import no_direct_path
+from p2pxfer.core.verdict import no_direct_path, should_meet
 from p2pxfer.core.wire import Bye, Chunk, Pair2, Paired
 from p2pxfer.errors import (
     IdentityMismatch,
@@ -111,6 +111,7 @@ class OutgoingJob:
         self._clock: IDelayedCall | None = None
         self._again: IDelayedCall | None = None
         self._reasons: list[P2pxferError] = []
+        self._tried_again = False
         self._outcome: Deferred[bytes] = Deferred()
         self._parted: Deferred[None] = Deferred()
 
@@ -351,9 +352,15 @@ class OutgoingJob:
             self._look_around()
 
     def _is_final(self, failed: Meeting) -> bool:
-        """Only a direct path was wanted, the peer tried too, and none came about before anything was sent."""
+        """Only a direct path was wanted, the peer tried too, and none came about before anything was sent.
+
+        Where one should have come about it is tried once more, from fresh ports.
+        """
         only_direct = failed.introduction.relay_token is None
-        return only_direct and not failed.unheard and not self._paths and not self._pump.accepted
+        if not only_direct or failed.unheard or self._paths or self._pump.accepted:
+            return False
+        again, self._tried_again = not self._tried_again and should_meet(*failed.nats), True
+        return not again
 
     def path_message(self, path: PeerPath, message: Message) -> None:
         """See :class:`~p2pxfer.net.path.PathOwner`."""

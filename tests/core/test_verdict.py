@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from p2pxfer.core.messages import NatSummary
-from p2pxfer.core.verdict import Side, Verdict, judge, no_direct_path
+from p2pxfer.core.verdict import Side, Verdict, judge, no_direct_path, should_meet
 from p2pxfer.status import Change, PathKind, Reason, Where
 
 DEPENDENT = "port-dependent"
@@ -165,3 +165,23 @@ def test_the_laws_hold_for_all_pairs() -> None:
             changes.add(verdict.change)
     assert reasons == set(get_args(Reason))
     assert changes == set(get_args(Change))
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "expected"),
+    [
+        (NatSummary("endpoint-independent"), NatSummary("none"), True),
+        (NatSummary("endpoint-independent"), NatSummary("endpoint-independent", simultaneous="no"), True),
+        (
+            NatSummary("endpoint-independent", simultaneous="no"),
+            NatSummary("endpoint-independent", simultaneous="no"),
+            False,
+        ),
+        (NatSummary("port-dependent"), NatSummary("endpoint-independent"), False),
+        (NatSummary("endpoint-independent"), NatSummary("unknown"), False),
+    ],
+)
+def test_a_punch_that_failed_had_bad_luck_only_where_single_dials_meet(
+    mine: NatSummary, theirs: NatSummary, expected: bool
+) -> None:
+    assert should_meet(mine, theirs) is should_meet(theirs, mine) is expected
