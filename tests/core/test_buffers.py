@@ -14,6 +14,16 @@ def test_memory_is_used_again_for_the_same_size() -> None:
     assert pool.take(1000).obj is not under
 
 
+def test_the_memory_that_came_back_last_is_used_first() -> None:
+    pool = BufferPool(smallest=1)
+    views = [pool.take(1000) for _ in range(3)]
+    unders = [id(view.obj) for view in views]
+    for view in views:
+        pool.give(view)
+    views = [pool.take(1000) for _ in range(3)]
+    assert [id(view.obj) for view in views] == unders[::-1]
+
+
 def test_a_smaller_request_gets_a_view_of_its_own_size() -> None:
     pool = BufferPool(smallest=0)
     pool.give(pool.take(1000))
