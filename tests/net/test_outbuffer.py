@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from p2pxfer.net.outbuffer import RECORD, OutBuffer
 
-SIZES = st.one_of(st.integers(1, 100), st.integers(RECORD - 1, RECORD + 1), st.integers(1, 5 * RECORD))
+SIZES = st.one_of(st.integers(1, 100), st.integers(RECORD - 1, RECORD + 1), st.integers(1, 3 * RECORD))
 
 
 def marked(size: int, number: int) -> bytes:
@@ -15,12 +15,12 @@ def marked(size: int, number: int) -> bytes:
 
 
 @settings(deadline=None)
-@given(st.lists(SIZES, min_size=1, max_size=10), st.lists(st.integers(1, 6 * RECORD), min_size=1, max_size=8))
+@given(st.lists(SIZES, min_size=1, max_size=8), st.lists(st.integers(2000, 6 * RECORD), min_size=1, max_size=8))
 def test_any_cut_gives_the_same_bytes(sizes: list[int], most: list[int]) -> None:
     given_in = [marked(size, number) for number, size in enumerate(sizes)]
     queue = OutBuffer()
     queue.add(given_in)
-    out = b""
+    out = bytearray()
     while queue:
         limit = most[len(out) % len(most)]
         pieces = queue.next(limit)
