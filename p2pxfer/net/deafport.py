@@ -19,9 +19,12 @@ Laws of this file:
 from __future__ import annotations
 
 import ctypes
+import errno
+import os
 import random
 import socket
 import struct
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +60,8 @@ _DROP_SYN: _Program = (
 
 
 def _attach(sock: socket.socket, program: _Program) -> None:
+    if sys.platform != "linux":  # elsewhere the numbers mean something else
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *one) for one in program))
     sock.setsockopt(socket.SOL_SOCKET, _ATTACH, struct.pack("@HP", len(program), ctypes.addressof(code)))
 
