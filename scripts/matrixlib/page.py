@@ -63,10 +63,11 @@ pairs the runs are as promised.
 """
 
 ICMP = """\
-Where a NAT answers with ICMP a run may be lost on a busy machine.  The side that dialled too early must dial again when
-the error comes; the peer's SYN that arrives before it has done so spoils the four-tuple, since the NAT takes it for the
-answer to the first SYN (``tests/lab/test_selfcheck_ports.py``).  The machine of these runs had two processors and other
-work, so that dialling again took up to some 20 ms.
+A run here is one punch.  Where a NAT answers with ICMP one may be lost on a busy machine: the side that dialled too
+early must dial again when the error comes, and the peer's SYN that arrives before it has done so spoils the four-tuple,
+since the NAT takes it for the answer to the first SYN (``tests/lab/test_selfcheck_ports.py``).  The machine of these
+runs had two processors and other work, so that dialling again took up to some 20 ms.  A program punches once more then,
+from fresh ports (``tests/lab/test_second_try.py``).
 """
 
 FAR = """\
