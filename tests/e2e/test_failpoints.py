@@ -109,7 +109,7 @@ def test_every_point_is_visited_in_order() -> None:
     assert [*PLACES] == [*killed_program.POINTS]
 
 
-@pytest.mark.deadline(180)
+@pytest.mark.deadline(300)
 def test_f01_the_receiver_dies_at_every_step(field: Field) -> None:
     """The sender stays; no kill costs more than 16 MiB, and what was published is never fetched again."""
     stage = field.stage
@@ -196,7 +196,7 @@ def test_f01_the_receiver_of_a_tree_dies(field: Field) -> None:
     assert os.listdir(stage.inbox) == [TREE]
 
 
-@pytest.mark.deadline(180)
+@pytest.mark.deadline(300)
 def test_f02_the_sender_dies_at_every_step(field: Field) -> None:
     """One receiver takes all of it, each chunk about once."""
     stage = field.stage
