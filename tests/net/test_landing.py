@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from p2pxfer.core.wire import Chunk
-from p2pxfer.errors import DiskError, NoSpace
+from p2pxfer.errors import ChunkRefused, DiskError, NoSpace
 from p2pxfer.net import landing as module
 from p2pxfer.net.landing import DiskThreads, Landing
 
@@ -29,13 +29,18 @@ class FakeStaging:
         self.under_way = 0
         self.sync_error: Exception | None = None
         self.write_error: Exception | None = None
+        self.bad: set[int] = set()
         self.gate = threading.Event()
         self.gate.set()
 
     def write_chunk(self, file: int, index: int, payload: memoryview, digest: bytes) -> None:
-        if self.write_error:
-            raise self.write_error
+        if self.write_error or index in self.bad:
+            raise self.write_error or ChunkRefused("bad")
         self.written.append(index)
+
+    def write_hole(self, file: int, first: int, stop: int) -> list[tuple[int, int, bytes]]:
+        self.written += range(first, stop)
+        return [(file, index, b"z" * 32) for index in range(first, stop)]
 
     def sync(self, batch: list[tuple[int, int, bytes]]) -> None:
         self.under_way += 1
@@ -109,6 +114,54 @@ async def test_f14_a_failed_sync_is_told_once_and_never_repeated(error: DiskErro
     assert [failure.value for failure in world.failures] == [error]
     await world.end()
     assert world.staging.ends == ["closed"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_small_chunks_go_to_the_thread_together_and_a_bad_one_fails_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    jobs: list[int] = []
+    do = world.disk.writer.do
+
+    def counted(work: Any, batch: Any) -> Deferred[Any]:
+        jobs.append(len(batch))
+        return do(work, batch)
+
+    monkeypatch.setattr(world.disk.writer, "do", counted)
+    world.staging.bad = {7, 200}
+    stores = [world.store(index, 100) for index in range(300)]
+    for index, store in enumerate(stores):
+        if index in world.staging.bad:
+            with pytest.raises(ChunkRefused):
+                await store
+        else:
+            await store
+    assert jobs == [module.BATCH_CHUNKS, module.BATCH_CHUNKS, 300 - 2 * module.BATCH_CHUNKS]
+    assert world.staging.written == [index for index in range(300) if index not in world.staging.bad]
+    await world.landing.settle()
+    assert world.staging.synced == world.staging.written
+    await world.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_thousands_of_tiny_chunks_and_holes_hold_the_paths() -> None:
+    """Their payload is nothing; what they take while they wait is not."""
+    world = World()
+    gate = threading.Event()
+    blocked = world.disk.writer.do(gate.wait, 10)
+    stores = [world.store(index, 1) for index in range(1200)]
+    assert world.holds == []
+    stores += [world.landing.store_hole(0, 5000 + index, 5001 + index) for index in range(1200)]
+    assert world.holds == [True]
+    gate.set()
+    await blocked
+    for store in stores:
+        await store
+    await world.landing.settle()
+    assert world.holds == [True, False]
+    assert sorted(world.staging.synced) == [*range(1200), *range(5000, 6200)]
+    await world.end()
 
 
 @pytest_twisted.ensureDeferred
