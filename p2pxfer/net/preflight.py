@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import closing
 
 from p2pxfer.core.chunktable import ChunkTable
 from p2pxfer.core.geometry import chunk_span
 from p2pxfer.core.journal import CHUNK_SIZE, RECORD_OVERHEAD, JournalState
-from p2pxfer.core.manifest import Manifest
+from p2pxfer.core.manifest import Entry, Manifest
 from p2pxfer.errors import ChunkRefused, DiskError, NoSpace
-from p2pxfer.net.disk import OPEN_INNER_FILE, parent_of, shown, stat_or_none
+from p2pxfer.net.disk import parent_of, shown, stat_or_none
+from p2pxfer.net.parents import LastParent
 from p2pxfer.net.publishing import Publisher
 
 _USUAL_BLOCK = 4096
@@ -95,24 +97,19 @@ def prove(state: JournalState, manifest: Manifest, tree: int, publisher: Publish
             claims.set_hash(claims.number((file, index)), digest)
         except ChunkRefused:
             continue  # of no chunk of this transfer
-    for file, entry in enumerate(manifest.files):
-        numbers = [number for span in claims.known.overlap(*claims.file_range(file)) for number in range(*span)]
-        if numbers and not publisher.is_published(entry.path):
-            numbers = _proved_in_tree(tree, entry.path, entry.size, numbers, claims)
-        for number in numbers:
-            proved.set_hash(number, claims.hash(number))
+    with closing(LastParent()) as files:
+        for file, entry in enumerate(manifest.files):
+            numbers = [number for span in claims.known.overlap(*claims.file_range(file)) for number in range(*span)]
+            if numbers and not publisher.is_published(entry.path):
+                status = files.stat(tree, entry.path)
+                numbers = _proved_by(status, entry, numbers, claims) if status is not None else []
+            for number in numbers:
+                proved.set_hash(number, claims.hash(number))
 
 
-def _proved_in_tree(tree: int, path: str, size: int, numbers: list[int], claims: ChunkTable) -> list[int]:
-    try:
-        with parent_of(tree, path) as (parent, name):
-            fd = os.open(name, os.O_RDONLY | OPEN_INNER_FILE, dir_fd=parent)
-    except FileNotFoundError:
-        return []
-    try:
-        status = os.fstat(fd)
-    finally:
-        os.close(fd)
+def _proved_by(status: os.stat_result, entry: Entry, numbers: list[int], claims: ChunkTable) -> list[int]:
     if not stat.S_ISREG(status.st_mode):
-        raise DiskError(f"the received file {shown(path)} was replaced by something else; remove it")
-    return [number for number in numbers if sum(chunk_span(size, claims.address(number)[1])) <= status.st_size]
+        raise DiskError(f"the received file {shown(entry.path)} was replaced by something else; remove it")
+    if status.st_size >= entry.size:
+        return numbers
+    return [number for number in numbers if sum(chunk_span(entry.size, claims.address(number)[1])) <= status.st_size]

@@ -2,7 +2,7 @@
 
 Laws:
 
-- The scan opens and looks at everything but reads no content.
+- The scan looks at everything, opens what this user may not be able to read, and reads no content.
 - A link that the user names is followed, as everywhere.  A link inside a directory is left out, kept as a link or
   followed, as the user says; what is left out for whatever reason is said.
 - Unless links are followed, everything below a named path is reached without one, whatever happens meanwhile.
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from p2pxfer.core.manifest import DIRECTORY, FILE, LINK, MAX_ENTRIES, PERMISSIONS, Entry
-from p2pxfer.core.pathrules import STAGING_PREFIX, check_path, check_target
+from p2pxfer.core.pathrules import STAGING_PREFIX, check_component, check_path, check_target
 from p2pxfer.core.ranges import Range
 from p2pxfer.errors import LimitReached, PathRefused, SourceChanged, UsageError
 from p2pxfer.net.disk import OPEN_INNER_DIRECTORY, OPEN_INNER_FILE, disk_error, shown
@@ -248,10 +248,18 @@ class _Walk:
             self.found.skipped.append(f"{shown(path)}: a symbolic link to a directory that it lies in")
         elif not is_directory and not stat.S_ISREG(kind.st_mode):
             self.found.skipped.append(f"{shown(path)}: {_kind(kind)}")
+        elif not is_directory and _is_plain(kind):
+            check_component(path.rpartition("/")[2])
+            self.found.add_file(path, kind)
         else:
             check_path(path)
             flags = OPEN_INNER_DIRECTORY if is_directory else os.O_RDONLY | OPEN_INNER_FILE
             self._opened(os.open(raw, flags & ~os.O_NOFOLLOW if follow else flags, dir_fd=directory), path, kind)
+
+
+def _is_plain(status: os.stat_result) -> bool:
+    """Whether nothing more is to be learnt by opening the file: this user may read it, and it has no holes."""
+    return bool(status.st_mode & stat.S_IRUSR) and status.st_uid == os.geteuid() and not may_be_sparse(status)
 
 
 def _named(path: bytes) -> bytes:

@@ -217,6 +217,7 @@ def test_c06_unreadable(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PathRefused):
         Source.scan(["d"])
     os.rename(here / "d/x\x1b", here / "d/locked")
+    (here / "d/locked").chmod(0o200)
     monkeypatch.setattr(os, "open", denied)
     for path, named in (("d", "'d/locked'"), ("top", "'top'")):
         with pytest.raises(DiskError, match=f"{named} failed: Permission denied") as caught:
