@@ -46,9 +46,9 @@ class Limits:
     """
 
     channels: int = 128
-    smallest: int = 64 * 1024
-    total: int = 64 * 1024 * 1024
-    share: int = 16
+    smallest: int = 128 * 1024
+    total: int = 80 * 1024 * 1024
+    share: int = 6
 
     def window(self, windows: int, count: int) -> int:
         """The window of one more channel, beside ``count`` channels with ``windows`` bytes together."""
