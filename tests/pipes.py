@@ -31,7 +31,7 @@ class PipeEnd:
     def said(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def ends(self, status: int, timeout: float = 60.0) -> str:
+    def ends(self, status: int, timeout: float = 120.0) -> str:
         """Its end, with this status; returns what it said."""
         assert self.child.wait(timeout) == status, self.said()
         assert "Traceback" not in self.said(), self.said()

@@ -23,7 +23,8 @@ ALICE, BOB = b"a" * 16, b"b" * 16
 # -- whole sessions ------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=150, deadline=None)
+@pytest.mark.deadline(240)
+@settings(max_examples=100, deadline=None)
 @given(
     st.integers(min_value=0, max_value=2**32),
     st.lists(st.integers(min_value=0, max_value=2000), min_size=1, max_size=6),
@@ -62,7 +63,8 @@ def test_cuts_never_lose_double_or_reorder_a_byte(seed: int, sizes: list[int], f
             assert bytes(end.read[channel]) == written[1 - side, channel]
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.deadline(240)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(min_value=0, max_value=2**32))
 def test_a_reset_ends_a_channel_at_both_ends_and_no_other(seed: int) -> None:
     pair = Pair(seed)

@@ -14,6 +14,8 @@ from tests.e2e.conftest import MIB, Stage, check_failure, wait_until
 from tests.pipes import PipeEnd, joined
 from tests.scene import file_hash, random_file
 
+pytestmark = pytest.mark.deadline(240)
+
 
 def resident(pid: int) -> int:
     """Peak resident memory in bytes."""
@@ -60,7 +62,7 @@ def test_a_reader_that_does_not_read_holds_the_writer_and_memory_stays_flat(pipe
             read.append(position.read_text().split()[1])
             return len(read) > 30 and int(read[-1]) > 0 and len(set(read[-30:])) == 1
 
-        wait_until(stands_still, 40)
+        wait_until(stands_still, 90)
         assert int(read[-1]) < 40 * MIB
         assert all(resident(end.child.pid) < 150 * MIB for end in (alice, bob))
         with os.fdopen(out, "rb") as reader, (piped.folder / "bob.out").open("wb") as copy:

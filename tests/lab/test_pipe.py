@@ -16,7 +16,7 @@ MIB = 1 << 20
 SIZE = 192 * MIB
 
 
-@pytest.mark.deadline(180)
+@pytest.mark.deadline(300)
 @pytest.mark.parametrize("router", ["nat_a", "nat_b"])
 def test_a_pipe_survives_the_loss_of_its_direct_path(lab_factory: LabFactory, tmp_path: Path, router: str) -> None:
     """Without the relay: another hole is punched, and both directions go on where they were."""
@@ -41,7 +41,7 @@ def test_a_pipe_survives_the_loss_of_its_direct_path(lab_factory: LabFactory, tm
             assert file_hash(tmp_path / f"{role}.out") == digest
 
 
-@pytest.mark.deadline(180)
+@pytest.mark.deadline(300)
 def test_a_pipe_goes_over_the_relay_and_survives_the_server(lab_factory: LabFactory, tmp_path: Path) -> None:
     lab = lab_factory(KINDS["symmetric"], KINDS["symmetric"], rtt_ms=40)
     with Scene(lab, tmp_path, loopback=False) as scene:

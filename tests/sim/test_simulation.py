@@ -22,6 +22,7 @@ SEEDS = {"transfer": 400, "stream": 150}
 MANY = 10_000
 
 
+@pytest.mark.deadline(240)
 @pytest.mark.parametrize("name", KINDS)
 def test_every_seed_ends_well(name: str) -> None:
     found = first_failure(name, range(SEEDS[name]))
@@ -77,6 +78,7 @@ BUGS = [
 ]
 
 
+@pytest.mark.deadline(240)
 @pytest.mark.parametrize(("name", "where", "what", "bug"), BUGS)
 def test_a_planted_bug_is_found_and_found_again(
     monkeypatch: pytest.MonkeyPatch, name: str, where: Any, what: str, bug: object
