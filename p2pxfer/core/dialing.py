@@ -10,7 +10,8 @@ Laws of this file, each learned from kernel NATs:
    50 ms: two NATs that answer with RST forget their own entry too, so both SYNs must cross in flight, which a fixed
    interval may never do.  The first failure is answered at once: while nothing is dialled, the peer's SYN would settle
    in the listener, whose answer a NAT that has seen this side's SYN drops, and hold the four-tuple for the whole punch.
-   That happens where the peer's NAT answered with ICMP because the peer began up to one round trip later.
+   That happens where the peer's NAT answered with ICMP because the peer began later; so whatever ICMP ended is answered
+   at once each time, at most every :data:`ICMP_GAP_S`.
 4. After :data:`EAGER` failures the pace falls to 100 to 200 ms, and after :data:`MAX_DIALS` the candidate is dropped:
    the number of SYNs that anybody can make this machine send is bounded.
 5. The volleys of a plan share one :class:`Budget`, in which the kernel's own repetitions count as well.  When it is
@@ -29,6 +30,8 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
 EAGER = 40
+ICMP_GAP_S: Final = 0.01
+"""Least time between two dials of one four-tuple of which the first one met an ICMP error, seconds."""
 MAX_DIALS = 90
 MAX_CANDIDATES = 16
 """Most candidates of one session, whatever the server says."""
@@ -156,6 +159,7 @@ class _Attempt:
 
     run: _Running | None = None
     dials: int = 0
+    made: float = 0.0
 
 
 class _Repeat(NamedTuple):
@@ -248,14 +252,15 @@ class DialSchedule:
             if attempt.run is None or self._affordable(now):
                 del self._waiting[dial]
                 attempt.dials += 1
+                attempt.made = now
                 orders.dial.append(dial)
                 self._made(dial, attempt.run, now)
         for run in self._running:
             self._advance(run, now, orders)
         return orders
 
-    def failed(self, dial: Dial, now: float) -> None:
-        """``dial`` ended with an error at ``now``."""
+    def failed(self, dial: Dial, now: float, *, icmp: bool = False) -> None:
+        """``dial`` ended with an error at ``now``; ``icmp``: an ICMP message brought it."""
         attempt = self._attempts.get(dial)
         if attempt is None:
             return
@@ -268,8 +273,15 @@ class DialSchedule:
                     run.owed.append(dial.port)
                 return
         if attempt.dials < MAX_DIALS and (run is None or run.dials < run.volley.most):
-            pause = 0.05 * self._draw() if attempt.dials < EAGER else 0.1 + 0.1 * self._draw()
-            self._waiting[dial] = now + (pause if attempt.dials > 1 else 0.0)
+            self._waiting[dial] = self._next_try(attempt, now, icmp)
+
+    def _next_try(self, attempt: _Attempt, now: float, icmp: bool) -> float:
+        """When to dial again after an error; laws 3 and 4."""
+        if attempt.dials >= EAGER:
+            return now + 0.1 + 0.1 * self._draw()
+        if attempt.dials <= 1:
+            return now
+        return max(now, attempt.made + ICMP_GAP_S) if icmp else now + 0.05 * self._draw()
 
     def connected(self, dial: Dial) -> None:
         """``dial`` became a connection: it is not dialled again."""

@@ -10,6 +10,7 @@ import os
 import resource
 import socket
 import struct
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -27,6 +28,11 @@ EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 SHARED = ((socket.SOL_SOCKET, socket.SO_REUSEADDR), (socket.SOL_SOCKET, socket.SO_REUSEPORT))
 """Options of a socket that shares its port with others of this user."""
 _RESET = struct.pack("ii", 1, 0)
+_ERRORS_OF = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}
+"""``IP_RECVERR`` and ``IPV6_RECVERR`` of Linux, which Python does not name: say where an error came from."""
+_ORIGIN_AT = 4
+_ICMP_ORIGINS = frozenset((2, 3))
+"""``ee_origin`` in ``struct sock_extended_err`` (linux/errqueue.h): ICMP and ICMPv6."""
 
 
 @implementer(IReadDescriptor, IWriteDescriptor)
@@ -104,7 +110,17 @@ class HalfOpen(Connecting):
     ) -> None:
         self._ended = ended
         self._done = False
+        self.icmp = False
+        """The dial failed, and an ICMP message brought the error; known on Linux only."""
         super().__init__(reactor, (local, port), remote, SHARED)
+
+    def _prepare(self) -> None:
+        self._tell_origins(True)
+
+    def _tell_origins(self, wanted: bool) -> None:
+        """Whether the kernel keeps where errors come from; a connection that stands would die of them."""
+        if sys.platform == "linux":
+            self._socket.setsockopt(*_ERRORS_OF[self.family], int(wanted))
 
     def close(self) -> None:
         """Give the dial up, or reset the connection if it stands already."""
@@ -127,8 +143,26 @@ class HalfOpen(Connecting):
         self._done = True
         self._reactor.removeWriter(self)
         if code:
+            self.icmp = came_by_icmp(self._socket)
             self._socket.close()
+        else:
+            self._tell_origins(False)
         self._ended(code)
+
+
+def came_by_icmp(sock: socket.socket) -> bool:
+    """Whether an ICMP message ended the dial of ``sock`` (ip(7), IP_RECVERR); false where that cannot be known."""
+    if sys.platform != "linux":
+        return False
+    try:
+        _, ancillary, _, _ = sock.recvmsg(1, 512, socket.MSG_ERRQUEUE)
+    except OSError:
+        return False
+    options = set(_ERRORS_OF.values())
+    return any(
+        (level, option) in options and len(data) > _ORIGIN_AT and data[_ORIGIN_AT] in _ICMP_ORIGINS
+        for level, option, data in ancillary
+    )
 
 
 def stands(sock: socket.socket) -> bool:

@@ -315,7 +315,7 @@ class Puncher:
         if half_open is None or self._stopped:
             return
         if code:
-            self._failed(dial, code)
+            self._failed(dial, code, icmp=half_open.icmp)
             self._set_timer()
         else:
             self._schedule.connected(dial)
@@ -356,10 +356,10 @@ class Puncher:
         self._schedule.room = 0
         return bool(dials)
 
-    def _failed(self, dial: Dial, code: int) -> None:
+    def _failed(self, dial: Dial, code: int, *, icmp: bool = False) -> None:
         why = os.strerror(code)
         if dial.serial:
             self.plan_errors[why] += 1
         else:
             self.last_errors[dial.host, dial.port] = why
-        self._schedule.failed(dial, self._reactor.seconds())
+        self._schedule.failed(dial, self._reactor.seconds(), icmp=icmp)

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pxfer.core.dialing import (
     EAGER,
+    ICMP_GAP_S,
     MAX_CANDIDATES,
     MAX_DIALS,
     REPEATS,
@@ -72,6 +74,28 @@ def test_a_failed_dial_is_repeated_within_fifty_milliseconds() -> None:
     assert wake is not None
     assert 1.0 <= wake < 1.05
     assert plan.due(wake).dial == [DIAL_A]
+
+
+def test_after_an_icmp_error_nothing_is_waited_for_each_time() -> None:
+    plan = schedule(A)
+    now = 0.0
+    for _ in range(EAGER - 1):
+        assert plan.due(now).dial == [DIAL_A]
+        now += 0.04
+        plan.failed(DIAL_A, now, icmp=True)
+        assert plan.wake() == now
+    plan.due(now)
+    plan.failed(DIAL_A, now, icmp=True)
+    assert (plan.wake() or 0.0) >= now + 0.1
+
+
+def test_icmp_errors_that_come_at_once_do_not_make_a_storm() -> None:
+    plan = schedule(A)
+    plan.due(0.0)
+    plan.failed(DIAL_A, 0.001, icmp=True)
+    assert plan.due(0.001).dial == [DIAL_A]
+    plan.failed(DIAL_A, 0.002, icmp=True)
+    assert plan.wake() == pytest.approx(0.001 + ICMP_GAP_S)
 
 
 @given(st.integers())
