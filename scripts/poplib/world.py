@@ -82,7 +82,7 @@ class SingleDial:
     def add(self, plan: Plan, now: float) -> None:
         raise AssertionError("there are no plans with single dials")
 
-    def failed(self, dial: Dial, now: float) -> None:
+    def failed(self, dial: Dial, now: float, *, icmp: bool = False) -> None:
         """Nothing is dialled again."""
 
     def connected(self, dial: Dial) -> None:
@@ -343,7 +343,7 @@ class World:
                 local = outside[1]
         if sock.alive:
             self._close(side, sock)
-            side.schedule.failed(sock.dial, self.now)
+            side.schedule.failed(sock.dial, self.now, icmp=answer == "icmp")
             self._work(side)
 
     def _close(self, side: Side, sock: Socket) -> None:
