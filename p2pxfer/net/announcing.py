@@ -15,7 +15,7 @@ from p2pxfer.core.codec import Message
 from p2pxfer.core.discovery import MEETING_S
 from p2pxfer.core.messages import Announce, Introduction
 from p2pxfer.net.portmapping import PortMapping, usable
-from p2pxfer.net.probing import MAX_MEETINGS, NatDiscovery
+from p2pxfer.net.probing import MAX_MEETINGS, SETTLED_S, NatDiscovery
 from p2pxfer.net.types import Reactor
 
 
@@ -31,6 +31,7 @@ class Announcer:
         self._send = send
         self._registered = False
         self._told: tuple[Endpoint, ...] = ()
+        self._told_at = 0.0
         self._meetings: dict[bytes, tuple[float, tuple[Endpoint, ...]]] = {}
         self.mapping = PortMapping(reactor, self.changed)
 
@@ -74,25 +75,33 @@ class Announcer:
         self._meetings.clear()
 
     def introduced(self, introduction: Introduction) -> None:
-        """A meeting begins, in either role: its other side was told what the server knew then."""
+        """A meeting begins, in either role: its other side was told what the server knew then.
+
+        The server may have learnt of a new port while the introduction was on its way; then it is told once more.
+        """
         if introduction.dial:
-            self._meetings[introduction.session] = (self._reactor.seconds(), self._told)
+            now = self._reactor.seconds()
+            told = self._told if now - self._told_at > SETTLED_S else ()
+            self._meetings[introduction.session] = (now, told)
             if len(self._meetings) > MAX_MEETINGS:
                 del self._meetings[next(iter(self._meetings))]
+            self.changed()
 
     def changed(self) -> None:
         """More is known of the port, or of where the server sees this machine."""
         if not self._registered:
             return
         endpoints = self.offered
-        texts = [str(endpoint) for endpoint in endpoints]
         now = self._reactor.seconds()
         self._meetings = {session: met for session, met in self._meetings.items() if now - met[0] < MEETING_S}
         for session, (since, told) in list(self._meetings.items()):
             if told != endpoints:
                 self._meetings[session] = (since, endpoints)
-                self._told = endpoints
-                self._send(Announce(texts, session))
+                self._tell(endpoints, session, now)
         if self._told != endpoints:
-            self._told = endpoints
-            self._send(Announce(texts))
+            self._tell(endpoints, None, now)
+
+    def _tell(self, endpoints: tuple[Endpoint, ...], session: bytes | None, now: float) -> None:
+        if self._told != endpoints:
+            self._told, self._told_at = endpoints, now
+        self._send(Announce([str(endpoint) for endpoint in endpoints], session))

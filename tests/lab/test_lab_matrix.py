@@ -98,9 +98,10 @@ def test_nothing_of_a_failed_meeting_is_left_in_the_next(monkeypatch: pytest.Mon
 
 @pytest.mark.deadline(60)
 def test_a_router_that_gives_ports_makes_the_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing else connects two NATs that draw every port at random from all."""
-    (done,) = runs(Case("symmetric", "mapped"), 1)
-    assert done.reason == ""
+    """Nothing else connects two NATs that draw every port at random from all; the port may be at either."""
+    for one, other in (("symmetric", "mapped"), ("mapped", "symmetric")):
+        (done,) = runs(Case(one, other), 1)
+        assert done.reason == ""
     monkeypatch.setattr(module, "LIMIT", 5.0)
     (done,) = runs(Case("symmetric", "symmetric"), 1)
     assert done.ms is None

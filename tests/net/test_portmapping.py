@@ -26,6 +26,7 @@ from p2pxfer.net.announcing import Announcer
 from p2pxfer.net.gateway import Datagrams
 from p2pxfer.net.igd import SEARCH_S
 from p2pxfer.net.portmapping import FAREWELL_S, PortMapping, usable
+from p2pxfer.net.probing import SETTLED_S
 from p2pxfer.net.upnpport import UPNP_AGAIN_S, UPNP_WAITS_S
 from tests.core.test_portcontrol import PCP_UNKNOWN, pcp_answer, pmp_address_answer, pmp_answer
 from tests.net.serverkit import until
@@ -620,6 +621,18 @@ def test_a_late_port_goes_to_the_meetings_that_do_not_know_of_it() -> None:
     scene.clock.advance(MEETING_S + 1)
     scene.announcer.introduced(met(2))
     scene.give("198.18.1.1:40000")
+    assert scene.said == [Announce(["198.18.1.1:40000"], bytes([2]) * 32)]
+    scene.clock.advance(SETTLED_S + 1)
     scene.announcer.introduced(met(3))
     scene.announcer.changed()
-    assert scene.said == [Announce(["198.18.1.1:40000"], bytes([2]) * 32)]
+    assert len(scene.said) == 1
+
+
+def test_a_port_that_was_announced_while_an_introduction_was_on_its_way_is_announced_to_that_meeting() -> None:
+    """The server had made the introduction before it heard of the port."""
+    scene = Announced()
+    scene.announcer.registered()
+    scene.give("198.18.1.1:40000")
+    scene.announcer.introduced(met(1))
+    scene.announcer.changed()
+    assert scene.said == [Announce(["198.18.1.1:40000"]), Announce(["198.18.1.1:40000"], bytes([1]) * 32)]
