@@ -8,6 +8,7 @@ from p2pxfer.core.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.core.geometry import claim_digest
 from p2pxfer.core.ranges import RangeSet
 from p2pxfer.core.wire import Have
+from p2pxfer.errors import ChunkRefused
 
 RANGES_PER_HAVE = 256
 HAVE_PER_MESSAGE = 64
@@ -30,6 +31,21 @@ def _claims(table: ChunkTable, have: RangeSet) -> Iterator[Have]:
             part = ranges[at : at + RANGES_PER_HAVE]
             hashes = [table.hash(first + index) for a, b in part for index in range(a, b)]
             yield Have(file=file, ranges=part, digest=claim_digest(hashes))
+
+
+def claimed(table: ChunkTable, have: Have) -> list[int]:
+    """The numbers of the chunks that a receiver claims to hold.
+
+    Raises:
+        ChunkRefused: they are not part of the file, or not in order.
+    """
+    first, stop = table.file_range(have.file)
+    numbers: list[int] = []
+    for begin, end in have.ranges:
+        if not begin < end <= stop - first or (numbers and first + begin <= numbers[-1]):
+            raise ChunkRefused("the receiver claims chunks that are not part of the file")
+        numbers.extend(range(first + begin, first + end))
+    return numbers
 
 
 def runs(addresses: list[ChunkAddress]) -> Iterator[tuple[int, int, int]]:

@@ -31,10 +31,9 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
-from enum import Enum
 from typing import Final
 
+from p2pxfer.core.entries import DIRECTORY, FILE, LINK, PERMISSIONS, Entry, Kind
 from p2pxfer.core.pathrules import (
     MAX_DEPTH,
     MAX_PATH,
@@ -45,6 +44,11 @@ from p2pxfer.core.pathrules import (
 )
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import LimitReached, ManifestRefused, NameCollision, PathRefused
+
+__all__ = [
+    "DIRECTORY", "FILE", "LINK", "MAX_ENTRIES", "MAX_MANIFEST", "MAX_TOTAL", "PERMISSIONS", "Entry", "Kind", "Manifest",
+    "encode_entries",
+]  # fmt: skip
 
 MAX_ENTRIES: Final = 1_000_000
 MAX_MANIFEST: Final = 64 * 1024 * 1024
@@ -60,40 +64,11 @@ _EXTENT: Final = struct.Struct(">H")
 _FILE: Final = 0
 _DIRECTORY: Final = 1
 _LINK: Final = 2
-PERMISSIONS: Final = 0o777
-"""The bits of a mode that travel; what gives a program another user's rights never does."""
 _SHOWN: Final = 200
 
 
 _MODES: Final = tuple(range(PERMISSIONS + 1))
 """Every mode as one object: a hundred thousand entries share theirs."""
-
-
-class Kind(Enum):
-    """What an entry is; nothing else is ever transferred."""
-
-    FILE = "file"
-    DIRECTORY = "directory"
-    LINK = "link"
-
-
-FILE: Final = Kind.FILE
-DIRECTORY: Final = Kind.DIRECTORY
-LINK: Final = Kind.LINK
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One file, directory or symbolic link: relative path with ``/``, size in bytes, time of last change in ns since
-    1970, permission bits, and what a link points to.
-    """
-
-    path: str
-    kind: Kind
-    size: int = 0
-    mtime_ns: int = 0
-    mode: int = 0
-    target: str = ""
 
 
 class Manifest:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from p2pxfer.core.chunktable import ChunkAddress, ChunkTable
+from p2pxfer.core.claims import claimed
 from p2pxfer.core.codec import Message
 from p2pxfer.core.geometry import claim_digest
 from p2pxfer.core.holes import HolesByFile, HoleTeller
@@ -279,7 +280,7 @@ class SenderCore:
     def _take_claims(self, listed: list[Have]) -> list[SenderEffect]:
         unknown: list[ChunkAddress] = []
         for have in listed:
-            numbers = self._claimed(have)
+            numbers = claimed(self._table, have)
             for number in numbers:
                 self._acknowledge(number)
             lacking = [self._table.address(number) for number in numbers if number not in self._table.known]
@@ -290,17 +291,8 @@ class SenderCore:
                 self._prove(have)
         return [HashChunks(tuple(unknown))] if unknown else []
 
-    def _claimed(self, have: Have) -> list[int]:
-        first, stop = self._table.file_range(have.file)
-        numbers: list[int] = []
-        for begin, end in have.ranges:
-            if not begin < end <= stop - first or (numbers and first + begin <= numbers[-1]):
-                raise ChunkRefused("the receiver claims chunks that are not part of the file")
-            numbers.extend(range(first + begin, first + end))
-        return numbers
-
     def _prove(self, have: Have) -> None:
-        numbers = self._claimed(have)
+        numbers = claimed(self._table, have)
         if claim_digest([self._table.hash(number) for number in numbers]) == have.digest:
             return
         # Another path may have made the same claim, which was refuted already.

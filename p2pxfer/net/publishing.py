@@ -34,6 +34,7 @@ from p2pxfer.net.disk import (
     shown,
     stat_or_none,
     sync_file_system,
+    write_all,
 )
 from p2pxfer.net.journalfile import JournalFile
 from p2pxfer.net.parents import LastParent
@@ -232,6 +233,21 @@ class Publisher:
 
 def _is_restricted_top(entry: Entry) -> bool:
     return entry.kind is DIRECTORY and "/" not in entry.path and entry.mode & OWNER_DIRECTORY != OWNER_DIRECTORY
+
+
+def write_whole(parents: LastParent, tree: int, entry: Entry, payload: memoryview) -> None:
+    """Write a file of one chunk, and give it what :meth:`Publisher.prepare` would if its owner may write it then, too.
+
+    Raises ``OSError``.
+    """
+    fd = parents.open(tree, entry.path, os.O_RDWR | os.O_CREAT | OPEN_INNER_FILE, make=True)
+    try:
+        write_all(fd, payload, 0)
+        if entry.mode & OWNER_FILE == OWNER_FILE:
+            os.fchmod(fd, entry.mode)
+            os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+    finally:
+        os.close(fd)
 
 
 def all_there(destination: int, names: Iterable[str]) -> bool:

@@ -38,7 +38,7 @@ from p2pxfer.core.journal import (
     ChunkClaim,
     pack_chunks,
 )
-from p2pxfer.core.manifest import Entry, Manifest
+from p2pxfer.core.manifest import Manifest
 from p2pxfer.core.pathrules import STAGING_PREFIX
 from p2pxfer.errors import ChunkRefused, Damaged, DiskError, NoSpace
 from p2pxfer.net.disk import (
@@ -57,7 +57,7 @@ from p2pxfer.net.journalfile import JournalFile, new_journal
 from p2pxfer.net.parents import LastParent
 from p2pxfer.net.preflight import check_inodes, check_space, prove
 from p2pxfer.net.privatedir import enter
-from p2pxfer.net.publishing import MANY_FILES, OWNER_FILE, Publisher, all_there
+from p2pxfer.net.publishing import MANY_FILES, Publisher, all_there, write_whole
 
 RESERVE: Final = 1024 * 1024
 """Bytes of the disk that a transfer leaves free."""
@@ -207,25 +207,13 @@ class Staging:
             raise ChunkRefused(f"chunk {index} of file {file} does not match its hash")
         try:
             if file not in self._sparse and chunk_count(entry.size) == 1:
-                self._write_whole(entry, payload)
+                write_whole(self._parents, self._tree, entry, payload)
             else:
                 with self._files.lease(file) as fd:
                     (write_around_holes if file in self._sparse else write_all)(fd, payload, offset)
         except OSError as error:
             raise disk_error(error, f"writing {shown(entry.path)}", self._advice(error)) from error
         self._failpoint("rx.after_data_write")
-
-    def _write_whole(self, entry: Entry, payload: memoryview) -> None:
-        """A file of one chunk gets all that it is to have at once, if its owner may still write it then."""
-        flags = os.O_RDWR | os.O_CREAT | OPEN_INNER_FILE
-        fd = self._parents.open(self._tree, entry.path, flags, make=True)
-        try:
-            write_all(fd, payload, 0)
-            if entry.mode & OWNER_FILE == OWNER_FILE:
-                os.fchmod(fd, entry.mode)
-                os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
-        finally:
-            os.close(fd)
 
     def write_hole(self, file: int, first: int, stop: int) -> list[ChunkClaim]:
         """Have chunks of a file, from now on known as sparse, be zero; their claims for :meth:`sync`.
