@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pxfer.core.pacing import BURST_S, Pace
@@ -12,6 +12,7 @@ RATES = st.floats(min_value=1000, max_value=1e9)
 PIECES = st.lists(st.integers(min_value=1, max_value=4 << 20), min_size=1, max_size=60)
 
 
+@settings(deadline=None)
 @given(RATES, PIECES, st.lists(st.floats(min_value=0, max_value=30), max_size=60))
 def test_never_faster_than_the_rate(rate: float, pieces: list[int], pauses: list[float]) -> None:
     """Whatever else takes time between the pieces."""
@@ -29,6 +30,7 @@ def test_never_faster_than_the_rate(rate: float, pieces: list[int], pauses: list
             assert gone - before <= allowed * (1 + 1e-6) + 1
 
 
+@settings(deadline=None)
 @given(RATES, PIECES)
 def test_never_slower_than_the_rate(rate: float, pieces: list[int]) -> None:
     """As long as there is something to send."""
