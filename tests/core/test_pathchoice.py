@@ -44,11 +44,11 @@ class Line:
             if path is None:
                 self.now = end
                 return
-            begin = self.now
-            self.choice.carried(path, block, True, begin)
-            self.now = begin + block / self.rates[path]
+            begin, size = self.now, min(block, int(self.rates[path] / 4))
+            self.choice.carried(path, size, True, begin)
+            self.now = begin + size / self.rates[path]
             self.choice.room(path, self.now)
-            self.now = max(self.now, begin + block / self.source)
+            self.now = max(self.now, begin + size / self.source)
 
 
 def test_a_better_kind_is_used_at_once_and_the_relay_again_when_it_is_gone() -> None:
