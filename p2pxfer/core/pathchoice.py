@@ -7,7 +7,8 @@ Laws of this file:
 2. A path that was tried is left for another one only if both were measured, the other would deliver a block clearly
    sooner (:data:`MARGIN`), and that for some time (:data:`HOLD_S`).
 3. A measurement grows old (:data:`FRESH_S`), and then the path is tried again; each time that it is left again it is
-   remembered twice as long.  So two paths do not take turns.
+   remembered twice as long.  So two paths do not take turns.  Among several that are nearly alike the kind decides: the
+   one that is kept may be worse by the margin than one before it.
 4. Only what was delivered under back pressure counts: a source that is slow says nothing about a path.
 
 Loss is not measured by itself: what TCP loses shows in the round trip and in what is delivered.  Times in seconds,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -226,6 +226,8 @@ class PairSession(MeetingOwner):
 
     def _search_ended(self, failure: Failure) -> None:
         error = failure.value
+        if isinstance(error, CancelledError):
+            return
         if not isinstance(error, P2pxferError):
             self.log.failure("the search for the peer ended", failure)
             error = Unreachable("the search for the peer ended by a fault inside the program")
