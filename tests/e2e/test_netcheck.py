@@ -170,7 +170,7 @@ def test_events_of_a_check(pair: Stage) -> None:
     assert verdict.pop("rtt_ms") > 0
     path = verdict.pop("path")
     assert DIRECT[path] == (verdict.pop("reason"), verdict.pop("where"))
-    assert verdict.pop("message").startswith("The path to bob: direct ")
+    assert verdict.pop("message").startswith("The path to bob: direct")
     assert verdict == {"event": "verdict", "change": "none", "at": ""}
     assert path in paths(events)
     assert last(events, "peer")["verified"] == "contact"
@@ -187,7 +187,7 @@ def test_text_of_a_check(pair: Stage) -> None:
     assert [line for line in lines if line.startswith("asking")][1:] == [
         "asking the server for bob", "asking bob what it finds on its side",
     ]  # fmt: skip
-    assert lines[-2].startswith("The path to bob: direct ")
+    assert lines[-2].startswith("The path to bob: direct")
     assert lines[-1] in (
         "Each side has an address of its own, without a NAT.",
         "Both have IPv6, where nothing is translated.",
