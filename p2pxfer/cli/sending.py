@@ -6,6 +6,7 @@ import time
 from typing import Final
 
 import msgspec
+from twisted.internet.defer import CancelledError, Deferred
 
 from p2pxfer.cli.connect import server_address
 from p2pxfer.cli.report import Reporter, contents
@@ -99,6 +100,7 @@ class Sending:
         self._memory = SendMemory(home, memo, source) if memo is not None else None
         self._job: OutgoingJob | None = None
         self._ended: P2pxferError | None = None
+        self._asking: Deferred[Code | None] | None = None
 
     async def run(self, reactor: Reactor) -> None:
         """Send everything and report it.
@@ -147,12 +149,24 @@ class Sending:
                     raise
                 if isinstance(error, WrongCode):
                     self._report.tell(Note(error.message))
-                code = await ask_again(reactor, self._report, self._target.shown)
+                code = await self._ask_again(reactor)
                 if code is None:
                     raise
                 self._target = self._target.proved_by(code)
             else:
                 return
+
+    async def _ask_again(self, reactor: Reactor) -> Code | None:
+        """The code that the person types; the question ends with the run."""
+        asking = self._asking = Deferred.fromCoroutine(ask_again(reactor, self._report, self._target.shown))
+        try:
+            return await asking
+        except CancelledError:
+            if self._ended is not None:
+                raise self._ended from None
+            raise
+        finally:
+            self._asking = None
 
     async def _send(self, reactor: Reactor, client: RendezvousClient, cache: HashCache) -> None:
         pump = ChunkPump(reactor, self._source, cache, self._limit)
@@ -194,6 +208,8 @@ class Sending:
     def _end(self, error: P2pxferError) -> None:
         """No attempt, neither the one that runs nor a later one, can succeed any more."""
         self._ended = error
+        if self._asking is not None:
+            self._asking.cancel()
         if self._job is not None:
             self._job.fail(error)
 

@@ -244,7 +244,7 @@ def test_a_fault_of_the_program_is_one_line(pair: Stage, source: Path) -> None:
     """An exception that nobody foresaw: no traceback, except for those who ask."""
     argv = double(pair, """
         import p2pxfer.net.source as source
-        def broken(paths):
+        def broken(*_):
             raise ZeroDivisionError("unforeseen")
         source.Source.scan = broken
     """)  # fmt: skip

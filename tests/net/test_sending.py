@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from p2pxfer.cli import sending
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.serveraddress import ServerLine
-from p2pxfer.errors import P2pxferError, Replaced
+from p2pxfer.errors import P2pxferError, Replaced, WrongCode
 from p2pxfer.net.home import Home
 from p2pxfer.net.seeking import Target
 from p2pxfer.net.source import Source
@@ -41,18 +41,48 @@ class FakeClient:
         pass
 
 
+def make_command(tmp_path: Path) -> sending.Sending:
+    """A sender of a small file to bob, by a fake client."""
+    file = tmp_path / "a.txt"
+    file.write_text("some text")
+    return sending.Sending(
+        Global(None, None, True, 0), Home(tmp_path / "home"), ServerLine("h", 1, None), Source.scan([str(file)]),
+        Target(to="bob", key=None, name="bob", alias=None, verified="id", code=None),
+        policy="auto", gentle=False, port_mapping=False, wait=True, timeout=1.0,
+    )  # fmt: skip
+
+
+def test_a_question_for_another_code_ends_with_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The person thinks about the code while the connection to the server ends for good."""
+    question: Deferred[None] = Deferred()
+
+    async def ask(*_: object) -> None:
+        await question
+
+    async def refused(*_: object) -> None:
+        raise WrongCode("it was not that one")
+
+    monkeypatch.setattr(sending, "RendezvousClient", FakeClient)
+    monkeypatch.setattr(sending, "ask_again", ask)
+    monkeypatch.setattr(sending.Reporter, "can_ask", True)
+    command = make_command(tmp_path)
+    monkeypatch.setattr(command, "_send", refused)
+    running = Deferred.fromCoroutine(command.run(cast(Any, Clock())))
+    outcome: list[object] = []
+    running.addErrback(lambda failure: outcome.append(failure.value))
+    assert not outcome
+    error = Replaced("the same key came again")
+    FakeClient.made.failed.callback(error)
+    assert outcome == [error]
+
+
 def test_a_sender_that_waits_ends_when_its_connection_to_the_server_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sending, "RendezvousClient", FakeClient)
-    file = tmp_path / "a.txt"
-    file.write_text("some text")
-    source = Source.scan([str(file)])
-    command = sending.Sending(
-        Global(None, None, True, 0), Home(tmp_path / "home"), ServerLine("h", 1, None), source,
-        Target(to="bob", key=None, name="bob", alias=None, verified="id", code=None),
-        policy="auto", gentle=False, port_mapping=False, wait=True, timeout=1.0,
-    )  # fmt: skip
+    command = make_command(tmp_path)
     clock: Any = Clock()
     running = Deferred.fromCoroutine(command.run(clock))
     outcome: list[object] = []
