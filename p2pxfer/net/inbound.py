@@ -40,9 +40,19 @@ class Placement:
     mapping: Mapping
 
     @property
+    def judged(self) -> list[View]:
+        """The views of the NAT that is spoken of: over IPv6 the control connection does not pass that of IPv4."""
+        return discovery.one_family(self.views)
+
+    @property
+    def target(self) -> Endpoint:
+        """The endpoint of the server that is reached through that NAT."""
+        return self.judged[0].at
+
+    @property
     def host(self) -> Address:
-        """The outside address."""
-        return discovery.one_family(self.views)[0].seen.host
+        """Its outside address."""
+        return self.judged[0].seen.host
 
 
 class InboundChecks:
@@ -71,11 +81,11 @@ class InboundChecks:
         placement = self._placement()
         if placement is None:
             return Inbound(closed=_LOST, unturned=_LOST, unanswered=_LOST, uncrossed=_LOST)
-        filtering = FilteringCheck(self._reactor, self._opener, placement.at, fresh_ports(1)[0])
+        filtering = FilteringCheck(self._reactor, self._opener, placement.target, fresh_ports(1)[0])
         waiting: list[Deferred[Any]] = [filtering.done, Deferred.fromCoroutine(self.crossing())]
         unturned = _no_hairpin(placement)
         if not unturned:
-            hairpin = HairpinCheck(self._reactor, self._opener, placement.at, self.may_dial)
+            hairpin = HairpinCheck(self._reactor, self._opener, placement.target, self.may_dial)
             waiting.append(hairpin.done)
             hairpin.start()
         filtering.start()
@@ -101,7 +111,7 @@ class InboundChecks:
         waiting: Deferred[tuple[Simultaneous, str]] = Deferred()
         self._waiting.append(waiting)
         if self._crossing is None:
-            self._crossing = CrossingCheck(self._reactor, self._opener, placement.at)
+            self._crossing = CrossingCheck(self._reactor, self._opener, placement.target)
             self._crossing.done.addCallbacks(self._crossed, self._not_crossed, callbackArgs=(placement.host,))
             self._crossing.start()
         return await waiting
@@ -125,9 +135,9 @@ class InboundChecks:
         placement = self._placement()
         if placement is None:  # the connection to the server was lost meanwhile
             return False
-        private = scope(placement.at.host) in ("private", "shared")
-        known = any(view.seen.host == endpoint.host for view in placement.views)
-        return known and dialable_public(endpoint, allow_private=private, refuse=[placement.at])
+        private = scope(placement.target.host) in ("private", "shared")
+        known = any(view.seen.host == endpoint.host for view in placement.judged)
+        return known and dialable_public(endpoint, allow_private=private, refuse=[placement.at, placement.target])
 
     def end(self) -> None:
         """The connection to the server is gone."""
@@ -137,6 +147,6 @@ class InboundChecks:
 
 def _no_hairpin(placement: Placement) -> str:
     """Why no hairpin is looked for; empty if one is."""
-    if any(view.seen.host in placement.own for view in placement.views):
+    if any(view.seen.host in placement.own for view in placement.judged):
         return "there is no NAT"
     return _MOVES if placement.mapping in DEPENDENT else ""

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from p2pxfer.core.discovery import Simultaneous
-from p2pxfer.core.messages import Introduction, NatSummary, Report
+from p2pxfer.core.addresses import parse_endpoint
+from p2pxfer.core.discovery import View
+from p2pxfer.core.messages import Introduction, NatSummary, Registered, Report
 from p2pxfer.net import inbound
 from p2pxfer.net.inbound import FRESH_S
 from tests.net.test_probing import OTHERS, TAG, Net
@@ -21,8 +22,9 @@ class Crossing:
 
     made: list[Crossing] = []
 
-    def __init__(self, *_: object) -> None:
-        self.done: Deferred[tuple[Simultaneous, str]] = Deferred()
+    def __init__(self, reactor: object, opener: object, target: object, *_: object) -> None:
+        self.target = target
+        self.done: Deferred[Any] = Deferred()
         self.started = False
         Crossing.made.append(self)
 
@@ -115,3 +117,21 @@ def test_it_ends_with_the_registration(made: list[Crossing]) -> None:
     assert waiting == [None]
     assert look(net) == [None]
     assert len(made) == 1
+
+
+def test_over_ipv6_it_is_the_ipv4_nat_that_is_checked(made: list[Crossing], monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that is told is told of one family: the checks go to the endpoint of the server that saw that one."""
+    for name in ("FilteringCheck", "HairpinCheck"):
+        monkeypatch.setattr(inbound, name, Crossing)
+    net = Net(lambda local, at: local)
+    own, control, seen, at = map(
+        parse_endpoint, ("[2001:2::5]:20001", "[2001:2::1]:8877", "198.18.1.1:20001", "198.18.0.10:8877")
+    )
+    discovery = net.discovery
+    discovery.begin(control, TAG, Registered(id=bytes(32), observed=str(own)), frozenset({own.host}))
+    discovery.views += [View(seen, at), View(seen, parse_endpoint(OTHERS[0]))]
+    Deferred.fromCoroutine(discovery.inbound())
+    assert [check.target for check in made] == [at] * 3
+    assert discovery.checks.may_dial(seen)
+    discovery.views.append(View(at, at))  # as if a server lied
+    assert not discovery.checks.may_dial(at)
