@@ -4,7 +4,10 @@ The server opens a port that answers nobody (:mod:`p2pxfer.net.deafport`).  This
 that the server has seen, and lets the server dial back from there: what connects now has come through the NAT as a bare
 SYN.  Nothing is listened on, so a SYN that came too early would find nobody.
 
-Law: the check ends within ``CHECK_S`` seconds and leaves nothing behind.
+Laws of this file:
+
+1. The check ends within ``CHECK_S`` seconds and leaves nothing behind; what the server says later changes nothing.
+2. Only a port from 1024 on is dialled, and only at the address that was dialled before.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IProtocol
 
-from p2pxfer.core.addresses import Endpoint
+from p2pxfer.core.addresses import MIN_PORT, Endpoint
 from p2pxfer.core.codec import Message
 from p2pxfer.core.discovery import Simultaneous, simultaneous_of
 from p2pxfer.core.messages import VERSION, Cross, CrossAt, Crossed, CrossNow, Observe, Observed
@@ -57,6 +60,8 @@ class CrossingCheck:
         self._end("unknown", "the server does not help to find out")
 
     def _on_message(self, link: ServerLink, message: Message) -> None:
+        if self._over:  # several messages may come in one piece
+            return
         match message:
             case Observed() if not self._asked:
                 self._asked = True
@@ -72,6 +77,9 @@ class CrossingCheck:
         """Dial the port, then have it dialled from."""
         if not port:
             self._end(*simultaneous_of("not-tried"))
+            return
+        if port < MIN_PORT:
+            self._end("unknown", "the server names a port that may not be dialled")
             return
         there = (str(self._target.host), port)
         try:

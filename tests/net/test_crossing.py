@@ -202,3 +202,37 @@ def test_a_server_that_says_nothing_does_not_hold_the_check() -> None:
     clock.advance(CHECK_S)
     assert found == [("unknown", "the server is silent")]
     assert not clock.getDelayedCalls()
+
+
+class Told:
+    """The link of a check whose server the test plays."""
+
+    def __init__(self) -> None:
+        self.secured: Deferred[None] = Deferred()
+
+    def send(self, *_: object) -> None:
+        """Nobody reads it."""
+
+    close = send
+
+
+@pytest.mark.parametrize(("ports", "why"), [((0, 8878), "did not try"), ((1023,), "may not be dialled")])
+def test_what_must_not_be_dialled_or_comes_too_late(
+    monkeypatch: pytest.MonkeyPatch, ports: tuple[int, ...], why: str
+) -> None:
+    """A server that said that it has no port names one all the same, or names one that no client dials."""
+    dialled: list[object] = []
+    monkeypatch.setattr(crossing, "HalfOpen", lambda *order: dialled.append(order))
+    link: Any = Told()
+    clock: Any = Clock()
+    check = CrossingCheck(clock, lambda *_: Deferred(), parse_endpoint("198.18.0.10:8877"))
+    check._link = link
+    check.start()
+    found: list[tuple[str, str]] = []
+    check.done.addCallback(found.append)
+    check._on_message(link, Observed(tag=0, observed="198.18.1.1:20001"))
+    for port in ports:
+        check._on_message(link, CrossAt(port))
+    assert dialled == []
+    assert [one[0] for one in found] == ["unknown"]
+    assert why in found[0][1]
