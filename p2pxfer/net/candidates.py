@@ -131,6 +131,11 @@ class Candidates:
         open_side = "none" in (self._introduction.my_nat.mapping, self._introduction.peer_nat.mapping)
         return "direct" if where == "loopback" or open_side else "punched"
 
+    def through_nats(self, kind: PathKind, remote: str) -> bool:
+        """Whether such a path went over the Internet through what the server takes for the NATs of the two sides: not
+        one inside the network of the carrier of both."""
+        return kind in ("direct", "punched") and canonical_endpoint(parse_endpoint(remote)) not in self._inner
+
     def _parsed(self, texts: Iterable[str]) -> Iterator[Endpoint]:
         for text in texts:
             try:

@@ -287,8 +287,7 @@ class Meeting(PathOwner):
             self.tried, self.plan_state = puncher.tried or self._one_address(), puncher.plan_state
             self.nats = self._nats_of(puncher)
             if self._nominated is None:
-                if self.had_path and not self._closed:
-                    # The relay stood, so the peer took part.
+                if self.had_path and not self._closed:  # the relay stood, so the peer took part
                     self._client.outcome(self.introduction.session, puncher.way, LOST)
                 for (host, port), why in puncher.last_errors.items():
                     self._reasons.append(Unreachable(f"{host}:{port}: {why}"))
@@ -360,9 +359,9 @@ class Meeting(PathOwner):
     def _keep(self, path: PeerPath) -> None:
         """The nominated path stays, every other direct connection goes."""
         self._nominated = path
-        if path.facts.kind in ("direct", "punched") and (way := self._made_by.get(path)) is not None:
-            result = took(self._reactor.seconds() - self.started)
-            self._client.outcome(self.introduction.session, way, result)
+        told = self._candidates.through_nats(path.facts.kind, path.facts.remote)
+        if told and (way := self._made_by.get(path)) is not None:
+            self._client.outcome(self.introduction.session, way, took(self._reactor.seconds() - self.started))
         self._made_by.clear()
         if self._puncher is not None:
             self._puncher.stop()

@@ -150,6 +150,20 @@ def test_a_path_that_is_no_nats_doing_is_not_told(host: str) -> None:
     assert punch.told == []
 
 
+def test_a_path_inside_the_carriers_network_is_not_told() -> None:
+    """It says nothing of the carrier's NAT, which is the one that the server counts by."""
+    punch = Punch()
+    client: Any = SimpleNamespace(own_endpoints=frozenset({parse_endpoint("198.18.2.1:30000")}), over_private=False)
+    client.over_loopback = False
+    told = structs.replace(punch.meeting.introduction, observed=["198.18.2.1:30001"], lan=["192.168.1.20:31000"])
+    punch.meeting._candidates = Candidates(client, told)
+    punch.meeting._candidates.mapped(["100.64.2.2:31000"])
+    path = punch.path("100.64.2.2")
+    assert path.facts.kind == "punched"
+    punch.meeting._keep(path)
+    assert punch.told == []
+
+
 def test_a_lost_punch_is_told_if_the_peer_took_part_and_nobody_gave_up() -> None:
     for took_part, closed, told in ((True, False, True), (False, False, False), (True, True, False)):
         punch = Punch()
