@@ -6,8 +6,8 @@ Laws of this file:
 2. A connection that was found dead when it was used again after a pause had a NAT that does not bear such a pause:
    behind that outside address the pauses are half as long for :data:`BELIEVED_S`, down to :data:`SHORTEST_S`.
 
-3. A connection is held against the NAT only if the server was reached again at once, from the same address: it was
-   there all the time, and nobody has moved.
+3. A connection is held against the NAT only if the next attempt reached the server, soon and from the same address: it
+   was there all the time, and nobody has moved.
 
 RFC 5382 REQ-5 asks NATs to keep an established connection for two hours and four minutes; many keep it for minutes,
 some for seconds.
@@ -49,6 +49,10 @@ class KeepAlive:
     def ended(self, outside: str, idle: bool, now: float) -> None:
         """The connection is over; ``idle``: it was found dead when it was used again after a pause."""
         self._suspect = (outside, now) if idle else None
+
+    def unreached(self) -> None:
+        """An attempt to connect failed: the server may have been away before, too."""
+        self._suspect = None
 
     def pause(self, outside: str, wanted: float, now: float) -> float:
         """Seconds between two signs of life behind ``outside``, where the other end wants one every ``wanted``."""

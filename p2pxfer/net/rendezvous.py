@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from weakref import WeakValueDictionary
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -216,23 +217,22 @@ class RendezvousClient:
         link = ServerLink(self._reactor, self._on_message, self._on_lost)
         try:
             connecting = Deferred.fromCoroutine(self._connect(link))
-            connecting.addTimeout(CONNECT_S, self._reactor, self._too_slow)
+            too_slow = partial(_too_late, f"the server at {self._server} did not answer")
+            connecting.addTimeout(CONNECT_S, self._reactor, too_slow)
             await connecting
             return await self._lost
-        except P2pxferError as error:
-            return error
         except CancelledError:
             raise
         except Exception as fault:
+            self._nats.unreached()
+            if isinstance(fault, P2pxferError):
+                return fault
             why = safe_text(str(fault), 200)
             return Unreachable(f"the server at {self._server} cannot be reached: {why}")
         finally:
             link.close()
             if self._link is link:
                 self._drop(Unreachable("the connection to the server ended"))
-
-    def _too_slow(self, result: object, timeout: float) -> None:
-        raise Unreachable(f"the server at {self._server} did not answer within {timeout:.0f} seconds")
 
     async def _connect(self, link: ServerLink) -> None:
         """TCP from a fresh port, TLS, registration; whoever calls this limits the time."""
@@ -391,7 +391,7 @@ class RendezvousClient:
             answer.errback(Unreachable("the server is not connected"))
             return answer
         self._asked.append(answer)
-        answer.addTimeout(ANSWER_S, self._reactor, self._unanswered)
+        answer.addTimeout(ANSWER_S, self._reactor, partial(_too_late, "the server did not answer"))
         self._link.send(Introduce(to=to, tag=self.port, path=policy))
         return answer
 
@@ -399,16 +399,14 @@ class RendezvousClient:
         """Say what came of a punch, if the server is there."""
         self._send(Outcome(session, way, result))
 
-    def _unanswered(self, result: object, timeout: float) -> None:
-        raise Unreachable(f"the server did not answer within {timeout:.0f} seconds")
-
     def join_relay(self, token: bytes, inner: IProtocol, creator: Creator, is_client: bool) -> Deferred[IProtocol]:
         """Open a relay leg; when the other leg stands too, ``inner`` runs over it under ``creator``'s TLS."""
         leg = RelayLeg(self._reactor, token, inner, creator, is_client)
         connecting = self._dialler.dial(leg, None)
         connecting.addErrback(leg.not_connected)
-        leg.joined.addTimeout(RELAY_S, self._reactor, self._no_leg)
+        leg.joined.addTimeout(RELAY_S, self._reactor, partial(_too_late, "the peer did not come to the relay"))
         return leg.joined
 
-    def _no_leg(self, result: object, timeout: float) -> None:
-        raise Unreachable(f"the peer did not come to the relay within {timeout:.0f} seconds")
+
+def _too_late(what: str, result: object, timeout: float) -> None:
+    raise Unreachable(f"{what} within {timeout:.0f} seconds")

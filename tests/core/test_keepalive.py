@@ -55,3 +55,11 @@ def test_a_loss_is_judged_once() -> None:
     nat.begun("198.18.1.1", 20, 0.0)
     nat.ended("198.18.1.1", True, 100.0)
     assert [nat.begun("198.18.1.1", 20, 101.0) for _ in range(3)] == [10, 10, 10]
+
+
+def test_an_attempt_that_failed_in_between_clears_the_nat() -> None:
+    nat = KeepAlive()
+    nat.begun("198.18.1.1", 20, 0.0)
+    nat.ended("198.18.1.1", True, 100.0)
+    nat.unreached()
+    assert nat.begun("198.18.1.1", 20, 101.0) == 20

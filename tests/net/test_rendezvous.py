@@ -16,6 +16,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.testing import MemoryReactorClock
 from zope.interface import implementer
 
+from p2pxfer.core.keepalive import SOON_S
 from p2pxfer.core.messages import ALPN_SERVER, SERVER, Failure, Registered
 from p2pxfer.errors import Replaced, Unreachable
 from p2pxfer.net import rendezvous
@@ -276,6 +277,31 @@ def test_a_nat_that_forgets_idle_connections_is_noticed_and_kept_busier(monkeypa
         assert faked.links[-1] is not link
     faked.client.stop()
     assert faked.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("secured", [True, False])
+def test_a_server_that_was_not_there_at_once_clears_the_nat(monkeypatch: pytest.MonkeyPatch, secured: bool) -> None:
+    """The connection after the one that died is lost as well, before it is registered: the server went away."""
+    faked = Faked(monkeypatch)
+    link = faked.secure()
+    faked.register(ping_s=20)
+    link.dataReceived(b"")
+    faked.clock.pump([0.5] * 39)
+    link.transport.silence = 30.0  # from the next ping on
+    while faked.links[-1] is link:
+        faked.clock.advance(0.5)
+    died = faked.clock.seconds()
+    second = faked.links[-1]
+    if secured:
+        faked.secure()
+    second.transport.abortConnection()
+    while faked.links[-1] is second:
+        faked.clock.advance(0.1)
+    faked.secure()
+    assert faked.clock.seconds() - died < SOON_S
+    faked.register(ping_s=20)
+    assert faked.client._nats.pause("198.18.1.1", 20, faked.clock.seconds()) == 20
+    faked.client.stop()
 
 
 def test_two_paths_that_die_together_cost_one_connection_to_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
