@@ -210,7 +210,9 @@ class _Listener:
         """Somebody has connected."""
         try:
             sock, (host, port, *_) = self._socket.accept()
-        except OSError:  # gone again, or the port is closed
+        except OSError as error:  # gone again, or the port is closed
+            if error.errno in (errno.EMFILE, errno.ENFILE):  # it stays in the queue, and would be announced for ever
+                self._reactor.removeReader(self)
             return
         reset(sock)
         self._came(observed_endpoint(host, port))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -106,6 +108,27 @@ async def test_a_stranger_at_the_port_is_no_answer(monkeypatch: pytest.MonkeyPat
     assert not outcome.called
     deaf.close()
     assert await outcome == "not-tried"
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_a_descriptor_left_nobody_is_waited_for_any_more() -> None:
+    """What cannot be accepted stays in the queue: the reactor would call for it again and again."""
+    came: list[Endpoint] = []
+    listener = deafport._Listener(reactor, HOST, came.append)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        free = os.dup(sock.fileno())
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+        try:
+            listener.hear()
+            sock.connect_ex((str(HOST), listener.port))
+            await until(lambda: listener not in reactor.getReaders())
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            listener.close()
+    assert came == []
 
 
 @pytest_twisted.ensureDeferred
