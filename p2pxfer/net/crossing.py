@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IDelayedCall, IProtocol
 from p2pxfer.core.addresses import MIN_PORT, Endpoint
 from p2pxfer.core.codec import Message
 from p2pxfer.core.discovery import Simultaneous, simultaneous_of
-from p2pxfer.core.messages import VERSION, Cross, CrossAt, Crossed, CrossNow, Observe, Observed
+from p2pxfer.core.messages import VERSION, Cross, CrossAt, Crossed, CrossNow, CrossOutcome, Observe, Observed
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.flight import Opener, fresh_ports
 from p2pxfer.net.halfopen import HalfOpen
@@ -44,6 +44,8 @@ class CrossingCheck:
         self._dial: HalfOpen | None = None
         self._asked = False
         self._over = False
+        self.answered = False
+        """Whether the result, if it is unknown too, is the server's."""
         self.done: Deferred[tuple[Simultaneous, str]] = Deferred(lambda _: self._stop())
 
     def start(self) -> None:
@@ -69,14 +71,14 @@ class CrossingCheck:
             case CrossAt(port) if self._asked and self._dial is None:
                 self._cross(port)
             case Crossed(outcome) if self._dial is not None:
-                self._end(*simultaneous_of(outcome))
+                self._judge(outcome)
             case _:
                 pass
 
     def _cross(self, port: int) -> None:
         """Dial the port, then have it dialled from."""
         if not port:
-            self._end(*simultaneous_of("not-tried"))
+            self._judge("not-tried")
             return
         if port < MIN_PORT:
             self._end("unknown", "the server names a port that may not be dialled")
@@ -88,6 +90,10 @@ class CrossingCheck:
             self._end("unknown", f"the server's port could not be dialled: {error.strerror}")
         else:
             self._link.send(CrossNow())
+
+    def _judge(self, outcome: CrossOutcome) -> None:
+        self.answered = True
+        self._end(*simultaneous_of(outcome))
 
     def _end(self, found: Simultaneous, why: str) -> None:
         if not self._over:

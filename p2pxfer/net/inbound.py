@@ -3,7 +3,8 @@
 Laws of this file:
 
 1. Nothing is checked unless it is asked for.  Whether SYNs may cross, which a punch in trouble asks for, is then
-   believed for ``FRESH_S`` seconds on the same outside address; the same check is never made twice at once.
+   believed for ``FRESH_S`` seconds on the same outside address, and that the server could not tell for ``UNKNOWN_S``;
+   the same check is never made twice at once.
 2. Every wait has an end, that of the slowest check; :meth:`InboundChecks.end` ends all.
 """
 
@@ -26,6 +27,8 @@ from p2pxfer.net.types import Reactor
 
 FRESH_S = 600.0
 """How long what was found on one outside address is believed, seconds."""
+UNKNOWN_S = 60.0
+"""How long the server is not asked again after it said that it does not know, seconds."""
 _LOST = "the server is not connected"
 _MOVES = "the outside port depends on the destination"
 
@@ -64,7 +67,7 @@ class InboundChecks:
         self._placement = placement
         self._crossing: CrossingCheck | None = None
         self._waiting: list[Deferred[tuple[Simultaneous, str]]] = []
-        self._found: Simultaneous = "unknown"
+        self._found: tuple[Simultaneous, str] = "unknown", ""
         self._found_on: Address | None = None
         self._found_at = 0.0
 
@@ -72,9 +75,12 @@ class InboundChecks:
     def simultaneous(self) -> Simultaneous:
         """What is known of it on the present outside address."""
         placement = self._placement()
-        fresh = self._reactor.seconds() - self._found_at < FRESH_S
-        known = placement is not None and placement.host == self._found_on and fresh
-        return self._found if known else "unknown"
+        return self._found[0] if placement is not None and self._believed(placement) else "unknown"
+
+    def _believed(self, placement: Placement) -> bool:
+        """Whether what was found last holds still."""
+        lasts = UNKNOWN_S if self._found[0] == "unknown" else FRESH_S
+        return placement.host == self._found_on and self._reactor.seconds() - self._found_at < lasts
 
     async def all(self) -> Inbound:
         """Check everything; takes as long as the slowest check at most."""
@@ -106,18 +112,19 @@ class InboundChecks:
             return "unknown", _LOST
         if placement.mapping == "port-dependent":
             return "unknown", _MOVES
-        if self.simultaneous != "unknown":
-            return self.simultaneous, ""
+        if self._believed(placement):
+            return self._found
         waiting: Deferred[tuple[Simultaneous, str]] = Deferred()
         self._waiting.append(waiting)
         if self._crossing is None:
-            self._crossing = CrossingCheck(self._reactor, self._opener, placement.target)
-            self._crossing.done.addCallbacks(self._crossed, self._not_crossed, callbackArgs=(placement.host,))
-            self._crossing.start()
+            check = self._crossing = CrossingCheck(self._reactor, self._opener, placement.target)
+            check.done.addCallbacks(self._crossed, self._not_crossed, callbackArgs=(check, placement.host))
+            check.start()
         return await waiting
 
-    def _crossed(self, found: tuple[Simultaneous, str], host: Address) -> None:
-        self._found, self._found_on, self._found_at = found[0], host, self._reactor.seconds()
+    def _crossed(self, found: tuple[Simultaneous, str], check: CrossingCheck, host: Address) -> None:
+        if check.answered:
+            self._found, self._found_on, self._found_at = found, host, self._reactor.seconds()
         self._tell(found)
 
     def _not_crossed(self, failure: object) -> None:

@@ -171,7 +171,10 @@ async def test_where_nothing_is_in_the_way(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(deafport, "CROSS_S", 30.0)
     monkeypatch.setattr(crossing, "CHECK_S", 60.0)
     async with site(tmp_path) as here:
-        assert await checks(here).done == ("yes", "")
+        check = checks(here)
+        assert not check.answered
+        assert await check.done == ("yes", "")
+        assert check.answered
         await gone(here)
 
 
@@ -184,7 +187,9 @@ async def test_a_server_that_has_no_such_port_says_so(
     monkeypatch.setattr(deafport, refused, ((0xFFFF, 0, 0, 0),))
     monkeypatch.setattr(crossing, "CHECK_S", 60.0)
     async with site(tmp_path) as here:
-        assert await checks(here).done == ("unknown", "the server did not try")
+        check = checks(here)
+        assert await check.done == ("unknown", "the server did not try")
+        assert check.answered
         await gone(here)
 
 
@@ -224,6 +229,7 @@ def test_a_server_that_says_nothing_does_not_hold_the_check() -> None:
     check.start()
     clock.advance(CHECK_S)
     assert found == [("unknown", "the server is silent")]
+    assert not check.answered
     assert not clock.getDelayedCalls()
 
 

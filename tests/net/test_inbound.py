@@ -11,7 +11,7 @@ from p2pxfer.core.addresses import parse_endpoint
 from p2pxfer.core.discovery import View
 from p2pxfer.core.messages import Introduction, NatSummary, Registered, Report
 from p2pxfer.net import inbound
-from p2pxfer.net.inbound import FRESH_S
+from p2pxfer.net.inbound import FRESH_S, UNKNOWN_S
 from tests.net.test_probing import OTHERS, TAG, Net
 
 KEEPS = NatSummary("endpoint-independent", "changed")
@@ -26,6 +26,7 @@ class Crossing:
         self.target = target
         self.done: Deferred[Any] = Deferred()
         self.started = False
+        self.answered = True
         Crossing.made.append(self)
 
     def start(self) -> None:
@@ -93,11 +94,20 @@ def test_the_server_hears_of_it_for_introductions_to_come(made: list[Crossing]) 
 
 
 def test_what_is_unknown_is_looked_for_again(made: list[Crossing]) -> None:
+    """At once where the server said nothing, else after a while: it would say the same again."""
     net = registered()
-    for number in (1, 2):
+    for number, answered in ((1, False), (2, False), (3, True)):
         look(net)
-        made[-1].done.callback(("unknown", "the server is silent"))
+        made[-1].answered = answered
+        made[-1].done.callback(("unknown", "whatever the reason"))
         assert len(made) == number
+    found: list[Any] = []
+    Deferred.fromCoroutine(net.discovery.checks.crossing()).addBoth(found.append)
+    assert found == [("unknown", "whatever the reason")]
+    assert len(made) == 3
+    net.wait(UNKNOWN_S + 1)
+    look(net)
+    assert len(made) == 4
     assert told(net) == []
 
 
