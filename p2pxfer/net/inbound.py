@@ -5,7 +5,8 @@ Laws of this file:
 1. Nothing is checked unless it is asked for.  Whether SYNs may cross, which a punch in trouble asks for, is then
    believed for ``FRESH_S`` seconds on the same outside address, and that the server could not tell for ``UNKNOWN_S``;
    the same check is never made twice at once.
-2. Every wait has an end, that of the slowest check; :meth:`InboundChecks.end` ends all.
+2. Every wait has an end, that of the slowest check.  :meth:`InboundChecks.end` ends the crossing, which is found out
+   for the connection that is gone; filtering and hairpin go on to their own ends, or until whoever asked gives up.
 """
 
 from __future__ import annotations
@@ -147,7 +148,7 @@ class InboundChecks:
         return known and dialable_public(endpoint, allow_private=private, refuse=[placement.at, placement.target])
 
     def end(self) -> None:
-        """The connection to the server is gone."""
+        """The connection to the server is gone, and with it whoever was to hear of the crossing."""
         if self._crossing is not None:
             self._crossing.done.cancel()
 

@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
 from p2pxfer.core.addresses import parse_endpoint
-from p2pxfer.core.discovery import View
+from p2pxfer.core.discovery import Inbound, View
 from p2pxfer.core.messages import Introduction, NatSummary, Registered, Report
 from p2pxfer.net import inbound
 from p2pxfer.net.inbound import FRESH_S, UNKNOWN_S
@@ -127,6 +127,22 @@ def test_it_ends_with_the_registration(made: list[Crossing]) -> None:
     assert waiting == [None]
     assert look(net) == [None]
     assert len(made) == 1
+
+
+def test_what_needs_no_registration_goes_on_without_it(made: list[Crossing], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other checks have connections of their own, and ends of their own."""
+    for name in ("FilteringCheck", "HairpinCheck"):
+        monkeypatch.setattr(inbound, name, Crossing)
+    net = registered()
+    found: list[Any] = []
+    Deferred.fromCoroutine(net.discovery.inbound()).addBoth(found.append)
+    assert len(made) == 3
+    net.discovery.end()
+    going = [check for check in made if not check.done.called]
+    assert len(going) == 2
+    for check, result in zip(going, (Inbound("port-dependent"), ("no", "")), strict=True):
+        check.done.callback(result)
+    assert found == [Inbound("port-dependent", hairpin="no", uncrossed="the server is not connected")]
 
 
 def test_over_ipv6_it_is_the_ipv4_nat_that_is_checked(made: list[Crossing], monkeypatch: pytest.MonkeyPatch) -> None:
