@@ -133,6 +133,8 @@ class IncomingTransfer:
                 self._end(error)
             raise
         self._carry_out(effects)
+        # Holes that are here already wait for an acknowledgement, and nothing need follow them.
+        self._acks_soon()
 
     def chunk(self, path: PeerPath, chunk: Chunk) -> None:
         """A chunk came on ``path``.
