@@ -85,7 +85,6 @@ class IncomingTransfer:
         self._tell = tell
         self._core = ReceiverCore(transfer, instance, limit)
         self.number = transfer
-        self._staging: Staging | None = None
         self._landing: Landing | None = None
         self._ack_timer: IDelayedCall | None = None
         self._closing = False
@@ -183,7 +182,6 @@ class IncomingTransfer:
         # Judged before the user is asked and before anything is created.
         check_dangerous((entry.path for entry in manifest.entries), is_home(self._destination))
         staging = await self._disk.elsewhere(Staging.open, self._destination, self._sender, manifest, holes=holes)
-        self._staging = staging
         self._landing = Landing(self._reactor, self._disk, staging, self._hold, self._failed)
         if staging.published_root is not None:
             self._carry_out(self._core.already_published(staging.published_root))
@@ -274,11 +272,10 @@ class IncomingTransfer:
 
     async def _publish(self, root: bytes) -> None:
         assert self._landing is not None
-        assert self._staging is not None
         await self._landing.settle()
         if self.ended or self._closing:
             return
-        names = await self._disk.elsewhere(self._staging.finish, root, time.time())
+        names = await self._landing.publish(root, time.time())
         self._paths.finish()
         self._carry_out(self._core.published_all())
         self._end(Received(root, tuple(names)))

@@ -7,7 +7,8 @@ Laws of this file:
 2. What arrived and is not durable yet is bounded by :data:`UNSAFE_BYTES`, what of it waits for the disk by
    :data:`WAITING_BYTES`; beyond either the paths are held, so the sender waits.
 3. A failed sync is never repeated: the first failure is told once, and everything afterwards meets it again.
-4. The staging place is closed, or removed, when no work on it is under way any more, and exactly once.
+4. The staging place is closed, or removed, when no work on it is under way any more, publishing included, and exactly
+   once.
 """
 
 from __future__ import annotations
@@ -207,6 +208,20 @@ class Landing:
                 self._sync()
             else:
                 return
+
+    async def publish(self, root: bytes, now: float) -> list[str]:
+        """Put everything under its final name, after :meth:`settle`; the names.
+
+        It is work under way, which :meth:`close` lets run out: it goes on with descriptors of the staging place.
+
+        Raises:
+            DiskError: see :meth:`~p2pxfer.net.staging.Staging.finish`, and so for the others.
+        """
+        self._under_way += 1
+        try:
+            return await self._disk.elsewhere(self._staging.finish, root, now)
+        finally:
+            self._done()
 
     def _until_quiet(self) -> Deferred[None]:
         quiet: Deferred[None] = Deferred()

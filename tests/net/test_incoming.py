@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,11 +16,12 @@ from twisted.internet.defer import Deferred, succeed
 from p2pxfer.core.codec import Message
 from p2pxfer.core.geometry import MIN_CHUNK
 from p2pxfer.core.manifest import FILE, Entry, Manifest
-from p2pxfer.core.wire import Accept, Ack, Holes, Offer
+from p2pxfer.core.wire import Accept, Ack, Chunk, Final, Holes, Offer
 from p2pxfer.net.incoming import IncomingTransfer
 from p2pxfer.net.landing import DiskThreads
 from p2pxfer.net.pathset import PathSet
-from tests.net.disk_tools import SENDER
+from p2pxfer.net.staging import Staging
+from tests.net.disk_tools import SENDER, Content
 from tests.net.serverkit import until
 
 reactor: Any = _reactor
@@ -97,3 +99,42 @@ async def test_holes_that_are_here_already_are_acknowledged_at_once(tmp_path: Pa
     world.transfer.message(second, told)
     await until(lambda: second.has(Ack))
     assert second.sent[-1] == Ack(handle=1, chunks=[(0, 0, 3)])
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_being_published_keeps_its_descriptors_until_it_is_done(
+    tmp_path: Path, worlds: list[World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of the program, or a Bye that comes too early, waits for it: else their numbers may be another's."""
+    events: list[str] = []
+    begun, gate = threading.Event(), threading.Event()
+    finish, close = Staging.finish, Staging.close
+
+    def slow_finish(staging: Staging, root: bytes, now: float) -> list[str]:
+        begun.set()
+        assert gate.wait(30)
+        names = finish(staging, root, now)
+        events.append("published")
+        return names
+
+    def noted_close(staging: Staging) -> None:
+        events.append("closed")
+        close(staging)
+
+    monkeypatch.setattr(Staging, "finish", slow_finish)
+    monkeypatch.setattr(Staging, "close", noted_close)
+    content = Content({"file": b"abc"})
+    world = World(tmp_path, content.manifest)
+    worlds.append(world)
+    path = await world.offer(1)
+    digest = content.claim((0, 0))[2]
+    world.transfer.chunk(path, Chunk(1, 0, 0, digest, memoryview(bytearray(b"abc"))))
+    await until(lambda: path.has(Ack))
+    world.transfer.message(path, Final(handle=1, root=content.root))
+    await until(begun.is_set)
+    closing = Deferred.fromCoroutine(world.transfer.close())
+    reactor.callLater(0.3, gate.set)
+    await closing
+    assert events == ["published", "closed"]
+    assert (await world.transfer.done).names == ("file",)
+    assert (tmp_path / "file").read_bytes() == b"abc"
