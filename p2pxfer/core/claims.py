@@ -12,6 +12,8 @@ from p2pxfer.errors import ChunkRefused
 
 RANGES_PER_HAVE = 256
 HAVE_PER_MESSAGE = 64
+RANGES_PER_MESSAGE = 4096
+"""With the claims around them they always fit into a message: 11 bytes each at most."""
 
 
 def pages(table: ChunkTable, have: RangeSet) -> list[list[Have]]:
@@ -19,8 +21,15 @@ def pages(table: ChunkTable, have: RangeSet) -> list[list[Have]]:
 
     There is at least one portion, which may be empty.
     """
-    claims = list(_claims(table, have)) if have.total else []
-    return [claims[at : at + HAVE_PER_MESSAGE] for at in range(0, len(claims), HAVE_PER_MESSAGE)] or [[]]
+    cut: list[list[Have]] = [[]]
+    ranges = 0
+    for claim in _claims(table, have) if have.total else ():
+        ranges += len(claim.ranges)
+        if len(cut[-1]) == HAVE_PER_MESSAGE or ranges > RANGES_PER_MESSAGE:
+            cut.append([])
+            ranges = len(claim.ranges)
+        cut[-1].append(claim)
+    return cut
 
 
 def _claims(table: ChunkTable, have: RangeSet) -> Iterator[Have]:
