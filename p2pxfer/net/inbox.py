@@ -374,21 +374,20 @@ class Inbox:
         return transfer
 
     def _offer(self, session: _Session, path: PeerPath, offer: Offer) -> None:
-        if path in self._checks:
-            raise ProtocolBreach("an offer came on a path that was for a check")
-        transfer = self._finished(session, path, offer.transfer)
-        if transfer is not None:
-            session.carried[path] = transfer
-            transfer.message(path, offer)
-            return
-        transfer = session.transfers.get(offer.transfer)
+        if path in self._checks or path in session.carried:
+            raise ProtocolBreach("an offer came on a path that was for a check or had one already")
+        transfer = self._finished(session, path, offer.transfer) or self._unfinished(session, path, offer.transfer)
+        session.carried[path] = transfer
+        transfer.message(path, offer)
+
+    def _unfinished(self, session: _Session, path: PeerPath, number: bytes) -> IncomingTransfer:
+        transfer = session.transfers.get(number)
         if transfer is None or transfer.over:
             session.transfers = {key: other for key, other in session.transfers.items() if not other.over}
             if len(session.transfers) >= MAX_TRANSFERS:
                 raise Refused("too many transfers at once")
-            transfer = self._begin(session, path, offer.transfer)
-        session.carried[path] = transfer
-        transfer.message(path, offer)
+            transfer = self._begin(session, path, number)
+        return transfer
 
     def _finished(self, session: _Session, path: PeerPath, number: bytes) -> IncomingTransfer | None:
         """The finished transfer that this path offers too late: its meeting began before the other path's Bye.

@@ -7,12 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec import structs
 from twisted.internet.task import Clock
 
 from p2pxfer.core.codebook import CodeBook
 from p2pxfer.core.messages import NatSummary
 from p2pxfer.core.wire import Bye, Offer
-from p2pxfer.errors import P2pxferError, Unreachable
+from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable
 from p2pxfer.net import inbox as module
 from p2pxfer.net.firstcontact import PAIRING_S
 from p2pxfer.net.home import Home
@@ -147,6 +148,17 @@ def test_a_farewell_before_the_end_leaves_no_lock_behind(world: World) -> None:
     world.begun[0].published = False
     world.end(path)
     assert world.begun[0].abandoned
+
+
+@pytest.mark.parametrize("number", [NUMBER, bytes([2]) * 32], ids=["the same", "another"])
+def test_a_second_offer_on_one_path_begins_nothing(world: World, number: bytes) -> None:
+    """Else one path could begin any number of transfers and leave each with half a manifest in memory."""
+    path = FakePath(1, "relay")
+    world.offer(path)
+    with pytest.raises(ProtocolBreach):
+        world.inbox.path_message(path, structs.replace(OFFER, transfer=number))
+    (transfer,) = world.begun
+    assert transfer.heard == [OFFER]
 
 
 # -- who brings nothing --------------------------------------------------------------------------------------------
