@@ -8,8 +8,9 @@ import stat
 from typing import Final
 
 from p2pxfer.core.geometry import chunk_count, chunk_size
+from p2pxfer.core.pathrules import STAGING_PREFIX
 from p2pxfer.core.ranges import Range
-from p2pxfer.net.disk import write_all
+from p2pxfer.net.disk import OPEN_INNER_FILE, write_all
 
 _BLOCK_OF_STAT: Final = 512
 _GRAIN: Final = 4096
@@ -49,18 +50,46 @@ def _seek(fd: int, at: int, whence: int, size: int) -> int:
         raise
 
 
+def keeps_holes(directory: int) -> bool:
+    """Whether a file in the directory of this descriptor takes no space where nothing was written; raises ``OSError``.
+
+    exFAT and its like have none.  It is tried, for no call tells.
+    """
+    fd = _nameless(directory)
+    try:
+        os.ftruncate(fd, len(_ZEROS))
+        return may_be_sparse(os.fstat(fd))
+    finally:
+        os.close(fd)
+
+
+def _nameless(directory: int) -> int:
+    """A new file that is gone when it is closed."""
+    try:
+        return os.open(".", os.O_RDWR | os.O_TMPFILE, 0o600, dir_fd=directory)
+    except OSError:
+        pass  # the file system does not know how, or says why below
+    name = f"{STAGING_PREFIX}try-{os.urandom(16).hex()}"
+    fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | OPEN_INNER_FILE, 0o600, dir_fd=directory)
+    os.unlink(name, dir_fd=directory)
+    return fd
+
+
 def leave_hole(fd: int, start: int, stop: int) -> None:
     """Have the file be zero from ``start`` to ``stop`` and reach as far, without writing where nothing lies.
 
     Raises ``OSError``.
     """
-    if os.fstat(fd).st_size < stop:
+    size = os.fstat(fd).st_size
+    if size < stop:
         os.ftruncate(fd, stop)
-    at = _seek(fd, start, os.SEEK_DATA, stop)
-    while at < stop:
-        end = min(_seek(fd, at, os.SEEK_HOLE, stop), at + len(_ZEROS), stop)
+    # What is new is zero, although a file system without holes takes it for data.
+    old = min(size, stop)
+    at = _seek(fd, start, os.SEEK_DATA, old)
+    while at < old:
+        end = min(_seek(fd, at, os.SEEK_HOLE, old), at + len(_ZEROS), old)
         write_all(fd, memoryview(_ZEROS)[: end - at], at)
-        at = _seek(fd, end, os.SEEK_DATA, stop)
+        at = _seek(fd, end, os.SEEK_DATA, old)
 
 
 def write_around_holes(fd: int, data: memoryview, offset: int) -> None:

@@ -52,7 +52,7 @@ from p2pxfer.net.disk import (
     sync_file_system,
     write_all,
 )
-from p2pxfer.net.holes import leave_hole, write_around_holes
+from p2pxfer.net.holes import keeps_holes, leave_hole, write_around_holes
 from p2pxfer.net.journalfile import JournalFile, new_journal
 from p2pxfer.net.parents import LastParent
 from p2pxfer.net.preflight import check_inodes, check_space, prove
@@ -106,8 +106,8 @@ class Staging:
     ) -> Staging:
         """Take up the transfer in ``destination`` where an earlier run left it, or begin it.
 
-        ``sender`` is the digest (32 bytes) of the sender's key; ``holes`` of the files' bytes need no space.
-        Nothing is created if the space does not suffice.
+        ``sender`` is the digest (32 bytes) of the sender's key; ``holes`` of the files' bytes need no space if the file
+        system keeps holes.  Nothing is created if the space does not suffice.
 
         Raises:
             NoSpace: bytes or inodes do not suffice for what is missing.
@@ -115,11 +115,12 @@ class Staging:
             DiskError: the directory is missing or not writable, or what was found there is not to be trusted.
         """
         staging = cls(destination, sender, manifest, failpoint)
-        staging._holes = holes
         try:
             with staging._io(f"opening the directory {shown(destination)}"):
                 staging._destination = staging._keep(os.open(os.fsencode(destination), OPEN_DIRECTORY))
             with staging._io(f"preparing the directory {shown(destination)}"):
+                if holes and keeps_holes(staging._destination):
+                    staging._holes = holes
                 staging._enter(reserve)
                 staging._resume(reserve)
         except BaseException:

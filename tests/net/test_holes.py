@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from p2pxfer.core.geometry import MIN_CHUNK, chunk_span, zero_hash
 from p2pxfer.core.manifest import FILE, Entry, Manifest
 from p2pxfer.errors import NoSpace
 from p2pxfer.net import holes as module
-from p2pxfer.net.holes import find_holes, leave_hole, may_be_sparse, write_around_holes
+from p2pxfer.net.holes import find_holes, keeps_holes, leave_hole, may_be_sparse, write_around_holes
 from p2pxfer.net.source import Source
 from p2pxfer.net.staging import Staging
 from tests.net.disk_tools import NOW, SENDER, noise
@@ -73,6 +74,41 @@ def test_where_data_lay_zeros_are_written(tmp_path: Path, monkeypatch: pytest.Mo
         os.close(fd)
 
 
+@pytest.fixture
+def no_holes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system as exFAT, where data lies everywhere."""
+
+    def all_data(fd: int, at: int, whence: int) -> int:
+        size = os.fstat(fd).st_size
+        if at >= size:
+            raise OSError(errno.ENXIO, "No such device or address")
+        return at if whence == os.SEEK_DATA else size
+
+    monkeypatch.setattr(os, "lseek", all_data)
+
+
+@pytest.mark.usefixtures("no_holes")
+def test_what_is_new_in_a_file_is_zero_and_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[tuple[int, int]] = []
+    write_all = module.write_all
+
+    def noted(fd: int, data: memoryview, offset: int) -> None:
+        written.append((offset, len(data)))
+        write_all(fd, data, offset)
+
+    monkeypatch.setattr(module, "write_all", noted)
+    data = noise(100_000)
+    fd = os.open(tmp_path / "f", os.O_RDWR | os.O_CREAT)
+    try:
+        os.pwrite(fd, data, 0)
+        leave_hole(fd, 60_000, 300_000)
+        leave_hole(fd, 400_000, 500_000)
+        assert written == [(60_000, 40_000)]
+        assert os.pread(fd, 600_000, 0) == data[:60_000] + bytes(440_000)
+    finally:
+        os.close(fd)
+
+
 @pytest.mark.parametrize("offset", [0, 1, 70_000])
 def test_writing_around_holes(tmp_path: Path, offset: int) -> None:
     data = bytes(300) + noise(5000) + bytes(90_000) + noise(4096, 2) + bytes(20_000)
@@ -130,3 +166,40 @@ def test_space_is_asked_for_data_only(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     staging = Staging.open(str(tmp_path), SENDER, manifest, holes=size - 5_000_000)
     staging.discard()
+
+
+@pytest.fixture
+def allocating(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file takes its whole size from the beginning, as with exFAT."""
+    monkeypatch.setattr(os, "ftruncate", lambda fd, size: os.posix_fallocate(fd, 0, size))
+
+
+@pytest.mark.usefixtures("allocating")
+def test_space_is_asked_for_holes_where_they_take_some(tmp_path: Path) -> None:
+    size = 2**45
+    with pytest.raises(NoSpace):
+        Staging.open(str(tmp_path), SENDER, Manifest([Entry("huge", FILE, size)]), holes=size - 5_000_000)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("nameless", [True, False])
+def test_whether_holes_are_kept_is_tried_without_a_trace(
+    sparse: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, nameless: bool
+) -> None:
+    """``sparse`` is there: this file system keeps holes."""
+    real_open = os.open
+
+    def refusing(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE and not nameless:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        return real_open(path, flags, mode, dir_fd=dir_fd)
+
+    directory = os.open(sparse.parent, os.O_RDONLY)
+    monkeypatch.setattr(os, "open", refusing)
+    try:
+        assert keeps_holes(directory)
+        request.getfixturevalue("allocating")
+        assert not keeps_holes(directory)
+    finally:
+        os.close(directory)
+    assert list(sparse.parent.iterdir()) == [sparse]
