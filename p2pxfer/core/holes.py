@@ -72,6 +72,8 @@ class HoleTeller:
         self._sparse = sorted(holes)
         self._holes = RangeSet()
         self._told: dict[int, RangeSet] = {}
+        self._untold = True
+        """Whether a hole may have to be told: looking for them at every turn would cost more than sending."""
         self.bytes = 0
         """How much the holes hold."""
         for file in self._sparse:
@@ -98,10 +100,12 @@ class HoleTeller:
     def forget(self) -> None:
         """Another process receives now, and was told nothing."""
         self._told.clear()
+        self._untold = True
 
     def lost(self, path: int) -> None:
         """The path is gone."""
-        self._told.pop(path, None)
+        told = self._told.pop(path, None)
+        self._untold |= told is not None and told.total > 0
 
     def take(self, path: int, acked: RangeSet) -> list[Send]:
         """What is to be told on ``path`` now."""
@@ -111,16 +115,16 @@ class HoleTeller:
         if path not in self._told:
             self._told[path] = RangeSet()
             runs += [(file, 0, 0) for file in self._sparse]
-        runs += self._untold(path, acked)
+        if self._untold:
+            self._untold = False
+            runs += self._tell(path, acked)
         return [Send(path, Holes(handle=self._handle, chunks=part)) for part in _portions(runs)]
 
-    def _untold(self, path: int, acked: RangeSet) -> Iterator[Run]:
-        rest = RangeSet(self._holes)
-        for known in (acked, *self._told.values()):
-            for start, stop in known:
-                rest.remove(start, stop)
-        for start, stop in rest:
-            self._told[path].add(start, stop)
+    def _tell(self, path: int, acked: RangeSet) -> Iterator[Run]:
+        known = RangeSet(sorted(span for spans in (acked, *self._told.values()) for span in spans))
+        fresh = [span for hole in self._holes for span in known.missing(*hole)]
+        self._told[path] = RangeSet(sorted([*self._told[path], *fresh]))
+        for start, stop in fresh:
             at = start
             while at < stop:
                 file, index = self._table.address(at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 
 import pytest
 from blake3 import blake3
@@ -14,7 +15,7 @@ from p2pxfer.core.chunktable import ChunkTable
 from p2pxfer.core.geometry import MIN_CHUNK, chunk_count, zero_hash
 from p2pxfer.core.holes import CHUNKS_PER_MESSAGE, RUNS_PER_MESSAGE, HoleTeller, judge
 from p2pxfer.core.manifest import FILE, Entry, Manifest
-from p2pxfer.core.ranges import RangeSet
+from p2pxfer.core.ranges import Range, RangeSet
 from p2pxfer.core.wire import MAX_CHUNK, Holes
 from p2pxfer.errors import ChunkRefused, LimitReached, ProtocolBreach
 from tests.core.test_transfer import KIB, World, make_manifest, make_world
@@ -147,6 +148,47 @@ def test_messages_are_bounded_and_name_what_is_missing() -> None:
     assert teller.take(7, acked) == []
     teller.lost(7)
     assert [run for send in teller.take(8, acked) for run in send.message.chunks] == told[3000:]
+
+
+class Watched(RangeSet):
+    """Counts how often it is gone through."""
+
+    __slots__ = ("walks",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.walks = 0
+
+    def __iter__(self) -> Iterator[Range]:
+        self.walks += 1
+        return super().__iter__()
+
+
+def test_holes_are_gone_through_only_when_one_may_be_untold() -> None:
+    """It is asked before every chunk, and there may be as many holes as chunks."""
+    teller = HoleTeller(1, ChunkTable(make_manifest([64 * MIN_CHUNK])), {0: [(0, 5), (9, 12)]})
+    acked = Watched()
+    assert teller.take(7, acked)
+    walks = acked.walks
+    assert [teller.take(7, acked) for _ in range(20)] == [[]] * 20
+    assert [send.message.chunks for send in teller.take(8, acked)] == [[(0, 0, 0)]]
+    teller.lost(8)
+    assert [send.message.chunks for send in teller.take(8, acked)] == [[(0, 0, 0)]]
+    assert acked.walks == walks
+    teller.lost(7)
+    assert [send.message.chunks for send in teller.take(9, acked)] == [[(0, 0, 0), (0, 0, 5), (0, 9, 12)]]
+    teller.forget()
+    assert [send.message.chunks for send in teller.take(9, acked)] == [[(0, 0, 0), (0, 0, 5), (0, 9, 12)]]
+
+
+def test_what_a_lost_path_was_told_is_told_on_another_beside_its_own() -> None:
+    teller = HoleTeller(1, ChunkTable(make_manifest([64 * MIN_CHUNK])), {0: [(0, 5), (9, 12), (20, 22)]})
+    acked = RangeSet([(0, 5), (20, 22)])
+    assert [send.message.chunks for send in teller.take(7, acked)] == [[(0, 0, 0), (0, 9, 12)]]
+    assert [send.message.chunks for send in teller.take(8, acked)] == [[(0, 0, 0)]]
+    teller.lost(7)
+    assert [send.message.chunks for send in teller.take(8, acked)] == [[(0, 9, 12)]]
+    assert teller.take(8, acked) == []
 
 
 def test_the_last_chunk_of_a_hole_may_be_shorter() -> None:
