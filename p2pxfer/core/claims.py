@@ -42,19 +42,35 @@ def _claims(table: ChunkTable, have: RangeSet) -> Iterator[Have]:
             yield Have(file=file, ranges=part, digest=claim_digest(hashes))
 
 
-def claimed(table: ChunkTable, have: Have) -> list[int]:
-    """The numbers of the chunks that a receiver claims to hold.
+class ClaimList:
+    """The claims of a receiver on one path, over all messages: ascending, so no more than there are chunks."""
 
-    Raises:
-        ChunkRefused: they are not part of the file, or not in order.
-    """
-    first, stop = table.file_range(have.file)
-    numbers: list[int] = []
-    for begin, end in have.ranges:
-        if not begin < end <= stop - first or (numbers and first + begin <= numbers[-1]):
-            raise ChunkRefused("the receiver claims chunks that are not part of the file")
-        numbers.extend(range(first + begin, first + end))
-    return numbers
+    def __init__(self, table: ChunkTable) -> None:
+        self._table = table
+        self._end = 0
+        self.claims: list[Have] = []
+
+    def add(self, claims: list[Have]) -> None:
+        """Those of one more message.
+
+        Raises:
+            ChunkRefused: they are not part of their files, not in order, or empty.
+        """
+        for have in claims:
+            first, stop = self._table.file_range(have.file)
+            for begin, end in have.ranges:
+                if not begin < end <= stop - first or first + begin < self._end:
+                    raise ChunkRefused("the receiver claims chunks that are not part of the file, or out of order")
+                self._end = first + end
+            if not have.ranges:
+                raise ChunkRefused("the receiver claims no chunk at all")
+            self.claims.append(have)
+
+
+def claimed(table: ChunkTable, have: Have) -> list[int]:
+    """The numbers of the chunks that a receiver claims to hold, in a claim that a :class:`ClaimList` took."""
+    first, _ = table.file_range(have.file)
+    return [first + index for begin, end in have.ranges for index in range(begin, end)]
 
 
 def runs(addresses: list[ChunkAddress]) -> Iterator[tuple[int, int, int]]:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from p2pxfer.core.chunktable import ChunkAddress, ChunkTable
-from p2pxfer.core.claims import claimed
+from p2pxfer.core.claims import ClaimList, claimed
 from p2pxfer.core.codec import Message
 from p2pxfer.core.geometry import claim_digest
 from p2pxfer.core.holes import HolesByFile, HoleTeller
@@ -106,7 +106,7 @@ class SenderCore:
         self._next = 0
         self._instance: bytes | None = None
         self._newest = 0
-        self._lists: dict[int, list[Have]] = {}
+        self._lists: dict[int, ClaimList] = {}
         self._unproved: list[Have] = []
         self._early_root: bytes | None = None
         self.acked_bytes = 0
@@ -240,8 +240,8 @@ class SenderCore:
 
     def _on_accept(self, path: int, message: Accept) -> list[SenderEffect]:
         self._talks[path] = _Talk.LISTING
-        listed = self._lists.setdefault(path, [])
-        listed.extend(message.have)
+        listed = self._lists.setdefault(path, ClaimList(self._table))
+        listed.add(message.have)
         if not message.last:
             return []
         del self._lists[path]
@@ -256,7 +256,7 @@ class SenderCore:
             self._forget_acknowledged()
         self._newest = max(self._newest, path)
         self._talks[path] = _Talk.OPEN
-        effects += self._take_claims(listed)
+        effects += self._take_claims(listed.claims)
         if fresh:
             effects.insert(0, AcceptedByPeer(self.acked_bytes, message.rate))
         return effects + self._final_if_complete()
@@ -310,12 +310,17 @@ class SenderCore:
             self.acked_bytes += self._table.length(self._table.address(number))
 
     def _on_ack(self, message: Ack) -> list[SenderEffect]:
+        left = self._table.total
         for file, start, stop in message.chunks:
             first, end = self._table.file_range(file)
             if not start < stop <= end - first:
                 raise ChunkRefused("the receiver acknowledges chunks that are not part of the file")
-            for number in range(first + start, first + stop):
-                self._acknowledge(number)
+            left -= stop - start
+            if left < 0:
+                raise ProtocolBreach("the receiver acknowledges more chunks at once than there are")
+            for fresh in list(self._acked.missing(first + start, first + stop)):
+                for number in range(*fresh):
+                    self._acknowledge(number)
         return self._final_if_complete()
 
     # -- the end -------------------------------------------------------------------------------------------------

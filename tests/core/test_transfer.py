@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from p2pxfer.core.chunktable import ChunkAddress
 from p2pxfer.core.codec import Message
-from p2pxfer.core.geometry import chunk_span
+from p2pxfer.core.geometry import chunk_span, claim_digest
 from p2pxfer.core.manifest import DIRECTORY, FILE, Entry, Manifest
 from p2pxfer.core.ranges import Range
 from p2pxfer.core.receiveeffect import Decide, Publish, Store, StoreHole
@@ -374,6 +374,45 @@ def test_claims_outside_the_transfer_are_refused(have: Have) -> None:
     path = world.add_path()
     with pytest.raises(ChunkRefused):
         world.sender.receive(path, Accept(handle=1, instance=b"i" * 16, have=[have]))
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        Have(file=1, ranges=[(1, 2)], digest=b"d" * 32),
+        Have(file=1, ranges=[(0, 1)], digest=b"d" * 32),
+        Have(file=0, ranges=[(1, 2)], digest=b"d" * 32),
+        Have(file=1, ranges=[], digest=b"d" * 32),
+    ],
+    ids=["again", "earlier chunk", "earlier file", "nothing"],
+)
+def test_claims_ascend_over_all_messages(second: Have) -> None:
+    """So a list that never ends cannot fill the sender's memory."""
+    world = make_world([130 * KIB, 400 * KIB], 10)
+    path = world.add_path()
+    first = Have(file=1, ranges=[(1, 2)], digest=b"d" * 32)
+    world.sender.receive(path, Accept(handle=1, instance=b"i" * 16, have=[first], last=False))
+    with pytest.raises(ChunkRefused):
+        world.sender.receive(path, Accept(handle=1, instance=b"i" * 16, have=[second], last=False))
+
+
+def test_claims_may_come_in_any_number_of_messages() -> None:
+    world = make_world([400 * KIB], 10)
+    path = world.add_path()
+    hashes = [blake3(content(world.manifest, (0, index))).digest() for index in range(7)]
+    for index in range(7):
+        have = Have(file=0, ranges=[(index, index + 1)], digest=claim_digest([hashes[index]]))
+        world.sender.receive(path, Accept(handle=1, instance=b"i" * 16, have=[have], last=index == 6))
+    assert world.sender.is_open(path)
+
+
+def test_one_message_acknowledges_no_more_than_there_is() -> None:
+    world = make_world([400 * KIB], 11)
+    path = offered(world)
+    world.sender.receive(path, Ack(handle=1, chunks=[(0, 0, 4), (0, 2, 5)]))
+    with pytest.raises(ProtocolBreach):
+        world.sender.receive(path, Ack(handle=1, chunks=[(0, 0, 4), (0, 0, 4)]))
+    world.sender.receive(path, Ack(handle=1, chunks=[(0, 0, 6)]))
 
 
 def test_acknowledgements_outside_the_transfer_are_refused() -> None:
