@@ -35,7 +35,7 @@ class SendJob(msgspec.Struct, frozen=True):
     ``transfer`` is the transfer id in hex.
     """
 
-    paths: list[str]
+    paths: Annotated[list[str], Meta(min_length=1)]
     peer: str
     links: Links = "skip"
     limit: Count = 0

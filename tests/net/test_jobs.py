@@ -177,6 +177,8 @@ def test_records_are_bounded_and_damaged_ones_ignored(home: Path, monkeypatch: p
     assert [job.paths for job in jobs.all()] == [["/4"], ["/3"], ["/2"]]
     newest.write_bytes(b'{"paths": ["/x"], "peer": "bob", "transfer": "../../etc"}')
     assert [job.paths for job in jobs.all()] == [["/3"], ["/2"]]
+    newest.write_bytes(b'{"paths": [], "peer": "bob"}')
+    assert [job.paths for job in jobs.all()] == [["/3"], ["/2"]]
 
 
 def test_a_home_that_refuses_stops_nothing(home: Path) -> None:
