@@ -59,7 +59,7 @@ def show(options: Global) -> None:
 @click.argument("job")
 @click.pass_context
 def resume(ctx: click.Context, job: str) -> None:
-    """Go on with JOB: send the same again, or receive once where it was being received.
+    """Go on with JOB: send the same again, or receive once where it was being received, with the options of before.
 
     What is at the other end already is not sent again.
     """
@@ -71,13 +71,18 @@ def resume(ctx: click.Context, job: str) -> None:
     if isinstance(found, Partial):
         from p2pxfer.cli.receive import command as receive
 
-        ctx.invoke(receive, name=found.received_as, destination=found.destination, once=True)
+        into = found.into
+        ctx.invoke(
+            receive, name=into.name, destination=into.path, once=True, acceptance=into.acceptance,
+            no_code=into.no_code, limit=into.limit, policy=into.policy, gentle=into.gentle,
+            port_mapping=into.port_mapping, timeout=into.timeout,
+        )  # fmt: skip
     else:
         from p2pxfer.cli.send import command as send
 
         ctx.invoke(
             send, paths=tuple(found.paths), peer=found.peer, links=found.links, limit=found.limit, policy=found.policy,
-            gentle=found.gentle,
+            gentle=found.gentle, port_mapping=found.port_mapping, wait=found.wait, timeout=found.timeout,
         )  # fmt: skip
 
 
@@ -142,7 +147,7 @@ def received(partial: Partial, contacts: dict[bytes, str]) -> JobListed:
     """A job of receiving as it is shown."""
     peer = contacts.get(partial.sender, "") or str(PeerId(partial.sender))
     return JobListed(
-        partial.number, "receive", peer, tuple(partial.names), partial.have, partial.total, partial.destination,
+        partial.number, "receive", peer, tuple(partial.names), partial.have, partial.total, partial.into.path,
         moment(partial.changed), "running" if partial.busy else "cut",
     )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -38,8 +39,9 @@ from p2pxfer.errors import DiskError, UsageError
 )
 @click.pass_obj
 def command(
-    options: Global, name: str | None, destination: str, once: bool, acceptance: str, code_words: str | None,
-    no_code: bool, limit: int, policy: PathPolicy, gentle: bool, port_mapping: bool, timeout: float | None,
+    options: Global, name: str | None, destination: str, once: bool, acceptance: Literal["ask", "contacts", "all"],
+    code_words: str | None, no_code: bool, limit: int, policy: PathPolicy, gentle: bool, port_mapping: bool,
+    timeout: float | None,
 ) -> None:  # fmt: skip
     """Register with the server, show a one-time code for new senders, and store what arrives in DIR.
 
@@ -51,9 +53,10 @@ def command(
     home = options.open_home()
     line = options.server_line(home)
     own_name = options.own_name(home, name)
-    from p2pxfer.net.partials import remember
+    from p2pxfer.net.partials import Destination, remember
 
-    remember(home.path, destination, own_name)
+    used = Destination(destination, own_name, acceptance, no_code, limit, policy, gentle, port_mapping, timeout)
+    remember(home.path, used)
     from p2pxfer.cli.receiving import Receiving
     from p2pxfer.cli.run import run
 

@@ -68,7 +68,10 @@ def command(
     from p2pxfer.cli.sending import Sending
     from p2pxfer.net.sendjobs import SendJob
 
-    memo = SendJob([os.path.abspath(path) for path in paths], peer, links, limit, policy, gentle)  # noqa: PTH100  # as text
+    memo = SendJob(
+        [os.path.abspath(path) for path in paths], peer, links, limit, policy, gentle,  # noqa: PTH100  # as text
+        port_mapping=port_mapping, wait=wait, timeout=timeout,
+    )  # fmt: skip
     sending = Sending(options, home, line, source, target, policy, gentle, port_mapping, wait, timeout, limit, memo)
 
     async def main(reactor: Reactor) -> None:

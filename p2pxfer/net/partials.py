@@ -15,13 +15,15 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final, Literal
 
 import msgspec
+from msgspec import Meta
 
 from p2pxfer.core.chunktable import ChunkTable
 from p2pxfer.core.journal import CHUNK_SIZE, RECORD_OVERHEAD, read_journal
 from p2pxfer.core.manifest import MAX_MANIFEST, Manifest
+from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.pathrules import STAGING_PREFIX
 from p2pxfer.errors import ChunkRefused, P2pxferError, UsageError
 from p2pxfer.net.disk import OPEN_DIRECTORY, OPEN_INNER_DIRECTORY, disk_error, shown
@@ -40,13 +42,12 @@ _MAX_JOURNAL: Final = 2 * MAX_MANIFEST + 4_000_000 * (CHUNK_SIZE + RECORD_OVERHE
 class Partial:
     """A transfer that is not whole: ``have`` of ``total`` bytes, ``changed`` in seconds since 1970.
 
-    ``received_as`` is the name of this machine then, ``sender`` is the digest of the sender's key; ``busy``: a process
+    ``into`` is how ``receive`` was called there last, ``sender`` is the digest of the sender's key; ``busy``: a process
     receives it now.
     """
 
     name: str
-    destination: str
-    received_as: str
+    into: Destination
     sender: bytes
     names: list[str]
     have: int
@@ -64,15 +65,25 @@ class Partial:
 
 
 class Destination(msgspec.Struct, frozen=True):
-    """A directory, and the name under which this machine received into it last."""
+    """A directory, the name under which this machine received into it last, and the options that it had then.
+
+    ``limit`` in bytes a second, 0 for none; ``timeout`` in seconds.
+    """
 
     path: str
     name: str
+    acceptance: Literal["ask", "contacts", "all"] = "contacts"
+    no_code: bool = False
+    limit: Annotated[int, Meta(ge=0)] = 0
+    policy: PathPolicy = "auto"
+    gentle: bool = False
+    port_mapping: bool = True
+    timeout: Annotated[float, Meta(gt=0)] | None = None
 
 
-def remember(home: Path, destination: str, name: str) -> None:
-    """Note that files are received into ``destination`` as ``name``; without effect if the home cannot be written."""
-    new = Destination(os.path.realpath(destination), name)
+def remember(home: Path, used: Destination) -> None:
+    """Note how files are received into a destination; without effect if the home cannot be written."""
+    new = msgspec.structs.replace(used, path=os.path.realpath(used.path))
     known = destinations(home)
     if known[:1] == [new]:
         return
@@ -139,8 +150,7 @@ def _look(destination: Destination, name: str) -> Partial | None:
     have = sum(table.length(table.address(number)) for span in table.known for number in range(*span))
     return Partial(
         name,
-        destination.path,
-        destination.name,
+        destination,
         state.sender,
         manifest.top_names,
         have,
@@ -158,13 +168,13 @@ def drop(partial: Partial) -> None:
         UsageError: it is gone.
         DiskError: the disk refused.
     """
-    where = str(Path(partial.destination, partial.name))
+    where = str(Path(partial.into.path, partial.name))
 
     def gone() -> None:
         raise UsageError(f"{shown(where)} is gone already")
 
     try:
-        root = os.open(partial.destination, OPEN_DIRECTORY)
+        root = os.open(partial.into.path, OPEN_DIRECTORY)
         try:
             held = enter(root, partial.name, where, gone)
             try:

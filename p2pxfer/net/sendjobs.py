@@ -32,7 +32,7 @@ Count = Annotated[int, Meta(ge=0)]
 class SendJob(msgspec.Struct, frozen=True):
     """A ``send`` as it was given, with absolute paths; ``size`` and ``acked`` in bytes, ``changed`` since 1970.
 
-    ``transfer`` is the transfer id in hex.
+    ``limit`` in bytes a second, 0 for none; ``timeout`` in seconds; ``transfer`` is the transfer id in hex.
     """
 
     paths: Annotated[list[str], Meta(min_length=1)]
@@ -45,6 +45,9 @@ class SendJob(msgspec.Struct, frozen=True):
     size: Count = 0
     acked: Count = 0
     changed: float = 0.0
+    port_mapping: bool = True
+    wait: bool = False
+    timeout: Annotated[float, Meta(gt=0)] = 60.0
     schema: Literal[1] = 1
 
     @property

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from p2pxfer.cli import receiving, sending
+from p2pxfer.cli.main import cli
+from p2pxfer.cli.settings import Global
+from p2pxfer.core.ids import PeerId
+from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.errors import ConfigError, DiskError, UsageError
 from p2pxfer.net import partials, sendjobs
+from p2pxfer.net.home import Contact, Home
 from p2pxfer.net.partials import MAX_DESTINATIONS, Destination, destinations, drop, find, remember
 from p2pxfer.net.sendjobs import SendJob, SendJobs
+from p2pxfer.net.source import Source
 from tests.net.disk_tools import SENDER, Content, noise, open_fds, open_staging, put, restricted, run
 
 CHUNK = 65_536
@@ -40,7 +48,7 @@ def home(tmp_path: Path) -> Path:
 def dest(tmp_path: Path, home: Path) -> Path:
     where = tmp_path / "dest"
     where.mkdir()
-    remember(home, str(where), "bob")
+    remember(home, Destination(str(where), "bob"))
     return where
 
 
@@ -49,7 +57,7 @@ def test_what_is_not_whole_is_found(home: Path, dest: Path) -> None:
     begin(dest, content(), 3)
     (found,) = find(home)
     assert (found.names, found.have, found.total) == (["d", "top"], 3 * CHUNK, 5 * CHUNK + 6)
-    assert (found.sender, found.destination, found.received_as, found.busy) == (SENDER, str(dest), "bob", False)
+    assert (found.sender, found.into, found.busy) == (SENDER, Destination(str(dest), "bob"), False)
     assert abs(found.changed - (dest / found.name / "journal").stat().st_mtime) < 1
     assert open_fds() == before
 
@@ -125,15 +133,15 @@ def test_what_is_not_to_be_trusted_is_left_alone(home: Path, dest: Path, tmp_pat
 
 def test_destinations_are_remembered_in_order_and_bounded(home: Path, tmp_path: Path) -> None:
     for number in range(MAX_DESTINATIONS + 5):
-        remember(home, str(tmp_path / str(number)), "bob")
-    remember(home, str(tmp_path / "7"), "bobby")
+        remember(home, Destination(str(tmp_path / str(number)), "bob"))
+    remember(home, Destination(str(tmp_path / "7"), "bobby"))
     known = destinations(home)
     assert len(known) == MAX_DESTINATIONS
     assert known[0] == Destination(str(tmp_path / "7"), "bobby")
     assert known[1] == Destination(str(tmp_path / str(MAX_DESTINATIONS + 4)), "bob")
     (home / partials.DESTINATIONS).write_bytes(b"[1, 2")
     assert destinations(home) == []
-    remember(home, str(tmp_path), "bob")
+    remember(home, Destination(str(tmp_path), "bob"))
     assert destinations(home) == [Destination(str(tmp_path), "bob")]
     assert list(find(home)) == []
 
@@ -186,6 +194,78 @@ def test_a_home_that_refuses_stops_nothing(home: Path) -> None:
     jobs = SendJobs(home)
     jobs.save(SendJob(["/a"], "bob"))
     jobs.remove(SendJob(["/a"], "bob", transfer="ef" * 32))
-    remember(home, "/tmp", "bob")
+    remember(home, Destination("/tmp", "bob"))
     assert jobs.all() == []
     assert destinations(home) == []
+
+
+class Run:
+    """What a command was about to run, instead of it; a :class:`SendJob` among it is stored, as a run does."""
+
+    made: list[Run]
+
+    def __init__(self, options: Global, home: Home, line: ServerLine, *words: object, **options_given: object) -> None:
+        self.words = [word for word in words if not isinstance(word, Source)]
+        self.options = options_given
+        for memo in self.words:
+            if isinstance(memo, SendJob):
+                SendJobs(home.path).save(memo)
+        type(self).made.append(self)
+
+    async def run(self, reactor: object) -> None:
+        raise AssertionError("it was not to run")
+
+
+@pytest.fixture
+def call(home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+    """Call the program up to the point where it would run; the run that it prepared."""
+    Run.made = []
+    monkeypatch.setattr(receiving, "Receiving", Run)
+    monkeypatch.setattr(sending, "Sending", Run)
+    monkeypatch.setattr("p2pxfer.cli.run.run", lambda *_: None)
+
+    def run(*words: str) -> Run:
+        cli.main(["--home", str(home), "--server", f"h:1#{PeerId(bytes(32))}", *words], standalone_mode=False)
+        return Run.made.pop()
+
+    return run
+
+
+RECEIVE = [
+    ["--accept", "ask", "--no-code", "--path", "direct", "--limit", "5M", "--gentle", "--no-port-mapping"],
+    ["--accept", "all", "--timeout", "7", "--as", "carol"],
+    [],
+]
+
+
+@pytest.mark.parametrize("options", RECEIVE)
+def test_receiving_goes_on_with_the_options_of_before(
+    home: Path, tmp_path: Path, call: Callable[..., Run], options: list[str]
+) -> None:
+    dest = tmp_path / "dest"
+    dest.mkdir()
+    before = call("receive", "--to", str(dest), *options)
+    begin(dest, content(), 3)
+    (found,) = find(home)
+    after = call("jobs", "resume", found.number)
+    assert after.words == before.words
+    assert after.options == {**before.options, "once": True}
+
+
+SEND = [
+    ["--no-port-mapping", "--wait", "--timeout", "7"],
+    ["--links", "keep", "--path", "relay", "--limit", "5M", "--gentle"],
+    [],
+]
+
+
+@pytest.mark.parametrize("options", SEND)
+def test_sending_goes_on_with_the_options_of_before(
+    home: Path, tmp_path: Path, call: Callable[..., Run], options: list[str]
+) -> None:
+    (tmp_path / "a").write_text("a")
+    Home(home).add_contact(Contact("bob", PeerId(bytes(32)), "code", "2026-01-01"))
+    before = call("send", str(tmp_path / "a"), "bob", *options)
+    (job,) = SendJobs(home).all()
+    after = call("jobs", "resume", job.number)
+    assert (after.words, after.options) == (before.words, before.options)
