@@ -20,13 +20,13 @@ class Pace:
     """
 
     def __init__(self, rate: float, now: float) -> None:
-        self._rate = rate or math.inf
+        self._own = self._rate = rate or math.inf
         self._level = 0.0
         self._seen = now
 
-    def lower(self, rate: float) -> None:
-        """The other side wants no more than ``rate`` bytes a second; 0 if it does not mind."""
-        self._rate = min(self._rate, rate or math.inf)
+    def peer_wants(self, rate: float) -> None:
+        """The other side wants at most ``rate`` bytes a second, whatever it wanted before; 0 for no limit."""
+        self._rate = min(self._own, rate or math.inf)
 
     def wait(self, now: float) -> float:
         """Seconds until the next piece may go; 0 if it may go now."""

@@ -125,7 +125,7 @@ class ChunkPump:
                     self._hash_again(effect)
                 case AcceptedByPeer():
                     self.accepted = True
-                    self._pace.lower(effect.rate)
+                    self._pace.peer_wants(effect.rate)
                     events.append(Accepted())
                     if effect.have_bytes:
                         events.append(Resumed(have_bytes=effect.have_bytes))

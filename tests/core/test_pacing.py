@@ -45,12 +45,30 @@ def test_no_limit_and_the_lower_of_two() -> None:
     pace = Pace(0, 0.0)
     pace.spend(1 << 40)
     assert pace.wait(0.0) == 0
-    pace.lower(0)
+    pace.peer_wants(0)
     assert pace.wait(0.0) == 0
-    pace.lower(1000)
-    pace.lower(4000)
+    pace.peer_wants(1000)
     pace.spend(500)
     assert pace.wait(0.0) == pytest.approx(0.5)
+    own = Pace(1000, 0.0)
+    own.peer_wants(4000)
+    own.spend(500)
+    assert own.wait(0.0) == pytest.approx(0.5)
+
+
+def test_a_receiver_that_comes_back_may_want_more() -> None:
+    pace = Pace(8000, 0.0)
+    pace.peer_wants(1000)
+    pace.peer_wants(4000)
+    pace.spend(1000)
+    assert pace.wait(0.0) == pytest.approx(0.25)
+    pace.peer_wants(0)
+    assert pace.wait(0.0) == pytest.approx(0.125)
+    free = Pace(0, 0.0)
+    free.peer_wants(1000)
+    free.spend(5000)
+    free.peer_wants(0)
+    assert free.wait(0.0) == 0
 
 
 def test_a_clock_that_stands_or_goes_back_earns_nothing() -> None:
