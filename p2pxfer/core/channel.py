@@ -4,7 +4,9 @@ Laws of this file:
 
 1. What is written and not received by the peer is at most the peer's credit, and at most this side's own window.
 2. What came and was not consumed is at most the window, which is this side's credit to the peer.
-3. Credit is given back when half of the window was consumed, so a reader that reads never leaves the writer without.
+3. Credit is given back when half of the window was consumed, so a reader that reads never leaves the writer without;
+   and to the last byte when everything before the peer's End was consumed.
+4. So a channel is not over at either side before both readers are done with everything: receiving is not enough.
 """
 
 from __future__ import annotations
@@ -112,6 +114,8 @@ class Channel:
     phase: Phase
     credit: int = 0
     """What may still be written, as far as the peer is concerned."""
+    lent: int = 0
+    """Written, and not given back as credit: the peer's reader is not done with it, as far as is known."""
     unsent: ByteQueue = field(default_factory=ByteQueue)
     unacked: int = 0
     """Cut into pieces and not received by the peer."""
@@ -140,8 +144,8 @@ class Channel:
 
     @property
     def over(self) -> bool:
-        """Both directions ended, and everything was consumed."""
-        return self.ended and self.peer_ended and not self.unread
+        """Both directions ended, and everything was consumed at both ends."""
+        return self.ended and self.peer_ended and not self.unread and not self.lent
 
     def open(self, credit: int) -> None:
         """The channel stands, with ``credit`` for the writer beyond what it has."""
@@ -159,7 +163,19 @@ class Channel:
             raise ValueError(f"{len(data)} bytes were written where {self.room} had room")
         self.unsent.put(data)
         self.credit -= len(data)
+        self.lent += len(data)
         self.stalled = self.room == 0
+
+    def give_back(self, more: int) -> None:
+        """The peer's reader is done with ``more`` bytes.
+
+        Raises:
+            ProtocolBreach: not as many were written.
+        """
+        if more > self.lent:
+            raise ProtocolBreach("the peer gives back more credit than was used")
+        self.credit += more
+        self.lent -= more
 
     def unstalled(self) -> bool:
         """Whether a writer that was left without room has some again; true once."""
@@ -189,7 +205,16 @@ class Channel:
             raise ValueError(f"{size} bytes were consumed of {self.unread}")
         self.unread -= size
         self.owed += size
-        if self.peer_ended or 2 * self.owed < self.window:
+        return self._due()
+
+    def peer_end(self) -> int:
+        """The peer has said its last; returns the credit to give to it now."""
+        self.peer_ended = True
+        return self._due()
+
+    def _due(self) -> int:
+        done = self.peer_ended and not self.unread
+        if not done and 2 * self.owed < self.window:
             return 0
         credit, self.owed = self.owed, 0
         self.welcome += credit

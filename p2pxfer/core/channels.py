@@ -190,12 +190,12 @@ class Channels:
                 channel.open(message.credit)
                 self._events.append(Stands(channel.number))
             case Credit():
-                channel.credit += message.more
+                channel.give_back(message.more)
                 self._tell_room(channel)
-            case End():
-                channel.peer_ended = True
-                self._events.append(PeerEnded(channel.number))
                 self._forget_if_over(channel)
+            case End():
+                self._events.append(PeerEnded(channel.number))
+                self._give_back(channel, channel.peer_end())
             case Reset():
                 error = from_wire(message.word, f"the peer ended the channel: {safe_text(message.message)}")
                 self._drop(channel, error)
@@ -276,14 +276,15 @@ class Channels:
             self._delivery.put(lambda number: _reset(number, channel, error))
 
     def consumed(self, channel: int, size: int) -> None:
-        """``size`` bytes that came are dealt with: as many more may come."""
+        """``size`` bytes that came are dealt with: as many more may come.
+
+        Raises:
+            LimitReached: the peer does not acknowledge what is sent to it.
+        """
         state = self._channels.get(channel)
         if state is None:
             return
-        credit = state.consume(size)
-        if credit:
-            self._delivery.put(lambda number: Credit(number=number, channel=channel, more=credit))
-        self._forget_if_over(state)
+        self._give_back(state, state.consume(size))
 
     # -- helpers -------------------------------------------------------------------------------------------------
 
@@ -299,6 +300,11 @@ class Channels:
     def _end(self, channel: Channel) -> None:
         channel.ended = True
         self._delivery.put(lambda number: End(number=number, channel=channel.number))
+        self._forget_if_over(channel)
+
+    def _give_back(self, channel: Channel, credit: int) -> None:
+        if credit:
+            self._delivery.put(lambda number: Credit(number=number, channel=channel.number, more=credit))
         self._forget_if_over(channel)
 
     def _forget_if_over(self, channel: Channel) -> None:

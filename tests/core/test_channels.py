@@ -168,6 +168,32 @@ def test_a_channel_whose_data_nobody_consumed_keeps_its_place() -> None:
     assert list(bob.events()) == [Gone(channel, None)]
 
 
+@pytest.mark.parametrize("before", [0, 3, 10])
+def test_a_writer_is_not_through_before_the_reader_is(before: int) -> None:
+    """What the peer's process has received and not passed on is lost if this side leaves then."""
+    alice, bob, channel = opened()
+    alice.write(channel, b"ten bytes.")
+    move(alice, bob)
+    bob.consumed(channel, before)
+    alice.end(channel)
+    bob.end(channel)
+    move(alice, bob)
+    assert (Gone(channel, None) in list(alice.events())) == (before == 10)
+    bob.consumed(channel, 10 - before)
+    move(alice, bob)
+    assert len(alice) == len(bob) == 0
+    assert alice.settled
+    assert bob.settled
+
+
+def test_credit_that_was_not_used_cannot_be_given_back() -> None:
+    alice, _, channel = opened()
+    alice.write(channel, b"ten bytes.")
+    alice.receive(1, Credit(number=1, channel=channel, more=4))
+    with pytest.raises(ProtocolBreach, match="more credit than was used"):
+        alice.receive(1, Credit(number=2, channel=channel, more=7))
+
+
 def test_a_reader_that_does_not_read_stops_the_writer_and_loses_nothing() -> None:
     alice, bob, channel = opened(Limits(channels=1, smallest=1000, total=1000))
     alice.write(channel, bytes(alice.room(channel)))

@@ -73,6 +73,27 @@ def test_a_reader_that_does_not_read_holds_the_writer_and_memory_stays_flat(pipe
     assert file_hash(piped.folder / "bob.out") == digest
 
 
+@pytest.mark.parametrize("writer", ["alice", "bob"])
+def test_a_writer_stays_until_a_reader_that_pauses_has_everything(piped: Stage, writer: str) -> None:
+    """Also for longer than the patience of the other end, which holds all of it by then."""
+    source = piped.folder / "some"
+    digest = random_file(source, 4 * MIB)
+    reader = "bob" if writer == "alice" else "alice"
+    out, into = os.pipe()
+    with source.open("rb") as file, (piped.folder / "nothing").open("wb") as nothing:
+        first = PipeEnd(piped, writer, "--timeout", "5", source=file, target=nothing)
+        second = PipeEnd(piped, reader, "--timeout", "5", target=into)
+    os.close(into)
+    with pytest.raises(subprocess.TimeoutExpired):
+        first.child.wait(12)
+    with os.fdopen(out, "rb") as drain, (piped.folder / "copy").open("wb") as copy:
+        while block := drain.read(MIB):
+            copy.write(block)
+    for end in (first, second):
+        end.ends(0)
+    assert file_hash(piped.folder / "copy") == digest
+
+
 def running(stage: Stage, *words: str) -> tuple[PipeEnd, PipeEnd, int, int]:
     """A pipe on which something has come through: both ends, alice's input and bob's output."""
     (there, feed), (drain, back) = os.pipe(), os.pipe()
