@@ -14,6 +14,9 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
+import stat
+from contextlib import suppress
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -183,7 +186,14 @@ def write_whole(target: int, data: bytearray) -> int:
 
 
 def close_output(target: int) -> None:
-    """Let whoever reads see the end; the number stays taken, so that nothing else gets it."""
+    """Let whoever reads see the end; the number stays taken, so that nothing else gets it.
+
+    A socket may be open under other numbers too, as where it is the input as well, so its direction is shut by itself.
+    """
+    if stat.S_ISSOCK(os.fstat(target).st_mode):
+        # One that the other end has reset is closed already.
+        with socket.socket(fileno=os.dup(target)) as other, suppress(OSError):
+            other.shutdown(socket.SHUT_WR)
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, target)
     os.close(nothing)
