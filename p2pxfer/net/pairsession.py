@@ -5,7 +5,9 @@ Laws of this file:
 1. Both sides run the same program.  The side with the lower key asks the server for introductions, the other one waits
    for them under a name that follows from its key, so that what else it has registered is not disturbed.
 2. Only the one key that was verified before is met; introductions to anybody else are not taken up.
-3. The session fails once: when no path came about for as long as the patience lasts, when the peer's program is another
+3. A meeting that has only the relay left ends when a newer one has its own relay path.  The side that asks ends it, so
+   that the loss is none to it; the other one does so only for want of room.
+4. The session fails once: when no path came about for as long as the patience lasts, when the peer's program is another
    one than before, or when the peer refuses.
 """
 
@@ -45,6 +47,7 @@ FAREWELL_S = 3.0
 """How long the end of a session may take, seconds."""
 MAX_MEETINGS = 8
 """Most introductions at once, whatever the server sends: each one dials."""
+REPLACED = "another connection has replaced it"
 FATAL = (IdentityMismatch, Incomplete, ProtocolBreach, Refused)
 """What no other path would change."""
 
@@ -52,6 +55,11 @@ FATAL = (IdentityMismatch, Incomplete, ProtocolBreach, Refused)
 def pipe_name(key: bytes) -> str:
     """The name under which the peer with this key waits."""
     return ("pipe-" + str(PeerId(key)).replace("-", "")[5:])[:MAX_CHARS]
+
+
+def only_relayed(meeting: Meeting) -> bool:
+    """Whether a meeting came to something and has no direct path, nor will have one."""
+    return {path.facts.kind for path in meeting.paths} == {"relay"} and not meeting.punching
 
 
 class PairSession(MeetingOwner):
@@ -209,9 +217,28 @@ class PairSession(MeetingOwner):
         """The server introduces somebody who asked."""
         if self.asks or self._over or self._client is None or introduction.peer_id != self._peer.key:
             self.log.info("an introduction that this session does not wait for was not taken up")
-        elif len(self._meetings) < MAX_MEETINGS:
+        elif len(self._meetings) < MAX_MEETINGS or self._made_room():
             self._client.introduced(introduction)
             self._meet(introduction, "responder")
+
+    def _made_room(self) -> bool:
+        """End the oldest meeting that has only the relay left; one that has no path gives no room to the server."""
+        for meeting in self._meetings:
+            if only_relayed(meeting):
+                self._replace(meeting)
+                return True
+        return False
+
+    def _replace(self, meeting: Meeting) -> None:
+        """End a meeting and its paths at once; their orderly close takes a while."""
+        self._meetings.remove(meeting)
+        for path in meeting.paths:
+            self.paths.remove(path, REPLACED)
+            self._doubted.discard(path)
+            self.link.close_path(path)
+        if not self.paths:
+            self._without_path()
+        meeting.close()
 
     def _meet(self, introduction: Introduction, role: Role) -> Meeting:
         assert self._client is not None
@@ -257,21 +284,26 @@ class PairSession(MeetingOwner):
         self.paths.add(path)
         doubted, self._doubted = self._doubted, set()
         for old in doubted:
-            old.fail(Unreachable("another connection has replaced it"))
+            old.fail(Unreachable(REPLACED))
         for late in [one for one in self._meetings if one.started < meeting.started and not one.paths]:
             self._meetings.remove(late)
             late.close()
         self.link.open_path(path)
+        if self.asks and path.facts.kind == "relay":
+            for older in filter(only_relayed, self._meetings[: self._meetings.index(meeting)]):
+                self._replace(older)
 
     def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
         """See :class:`~p2pxfer.net.meeting.MeetingOwner`."""
-        self.paths.remove(path, error.message)
+        was_ours = self.paths.remove(path, error.message)
         self._doubted.discard(path)
-        self._last = error
         if self._over:
             if not self.paths and not self._parted.called:
                 self._parted.callback(None)
             return
+        if not was_ours:
+            return
+        self._last = error
         self.link.close_path(path)
         if isinstance(error, FATAL):
             self.fail(error)
@@ -300,7 +332,7 @@ class PairSession(MeetingOwner):
         """See :class:`~p2pxfer.net.path.PathOwner`."""
         if isinstance(message, Bye):
             path.close()
-        elif not self.failed.called:
+        elif not self.failed.called and self.paths.get(path.facts.number) is not None:
             try:
                 self.link.message(path, message)
             except P2pxferError as error:

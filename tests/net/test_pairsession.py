@@ -33,8 +33,8 @@ class FakePath:
     peer_name = "bob"
     writable = True
 
-    def __init__(self, number: int, key: bytes) -> None:
-        self.facts = SimpleNamespace(number=number, kind="relay", local="", remote="")
+    def __init__(self, number: int, key: bytes, kind: str = "relay") -> None:
+        self.facts = SimpleNamespace(number=number, kind=kind, local="", remote="")
         self.peer_key = key
         self.sent: list[Message] = []
         self.closed = False
@@ -64,6 +64,8 @@ class FakeMeeting:
 
     def close(self) -> None:
         self.closed = True
+        for path in self.paths:
+            path.close()
 
 
 class FakeClient:
@@ -112,14 +114,23 @@ class Stand:
     def introduce(self, key: bytes, *, initiator: bool = False) -> None:
         self.session.introduced(Introduction(session=bytes(32), initiator=initiator, peer_id=key))
 
-    def path(self, number: int = 1) -> tuple[Any, Any]:
-        if not self.session._meetings:
-            self.introduce(self.key)
-        meeting: Any = self.session._meetings[-1]
-        path: Any = FakePath(number, self.key)
+    def meet(self) -> Any:
+        """One more meeting; ``None`` if the introduction was not taken up."""
+        before = list(self.session._meetings)
+        introduction = Introduction(session=bytes(32), initiator=self.session.asks, peer_id=self.key)
+        (self.session.meet if self.session.asks else self.session.introduced)(introduction)
+        return next((meeting for meeting in self.session._meetings if meeting not in before), None)
+
+    def path(self, number: int = 1, kind: str = "relay") -> tuple[Any, Any]:
+        meeting: Any = self.session._meetings[-1] if self.session._meetings else self.meet()
+        path: Any = FakePath(number, self.key, kind)
         meeting.paths.append(path)
         self.session.path_up(meeting, path)
         return meeting, path
+
+    def lose(self, meeting: Any, path: Any) -> None:
+        meeting.paths.remove(path)
+        self.session.path_down(meeting, path, Unreachable("reset"))
 
 
 @pytest.fixture
@@ -154,6 +165,58 @@ def test_introductions_without_end_dial_a_few_times_at_once(waiting: Stand) -> N
     for _ in range(3 * MAX_MEETINGS):
         waiting.introduce(LOWEST)
     assert len(waiting.client.taken_up) == MAX_MEETINGS
+
+
+def test_a_relay_path_ends_when_a_newer_one_stands(asking: Stand) -> None:
+    """Or every direct path that is lost would leave one behind, at both ends and at the server."""
+    relays: list[Any] = []
+    for number in range(0, 6 * MAX_MEETINGS, 2):
+        meeting = asking.meet()
+        _, relay = asking.path(number)
+        assert all(old.closed for old in relays)
+        assert asking.session.paths.ordered() == [relay]
+        relays.append(relay)
+        _, direct = asking.path(number + 1, "direct")
+        asking.lose(meeting, direct)
+    assert len(asking.session._meetings) == 1
+
+
+def test_what_still_comes_on_a_path_that_was_replaced_is_dropped(asking: Stand) -> None:
+    """The peer sends it again on the next path; its end here is no loss, and no reason to look for another path."""
+    first = asking.meet()
+    _, old = asking.path(1)
+    wanted: Any = asking.session._seeking
+    wanted.wake = lambda: pytest.fail("another introduction is wanted")
+    asking.meet()
+    _, new = asking.path(2)
+    assert old.closed
+    asking.session.path_message(old, Attach(instance=bytes(16)))
+    asking.lose(first, old)
+    assert asking.errors == []
+    assert asking.session.paths.ordered() == [new]
+
+
+@pytest.mark.parametrize("kind", ["punching", "direct"])
+def test_a_meeting_that_has_more_than_the_relay_stays(asking: Stand, kind: str) -> None:
+    first = asking.meet()
+    asking.path(1)
+    if kind == "direct":
+        asking.path(2, "direct")
+    first.punching = kind == "punching"
+    asking.meet()
+    asking.path(3)
+    assert not first.closed
+    assert len(asking.session._meetings) == 2
+
+
+def test_whoever_waits_takes_up_an_introduction_in_place_of_an_old_relay_path(waiting: Stand) -> None:
+    """The other end may have lost paths that still look whole here."""
+    for number in range(3 * MAX_MEETINGS):
+        assert waiting.meet() is not None, number
+        waiting.path(number)
+    assert len(waiting.session._meetings) == MAX_MEETINGS
+    assert len(waiting.session.paths) == MAX_MEETINGS
+    assert waiting.errors == []
 
 
 def test_who_never_came_and_who_did_not_come_back(waiting: Stand, asking: Stand) -> None:
