@@ -168,7 +168,8 @@ _KNOCKED: Final[dict[KnockOutcome, tuple[Unsolicited, str]]] = {
 def simultaneous_of(crossed: CrossOutcome) -> tuple[Simultaneous, str]:
     """Whether a SYN comes in that crosses one to the same endpoint (RFC 5382, REQ-2), and why that is unknown if it is.
 
-    That it does not is said only where the same two endpoints got a connection once the client's SYN was answered.
+    That it does not is said only where the same two endpoints got a connection once the client's SYN was answered.  It
+    is wrong where a firewall at the server lets no SYN out.
     """
     return _CROSSED[crossed]
 

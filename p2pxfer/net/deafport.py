@@ -7,7 +7,8 @@ That of the listener drops everything, that of the dialling socket every SYN wit
 can then only come of this side's own SYN.
 
 If none has come after ``CROSS_S`` seconds, the listener's filter is taken away.  The client's kernel repeats its SYN,
-and if the connection comes about now, from the very endpoint that was dialled, nothing but the NAT was in the way.
+and if the connection comes about now, from the very endpoint that was dialled, nothing was in the way but the NAT, or a
+firewall that lets no SYN out here: which of them, this side cannot see.
 
 Laws of this file:
 
