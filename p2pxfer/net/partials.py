@@ -138,6 +138,7 @@ def _look(destination: Destination, name: str) -> Partial | None:
         if state is None or state.published_root is not None:
             return None
         changed = os.stat(JOURNAL, dir_fd=fd, follow_symlinks=False).st_mtime
+        busy = is_locked(fd)
         manifest = Manifest.decode(state.manifest)
         table = ChunkTable(manifest)
         for file, index, digest in state.chunks():
@@ -156,7 +157,7 @@ def _look(destination: Destination, name: str) -> Partial | None:
         have,
         manifest.total_bytes,
         changed,
-        is_locked(status),
+        busy,
     )
 
 

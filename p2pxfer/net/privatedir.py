@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,8 @@ from p2pxfer.net.disk import OPEN_INNER_DIRECTORY, shown, stat_or_none
 
 _TRIES: Final = 10
 _LOCKS: Final = Path("/proc/locks")
+_MOUNTS: Final = Path("/proc/self/mountinfo")
+_FDINFO: Final = Path("/proc/self/fdinfo")
 
 
 def enter(parent: int, name: str, where: str, before_creation: Callable[[], None]) -> int:
@@ -43,8 +46,8 @@ def enter(parent: int, name: str, where: str, before_creation: Callable[[], None
     raise ConfigError(f"{shown(where)} comes and goes: another process is at work there")
 
 
-def is_locked(status: os.stat_result) -> bool:
-    """Whether a process holds a lock on this file or directory, as far as the system shows it.
+def is_locked(fd: int) -> bool:
+    """Whether a process holds a lock on this open file or directory, as far as the system shows it.
 
     It is looked up, since a lock taken for a moment could turn away who wants it.
     """
@@ -52,7 +55,23 @@ def is_locked(status: os.stat_result) -> bool:
         lines = _LOCKS.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         return False
-    return any("FLOCK" in line and f":{status.st_ino} " in line for line in lines)
+    device = _device(fd)
+    where = f"{' ' + device if device else ''}:{os.fstat(fd).st_ino} "
+    return any("FLOCK" in line and where in line for line in lines)
+
+
+def _device(fd: int) -> str:
+    """The file system on which the file lies, as the list of locks names it; empty if it cannot be found out.
+
+    Not the device of ``stat``: some file systems (btrfs) give each of their parts one of its own, and locks another.
+    """
+    try:
+        about = re.search(r"^mnt_id:\s*(\d+)$", _FDINFO.joinpath(str(fd)).read_text(encoding="ascii"), re.MULTILINE)
+        mounts = _MOUNTS.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+    mount = about and re.search(rf"^{about[1]} \d+ (\d+):(\d+) ", mounts, re.MULTILINE)
+    return f"{int(mount[1]):02x}:{int(mount[2]):02x}" if mount else ""
 
 
 def _make(parent: int, name: bytes) -> None:

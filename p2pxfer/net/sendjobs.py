@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from p2pxfer.core.messages import PathPolicy
+from p2pxfer.net.disk import OPEN_INNER_FILE
 from p2pxfer.net.hashcache import DIRECTORY as HASHES
 from p2pxfer.net.identity import make_private_directory
 from p2pxfer.net.privatedir import is_locked
@@ -87,10 +88,7 @@ class SendJobs:
 
     def is_running(self, job: SendJob) -> bool:
         """Whether a process sends it now."""
-        try:
-            return bool(job.transfer) and is_locked(self._hashes(job).stat())
-        except OSError:
-            return False
+        return bool(job.transfer) and _is_file_locked(self._hashes(job))
 
     def _hashes(self, job: SendJob) -> Path:
         return self._home / HASHES / job.transfer
@@ -115,3 +113,14 @@ class SendJobs:
             return sorted(self._directory.glob(f"*{_SUFFIX}"), key=lambda path: -path.stat().st_mtime)
         except OSError:
             return []
+
+
+def _is_file_locked(path: Path) -> bool:
+    try:
+        fd = os.open(path, OPEN_INNER_FILE)
+    except OSError:
+        return False
+    try:
+        return is_locked(fd)
+    finally:
+        os.close(fd)

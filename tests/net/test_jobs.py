@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,9 +18,10 @@ from p2pxfer.cli.settings import Global
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.errors import ConfigError, DiskError, UsageError
-from p2pxfer.net import partials, sendjobs
+from p2pxfer.net import partials, privatedir, sendjobs
 from p2pxfer.net.home import Contact, Home
 from p2pxfer.net.partials import MAX_DESTINATIONS, Destination, destinations, drop, find, remember
+from p2pxfer.net.privatedir import is_locked
 from p2pxfer.net.sendjobs import SendJob, SendJobs
 from p2pxfer.net.source import Source
 from tests.net.disk_tools import SENDER, Content, noise, open_fds, open_staging, put, restricted, run
@@ -173,6 +176,27 @@ def test_a_job_runs_while_its_hashes_are_locked(home: Path) -> None:
     assert not jobs.is_running(job)
     jobs.remove(job)
     assert not record.exists()
+
+
+@pytest.mark.parametrize("folder", ["", "/dev/shm"])
+def test_a_lock_on_another_file_system_is_another_one(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inodes of the same number are common there; the line that the system shows is changed to be of such a one."""
+    with tempfile.TemporaryFile(dir=folder or tmp_path) as held:
+        fd = held.fileno()
+        assert not is_locked(fd)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        assert is_locked(fd)
+        (line,) = re.findall(rf".*\b{os.getpid()} \S+:{os.fstat(fd).st_ino} .*", Path("/proc/locks").read_text())
+        elsewhere = tmp_path / "locks"
+        elsewhere.write_text(line + "\n")
+        monkeypatch.setattr(privatedir, "_LOCKS", elsewhere)
+        assert is_locked(fd)
+        elsewhere.write_text(re.sub(r" \w+:\w+:", " 7f:03:", line) + "\n")
+        assert not is_locked(fd)
+        monkeypatch.setattr(privatedir, "_MOUNTS", tmp_path / "nothing")
+        assert is_locked(fd)
 
 
 def test_records_are_bounded_and_damaged_ones_ignored(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
