@@ -46,6 +46,7 @@ class SendMemory:
         self._memo = msgspec.structs.replace(memo, transfer=manifest.transfer_id.hex(), size=manifest.total_bytes)
         self._accepted = False
         self._saved = 0.0
+        self._jobs.hold(self._memo)
 
     def event(self, event: Event) -> None:
         """Something happened to the transfer."""
@@ -65,6 +66,10 @@ class SendMemory:
     def done(self) -> None:
         """Nothing is left to be done."""
         self._jobs.remove(self._memo)
+
+    def close(self) -> None:
+        """The run has ended."""
+        self._jobs.close()
 
 
 class Sending:
@@ -132,6 +137,8 @@ class Sending:
             await self._until_known(reactor, client, cache)
         finally:
             client.stop()
+            if self._memory is not None:
+                self._memory.close()
             cache.close()
             self._source.close()
             await client.leave()

@@ -1,15 +1,20 @@
 """What was being sent and is not through yet: a small file for each such command, in ``jobs`` in the home.
 
-Law: a record says how to run a command again and saves typing, nothing else.  A damaged one is as good as none, and a
-disk that refuses to keep one stops no transfer.
+Laws:
+
+- A record says how to run a command again and saves typing, nothing else.  A damaged one is as good as none, and a disk
+  that refuses to keep one stops no transfer.
+- Who holds or saves a record has it locked until :meth:`SendJobs.close`: its job runs.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import IO, Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -63,35 +68,60 @@ class SendJobs:
     def __init__(self, home: Path) -> None:
         self._home = home
         self._directory = home / DIRECTORY
+        self._held: IO[bytes] | None = None
 
     def save(self, job: SendJob) -> None:
-        """Write the record of a job, in place of the one before."""
+        """Write the record of a job, in place of the one before, and hold it."""
         path = self._path(job.number)
         temporary = path.with_suffix(f".{os.getpid()}.new")
         try:
             make_private_directory(self._directory)
-            temporary.write_bytes(msgspec.json.encode(job))
-            temporary.replace(path)
+            data = msgspec.json.encode(job)
+            with ExitStack() as failed:
+                held = failed.enter_context(temporary.open("wb", buffering=0))
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held.write(data)
+                temporary.replace(path)
+                failed.pop_all()
+            self.close()
+            self._held = held
             for old in self._files()[MAX_JOBS:]:
                 old.unlink(missing_ok=True)
         except (OSError, UnicodeEncodeError):
             return
 
+    def hold(self, job: SendJob) -> None:
+        """Hold the record that an earlier run left, if there is one and nobody else does."""
+        try:
+            with ExitStack() as failed:
+                held = failed.enter_context(self._path(job.number).open("rb", buffering=0))
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                failed.pop_all()
+        except OSError:
+            return
+        self.close()
+        self._held = held
+
+    def close(self) -> None:
+        """The job that was saved last does not run any more."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
     def remove(self, job: SendJob) -> None:
-        """Forget a job and the hashes that were noted for it."""
+        """Forget a job and the hashes that were noted for it, unless the same is sent to another peer too."""
         try:
             self._path(job.number).unlink(missing_ok=True)
-            if job.transfer:
-                self._hashes(job).unlink(missing_ok=True)
+            hashes = self._home / HASHES / job.transfer
+            shared = _is_file_locked(hashes) or any(other.transfer == job.transfer for other in self.all())
+            if job.transfer and not shared:
+                hashes.unlink(missing_ok=True)
         except OSError:
             return
 
     def is_running(self, job: SendJob) -> bool:
-        """Whether a process sends it now."""
-        return bool(job.transfer) and _is_file_locked(self._hashes(job))
-
-    def _hashes(self, job: SendJob) -> Path:
-        return self._home / HASHES / job.transfer
+        """Whether a process sends it now, to this peer."""
+        return _is_file_locked(self._path(job.number))
 
     def all(self) -> list[SendJob]:
         """Every job that can be read, the latest first."""

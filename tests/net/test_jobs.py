@@ -163,18 +163,79 @@ def test_jobs_of_sending_come_back(home: Path) -> None:
     assert jobs.all() == [second]
 
 
-def test_a_job_runs_while_its_hashes_are_locked(home: Path) -> None:
+def test_a_job_runs_while_who_saved_it_does(home: Path) -> None:
+    before = open_fds()
+    job = SendJob(["/a"], "bob", transfer="cd" * 32)
+    jobs, looked = SendJobs(home), SendJobs(home)
+    assert not looked.is_running(job)
+    for acked in range(3):
+        jobs.save(msgspec.structs.replace(job, acked=acked))
+        assert looked.is_running(job)
+    assert not looked.is_running(msgspec.structs.replace(job, peer="carol"))
+    jobs.close()
+    assert not looked.is_running(job)
+    assert looked.all() == [msgspec.structs.replace(job, acked=2)]
+    assert open_fds() == before
+
+
+def test_a_job_that_is_gone_on_with_runs_before_its_receiver_is_there(home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_text("a")
+    before = open_fds()
+    job = SendJob([str(file)], "bob")
+    source = Source.scan(job.paths)
+    memory = sending.SendMemory(Home(home), job, source)
+    assert SendJobs(home).all() == []  # nothing is there yet that could be gone on with
+    memory.close()
+    jobs = SendJobs(home)
+    jobs.save(job)
+    second = sending.SendMemory(Home(home), job, source)
+    second.close()
+    assert jobs.is_running(job)
+    jobs.close()
+    again = sending.SendMemory(Home(home), job, source)
+    assert jobs.is_running(job)
+    again.close()
+    source.close()
+    assert not jobs.is_running(job)
+    assert open_fds() == before
+
+
+def hashes_of(home: Path, job: SendJob) -> Path:
+    (home / "outgoing").mkdir(exist_ok=True)
+    path = home / "outgoing" / job.transfer
+    path.touch()
+    return path
+
+
+def test_the_hashes_of_a_job_go_with_it(home: Path) -> None:
     job = SendJob(["/a"], "bob", transfer="cd" * 32)
     jobs = SendJobs(home)
     jobs.save(job)
-    assert not jobs.is_running(job)
-    (home / "outgoing").mkdir()
-    record = home / "outgoing" / job.transfer
-    with record.open("wb") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        assert jobs.is_running(job)
-    assert not jobs.is_running(job)
+    record = hashes_of(home, job)
     jobs.remove(job)
+    assert not record.exists()
+    jobs.remove(SendJob(["/a"], "bob"))
+    assert record.parent.is_dir()
+
+
+def test_the_hashes_of_what_another_job_sends_stay(home: Path) -> None:
+    """The same files, to two peers: one is through, or dropped, while the other runs or was cut."""
+    first = SendJob(["/a"], "bob", transfer="cd" * 32)
+    second = msgspec.structs.replace(first, peer="carol")
+    jobs = SendJobs(home)
+    jobs.save(first)
+    record = hashes_of(home, first)
+    with record.open("rb") as held:  # by a process whose receiver has not accepted yet
+        fcntl.flock(held, fcntl.LOCK_EX)
+        jobs.remove(first)
+    assert record.exists()
+    jobs.save(first)
+    jobs.save(second)
+    jobs.remove(first)
+    assert record.exists()
+    assert jobs.all() == [second]
+    jobs.remove(second)
     assert not record.exists()
 
 
