@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
+
+SMALL: Final = 4096
+"""What is shorter, in bytes, is copied: kept by itself it costs many times what it holds."""
+JOINED: Final = 65_536
+"""So long, in bytes, what was joined grows at least before something new is begun."""
 
 
 class ByteQueue:
@@ -11,7 +17,7 @@ class ByteQueue:
     __slots__ = ("_blocks", "_size")
 
     def __init__(self) -> None:
-        self._blocks: deque[memoryview] = deque()
+        self._blocks: deque[memoryview | bytearray] = deque()
         self._size = 0
 
     def __len__(self) -> int:
@@ -19,16 +25,23 @@ class ByteQueue:
 
     def put(self, data: bytes | memoryview) -> None:
         """Put bytes at the end."""
-        if data:
+        if not data:
+            return
+        self._size += len(data)
+        last = self._blocks[-1] if self._blocks else None
+        if len(data) >= SMALL:
             self._blocks.append(memoryview(data))
-            self._size += len(data)
+        elif isinstance(last, bytearray) and len(last) < JOINED:
+            last += data
+        else:
+            self._blocks.append(bytearray(data))
 
     def take(self, limit: int) -> bytes | memoryview:
         """Take at most ``limit`` bytes from the front, as many as there are."""
         taken: list[memoryview] = []
         left = limit
         while left and self._blocks:
-            block = self._blocks.popleft()
+            block = memoryview(self._blocks.popleft())  # nothing is joined to it any more
             if len(block) > left:
                 self._blocks.appendleft(block[left:])
                 block = block[:left]

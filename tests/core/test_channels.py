@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from functools import partial
 
 import pytest
@@ -405,14 +406,41 @@ def test_windows_of_all_channels_together_stay_within_the_total(closing: list[in
         assert sum(windows) <= limits.total
 
 
-@given(st.lists(st.binary(max_size=50)), st.lists(st.integers(min_value=0, max_value=60)))
-def test_a_queue_gives_what_was_put_in(put: list[bytes], takes: list[int]) -> None:
-    queue = ByteQueue()
-    for data in put:
-        queue.put(data)
-    left = b"".join(put)
-    for size in takes:
-        taken = bytes(queue.take(size))
-        assert taken == left[:size]
-        left = left[size:]
+SOME = st.builds(
+    lambda seed, size: bytes([seed]) * size, st.integers(1, 255), st.sampled_from([0, 1, 7, 50, 4095, 4096])
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(SOME, st.integers(min_value=0, max_value=9000))))
+def test_a_queue_gives_what_was_put_in(turns: list[bytes | int]) -> None:
+    """Bytes are put in, numbers taken; what was taken stays what it was."""
+    queue, left = ByteQueue(), b""
+    taken: list[tuple[bytes | memoryview, bytes]] = []
+    for turn in turns:
+        if isinstance(turn, bytes):
+            queue.put(turn)
+            left += turn
+        else:
+            taken.append((queue.take(turn), left[:turn]))
+            left = left[turn:]
         assert len(queue) == len(left)
+    taken.append((queue.take(len(left)), left))
+    assert all(got == wanted for got, wanted in taken)
+
+
+def test_a_queue_of_tiny_pieces_costs_no_more_than_they_hold() -> None:
+    """A pipe whose peer is away reads on, a few bytes at a time where its input is a person or a log."""
+    size = 4
+    count = (1 << 18) // size
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        queue = ByteQueue()
+        for number in range(count):
+            queue.put(number.to_bytes(size, "big"))
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 2 * count * size
+    assert bytes(queue.take(count * size)) == b"".join(number.to_bytes(size, "big") for number in range(count))
