@@ -18,7 +18,7 @@ from p2pxfer.core.channel import ChannelEvent
 from p2pxfer.core.channels import Channels
 from p2pxfer.core.channelwire import CHANNEL_ROWS, ChannelMessage, Piece
 from p2pxfer.core.codec import Message
-from p2pxfer.errors import ProtocolBreach
+from p2pxfer.errors import P2pxferError, ProtocolBreach
 from p2pxfer.net.path import PeerPath
 from p2pxfer.net.pathset import PathSet
 
@@ -26,7 +26,10 @@ _TYPES: tuple[type[Message], ...] = (*(kind for _, kind in CHANNEL_ROWS), Piece)
 
 
 class ChannelPaths:
-    """Joins ``core`` and ``paths``; ``on_event`` hears what happened, ``on_settled`` when the peer has everything."""
+    """Joins ``core`` and ``paths``; ``on_event`` hears what happened, ``on_settled`` when the peer has everything.
+
+    ``on_failed`` hears of what ends the session while there is no caller to tell.
+    """
 
     def __init__(
         self,
@@ -35,12 +38,14 @@ class ChannelPaths:
         paths: PathSet,
         on_event: Callable[[ChannelEvent], None],
         on_settled: Callable[[], None],
+        on_failed: Callable[[P2pxferError], None],
     ) -> None:
         self._clock = clock
         self._core = core
         self._paths = paths
         self._on_event = on_event
         self._on_settled = on_settled
+        self._on_failed = on_failed
         self._soon: IDelayedCall | None = None
 
     def open_path(self, path: PeerPath) -> None:
@@ -88,6 +93,12 @@ class ChannelPaths:
 
     def flush(self) -> None:
         """Tell what happened, and send what there is while there is room."""
+        try:
+            self._flush()
+        except P2pxferError as error:
+            self._on_failed(error)
+
+    def _flush(self) -> None:
         for event in self._core.events():
             self._on_event(event)
         ordered = self._paths.ordered()

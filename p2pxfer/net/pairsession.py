@@ -93,7 +93,7 @@ class PairSession(MeetingOwner):
         """Whether this side asks for introductions, and opens what is to be opened once."""
         self.channels = Channels(os.urandom(16), 0 if self.asks else 1)
         self.paths = PathSet(reactor.seconds, tell)
-        self.link = ChannelPaths(reactor, self.channels, self.paths, on_event, on_settled)
+        self.link = ChannelPaths(reactor, self.channels, self.paths, on_event, on_settled, self.fail)
         self.failed: Deferred[P2pxferError] = Deferred()
         self._client: RendezvousClient | None = None
         self._seeking: Seeking | None = None

@@ -23,7 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.channel import Arrived, Asked, ChannelEvent, Gone, PeerEnded, Stands, Writable
-from p2pxfer.errors import DiskError, Interrupted, P2pxferError, Refused
+from p2pxfer.errors import DiskError, Interrupted, LimitReached, P2pxferError, Refused
 from p2pxfer.net.pairsession import PairSession
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
@@ -71,7 +71,10 @@ class Pipe:
     def give_up(self, error: P2pxferError) -> None:
         """Tell the peer that nothing more comes, and why."""
         if self._session is not None and self._channel is not None and not self._gone:
-            self._session.channels.reset(self._channel, error)
+            self._gone = True
+            # A peer that acknowledges nothing cannot be told.
+            with suppress(LimitReached):
+                self._session.channels.reset(self._channel, error)
             self._session.link.flush()
 
     def _end(self, error: P2pxferError | None) -> None:
@@ -117,7 +120,7 @@ class Pipe:
     # -- input -----------------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
-        if self._reading or self._closed or self._channel is None:
+        if self._reading or self._closed or self._gone or self._channel is None:
             return
         if self._source is None:
             self._on.channels.end(self._channel)
@@ -160,7 +163,10 @@ class Pipe:
         self._writing = False
         self.bytes_in += size
         if self._channel is not None:
-            self._on.channels.consumed(self._channel, size)
+            try:
+                self._on.channels.consumed(self._channel, size)
+            except P2pxferError as error:
+                self._on.fail(error)
         self._write()
         self._on.link.soon()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -93,7 +94,8 @@ class Stand:
         monkeypatch.setattr(module, "Meeting", FakeMeeting)
         self.clock = Clock()
         self.key = key
-        self.events: list[ChannelEvent] = []
+        self.hear: Callable[[ChannelEvent], None] = lambda event: None
+        """The user of the channels; nobody to begin with."""
         self.errors: list[P2pxferError] = []
         self.session = PairSession(
             self.clock,  # type: ignore[arg-type]  # nothing is dialled here
@@ -104,12 +106,15 @@ class Stand:
             gentle=False,
             patience=30.0,
             tell=lambda event: None,
-            on_event=self.events.append,
+            on_event=self._hear,
             on_settled=lambda: None,
         )
         self.session.failed.addCallback(self.errors.append)
         self.client: Any = FakeClient()
         self.session.start(self.client)
+
+    def _hear(self, event: ChannelEvent) -> None:
+        self.hear(event)
 
     def introduce(self, key: bytes, *, initiator: bool = False) -> None:
         self.session.introduced(Introduction(session=bytes(32), initiator=initiator, peer_id=key))

@@ -4,8 +4,101 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
-from p2pxfer.net.pipe import close_output
+import pytest
+from twisted.internet.task import Clock
+
+from p2pxfer.core.channelwire import Attach, ChannelMessage, End, Open, Opened, Piece
+from p2pxfer.core.delivery import MAX_FRAMES
+from p2pxfer.errors import Interrupted, LimitReached
+from p2pxfer.net.pipe import SERVICE, Pipe, close_output
+from tests.net.test_pairsession import HIGHEST, LOWEST, Stand
+
+
+class Threads(Clock):
+    """A clock that also takes the results of threads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.results: SimpleQueue[Callable[[], None]] = SimpleQueue()
+
+    def callFromThread(self, call: Callable[[], None]) -> None:
+        self.results.put(call)
+
+    def wait(self) -> None:
+        """Until a thread has done something."""
+        self.results.get(timeout=30)()
+
+
+class Ends:
+    """A pipe between two descriptors of the test, on a session whose peer is played by the test."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, peer: bytes) -> None:
+        self.stand = Stand(monkeypatch, folder, peer)
+        self.threads = Threads()
+        (self.source, self.feed), (self.drain, self.target) = os.pipe(), os.pipe()
+        reactor: Any = self.threads
+        self.pipe = Pipe(reactor, self.source, self.target)
+        self.stand.hear = self.pipe.event
+        self.pipe.attach(self.stand.session)
+        _, self.path = self.stand.path()
+        self.say(Attach(instance=b"b" * 16))
+
+    def say(self, message: ChannelMessage) -> None:
+        """The peer says this."""
+        self.stand.session.path_message(self.path, message)
+        self.stand.clock.advance(0)
+
+    def close(self) -> None:
+        self.pipe.close()
+        self.stand.session.close()
+        os.close(self.feed)
+        for number in (self.source, self.drain, self.target):
+            os.close(number)
+
+
+@pytest.fixture
+def ends(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    made = Ends(monkeypatch, tmp_path, request.param)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("ends", [HIGHEST], indirect=True, ids=["asking"])
+def test_what_is_read_after_the_pipe_was_given_up_goes_nowhere(ends: Ends) -> None:
+    ends.say(Opened(number=0, channel=0, credit=1000))
+    ends.pipe.give_up(Interrupted("interrupted"))
+    os.write(ends.feed, b"late")
+    ends.threads.wait()
+    assert ends.pipe.bytes_out == 0
+
+
+@pytest.mark.parametrize("ends", [LOWEST], indirect=True, ids=["waiting"])
+def test_a_peer_that_acknowledges_no_refusal_ends_the_session(ends: Ends) -> None:
+    for number in range(MAX_FRAMES + 1):
+        ends.say(Open(number=number, channel=2 * number, service=SERVICE, credit=1))
+    assert [type(error) for error in ends.stand.errors] == [LimitReached]
+    # There is no way to tell the peer, which is no error either.
+    ends.pipe.give_up(ends.stand.errors[0])
+
+
+@pytest.mark.parametrize("ends", [LOWEST], indirect=True, ids=["waiting"])
+def test_credit_that_the_peer_does_not_acknowledge_ends_the_session(ends: Ends) -> None:
+    """It is given back when the thread has written."""
+    ends.say(Open(number=0, channel=0, service=SERVICE, credit=0))
+    ends.say(Piece(1, 0, b"written"))
+    ends.say(End(number=2, channel=0))
+    for number in range(1, MAX_FRAMES):
+        ends.say(Open(number=number + 2, channel=2 * number, service=SERVICE, credit=1))
+    assert ends.stand.errors == []
+    ends.threads.wait()
+    assert os.read(ends.drain, 100) == b"written"
+    assert os.read(ends.drain, 1) == b""
+    assert [type(error) for error in ends.stand.errors] == [LimitReached]
 
 
 def test_the_end_of_the_output_is_seen_where_input_and_output_are_one_socket() -> None:
