@@ -28,6 +28,8 @@ class PathSet:
         self._paths: dict[int, PeerPath] = {}
         self._choice = PathChoice()
         self._active: int | None = None
+        self._sends = False
+        """Something was sent since the last active path was lost."""
         self._holders: set[int] = set()
         self._over = False
         self._last_kind = "none"
@@ -86,19 +88,22 @@ class PathSet:
         self.slowest_trip = max(self.slowest_trip, path.rtt or 0.0)
         if self._active == path.facts.number:
             self._active = None
+            self._sends = False
         self._report(path, "down", OVER if self._over else why)
         return True
 
     def carried(self, path: PeerPath, size: int, *, outward: bool = True) -> None:
         """``size`` payload bytes went over ``path``; the first ones after another path make it the active one.
 
-        Only what is sent (``outward``) says how much the path takes.
+        Only what is sent (``outward``) says how much the path takes.  The two ends may choose different paths: the
+        active one is where this end sends, if it does.
         """
         kind = path.facts.kind
         if outward:
             self._choice.carried(path.facts.number, size, not path.writable, self._now())
         self.bytes_by_path[kind] = self.bytes_by_path.get(kind, 0) + size
-        if self._active != path.facts.number:
+        self._sends = self._sends or outward
+        if self._active != path.facts.number and (outward or not self._sends):
             self._active = path.facts.number
             self._last_kind = kind
             self._report(path, "active", "carries the data")

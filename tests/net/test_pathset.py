@@ -67,3 +67,27 @@ def test_a_receiver_that_only_reads_keeps_the_order_of_kinds() -> None:
             paths.carried(relay, 1_000_000)
             clock.advance(0.1)
     assert paths.ordered() == [local, direct, relay]
+
+
+def test_ends_that_send_on_different_paths_do_not_report_each_piece() -> None:
+    told: list[Event] = []
+    paths = PathSet(Clock().seconds, told.append)
+    relay: Any = FakePath(1, "relay", 1)
+    direct: Any = FakePath(2, "punched", 1)
+    paths.add(relay)
+    paths.add(direct)
+    told.clear()
+
+    def both() -> list[str]:
+        for _ in range(50):
+            paths.carried(direct, 1000, outward=False)
+            paths.carried(relay, 1000)
+        return [event.path for event in told if isinstance(event, Path) and event.state == "active"]
+
+    assert both() == ["punched", "relay"]
+    assert paths.active_kind == "relay"
+    # Whoever has sent nothing since hears what the other end chose.
+    paths.remove(relay, "lost")
+    paths.carried(direct, 1000, outward=False)
+    assert paths.active_kind == "punched"
+    assert paths.bytes_by_path == {"relay": 50_000, "punched": 51_000}
