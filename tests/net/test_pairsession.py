@@ -76,12 +76,13 @@ class FakeClient:
 
     def __init__(self) -> None:
         self.taken_up: list[bytes] = []
+        self.registering: Deferred[None] = Deferred()
 
     def introduced(self, introduction: Introduction) -> None:
         self.taken_up.append(introduction.peer_id)
 
     def when_registered(self) -> Deferred[None]:
-        return Deferred()
+        return self.registering
 
     def reconnect(self) -> None:
         """Another connection."""
@@ -251,6 +252,16 @@ def test_bye_closes_the_path(waiting: Stand) -> None:
     _, path = waiting.path()
     waiting.session.path_message(path, Bye())
     assert path.closed
+
+
+def test_a_search_that_is_given_up_in_its_pause_is_no_fault(asking: Any) -> None:
+    """It is not logged as one either, for which the test would fail by itself."""
+    asking.path()
+    asking.client.registering.errback(Unreachable("the server is gone"))
+    assert not asking.session._search.called
+    asking.session.close()
+    assert asking.session._search.called
+    assert asking.errors == []
 
 
 def test_the_name_of_a_pipe_is_a_name_and_follows_from_the_key() -> None:
