@@ -41,7 +41,7 @@ def command(
         raise UsageError("--path and --gentle are about a check with a PEER")
     home = options.open_home()
     line = options.server_line(home)
-    checkee = None if peer is None else known_peer(home, peer)
+    checkee = None if peer is None else known_peer(home, peer, "a check")
     from p2pxfer.cli.checking import Checking, Pair
     from p2pxfer.cli.run import run
 
@@ -55,11 +55,11 @@ def command(
     run(main, options.verbose)
 
 
-def known_peer(home: Home, peer: str) -> Checkee:
-    """The contact ``peer``, by its name or id, or whoever has that id.
+def known_peer(home: Home, peer: str, what: str) -> Checkee:
+    """The contact ``peer``, by its name or id, or whoever has that id; ``what`` is to be done with it.
 
     Raises:
-        UsageError: it is no contact: a check uses no code, and a receiver answers nobody else.
+        UsageError: it is no contact: no code is used, and a receiver answers nobody else.
     """
     from p2pxfer.cli.send import as_id
     from p2pxfer.core.names import check_name, normalise_name
@@ -73,6 +73,6 @@ def known_peer(home: Home, peer: str) -> Checkee:
     if number is not None:
         return Checkee(number.digest, None, "id")
     raise UsageError(
-        f"{name} is not a contact, and a check is made between contacts only: send {name} something first, with its"
+        f"{name} is not a contact, and {what} is made between contacts only: send {name} something first, with its"
         " one-time code"
     )

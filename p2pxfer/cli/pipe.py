@@ -31,7 +31,7 @@ def command(options: Global, peer: str, policy: PathPolicy, gentle: bool, port_m
     line = options.server_line(home)
     from p2pxfer.cli.netcheck import known_peer
 
-    checkee = known_peer(home, peer)
+    checkee = known_peer(home, peer, "a pipe")
     from p2pxfer.cli.piping import Piping
     from p2pxfer.cli.run import run
 

@@ -358,7 +358,8 @@ class RendezvousClient:
             if registered is not None:
                 self._nats.ended(self._outside(registered), link.died_idle, self._reactor.seconds())
                 self._missed = True
-                self._on_note(f"the server is gone ({error.message}); trying to get back")
+                if not isinstance(error, FINAL):
+                    self._on_note(f"the server is gone ({error.message}); trying to get back")
 
     def _drop(self, error: P2pxferError) -> None:
         link, self._link = self._link, None
