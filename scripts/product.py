@@ -73,7 +73,10 @@ class Loopback:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a program ended: its exit status, when (monotonic seconds), and its peak resident memory in bytes."""
+    """How a program ended: its exit status, when (monotonic seconds), and its peak resident memory in bytes.
+
+    The peak is at least that of the program that started it, which Linux counts in.
+    """
 
     status: int
     at: float

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.logger import (
     FilteringLogObserver,
     ILogObserver,
@@ -21,6 +24,7 @@ from twisted.logger import (
     textFileLogObserver,
 )
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from p2pxfer.errors import Interrupted, P2pxferError
 from p2pxfer.net.types import Reactor
@@ -69,6 +73,37 @@ def use_monotonic_time(reactor: Reactor) -> None:
         cast(Any, reactor).seconds = time.monotonic
 
 
+@implementer(IReadDescriptor)
+class SignalBell:
+    """Wakes ``reactor`` when a signal has come: its handler runs only when the main thread runs Python again.
+
+    The kernel may give a signal to another thread, or in the moment before the reactor goes to sleep.
+    """
+
+    def __init__(self, reactor: IReactorFDSet) -> None:
+        self._rung, self._bell = socket.socketpair()
+        self._rung.setblocking(False)
+        self._bell.setblocking(False)
+        signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
+        reactor.addReader(self)
+
+    def fileno(self) -> int:
+        """See Twisted."""
+        return self._rung.fileno()
+
+    def logPrefix(self) -> str:
+        """See Twisted."""
+        return "signals"
+
+    def doRead(self) -> None:
+        """The handlers have run by now, or run next."""
+        with contextlib.suppress(BlockingIOError):
+            self._rung.recv(4096)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """See Twisted; the process ends with its reactor."""
+
+
 def run(main: Main, verbose: int) -> None:
     """Run ``main`` until it ends.
 
@@ -89,6 +124,8 @@ def run(main: Main, verbose: int) -> None:
             reactor.stop()
 
     def started() -> None:
+        if IReactorFDSet.providedBy(installed):
+            SignalBell(installed)
         running = Deferred.fromCoroutine(main(reactor))
 
         def interrupt(number: int, frame: object) -> None:
