@@ -430,6 +430,9 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_receiver_that_asks(scene: Scene, number: int) -> None:
+    # Whoever runs the tests may ignore SIGHUP, as nohup does, and programs inherit that.
+    before = signal.signal(number, signal.SIG_DFL)
+    scene.callback(signal.signal, number, before)
     typing, into = os.pipe()
     scene.callback(os.close, into)
 
