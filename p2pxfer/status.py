@@ -36,6 +36,9 @@ class Identity:
     home: str
 
 
+ContactState = Literal["known", "added", "renamed", "removed"]
+
+
 @dataclass(frozen=True, slots=True)
 class ContactListed:
     """A verified peer; ``state`` is what the command did with it."""
@@ -45,7 +48,7 @@ class ContactListed:
     id: str
     verified: str
     added: str
-    state: Literal["known", "added", "renamed", "removed"]
+    state: ContactState
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,8 +14,7 @@ from p2pxfer.core.text import safe_text
 
 if TYPE_CHECKING:
     from p2pxfer.net.home import Contact
-
-State = Literal["known", "added", "renamed", "removed"]
+    from p2pxfer.status import ContactState
 
 
 @click.group("contacts", invoke_without_command=True)
@@ -48,7 +47,7 @@ def show(options: Global) -> None:
         click.echo(f"{safe_text(contact.name):<24} {contact.id}  by {contact.verified}, {contact.added}")
 
 
-def tell(contact: Contact, state: State) -> None:
+def tell(contact: Contact, state: ContactState) -> None:
     """Print the event of one contact."""
     from p2pxfer.cli.eventline import print_event
     from p2pxfer.status import ContactListed
@@ -56,7 +55,7 @@ def tell(contact: Contact, state: State) -> None:
     print_event(ContactListed(contact.name, str(contact.id), contact.verified, contact.added, state))
 
 
-def say(options: Global, contact: Contact, state: State, text: str) -> None:
+def say(options: Global, contact: Contact, state: ContactState, text: str) -> None:
     """What became of a contact: an event, or ``text`` for people."""
     if options.json:
         tell(contact, state)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from p2pxfer.cli.settings import Global, Seconds, gentle_option, limit_option, mapping_option, path_option
-from p2pxfer.core.codes import Code, normalise_code, parse_code
+from p2pxfer.core.codes import Code, normalise_code, parse_code, typed_code
 from p2pxfer.core.ids import PeerId, parse_id
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.names import check_name, normalise_name
@@ -137,18 +137,18 @@ def ask_code(name: str) -> Code:
         raise UsageError(
             f"{name} is not a contact: give the one-time code that {name} shows, in P2PXFER_CODE or with --code-file"
         )
-    code: Code = click.prompt(f"one-time code of {name}", hide_input=False, err=True, value_proc=typed_code)
+    code: Code = click.prompt(f"one-time code of {name}", hide_input=False, err=True, value_proc=prompted_code)
     return code
 
 
-def typed_code(text: str) -> Code:
+def prompted_code(text: str) -> Code:
     """The code that ``text`` is.
 
     Raises:
         click.UsageError: it is none; the prompt then asks again.
     """
     try:
-        return parse_code(normalise_code(text[:200]))
+        return typed_code(text)
     except CodeInvalid as error:
         raise click.UsageError(error.message) from error
 

@@ -12,7 +12,7 @@ from p2pxfer.cli.connect import server_address
 from p2pxfer.cli.report import Reporter, contents
 from p2pxfer.cli.settings import Global
 from p2pxfer.cli.ticker import Ticker
-from p2pxfer.core.codes import Code, normalise_code, parse_code
+from p2pxfer.core.codes import Code, typed_code
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction, PathPolicy, Registered
 from p2pxfer.core.names import suggest_name
@@ -261,7 +261,7 @@ async def ask_again(reactor: Reactor, report: Reporter, peer: str) -> Code | Non
             if typed is None or not typed.strip():
                 return None
             try:
-                return parse_code(normalise_code(typed[:200].decode("ascii", "replace")))
+                return typed_code(typed[:200].decode("ascii", "replace"))
             except CodeInvalid as error:
                 report.tell(Note(error.message))
     finally:

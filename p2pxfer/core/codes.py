@@ -67,6 +67,11 @@ def normalise_code(text: str) -> str:
     return text.strip().translate(_ASCII_LOWER)
 
 
+def typed_code(text: str) -> Code:
+    """The code that a person typed, of which no more than 200 characters count; raises `CodeInvalid` if it is none."""
+    return parse_code(normalise_code(text[:200]))
+
+
 def make_code(slot: int, random_bytes: bytes) -> Code:
     """A code with words drawn from `random_bytes` (`RANDOM_BYTES` of them), each word equally likely.
 

@@ -44,7 +44,7 @@ from p2pxfer.net.path import PeerPath
 from p2pxfer.net.pathset import PathSet
 from p2pxfer.net.pump import ChunkPump
 from p2pxfer.net.rendezvous import RendezvousClient
-from p2pxfer.net.seeking import Seeking, Standing, Target
+from p2pxfer.net.seeking import Seeking, Standing, Target, standing_of, wants_another
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Event, Introduced, Note, Peer
 
@@ -169,11 +169,7 @@ class OutgoingJob:
     @property
     def standing(self) -> Standing:
         """See :class:`~p2pxfer.net.seeking.SeekingOwner`."""
-        if self._doubted:
-            return Standing.DOUBTED
-        if not self._paths:
-            return Standing.NOTHING
-        return Standing.DIRECT if self._paths.direct else Standing.RELAYED
+        return standing_of(self._paths, self._doubted)
 
     @property
     def begun(self) -> bool:
@@ -245,10 +241,7 @@ class OutgoingJob:
         self._reasons = [*self._reasons, *reasons][-MAX_REASONS:]
 
     def _look_around(self) -> None:
-        """Have another introduction asked for, if what there is can not become a direct path, or no path at all."""
-        punching = any(meeting.punching for meeting in self._meetings)
-        hopeless = not punching and not any(meeting.paths for meeting in self._meetings)
-        if hopeless or (not self._paths.direct and self._policy == "auto" and not punching):
+        if wants_another(self._meetings, self._paths, self._policy):
             self._seeking.wake()
 
     def _has_ended(self) -> bool:

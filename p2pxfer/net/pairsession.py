@@ -39,7 +39,7 @@ from p2pxfer.net.path import PeerPath
 from p2pxfer.net.pathset import PathSet
 from p2pxfer.net.peercheck import Checkee
 from p2pxfer.net.rendezvous import RendezvousClient
-from p2pxfer.net.seeking import Seeking, Standing, Target
+from p2pxfer.net.seeking import Seeking, Standing, Target, standing_of, wants_another
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Event, Introduced, Note, Peer
 
@@ -180,11 +180,7 @@ class PairSession(MeetingOwner):
     @property
     def standing(self) -> Standing:
         """See :class:`~p2pxfer.net.seeking.SeekingOwner`."""
-        if self._doubted:
-            return Standing.DOUBTED
-        if not self.paths:
-            return Standing.NOTHING
-        return Standing.DIRECT if self.paths.direct else Standing.RELAYED
+        return standing_of(self.paths, self._doubted)
 
     @property
     def begun(self) -> bool:
@@ -261,12 +257,7 @@ class PairSession(MeetingOwner):
         self.fail(error)
 
     def _look_around(self) -> None:
-        """Have another introduction asked for, if what there is can not become a direct path, or no path at all."""
-        punching = any(meeting.punching for meeting in self._meetings)
-        hopeless = not punching and not any(meeting.paths for meeting in self._meetings)
-        if self._seeking is not None and (
-            hopeless or (not self.paths.direct and self._policy == "auto" and not punching)
-        ):
+        if self._seeking is not None and wants_another(self._meetings, self.paths, self._policy):
             self._seeking.wake()
 
     # -- from the meetings -------------------------------------------------------------------------------------------

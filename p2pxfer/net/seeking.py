@@ -12,6 +12,7 @@ Laws of this file:
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Protocol as Interface
@@ -24,6 +25,8 @@ from p2pxfer.core.codes import Code
 from p2pxfer.core.messages import Introduction, PathPolicy
 from p2pxfer.errors import IdentityMismatch, NoDirectPath, P2pxferError, Unreachable
 from p2pxfer.net.meeting import Meeting
+from p2pxfer.net.path import PeerPath
+from p2pxfer.net.pathset import PathSet
 from p2pxfer.net.rendezvous import RendezvousClient
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Verified
@@ -74,6 +77,22 @@ class Standing(Enum):
     """Only paths through a NAT that has just lost another one."""
     RELAYED = auto()
     DIRECT = auto()
+
+
+def standing_of(paths: PathSet, doubted: Collection[PeerPath]) -> Standing:
+    """What there is, where the paths in ``doubted`` are not known to live."""
+    if doubted:
+        return Standing.DOUBTED
+    if not paths:
+        return Standing.NOTHING
+    return Standing.DIRECT if paths.direct else Standing.RELAYED
+
+
+def wants_another(meetings: Collection[Meeting], paths: PathSet, policy: PathPolicy) -> bool:
+    """Whether what there is can not become a direct path where one is wanted, or no path at all."""
+    if any(meeting.punching for meeting in meetings):
+        return False
+    return not any(meeting.paths for meeting in meetings) or (not paths.direct and policy == "auto")
 
 
 class SeekingOwner(Interface):
