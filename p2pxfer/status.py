@@ -27,7 +27,7 @@ Change = Literal["none", "allow", "join", "permit", "unblock", "map"]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this machine is, where its private files are and what is set there; empty where nothing is."""
+    """The end of ``id`` and ``init``: this machine, and what its private directory ``home`` holds, if anything."""
 
     event: ClassVar[str] = "identity"
     id: str
@@ -41,7 +41,7 @@ ContactState = Literal["known", "added", "renamed", "removed"]
 
 @dataclass(frozen=True, slots=True)
 class ContactListed:
-    """A verified peer; ``state`` is what the command did with it."""
+    """From ``contacts``, one for each verified peer; ``state`` is ``known`` in a list, else what the command did."""
 
     event: ClassVar[str] = "contact"
     name: str
@@ -53,7 +53,7 @@ class ContactListed:
 
 @dataclass(frozen=True, slots=True)
 class JobListed:
-    """A transfer that is not whole: ``bytes`` of ``total`` are through.
+    """From ``jobs``, one for each transfer that is not whole: ``bytes`` of ``total`` are through.
 
     ``changed`` is when, in UTC; ``where`` is the directory that holds what is sent or received; ``state`` is
     ``dropped`` for one that the command removed.
@@ -73,7 +73,7 @@ class JobListed:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """This machine is known to the server; ``observed`` is the endpoint that the server sees."""
+    """The server knows this machine; ``name`` is empty where nothing is received, ``observed`` the endpoint it sees."""
 
     event: ClassVar[str] = "registered"
     name: str
@@ -92,7 +92,10 @@ class CodeShown:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The peer of a session and how its key was verified."""
+    """The peer of a session and how its key was verified.
+
+    With ``receive --accept all`` a stranger's key is reported as ``id``, although nobody verified it.
+    """
 
     event: ClassVar[str] = "peer"
     name: str
@@ -104,12 +107,19 @@ class Peer:
 class Nat:
     """What is known of this machine's NAT over TCP; ``unknown`` where nothing was measured.
 
-    ``step`` belongs to ``ports`` = sequential, ``low`` to ``high`` to block and random; 0 elsewhere.  ``addresses`` are
-    the outside addresses, ``why`` says of each property that is unknown why it is; both are empty where only the server
-    speaks.  ``side`` is ``there`` for the NAT of the peer.  ``unsolicited`` is how a SYN is answered that nobody asked
-    for, ``simultaneous`` whether one comes in that crosses one of this side.  ``router`` are the protocols for port
-    mapping in which the router answered, ``mapped`` the outside endpoints that it leads here; both are empty where
-    nobody asked it.
+    ``netcheck`` says what it found, ``send`` and ``receive`` what the server knew at an introduction.  ``side`` is
+    ``there`` for the NAT of the peer.
+
+    ``mapping`` is ``none``, ``endpoint-independent``, ``address-dependent`` or ``port-dependent``; ``filtering`` is
+    one of the last three.  ``ports`` is ``preserving``, ``offset``, ``changed``, ``sequential`` (by ``step``),
+    ``block`` or ``random`` (from ``low`` to ``high``, as estimated); these three are 0 elsewhere.  ``hairpin``:
+    whether two ports behind the NAT meet at their outside endpoints (``yes``, ``no``).  ``unsolicited``: how a SYN is
+    answered that nobody asked for (``drop``, ``rst``, ``icmp``); ``simultaneous``: whether one comes in that crosses
+    one of this side.
+
+    ``addresses`` are the outside addresses, ``why`` says of each property that is unknown why it is; both are empty
+    where only the server speaks.  ``router`` are the protocols for port mapping in which the router answered,
+    ``mapped`` the outside endpoints that it leads here; both are empty where nobody asked it.
     """
 
     event: ClassVar[str] = "nat"
@@ -133,7 +143,8 @@ class Nat:
 class Path:
     """A path of the session changed; ``after_ms`` counts from the introduction, ``why`` is a plain phrase.
 
-    ``tcp_ms``: when the TCP connection of a direct path stood, counted in the same way.
+    ``state`` is ``up``, ``active`` (it carries the data) or ``down``; a ``mapped`` path leads through a port that a
+    router gave.  ``tcp_ms``: when the TCP connection of a direct path stood, counted in the same way.
     """
 
     event: ClassVar[str] = "path"
@@ -149,7 +160,7 @@ class Path:
 
 @dataclass(frozen=True, slots=True)
 class Introduced:
-    """The server introduced the two peers: the moment from which paths are counted."""
+    """The server introduced the two peers: the moment from which ``after_ms`` counts."""
 
     event: ClassVar[str] = "introduced"
     session: str
@@ -203,7 +214,10 @@ class RefusedOffer:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Verified bytes of ``total`` so far, ``rate`` in bytes a second, ``path`` in use."""
+    """Verified bytes of ``total`` so far, about five times a second.
+
+    ``rate`` is in bytes a second; ``path`` is the one in use, ``none`` while nothing carries data.
+    """
 
     event: ClassVar[str] = "progress"
     bytes: int
@@ -222,7 +236,11 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The transfer is whole and verified at both ends; ``root`` is its hash in hex."""
+    """The transfer is whole and verified at both ends; ``root`` is its hash in hex.
+
+    ``bytes_by_path`` counts payload by kind of path, what was sent twice included; ``saved`` are the final names, empty
+    in ``send``.
+    """
 
     event: ClassVar[str] = "done"
     bytes: int
@@ -235,7 +253,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something a user wants to know that changes nothing: a reconnection, a changed name, a wait."""
+    """Something a user wants to know that changes nothing: a reconnection, a skipped link, a wait."""
 
     event: ClassVar[str] = "note"
     message: str
@@ -243,7 +261,10 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The command failed; ``code`` is the error's word."""
+    """The command failed; ``code`` is the error's word, ``retry`` whether the same command may succeed later.
+
+    It is the last event of a command that failed; a ``receive`` without ``--once`` reports failures and goes on.
+    """
 
     event: ClassVar[str] = "error"
     code: str

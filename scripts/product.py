@@ -13,11 +13,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Protocol, Self
+from typing import IO, Any, ClassVar, Protocol, Self
 
 BIN = Path(sys.prefix) / "bin"
 STARTING = 30.0
@@ -89,6 +89,9 @@ class Program:
     A context manager: on leaving, the program is asked to end and then killed.
     """
 
+    listener: ClassVar[Callable[[JsonEvent], None] | None] = None
+    """Hears every object of every program, in that program's reading thread."""
+
     def __init__(
         self,
         place: Place,
@@ -147,6 +150,8 @@ class Program:
             with contextlib.suppress(json.JSONDecodeError):
                 event = json.loads(line)
                 if isinstance(event, dict):
+                    if Program.listener is not None:
+                        Program.listener(event)
                     self._events.put(event)
                     continue
             with self._log.open("a") as log:

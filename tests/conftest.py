@@ -11,7 +11,9 @@ import greenlet
 import pytest
 import pytest_twisted
 
+from scripts.product import Program
 from tests import guard
+from tests.eventcheck import Faults
 
 _deadline = pytest.StashKey[guard.Deadline]()
 
@@ -94,6 +96,15 @@ def lost_errors(request: pytest.FixtureRequest) -> Iterator[guard.LostErrors]:
         else:
             yield lost
             guard.fail_for(lost)
+
+
+@pytest.fixture(autouse=True)
+def _published_events(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail the test if a program prints an event that the published schema does not have."""
+    faults = Faults()
+    monkeypatch.setattr(Program, "listener", staticmethod(faults.hear))
+    yield
+    assert not faults.found, "\n".join(faults.found)
 
 
 def _on_reactor(item: Any) -> bool:

@@ -17,9 +17,9 @@ import re
 import struct
 from base64 import b32encode
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 import pytest
@@ -27,7 +27,6 @@ from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from p2pxfer import errors, status
 from p2pxfer.core import channelwire, messages, wire
 from p2pxfer.core.channelwire import PIECE_KIND, Piece, decode_piece, piece_prefix
 from p2pxfer.core.codec import Catalogue, Message
@@ -539,21 +538,6 @@ def test_the_specification_lists_every_message_with_its_fields(side: str) -> Non
     for row in VECTORS[side]:
         mine = table.partition(f"``{row['type']}``")[2].partition("\n   * - ")[0]
         assert set(re.findall(r"\*(\w+)\*", mine)) == set(row["fields"]), row["type"]
-
-
-def test_the_manual_lists_every_event_with_its_fields() -> None:
-    found = rows_of("operating.rst", r"^   \* - ``(\w+)``\n     - (.*)\n")
-    events = {kind.event: kind for kind in get_args(status.Event)}
-    named = {event: re.findall(r"\*(\w+)\*", text) for event, text in found if event in events}
-    assert named == {event: [field.name for field in fields(kind)] for event, kind in events.items()}
-
-
-def test_the_manual_lists_every_word_with_its_exit_code() -> None:
-    found = rows_of("operating.rst", r"^   \* - ``(E_\w+)``\n     - (\d+)\n")
-    code: dict[str, set[int]] = {}
-    for kind in errors._all_classes(errors.P2pxferError):
-        code.setdefault(kind.word, set()).add(kind.exit_code)
-    assert found == {(word, str(one)) for word, several in code.items() for one in several}
 
 
 def test_what_the_documents_cite_exists() -> None:

@@ -1,0 +1,111 @@
+"""Sphinx directives for the reference: events and errors, as tables made from the code."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from p2pxfer import errors
+from scripts.docslib.schema import COMMON, Schema, event_schemas
+
+
+class EventReference(SphinxDirective):
+    """``.. events::`` is a section for each event: what it means, and its fields."""
+
+    def run(self) -> list[nodes.Node]:
+        """The sections."""
+        return self.parse_text_to_nodes("\n".join(event_lines()), allow_section_headings=True)
+
+
+class ErrorReference(SphinxDirective):
+    """``.. errors::`` is a table of the words of errors, and ``.. errors:: codes`` one of the exit codes."""
+
+    optional_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """The table."""
+        lines = code_lines() if self.arguments == ["codes"] else error_lines()
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+def event_lines() -> Iterator[str]:
+    """The sections as reStructuredText."""
+    for name, schema in event_schemas().items():
+        yield from (f".. _event-{name}:", "", f"``{name}``", "-" * (len(name) + 4), "")
+        yield from (schema["description"], "")
+        fields = [field for field in schema["properties"] if field != "event" and field not in COMMON]
+        if fields:
+            yield from table(
+                ("field", "type"),
+                ((f"``{field}``", type_text(schema["properties"][field])) for field in fields),
+                (30, 70),
+            )
+
+
+def type_text(schema: Schema) -> str:
+    """What a field may be, in words."""
+    if "enum" in schema:
+        return ", ".join(f"``{value}``" if value else "empty" for value in schema["enum"])
+    if "anyOf" in schema:
+        return " or ".join(map(type_text, schema["anyOf"]))
+    if schema.get("type") == "array":
+        return f"list of {type_text(schema['items'])}s"
+    if schema.get("type") == "object":
+        return f"object of {type_text(schema['additionalProperties'])}s"
+    return str(schema["type"])
+
+
+def error_classes() -> Iterator[type[errors.P2pxferError]]:
+    """Every error that can be raised, as the file has them."""
+    for name, each in vars(errors).items():
+        if inspect.isclass(each) and issubclass(each, errors.P2pxferError) and each.__name__ == name:
+            yield each
+
+
+def error_lines() -> Iterator[str]:
+    """The table of words as reStructuredText; classes that share a word share its row."""
+    rows: dict[tuple[str, int, bool], list[str]] = {}
+    for each in error_classes():
+        meaning = "A fault of the program." if each.word == "E_INTERNAL" else inspect.cleandoc(each.__doc__ or "")
+        rows.setdefault((each.word, each.exit_code, each.retry), []).append(meaning)
+    yield from table(
+        ("word", "exit code", "again?", "meaning"),
+        (
+            (f"``{word}``", str(code), "yes" if retry else "no", " ".join(meanings))
+            for (word, code, retry), meanings in sorted(rows.items())
+        ),
+        (22, 12, 10, 56),
+    )
+
+
+def code_lines() -> Iterator[str]:
+    """The table of exit codes as reStructuredText."""
+    words: dict[int, set[str]] = {0: set()}
+    for each in error_classes():
+        words.setdefault(each.exit_code, set()).add(f"``{each.word}``")
+    yield from table(
+        ("exit code", "words"),
+        ((str(code), ", ".join(sorted(found)) or "success") for code, found in sorted(words.items())),
+        (16, 84),
+    )
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], widths: Sequence[int]) -> Iterator[str]:
+    """A list-table as reStructuredText."""
+    yield from (".. list-table::", f"   :widths: {' '.join(map(str, widths))}", "   :header-rows: 1", "")
+    for row in (head, *rows):
+        for number, cell in enumerate(row):
+            yield f"   {'* -' if number == 0 else '  -'} {cell}"
+    yield ""
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the directives."""
+    app.add_directive("events", EventReference)
+    app.add_directive("errors", ErrorReference)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
