@@ -122,6 +122,8 @@ class ServerSettings:
     lookups_per_key: int = 240
     introductions_per_pair: int = 60
     introductions_per_target: int = 240
+    wait_s: int = 30
+    waits_per_peer: int = 64
     reports_per_key: int = 120
     outcomes_per_key: int = 6
     outcomes_per_source: int = 60

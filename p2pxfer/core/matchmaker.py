@@ -2,7 +2,8 @@
 
 Laws of this file:
 
-1. Asked for somebody who is unknown, offline or not to be found, the answer is one and the same.
+1. Asked for somebody who is unknown, offline or not to be found, the answer is one and the same, at once or, to whom
+   asks for that, when nobody of that name or key has come for a while.
 2. Both sides get the same fresh session number, each a relay token that only its own key can use.
 3. Nothing is sent to the target before every limit has been passed.
 """
@@ -12,13 +13,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from msgspec import structs
+
 from p2pxfer.core import introductions
 from p2pxfer.core.addresses import Endpoint
 from p2pxfer.core.effects import Listening, Send, ServerSettings
-from p2pxfer.core.ids import parse_id
+from p2pxfer.core.ids import PeerId, parse_id
 from p2pxfer.core.introductions import Side
 from p2pxfer.core.limits import Buckets
 from p2pxfer.core.links import Link, Links
+from p2pxfer.core.lookouts import Lookouts
 from p2pxfer.core.messages import MAX_ROUND_TRIP_MS, Failure, Introduce, Introduction
 from p2pxfer.core.names import MAX_CHARS, check_name
 from p2pxfer.core.relaydesk import RelayDesk
@@ -40,20 +44,61 @@ class Matchmaker:
         self._links = links
         self._desk = desk
         self._entropy = entropy
+        self._lookouts = Lookouts(settings.waits_per_peer)
+        self._longest_wait_s = settings.wait_s
         self._lookups = _a_minute(settings.lookups_per_key)
         self._by_pair = _a_minute(settings.introductions_per_pair)
         self._by_target = _a_minute(settings.introductions_per_target)
 
     def introduce(self, link: Link, message: Introduce, now: float) -> list[Send]:
-        """The answers to the asking client, and the word to its peer if there is one."""
+        """The answers to the asking client, and the word to its peer if there is one; nothing yet if it waits."""
+        return [*self.left(link), *self._answer(link, message, now)]
+
+    def _answer(self, link: Link, message: Introduce, now: float) -> list[Send]:
         if not self._lookups.take(link.key, now):
             return [_refusal(link, "E_RATE", "too many requests in a short time")]
         try:
             target, name = self._find(message.to)
         except UsageError as error:
             return [_refusal(link, error.word, str(error))]
-        if target is None:
-            return [_refusal(link, "E_PEER_GONE", "this peer is not here now")]
+        if target is not None:
+            return self._meet(link, target, name, message, now)
+        wait = min(message.wait_s, self._longest_wait_s)
+        if wait:
+            request = structs.replace(message, to=name or str(parse_id(message.to)))
+            if self._lookouts.wait(link.conn, request, now + wait):
+                return []
+        return [_absent(link)]
+
+    @property
+    def waiting(self) -> int:
+        """Connections that wait for a peer that is not here."""
+        return len(self._lookouts)
+
+    def left(self, link: Link) -> list[Send]:
+        """A client wants something else, or goes: the answer to what it waits for, if it does."""
+        return [_absent(link)] if self._lookouts.leave(link.conn) else []
+
+    def arrived(self, link: Link, now: float) -> list[Send]:
+        """A client registered: the introductions for which others wait, if it can be found."""
+        if link.name is None:
+            return []
+        sent = []
+        for conn, request in self._lookouts.take([link.name, str(PeerId(link.key))]):
+            asking = self._links.get(conn)
+            assert asking is not None  # who goes does not wait
+            name = request.to if request.to == link.name else None
+            sent += self._meet(asking, link, name, request, now)
+        return sent
+
+    def expire(self, now: float) -> list[Send]:
+        """The answers to those who have waited long enough."""
+        self.reports.expire(now)
+        waited = [self._links.get(conn) for conn in self._lookouts.expire(now)]
+        return [_absent(link) for link in waited if link is not None]
+
+    def _meet(self, link: Link, target: Link, name: str | None, message: Introduce, now: float) -> list[Send]:
+        """Introduce ``link`` to ``target``, whom it asked for by ``name`` or, where that is ``None``, by id."""
         if target.key == link.key:
             return [_refusal(link, "E_NAME", "this name or id is the client's own")]
         dial, relay = introductions.policies(message.path, target.path)
@@ -153,6 +198,10 @@ def _round_trip_ms(one: Link, other: Link) -> int:
 
 def _refusal(link: Link, word: str, text: str) -> Send:
     return Send(link.conn, Failure(word, text))
+
+
+def _absent(link: Link) -> Send:
+    return _refusal(link, "E_PEER_GONE", "this peer is not here now")
 
 
 def _a_minute(count: int) -> Buckets:

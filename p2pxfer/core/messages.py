@@ -76,6 +76,8 @@ MAX_OBSERVED = 8
 """Most server-observed endpoints in one introduction."""
 MAX_ROUND_TRIP_MS = 10_000
 """Longest round trip between two peers that is told, milliseconds."""
+MAX_WAIT_S = 60
+"""Longest time for which a client may ask to wait for a peer, seconds; the server may wait shorter."""
 Word = Annotated[str, Meta(max_length=16)]
 MAX_WAYS = 8
 """Most ways of punching in one introduction."""
@@ -157,11 +159,15 @@ class Crossed(Message, frozen=True):
 
 
 class Introduce(Message, frozen=True):
-    """Ask for a peer by registered name or by peer id text."""
+    """Ask for a peer by registered name or by peer id text; ``wait_s``: how long to wait for one that is not here.
+
+    Whatever the client asks next ends the wait, with its answer before the next one.
+    """
 
     to: Annotated[str, Meta(max_length=128)]
     tag: Tag
     path: PathPolicy = "auto"
+    wait_s: Annotated[int, Meta(ge=0, le=MAX_WAIT_S)] = 0
 
 
 class NatSummary(Message, frozen=True):

@@ -9,6 +9,7 @@ is to be done comes out as a list of effects.  Transcript (``>`` in, ``<`` out):
     > opened 3, received 3 Register()               < Send(3, Registered)
     > received 3 Introduce("bob")                   < Send(3, Introduction), Send(1, Introduction)
     > received 1 Report(nat, session)               < Send(3, PeerNat)
+    > received 3 Introduce("eve", wait_s=30)        nothing yet: Introduction or Failure later
     > opened 4, received 4 JoinRelay(token of 3)
     > opened 5, received 5 JoinRelay(token of 1)    < Send(4, RelayReady), Send(5, RelayReady), PairRelay(4, 5)
 
@@ -144,12 +145,8 @@ class Registry:
         effects: list[Effect] = []
         holder = self._links.holder(link.name)
         if holder is not None:
-            effects += self._fail(
-                holder,
-                "E_REPLACED",
-                "this name was registered again from another place with the same key: replaced",
-                now,
-            )
+            why = "this name was registered again from another place with the same key: replaced"
+            effects += self._fail(holder, "E_REPLACED", why, now)
         self._links.hold(link)
         queued, link.queued = link.queued, []
         effects += self._enter_control(link, now)
@@ -190,7 +187,7 @@ class Registry:
         effects: list[Effect] = []
         for link in self._links.quiet_since(now - self.settings.dead_s):
             effects += [*self._retire(link, now), Abort(link.conn)]
-        self._matchmaker.reports.expire(now)
+        effects += self._matchmaker.expire(now)
         for conn in self._desk.expire(now):
             waiting = self._links.get(conn)
             assert waiting is not None
@@ -220,6 +217,7 @@ class Registry:
             "relays": self._desk.sessions,
             "tickets": self._desk.tickets,
             "meetings": self._matchmaker.reports.meetings,
+            "waiting": self._matchmaker.waiting,
             "dropped_lan": self._matchmaker.dropped_lan,
         }
 
@@ -275,9 +273,8 @@ class Registry:
         if other is None:
             self._links.enter(link, Role.LEG, now)
             return []
-        waiting = self._links.get(other)
-        assert waiting is not None
-        for leg in (waiting, link):
+        for leg in (self._links.get(other), link):
+            assert leg is not None
             self._links.enter(leg, Role.RELAYED, now)
         return [Send(other, RelayReady()), Send(link.conn, RelayReady()), PairRelay(other, link.conn)]
 
@@ -315,7 +312,8 @@ class Registry:
             observers=[str(endpoint) for endpoint in found],
             ping_s=self.settings.ping_s,
         )
-        return [Send(link.conn, reply), *self._matchmaker.reports.returned(link, now)]
+        told = self._matchmaker.reports.returned(link, now)  # of meetings of before, not of those that begin now
+        return [Send(link.conn, reply), *told, *self._matchmaker.arrived(link, now)]
 
     def _fail(self, link: Link, word: str, text: str, now: float) -> list[Effect]:
         """Tell a client why its connection ends, and end it."""
@@ -325,6 +323,7 @@ class Registry:
     def _retire(self, link: Link, now: float) -> list[Effect]:
         """Take back what a connection stands for; may be called again."""
         self._desk.leave(link.conn)
+        self._matchmaker.left(link)
         name = self._links.retire(link, now)
         return [] if name is None else [TouchName(name, link.key)]
 

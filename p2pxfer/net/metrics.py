@@ -58,6 +58,7 @@ class ServerCollector(Collector):
         yield _gauge("connections", "Connections, whatever they are for", server.admission.total)
         yield _gauge("clients", "Registered clients", counts["clients"])
         yield _gauge("names", "Names that are registered now", counts["names"])
+        yield _gauge("waiting", "Clients that wait for a peer that is not here", counts["waiting"])
         yield _gauge("relay_sessions", "Relay sessions with at least one leg", counts["relays"])
         yield _gauge("relay_legs", "Relay legs that are open, waiting ones with them", counts["legs"])
         yield _counter("introductions", "Introductions, each of two clients", server.introductions)

@@ -50,6 +50,7 @@ from p2pxfer.net.ownaddresses import endpoint_text, lan_candidates
 from p2pxfer.net.probing import Informed, NatDiscovery
 from p2pxfer.net.serverdial import CONNECT_S, ServerAddress, ServerDialler
 from p2pxfer.net.serverlink import RelayLeg, ServerLink
+from p2pxfer.net.streams import too_late
 from p2pxfer.net.tls import Creator
 from p2pxfer.net.types import Reactor
 
@@ -217,7 +218,7 @@ class RendezvousClient:
         link = ServerLink(self._reactor, self._on_message, self._on_lost)
         try:
             connecting = Deferred.fromCoroutine(self._connect(link))
-            too_slow = partial(_too_late, f"the server at {self._server} did not answer")
+            too_slow = partial(too_late, f"the server at {self._server} did not answer")
             connecting.addTimeout(CONNECT_S, self._reactor, too_slow)
             await connecting
             return await self._lost
@@ -382,8 +383,8 @@ class RendezvousClient:
 
     # -- what is asked -------------------------------------------------------------------------------------------
 
-    def introduce(self, to: str, policy: PathPolicy) -> Deferred[Introduction]:
-        """Ask to be introduced to a registered name or a peer id.
+    def introduce(self, to: str, policy: PathPolicy, wait_s: int = 0) -> Deferred[Introduction]:
+        """Ask to be introduced to a registered name or a peer id, which may take ``wait_s`` seconds to come.
 
         Fails with the server's error, :class:`~p2pxfer.errors.Unreachable` where the peer is not there.
         """
@@ -392,8 +393,8 @@ class RendezvousClient:
             answer.errback(Unreachable("the server is not connected"))
             return answer
         self._asked.append(answer)
-        answer.addTimeout(ANSWER_S, self._reactor, partial(_too_late, "the server did not answer"))
-        self._link.send(Introduce(to=to, tag=self.port, path=policy))
+        answer.addTimeout(wait_s + ANSWER_S, self._reactor, partial(too_late, "the server did not answer"))
+        self._link.send(Introduce(to=to, tag=self.port, path=policy, wait_s=wait_s))
         return answer
 
     def outcome(self, session: bytes, way: str, result: str) -> None:
@@ -405,9 +406,5 @@ class RendezvousClient:
         leg = RelayLeg(self._reactor, token, inner, creator, is_client)
         connecting = self._dialler.dial(leg, None)
         connecting.addErrback(leg.not_connected)
-        leg.joined.addTimeout(RELAY_S, self._reactor, partial(_too_late, "the peer did not come to the relay"))
+        leg.joined.addTimeout(RELAY_S, self._reactor, partial(too_late, "the peer did not come to the relay"))
         return leg.joined
-
-
-def _too_late(what: str, result: object, timeout: float) -> None:
-    raise Unreachable(f"{what} within {timeout:.0f} seconds")

@@ -40,6 +40,9 @@ RESEEK_TRIPS = 8
 """The same in round trips to the peer, where that is longer."""
 LONGEST_PAUSE_S = 5.0
 """Longest pause between two introductions, seconds."""
+WAIT_S = 20
+"""How long the server is to wait for a peer that may come before it is asked again, seconds: only then is a contact
+noticed that has come back with another key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,25 +231,27 @@ class Seeking:
     async def _introduce(self) -> Introduction:
         target = self._target
         absent = f"{target.shown} is not here now: start p2pxfer receive there, or wait for it with --wait"
-        return await introduced_to(self._client, target.to, target.alias, self._policy, absent)
+        wait_s = WAIT_S if self._owner.begun else 0
+        return await introduced_to(self._client, target.to, target.alias, self._policy, absent, wait_s)
 
 
 async def introduced_to(
-    client: RendezvousClient, to: str, alias: str | None, policy: PathPolicy, absent: str
+    client: RendezvousClient, to: str, alias: str | None, policy: PathPolicy, absent: str, wait_s: int = 0
 ) -> Introduction:
     """Ask for ``to``; if nobody with that key is there, look whether the name ``alias`` is there with another one.
+
+    If neither is, the server may wait ``wait_s`` seconds for ``to``.
 
     Raises:
         Unreachable: neither is there, in the words of ``absent``; or the server is not.
     """
-    try:
-        return await client.introduce(to, policy)
-    except Unreachable as gone:
-        if client.registered is None:
-            raise
+    asked = [(to, wait_s)] if alias is None else [(to, 0), (alias, 0), *([(to, wait_s)] if wait_s else [])]
+    gone: Unreachable | None = None
+    for one, wait in asked:
         try:
-            if alias is not None:
-                return await client.introduce(alias, policy)
-        except Unreachable:
-            pass
-        raise Unreachable(absent) from gone
+            return await client.introduce(one, policy, wait)
+        except Unreachable as error:
+            if client.registered is None:
+                raise
+            gone = error
+    raise Unreachable(absent) from gone

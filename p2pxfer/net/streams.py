@@ -51,3 +51,8 @@ def lost_error(what: str, reason: Failure) -> P2pxferError:
     if isinstance(reason.value, P2pxferError):
         return reason.value
     return Unreachable(f"{what} is gone: {safe_text(reason.getErrorMessage(), 200)}")
+
+
+def too_late(what: str, result: object, timeout: float) -> None:
+    """For ``addTimeout``, with ``what`` did not happen. Raises :class:`~p2pxfer.errors.Unreachable`."""
+    raise Unreachable(f"{what} within {timeout:.0f} seconds")

@@ -103,7 +103,7 @@ class World:
         self.running = Deferred.fromCoroutine(check.run())
         self.running.addBoth(self.result.append)
 
-    def _introduce(self, to: str, policy: str) -> Deferred[Introduction]:
+    def _introduce(self, to: str, policy: str, wait_s: int) -> Deferred[Introduction]:
         self.asked.append(to)
         answer = self.answers.pop(0)
         if isinstance(answer, P2pxferError):

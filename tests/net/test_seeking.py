@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from p2pxfer.errors import P2pxferError, Unreachable
-from p2pxfer.net.seeking import REPUNCH_S, RESEEK_S, Seeking, Standing, Target
+from p2pxfer.net.seeking import REPUNCH_S, RESEEK_S, WAIT_S, Seeking, Standing, Target
 
 TARGET = Target(to="bob", key=None, name="bob", alias=None, verified="contact", code=None)
 
@@ -18,20 +19,21 @@ TARGET = Target(to="bob", key=None, name="bob", alias=None, verified="contact", 
 class Job:
     """What the search asks of its owner, and a server that always answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, target: Target = TARGET, begun: bool = True, answer: Any = succeed) -> None:
         self.clock = Clock()
         self.standing = Standing.NOTHING
-        self.begun = True
+        self.begun = begun
         self.cut = False
         self.trip = 0.0
         self.meetings: list[Any] = []
         self.renewals = 0
         self.missed: list[P2pxferError] = []
-        self.answer: Any = succeed
+        self.answer = answer
+        self.asked: list[tuple[str, int]] = []
         self.registered = object()
         clock: Any = self.clock
         client: Any = self
-        self.seeking = Seeking(clock, client, TARGET, "auto", self)
+        self.seeking = Seeking(clock, client, target, "auto", self)
         self.running = Deferred.fromCoroutine(self.seeking.run())
         self.over: list[object] = []
         self.running.addBoth(self.over.append)
@@ -50,7 +52,8 @@ class Job:
     async def when_registered(self) -> None:
         """The server is always there."""
 
-    def introduce(self, to: str, policy: str) -> Deferred[object]:
+    def introduce(self, to: str, policy: str, wait_s: int) -> Deferred[object]:
+        self.asked.append((to, wait_s))
         return self.answer(object())  # type: ignore[no-any-return]  # succeed, or a failure
 
     async def renew(self) -> None:
@@ -147,6 +150,34 @@ def test_no_answer_is_asked_again_with_growing_pauses_and_ends_a_search_that_nev
     assert failure.check(Unreachable)  # type: ignore[attr-defined]  # a Failure
     job.pass_time(20)
     assert not job.clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize(
+    ("alias", "begun", "asked"),
+    [
+        (None, False, [("bob", 0)]),
+        (None, True, [("bob", WAIT_S)]),
+        ("bobby", False, [("bob", 0), ("bobby", 0)]),
+        ("bobby", True, [("bob", 0), ("bobby", 0), ("bob", WAIT_S)]),
+    ],
+)
+def test_only_a_peer_that_may_come_later_is_waited_for_at_the_server(
+    alias: str | None, begun: bool, asked: list[tuple[str, int]]
+) -> None:
+    job = Job(replace(TARGET, alias=alias), begun, lambda _: fail(Unreachable("nobody")))
+    assert job.asked == asked
+    assert bool(job.over) is not begun
+    job.running.cancel()
+
+
+def test_a_peer_that_comes_while_the_server_waits_is_met_at_once() -> None:
+    coming: Deferred[object] = Deferred()
+    job = Job(answer=lambda _: coming)
+    job.pass_time(WAIT_S / 2)
+    assert not job.meetings
+    coming.callback(object())
+    assert len(job.meetings) == 1
+    job.running.cancel()
 
 
 def test_a_cancelled_search_leaves_nothing_behind(job: Job) -> None:

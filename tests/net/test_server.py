@@ -62,6 +62,17 @@ async def test_two_clients_meet(tmp_path: Path) -> None:
         await bob.expect(Pong)
 
 
+async def test_who_waits_at_the_server_is_met_by_the_peers_registration(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        alice = await here.registered()
+        alice.send(Introduce(to="bob", tag=alice.port, wait_s=30))
+        await until(lambda: here.counts["waiting"] == 1)
+        bob = await here.registered("bob")
+        mine, theirs = await alice.expect(Introduction), await bob.expect(Introduction)
+        assert (mine.session, mine.peer_id) == (theirs.session, bob.identity.id.digest)
+        assert here.counts["waiting"] == 0
+
+
 @pytest_twisted.ensureDeferred
 async def test_names_outlive_the_server_and_stay_with_their_key(tmp_path: Path) -> None:
     identity = new_identity()
