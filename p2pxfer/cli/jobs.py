@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
@@ -137,8 +138,8 @@ def everything(home: Home) -> list[tuple[SendJob | Partial, JobListed]]:
 
 def sent(job: SendJob, running: bool) -> JobListed:
     """A job of sending as it is shown."""
-    names = tuple(path.rstrip("/").rpartition("/")[2] for path in job.paths)
-    where = job.paths[0].rstrip("/").rpartition("/")[0] or "/"
+    where = os.path.commonpath([os.path.dirname(path.rstrip("/")) or "/" for path in job.paths])  # noqa: PTH120  # text
+    names = tuple(os.path.relpath(path, where) for path in job.paths)
     state: Literal["running", "cut"] = "running" if running else "cut"
     return JobListed(job.number, "send", job.peer, names, job.acked, job.size, where, moment(job.changed), state)
 

@@ -15,6 +15,7 @@ import errno
 import os
 import stat
 from array import array
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -177,7 +178,7 @@ class _Walk:
         if not stat.S_ISREG(kind.st_mode) and not stat.S_ISDIR(kind.st_mode):
             raise UsageError(f"{shown(path)} is {_kind(kind)}; only files and directories can be sent")
         check_path(name)
-        self._check_new(name, path)
+        self._check_new(name, path, kind)
         self.found.tops[name] = raw
         try:
             fd = os.open(raw, OPEN_NAMED)
@@ -185,10 +186,14 @@ class _Walk:
             raise disk_error(error, f"opening {shown(path)}", _ADVICE) from error
         self._opened(fd, name, kind)
 
-    def _check_new(self, name: str, path: str) -> None:
-        if name in self.found.tops:
-            other = shown(os.fsdecode(self.found.tops[name]))
-            raise UsageError(f"{shown(path)} and {other} have the same name; send them apart")
+    def _check_new(self, name: str, path: str, kind: os.stat_result) -> None:
+        there = self.found.tops.get(name)
+        if there is None:
+            return
+        with suppress(OSError):  # that one may have gone meanwhile
+            if os.path.samestat(os.stat(there), kind):  # noqa: PTH116  # pathlib takes no bytes
+                raise UsageError(f"{shown(path)} is named twice")
+        raise UsageError(f"{shown(path)} and {shown(os.fsdecode(there))} have the same name; send them apart")
 
     def _opened(self, fd: int, path: str, kind: os.stat_result) -> None:
         """Take what was opened as ``path``, and close it; ``kind`` is what was there a moment before."""

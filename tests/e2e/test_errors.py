@@ -63,7 +63,7 @@ def test_commands_that_make_no_sense(tmp_path: Path, source: Path) -> None:
             "Missing argument": ["send"],
             "at least one PATH": ["send", "bob"],
             "a device": ["send", "/dev/zero", "bob"],
-            "have the same name": ["send", source, source, "bob"],
+            "is named twice": ["send", source, source, "bob"],
             "typing error": ["send", source, OTHER[:-1] + ("a" if OTHER[-1] != "a" else "b")],
             r"a\x1b[31mb' does not exist": ["send", escape, "bob"],
             "the destination": ["receive", "--to", missing],
