@@ -36,12 +36,15 @@ class Identity:
     home: str
 
 
-ContactState = Literal["known", "added", "renamed", "removed"]
+ContactState = Literal["known", "added", "renamed", "removed", "changed"]
 
 
 @dataclass(frozen=True, slots=True)
 class ContactListed:
-    """From ``contacts``, one for each verified peer; ``state`` is ``known`` in a list, else what the command did."""
+    """From ``contacts``, one for each verified peer; ``state`` is ``known`` in a list, else what the command did.
+
+    ``denied`` is what the peer may not do here: any of ``files``, ``chat``, ``pipe``, ``services``.
+    """
 
     event: ClassVar[str] = "contact"
     name: str
@@ -49,6 +52,7 @@ class ContactListed:
     verified: str
     added: str
     state: ContactState
+    denied: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

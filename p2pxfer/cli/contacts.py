@@ -10,6 +10,7 @@ import click
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.ids import parse_id
 from p2pxfer.core.names import check_name, normalise_name
+from p2pxfer.core.rights import Right
 from p2pxfer.core.text import safe_text
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 @click.group("contacts", invoke_without_command=True)
 @click.pass_context
 def command(ctx: click.Context) -> None:
-    """List the contacts; subcommands add, rename and remove them."""
+    """List the contacts; subcommands add, rename and remove them, and say what each may do here."""
     if ctx.invoked_subcommand is None:
         show(ctx.obj)
 
@@ -40,11 +41,12 @@ def show(options: Global) -> None:
             tell(contact, "known")
         return
     if not contacts:
-        click.echo("no contacts yet: the first transfer with a one-time code makes one", err=True)
+        click.echo("no contacts yet: p2pxfer pair or the first transfer with a one-time code makes one", err=True)
         return
     click.echo(f"{'NAME':<24} {'ID':<69}  VERIFIED")
     for contact in contacts:
-        click.echo(f"{safe_text(contact.name):<24} {contact.id}  by {contact.verified}, {contact.added}")
+        denied = f"; denied: {', '.join(sorted(contact.denied))}" if contact.denied else ""
+        click.echo(f"{safe_text(contact.name):<24} {contact.id}  by {contact.verified}, {contact.added}{denied}")
 
 
 def tell(contact: Contact, state: ContactState) -> None:
@@ -52,7 +54,8 @@ def tell(contact: Contact, state: ContactState) -> None:
     from p2pxfer.cli.eventline import print_event
     from p2pxfer.status import ContactListed
 
-    print_event(ContactListed(contact.name, str(contact.id), contact.verified, contact.added, state))
+    denied = tuple(sorted(contact.denied))
+    print_event(ContactListed(contact.name, str(contact.id), contact.verified, contact.added, state, denied))
 
 
 def say(options: Global, contact: Contact, state: ContactState, text: str) -> None:
@@ -94,3 +97,37 @@ def remove(options: Global, name: str) -> None:
     """Forget a contact: its key must be verified again before anything is sent or received."""
     contact = options.open_home().remove_contact(normalise_name(name))
     say(options, contact, "removed", f"removed {safe_text(contact.name)} {contact.id}")
+
+
+what_argument = click.argument(
+    "what", nargs=-1, required=True, type=click.Choice([*(right.value for right in Right), "all"])
+)
+
+
+@command.command("allow")
+@click.argument("name")
+@what_argument
+@click.pass_obj
+def allow(options: Global, name: str, what: tuple[str, ...]) -> None:
+    """Let a contact do WHAT again: send files, chat, pipe, connect to exposed services, or all of that."""
+    change(options, name, what, allowed=True)
+
+
+@command.command("deny")
+@click.argument("name")
+@what_argument
+@click.pass_obj
+def deny(options: Global, name: str, what: tuple[str, ...]) -> None:
+    """Let a contact no longer do WHAT: send files, chat, pipe, connect to exposed services, or all of that.
+
+    It holds from the next time on that the contact tries.  Whoever shall not even be answered is removed.
+    """
+    change(options, name, what, allowed=False)
+
+
+def change(options: Global, name: str, what: tuple[str, ...], *, allowed: bool) -> None:
+    """Store which rights a contact has, and say so."""
+    rights = list(Right) if "all" in what else [Right(word) for word in what]
+    contact = options.open_home().set_rights(normalise_name(name), rights, allowed)
+    denied = f"may not: {', '.join(sorted(contact.denied))}" if contact.denied else "may do everything"
+    say(options, contact, "changed", f"{contact.name} {denied}")

@@ -28,7 +28,7 @@ _COMMANDS = {
     "pipe": ("p2pxfer.cli.pipe", "Join standard input and output with those of a contact."),
     "netcheck": ("p2pxfer.cli.netcheck", "Show what the NAT here does, and what follows for direct paths."),
     "jobs": ("p2pxfer.cli.jobs", "List, continue and drop transfers that were cut."),
-    "contacts": ("p2pxfer.cli.contacts", "List, add, rename and remove verified peers."),
+    "contacts": ("p2pxfer.cli.contacts", "List verified peers, add, rename and remove them, say what each may do."),
 }
 
 

@@ -8,9 +8,10 @@ import click
 
 from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
 from p2pxfer.core.messages import PathPolicy
-from p2pxfer.errors import UsageError
+from p2pxfer.errors import Refused, UsageError
 
 if TYPE_CHECKING:
+    from p2pxfer.core.rights import Right
     from p2pxfer.net.home import Home
     from p2pxfer.net.peercheck import Checkee
     from p2pxfer.net.types import Reactor
@@ -55,11 +56,14 @@ def command(
     run(main, options.verbose)
 
 
-def known_peer(home: Home, peer: str, what: str) -> Checkee:
+def known_peer(home: Home, peer: str, what: str, right: Right | None = None) -> Checkee:
     """The contact ``peer``, by its name or id, or whoever has that id; ``what`` is to be done with it.
+
+    ``right`` is what the contact must be allowed here for that.
 
     Raises:
         UsageError: it is no contact: no code is used, and a receiver answers nobody else.
+        Refused: it is denied that.
     """
     from p2pxfer.cli.send import as_id
     from p2pxfer.core.names import check_name, normalise_name
@@ -69,6 +73,8 @@ def known_peer(home: Home, peer: str, what: str) -> Checkee:
     name = "" if number is not None else check_name(normalise_name(peer))
     contact = home.contact(name) if number is None else home.contact_by_id(number)
     if contact is not None:
+        if right is not None and not contact.allows(right):
+            raise Refused(f"{contact.name} is denied {right} here; p2pxfer contacts allow {contact.name} {right}")
         return Checkee(contact.id.digest, contact.name, "contact")
     if number is not None:
         return Checkee(number.digest, None, "id")

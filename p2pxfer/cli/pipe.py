@@ -6,6 +6,7 @@ import click
 
 from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
 from p2pxfer.core.messages import PathPolicy
+from p2pxfer.core.rights import Right
 from p2pxfer.errors import UsageError
 
 
@@ -31,7 +32,7 @@ def command(options: Global, peer: str, policy: PathPolicy, gentle: bool, port_m
     line = options.server_line(home)
     from p2pxfer.cli.netcheck import known_peer
 
-    checkee = known_peer(home, peer, "a pipe")
+    checkee = known_peer(home, peer, "a pipe", Right.PIPE)
     from p2pxfer.cli.piping import Piping
     from p2pxfer.cli.run import run
 

@@ -22,6 +22,7 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.core.manifest import Manifest
 from p2pxfer.core.messages import PathPolicy, Registered
 from p2pxfer.core.names import suggest_name
+from p2pxfer.core.rights import Right
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import IdentityMismatch, Incomplete, Interrupted, NameTaken, P2pxferError, Unreachable
@@ -233,7 +234,7 @@ class Receiving(InboxOwner):
     def known(self, key: bytes) -> Known | None:
         """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
         contact = self._home.contact_by_id(PeerId(key))
-        return Known(contact.name, "contact") if contact is not None else None
+        return Known(contact.name, "contact", contact.allows(Right.FILES)) if contact is not None else None
 
     def paired(self, key: bytes, name: str) -> Known:
         """See :class:`~p2pxfer.net.inbox.InboxOwner`."""

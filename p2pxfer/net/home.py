@@ -16,39 +16,28 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 import platformdirs
-from msgspec import Meta
 
-from p2pxfer.core.ids import PeerId, parse_id
+from p2pxfer.core.ids import PeerId
 from p2pxfer.core.names import check_name
+from p2pxfer.core.rights import Right
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError, IdentityMismatch, P2pxferError, UsageError
+from p2pxfer.net.contactfile import CONTACTS_SCHEMA, Contact, contacts_file, read_contacts
 from p2pxfer.net.identity import Identity, load_or_make, make_private_directory, sync_directory
 
-SCHEMA: Final = 1
-"""Version of the files written here; a file of a newer one is refused."""
+__all__ = ["Contact", "Home", "Settings", "default_home"]
 
-How = Literal["code", "id"]
-
-
-@dataclass(frozen=True, slots=True)
-class Contact:
-    """A peer whose key was verified: by a one-time ``code``, or because its ``id`` was typed in.
-
-    ``name`` is a legal registered name, ``added`` an ISO date such as ``2026-11-20``.
-    """
-
-    name: str
-    id: PeerId
-    verified: How
-    added: str
+SETTINGS_SCHEMA: Final = 1
+"""Version of the settings' file; a newer one is refused."""
+_Content = TypeVar("_Content")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +52,6 @@ class _SettingsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     schema: int
     server: str | None = None
     name: str | None = None
-
-
-class _ContactEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    name: str
-    id: str
-    verified: How
-    added: Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")]
-
-
-class _ContactsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    schema: int
-    contacts: list[_ContactEntry] = []
-
-
-_File = TypeVar("_File", _SettingsFile, _ContactsFile)
 
 
 class _AnyFile(msgspec.Struct, frozen=True):
@@ -116,29 +90,20 @@ class Home:
 
     def settings(self) -> Settings:
         """The stored settings; empty ones when nothing was stored.  Raises :class:`ConfigError`."""
-        stored = self._read("settings.json", _SettingsFile) or _SettingsFile(SCHEMA)
+        stored = self._read("settings.json", SETTINGS_SCHEMA, _settings_file) or _SettingsFile(SETTINGS_SCHEMA)
         return Settings(stored.server, stored.name)
 
     def save_settings(self, settings: Settings) -> None:
         """Replace the stored settings.  Raises :class:`ConfigError`."""
         with self._locked():
-            self._read("settings.json", _SettingsFile)
-            self._replace("settings.json", _SettingsFile(SCHEMA, settings.server, settings.name))
+            self.settings()
+            self._replace("settings.json", _SettingsFile(SETTINGS_SCHEMA, settings.server, settings.name))
 
     # -- contacts ------------------------------------------------------------------------------------------------
 
     def contacts(self) -> list[Contact]:
         """All contacts in the order of their names.  Raises :class:`ConfigError`."""
-        stored = self._read("contacts.json", _ContactsFile)
-        if stored is None:
-            return []
-        try:
-            found = [Contact(check_name(e.name), parse_id(e.id), e.verified, e.added) for e in stored.contacts]
-        except P2pxferError as error:
-            raise self._damaged("contacts.json", error) from error
-        if len({c.name for c in found}) < len(found) or len({c.id for c in found}) < len(found):
-            raise self._damaged("contacts.json", ValueError("a name or a key occurs twice"))
-        return sorted(found, key=_by_name)
+        return self._read("contacts.json", CONTACTS_SCHEMA, read_contacts) or []
 
     def contact(self, name: str) -> Contact | None:
         """The contact of that name.  Raises :class:`ConfigError`."""
@@ -192,6 +157,21 @@ class Home:
             self._save([other for other in known if other is not contact] + [renamed])
             return renamed
 
+    def set_rights(self, name: str, rights: Iterable[Right], allowed: bool) -> Contact:
+        """Allow or deny these rights to a contact, and leave its others; returns the contact as it is then.
+
+        Raises:
+            UsageError: there is no such contact.
+            ConfigError: the store cannot be used.
+        """
+        with self._locked():
+            known = self.contacts()
+            contact = _find(known, name)
+            denied = contact.denied.difference(rights) if allowed else contact.denied.union(rights)
+            changed = replace(contact, denied=denied)
+            self._save([other for other in known if other is not contact] + [changed])
+            return changed
+
     def remove_contact(self, name: str) -> Contact:
         """Forget a contact; returns what was forgotten.
 
@@ -206,8 +186,7 @@ class Home:
             return contact
 
     def _save(self, contacts: list[Contact]) -> None:
-        entries = [_ContactEntry(c.name, str(c.id), c.verified, c.added) for c in sorted(contacts, key=_by_name)]
-        self._replace("contacts.json", _ContactsFile(SCHEMA, entries))
+        self._replace("contacts.json", contacts_file(contacts))
 
     # -- files ---------------------------------------------------------------------------------------------------
 
@@ -224,8 +203,8 @@ class Home:
         finally:
             os.close(descriptor)
 
-    def _read(self, name: str, kind: type[_File]) -> _File | None:
-        """The checked content of a file; ``None`` if there is no such file."""
+    def _read(self, name: str, newest: int, decode: Callable[[bytes, int], _Content]) -> _Content | None:
+        """The checked content of a file; ``None`` if there is no such file.  ``decode`` gets its version too."""
         path = self.path / name
         try:
             data = path.read_bytes()
@@ -235,13 +214,15 @@ class Home:
             raise ConfigError(f"cannot read {self._show(path)}: {error.strerror}") from error
         try:
             schema = msgspec.json.decode(data, type=_AnyFile).schema
-            if schema > SCHEMA:
-                newer = f"format {schema}, this program knows {SCHEMA}"
+            if schema > newest:
+                newer = f"format {schema}, this program knows {newest}"
                 raise ConfigError(f"{self._show(path)} was written by a newer version of this program ({newer})")
             if schema < 1:
                 raise ValueError(f"there is no format {schema}")
-            return msgspec.json.decode(data, type=kind)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            return decode(data, schema)
+        except ConfigError:
+            raise
+        except (msgspec.MsgspecError, ValueError, RecursionError, P2pxferError) as error:
             raise self._damaged(name, error) from error
 
     def _replace(self, name: str, content: msgspec.Struct) -> None:
@@ -290,8 +271,8 @@ def _backup(path: Path) -> Path:
     return path.with_name(path.name + ".bak")
 
 
-def _by_name(contact: Contact) -> str:
-    return contact.name
+def _settings_file(data: bytes, schema: int) -> _SettingsFile:
+    return msgspec.json.decode(data, type=_SettingsFile)
 
 
 def _find(contacts: list[Contact], name: str) -> Contact:

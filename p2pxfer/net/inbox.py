@@ -4,7 +4,8 @@ Laws of this file:
 
 1. Nobody is dialled because a stranger asked: an introduction is taken up only for a contact, or while a code is open,
    or where the user said that everybody may send.
-2. A peer whose key is not verified may do one thing: prove that it knows the code.
+2. A peer whose key is not verified may do one thing: prove that it knows the code.  One that is denied files may prove
+   as much as it likes.
 3. Transfers belong to a sender and a manifest, not to a connection: any path from the same key may carry them on.
 4. A check of the network is answered for contacts only, costs no code, and is no transfer.
 5. Nobody keeps a place for nothing: a pairing that failed ends its path, :mod:`p2pxfer.net.idlers` ends the others.
@@ -58,10 +59,11 @@ Acceptance = Literal["ask", "contacts", "all"]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the contact list says of a key."""
+    """What the contact list says of a key; ``files``: whether it may offer any."""
 
     name: str
     verified: Verified
+    files: bool = True
 
 
 class InboxOwner(Interface):
@@ -376,6 +378,10 @@ class Inbox:
     def _offer(self, session: _Session, path: PeerPath, offer: Offer) -> None:
         if path in self._checks or path in session.carried:
             raise ProtocolBreach("an offer came on a path that was for a check or had one already")
+        # Asked each time: the user may have said no since the session began.
+        now = self._owner.known(session.key)
+        if now is not None and not now.files:
+            raise Refused(f"{self._name} takes no files from you")
         transfer = self._finished(session, path, offer.transfer) or self._unfinished(session, path, offer.transfer)
         session.carried[path] = transfer
         transfer.message(path, offer)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from p2pxfer.core.ids import PeerId
+from p2pxfer.core.rights import Right
 from p2pxfer.errors import ConfigError, IdentityMismatch, NameInvalid, UsageError
 from p2pxfer.net.home import Contact, Home, Settings, default_home
 
@@ -156,6 +157,8 @@ BAD = {
     "bad-name": json.dumps({"schema": 1, "contacts": [CONTACT | {"name": "../ann"}]}).encode(),
     "bad-how": json.dumps({"schema": 1, "contacts": [CONTACT | {"verified": "hearsay"}]}).encode(),
     "bad-date": json.dumps({"schema": 1, "contacts": [CONTACT | {"added": "yesterday"}]}).encode(),
+    "denied-before-its-time": json.dumps({"schema": 1, "contacts": [CONTACT | {"denied": []}]}).encode(),
+    "denied-what": json.dumps({"schema": 2, "contacts": [CONTACT | {"denied": ["money"]}]}).encode(),
     "name-twice": json.dumps({"schema": 1, "contacts": [CONTACT, CONTACT | {"id": str(BOB.id)}]}).encode(),
     "id-twice": json.dumps({"schema": 1, "contacts": [CONTACT, CONTACT | {"name": "bob"}]}).encode(),
 }
@@ -180,8 +183,9 @@ def test_a_damaged_store_is_reported_and_left_alone(home: Home, case: str) -> No
 
 
 def test_a_store_of_a_newer_version_is_left_alone(home: Home) -> None:
-    for name in ("contacts.json", "settings.json"):
-        (home.path / name).write_text('{"schema": 2, "new": "things"}')
+    newer = {"contacts.json": '{"schema": 3, "new": "things"}', "settings.json": '{"schema": 2, "new": "things"}'}
+    for name, text in newer.items():
+        (home.path / name).write_text(text)
     calls: list[Callable[[], object]] = [
         home.contacts,
         lambda: home.add_contact(ANN),
@@ -191,7 +195,36 @@ def test_a_store_of_a_newer_version_is_left_alone(home: Home) -> None:
     for call in calls:
         with pytest.raises(ConfigError, match="newer version"):
             call()
-    assert (home.path / "contacts.json").read_text() == '{"schema": 2, "new": "things"}'
+    assert {name: (home.path / name).read_text() for name in newer} == newer
+
+
+def test_a_store_of_the_first_version_is_read_and_becomes_one_of_the_second(home: Home) -> None:
+    path = home.path / "contacts.json"
+    old = json.dumps({"schema": 1, "contacts": [CONTACT]})
+    path.write_text(old)
+    assert home.contacts() == [ANN]
+    assert all(ANN.allows(right) for right in Right)
+    assert path.read_text() == old
+    home.add_contact(BOB)
+    assert json.loads(path.read_text())["schema"] == 2
+    assert (home.path / "contacts.json.bak").read_text() == old
+    assert home.contacts() == [ANN, BOB]
+
+
+def test_rights_are_denied_and_allowed_one_by_one(home: Home) -> None:
+    home.add_contact(ANN)
+    home.add_contact(BOB)
+    denied = home.set_rights("bob", [Right.FILES, Right.CHAT], allowed=False)
+    assert denied.denied == {Right.FILES, Right.CHAT}
+    assert home.contacts() == [ANN, denied]
+    assert not denied.allows(Right.FILES) and denied.allows(Right.PIPE)
+    # Nothing else gives a right back: neither another name nor another code.
+    home.rename_contact("bob", "robert")
+    assert home.add_contact(Contact("bob", BOB.id, "code", "2026-12-01")).denied == {Right.FILES, Right.CHAT}
+    assert home.set_rights("robert", [Right.FILES, Right.SERVICES], allowed=True).denied == {Right.CHAT}
+    assert home.set_rights("robert", Right, allowed=True).denied == frozenset()
+    with pytest.raises(UsageError, match="no contact bob"):
+        home.set_rights("bob", Right, allowed=False)
 
 
 def test_the_backup_is_the_version_before(home: Home) -> None:
