@@ -1,8 +1,9 @@
-"""Runs the checks and the tests, two jobs at a time, and ends with a verdict and one line of counts.
+"""Runs the checks and the tests, up to three jobs at a time, and ends with a verdict and one line of counts.
 
-The tests of the lab wait for networks most of their time, the others compute, so they share two processors well.  Each
-file of the lab is a job of its own and everything else is one; a job's output is printed when it ends, whole.  With
-arguments there is one job, pytest with these arguments, and its output is seen as it comes.
+The tests of the lab wait for networks most of their time, the others compute.  So there are two lanes: one job after
+the other of what computes, and beside it two at a time of the lab, of which each file is a job of its own.  A job's
+output is printed when it ends, whole.  With arguments there is one job, pytest with these arguments, and its output is
+seen as it comes.
 
 A test with real programs or a real network measures the machine too, and what else it does at the moment.  So when a
 few of those fail, they alone are run once more, with nothing beside them.  One that passes then is named as unstable in
@@ -26,7 +27,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-AT_ONCE = 2
+LANES = {"computing": 1, "lab": 2}
+"""Jobs at a time in each lane: together they keep two processors busy and no more."""
 SHORT = 24 * 60.0
 """Seconds for everything, unless long runs are asked for."""
 SOAK = 6 * 3600.0
@@ -48,11 +50,12 @@ SECOND_TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A command with a name; `is_tests`: it is pytest, and its counts are added up."""
+    """A command with a name; `is_tests`: it is pytest, and its counts are added up; `lane`: which of `LANES`."""
 
     name: str
     argv: Sequence[str]
     is_tests: bool = True
+    lane: str = "computing"
 
 
 @dataclass(slots=True)
@@ -168,16 +171,17 @@ def second_tries(output: str) -> list[str]:
     return _FAILED.findall(output)
 
 
-def pytest_job(name: str, *arguments: str) -> Job:
+def pytest_job(name: str, *arguments: str, lane: str = "computing") -> Job:
     """A run of pytest with these arguments."""
-    return Job(name, [sys.executable, "-m", "pytest", "--color=no", "-q", "-ra", *arguments])
+    return Job(name, [sys.executable, "-m", "pytest", "--color=no", "-q", "-ra", *arguments], lane=lane)
 
 
 def test_jobs(options: Sequence[str]) -> list[Job]:
     """The jobs of a whole run, the longest first."""
     lab = sorted((ROOT / "tests" / "lab").rglob("test_*.py"), key=lambda path: -path.stat().st_size)
     jobs = [pytest_job("tests but those of the lab", "tests", "--ignore=tests/lab", *options)]
-    jobs += [pytest_job(str(path.relative_to(ROOT)), str(path.relative_to(ROOT)), *options) for path in lab]
+    names = [str(path.relative_to(ROOT)) for path in lab]
+    jobs += [pytest_job(name, name, *options, lane="lab") for name in names]
     return jobs
 
 
@@ -187,8 +191,13 @@ def _interrupt(*_: object) -> None:
 
 def _whole_run(runner: Runner, options: Sequence[str], outcome: Outcome) -> None:
     jobs = [Job(name, argv, is_tests=False) for name, argv in CHECKS.items()] + test_jobs(options)
-    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool, runner.stopping():
-        for each in concurrent.futures.as_completed([pool.submit(runner.run, job, outcome) for job in jobs]):
+    with contextlib.ExitStack() as stack:
+        lanes = {
+            lane: stack.enter_context(concurrent.futures.ThreadPoolExecutor(count)) for lane, count in LANES.items()
+        }
+        stack.enter_context(runner.stopping())
+        running = [lanes[job.lane].submit(runner.run, job, outcome) for job in jobs]
+        for each in concurrent.futures.as_completed(running):
             each.result()
         for name in list(outcome.doubtful) if _few(outcome) else ():
             _try_again(runner, name, outcome)
