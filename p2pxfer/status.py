@@ -7,8 +7,9 @@ command line adds ``t``, seconds since the start of the command).  The progress 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import ClassVar, Literal
+
+from msgspec import Struct
 
 PathKind = Literal["relay", "lan", "direct", "punched", "mapped", "ipv6"]
 PathState = Literal["up", "active", "down"]
@@ -25,8 +26,7 @@ Change = Literal["none", "allow", "join", "permit", "unblock", "map"]
 """What would make a relayed pair direct."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """The end of ``id`` and ``init``: this machine, and what its private directory ``home`` holds, if anything."""
 
     event: ClassVar[str] = "identity"
@@ -39,8 +39,7 @@ class Identity:
 ContactState = Literal["known", "added", "renamed", "removed", "changed"]
 
 
-@dataclass(frozen=True, slots=True)
-class ContactListed:
+class ContactListed(Struct, frozen=True):
     """From ``contacts``, one for each verified peer; ``state`` is ``known`` in a list, else what the command did.
 
     ``denied`` is what the peer may not do here: any of ``files``, ``chat``, ``pipe``, ``services``.
@@ -55,8 +54,7 @@ class ContactListed:
     denied: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class JobListed:
+class JobListed(Struct, frozen=True):
     """From ``jobs``, one for each transfer that is not whole: ``bytes`` of ``total`` are through.
 
     ``changed`` is when, in UTC; ``where`` is the directory that holds what is sent or received; ``state`` is
@@ -75,8 +73,7 @@ class JobListed:
     state: Literal["cut", "running", "dropped"]
 
 
-@dataclass(frozen=True, slots=True)
-class Registered:
+class Registered(Struct, frozen=True):
     """The server knows this machine; ``name`` is empty where nothing is received, ``observed`` the endpoint it sees."""
 
     event: ClassVar[str] = "registered"
@@ -85,8 +82,7 @@ class Registered:
     observed: str
 
 
-@dataclass(frozen=True, slots=True)
-class CodeShown:
+class CodeShown(Struct, frozen=True):
     """A one-time code for a sender that is not a contact; ``expires_s`` in seconds."""
 
     event: ClassVar[str] = "code"
@@ -94,8 +90,7 @@ class CodeShown:
     expires_s: int
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(Struct, frozen=True):
     """The peer of a session and how its key was verified.
 
     With ``receive --accept all`` a stranger's key is reported as ``id``, although nobody verified it.
@@ -107,8 +102,7 @@ class Peer:
     verified: Verified
 
 
-@dataclass(frozen=True, slots=True)
-class Nat:
+class Nat(Struct, frozen=True):
     """What is known of this machine's NAT over TCP; ``unknown`` where nothing was measured.
 
     ``netcheck`` says what it found, ``send`` and ``receive`` what the server knew at an introduction.  ``side`` is
@@ -135,7 +129,7 @@ class Nat:
     low: int = 0
     high: int = 0
     addresses: tuple[str, ...] = ()
-    why: Mapping[str, str] = field(default_factory=dict)
+    why: Mapping[str, str] = {}
     side: Literal["here", "there"] = "here"
     unsolicited: str = "unknown"
     router: tuple[str, ...] = ()
@@ -143,8 +137,7 @@ class Nat:
     simultaneous: str = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Path:
+class Path(Struct, frozen=True):
     """A path of the session changed; ``after_ms`` counts from the introduction, ``why`` is a plain phrase.
 
     ``state`` is ``up``, ``active`` (it carries the data) or ``down``; a ``mapped`` path leads through a port that a
@@ -162,8 +155,7 @@ class Path:
     tcp_ms: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Introduced:
+class Introduced(Struct, frozen=True):
     """The server introduced the two peers: the moment from which ``after_ms`` counts."""
 
     event: ClassVar[str] = "introduced"
@@ -171,8 +163,7 @@ class Introduced:
     peer: str
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """What a check of the network between two peers came to.
 
     ``path`` is the best path that stood, ``none`` without any, ``after_ms`` counts from the introduction.  ``reason``
@@ -191,8 +182,7 @@ class Verdict:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(Struct, frozen=True):
     """What the transfer holds: number of files, bytes in all, top-level names."""
 
     event: ClassVar[str] = "offer"
@@ -201,23 +191,20 @@ class Offer:
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Struct, frozen=True):
     """The receiver accepted the offer."""
 
     event: ClassVar[str] = "accepted"
 
 
-@dataclass(frozen=True, slots=True)
-class RefusedOffer:
+class RefusedOffer(Struct, frozen=True):
     """The receiver refused the offer."""
 
     event: ClassVar[str] = "refused"
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True):
     """Verified bytes of ``total`` so far, about five times a second.
 
     ``rate`` is in bytes a second; ``path`` is the one in use, ``none`` while nothing carries data.
@@ -230,16 +217,14 @@ class Progress:
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class Resumed:
+class Resumed(Struct, frozen=True):
     """The receiver holds ``have_bytes`` already; they are not sent again."""
 
     event: ClassVar[str] = "resumed"
     have_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Struct, frozen=True):
     """The transfer is whole and verified at both ends; ``root`` is its hash in hex.
 
     ``bytes_by_path`` counts payload by kind of path, what was sent twice included; ``saved`` are the final names, empty
@@ -255,16 +240,14 @@ class Done:
     saved: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(Struct, frozen=True):
     """Something a user wants to know that changes nothing: a reconnection, a skipped link, a wait."""
 
     event: ClassVar[str] = "note"
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True):
     """The command failed; ``code`` is the error's word, ``retry`` whether the same command may succeed later.
 
     It is the last event of a command that failed; a ``receive`` without ``--once`` reports failures and goes on.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 import time
@@ -16,7 +15,7 @@ _STARTED = time.monotonic()
 
 def event_line(event: Event, t: float) -> str:
     """The line, without its end; ``t`` in seconds since the start of the command."""
-    fields = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
+    fields = {field: getattr(event, field) for field in event.__struct_fields__}
     return json.dumps({"event": event.event, "t": round(t, 4), **fields})
 
 

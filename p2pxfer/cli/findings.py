@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final
 
 from msgspec import structs
+from msgspec.structs import replace
 
 from p2pxfer.core.addresses import canonical_endpoint, parse_endpoint
 from p2pxfer.core.discovery import DEPENDENT, Inbound

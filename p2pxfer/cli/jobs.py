@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 import click
+from msgspec.structs import replace
 
 from p2pxfer.cli.eventline import print_event
 from p2pxfer.cli.settings import Global

@@ -9,11 +9,11 @@ import getpass
 import math
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import Struct
 
 from p2pxfer.core.names import check_name, normalise_name, suggest_name
 from p2pxfer.core.serveraddress import ServerLine, parse_server_line
@@ -78,8 +78,7 @@ class Seconds(click.FloatRange):
         return number
 
 
-@dataclass(frozen=True, slots=True)
-class Global:
+class Global(Struct, frozen=True):
     """The global options as given."""
 
     server: str | None

@@ -19,9 +19,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from p2pxfer.core.messages import MAX_LAN
 from p2pxfer.errors import AddressRefused
@@ -82,8 +83,7 @@ _SIX_TO_FOUR: Final = IPv6Network("2002::/16")
 _LAST_32: Final = 0xFFFFFFFF
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """An address and a TCP port (1 to 65535); ``str()`` gives its text."""
 
     host: Address

@@ -14,7 +14,8 @@ Laws of this file:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from p2pxfer.core.channelwire import Attach, ChannelMessage, Numbered, Receipt
 from p2pxfer.core.sendlog import SendLog
@@ -24,8 +25,7 @@ MAX_FRAMES = 4096
 """Frames without receipt above which the session fails: a peer that acknowledges never leaves so many."""
 
 
-@dataclass(slots=True)
-class _Path:
+class _Path(Struct):
     greeted: bool = False
     attached: bool = False
     due: bool = False

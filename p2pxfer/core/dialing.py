@@ -26,8 +26,9 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
+
+from msgspec import Struct, field
 
 EAGER = 40
 ICMP_GAP_S: Final = 0.01
@@ -47,8 +48,7 @@ Source = int | Literal["fresh"]
 """The local port of a dial; ``fresh`` is one that this punch has not used yet."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Candidate:
+class Candidate(Struct, frozen=True, order=True):
     """An endpoint of the peer that may lead to it; ``host`` is an IP address in text form.
 
     ``local`` is the own address to dial from, empty where the system may choose.
@@ -60,8 +60,7 @@ class Candidate:
     local: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Dial:
+class Dial(Struct, frozen=True):
     """One connection to try; ``serial`` tells dials from fresh ports to one endpoint apart.
 
     ``local`` as in :class:`Candidate`.
@@ -74,16 +73,14 @@ class Dial:
     local: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(Struct, frozen=True):
     """What the volleys of one punch may send: SYNs in any one second, and in all."""
 
     rate: int = 600
     syns: int = 4000
 
 
-@dataclass(frozen=True, slots=True)
-class Volley:
+class Volley(Struct, frozen=True):
     """Dials to ports of one address at a steady pace.
 
     ``pace`` is in dials a second.  At most ``window`` are pending; then the oldest makes room if it is older than
@@ -105,8 +102,7 @@ class Volley:
     rolls: float = math.inf
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """Volleys of one side, and what they are in a phrase for people.
 
     ``way`` names the strategy of which they are one half, in a word that both sides and the server know.
@@ -117,16 +113,14 @@ class Plan:
     way: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Orders:
+class Orders(Struct, frozen=True):
     """What to do now: close these dials, then start those."""
 
-    drop: list[Dial] = field(default_factory=list)
-    dial: list[Dial] = field(default_factory=list)
+    drop: list[Dial] = []
+    dial: list[Dial] = []
 
 
-@dataclass(slots=True)
-class _Running:
+class _Running(Struct):
     """A volley under way; ``owed`` are ports to be dialled again, ``pending`` maps dials to their start."""
 
     volley: Volley
@@ -135,7 +129,7 @@ class _Running:
     next_index: int = 0
     dials: int = 0
     owed: deque[int] = field(default_factory=deque)
-    pending: dict[Dial, float] = field(default_factory=dict)
+    pending: dict[Dial, float] = {}
 
     @property
     def has_work(self) -> bool:
@@ -153,8 +147,7 @@ class _Running:
         return self.volley.ports[self.next_index - 1]
 
 
-@dataclass(slots=True)
-class _Attempt:
+class _Attempt(Struct):
     """The tries of one dial, and the volley to which it belongs."""
 
     run: _Running | None = None

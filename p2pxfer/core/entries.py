@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
+
+from msgspec import Struct
 
 PERMISSIONS: Final = 0o777
 """The bits of a mode that travel; what gives a program another user's rights never does."""
@@ -23,8 +24,7 @@ DIRECTORY: Final = Kind.DIRECTORY
 LINK: Final = Kind.LINK
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One file, directory or symbolic link: relative path with ``/``, size in bytes, time of last change in ns since
     1970, permission bits, and what a link points to.
     """

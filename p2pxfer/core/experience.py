@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, get_args
+
+from msgspec import Struct
 
 from p2pxfer.core.strategies import Kind, ways
 
@@ -35,8 +36,7 @@ _WAYS: Final[dict[tuple[str, str], tuple[str, ...]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """How often ``way`` ended with ``result`` between two kinds of NAT, ``one`` not after ``other`` in the alphabet."""
 
     one: str

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from p2pxfer.errors import FrameError
 
@@ -24,8 +25,7 @@ CONTROL_CAP = 64 * 1024
 """Largest body of a control message afterwards, bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(Struct, frozen=True):
     """One whole frame; the body belongs to the receiver of the frame."""
 
     kind: int

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b32decode, b32encode
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from p2pxfer.errors import IdInvalid
 
@@ -32,8 +33,7 @@ _GROUP_CHARS: Final = 7
 _INPUT_LIMIT: Final = 256
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class PeerId:
+class PeerId(Struct, frozen=True, order=True):
     """The identity of a peer or a server: 32 bytes, SHA-256 of its public key (SPKI DER)."""
 
     digest: bytes

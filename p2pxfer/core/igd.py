@@ -14,11 +14,12 @@ for IGD:1 too (section 1.3.2).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 from xml.parsers import expat
+
+from msgspec import Struct
 
 SEARCH_AT: Final = ("239.255.255.250", 1900)
 MAX_ANSWER: Final = 2048
@@ -50,19 +51,17 @@ class BadAnswer(Exception):
     """A router's text is not what it should be; the message says why, without quoting it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Control:
+class Control(Struct, frozen=True):
     """Where and as what a router's connection service is asked."""
 
     url: str
     service: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """A SOAP answer: its arguments by name, or the error code (0 if there is none)."""
 
-    arguments: dict[str, str] = field(default_factory=dict)
+    arguments: dict[str, str] = {}
     error: int = 0
 
 

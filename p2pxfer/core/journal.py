@@ -36,8 +36,9 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct
 
 from p2pxfer.core.geometry import HASH_SIZE
 from p2pxfer.errors import DiskError
@@ -67,8 +68,7 @@ CHUNK_SIZE: Final = _CHUNK.size
 """Bytes that one chunk takes in the body of a CHUNKS record."""
 
 
-@dataclass(frozen=True, slots=True)
-class Publication:
+class Publication(Struct, frozen=True):
     """One top-level name that is being renamed; the inode tells whether it happened."""
 
     name: str
@@ -77,18 +77,17 @@ class Publication:
     ino: int
 
 
-@dataclass(slots=True)
-class JournalState:
+class JournalState(Struct):
     """What a journal says; ``valid`` is the length in bytes of the part that can be believed."""
 
     sender: bytes
     transfer: bytes
     manifest: bytes
     valid: int
-    publishing: list[Publication] = field(default_factory=list)
+    publishing: list[Publication] = []
     published_root: bytes | None = None
-    published_names: list[str] = field(default_factory=list)
-    _chunks: list[memoryview] = field(default_factory=list)
+    published_names: list[str] = []
+    _chunks: list[memoryview] = []
 
     def chunks(self) -> Iterator[ChunkClaim]:
         """The chunks, in the order of writing; of two claims for one chunk the later one holds."""

@@ -13,9 +13,10 @@ them apart by the first octet (RFC 6887, appendix A).
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
+
+from msgspec import Struct
 
 from p2pxfer.core.addresses import canonical
 
@@ -38,8 +39,7 @@ _HEADER: Final = struct.Struct("!BBxBII12x")
 _MAP_BODY: Final = struct.Struct("!12sB3xHH16s")
 
 
-@dataclass(frozen=True, slots=True)
-class PcpMapped:
+class PcpMapped(Struct, frozen=True):
     """The answer to a MAP request; ``lifetime`` and ``epoch`` in seconds.  Of a refusal the external part is unset."""
 
     result: int
@@ -52,8 +52,7 @@ class PcpMapped:
     external_host: IPv4Address | IPv6Address
 
 
-@dataclass(frozen=True, slots=True)
-class PmpAddress:
+class PmpAddress(Struct, frozen=True):
     """The router's outside address."""
 
     result: int
@@ -61,8 +60,7 @@ class PmpAddress:
     host: IPv4Address
 
 
-@dataclass(frozen=True, slots=True)
-class PmpMapped:
+class PmpMapped(Struct, frozen=True):
     """The answer to a NAT-PMP request for a TCP port."""
 
     result: int
@@ -72,8 +70,7 @@ class PmpMapped:
     external_port: int
 
 
-@dataclass(frozen=True, slots=True)
-class Unsupported:
+class Unsupported(Struct, frozen=True):
     """The router does not speak the version of a request; ``version`` is the one in which it says so."""
 
     version: int

@@ -28,10 +28,11 @@ It does not know: sockets, the clock, whether the outside address is the one tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, auto
 from ipaddress import IPv4Address
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from p2pxfer.core import pcp
 from p2pxfer.core.addresses import Endpoint
@@ -92,16 +93,14 @@ _NEXT: Final[dict[tuple[State, _Event], State]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(Struct, frozen=True):
     """A port that a router leads here: by which protocol it was asked for, and where it is outside."""
 
     protocol: Protocol
     external: Endpoint
 
 
-@dataclass(slots=True)
-class _Asked:
+class _Asked(Struct):
     """A question that has no answer yet."""
 
     request: bytes

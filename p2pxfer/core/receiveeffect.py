@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from p2pxfer.core.manifest import Manifest
 from p2pxfer.core.sendeffect import Send
 from p2pxfer.core.wire import Chunk
 
 
-@dataclass(frozen=True, slots=True)
-class Decide:
+class Decide(Struct, frozen=True):
     """Ask the user and open the disk side, then call :meth:`ReceiverCore.accepted` or :meth:`ReceiverCore.refused`."""
 
     manifest: Manifest
@@ -18,16 +17,14 @@ class Decide:
     """Bytes that will not be sent, as the sender says."""
 
 
-@dataclass(frozen=True, slots=True)
-class Store:
+class Store(Struct, frozen=True):
     """Verify and write this chunk, then call :meth:`ReceiverCore.stored` or :meth:`ReceiverCore.damaged`."""
 
     path: int
     chunk: Chunk
 
 
-@dataclass(frozen=True, slots=True)
-class StoreHole:
+class StoreHole(Struct, frozen=True):
     """Have these chunks of a sparse file be zero, then call :meth:`ReceiverCore.stored_hole`."""
 
     path: int
@@ -36,8 +33,7 @@ class StoreHole:
     stop: int
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(Struct, frozen=True):
     """Everything is here and ``root`` is agreed: publish, make durable, then call :meth:`ReceiverCore.published`."""
 
     root: bytes

@@ -14,8 +14,9 @@ The caller decides, stores and publishes; calls return the effects to carry out,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 from p2pxfer.core.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.core.claims import pages, runs
@@ -52,8 +53,7 @@ class _Talk(Enum):
     FINAL = "the sender is done"
 
 
-@dataclass(slots=True)
-class _Path:
+class _Path(Struct):
     handle: int
     talk: _Talk
     acks: list[ChunkAddress]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from p2pxfer.core.ids import PeerId, parse_id
 from p2pxfer.core.text import safe_text
@@ -13,8 +14,7 @@ DEFAULT_PORT = 8877
 _LINE = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:#\[\]/]+))(?::(?P<port>[0-9]{1,5}))?(?:#(?P<pin>.+))?")
 
 
-@dataclass(frozen=True, slots=True)
-class ServerLine:
+class ServerLine(Struct, frozen=True):
     """A parsed address line; without ``pin`` the certificate must name the host."""
 
     host: str

@@ -23,9 +23,12 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache
 from ipaddress import IPv4Address
 from typing import Final, Literal
+
+from msgspec.structs import replace
 
 from p2pxfer.core.addresses import DENIED_PORTS, MIN_PORT, Endpoint, scope
 from p2pxfer.core.dialing import Budget, Plan, Volley
@@ -77,8 +80,6 @@ QUIET_S: Final = 600.0
 """How long no second plan is made for one peer."""
 MOST_PLANS: Final = 64
 """Most plans of one process in that time."""
-_PORTS: Final = tuple(port for port in range(MIN_PORT, 65536) if port not in DENIED_PORTS)
-"""Every port that a walk may try, in order; made once, since it takes longer than the dials of a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,10 +186,11 @@ def _walk(situation: Situation, peer: Endpoint, port: int, draw: Draw) -> Plan:
     """The cone's side: walk over the ports of the other NAT from the one port that the peer knows, then stay."""
     taken = {one.port for one in situation.observed}
     low, high = _range(situation.theirs)
-    first = bisect_left(_PORTS, low)
-    last = max(first, bisect_right(_PORTS, high))
-    band = _shuffled(_without(taken, _PORTS[first:last]), Budget().syns, draw)
-    rest = _without(taken, _PORTS[:first] + _PORTS[last:]) if len(band) < Budget().syns else []
+    every = _all_ports()
+    first = bisect_left(every, low)
+    last = max(first, bisect_right(every, high))
+    band = _shuffled(_without(taken, every[first:last]), Budget().syns, draw)
+    rest = _without(taken, every[:first] + every[last:]) if len(band) < Budget().syns else []
     ports = band + _shuffled(rest, Budget().syns - len(band), draw)
     walk = Volley(
         port, str(peer.host), tuple(ports), Budget().rate, HOLES, LASTS_S, "leave", len(ports),
@@ -246,8 +248,8 @@ def _into_block(situation: Situation, peer: Endpoint, port: int, draw: Draw) -> 
     """One of two blocks: walk over the other from a few ports, or draw ports here for the walk of the other side."""
     mine, theirs = situation.mine, situation.theirs
     taken = {one.port for one in situation.observed}
-    first, last = bisect_left(_PORTS, theirs.low), bisect_right(_PORTS, theirs.high)
-    band = _without(taken, _PORTS[first:last])
+    every = _all_ports()
+    band = _without(taken, every[bisect_left(every, theirs.low) : bisect_right(every, theirs.high)])
     host = str(peer.host)
     if mine.mapping != "address-dependent":
         count = _width(mine) * 3 // 8
@@ -276,6 +278,12 @@ _TABLE: dict[tuple[Kind, Kind], dict[str, Callable[[Situation, Endpoint, int, Dr
     ("random", "random"): {BLOCKS: _into_block},
 }
 """The halves of every way, for two kinds; a pair that is missing has no plan.  The names are part of the protocol."""
+
+
+@cache
+def _all_ports() -> tuple[int, ...]:
+    """Every port that a walk may try, in order; made once, since it takes longer than the dials of a second."""
+    return tuple(port for port in range(MIN_PORT, 65536) if port not in DENIED_PORTS)
 
 
 def _range(nat: NatSummary) -> tuple[int, int]:

@@ -7,11 +7,10 @@ is refused by :mod:`p2pxfer.net.home`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from p2pxfer.core.ids import PeerId, parse_id
 from p2pxfer.core.names import check_name
@@ -23,8 +22,7 @@ CONTACTS_SCHEMA: Final = 2
 How = Literal["code", "id"]
 
 
-@dataclass(frozen=True, slots=True)
-class Contact:
+class Contact(Struct, frozen=True):
     """A peer whose key was verified: by a one-time ``code``, or because its ``id`` was typed in.
 
     ``name`` is a legal registered name, ``added`` an ISO date such as ``2026-11-20``.

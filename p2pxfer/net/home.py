@@ -18,12 +18,13 @@ import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 import platformdirs
+from msgspec import Struct
+from msgspec.structs import replace
 
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.names import check_name
@@ -40,8 +41,7 @@ SETTINGS_SCHEMA: Final = 1
 _Content = TypeVar("_Content")
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """What ``init`` stores: the server as typed (``host:port`` or ``host:port#pin``) and this machine's name."""
 
     server: str | None = None

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from typing import Any, cast
 
+from msgspec import Struct
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import Binding, IAddress, IListeningPort, IProtocol, ITCPTransport
@@ -33,8 +33,7 @@ def reuse_binding(port: int, interface: str = "") -> Binding:
     return makeBinding(interface, port, reuseAddress=True, reusePort=True)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Guest:
+class Guest(Struct, frozen=True, eq=False):
     """Who waits for connections.
 
     ``build(address)`` makes the protocol of each, or ``None`` to refuse it.  ``expected`` holds the hosts and ports

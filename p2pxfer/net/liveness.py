@@ -13,9 +13,9 @@ Laws of this file:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol as Interface
 
+from msgspec import Struct
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from p2pxfer.errors import P2pxferError, Unreachable
@@ -24,8 +24,7 @@ SURE_S = 0.5
 """How long it must have looked so: on a quiet connection the last acknowledgement is older than what is missing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
+class Pace(Struct, frozen=True):
     """How closely a connection is watched, in seconds.
 
     ``ping``: between two pings; ``dead``: without a byte from the other end it is dead; ``unanswered``: as long nothing

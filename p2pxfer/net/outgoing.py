@@ -11,8 +11,8 @@ Laws of this file:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -61,8 +61,7 @@ FATAL = (IdentityMismatch, ManifestRefused, Refused, WrongCode)
 """What no other path would change."""
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(Struct, frozen=True):
     """``wait``: go on while the peer is not there at all; ``without_path``: longest time without any path, seconds."""
 
     wait: bool

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from typing import Protocol as Interface
+
+from msgspec import Struct
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.hello import Role
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from p2pxfer.net.meeting import Meeting
 
 
-@dataclass(frozen=True, slots=True)
-class Party:
+class Party(Struct, frozen=True):
     """Who meets: this machine, and what it expects of the peer.
 
     ``peer_name`` is the name that the peer must have, ``None`` at a responder; ``peer_key`` is the digest that the

@@ -11,8 +11,8 @@ Laws of this file:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -39,8 +39,7 @@ FAREWELL_S = 2.0
 """How long the end of the paths may take, seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Checkee:
+class Checkee(Struct, frozen=True):
     """Who is checked with: ``name`` is the contact's name here, ``None`` where only the id is known."""
 
     key: bytes
@@ -53,8 +52,7 @@ class Checkee:
         return self.name or str(PeerId(self.key))[:13]
 
 
-@dataclass(frozen=True, slots=True)
-class Findings:
+class Findings(Struct, frozen=True):
     """What came of it.  ``path``: the best one that stood, ``after`` the introduction and with a round trip in seconds.
 
     ``nats`` are what came to be known in the punch, of this side and of the peer; ``plan`` and ``tried`` what this side

@@ -18,9 +18,9 @@ import random
 import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
+from msgspec import Struct
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
@@ -68,8 +68,7 @@ class _Connected(Factory):
         return protocol
 
 
-@dataclass(frozen=True, slots=True)
-class Mapped:
+class Mapped(Struct, frozen=True):
     """A port beside the punch port that the router leads here, and what makes the protocol of connections to it.
 
     ``announced``: the peer knows of it, or hears of it now.

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection
-from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Protocol as Interface
 
+from msgspec import Struct
+from msgspec.structs import replace
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
@@ -45,8 +46,7 @@ WAIT_S = 20
 noticed that has come back with another key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """Whom to send to.
 
     ``to`` is what the server is asked for; ``key`` the digest that the peer must have (``None``: the one that a code

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
 
@@ -19,8 +18,7 @@ CONNECT_S = 15.0
 """Deadline of one attempt: name resolution, TCP, TLS and registration together, seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServerAddress:
+class ServerAddress(Struct, frozen=True):
     """Where the server is and what proves that it is the one."""
 
     host: str

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from msgspec import Struct
 from OpenSSL import SSL
 
 from p2pxfer.core.ids import PeerId
@@ -34,8 +34,7 @@ _WHY_NOT: Final = {
 """X509_V_ERR_* in words."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServerTrust:
+class ServerTrust(Struct, frozen=True):
     """What proves that a server is the one asked for: its pinned key, or a certificate for ``host``.
 
     ``host`` is a DNS name or an IP address; with a ``pin`` it only appears in messages and in SNI.  ``roots`` is a PEM

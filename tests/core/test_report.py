@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import typing
 
 import pytest
+from msgspec import structs
 
 from p2pxfer import status
 from p2pxfer.cli.report import Reporter, describe
@@ -141,7 +141,7 @@ def test_no_progress_runs_over_a_question(monkeypatch: pytest.MonkeyPatch, capsy
 )
 def test_what_is_said_of_a_nat(nat: Nat, says: list[str]) -> None:
     why = {"mapping": "nobody answered"} if nat.mapping == "unknown" else {"hairpin": "it is not measured"}
-    text = describe(dataclasses.replace(nat, why=why))
+    text = describe(structs.replace(nat, why=why))
     for words in says:
         assert words in text
     assert text.splitlines()[-1].endswith(".")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
-from msgspec.structs import replace as replace_field
+from msgspec.structs import replace
 
 from p2pxfer.cli.findings import nat_found, peer_found, sides
 from p2pxfer.cli.pairtext import change_sentence, pair_table, path_sentence, reason_sentence
@@ -63,7 +62,7 @@ def test_words_of_the_peer_are_made_harmless_and_its_silence_is_named() -> None:
 
 
 def test_an_observed_endpoint_that_is_none_is_left_out() -> None:
-    introduction = replace_field(findings().introduction, observed=["nonsense", "198.18.2.2:40000", "198.18.2.1:40000"])
+    introduction = replace(findings().introduction, observed=["nonsense", "198.18.2.2:40000", "198.18.2.1:40000"])
     found = findings(introduction=introduction)
     assert peer_found(found).addresses == ("198.18.2.2", "198.18.2.1")
     here = peer_found(findings())
@@ -75,7 +74,7 @@ def test_an_observed_endpoint_that_is_none_is_left_out() -> None:
     [("auto", True, [True, True]), ("relay", False, [False, True]), ("auto", False, [True, False])],
 )
 def test_who_forbids_direct_paths(policy: PathPolicy, dial: bool, allowed: list[bool]) -> None:
-    found = findings(introduction=replace_field(findings().introduction, dial=dial))
+    found = findings(introduction=replace(findings().introduction, dial=dial))
     assert [side.dials for side in sides(policy, found, peer_found(found), peer_found(found))] == allowed
 
 

@@ -6,13 +6,13 @@ And two of them at once, which share their ports.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import pytest_twisted
 from msgspec import structs
+from msgspec.structs import replace
 from twisted.internet import reactor
 from twisted.internet.task import Clock
 
