@@ -197,7 +197,7 @@ class Sending:
         ticker.start()
         try:
             root = await job.run()
-        except P2pxferError:
+        except (P2pxferError, CancelledError):
             if self._memory is not None:
                 self._memory.cut(pump.acked_bytes)
             raise

@@ -91,6 +91,21 @@ def test_a_cut_transfer_is_listed_on_both_sides_and_goes_on(stage: Stage) -> Non
 
 
 @pytest.mark.deadline(150)
+def test_an_interrupted_sender_notes_how_far_it_came(stage: Stage) -> None:
+    source = stage.folder / "big.bin"
+    random_file(source, SIZE)
+    stage.receive("--no-code", "--limit", SLOW)
+    alice = stage.send(source)
+    until_bytes(alice, 2 * MIB)
+    os.kill(alice.pid, signal.SIGINT)
+    status, events = end_of(alice, 30)
+    assert status == 130, events
+    (job,) = jobs(stage, stage.alice)
+    assert (job["state"], job["total"]) == ("cut", SIZE)
+    assert 2 * MIB <= job["bytes"] < SIZE
+
+
+@pytest.mark.deadline(150)
 def test_a_cut_transfer_is_dropped(stage: Stage) -> None:
     cut(stage)
     (receiving,) = jobs(stage, stage.bob)
