@@ -15,6 +15,7 @@ import errno
 import os
 import stat
 from array import array
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -38,6 +39,9 @@ _KINDS: Final = {
     stat.S_IFBLK: "a device",
     stat.S_IFLNK: "a symbolic link",
 }
+_TOLD_REFUSED: Final = 5
+_MOST_REFUSED: Final = 1000
+"""Names that may not be sent: so many are told with their places, so many are counted."""
 _DANGLING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
@@ -133,8 +137,8 @@ def scan(paths: list[str], links: Links) -> Found:
     """Look at files and directories as the user named them; each appears under its own last name.
 
     Raises:
-        UsageError: missing, not a file or directory, or two with one name.
-        PathRefused: a name that cannot be created everywhere, or is not UTF-8.
+        UsageError: missing, not a file or directory, two with one name, or names that cannot be created everywhere or
+            are not UTF-8, each with its place.
         LimitReached: too many entries.
         SourceChanged: something was replaced in this moment.
         DiskError: something cannot be read.
@@ -142,6 +146,8 @@ def scan(paths: list[str], links: Links) -> Found:
     walk = _Walk(links)
     for path in paths:
         walk.named(path)
+    if walk.refused:
+        raise UsageError(_refusal(walk.refused))
     if not walk.found.entries:
         raise UsageError("there is nothing to send")
     return walk.found
@@ -159,6 +165,8 @@ class _Walk:
 
     def __init__(self, links: Links) -> None:
         self.found = Found()
+        self.refused: list[str] = []
+        """Names that may not be sent: where each is, and why."""
         self._links = links
         self._within: set[tuple[int, int]] = set()
 
@@ -177,7 +185,8 @@ class _Walk:
             raise disk_error(error, f"looking at {shown(path)}", _ADVICE) from error
         if not stat.S_ISREG(kind.st_mode) and not stat.S_ISDIR(kind.st_mode):
             raise UsageError(f"{shown(path)} is {_kind(kind)}; only files and directories can be sent")
-        check_path(name)
+        if not self._allowed(name, check_path):
+            return
         self._check_new(name, path, kind)
         self.found.tops[name] = raw
         try:
@@ -236,7 +245,8 @@ class _Walk:
         follow = False
         if stat.S_ISLNK(kind.st_mode):
             if self._links == "keep":
-                check_path(path)
+                if not self._allowed(path, check_path):
+                    return
                 self.found.add_link(path, kind, _text(os.readlink(raw, dir_fd=directory)))
                 return
             if self._links == "follow":
@@ -254,12 +264,35 @@ class _Walk:
         elif not is_directory and not stat.S_ISREG(kind.st_mode):
             self.found.skipped.append(f"{shown(path)}: {_kind(kind)}")
         elif not is_directory and _is_plain(kind):
-            check_component(path.rpartition("/")[2])
-            self.found.add_file(path, kind)
-        else:
-            check_path(path)
+            if self._allowed(path, _check_last):
+                self.found.add_file(path, kind)
+        elif self._allowed(path, check_path):
             flags = OPEN_INNER_DIRECTORY if is_directory else os.O_RDONLY | OPEN_INNER_FILE
             self._opened(os.open(raw, flags & ~os.O_NOFOLLOW if follow else flags, dir_fd=directory), path, kind)
+
+    def _allowed(self, path: str, check: Callable[[str], None]) -> bool:
+        """Whether the judge of names takes ``path``; what it refuses is told together, and not looked into."""
+        try:
+            check(path)
+        except PathRefused as error:
+            if len(self.refused) < _MOST_REFUSED:
+                self.refused.append(f"{shown(path)}: {error.message}")
+            return False
+        return True
+
+
+def _check_last(path: str) -> None:
+    """Judge the last component of a path whose directory was judged; the manifest judges depth and length."""
+    check_component(path.rpartition("/")[2])
+
+
+def _refusal(refused: list[str]) -> str:
+    """What to say of names that may not be sent."""
+    told = "; ".join(refused[:_TOLD_REFUSED])
+    more = len(refused) - _TOLD_REFUSED
+    at_least = "at least " if len(refused) == _MOST_REFUSED else ""
+    rest = f"; and {at_least}{more} more" if more > 0 else ""
+    return f"nothing was sent, since not every system can hold these names: {told}{rest}; rename them"
 
 
 def _is_plain(status: os.stat_result) -> bool:

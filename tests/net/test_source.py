@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from p2pxfer.core.geometry import chunk_count, chunk_span
 from p2pxfer.core.manifest import DIRECTORY, FILE, LINK
-from p2pxfer.errors import ChunkRefused, DiskError, LimitReached, NameCollision, PathRefused, SourceChanged, UsageError
+from p2pxfer.errors import ChunkRefused, DiskError, LimitReached, NameCollision, SourceChanged, UsageError
 from p2pxfer.net import source as module
 from p2pxfer.net.source import Source
 from tests.net.disk_tools import Content, noise, open_fds
@@ -214,7 +214,7 @@ def test_c06_unreadable(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return real(path, flags, mode, dir_fd=dir_fd)
 
-    with pytest.raises(PathRefused):
+    with pytest.raises(UsageError, match="'d/x"):
         Source.scan(["d"])
     os.rename(here / "d/x\x1b", here / "d/locked")
     (here / "d/locked").chmod(0o200)
@@ -230,9 +230,31 @@ def test_c13_c14_names_that_cannot_be_sent(here: Path) -> None:
         pass
     fill(here, {"d/a\nb": b"", "trailing.": b""})
     for path in (os.fsdecode(b"\xff"), "d", "trailing."):
-        with pytest.raises(PathRefused) as caught:
+        with pytest.raises(UsageError) as caught:
             Source.scan([path])
         assert caught.value.message.isprintable()
+
+
+def test_every_name_that_cannot_be_sent_is_told_with_its_place(here: Path) -> None:
+    fill(here, {"d/fine/x": b"x", "d/fine/12:30.txt": b"", "d/con/below.": b"", "d/z./inside": b"", "e/a:b": b""})
+    with pytest.raises(UsageError) as caught:
+        Source.scan(["d", "e"])
+    said = caught.value.message
+    for place in ("'d/fine/12:30.txt'", "'d/con'", "'d/z.'", "'e/a:b'"):
+        assert place in said
+    assert "colon" in said
+    assert "below." not in said  # what lies in a directory that cannot be sent is not looked at
+    assert caught.value.exit_code == 2
+
+
+def test_of_many_names_that_cannot_be_sent_some_are_told(here: Path) -> None:
+    fill(here, {f"d/{number}:": b"" for number in range(9)})
+    with pytest.raises(UsageError, match=r"'d/0:'.*; and 4 more; rename them") as caught:
+        Source.scan(["d"])
+    assert "'d/5:'" not in caught.value.message
+    fill(here, {f"d/{number}:": b"" for number in range(2000)})
+    with pytest.raises(UsageError, match="and at least 995 more"):
+        Source.scan(["d"])
 
 
 def test_c18_two_with_one_name(here: Path) -> None:
@@ -258,7 +280,7 @@ def test_our_own_partial_transfers_are_left_out(here: Path) -> None:
 def test_too_deep(here: Path) -> None:
     deep = here / "/".join(["d"] * 65)
     deep.mkdir(parents=True)
-    with pytest.raises(PathRefused, match="64 levels"):
+    with pytest.raises(UsageError, match="64 levels"):
         Source.scan(["d"])
 
 
