@@ -11,7 +11,7 @@ import ipaddress
 import os
 import resource
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -39,6 +39,8 @@ from p2pxfer.net.server import RendezvousServer
 from p2pxfer.net.store import NameStore, check_database
 
 _parse: Any = serverFromString  # carries no types
+_HANDED_OUT: Final = ("public", "private", "shared")
+"""The scopes of addresses that lead to this machine from others, the best first."""
 _DESCRIPTORS: Final = 65_536
 """Open files the server asks the system for, where the hard limit allows it."""
 
@@ -111,11 +113,30 @@ def own_addresses() -> list[Address]:
 def primary_address(addresses: Iterable[Address]) -> Address:
     """The address to hand out: the first public one, else a private, else a shared one, else loopback; IPv4 first."""
     found = list(addresses)
-    for wanted in ("public", "private", "shared"):
+    for wanted in _HANDED_OUT:
         for address in sorted(found, key=lambda one: one.version):
             if scope(address) == wanted:
                 return address
     return IPv4Address("127.0.0.1")
+
+
+def reachable(bound: Sequence[tuple[Address, int]], own: Iterable[Address]) -> list[tuple[Address, int]]:
+    """Where a server may be reached that listens at ``bound`` on a machine with the addresses ``own``, the best first.
+
+    That is the address of the first endpoint; each address comes once, with the first port at which it listens there.
+    An endpoint that listens everywhere stands for :func:`primary_address` and for the others that go beyond this link.
+    """
+    found: dict[Address, int] = {}
+    here = list(own)
+    for host, port in bound:
+        hosts = [host]
+        if host.is_unspecified:
+            fitting = [one for one in here if host.version == 6 or one.version == 4]
+            others = [one for scoped in _HANDED_OUT for one in fitting if scope(one) == scoped]
+            hosts = [primary_address(fitting), *others]
+        for one in hosts:
+            found.setdefault(one, port)
+    return list(found.items())
 
 
 def certified_host(certificate: x509.Certificate) -> str:
@@ -145,7 +166,7 @@ def raise_descriptor_limit() -> None:
 class RendezvousService(Service):
     """Opens the ports, runs the server, says where it is.
 
-    ``announce`` gets the line that clients need when the ports are open.
+    ``announce`` gets the line that clients need when the ports are open, and those for other addresses of the machine.
     """
 
     log = Logger()
@@ -201,7 +222,7 @@ class RendezvousService(Service):
         if not observe and everywhere:
             observe = tuple(address for address in own_addresses() if scope(address) == "public")
         self.server.start(Listening(bound, observe))
-        self.address = self._line(*bound[0])
+        self.address, *others = self._lines(bound)
         self.log.info("listening on {ports}", ports=", ".join(f"{host} port {port}" for host, port in bound))
         if self._metrics_port is not None:
             host, number = _bound(self._metrics_port)
@@ -210,7 +231,8 @@ class RendezvousService(Service):
             self._state.publish(self.address)
         except OSError as error:
             self.log.error("the address cannot be written: {why}", why=error.strerror)
-        self._announce(self.address)
+        for line in (self.address, *others):
+            self._announce(line)
 
     def stopService(self) -> Deferred[Any]:
         """Close ports, connections and the store; what a later start needs stays in the state directory."""
@@ -225,13 +247,13 @@ class RendezvousService(Service):
         self._state.close()
         return DeferredList(closing)
 
-    def _line(self, host: Address, port: int) -> str:
+    def _lines(self, bound: Sequence[tuple[Address, int]]) -> list[str]:
+        """What clients may be given, the best first; with a certificate, whose name leads to one address, one line."""
         if self._host is not None:
-            return f"{self._host}:{port}"
-        reachable = (one for one in own_addresses() if host.version == 6 or one.version == 4)
-        shown = primary_address(reachable) if host.is_unspecified else host
-        text = str(shown) if shown.version == 4 else f"[{shown}]"
-        return f"{text}:{port}#{self._identity.id}"
+            return [f"{self._host}:{bound[0][1]}"]
+        found = reachable(bound, own_addresses())
+        hosts = [(str(host) if host.version == 4 else f"[{host}]", port) for host, port in found]
+        return [f"{host}:{port}#{self._identity.id}" for host, port in hosts]
 
 
 def _endpoint(reactor: Any, text: str, option: str) -> IStreamServerEndpoint:

@@ -23,7 +23,7 @@ from twisted.internet.protocol import Factory
 from p2pxfer.core.ids import PeerId, parse_id
 from p2pxfer.core.messages import ALPN_SERVER, Failure, Register, Registered
 from p2pxfer.errors import ConfigError
-from p2pxfer.net.hosting import State, certified_host, primary_address
+from p2pxfer.net.hosting import State, certified_host, primary_address, reachable
 from p2pxfer.net.identity import Identity, new_identity
 from p2pxfer.net.streams import SecureBootstrap
 from p2pxfer.net.tls import peer_tls
@@ -212,6 +212,43 @@ def test_a_server_with_a_certificate_is_known_by_its_name(tmp_path: Path) -> Non
 )
 def test_the_address_to_hand_out(addresses: list[str], expected: str) -> None:
     assert str(primary_address(map(ip_address, addresses))) == expected
+
+
+OWN = ["127.0.0.1", "::1", "fe80::1", "172.17.0.1", "192.168.1.4", "2a00::1", "8.8.8.8"]
+
+
+@pytest.mark.parametrize(
+    ("bound", "expected"),
+    [
+        (["0.0.0.0 8877", "0.0.0.0 8878"], ["8.8.8.8 8877", "172.17.0.1 8877", "192.168.1.4 8877"]),
+        (["192.168.1.4 443", "0.0.0.0 8877"], ["192.168.1.4 443", "8.8.8.8 8877", "172.17.0.1 8877"]),
+        (["127.0.0.1 8877", "127.0.0.2 8878"], ["127.0.0.1 8877", "127.0.0.2 8878"]),
+        ([":: 8877"], ["8.8.8.8 8877", "2a00::1 8877", "172.17.0.1 8877", "192.168.1.4 8877"]),
+    ],
+)
+def test_every_address_at_which_clients_may_reach_it_once(bound: list[str], expected: list[str]) -> None:
+    pairs = [(ip_address(host), int(port)) for host, port in map(str.split, bound)]
+    found = reachable(pairs, map(ip_address, OWN))
+    assert [f"{host} {port}" for host, port in found] == expected
+
+
+def test_a_server_with_no_address_but_loopback() -> None:
+    everywhere = ip_address("0.0.0.0")
+    assert reachable([(everywhere, 1)], [ip_address("127.0.0.1")]) == [(ip_address("127.0.0.1"), 1)]
+
+
+def test_a_server_on_two_addresses_says_both(tmp_path: Path) -> None:
+    first, second = free_ports(2)
+    with running("twistd", tmp_path, [first], "--listen", f"tcp:{second}:interface=127.0.0.2"):
+        line = (tmp_path / "state" / "address").read_text().strip()
+        pin = line.partition("#")[2]
+        assert line == f"127.0.0.1:{first}#{pin}"
+        end = time.monotonic() + 20
+        while not all(
+            f"127.0.0.{n}:{port}#{pin}" in (tmp_path / "output").read_text() for n, port in ((1, first), (2, second))
+        ):
+            assert time.monotonic() < end
+            time.sleep(0.05)
 
 
 def test_a_state_directory_serves_one_server_at_a_time(tmp_path: Path) -> None:
