@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import stat
 from pathlib import Path
 from typing import Literal
 
@@ -53,6 +55,11 @@ def command(
     home = options.open_home()
     line = options.server_line(home)
     own_name = options.own_name(home, name)
+    if acceptance == "ask" and not can_answer(0):
+        raise UsageError(
+            "--accept ask needs somebody to ask, and standard input is no terminal: use --accept contacts (take what"
+            " contacts send) or --accept all"
+        )
     from p2pxfer.net.partials import Destination, remember
 
     used = Destination(destination, own_name, acceptance, no_code, limit, policy, gentle, port_mapping, timeout)
@@ -66,6 +73,17 @@ def command(
         port_mapping=port_mapping, timeout=timeout, limit=limit,
     )  # fmt: skip
     run(receiving.run, options.verbose)
+
+
+def can_answer(descriptor: int) -> bool:
+    """Whether a person or a program may write answers there: not to a null device, and not to a pipe without writer."""
+    if os.isatty(descriptor):
+        return True
+    if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+        return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return not any(event & select.POLLHUP and not event & select.POLLIN for _, event in poll.poll(0))
 
 
 def check_destination(destination: str) -> None:

@@ -143,6 +143,19 @@ class Stage(Scene):
         self.callback(child.kill)
         return child
 
+    def asking_receiver(self, answers: int, *words: str | Path) -> Program:
+        """Start bob's receiver, which asks, with this descriptor as its standard input; it is registered."""
+
+        class Typing:
+            def popen(self, role: str, argv: Sequence[str], **options: Any) -> subprocess.Popen[str]:
+                return Loopback().popen(role, argv, **(options | {"stdin": answers}))
+
+        argv = self.command_line(self.bob, "receive", "--as", "bob", "--to", self.inbox, "--accept", "ask", *words)
+        bob = Program(Typing(), "bob", argv, self.folder / "asking.log")
+        self.callback(bob.stop)
+        bob.wait_for("registered")
+        return bob
+
     def fails(self, status: int, code: str, says: str, *words: str | Path, **options: Any) -> str:
         """A command must end with this status and say why in one line, and as one event; returns the line."""
         check_failed_event(self.run(*words, as_json=True, **options), status, code, says)

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from p2pxfer.core.ids import parse_id
 from p2pxfer.net.home import Home
-from scripts.product import Program
 from tests.e2e.conftest import MIB, Outcome, Stage, Words, check_failure, end_of, names_in
 from tests.scene import WORDS, events_of, file_hash, last, random_file
 
@@ -180,18 +176,18 @@ def test_the_receiver_is_asked(pair: Stage, answer: str, status: int) -> None:
     source = pair.folder / "asked.bin"
     digest = random_file(source, MIB)
     reader, writer = os.pipe()
+    bob = pair.asking_receiver(reader, "--once", "--no-code")
+    os.close(reader)
     os.write(writer, answer.encode())
     os.close(writer)
-    bob = asked_receiver(pair, reader)
-    os.close(reader)
     sent = pair.run("send", source, "bob", as_json=True)
     assert sent.status == status, sent
     assert bob.wait(10).status == status
     bob.stop()
-    asked = (pair.folder / "asked.txt").read_text()
+    asked = (pair.folder / "asking.log").read_text()
     assert "take asked.bin (1.0 MiB, " in asked
     assert "from alice? [y/N]" in asked
-    (pair.folder / "asked.txt").unlink()
+    (pair.folder / "asking.log").unlink()
     if status == 0:
         assert file_hash(pair.inbox / "asked.bin") == digest
     else:
@@ -201,21 +197,6 @@ def test_the_receiver_is_asked(pair: Stage, answer: str, status: int) -> None:
         assert "said no" in error["message"]
         assert not error["retry"]
         assert last(events_of(bob), "refused")["why"]
-
-
-def asked_receiver(stage: Stage, answers: int) -> Program:
-    """A receiver that asks, with this descriptor as its standard input."""
-
-    class Typing:
-        def popen(self, role: str, argv: Sequence[str], **options: Any) -> subprocess.Popen[str]:
-            return stage.place.popen(role, argv, **(options | {"stdin": answers}))
-
-    argv = stage.command_line(stage.bob, "receive", "--as", "bob", "--to", stage.inbox, "--once", "--no-code",
-                              "--accept", "ask")  # fmt: skip
-    bob = Program(Typing(), "bob", argv, stage.folder / "asked.txt")
-    stage.callback(bob.stop)
-    bob.wait_for("registered")
-    return bob
 
 
 def test_init_and_id(stage: Stage) -> None:

@@ -148,8 +148,12 @@ def test_a_hostile_receiver_gives_a_reason(pair: Stage, source: Path) -> None:
     argv: Words = [sys.executable, pair.folder / "double.py", "--server", pair.address, "--home", pair.bob, "receive",
             "--as", "bob", "--to", pair.inbox, "--no-code", "--accept", "ask"]  # fmt: skip
     screen = pair.folder / "bob.txt"
+    answers, into = os.pipe()
+    os.write(into, b"n\n")
     with screen.open("wb") as file:
-        pair.start(*argv, stdout=file, stderr=file, stdin=subprocess.DEVNULL)
+        pair.start(*argv, stdout=file, stderr=file, stdin=answers)
+    os.close(answers)
+    os.close(into)
     wait_until(lambda: b"registered as bob" in screen.read_bytes(), 20)
     words = [pair.binary, "--server", pair.address, "--home", pair.alice, "send", source, "bob"]
     sent = subprocess.run(list(map(str, words)), capture_output=True, timeout=30, check=False)

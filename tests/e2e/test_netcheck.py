@@ -267,7 +267,13 @@ def forget_alice(stage: Stage) -> None:
 @pytest.mark.parametrize("acceptance", ["ask", "all"])
 def test_a_stranger_learns_nothing_and_spends_no_code(pair: Stage, acceptance: str) -> None:
     forget_alice(pair)
-    bob = pair.receive("--code", WORDS, "--accept", acceptance)
+    if acceptance == "ask":
+        answers, into = os.pipe()
+        pair.callback(os.close, into)
+        bob = pair.asking_receiver(answers, "--code", WORDS)
+        os.close(answers)
+    else:
+        bob = pair.receive("--code", WORDS, "--accept", acceptance)
     pair.fails(4, "E_UNKNOWN", "does not know this key", "netcheck", "bob")
     bob.stop()
     events = events_of(bob)

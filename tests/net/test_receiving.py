@@ -23,9 +23,11 @@ from twisted.internet.task import Clock
 
 from p2pxfer.cli import receiving
 from p2pxfer.cli.questions import Questions
+from p2pxfer.cli.receive import can_answer
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.codebook import FRESH_PAUSES, WrongTries
+from p2pxfer.core.ids import PeerId
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.errors import Damaged, P2pxferError, Refused, Unreachable, WrongCode
 from p2pxfer.net.home import Home
@@ -36,6 +38,36 @@ from tests.net.serverkit import sleep, until
 from tests.scene import WORDS, Scene, events_of, last
 
 reactor: Any = _reactor
+
+
+# -- nobody to ask ---------------------------------------------------------------------------------------------------
+
+
+def test_who_may_answer_a_question(tmp_path: Path) -> None:
+    keyboard, terminal = os.openpty()
+    there, into = os.pipe()
+    null = os.open(os.devnull, os.O_RDWR)
+    answers = os.open(tmp_path / "answers", os.O_RDWR | os.O_CREAT)
+    try:
+        assert [can_answer(each) for each in (terminal, there, answers, null)] == [True, True, True, False]
+        os.write(into, b"y\n")
+        os.close(into)
+        assert can_answer(there)
+        os.read(there, 10)
+        assert not can_answer(there)
+    finally:
+        for each in (keyboard, terminal, there, null, answers):
+            os.close(each)
+
+
+def test_a_receiver_that_has_nobody_to_ask_ends_at_once_and_says_what_to_use(tmp_path: Path) -> None:
+    argv = [Path(sys.executable).parent / "p2pxfer", "--server", f"localhost:1#{PeerId(bytes(32))}"]
+    argv += ["--home", tmp_path / "home", "receive", "--accept", "ask", "--to", tmp_path]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert "--accept contacts" in line and "--accept all" in line
 
 
 # -- questions -----------------------------------------------------------------------------------------------------
