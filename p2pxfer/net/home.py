@@ -121,9 +121,12 @@ class Home:
         Raises:
             IdentityMismatch: the name belongs to another key.
             NameInvalid: the name is not a legal one.
+            UsageError: the key is this machine's own.
             ConfigError: the store cannot be used.
         """
         check_name(contact.name)
+        if contact.id == self.identity().id:
+            raise UsageError("this is this machine's own id; a contact is somebody else, who shows it with p2pxfer id")
         with self._locked():
             known = self.contacts()
             named = next((other for other in known if other.name == contact.name), None)

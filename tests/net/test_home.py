@@ -100,6 +100,12 @@ def test_a_key_is_never_replaced(home: Home) -> None:
     assert home.add_contact(Contact("ann", BOB.id, "code", "2026-11-22")).id == BOB.id
 
 
+def test_the_own_key_is_no_contact(home: Home) -> None:
+    with pytest.raises(UsageError, match="this machine's own id"):
+        home.add_contact(Contact("myself", home.identity().id, "id", "2026-12-01"))
+    assert home.contacts() == []
+
+
 def test_a_known_key_keeps_its_name(home: Home) -> None:
     home.add_contact(BOB)
     assert home.add_contact(Contact("robert", BOB.id, "id", "2026-12-01")) == BOB
