@@ -1,0 +1,270 @@
+"""Channels with one peer over paths that meetings bring: one session, whoever asks for the meetings.
+
+Laws of this file:
+
+1. A meeting that has only the relay left ends when a newer one has its own relay path.  The side that asks ends it, so
+   that the loss is none to it; the other one does so only for want of room.
+2. The session fails once: when no path came about for as long as the patience lasts, when the peer's program is another
+   one than before, or when the peer refuses.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+
+from p2pxfer.core.channel import ChannelEvent, Limits
+from p2pxfer.core.channels import LIMITS, Channels
+from p2pxfer.core.codec import Message
+from p2pxfer.core.ids import PeerId
+from p2pxfer.core.wire import Bye, Chunk, Problem
+from p2pxfer.errors import (
+    IdentityMismatch,
+    Incomplete,
+    LimitReached,
+    P2pxferError,
+    ProtocolBreach,
+    Refused,
+    Unreachable,
+)
+from p2pxfer.net.channelpaths import ChannelPaths
+from p2pxfer.net.liveness import PacketsLost
+from p2pxfer.net.meeting import Meeting
+from p2pxfer.net.parties import MeetingOwner
+from p2pxfer.net.path import PeerPath
+from p2pxfer.net.pathset import PathSet
+from p2pxfer.net.peercheck import Checkee
+from p2pxfer.net.types import Reactor
+from p2pxfer.status import Event, Note, Peer
+
+FAREWELL_S = 3.0
+"""How long the end of a session may take, seconds."""
+REPLACED = "another connection has replaced it"
+FATAL = (IdentityMismatch, Incomplete, LimitReached, ProtocolBreach, Refused)
+"""What no other path would change."""
+
+
+def only_relayed(meeting: Meeting) -> bool:
+    """Whether a meeting came to something and has no direct path, nor will have one."""
+    return {path.facts.kind for path in meeting.paths} == {"relay"} and not meeting.punching
+
+
+def oldest_relayed(meetings: Iterable[Meeting]) -> Meeting | None:
+    """Who gives way where there is no room; a meeting that has no path gives none to the server."""
+    return next(filter(only_relayed, meetings), None)
+
+
+class ChannelSession(MeetingOwner):
+    """See the laws above.  ``on_event`` hears of the channels, ``on_settled`` when the peer has all that was said.
+
+    ``asks``: this side asks for the introductions, and its channels have even numbers.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        peer: Checkee,
+        *,
+        asks: bool,
+        patience: float,
+        tell: Callable[[Event], None],
+        on_event: Callable[[ChannelEvent], None],
+        on_settled: Callable[[], None],
+        limits: Limits = LIMITS,
+    ) -> None:
+        self._reactor = reactor
+        self._peer = peer
+        self._patience = patience
+        self._tell = tell
+        self.asks = asks
+        """Whether this side asks for introductions, and opens what is to be opened once."""
+        self.channels = Channels(os.urandom(16), 0 if asks else 1, limits)
+        self.paths = PathSet(reactor.seconds, tell)
+        self.link = ChannelPaths(reactor, self.channels, self.paths, on_event, on_settled, self.fail)
+        self.met: Deferred[None] = Deferred()
+        """Fires when the first path is up."""
+        self.failed: Deferred[P2pxferError] = Deferred()
+        self._meetings: list[Meeting] = []
+        self._doubted: set[PeerPath] = set()
+        self._clock: IDelayedCall | None = None
+        self._last: P2pxferError | None = None
+        self._over = False
+        self._parted: Deferred[None] = Deferred()
+
+    @property
+    def peer(self) -> Checkee:
+        """With whom."""
+        return self._peer
+
+    @property
+    def _met(self) -> bool:
+        return self.met.called
+
+    # -- hooks -----------------------------------------------------------------------------------------------------
+
+    def _look_around(self) -> None:
+        """Something was lost: whoever asks may want another meeting."""
+
+    def _nat_forgot(self) -> None:
+        """The NAT lost the last direct path, and perhaps more."""
+
+    def _dropped(self, meeting: Meeting) -> None:
+        """This meeting was ended from here; nothing more is heard of it."""
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    async def finish(self) -> None:
+        """All is said: part in good order.  The side that asks says so, the other one waits for it for a while."""
+        self._over = True
+        self.paths.finish()
+        if self.asks:
+            for path in self.paths.ordered():
+                path.send(Bye())
+                path.close()
+        await self._until_parted()
+
+    async def leave(self) -> None:
+        """Part after an error, and give what was said last the time to arrive."""
+        self._over = True
+        self.paths.finish()
+        for path in self.paths.ordered():
+            path.close()
+        await self._until_parted()
+
+    async def _until_parted(self) -> None:
+        if self.paths and not self._parted.called:
+            self._parted.addTimeout(FAREWELL_S, self._reactor, lambda result, timeout: None)
+            await self._parted
+
+    def close(self) -> None:
+        """End everything, whatever its state."""
+        self._over = True
+        self.paths.finish()
+        self._with_path()
+        self.link.stop()
+        for meeting in list(self._meetings):
+            self._drop(meeting)
+
+    def fail(self, error: P2pxferError) -> None:
+        """End the session with this error."""
+        if not self.failed.called and not self._over:
+            self.failed.callback(error)
+
+    # -- patience --------------------------------------------------------------------------------------------------
+
+    def _without_path(self) -> None:
+        if self._clock is None and not self._over:
+            self._clock = self._reactor.callLater(self._patience, self._out_of_patience)
+
+    def _with_path(self) -> None:
+        if self._clock is not None and self._clock.active():
+            self._clock.cancel()
+        self._clock = None
+
+    def _out_of_patience(self) -> None:
+        last = self._last.message if self._last is not None else "no path came about"
+        shown = self._peer.shown
+        if self._met:
+            self.fail(Incomplete(f"{shown} has not been reachable for {self._patience:.0f} seconds ({last})"))
+        else:
+            self.fail(Unreachable(f"no connection to {shown} came about in {self._patience:.0f} seconds: {last}"))
+
+    # -- meetings --------------------------------------------------------------------------------------------------
+
+    def adopt(self, meeting: Meeting) -> None:
+        """What comes of this meeting belongs to the session from here on."""
+        self._meetings.append(meeting)
+
+    def replace(self, meeting: Meeting) -> None:
+        """End a meeting and its paths at once; their orderly close takes a while."""
+        for path in meeting.paths:
+            self.paths.remove(path, REPLACED)
+            self._doubted.discard(path)
+            self.link.close_path(path)
+        if not self.paths:
+            self._without_path()
+        self._drop(meeting)
+
+    def _drop(self, meeting: Meeting) -> None:
+        self._meetings.remove(meeting)
+        self._dropped(meeting)
+        meeting.close()
+
+    # -- from the meetings -------------------------------------------------------------------------------------------
+
+    def path_up(self, meeting: Meeting, path: PeerPath) -> None:
+        """See :class:`~p2pxfer.net.meeting.MeetingOwner`."""
+        if self._over:
+            path.close()
+            return
+        self._with_path()
+        path.open_session()
+        if not self._met:
+            self._tell(Peer(name=path.peer_name, id=str(PeerId(path.peer_key)), verified=self._peer.verified))
+            self.met.callback(None)
+        self.paths.add(path)
+        doubted, self._doubted = self._doubted, set()
+        for old in doubted:
+            old.fail(Unreachable(REPLACED))
+        for late in [one for one in self._meetings if one.started < meeting.started and not one.paths]:
+            self._drop(late)
+        self.link.open_path(path)
+        if self.asks and path.facts.kind == "relay":
+            for older in filter(only_relayed, self._meetings[: self._meetings.index(meeting)]):
+                self.replace(older)
+
+    def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
+        """See :class:`~p2pxfer.net.meeting.MeetingOwner`."""
+        was_ours = self.paths.remove(path, error.message)
+        self._doubted.discard(path)
+        if self._over:
+            if not self.paths and not self._parted.called:
+                self._parted.callback(None)
+            return
+        if not was_ours:
+            return
+        self._last = error
+        self.link.close_path(path)
+        if isinstance(error, FATAL):
+            self.fail(error)
+            return
+        if isinstance(error, PacketsLost) and not self.paths.direct:
+            self._nat_forgot()
+        if not self.paths:
+            self._without_path()
+            self._tell(Note(f"the connection was lost ({error.message}); reconnecting"))
+        self._look_around()
+
+    def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:
+        """See :class:`~p2pxfer.net.meeting.MeetingOwner`."""
+        if meeting in self._meetings:
+            self._meetings.remove(meeting)
+        self._last = reasons[-1] if reasons else self._last
+        wrong = next((error for error in reasons if isinstance(error, IdentityMismatch)), None)
+        if wrong is not None and not self.paths:
+            self.fail(wrong)
+        elif not self._over:
+            self._look_around()
+
+    def path_message(self, path: PeerPath, message: Message) -> None:
+        """See :class:`~p2pxfer.net.path.PathOwner`."""
+        if isinstance(message, Bye):
+            path.close()
+        elif not self.failed.called and self.paths.get(path.facts.number) is not None:
+            try:
+                self.link.message(path, message)
+            except P2pxferError as error:
+                # The path is left open until the peer has heard of it: see leave.
+                path.send(Problem(word=error.word, message=error.message[:1000]))
+                self.fail(error)
+
+    def path_chunk(self, path: PeerPath, chunk: Chunk) -> None:
+        """See :class:`~p2pxfer.net.path.PathOwner`."""
+        raise ProtocolBreach("a chunk came among channels")
+
+    def path_writable(self, path: PeerPath) -> None:
+        """See :class:`~p2pxfer.net.path.PathOwner`."""
+        self.link.room(path)
