@@ -6,7 +6,8 @@ is, until the lab closes it or dies.
 
 Packets are passed with their virtio header, so one of them may be a 64 KiB batch of segments that
 the kernel has not cut yet; without that a line in Python could not carry 100 MB/s. Where loss, jitter
-or a rate is asked for, devices are opened without batching so that it befalls single segments.
+or a rate is asked for, devices are opened without batching so that it befalls single segments; a `long`
+line passes batches all the same, and what it loses is cut out of them.
 
 The program imports little on purpose: it is started for every lab.
 """
@@ -32,6 +33,12 @@ _TUN_F_TSO4 = 0x02
 _TUN_F_TSO6 = 0x04
 _TUN_F_TSO_ECN = 0x08
 
+_VIRTIO = 10
+"""Bytes of `struct virtio_net_hdr`: flags, kind of batch, then the sizes of headers and of a segment."""
+_VIRTIO_SIZES = struct.Struct("=HH")
+_GSO_KIND = 0x7F
+_GSO_TCPV4 = 1
+
 _LARGEST = 70_000
 _BATCH = 64
 BUFFER_BYTES = 128 * 1024 * 1024
@@ -42,10 +49,11 @@ class Shape:
 
     `delay`: one way, seconds. `rate`: bit/s, 0 for no limit. `loss`: probability of a packet to
     vanish, drawn from `seed`. `buffer`: bytes that may wait, more are dropped. `jitter`: up to so
-    many seconds more for each packet, drawn too; none overtakes another, as in a queue.
+    many seconds more for each packet, drawn too; none overtakes another, as in a queue. `long`: pass
+    batches whatever else is asked, for a line too fast for single segments.
     """
 
-    __slots__ = ("buffer", "delay", "jitter", "loss", "rate", "seed")
+    __slots__ = ("buffer", "delay", "jitter", "long", "loss", "rate", "seed")
 
     def __init__(
         self,
@@ -55,6 +63,8 @@ class Shape:
         seed: int = 0,
         buffer: int = BUFFER_BYTES,
         jitter: float = 0.0,
+        *,
+        long: bool = False,
     ) -> None:
         if delay < 0 or jitter < 0 or rate < 0 or not 0 <= loss <= 1 or buffer <= 0:
             raise ValueError("delay, jitter, rate, loss or buffer out of range")
@@ -64,11 +74,12 @@ class Shape:
         self.loss = loss
         self.seed = seed
         self.buffer = buffer
+        self.long = long
 
     @property
     def batching(self) -> bool:
         """Whether uncut batches of segments may pass."""
-        return not self.loss and not self.jitter and not self.rate
+        return self.long or (not self.loss and not self.jitter and not self.rate)
 
     @property
     def needed(self) -> bool:
@@ -77,13 +88,13 @@ class Shape:
 
     def encode(self) -> str:
         """Return the shape as one command-line word."""
-        return f"{self.delay!r},{self.rate},{self.loss!r},{self.seed},{self.buffer},{self.jitter!r}"
+        return f"{self.delay!r},{self.rate},{self.loss!r},{self.seed},{self.buffer},{self.jitter!r},{self.long:d}"
 
     @classmethod
     def decode(cls, word: str) -> Shape:
         """Return the shape that `encode` wrote. Raises `ValueError` for anything else."""
-        delay, rate, loss, seed, buffer, jitter = word.split(",")
-        return cls(float(delay), int(rate), float(loss), int(seed), int(buffer), float(jitter))
+        delay, rate, loss, seed, buffer, jitter, long = word.split(",")
+        return cls(float(delay), int(rate), float(loss), int(seed), int(buffer), float(jitter), long=bool(int(long)))
 
 
 def open_tun(name: str, batching: bool) -> int:
@@ -103,6 +114,51 @@ def open_tun(name: str, batching: bool) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def segments_of(packet: bytes) -> int:
+    """How many segments a packet with its virtio header holds; 1 for everything that is no batch of IPv4."""
+    if packet[1] & _GSO_KIND != _GSO_TCPV4:
+        return 1
+    headers, size = _VIRTIO_SIZES.unpack_from(packet, 2)
+    return max(1, -(-(len(packet) - _VIRTIO - headers) // size))
+
+
+def without(packet: bytes, lost: int) -> list[bytes]:
+    """What is left of a packet when its segment number `lost` is cut out: up to two batches."""
+    if segments_of(packet) == 1:
+        return []
+    headers, size = _VIRTIO_SIZES.unpack_from(packet, 2)
+    start = _VIRTIO + headers
+    cut = start + lost * size
+    parts = [(0, packet[start:cut]), (cut + size - start, packet[cut + size :])]
+    return [_part(packet, headers, size, offset, data) for offset, data in parts if data]
+
+
+def _part(packet: bytes, headers: int, size: int, offset: int, data: bytes) -> bytes:
+    """A batch of `data`, which stands `offset` bytes behind the first one of `packet`."""
+    part = bytearray(packet[: _VIRTIO + headers]) + data
+    if len(data) <= size:
+        part[1] = 0
+        _VIRTIO_SIZES.pack_into(part, 2, headers, 0)
+    ip, old = _VIRTIO, len(packet) - _VIRTIO
+    tcp = ip + (part[ip] & 15) * 4
+    length = headers + len(data)
+    struct.pack_into("!H", part, ip + 2, length)
+    struct.pack_into("!H", part, ip + 10, 0)
+    struct.pack_into("!H", part, ip + 10, ~_fold(sum(struct.unpack_from(f"!{(tcp - ip) // 2}H", part, ip))) & 0xFFFF)
+    (number,) = struct.unpack_from("!I", part, tcp + 4)
+    struct.pack_into("!I", part, tcp + 4, (number + offset) & 0xFFFFFFFF)
+    # The kernel left the sum of the pseudo header here, in which the length counts, and fills in the rest itself.
+    (pseudo,) = struct.unpack_from("!H", part, tcp + 16)
+    struct.pack_into("!H", part, tcp + 16, _fold(pseudo + length + (~old & 0xFFFF)))
+    return bytes(part)
+
+
+def _fold(total: int) -> int:
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
 
 
 class Direction:
@@ -146,8 +202,16 @@ class Direction:
 
     def _accept(self, packet: bytes, now: float) -> None:
         shape = self._shape
-        if self._draw is not None and self._draw() < shape.loss:
-            return
+        # Of a batch one segment is lost at most: two of so few hardly ever go together.
+        for number in range(segments_of(packet) if shape.long else 1) if shape.loss else ():
+            if self._draw is not None and self._draw() < shape.loss:
+                for part in without(packet, number) if shape.long else ():
+                    self._wait(part, now)
+                return
+        self._wait(packet, now)
+
+    def _wait(self, packet: bytes, now: float) -> None:
+        shape = self._shape
         size = len(packet)
         starts = max(now, self._free_at)
         waiting = (starts - now) * shape.rate / 8 if shape.rate else self._queued

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Iterator
 
 import pytest
 
-from tests.lab.delay import Direction, Shape
+from tests.lab.delay import Direction, Shape, segments_of, without
 
 Ends = tuple[socket.socket, socket.socket, socket.socket, socket.socket]
 
@@ -136,12 +137,14 @@ def test_losses_are_set_by_the_seed(ends: Ends) -> None:
 
 def test_shape_survives_the_command_line() -> None:
     """What the lab asks for is what the program does."""
-    shape = Shape(0.0125, 123456, 0.015625, 42, 9999, 0.25)
+    shape = Shape(0.0125, 123456, 0.015625, 42, 9999, 0.25, long=True)
     again = Shape.decode(shape.encode())
     assert [getattr(again, name) for name in Shape.__slots__] == [getattr(shape, name) for name in Shape.__slots__]
 
 
-@pytest.mark.parametrize("word", ["-1,0,0,0,1,0", "0,-1,0,0,1,0", "0,0,1.5,0,1,0", "0,0,0,0,0,0", "0,0,0,0,1,-1", "1"])
+@pytest.mark.parametrize(
+    "word", ["-1,0,0,0,1,0,0", "0,-1,0,0,1,0,0", "0,0,1.5,0,1,0,0", "0,0,0,0,0,0,0", "0,0,0,0,1,-1,0", "1"]
+)
 def test_impossible_shapes_are_refused(word: str) -> None:
     """No line goes back in time or loses more than everything."""
     with pytest.raises(ValueError, match=r"range|unpack"):
@@ -155,8 +158,59 @@ def test_impossible_shapes_are_refused(word: str) -> None:
         (Shape(0.1), True, True),
         (Shape(0, loss=0.1), True, False),
         (Shape(0, jitter=0.1), True, False),
+        (Shape(0, loss=0.1, rate=1000, long=True), True, True),
     ],
 )
 def test_cables_where_nothing_is_asked(shape: Shape, needed: bool, batching: bool) -> None:
     """Batches of segments pass only where no single segment is to be lost or spaced."""
     assert (shape.needed, shape.batching) == (needed, batching)
+
+
+def batch(segments: int, size: int, number: int = 7) -> bytes:
+    """A batch of segments as the kernel hands it over: virtio header, IPv4, TCP, and the sum of the pseudo header."""
+    payload = b"".join(bytes([65 + n]) * size for n in range(segments - 1)) + b"z" * (size // 2)
+    source, target = bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2])
+    tcp = bytearray(struct.pack("!HHIIBBHHH", 1, 2, number, 0, 5 << 4, 0x10, 500, 0, 0))
+    struct.pack_into("!H", tcp, 16, folded(source + target + struct.pack("!HH", 6, len(tcp) + len(payload))))
+    ip = bytearray(struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(tcp) + len(payload), 9, 0, 64, 6, 0, source, target))
+    struct.pack_into("!H", ip, 10, ~folded(bytes(ip)) & 0xFFFF)
+    return struct.pack("=BBHHHH", 1, 1, 40, size, 20, 16) + bytes(ip) + bytes(tcp) + payload
+
+
+def folded(data: bytes) -> int:
+    """The sum of the Internet's checksums, not yet turned over."""
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
+
+
+@pytest.mark.parametrize("lost", range(4))
+def test_a_segment_is_cut_out_of_a_batch(lost: int) -> None:
+    """What is left are whole batches with right sums, lengths and sequence numbers."""
+    packet = batch(4, 100, number=0xFFFFFFF0)
+    assert segments_of(packet) == 4
+    parts = without(packet, lost)
+    bodies = {}
+    for part in parts:
+        ip, tcp, body = part[10:30], part[30:50], part[50:]
+        assert folded(ip) == 0xFFFF
+        assert struct.unpack_from("!H", ip, 2)[0] == len(part) - 10
+        assert struct.unpack_from("!H", tcp, 16)[0] == folded(ip[12:] + struct.pack("!HH", 6, 20 + len(body)))
+        assert (part[1], struct.unpack_from("=H", part, 4)[0]) == ((1, 100) if len(body) > 100 else (0, 0))
+        bodies[(struct.unpack_from("!I", tcp, 4)[0] - 0xFFFFFFF0) & 0xFFFFFFFF] = body
+    whole = packet[50:]
+    expected = {0: whole[: lost * 100], lost * 100 + 100: whole[lost * 100 + 100 :]}
+    assert bodies == {offset: body for offset, body in expected.items() if body}
+
+
+def test_a_long_line_loses_segments_of_batches(ends: Ends) -> None:
+    """About the share that is asked for, and never a whole batch."""
+    direction = line(ends, Shape(0.0, loss=0.02, seed=1, long=True))
+    got = 0
+    for _ in range(200):
+        ends[0].send(batch(10, 100))
+        direction.take(0.0)
+        direction.release(1.0)
+        got += sum(segments_of(packet) for packet in arrived(ends))
+    assert 0.97 < got / 2000 < 0.99

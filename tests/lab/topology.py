@@ -54,6 +54,7 @@ class Lab(Faults):
         seed: int = 0,
         buffer_bytes: int = BUFFER_BYTES,
         tcp_window: int = 0,
+        long_line: bool = False,
         public_net: str = "198.18",
     ) -> None:
         """Say what to build; entering the context builds it.
@@ -69,6 +70,7 @@ class Lab(Faults):
         hold for each direction of both access lines; `seed` sets what is lost and how much later packets come.
         `tcp_window` is the most that the hosts' kernels buffer for a connection, in bytes; 0
         leaves Linux's 4 MiB for sending, of which about 2.6 MiB can be under way.
+        `long_line` is for a `rate_bps` that single segments in Python do not reach: they pass in batches.
         `public_net` is the first half of the public addresses of the two sites.
 
         Raises `LabError` for a carrier in front of a router without NAT, for two hosts behind one, for one carrier
@@ -88,7 +90,7 @@ class Lab(Faults):
         # Without a kind a router is there and routes, but a carrier is not there.
         self.kinds = {role: kind for role, kind in kinds.items() if kind is not None or role in plan.PUB_PORT}
         super().__init__(["pub", *plan.HOSTS, *self.kinds])
-        self._shape = Shape(rtt_ms / 4000, rate_bps, loss, seed, buffer_bytes, jitter_ms / 1000)
+        self._shape = Shape(rtt_ms / 4000, rate_bps, loss, seed, buffer_bytes, jitter_ms / 1000, long=long_line)
         self._sites = {
             router: plan.site(
                 host,
