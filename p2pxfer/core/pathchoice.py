@@ -1,4 +1,4 @@
-"""Which of several live paths carries the data: by kind until they were measured, by what they deliver then.
+"""Which of several live paths carry the data: by kind until they were measured, by what they deliver then.
 
 Laws of this file:
 
@@ -10,14 +10,19 @@ Laws of this file:
    remembered twice as long.  So two paths do not take turns.  Among several that are nearly alike the kind decides: the
    one that is kept may be worse by the margin than one before it.
 4. Only what was delivered under back pressure counts: a source that is slow says nothing about a path.
+5. Paths of one group are connections between the same two hosts: what they deliver together is compared, and none of
+   them is preferred to another.
+6. Beside the first path every other one carries too that is not a spare and delivers at least :data:`WORTH` of what
+   the first one's group does, or is not measured yet.  A spare, such as a relay, carries only as the first one: while
+   nothing else is there, or what is there was measured as clearly worse.
 
-Loss is not measured by itself: what TCP loses shows in the round trip and in what is delivered.  Times in seconds,
-sizes in bytes.
+Loss does not count here: what TCP loses shows in the round trip and in what is delivered.  It has a say in whether one
+connection is enough (:mod:`p2pxfer.core.widening`).  Times in seconds, sizes in bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,6 +37,8 @@ SAMPLE_S: Final = 0.5
 """Time under back pressure that makes one measurement; the first one is dropped, since buffers fill meanwhile."""
 WEIGHT: Final = 0.3
 """Of the newest measurement."""
+WORTH: Final = 0.1
+"""What carries beside the first path delivers at least so much of what that does: less would only hold up the end."""
 DETOUR: Final = 4.0
 DETOUR_S: Final = 0.1
 """A detour has a round trip so many times as long, and so much longer."""
@@ -41,6 +48,8 @@ DETOUR_S: Final = 0.1
 class _Path:
     number: int
     rank: int
+    group: int
+    spare: bool
     trip: float | None = None
     rate: float = 0.0
     rated: float = 0.0
@@ -60,11 +69,6 @@ class _Path:
         """Whether there is a measurement that counts."""
         return self.rate > 0 and now - self.rated <= self.fresh
 
-    @property
-    def cost(self) -> float:
-        """Seconds until a block has arrived."""
-        return (self.trip or 0.0) + BLOCK / self.rate
-
 
 class PathChoice:
     """Paths by number; ``rank`` orders the kinds, lower is better."""
@@ -74,9 +78,9 @@ class PathChoice:
         self._current: _Path | None = None
         self._better: tuple[int, float] | None = None
 
-    def add(self, path: int, rank: int) -> None:
-        """A path is up."""
-        self._paths[path] = _Path(path, rank)
+    def add(self, path: int, rank: int, *, group: int = 0, spare: bool = False) -> None:
+        """A path is up; ``group`` is the path that it was opened beside, 0 if it stands for itself."""
+        self._paths[path] = _Path(path, rank, group or path, spare)
 
     def remove(self, path: int) -> None:
         """A path is gone."""
@@ -127,6 +131,29 @@ class PathChoice:
         rest = sorted((path for path in self._paths.values() if path is not best), key=lambda path: path.kind)
         return [path.number for path in ([best, *rest] if best is not None else rest)]
 
+    def carriers(self, now: float, usable: Callable[[int], bool]) -> list[int]:
+        """The paths that the next bytes may go to, best first; ``usable`` says which can be used at all."""
+        ordered = [self._paths[number] for number in self.ordered(now) if usable(number)]
+        if not ordered:
+            return []
+        first = ordered[0]
+        least = WORTH * self._rate(first, now)
+        beside = (
+            path
+            for path in ordered[1:]
+            if path.group == first.group
+            or not (path.spare or _is_detour(path, first) or (path.known(now) and self._rate(path, now) < least))
+        )
+        return [first.number, *(path.number for path in beside)]
+
+    def _rate(self, path: _Path, now: float) -> float:
+        """What is known of the rate of the path's group."""
+        return sum(one.rate for one in self._paths.values() if one.group == path.group and one.known(now))
+
+    def _cost(self, path: _Path, now: float) -> float:
+        """Seconds until a block has arrived, for a path of which that is known."""
+        return (path.trip or 0.0) + BLOCK / self._rate(path, now)
+
     def _best(self, now: float) -> _Path | None:
         if self._current is None:
             self._current = min(self._paths.values(), key=lambda path: path.kind, default=None)
@@ -142,15 +169,18 @@ class PathChoice:
         untried = [
             path
             for path in self._paths.values()
-            if path.kind < current.kind and not path.known(now) and not _is_detour(path, current)
+            if path.kind < current.kind
+            and path.group != current.group
+            and not path.known(now)
+            and not _is_detour(path, current)
         ]
         return min(untried, key=lambda path: path.kind, default=None)
 
     def _proved(self, current: _Path, now: float) -> _Path | None:
         """A path that has been measured as clearly better for some time."""
-        known = [path for path in self._paths.values() if path is not current and path.known(now)]
-        best = min(known, key=lambda path: path.cost, default=None)
-        if best is None or not current.known(now) or best.cost > MARGIN * current.cost:
+        known = [path for path in self._paths.values() if path.group != current.group and path.known(now)]
+        best = min(known, key=lambda path: self._cost(path, now), default=None)
+        if best is None or not current.known(now) or self._cost(best, now) > MARGIN * self._cost(current, now):
             self._better = None
             return None
         if self._better is None or self._better[0] != best.number:

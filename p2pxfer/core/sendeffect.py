@@ -1,9 +1,10 @@
-"""The effect that both transfer cores share: a message that is to go out on a path."""
+"""What a sender's core asks for; a message to be sent is what the receiver's core asks for too."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from p2pxfer.core.chunktable import ChunkAddress
 from p2pxfer.core.codec import Message
 
 
@@ -13,3 +14,31 @@ class Send:
 
     path: int
     message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class HashChunks:
+    """Read and hash these chunks again: ``SenderCore.chunk_read`` for each, then ``SenderCore.hashed``."""
+
+    addresses: tuple[ChunkAddress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedByPeer:
+    """The receiver accepted, holding ``have_bytes`` already; told once for each receiving process.
+
+    It wants at most ``rate`` bytes a second, 0 for no limit.
+    """
+
+    have_bytes: int
+    rate: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The receiver holds and published everything."""
+
+    root: bytes
+
+
+SenderEffect = Send | HashChunks | AcceptedByPeer | Finished

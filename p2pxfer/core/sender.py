@@ -2,14 +2,13 @@
 
 Laws of this file:
 
-1. One set of chunks, many paths.  Every path holds the dialogue of :mod:`p2pxfer.core.wire` for itself; a chunk is
-   *missing*, *held* (taken out to be read or sent), *sent* on one path, or *acknowledged*.
-2. A path that is lost gives its unacknowledged chunks back to the missing ones.  Nothing else is ever lost.
-3. A claim of the receiver counts only when the digest over the claimed chunks equals the digest of this side's own
+1. One set of chunks (:mod:`p2pxfer.core.outflow`), many paths: every path holds the dialogue of
+   :mod:`p2pxfer.core.wire` for itself.
+2. A claim of the receiver counts only when the digest over the claimed chunks equals the digest of this side's own
    hashes.  Hashes of an earlier run come from a record; what the record lacks is read and hashed again.
-4. What an earlier receiving process acknowledged does not count once another one has accepted; of two processes the one
+3. What an earlier receiving process acknowledged does not count once another one has accepted; of two processes the one
    on the newer path (the higher number) is the later one.
-5. Final goes out when every chunk is acknowledged, and the transfer is done when FinalAck shows the same root.  The end
+4. Final goes out when every chunk is acknowledged, and the transfer is done when FinalAck shows the same root.  The end
    of a stream means nothing.
 
 The caller reads and hashes files; this file never sees content.  Calls return the effects to carry out, in order.
@@ -17,9 +16,7 @@ The caller reads and hashes files; this file never sees content.  Calls return t
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 
 from p2pxfer.core.chunktable import ChunkAddress, ChunkTable
@@ -28,8 +25,8 @@ from p2pxfer.core.codec import Message
 from p2pxfer.core.geometry import claim_digest
 from p2pxfer.core.holes import HolesByFile, HoleTeller
 from p2pxfer.core.manifest import Manifest
-from p2pxfer.core.ranges import RangeSet
-from p2pxfer.core.sendeffect import Send
+from p2pxfer.core.outflow import Outflow
+from p2pxfer.core.sendeffect import AcceptedByPeer, Finished, HashChunks, Send, SenderEffect
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.wire import (
     MANIFEST_PIECE,
@@ -44,34 +41,6 @@ from p2pxfer.core.wire import (
     WantManifest,
 )
 from p2pxfer.errors import ChunkRefused, Damaged, ProtocolBreach, from_wire
-
-
-@dataclass(frozen=True, slots=True)
-class HashChunks:
-    """Read and hash these chunks again: :meth:`SenderCore.chunk_read` for each, then :meth:`SenderCore.hashed`."""
-
-    addresses: tuple[ChunkAddress, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class AcceptedByPeer:
-    """The receiver accepted, holding ``have_bytes`` already; told once for each receiving process.
-
-    It wants at most ``rate`` bytes a second, 0 for no limit.
-    """
-
-    have_bytes: int
-    rate: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The receiver holds and published everything."""
-
-    root: bytes
-
-
-SenderEffect = Send | HashChunks | AcceptedByPeer | Finished
 
 
 class _Talk(Enum):
@@ -98,19 +67,19 @@ class SenderCore:
         for address, digest in known.items():
             self._table.set_hash(self._table.number(address), digest)
         self._holes = HoleTeller(handle, self._table, holes or {})
+        self._flow = Outflow(self._table, self._holes)
         self._talks: dict[int, _Talk] = {}
-        self._acked = RangeSet()
-        self._held: set[int] = set()
-        self._sent: dict[int, int] = {}
-        self._missing: deque[int] = deque()
-        self._next = 0
         self._instance: bytes | None = None
         self._newest = 0
         self._lists: dict[int, ClaimList] = {}
         self._unproved: list[Have] = []
         self._early_root: bytes | None = None
-        self.acked_bytes = 0
         self.finished = False
+
+    @property
+    def acked_bytes(self) -> int:
+        """Bytes that the receiver has confirmed."""
+        return self._manifest.total_bytes if self.finished else self._flow.acked_bytes
 
     # -- paths ---------------------------------------------------------------------------------------------------
 
@@ -134,13 +103,7 @@ class SenderCore:
         self._talks.pop(path, None)
         self._lists.pop(path, None)
         self._holes.lost(path)
-        self._give_back(path)
-
-    def _give_back(self, path: int) -> None:
-        back = [number for number, carrier in self._sent.items() if carrier == path]
-        for number in back:
-            del self._sent[number]
-        self._missing.extendleft(reversed(back))
+        self._flow.lost(path)
 
     def is_open(self, path: int) -> bool:
         """Whether chunks may be sent on ``path``."""
@@ -148,33 +111,31 @@ class SenderCore:
 
     def take_holes(self, path: int) -> list[Send]:
         """What ``path``, which is open, is to be told of holes before chunks are sent on it."""
-        return self._holes.take(path, self._acked)
+        return self._holes.take(path, self._flow.acked)
 
     # -- chunks --------------------------------------------------------------------------------------------------
 
     def next_chunk(self) -> ChunkAddress | None:
         """Take the next missing chunk out, to be read and sent; ``None`` when nothing is missing now."""
-        number = self._next_missing()
-        if number is None:
-            return None
-        self._held.add(number)
-        return self._table.address(number)
+        number = self._flow.take()
+        return None if number is None else self._table.address(number)
 
-    def _next_missing(self) -> int | None:
-        while self._missing:
-            number = self._missing.popleft()
-            if self._is_missing(number):
-                return number
-        while self._next < self._table.total:
-            number = self._next
-            self._next += 1
-            if self._is_missing(number):
-                return number
-        return None
+    def late_chunk(self, path: int) -> ChunkAddress | None:
+        """Take a chunk out that another path is slow with, to be sent on ``path``, if nothing is missing."""
+        number = self._flow.take_over(path) if self.is_open(path) else None
+        return None if number is None else self._table.address(number)
 
-    def _is_missing(self, number: int) -> bool:
-        there = number in self._acked or number in self._held or number in self._sent
-        return not there and number not in self._holes
+    def may_go(self, address: ChunkAddress, path: int) -> bool:
+        """Whether a chunk that was taken out is still to be sent on ``path``: not where it is under way already."""
+        return self._flow.wants(self._table.number(address), path)
+
+    def drop_chunk(self, address: ChunkAddress) -> None:
+        """A chunk that was taken out is not sent now."""
+        self._flow.put_back(self._table.number(address))
+
+    def is_idle(self, path: int) -> bool:
+        """No chunk is under way on ``path``."""
+        return self._flow.is_idle(path)
 
     def length(self, address: ChunkAddress) -> int:
         """Payload bytes of a chunk."""
@@ -186,12 +147,7 @@ class SenderCore:
 
     def chunk_sent(self, address: ChunkAddress, path: int) -> None:
         """The chunk, taken with :meth:`next_chunk`, was written to ``path``."""
-        number = self._table.number(address)
-        self._held.discard(number)
-        if path not in self._talks:
-            self._missing.appendleft(number)
-        elif number not in self._acked:
-            self._sent[number] = path
+        self._flow.sent(self._table.number(address), path, alive=path in self._talks)
 
     def hashed(self) -> list[SenderEffect]:
         """Every chunk of a :class:`HashChunks` effect was given to :meth:`chunk_read`."""
@@ -225,7 +181,7 @@ class SenderCore:
             case _, Refuse():
                 raise from_wire(message.word, f"the receiver refused: {safe_text(message.message)}")
             case ((_Talk.OPEN | _Talk.FINAL), Ack()):
-                return self._on_ack(message)
+                return self._on_ack(path, message)
             case _Talk.FINAL, FinalAck():
                 return self._check_root(message.root)
             case _Talk.OFFERED, FinalAck():
@@ -256,7 +212,7 @@ class SenderCore:
             self._forget_acknowledged()
         self._newest = max(self._newest, path)
         self._talks[path] = _Talk.OPEN
-        effects += self._take_claims(listed.claims)
+        effects += self._take_claims(path, listed.claims)
         if fresh:
             effects.insert(0, AcceptedByPeer(self.acked_bytes, message.rate))
         return effects + self._final_if_complete()
@@ -266,23 +222,20 @@ class SenderCore:
         for path, talk in self._talks.items():
             if talk in (_Talk.OPEN, _Talk.FINAL):
                 self._talks[path] = _Talk.STALE
-                self._give_back(path)
+                self._flow.lost(path)
 
     def _forget_acknowledged(self) -> None:
         """Another process receives now: only what it claims is there."""
-        self._acked = RangeSet()
         self._unproved.clear()
         self._holes.forget()
-        self._missing.clear()
-        self._next = 0
-        self.acked_bytes = 0
+        self._flow.forget_acknowledged()
 
-    def _take_claims(self, listed: list[Have]) -> list[SenderEffect]:
+    def _take_claims(self, path: int, listed: list[Have]) -> list[SenderEffect]:
         unknown: list[ChunkAddress] = []
         for have in listed:
             numbers = claimed(self._table, have)
             for number in numbers:
-                self._acknowledge(number)
+                self._flow.acknowledge(number, path)
             lacking = [self._table.address(number) for number in numbers if number not in self._table.known]
             if lacking:
                 unknown += lacking
@@ -297,19 +250,9 @@ class SenderCore:
             return
         # Another path may have made the same claim, which was refuted already.
         for number in numbers:
-            if number in self._acked:
-                self._acked.remove(number, number + 1)
-                self.acked_bytes -= self._table.length(self._table.address(number))
-                self._holes.give_up(number)
-                self._missing.append(number)
+            self._flow.refute(number)
 
-    def _acknowledge(self, number: int) -> None:
-        self._sent.pop(number, None)
-        if number not in self._acked:
-            self._acked.add(number, number + 1)
-            self.acked_bytes += self._table.length(self._table.address(number))
-
-    def _on_ack(self, message: Ack) -> list[SenderEffect]:
+    def _on_ack(self, path: int, message: Ack) -> list[SenderEffect]:
         left = self._table.total
         for file, start, stop in message.chunks:
             first, end = self._table.file_range(file)
@@ -318,15 +261,15 @@ class SenderCore:
             left -= stop - start
             if left < 0:
                 raise ProtocolBreach("the receiver acknowledges more chunks at once than there are")
-            for fresh in list(self._acked.missing(first + start, first + stop)):
+            for fresh in list(self._flow.acked.missing(first + start, first + stop)):
                 for number in range(*fresh):
-                    self._acknowledge(number)
+                    self._flow.acknowledge(number, path)
         return self._final_if_complete()
 
     # -- the end -------------------------------------------------------------------------------------------------
 
     def _final_if_complete(self) -> list[SenderEffect]:
-        if self._unproved or self._acked.total < self._table.total:
+        if self._unproved or self._flow.acked.total < self._table.total:
             return []
         root = self._table.root()
         ready = [path for path, talk in self._talks.items() if talk is _Talk.OPEN]
@@ -346,5 +289,4 @@ class SenderCore:
         if root != self._table.root():
             raise Damaged("the receiver's root hash is not the sender's; the transfer is not confirmed, send it again")
         self.finished = True
-        self.acked_bytes = self._manifest.total_bytes
         return [Finished(root)]

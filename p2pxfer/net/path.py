@@ -76,12 +76,16 @@ class PathOwner(Interface):
 
 @dataclass(frozen=True, slots=True)
 class PathFacts:
-    """What a path is: its number in this process, its kind, and its two ends as text."""
+    """What a path is: its number in this process, its kind, and its two ends as text.
+
+    ``beside`` is the number of the path over which it was agreed upon, 0 for one of an introduction.
+    """
 
     number: int
     kind: PathKind
     local: str
     remote: str
+    beside: int = 0
 
 
 @implementer(IHandshakeListener, IPushProducer)

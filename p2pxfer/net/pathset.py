@@ -10,7 +10,8 @@ from p2pxfer.status import Event, Path, PathKind, PathState
 
 _RANK: dict[PathKind, int] = {"lan": 0, "ipv6": 1, "direct": 2, "mapped": 3, "punched": 4, "relay": 5}
 """Which kind is preferred until paths were measured; lower is better."""
-
+STILL_S = 0.5
+"""A path that carried data so lately, in seconds, still does."""
 
 OVER = "the session is over"
 
@@ -28,6 +29,7 @@ class PathSet:
         self._paths: dict[int, PeerPath] = {}
         self._choice = PathChoice()
         self._active: int | None = None
+        self._active_at = 0.0
         self._sends = False
         """Something was sent since the last active path was lost."""
         self._holders: set[int] = set()
@@ -52,6 +54,14 @@ class PathSet:
             self._choice.trip(number, path.rtt)
         return [self._paths[number] for number in self._choice.ordered(self._now())]
 
+    def carriers(self, usable: Callable[[int], bool]) -> list[PeerPath]:
+        """Those that the next chunk may go to, best first, of the ones that are ``usable``."""
+        if len(self._paths) == 1:
+            return [path for number, path in self._paths.items() if usable(number)]
+        for number, path in self._paths.items():
+            self._choice.trip(number, path.rtt)
+        return [self._paths[number] for number in self._choice.carriers(self._now(), usable)]
+
     def get(self, number: int) -> PeerPath | None:
         """The path with this number, if it is up."""
         return self._paths.get(number)
@@ -75,7 +85,8 @@ class PathSet:
     def add(self, path: PeerPath) -> None:
         """A path is up."""
         self._paths[path.facts.number] = path
-        self._choice.add(path.facts.number, _RANK[path.facts.kind])
+        facts = path.facts
+        self._choice.add(facts.number, _RANK[facts.kind], group=facts.beside, spare=facts.kind == "relay")
         if self._holders:
             path.pause_reading()
         self._report(path, "up", "greeted")
@@ -93,20 +104,28 @@ class PathSet:
         return True
 
     def carried(self, path: PeerPath, size: int, *, outward: bool = True) -> None:
-        """``size`` payload bytes went over ``path``; the first ones after another path make it the active one.
+        """``size`` payload bytes went over ``path``.
 
         Only what is sent (``outward``) says how much the path takes.  The two ends may choose different paths: the
-        active one is where this end sends, if it does.
+        active one is where this end sends, if it does.  Where several carry at once the one of the best kind is active.
         """
-        kind = path.facts.kind
+        kind, now = path.facts.kind, self._now()
         if outward:
-            self._choice.carried(path.facts.number, size, not path.writable, self._now())
+            self._choice.carried(path.facts.number, size, not path.writable, now)
         self.bytes_by_path[kind] = self.bytes_by_path.get(kind, 0) + size
-        self._sends = self._sends or outward
-        if self._active != path.facts.number and (outward or not self._sends):
-            self._active = path.facts.number
+        if outward and not self._sends:
+            self._sends, self._active = True, None
+        if self._active == path.facts.number:
+            self._active_at = now
+        elif (outward or not self._sends) and self._takes_the_lead(kind, now):
+            self._active, self._active_at = path.facts.number, now
             self._last_kind = kind
             self._report(path, "active", "carries the data")
+
+    def _takes_the_lead(self, kind: PathKind, now: float) -> bool:
+        """Whether a path of this kind becomes the active one with the data that it just carried."""
+        active = self._paths.get(self._active) if self._active is not None else None
+        return active is None or _RANK[kind] < _RANK[active.facts.kind] or now - self._active_at > STILL_S
 
     def room(self, path: PeerPath) -> None:
         """``path`` takes data again."""

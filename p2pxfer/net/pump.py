@@ -3,12 +3,14 @@
 Laws of this file:
 
 1. At most :data:`AHEAD_BYTES` are read ahead, so memory is bounded whatever the file.
-2. A chunk goes to the best path that is open and has room; a path that is full holds back the next chunk, except that
-   a better path that opened meanwhile takes it.
+2. Of the paths that carry (:mod:`p2pxfer.core.pathchoice`) the next chunk goes to the first one that has room: each
+   gets as much as it delivers.  When all are full the next chunk waits.
+3. When nothing is left to be read, a path with nothing under way sends again what another one is slow with.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable
 
@@ -19,8 +21,8 @@ from twisted.python.failure import Failure
 from p2pxfer.core.chunktable import ChunkAddress
 from p2pxfer.core.codec import Message
 from p2pxfer.core.pacing import Pace
-from p2pxfer.core.sendeffect import Send
-from p2pxfer.core.sender import AcceptedByPeer, Finished, HashChunks, SenderCore, SenderEffect
+from p2pxfer.core.sendeffect import AcceptedByPeer, Finished, HashChunks, Send, SenderEffect
+from p2pxfer.core.sender import SenderCore
 from p2pxfer.core.wire import MAX_CHUNK, chunk_prefix
 from p2pxfer.errors import DiskError, P2pxferError
 from p2pxfer.net.hashcache import HashCache
@@ -138,23 +140,26 @@ class ChunkPump:
     # -- chunks --------------------------------------------------------------------------------------------------
 
     def push(self) -> None:
-        """Write what is ready to the best path that has room, and read ahead."""
+        """Write what is ready to the paths that have room, and read ahead."""
         if self._closed:
             return
-        self._tell_holes()
-        while self._ready and self._may_go() and (path := self._best()) is not None:
+        carriers = self.paths.carriers(self._core.is_open)
+        self._tell_holes(carriers)
+        while self._ready and self._may_go() and (path := self._taker(carriers)) is not None:
             address, payload, digest = self._ready.popleft()
             self._ahead -= len(payload)
+            if not self._core.may_go(address, path.facts.number):
+                self._core.drop_chunk(address)
+                continue
             self._pace.spend(len(payload))
             path.send_chunk(chunk_prefix(HANDLE, address[0], address[1], digest, len(payload)), payload)
             self._core.chunk_sent(address, path.facts.number)
             self.paths.carried(path, len(payload))
-        self._read_ahead()
+        self._read_ahead(carriers)
 
-    def _tell_holes(self) -> None:
-        path = self._best()
-        if path is not None:
-            for effect in self._core.take_holes(path.facts.number):
+    def _tell_holes(self, carriers: list[PeerPath]) -> None:
+        for path in carriers:
+            for effect in self._core.take_holes(path.facts.number) if path.writable else ():
                 path.send(effect.message)
 
     def _may_go(self) -> bool:
@@ -170,24 +175,33 @@ class ChunkPump:
             self._later.cancel()
         self._later = None
 
-    def _best(self) -> PeerPath | None:
-        """The best open path, if it has room."""
-        for path in self.paths.ordered():
-            if self._core.is_open(path.facts.number):
-                return path if path.writable else None
-        return None
+    def _taker(self, carriers: list[PeerPath]) -> PeerPath | None:
+        """The best path that has room, if any has; not the one that is slow with the next chunk."""
+        free = [path for path in carriers if path.writable]
+        if len(carriers) == 1 or not free:
+            return free[0] if free else None
+        address = self._ready[0][0]
+        return next((path for path in free if self._core.may_go(address, path.facts.number)), free[0])
 
-    def _read_ahead(self) -> None:
-        if not any(self._core.is_open(path.facts.number) for path in self.paths.ordered()):
+    def _read_ahead(self, carriers: list[PeerPath]) -> None:
+        if not carriers:
             return
         while self._reading < AHEAD_BATCHES and self._ahead + MAX_CHUNK <= AHEAD_BYTES:
-            batch = self._next_batch()
+            batch = self._next_batch() or self._late_batch(carriers)
             if not batch:
                 return
             self._reading += 1
+            self._ahead += sum(self._core.length(address) for address in batch)
             reading = self._reader.do(self._read, batch)
             reading.addCallback(self._loaded)
             reading.addErrback(self._unreadable)
+
+    def _late_batch(self, carriers: list[PeerPath]) -> list[ChunkAddress]:
+        """Nothing is missing: what a path without work may take over."""
+        if len(carriers) == 1 or self._reading or self._ready:
+            return []
+        late = (self._core.late_chunk(path.facts.number) for path in carriers if path.writable)
+        return list(itertools.islice((address for address in late if address is not None), 1))
 
     def _next_batch(self) -> list[ChunkAddress]:
         batch: list[ChunkAddress] = []
@@ -198,7 +212,6 @@ class ChunkPump:
                 break
             batch.append(address)
             size += self._core.length(address)
-        self._ahead += size
         return batch
 
     def _read(self, batch: list[ChunkAddress]) -> list[_Loaded]:

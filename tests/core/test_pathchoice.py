@@ -25,9 +25,11 @@ class Line:
     switches: list[tuple[float, int]] = field(default_factory=list)
     source: float = float("inf")
 
-    def add(self, path: int, rank: int, rate: float, trip: float = 0.02) -> None:
+    def add(
+        self, path: int, rank: int, rate: float, trip: float = 0.02, *, group: int = 0, spare: bool = False
+    ) -> None:
         self.rates[path] = rate
-        self.choice.add(path, rank)
+        self.choice.add(path, rank, group=group, spare=spare)
         self.choice.trip(path, trip)
 
     def first(self) -> int | None:
@@ -35,6 +37,12 @@ class Line:
         if path is not None and (not self.switches or self.switches[-1][1] != path):
             self.switches.append((self.now, path))
         return path
+
+    def fill(self, path: int, seconds: float) -> None:
+        """This path is full for so long."""
+        self.choice.carried(path, int(self.rates[path] * seconds), True, self.now)
+        self.now += seconds
+        self.choice.room(path, self.now)
 
     def run(self, seconds: float, block: int = MIB) -> None:
         """Fill the path in use; a source slower than the path lets it stand idle in between."""
@@ -128,6 +136,54 @@ def test_a_detour_is_not_tried_for_its_kind() -> None:
     assert line.first() == 1
     line.choice.trip(2, 0.15)
     assert line.first() == 2
+
+
+def everything(path: int) -> bool:
+    return True
+
+
+def test_connections_of_one_group_carry_together_and_are_compared_together() -> None:
+    """Three connections with a third of the line each are no worse than the one before them."""
+    line = Line({})
+    line.add(1, RELAY, 12 * MIB, spare=True)
+    line.run(3)
+    line.add(2, DIRECT, 4 * MIB)
+    assert line.first() == 2
+    for path in (3, 4):
+        line.add(path, DIRECT, 4 * MIB, group=2)
+    assert line.choice.carriers(line.now, everything) == [2, 4, 3]
+    for _ in range(40):
+        for path in (2, 3, 4):
+            line.fill(path, 1.0)
+        assert line.first() == 2
+    line.choice.remove(2)
+    assert line.choice.carriers(line.now, everything) == [4, 3]
+
+
+def test_a_spare_carries_only_while_what_is_there_is_clearly_worse_and_then_not_alone() -> None:
+    line = Line({})
+    line.add(1, RELAY, 20 * MIB, spare=True)
+    line.run(3)
+    assert line.choice.carriers(line.now, everything) == [1]
+    line.add(2, DIRECT, 4 * MIB)
+    assert line.choice.carriers(line.now, everything) == [2]
+    assert line.choice.carriers(line.now, lambda path: path == 1) == [1], "the direct path cannot be used yet"
+    line.run(20)
+    assert line.choice.carriers(line.now, everything) == [1, 2]
+    line.rates[2] = 1 * MIB
+    for _ in range(10):
+        line.fill(2, 1.0)
+        line.fill(1, 1.0)
+    assert line.choice.carriers(line.now, everything) == [1], "it delivers too little to be waited for at the end"
+
+
+def test_paths_of_several_kinds_carry_at_once() -> None:
+    line = Line({})
+    line.add(1, 0, 4 * MIB)
+    line.add(2, DIRECT, 3 * MIB)
+    line.add(3, RELAY, 3 * MIB, spare=True)
+    line.add(4, DIRECT, 3 * MIB, trip=0.9)
+    assert line.choice.carriers(line.now, everything) == [1, 2]
 
 
 def test_unknown_paths_and_none_at_all() -> None:

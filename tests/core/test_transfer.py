@@ -17,8 +17,8 @@ from p2pxfer.core.manifest import DIRECTORY, FILE, Entry, Manifest
 from p2pxfer.core.ranges import Range
 from p2pxfer.core.receiveeffect import Decide, Publish, Store, StoreHole
 from p2pxfer.core.receiver import ReceiverCore
-from p2pxfer.core.sendeffect import Send
-from p2pxfer.core.sender import AcceptedByPeer, Finished, HashChunks, SenderCore
+from p2pxfer.core.sendeffect import AcceptedByPeer, Finished, HashChunks, Send
+from p2pxfer.core.sender import SenderCore
 from p2pxfer.core.wire import Accept, Ack, Chunk, Final, FinalAck, Have, ManifestPart, Offer
 from p2pxfer.errors import ChunkRefused, Damaged, ManifestRefused, ProtocolBreach, Refused
 

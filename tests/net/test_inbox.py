@@ -35,7 +35,7 @@ class FakePath:
     began = 0.0
 
     def __init__(self, number: int, kind: str) -> None:
-        self.facts = SimpleNamespace(number=number, kind=kind, local="", remote="")
+        self.facts = SimpleNamespace(number=number, kind=kind, local="", remote="", beside=0)
         self.closed = False
         self.refused: P2pxferError | None = None
 

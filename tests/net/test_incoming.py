@@ -37,7 +37,7 @@ class NotingPath:
     writable = True
 
     def __init__(self, number: int) -> None:
-        self.facts = SimpleNamespace(number=number, kind="direct", local="", remote="")
+        self.facts = SimpleNamespace(number=number, kind="direct", local="", remote="", beside=0)
         self.sent: list[Message] = []
 
     def send(self, message: Message) -> None:

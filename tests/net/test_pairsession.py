@@ -35,7 +35,7 @@ class FakePath:
     writable = True
 
     def __init__(self, number: int, key: bytes, kind: str = "relay") -> None:
-        self.facts = SimpleNamespace(number=number, kind=kind, local="", remote="")
+        self.facts = SimpleNamespace(number=number, kind=kind, local="", remote="", beside=0)
         self.peer_key = key
         self.sent: list[Message] = []
         self.closed = False

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.task import Clock
 
+from p2pxfer.net.path import PathFacts
 from p2pxfer.net.pathset import PathSet
-from p2pxfer.status import Event, Path
+from p2pxfer.status import Event, Path, PathKind
 
 
 class FakePath:
@@ -17,8 +17,8 @@ class FakePath:
     rtt = 0.02
     began = 0.0
 
-    def __init__(self, number: int, kind: str, rate: float) -> None:
-        self.facts = SimpleNamespace(number=number, kind=kind, local="", remote="")
+    def __init__(self, number: int, kind: PathKind, rate: float) -> None:
+        self.facts = PathFacts(number, kind, "", "")
         self.writable = True
         self.rate = rate
 
@@ -91,3 +91,27 @@ def test_ends_that_send_on_different_paths_do_not_report_each_piece() -> None:
     paths.carried(direct, 1000, outward=False)
     assert paths.active_kind == "punched"
     assert paths.bytes_by_path == {"relay": 50_000, "punched": 51_000}
+
+
+def test_paths_that_carry_in_turn_are_not_reported_each_time() -> None:
+    clock, told = Clock(), list[Event]()
+    paths = PathSet(clock.seconds, told.append)
+    for number, kind in enumerate(("relay", "punched", "punched"), 1):
+        path: Any = FakePath(number, kind, 1)
+        paths.add(path)
+
+    def carry(*numbers: int) -> list[int]:
+        told.clear()
+        for number in numbers:
+            path = paths.get(number)
+            assert path is not None
+            paths.carried(path, 1000)
+        return [event.path == "relay" for event in told if isinstance(event, Path) and event.state == "active"]
+
+    assert carry(1, 2, 1, 3, 2, 1, 3) == [True, False]
+    clock.advance(1.0)
+    assert carry(1, 1) == [True], "nothing else has carried for a while"
+    gone = paths.get(1)
+    assert gone is not None
+    paths.remove(gone, "lost")
+    assert carry(3, 2, 3) == [False]

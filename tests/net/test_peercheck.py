@@ -33,7 +33,7 @@ class Path:
     began = 0.0
 
     def __init__(self, number: int, kind: str) -> None:
-        self.facts = SimpleNamespace(number=number, kind=kind, local="", remote="")
+        self.facts = SimpleNamespace(number=number, kind=kind, local="", remote="", beside=0)
         self.sent: list[object] = []
         self.closed = self.session = False
 

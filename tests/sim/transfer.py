@@ -13,8 +13,8 @@ from p2pxfer.core.geometry import chunk_span
 from p2pxfer.core.journal import ChunkClaim
 from p2pxfer.core.manifest import FILE, Entry, Manifest
 from p2pxfer.core.receiver import Decide, Publish, ReceiverCore, ReceiverEffect, Store
-from p2pxfer.core.sendeffect import Send
-from p2pxfer.core.sender import Finished, HashChunks, SenderCore, SenderEffect
+from p2pxfer.core.sendeffect import Finished, HashChunks, Send, SenderEffect
+from p2pxfer.core.sender import SenderCore
 from p2pxfer.core.wire import DATA_KIND, PEER, Chunk, chunk_prefix, decode_chunk
 from tests.sim.disk import Disk
 from tests.sim.world import Network, PathEnd, World
@@ -67,11 +67,14 @@ class Sender:
                     self._sim.finished(self, root)
 
     def _push(self) -> None:
-        for end in self._ends.values():
+        for end in list(self._ends.values()):
             while self._core.is_open(end.number) and end.writable:
                 address = self._core.next_chunk()
                 if address is None:
-                    return
+                    address = self._core.late_chunk(end.number)
+                    self._sim.taken_over += address is not None
+                if address is None:
+                    break
                 data = content(self._sim.manifest, address)
                 digest = blake3(data).digest()
                 self._core.chunk_read(address, digest)
@@ -220,6 +223,7 @@ class TransferSim:
         self.receiver = Receiver(self)
         self.root: bytes | None = None
         self.sent = 0
+        self.taken_over = 0
         self.faults = 0
         faults = [self.cut, self.cut_all, self.second_path, self.stall, self.kill_sender, self.kill_receiver]
         for _ in range(rng.randint(0, 8)):
@@ -240,7 +244,8 @@ class TransferSim:
         state = self.disk.open()
         assert state.published_root == self.root, "the end was told before it was durable"
         assert self.sent <= len(whole) * self.network.made, "a chunk was sent on one path again and again"
-        assert self.faults or self.sent == len(whole), "something was sent twice for no reason"
+        assert self.faults or self.taken_over <= len(whole), "a path takes over what it has taken over before"
+        assert self.faults or self.sent == len(whole) + self.taken_over, "something was sent twice for no reason"
 
     def finished(self, sender: Sender, root: bytes) -> None:
         if sender is self.sender:

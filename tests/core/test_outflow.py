@@ -1,0 +1,128 @@
+"""Chunks on several paths at once: each goes where there is room, and what is late is taken over once."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pxfer.core.chunktable import ChunkTable
+from p2pxfer.core.geometry import MIN_CHUNK
+from p2pxfer.core.holes import HoleTeller
+from p2pxfer.core.manifest import FILE, Entry, Manifest
+from p2pxfer.core.outflow import Outflow
+
+FAST, SLOW, THIRD = 1, 2, 3
+
+
+def outflow(chunks: int) -> Outflow:
+    table = ChunkTable(Manifest([Entry("f", FILE, chunks * MIN_CHUNK, 0)]))
+    return Outflow(table, HoleTeller(1, table, {}))
+
+
+def send(flow: Outflow, path: int) -> int:
+    number = flow.take()
+    assert number is not None
+    flow.sent(number, path, alive=True)
+    return number
+
+
+def test_an_idle_path_takes_over_the_newest_chunk_of_one_that_has_more_than_one_left() -> None:
+    flow = outflow(4)
+    assert [send(flow, SLOW) for _ in range(3)] == [0, 1, 2]
+    assert send(flow, FAST) == 3
+    assert flow.take_over(FAST) is None, "it has work of its own"
+    flow.acknowledge(3, FAST)
+    assert flow.take() is None
+    assert flow.take_over(FAST) == 2
+    flow.sent(2, FAST, alive=True)
+    assert not flow.wants(2, FAST)
+    flow.acknowledge(2, SLOW)
+    assert flow.acked_bytes == 2 * MIN_CHUNK
+
+
+def test_a_single_chunk_is_taken_over_only_from_a_path_that_was_overtaken() -> None:
+    flow = outflow(3)
+    send(flow, FAST)
+    flow.acknowledge(0, FAST)
+    assert send(flow, SLOW) == 1
+    assert flow.take_over(FAST) is None, "nothing says that the other path is slow"
+    send(flow, FAST)
+    flow.acknowledge(2, FAST)
+    assert flow.take_over(FAST) == 1
+    flow.sent(1, FAST, alive=True)
+    assert flow.take_over(SLOW) is None, "a chunk is taken over once"
+    flow.lost(FAST)
+    assert flow.take() is None, "it is still under way where it was first"
+    assert flow.take_over(THIRD) is None, "nothing says that this path would be faster"
+    flow.lost(SLOW)
+    assert flow.take() == 1
+
+
+def test_a_chunk_that_arrived_while_it_was_read_again_is_not_sent() -> None:
+    flow = outflow(2)
+    send(flow, SLOW)
+    send(flow, SLOW)
+    assert flow.take_over(FAST) == 1
+    flow.acknowledge(1, SLOW)
+    assert not flow.wants(1, FAST)
+    flow.put_back(1)
+    assert flow.take() is None
+    flow.acknowledge(0, SLOW)
+    assert flow.acked_bytes == 2 * MIN_CHUNK
+
+
+def test_a_chunk_whose_path_died_while_it_was_read_again_is_missing() -> None:
+    flow = outflow(2)
+    send(flow, SLOW)
+    send(flow, SLOW)
+    assert flow.take_over(FAST) == 1
+    flow.lost(SLOW)
+    assert flow.take() == 0
+    assert flow.take() is None
+    flow.put_back(1)
+    assert flow.take() == 1
+
+
+steps = st.lists(
+    st.tuples(st.sampled_from(["send", "over", "ack", "lose", "drop"]), st.integers(1, 3), st.integers(0, 30)),
+    max_size=80,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(steps)
+def test_whatever_happens_every_chunk_is_acknowledged_in_the_end_and_none_is_sent_twice_on_one_path(
+    program: list[tuple[str, int, int]],
+) -> None:
+    flow, total = outflow(12), 12
+    on_wire: dict[int, list[int]] = {1: [], 2: [], 3: []}
+
+    def go(number: int | None, path: int, *, gone: bool = False) -> None:
+        if number is None:
+            return
+        if gone or not flow.wants(number, path):
+            flow.put_back(number)
+            return
+        assert number not in on_wire[path]
+        flow.sent(number, path, alive=True)
+        on_wire[path].append(number)
+
+    for what, path, which in program:
+        match what:
+            case "send" | "drop":
+                go(flow.take(), path, gone=what == "drop")
+            case "over":
+                assert flow.is_idle(path) or flow.take_over(path) is None
+                go(flow.take_over(path), path)
+            case "ack" if on_wire[path]:
+                flow.acknowledge(on_wire[path].pop(which % len(on_wire[path])), path)
+            case "lose":
+                on_wire[path].clear()
+                flow.lost(path)
+    for path in on_wire:
+        flow.lost(path)
+    while (number := flow.take()) is not None:
+        flow.sent(number, THIRD, alive=True)
+        flow.acknowledge(number, THIRD)
+    assert flow.acked.total == total
+    assert flow.acked_bytes == total * MIN_CHUNK
