@@ -108,8 +108,9 @@ class Nat(Struct, frozen=True):
     ``netcheck`` says what it found, ``send`` and ``receive`` what the server knew at an introduction.  ``side`` is
     ``there`` for the NAT of the peer.
 
-    ``mapping`` is ``none``, ``endpoint-independent``, ``address-dependent`` or ``port-dependent``; ``filtering`` is
-    one of the last three.  ``ports`` is ``preserving``, ``offset``, ``changed``, ``sequential`` (by ``step``),
+    ``mapping`` is ``none``, ``endpoint-independent``, ``address-dependent``, ``port-dependent`` or
+    ``connection-dependent`` (another port even for the next connection between the same two endpoints); ``filtering``
+    is one of the middle three.  ``ports`` is ``preserving``, ``offset``, ``changed``, ``sequential`` (by ``step``),
     ``block`` or ``random`` (from ``low`` to ``high``, as estimated); these three are 0 elsewhere.  ``hairpin``:
     whether two ports behind the NAT meet at their outside endpoints (``yes``, ``no``).  ``unsolicited``: how a SYN is
     answered that nobody asked for (``drop``, ``rst``, ``icmp``); ``simultaneous``: whether one comes in that crosses

@@ -110,7 +110,7 @@ class Checking:
 
     async def _find_out(self, client: RendezvousClient) -> None:
         await client.start()
-        await client.discovery.settled()
+        await client.discovery.settled(thoroughly=True)
         self._note("letting the server dial back")
         self._inbound = await client.discovery.inbound()
         if client.announcer is not None:

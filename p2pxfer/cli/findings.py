@@ -36,7 +36,9 @@ def nat_found(found: NatDiscovery, inbound: Inbound, announcer: Announcer | None
         named = found.endpoints_asked
         why["mapping"] = "the server's other endpoints did not answer" if named else "the server has one endpoint only"
     elif len(asked_hosts) == 1 and summary.mapping == "endpoint-independent":
-        why["mapping"] = "the server has one address only: for another address the mapping may differ"
+        # Good enough for a punch, which is tried with it, but nobody has seen whether it is so.
+        summary = structs.replace(summary, mapping="unknown")
+        why["mapping"] = "it is the same for every port of the server's one address, and may differ for other addresses"
     if summary.mapping in DEPENDENT and summary.ports in ("unknown", "changed"):
         pooled = found.allocation is not None and len(found.allocation.addresses) > 1
         why["ports"] = "several outside addresses" if pooled else "too few probes were answered, or they show no rule"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
+from p2pxfer.core.discovery import DEPENDENT
 from p2pxfer.status import Nat
 
 _MAPPING: Final = {
     "none": "none: this machine has its address to itself",
     "endpoint-independent": "the same for every destination (endpoint-independent)",
     "address-dependent": "another for every address (address-dependent)",
-    "port-dependent": "another for every connection (port-dependent, symmetric)",
+    "port-dependent": "another for every endpoint (port-dependent, symmetric)",
+    "connection-dependent": "another for every connection, even to the same endpoint (connection-dependent)",
 }
 _PORTS: Final = {
     "preserving": "as inside (preserving)",
@@ -90,5 +92,5 @@ def meaning(nat: Nat) -> str:
     if nat.mapped:
         return "Every peer can reach this machine directly, through the port that the router gives it."
     pooled = " Its outside address changes from connection to connection." if len(nat.addresses) > 1 else ""
-    mapping = "address-dependent" if nat.mapping == "port-dependent" else nat.mapping
+    mapping = "address-dependent" if nat.mapping in DEPENDENT else nat.mapping
     return _MEANING[mapping] + pooled

@@ -3,7 +3,8 @@
 Laws of this file:
 
 1. The mapping is judged from views of one local port at several endpoints of the server; how ports are chosen, from
-   probes: a row of fresh local ports, dialled in :data:`ORDER` and in one flight towards one endpoint.
+   probes: a row of fresh local ports, dialled in :data:`ORDER` and in one flight towards one endpoint; whether the same
+   two endpoints keep their port, from connections that are made a second time.
 2. What the samples do not show is ``unknown``.  ``sequential`` is said only where chance would show the same picture in
    less than one of a thousand NATs that draw at random.
 3. Every port that is said lies from 1024 to 65535 or was seen.
@@ -21,7 +22,9 @@ from typing import Final, Literal
 from p2pxfer.core.addresses import Address, Endpoint
 from p2pxfer.core.messages import MAX_STEP, CrossOutcome, KnockOutcome, NatSummary
 
-Mapping = Literal["unknown", "none", "endpoint-independent", "address-dependent", "port-dependent"]
+Mapping = Literal[
+    "unknown", "none", "endpoint-independent", "address-dependent", "port-dependent", "connection-dependent"
+]
 Ports = Literal["unknown", "preserving", "offset", "changed", "sequential", "block", "random"]
 
 Filtering = Literal["unknown", "endpoint-independent", "address-dependent", "port-dependent"]
@@ -29,7 +32,7 @@ Hairpin = Literal["unknown", "yes", "no"]
 Unsolicited = Literal["unknown", "drop", "rst", "icmp"]
 Simultaneous = Literal["unknown", "yes", "no"]
 
-DEPENDENT: Final = frozenset(("address-dependent", "port-dependent"))
+DEPENDENT: Final = frozenset(("address-dependent", "port-dependent", "connection-dependent"))
 """The mappings that differ with the destination: only for them the choice of ports matters to a peer."""
 PROBES: Final = 8
 """Local ports of one probe."""
@@ -86,6 +89,8 @@ class Allocation:
 
     ``step`` and ``latest`` belong to ``sequential``; ``low`` to ``high``, inclusive, to ``block`` and ``random``; they
     are 0 elsewhere.  ``addresses`` are the outside addresses that were seen: several mean that the NAT pools them.
+    ``renewed``: a connection between the same two endpoints gets another port than the one before it; ``None`` where
+    that was not tried or did not show.
     """
 
     ports: Ports = "unknown"
@@ -94,10 +99,18 @@ class Allocation:
     low: int = 0
     high: int = 0
     addresses: tuple[Address, ...] = ()
+    renewed: bool | None = None
 
     def summary(self, mapping: Mapping) -> NatSummary:
         """The same for the wire, with a mapping that was found elsewhere."""
         return NatSummary(mapping, self.ports, self.step, self.latest, self.low, self.high)
+
+    def refined(self, mapping: Mapping) -> Mapping:
+        """``mapping`` as views of one port show it, and what only the same connection made twice can show.
+
+        It adds nothing where views agree, or differ by the address alone.
+        """
+        return "connection-dependent" if self.renewed and mapping == "port-dependent" else mapping
 
     def after(self, probe: Probe) -> Allocation:
         """The same with one fresh probe: a sequential NAT has gone on to this port."""
@@ -125,6 +138,19 @@ def mapping_of(views: Sequence[View], own: Collection[Address]) -> Mapping:
     for view in views:
         by_host.setdefault(view.at.host, set()).add(view.seen)
     return "port-dependent" if any(len(seen) > 1 for seen in by_host.values()) else "address-dependent"
+
+
+def renewed(at_once: Sequence[bool | None]) -> bool | None:
+    """Whether a NAT gives another outside port to the next connection between the same two endpoints.
+
+    The first one still stood when the second was dialled, and ``at_once`` says for each try whether that was answered
+    without a repetition: only from another port it can be.  A SYN that was lost looks like a port that was kept, so two
+    must agree, and for the contrary all.
+    """
+    shown = [one for one in at_once if one is not None]
+    if sum(shown) >= 2:
+        return True
+    return False if len(shown) >= 2 and not any(shown) else None
 
 
 def binding_ports(views: Sequence[View], port: int) -> Ports:

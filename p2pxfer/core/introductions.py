@@ -112,12 +112,14 @@ def nat_summary(side: Side) -> NatSummary:
     """What is known of the NAT in front of one socket binding (terms of RFC 4787 section 4).
 
     The mapping is what the observations show.  What the side reported of its ports counts only where they also show
-    that the mapping depends on the destination.  Of simultaneous opens only the side itself can know.
+    that the mapping depends on the destination, and that not even the same connection keeps one where they show that
+    it depends on the port.  Of simultaneous opens only the side itself can know.
     """
     views = discovery.one_family(side.views)
     mapping = discovery.mapping_of(views, _asserted_hosts(side.lan))
     if mapping in discovery.DEPENDENT and side.reported.ports != "unknown":
-        return structs.replace(side.reported, mapping=mapping)
+        renews = mapping == "port-dependent" and side.reported.mapping == "connection-dependent"
+        return side.reported if renews else structs.replace(side.reported, mapping=mapping)
     ports = discovery.binding_ports(views, side.tag)
     return NatSummary(mapping=mapping, ports=ports, simultaneous=side.reported.simultaneous)
 

@@ -173,16 +173,20 @@ class Introduce(Message, frozen=True):
 class NatSummary(Message, frozen=True):
     """What is known of one side's NAT over TCP (terms of RFC 4787 section 4); ``unknown`` where nothing was measured.
 
-    ``mapping`` is the server's own observation.  ``ports`` says how outside ports are chosen: ``preserving`` and
-    ``changed`` are of one socket binding, the others come from that side's probes: ``sequential`` by ``step``,
-    ``random`` within ``low`` to ``high`` (inclusive, the estimated range), ``block`` if that range is small.
+    ``mapping`` is the server's own observation; ``connection-dependent`` is what that side found out in addition, where
+    the server sees ``port-dependent``: the same two endpoints get another port with the next connection.  ``ports``
+    says how outside ports are chosen: ``preserving`` and ``changed`` are of one socket binding, the others come from
+    that side's probes: ``sequential`` by ``step``, ``random`` within ``low`` to ``high`` (inclusive, the estimated
+    range), ``block`` if that range is small.
     ``preserving`` beside a mapping that depends on the destination comes from probes too: a fresh local port keeps its
     number; with ``offset`` it has a constant added, another one for other destinations.  ``latest`` is the outside port
     that was given out last.  Ports are 0 where unknown.  ``simultaneous`` says whether a SYN comes in that crosses one
     to the same endpoint (RFC 5382, REQ-2), as that side found out with the server's help.
     """
 
-    mapping: Literal["unknown", "none", "endpoint-independent", "address-dependent", "port-dependent"] = "unknown"
+    mapping: Literal[
+        "unknown", "none", "endpoint-independent", "address-dependent", "port-dependent", "connection-dependent"
+    ] = "unknown"
     ports: Literal["unknown", "preserving", "offset", "changed", "sequential", "block", "random"] = "unknown"
     step: Annotated[int, Meta(ge=-MAX_STEP, le=MAX_STEP)] = 0
     latest: Port = 0

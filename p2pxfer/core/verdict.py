@@ -158,4 +158,5 @@ _NATS: Final = {
     "endpoint-independent": "keeps one port but lets in only who was dialled",
     "address-dependent": _CHANGING,
     "port-dependent": _CHANGING,
+    "connection-dependent": "chooses another port for every connection, even to the same destination",
 }

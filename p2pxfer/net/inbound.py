@@ -111,7 +111,7 @@ class InboundChecks:
         placement = self._placement()
         if placement is None:
             return "unknown", _LOST
-        if placement.mapping == "port-dependent":
+        if placement.mapping in ("port-dependent", "connection-dependent"):
             return "unknown", _MOVES
         if self._believed(placement):
             return self._found

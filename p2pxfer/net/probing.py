@@ -3,8 +3,7 @@
 Laws of this file:
 
 1. The punch port opens one observation connection to each further endpoint of the server; they stay open.
-2. Only where they show that the mapping depends on the destination are ports probed, and not again for ``FRESH_S``
-   seconds on the same outside address; at an introduction, where the NAT is sequential, one port more.
+2. Only where they show that the mapping depends on the destination are ports probed (:mod:`p2pxfer.net.portprobes`).
 3. Every wait has an end: ``OBSERVE_S``, ``FLIGHT_S``.  Probes are reset as soon as they are answered.
 4. Where the server has an address of the other family and there is a way to it, it is asked there too.  An introduction
    may have come before that answer, so the other side of a meeting is then told to look again.
@@ -32,21 +31,18 @@ from p2pxfer.core.addresses import (
     scope,
 )
 from p2pxfer.core.codec import Message
-from p2pxfer.core.discovery import DEPENDENT, MEETING_S, PROBES, Allocation, Inbound, Mapping, Probe, View
+from p2pxfer.core.discovery import DEPENDENT, MEETING_S, Allocation, Inbound, Mapping, View
 from p2pxfer.core.messages import VERSION, Introduction, NatSummary, Observe, Observed, PeerNat, Registered, Report
 from p2pxfer.errors import P2pxferError
-from p2pxfer.net.flight import Flight, Opener, fresh_ports, probe_ports
+from p2pxfer.net.flight import Opener
 from p2pxfer.net.inbound import InboundChecks, Placement
 from p2pxfer.net.ownaddresses import source_towards
+from p2pxfer.net.portprobes import PortProbes
 from p2pxfer.net.serverlink import ServerLink
 from p2pxfer.net.types import Reactor
 
 OBSERVE_S = 8.0
 """How long the server's other endpoints may take to answer, seconds."""
-FRESH_S = 600.0
-"""How long what was found on one outside address is believed, seconds."""
-RETRY_S = 30.0
-"""How soon probes that showed nothing may be repeated, seconds."""
 SETTLED_S = 5.0
 """An address of the other family that was seen so long ago was in every introduction since, seconds."""
 MAX_MEETINGS = 64
@@ -101,6 +97,7 @@ class NatDiscovery:
         self._opener = opener
         self._send = send
         self._may_probe = may_probe
+        self._probes = PortProbes(reactor, opener, self._landed, self._recent, self._say)
         self._own: frozenset[Address] = frozenset()
         self._at: Endpoint | None = None
         self._observers: dict[ServerLink, Endpoint] = {}
@@ -108,8 +105,6 @@ class NatDiscovery:
         self._unseen: set[ServerLink] = set()
         self._awaited: set[ServerLink] = set()
         self._deadline: IDelayedCall | None = None
-        self._flight: Flight | None = None
-        self._probed_at = 0.0
         self._reported = NatSummary()
         self._meetings: dict[bytes, _Told] = {}
         self._both_at: float | None = None
@@ -118,7 +113,6 @@ class NatDiscovery:
         self.on_view: Callable[[], None] = lambda: None
         """Called when the server has seen this machine once more."""
         self.views: list[View] = []
-        self.allocation: Allocation | None = None
         self.checks = InboundChecks(reactor, opener, self._placement)
         self.tag = 0
         """The punch port, 0 before the first registration."""
@@ -132,7 +126,13 @@ class NatDiscovery:
     @property
     def mapping(self) -> Mapping:
         """How the NAT maps the punch port."""
-        return discovery.mapping_of(discovery.one_family(self.views), self._own)
+        shown = discovery.mapping_of(discovery.one_family(self.views), self._own)
+        return shown if self.allocation is None else self.allocation.refined(shown)
+
+    @property
+    def allocation(self) -> Allocation | None:
+        """How it chooses ports, once probes have shown it."""
+        return self._probes.allocation
 
     @property
     def summary(self) -> NatSummary:
@@ -151,14 +151,19 @@ class NatDiscovery:
     @property
     def under_way(self) -> bool:
         """More may be known soon."""
-        return bool(self._awaited) or self._flight is not None
+        return bool(self._awaited) or self._probes.under_way
 
-    async def settled(self) -> None:
-        """Wait until nothing more is under way, at most ``OBSERVE_S`` + ``FLIGHT_S`` seconds."""
+    async def settled(self, *, thoroughly: bool = False) -> None:
+        """Wait until nothing more is under way, at most ``OBSERVE_S`` + ``FLIGHT_S`` seconds.
+
+        ``thoroughly``: and what no punch waits for, at most ``CHECK_S`` seconds more.
+        """
         if self.under_way:
             waiting: Deferred[None] = Deferred()
             self._waiting.append(waiting)
             await waiting
+        if thoroughly:
+            await self._probes.thorough()
 
     async def inbound(self) -> Inbound:
         """What the NAT does with connections that come in."""
@@ -170,6 +175,9 @@ class NatDiscovery:
         """See whether the NAT lets SYNs in that cross its own, and tell everybody who has to know."""
         await self.checks.crossing()
         self._tell()
+
+    def _say(self, text: str) -> None:
+        self.watch(text)
 
     def _placement(self) -> Placement | None:
         if self._at is None:
@@ -218,8 +226,7 @@ class NatDiscovery:
         self._at = None
         self.views = []
         self._meetings.clear()
-        if self._flight is not None:
-            self._flight.stop()
+        self._probes.stop()
         self._settle()
 
     def introduced(self, introduction: Introduction) -> None:
@@ -296,17 +303,8 @@ class NatDiscovery:
     # -- ports ---------------------------------------------------------------------------------------------------
 
     def _consider_probes(self) -> None:
-        if not self._may_probe or self._flight is not None or self.mapping not in DEPENDENT:
-            return
-        known = self.allocation
-        lasts = RETRY_S if known is None or known.ports == "unknown" else FRESH_S
-        old = self._reactor.seconds() - self._probed_at > lasts
-        if known is None or old or discovery.one_family(self.views)[0].seen.host not in known.addresses:
-            self.allocation = None
-            self._probed_at = self._reactor.seconds()
-            self._fly(PROBES)
-        elif known.ports == "sequential" and self._recent():
-            self._fly(1)
+        if self._may_probe:
+            self._probes.consider(discovery.one_family(self.views), self.mapping)
 
     def _recent(self) -> bool:
         """Somebody meets this machine just now; forgets those who did before."""
@@ -314,24 +312,8 @@ class NatDiscovery:
         self._meetings = {session: told for session, told in self._meetings.items() if now - told.since < MEETING_S}
         return bool(self._meetings)
 
-    def _fly(self, count: int) -> None:
-        # The NAT is that of IPv4 even where the control connection is not.
-        target = discovery.one_family(self.views)[0].at
-        ports = probe_ports() if count > 1 else fresh_ports(1)
-        if count > 1:
-            self.watch(f"the outside port depends on the destination: {count} probes from ports {min(ports)} on")
-        self._flight = Flight(self._reactor, self._opener, target, ports)
-        self._flight.done.addCallback(self._landed, count)
-        self._flight.start()
-
-    def _landed(self, probes: list[Probe], count: int) -> None:
-        self._flight = None
+    def _landed(self) -> None:
         if self._at is not None:
-            self.log.debug("probes: {probes}", probes=[(probe.port, str(probe.seen)) for probe in probes])
-            if count > 1:
-                self.allocation = discovery.allocation_of(probes, [view.seen for view in self.views])
-            elif probes and self.allocation is not None:
-                self.allocation = self.allocation.after(probes[0])
             self._tell()
         self._settle()
 
@@ -352,7 +334,7 @@ class NatDiscovery:
         summary = self.summary
         # One view that differs decides; that all agree takes all of them.
         open_yet = bool(self._awaited) and summary.mapping not in DEPENDENT
-        if summary.mapping == "unknown" or open_yet or self._flight is not None:
+        if summary.mapping == "unknown" or open_yet or self._probes.under_way:
             return
         self._recent()
         for session, told in self._meetings.items():

@@ -10,7 +10,7 @@ import socket
 import struct
 
 _OPTION: int | None = getattr(socket, "TCP_INFO", None)
-_HEAD = struct.Struct("=8B16I")
+_HEAD = struct.Struct("=8B24I")
 """``struct tcp_info`` as far as it is read: eight bytes, then 32-bit numbers."""
 _RETRANSMITS = 2
 """Index of ``tcpi_retransmits``: time-outs in a row without an acknowledgement."""
@@ -20,6 +20,8 @@ _LAST_ACK = 8 + 12
 """Index of ``tcpi_last_ack_recv``: milliseconds since the last acknowledgement."""
 _ROUND_TRIP = 8 + 15
 """Index of ``tcpi_rtt``: the smoothed round trip, microseconds."""
+_REPEATED = 8 + 23
+"""Index of ``tcpi_total_retrans``: segments that were sent again, since the first SYN."""
 TIMEOUTS = 2
 """Time-outs in a row before silence counts: one may be a lost packet."""
 
@@ -33,6 +35,12 @@ def round_trip(sock: socket.socket) -> float:
     """The smoothed round trip, seconds; 0.0 where nothing is known."""
     fields = _fields(_ask(sock))
     return fields[_ROUND_TRIP] / 1e6 if fields else 0.0
+
+
+def retransmissions(sock: socket.socket) -> int | None:
+    """How many segments of a connection were sent again, its SYN included; ``None`` where nothing is known."""
+    fields = _fields(_ask(sock))
+    return fields[_REPEATED] if fields else None
 
 
 def judge(raw: bytes) -> float:

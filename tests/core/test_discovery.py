@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from ipaddress import ip_address
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from p2pxfer.core.addresses import Endpoint, parse_endpoint
 from p2pxfer.core.discovery import (
+    DEPENDENT,
     HIGH,
     LOW,
     MAX_BLOCK,
@@ -19,6 +21,7 @@ from p2pxfer.core.discovery import (
     ORDER,
     PROBES,
     Allocation,
+    Mapping,
     Probe,
     View,
     allocation_of,
@@ -27,6 +30,7 @@ from p2pxfer.core.discovery import (
     filtering_of,
     mapping_of,
     one_family,
+    renewed,
     sequence_step,
 )
 from p2pxfer.core.messages import SERVER, NatSummary, Report
@@ -166,6 +170,29 @@ def test_mappings(views: list[tuple[str, str]], own: list[str], mapping: str, po
     seen = one_family([View(parse_endpoint(a), parse_endpoint(b)) for a, b in views])
     assert mapping_of(seen, {ip_address(host) for host in own}) == mapping
     assert binding_ports(seen, 20_001) == ports
+
+
+@pytest.mark.parametrize(
+    ("at_once", "expected"),
+    [
+        ([True, True, True], True),
+        ([True, False, True], True),  # a SYN was lost
+        ([True, None, True], True),
+        ([False, False, False], False),
+        ([False, None, False], False),
+        ([False, True, False], None),
+        ([None, None, True], None),
+        ([None, None, False], None),
+        ([None] * 3, None),
+        ([], None),
+    ],
+)
+def test_connections_that_are_made_twice(at_once: list[bool | None], expected: bool | None) -> None:
+    assert renewed(at_once) is expected
+    found = Allocation("random", low=1024, high=65535, renewed=expected)
+    changed = {mapping: found.refined(mapping) for mapping in get_args(Mapping) if found.refined(mapping) != mapping}
+    assert changed == ({"port-dependent": "connection-dependent"} if expected else {})
+    assert found.refined("port-dependent") in DEPENDENT
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from p2pxfer.core.addresses import Endpoint, parse_endpoint
 from p2pxfer.core.codec import Message
@@ -594,6 +595,17 @@ def test_a_report_that_knows_nothing_leaves_what_was_seen(world: World) -> None:
     world.say(bob, Report(nat=NatSummary(mapping="none")))
     nat = world.introduce(world.register(ALICE), "bob").peer_nat
     assert nat == NatSummary(mapping="port-dependent", ports="changed")
+
+
+def test_a_port_for_every_connection_is_believed_where_the_server_saw_one_for_every_port(world: World) -> None:
+    claimed = structs.replace(CLAIMED, mapping="connection-dependent")
+    bob = behind_a_symmetric_nat(world)
+    world.say(bob, Report(nat=claimed))
+    carol = world.register(EVE, "carol", HOME_A)
+    world.say(carol, Report(nat=claimed))
+    alice = world.register(ALICE)
+    assert world.introduce(alice, "bob").peer_nat == claimed
+    assert world.introduce(alice, "carol").peer_nat == NatSummary(ports="preserving")
 
 
 def test_news_of_a_nat_go_to_the_other_side_of_the_session(world: World) -> None:

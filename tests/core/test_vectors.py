@@ -117,6 +117,10 @@ SERVER_SAMPLES: list[Message] = [
     messages.PeerNat(
         session=octets(32), nat=messages.NatSummary(mapping="address-dependent", ports="block", low=32768, high=33023)
     ),
+    messages.PeerNat(
+        session=octets(32),
+        nat=messages.NatSummary(mapping="connection-dependent", ports="random", low=1024, high=65535),
+    ),
 ]
 PEER_SAMPLES: list[Message] = [
     wire.Hello(

@@ -10,8 +10,9 @@ import pytest
 from p2pxfer.core.effects import ServerSettings
 from scripts.product import JsonEvent
 from tests.lab.conftest import LabFactory
-from tests.lab.nat import BLOCK_LOW, BY_ADDRESS, KINDS, OFFSET
+from tests.lab.nat import BLOCK_LOW, BY_ADDRESS, KINDS, OFFSET, NatKind
 from tests.lab.topology import Lab
+from tests.lab.tunnat import TunKind
 from tests.scene import Scene, events_of, last, random_file
 
 EXPECTED = {
@@ -32,16 +33,31 @@ EXPECTED = {
     "symmetric": ("port-dependent", "random", "port-dependent"),
     "offset": ("port-dependent", "offset", "port-dependent"),
     "by-address-256": ("address-dependent", "block", "port-dependent"),
+    "by-connection": ("connection-dependent", "random", "port-dependent"),
+    "by-connection-256": ("connection-dependent", "block", "port-dependent"),
+    "first-preserved": ("port-dependent", "preserving", "port-dependent"),
 }
 """Kind of NAT -> its mapping, how it chooses ports, whom it lets in."""
 UNSOLICITED = {"none": "rst", "rst": "rst", "rst-limited": "rst", "icmp": "icmp"}
 """The end of a kind's name -> its answer to a SYN that nobody asked for: without a NAT that of the machine itself."""
+ANY_PORT = ("port-dependent", "connection-dependent")
+"""Mappings by which two dials to two ports of the server look like two machines."""
 SOAK_RUNS = 20
 PACE_S = 60 / ServerSettings().dial_backs_per_source
 """Between two runs, seconds: the server dials one source back no more often."""
 
 
-HERE = KINDS | {"offset": OFFSET, "by-address-256": BY_ADDRESS[256]}
+BY_CONNECTION = {
+    "by-connection": TunKind("by-connection"),
+    "by-connection-256": TunKind("by-connection", BLOCK_LOW, BLOCK_LOW + 255),
+}
+HERE: dict[str, NatKind | TunKind | None] = {
+    **KINDS,
+    "offset": OFFSET,
+    "by-address-256": BY_ADDRESS[256],
+    "first-preserved": TunKind("first-preserved"),
+    **BY_CONNECTION,
+}
 
 
 def netcheck(scene: Scene) -> JsonEvent:
@@ -66,9 +82,7 @@ def check(lab: Lab, kind: str, nat: JsonEvent) -> None:
     assert nat["unsolicited"] == UNSOLICITED.get(kind.rpartition("/")[2], "drop")
     asked = nat["mapping"] == "endpoint-independent"
     assert nat["hairpin"] == ("no" if asked else "unknown")
-    assert nat["simultaneous"] == (
-        "no" if "no-simo" in kind else "yes" if nat["mapping"] != "port-dependent" else "unknown"
-    )
+    assert nat["simultaneous"] == ("no" if "no-simo" in kind else "unknown" if nat["mapping"] in ANY_PORT else "yes")
     unknown = {name for name in ("hairpin", "simultaneous") if nat[name] == "unknown"}
     assert set(nat["why"]) == {"mapped"} | unknown
 
@@ -80,6 +94,48 @@ def test_netcheck_names_the_nat(lab_factory: LabFactory, tmp_path: Path, kind: s
     with Scene(lab, tmp_path, loopback=False) as scene:
         scene.start_server()
         check(lab, kind, netcheck(scene))
+
+
+ONE_ADDRESS = ["none", "full-cone", "symmetric", "by-address-256", "by-connection", "first-preserved"]
+
+
+def listening(lab: Lab, ports: int) -> list[str]:
+    """So many endpoints of one address of the server."""
+    return [f"tcp:{8877 + number}:interface={lab.server_addresses[0]}" for number in range(ports)]
+
+
+@pytest.mark.deadline(60)
+@pytest.mark.parametrize("kind", ONE_ADDRESS)
+def test_with_one_address_of_the_server_nothing_wrong_is_said(
+    lab_factory: LabFactory, tmp_path: Path, kind: str
+) -> None:
+    """What is the same for its ports may differ for another address; what differs, differs."""
+    lab = lab_factory(HERE[kind], None, rtt_ms=40)
+    with Scene(lab, tmp_path, loopback=False) as scene:
+        scene.start_server(*listening(lab, 2))
+        nat = netcheck(scene)
+    expected = "unknown" if EXPECTED[kind][0] in ("endpoint-independent", "address-dependent") else EXPECTED[kind][0]
+    assert nat["mapping"] == expected
+    assert ("mapping" in nat["why"]) == (expected == "unknown")
+    assert nat["ports"] in ("changed", "preserving") if expected == "unknown" else nat["ports"] == EXPECTED[kind][1]
+
+
+@pytest.mark.soak
+@pytest.mark.deadline(300)
+@pytest.mark.parametrize("kind", ["by-address-256", "by-connection"])
+@pytest.mark.parametrize("ports", [1, 2])
+def test_with_one_address_nothing_wrong_is_said_every_time(
+    lab_factory: LabFactory, tmp_path: Path, kind: str, ports: int
+) -> None:
+    lab = lab_factory(HERE[kind], None, rtt_ms=40)
+    with Scene(lab, tmp_path, loopback=False) as scene:
+        scene.start_server(*listening(lab, ports))
+        found = []
+        for _ in range(SOAK_RUNS):
+            began = time.monotonic()
+            found.append(netcheck(scene)["mapping"])
+            time.sleep(max(0.0, began + PACE_S - time.monotonic()))
+    assert found == [EXPECTED[kind][0] if ports > 1 and kind == "by-connection" else "unknown"] * SOAK_RUNS
 
 
 @pytest.mark.deadline(60)

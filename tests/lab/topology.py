@@ -17,12 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from tests.lab import crosstraffic, delay, ipv6, namespaces, nat, plan, syns
+from tests.lab import crosstraffic, delay, ipv6, namespaces, nat, plan, syns, tunnat
 from tests.lab.delay import BUFFER_BYTES, Shape
 from tests.lab.faults import Faults
 from tests.lab.namespaces import LabError, entered, inside, run_all
 from tests.lab.nat import KINDS, NatKind
 from tests.lab.places import end
+from tests.lab.tunnat import TunKind
 
 
 class Lab(Faults):
@@ -34,8 +35,8 @@ class Lab(Faults):
 
     def __init__(
         self,
-        nat_a: NatKind | None = KINDS["port-restricted"],
-        nat_b: NatKind | None = KINDS["port-restricted"],
+        nat_a: NatKind | TunKind | None = KINDS["port-restricted"],
+        nat_b: NatKind | TunKind | None = KINDS["port-restricted"],
         *,
         carrier_a: NatKind | None = None,
         carrier_b: NatKind | None = None,
@@ -60,7 +61,7 @@ class Lab(Faults):
         """Say what to build; entering the context builds it.
 
         A router given as None only routes and its host has the public address; `firewall_a` and
-        `firewall_b` are what such a router filters. A carrier is a NAT
+        `firewall_b` are what such a router filters. A `TunKind` translates in its home's line. A carrier is a NAT
         between the router and the public network. With `one_nat` both hosts are in alice's LAN and
         there is no nat_b; `isolated` hosts of it reach their router only. With `one_carrier` both
         routers are customers of carrier_a, and there is no carrier_b. `v6_a` and `v6_b` give a home
@@ -74,7 +75,8 @@ class Lab(Faults):
         `public_net` is the first half of the public addresses of the two sites.
 
         Raises `LabError` for a carrier in front of a router without NAT, for two hosts behind one, for one carrier
-        that is none or not the only one, for IPv6 behind a carrier or in a shared LAN, and for a firewall with a NAT.
+        that is none or not the only one, for IPv6 behind a carrier or in a shared LAN, for a firewall with a NAT, and
+        for a `TunKind` without a line of its own.
         """
         self._firewalls = {"nat_a": firewall_a, "nat_b": firewall_b}
         if (nat_a and firewall_a != "open") or (firewall_b != "open" and (nat_b or one_nat)):
@@ -84,13 +86,19 @@ class Lab(Faults):
             raise LabError("homes with IPv6 are plain ones here")
         if one_carrier and (carrier_a is None or carrier_b is not None or one_nat):
             raise LabError("one carrier for both is carrier_a and has two customers")
-        kinds = {"nat_a": nat_a, "nat_b": nat_b, "carrier_a": carrier_a, "carrier_b": carrier_b}
+        kinds: dict[str, NatKind | TunKind | None] = {
+            "nat_a": nat_a, "nat_b": nat_b, "carrier_a": carrier_a, "carrier_b": carrier_b
+        }  # fmt: skip
         if one_nat:
             del kinds["nat_b"], kinds["carrier_b"]
         # Without a kind a router is there and routes, but a carrier is not there.
         self.kinds = {role: kind for role, kind in kinds.items() if kind is not None or role in plan.PUB_PORT}
         super().__init__(["pub", *plan.HOSTS, *self.kinds])
         self._shape = Shape(rtt_ms / 4000, rate_bps, loss, seed, buffer_bytes, jitter_ms / 1000, long=long_line)
+        if any(isinstance(kind, TunKind) for kind in kinds.values()) and (
+            carrier_a or carrier_b or not self._shape.needed
+        ):
+            raise LabError("such a NAT is part of its home's line")
         self._sites = {
             router: plan.site(
                 host,
@@ -149,14 +157,16 @@ class Lab(Faults):
     def _start_line(self) -> None:
         """Open the TUN ends, two for each site, and hand them to one program."""
         ends: list[int] = []
+        words: list[str] = []
         try:
             for home in (each for each in self._sites.values() if each.has_line):
                 for role, device in ((home.edge, "wan"), ("pub", plan.PUB_PORT[home.router])):
                     with entered(self.names[role]):
                         ends.append(delay.open_tun(device, self._shape.batching))
+                words.append(":".join([*map(str, ends[-2:]), *self._translation(home.router)]))
+            program = tunnat if any(":" in word.partition(":")[2] for word in words) else delay
             self._line = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(Path(delay.__file__)), self._shape.encode()]
-                + [f"{left}:{right}" for left, right in zip(ends[::2], ends[1::2], strict=True)],
+                [sys.executable, "-I", "-S", str(Path(program.__file__)), self._shape.encode(), *words],
                 stdin=subprocess.PIPE,
                 pass_fds=ends,
                 start_new_session=True,
@@ -164,6 +174,11 @@ class Lab(Faults):
         finally:
             for descriptor in ends:
                 os.close(descriptor)
+
+    def _translation(self, router: str) -> list[str]:
+        """The words for the program of the lines where it is to translate, too."""
+        kind = self.kinds.get(router)
+        return [self.public_addr(router), kind.encode()] if isinstance(kind, TunKind) else []
 
     def _configure(self) -> None:
         tuns = self._shape.needed
@@ -227,7 +242,9 @@ class Lab(Faults):
 
     def _rules(self, router: str) -> str:
         kind = self.kinds[router]
-        return "" if kind is None else nat.ruleset(kind, "wan", "lan", self._outside(router))
+        return (
+            "" if kind is None or isinstance(kind, TunKind) else nat.ruleset(kind, "wan", "lan", self._outside(router))
+        )
 
     def _outside(self, router: str) -> str:
         home = self._site(router)
@@ -302,9 +319,18 @@ class Lab(Faults):
         finally:
             self.end(child)
 
+    def _kernel_nat(self, router: str) -> bool:
+        kind = self.kinds[router]
+        if isinstance(kind, TunKind):
+            raise LabError(f"the NAT of {router} forgets nothing")
+        return kind is not None
+
     def flush_nat(self, *routers: str) -> None:
-        """Make routers forget every flow, mapping and permission; nothing to do where there is no NAT."""
-        nats = [router for router in routers if self.kinds[router] is not None]
+        """Make routers forget every flow, mapping and permission; nothing to do where there is no NAT.
+
+        Raises `LabError` for a `TunKind`.
+        """
+        nats = [router for router in routers if self._kernel_nat(router)]
         run_all([self.nft_job(router, nat.forget()) for router in nats])
         run_all([(inside(self.names[router], ["conntrack", "-F"]), "") for router in nats])
 
@@ -312,12 +338,12 @@ class Lab(Faults):
         """Restart a router: it forgets everything and may come back with another public address.
 
         Raises `LabError` for a new address without NAT, where the host itself would have it, and of
-        a router behind a carrier, which does not have the public one.
+        a router behind a carrier, which does not have the public one; also for a `TunKind`.
         """
         home = self._site(router)
         if new_address and router != home.edge:
             raise LabError("the public address is the carrier's")
-        if self.kinds[router] is None:
+        if not self._kernel_nat(router):
             if new_address:
                 raise LabError("a router without NAT has no address to change")
             return

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
+from msgspec import structs
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
@@ -16,7 +17,7 @@ from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 
-from p2pxfer.core.addresses import parse_endpoint
+from p2pxfer.core.addresses import Endpoint, parse_endpoint
 from p2pxfer.core.codec import Message
 from p2pxfer.core.discovery import ORDER
 from p2pxfer.core.framing import FrameDecoder
@@ -31,12 +32,13 @@ from p2pxfer.core.messages import (
     Registered,
     Report,
 )
-from p2pxfer.net import probing
+from p2pxfer.net import portprobes, probing
 from p2pxfer.net.admission import AdmissionSettings
 from p2pxfer.net.flight import FLIGHT_S, PORTS, SETTLE_S, Flight, fresh_ports, probe_ports
 from p2pxfer.net.identity import new_identity
 from p2pxfer.net.listening import reuse_binding
-from p2pxfer.net.probing import FRESH_S, OBSERVE_S, RETRY_S, NatDiscovery, may_observe
+from p2pxfer.net.portprobes import FRESH_S, RETRY_S, TWICE
+from p2pxfer.net.probing import OBSERVE_S, NatDiscovery, may_observe
 from p2pxfer.net.rendezvous import RendezvousClient
 from p2pxfer.net.serverdial import ServerAddress
 from p2pxfer.net.serverlink import ServerLink
@@ -123,13 +125,40 @@ class Net:
 
 
 def counting(start: int) -> Callable[[int, str], int]:
-    state = [start]
+    """One port after the other, the same again for the same two endpoints."""
+    given: dict[tuple[int, str], int] = {}
+    return lambda local, at: given.setdefault((local, at), start + len(given) + 1)
 
-    def choose(local: int, at: str) -> int:
-        state[0] += 1
-        return state[0]
 
-    return choose
+class Twice:
+    """Stands for a check whether the next connection gets another port; the test says what came of it."""
+
+    def __init__(self, reactor: Any, target: Endpoint, ports: Sequence[int]) -> None:
+        self.target, self.ports = target, ports
+        self.started = self.stopped = False
+        self.found: list[bool | None] = [None] * len(ports)
+        """What had come in when it is stopped."""
+        self.done: Deferred[list[bool | None]] = Deferred()
+
+    def start(self) -> None:
+        self.started = True
+
+    def stop(self) -> None:
+        self.stopped = True
+        self.done.callback(self.found)
+
+
+@pytest.fixture(autouse=True)
+def twice(monkeypatch: pytest.MonkeyPatch) -> list[Twice]:
+    """All that were made."""
+    made: list[Twice] = []
+
+    def make(*arguments: Any) -> Twice:
+        made.append(Twice(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(portprobes, "SamePairCheck", make)
+    return made
 
 
 def met(session: bytes = b"s" * 32, **known: Any) -> Introduction:
@@ -173,6 +202,91 @@ def test_a_meeting_gets_a_fresh_port_of_a_sequential_nat() -> None:
     assert net.sent[-1] == Report(
         NatSummary(mapping="port-dependent", ports="sequential", step=1, latest=40_501), b"s" * 32
     )
+
+
+def test_a_port_for_every_connection_is_told_apart_without_keeping_anybody_waiting(twice: list[Twice]) -> None:
+    """What a punch needs is known, and told, before anything is dialled twice."""
+    net = Net(counting(40_000))
+    net.register(40_000)
+    net.wait(2)
+    known = NatSummary(mapping="port-dependent", ports="sequential", step=1, latest=40_011)
+    assert (net.sent, net.discovery.summary, net.discovery.under_way) == ([Report(known)], known, False)
+    settled, thorough = (Deferred.fromCoroutine(net.discovery.settled(thoroughly=each)) for each in (False, True))
+    (check,) = twice
+    assert (settled.called, thorough.called) == (True, False)
+    assert (check.target, len(check.ports), check.started) == (AT, TWICE, True)
+    check.done.callback([True] * TWICE)
+    found = structs.replace(known, mapping="connection-dependent")
+    assert thorough.called
+    assert (net.sent, net.discovery.summary) == ([Report(known), Report(found)], found)
+    net.discovery.end()
+    net.register(40_020)
+    net.wait(2)
+    assert len(twice) == 1
+    assert net.discovery.mapping == "connection-dependent"
+    net.wait(FRESH_S)
+    net.register(40_040)
+    net.wait(2)
+    assert len(twice) == 2
+
+
+@pytest.mark.parametrize("answers", [[False] * 3, [None] * 3])
+def test_a_port_that_is_kept_or_not_known_is_no_news(twice: list[Twice], answers: list[bool | None]) -> None:
+    net = Net(counting(40_000))
+    net.register(40_000)
+    net.wait(2)
+    twice[0].done.callback(answers)
+    assert len(net.sent) == 1
+    assert net.discovery.mapping == "port-dependent"
+
+
+def test_nothing_is_dialled_twice_while_somebody_meets_this_machine(twice: list[Twice]) -> None:
+    net = Net(counting(40_000))
+    net.register(40_000)
+    net.discovery.introduced(met())
+    net.wait(3)
+    assert net.discovery.summary.ports == "sequential"
+    assert not twice
+
+
+def test_nothing_is_dialled_twice_before_a_cone(twice: list[Twice]) -> None:
+    net = Net(lambda local, at: local)
+    net.register(TAG)
+    net.wait(3)
+    assert not twice
+
+
+def test_a_meeting_does_not_wait_for_what_is_dialled_twice(twice: list[Twice]) -> None:
+    """Its port is probed at once, and it hears of the mapping with it."""
+    net = Net(counting(40_000))
+    net.register(40_000)
+    net.wait(2)
+    thorough = Deferred.fromCoroutine(net.discovery.settled(thoroughly=True))
+    net.discovery.introduced(met(mapping="port-dependent"))
+    assert (twice[0].stopped, thorough.called) == (True, True)
+    assert len(net.probes) == 8 + 1
+    net.wait(1)
+    told = [message.nat for message in net.sent if isinstance(message, Report) and message.session]
+    assert told == [NatSummary(mapping="port-dependent", ports="sequential", step=1, latest=40_012)]
+
+
+def test_what_was_cut_short_shows_nothing(twice: list[Twice]) -> None:
+    """The registration ends while the row flies, and another time while something is dialled twice."""
+    net = Net(counting(40_000))
+    net.register(40_000)
+    while not net.probes:
+        net.wait(0.05)
+    net.discovery.end()
+    assert (net.discovery.allocation, twice) == (None, [])
+    net.register(40_020)
+    net.wait(2)
+    twice[0].found = [True] * TWICE
+    net.discovery.end()
+    assert twice[0].stopped
+    assert net.discovery.allocation is not None
+    assert net.discovery.allocation.renewed is None
+    net.wait(10)
+    assert not net.clock.getDelayedCalls()
 
 
 def test_a_meeting_that_began_before_anything_was_known_hears_of_it() -> None:
