@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall
 
@@ -17,10 +18,25 @@ from p2pxfer.status import CodeShown, Failed, Note
 class CodeDesk:
     """Shows codes and says what became of them; ``codes`` is where senders are checked against them.
 
-    ``given`` is the one code of a script: it is shown once, and no other follows it.
+    ``given`` is the one code of a script: it is shown once, and no other follows it.  ``command`` is what shows them;
+    ``text`` says for people what a code is for, in place of the usual line; ``on_exhausted`` is called when there will
+    be no other one after wrong tries.
     """
 
-    def __init__(self, reactor: Reactor, codes: CodeBook, report: Reporter, given: Code | None) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        codes: CodeBook,
+        report: Reporter,
+        given: Code | None,
+        *,
+        command: str = "receive",
+        text: Callable[[CodeShown], str | None] = lambda shown: None,
+        on_exhausted: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._command = command
+        self._text = text
+        self._on_exhausted = on_exhausted
         self._reactor = reactor
         self._codes = codes
         self._report = report
@@ -54,7 +70,8 @@ class CodeDesk:
         now = self._reactor.seconds()
         shown = code or make_code(self._codes.next_slot, os.urandom(RANDOM_BYTES))
         ends = self._codes.open(shown, now)
-        self._report.tell(CodeShown(code=str(shown), expires_s=round(ends - now)))
+        event = CodeShown(code=str(shown), expires_s=round(ends - now))
+        self._report.tell(event, self._text(event))
         self._showing = True
         self.close()
         self._timer = self._reactor.callLater(ends - now, self._expired)
@@ -64,7 +81,7 @@ class CodeDesk:
         for slot in self._codes.open_slots:
             self._codes.close(slot)
         if self._given is not None:
-            self._report.tell(Note("the code has expired; start receive again for another one"))
+            self._report.tell(Note(f"the code has expired; start {self._command} again for another one"))
         else:
             self._show()
 
@@ -74,11 +91,13 @@ class CodeDesk:
         if self._given is not None:
             hint = ""
         elif pause is None:
-            hint = "; too many in a row, so no code is shown until receive is started again (contacts may still send)"
+            hint = f"; too many in a row, so no code is shown until {self._command} is started again"
         else:
             hint = f"; another one is shown in {pause:g} seconds" if pause else ""
         if wrong:
             self._report.tell(Note(f"somebody tried a wrong code; it is burned{hint}"))
+        if pause is None:
+            self._on_exhausted()
         if self._given is None and pause is not None:
             if pause:
                 self._timer = self._reactor.callLater(pause, self._show)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -72,10 +71,10 @@ def say(options: Global, contact: Contact, state: ContactState, text: str) -> No
 @click.pass_obj
 def add(options: Global, name: str, peer_id: str) -> None:
     """Store PEER_ID, which you got over a way you trust, as NAME."""
+    from p2pxfer.cli.newcontact import today
     from p2pxfer.net.home import Contact
 
-    today = datetime.now(UTC).date().isoformat()
-    contact = Contact(check_name(normalise_name(name)), parse_id(peer_id), "id", today)
+    contact = Contact(check_name(normalise_name(name)), parse_id(peer_id), "id", today())
     options.open_home().add_contact(contact)
     say(options, contact, "added", f"added {contact.name}")
 

@@ -25,6 +25,7 @@ _COMMANDS = {
     "id": ("p2pxfer.cli.identity", "Show this machine's peer id."),
     "receive": ("p2pxfer.cli.receive", "Wait for files and store them."),
     "send": ("p2pxfer.cli.send", "Send files or directories to a peer."),
+    "pair": ("p2pxfer.cli.pair", "Become contacts with another machine, by a one-time code."),
     "pipe": ("p2pxfer.cli.pipe", "Join standard input and output with those of a contact."),
     "netcheck": ("p2pxfer.cli.netcheck", "Show what the NAT here does, and what follows for direct paths."),
     "jobs": ("p2pxfer.cli.jobs", "List, continue and drop transfers that were cut."),

@@ -77,6 +77,7 @@ class Piping:
             on_introduction=session.introduced,
             on_note=lambda text: self._report.tell(Note(text)),
             port_mapping=self._port_mapping,
+            by_key=False,
         )
         try:
             await client.start()

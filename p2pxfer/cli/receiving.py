@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Awaitable
-from datetime import UTC, datetime
 from typing import cast
 
 from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race
@@ -13,6 +12,7 @@ from twisted.python.failure import Failure
 
 from p2pxfer.cli.codedesk import CodeDesk, parse_given
 from p2pxfer.cli.connect import server_address
+from p2pxfer.cli.newcontact import store_contact
 from p2pxfer.cli.questions import Questions
 from p2pxfer.cli.report import Reporter, human_size
 from p2pxfer.cli.settings import Global
@@ -21,12 +21,11 @@ from p2pxfer.core.codebook import CodeBook
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.manifest import Manifest
 from p2pxfer.core.messages import PathPolicy, Registered
-from p2pxfer.core.names import suggest_name
 from p2pxfer.core.rights import Right
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.core.text import safe_text
-from p2pxfer.errors import IdentityMismatch, Incomplete, Interrupted, NameTaken, P2pxferError, Unreachable
-from p2pxfer.net.home import Contact, Home
+from p2pxfer.errors import Incomplete, Interrupted, NameTaken, P2pxferError, Unreachable
+from p2pxfer.net.home import Home
 from p2pxfer.net.inbox import IDLE_S, Acceptance, Inbox, InboxOwner, Known
 from p2pxfer.net.incoming import IncomingTransfer, Received
 from p2pxfer.net.pathset import PathSet
@@ -238,17 +237,8 @@ class Receiving(InboxOwner):
 
     def paired(self, key: bytes, name: str) -> Known:
         """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
-        wanted = suggest_name(name)
-        today = datetime.now(UTC).date().isoformat()
-        for number in range(1, 1000):
-            free = wanted if number == 1 else f"{wanted[:28]}-{number}"
-            try:
-                contact = self._home.add_contact(Contact(free, PeerId(key), "code", today))
-            except IdentityMismatch:
-                self._report.tell(Note(f"another contact is called {free} already; that one stays as it is"))
-                continue
-            return Known(contact.name, "code")
-        raise IdentityMismatch(f"too many contacts are called {wanted}")
+        contact = store_contact(self._home, key, name, lambda text: self._report.tell(Note(text)))
+        return Known(contact.name, "code", contact.allows(Right.FILES))
 
     # -- transfers -----------------------------------------------------------------------------------------------
 

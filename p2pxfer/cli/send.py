@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -151,8 +150,3 @@ def prompted_code(text: str) -> Code:
         return typed_code(text)
     except CodeInvalid as error:
         raise click.UsageError(error.message) from error
-
-
-def today() -> str:
-    """The date as the contact list stores it."""
-    return datetime.now(UTC).date().isoformat()

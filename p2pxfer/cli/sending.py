@@ -239,7 +239,7 @@ class Sending:
         """Nobody may send to a sender; the server knows that from the registration without a name."""
 
     def _paired(self, key: bytes, peer_name: str) -> None:
-        from p2pxfer.cli.send import today
+        from p2pxfer.cli.newcontact import today
 
         name = self._target.alias or self._target.name or suggest_name(peer_name)
         try:

@@ -25,21 +25,27 @@ FRESH_PAUSES: Final = (0.0, 5.0, 30.0, 120.0)
 
 
 class CodeBook:
-    """Open codes by slot; at most `limit` of them, each for `lifetime` seconds."""
+    """Open codes by slot, which is one of `slots`; at most `limit` of them, each for `lifetime` seconds."""
 
-    def __init__(self, limit: int = OPEN_CODES, lifetime: float = CODE_LIFETIME) -> None:
+    def __init__(
+        self, limit: int = OPEN_CODES, lifetime: float = CODE_LIFETIME, slots: range = range(1, MAX_SLOT + 1)
+    ) -> None:
         self._limit = limit
         self._lifetime = lifetime
-        self._last_slot = 0
+        self._slots = slots
+        self._last_slot = slots[-1]
         self._open: dict[int, tuple[str, float]] = {}
 
     @property
     def next_slot(self) -> int:
         """The slot for the next code."""
-        slot = self._last_slot % MAX_SLOT + 1
+        slot = self._after(self._last_slot)
         while slot in self._open:
-            slot = slot % MAX_SLOT + 1
+            slot = self._after(slot)
         return slot
+
+    def _after(self, slot: int) -> int:
+        return slot + 1 if slot in self._slots and slot != self._slots[-1] else self._slots[0]
 
     def open(self, code: Code, now: float) -> float:
         """Opens a code and returns when it ends. Raises `UsageError` if its slot is open or the book is full."""

@@ -51,6 +51,8 @@ class Link:
     role: Role = Role.NEW
     tag: int = 0
     name: str | None = None
+    by_key: bool = True
+    """Whoever is introduced to the key may be introduced to this connection."""
     reserved: bool = False
     """The claim under way counts as a new name of its source."""
     lan: tuple[str, ...] = ()
@@ -144,8 +146,8 @@ class Links:
         return link.name is not None and self._holders.get(link.name) is link
 
     def newest_named(self, key: bytes) -> Link | None:
-        """The connection of ``key`` that came last of those that hold a name."""
-        named = [link for link in self._of_key.get(key, {}).values() if self.holds(link)]
+        """The connection of ``key`` that came last of those that hold a name and are to be found by the key."""
+        named = [link for link in self._of_key.get(key, {}).values() if link.by_key and self.holds(link)]
         return named[-1] if named else None
 
     # -- of one key ----------------------------------------------------------------------------------------------

@@ -88,13 +88,17 @@ MAX_STEP = 64
 
 
 class Register(Message, frozen=True):
-    """Bind the control connection: ``name`` None means "present, not to be found by name"."""
+    """Bind the control connection: ``name`` None means "present, not to be found by name".
+
+    ``by_key`` False: whoever asks for the key and not for the name means another connection.
+    """
 
     version: Annotated[int, Meta(ge=1, le=65535)]
     tag: Tag
     name: Annotated[str, Meta(max_length=64)] | None = None
     lan: Annotated[list[Endpoint], Meta(max_length=MAX_LAN)] = []
     path: PathPolicy = "auto"
+    by_key: bool = True
 
 
 class Registered(Message, frozen=True):

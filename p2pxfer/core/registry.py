@@ -245,7 +245,7 @@ class Registry:
         holder = self._links.holder(name)
         if holder is not None and holder.key != link.key:
             return self._fail(link, *_CLAIM_FAILURES["taken"], now)
-        link.name = name
+        link.name, link.by_key = name, message.by_key
         self._links.enter(link, Role.CLAIMING, now)
         link.reserved = self._new_names.take(source_network(link.view.seen.host), now)
         return [ClaimName(link.conn, name, link.key, may_create=link.reserved)]

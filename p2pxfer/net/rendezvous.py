@@ -71,6 +71,7 @@ class RendezvousClient:
 
     ``on_introduction`` gets every introduction that somebody else asked for; ``on_registered`` every registration,
     ``on_note`` sentences for people about loss and return of the server.  ``port_mapping``: ask the router for a port.
+    ``by_key``: whoever asks for this machine by its key, as contacts do who send, may be introduced to this client.
     """
 
     log = Logger()
@@ -87,13 +88,13 @@ class RendezvousClient:
         on_introduction: Callable[[Introduction], None],
         on_note: Callable[[str], None],
         port_mapping: bool = False,
+        by_key: bool = True,
     ) -> None:
         self._reactor = reactor
         self._identity = identity
         self._server = server
         self._dialler = ServerDialler(reactor, identity, server)
-        self._name = name
-        self._policy = policy
+        self._name, self._terms = name, (policy, by_key)
         self._on_registered = on_registered
         self._on_introduction = on_introduction
         self._on_note = on_note
@@ -129,8 +130,9 @@ class RendezvousClient:
     @property
     def own_endpoints(self) -> frozenset[Endpoint]:
         """The punch port as this machine and as the server sees it, and the router's: nobody else is there."""
-        mapped = self.announcer.offered if self.announcer is not None else ()
-        return self._here | self.discovery.seen | frozenset(mapped)
+        return (
+            self._here | self.discovery.seen | frozenset(self.announcer.offered if self.announcer is not None else ())
+        )
 
     @property
     def mapped_port(self) -> tuple[int, bool]:
@@ -143,8 +145,7 @@ class RendezvousClient:
 
     def start(self) -> Deferred[Registered]:
         """Connect and stay connected; fires with the first registration, or fails when the first attempt does."""
-        self._running = Deferred.fromCoroutine(self._run())
-        self._running.addErrback(self._ended)
+        self._running = Deferred.fromCoroutine(self._run()).addErrback(self._ended)
         return self._first
 
     def stop(self) -> None:
@@ -228,8 +229,7 @@ class RendezvousClient:
             self._nats.unreached()
             if isinstance(fault, P2pxferError):
                 return fault
-            why = safe_text(str(fault), 200)
-            return Unreachable(f"the server at {self._server} cannot be reached: {why}")
+            return Unreachable(f"the server at {self._server} cannot be reached: {safe_text(str(fault), 200)}")
         finally:
             link.close()
             if self._link is link:
@@ -253,7 +253,7 @@ class RendezvousClient:
         self.port = port
         self._learn_addresses(link)
         self._registration = Deferred()
-        link.send(Register(version=VERSION, tag=port, name=self._name, lan=self._lan, path=self._policy))
+        link.send(Register(VERSION, port, self._name, self._lan, *self._terms))
         await self._registration
 
     def _open_as_seen(self, link: ServerLink, host: str, port: int, local: int) -> Deferred[IProtocol]:
@@ -296,8 +296,7 @@ class RendezvousClient:
 
     def _inform(self, news: PeerNat | PeerReturned | PeerMapped) -> None:
         """News of the other side of a meeting."""
-        informed = self.informed.get(news.session)
-        if informed is None:
+        if (informed := self.informed.get(news.session)) is None:
             return
         match news:
             case PeerNat():

@@ -33,7 +33,8 @@ APPLICATION_ID: Final = 0x70327078
 """Marks the file as ours (SQLite ``application_id``): "p2px"."""
 SCHEMA_VERSION: Final = 2
 NAME_LIFE_S: Final = 30 * 86_400.0
-NAMES_PER_KEY: Final = 4
+NAMES_PER_KEY: Final = 8
+"""One that a person chose, and those under which its pipes, chats and the like wait; a few to spare."""
 
 _new_pool: Any = adbapi.ConnectionPool  # carries no types
 _SCHEMA: Final = """

@@ -218,6 +218,15 @@ def test_the_newest_connection_of_a_key_holds_its_name(world: World) -> None:
     assert world.told(new)[-1].initiator is False  # type: ignore[attr-defined]  # an Introduction
 
 
+def test_a_connection_for_one_purpose_is_found_by_its_name_only(world: World) -> None:
+    """Files for the receiver must not come to a pipe that was started after it."""
+    world.register(BOB, "bob", "198.18.2.1:20001")
+    world.register(BOB, "pipe-bob", "198.18.2.1:20002", by_key=False)
+    alice = world.register(ALICE)
+    assert world.introduce(alice, str(PeerId(BOB))).observed == ["198.18.2.1:20001"]
+    assert world.introduce(alice, "pipe-bob").observed == ["198.18.2.1:20002"]
+
+
 def test_a_key_may_be_here_several_times_without_a_name(world: World) -> None:
     for _ in range(5):
         world.register(BOB)

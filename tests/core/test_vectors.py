@@ -66,6 +66,7 @@ SEQUENTIAL = messages.NatSummary(mapping="port-dependent", ports="sequential", s
 SERVER_SAMPLES: list[Message] = [
     messages.Register(version=1, tag=20001),
     messages.Register(version=1, tag=20001, name="bob", lan=["192.168.7.2:20001", "[fd00::2]:20001"], path="direct"),
+    messages.Register(version=1, tag=20001, name="pair-12345", by_key=False),
     messages.Observe(version=1, tag=20001),
     messages.Introduce(to="bob", tag=20002),
     messages.Introduce(to=str(PeerId(octets(1))), tag=20002, path="relay"),

@@ -67,12 +67,12 @@ async def test_a_name_is_free_again_thirty_days_after_its_last_use(store: NameSt
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_key_owns_four_names(store: NameStore, wall: Time) -> None:
-    assert [await store.claim(f"bob-{n}", BOB, True) for n in range(5)] == ["new"] * 4 + ["key-limit"]
+async def test_a_key_owns_eight_names(store: NameStore, wall: Time) -> None:
+    assert [await store.claim(f"bob-{n}", BOB, True) for n in range(9)] == ["new"] * 8 + ["key-limit"]
     assert await store.claim("bob-0", BOB, True) == "kept"
     assert await store.claim("alice", ALICE, False) == "source-limit"
     wall.now += NAME_LIFE_S + 1
-    assert await store.claim("bob-4", BOB, True) == "new"
+    assert await store.claim("bob-8", BOB, True) == "new"
 
 
 @pytest_twisted.ensureDeferred

@@ -1,0 +1,43 @@
+"""``p2pxfer pair``: two machines become contacts of each other, without sending anything."""
+
+from __future__ import annotations
+
+import click
+
+from p2pxfer.cli.settings import Global, Seconds, mapping_option, path_option
+from p2pxfer.core.codes import typed_code
+from p2pxfer.core.messages import PathPolicy
+from p2pxfer.core.names import check_name, normalise_name
+
+
+@click.command("pair")
+@click.argument("code", required=False)
+@click.option("--as", "name", metavar="NAME", help="Register under this name (default: stored name, user name).")
+@click.option("--call", "alias", metavar="NAME", help="Store the other machine as NAME (default: its own name).")
+@click.option("--code-file", metavar="F", type=click.Path(readable=False), help="Read the code to enter from a file.")
+@click.option("--qr", is_flag=True, help="Show the code as a QR code, too.")
+@path_option
+@mapping_option
+@click.option("--timeout", metavar="S", type=Seconds(), help="Longest time to wait for the other machine, seconds.")
+@click.pass_obj
+def command(
+    options: Global, code: str | None, name: str | None, alias: str | None, code_file: str | None, qr: bool,
+    policy: PathPolicy, port_mapping: bool, timeout: float | None,
+) -> None:  # fmt: skip
+    """Show a one-time code and wait until it is entered on the other machine; or enter the CODE that that one shows.
+
+    Without CODE a terminal offers both: the code of either machine is enough.  CODE may also come from P2PXFER_CODE or
+    --code-file, which other users of this machine do not see.
+    """
+    from p2pxfer.cli.send import read_code
+
+    entered = typed_code(code) if code is not None else read_code(code_file)
+    home = options.open_home()
+    line = options.server_line(home)
+    own_name = options.own_name(home, name)
+    from p2pxfer.cli.pairing import Pairing
+    from p2pxfer.cli.run import run
+
+    called = None if alias is None else check_name(normalise_name(alias))
+    pairing = Pairing(options, home, line, own_name, entered, called, qr, policy, port_mapping, timeout)
+    run(pairing.run, options.verbose)

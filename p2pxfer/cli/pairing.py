@@ -1,0 +1,302 @@
+"""The run of ``p2pxfer pair`` under the reactor: the code that is shown, the one that is entered, the new contact."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Awaitable
+from typing import Final, cast
+
+from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from p2pxfer.cli.codedesk import CodeDesk
+from p2pxfer.cli.connect import server_address
+from p2pxfer.cli.newcontact import store_contact
+from p2pxfer.cli.questions import Questions
+from p2pxfer.cli.report import Reporter
+from p2pxfer.cli.settings import Global
+from p2pxfer.core.codebook import CodeBook
+from p2pxfer.core.codes import Code, typed_code
+from p2pxfer.core.ids import PeerId
+from p2pxfer.core.manifest import Manifest
+from p2pxfer.core.messages import Introduction, PathPolicy, Registered
+from p2pxfer.core.pairplace import name_of, place_in, place_of, slots_at
+from p2pxfer.core.serveraddress import ServerLine
+from p2pxfer.core.text import safe_text
+from p2pxfer.errors import CodeInvalid, Interrupted, NameTaken, P2pxferError, Refused, Unreachable, WrongCode
+from p2pxfer.net.home import Contact, Home
+from p2pxfer.net.inbox import Inbox, InboxOwner, Known
+from p2pxfer.net.incoming import IncomingTransfer
+from p2pxfer.net.joining import Joining
+from p2pxfer.net.pathset import PathSet
+from p2pxfer.net.rendezvous import RendezvousClient
+from p2pxfer.net.types import Reactor
+from p2pxfer.status import CodeShown, ContactListed, Note, Peer
+from p2pxfer.status import Registered as RegisteredEvent
+
+PLACES: Final = 8
+"""How many places are tried before it is given up to find one that is nobody else's."""
+JOIN_S: Final = 60.0
+"""Longest time from an entered code to the proof, where the user names none, seconds."""
+WRONG_TRIES: Final = 3
+"""How many wrong codes a person may enter in one run."""
+
+
+class Pairing(InboxOwner):
+    """One run of the command: ``entered`` is the code that was given, ``alias`` how to call the new contact."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        options: Global,
+        home: Home,
+        line: ServerLine,
+        name: str,
+        entered: Code | None,
+        alias: str | None,
+        qr: bool,
+        policy: PathPolicy,
+        port_mapping: bool,
+        timeout: float | None,
+    ) -> None:
+        self._home = home
+        self._line = line
+        self._name = name
+        self._entered = entered
+        self._alias = alias
+        self._qr = qr
+        self._policy: PathPolicy = policy
+        self._port_mapping = port_mapping
+        self._timeout = timeout
+        self._identity = home.identity()
+        self._report = Reporter(options.json)
+        self._place = 0
+        self._outcome: Deferred[P2pxferError | None] = Deferred()
+
+    async def run(self, reactor: Reactor) -> None:
+        """Become contacts.
+
+        Raises:
+            P2pxferError: the outcome, when it is not success.
+        """
+        self._reactor = reactor
+        self._report.on_closed = lambda: self._end(Interrupted("nobody reads the output any more"))
+        clock = None
+        if self._timeout is not None:
+            late = Unreachable(f"nobody paired within {self._timeout:g} seconds")
+            clock = reactor.callLater(self._timeout, self._end, late)
+        try:
+            await (self._show() if self._entered is None else self._enter(self._entered))
+        except (CancelledError, FailureGroup):  # the second is what a race makes of the first
+            raise Interrupted("interrupted before the pairing was over") from None
+        finally:
+            if clock is not None and clock.active():
+                clock.cancel()
+            self._report.close()
+
+    def _end(self, error: P2pxferError | None) -> None:
+        if not self._outcome.called:
+            self._outcome.callback(error)
+
+    async def _until_the_end(self, client: RendezvousClient) -> None:
+        # Values and not failures, since a race waits for the first success.
+        ends = [cast("Deferred[P2pxferError | None]", client.failed), self._outcome]
+        _, error = await race(ends)
+        if error is not None:
+            raise error
+
+    def _client(self, name: str | None, inbox: Inbox | None) -> RendezvousClient:
+        return RendezvousClient(
+            self._reactor,
+            self._identity,
+            server_address(self._line),
+            name=name,
+            policy=self._policy,
+            on_registered=self._registered,
+            on_introduction=inbox.introduced if inbox is not None else self._uninvited,
+            on_note=lambda text: self._report.tell(Note(text)),
+            port_mapping=self._port_mapping,
+            by_key=False,
+        )
+
+    def _registered(self, answer: Registered) -> None:
+        self._report.tell(RegisteredEvent(name="", id=str(self._identity.id), observed=answer.observed))
+
+    def _uninvited(self, introduction: Introduction) -> None:
+        """Nobody can ask for a machine without a name."""
+
+    def _store(self, key: bytes, name: str) -> Contact:
+        """The peer proved the code: it is a contact now."""
+        contact = store_contact(self._home, key, self._alias or name, lambda text: self._report.tell(Note(text)))
+        self._report.tell(Peer(contact.name, str(contact.id), "code"))
+        listed = ContactListed(contact.name, str(contact.id), contact.verified, contact.added, "added")
+        self._report.tell(listed, f"{contact.name} is a contact now; {contact.name} knows this machine as {self._name}")
+        return contact
+
+    # -- entering a code ---------------------------------------------------------------------------------------------
+
+    async def _enter(self, code: Code) -> None:
+        client = self._client(None, None)
+        joining = Deferred.fromCoroutine(self._join_first(client, code))
+        joining.addErrback(self._not_joined)
+        try:
+            await self._until_the_end(client)
+        finally:
+            joining.cancel()
+            await client.leave()
+
+    def _not_joined(self, failure: Failure) -> None:
+        error = failure.value
+        if isinstance(error, CancelledError):
+            return
+        if not isinstance(error, P2pxferError):
+            self.log.failure("the pairing ended", failure)
+            error = Unreachable("the pairing ended by a fault inside the program")
+        self._end(error)
+
+    async def _join_first(self, client: RendezvousClient, code: Code) -> None:
+        await client.start()
+        await self._join(client, code)
+
+    async def _join(self, client: RendezvousClient, code: Code) -> None:
+        joining = Joining(
+            self._reactor,
+            client,
+            self._identity,
+            self._name,
+            code,
+            policy=self._policy,
+            patience=self._timeout or JOIN_S,
+            tell=self._report.tell,
+        )
+        proved = await joining.run()
+        self._store(proved.key, proved.name)
+        self._end(None)
+
+    # -- showing one -------------------------------------------------------------------------------------------------
+
+    async def _show(self) -> None:
+        client, inbox, codes = await self._take_a_place()
+        self._desk = CodeDesk(
+            self._reactor, codes, self._report, None, command="pair", text=self._shown, on_exhausted=self._exhausted
+        )
+        asking = None
+        questions = Questions(self._reactor, self._report)
+        try:
+            self._desk.open()
+            if self._report.can_ask:
+                asking = Deferred.fromCoroutine(self._ask(questions, client))
+                asking.addErrback(self._not_joined)
+            await self._until_the_end(client)
+        finally:
+            self._desk.close()
+            questions.close()
+            if asking is not None:
+                asking.cancel()
+            self._report.close()
+            await inbox.close()
+            await client.leave()
+
+    async def _take_a_place(self) -> tuple[RendezvousClient, Inbox, CodeBook]:
+        """Register where this machine waits; the place may be somebody else's."""
+        for attempt in range(PLACES):
+            place = self._place = place_of(self._identity.id.digest, attempt)
+            codes = CodeBook(slots=slots_at(place))
+            inbox = Inbox(
+                self._reactor,
+                self._identity,
+                self._name,
+                "",
+                "contacts",
+                codes,
+                self,
+                self._report.tell,
+                gentle=True,
+            )
+            client = self._client(name_of(place), inbox)
+            inbox.attach(client)
+            try:
+                await client.start()
+            except NameTaken:
+                await inbox.close()
+                continue
+            except BaseException:
+                await client.leave()
+                raise
+            return client, inbox, codes
+        raise NameTaken("no place to wait at is free on this server")
+
+    def _shown(self, shown: CodeShown) -> str:
+        text = (
+            f"one-time code for the other machine: {shown.code}   (valid {shown.expires_s // 60} minutes)\n"
+            f"enter it there: p2pxfer pair {shown.code}"
+        )
+        return f"{text}\n{qr_code(shown.code)}" if self._qr else text
+
+    def _exhausted(self) -> None:
+        self._end(WrongCode("too many wrong codes in a row; start pair again for another one"))
+
+    async def _ask(self, questions: Questions, client: RendezvousClient) -> None:
+        """Take the code of the other machine from the keyboard, while the own one is shown."""
+        wrong = 0
+        while True:
+            typed = await questions.line(lambda: "or type the code that the other machine shows: ")
+            if typed is None:
+                return
+            text = typed.decode("ascii", "replace")
+            if not text.strip():
+                continue
+            try:
+                code = typed_code(text)
+            except CodeInvalid as error:
+                self._report.tell(Note(error.message))
+                continue
+            if place_in(code) == self._place:
+                self._report.tell(Note("that is the code of this machine; it is to be entered on the other one"))
+                continue
+            try:
+                await self._join(client, code)
+            except (WrongCode, Unreachable) as error:
+                wrong += isinstance(error, WrongCode)
+                if wrong == WRONG_TRIES:
+                    raise
+                self._report.tell(Note(error.message))
+            else:
+                return
+
+    # -- from the inbox ----------------------------------------------------------------------------------------------
+
+    def known(self, key: bytes) -> Known | None:
+        """See :class:`~p2pxfer.net.inbox.InboxOwner`; contacts are known, and send nothing here."""
+        contact = self._home.contact_by_id(PeerId(key))
+        return Known(contact.name, "contact", files=False) if contact is not None else None
+
+    def paired(self, key: bytes, name: str) -> Known:
+        """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
+        contact = self._store(key, name)
+        self._end(None)
+        return Known(contact.name, "code", files=False)
+
+    def code_used(self, error: P2pxferError | None) -> None:
+        """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
+        if error is not None:
+            self._desk.used(error)
+
+    def decide(self, peer: str, manifest: Manifest) -> Awaitable[bool]:
+        """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
+        raise Refused("this machine pairs and takes no files")
+
+    def transfer_started(self, peer: str, transfer: IncomingTransfer, paths: PathSet) -> None:
+        """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
+
+
+def qr_code(code: str) -> str:
+    """The code as a QR code of block characters, for terminals with light letters on a dark ground."""
+    import segno
+
+    text = io.StringIO()
+    # Capitals, digits and dashes need few modules.
+    segno.make(safe_text(code).upper(), error="m", micro=False).terminal(out=text, compact=True, border=2)
+    return text.getvalue().rstrip("\n")
