@@ -34,7 +34,7 @@ class WorldPath:
     peer_name = "somebody"
 
     def __init__(self, world: World, number: int, kind: str, meeting: WorldMeeting) -> None:
-        self.facts = SimpleNamespace(number=number, kind=kind, local="", remote="")
+        self.facts = SimpleNamespace(number=number, kind=kind, local="", remote="", beside=0)
         self.meeting = meeting
         self.peer_key: bytes = meeting.party.peer_key
         self.other: WorldPath
@@ -145,7 +145,7 @@ class WorldClient:
     def introduced(self, introduction: Introduction) -> None:
         """Taken up."""
 
-    def introduce(self, to: str, policy: str) -> Deferred[Introduction]:
+    def introduce(self, to: str, policy: str, wait_s: int = 0) -> Deferred[Introduction]:
         there = self.world.waiting.get(to)
         if there is None:
             return fail(Unreachable("this peer is not here now"))
