@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from p2pxfer.cli.settings import Global
+from p2pxfer.cli.settings import Global, ListGroup
 from p2pxfer.core.ids import parse_id
 from p2pxfer.core.names import check_name, normalise_name
 from p2pxfer.core.rights import Right
@@ -17,23 +17,15 @@ if TYPE_CHECKING:
     from p2pxfer.status import ContactState
 
 
-@click.group("contacts", invoke_without_command=True)
-@click.pass_context
-def command(ctx: click.Context) -> None:
+@click.group("contacts", cls=ListGroup)
+def command() -> None:
     """List the contacts; subcommands add, rename and remove them, and say what each may do here."""
-    if ctx.invoked_subcommand is None:
-        show(ctx.obj)
 
 
 @command.command("list")
 @click.pass_obj
-def listing(options: Global) -> None:
-    """List the contacts, which `contacts` alone does too."""
-    show(options)
-
-
 def show(options: Global) -> None:
-    """Print the contacts: a table, or one event each."""
+    """List the contacts, which `contacts` alone does too."""
     contacts = options.open_home().contacts()
     if options.json:
         for contact in contacts:

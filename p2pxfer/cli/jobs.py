@@ -10,7 +10,7 @@ import click
 from msgspec.structs import replace
 
 from p2pxfer.cli.eventline import print_event
-from p2pxfer.cli.settings import Global
+from p2pxfer.cli.settings import Global, ListGroup
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import UsageError
@@ -22,23 +22,15 @@ if TYPE_CHECKING:
     from p2pxfer.net.sendjobs import SendJob
 
 
-@click.group("jobs", invoke_without_command=True)
-@click.pass_context
-def command(ctx: click.Context) -> None:
+@click.group("jobs", cls=ListGroup)
+def command() -> None:
     """List the transfers that were cut, in both directions; subcommands go on with one or drop it."""
-    if ctx.invoked_subcommand is None:
-        show(ctx.obj)
 
 
 @command.command("list")
 @click.pass_obj
-def listing(options: Global) -> None:
-    """List the transfers that were cut, which `jobs` alone does too."""
-    show(options)
-
-
 def show(options: Global) -> None:
-    """Print the jobs: a table, or one event each."""
+    """List the transfers that were cut, which `jobs` alone does too."""
     found = [job for _, job in everything(options.open_home())]
     if options.json:
         for job in found:

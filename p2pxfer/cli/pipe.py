@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from p2pxfer.cli.peers import known_peer
 from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.rights import Right
@@ -30,8 +31,6 @@ def command(options: Global, peer: str, policy: PathPolicy, gentle: bool, port_m
         raise UsageError("the standard output of pipe is what the peer sends; --json has no place there")
     home = options.open_home()
     line = options.server_line(home)
-    from p2pxfer.cli.netcheck import known_peer
-
     checkee = known_peer(home, peer, "a pipe", Right.PIPE)
     from p2pxfer.cli.piping import Piping
     from p2pxfer.cli.run import run

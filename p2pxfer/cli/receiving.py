@@ -262,11 +262,13 @@ class Receiving(InboxOwner):
         self._watches.append(watch)
 
         def ended() -> float:
+            """It is watched no more; seconds since it was accepted."""
             self._watches.remove(watch)
             self._quiet_since = self._reactor.seconds()
             return watch.stop()
 
         def received(outcome: Received) -> None:
+            """Everything is here and published."""
             seconds = ended()
             self._received += 1
             manifest = transfer.manifest
@@ -287,6 +289,7 @@ class Receiving(InboxOwner):
                 settled.addCallback(lambda _: self._finish(None))
 
         def failed(failure: Failure) -> None:
+            """It came to nothing, for now or for good."""
             ended()
             error = failure.value
             assert isinstance(error, P2pxferError)

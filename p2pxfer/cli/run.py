@@ -119,16 +119,19 @@ def run(main: Main, verbose: int) -> None:
     interrupted: list[int] = []
 
     def ended(result: object) -> None:
+        """Keep how it ended, and stop the reactor."""
         outcome.append(result if isinstance(result, Failure) else None)
         if reactor.running:
             reactor.stop()
 
     def started() -> None:
+        """The reactor runs: begin, and end in good order when a signal says so."""
         if IReactorFDSet.providedBy(installed):
             SignalBell(installed)
         running = Deferred.fromCoroutine(main(reactor))
 
         def interrupt(number: int, frame: object) -> None:
+            """The first signal cancels, the second one ends the process at once."""
             if interrupted:
                 if number == _HANG_UP:
                     return  # of a terminal that is closed several come: the shell's and the kernel's

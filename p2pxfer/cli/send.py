@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from p2pxfer.cli.peers import look_up
 from p2pxfer.cli.settings import Global, Seconds, gentle_option, limit_option, mapping_option, path_option
 from p2pxfer.core.codes import Code, normalise_code, parse_code, typed_code
-from p2pxfer.core.ids import PeerId, parse_id
 from p2pxfer.core.messages import PathPolicy
-from p2pxfer.core.names import check_name, normalise_name
-from p2pxfer.errors import CodeInvalid, IdInvalid, UsageError
+from p2pxfer.errors import CodeInvalid, UsageError
 
 if TYPE_CHECKING:
     from p2pxfer.net.home import Home
     from p2pxfer.net.scan import Links
     from p2pxfer.net.seeking import Target
-    from p2pxfer.net.types import Reactor
 
 NO_PATH_S = 60.0
 
@@ -72,11 +70,7 @@ def command(
         port_mapping=port_mapping, wait=wait, timeout=timeout,
     )  # fmt: skip
     sending = Sending(options, home, line, source, target, policy, gentle, port_mapping, wait, timeout, limit, memo)
-
-    async def main(reactor: Reactor) -> None:
-        await sending.run(reactor)
-
-    run(main, options.verbose)
+    run(sending.run, options.verbose)
 
 
 def read_code(code_file: str | None) -> Code | None:
@@ -104,9 +98,7 @@ def resolve(home: Home, peer: str, code: Code | None) -> Target:
     """
     from p2pxfer.net.seeking import Target
 
-    number = as_id(peer)
-    name = "" if number is not None else check_name(normalise_name(peer))
-    contact = home.contact(name) if number is None else home.contact_by_id(number)
+    number, name, contact = look_up(home, peer)
     if contact is not None:
         # A code at hand is kept for the case that the peer has forgotten this machine: a burned one from the
         # environment must not stop a transfer that goes on.
@@ -114,20 +106,6 @@ def resolve(home: Home, peer: str, code: Code | None) -> Target:
     if number is not None:
         return Target(str(number), number.digest, None, None, "code" if code else "id", code)
     return Target(name, None, name, None, "code", code or ask_code(name))
-
-
-def as_id(text: str) -> PeerId | None:
-    """The id that ``text`` is, ``None`` if it is a name.
-
-    Raises:
-        UsageError: it looks like an id and is none.
-    """
-    if not text.lower().startswith("p2px1-"):
-        return None
-    try:
-        return parse_id(text)
-    except IdInvalid as error:
-        raise UsageError(error.message) from error
 
 
 def ask_code(name: str) -> Code:

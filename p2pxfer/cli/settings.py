@@ -118,3 +118,11 @@ class Global(Struct, frozen=True):
         """
         text = given or home.settings().name
         return check_name(normalise_name(text)) if text else suggest_name(getpass.getuser())
+
+
+class ListGroup(click.Group):
+    """A group that does what its subcommand ``list`` does where none is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See click; what a person types so far is only completed."""
+        return super().parse_args(ctx, args or ([] if ctx.resilient_parsing else ["list"]))

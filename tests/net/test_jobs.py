@@ -9,8 +9,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
+from click.shell_completion import ShellComplete
 
 from p2pxfer.cli import receiving, sending
 from p2pxfer.cli.main import cli
@@ -315,6 +317,22 @@ def call(home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
         return Run.made.pop()
 
     return run
+
+
+@pytest.mark.parametrize("group", ["jobs", "contacts"])
+def test_a_group_alone_lists_and_its_subcommands_are_completed(
+    home: Path, capsys: pytest.CaptureFixture[str], group: str
+) -> None:
+    said: list[str] = []
+    for words in ([group], [group, "list"]):
+        cli.main(["--home", str(home), *words], standalone_mode=False)
+        said.append(capsys.readouterr().err)
+    assert said[0] == said[1] != ""
+    found = ShellComplete(cli, {}, "p2pxfer", "_P2PXFER_COMPLETE").get_completions([group], "")
+    assert "list" in [item.value for item in found]
+    assert len(found) > 2
+    with pytest.raises(click.UsageError):
+        cli.main(["--home", str(home), group, "nonsense"], standalone_mode=False)
 
 
 RECEIVE = [
