@@ -235,6 +235,7 @@ class ChannelSession(MeetingOwner):
             self._nat_forgot()
         if not self.paths:
             self._without_path()
+        if not self.paths and not self.paths.over:
             self._tell(Note(f"the connection was lost ({error.message}); reconnecting"))
         self._look_around()
 
@@ -252,6 +253,7 @@ class ChannelSession(MeetingOwner):
     def path_message(self, path: PeerPath, message: Message) -> None:
         """See :class:`~p2pxfer.net.path.PathOwner`."""
         if isinstance(message, Bye):
+            self.paths.finish()  # the peer has parted: what it closes is not lost
             path.close()
         elif not self.failed.called and self.paths.get(path.facts.number) is not None:
             try:

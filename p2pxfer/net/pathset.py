@@ -43,6 +43,11 @@ class PathSet:
         """The transfer is done: that paths go away now is no loss."""
         self._over = True
 
+    @property
+    def over(self) -> bool:
+        """What goes away now is no loss."""
+        return self._over
+
     def introduced(self) -> None:
         """The server introduced the peers just now: a session begins."""
         self._introduced = self._now()

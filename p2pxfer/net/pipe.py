@@ -23,7 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.channel import Arrived, Asked, ChannelEvent, Gone, PeerEnded, Stands, Writable
-from p2pxfer.errors import DiskError, Interrupted, LimitReached, P2pxferError, Refused
+from p2pxfer.errors import DiskError, LimitReached, P2pxferError, Refused
 from p2pxfer.net.pairsession import PairSession
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
@@ -172,8 +172,8 @@ class Pipe:
 
     def _unwritable(self, failure: Failure) -> None:
         gone = isinstance(failure.value, OSError) and failure.value.errno == errno.EPIPE
-        unread = Interrupted("nobody reads the output any more")
-        self._broken(unread if gone else DiskError("standard output cannot be written"), failure)
+        why = "was closed by whoever read it" if gone else "cannot be written"
+        self._broken(DiskError(f"standard output {why}"), failure)
 
     def _broken(self, error: P2pxferError, failure: Failure) -> None:
         if not isinstance(failure.value, OSError):

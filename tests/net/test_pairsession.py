@@ -21,7 +21,10 @@ from p2pxfer.errors import IdentityMismatch, Incomplete, P2pxferError, ProtocolB
 from p2pxfer.net import pairsession as module
 from p2pxfer.net.home import Home
 from p2pxfer.net.pairsession import MAX_MEETINGS, PairSession, pipe_name
+from p2pxfer.net.pathset import OVER
 from p2pxfer.net.peercheck import Checkee
+from p2pxfer.status import Event, Note
+from p2pxfer.status import Path as PathEvent
 
 LOWEST, HIGHEST = bytes(32), b"\xff" * 32
 
@@ -98,6 +101,7 @@ class Stand:
         self.hear: Callable[[ChannelEvent], None] = lambda event: None
         """The user of the channels; nobody to begin with."""
         self.errors: list[P2pxferError] = []
+        self.told: list[Event] = []
         self.session = PairSession(
             self.clock,  # type: ignore[arg-type]  # nothing is dialled here
             Home(folder).identity(),
@@ -106,7 +110,7 @@ class Stand:
             policy="auto",
             gentle=False,
             patience=30.0,
-            tell=lambda event: None,
+            tell=self.told.append,
             on_event=self._hear,
             on_settled=lambda: None,
         )
@@ -248,10 +252,27 @@ def test_a_breach_ends_the_session_and_is_told(waiting: Stand) -> None:
     assert len(waiting.errors) == 1
 
 
-def test_bye_closes_the_path(waiting: Stand) -> None:
-    _, path = waiting.path()
+def test_bye_closes_the_path_and_what_goes_then_is_no_loss(waiting: Stand) -> None:
+    meeting, path = waiting.path()
+    _, other = waiting.path(2, "direct")
     waiting.session.path_message(path, Bye())
     assert path.closed
+    waiting.told.clear()
+    waiting.lose(meeting, other)
+    waiting.lose(meeting, path)
+    assert [event.why for event in waiting.told if isinstance(event, PathEvent)] == [OVER, OVER]
+    assert not [event for event in waiting.told if isinstance(event, Note)]
+
+
+def test_a_loss_after_a_new_meeting_is_one_again(waiting: Stand) -> None:
+    meeting, path = waiting.path()
+    waiting.session.path_message(path, Bye())
+    waiting.lose(meeting, path)
+    waiting.meet()
+    waiting.lose(*waiting.path(3))
+    assert [event.message for event in waiting.told if isinstance(event, Note)] == [
+        "the connection was lost (reset); reconnecting"
+    ]
 
 
 def test_a_search_that_is_given_up_in_its_pause_is_no_fault(asking: Any) -> None:
