@@ -11,6 +11,7 @@ import importlib
 import os
 import re
 import sys
+import threading
 from typing import NoReturn
 
 import click
@@ -83,6 +84,10 @@ def main() -> NoReturn:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         code = 130
     gc.freeze()  # the process ends: its memory goes as a whole, and sorting it first costs 50 ms
+    if code == 130 and any(not one.daemon for one in threading.enumerate() if one is not threading.main_thread()):
+        # The system keeps it in a call, such as a sync, and an exit in good order would wait for that.
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 

@@ -32,6 +32,10 @@ from p2pxfer.net.types import Reactor
 Main = Callable[[Reactor], Coroutine[Deferred[Any], Any, None]]
 _HANG_UP: int | None = getattr(signal, "SIGHUP", None)
 """``None`` where the system has none."""
+SAY_S = 1.0
+"""How long after a signal it is said that something still ends, seconds."""
+END_S = 10.0
+"""How long after a signal a command may take to end in good order, seconds; a thread may be in a sync for minutes."""
 _LEVELS = [LogLevel.critical, LogLevel.info, LogLevel.debug]
 
 
@@ -108,7 +112,8 @@ def run(main: Main, verbose: int) -> None:
     """Run ``main`` until it ends.
 
     Raises:
-        P2pxferError: what ``main`` raised; :class:`~p2pxfer.errors.Interrupted` after one of :func:`ending_signals`.
+        P2pxferError: what ``main`` raised; :class:`~p2pxfer.errors.Interrupted` after one of :func:`ending_signals`,
+            :data:`END_S` seconds later at the latest.  Threads may still be at work then.
     """
     from twisted.internet import reactor as installed
 
@@ -128,7 +133,6 @@ def run(main: Main, verbose: int) -> None:
         """The reactor runs: begin, and end in good order when a signal says so."""
         if IReactorFDSet.providedBy(installed):
             SignalBell(installed)
-        running = Deferred.fromCoroutine(main(reactor))
 
         def interrupt(number: int, frame: object) -> None:
             """The first signal cancels, the second one ends the process at once."""
@@ -137,10 +141,18 @@ def run(main: Main, verbose: int) -> None:
                     return  # of a terminal that is closed several come: the shell's and the kernel's
                 os._exit(130)
             interrupted.append(number)
-            reactor.callFromThread(running.cancel)
+            reactor.callFromThread(end)
+
+        def end() -> None:
+            """End in good order, for a while."""
+            reactor.callLater(SAY_S, say_that_it_ends)
+            # Not `stop`, which waits for the threads.
+            reactor.callLater(END_S, cast(Any, reactor).crash)
+            running.cancel()
 
         for number in ending_signals():
             signal.signal(number, interrupt)
+        running = Deferred.fromCoroutine(main(reactor))
         running.addBoth(ended)
 
     reactor.callWhenRunning(started)
@@ -149,6 +161,11 @@ def run(main: Main, verbose: int) -> None:
     # The interface does not know the argument that every reactor takes.
     cast(Any, reactor).run(installSignalHandlers=False)
     failure = outcome[0] if outcome else None
+    if interrupted and not outcome:
+        raise Interrupted(
+            f"interrupted; what was under way did not end within {END_S:g} seconds and is kept as it is: run the same"
+            " command again to go on"
+        )
     if interrupted and (failure is None or not failure.check(Interrupted)):
         raise Interrupted("interrupted; what arrived is kept, run the same command again to go on")
     if failure is not None:
@@ -157,3 +174,10 @@ def run(main: Main, verbose: int) -> None:
         if isinstance(failure.value, CancelledError):
             raise Interrupted("interrupted")
         failure.raiseException()
+
+
+def say_that_it_ends() -> None:
+    """Tell people, in every mode, why the prompt is not back yet."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"p2pxfer: ending; what is under way gets {END_S:g} seconds (the same signal again: none)\n")
+        sys.stderr.flush()

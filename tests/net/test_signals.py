@@ -27,6 +27,48 @@ except Interrupted:
 """
 
 
+STUCK = """
+import sys, threading
+from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
+from p2pxfer.cli import main, run
+from p2pxfer.cli.main import cli
+
+run.SAY_S, run.END_S = 0.1, 0.5
+never = threading.Event()
+
+async def command(reactor):
+    print("waiting", flush=True)
+    try:
+        await deferToThread(never.wait)
+    finally:
+        await deferToThread(never.wait)
+
+cli.callback = lambda **_: run.run(command, 0)
+cli.invoke_without_command = True
+sys.argv = ["p2pxfer"]
+cli.no_args_is_help = False
+main.main()
+"""
+"""The command, whose end waits for the disk for ever."""
+
+
+def test_the_end_after_a_signal_is_bounded_and_says_what_it_waits_for() -> None:
+    child = subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "waiting\n"
+        os.kill(child.pid, signal.SIGINT)
+        _, said = child.communicate(timeout=20)
+        assert child.returncode == 130
+        ending, end = said.splitlines()
+        assert "ending" in ending
+        assert "did not end" in end and "run the same command again" in end
+    finally:
+        child.kill()
+        child.wait()
+
+
 def test_a_signal_that_another_thread_gets_wakes_the_reactor() -> None:
     child = subprocess.Popen([sys.executable, "-c", COMMAND], stdout=subprocess.PIPE, text=True)
     try:
