@@ -165,7 +165,7 @@ class Introduced(Struct, frozen=True):
 
 
 class Verdict(Struct, frozen=True):
-    """What a check of the network between two peers came to.
+    """What a check of the network between two peers came to; beside a transfer, why the relay is all that is left.
 
     ``path`` is the best path that stood, ``none`` without any, ``after_ms`` counts from the introduction.  ``reason``
     and ``change`` are words for programs, ``where`` and ``at`` the side that each is about; ``message`` says all of it

@@ -9,6 +9,7 @@ import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 
 from p2pxfer.cli.connect import server_address
+from p2pxfer.cli.pathnews import PathNews
 from p2pxfer.cli.report import Reporter, contents
 from p2pxfer.cli.settings import Global
 from p2pxfer.cli.ticker import Ticker
@@ -21,10 +22,10 @@ from p2pxfer.core.text import safe_text
 from p2pxfer.errors import CodeInvalid, CodeNeeded, Interrupted, P2pxferError, WrongCode
 from p2pxfer.net.hashcache import HashCache
 from p2pxfer.net.home import Contact, Home
-from p2pxfer.net.outgoing import OutgoingJob, Patience
+from p2pxfer.net.outgoing import OutgoingJob
 from p2pxfer.net.pump import ChunkPump
 from p2pxfer.net.rendezvous import RendezvousClient
-from p2pxfer.net.seeking import Target
+from p2pxfer.net.seeking import Patience, Target
 from p2pxfer.net.sendjobs import SendJob, SendJobs
 from p2pxfer.net.source import Source
 from p2pxfer.net.types import Reactor
@@ -104,6 +105,7 @@ class Sending:
         self._report = Reporter(options.json)
         self._memory = SendMemory(home, memo, source) if memo is not None else None
         self._job: OutgoingJob | None = None
+        self._news: PathNews | None = None
         self._ended: P2pxferError | None = None
         self._asking: Deferred[Code | None] | None = None
 
@@ -177,6 +179,7 @@ class Sending:
 
     async def _send(self, reactor: Reactor, client: RendezvousClient, cache: HashCache) -> None:
         pump = ChunkPump(reactor, self._source, cache, self._limit)
+        news = self._news = PathNews(reactor, self._target.shown, self._policy, self._report.tell)
         job = self._job = OutgoingJob(
             reactor,
             client,
@@ -189,6 +192,7 @@ class Sending:
             gentle=self._gentle,
             tell=self._tell,
             on_paired=self._paired,
+            on_relayed=news.relayed,
         )
         if self._ended is not None:
             job.fail(self._ended)
@@ -202,6 +206,7 @@ class Sending:
                 self._memory.cut(pump.acked_bytes)
             raise
         finally:
+            news.stop()
             ticker.stop()
         if self._memory is not None:
             self._memory.done()
@@ -211,6 +216,8 @@ class Sending:
         if self._memory is not None:
             self._memory.event(event)
         self._report.tell(event)
+        if self._news is not None:
+            self._news.hear(event)
 
     def _end(self, error: P2pxferError) -> None:
         """No attempt, neither the one that runs nor a later one, can succeed any more."""

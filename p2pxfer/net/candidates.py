@@ -80,6 +80,11 @@ class Candidates:
             )
         ]
 
+    def at_one_address(self) -> bool:
+        """Whether the server saw both sides at one address."""
+        here = {one.host for one in self._here.own_endpoints}
+        return not here.isdisjoint(one.host for one in self.observed(self._introduction.observed))
+
     def public(self, observed: Iterable[Endpoint]) -> list[Candidate]:
         """Those at which the server saw the peer.
 

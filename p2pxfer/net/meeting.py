@@ -47,6 +47,7 @@ MAX_GREETING = 16
 """Most connections of one introduction that have not been nominated: strangers may connect to the punch port too."""
 NOMINATION_S = 10.0
 """How long after the punch a greeted connection may wait to be nominated, seconds."""
+ONE_ADDRESS = "both are behind one public address, which lets nothing back in to itself"
 DOUBT_S = 2.0
 """After what time without a direct path it is doubted that both NATs let SYNs cross, seconds."""
 SHORTEST_S = 0.05
@@ -86,6 +87,8 @@ class Meeting(PathOwner):
         self._puncher: Puncher | None = None
         self.tried = ""
         """What the punch tried beyond the candidates, or why not, as a phrase for people."""
+        self.one_address = False
+        """Whether the server saw both at one address, known when the punch has ended."""
         self.plan_state: PlanState = "none"
         """What became of the plan of many dials, known when the punch has ended."""
         self.nats = (introduction.my_nat, introduction.peer_nat)
@@ -284,7 +287,8 @@ class Meeting(PathOwner):
             self._doubt.cancel()
         self.log.debug("the punch ended after {dials} dials", dials=dials)
         if puncher is not None:
-            self.tried, self.plan_state = puncher.tried or self._one_address(), puncher.plan_state
+            self.one_address, self.plan_state = self._candidates.at_one_address(), puncher.plan_state
+            self.tried = puncher.tried or (ONE_ADDRESS if self.one_address else "")
             self.nats = self._nats_of(puncher)
             if self._nominated is None:
                 if self.had_path and not self._closed:  # the relay stood, so the peer took part
@@ -294,12 +298,6 @@ class Meeting(PathOwner):
         if not self._closed:
             self._nomination = self._reactor.callLater(NOMINATION_S, self._drop_losers)
         self._check_failed()
-
-    def _one_address(self) -> str:
-        """What is to be said of two peers whom the server saw at one address, if nothing else is."""
-        here = {one.host for one in self._client.own_endpoints}
-        there = {one.host for one in self._candidates.observed(self.introduction.observed)}
-        return "both are behind one public address, which lets nothing back in to itself" if here & there else ""
 
     def _drop_losers(self) -> None:
         """Reset every direct connection that is not the one to keep."""

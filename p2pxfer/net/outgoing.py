@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -44,7 +43,7 @@ from p2pxfer.net.path import PeerPath
 from p2pxfer.net.pathset import PathSet
 from p2pxfer.net.pump import ChunkPump
 from p2pxfer.net.rendezvous import RendezvousClient
-from p2pxfer.net.seeking import Seeking, Standing, Target, standing_of, wants_another
+from p2pxfer.net.seeking import Patience, Seeking, Standing, Target, standing_of, wants_another, when_relayed
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Event, Introduced, Note, Peer
 
@@ -61,17 +60,11 @@ FATAL = (IdentityMismatch, ManifestRefused, Refused, WrongCode)
 """What no other path would change."""
 
 
-class Patience(Struct, frozen=True):
-    """``wait``: go on while the peer is not there at all; ``without_path``: longest time without any path, seconds."""
-
-    wait: bool
-    without_path: float
-
-
 class OutgoingJob:
     """One transfer to one peer.
 
-    ``on_paired(key, name)`` is called when the code was proved, to store the contact.
+    ``on_paired(key, name)`` is called when the code was proved, to store the contact; ``on_relayed(meeting)`` when one
+    is left with the relay alone.
     """
 
     log = Logger()
@@ -90,6 +83,7 @@ class OutgoingJob:
         gentle: bool,
         tell: Callable[[Event], None],
         on_paired: Callable[[bytes, str], None],
+        on_relayed: Callable[[Meeting], None],
     ) -> None:
         self._reactor = reactor
         self._client = client
@@ -101,6 +95,7 @@ class OutgoingJob:
         self._patience = patience
         self._gentle = gentle
         self._tell = tell
+        self._on_relayed = on_relayed
         self._paths = PathSet(reactor.seconds, tell)
         self._meetings: list[Meeting] = []
         own = PairingParty(my_name, identity.id.digest)
@@ -211,6 +206,7 @@ class OutgoingJob:
             old.close()
         self._meetings.append(meeting)
         meeting.start()
+        Deferred.fromCoroutine(when_relayed(meeting, self._paths, self._on_relayed))
         return meeting
 
     def _without_path(self) -> None:

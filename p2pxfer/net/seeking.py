@@ -12,7 +12,7 @@ Laws of this file:
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from enum import Enum, auto
 from typing import Protocol as Interface
 
@@ -72,6 +72,13 @@ class Target(Struct, frozen=True):
         return replace(self, code=code, verified="contact" if self.verified == "contact" else "code")
 
 
+class Patience(Struct, frozen=True):
+    """``wait``: go on while the peer is not there at all; ``without_path``: longest time without any path, seconds."""
+
+    wait: bool
+    without_path: float
+
+
 class Standing(Enum):
     """What a job has to go on with."""
 
@@ -96,6 +103,14 @@ def wants_another(meetings: Collection[Meeting], paths: PathSet, policy: PathPol
     if any(meeting.punching for meeting in meetings):
         return False
     return not any(meeting.paths for meeting in meetings) or (not paths.direct and policy == "auto")
+
+
+async def when_relayed(meeting: Meeting, paths: PathSet, told: Callable[[Meeting], None]) -> None:
+    """Call ``told`` when it is known that ``meeting`` leaves nothing but the relay."""
+    await meeting.decided()
+    relayed = bool(paths) or (not meeting.introduction.dial and meeting.introduction.relay_token is not None)
+    if relayed and not paths.direct and not paths.over:
+        told(meeting)
 
 
 class SeekingOwner(Interface):

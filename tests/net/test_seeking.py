@@ -10,8 +10,10 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
+from p2pxfer.core.messages import Introduction
 from p2pxfer.errors import P2pxferError, Unreachable
-from p2pxfer.net.seeking import REPUNCH_S, RESEEK_S, WAIT_S, Seeking, Standing, Target
+from p2pxfer.net.pathset import PathSet
+from p2pxfer.net.seeking import REPUNCH_S, RESEEK_S, WAIT_S, Seeking, Standing, Target, when_relayed
 
 TARGET = Target(to="bob", key=None, name="bob", alias=None, verified="contact", code=None)
 
@@ -178,6 +180,46 @@ def test_a_peer_that_comes_while_the_server_waits_is_met_at_once() -> None:
     coming.callback(object())
     assert len(job.meetings) == 1
     job.running.cancel()
+
+
+class Decided:
+    """A meeting whose punch the test ends."""
+
+    def __init__(self, *, dial: bool, token: bytes | None = b"t" * 32) -> None:
+        self.introduction = Introduction(bytes(32), True, bytes(32), dial=dial, relay_token=token)
+        self.ending: Deferred[None] = Deferred()
+
+    async def decided(self) -> None:
+        await self.ending
+
+
+@pytest.mark.parametrize(
+    ("dial", "token", "kinds", "over", "told"),
+    [
+        (True, b"t" * 32, ["relay"], False, True),
+        (True, b"t" * 32, ["relay", "punched"], False, False),
+        (True, b"t" * 32, [], False, False),  # nothing stands: that is told by other words
+        (True, b"t" * 32, ["relay"], True, False),
+        (False, b"t" * 32, [], False, True),  # no direct path will ever come
+        (False, None, [], False, False),
+    ],
+)
+def test_who_is_left_with_the_relay_is_told_when_the_punch_is_over(
+    dial: bool, token: bytes | None, kinds: list[str], over: bool, told: bool
+) -> None:
+    meeting: Any = Decided(dial=dial, token=token)
+    paths = PathSet(Clock().seconds, lambda event: None)
+    for number, kind in enumerate(kinds):
+        facts = SimpleNamespace(number=number, kind=kind, local="", remote="", beside=0)
+        path: Any = SimpleNamespace(facts=facts, rtt=None, began=0.0, writable=True)
+        paths.add(path)
+    if over:
+        paths.finish()
+    heard: list[object] = []
+    Deferred.fromCoroutine(when_relayed(meeting, paths, heard.append))
+    assert heard == []
+    meeting.ending.callback(None)
+    assert heard == ([meeting] if told else [])
 
 
 def test_a_cancelled_search_leaves_nothing_behind(job: Job) -> None:

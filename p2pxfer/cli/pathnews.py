@@ -1,0 +1,78 @@
+"""What a sender is told beside the events of its paths: whom it waits for, what is tried, why the relay is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from p2pxfer.cli.pairtext import change_sentence, reason_sentence
+from p2pxfer.core.messages import PathPolicy
+from p2pxfer.core.verdict import Side, judge
+from p2pxfer.net.meeting import Meeting
+from p2pxfer.status import Event, Introduced, Note, Path, Verdict
+
+ABSENT_S: Final = 1.5
+"""How long the server may take to introduce the two before it is said that the peer is waited for, seconds."""
+TRIED: Final = "a direct path is being tried beside it"
+
+
+class PathNews:
+    """The news of one attempt to send to ``peer``, a name that may be shown; ``tell`` takes events."""
+
+    def __init__(self, clock: IReactorTime, peer: str, policy: PathPolicy, tell: Callable[[Event], None]) -> None:
+        self._peer = peer
+        self._policy = policy
+        self._tell = tell
+        self._waiting: IDelayedCall | None = clock.callLater(ABSENT_S, self._absent)
+        self._begun = False
+        self._explained: Verdict | None = None
+
+    def _absent(self) -> None:
+        self._waiting = None
+        self._tell(Note(f"waiting for {self._peer}, who is not here yet"))
+
+    def stop(self) -> None:
+        """The attempt is over."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def hear(self, event: Event) -> None:
+        """An event of the job, which was told already."""
+        match event:
+            case Introduced():
+                self.stop()
+            case Path(path="relay", state="active") if self._policy == "auto" and self._explained is None:
+                if not self._begun:
+                    self._tell(Note(TRIED))
+                self._begun = True
+            case _:
+                pass
+
+    def relayed(self, meeting: Meeting) -> None:
+        """Nothing but the relay came of ``meeting``: say why, and what would change it, once for each reason."""
+        if self._policy == "relay":
+            return
+        mine, theirs = meeting.nats
+        found = judge(
+            Side(mine, plan=meeting.plan_state), Side(theirs, dials=meeting.introduction.dial), "relay",
+            meeting.one_address,
+        )  # fmt: skip
+        # That both are at one address is the reason then.
+        tried = "" if meeting.one_address else meeting.tried
+        sentences = [reason_sentence(found, self._peer, tried), change_sentence(found, self._peer)]
+        verdict = Verdict(
+            path="relay",
+            after_ms=None,
+            rtt_ms=None,
+            reason=found.reason,
+            where=found.where,
+            change=found.change,
+            at=found.at,
+            message=" ".join(["No direct path:", *filter(None, sentences)]),
+        )
+        if verdict != self._explained:
+            self._explained = verdict
+            self._tell(verdict)

@@ -1,0 +1,112 @@
+"""What a sender is told of its peer and its paths beside the plain events."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from p2pxfer.cli.pathnews import ABSENT_S, TRIED, PathNews
+from p2pxfer.core.messages import Introduction, NatSummary
+from p2pxfer.status import Event, Introduced, Note, Path, Verdict
+
+KEEPS = NatSummary(mapping="endpoint-independent", ports="preserving")
+RANDOM = NatSummary(mapping="port-dependent", ports="random", low=1024, high=65535)
+MET = Introduced(session="", peer="")
+
+
+def active(kind: Any) -> Path:
+    return Path(kind, "active", "", "", None, 0.0, "carries the data")
+
+
+class Desk:
+    """The news, and what was told of it."""
+
+    def __init__(self, policy: Any = "auto") -> None:
+        self.clock = Clock()
+        self.told: list[Event] = []
+        self.news = PathNews(self.clock, "bob", policy, self.told.append)
+
+    @property
+    def notes(self) -> list[str]:
+        return [event.message for event in self.told if isinstance(event, Note)]
+
+
+def met(nats: tuple[NatSummary, NatSummary], **more: Any) -> Any:
+    introduction = Introduction(bytes(32), True, bytes(32), dial=more.pop("dial", True), relay_token=bytes(32))
+    facts = {"tried": "", "plan_state": "none", "one_address": False, **more}
+    return SimpleNamespace(introduction=introduction, nats=nats, **facts)
+
+
+def test_who_has_to_wait_for_the_peer_is_told_once() -> None:
+    desk = Desk()
+    desk.clock.advance(ABSENT_S)
+    assert desk.notes == ["waiting for bob, who is not here yet"]
+    desk.news.hear(MET)
+    desk.news.stop()
+    assert not desk.clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize("end", ["introduced", "stopped"])
+def test_who_does_not_have_to_wait_hears_nothing(end: str) -> None:
+    desk = Desk()
+    if end == "introduced":
+        desk.news.hear(MET)
+    desk.news.stop()
+    desk.clock.advance(10 * ABSENT_S)
+    assert desk.told == []
+
+
+def test_beside_the_relay_a_direct_path_is_tried_which_is_said_once() -> None:
+    desk = Desk()
+    for kind in ("relay", "punched", "relay"):
+        desk.news.hear(active(kind))
+    assert desk.notes == [TRIED]
+
+
+@pytest.mark.parametrize("policy", ["relay", "direct"])
+def test_where_no_other_path_is_wanted_none_is_tried_and_none_explained(policy: str) -> None:
+    desk = Desk(policy)
+    desk.news.hear(active("relay"))
+    assert desk.told == []
+    if policy == "relay":
+        desk.news.relayed(met((KEEPS, RANDOM)))
+        assert desk.told == []
+
+
+def test_why_there_is_only_the_relay_and_what_would_change_that() -> None:
+    desk = Desk()
+    meeting = met((RANDOM, KEEPS), plan_state="followed", tried="900 dials were made")
+    desk.news.relayed(meeting)
+    (told,) = desk.told
+    assert isinstance(told, Verdict)
+    assert (told.path, told.reason, told.where, told.change) == ("relay", "not-found", "here", "map")
+    assert told.message.startswith("No direct path: The NAT here chooses outside ports")
+    assert "900 dials were made" in told.message
+    assert "turn on UPnP" in told.message
+    desk.news.relayed(meeting)  # another punch that ended like the one before
+    assert len(desk.told) == 1
+    desk.news.hear(active("relay"))  # nothing is tried any more
+    assert len(desk.told) == 1
+    desk.news.relayed(met((KEEPS, KEEPS)))
+    assert len(desk.told) == 2
+
+
+def test_a_peer_that_allows_the_relay_only() -> None:
+    desk = Desk()
+    desk.news.relayed(met((KEEPS, KEEPS), dial=False))
+    (told,) = desk.told
+    assert isinstance(told, Verdict)
+    assert told.reason == "forbidden"
+    assert "bob allows no direct path (--path relay)" in told.message
+
+
+def test_two_behind_one_address() -> None:
+    desk = Desk()
+    desk.news.relayed(met((KEEPS, KEEPS), one_address=True, tried="both are behind one public address"))
+    (told,) = desk.told
+    assert isinstance(told, Verdict)
+    assert told.reason == "same-nat"
+    assert "both are behind" not in told.message
