@@ -8,12 +8,13 @@ from typing import Final
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from p2pxfer.cli.pairtext import change_sentence, reason_sentence
+from p2pxfer.cli.report import describe
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.verdict import Side, judge
 from p2pxfer.net.meeting import Meeting
 from p2pxfer.status import Event, Introduced, Note, Path, Verdict
 
-ABSENT_S: Final = 1.5
+ABSENT_S: Final = 3.0
 """How long the server may take to introduce the two before it is said that the peer is waited for, seconds."""
 TRIED: Final = "a direct path is being tried beside it"
 
@@ -39,17 +40,15 @@ class PathNews:
             self._waiting.cancel()
             self._waiting = None
 
-    def hear(self, event: Event) -> None:
-        """An event of the job, which was told already."""
-        match event:
-            case Introduced():
-                self.stop()
-            case Path(path="relay", state="active") if self._policy == "auto" and self._explained is None:
-                if not self._begun:
-                    self._tell(Note(TRIED))
-                self._begun = True
-            case _:
-                pass
+    def hear(self, event: Event) -> str | None:
+        """An event of the job: what people see of it, ``None`` for what they always see."""
+        if isinstance(event, Introduced):
+            self.stop()
+        relayed = isinstance(event, Path) and (event.path, event.state) == ("relay", "active")
+        if relayed and self._policy == "auto" and not self._begun and self._explained is None:
+            self._begun = True
+            return f"{describe(event)}; {TRIED}"
+        return None
 
     def relayed(self, meeting: Meeting) -> None:
         """Nothing but the relay came of ``meeting``: say why, and what would change it, once for each reason."""

@@ -215,9 +215,7 @@ class Sending:
     def _tell(self, event: Event) -> None:
         if self._memory is not None:
             self._memory.event(event)
-        self._report.tell(event)
-        if self._news is not None:
-            self._news.hear(event)
+        self._report.tell(event, self._news.hear(event) if self._news is not None else None)
 
     def _end(self, error: P2pxferError) -> None:
         """No attempt, neither the one that runs nor a later one, can succeed any more."""

@@ -61,16 +61,16 @@ def test_who_does_not_have_to_wait_hears_nothing(end: str) -> None:
 
 def test_beside_the_relay_a_direct_path_is_tried_which_is_said_once() -> None:
     desk = Desk()
-    for kind in ("relay", "punched", "relay"):
-        desk.news.hear(active(kind))
-    assert desk.notes == [TRIED]
+    first, *others = [desk.news.hear(active(kind)) for kind in ("relay", "punched", "relay")]
+    assert first == f"path: relay after 0.00 s; {TRIED}"
+    assert others == [None, None]
+    assert desk.told == []
 
 
 @pytest.mark.parametrize("policy", ["relay", "direct"])
 def test_where_no_other_path_is_wanted_none_is_tried_and_none_explained(policy: str) -> None:
     desk = Desk(policy)
-    desk.news.hear(active("relay"))
-    assert desk.told == []
+    assert desk.news.hear(active("relay")) is None
     if policy == "relay":
         desk.news.relayed(met((KEEPS, RANDOM)))
         assert desk.told == []
@@ -88,8 +88,7 @@ def test_why_there_is_only_the_relay_and_what_would_change_that() -> None:
     assert "turn on UPnP" in told.message
     desk.news.relayed(meeting)  # another punch that ended like the one before
     assert len(desk.told) == 1
-    desk.news.hear(active("relay"))  # nothing is tried any more
-    assert len(desk.told) == 1
+    assert desk.news.hear(active("relay")) is None  # nothing is tried any more
     desk.news.relayed(met((KEEPS, KEEPS)))
     assert len(desk.told) == 2
 
