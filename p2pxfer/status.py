@@ -241,6 +241,41 @@ class Done(Struct, frozen=True):
     saved: tuple[str, ...] = ()
 
 
+class Exposed(Struct, frozen=True):
+    """``service``, which is ``target`` here, is open to the contacts ``to`` from now on."""
+
+    event: ClassVar[str] = "exposed"
+    service: str
+    target: str
+    to: tuple[str, ...]
+
+
+class Listening(Struct, frozen=True):
+    """Connections to ``address`` here go to ``service`` of ``peer``."""
+
+    event: ClassVar[str] = "listening"
+    address: str
+    peer: str
+    service: str
+
+
+class Connection(Struct, frozen=True):
+    """A forwarded connection: ``number`` counts them, ``open_now`` is how many there are with it.
+
+    ``sent`` and ``received`` are bytes, as this machine sees them; ``why`` is empty where it ended well.
+    """
+
+    event: ClassVar[str] = "connection"
+    number: int
+    peer: str
+    service: str
+    state: Literal["open", "ended", "reset", "refused"]
+    open_now: int
+    sent: int = 0
+    received: int = 0
+    why: str = ""
+
+
 class Note(Struct, frozen=True):
     """Something a user wants to know that changes nothing: a reconnection, a skipped link, a wait."""
 
@@ -277,6 +312,9 @@ Event = (
     | Progress
     | Resumed
     | Done
+    | Exposed
+    | Listening
+    | Connection
     | Note
     | Failed
 )

@@ -23,7 +23,8 @@ MAY_USE = {
     "core": frozenset({"core", "base"}),
     "net": frozenset({"net", "core", "base"}),
     "tap": frozenset({"tap", "net", "core", "base"}),
-    "cli": frozenset({"cli", "net", "core", "base"}),
+    "endpoints": frozenset({"endpoints", "net", "core", "base"}),
+    "cli": frozenset({"cli", "endpoints", "net", "core", "base"}),
 }
 """Layer -> the layers whose modules it may import.  `base` is errors and status, which know nobody, not each other."""
 

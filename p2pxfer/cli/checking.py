@@ -9,7 +9,6 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as TooLong
 
-from p2pxfer.cli.connect import server_address
 from p2pxfer.cli.findings import nat_found, peer_found, sides
 from p2pxfer.cli.pairtext import change_sentence, pair_table, path_sentence, reason_sentence
 from p2pxfer.cli.report import Reporter
@@ -23,6 +22,7 @@ from p2pxfer.errors import Interrupted, NoDirectPath, Unreachable
 from p2pxfer.net.home import Home
 from p2pxfer.net.peercheck import Checkee, Findings, PeerCheck
 from p2pxfer.net.rendezvous import RendezvousClient
+from p2pxfer.net.serverdial import server_address
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Nat, Note, Verdict
 from p2pxfer.status import Registered as RegisteredEvent

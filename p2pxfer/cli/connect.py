@@ -1,12 +1,67 @@
-"""From an address line to what the rendezvous client needs."""
+"""``p2pxfer connect``: a service that a contact exposes, at a port of this machine or at standard input and output."""
 
 from __future__ import annotations
 
-from p2pxfer.core.serveraddress import ServerLine
-from p2pxfer.net.serverdial import ServerAddress
-from p2pxfer.net.servertrust import ServerTrust
+import click
+
+from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
+from p2pxfer.core.messages import PathPolicy
+from p2pxfer.core.services import parse_target, parse_wanted
+from p2pxfer.errors import Interrupted, UsageError
 
 
-def server_address(line: ServerLine) -> ServerAddress:
-    """Where the server is and what proves it: its pin, or its host name."""
-    return ServerAddress(line.host, line.port, ServerTrust(host=line.host, pin=line.pin))
+@click.command("connect")
+@click.argument("wanted", metavar="PEER[:SERVICE]")
+@click.option(
+    "--listen", "listen", metavar="[HOST:]PORT", required=True,
+    help="Where connections are taken, at 127.0.0.1 unless HOST says otherwise; - for standard input and output.",
+)  # fmt: skip
+@click.option("--wait", is_flag=True, help="Wait for a PEER that does not expose the service yet.")
+@path_option
+@gentle_option
+@mapping_option
+@click.option(
+    "--timeout", metavar="S", default=60.0, show_default=True, type=Seconds(),
+    help="How long connections are kept, and new ones wait, without any path to the peer, seconds.",
+)  # fmt: skip
+@click.pass_context
+def command(
+    ctx: click.Context, wanted: str, listen: str, wait: bool, policy: PathPolicy, gentle: bool, port_mapping: bool,
+    timeout: float,
+) -> None:  # fmt: skip
+    """Connect to SERVICE, which PEER, a contact, exposes to this machine.
+
+    Paths may change and the server may be started anew meanwhile: connections go on.  If PEER exposes the service anew,
+    connections are reset, and new ones go there.  For ssh:
+
+    ssh -o ProxyCommand='p2pxfer connect alice:ssh --listen -' alice
+    """
+    options: Global = ctx.obj
+    peer, service = parse_wanted(wanted)
+    if options.json and listen == "-":
+        raise UsageError("the standard output is what the service sends; --json has no place there")
+    at = None if listen == "-" else parse_target(listen, "127.0.0.1")
+    home = options.open_home()
+    line = options.server_line(home)
+    from p2pxfer.cli.netcheck import known_peer
+
+    checkee = known_peer(home, peer, "a service")
+    from p2pxfer.cli.run import run
+
+    if at is not None:
+        from p2pxfer.cli.connecting import Connecting
+        from p2pxfer.cli.settings import machine_of
+
+        connecting = Connecting(options, checkee, service, *at, expected=wait)
+        made = machine_of(options, home, line, policy, gentle, port_mapping, timeout)
+        run(lambda reactor: connecting.run(made(reactor)), options.verbose)
+        return
+    from p2pxfer.cli.piping import Piping, Wanted
+
+    wish = Wanted(service, wait)
+    piping = Piping(options, home, line, checkee, policy, gentle, port_mapping, timeout, wish)
+    try:
+        run(piping.run, options.verbose)
+    except Interrupted as end:
+        # ssh ends its proxy in this way, and its user should not read about it.
+        ctx.exit(end.exit_code)

@@ -28,6 +28,8 @@ _COMMANDS = {
     "send": ("p2pxfer.cli.send", "Send files or directories to a peer."),
     "pair": ("p2pxfer.cli.pair", "Become contacts with another machine, by a one-time code."),
     "pipe": ("p2pxfer.cli.pipe", "Join standard input and output with those of a contact."),
+    "expose": ("p2pxfer.cli.expose", "Let contacts connect to a TCP service of this machine."),
+    "connect": ("p2pxfer.cli.connect", "Connect to a service that a contact exposes."),
     "netcheck": ("p2pxfer.cli.netcheck", "Show what the NAT here does, and what follows for direct paths."),
     "jobs": ("p2pxfer.cli.jobs", "List, continue and drop transfers that were cut."),
     "contacts": ("p2pxfer.cli.contacts", "List verified peers, add, rename and remove them, say what each may do."),

@@ -11,7 +11,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.cli.codedesk import CodeDesk
-from p2pxfer.cli.connect import server_address
 from p2pxfer.cli.newcontact import store_contact
 from p2pxfer.cli.questions import Questions
 from p2pxfer.cli.report import Reporter
@@ -31,6 +30,7 @@ from p2pxfer.net.incoming import IncomingTransfer
 from p2pxfer.net.joining import Joining
 from p2pxfer.net.pathset import PathSet
 from p2pxfer.net.rendezvous import RendezvousClient
+from p2pxfer.net.serverdial import server_address
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import CodeShown, ContactListed, Note, Peer
 from p2pxfer.status import Registered as RegisteredEvent

@@ -1,4 +1,4 @@
-"""The run of ``p2pxfer pipe`` under the reactor: wiring, the summary, the exit code."""
+"""The run of ``p2pxfer pipe``, and of ``connect --listen -``, under the reactor: wiring, the summary, the exit code."""
 
 from __future__ import annotations
 
@@ -6,25 +6,34 @@ import os
 import sys
 from typing import cast
 
+from msgspec import Struct
 from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race
 
-from p2pxfer.cli.connect import server_address
 from p2pxfer.cli.report import Reporter, human_size
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.errors import Interrupted, P2pxferError
+from p2pxfer.net.calling import service_appointment
 from p2pxfer.net.home import Home
-from p2pxfer.net.pairsession import PairSession, pipe_name
+from p2pxfer.net.pairsession import Appointment, PairSession, pipe_appointment, pipe_name
 from p2pxfer.net.peercheck import Checkee
 from p2pxfer.net.pipe import Pipe
 from p2pxfer.net.rendezvous import RendezvousClient
+from p2pxfer.net.serverdial import server_address
 from p2pxfer.net.types import Reactor
-from p2pxfer.status import Note
+from p2pxfer.status import Event, Note
+
+
+class Wanted(Struct, frozen=True):
+    """What standard input and output are joined with: a service that the peer exposes; ``expected``: or will expose."""
+
+    service: str
+    expected: bool
 
 
 class Piping:
-    """One run of the command."""
+    """One run of the command; without anything ``wanted`` the peer runs ``pipe`` too."""
 
     def __init__(
         self,
@@ -36,7 +45,11 @@ class Piping:
         gentle: bool,
         port_mapping: bool,
         timeout: float,
+        wanted: Wanted | None = None,
     ) -> None:
+        self._wanted = wanted
+        # Whoever uses a service, such as ssh, shows its own user what matters.
+        self._brief = wanted is not None and not options.verbose
         self._line = line
         self._peer = peer
         self._policy: PathPolicy = policy
@@ -53,7 +66,7 @@ class Piping:
         Raises:
             P2pxferError: the outcome, when it is not success.
         """
-        pipe = Pipe(reactor, input_of(sys.stdin.fileno()), sys.stdout.fileno())
+        pipe = self._pipe(reactor)
         session = PairSession(
             reactor,
             self._identity,
@@ -62,9 +75,10 @@ class Piping:
             policy=self._policy,
             gentle=self._gentle,
             patience=self._timeout,
-            tell=self._report.tell,
+            tell=self._tell,
             on_event=pipe.event,
             on_settled=pipe.settled,
+            appointment=self._appointment(),
         )
         pipe.attach(session)
         client = RendezvousClient(
@@ -84,7 +98,8 @@ class Piping:
             session.start(client)
             await self._until_the_end(client, pipe)
             await session.finish()
-            self._summary(pipe, session)
+            if self._wanted is None:
+                self._summary(pipe, session)
         except P2pxferError as error:
             pipe.give_up(error)
             await session.leave()
@@ -99,6 +114,21 @@ class Piping:
             session.close()
             await client.leave()
             self._report.close()
+
+    def _pipe(self, reactor: Reactor) -> Pipe:
+        source, target = sys.stdin.fileno(), sys.stdout.fileno()
+        if self._wanted is None:
+            return Pipe(reactor, input_of(source), target)
+        return Pipe(reactor, source, target, self._wanted.service)
+
+    def _appointment(self) -> Appointment:
+        if self._wanted is None:
+            return pipe_appointment(self._identity, self._peer)
+        return service_appointment(self._peer, self._wanted.service, expected=self._wanted.expected)
+
+    def _tell(self, event: Event) -> None:
+        if isinstance(event, Note) or not self._brief:
+            self._report.tell(event)
 
     @staticmethod
     async def _until_the_end(client: RendezvousClient, pipe: Pipe) -> None:

@@ -11,7 +11,6 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from p2pxfer.cli.codedesk import CodeDesk, parse_given
-from p2pxfer.cli.connect import server_address
 from p2pxfer.cli.newcontact import store_contact
 from p2pxfer.cli.questions import Questions
 from p2pxfer.cli.report import Reporter, human_size
@@ -30,6 +29,7 @@ from p2pxfer.net.inbox import IDLE_S, Acceptance, Inbox, InboxOwner, Known
 from p2pxfer.net.incoming import IncomingTransfer, Received
 from p2pxfer.net.pathset import PathSet
 from p2pxfer.net.rendezvous import RendezvousClient
+from p2pxfer.net.serverdial import server_address
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Done, Failed, Note
 from p2pxfer.status import Registered as RegisteredEvent

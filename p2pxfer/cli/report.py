@@ -13,13 +13,16 @@ from p2pxfer.net.pathset import OVER
 from p2pxfer.status import (
     Accepted,
     CodeShown,
+    Connection,
     ContactListed,
     Done,
     Event,
+    Exposed,
     Failed,
     Identity,
     Introduced,
     JobListed,
+    Listening,
     Nat,
     Note,
     Offer,
@@ -157,7 +160,7 @@ def describe(event: Event) -> str:
             return f"refused: {safe_text(why)}"
         case Resumed(have):
             return f"going on: {human_size(have)} are here already"
-        case Path() | Nat():
+        case Path() | Nat() | Exposed() | Listening() | Connection():
             return _network_text(event)
         case Done():
             return "\n".join([_done_text(event), *(f"saved {safe_text(name)}" for name in event.saved)])
@@ -178,8 +181,14 @@ def contents(offer: Offer) -> str:
     return f"{names} ({offer.files} file{'s' if offer.files != 1 else ''}, {human_size(offer.bytes)})"
 
 
-def _network_text(event: Path | Nat) -> str:
+def _network_text(event: Path | Nat | Exposed | Listening | Connection) -> str:
     match event:
+        case Exposed(service, target, to):
+            return f"{target} is exposed as {service} to {', '.join(map(safe_text, to))}"
+        case Listening(address, peer, service):
+            return f"connections to {address} go to {service} of {safe_text(peer)}"
+        case Connection(peer=peer, state="refused", why=why):
+            return f"no connection for {safe_text(peer)}: {safe_text(why)}"
         case Nat():
             from p2pxfer.cli.nattable import nat_text
 
@@ -192,7 +201,7 @@ def _network_text(event: Path | Nat) -> str:
         case Path(kind, "down", _, _, _, _, why) if why != OVER:
             return f"path lost: {kind} ({safe_text(why, 200)})"
         case _:
-            # Merely up, or closed because the work is done: for programs.
+            # Merely up, or ended because the work is done: for programs.
             return ""
 
 

@@ -8,7 +8,6 @@ from typing import Final
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 
-from p2pxfer.cli.connect import server_address
 from p2pxfer.cli.pathnews import PathNews
 from p2pxfer.cli.report import Reporter, contents
 from p2pxfer.cli.settings import Global
@@ -27,6 +26,7 @@ from p2pxfer.net.pump import ChunkPump
 from p2pxfer.net.rendezvous import RendezvousClient
 from p2pxfer.net.seeking import Patience, Target
 from p2pxfer.net.sendjobs import SendJob, SendJobs
+from p2pxfer.net.serverdial import server_address
 from p2pxfer.net.source import Source
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Accepted, Done, Event, Note, Offer, Progress

@@ -20,7 +20,12 @@ from p2pxfer.core.serveraddress import ServerLine, parse_server_line
 from p2pxfer.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from p2pxfer.core.messages import PathPolicy
     from p2pxfer.net.home import Home
+    from p2pxfer.net.machine import Machine
+    from p2pxfer.net.types import Reactor
 
 
 MIN_RATE = 1024
@@ -126,3 +131,13 @@ class ListGroup(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """See click; what a person types so far is only completed."""
         return super().parse_args(ctx, args or ([] if ctx.resilient_parsing else ["list"]))
+
+
+def machine_of(
+    options: Global, home: Home, line: ServerLine, policy: PathPolicy, gentle: bool, port_mapping: bool, patience: float
+) -> Callable[[Reactor], Machine]:
+    """This machine as the options say, on the reactor that there will be."""
+    from p2pxfer.net.machine import Machine
+
+    name = options.own_name(home, None)
+    return lambda reactor: Machine(reactor, home, line, name, policy, gentle, port_mapping, patience)

@@ -95,6 +95,13 @@ class PeerEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """This side ended, and the peer's reader is done with everything before that; its own direction goes on."""
+
+    channel: int
+
+
+@dataclass(frozen=True, slots=True)
 class Gone:
     """The channel is over: both directions ended (``error`` is ``None``), or the peer refused it or gave it up."""
 
@@ -102,7 +109,7 @@ class Gone:
     error: P2pxferError | None
 
 
-ChannelEvent = Asked | Stands | Arrived | Writable | PeerEnded | Gone
+ChannelEvent = Asked | Stands | Arrived | Writable | PeerEnded | Taken | Gone
 
 
 @dataclass(slots=True)
@@ -143,9 +150,14 @@ class Channel:
         return max(0, min(self.credit, self.window - self.unacked - len(self.unsent)))
 
     @property
+    def taken(self) -> bool:
+        """This side ended, and everything was consumed at the other end."""
+        return self.ended and not self.lent
+
+    @property
     def over(self) -> bool:
         """Both directions ended, and everything was consumed at both ends."""
-        return self.ended and self.peer_ended and not self.unread and not self.lent
+        return self.taken and self.peer_ended and not self.unread
 
     def open(self, credit: int) -> None:
         """The channel stands, with ``credit`` for the writer beyond what it has."""

@@ -30,6 +30,7 @@ from p2pxfer.core.channel import (
     PeerEnded,
     Phase,
     Stands,
+    Taken,
     Writable,
 )
 from p2pxfer.core.channelwire import (
@@ -192,7 +193,7 @@ class Channels:
             case Credit():
                 channel.give_back(message.more)
                 self._tell_room(channel)
-                self._forget_if_over(channel)
+                self._if_taken(channel)
             case End():
                 self._events.append(PeerEnded(channel.number))
                 self._give_back(channel, channel.peer_end())
@@ -300,11 +301,16 @@ class Channels:
     def _end(self, channel: Channel) -> None:
         channel.ended = True
         self._delivery.put(lambda number: End(number=number, channel=channel.number))
-        self._forget_if_over(channel)
+        self._if_taken(channel)
 
     def _give_back(self, channel: Channel, credit: int) -> None:
         if credit:
             self._delivery.put(lambda number: Credit(number=number, channel=channel.number, more=credit))
+        self._forget_if_over(channel)
+
+    def _if_taken(self, channel: Channel) -> None:
+        if channel.taken:
+            self._events.append(Taken(channel.number))
         self._forget_if_over(channel)
 
     def _forget_if_over(self, channel: Channel) -> None:

@@ -10,8 +10,8 @@ Laws of this file, beside those of :mod:`p2pxfer.net.channelsession`:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from msgspec import Struct
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -41,8 +41,7 @@ def pipe_name(key: bytes) -> str:
     return ("pipe-" + str(PeerId(key)).replace("-", "")[5:])[:MAX_CHARS]
 
 
-@dataclass(frozen=True, slots=True)
-class Appointment:
+class Appointment(Struct, frozen=True):
     """Who asks, and under which ``name`` the other one waits.
 
     ``absent`` is said of a peer that the server does not find.  ``expected``: it may still come, so its absence ends

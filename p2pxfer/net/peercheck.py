@@ -47,9 +47,14 @@ class Checkee(Struct, frozen=True):
     verified: Verified
 
     @property
+    def id(self) -> str:
+        """The text of the peer id."""
+        return str(PeerId(self.key))
+
+    @property
     def shown(self) -> str:
         """For sentences."""
-        return self.name or str(PeerId(self.key))[:13]
+        return self.name or self.id[:13]
 
 
 class Findings(Struct, frozen=True):

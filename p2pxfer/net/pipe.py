@@ -34,11 +34,15 @@ READ = 1024 * 1024
 
 
 class Pipe:
-    """The channel of a session, between ``source`` and ``target``; ``source`` is ``None`` where nothing is read."""
+    """The channel of a session, between ``source`` and ``target``; ``source`` is ``None`` where nothing is read.
+
+    ``service`` is what the channel is opened to, or may be asked for.
+    """
 
     log = Logger()
 
-    def __init__(self, reactor: Reactor, source: int | None, target: int) -> None:
+    def __init__(self, reactor: Reactor, source: int | None, target: int, service: str = SERVICE) -> None:
+        self._service = service
         self._source = source
         self._target = target
         self._reader = Worker(reactor, "input")
@@ -60,7 +64,7 @@ class Pipe:
         self._session = session
         session.failed.addCallback(self._end)
         if session.asks:
-            self._channel = session.channels.open(SERVICE)
+            self._channel = session.channels.open(self._service)
 
     def close(self) -> None:
         """Read and write nothing more."""
@@ -92,7 +96,7 @@ class Pipe:
         """Something happened to a channel."""
         match event:
             case Asked(channel, service):
-                if service == SERVICE and self._channel is None:
+                if service == self._service and self._channel is None:
                     self._channel = channel
                     self._on.channels.accept(channel)
                     self._read()

@@ -6,6 +6,7 @@ from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
 
+from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.core.text import safe_text
 from p2pxfer.net.identity import Identity
 from p2pxfer.net.listening import reuse_binding
@@ -27,6 +28,11 @@ class ServerAddress(Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{safe_text(self.host, 100)}:{self.port}"
+
+
+def server_address(line: ServerLine) -> ServerAddress:
+    """Where the server of an address line is and what proves it: its pin, or its host name."""
+    return ServerAddress(line.host, line.port, ServerTrust(host=line.host, pin=line.pin))
 
 
 class ServerDialler:

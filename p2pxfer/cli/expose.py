@@ -1,0 +1,51 @@
+"""``p2pxfer expose``: a TCP service of this machine for some contacts."""
+
+from __future__ import annotations
+
+import click
+
+from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
+from p2pxfer.core.messages import PathPolicy
+from p2pxfer.core.services import DEFAULT_SERVICE, check_service, parse_target
+
+
+@click.command("expose")
+@click.argument("target", metavar="HOST:PORT")
+@click.option(
+    "--to", "peers", metavar="PEER", multiple=True, required=True,
+    help="Who may use it, a contact; once for each.  Nobody else may.",
+)  # fmt: skip
+@click.option(
+    "--as", "service", metavar="NAME", default=DEFAULT_SERVICE, show_default=True,
+    help="What they call it: p2pxfer connect THIS-MACHINE:NAME.",
+)  # fmt: skip
+@path_option
+@gentle_option
+@mapping_option
+@click.option(
+    "--timeout", metavar="S", default=60.0, show_default=True, type=Seconds(),
+    help="How long the connections of a PEER are kept without any path to it, seconds.",
+)  # fmt: skip
+@click.pass_obj
+def command(
+    options: Global, target: str, peers: tuple[str, ...], service: str, policy: PathPolicy, gentle: bool,
+    port_mapping: bool, timeout: float,
+) -> None:  # fmt: skip
+    """Let each PEER connect to HOST:PORT as this machine does, with p2pxfer connect, until this command is stopped.
+
+    One command exposes one service; several may run at once.  Nothing but HOST:PORT can be reached through it.
+    """
+    host, port = parse_target(target)
+    check_service(service)
+    home = options.open_home()
+    line = options.server_line(home)
+    from p2pxfer.cli.netcheck import known_peer
+
+    guests = [known_peer(home, peer, "a service") for peer in peers]
+    from p2pxfer.cli.exposing import Exposing
+    from p2pxfer.cli.run import run
+    from p2pxfer.cli.settings import machine_of
+
+    exposing = Exposing(options, service, host, port, guests)
+    made = machine_of(options, home, line, policy, gentle, port_mapping, timeout)
+    run(lambda reactor: exposing.run(made(reactor)), options.verbose)

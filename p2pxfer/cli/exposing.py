@@ -1,0 +1,58 @@
+"""The run of ``p2pxfer expose`` under the reactor."""
+
+from __future__ import annotations
+
+from msgspec import structs
+from twisted.internet.defer import CancelledError
+
+from p2pxfer.cli.report import Reporter, describe
+from p2pxfer.cli.settings import Global
+from p2pxfer.core.ids import PeerId
+from p2pxfer.core.messages import Registered
+from p2pxfer.core.text import safe_text
+from p2pxfer.errors import Interrupted
+from p2pxfer.net.forwarding import Outlet
+from p2pxfer.net.machine import Machine
+from p2pxfer.net.ownaddresses import endpoint_text
+from p2pxfer.net.peercheck import Checkee
+from p2pxfer.net.peerservice import PeerService
+from p2pxfer.status import Event, Exposed
+from p2pxfer.status import Registered as RegisteredEvent
+
+
+class Exposing:
+    """One run of the command."""
+
+    def __init__(self, options: Global, service: str, host: str, port: int, guests: list[Checkee]) -> None:
+        self._report = Reporter(options.json)
+        self._service = service
+        self._host = host
+        self._port = port
+        self._guests = guests
+
+    async def run(self, machine: Machine) -> None:
+        """Be there until somebody stops it.
+
+        Raises:
+            P2pxferError: why it ended.
+        """
+        outlet = Outlet(machine.reactor, self._service, self._host, self._port, self._report.tell)
+        machine = structs.replace(machine, tell=self._report.tell)
+        service = PeerService(machine, self._service, self._guests, outlet.asked, self._registered, self._of_guest)
+        try:
+            await service.start()
+            names = tuple(guest.shown for guest in self._guests)
+            self._report.tell(Exposed(self._service, endpoint_text(self._host, self._port), names))
+            raise await service.failed
+        except CancelledError:
+            raise Interrupted("interrupted; its connections were reset") from None
+        finally:
+            await service.close()
+            self._report.close()
+
+    def _registered(self, answer: Registered) -> None:
+        self._report.tell(RegisteredEvent(answer.name or "", str(PeerId(answer.id)), answer.observed), "")
+
+    def _of_guest(self, guest: Checkee, event: Event) -> None:
+        text = describe(event)
+        self._report.tell(event, f"{safe_text(guest.shown)}: {text}" if text else "")

@@ -1,0 +1,66 @@
+"""Names of services, and the addresses that people type: what is exposed, whose service is wanted, where to listen."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from base64 import b32encode
+from typing import Final
+
+from p2pxfer.core.names import MAX_CHARS
+from p2pxfer.errors import UsageError
+
+DEFAULT_SERVICE: Final = "default"
+"""What is meant where no service is named."""
+_SERVICE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
+_HOST: Final = re.compile(r"\[[0-9A-Fa-f:.%]{2,64}\]|[A-Za-z0-9._-]{1,253}")
+
+
+def check_service(text: str) -> str:
+    """``text`` itself if it names a service.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if _SERVICE.fullmatch(text) is None:
+        raise UsageError(
+            "the name of a service has 1 to 32 characters from a to z, 0 to 9, '.', '_' and '-', the first one a letter"
+            " or digit"
+        )
+    return text
+
+
+def waiting_name(key: bytes, service: str) -> str:
+    """The name at the server under which the machine with this key waits for users of ``service``.
+
+    It is different for each service, so several programs of one machine can expose one each, and says to nobody but
+    who knows both what it stands for.
+    """
+    digest = hashlib.sha256(b"p2pxfer service\0" + key + service.encode()).digest()
+    return ("svc-" + b32encode(digest).decode().lower())[:MAX_CHARS]
+
+
+def parse_wanted(text: str) -> tuple[str, str]:
+    """``PEER`` or ``PEER:SERVICE`` as the two.
+
+    Raises:
+        UsageError: the service is no name of one, or there is no peer.
+    """
+    peer, colon, service = text.partition(":")
+    if not peer:
+        raise UsageError("a service is named PEER or PEER:SERVICE")
+    return peer, check_service(service) if colon else DEFAULT_SERVICE
+
+
+def parse_target(text: str, default_host: str | None = None) -> tuple[str, int]:
+    """``HOST:PORT`` or ``[IPV6]:PORT``, with ``default_host`` also ``PORT``, as host and port.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon and default_host is not None:
+        host = default_host
+    if _HOST.fullmatch(host) is None or re.fullmatch(r"[0-9]{1,5}", port) is None or int(port) > 65535:
+        raise UsageError("an address is HOST:PORT, or [IPV6]:PORT")
+    return host.strip("[]"), int(port)
