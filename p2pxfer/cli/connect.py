@@ -43,7 +43,7 @@ def command(
     at = None if listen == "-" else parse_target(listen, "127.0.0.1")
     home = options.open_home()
     line = options.server_line(home)
-    from p2pxfer.cli.netcheck import known_peer
+    from p2pxfer.cli.peers import known_peer
 
     checkee = known_peer(home, peer, "a service")
     from p2pxfer.cli.run import run

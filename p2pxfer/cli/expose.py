@@ -6,6 +6,7 @@ import click
 
 from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
 from p2pxfer.core.messages import PathPolicy
+from p2pxfer.core.rights import Right
 from p2pxfer.core.services import DEFAULT_SERVICE, check_service, parse_target
 
 
@@ -39,9 +40,9 @@ def command(
     check_service(service)
     home = options.open_home()
     line = options.server_line(home)
-    from p2pxfer.cli.netcheck import known_peer
+    from p2pxfer.cli.peers import known_peer
 
-    guests = [known_peer(home, peer, "a service") for peer in peers]
+    guests = [known_peer(home, peer, "a service", Right.SERVICES) for peer in peers]
     from p2pxfer.cli.exposing import Exposing
     from p2pxfer.cli.run import run
     from p2pxfer.cli.settings import machine_of

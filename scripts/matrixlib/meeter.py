@@ -23,7 +23,6 @@ from typing import Literal, NoReturn, cast
 import twisted.internet.epollreactor  # noqa: F401  # imported once here and not in each meeting
 from twisted.internet.defer import Deferred
 
-from p2pxfer.cli.connect import server_address
 from p2pxfer.cli.main import report_error
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.run import run
@@ -42,7 +41,7 @@ from p2pxfer.net.parties import MeetingOwner, Party
 from p2pxfer.net.path import PeerPath
 from p2pxfer.net.pathset import PathSet
 from p2pxfer.net.rendezvous import RendezvousClient
-from p2pxfer.net.serverdial import ServerAddress
+from p2pxfer.net.serverdial import ServerAddress, server_address
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Note, Registered
 

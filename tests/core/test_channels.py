@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pxfer.core.bytequeue import ByteQueue
-from p2pxfer.core.channel import Arrived, Asked, Gone, Limits, PeerEnded, Stands, Writable
+from p2pxfer.core.channel import Arrived, Asked, Gone, Limits, PeerEnded, Stands, Taken, Writable
 from p2pxfer.core.channels import MAX_PIECES, Channels
 from p2pxfer.core.channelwire import MAX_PIECE, Attach, ChannelMessage, Credit, End, Open, Opened, Piece, Receipt, Reset
 from p2pxfer.core.delivery import MAX_FRAMES
@@ -146,7 +146,7 @@ def test_half_close_leaves_the_other_direction() -> None:
     bob.consumed(channel, 8)
     bob.write(channel, b"answer")
     move(alice, bob)
-    assert list(alice.events()) == [Arrived(channel, b"answer")]
+    assert list(alice.events()) == [Taken(channel), Arrived(channel, b"answer")]
     bob.end(channel)
     alice.consumed(channel, 6)
     move(alice, bob)

@@ -33,6 +33,12 @@ EVENTS: dict[type, tuple[status.Event, str]] = {
     status.Progress: (status.Progress(1, 2, 3.0, "direct"), ""),
     status.Resumed: (status.Resumed(1024), "1.0 KiB are here already"),
     status.Done: (status.Done(5, 1, 2.0, {"relay": 5}, "00", ("a.txt",)), "done: 1 file, 5 B in 2.0 s.*\nsaved a.txt"),
+    status.Exposed: (status.Exposed("web", "h:80", ("bob", "eve")), "h:80 is exposed as web to bob, eve"),
+    status.Listening: (status.Listening("h:8080", "alice", "web"), "connections to h:8080 go to web of alice"),
+    status.Connection: (
+        status.Connection(1, "alice", "web", "refused", 0, why="no\x1b"),
+        r"no connection for alice: no\\x1b$",
+    ),
     status.Note: (status.Note("something"), "something"),
     status.Failed: (status.Failed("E_DISK", "the disk\x1b is full", True), r"error: the disk\\x1b is full"),
 }
