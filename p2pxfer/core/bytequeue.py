@@ -50,6 +50,10 @@ class ByteQueue:
         self._size -= limit - left
         return taken[0] if len(taken) == 1 else b"".join(taken)
 
+    def own(self) -> None:
+        """Copy what is inside: its memory may change from now on."""
+        self._blocks = deque(bytearray(block) for block in self._blocks)
+
     def clear(self) -> None:
         """Forget everything."""
         self._blocks.clear()

@@ -9,6 +9,8 @@ Laws of this file:
    (unknown key share, RFC 8844).
 3. The initiator speaks first, the responder answers with both messages at once: one round trip, and the initiator may
    send behind its HelloOk.
+4. HelloOk is the last that a side says in TLS: what follows in its direction are sealed records
+   (:mod:`p2pxfer.core.records`), under keys bound to the same two Hellos.
 
 Transcript: ``> Hello``, ``< Hello HelloOk``, ``> HelloOk``.
 """
@@ -70,6 +72,10 @@ class Greeting:
         self._my_frame = b""
         self._key = b""
         self.peer_name = ""
+        self.transcript = b""
+        """SHA-256 of both Hellos in role order, once both are known."""
+        self.said_ok = False
+        """This side's HelloOk was handed out: nothing of this side may follow it in TLS."""
 
     @property
     def greeted(self) -> bool:
@@ -114,7 +120,8 @@ class Greeting:
         # The hash is over the frames as they travelled, so fields added by a later version are bound as well.
         their_frame = frame_header(frame.kind, len(frame.body)) + bytes(frame.body)
         pair = [self._my_frame, their_frame] if self._terms.role == "initiator" else [their_frame, self._my_frame]
-        self._key = self._export(hashlib.sha256(b"".join(pair)).digest())
+        self.transcript = hashlib.sha256(b"".join(pair)).digest()
+        self._key = self._export(self.transcript)
         self._state = _State.WAITING_PROOF
         return reply + self._ok() if self._terms.role == "responder" else b""
 
@@ -148,6 +155,7 @@ class Greeting:
         )
 
     def _ok(self) -> bytes:
+        self.said_ok = True
         return PEER.encode(HelloOk(mac=self._proof(self._terms.role)))
 
     def _proof(self, role: Role) -> bytes:

@@ -18,23 +18,27 @@ Laws of this file:
 5. OpenSSL reads what arrived where the socket put it, in memory that all connections share.  It is taken back before
    anything else passes through it, and before a call returns.
 6. One call of :meth:`BulkTLS.fill` reads a bounded number of bytes, whether there is any data in them or not.
+7. Where TLS may end before the connection does, OpenSSL gets one record at a time: what follows the last one is here,
+   to the byte, and was not looked at by OpenSSL.
 """
 
 from __future__ import annotations
 
 import errno
-import socket
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Protocol
 
 from OpenSSL import SSL
 
 from p2pxfer.net import bulkmemory
 from p2pxfer.net.tls import Link, Octets
 
-BLOCK: Final = 512 * 1024
-"""Most bytes in one system call: inside a processor's second-level cache with what is decrypted from them."""
-SMALL_BLOCK: Final = 64 * 1024
-"""The same for connections that are many: what once went through at a time stays allocated in both directions."""
+BLOCK: Final = 64 * 1024
+"""Most bytes in one system call.  Connections to a server are many, and what once went through at a time stays
+allocated in OpenSSL, in both directions."""
+_HEADER: Final = 5
+_KINDS: Final = range(20, 25)
+_LONGEST: Final = 16_384 + 256
+"""Octets of a TLS record's header, its kinds, and its largest length (RFC 8446 sections 5.1 and 5.2)."""
 
 
 class BulkTLS:
@@ -47,13 +51,16 @@ class BulkTLS:
     _memory: ClassVar[memoryview] = memoryview(bytearray(BLOCK))
     """Where the bytes of all connections pass through: none stays when the call that brought it returns."""
 
-    def __init__(self, link: Link, sock: socket.socket, block: int = BLOCK) -> None:
+    def __init__(self, link: Link, sock: Wire, *, ends_early: bool = False) -> None:
+        """``ends_early``: :meth:`end_reading` may be called."""
         self._link = link
         self._socket = sock
-        self._block = self._memory[:block]
+        self._block = self._memory
         self._unsent = memoryview(b"")
         self._lent = False
         self._parting = False
+        self._mute = False
+        self._held: bytearray | None = bytearray() if ends_early else None
         self.unread = False
         """OpenSSL may hold something to read, of which the socket will not tell."""
         self.taken = 0
@@ -133,15 +140,34 @@ class BulkTLS:
             pass  # the connection is broken: the other end sees a cut, as it must
         self._flush_if_possible()
 
+    def end_sending(self, *pieces: Octets) -> None:
+        """``pieces`` are the last that goes out in TLS; what OpenSSL itself wants to say afterwards is dropped."""
+        for piece in pieces:
+            self._link.send(piece)
+        last = bytearray(self._unsent)
+        while some := self._drain():
+            last += some
+        self._unsent = memoryview(bytes(last))
+        self._mute = True
+
+    def end_reading(self) -> bytes:
+        """Nothing more is read in TLS; returns what came behind the last record that was read.
+
+        ``SSL.Error`` if that record was not read to its end.
+        """
+        if self._held is None or self._link.pending():
+            raise SSL.Error([("p2pxfer", "", "the other end said more in TLS than it may")])
+        rest, self._held = bytes(self._held), None
+        self.unread = False
+        return rest
+
     def flush(self) -> None:
         """Give the socket as much as it takes."""
         while True:
-            waiting = self._unsent
+            waiting = self._unsent or self._drain()
             if not waiting:
-                waiting = self._block[: bulkmemory.drain(self._link, self._block)]
-                if not waiting:
-                    return
-            sent = self._push(waiting)
+                return
+            sent = push(self._socket, waiting)
             if waiting is self._unsent:
                 self._unsent = waiting[sent:]
             elif sent < len(waiting):
@@ -161,39 +187,81 @@ class BulkTLS:
         self._flush_if_possible()
         if not self._unsent:
             return
-        more = self._block[: bulkmemory.drain(self._link, self._block)]
+        more = self._drain()
         if more:
             self._unsent = memoryview(bytes(self._unsent) + more)
             if len(self._unsent) > 2 * len(self._block):
                 raise SSL.Error([("p2pxfer", "", "changes of keys again and again, and their answers are not read")])
 
-    def _push(self, data: memoryview) -> int:
-        try:
-            return self._socket.send(data)
-        except BlockingIOError:
-            return 0
-        except OSError as error:
-            raise _broken(error) from error
+    def _drain(self) -> memoryview:
+        """What OpenSSL has to say, as much as fits into the block."""
+        size = bulkmemory.drain(self._link, self._block)
+        while size and self._mute:
+            size = bulkmemory.drain(self._link, self._block)
+        return self._block[:size]
 
     def _pull(self) -> None:
         """Give OpenSSL more to read; what it had it has read."""
-        try:
-            size = self._socket.recv_into(self._block)
-        except BlockingIOError:
-            raise SSL.WantReadError from None
-        except OSError as error:
-            raise _broken(error) from error
-        if size == 0:
-            raise SSL.SysCallError(-1, "Unexpected EOF")
+        if self._held is not None:
+            self._link.bio_write(self._next_record(self._held))
+            return
+        size = pull(self._socket, self._block)
         self.taken += size
         self._lent = True
         bulkmemory.lend(self._link, self._block[:size])
+
+    def _next_record(self, held: bytearray) -> bytes:
+        """The next whole record alone; what is none goes to OpenSSL as it is, which says so."""
+        while True:
+            end = _HEADER + int.from_bytes(held[3:_HEADER], "big")
+            if held and (held[0] not in _KINDS or end > _HEADER + _LONGEST):
+                end = len(held)
+            if _HEADER <= end <= len(held):
+                record = bytes(held[:end])
+                del held[:end]
+                return record
+            size = pull(self._socket, self._block)
+            self.taken += size
+            held += self._block[:size]
 
     def _take_back(self) -> None:
         """The shared memory is free for everybody again."""
         if self._lent:
             self._lent = False
             bulkmemory.take_back(self._link)
+
+
+class Wire(Protocol):
+    """A connected socket that does not block, or what stands for one."""
+
+    def send(self, data: memoryview, /) -> int:
+        """Take some of ``data``; ``BlockingIOError`` when there is no room."""
+
+    def recv_into(self, memory: memoryview, /) -> int:
+        """Put what came into ``memory``: 0 at the end, ``BlockingIOError`` when there is nothing."""
+
+
+def push(sock: Wire, data: memoryview) -> int:
+    """Give a socket as much of ``data`` as it takes; ``SysCallError`` if it is broken."""
+    try:
+        return sock.send(data)
+    except BlockingIOError:
+        return 0
+    except OSError as error:
+        raise _broken(error) from error
+
+
+def pull(sock: Wire, memory: memoryview) -> int:
+    """Take from a socket what came; ``WantReadError`` if that is nothing, ``SysCallError`` at its end."""
+    try:
+        size = sock.recv_into(memory)
+    except BlockingIOError:
+        raise SSL.WantReadError from None
+    except OSError as error:
+        raise _broken(error) from error
+    if size == 0:
+        raise SSL.SysCallError(-1, "Unexpected EOF")
+    return size
 
 
 def _broken(error: OSError) -> SSL.SysCallError:

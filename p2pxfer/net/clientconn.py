@@ -26,7 +26,8 @@ from p2pxfer.errors import FrameError, P2pxferError
 from p2pxfer.net.admission import Admission, Visitor
 from p2pxfer.net.relay import Relay
 from p2pxfer.net.securing import start_tls
-from p2pxfer.net.tls import Creator, Octets, TLSTransport
+from p2pxfer.net.tls import Creator, Octets
+from p2pxfer.net.transport import TLSTransport
 
 STALL_S = 60.0
 """A client that reads nothing for this long although messages wait for it is cut off, seconds."""

@@ -26,7 +26,10 @@ class DirectReceiver(Protocol):
         ...
 
     def input_arrived(self, size: int) -> None:
-        """``size`` bytes were written to the start of what :meth:`memory_for_input` returned."""
+        """``size`` bytes were written to the start of what :meth:`memory_for_input` returned.
+
+        0 when something came of which nothing can be read yet: a sign of life.
+        """
         ...
 
 
@@ -65,9 +68,12 @@ class Delivery:
         return self._shared[: DELIVERY if self._direct is None else piece]
 
     def deliver(self, size: int) -> None:
-        """``size`` bytes were written to the start of what :meth:`memory` returned."""
-        if self._direct is not None and self._into_own:
+        """``size`` bytes were written to the start of what :meth:`memory` returned; none as a sign of life."""
+        if self._direct is not None and (self._into_own or not size):
             self._direct.input_arrived(size)
-            return
+        elif size:
+            self._deliver_shared(size)
+
+    def _deliver_shared(self, size: int) -> None:
         with self._shared[:size] as view:
             self._protocol.dataReceived(view)  # type: ignore[arg-type]  # as users of the transport are told

@@ -3,7 +3,8 @@
 Laws of this file:
 
 1. The reactor is told of a change only, and watches for nothing that nobody asked for.
-2. The socket is closed by whoever derives from it, in its own time; until then :meth:`fileno` is its number.
+2. The socket is closed by whoever derives from it, in its own time; until then :meth:`SocketDescriptor.fileno` is its
+   number.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ class SocketDescriptor:
     def __init__(self, sock: socket.socket, ends: tuple[Any, Any], reactor: Any) -> None:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._set_up(sock, ends, reactor)
+
+    def _set_up(self, sock: Any, ends: tuple[Any, Any], reactor: Any) -> None:
+        """``sock`` is as it should be already."""
         self.connected = True
         self._socket = sock
         self._ends = ends
@@ -30,7 +35,7 @@ class SocketDescriptor:
 
     def fileno(self) -> int:
         """The descriptor; -1 after the end."""
-        return self._socket.fileno()
+        return int(self._socket.fileno())
 
     def getHost(self) -> Any:
         """The local address."""
@@ -41,12 +46,12 @@ class SocketDescriptor:
         return self._ends[1]
 
     def silent_for(self) -> float:
-        """See :class:`~p2pxfer.net.tls.TLSTransport`."""
+        """See :class:`~p2pxfer.net.transport.TLSTransport`."""
         return silent_for(self._socket) if self.connected else 0.0
 
     @property
     def round_trip(self) -> float:
-        """See :class:`~p2pxfer.net.tls.TLSTransport`."""
+        """See :class:`~p2pxfer.net.transport.TLSTransport`."""
         return round_trip(self._socket) if self.connected else 0.0
 
     def _ask(self, wanted: tuple[bool, bool]) -> None:
@@ -69,3 +74,6 @@ class SocketDescriptor:
     def _reset_on_close(self) -> None:
         """Let the other end see a reset instead of an end, and drop what was not sent."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def _close_socket(self) -> None:
+        self._socket.close()

@@ -1,8 +1,8 @@
-"""A Twisted transport for TLS on a TCP socket of its own.
+"""A Twisted transport for TLS, and for the sealed records that follow it between peers, on a TCP socket of its own.
 
-Twisted's wrapper passes every byte through Python in pieces of 16 KiB and copies it twice more.  Here OpenSSL decrypts
-into the memory where the bytes belong (:mod:`p2pxfer.net.delivery`) and encrypts from where they are, and
-:mod:`p2pxfer.net.bulktls` moves what is encrypted in large blocks.
+Twisted's wrapper passes every byte through Python in pieces of 16 KiB and copies it twice more.  Here what comes is
+decrypted into the memory where it belongs (:mod:`p2pxfer.net.delivery`), what goes is encrypted from where it is, and
+:mod:`p2pxfer.net.wire` moves it in large blocks.
 
 Laws of this file:
 
@@ -18,9 +18,9 @@ Laws of this file:
 from __future__ import annotations
 
 import enum
-import socket
-from collections.abc import Iterable
-from typing import Any, ClassVar, Final
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Final
 
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -39,17 +39,21 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from p2pxfer.core.messages import ALPN_SERVER
+from p2pxfer.core.records import Opener, Sealer
 from p2pxfer.errors import P2pxferError
-from p2pxfer.net.bulktls import BLOCK, SMALL_BLOCK, BulkTLS
+from p2pxfer.net.bulktls import BLOCK
 from p2pxfer.net.delivery import Delivery
 from p2pxfer.net.descriptor import SocketDescriptor
-from p2pxfer.net.outbuffer import RECORD, OutBuffer
+from p2pxfer.net.outbuffer import OutBuffer
 from p2pxfer.net.tls import Creator, Link, Octets, final_reason, tls_reason
+from p2pxfer.net.wire import SecureWire, Stop
 
-TURN: Final = 2 * (BLOCK - RECORD)
-"""Most bytes read, and most written, in one turn of the reactor: under a millisecond of encryption, in two calls."""
+TURN: Final = 1024 * 1024
+"""Most bytes read, and most written, in one turn of the reactor: under a millisecond of encryption, in a few calls."""
+PIECE_COST: Final = 4096
+"""What a delivery counts of it at least: bytes alone do not tell what a flood of tiny records costs."""
 LINGER_S: Final = 10.0
-"""How long the other end may take to answer close_notify with its own, seconds."""
+"""How long the other end may take to answer the goodbye with its own, seconds."""
 
 
 class _Phase(enum.Enum):
@@ -63,31 +67,18 @@ class _Phase(enum.Enum):
 
 @implementer(IReadWriteDescriptor, ITransport, IConsumer, IPushProducer, ISystemHandle)
 class TLSSocketTransport(SocketDescriptor):
-    """A TLS connection on a socket of its own; :class:`~p2pxfer.net.tls.TLSTransport` says what it can do."""
+    """A TLS connection on a socket of its own; :class:`~p2pxfer.net.transport.TLSTransport` says what it can do."""
 
     log = Logger()
-    piece: ClassVar[int] = RECORD
-    """Bytes asked of OpenSSL at a time."""
 
     def __init__(
-        self,
-        sock: socket.socket,
-        ends: tuple[Any, Any],
-        protocol: IProtocol,
-        creator: Creator,
-        *,
-        is_client: bool,
-        reactor: Any,
+        self, sock: Any, ends: tuple[Any, Any], protocol: IProtocol, creator: Creator, *, is_client: bool, reactor: Any
     ) -> None:
         """``sock`` is connected and from now on closed by this object; ``ends`` are its local and remote address."""
         super().__init__(sock, ends, reactor)
         self.disconnecting = False
-        self._creator = creator
-        self._link = creator.link(is_client)
-        # Connections to a rendezvous server are many and those between peers few: see Creator._make_context.
-        block = SMALL_BLOCK if creator.alpn == ALPN_SERVER else BLOCK
-        self._tls = BulkTLS(self._link, sock, block)
-        self._most = block - RECORD  # encrypted it fits into one system call
+        self._creator, self._link = creator, creator.link(is_client)
+        self._wire = SecureWire(self._link, sock, changes=creator.alpn != ALPN_SERVER)
         self._phase = _Phase.HANDSHAKE
         self._handshake_reads = False
         self._out = OutBuffer()
@@ -113,18 +104,18 @@ class TLSSocketTransport(SocketDescriptor):
     # -- what the protocol asks for ------------------------------------------------------------------------------
 
     def write(self, data: Octets) -> None:
-        """See :class:`~p2pxfer.net.tls.TLSTransport`."""
+        """See :class:`~p2pxfer.net.transport.TLSTransport`."""
         self.writeSequence((data,))
 
     def writeSequence(self, data: Iterable[Octets]) -> None:
-        """See :class:`~p2pxfer.net.tls.TLSTransport`."""
+        """See :class:`~p2pxfer.net.transport.TLSTransport`."""
         if not self.connected or (self.disconnecting and not self._out.open):
             return
         self._out.add(data)
         self._watch()
 
     def loseConnection(self) -> None:
-        """See :class:`~p2pxfer.net.tls.TLSTransport`; what arrives from now on is dropped."""
+        """See :class:`~p2pxfer.net.transport.TLSTransport`; what arrives from now on is dropped."""
         if self.connected and not self.disconnecting:
             self.disconnecting = True
             if self._phase is _Phase.HANDSHAKE and not self._out:
@@ -132,8 +123,24 @@ class TLSSocketTransport(SocketDescriptor):
             self._watch()
 
     def abortConnection(self) -> None:
-        """See :class:`~p2pxfer.net.tls.TLSTransport`; harmless after the end."""
+        """See :class:`~p2pxfer.net.transport.TLSTransport`; harmless after the end."""
         self._abort(Failure(ConnectionAborted()))
+
+    def seal_from_here(self, sealer: Sealer) -> None:
+        """See :class:`~p2pxfer.net.transport.TLSTransport`."""
+        self._change(self._wire.seal_from_here, sealer, self._out)
+
+    def open_from_here(self, opener: Opener) -> None:
+        """See :class:`~p2pxfer.net.transport.TLSTransport`."""
+        self._change(self._wire.open_from_here, opener)
+
+    def _change(self, change: Callable[..., None], *how: object) -> None:
+        try:
+            if self._phase is _Phase.OPEN:
+                change(*how)
+        except SSL.Error:
+            self._abort(Failure())
+        self._watch()
 
     def getHandle(self) -> Link:
         """The OpenSSL connection."""
@@ -201,10 +208,10 @@ class TLSSocketTransport(SocketDescriptor):
         """Ask the reactor for exactly those events that there is something to do for."""
         match self._phase:
             case _Phase.HANDSHAKE:
-                wanted = (self._handshake_reads, self._tls.unsent or not self._handshake_reads)
+                wanted = (self._handshake_reads, self._wire.unsent or not self._handshake_reads)
             case _Phase.OPEN:
                 closing = self.disconnecting and not self._out.open
-                wanted = (self.disconnecting or not self._paused, self._tls.unsent or bool(self._out) or closing)
+                wanted = (self.disconnecting or not self._paused, self._wire.unsent or bool(self._out) or closing)
             case _:
                 wanted = (self._phase is _Phase.LINGERING, False)
         self._ask(wanted)
@@ -213,24 +220,18 @@ class TLSSocketTransport(SocketDescriptor):
 
     def _handshake(self) -> None:
         try:
-            self._tls.do_handshake()
+            self._wire.do_handshake()
+            self._creator.judge(self._link)
         except SSL.WantReadError:
             self._handshake_reads = True
         except SSL.Error:
             self._end(Failure())
-        else:
-            self._verify()
-
-    def _verify(self) -> None:
-        """Both ends have finished as far as this one can know; judge the other."""
-        try:
-            self._creator.judge(self._link)
         except P2pxferError:
             self._abort(Failure())
-            return
-        self._phase = _Phase.OPEN
-        if IHandshakeListener.providedBy(self.protocol):
-            self.protocol.handshakeCompleted()
+        else:
+            self._phase = _Phase.OPEN
+            if IHandshakeListener.providedBy(self.protocol):
+                self.protocol.handshakeCompleted()
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -241,31 +242,30 @@ class TLSSocketTransport(SocketDescriptor):
     def _receive(self) -> None:
         """Read and deliver until there is nothing left, the protocol pauses, or the turn is over."""
         left = TURN
-        enough = self._tls.taken + TURN + BLOCK  # what belongs to so much data, and what may be no data at all
+        enough = self._wire.taken + TURN + BLOCK  # what belongs to so much data, and what may be no data at all
         more = True
-        while more and left > 0 and self._tls.taken < enough and self._may_receive():
+        while more and left > 0 and (taken := self._wire.taken) < enough and self._may_receive():
             wanted = self._phase is _Phase.OPEN and not self.disconnecting
-            memory = self._delivery.memory(left, self.piece) if wanted else self._delivery.shared(self.piece)
-            size, stop = self._tls.fill(memory, self.piece)
-            left -= size
+            size, stop = self._wire.fill(partial(self._delivery.memory, left) if wanted else self._delivery.shared)
+            left -= max(size, PIECE_COST)
             more = stop is None
-            if size and wanted:
+            if wanted and (size or self._wire.taken > taken):
                 self._delivery.deliver(size)
             self._read_stopped(stop)
         if more:
             self._read_soon()
 
-    def _read_stopped(self, stop: SSL.Error | None) -> None:
+    def _read_stopped(self, stop: Stop | None) -> None:
         if stop is None or self._phase is _Phase.ENDED or isinstance(stop, SSL.WantReadError):
             return
         orderly = isinstance(stop, SSL.ZeroReturnError)
         if orderly:
-            self._tls.say_goodbye()
+            self._wire.say_goodbye()
         self._end(Failure(ConnectionDone() if orderly or self._phase is _Phase.LINGERING else stop))
 
     def _read_soon(self) -> None:
         """Bytes inside OpenSSL cause no event of the socket: come back for them in the next turn."""
-        if self._later is None and self._may_receive() and self._tls.unread:
+        if self._later is None and self._may_receive() and self._wire.unread:
             self._later = self._reactor.callLater(0, self._read_now)
 
     def _read_now(self) -> None:
@@ -283,11 +283,9 @@ class TLSSocketTransport(SocketDescriptor):
         """Write until the socket is full, nothing is left, or the turn is over."""
         left = TURN
         try:
-            self._tls.flush()
+            self._wire.flush()
             while self._out and left > 0 and self._phase is _Phase.OPEN:
-                sent = self._tls.send(*self._out.next(min(self._most, left)))
-                left -= sent
-                self._out.sent(sent)
+                left -= self._wire.send(self._out, left)
         except SSL.WantWriteError:
             pass
         except SSL.Error as error:
@@ -303,7 +301,7 @@ class TLSSocketTransport(SocketDescriptor):
     def _last_words(self, reason: Failure) -> Failure:
         """Why the connection is lost: an alert that waits to be read explains more than an error of the socket."""
         if self._phase is _Phase.OPEN and (reason.check(ConnectionLost) or reason.check(SSL.SysCallError)):
-            _, stop = self._tls.fill(self._delivery.shared(self.piece), self.piece)
+            _, stop = self._wire.fill(self._delivery.shared)
             if isinstance(stop, SSL.ZeroReturnError):
                 return Failure(ConnectionDone())
             if stop is not None and tls_reason(stop) is not None:
@@ -312,8 +310,8 @@ class TLSSocketTransport(SocketDescriptor):
 
     def _linger(self) -> None:
         """Everything was sent: say goodbye, and read to the end so that no reset destroys what is on its way."""
-        self._tls.say_goodbye()
-        if self._tls.unsent:
+        self._wire.say_goodbye()
+        if self._wire.unsent:
             return  # comes back when there is room
         self._send_end()
         self._phase = _Phase.LINGERING
@@ -344,7 +342,7 @@ class TLSSocketTransport(SocketDescriptor):
     def _close(self, reason: Failure) -> None:
         """Close the descriptor and tell the protocol; called exactly once."""
         self.connected = False
-        self._socket.close()
+        self._close_socket()
         self._out.stop_producer()
         aborted = reason.check(ConnectionAborted) is not None
         self.protocol.connectionLost(final_reason(self._creator, self._link, reason, aborted))

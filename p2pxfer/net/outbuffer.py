@@ -43,11 +43,11 @@ class OutBuffer:
         self._hold_back()
 
     def next(self, most: int) -> list[memoryview]:
-        """The bytes to send next, up to ``most``, in pieces of a record and more as far as there is so much.
+        """The bytes to send next, up to ``most``, in pieces of a TLS record and more as far as there is so much.
 
         Small pieces are joined when they come first, so that they share a record and a system call.
         """
-        self._join_small()
+        self._join_small(RECORD)
         pieces: list[memoryview] = []
         for piece in self._pieces:
             if pieces and min(most, len(piece)) < RECORD:
@@ -56,17 +56,26 @@ class OutBuffer:
             most -= len(pieces[-1])
         return pieces
 
-    def _join_small(self) -> None:
-        if len(self._pieces) < 2 or len(self._pieces[0]) >= RECORD:
+    def first(self, most: int) -> memoryview:
+        """The piece to send next, up to ``most`` bytes of it: small ones are joined, large ones begin a record."""
+        self._join_small(most)
+        return self._pieces[0][:most]
+
+    def take_all(self) -> list[memoryview]:
+        """Everything, which is not here any more afterwards."""
+        pieces = list(self._pieces)
+        self.drop()
+        return pieces
+
+    def _join_small(self, most: int) -> None:
+        """Make one piece of the small ones that come first, ``most`` bytes at most."""
+        pieces = self._pieces
+        if len(pieces) < 2 or max(len(pieces[0]), len(pieces[1])) >= RECORD or len(pieces[0]) + len(pieces[1]) > most:
             return
         joined = bytearray()
-        while self._pieces and len(joined) < RECORD:
-            piece = self._pieces.popleft()
-            room = RECORD - len(joined)
-            joined += piece[:room]
-            if room < len(piece):
-                self._pieces.appendleft(piece[room:])
-        self._pieces.appendleft(memoryview(joined))
+        while pieces and len(pieces[0]) < RECORD and len(joined) + len(pieces[0]) <= most:
+            joined += pieces.popleft()
+        pieces.appendleft(memoryview(joined))
 
     def sent(self, size: int) -> None:
         """Forget the first ``size`` bytes."""

@@ -28,6 +28,8 @@ from p2pxfer.core.channelwire import PIECE_KIND, Piece, decode_piece, piece_pref
 from p2pxfer.core.codec import Message
 from p2pxfer.core.framing import Frame, FrameDecoder
 from p2pxfer.core.hello import EXPORTER_LABEL, PROOF_SIZE, Greeting, Terms
+from p2pxfer.core.records import EXPORTER_LABEL as RECORDS_LABEL
+from p2pxfer.core.records import SECRET_SIZE, SUITES, Direction, Opener, Sealer, Suite, exporter_context
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.wire import (
     DATA_KIND,
@@ -41,10 +43,11 @@ from p2pxfer.core.wire import (
     Problem,
     decode_chunk,
 )
-from p2pxfer.errors import P2pxferError, Unreachable, from_wire
+from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable, from_wire
 from p2pxfer.net.liveness import Liveness
 from p2pxfer.net.streams import lost_error
-from p2pxfer.net.tls import TLSTransport, exporter
+from p2pxfer.net.tls import exporter
+from p2pxfer.net.transport import TLSTransport
 from p2pxfer.status import PathKind
 
 CHUNK_MEMORY = BufferPool()
@@ -109,6 +112,7 @@ class PeerPath(Protocol):
         self._timer: IDelayedCall | None = None
         self._liveness = Liveness(clock, self)
         self._producing = False
+        self._seals = False
         self._over = False
         self._error: P2pxferError | None = None
 
@@ -218,7 +222,14 @@ class PeerPath(Protocol):
             self._dispatch(frame)
             return
         self._write(self._greeting.receive(frame))
+        if self._greeting.said_ok and not self._seals:
+            self._seals = True
+            self._tls().seal_from_here(Sealer(*self._record_secret(self._terms.role)))
         if self._greeting.greeted:
+            if self._decoder.unread:
+                raise ProtocolBreach("the peer said more in TLS than its greeting")
+            other: Direction = "responder" if self._terms.role == "initiator" else "initiator"
+            self._tls().open_from_here(Opener(*self._record_secret(other)))
             self.peer_name = self._greeting.peer_name
             self._receive = self._dispatch
             self._decoder.allow(PAIR_CAPS)
@@ -226,6 +237,13 @@ class PeerPath(Protocol):
             self._stop_timer()
             self._liveness.start()
             self._owner.path_greeted(self)
+
+    def _record_secret(self, direction: Direction) -> tuple[bytes, Suite]:
+        """What the records of a direction are sealed with."""
+        assert self._greeting is not None
+        context = exporter_context(self._greeting.transcript, direction)
+        suite = SUITES[str(self._tls().getHandle().get_cipher_name())]
+        return self.export(RECORDS_LABEL, context, SECRET_SIZE), suite
 
     def export(self, label: bytes, context: bytes, length: int) -> bytes:
         """Keying material of this path's TLS connection, ``length`` bytes."""

@@ -17,7 +17,8 @@ from typing import Protocol as Interface
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from zope.interface import implementer
 
-from p2pxfer.net.tls import Octets, TLSTransport
+from p2pxfer.net.tls import Octets
+from p2pxfer.net.transport import TLSTransport
 
 STALL_S = 60.0
 """Longest time that a full buffer may take to drain, seconds."""

@@ -1,9 +1,9 @@
 """Puts TLS on a connection that stands, whoever dialled it, under a protocol that wants to be told when it is safe.
 
-Two stacks do the same work. A socket is driven in large blocks (:mod:`p2pxfer.net.fasttls`); everything else, such as
-TLS inside TLS on a relay leg, goes through Twisted's own wrapper.
+A socket is taken out of its Twisted transport; everything else, such as TLS inside TLS on a relay leg, is made to look
+like one (:mod:`p2pxfer.net.streamsocket`).  Both are driven by :mod:`p2pxfer.net.fasttls`.
 
-What the protocol on top sees, with either stack::
+What the protocol on top sees::
 
     makeConnection(transport)       at once; what it writes now is sent after the handshake
     handshakeCompleted()            the other end is verified (only called on an IHandshakeListener)
@@ -21,16 +21,15 @@ from typing import Any, cast
 
 from twisted.internet import tcp
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHandshakeListener, IProtocol, IReactorFDSet, ITransport
-from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.protocols.policies import ProtocolWrapper
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.internet.interfaces import IProtocol, IReactorFDSet, ITransport
+from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from p2pxfer.errors import P2pxferError
 from p2pxfer.net.fasttls import TLSSocketTransport
-from p2pxfer.net.tls import Creator, Link, TLSTransport, final_reason
+from p2pxfer.net.streamsocket import StreamSocket
+from p2pxfer.net.streamtls import TLSStreamTransport
+from p2pxfer.net.tls import Creator
+from p2pxfer.net.transport import TLSTransport
 
 
 def start_tls(
@@ -46,7 +45,7 @@ def start_tls(
     """Start the handshake on ``transport`` and put ``protocol`` on top of it; returns the new transport.
 
     From here on the old protocol of ``transport`` hears nothing.  ``early`` are bytes of the handshake that the old
-    protocol received already.  ``on_socket=False`` forces memory buffers.
+    protocol received already.  ``on_socket=False`` leaves the socket to its transport.
 
     Raises:
         ConfigError: this side's key or roots cannot be used.
@@ -96,67 +95,11 @@ def take_over(transport: Any) -> socket.socket:
 def wrap(
     transport: ITransport, protocol: IProtocol, creator: Creator, *, is_client: bool, reactor: Any, early: bytes = b""
 ) -> TLSTransport:
-    """:func:`start_tls` with memory buffers, on any transport: a socket, TLS, or a simulation."""
-    factory = TLSMemoryBIOFactory(creator, is_client, Factory(), reactor)
-    tls: Any = cast(Any, _MemoryTLS)(factory, _Verifying(protocol, creator))
-    if isinstance(transport, ProtocolWrapper):
-        transport.wrappedProtocol = tls
-    else:
-        cast(Any, transport).protocol = tls
-    tls.makeConnection(transport)
-    if early:
-        tls.dataReceived(early)
-    return cast(TLSTransport, tls)
-
-
-class _MemoryTLS(TLSMemoryBIOProtocol):
-    """Twisted's wrapper, which may be aborted at any time and remembers that it was."""
-
-    aborted = False
-    round_trip = 0.0
-
-    def silent_for(self) -> float:
-        """See :class:`~p2pxfer.net.tls.TLSTransport`: what is underneath need not be a socket."""
-        return 0.0
-
-    def abortConnection(self) -> None:
-        """See :class:`~p2pxfer.net.tls.TLSTransport`; harmless after the end."""
-        if self.connected and not self.aborted:
-            self.aborted = True
-            cast(Any, super()).abortConnection()
-
-
-@implementer(IHandshakeListener)
-class _Verifying(Protocol):
-    """Stands between Twisted's wrapper and the protocol on top, which it shields from an unverified other end."""
-
-    _link: Link
-    transport: _MemoryTLS
-
-    def __init__(self, upper: IProtocol, creator: Creator) -> None:
-        self._upper = upper
-        self._creator = creator
-        self._error: P2pxferError | None = None
-
-    def connectionMade(self) -> None:
-        self._link = cast(Any, self.transport).getHandle()
-        self._upper.makeConnection(self.transport)
-
-    def handshakeCompleted(self) -> None:
-        try:
-            self._creator.judge(self._link)
-        except P2pxferError as error:
-            self._error = error
-            self.transport.abortConnection()
-            return
-        if IHandshakeListener.providedBy(self._upper):
-            self._upper.handshakeCompleted()
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._link.peer is not None:
-            self._upper.dataReceived(data)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        aborted = self.transport.aborted
-        reason = Failure(self._error) if self._error is not None else reason
-        self._upper.connectionLost(final_reason(self._creator, self._link, reason, aborted))
+    """:func:`start_tls` on any transport, such as one that is inside TLS already."""
+    stream: Any = StreamSocket(reactor, early)
+    ends = transport.getHost(), transport.getPeer()
+    tls = TLSStreamTransport(stream, ends, protocol, creator, is_client=is_client, reactor=reactor)
+    cast(Any, transport).protocol = stream
+    stream.makeConnection(transport)
+    tls.start()
+    return tls

@@ -21,7 +21,8 @@ from p2pxfer.errors import P2pxferError, ProtocolBreach, from_wire
 from p2pxfer.net.liveness import Liveness, to_server
 from p2pxfer.net.securing import start_tls
 from p2pxfer.net.streams import lost_error
-from p2pxfer.net.tls import Creator, TLSTransport
+from p2pxfer.net.tls import Creator
+from p2pxfer.net.transport import TLSTransport
 from p2pxfer.net.types import Reactor
 
 _CAPS = SERVER.caps(SERVER_MESSAGES)

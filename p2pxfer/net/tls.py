@@ -17,8 +17,7 @@ from __future__ import annotations
 import hmac
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import Any, Final, Protocol
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -47,50 +46,6 @@ _ABOUT_OUR_KEY: Final = ("certificate", "unknown ca", "access denied", "decrypt 
 """Words of the alerts with which the other end refuses our certificate (RFC 8446 section 6.2)."""
 
 Octets = bytes | bytearray | memoryview
-
-
-class TLSTransport(Protocol):
-    """What a protocol on top of TLS can do with its transport, whichever stack carries it."""
-
-    def write(self, data: Octets) -> None:
-        """Send; ``data`` is kept by reference and must not change afterwards."""
-
-    def writeSequence(self, data: Iterable[Octets]) -> None:
-        """Send the pieces in order; see :meth:`write`."""
-
-    def loseConnection(self) -> None:
-        """Send what was written, then close_notify, then close."""
-
-    def abortConnection(self) -> None:
-        """Close at once with a reset; nothing more is received."""
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """Have ``producer`` (IPushProducer) paused while the send buffer is full."""
-
-    def unregisterProducer(self) -> None:
-        """The producer has written everything."""
-
-    def pauseProducing(self) -> None:
-        """Stop reading: the other end is slowed down."""
-
-    def resumeProducing(self) -> None:
-        """Read on."""
-
-    def getHandle(self) -> Link:
-        """The OpenSSL connection."""
-
-    def getHost(self) -> Any:
-        """The local address (IAddress)."""
-
-    def getPeer(self) -> Any:
-        """The remote address (IAddress)."""
-
-    def silent_for(self) -> float:
-        """Seconds for which nothing was acknowledged that the kernel repeats; 0.0 if all is well or it cannot tell."""
-
-    @property
-    def round_trip(self) -> float:
-        """The kernel's estimate, seconds; 0.0 where it has none."""
 
 
 class Link(SSL.Connection):

@@ -42,7 +42,8 @@ from p2pxfer.net.identity import Identity, new_identity
 from p2pxfer.net.server import RendezvousServer
 from p2pxfer.net.store import NameStore, check_database
 from p2pxfer.net.streams import SecureBootstrap
-from p2pxfer.net.tls import TLSTransport, peer_tls
+from p2pxfer.net.tls import peer_tls
+from p2pxfer.net.transport import TLSTransport
 
 reactor: Any = _reactor
 LIMITS = AdmissionSettings(pending_per_source=300, per_source=1000, accept_rate=1e6, accept_burst=1e6)

@@ -11,7 +11,7 @@ import pytest
 from OpenSSL import SSL
 
 from p2pxfer.core.messages import ALPN_PEER
-from p2pxfer.net.bulktls import BLOCK, SMALL_BLOCK, BulkTLS
+from p2pxfer.net.bulktls import BLOCK, BulkTLS
 from p2pxfer.net.identity import new_identity
 from p2pxfer.net.tls import PeerTLS
 from tests.net.keychange import RECORD_SIZE, KeyChanger
@@ -76,7 +76,7 @@ def test_a_full_socket_is_told_and_nothing_is_lost_or_mixed_up(ends: Ends) -> No
         except SSL.WantWriteError:
             full += 1
         if client.unsent or sent == len(data):
-            some, stop = read(server, 2 * PIECE)
+            some, stop = read(server, RECORD)
             assert stop is None or isinstance(stop, SSL.WantReadError)
             received += some
     assert full, "the socket had room for everything: nothing was tried"
@@ -184,7 +184,7 @@ def stranger() -> Iterator[Stranger]:
     near.setblocking(False)
     changer = KeyChanger(new_identity(), ALPN_PEER)
     client = BulkTLS(changer.link, near)
-    server = BulkTLS(PeerTLS(new_identity(), None, ALPN_PEER).link(False), far, SMALL_BLOCK)
+    server = BulkTLS(PeerTLS(new_identity(), None, ALPN_PEER).link(False), far)
     for end in (client, server, client, server):
         try:
             end.do_handshake()
@@ -223,12 +223,12 @@ def test_an_end_that_asks_for_answers_and_reads_none_is_dropped(stranger: Strang
     stop: SSL.Error | None = None
     rounds = 0
     while stop is None or isinstance(stop, SSL.WantReadError):
-        assert rounds < 12 * SMALL_BLOCK // (500 * RECORD_SIZE), "nobody stopped it"
+        assert rounds < 12 * BLOCK // (500 * RECORD_SIZE), "nobody stopped it"
         near.sendall(changer.change(500, asks=True))
         _, stop = read(server, RECORD)
         rounds += 1
     assert "changes of keys" in str(stop)
-    assert waiting(server) <= 3 * SMALL_BLOCK + RECORD
+    assert waiting(server) <= 3 * BLOCK + RECORD
 
 
 def test_two_full_directions_go_on_reading(stranger: Stranger) -> None:
@@ -236,7 +236,7 @@ def test_two_full_directions_go_on_reading(stranger: Stranger) -> None:
     changer, near, server = stranger
     with pytest.raises(SSL.WantWriteError):
         while True:
-            server.send(bytes(SMALL_BLOCK - RECORD))
+            server.send(bytes(BLOCK - RECORD))
     assert server.unsent
     near.sendall(changer.change(100, asks=True) + changer.data(b"I read when I please"))
     text, stop = read(server, RECORD)
@@ -266,7 +266,7 @@ class Endless:
 def test_one_call_takes_a_bounded_number_of_bytes(stranger: Stranger, asks: bool) -> None:
     """What holds no data fills no memory, so the memory alone is no bound: the reactor would never come back."""
     changer, _, server = stranger
-    most = 2 * RECORD + 2 * SMALL_BLOCK
+    most = 2 * RECORD + 2 * BLOCK
     endless = Endless(changer.change(most // RECORD_SIZE + 1, asks=asks) + changer.data(b"the end"))
     server._socket = cast(socket.socket, endless)
     some, stop = read(server, RECORD)

@@ -14,16 +14,17 @@ from twisted.internet.interfaces import IPushProducer, IReadWriteDescriptor
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from p2pxfer.core.messages import ALPN_PEER
+from p2pxfer.core.messages import ALPN_PEER, ALPN_SERVER
 from p2pxfer.errors import ConfigError, IdentityMismatch, P2pxferError, Unreachable
-from p2pxfer.net import delivery, fasttls
-from p2pxfer.net.fasttls import TLSSocketTransport
+from p2pxfer.net import delivery, fasttls, wire
+from p2pxfer.net.bulktls import BLOCK
 from p2pxfer.net.identity import Identity, new_identity
 from p2pxfer.net.outbuffer import BUFFERED, RECORD
 from p2pxfer.net.securing import can_take_over, start_tls, take_over, wrap
+from p2pxfer.net.streamtls import TLSStreamTransport
 from p2pxfer.net.tls import Link, PeerTLS, exporter
 from tests.net.keychange import RECORD_SIZE, KeyChanger
-from tests.net.tlskit import Pair, Plain, Upper, reactor, sleep, tcp_pair, tls_pair
+from tests.net.tlskit import Pair, Plain, Upper, by_hand, reactor, sleep, tcp_pair, tls_pair
 
 ANN, BOB, EVE = new_identity(), new_identity(), new_identity()
 ANN_TLS = PeerTLS(ANN, BOB.id.digest, ALPN_PEER)
@@ -90,7 +91,7 @@ class Source:
 async def test_both_ends_learn_that_they_are_safe(on_socket: tuple[bool, bool], dialler_is_client: bool) -> None:
     pair = await joined(on_socket=on_socket, dialler_is_client=dialler_is_client)
     client, server = pair.client.transport, pair.server.transport
-    assert [isinstance(each, TLSSocketTransport) for each in (client, server)] == list(on_socket)
+    assert [not isinstance(each, TLSStreamTransport) for each in (client, server)] == list(on_socket)
     assert (client.getHandle().peer, server.getHandle().peer) == (BOB.id.digest, ANN.id.digest)
     assert exporter(client.getHandle(), b"EXPORTER-t", b"c", 16) == exporter(
         server.getHandle(), b"EXPORTER-t", b"c", 16
@@ -240,10 +241,10 @@ async def test_any_segmentation_of_writes_arrives_unchanged(on_socket: tuple[boo
 
 @pytest_twisted.ensureDeferred
 async def test_large_data_is_delivered_in_large_pieces() -> None:
-    pair = await joined()
+    pair = await tls_pair(PeerTLS(ANN, BOB.id.digest, ALPN_SERVER), PeerTLS(BOB, ANN.id.digest, ALPN_SERVER))
     pair.client.transport.write(bytes(8 << 20))
     await pair.server.got(8 << 20)
-    assert max(pair.server.sizes) >= 4 * fasttls.RECORD
+    assert max(pair.server.sizes) >= 4 * RECORD
     assert max(pair.server.sizes) <= delivery.DELIVERY
     await pair.close()
 
@@ -257,14 +258,14 @@ async def test_small_writes_share_records(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(link, "send", lambda data: sizes.append(len(data)) or send(data))
     pair.client.transport.writeSequence([b"head"] * 1000 + [bytes(100_000)])
     await pair.server.got(104_000)
-    assert sizes[0] == fasttls.RECORD and len(sizes) < 12
+    assert sizes[0] == 4000 and len(sizes) < 12
     await pair.close()
 
 
 @pytest_twisted.ensureDeferred
 async def test_bytes_inside_openssl_are_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading less than a record at a time leaves bytes for which the socket causes no event."""
-    monkeypatch.setattr(TLSSocketTransport, "piece", 1000)
+    monkeypatch.setattr(wire, "RECORD", 1000)
     monkeypatch.setattr(fasttls, "TURN", 2000)
 
     class Pausing(Upper):
@@ -443,7 +444,7 @@ async def test_a_cut_without_goodbye_is_no_orderly_end(on_socket: tuple[bool, bo
     if on_socket[0]:
         pair.client.transport._socket.shutdown(socket.SHUT_WR)
     else:
-        pair.client.transport.transport.loseWriteConnection()
+        pair.client.transport._socket.transport.loseWriteConnection()
     assert type(await pair.server.ended) is Unreachable
     await pair.close()
 
@@ -463,7 +464,7 @@ async def test_nothing_is_delivered_after_the_protocol_gave_up(on_socket: tuple[
     assert type(await pair.client.ended) is Unreachable
 
 
-@pytest.mark.parametrize("piece", [fasttls.RECORD, 1])
+@pytest.mark.parametrize("piece", [RECORD, 1])
 @pytest_twisted.ensureDeferred
 async def test_an_exception_in_the_protocol_ends_the_connection_and_is_logged(
     piece: int, lost_errors: Any, monkeypatch: pytest.MonkeyPatch
@@ -476,7 +477,7 @@ async def test_an_exception_in_the_protocol_ends_the_connection_and_is_logged(
             if self.sizes[1:] or piece > 1:
                 raise ZeroDivisionError
 
-    monkeypatch.setattr(TLSSocketTransport, "piece", piece)
+    monkeypatch.setattr(wire, "RECORD", piece)
     monkeypatch.setattr(fasttls, "TURN", 1)
     monkeypatch.setattr(delivery, "DELIVERY", piece)
     before = descriptors()
@@ -615,17 +616,16 @@ class Arrived:
 @pytest_twisted.ensureDeferred
 async def test_changes_of_keys_without_end_do_not_hold_the_reactor(monkeypatch: pytest.MonkeyPatch) -> None:
     """They bring no data, so counting data would never end the turn."""
-    monkeypatch.setattr(fasttls, "BLOCK", RECORD)
     monkeypatch.setattr(delivery, "DELIVERY", RECORD)
-    monkeypatch.setattr(fasttls, "TURN", 2 * RECORD)
+    monkeypatch.setattr(fasttls, "TURN", 2 * BLOCK)
     changer = KeyChanger(ANN, ALPN_PEER)
     dialling, server, _ = await _by_hand(changer.link)
-    flood = changer.change(20 * RECORD // RECORD_SIZE, asks=False) + changer.data(b"now")
+    flood = changer.change(20 * BLOCK // RECORD_SIZE, asks=False) + changer.data(b"now")
     arrived = Arrived(flood)
-    server.transport._tls._socket = arrived
+    server.transport._wire._tls._socket = arrived
     server.transport.doRead()
     # A turn, a block, and what the last call takes: as much as its memory holds and two blocks.
-    assert len(flood) - len(arrived.given) <= fasttls.TURN + 4 * RECORD
+    assert len(flood) - len(arrived.given) <= fasttls.TURN + 3 * BLOCK + RECORD
     assert not server.received
     await server.got(3)
     assert server.received == b"now"
@@ -636,29 +636,9 @@ async def test_changes_of_keys_without_end_do_not_hold_the_reactor(monkeypatch: 
 
 
 async def _by_hand(link: Link | None = None) -> tuple[Plain, Upper, Link]:
-    """A server whose client is driven by the test: the TCP end, the server, and the client's TLS."""
-    dialling, listening = await tcp_pair()
-    link, server = link or ANN_TLS.link(True), Upper()
-    start_tls(listening.transport, server, BOB_TLS, is_client=False, reactor=reactor)
-    while not server.is_secured:
-        try:
-            link.do_handshake()
-        except SSL.WantReadError:
-            pass
-        _flush(link, dialling.transport)
-        await sleep(0.005)
-        while dialling.heard:
-            received = dialling.heard.pop(0)
-            assert isinstance(received, bytes)
-            link.bio_write(received)
-    return dialling, server, link
-
-
-def _flush(link: SSL.Connection, transport: Any) -> None:
-    try:
-        transport.write(link.bio_read(65536))
-    except SSL.WantReadError:
-        pass
+    server = Upper()
+    link = link or ANN_TLS.link(True)
+    return await by_hand(link, server, BOB_TLS), server, link
 
 
 # -- TLS inside TLS, and other transports ------------------------------------------------------------------------
@@ -759,7 +739,7 @@ async def test_wrap_always_uses_memory_buffers() -> None:
     wrap(listening.transport, server, BOB_TLS, is_client=False, reactor=reactor)
     wrap(dialling.transport, client, ANN_TLS, is_client=True, reactor=reactor)
     assert await client.secured and await server.secured
-    assert not isinstance(client.transport, TLSSocketTransport)
+    assert isinstance(client.transport, TLSStreamTransport)
     client.transport.abortConnection()
     await gatherResults([client.ended, server.ended])
 

@@ -272,5 +272,31 @@ async def tls_pair(
     return pair
 
 
+async def by_hand(link: SSL.Connection, server: Upper, creator: Creator) -> Plain:
+    """A server whose client's TLS is `link`, which the test drives itself; returns the client's TCP end."""
+    dialling, listening = await tcp_pair()
+    start_tls(listening.transport, server, creator, is_client=False, reactor=reactor)
+    while not server.is_secured:
+        try:
+            link.do_handshake()
+        except SSL.WantReadError:
+            pass
+        flush(link, dialling.transport)
+        await sleep(0.005)
+        while dialling.heard:
+            received = dialling.heard.pop(0)
+            assert isinstance(received, bytes)
+            link.bio_write(received)
+    return dialling
+
+
+def flush(link: SSL.Connection, transport: Any) -> None:
+    """Send what OpenSSL has to say."""
+    try:
+        transport.write(link.bio_read(1 << 20))
+    except SSL.WantReadError:
+        pass
+
+
 async def sleep(seconds: float) -> None:
     await deferLater(reactor, seconds)
