@@ -10,6 +10,8 @@ from twisted.internet.task import LoopingCall
 from p2pxfer.status import Event, Progress
 
 INTERVAL_S = 0.2
+QUIET_S = 5.0
+"""How often it is reported that nothing has changed, seconds."""
 _SMOOTHING = 0.3
 
 
@@ -24,7 +26,9 @@ class Ticker:
         self._clock = clock
         self._last = (clock.seconds(), measure()[0])
         self._rate = 0.0
-        self._loop = LoopingCall(self.tick)
+        self._told: Progress | None = None
+        self._told_at = 0.0
+        self._loop = LoopingCall(self._look)
         self._loop.clock = clock
 
     def start(self) -> None:
@@ -39,6 +43,19 @@ class Ticker:
 
     def tick(self) -> None:
         """Report now."""
+        self._report(self._progress())
+
+    def _look(self) -> None:
+        """Report what is new."""
+        progress = self._progress()
+        if progress != self._told or self._clock.seconds() - self._told_at >= QUIET_S:
+            self._report(progress)
+
+    def _report(self, progress: Progress) -> None:
+        self._told, self._told_at = progress, self._clock.seconds()
+        self._tell(progress)
+
+    def _progress(self) -> Progress:
         size, total, path = self._measure()
         then, before = self._last
         now = self._clock.seconds()
@@ -46,4 +63,4 @@ class Ticker:
             rate = max(0.0, (size - before) / (now - then))
             self._rate = rate if self._rate == 0.0 else (1 - _SMOOTHING) * self._rate + _SMOOTHING * rate
             self._last = (now, size)
-        self._tell(Progress(bytes=size, total=total, rate=round(self._rate), path=path))
+        return Progress(bytes=size, total=total, rate=round(self._rate), path=path)
