@@ -151,7 +151,7 @@ def test_half_close_leaves_the_other_direction() -> None:
     alice.consumed(channel, 6)
     move(alice, bob)
     assert list(alice.events()) == [PeerEnded(channel), Gone(channel, None)]
-    assert list(bob.events()) == [Gone(channel, None)]
+    assert list(bob.events()) == [Taken(channel), Gone(channel, None)]
     assert alice.settled
     assert bob.settled
 
