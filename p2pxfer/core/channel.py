@@ -59,17 +59,25 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The peer asks for a channel: :meth:`Channels.accept` or :meth:`Channels.reset` it."""
+    """The peer asks for a channel: :meth:`Channels.accept` or :meth:`Channels.reset` it.
+
+    ``about`` is the peer's text for the service.
+    """
 
     channel: int
     service: str
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Stands:
-    """The peer accepted; :meth:`Channels.room` tells how much may be written."""
+    """The peer accepted; :meth:`Channels.room` tells how much may be written.
+
+    It wants at most ``rate`` bytes a second, 0 for no limit.
+    """
 
     channel: int
+    rate: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +97,10 @@ class Writable:
 
 @dataclass(frozen=True, slots=True)
 class PeerEnded:
-    """No data follows."""
+    """No data follows; ``digest`` is what the peer says of all of it."""
 
     channel: int
+    digest: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +138,8 @@ class Channel:
     stalled: bool = False
     """The writer was left without room."""
     ending: bool = False
+    digest: bytes = b""
+    """Goes out with the End."""
     ended: bool = False
     """The writer has said its last; End was put among the numbered frames."""
     welcome: int = 0

@@ -189,13 +189,13 @@ class Channels:
                 self._events.append(Arrived(channel.number, message.payload))
             case Opened():
                 channel.open(message.credit)
-                self._events.append(Stands(channel.number))
+                self._events.append(Stands(channel.number, message.rate))
             case Credit():
                 channel.give_back(message.more)
                 self._tell_room(channel)
                 self._if_taken(channel)
             case End():
-                self._events.append(PeerEnded(channel.number))
+                self._events.append(PeerEnded(channel.number, message.digest))
                 self._give_back(channel, channel.peer_end())
             case Reset():
                 error = from_wire(message.word, f"the peer ended the channel: {safe_text(message.message)}")
@@ -212,13 +212,15 @@ class Channels:
         else:
             channel = self._make(message.channel, Phase.OFFERED)
             channel.credit = message.credit
-            self._events.append(Asked(channel.number, message.service))
+            self._events.append(Asked(channel.number, message.service, message.about))
         self._next[side] += 2
 
     # -- from the user of the channels ---------------------------------------------------------------------------
 
-    def open(self, service: str) -> int:
+    def open(self, service: str, about: str = "") -> int:
         """Ask for a channel to ``service``; returns its number.  :class:`Stands` or :class:`Gone` follows.
+
+        ``about`` has at most 255 characters.
 
         Raises:
             LimitReached: there are too many.
@@ -227,17 +229,19 @@ class Channels:
         if len(self._channels) >= self._limits.channels or channel > MAX_NUMBER:
             raise LimitReached("too many channels at once")
         made = self._make(channel, Phase.ASKED)
-        self._delivery.put(lambda number: Open(number=number, channel=channel, service=service, credit=made.window))
+        self._delivery.put(
+            lambda number: Open(number=number, channel=channel, service=service, credit=made.window, about=about)
+        )
         self._next[self.parity] += 2
         return channel
 
-    def accept(self, channel: int) -> None:
-        """Take a channel that was :class:`Asked` for; it stands at once."""
+    def accept(self, channel: int, rate: int = 0) -> None:
+        """Take a channel that was :class:`Asked` for; it stands at once.  ``rate``: see :class:`Stands`."""
         state = self._channels[channel]
         if state.phase is not Phase.OFFERED:
             raise ValueError(f"channel {channel} was not asked for")
         state.open(0)
-        self._delivery.put(lambda number: Opened(number=number, channel=channel, credit=state.window))
+        self._delivery.put(lambda number: Opened(number=number, channel=channel, credit=state.window, rate=rate))
 
     def room(self, channel: int) -> int:
         """How many bytes may be written now; 0 for a channel that is over."""
@@ -257,8 +261,8 @@ class Channels:
         if data:
             self._wants_turn(state)
 
-    def end(self, channel: int) -> None:
-        """No more data from this side; what was written still goes out.
+    def end(self, channel: int, digest: bytes = b"") -> None:
+        """No more data from this side; what was written still goes out, and ``digest`` of at most 32 bytes behind it.
 
         Raises:
             ValueError: the channel does not stand yet.
@@ -268,7 +272,7 @@ class Channels:
             return
         if state.phase is not Phase.OPEN:
             raise ValueError(f"channel {channel} cannot end while {state.phase.value}")
-        state.ending = True
+        state.ending, state.digest = True, digest
         self._wants_turn(state)
 
     def reset(self, channel: int, error: P2pxferError) -> None:
@@ -300,7 +304,7 @@ class Channels:
 
     def _end(self, channel: Channel) -> None:
         channel.ended = True
-        self._delivery.put(lambda number: End(number=number, channel=channel.number))
+        self._delivery.put(lambda number: End(number=number, channel=channel.number, digest=channel.digest))
         self._if_taken(channel)
 
     def _give_back(self, channel: Channel, credit: int) -> None:

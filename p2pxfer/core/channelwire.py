@@ -50,20 +50,25 @@ class Receipt(Message, frozen=True):
 
 
 class Open(Message, frozen=True):
-    """A channel to ``service``; ``credit`` bytes of data are welcome on it."""
+    """A channel to ``service``; ``credit`` bytes of data are welcome on it.
+
+    ``about`` is what that service has to know before it answers, empty for most.
+    """
 
     number: Size
     channel: Number
     service: Service
     credit: Number
+    about: Annotated[str, Meta(max_length=255)] = ""
 
 
 class Opened(Message, frozen=True):
-    """The channel stands; ``credit`` bytes of data are welcome on it."""
+    """The channel stands; ``credit`` bytes of data are welcome on it, at most ``rate`` a second, 0 for no limit."""
 
     number: Size
     channel: Number
     credit: Number
+    rate: Size = 0
 
 
 class Credit(Message, frozen=True):
@@ -75,10 +80,11 @@ class Credit(Message, frozen=True):
 
 
 class End(Message, frozen=True):
-    """No data follows in this direction."""
+    """No data follows in this direction; ``digest`` is the hash of all of it where the service demands one."""
 
     number: Size
     channel: Number
+    digest: Annotated[bytes, Meta(max_length=32)] = b""
 
 
 class Reset(Message, frozen=True):

@@ -99,16 +99,21 @@ class ChannelPaths:
             self._on_failed(error)
 
     def _flush(self) -> None:
-        for event in self._core.events():
-            self._on_event(event)
+        self._tell()
         ordered = self._paths.ordered()
         best = next((path for path in ordered if self._core.usable(path.facts.number)), None)
         if best is not None:
             self._core.use(best.facts.number)
         for path in ordered:
             self._send(path)
+        # With its last frame a channel may be over.
+        self._tell()
         if self._core.settled:
             self._on_settled()
+
+    def _tell(self) -> None:
+        for event in self._core.events():
+            self._on_event(event)
 
     def _send(self, path: PeerPath) -> None:
         while path.writable and (message := self._core.take(path.facts.number)) is not None:

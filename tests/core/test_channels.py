@@ -444,3 +444,19 @@ def test_a_queue_of_tiny_pieces_costs_no_more_than_they_hold() -> None:
         tracemalloc.stop()
     assert after - before < 2 * count * size
     assert bytes(queue.take(count * size)) == b"".join(number.to_bytes(size, "big") for number in range(count))
+
+
+def test_what_a_service_wants_to_know_travels_with_the_opening_and_the_end() -> None:
+    alice, bob = joined()
+    channel = alice.open("stream", "dump.sql")
+    move(alice, bob)
+    assert list(bob.events()) == [Asked(channel, "stream", "dump.sql")]
+    bob.accept(channel, rate=5000)
+    move(alice, bob)
+    assert list(alice.events()) == [Stands(channel, 5000)]
+    alice.write(channel, b"data")
+    alice.end(channel, b"d" * 32)
+    move(alice, bob)
+    arrived, ended = bob.events()
+    assert isinstance(arrived, Arrived)
+    assert ended == PeerEnded(channel, b"d" * 32)

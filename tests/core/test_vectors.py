@@ -170,9 +170,12 @@ PEER_SAMPLES: list[Message] = [
     channelwire.Attach(instance=octets(16, 16), peer=octets(48, 16), received=2**63 - 1),
     channelwire.Receipt(received=7),
     channelwire.Open(number=0, channel=2, service="web", credit=65536),
+    channelwire.Open(number=0, channel=0, service="stream", credit=131072, about="dump.sql"),
     channelwire.Opened(number=0, channel=2, credit=4294967295),
+    channelwire.Opened(number=0, channel=0, credit=131072, rate=2097152),
     channelwire.Credit(number=1, channel=2, more=32768),
     channelwire.End(number=2, channel=2),
+    channelwire.End(number=2, channel=0, digest=octets(9)),
     channelwire.Reset(number=2, channel=2, word="E_DENIED", message="no such service"),
 ]
 MANIFESTS: list[list[Entry]] = [
