@@ -184,11 +184,14 @@ class Verdict(Struct, frozen=True):
 
 
 class Offer(Struct, frozen=True):
-    """What the transfer holds: number of files, bytes in all, top-level names."""
+    """What the transfer holds: number of files, bytes in all, top-level names.
+
+    ``bytes`` is null for a stream, whose size nobody knows.
+    """
 
     event: ClassVar[str] = "offer"
     files: int
-    bytes: int
+    bytes: int | None
     names: tuple[str, ...]
 
 
@@ -208,12 +211,13 @@ class RefusedOffer(Struct, frozen=True):
 class Progress(Struct, frozen=True):
     """Verified bytes of ``total`` so far, about five times a second.
 
-    ``rate`` is in bytes a second; ``path`` is the one in use, ``none`` while nothing carries data.
+    ``rate`` is in bytes a second; ``path`` is the one in use, ``none`` while nothing carries data.  ``total`` is
+    null for a stream.
     """
 
     event: ClassVar[str] = "progress"
     bytes: int
-    total: int
+    total: int | None
     rate: float
     path: str
 

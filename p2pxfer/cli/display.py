@@ -11,9 +11,9 @@ from p2pxfer.cli.report import human_size
 
 
 class ProgressDisplay:
-    """One bar for one transfer of ``total`` bytes."""
+    """One bar for one transfer of ``total`` bytes, ``None`` if nobody knows."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int | None) -> None:
         self._progress = Progress(
             TextColumn("{task.fields[path]:>8}"),
             BarColumn(bar_width=None),

@@ -66,7 +66,7 @@ def resume(ctx: click.Context, job: str) -> None:
 
         into = found.into
         ctx.invoke(
-            receive, name=into.name, destination=into.path, once=True, acceptance=into.acceptance,
+            receive, name=into.name, destination=into.path, to_stdout=False, once=True, acceptance=into.acceptance,
             no_code=into.no_code, limit=into.limit, policy=into.policy, gentle=into.gentle,
             port_mapping=into.port_mapping, timeout=into.timeout,
         )  # fmt: skip
@@ -74,8 +74,9 @@ def resume(ctx: click.Context, job: str) -> None:
         from p2pxfer.cli.send import command as send
 
         ctx.invoke(
-            send, paths=tuple(found.paths), peer=found.peer, links=found.links, limit=found.limit, policy=found.policy,
-            gentle=found.gentle, port_mapping=found.port_mapping, wait=found.wait, timeout=found.timeout,
+            send, paths=tuple(found.paths), peer=found.peer, code_file=None, name=None, links=found.links,
+            limit=found.limit, policy=found.policy, gentle=found.gentle, port_mapping=found.port_mapping,
+            wait=found.wait, timeout=found.timeout,
         )  # fmt: skip
 
 

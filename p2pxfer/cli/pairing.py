@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Awaitable
 from typing import Final, cast
 
@@ -18,21 +19,22 @@ from p2pxfer.cli.settings import Global
 from p2pxfer.core.codebook import CodeBook
 from p2pxfer.core.codes import Code, typed_code
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.manifest import Manifest
 from p2pxfer.core.messages import Introduction, PathPolicy, Registered
 from p2pxfer.core.pairplace import name_of, place_in, place_of, slots_at
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import CodeInvalid, Interrupted, NameTaken, P2pxferError, Refused, Unreachable, WrongCode
+from p2pxfer.net.folder import Folder
 from p2pxfer.net.home import Contact, Home
 from p2pxfer.net.inbox import Inbox, InboxOwner, Known
 from p2pxfer.net.incoming import IncomingTransfer
+from p2pxfer.net.instream import IncomingStream
 from p2pxfer.net.joining import Joining
 from p2pxfer.net.pathset import PathSet
 from p2pxfer.net.rendezvous import RendezvousClient
 from p2pxfer.net.serverdial import server_address
 from p2pxfer.net.types import Reactor
-from p2pxfer.status import CodeShown, ContactListed, Note, Peer
+from p2pxfer.status import CodeShown, ContactListed, Note, Offer, Peer
 from p2pxfer.status import Registered as RegisteredEvent
 
 PLACES: Final = 8
@@ -208,7 +210,7 @@ class Pairing(InboxOwner):
                 self._reactor,
                 self._identity,
                 self._name,
-                "",
+                Folder(os.devnull),  # files are refused before anything is put anywhere
                 "contacts",
                 codes,
                 self,
@@ -284,11 +286,11 @@ class Pairing(InboxOwner):
         if error is not None:
             self._desk.used(error)
 
-    def decide(self, peer: str, manifest: Manifest) -> Awaitable[bool]:
+    def decide(self, peer: str, offer: Offer) -> Awaitable[bool]:
         """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
         raise Refused("this machine pairs and takes no files")
 
-    def transfer_started(self, peer: str, transfer: IncomingTransfer, paths: PathSet) -> None:
+    def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:
         """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
 
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import select
 import stat
+import sys
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from p2pxfer.cli.settings import Global, Seconds, gentle_option, limit_option, mapping_option, path_option
+from p2pxfer.cli.settings import Global, Seconds, gentle_option, limit_option, mapping_option, path_option, was_closed
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import DiskError, UsageError
+
+if TYPE_CHECKING:
+    from p2pxfer.net.places import Place
 
 
 @click.command("receive")
@@ -21,6 +25,10 @@ from p2pxfer.errors import DiskError, UsageError
 @click.option(
     "--to", "destination", metavar="DIR", default=".", show_default="here", type=click.Path(readable=False),
     help="Store what arrives in this directory, which must exist.",
+)  # fmt: skip
+@click.option(
+    "--stdout", "to_stdout", is_flag=True,
+    help="Write one file, or the standard input of a sender, to standard output, and end.",
 )  # fmt: skip
 @click.option("--once", is_flag=True, help="End after one whole transfer.")
 @click.option(
@@ -41,17 +49,21 @@ from p2pxfer.errors import DiskError, UsageError
 )
 @click.pass_obj
 def command(
-    options: Global, name: str | None, destination: str, once: bool, acceptance: Literal["ask", "contacts", "all"],
-    code_words: str | None, no_code: bool, limit: int, policy: PathPolicy, gentle: bool, port_mapping: bool,
-    timeout: float | None,
+    options: Global, name: str | None, destination: str, to_stdout: bool, once: bool,
+    acceptance: Literal["ask", "contacts", "all"], code_words: str | None, no_code: bool, limit: int,
+    policy: PathPolicy, gentle: bool, port_mapping: bool, timeout: float | None,
 ) -> None:  # fmt: skip
     """Register with the server, show a one-time code for new senders, and store what arrives in DIR.
 
-    Nothing is overwritten.  A transfer that was cut goes on when its sender comes back.
+    Nothing is overwritten.  A transfer that was cut goes on when its sender comes back.  With --stdout what was written
+    is whole only if the exit code is 0.
     """
     if code_words is not None and no_code:
         raise UsageError("--code and --no-code contradict each other")
-    check_destination(destination)
+    if to_stdout:
+        check_output(options, destination)
+    else:
+        check_destination(destination)
     home = options.open_home()
     line = options.server_line(home)
     own_name = options.own_name(home, name)
@@ -60,17 +72,25 @@ def command(
             "--accept ask needs somebody to ask, and standard input is no terminal: use --accept contacts (take what"
             " contacts send) or --accept all"
         )
-    from p2pxfer.net.partials import Destination, remember
+    place: Place
+    if to_stdout:
+        from p2pxfer.net.outlet import Outlet
 
-    used = Destination(destination, own_name, acceptance, no_code, limit, policy, gentle, port_mapping, timeout)
-    remember(home.path, used)
+        place = Outlet(sys.stdout.fileno())
+    else:
+        from p2pxfer.net.folder import Folder
+        from p2pxfer.net.partials import Destination, remember
+
+        place = Folder(destination)
+        used = Destination(destination, own_name, acceptance, no_code, limit, policy, gentle, port_mapping, timeout)
+        remember(home.path, used)
     from p2pxfer.cli.receiving import Receiving
     from p2pxfer.cli.run import run
 
     receiving = Receiving(
-        options, home, line, own_name, destination,
-        once=once, acceptance=acceptance, code_words=code_words, no_code=no_code, policy=policy, gentle=gentle,
-        port_mapping=port_mapping, timeout=timeout, limit=limit,
+        options, home, line, own_name, place,
+        once=once or to_stdout, acceptance=acceptance, code_words=code_words, no_code=no_code, policy=policy,
+        gentle=gentle, port_mapping=port_mapping, timeout=timeout, limit=limit,
     )  # fmt: skip
     run(receiving.run, options.verbose)
 
@@ -84,6 +104,22 @@ def can_answer(descriptor: int) -> bool:
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return not any(event & select.POLLHUP and not event & select.POLLIN for _, event in poll.poll(0))
+
+
+def check_output(options: Global, destination: str) -> None:
+    """Fail early where standard output cannot be what is received into.
+
+    Raises:
+        UsageError: it is something else already, or nothing.
+    """
+    if options.json:
+        raise UsageError("--stdout makes standard output what is received; --json has no place there")
+    if destination != ".":
+        raise UsageError("--stdout and --to contradict each other")
+    if was_closed(sys.stdout):
+        raise UsageError("standard output is closed")
+    if sys.stdout.isatty():
+        raise UsageError("standard output is a terminal, which may not get what somebody sends as it is; redirect it")
 
 
 def check_destination(destination: str) -> None:

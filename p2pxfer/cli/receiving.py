@@ -13,12 +13,11 @@ from twisted.python.failure import Failure
 from p2pxfer.cli.codedesk import CodeDesk, parse_given
 from p2pxfer.cli.newcontact import store_contact
 from p2pxfer.cli.questions import Questions
-from p2pxfer.cli.report import Reporter, human_size
+from p2pxfer.cli.report import Reporter, human_size, size_of
 from p2pxfer.cli.settings import Global
 from p2pxfer.cli.ticker import Ticker
 from p2pxfer.core.codebook import CodeBook
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.manifest import Manifest
 from p2pxfer.core.messages import PathPolicy, Registered
 from p2pxfer.core.rights import Right
 from p2pxfer.core.serveraddress import ServerLine
@@ -27,15 +26,19 @@ from p2pxfer.errors import Incomplete, Interrupted, NameTaken, P2pxferError, Unr
 from p2pxfer.net.home import Home
 from p2pxfer.net.inbox import IDLE_S, Acceptance, Inbox, InboxOwner, Known
 from p2pxfer.net.incoming import IncomingTransfer, Received
+from p2pxfer.net.instream import IncomingStream
 from p2pxfer.net.pathset import PathSet
+from p2pxfer.net.places import Place
 from p2pxfer.net.rendezvous import RendezvousClient
 from p2pxfer.net.serverdial import server_address
 from p2pxfer.net.types import Reactor
-from p2pxfer.status import Done, Failed, Note
+from p2pxfer.status import Done, Failed, Note, Offer
 from p2pxfer.status import Registered as RegisteredEvent
 
 FAREWELL_S = 5.0
 """How long ``--once`` waits for the sender to confirm that it knows, seconds."""
+STREAM_FAREWELL_S = 30.0
+"""The same for a stream, seconds: a sender that never hears of its end takes it for lost, and cannot ask again."""
 LOOK_S = 0.25
 """How often ``--timeout`` looks whether a transfer is under way, seconds."""
 
@@ -43,7 +46,9 @@ LOOK_S = 0.25
 class _Watch:
     """One transfer from its first sign to its end: when it was accepted, its progress, whether it is under way."""
 
-    def __init__(self, reactor: Reactor, transfer: IncomingTransfer, paths: PathSet, report: Reporter) -> None:
+    def __init__(
+        self, reactor: Reactor, transfer: IncomingTransfer | IncomingStream, paths: PathSet, report: Reporter
+    ) -> None:
         self._reactor = reactor
         self.transfer = transfer
         self._paths = paths
@@ -64,9 +69,9 @@ class _Watch:
             self._ticker = Ticker(self._reactor, self._measure, self._report.tell)
             self._ticker.start()
 
-    def _measure(self) -> tuple[int, int, str]:
-        manifest = self.transfer.manifest
-        return self.transfer.have_bytes, manifest.total_bytes if manifest is not None else 0, self._paths.active_kind
+    def _measure(self) -> tuple[int, int | None, str]:
+        offer = self.transfer.offer
+        return self.transfer.have_bytes, offer.bytes if offer is not None else 0, self._paths.active_kind
 
     def under_way(self, now: float) -> bool:
         """Whether it was accepted and a path carries it, or may again: so long the inbox waits for its sender."""
@@ -90,7 +95,7 @@ class Receiving(InboxOwner):
         home: Home,
         line: ServerLine,
         name: str,
-        destination: str,
+        place: Place,
         *,
         once: bool,
         acceptance: str,
@@ -105,7 +110,7 @@ class Receiving(InboxOwner):
         self._home = home
         self._line = line
         self._name = name
-        self._destination = destination
+        self._place = place
         self._once = once
         self._acceptance = cast(Acceptance, acceptance)
         self._no_code = no_code
@@ -137,13 +142,14 @@ class Receiving(InboxOwner):
             reactor,
             self._identity,
             self._name,
-            self._destination,
+            self._place,
             self._acceptance,
             self._codes,
             self,
             self._report.tell,
             gentle=self._gentle,
             limit=self._limit,
+            patience=min(self._timeout or IDLE_S, IDLE_S),
         )
         client = RendezvousClient(
             reactor,
@@ -242,21 +248,21 @@ class Receiving(InboxOwner):
 
     # -- transfers -----------------------------------------------------------------------------------------------
 
-    def decide(self, peer: str, manifest: Manifest) -> Awaitable[bool]:
+    def decide(self, peer: str, offer: Offer) -> Awaitable[bool]:
         """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
-        return self._decide(peer, manifest)
+        return self._decide(peer, offer)
 
-    async def _decide(self, peer: str, manifest: Manifest) -> bool:
+    async def _decide(self, peer: str, offer: Offer) -> bool:
         if self._acceptance == "ask" and not await self._questions.ask(
-            lambda: compose_question(peer, manifest, self._destination)
+            lambda: compose_question(peer, offer, self._place.shown)
         ):
             return False
         for watch in self._watches:
-            if watch.transfer.manifest is manifest:
+            if watch.transfer.offer is offer:
                 watch.accepted()
         return True
 
-    def transfer_started(self, peer: str, transfer: IncomingTransfer, paths: PathSet) -> None:
+    def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:
         """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
         watch = _Watch(self._reactor, transfer, paths, self._report)
         self._watches.append(watch)
@@ -271,12 +277,11 @@ class Receiving(InboxOwner):
             """Everything is here and published."""
             seconds = ended()
             self._received += 1
-            manifest = transfer.manifest
-            assert manifest is not None
+            assert transfer.offer is not None
             self._report.tell(
                 Done(
-                    bytes=manifest.total_bytes,
-                    files=len(manifest.files),
+                    bytes=outcome.size,
+                    files=transfer.offer.files,
                     seconds=round(seconds, 3),
                     bytes_by_path=dict(transfer.bytes_by_path),
                     root=outcome.root.hex(),
@@ -285,7 +290,8 @@ class Receiving(InboxOwner):
             )
             if self._once:
                 settled = transfer.settled
-                settled.addTimeout(FAREWELL_S, self._reactor, lambda result, timeout: None)
+                patience = FAREWELL_S if isinstance(transfer, IncomingTransfer) else STREAM_FAREWELL_S
+                settled.addTimeout(patience, self._reactor, lambda result, timeout: None)
                 settled.addCallback(lambda _: self._finish(None))
 
         def failed(failure: Failure) -> None:
@@ -293,7 +299,7 @@ class Receiving(InboxOwner):
             ended()
             error = failure.value
             assert isinstance(error, P2pxferError)
-            if isinstance(error, Incomplete):
+            if isinstance(error, Incomplete) and isinstance(transfer, IncomingTransfer):
                 # Not the end of the wait: the sender may come back, also to ``--once``.
                 self._report.tell(Note(error.message))
             elif self._once:
@@ -308,12 +314,12 @@ class Receiving(InboxOwner):
             self._finished.callback(error)
 
 
-def compose_question(peer: str, manifest: Manifest, destination: str) -> str:
+def compose_question(peer: str, offer: Offer, destination: str) -> str:
     """Whether to take a transfer, with what there is to know; looks at the disk, so it runs in a thread."""
-    names = ", ".join(safe_text(name, 60) for name in manifest.top_names[:5])
-    more = f" and {len(manifest.top_names) - 5} more" if len(manifest.top_names) > 5 else ""
+    names = ", ".join(safe_text(name, 60) for name in offer.names[:5])
+    more = f" and {len(offer.names) - 5} more" if len(offer.names) > 5 else ""
     try:
         free = f"{human_size(shutil.disk_usage(destination).free)} free here"
     except OSError:
         free = "free space unknown"
-    return f"take {names}{more} ({human_size(manifest.total_bytes)}, {free}) from {safe_text(peer)}?"
+    return f"take {names}{more} ({size_of(offer)}, {free}) from {safe_text(peer)}?"

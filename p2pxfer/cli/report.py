@@ -178,7 +178,14 @@ def describe(event: Event) -> str:
 def contents(offer: Offer) -> str:
     """What a transfer holds, in a few words."""
     names = ", ".join(safe_text(name, 60) for name in offer.names[:3]) + (" ..." if len(offer.names) > 3 else "")
-    return f"{names} ({offer.files} file{'s' if offer.files != 1 else ''}, {human_size(offer.bytes)})"
+    if offer.bytes is None:
+        return f"{names} ({size_of(offer)})"
+    return f"{names} ({offer.files} file{'s' if offer.files != 1 else ''}, {size_of(offer)})"
+
+
+def size_of(offer: Offer) -> str:
+    """How much an offer is."""
+    return "a stream of unknown size" if offer.bytes is None else human_size(offer.bytes)
 
 
 def _network_text(event: Path | Nat | Exposed | Listening | Connection) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from p2pxfer.cli.peers import look_up
-from p2pxfer.cli.settings import Global, Seconds, gentle_option, limit_option, mapping_option, path_option
+from p2pxfer.cli.settings import Global, Seconds, gentle_option, limit_option, mapping_option, path_option, was_closed
 from p2pxfer.core.codes import Code, normalise_code, parse_code, typed_code
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.errors import CodeInvalid, UsageError
@@ -29,6 +29,7 @@ NO_PATH_S = 60.0
 @click.option(
     "--code-file", metavar="F", type=click.Path(readable=False), help="Read the one-time code from this file."
 )
+@click.option("--name", metavar="NAME", help="What standard input is called at the receiver.  [default: stdin]")
 @click.option(
     "--links", type=click.Choice(["skip", "keep", "follow"]), default="skip", show_default=True,
     help="Symbolic links inside directories: skip: leave them out and say so; keep: send them as links, unless they"
@@ -45,32 +46,67 @@ NO_PATH_S = 60.0
 )  # fmt: skip
 @click.pass_obj
 def command(
-    options: Global, paths: tuple[str, ...], peer: str, code_file: str | None, links: Links, limit: int,
-    policy: PathPolicy, gentle: bool, port_mapping: bool, wait: bool, timeout: float,
+    options: Global, paths: tuple[str, ...], peer: str, code_file: str | None, name: str | None, links: Links,
+    limit: int, policy: PathPolicy, gentle: bool, port_mapping: bool, wait: bool, timeout: float,
 ) -> None:  # fmt: skip
-    """Send every PATH to PEER: a contact, a registered name, or a peer id.
+    """Send every PATH to PEER: a contact, a registered name, or a peer id.  The PATH - is standard input.
 
     The first time, PEER's one-time code is asked for; it may also come from P2PXFER_CODE or --code-file.  A transfer
-    that was cut goes on when the same command is run again.
+    that was cut goes on when the same command is run again; standard input goes on over lost connections for as long as
+    both programs live.
     """
     if not paths:
         raise UsageError("send needs at least one PATH and a PEER")
     home = options.open_home()
     line = options.server_line(home)
-    from p2pxfer.net.source import Source
+    stream = stream_name(paths, name)
+    from p2pxfer.cli.loads import FileLoad, StreamLoad
+    from p2pxfer.cli.sending import Load, SendMemory
 
-    source = Source.scan(list(paths), links)
-    target = resolve(home, peer, read_code(code_file))
+    load: Load
+    memory = None
+    if stream is not None:
+        load = StreamLoad(sys.stdin.fileno(), stream)
+        target = resolve(home, peer, read_code(code_file))
+    else:
+        from p2pxfer.net.sendjobs import SendJob
+        from p2pxfer.net.source import Source
+
+        source = Source.scan(list(paths), links)
+        target = resolve(home, peer, read_code(code_file))
+        memo = SendJob(
+            [os.path.abspath(path) for path in paths], peer, links, limit, policy, gentle,  # noqa: PTH100  # as text
+            port_mapping=port_mapping, wait=wait, timeout=timeout,
+        )  # fmt: skip
+        load, memory = FileLoad(source, home.path), SendMemory(home, memo, source)
     from p2pxfer.cli.run import run
     from p2pxfer.cli.sending import Sending
-    from p2pxfer.net.sendjobs import SendJob
 
-    memo = SendJob(
-        [os.path.abspath(path) for path in paths], peer, links, limit, policy, gentle,  # noqa: PTH100  # as text
-        port_mapping=port_mapping, wait=wait, timeout=timeout,
-    )  # fmt: skip
-    sending = Sending(options, home, line, source, target, policy, gentle, port_mapping, wait, timeout, limit, memo)
+    sending = Sending(options, home, line, load, target, policy, gentle, port_mapping, wait, timeout, limit, memory)
     run(sending.run, options.verbose)
+
+
+def stream_name(paths: tuple[str, ...], name: str | None) -> str | None:
+    """What standard input is to be called, ``None`` where it is not what is sent.
+
+    Raises:
+        UsageError: it cannot be sent, or not in this way.
+        PathRefused: it may not be called that.
+    """
+    from p2pxfer.core.streams import DEFAULT_NAME, check_stream_name
+
+    if "-" not in paths:
+        if name is not None:
+            raise UsageError("--name is for standard input; a file is sent under its own name")
+        return None
+    if len(paths) > 1:
+        raise UsageError("standard input (-) is sent alone, without other paths; ./- is a file of that name")
+    if was_closed(sys.stdin):
+        raise UsageError("standard input is closed")
+    if sys.stdin.isatty():
+        raise UsageError("standard input is a terminal; - sends what another program or a file gives to it")
+    check_stream_name(name or DEFAULT_NAME)
+    return name or DEFAULT_NAME
 
 
 def read_code(code_file: str | None) -> Code | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
@@ -19,10 +19,9 @@ from p2pxfer.core.names import suggest_name
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import CodeInvalid, CodeNeeded, Interrupted, P2pxferError, WrongCode
-from p2pxfer.net.hashcache import HashCache
+from p2pxfer.net.cargo import Cargo
 from p2pxfer.net.home import Contact, Home
 from p2pxfer.net.outgoing import OutgoingJob
-from p2pxfer.net.pump import ChunkPump
 from p2pxfer.net.rendezvous import RendezvousClient
 from p2pxfer.net.seeking import Patience, Target
 from p2pxfer.net.sendjobs import SendJob, SendJobs
@@ -73,6 +72,20 @@ class SendMemory:
         self._jobs.close()
 
 
+class Load(Protocol):
+    """What is to be sent, as the user named it."""
+
+    offer: Offer
+    skipped: list[str]
+    """What was left out, ready to be shown."""
+
+    def cargo(self, reactor: Reactor, limit: int) -> Cargo:
+        """It, for one attempt to send it; ``limit`` in bytes a second, 0 for none."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
 class Sending:
     """One run of the command."""
 
@@ -81,7 +94,7 @@ class Sending:
         options: Global,
         home: Home,
         line: ServerLine,
-        source: Source,
+        load: Load,
         target: Target,
         policy: PathPolicy,
         gentle: bool,
@@ -89,11 +102,11 @@ class Sending:
         wait: bool,
         timeout: float,
         limit: int = 0,
-        memo: SendJob | None = None,
+        memory: SendMemory | None = None,
     ) -> None:
         self._home = home
         self._line = line
-        self._source = source
+        self._load = load
         self._target = target
         self._policy: PathPolicy = policy
         self._gentle = gentle
@@ -103,7 +116,7 @@ class Sending:
         self._identity = home.identity()
         self._name = options.own_name(home, None)
         self._report = Reporter(options.json)
-        self._memory = SendMemory(home, memo, source) if memo is not None else None
+        self._memory = memory
         self._job: OutgoingJob | None = None
         self._news: PathNews | None = None
         self._ended: P2pxferError | None = None
@@ -115,11 +128,9 @@ class Sending:
         Raises:
             P2pxferError: the outcome, when it is not success.
         """
-        manifest = self._source.manifest
-        for skipped in self._source.skipped:
+        for skipped in self._load.skipped:
             self._report.tell(Note(f"skipped {safe_text(str(skipped))}"))
-        offer = Offer(files=len(manifest.files), bytes=manifest.total_bytes, names=tuple(manifest.top_names))
-        self._report.tell(offer, f"to send: {contents(offer)}")
+        self._report.tell(self._load.offer, f"to send: {contents(self._load.offer)}")
         client = RendezvousClient(
             reactor,
             self._identity,
@@ -131,28 +142,26 @@ class Sending:
             on_note=lambda text: self._report.tell(Note(text)),
             port_mapping=self._port_mapping,
         )
-        cache = HashCache(str(self._home.path), manifest, self._source.identity, time.time())
         self._report.on_closed = lambda: self._end(Interrupted("nobody reads the output any more"))
         try:
             await client.start()
             client.failed.addCallback(self._end)
-            await self._until_known(reactor, client, cache)
+            await self._until_known(reactor, client)
         finally:
             client.stop()
             if self._memory is not None:
                 self._memory.close()
-            cache.close()
-            self._source.close()
+            self._load.close()
             await client.leave()
             self._report.close()
 
-    async def _until_known(self, reactor: Reactor, client: RendezvousClient, cache: HashCache) -> None:
+    async def _until_known(self, reactor: Reactor, client: RendezvousClient) -> None:
         """Send; where the peer wants a code, or another one, and a person is there, ask for it and send again."""
         tries_left = CODE_TRIES
         while True:
             tries_left -= 1
             try:
-                await self._send(reactor, client, cache)
+                await self._send(reactor, client)
             except (WrongCode, CodeNeeded) as error:
                 if not tries_left or not self._report.can_ask:
                     raise
@@ -177,8 +186,8 @@ class Sending:
         finally:
             self._asking = None
 
-    async def _send(self, reactor: Reactor, client: RendezvousClient, cache: HashCache) -> None:
-        pump = ChunkPump(reactor, self._source, cache, self._limit)
+    async def _send(self, reactor: Reactor, client: RendezvousClient) -> None:
+        pump = self._load.cargo(reactor, self._limit)
         news = self._news = PathNews(reactor, self._target.shown, self._policy, self._report.tell)
         job = self._job = OutgoingJob(
             reactor,
@@ -196,7 +205,7 @@ class Sending:
         )
         if self._ended is not None:
             job.fail(self._ended)
-        total = self._source.manifest.total_bytes
+        total = self._load.offer.bytes
         ticker = Ticker(reactor, lambda: (pump.acked_bytes, total, job.path_kind), self._tell)
         ticker.start()
         try:
@@ -210,7 +219,7 @@ class Sending:
             ticker.stop()
         if self._memory is not None:
             self._memory.done()
-        self._done(root, job)
+        self._done(root, job, pump)
 
     def _tell(self, event: Event) -> None:
         if self._memory is not None:
@@ -225,12 +234,11 @@ class Sending:
         if self._job is not None:
             self._job.fail(error)
 
-    def _done(self, root: bytes, job: OutgoingJob) -> None:
-        manifest = self._source.manifest
+    def _done(self, root: bytes, job: OutgoingJob, pump: Cargo) -> None:
         self._report.tell(
             Done(
-                bytes=manifest.total_bytes,
-                files=len(manifest.files),
+                bytes=pump.acked_bytes,
+                files=self._load.offer.files,
                 seconds=round(self._report.elapsed, 3),
                 bytes_by_path=dict(job.bytes_by_path),
                 root=root.hex(),

@@ -10,7 +10,7 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 from msgspec import Struct
@@ -81,6 +81,11 @@ class Seconds(click.FloatRange):
         if math.isnan(number):
             self.fail("nan is not a time", param, ctx)
         return number
+
+
+def was_closed(stream: TextIO) -> bool:
+    """Whether a standard stream was closed when the program started: what stands in its place has a number for name."""
+    return stream.name == stream.fileno()
 
 
 class Global(Struct, frozen=True):

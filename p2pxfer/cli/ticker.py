@@ -19,7 +19,7 @@ class Ticker:
     """Calls ``tell`` with a progress event while it runs; ``measure`` returns (bytes so far, total, path)."""
 
     def __init__(
-        self, clock: IReactorTime, measure: Callable[[], tuple[int, int, str]], tell: Callable[[Event], None]
+        self, clock: IReactorTime, measure: Callable[[], tuple[int, int | None, str]], tell: Callable[[Event], None]
     ) -> None:
         self._measure = measure
         self._tell = tell

@@ -6,7 +6,7 @@ Laws of this file:
    or where the user said that everybody may send.
 2. A peer whose key is not verified may do one thing: prove that it knows the code.  One that is denied files may prove
    as much as it likes.
-3. Transfers belong to a sender and a manifest, not to a connection: any path from the same key may carry them on.
+3. What a verified peer's paths bring is kept by its key and not by connection (:mod:`p2pxfer.net.arrivals`).
 4. A check of the network is answered for contacts only, costs no code, and is no transfer.
 5. Nobody keeps a place for nothing: a pairing that failed ends its path, :mod:`p2pxfer.net.idlers` ends the others.
 """
@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 from typing import Protocol as Interface
 
@@ -23,37 +24,38 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from p2pxfer.core.channelwire import Attach
 from p2pxfer.core.codebook import CodeBook
 from p2pxfer.core.codec import Message
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.manifest import Manifest
 from p2pxfer.core.messages import Introduction
 from p2pxfer.core.pairing import Party as PairingParty
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.wire import Bye, Check, Chunk, Offer, Pair1, PairConfirm
 from p2pxfer.errors import CodeNeeded, P2pxferError, ProtocolBreach, Refused, WrongCode
+from p2pxfer.net.arrivals import Arrivals
 from p2pxfer.net.checkanswer import CheckAnswers
 from p2pxfer.net.firstcontact import FirstContact
 from p2pxfer.net.identity import Identity
 from p2pxfer.net.idlers import QUIET_S, QuietPaths, giving_way
 from p2pxfer.net.incoming import IncomingTransfer
+from p2pxfer.net.instream import IncomingStream
 from p2pxfer.net.landing import DiskThreads
 from p2pxfer.net.liveness import PacketsLost
 from p2pxfer.net.meeting import Meeting
 from p2pxfer.net.parties import Party, nat_event
 from p2pxfer.net.path import CLOSE_S, PeerPath
 from p2pxfer.net.pathset import OVER, PathSet
+from p2pxfer.net.places import Place
 from p2pxfer.net.rendezvous import RendezvousClient
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Event, Introduced, Note, Peer, Verified
+from p2pxfer.status import Offer as OfferEvent
 
 IDLE_S = 120.0
 """How long a transfer without a path keeps its staging place locked, seconds."""
 MAX_MEETINGS = 64
 """Most introductions at once, whatever the server sends: each one dials."""
-MAX_TRANSFERS = 64
-"""Most transfers at once; each holds a table of hashes."""
-
 Acceptance = Literal["ask", "contacts", "all"]
 
 
@@ -81,33 +83,34 @@ class InboxOwner(Interface):
         """A code was used up, with success or by a wrong try."""
         ...
 
-    def decide(self, peer: str, manifest: Manifest) -> Awaitable[bool]:
-        """Whether to take a transfer."""
+    def decide(self, peer: str, offer: OfferEvent) -> Awaitable[bool]:
+        """Whether to take a transfer or a stream."""
         ...
 
-    def transfer_started(self, peer: str, transfer: IncomingTransfer, paths: PathSet) -> None:
-        """A transfer appeared; its ``done`` tells the end."""
+    def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:
+        """A transfer or a stream appeared; its ``done`` tells the end."""
         ...
 
 
 @dataclass(slots=True)
 class _Session:
-    """Everything of one peer key: its paths, its transfers, and whether it is verified.
+    """Everything of one peer key: its paths, what they bring, and whether it is verified.
 
-    ``since``: when each path's meeting began.  ``finished``: transfers that were confirmed lately, for
-    the paths of the same meeting that come too late.
+    ``since``: when each path's meeting began.
     """
 
     key: bytes
     paths: PathSet
     known: Known | None
-    contacts: dict[PeerPath, FirstContact]
-    transfers: dict[bytes, IncomingTransfer]
-    carried: dict[PeerPath, IncomingTransfer]
-    since: dict[PeerPath, float]
-    finished: dict[bytes, IncomingTransfer]
+    arrivals: Arrivals = field(init=False)
+    contacts: dict[PeerPath, FirstContact] = field(default_factory=dict)
+    since: dict[PeerPath, float] = field(default_factory=dict)
     idle: IDelayedCall | None = None
     told: bool = False
+
+    def name(self, path: PeerPath) -> str:
+        """What the peer is called."""
+        return (self.known.name if self.known is not None else "") or safe_text(path.peer_name, 64)
 
 
 class Inbox:
@@ -120,7 +123,7 @@ class Inbox:
         reactor: Reactor,
         identity: Identity,
         name: str,
-        destination: str,
+        place: Place,
         acceptance: Acceptance,
         codes: CodeBook,
         owner: InboxOwner,
@@ -128,13 +131,16 @@ class Inbox:
         *,
         gentle: bool,
         limit: int = 0,
+        patience: float = IDLE_S,
     ) -> None:
+        """``patience``: how long a stream may be without a path, seconds."""
         self._reactor = reactor
         self._identity = identity
         self._name = name
         self._gentle = gentle
         self._limit = limit
-        self._destination = destination
+        self._place = place
+        self._patience = patience
         self._acceptance = acceptance
         self._codes = codes
         self._owner = owner
@@ -195,25 +201,23 @@ class Inbox:
 
     def _brings(self, path: PeerPath) -> bool:
         """A transfer or a check came over this very path."""
-        return path in self._session(path.peer_key).carried or path in self._checks
+        return path in self._session(path.peer_key).arrivals or path in self._checks
 
     def _needed(self, path: PeerPath) -> bool:
         """The path may stay: its session carries something, or did a moment ago, or the peer is proving a code."""
         session = self._session(path.peer_key)
-        since = self._reactor.seconds() - QUIET_S
-        finished = (transfer.confirmed for transfer in session.finished.values())
         return (
             path in session.contacts
             or any(map(self._brings, session.paths.ordered()))
-            or any(confirmed is not None and confirmed > since for confirmed in finished)
+            or session.arrivals.confirmed_since(self._reactor.seconds() - QUIET_S)
         )
 
     def _session(self, key: bytes) -> _Session:
         session = self._sessions.get(key)
         if session is None:
             paths = PathSet(self._reactor.seconds, self._tell)
-            session = _Session(key, paths, self._known(key), {}, {}, {}, {}, {})
-            self._sessions[key] = session
+            session = self._sessions[key] = _Session(key, paths, self._known(key))
+            session.arrivals = Arrivals(partial(self._begin, session), partial(self._begin_stream, session))
         return session
 
     def _known(self, key: bytes) -> Known | None:
@@ -228,12 +232,13 @@ class Inbox:
         self._quiet.close()
         for session in self._sessions.values():
             session.paths.finish()
+            session.arrivals.end_streams()
         for meeting in list(self._meetings):
             meeting.close()
         for session in list(self._sessions.values()):
             if session.idle is not None and session.idle.active():
                 session.idle.cancel()
-            for transfer in list(session.transfers.values()):
+            for transfer in session.arrivals.unended():
                 await transfer.close()
         if any(session.paths for session in self._sessions.values()):
             parted.addTimeout(CLOSE_S, self._reactor, lambda result, timeout: None)
@@ -293,9 +298,7 @@ class Inbox:
         contact = session.contacts.get(path)
         if contact is not None:
             contact.lost()
-        transfer = session.carried.pop(path, None)
-        if transfer is not None:
-            transfer.close_path(path)
+        session.arrivals.close_path(path)
         session.since.pop(path, None)
         # Anybody may greet, and then drop our packets; with ``--accept all`` anybody has a session.
         verified = self._owner.known(session.key) is not None
@@ -312,14 +315,13 @@ class Inbox:
     def _idle(self, session: _Session) -> None:
         """Nothing came back: unlock the staging places."""
         self._sessions.pop(session.key, None)
-        for transfer in session.transfers.values():
-            transfer.abandon()
+        session.arrivals.abandon()
 
     def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:
         """See :class:`~p2pxfer.net.meeting.MeetingOwner`."""
         self._meetings.discard(meeting)
         session = self._sessions.get(meeting.party.peer_key)
-        if session is not None and not session.paths and not session.transfers and session.idle is None:
+        if session is not None and not session.paths and not session.arrivals.unfinished and session.idle is None:
             del self._sessions[session.key]
         for reason in reasons:
             self.log.info("no path: {reason}", reason=reason)
@@ -337,14 +339,15 @@ class Inbox:
                 f"{self._name} does not know this key: ask for the one-time code that receive shows, and give it with"
                 " --code-file or P2PXFER_CODE"
             )
-        elif isinstance(message, Offer):
-            self._offer(session, path, message)
         elif isinstance(message, Check):
             self._check(session, path)
+        elif isinstance(message, (Offer, Attach)):
+            self._brought(session, path, message)
         elif isinstance(message, Bye):
-            self._bye(session, path)
+            session.arrivals.bye(path)
+            path.close()
         else:
-            self._transfer(session, path).message(path, message)
+            session.arrivals.message(path, message)
 
     def _pair_again(self, session: _Session, path: PeerPath) -> FirstContact:
         """A contact proves a code as well; that costs the code and changes nothing."""
@@ -353,15 +356,16 @@ class Inbox:
 
     def path_chunk(self, path: PeerPath, chunk: Chunk) -> None:
         """See :class:`~p2pxfer.net.path.PathOwner`."""
-        self._transfer(self._session(path.peer_key), path).chunk(path, chunk)
+        self._session(path.peer_key).arrivals.chunk(path, chunk)
 
     def path_writable(self, path: PeerPath) -> None:
         """See :class:`~p2pxfer.net.path.PathOwner`."""
+        self._session(path.peer_key).arrivals.room(path)
 
     def _check(self, session: _Session, path: PeerPath) -> None:
         """Say what the network is like here, and expect no offer on this path."""
         meeting = next((meeting for meeting in self._meetings if path in meeting.paths), None)
-        if path in session.carried or meeting is None or self._client is None:
+        if path in session.arrivals or meeting is None or self._client is None:
             raise ProtocolBreach("a path that carries a transfer cannot be checked")
         self._checks.asked(path, meeting, self._client.discovery)
         assert session.known is not None
@@ -369,61 +373,31 @@ class Inbox:
 
     # -- transfers -----------------------------------------------------------------------------------------------
 
-    def _transfer(self, session: _Session, path: PeerPath) -> IncomingTransfer:
-        transfer = session.carried.get(path)
-        if transfer is None:
-            raise ProtocolBreach("a message of a transfer came before its offer")
-        return transfer
-
-    def _offer(self, session: _Session, path: PeerPath, offer: Offer) -> None:
-        if path in self._checks or path in session.carried:
-            raise ProtocolBreach("an offer came on a path that was for a check or had one already")
+    def _brought(self, session: _Session, path: PeerPath, message: Offer | Attach) -> None:
+        if path in self._checks:
+            raise ProtocolBreach("an offer came on a path that was for a check")
         # Asked each time: the user may have said no since the session began.
         now = self._owner.known(session.key)
         if now is not None and not now.files:
             raise Refused(f"{self._name} takes no files from you")
-        transfer = self._finished(session, path, offer.transfer) or self._unfinished(session, path, offer.transfer)
-        session.carried[path] = transfer
-        transfer.message(path, offer)
-
-    def _unfinished(self, session: _Session, path: PeerPath, number: bytes) -> IncomingTransfer:
-        transfer = session.transfers.get(number)
-        if transfer is None or transfer.over:
-            session.transfers = {key: other for key, other in session.transfers.items() if not other.over}
-            if len(session.transfers) >= MAX_TRANSFERS:
-                raise Refused("too many transfers at once")
-            transfer = self._begin(session, path, number)
-        return transfer
-
-    def _finished(self, session: _Session, path: PeerPath, number: bytes) -> IncomingTransfer | None:
-        """The finished transfer that this path offers too late: its meeting began before the other path's Bye.
-
-        The same files offered over a path of a later meeting are a new transfer.
-        """
-        transfer = session.finished.get(number)
-        if transfer is None or transfer.confirmed is None or session.since[path] > transfer.confirmed:
-            return None
-        return transfer
+        if isinstance(message, Offer):
+            session.arrivals.offer(path, session.since[path], message)
+        else:
+            session.arrivals.attach(path, message)
 
     def _begin(self, session: _Session, path: PeerPath, number: bytes) -> IncomingTransfer:
-        assert session.known is not None
-        name = session.known.name or safe_text(path.peer_name, 64)
         transfer = IncomingTransfer(
-            self._reactor, session.key, number, self._instance, self._destination, session.paths, self._disk,
-            lambda manifest: self._owner.decide(name, manifest), self._tell, self._limit,
+            self._reactor, session.key, number, self._instance, self._place, session.paths, self._disk,
+            lambda offer: self._owner.decide(session.name(path), offer), self._tell, self._limit,
         )  # fmt: skip
-        session.transfers[number] = transfer
-        self._owner.transfer_started(name, transfer, session.paths)
+        self._owner.transfer_started(session.name(path), transfer, session.paths)
         return transfer
 
-    def _bye(self, session: _Session, path: PeerPath) -> None:
-        transfer = session.carried.get(path)
-        if transfer is not None:
-            transfer.confirm()
-            if not transfer.over:
-                transfer.abandon()
-            session.transfers = {key: other for key, other in session.transfers.items() if other is not transfer}
-            session.finished[transfer.number] = transfer
-            if len(session.finished) > MAX_TRANSFERS:
-                del session.finished[next(iter(session.finished))]
-        path.close()
+    def _begin_stream(self, session: _Session, path: PeerPath) -> IncomingStream:
+        name = session.name(path)
+        return IncomingStream(
+            self._reactor, session.paths, self._place,
+            decide=lambda offer: self._owner.decide(name, offer),
+            started=lambda stream: self._owner.transfer_started(name, stream, session.paths),
+            tell=self._tell, limit=self._limit, patience=self._patience,
+        )  # fmt: skip

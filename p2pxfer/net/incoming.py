@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -22,7 +21,6 @@ from twisted.python.failure import Failure
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.manifest import Manifest
-from p2pxfer.core.pathrules import check_dangerous
 from p2pxfer.core.receiveeffect import Decide, Publish, ReceiverEffect, Store, StoreHole
 from p2pxfer.core.receiver import ReceiverCore
 from p2pxfer.core.sendeffect import Send
@@ -31,31 +29,24 @@ from p2pxfer.errors import ChunkRefused, Damaged, DiskError, Incomplete, P2pxfer
 from p2pxfer.net.landing import DiskThreads, Landing
 from p2pxfer.net.path import CHUNK_MEMORY, PeerPath
 from p2pxfer.net.pathset import PathSet
-from p2pxfer.net.staging import Staging
+from p2pxfer.net.places import Place, Storage
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Accepted, Event, Offer, RefusedOffer, Resumed
 
 
-def is_home(destination: str) -> bool:
-    """Whether files would land in a user's home directory, where some names are run or trusted."""
-    try:
-        return Path(destination).resolve() == Path.home().resolve()
-    except (OSError, RuntimeError):
-        return False
-
-
 @dataclass(frozen=True, slots=True)
 class Received:
-    """The end of a transfer that was published."""
+    """The end of a transfer that was published, or of a stream: its hash, names and size in bytes."""
 
     root: bytes
     names: tuple[str, ...]
+    size: int
 
 
 class IncomingTransfer:
     """One transfer from one sender, over any number of paths.
 
-    ``decide(manifest)`` asks whether to take it; ``tell`` gets events; ``done`` fires once, with what was received or
+    ``decide(offer)`` asks whether to take it; ``tell`` gets events; ``done`` fires once, with what was received or
     with the error that ended it; ``settled`` fires when the sender knows and the staging place is gone;
     ``confirmed`` is when the sender said that it knows, in the reactor's time;
     ``bytes_by_path`` counts the payload of this transfer by kind of path, what came twice included.
@@ -69,22 +60,23 @@ class IncomingTransfer:
         sender: bytes,
         transfer: bytes,
         instance: bytes,
-        destination: str,
+        place: Place,
         paths: PathSet,
         disk: DiskThreads,
-        decide: Callable[[Manifest], Awaitable[bool]],
+        decide: Callable[[Offer], Awaitable[bool]],
         tell: Callable[[Event], None],
         limit: int = 0,
     ) -> None:
         self._reactor = reactor
         self._sender = sender
-        self._destination = destination
+        self._place = place
         self._paths = paths
         self._disk = disk
         self._decide = decide
         self._tell = tell
         self._core = ReceiverCore(transfer, instance, limit)
         self.number = transfer
+        self.offer: Offer | None = None
         self._landing: Landing | None = None
         self._ack_timer: IDelayedCall | None = None
         self._closing = False
@@ -178,22 +170,23 @@ class IncomingTransfer:
     # -- the decision --------------------------------------------------------------------------------------------
 
     async def _open(self, manifest: Manifest, holes: int) -> None:
-        self._tell(Offer(files=len(manifest.files), bytes=manifest.total_bytes, names=tuple(manifest.top_names)))
-        # Judged before the user is asked and before anything is created.
-        check_dangerous((entry.path for entry in manifest.entries), is_home(self._destination))
-        staging = await self._disk.elsewhere(Staging.open, self._destination, self._sender, manifest, holes=holes)
+        offer = Offer(files=len(manifest.files), bytes=manifest.total_bytes, names=tuple(manifest.top_names))
+        self.offer = offer
+        self._tell(offer)
+        self._place.check(manifest)
+        staging = await self._disk.elsewhere(self._place.open, self._sender, manifest, holes)
         self._landing = Landing(self._reactor, self._disk, staging, self._hold, self._failed)
         if staging.published_root is not None:
             self._carry_out(self._core.already_published(staging.published_root))
-            self._end(Received(staging.published_root, tuple(staging.published_names)))
+            self._end(Received(staging.published_root, tuple(staging.published_names), manifest.total_bytes))
         elif self.ended or self._closing:
             await self._landing.close()
-        elif await self._decide(manifest):
+        elif await self._decide(offer):
             self._accept(staging)
         else:
             await self._refuse(staging)
 
-    def _accept(self, staging: Staging) -> None:
+    def _accept(self, staging: Storage) -> None:
         if self.ended or self._closing:
             return
         self._tell(Accepted())
@@ -201,7 +194,7 @@ class IncomingTransfer:
         if self._core.have_bytes:
             self._tell(Resumed(have_bytes=self._core.have_bytes))
 
-    async def _refuse(self, staging: Staging) -> None:
+    async def _refuse(self, staging: Storage) -> None:
         if self._landing is not None:
             await self._landing.close(discard=not staging.have)
         if not self.ended:
@@ -278,7 +271,8 @@ class IncomingTransfer:
         names = await self._landing.publish(root, time.time())
         self._paths.finish()
         self._carry_out(self._core.published_all())
-        self._end(Received(root, tuple(names)))
+        assert self.manifest is not None
+        self._end(Received(root, tuple(names), self.manifest.total_bytes))
 
     # -- the end -------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 
 from p2pxfer.core.journal import ChunkClaim
 from p2pxfer.core.wire import Chunk
-from p2pxfer.net.staging import Staging
+from p2pxfer.net.places import Storage
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
 
@@ -78,7 +78,7 @@ class Landing:
         self,
         reactor: Reactor,
         disk: DiskThreads,
-        staging: Staging,
+        staging: Storage,
         hold: Callable[[bool], None],
         failed: Callable[[Failure], None],
     ) -> None:

@@ -35,13 +35,13 @@ from p2pxfer.errors import (
     WrongCode,
 )
 from p2pxfer.net.acquaintance import Acquaintance
+from p2pxfer.net.cargo import Cargo
 from p2pxfer.net.identity import Identity
 from p2pxfer.net.liveness import PacketsLost
 from p2pxfer.net.meeting import Meeting
 from p2pxfer.net.parties import Party, nat_event
 from p2pxfer.net.path import PeerPath
 from p2pxfer.net.pathset import PathSet
-from p2pxfer.net.pump import ChunkPump
 from p2pxfer.net.rendezvous import RendezvousClient
 from p2pxfer.net.seeking import Patience, Seeking, Standing, Target, standing_of, wants_another, when_relayed
 from p2pxfer.net.types import Reactor
@@ -76,7 +76,7 @@ class OutgoingJob:
         identity: Identity,
         my_name: str,
         target: Target,
-        pump: ChunkPump,
+        pump: Cargo,
         *,
         policy: PathPolicy,
         patience: Patience,
@@ -145,18 +145,20 @@ class OutgoingJob:
             self._pump.close()
             for meeting in self._meetings:
                 meeting.close()
+            if self._pump.parting:
+                await self._until_parted()
 
     async def _farewell(self) -> None:
         """Let the receiver know that we know, and give the last bytes time to leave."""
-        paths = self._paths.ordered()
-        if not paths:
-            return
-        for path in paths:
+        for path in self._paths.ordered():
             path.send(Bye())
             path.close()
-        parting = self._parted
-        parting.addTimeout(FAREWELL_S, self._reactor, lambda result, timeout: None)
-        await parting
+        await self._until_parted()
+
+    async def _until_parted(self) -> None:
+        if self._paths and not self._parted.called:
+            self._parted.addTimeout(FAREWELL_S, self._reactor, lambda result, timeout: None)
+            await self._parted
 
     # -- from the search -----------------------------------------------------------------------------------------
 
@@ -223,12 +225,8 @@ class OutgoingJob:
         waited = self._patience.without_path
         last = self._reasons[-1].message if self._reasons else "no path came about"
         if self._pump.accepted:
-            self.fail(
-                Incomplete(
-                    f"{self._target.shown} has not been reachable for {waited:.0f} seconds ({last}); what arrived is"
-                    " kept there, run the same command again to go on"
-                )
-            )
+            gone = f"{self._target.shown} has not been reachable for {waited:.0f} seconds ({last})"
+            self.fail(Incomplete(f"{gone}; {self._pump.after_cut}"))
         else:
             self.fail(Unreachable(f"no connection to {self._target.shown} came about in {waited:.0f} seconds: {last}"))
 

@@ -186,7 +186,7 @@ class Pipe:
             self._end(error)
 
 
-def write_whole(target: int, data: bytearray) -> int:
+def write_whole(target: int, data: bytes | bytearray | memoryview) -> int:
     """Write all of ``data``, however long that takes; returns its size."""
     with memoryview(data) as view:
         at = 0

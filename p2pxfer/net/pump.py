@@ -48,9 +48,11 @@ _Loaded = tuple[ChunkAddress, bytes, bytes]
 
 
 class ChunkPump:
-    """The sending of one source."""
+    """The sending of one source, as a :class:`~p2pxfer.net.cargo.Cargo`."""
 
     log = Logger()
+    after_cut = "what arrived is kept there, run the same command again to go on"
+    parting = False
 
     def __init__(self, reactor: Reactor, source: Source, cache: HashCache, limit: float = 0) -> None:
         """``limit`` in bytes a second, 0 for none."""

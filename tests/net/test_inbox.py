@@ -16,6 +16,7 @@ from p2pxfer.core.wire import Bye, Offer
 from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable
 from p2pxfer.net import inbox as module
 from p2pxfer.net.firstcontact import PAIRING_S
+from p2pxfer.net.folder import Folder
 from p2pxfer.net.home import Home
 from p2pxfer.net.idlers import MAX_OF_CONTACT, MAX_OF_STRANGER, MAX_OF_STRANGERS, QUIET_S
 from p2pxfer.net.inbox import MAX_MEETINGS, Inbox, Known
@@ -91,7 +92,7 @@ class World:
         me = Home(tmp_path / "home").identity()
         clock: Any = self.clock
         self.inbox = Inbox(
-            clock, me, "bob", str(tmp_path), "contacts", CodeBook(), owner, lambda event: None, gentle=False
+            clock, me, "bob", Folder(str(tmp_path)), "contacts", CodeBook(), owner, lambda event: None, gentle=False
         )
         self.begun: list[FakeTransfer] = []
         monkeypatch.setattr(self.inbox, "_begin", self._begin)
@@ -101,7 +102,6 @@ class World:
 
     def _begin(self, session: Any, path: object, number: bytes) -> FakeTransfer:
         transfer = FakeTransfer(self.clock)
-        session.transfers[number] = transfer
         self.begun.append(transfer)
         return transfer
 

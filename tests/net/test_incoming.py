@@ -17,6 +17,7 @@ from p2pxfer.core.codec import Message
 from p2pxfer.core.geometry import MIN_CHUNK
 from p2pxfer.core.manifest import FILE, Entry, Manifest
 from p2pxfer.core.wire import Accept, Ack, Chunk, Final, Holes, Offer
+from p2pxfer.net.folder import Folder
 from p2pxfer.net.incoming import IncomingTransfer
 from p2pxfer.net.landing import DiskThreads
 from p2pxfer.net.pathset import PathSet
@@ -55,7 +56,7 @@ class World:
         self.disk = DiskThreads(reactor)
         self.paths = PathSet(reactor.seconds, lambda event: None)
         self.transfer = IncomingTransfer(
-            reactor, SENDER, manifest.transfer_id, bytes(16), str(destination), self.paths, self.disk,
+            reactor, SENDER, manifest.transfer_id, bytes(16), Folder(str(destination)), self.paths, self.disk,
             lambda manifest: succeed(True), lambda event: None,
         )  # fmt: skip
 

@@ -15,6 +15,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from p2pxfer.cli import receiving, sending
+from p2pxfer.cli.loads import FileLoad
 from p2pxfer.cli.main import cli
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.ids import PeerId
@@ -287,16 +288,18 @@ def test_a_home_that_refuses_stops_nothing(home: Path) -> None:
 
 
 class Run:
-    """What a command was about to run, instead of it; a :class:`SendJob` among it is stored, as a run does."""
+    """What a command was about to run, instead of it; what it would remember is stored, as a run does."""
 
     made: list[Run]
 
     def __init__(self, options: Global, home: Home, line: ServerLine, *words: object, **options_given: object) -> None:
-        self.words = [word for word in words if not isinstance(word, Source)]
+        self.words = [word for word in words if not isinstance(word, FileLoad)]
         self.options = options_given
-        for memo in self.words:
-            if isinstance(memo, SendJob):
-                SendJobs(home.path).save(memo)
+        for number, word in enumerate(self.words):
+            if isinstance(word, sending.SendMemory):
+                word.close()
+                self.words[number] = word._memo
+                SendJobs(home.path).save(word._memo)
         type(self).made.append(self)
 
     async def run(self, reactor: object) -> None:

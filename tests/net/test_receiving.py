@@ -30,9 +30,11 @@ from p2pxfer.core.codebook import FRESH_PAUSES, WrongTries
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.errors import Damaged, P2pxferError, Refused, Unreachable, WrongCode
+from p2pxfer.net.folder import Folder
 from p2pxfer.net.home import Home
 from p2pxfer.net.inbox import IDLE_S
 from p2pxfer.net.incoming import Received
+from p2pxfer.status import Offer
 from scripts.product import Loopback, Program
 from tests.net.serverkit import sleep, until
 from tests.scene import WORDS, Scene, events_of, last
@@ -179,11 +181,13 @@ async def test_what_was_typed_on_a_terminal_before_a_question_is_no_answer_to_it
 
 
 def test_the_question_names_what_there_is_to_know(tmp_path: Path) -> None:
-    manifest: Any = SimpleNamespace(top_names=tuple(f"n{number}" for number in range(7)), total_bytes=3 << 20)
-    text = receiving.compose_question("al\x1bice", manifest, str(tmp_path))
+    offer = Offer(files=7, bytes=3 << 20, names=tuple(f"n{number}" for number in range(7)))
+    text = receiving.compose_question("al\x1bice", offer, str(tmp_path))
     assert text.startswith("take n0, n1, n2, n3, n4 and 2 more (3.0 MiB, ")
     assert "free here) from al\\x1bice?" in text
-    assert "free space unknown" in receiving.compose_question("a", manifest, str(tmp_path / "none"))
+    assert "free space unknown" in receiving.compose_question("a", offer, str(tmp_path / "none"))
+    stream = Offer(files=1, bytes=None, names=("stdin",))
+    assert receiving.compose_question("a", stream, str(tmp_path)).startswith("take stdin (a stream of unknown size, ")
 
 
 # -- a run with a clock of its own ---------------------------------------------------------------------------------
@@ -222,7 +226,7 @@ class FakeTransfer:
     """What the command sees of a transfer of ten bytes."""
 
     def __init__(self) -> None:
-        self.manifest: Any = SimpleNamespace(total_bytes=10, files=[1], top_names=("a",))
+        self.offer = Offer(files=1, bytes=10, names=("a",))
         self.have_bytes = 0
         self.attached = 1
         self.ended = False
@@ -238,7 +242,7 @@ class FakeTransfer:
             self.done.errback(outcome)
 
 
-GOOD = Received(b"r" * 32, ("a",))
+GOOD = Received(b"r" * 32, ("a",), 10)
 WRONG = WrongCode("that code is not right")
 
 
@@ -254,8 +258,8 @@ class Run:
             "timeout": None, "gentle": False, "port_mapping": False,
         }  # fmt: skip
         self.command = receiving.Receiving(
-            Global(None, None, True, 0), Home(tmp_path / "home"), ServerLine("h", 1, None), "bob", str(tmp_path),
-            **(given | options),
+            Global(None, None, True, 0), Home(tmp_path / "home"), ServerLine("h", 1, None), "bob",
+            Folder(str(tmp_path)), **(given | options),
         )  # fmt: skip
         self.ended = Deferred.fromCoroutine(self.command.run(self.clock))  # type: ignore[arg-type]  # time is enough
         self.ended.addErrback(lambda failure: failure.value)
@@ -279,7 +283,7 @@ class Run:
         return made
 
     def accept(self, transfer: FakeTransfer) -> None:
-        decided: Any = Deferred.fromCoroutine(self.command.decide("alice", transfer.manifest))  # type: ignore[arg-type]
+        decided: Any = Deferred.fromCoroutine(self.command.decide("alice", transfer.offer))  # type: ignore[arg-type]
         assert decided.result is True
 
     def pass_time(self, seconds: float) -> None:

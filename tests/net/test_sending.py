@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from p2pxfer.cli import sending
+from p2pxfer.cli.loads import FileLoad
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.errors import P2pxferError, Replaced, WrongCode
@@ -45,8 +46,9 @@ def make_command(tmp_path: Path) -> sending.Sending:
     """A sender of a small file to bob, by a fake client."""
     file = tmp_path / "a.txt"
     file.write_text("some text")
+    load = FileLoad(Source.scan([str(file)]), tmp_path / "home")
     return sending.Sending(
-        Global(None, None, True, 0), Home(tmp_path / "home"), ServerLine("h", 1, None), Source.scan([str(file)]),
+        Global(None, None, True, 0), Home(tmp_path / "home"), ServerLine("h", 1, None), load,
         Target(to="bob", key=None, name="bob", alias=None, verified="id", code=None),
         policy="auto", gentle=False, port_mapping=False, wait=True, timeout=1.0,
     )  # fmt: skip

@@ -1,0 +1,50 @@
+"""What ``p2pxfer send`` can be given: files and directories, or standard input."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from p2pxfer.net.cargo import Cargo
+from p2pxfer.net.hashcache import HashCache
+from p2pxfer.net.outstream import StreamPump
+from p2pxfer.net.pump import ChunkPump
+from p2pxfer.net.source import Source
+from p2pxfer.net.types import Reactor
+from p2pxfer.status import Offer
+
+
+class FileLoad:
+    """Files and directories; ``home`` is where hashes of earlier runs are."""
+
+    def __init__(self, source: Source, home: Path) -> None:
+        manifest = source.manifest
+        self.offer = Offer(files=len(manifest.files), bytes=manifest.total_bytes, names=tuple(manifest.top_names))
+        self.skipped = source.skipped
+        self._source = source
+        self._cache = HashCache(str(home), manifest, source.identity, time.time())
+
+    def cargo(self, reactor: Reactor, limit: int) -> Cargo:
+        """See :class:`~p2pxfer.cli.sending.Load`."""
+        return ChunkPump(reactor, self._source, self._cache, limit)
+
+    def close(self) -> None:
+        """See :class:`~p2pxfer.cli.sending.Load`."""
+        self._cache.close()
+        self._source.close()
+
+
+class StreamLoad:
+    """What comes from a descriptor, under a name."""
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        self.offer = Offer(files=1, bytes=None, names=(name,))
+        self.skipped: list[str] = []
+        self._descriptor = descriptor
+
+    def cargo(self, reactor: Reactor, limit: int) -> Cargo:
+        """See :class:`~p2pxfer.cli.sending.Load`; nothing is read before the receiver has taken it."""
+        return StreamPump(reactor, self._descriptor, self.offer.names[0], limit)
+
+    def close(self) -> None:
+        """See :class:`~p2pxfer.cli.sending.Load`."""

@@ -1,0 +1,43 @@
+"""A directory as the place that a receiver receives into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pxfer.core.manifest import Manifest
+from p2pxfer.core.pathrules import check_dangerous
+from p2pxfer.net.places import Sink, Storage
+from p2pxfer.net.staging import Staging
+from p2pxfer.net.streamfile import StreamFile
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """The directory ``shown``, as a :class:`~p2pxfer.net.places.Place`."""
+
+    shown: str
+
+    def check(self, manifest: Manifest) -> None:
+        """See :class:`~p2pxfer.net.places.Place`."""
+        check_dangerous((entry.path for entry in manifest.entries), is_home(self.shown))
+
+    def open(self, sender: bytes, manifest: Manifest, holes: int) -> Storage:
+        """See :class:`~p2pxfer.net.places.Place`."""
+        return Staging.open(self.shown, sender, manifest, holes=holes)
+
+    def check_stream(self, name: str) -> None:
+        """See :class:`~p2pxfer.net.places.Place`."""
+        check_dangerous([name], is_home(self.shown))
+
+    def open_stream(self, name: str) -> Sink:
+        """See :class:`~p2pxfer.net.places.Place`."""
+        return StreamFile(self.shown, name)
+
+
+def is_home(directory: str) -> bool:
+    """Whether files would land in a user's home directory, where some names are run or trusted."""
+    try:
+        return Path(directory).resolve() == Path.home().resolve()
+    except (OSError, RuntimeError):
+        return False
