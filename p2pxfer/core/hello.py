@@ -26,7 +26,7 @@ from typing import Literal
 
 from p2pxfer.core.framing import Frame, frame_header
 from p2pxfer.core.messages import VERSION
-from p2pxfer.core.wire import PEER, Hello, HelloOk
+from p2pxfer.core.wire import PEER, Hello, HelloOk, PathClass
 from p2pxfer.errors import IdentityMismatch, ProtocolBreach
 
 EXPORTER_LABEL = b"EXPORTER-p2pxfer-hello"
@@ -45,7 +45,7 @@ class Terms:
 
     role: Role
     introduction: bytes
-    path: Literal["relay", "direct"]
+    path: PathClass
     my_name: str
     peer_name: str | None
     my_key: bytes

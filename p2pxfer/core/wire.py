@@ -8,6 +8,7 @@ Transcript of one path (``>`` initiator to responder; the initiator is the TLS c
     > HelloOk                             nothing else goes before it
     > Pair1  < Pair2  > PairConfirm  < Paired    only when the responder's key is not verified yet
     > Nominate                            this direct path is the one to keep of its introduction
+    > Widen          < Widened?           another connection beside this path, at any time in the session
     > Check          < Checked            instead of an offer: what the network is like
     > Offer          < Refuse | WantManifest | Accept
     > ManifestPart*  < Accept             what the receiver holds already
@@ -42,6 +43,9 @@ MANIFEST_PIECE = 32 * 1024
 """Largest piece of a manifest in one message, bytes."""
 
 PlanState = Literal["none", "followed", "withheld"]
+PathClass = Literal["relay", "direct", "beside"]
+"""Through the server, punched or otherwise direct, or a further connection beside a direct one."""
+OuterPorts = Annotated[list[Annotated[int, Meta(ge=1024, le=65535)]], Meta(max_length=2)]
 PairBody = Annotated[bytes, Meta(max_length=128)]
 
 
@@ -51,7 +55,7 @@ class Hello(Message, frozen=True):
     version: Annotated[int, Meta(ge=1, le=65535)]
     introduction: Bytes32
     role: Literal["initiator", "responder"]
-    path: Literal["relay", "direct"]
+    path: PathClass
     my_name: Annotated[str, Meta(max_length=64)]
     your_name: Annotated[str, Meta(max_length=64)]
     my_key: Bytes32
@@ -113,6 +117,25 @@ class Problem(Message, frozen=True):
 
 class Bye(Message, frozen=True):
     """The initiator has what it came for."""
+
+
+class Widen(Message, frozen=True):
+    """The initiator wants another connection beside this path.
+
+    With ``ports``, the responder is to dial these ports of the host at the other end of this path from its own port of
+    this path, and to listen there.  Without, it takes a fresh port, says in Widened where that is found, and dials the
+    other end of this path.
+    """
+
+    number: Number
+    ports: OuterPorts = []
+
+
+class Widened(Message, frozen=True):
+    """The answer to the Widen of that number without ports: those of the responder's fresh port."""
+
+    number: Number
+    ports: OuterPorts
 
 
 class Check(Message, frozen=True):
@@ -239,6 +262,8 @@ PEER: Catalogue[Message] = Catalogue(
         (7, Bye),
         (8, Check),
         (9, Checked),
+        (10, Widen),
+        (11, Widened),
         (16, Pair1),
         (17, Pair2),
         (18, PairConfirm),

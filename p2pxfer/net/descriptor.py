@@ -14,7 +14,7 @@ import socket
 import struct
 from typing import Any
 
-from p2pxfer.net.tcpinfo import round_trip, silent_for
+from p2pxfer.net.tcpinfo import Flow, flow, govern, governor, round_trip, silent_for
 
 
 class SocketDescriptor:
@@ -53,6 +53,19 @@ class SocketDescriptor:
     def round_trip(self) -> float:
         """See :class:`~p2pxfer.net.transport.TLSTransport`."""
         return round_trip(self._socket) if self.connected else 0.0
+
+    def flow(self) -> Flow | None:
+        """What went out, as the kernel counts it."""
+        return flow(self._socket) if self.connected else None
+
+    @property
+    def governor(self) -> str | None:
+        """The congestion control, where that is known."""
+        return governor(self._socket) if self.connected else None
+
+    def govern(self, name: str) -> bool:
+        """Change the congestion control; false where the system does not."""
+        return self.connected and govern(self._socket, name)
 
     def _ask(self, wanted: tuple[bool, bool]) -> None:
         """Have the reactor watch for bytes to read, and for room to write."""

@@ -302,7 +302,8 @@ class Inbox:
         session.since.pop(path, None)
         # Anybody may greet, and then drop our packets; with ``--accept all`` anybody has a session.
         verified = self._owner.known(session.key) is not None
-        if isinstance(error, PacketsLost) and verified and self._parted is None and self._client is not None:
+        lost = isinstance(error, PacketsLost) and not session.paths.direct
+        if lost and verified and self._parted is None and self._client is not None:
             self._client.reconnect()
         if not session.paths:
             session.told = False

@@ -34,10 +34,11 @@ from p2pxfer.core.wire import Chunk, Nominate, PlanState
 from p2pxfer.errors import AddressRefused, P2pxferError, Unreachable
 from p2pxfer.net.candidates import Candidates
 from p2pxfer.net.ownaddresses import endpoint_text
-from p2pxfer.net.parties import MeetingOwner, Party
+from p2pxfer.net.parties import MeetingOwner, Party, why_gentle
 from p2pxfer.net.path import PathFacts, PathOwner, PeerPath
 from p2pxfer.net.puncher import Mapped, Puncher
 from p2pxfer.net.rendezvous import RendezvousClient
+from p2pxfer.net.siblings import Siblings
 from p2pxfer.net.streams import SecureBootstrap
 from p2pxfer.net.tls import PeerTLS
 from p2pxfer.net.types import Reactor
@@ -98,6 +99,7 @@ class Meeting(PathOwner):
         self._nomination: IDelayedCall | None = None
         self._doubt: IDelayedCall | None = None
         self._reasons: list[P2pxferError] = []
+        self.siblings = Siblings(reactor, client, self._creator, self, self._make_path, self._raise)
         self._undecided: list[Deferred[None]] = []
         self._closed = False
         self.had_path = False
@@ -131,7 +133,7 @@ class Meeting(PathOwner):
         if introduction.relay_token is not None:
             path = self._make_path("relay", "", "")
             self._leg = self._client.join_relay(introduction.relay_token, path, self._creator, self._is_client)
-            self._leg.addCallbacks(self._leg_made, self._leg_failed, errbackArgs=(path,))
+            self._leg.addBoth(self._leg_ended, path)
         self._check_failed()
 
     async def decided(self) -> None:
@@ -161,6 +163,7 @@ class Meeting(PathOwner):
             self._puncher.stop()
         if self._leg is not None:
             self._leg.cancel()
+        self.siblings.close()
         for path in list(self._greeting):
             path.fail(Unreachable("the meeting is over"))
         for path in list(self._up):
@@ -221,14 +224,7 @@ class Meeting(PathOwner):
         return list(self._up)
 
     def _permit(self) -> str | None:
-        """Why no plan of many SYNs may be followed in this meeting; asked once, when there is one."""
-        if self.party.gentle:
-            return "--gentle forbids the many dials that might find a way"
-        if not self.party.trusted:
-            return "the many dials that might find a way are made for known peers only"
-        if not _ledger.take(self.party.peer_key, self._reactor.seconds()):
-            return "many dials were made here lately, so they were not repeated"
-        return None
+        return why_gentle(self.party, _ledger, self._reactor.seconds())
 
     # -- connections ---------------------------------------------------------------------------------------------
 
@@ -255,31 +251,34 @@ class Meeting(PathOwner):
             self._made_by[path] = self._puncher.made_by
         return SecureBootstrap(self._reactor, path, self._creator, is_client=self._is_client)
 
-    def _make_path(self, kind: PathKind, local: str, remote: str) -> PeerPath:
+    def _make_path(
+        self, kind: PathKind, local: str, remote: str, beside: PeerPath | None = None, owner: PathOwner | None = None
+    ) -> PeerPath:
         party = self.party
         terms = Terms(
             role=party.role,
             introduction=self.introduction.session,
-            path="relay" if kind == "relay" else "direct",
+            path="beside" if beside is not None else "relay" if kind == "relay" else "direct",
             my_name=party.my_name,
             peer_name=party.peer_name,
             my_key=party.identity.id.digest,
             peer_key=party.peer_key,
             random=os.urandom(32),
         )
-        path = PeerPath(PathFacts(next(_numbers), kind, local, remote), terms, self, self._reactor)
-        self._greeting.add(path)
+        facts = PathFacts(next(_numbers), kind, local, remote, 0 if beside is None else beside.facts.group)
+        path = PeerPath(facts, terms, owner or self, self._reactor)
+        if beside is None:
+            self._greeting.add(path)
         return path
 
-    def _leg_made(self, protocol: IProtocol) -> None:
+    def _leg_ended(self, result: IProtocol | Failure, path: PeerPath) -> None:
+        """The relay leg stands, or there is none."""
         self._leg = None
-
-    def _leg_failed(self, failure: Failure, path: PeerPath) -> None:
-        self._leg = None
-        self._greeting.discard(path)
-        error = failure.value
-        self._reasons.append(error if isinstance(error, P2pxferError) else Unreachable(failure.getErrorMessage()))
-        self._check_failed()
+        if isinstance(result, Failure):
+            self._greeting.discard(path)
+            error = result.value
+            self._reasons.append(error if isinstance(error, P2pxferError) else Unreachable(result.getErrorMessage()))
+            self._check_failed()
 
     def _punched(self, dials: int) -> None:
         puncher, self._puncher = self._puncher, None
@@ -332,7 +331,7 @@ class Meeting(PathOwner):
         direct = path.facts.kind != "relay"
         if isinstance(message, Nominate) and direct and self.party.role == "responder" and self._nominated is None:
             self._keep(path)
-        elif path in self._up:
+        elif path in self._up and not (direct and self.siblings.receive(path, message)):
             self._owner.path_message(path, message)
 
     def path_chunk(self, path: PeerPath, chunk: Chunk) -> None:
@@ -350,6 +349,7 @@ class Meeting(PathOwner):
         was_up = path in self._up
         self._up.pop(path, None)
         self._reasons.append(error)
+        self.siblings.lost(path)
         if was_up:
             self._owner.path_down(self, path, error)
         self._check_failed()

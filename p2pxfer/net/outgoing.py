@@ -45,6 +45,7 @@ from p2pxfer.net.pathset import PathSet
 from p2pxfer.net.rendezvous import RendezvousClient
 from p2pxfer.net.seeking import Patience, Seeking, Standing, Target, standing_of, wants_another, when_relayed
 from p2pxfer.net.types import Reactor
+from p2pxfer.net.widening import Widener
 from p2pxfer.status import Event, Introduced, Note, Peer
 
 FAREWELL_S = 3.0
@@ -101,6 +102,7 @@ class OutgoingJob:
         own = PairingParty(my_name, identity.id.digest)
         self._peer = Acquaintance(reactor, own, target, on_paired=on_paired, met=self._met, failed=self.fail)
         self._seeking = Seeking(reactor, client, target, policy, self)
+        self._widener = Widener(reactor, self._paths, self._open_beside, pump.is_idle)
         self._doubted: set[PeerPath] = set()
         self._clock: IDelayedCall | None = None
         self._again: IDelayedCall | None = None
@@ -129,6 +131,7 @@ class OutgoingJob:
         """
         self._pump.attach(self._paths, self._finished, self.fail)
         self._without_path()
+        self._widener.start()
         seeking = Deferred.fromCoroutine(self._seeking.run())
         seeking.addErrback(self._give_up)
         try:
@@ -138,6 +141,7 @@ class OutgoingJob:
         finally:
             # From here on this side ends the paths itself: that is no loss to report.
             self._paths.finish()
+            self._widener.stop()
             self._with_path()
             if self._again is not None and self._again.active():
                 self._again.cancel()
@@ -269,6 +273,11 @@ class OutgoingJob:
             self._use(path)
         else:
             self._peer.prove(path)
+
+    async def _open_beside(self, path: PeerPath) -> PeerPath | None:
+        """Another connection beside one, if it comes about."""
+        meeting = next((meeting for meeting in self._meetings if path in meeting.paths), None)
+        return await meeting.siblings.open(path) if meeting is not None else None
 
     def _drop_superseded(self, winner: Meeting) -> None:
         """A later meeting has a path: earlier ones that have none are not waited for any more."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 
 import ifaddr
+from twisted.internet.address import IPv4Address, IPv6Address
 
-from p2pxfer.core.addresses import Endpoint, parse_endpoint, scope
+from p2pxfer.core.addresses import Endpoint, canonical_endpoint, parse_endpoint, scope
 from p2pxfer.core.messages import MAX_LAN
 
 _ANY_PORT = 1024
@@ -53,3 +54,8 @@ def _useful(host: str, loopback: bool) -> bool:
 def endpoint_text(host: str, port: int) -> str:
     """``host:port``, with brackets round an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def endpoint_of(address: IPv4Address | IPv6Address) -> Endpoint:
+    """One end of a connection. Raises :class:`~p2pxfer.errors.AddressRefused` for a link-local one."""
+    return canonical_endpoint(parse_endpoint(endpoint_text(address.host, address.port)))

@@ -10,6 +10,7 @@ from msgspec import Struct
 from p2pxfer.core.codec import Message
 from p2pxfer.core.hello import Role
 from p2pxfer.core.messages import NatSummary
+from p2pxfer.core.strategies import Ledger
 from p2pxfer.core.wire import Chunk
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.identity import Identity
@@ -35,6 +36,17 @@ class Party(Struct, frozen=True):
     peer_key: bytes
     trusted: bool = False
     gentle: bool = False
+
+
+def why_gentle(party: Party, ledger: Ledger, now: float) -> str | None:
+    """Why no plan of many SYNs may be followed for this party; asked once, when there is one."""
+    if party.gentle:
+        return "--gentle forbids the many dials that might find a way"
+    if not party.trusted:
+        return "the many dials that might find a way are made for known peers only"
+    if not ledger.take(party.peer_key, now):
+        return "many dials were made here lately, so they were not repeated"
+    return None
 
 
 def nat_event(summary: NatSummary) -> Nat:

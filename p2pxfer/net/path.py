@@ -23,6 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from p2pxfer.core.addresses import Endpoint
 from p2pxfer.core.buffers import BufferPool
 from p2pxfer.core.channelwire import PIECE_KIND, Piece, decode_piece, piece_prefix
 from p2pxfer.core.codec import Message
@@ -44,7 +45,9 @@ from p2pxfer.core.wire import (
     decode_chunk,
 )
 from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable, from_wire
+from p2pxfer.net.descriptor import SocketDescriptor
 from p2pxfer.net.liveness import Liveness
+from p2pxfer.net.ownaddresses import endpoint_of
 from p2pxfer.net.streams import lost_error
 from p2pxfer.net.tls import exporter
 from p2pxfer.net.transport import TLSTransport
@@ -90,6 +93,11 @@ class PathFacts:
     remote: str
     beside: int = 0
 
+    @property
+    def group(self) -> int:
+        """The number of the path beside which this one and others were opened, its own if there is none."""
+        return self.beside or self.number
+
 
 @implementer(IHandshakeListener, IPushProducer)
 class PeerPath(Protocol):
@@ -125,6 +133,17 @@ class PeerPath(Protocol):
     def rtt(self) -> float | None:
         """The shortest round trip that was measured, seconds."""
         return self._liveness.rtt
+
+    @property
+    def ends(self) -> tuple[Endpoint, Endpoint]:
+        """The own end of a direct path, and the other one as this machine sees it."""
+        return endpoint_of(self._tls().getHost()), endpoint_of(self._tls().getPeer())
+
+    @property
+    def descriptor(self) -> SocketDescriptor | None:
+        """What the kernel can be asked about; ``None`` through a relay."""
+        transport: object = self.transport
+        return transport if isinstance(transport, SocketDescriptor) else None
 
     # -- life ----------------------------------------------------------------------------------------------------
 

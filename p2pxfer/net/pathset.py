@@ -35,6 +35,8 @@ class PathSet:
         self._holders: set[int] = set()
         self._over = False
         self._last_kind = "none"
+        self.retired: list[PeerPath] = []
+        """Paths that are to be closed when nothing is under way on them."""
         self.bytes_by_path: dict[str, int] = {}
         self.slowest_trip = 0.0
         """The longest round trip of any path that was lost, seconds."""
@@ -63,9 +65,27 @@ class PathSet:
         """Those that the next chunk may go to, best first, of the ones that are ``usable``."""
         if len(self._paths) == 1:
             return [path for number, path in self._paths.items() if usable(number)]
+        idle = {path.facts.number for path in self.retired}
         for number, path in self._paths.items():
             self._choice.trip(number, path.rtt)
-        return [self._paths[number] for number in self._choice.carriers(self._now(), usable)]
+        chosen = self._choice.carriers(self._now(), lambda number: number not in idle and usable(number))
+        return [self._paths[number] for number in chosen]
+
+    @property
+    def leaders(self) -> list[PeerPath]:
+        """The direct connections of the group that carries the data, those that are to go left out."""
+        first = next(iter(self.ordered()), None)
+        if first is None or first.facts.kind == "relay":
+            return []
+        return [
+            path for path in self._paths.values() if path.facts.group == first.facts.group and path not in self.retired
+        ]
+
+    def retire(self, number: int) -> None:
+        """This path carries nothing more, and goes when nothing is under way on it."""
+        path = self._paths.get(number)
+        if path is not None and path not in self.retired:
+            self.retired.append(path)
 
     def get(self, number: int) -> PeerPath | None:
         """The path with this number, if it is up."""
@@ -105,6 +125,11 @@ class PathSet:
         if self._active == path.facts.number:
             self._active = None
             self._sends = False
+        if path in self.retired:
+            self.retired.remove(path)
+            why = "the others carry as much without it"
+        if all(one.facts.kind == "relay" or one in self.retired for one in self._paths.values()):
+            self.retired.clear()  # the others did not last
         self._report(path, "down", OVER if self._over else why)
         return True
 

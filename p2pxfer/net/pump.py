@@ -91,6 +91,10 @@ class ChunkPump:
         """Bytes that the receiver has confirmed."""
         return self._core.acked_bytes
 
+    def is_idle(self, path: PeerPath) -> bool:
+        """Nothing that was sent on ``path`` waits for its acknowledgement."""
+        return self._core.is_idle(path.facts.number)
+
     @property
     def paths(self) -> PathSet:
         """The paths in use."""

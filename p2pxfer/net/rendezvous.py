@@ -111,7 +111,7 @@ class RendezvousClient:
         self._network = NetworkWatch(reactor, self._moved)
         self.port = 0
         self.registered: Registered | None = None
-        self.discovery = NatDiscovery(reactor, self._open_as_seen, self._send, may_probe=policy != "relay")
+        self.discovery = NatDiscovery(reactor, self.open_as_seen, self._send, may_probe=policy != "relay")
         self.announcer: Announcer | None = None
         """Gets a port from the router; ``None`` where that is not wanted or would be of no use."""
         if port_mapping and policy != "relay":
@@ -256,7 +256,7 @@ class RendezvousClient:
         link.send(Register(VERSION, port, self._name, self._lan, *self._terms))
         await self._registration
 
-    def _open_as_seen(self, link: ServerLink, host: str, port: int, local: int) -> Deferred[IProtocol]:
+    def open_as_seen(self, link: ServerLink, host: str, port: int, local: int) -> Deferred[IProtocol]:
         """Dial from the own IPv6 address that the server saw; for the control connection the kernel chooses."""
         own = (self.discovery.source6 or "") if ":" in host else ""
         return self._dialler.dial_at(link, host, port, local, own)

@@ -1,4 +1,5 @@
-"""What the kernel knows of a connection: whether what was sent is acknowledged, and how soon (``TCP_INFO``, tcp(7)).
+"""What the kernel knows of a connection: whether what was sent is acknowledged, how soon, and what was lost on the way
+(``TCP_INFO``, tcp(7); ``struct tcp_info`` in linux/tcp.h).
 
 A program sees only that nothing comes; the kernel tells a peer that is busy, which still acknowledges, from one that
 packets do not reach any more.  Linux only: elsewhere nothing is known.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from dataclasses import dataclass
 
 _OPTION: int | None = getattr(socket, "TCP_INFO", None)
 _HEAD = struct.Struct("=8B24I")
@@ -22,6 +24,8 @@ _ROUND_TRIP = 8 + 15
 """Index of ``tcpi_rtt``: the smoothed round trip, microseconds."""
 _REPEATED = 8 + 23
 """Index of ``tcpi_total_retrans``: segments that were sent again, since the first SYN."""
+_COUNTS = struct.Struct("=120xQ28xI")
+"""Of ``struct tcp_info`` in Linux 4.6 and later: bytes acknowledged, segments with data that were sent."""
 TIMEOUTS = 2
 """Time-outs in a row before silence counts: one may be a lost packet."""
 
@@ -43,6 +47,48 @@ def retransmissions(sock: socket.socket) -> int | None:
     return fields[_REPEATED] if fields else None
 
 
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What went out over a connection since it stood: bytes ``acked``, segments ``sent`` and ``repeated``; its round
+    ``trip``, smoothed, seconds."""
+
+    acked: int
+    sent: int
+    repeated: int
+    trip: float
+
+
+def flow(sock: socket.socket) -> Flow | None:
+    """See :class:`Flow`; ``None`` where the kernel does not tell so much."""
+    return counted(_ask(sock, _COUNTS.size))
+
+
+def counted(raw: bytes) -> Flow | None:
+    """As :func:`flow`, from the kernel's answer."""
+    if len(raw) < _COUNTS.size:
+        return None
+    acked, sent = _COUNTS.unpack_from(raw)
+    fields = _fields(raw)
+    return Flow(acked, sent, fields[_REPEATED], fields[_ROUND_TRIP] / 1e6)
+
+
+def governor(sock: socket.socket) -> str | None:
+    """The congestion control of a connection, ``None`` where that cannot be asked."""
+    try:
+        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode("ascii")
+    except (OSError, AttributeError, UnicodeDecodeError):
+        return None
+
+
+def govern(sock: socket.socket, name: str) -> bool:
+    """Give a connection this congestion control; false where the system does not have or does not allow it."""
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name.encode("ascii"))
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
 def judge(raw: bytes) -> float:
     """As :func:`silent_for`, from the kernel's answer."""
     fields = _fields(raw)
@@ -51,11 +97,11 @@ def judge(raw: bytes) -> float:
     return float(fields[_LAST_ACK]) / 1000
 
 
-def _ask(sock: socket.socket) -> bytes:
+def _ask(sock: socket.socket, size: int = _HEAD.size) -> bytes:
     if _OPTION is None:
         return b""
     try:
-        return sock.getsockopt(socket.IPPROTO_TCP, _OPTION, _HEAD.size)
+        return sock.getsockopt(socket.IPPROTO_TCP, _OPTION, size)
     except OSError:
         return b""
 

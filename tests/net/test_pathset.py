@@ -115,3 +115,24 @@ def test_paths_that_carry_in_turn_are_not_reported_each_time() -> None:
     assert gone is not None
     paths.remove(gone, "lost")
     assert carry(3, 2, 3) == [False]
+
+
+def test_a_path_that_is_to_go_carries_nothing_more_unless_the_others_go_first() -> None:
+    paths = PathSet(Clock().seconds, lambda event: None)
+    ones: list[Any] = [FakePath(number, "punched", 1) for number in (1, 2, 3)]
+    for path in ones:
+        path.facts = PathFacts(path.facts.number, "punched", "", "", 0 if path is ones[0] else 1)
+        paths.add(path)
+
+    def carriers() -> set[int]:
+        return {path.facts.number for path in paths.carriers(lambda number: True)}
+
+    assert carriers() == {path.facts.number for path in paths.leaders} == {1, 2, 3}
+    paths.retire(2)
+    paths.retire(3)
+    assert carriers() == {path.facts.number for path in paths.leaders} == {1}
+    paths.remove(ones[2], "closed")
+    assert [path.facts.number for path in paths.retired] == [2]
+    paths.remove(ones[0], "lost")
+    assert carriers() == {2}
+    assert paths.retired == []

@@ -59,3 +59,33 @@ def test_a_closed_socket_says_nothing() -> None:
 def test_the_round_trip_of_a_connection_is_known() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as mine:
         assert 0 < tcpinfo.round_trip(mine) < 1
+
+
+def test_what_went_out_is_counted() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as here:
+        there, _ = listener.accept()
+        with there:
+            before = tcpinfo.flow(here)
+            assert before is not None
+            here.sendall(bytes(50_000))
+            left = 50_000
+            while left:
+                left -= len(there.recv(left))
+            end = time.monotonic() + 10
+            while (after := tcpinfo.flow(here)) is not None and after.acked < before.acked + 50_000:
+                assert time.monotonic() < end
+                time.sleep(0.01)
+            assert after is not None
+            assert after.acked == before.acked + 50_000
+            assert after.sent > before.sent
+            assert (after.repeated, after.trip > 0) == (0, True)
+            usual = tcpinfo.governor(here)
+            assert usual is not None
+            assert tcpinfo.govern(here, usual)
+            assert not tcpinfo.govern(here, "no such thing")
+            assert tcpinfo.governor(here) == usual
+
+
+def test_an_older_kernel_counts_nothing() -> None:
+    assert tcpinfo.counted(answer()[:159]) is None
+    assert tcpinfo.counted(b"") is None

@@ -1,0 +1,216 @@
+"""When another connection is opened, against models of lines that nobody but the model knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pxfer.core.widening import LEAST_TRIP_S, MAX_LINES, REST_S, WARM, Close, Line, Open, Steady, Widening
+
+MB = 1_000_000
+LOOK_S = 0.2
+SEGMENT = 1448
+
+
+@dataclass
+class Model:
+    """Connections through one line: each delivers what its window or loss allows, all of them no more than the line.
+
+    ``each``: bytes a second that one of them can; ``line``: bytes a second of the line.  Packets queue when the line
+    is full.  ``steady_gain``: how much more one delivers with the other congestion control, 0 where there is none.
+    """
+
+    each: float
+    line: float
+    trip: float = 0.08
+    loss: float = 0.0
+    steady_gain: float = 0.0
+    queues: bool = True
+    full: bool = True
+    opens: bool = True
+    now: float = 100.0
+    up: dict[int, tuple[float, float]] = field(default_factory=lambda: {1: (0.0, 0.0)})
+    made: int = 1
+    steady: bool = False
+    dead: int = 0
+    orders: list[tuple[float, object]] = field(default_factory=list)
+    most: int = 1
+
+    def __post_init__(self) -> None:
+        self.rule = Widening(self.now)
+
+    def rates(self) -> dict[int, float]:
+        each = self.each * (self.steady_gain if self.steady else 1.0)
+        share = min(1.0, self.line / (each * len(self.up)))
+        return {number: 0.0 if number == self.dead else each * share for number in self.up}
+
+    @property
+    def total(self) -> float:
+        return sum(self.rates().values())
+
+    def run(self, seconds: float) -> None:
+        for _ in range(round(seconds / LOOK_S)):
+            self.now += LOOK_S
+            queued = self.total > 0.999 * self.line and self.queues and self.now > 101
+            trip = self.trip * (2 if queued else 1) + (0.01 if queued else 0)
+            for number, rate in self.rates().items():
+                acked, repeated = self.up[number]
+                went = rate * LOOK_S if self.full else 0.0
+                self.up[number] = acked + went, repeated + went / SEGMENT * self.loss
+            lines = {
+                number: Line(WARM + int(acked), int(acked / SEGMENT), int(repeated), trip, self.full)
+                for number, (acked, repeated) in self.up.items()
+            }
+            order = self.rule.look(lines, self.now)
+            if order is not None:
+                self.orders.append((self.now, order))
+            self.obey(order)
+            self.most = max(self.most, len(self.up))
+
+    def obey(self, order: object) -> None:
+        match order:
+            case Open() if self.opens:
+                self.made += 1
+                self.up[self.made] = (0.0, 0.0)
+                self.rule.opened(self.made, self.now)
+            case Open():
+                self.rule.opened(None, self.now)
+            case Close(number):
+                del self.up[number]
+            case Steady(on):
+                done = self.steady_gain > 0
+                self.steady = on and done
+                if on:
+                    self.rule.steadied(done, self.now)
+
+
+def test_connections_with_small_windows_are_opened_until_the_line_is_full() -> None:
+    model = Model(each=4 * MB, line=14 * MB)
+    model.run(30)
+    assert model.total == 14 * MB
+    assert len(model.up) == 4
+
+
+def test_there_are_never_more_than_so_many() -> None:
+    model = Model(each=MB, line=1000 * MB)
+    model.run(300)
+    assert model.most <= MAX_LINES
+    assert len(model.up) >= 6, "the seventh one adds less than it has to"
+
+
+def test_a_full_line_is_left_alone() -> None:
+    model = Model(each=30 * MB, line=20 * MB)
+    model.run(120)
+    assert model.orders == []
+
+
+def test_a_line_that_is_full_without_a_queue_costs_a_trial_now_and_then() -> None:
+    model = Model(each=30 * MB, line=20 * MB, queues=False)
+    model.run(25)
+    assert [type(order) for _, order in model.orders] == [Open, Close]
+    assert len(model.up) == 1
+    model.run(600)
+    times = [at for at, order in model.orders if isinstance(order, Open)]
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    assert pauses[0] > REST_S
+    assert all(later > 1.5 * earlier for earlier, later in pairwise(pauses))
+
+
+@pytest.mark.parametrize("trip", [0.00005, 0.001, 0.9 * LEAST_TRIP_S])
+def test_nothing_is_tried_at_a_short_round_trip(trip: float) -> None:
+    model = Model(each=MB, line=100 * MB, trip=trip)
+    model.run(60)
+    assert model.orders == []
+
+
+def test_nothing_is_tried_while_the_source_is_the_limit() -> None:
+    model = Model(each=MB, line=100 * MB, full=False)
+    model.run(60)
+    assert model.orders == []
+
+
+def test_against_loss_another_congestion_control_comes_first() -> None:
+    model = Model(each=MB, line=20 * MB, loss=0.005, steady_gain=15)
+    model.run(40)
+    assert model.orders[0][1] == Steady(True)
+    assert model.total == 20 * MB
+    assert len(model.up) == 2
+
+
+def test_a_congestion_control_that_does_not_help_is_given_back_once() -> None:
+    model = Model(each=MB, line=100 * MB, loss=0.005, steady_gain=1.0)
+    model.run(40)
+    assert [order for _, order in model.orders if isinstance(order, Steady)] == [Steady(True), Steady(False)]
+    assert len(model.up) >= 6
+
+
+def test_where_the_system_has_none_connections_must_do() -> None:
+    model = Model(each=MB, line=100 * MB, loss=0.005)
+    model.run(40)
+    assert [order for _, order in model.orders if isinstance(order, Steady)] == [Steady(True)]
+    assert len(model.up) >= 6
+
+
+def test_where_none_comes_about_it_is_asked_for_seldom() -> None:
+    model = Model(each=MB, line=100 * MB, opens=False)
+    model.run(300)
+    assert 2 <= len(model.orders) <= 5
+
+
+def test_a_connection_that_dies_on_trial_is_not_closed_again() -> None:
+    model = Model(each=4 * MB, line=4 * MB, queues=False)
+    while not model.orders:
+        model.run(LOOK_S)
+    del model.up[2]
+    model.run(1)
+    assert [type(order) for _, order in model.orders] == [Open]
+    model.run(20)
+    assert [type(order) for _, order in model.orders] == [Open, Open, Close]
+    assert list(model.up) == [1]
+
+
+def test_while_a_connection_stands_still_the_other_ones_are_kept() -> None:
+    """The first one is dead, which is not known yet: that the second one brought nothing is not its fault."""
+    model = Model(each=4 * MB, line=100 * MB)
+    while not model.orders:
+        model.run(LOOK_S)
+    model.dead = 1
+    model.run(5)
+    assert [type(order) for _, order in model.orders] == [Open]
+    del model.up[1]
+    model.run(10)
+    assert 2 in model.up
+    assert len(model.up) > 2
+
+
+def test_a_connection_that_still_grows_is_waited_for() -> None:
+    model = Model(each=0.2 * MB, line=100 * MB)
+    for _ in range(60):
+        model.each *= 1.07
+        model.run(LOOK_S)
+    assert model.orders == []
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.floats(0.1, 50), st.floats(0.1, 50), st.floats(0.0001, 0.5), st.booleans(), st.booleans(),
+    st.sampled_from([0.0, 0.003]), st.sampled_from([0.0, 1.0, 8.0]),
+)  # fmt: skip
+def test_whatever_the_line_the_sum_never_suffers_for_long(
+    each: float, line: float, trip: float, queues: bool, opens: bool, loss: float, gain: float
+) -> None:
+    model = Model(each * MB, line * MB, trip, loss, gain, queues, opens=opens)
+    alone = model.total
+    model.run(120)
+    assert 1 <= len(model.up) <= MAX_LINES
+    assert model.most <= MAX_LINES
+    assert model.total >= 0.999 * alone or gain < 1.15
+    best = min(model.line, max(1.0, gain if loss else 1.0) * model.each * (MAX_LINES - 2))
+    if trip > 2 * LEAST_TRIP_S and opens:
+        assert model.total >= 0.85 * best
+    if trip < LEAST_TRIP_S:
+        assert model.orders == []
