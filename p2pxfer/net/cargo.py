@@ -48,6 +48,9 @@ class Cargo(Protocol):
             P2pxferError: it ends the job.
         """
 
+    def is_idle(self, path: PeerPath) -> bool:
+        """Whether ``path`` may be closed without anything being sent twice for it."""
+
     def push(self) -> None:
         """Send what there is while there is room."""
 

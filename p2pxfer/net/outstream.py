@@ -104,6 +104,10 @@ class StreamPump:
         told, self._told = self._told, []
         return told
 
+    def is_idle(self, path: PeerPath) -> bool:
+        """See :class:`~p2pxfer.net.cargo.Cargo`: one path carries the stream, and what it takes with it comes again."""
+        return True
+
     def push(self) -> None:
         """See :class:`~p2pxfer.net.cargo.Cargo`."""
         if not self._closed:
