@@ -11,7 +11,7 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Registered
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import Interrupted
-from p2pxfer.net.forwarding import Outlet
+from p2pxfer.net.forwarding import Outlet, tcp_target
 from p2pxfer.net.machine import Machine
 from p2pxfer.net.ownaddresses import endpoint_text
 from p2pxfer.net.peercheck import Checkee
@@ -36,7 +36,8 @@ class Exposing:
         Raises:
             P2pxferError: why it ended.
         """
-        outlet = Outlet(machine.reactor, self._service, self._host, self._port, self._report.tell)
+        target = tcp_target(machine.reactor, self._host, self._port)
+        outlet = Outlet(self._service, target, self._report.tell)
         machine = structs.replace(machine, tell=self._report.tell)
         service = PeerService(machine, self._service, self._guests, outlet.asked, self._registered, self._of_guest)
         try:

@@ -13,7 +13,7 @@ from p2pxfer.errors import UsageError
 DEFAULT_SERVICE: Final = "default"
 """What is meant where no service is named."""
 _SERVICE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
-_HOST: Final = re.compile(r"\[[0-9A-Fa-f:.%]{2,64}\]|[A-Za-z0-9._-]{1,253}")
+_HOST: Final = re.compile(r"\[[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9._-]{1,32})?\]|[A-Za-z0-9._-]{1,253}")
 
 
 def check_service(text: str) -> str:

@@ -17,7 +17,14 @@ from typing import cast
 from twisted.internet.defer import CancelledError
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectionDone, ConnectionRefusedError, TimeoutError
-from twisted.internet.interfaces import IAddress, IConsumer, IHalfCloseableProtocol, IProtocol, IPushProducer
+from twisted.internet.interfaces import (
+    IAddress,
+    IConsumer,
+    IHalfCloseableProtocol,
+    IProtocol,
+    IPushProducer,
+    IStreamClientEndpoint,
+)
 from twisted.internet.protocol import Factory, Protocol, ServerFactory, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -142,7 +149,7 @@ class Ledger:
         def ended(reason: Failure) -> None:
             self._open -= Counter({peer: 1})
             well = reason.check(ConnectionDone) is not None
-            why = "" if well else safe_text(reason.getErrorMessage(), 200)
+            why = "" if well else safe_text(_words(reason.value), 200)
             self._tell(
                 Connection(
                     number, peer, self._service, "ended" if well else "reset", self._open.total(),
@@ -159,12 +166,17 @@ class Ledger:
         self._tell(Connection(self._number, peer, self._service, "refused", self._open.total(), why=why))
 
 
-class Outlet:
-    """What is exposed: connections that contacts ask for, each joined to one to ``host`` and ``port``."""
+def tcp_target(reactor: Reactor, host: str, port: int) -> IStreamClientEndpoint:
+    """One address as a target."""
+    return HostnameEndpoint(reactor, host, port, timeout=TARGET_S)
 
-    def __init__(self, reactor: Reactor, service: str, host: str, port: int, tell: Tell) -> None:
+
+class Outlet:
+    """What is exposed: connections that contacts ask for, each joined to one to ``target``."""
+
+    def __init__(self, service: str, target: IStreamClientEndpoint, tell: Tell) -> None:
         self._service = service
-        self._target = HostnameEndpoint(reactor, host, port, timeout=TARGET_S)
+        self._target = target
         self._ledger = Ledger(service, tell)
         self._coming: Counter[str] = Counter()
 
@@ -254,3 +266,9 @@ class _Caller(Joint):
         """Ask the peer for one, and let this one wait."""
         super().connectionMade()
         self.on_made()
+
+
+def _words(reason: BaseException | None) -> str:
+    """What is to be said of a connection that was lost; what ended a session says it better than Twisted does."""
+    cause = getattr(reason, "__cause__", None)
+    return cause.message if isinstance(cause, P2pxferError) else str(reason)

@@ -9,6 +9,7 @@ from twisted.python.failure import Failure
 
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction, Registered
+from p2pxfer.core.rights import Right
 from p2pxfer.core.services import check_service, waiting_name
 from p2pxfer.errors import ConfigError, P2pxferError, Refused, Unreachable
 from p2pxfer.net.calling import Calling
@@ -111,17 +112,17 @@ class PeerService:
         await self._client.leave()
 
     def _admit(self, key: bytes) -> Checkee | None:
-        """See :class:`~p2pxfer.net.reception.Reception`; a contact that was removed meanwhile is one no more."""
+        """See :class:`~p2pxfer.net.reception.Reception`; what was changed in the contacts meanwhile holds."""
         try:
             contact = self._machine.home.contact_by_id(PeerId(key))
         except ConfigError as error:
             raise Refused("the contacts of this machine cannot be read now") from error
         guest = self._guests.get(key)
-        if guest is not None and (contact is not None or guest.verified == "id"):
-            return guest
         if contact is None:
-            return None
-        raise Refused(f"{self._service} is not exposed to this machine")
+            return guest if guest is not None and guest.verified == "id" else None
+        if guest is None or not contact.allows(Right.SERVICES):
+            raise Refused(f"{self._service} is not exposed to this machine")
+        return guest
 
     def _user_for(self, peer: Checkee) -> Streams:
         there = PeerAddress(peer.id, peer.name, self._service)

@@ -33,8 +33,9 @@ APPLICATION_ID: Final = 0x70327078
 """Marks the file as ours (SQLite ``application_id``): "p2px"."""
 SCHEMA_VERSION: Final = 2
 NAME_LIFE_S: Final = 30 * 86_400.0
-NAMES_PER_KEY: Final = 8
-"""One that a person chose, and those under which its pipes, chats and the like wait; a few to spare."""
+NAMES_PER_KEY: Final = 32
+"""One that a person chose, those under which its pipes, chats and the like wait, and one for each service that it has
+exposed in the last thirty days."""
 
 _new_pool: Any = adbapi.ConnectionPool  # carries no types
 _SCHEMA: Final = """

@@ -38,6 +38,7 @@ from p2pxfer.core.ids import PeerId, parse_id
 from p2pxfer.core.manifest import DIRECTORY, FILE, LINK, Entry, Kind, Manifest
 from p2pxfer.core.messages import ALPN_PEER, ALPN_SERVER, SERVER, VERSION
 from p2pxfer.core.pairing import PairFrame, Pairing, Party, Setting
+from p2pxfer.core.services import waiting_name
 from p2pxfer.core.wire import DATA_KIND, HELLO_CAPS, PEER, SESSION_CAPS, Chunk, chunk_prefix, decode_chunk
 from p2pxfer.errors import FrameError
 
@@ -331,6 +332,10 @@ class Sides:
     contexts: tuple[bytes, ...]
 
 
+def service_vector(digest: bytes, service: str) -> dict[str, Any]:
+    return {"digest": plain(digest), "service": service, "name": waiting_name(digest, service)}
+
+
 def terms(role: Role, mine: str, peer: str | None, seed: int) -> Terms:
     keys = {"initiator": octets(1), "responder": octets(2)}
     other: Role = "responder" if role == "initiator" else "initiator"
@@ -410,6 +415,7 @@ def everything() -> dict[str, Any]:
         "geometry": [{"size": s, "chunk_size": chunk_size(s), "chunks": chunk_count(s)} for s in SIZES],
         "roots": root_vector(),
         "ids": [id_vector(seed) for seed in (0, 77)],
+        "services": [service_vector(octets(first), service) for first, service in ((0, "web"), (0, "ssh"), (9, "web"))],
         "hello": hello_vector(),
         "pairing": pairing_vector(),
     }
@@ -517,6 +523,12 @@ def test_id(row: dict[str, Any]) -> None:
     body = row["text"].removeprefix("p2px1-").replace("-", "")
     without_checks = "".join(body[at : at + 13] for at in range(0, 56, 14))
     assert without_checks == b32encode(digest).decode().rstrip("=").lower()
+
+
+@pytest.mark.parametrize("row", VECTORS["services"], ids=lambda row: row["name"][:13])
+def test_service(row: dict[str, Any]) -> None:
+    digest = hashlib.sha256(b"p2pxfer service\0" + from_plain(row["digest"]) + row["service"].encode()).digest()
+    assert row["name"] == "svc-" + b32encode(digest).decode().lower()[:28]
 
 
 def test_hello() -> None:

@@ -189,6 +189,18 @@ def test_who_is_not_named_may_not_and_what_is_not_exposed_is_not_there(served: S
         assert service.connections == 0
 
 
+def test_the_local_port_is_at_this_machine_only(served: Served) -> None:
+    with Service(echo) as service:
+        expose(served, service.address)
+        _, at = connect(served, "alice")
+        host, _, port = at.rpartition(":")
+        assert host == "127.0.0.1"
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.2", int(port)), timeout=30)
+        shared = served.program("bob", served.bob, "connect", "alice", "--listen", "0.0.0.0:0")
+        assert "whoever can reach 0.0.0.0" in str(shared.wait_for("note")["message"])
+
+
 def test_what_cannot_be_meant(served: Served) -> None:
     bob = served.bob
     check_failure(served.run("expose", "80", "--to", "bob"), 2, "an address is HOST:PORT")

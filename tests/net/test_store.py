@@ -10,7 +10,7 @@ import pytest_twisted
 
 from p2pxfer.core.experience import Row
 from p2pxfer.errors import ConfigError
-from p2pxfer.net.store import NAME_LIFE_S, NameStore, check_database
+from p2pxfer.net.store import NAME_LIFE_S, NAMES_PER_KEY, NameStore, check_database
 
 ALICE, BOB = bytes([1]) * 32, bytes([2]) * 32
 
@@ -67,12 +67,13 @@ async def test_a_name_is_free_again_thirty_days_after_its_last_use(store: NameSt
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_key_owns_eight_names(store: NameStore, wall: Time) -> None:
-    assert [await store.claim(f"bob-{n}", BOB, True) for n in range(9)] == ["new"] * 8 + ["key-limit"]
+async def test_a_key_owns_so_many_names_and_no_more(store: NameStore, wall: Time) -> None:
+    claims = [await store.claim(f"bob-{n}", BOB, True) for n in range(NAMES_PER_KEY + 1)]
+    assert claims == ["new"] * NAMES_PER_KEY + ["key-limit"]
     assert await store.claim("bob-0", BOB, True) == "kept"
     assert await store.claim("alice", ALICE, False) == "source-limit"
     wall.now += NAME_LIFE_S + 1
-    assert await store.claim("bob-8", BOB, True) == "new"
+    assert await store.claim(f"bob-{NAMES_PER_KEY}", BOB, True) == "new"
 
 
 @pytest_twisted.ensureDeferred

@@ -1,0 +1,84 @@
+"""What a contact may take of a service, and what is told of its connections."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionRefusedError, TimeoutError
+
+from p2pxfer.errors import LimitReached, P2pxferError, Unreachable
+from p2pxfer.net.forwarding import CONNECTIONS_EACH, Outlet
+from p2pxfer.status import Connection
+
+
+class FakeAsking:
+    """A connection that a peer asks for."""
+
+    service = "web"
+
+    def __init__(self) -> None:
+        self.on_gone: Any = None
+        self.refused: list[P2pxferError] = []
+
+    def refuse(self, error: P2pxferError) -> bool:
+        self.refused.append(error)
+        return True
+
+
+class Target:
+    """Stands where the target would be; nothing answers until the test says so."""
+
+    def __init__(self) -> None:
+        self.dials: list[Deferred[Any]] = []
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        self.dials.append(Deferred())
+        return self.dials[-1]
+
+
+class Stand:
+    def __init__(self) -> None:
+        self.told: list[Connection] = []
+        self.target = Target()
+        target: Any = self.target
+        self.outlet = Outlet("web", target, self.told.append)
+
+    def ask(self, peer: str) -> FakeAsking:
+        made: Any = FakeAsking()
+        self.outlet.asked(peer, made)
+        return made  # type: ignore[no-any-return]
+
+
+def test_a_contact_has_so_many_connections_and_no_more() -> None:
+    stand = Stand()
+    first = [stand.ask("bob") for _ in range(CONNECTIONS_EACH)]
+    late = stand.ask("bob")
+    assert [type(error) for error in late.refused] == [LimitReached]
+    assert len(stand.target.dials) == CONNECTIONS_EACH
+    # Another one has places of its own, and a place that is free again is free.
+    assert stand.ask("carol").refused == []
+    stand.target.dials[0].errback(ConnectionRefusedError())
+    assert len(first[0].refused) == 1
+    assert stand.ask("bob").refused == []
+
+
+def test_why_a_target_was_not_reached_is_told_without_its_address() -> None:
+    stand = Stand()
+    for fault, words in (
+        (ConnectionRefusedError(), "the target of web refuses connections"),
+        (TimeoutError(), "the target of web does not answer"),
+        (OSError("no route to 10.0.0.1"), "the target of web cannot be reached"),
+    ):
+        asking = stand.ask("bob")
+        stand.target.dials[-1].errback(fault)
+        assert [(type(error), error.message) for error in asking.refused] == [(Unreachable, words)]
+        assert stand.told[-1].state == "refused"
+        assert stand.told[-1].why == words
+
+
+def test_who_gives_up_ends_the_dial() -> None:
+    stand = Stand()
+    asking = stand.ask("bob")
+    asking.on_gone()
+    assert stand.target.dials[-1].called

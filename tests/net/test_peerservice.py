@@ -1,0 +1,39 @@
+"""A service of a machine: nothing else than it is offered, whatever is asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.protocol import Protocol
+
+from p2pxfer.core.services import waiting_name
+from p2pxfer.errors import P2pxferError, Refused
+from p2pxfer.net.peeraddress import PeerAddress
+from p2pxfer.net.peerservice import PeerService
+from p2pxfer.net.streamsession import Asking, Streams
+from tests.net.machineworld import befriend, machine
+from tests.net.sessionworld import World, world
+
+__all__ = ["world"]
+
+
+def test_only_the_service_itself_is_offered(world: World) -> None:
+    alice, bob = machine(world, "alice", clients=[]), machine(world, "bob", clients=[])
+    befriend(alice, bob)
+    asked: list[tuple[str, Asking]] = []
+    service = PeerService(alice, "web", [alice.peer("bob")], lambda who, asking: asked.append((who, asking)))
+    service.start()
+    reactor: Any = world.clock
+    streams = Streams(reactor, PeerAddress("here", None, "web"), PeerAddress("there", "alice", "web"))
+    world.caller("bob", "alice", streams, waiting_name(alice.home.identity().id.digest, "web"))
+    world.run()
+    errors: list[P2pxferError] = []
+    for name in ("ssh", "pipe", "default", "webb"):
+        streams.open(name, lambda address: Protocol()).addErrback(lambda failure: errors.append(failure.value))
+    world.run()
+    assert [type(error) for error in errors] == 4 * [Refused]
+    assert "ssh is not exposed here" in errors[0].message
+    assert asked == []
+    streams.open("web", lambda address: Protocol()).addErrback(lambda failure: errors.append(failure.value))
+    world.run()
+    assert [who for who, _ in asked] == ["bob"]
