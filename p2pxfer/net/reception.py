@@ -47,8 +47,10 @@ SESSIONS_EACH = 16
 """Most running programs of one contact at once."""
 ATTACH_S = 15.0
 """How long a path may leave open to which session it belongs, seconds."""
-HOST_LIMITS = Limits(channels=128, smallest=32 * 1024, total=16 * 1024 * 1024, share=4)
-"""What one session may hold here: less than where there is only one."""
+FIRST_LIMITS = Limits(channels=128, smallest=128 * 1024, total=32 * 1024 * 1024, share=4)
+"""What the session of a contact may hold here: less than where there is only one."""
+FURTHER_LIMITS = Limits(channels=128, smallest=32 * 1024, total=8 * 1024 * 1024, share=4)
+"""The same of every further program of that contact."""
 
 
 class ChannelUser(Interface):
@@ -70,7 +72,9 @@ class ChannelUser(Interface):
 class Guest(ChannelSession):
     """The session of one running program of a contact, see the laws above."""
 
-    def __init__(self, reception: Reception, number: tuple[bytes, bytes], user: ChannelUser, peer: Checkee) -> None:
+    def __init__(
+        self, reception: Reception, number: tuple[bytes, bytes], user: ChannelUser, peer: Checkee, limits: Limits
+    ) -> None:
         self.number = number
         self.user = user
         self._reception = reception
@@ -82,7 +86,7 @@ class Guest(ChannelSession):
             tell=partial(reception.tell, peer),
             on_event=user.event,
             on_settled=user.settled,
-            limits=HOST_LIMITS,
+            limits=limits,
         )
 
     def path_message(self, path: PeerPath, message: Message) -> None:
@@ -213,7 +217,7 @@ class Reception(MeetingOwner):
         if len(self._sessions) >= MAX_SESSIONS:
             raise LimitReached("too many programs are served at once")
         user = self._user_for(peer)
-        session = Guest(self, (key, instance), user, peer)
+        session = Guest(self, (key, instance), user, peer, FURTHER_LIMITS if of_key else FIRST_LIMITS)
         user.attach(session)
         session.failed.addCallback(partial(self._end, session))
         self._sessions[session.number] = session

@@ -216,6 +216,15 @@ def test_what_cannot_be_meant(served: Served) -> None:
         check_failure(served.run("connect", "alice:web", "--listen", port, home=bob), 2, "cannot listen at 127.0.0.1")
 
 
+def test_without_a_server_neither_end_begins(served: Served) -> None:
+    os.kill(served.server.pid, signal.SIGKILL)
+    served.server.wait(30)
+    check_failure(served.run("expose", "127.0.0.1:80", "--to", "bob"), 3, "cannot be reached")
+    for at in ("0", "-"):
+        words = ("connect", "alice", "--listen", at)
+        assert served.run(*words, home=served.bob).status == 3
+
+
 def test_a_second_program_that_exposes_the_same_service_ends_the_first(served: Served) -> None:
     with Service(echo) as service:
         first = expose(served, service.address, "--as", "web")

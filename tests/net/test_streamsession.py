@@ -200,7 +200,7 @@ def test_a_paused_reader_holds_the_writer_at_the_far_end(two: Two) -> None:
         source.fill(most)
         two.world.run()
     assert source.paused
-    window = reception_module.HOST_LIMITS.window(0, 0)
+    window = reception_module.FIRST_LIMITS.window(0, 0)
     assert source.written <= window + 20_000
     assert there.heard == b""
     there.transport.resumeProducing()
