@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from p2pxfer.core.dialing import Plan, Volley
+from p2pxfer.core.dials import Plan, Volley
 from p2pxfer.core.strategies import Draw, Situation
 from scripts.poplib import __main__ as population
+from scripts.poplib.knowledge import discovered, summary
 from scripts.poplib.mixes import CASES, MIXES, SHARES, SOURCES, Drawer, draw_pair, label
 from scripts.poplib.nats import OPEN, RST_BURST, RST_RATE, Nat, NatKind
 from scripts.poplib.runs import Outcome, by_labels, digest, figures, simulate
-from scripts.poplib.world import MAPPED_PORT, Machine, World, discovered, summary
+from scripts.poplib.world import MAPPED_PORT, Machine, World
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "population.rst"
@@ -132,9 +133,15 @@ def test_a_mapped_port_lets_anybody_in() -> None:
     assert box.lets_in(outside, ("198.18.3.1", 1)) == 20000
 
 
-@pytest.mark.parametrize(
-    "kind", [CONE, RANDOM, SEQUENTIAL, FIREWALL, OPEN, *CONES, NatKind("address-dependent", "random")]
-)
+CHANGING = [
+    NatKind("address-dependent", "random"),
+    NatKind("connection-dependent", "random"),
+    NatKind("connection-dependent", "sequential"),
+    NatKind("port-dependent", "first-preserved"),
+]
+
+
+@pytest.mark.parametrize("kind", [CONE, RANDOM, SEQUENTIAL, FIREWALL, OPEN, *CONES, *CHANGING])
 def test_discovery_finds_what_the_box_does(kind: NatKind) -> None:
     for seed in range(20):
         side = World((kind, CONE), seed).sides[0]

@@ -41,6 +41,8 @@ DENIED_PORTS: Final = frozenset(
     ]
 )
 """Ports from 1024 on that belong to well-known services which trust their network."""
+PUNCH_PORTS: Final = tuple(port for port in range(20000, 32768) if port not in DENIED_PORTS)
+"""Local ports to punch and probe from: below Linux's ephemeral range, so that nothing else is given them by chance."""
 
 _IPV4_TEXT: Final = re.compile(r"([0-9.]{7,15}):([1-9][0-9]{0,4})", re.ASCII)
 _IPV6_TEXT: Final = re.compile(r"\[([0-9a-fA-F:.]{2,45})\]:([1-9][0-9]{0,4})", re.ASCII)

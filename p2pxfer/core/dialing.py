@@ -26,9 +26,11 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 from msgspec import Struct, field
+
+from p2pxfer.core.dials import Budget, Candidate, Dial, Plan, Volley
 
 EAGER = 40
 ICMP_GAP_S: Final = 0.01
@@ -42,75 +44,6 @@ CATCH_UP: Final = 0.05
 """How much of a volley's pace may be made up for after a delay, seconds."""
 REPEATS: Final = (1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 11.0)
 """When Linux repeats a SYN, seconds after the first (``tcp_syn_linear_timeouts`` = 4, since 6.5; before that less)."""
-
-CandidateType = Literal["host", "mapped", "server-reflexive"]
-Source = int | Literal["fresh"]
-"""The local port of a dial; ``fresh`` is one that this punch has not used yet."""
-
-
-class Candidate(Struct, frozen=True, order=True):
-    """An endpoint of the peer that may lead to it; ``host`` is an IP address in text form.
-
-    ``local`` is the own address to dial from, empty where the system may choose.
-    """
-
-    type: CandidateType
-    host: str
-    port: int
-    local: str = ""
-
-
-class Dial(Struct, frozen=True):
-    """One connection to try; ``serial`` tells dials from fresh ports to one endpoint apart.
-
-    ``local`` as in :class:`Candidate`.
-    """
-
-    source: Source
-    host: str
-    port: int
-    serial: int = 0
-    local: str = ""
-
-
-class Budget(Struct, frozen=True):
-    """What the volleys of one punch may send: SYNs in any one second, and in all."""
-
-    rate: int = 600
-    syns: int = 4000
-
-
-class Volley(Struct, frozen=True):
-    """Dials to ports of one address at a steady pace.
-
-    ``pace`` is in dials a second.  At most ``window`` are pending; then the oldest makes room if it is older than
-    ``keep`` seconds and the volley has not run for ``rolls`` seconds yet.  ``start`` and ``ends`` are seconds after
-    the plan began; at the end all that is pending is closed.  ``after_error``: ``leave`` goes on with the next port,
-    ``redraw`` dials the same one from another fresh port, ``redial`` follows law 3.  ``most`` bounds the dials.
-    """
-
-    source: Source
-    host: str
-    ports: tuple[int, ...]
-    pace: float
-    window: int
-    ends: float
-    after_error: Literal["leave", "redraw", "redial"]
-    most: int
-    keep: float = math.inf
-    start: float = 0.0
-    rolls: float = math.inf
-
-
-class Plan(Struct, frozen=True):
-    """Volleys of one side, and what they are in a phrase for people.
-
-    ``way`` names the strategy of which they are one half, in a word that both sides and the server know.
-    """
-
-    phrase: str
-    volleys: tuple[Volley, ...]
-    way: str = ""
 
 
 class Orders(Struct, frozen=True):

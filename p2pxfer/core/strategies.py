@@ -15,11 +15,13 @@ Laws of this file:
 A *cone* keeps one mapping for all destinations, so its port is known.  A NAT that draws ports *at random* is met by
 many tries: its side holds ports open while the cone's side walks over the address, so that the chance grows with the
 product of both numbers.  A *sequential* NAT is met at the ports that come next.  Two that draw from *blocks* are met if
-one of them maps by address.  Times are seconds.
+one of them maps by address.  One that keeps the number of a port for the first connection from it, and for no other, is
+met at a *second* port, of which both sides know without a word.  Times are seconds.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Sequence
@@ -30,8 +32,11 @@ from typing import Final, Literal
 
 from msgspec.structs import replace
 
-from p2pxfer.core.addresses import DENIED_PORTS, MIN_PORT, Endpoint, scope
-from p2pxfer.core.dialing import Budget, Plan, Volley
+from p2pxfer.core.addresses import DENIED_PORTS, MIN_PORT, PUNCH_PORTS, Endpoint, scope
+from p2pxfer.core.dialing import MAX_DIALS
+from p2pxfer.core.dials import Budget, Plan, Volley
+from p2pxfer.core.discovery import DEPENDENT
+from p2pxfer.core.hello import Role
 from p2pxfer.core.messages import NatSummary
 
 Kind = Literal["cone", "sequential", "random", "unknown"]
@@ -64,6 +69,9 @@ BURST: Final = 16
 SECOND_BURST_S: Final = 0.25
 BLOCKS: Final = "blocks"
 """The way between two NATs that draw from a block each, the only one that takes more than their kinds."""
+SECOND: Final = "second"
+"""The way to a NAT that keeps the number of a local port for its first connection only; that of the punch port was the
+one to the server."""
 SINGLE: Final = "single"
 """The way that needs no plan: the candidates are dialled."""
 WALKERS: Final = 8
@@ -76,10 +84,6 @@ BAND: Final = 2048
 """Where a walk looks for a sequential NAT: so many ports from the last one that was seen."""
 AT_ONCE: Final = math.inf
 """A pace that only the budget limits, dials a second."""
-QUIET_S: Final = 600.0
-"""How long no second plan is made for one peer."""
-MOST_PLANS: Final = 64
-"""Most plans of one process in that time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ class Situation:
 
     ``observed`` are the endpoints of the peer that the server saw, ``seen`` those of this side, as far as they are
     known; ``round_trip`` is an estimate in seconds.  ``order`` is what the server says of ways, the best first; both
-    sides are told the same.
+    sides are told the same.  ``spare`` are the second ports of this side and of the peer, see :func:`spare_ports`.
     """
 
     mine: NatSummary
@@ -97,12 +101,20 @@ class Situation:
     round_trip: float = ROUND_TRIP_S
     order: tuple[str, ...] = ()
     seen: tuple[Endpoint, ...] = ()
+    spare: tuple[int, int] = (0, 0)
+
+
+def spare_ports(session: bytes, role: Role) -> tuple[int, int]:
+    """The second local ports in a session of the side with this ``role`` and of the other: both compute the same."""
+    drawn = (hashlib.sha256(session + one).digest()[:8] for one in (b"initiator", b"responder"))
+    first, second = (PUNCH_PORTS[int.from_bytes(number, "big") % len(PUNCH_PORTS)] for number in drawn)
+    return (first, second) if role == "initiator" else (second, first)
 
 
 def kind(nat: NatSummary) -> Kind:
     """What matters of a NAT for a punch.
 
-    One whose ports look alike for every destination is as good as a cone, whatever its mapping is called.  Ports that
+    One that keeps the number of a fresh port is as good as a cone, whatever its mapping is called.  Ports that
     change in an unknown way count as random.
     """
     match nat.mapping, nat.ports:
@@ -121,7 +133,7 @@ def kind(nat: NatSummary) -> Kind:
 def plan(situation: Situation, port: int, draw: Draw) -> Plan | None:
     """This side's half of the strategy for the two NATs, dialling from ``port`` where its port matters.
 
-    ``None`` where single dials do all that can be done: between cones, where too little is known, and between NATs
+    ``None`` where single dials do all that can be done: between most cones, where too little is known, and between NATs
     of which one draws at random and the other is no cone, but for two blocks (:func:`_blocks_meet`).  ``draw`` returns
     a uniform number in [0, 1).
     """
@@ -149,6 +161,8 @@ def _chosen(situation: Situation) -> str | None:
     """The way of the plan: of those that fit, the one that the server names first, or else the first."""
     fit = _TABLE.get((kind(situation.mine), kind(situation.theirs)))
     if fit is None or (BLOCKS in fit and not _blocks_meet(situation.mine, situation.theirs)):
+        return None
+    if SECOND in fit and not _second_helps(situation):
         return None
     return next((way for way in situation.order if way in fit), next(iter(fit)))
 
@@ -233,6 +247,24 @@ def _meet(situation: Situation, peer: Endpoint, port: int, draw: Draw) -> Plan:
                 tuple(volleys))  # fmt: skip
 
 
+def _keeps_first(nat: NatSummary) -> bool:
+    """Whether the port of a dial is known if nothing was dialled from it before, and otherwise not."""
+    return nat.mapping in DEPENDENT and nat.ports == "preserving"
+
+
+def _second_helps(situation: Situation) -> bool:
+    return all(situation.spare) and (_keeps_first(situation.mine) or _keeps_first(situation.theirs))
+
+
+def _second(situation: Situation, peer: Endpoint, port: int, draw: Draw) -> Plan:
+    """One dial from a second port, to a second port, or both: where nothing else was dialled from it, it is kept."""
+    mine, theirs = situation.spare
+    source = mine if _keeps_first(situation.mine) else port
+    there = theirs if _keeps_first(situation.theirs) else peer.port
+    dial = Volley(source, str(peer.host), (there,), AT_ONCE, 1, LASTS_S, "redial", MAX_DIALS)
+    return Plan("a second pair of ports was tried, as a NAT keeps the first one for the server", (dial,), light=True)
+
+
 def _blocks_meet(one: NatSummary, other: NatSummary) -> bool:
     """Whether two NATs with a block each can be brought together within the budget and without emptying a block.
 
@@ -276,6 +308,7 @@ _TABLE: dict[tuple[Kind, Kind], dict[str, Callable[[Situation, Endpoint, int, Dr
     ("cone", "sequential"): {"ahead": _ahead, "walk": _walk},
     ("sequential", "sequential"): {"meet": _meet},
     ("random", "random"): {BLOCKS: _into_block},
+    ("cone", "cone"): {SECOND: _second},
 }
 """The halves of every way, for two kinds; a pair that is missing has no plan.  The names are part of the protocol."""
 
@@ -319,31 +352,3 @@ def _shuffled(ports: list[int], count: int, draw: Draw) -> list[int]:
         other = index + int(draw() * (len(ports) - index))
         ports[index], ports[other] = ports[other], ports[index]
     return ports[:count]
-
-
-class Ledger:
-    """Who was punched with many SYNs lately, for the whole process: one plan at a time, one a peer in :data:`QUIET_S`.
-
-    To a carrier a walk looks like a scan, and what failed a minute ago will most likely fail again.  The network of
-    the peer does not count, since the server could name another one each time.
-    """
-
-    def __init__(self) -> None:
-        self._made: dict[bytes, float] = {}
-        self._repeated: dict[bytes, float] = {}
-        self._last = -math.inf
-
-    def take(self, peer: bytes, now: float) -> bool:
-        """Whether a plan may be made at ``now`` for ``peer`` (a key); if so it is entered."""
-        self._made = {entry: when for entry, when in self._made.items() if now - when < QUIET_S}
-        self._repeated = {entry: when for entry, when in self._repeated.items() if now - when < QUIET_S}
-        if peer in self._made or len(self._made) >= MOST_PLANS or now - self._last < LASTS_S:
-            return False
-        self._made[peer] = self._last = now
-        return True
-
-    def succeeded(self, peer: bytes) -> None:
-        """A plan led to a path: it may be repeated when that path is lost, though only once in :data:`QUIET_S`."""
-        when = self._made.get(peer)
-        if when is not None and peer not in self._repeated:
-            self._repeated[peer] = self._made.pop(peer)

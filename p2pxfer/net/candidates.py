@@ -27,7 +27,8 @@ from p2pxfer.core.addresses import (
     same_site,
     scope,
 )
-from p2pxfer.core.dialing import MAX_CANDIDATES, Candidate
+from p2pxfer.core.dialing import MAX_CANDIDATES
+from p2pxfer.core.dials import Candidate
 from p2pxfer.core.messages import Introduction
 from p2pxfer.errors import AddressRefused
 from p2pxfer.net.probing import NatDiscovery

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IProtocol
 from twisted.python.failure import Failure
 
-from p2pxfer.core.addresses import DENIED_PORTS, Endpoint, canonical_endpoint, parse_endpoint
+from p2pxfer.core.addresses import DENIED_PORTS, PUNCH_PORTS, Endpoint, canonical_endpoint, parse_endpoint
 from p2pxfer.core.codec import Message
 from p2pxfer.core.discovery import ORDER, Probe
 from p2pxfer.core.messages import VERSION, Observe, Observed
@@ -17,8 +17,6 @@ from p2pxfer.errors import P2pxferError
 from p2pxfer.net.serverlink import ServerLink
 from p2pxfer.net.types import Reactor
 
-PORTS = [port for port in range(20000, 32768) if port not in DENIED_PORTS]
-"""Local ports to punch and probe from: below Linux's ephemeral range, so that nothing else is given them by chance."""
 FLIGHT_S = 5.0
 """How long the first answer to a probe may take, seconds."""
 SETTLE_S = 0.8
@@ -32,9 +30,9 @@ Opener = Callable[[ServerLink, str, int, int], Deferred[IProtocol]]
 def fresh_ports(count: int) -> range:
     """So many contiguous local ports, the first one by chance."""
     while True:
-        first = random.choice(PORTS)  # noqa: S311  # not a secret: any free ports will do
+        first = random.choice(PUNCH_PORTS)  # noqa: S311  # not a secret: any free ports will do
         found = range(first, first + count)
-        if found[-1] <= PORTS[-1] and DENIED_PORTS.isdisjoint(found):
+        if found[-1] <= PUNCH_PORTS[-1] and DENIED_PORTS.isdisjoint(found):
             return found
 
 

@@ -15,10 +15,10 @@ from typing import Any, Final
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import DatagramProtocol
 
+from p2pxfer.core.addresses import PUNCH_PORTS
 from p2pxfer.core.pcp import SERVER_PORT
 from p2pxfer.core.portcontrol import PortControl
 from p2pxfer.core.routes import MAX_TEXT, default_gateway
-from p2pxfer.net.flight import PORTS
 from p2pxfer.net.types import Reactor
 
 PORT_TRIES: Final = 5
@@ -41,7 +41,7 @@ def hold_port() -> socket.socket | None:
     would let in everybody who sets it too: Linux does not compare users for that.
     """
     for _ in range(PORT_TRIES):
-        port = random.choice(PORTS)  # noqa: S311  # not a secret: any free port will do
+        port = random.choice(PUNCH_PORTS)  # noqa: S311  # not a secret: any free port will do
         try:
             # Without reuse first: what others share already is not taken.
             with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as alone:

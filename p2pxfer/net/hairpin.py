@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 
 from p2pxfer.core.addresses import Endpoint, canonical_endpoint, parse_endpoint
 from p2pxfer.core.codec import Message
-from p2pxfer.core.dialing import Candidate
+from p2pxfer.core.dials import Candidate
 from p2pxfer.core.discovery import Hairpin
 from p2pxfer.core.messages import VERSION, Observe, Observed
 from p2pxfer.errors import AddressRefused, P2pxferError

@@ -28,8 +28,9 @@ from twisted.python.failure import Failure
 from p2pxfer.core.codec import Message
 from p2pxfer.core.experience import LOST, took
 from p2pxfer.core.hello import Terms
+from p2pxfer.core.ledger import Ledger
 from p2pxfer.core.messages import ALPN_PEER, Introduction, NatSummary, PeerNat
-from p2pxfer.core.strategies import ROUND_TRIP_S, Ledger, Situation, kind
+from p2pxfer.core.strategies import ROUND_TRIP_S, Situation, kind, spare_ports
 from p2pxfer.core.wire import Chunk, Nominate, PlanState
 from p2pxfer.errors import AddressRefused, P2pxferError, Unreachable
 from p2pxfer.net.candidates import Candidates
@@ -120,7 +121,14 @@ class Meeting(PathOwner):
             trip = max(introduction.round_trip_ms / 1000 or ROUND_TRIP_S, SHORTEST_S)
             nats = (introduction.my_nat, introduction.peer_nat)
             seen = tuple(self._client.discovery.seen)
-            situation = Situation(*nats, tuple(observed), trip, tuple(introduction.order), seen)
+            situation = Situation(
+                *nats,
+                tuple(observed),
+                trip,
+                tuple(introduction.order),
+                seen,
+                spare_ports(introduction.session, self.party.role),
+            )
             port, announced = self._client.mapped_port
             self._puncher = Puncher(
                 self._reactor, self._client.port, candidates, self._direct_protocol, situation, self._permit,

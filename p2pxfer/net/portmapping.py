@@ -28,10 +28,9 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
-from p2pxfer.core.addresses import Address, Endpoint, mapped_port, scope
+from p2pxfer.core.addresses import PUNCH_PORTS, Address, Endpoint, mapped_port, scope
 from p2pxfer.core.pcp import MAX_DATAGRAM, NONCE_SIZE, SERVER_PORT
 from p2pxfer.core.portcontrol import Granted, PortControl, Protocol, State
-from p2pxfer.net.flight import PORTS
 from p2pxfer.net.gateway import Datagrams, hold_port, system_gateway
 from p2pxfer.net.ownaddresses import source_towards
 from p2pxfer.net.types import Reactor
@@ -219,7 +218,7 @@ class PortMapping:
             datagrams.stop()
         left = self._upnp
         # A delete names the outside port only: if it comes late it must not take the new one.
-        first = random.choice(PORTS) if left.asked_for else 0  # noqa: S311  # not a secret
+        first = random.choice(PUNCH_PORTS) if left.asked_for else 0  # noqa: S311  # not a secret
         self._upnp = UpnpPort(self._reactor, self, first)
         left.stop()
         deleting = Deferred.fromCoroutine(left.delete())

@@ -27,12 +27,12 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
-from p2pxfer.core.addresses import Endpoint
-from p2pxfer.core.dialing import Candidate, Dial, DialSchedule
+from p2pxfer.core.addresses import PUNCH_PORTS, Endpoint
+from p2pxfer.core.dialing import DialSchedule
+from p2pxfer.core.dials import Candidate, Dial
 from p2pxfer.core.messages import NatSummary
 from p2pxfer.core.strategies import NEWS, SINGLE, Situation, head_start, plan, wants_news
 from p2pxfer.core.wire import PlanState
-from p2pxfer.net.flight import PORTS
 from p2pxfer.net.halfopen import EXHAUSTED, HalfOpen, descriptor_room, reset
 from p2pxfer.net.listening import Doorman, Guest
 from p2pxfer.net.types import Reactor
@@ -83,7 +83,7 @@ class Puncher:
     """One punch.  ``build(address)`` makes the protocol of each connection, or ``None`` to refuse it.
 
     ``situation`` is what is known of the two NATs; without it, or where it leads to no plan, only the candidates are
-    dialled.  ``permit`` is asked once, when there is a plan: a phrase that it returns is why the plan is not followed.
+    dialled.  ``permit`` is asked once, for a plan of many dials: a phrase that it returns is why it is not followed.
 
     ``mapped`` is listened on too.  ``doorman`` listens; whoever punches twice at a time through one port has one
     doorman for both.
@@ -236,7 +236,7 @@ class Puncher:
         if made is None:
             return
         self._settled = True
-        reason = self._permit()
+        reason = None if made.light else self._permit()
         room = descriptor_room(MOST_SOCKETS)
         if reason is None and room < FEWEST_SOCKETS:
             reason = "this process may not open enough sockets to try more"
@@ -297,7 +297,7 @@ class Puncher:
 
     def _from_fresh_port(self, dial: Dial) -> HalfOpen:
         for _ in range(FRESH_TRIES):
-            port = random.choice(PORTS)  # noqa: S311  # not a secret: any free port will do
+            port = random.choice(PUNCH_PORTS)  # noqa: S311  # not a secret: any free port will do
             if port in self._used_ports:
                 continue
             self._used_ports.add(port)

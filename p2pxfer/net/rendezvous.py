@@ -20,7 +20,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pxfer.core.addresses import Endpoint, canonical_endpoint, parse_endpoint, scope
+from p2pxfer.core.addresses import PUNCH_PORTS, Endpoint, canonical_endpoint, parse_endpoint, scope
 from p2pxfer.core.backoff import Backoff
 from p2pxfer.core.codec import Message
 from p2pxfer.core.keepalive import KeepAlive
@@ -42,7 +42,6 @@ from p2pxfer.core.messages import (
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import NameTaken, P2pxferError, ProtocolBreach, Replaced, Unreachable, from_wire
 from p2pxfer.net.announcing import Announcer
-from p2pxfer.net.flight import PORTS
 from p2pxfer.net.identity import Identity
 from p2pxfer.net.listening import Doorman
 from p2pxfer.net.networkwatch import NetworkWatch
@@ -238,7 +237,7 @@ class RendezvousClient:
     async def _connect(self, link: ServerLink) -> None:
         """TCP from a fresh port, TLS, registration; whoever calls this limits the time."""
         for _ in range(PORT_TRIES):
-            port = random.choice(PORTS)  # noqa: S311  # not a secret: any free port will do
+            port = random.choice(PUNCH_PORTS)  # noqa: S311  # not a secret: any free port will do
             if port == self.mapped_port[0]:
                 continue
             try:

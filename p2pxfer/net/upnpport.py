@@ -20,10 +20,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core import igd
-from p2pxfer.core.addresses import Endpoint, scope
+from p2pxfer.core.addresses import PUNCH_PORTS, Endpoint, scope
 from p2pxfer.core.igd import BadAnswer
 from p2pxfer.core.portcontrol import LIFETIME_S, Granted
-from p2pxfer.net.flight import PORTS
 from p2pxfer.net.igd import Igd
 from p2pxfer.net.types import Reactor
 
@@ -186,7 +185,7 @@ class UpnpPort:
                 lifetime = 0
             elif error == igd.CONFLICT and self.granted is None:
                 self._stands = 0  # if it ever was ours, it is somebody else's now
-                external = random.choice(PORTS)  # noqa: S311  # not a secret
+                external = random.choice(PUNCH_PORTS)  # noqa: S311  # not a secret
             else:
                 break
         self.granted, self._asked_for = None, self._stands

@@ -12,7 +12,7 @@ from typing import Literal
 
 Address = tuple[str, int]
 Mapping = Literal["none", "endpoint-independent", "address-dependent", "port-dependent", "connection-dependent"]
-Ports = Literal["preserving", "random", "sequential"]
+Ports = Literal["preserving", "random", "sequential", "first-preserved"]
 Answer = Literal["drop", "rst", "icmp", "rst-limited"]
 
 RST_RATE, RST_BURST = 25.0, 50.0
@@ -27,10 +27,11 @@ class NatKind:
 
     ``mapping``: one port for all destinations, one for each address, for each endpoint, or for each connection even
     between the same endpoints; ``none`` translates nothing and only filters.  ``ports``: how a port is chosen, from
-    ``low`` to ``high`` if at random, each ``step`` above the last if in sequence.  ``filtering``: who may send to a
-    mapped port.  ``unsolicited``: the answer to a SYN that may not pass.  ``simo``: a bare SYN may enter a flow that
-    was opened from inside (simultaneous open).  ``busy``: connections of other machines behind the same box, each
-    second.  ``addresses``: outside addresses, of which every new mapping gets any.
+    ``low`` to ``high`` if at random, each ``step`` above the last if in sequence; ``first-preserved`` keeps the number
+    for the first mapping of a local port and draws for the others, as no two mappings get one port.  ``filtering``: who
+    may send to a mapped port.  ``unsolicited``: the answer to a SYN that may not pass.  ``simo``: a bare SYN may enter
+    a flow that was opened from inside (simultaneous open).  ``busy``: connections of other machines behind the same
+    box, each second.  ``addresses``: outside addresses, of which every new mapping gets any.
     """
 
     mapping: Mapping = "endpoint-independent"
@@ -106,6 +107,8 @@ class Nat:
             self.flows.pop((outside, remote), None)
             if self.kind.mapping in ("port-dependent", "connection-dependent"):
                 del self.mapping[key]
+                if self.kind.ports == "first-preserved":
+                    del self.inside[outside]
         return outside
 
     def closed(self, local: int, remote: Address) -> Address | None:
@@ -154,10 +157,12 @@ class Nat:
         kind = self.kind
         if kind.mapping == "none" or kind.ports == "preserving":
             return host, local
-        if kind.ports == "random":
+        if kind.ports == "first-preserved" and (host, local) not in self.inside:
+            return host, local
+        if kind.ports != "sequential":
             for _ in range(_DRAWS):
                 outside = host, kind.low + int(self.rng.random() * (kind.high - kind.low + 1))
-                if (outside, remote) not in self.flows:
+                if (outside, remote) not in self.flows and (kind.ports == "random" or outside not in self.inside):
                     return outside
             return None
         while kind.busy:

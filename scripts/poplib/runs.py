@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 from p2pxfer.net.meeting import SHORTEST_S
 from scripts.matrixlib.results import percentile
-from scripts.poplib import mixes, nats, world
+from scripts.poplib import knowledge, mixes, nats, side, world
+from scripts.poplib.knowledge import discovered
 from scripts.poplib.mixes import MIXES, Case, Mix, draw_pair, label
-from scripts.poplib.world import World, discovered
+from scripts.poplib.world import World
 
 AGE_S = 10.0
 """From what the server observed to the introduction, seconds."""
@@ -127,5 +128,5 @@ def by_labels(outcomes: Sequence[Outcome]) -> dict[tuple[str, str], list[Outcome
 
 def digest() -> str:
     """A hash of everything that is assumed: the shares and mixes, the boxes, and the rules of the world."""
-    text = "".join(inspect.getsource(module) for module in (mixes, nats, world))
+    text = "".join(inspect.getsource(module) for module in (mixes, nats, side, knowledge, world))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

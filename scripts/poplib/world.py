@@ -18,122 +18,26 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, ip_address
+from dataclasses import replace
+from ipaddress import IPv4Address
 from typing import Any
 
-from p2pxfer.core import discovery
+from msgspec import structs
+
 from p2pxfer.core.addresses import Endpoint
-from p2pxfer.core.dialing import REPEATS, Candidate, Dial, DialSchedule, Orders, Plan
-from p2pxfer.core.discovery import PROBES, Probe, View
+from p2pxfer.core.dialing import REPEATS, DialSchedule
+from p2pxfer.core.dials import Candidate, Dial, Plan
 from p2pxfer.core.messages import MAX_OBSERVED, NatSummary
-from p2pxfer.core.strategies import NEWS, ROUND_TRIP_S, Draw, Ledger, Situation, head_start, plan, wants_news
-from scripts.poplib.nats import OPEN, Address, Nat, NatKind
+from p2pxfer.core.strategies import NEWS, ROUND_TRIP_S, Draw, Situation, head_start, plan, wants_news
+from scripts.poplib.knowledge import SERVER, summary
+from scripts.poplib.nats import Address, NatKind
+from scripts.poplib.side import MAPPED_PORT, Machine, Side, SingleDial, Socket, side_of
 
 PUNCH_S = 10.0
-SERVER: tuple[Address, ...] = tuple((host, port) for host in ("198.18.0.10", "198.18.0.11") for port in (8877, 8878))
-"""Where the server observes: two addresses with two ports each."""
-MAPPED_PORT = 19999
 NOMINATED = 2.5
 """Round trips from the connection to the nomination, after which both sides stop dialling."""
 
 Planner = Callable[[Situation, int, Draw], Plan | None]
-
-
-@dataclass(frozen=True)
-class Machine:
-    """One machine of a pair: the boxes between it and the internet from the inside out, and what else leads to it.
-
-    ``server`` is the delay to the server, one way in seconds.  ``mapped``: its router was asked for a port and gave it.
-    ``ipv6`` is the firewall before its IPv6 address, ``None`` if it has none.
-    """
-
-    boxes: tuple[NatKind, ...] = (OPEN,)
-    server: float = 0.02
-    mapped: bool = False
-    ipv6: NatKind | None = None
-
-
-@dataclass(eq=False, slots=True)
-class Socket:
-    """A connecting socket: SYN_SENT until it is gone."""
-
-    local: int
-    remote: Address
-    dial: Dial
-    alive: bool = True
-
-
-class SingleDial:
-    """What most programs do: dial each candidate once, at the same moment as the peer, and wait."""
-
-    syns = 0
-
-    def __init__(self, candidates: list[Candidate], port: int) -> None:
-        self._dials = [Dial(port, candidate.host, candidate.port) for candidate in dict.fromkeys(candidates)]
-
-    def due(self, now: float) -> Orders:
-        dials, self._dials = self._dials, []
-        return Orders(dial=dials)
-
-    def wake(self) -> float | None:
-        return None
-
-    def add(self, plan: Plan, now: float) -> None:
-        raise AssertionError("there are no plans with single dials")
-
-    def failed(self, dial: Dial, now: float, *, icmp: bool = False) -> None:
-        """Nothing is dialled again."""
-
-    def connected(self, dial: Dial) -> None:
-        """Nothing else is under way."""
-
-
-@dataclass(eq=False)
-class Side:
-    """One machine at work: its boxes, its sockets, its schedule, what it sent."""
-
-    machine: Machine
-    address: str
-    port: int
-    nats: list[Nat]
-    ipv6: list[Nat]
-    rng: random.Random
-    schedule: DialSchedule | SingleDial = field(init=False)
-    situation: Situation = field(init=False)
-    ledger: Ledger = field(default_factory=Ledger)
-    sockets: dict[Dial, Socket] = field(default_factory=dict)
-    bound: dict[tuple[int, Address], Socket] = field(default_factory=dict)
-    stuck: set[tuple[int, Address]] = field(default_factory=set)
-    """Four-tuples that the listener holds half open."""
-    fresh: itertools.count[int] = field(default_factory=lambda: itertools.count(28000))
-    syns: list[float] = field(default_factory=list)
-    """When the SYNs of the plan left, the kernel's repetitions with them."""
-    sent: int = 0
-    """All SYNs, those of the candidates with them."""
-    dialled: list[tuple[float, Dial]] = field(default_factory=list)
-    wake_at: float | None = None
-    plan_due: bool = False
-    heard: bool = False
-    planned: bool = False
-
-    @property
-    def nat(self) -> Nat:
-        """The outermost box, whose addresses the world sees."""
-        return self.nats[-1]
-
-    def path(self, host: str) -> list[Nat]:
-        """The boxes on the way to and from ``host``'s kind of address."""
-        return self.ipv6 if ":" in host else self.nats
-
-    def out(self, local: int, remote: Address, now: float) -> Address | None:
-        """Where a SYN comes from in the end; ``None`` if a box has no port for it."""
-        source: Address | None = None
-        for nat in self.path(remote[0]):
-            if (source := nat.out(local, remote, now)) is None:
-                return None
-            local = source[1]
-        return source
 
 
 class World:
@@ -173,7 +77,7 @@ class World:
         self._single = single
         self._planner = planner
         machines = [one if isinstance(one, Machine) else Machine((one,)) for one in kinds]
-        self.sides = tuple(_side(machine, index, rng) for index, machine in enumerate(machines))
+        self.sides = tuple(side_of(machine, index, rng) for index, machine in enumerate(machines))
 
     def at(self, when: float, call: Callable[..., None], *arguments: Any) -> None:
         heapq.heappush(self._events, (when, next(self._number), call, arguments))
@@ -183,7 +87,8 @@ class World:
         known = [self._known(side) for side in self.sides]
         for index, side in enumerate(self.sides):
             trip = self._round_trip
-            situation = Situation(known[index], known[1 - index], seen[1 - index], trip, seen=seen[index])
+            spare = (27000 + index, 27001 - index)
+            situation = Situation(known[index], known[1 - index], seen[1 - index], trip, seen=seen[index], spare=spare)
             self.at(self.starts[index], self._introduced, side, situation)
         end = max(self.starts) + PUNCH_S
         while self._events and self.now < end:
@@ -229,7 +134,7 @@ class World:
         It takes a round trip each for TCP, TLS and the answer.
         """
         if side.out(next(side.fresh), SERVER[0], self.now) is not None:
-            fresher = NatSummary(**{**_fields(side.situation.mine), "latest": side.nat.latest})
+            fresher = NatSummary(**{**structs.asdict(side.situation.mine), "latest": side.nat.latest})
             other = self._other(side)
             self.at(self.now + 7 * side.machine.server + other.machine.server, self._heard, other, fresher)
 
@@ -350,70 +255,7 @@ class World:
         sock.alive = False
         side.sockets.pop(sock.dial, None)
         side.bound.pop((sock.local, sock.remote), None)
-        local = sock.local
-        for nat in side.path(sock.remote[0]):
-            outside = nat.closed(local, sock.remote)
-            if outside is None:
-                return
-            local = outside[1]
+        side.give_up(sock.local, sock.remote)
 
     def _other(self, side: Side) -> Side:
         return self.sides[1] if side is self.sides[0] else self.sides[0]
-
-
-def _side(machine: Machine, index: int, rng: random.Random) -> Side:
-    """The side number ``index``; only its outermost box has a public address."""
-    inner = [f"192.168.{number}.1" for number in range(len(machine.boxes) - 1)]
-    addresses = [*inner, f"198.18.{index + 1}.1"]
-    nats = [
-        Nat(kind, address, random.Random(rng.random())) for kind, address in zip(machine.boxes, addresses, strict=True)
-    ]
-    ipv6 = [] if machine.ipv6 is None else [Nat(machine.ipv6, f"2001:db8::{index + 1}", random.Random(rng.random()))]
-    side = Side(machine, addresses[-1], 20000 + index, nats, ipv6, random.Random(rng.random()))
-    if machine.mapped:
-        side.nat.open_port(side.port, MAPPED_PORT)
-    return side
-
-
-def _fields(summary: NatSummary) -> dict[str, Any]:
-    return {name: getattr(summary, name) for name in summary.__struct_fields__}
-
-
-def summary(side: Side) -> NatSummary:
-    """What good probes would find out."""
-    kind = side.nat.kind
-    if kind.mapping == "none":
-        return NatSummary(mapping="none", ports="preserving")
-    mapping = "port-dependent" if kind.mapping == "connection-dependent" else kind.mapping
-    if mapping == "endpoint-independent":
-        return NatSummary(mapping=mapping, ports="preserving" if kind.ports == "preserving" else "changed")
-    if kind.ports == "sequential":
-        return NatSummary(mapping=mapping, ports="sequential", step=kind.step, latest=side.nat.latest)
-    narrow = kind.high - kind.low < 2048
-    low, high = (kind.low, kind.high) if narrow else (0, 0)
-    return NatSummary(mapping=mapping, ports="block" if narrow else "random", low=low, high=high)
-
-
-def discovered(side: Side) -> NatSummary:
-    """What the observations of the server and, where the mapping depends on them, eight probes show in fact."""
-
-    def seen(local: int, at: Address) -> Endpoint | None:
-        place = side.out(local, at, 0.0)
-        return None if place is None else Endpoint(ip_address(place[0]), place[1])
-
-    views = [
-        View(place, Endpoint(ip_address(at[0]), at[1])) for at in SERVER if (place := seen(side.port, at)) is not None
-    ]
-    own = [ip_address(side.address)] if all(nat.kind.mapping == "none" for nat in side.nats) else []
-    mapping = discovery.mapping_of(views, own)
-    if mapping in discovery.DEPENDENT:
-        row = [next(side.fresh) for _ in range(PROBES)]
-        probes = [
-            Probe(port, place)
-            for port in (row[number] for number in discovery.ORDER)
-            if (place := seen(port, SERVER[0])) is not None
-        ]
-        found = discovery.allocation_of(probes, [view.seen for view in views])
-        if found.ports != "unknown":
-            return found.summary(mapping)
-    return NatSummary(mapping=mapping, ports=discovery.binding_ports(views, side.port))

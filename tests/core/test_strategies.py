@@ -8,37 +8,43 @@ import statistics
 from collections import Counter
 from dataclasses import replace
 from ipaddress import ip_address
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from p2pxfer.core.addresses import DENIED_PORTS, MIN_PORT, Endpoint
-from p2pxfer.core.dialing import Budget, Plan
+from p2pxfer.core.addresses import DENIED_PORTS, MIN_PORT, PUNCH_PORTS, Endpoint
+from p2pxfer.core.dials import Budget, Plan
+from p2pxfer.core.discovery import Mapping
+from p2pxfer.core.ledger import MOST_PLANS, QUIET_S, Ledger
 from p2pxfer.core.messages import NatSummary
 from p2pxfer.core.strategies import (
     BLOCKS,
     HEAD_START,
     LASTS_S,
-    MOST_PLANS,
-    QUIET_S,
+    SECOND,
     Draw,
-    Ledger,
     Situation,
     head_start,
     kind,
     plan,
+    spare_ports,
     target,
     wants_news,
     ways,
 )
+from scripts.poplib.knowledge import discovered
 from scripts.poplib.nats import NatKind
 from scripts.poplib.world import World
 
 CONE = NatKind()
 RANDOM = NatKind(mapping="port-dependent", ports="random")
 SEQUENTIAL = NatKind(mapping="port-dependent", ports="sequential")
+
+
+FIRST = NatKind(mapping="port-dependent", ports="first-preserved")
 
 
 def variant(base: NatKind, **changes: object) -> NatKind:
@@ -113,6 +119,59 @@ def test_hard_pairs_meet(pair: str) -> None:
     assert len(times) >= enough
 
 
+SECOND_PAIRS = {
+    "first-preserved + port-restricted": (FIRST, CONE),
+    "first-preserved + port-restricted/rst": (FIRST, CONE_RST),
+    "first-preserved + random ports": (FIRST, variant(CONE, ports="random")),
+    "first-preserved + first-preserved": (FIRST, FIRST),
+    "first-preserved/rst + first-preserved/rst": (variant(FIRST, unsolicited="rst"), variant(FIRST, unsolicited="rst")),
+    "first-preserved/icmp + port-restricted/icmp": (
+        variant(FIRST, unsolicited="icmp"),
+        variant(CONE, unsolicited="icmp"),
+    ),
+}
+
+
+@pytest.mark.parametrize("pair", SECOND_PAIRS)
+@pytest.mark.parametrize("skew", [-0.3, -0.02, 0.0, 0.02, 0.3])
+def test_a_second_pair_of_ports_meets_where_the_first_cannot(pair: str, skew: float) -> None:
+    """The port of the connection to the server is taken by it, so every dial from there gets another one."""
+    for seed in range(10):
+        assert World(SECOND_PAIRS[pair], seed, skew=skew, planner=lambda *_: None).run() is None
+        world = World(SECOND_PAIRS[pair], seed, skew=skew, known=discovered)
+        met = world.run()
+        assert met is not None
+        assert met < 1.5
+        assert sum(len(side.syns) for side in world.sides) < 60
+        for side in world.sides:
+            assert len({(dial.source, dial.host, dial.port) for _, dial in side.dialled if dial.serial}) <= 1
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_both_sides_know_both_second_ports(session: bytes) -> None:
+    mine, theirs = spare_ports(session, "initiator")
+    assert spare_ports(session, "responder") == (theirs, mine)
+    assert {mine, theirs} <= set(PUNCH_PORTS)
+
+
+def test_second_ports_differ_from_session_to_session() -> None:
+    found = [spare_ports(bytes([number]) * 32, "initiator") for number in range(100)]
+    assert len(set(itertools.chain(*found))) > 190
+
+
+def test_a_second_pair_is_light_and_for_those_whom_it_helps() -> None:
+    keeps = NatSummary(mapping="port-dependent", ports="preserving")
+    for mine, theirs in itertools.product((keeps, STEADY), repeat=2):
+        made = plan(Situation(mine, theirs, (PEER,), spare=SPARE), 20000, random.Random(1).random)
+        assert (made is None) == (keeps not in (mine, theirs))
+        if made is not None:
+            (volley,) = made.volleys
+            assert (made.way, made.light, volley.window) == (SECOND, True, 1)
+            assert volley.source == (SPARE[0] if mine == keeps else 20000)
+            assert volley.ports == ((SPARE[1] if theirs == keeps else PEER.port),)
+    assert plan(Situation(keeps, STEADY, (PEER,)), 20000, random.Random(1).random) is None
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -149,11 +208,12 @@ def test_the_same_seed_gives_the_same_dials() -> None:
 
 # -- the plans themselves ---------------------------------------------------------------------------------------------
 
+SPARE = (21000, 22000)
 PEER = Endpoint(ip_address("198.18.2.1"), 30000)
 CHANGING = NatSummary(mapping="port-dependent", ports="changed")
 STEADY = NatSummary(mapping="endpoint-independent", ports="preserving")
 
-MAPPINGS = st.sampled_from(["unknown", "none", "endpoint-independent", "address-dependent", "port-dependent"])
+MAPPINGS = st.sampled_from(get_args(Mapping))
 PORTS = st.sampled_from(["unknown", "preserving", "changed", "sequential", "block", "random"])
 NUMBER = st.integers(min_value=0, max_value=65535)
 NATS = st.builds(
@@ -167,7 +227,7 @@ ENDPOINTS = st.lists(st.builds(Endpoint, HOSTS.map(ip_address), st.integers(1, 6
 def test_no_plan_leaves_the_observed_address_or_dials_a_service(
     mine: NatSummary, theirs: NatSummary, observed: tuple[Endpoint, ...], seed: int
 ) -> None:
-    made = plan(Situation(mine, theirs, observed), 20000, random.Random(seed).random)
+    made = plan(Situation(mine, theirs, observed, spare=SPARE), 20000, random.Random(seed).random)
     if made is None:
         return
     known = {one.port for one in observed}
@@ -178,7 +238,7 @@ def test_no_plan_leaves_the_observed_address_or_dials_a_service(
         assert all(MIN_PORT <= port <= 65535 for port in volley.ports)
         assert not (set(volley.ports) - known) & DENIED_PORTS
         assert volley.most <= Budget().syns
-        if volley.source != "fresh":
+        if volley.source == 20000:
             # From the punch port a port is dialled once, and candidates are dialled as such.
             assert len(set(volley.ports)) == len(volley.ports)
             assert not set(volley.ports) & known
@@ -253,18 +313,22 @@ ORDERS = st.lists(st.sampled_from(["single", "ahead", "walk", "meet", "fly", ""]
 def test_an_order_chooses_among_the_ways_that_fit_and_changes_nothing_else(
     one: NatSummary, other: NatSummary, order: tuple[str, ...]
 ) -> None:
-    situations = [Situation(one, other, (PEER,), order=order), Situation(other, one, (PEER,), order=order)]
+    situations = [
+        Situation(*nats, (PEER,), order=order, spare=spare)
+        for nats, spare in (((one, other), SPARE), ((other, one), SPARE[::-1]))
+    ]
     mine, theirs = (plan(situation, 20000, random.Random(1).random) for situation in situations)
     fit = ways(kind(one), kind(other))[1:]
     assert (mine is None) == (theirs is None)
-    if fit != (BLOCKS,):
+    if fit not in {(BLOCKS,), (SECOND,)}:
         assert (mine is None) == (not fit)
     if mine is None or theirs is None:
         return
     named = [way for way in order if way in fit]
     assert mine.way == theirs.way == (named or fit)[0]
     # The same plan as of a server that knows only this way.
-    assert mine == plan(Situation(one, other, (PEER,), order=(mine.way,)), 20000, random.Random(1).random)
+    alone = Situation(one, other, (PEER,), order=(mine.way,), spare=SPARE)
+    assert mine == plan(alone, 20000, random.Random(1).random)
     for volley in mine.volleys:
         assert volley.host == str(PEER.host)
         assert volley.most <= Budget().syns

@@ -8,8 +8,8 @@ import pytest
 
 from tests.lab import probe
 from tests.lab.conftest import LabFactory
+from tests.lab.directly import send_directly
 from tests.lab.nat import BY_ADDRESS, KINDS, NatKind
-from tests.scene import Scene, events_of, first_path, last, random_file
 
 PUNCH = 23456
 BLOCKS: dict[str, NatKind | None] = {**KINDS, **{kind.name: kind for kind in BY_ADDRESS.values()}}
@@ -24,23 +24,12 @@ SOAK, ENOUGH = 20, 17
 
 def connect(lab_factory: LabFactory, folder: Path, one: str, other: str) -> float | None:
     """Send a small file directly or not at all; milliseconds until the direct path carried data, if it came."""
-    folder.mkdir()
     lab = lab_factory(BLOCKS[one], BLOCKS[other], rtt_ms=40)
-    with Scene(lab, folder, loopback=False) as scene:
-        scene.start_server()
-        scene.make_contacts()
-        source = scene.folder / "small.bin"
-        random_file(source, 1 << 16)
-        bob = scene.receive("--once", "--no-code", "--path", "direct")
-        alice = scene.send(source, "--path", "direct")
-        ended = alice.wait(30)
-        events = events_of(alice)
-        if ended.status != 0:
-            print(f"{one} + {other}: {last(events, 'error')['message']}")
-            return None
-        bob.succeed(30)
+    ended = send_directly(lab, folder)
     lab.close()
-    return float(first_path(events, "punched", "direct")["after_ms"])
+    if ended.status != 0:
+        print(f"{one} + {other}: {ended.message}")
+    return ended.connected
 
 
 @pytest.mark.parametrize("size", BY_ADDRESS)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.lab.conftest import LabFactory
+from tests.lab.directly import direct_scene, send_directly
 from tests.lab.nat import KINDS
 from tests.scene import Scene, events_of, file_hash, first_path, last, random_file
 
@@ -38,25 +39,12 @@ def connect(lab_factory: LabFactory, folder: Path, one: str, other: str, **line:
 
     `line`: more arguments of `Lab`.
     """
-    folder.mkdir(exist_ok=True)
     lab = lab_factory(KINDS[one], KINDS[other], **{"rtt_ms": 80, **line})
-    with Scene(lab, folder, loopback=False) as scene:
-        scene.start_server()
-        scene.make_contacts()
-        source = scene.folder / "small.bin"
-        random_file(source, 1 << 16)
-        bob = scene.receive("--once", "--no-code", "--path", "direct")
-        alice = scene.send(source, "--path", "direct")
-        ended = alice.wait(30)
-        events = events_of(alice)
-        if ended.status != 0:
-            print(f"{one} + {other}: {last(events, 'error')['message']}")
-            return None
-        bob.succeed(30)
-        path = first_path(events, "punched", "direct")
-        assert set(last(events, "done")["bytes_by_path"]) <= {"punched", "direct"}
+    ended = send_directly(lab, folder)
     lab.close()
-    return float(path["after_ms"])
+    if ended.status != 0:
+        print(f"{one} + {other}: {ended.message}")
+    return ended.connected
 
 
 @pytest.mark.deadline(60)
@@ -143,14 +131,9 @@ def test_what_cannot_be_done_fails_soon_and_says_why(
 ) -> None:
     """Two NATs that draw at random; and a pair that could be connected, if the user had allowed it."""
     lab = lab_factory(KINDS["symmetric"], KINDS["port-restricted" if words else "symmetric"], rtt_ms=80)
-    with Scene(lab, tmp_path, loopback=False) as scene:
-        scene.start_server()
-        scene.make_contacts()
-        source = scene.folder / "small.bin"
-        random_file(source, 1 << 16)
-        # Both, since the walk of one side alone may find the other's single dial.
-        scene.receive("--no-code", "--path", "direct", *words)
-        alice = scene.send(source, "--path", "direct", *words)
+    # Both, since the walk of one side alone may find the other's single dial.
+    with direct_scene(lab, tmp_path, *words) as scene:
+        alice = scene.send_small()
         ended = alice.wait(20)
         message = last(events_of(alice), "error")["message"]
     assert ended.status == 7

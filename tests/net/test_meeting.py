@@ -17,9 +17,11 @@ from twisted.internet import reactor
 from twisted.internet.task import Clock
 
 from p2pxfer.core.addresses import parse_endpoint
-from p2pxfer.core.dialing import MAX_CANDIDATES, Candidate
+from p2pxfer.core.dialing import MAX_CANDIDATES
+from p2pxfer.core.dials import Candidate
+from p2pxfer.core.ledger import QUIET_S, Ledger
 from p2pxfer.core.messages import Introduction, NatSummary
-from p2pxfer.core.strategies import LASTS_S, QUIET_S, Ledger
+from p2pxfer.core.strategies import LASTS_S
 from p2pxfer.net import meeting
 from p2pxfer.net.candidates import Candidates
 from p2pxfer.net.identity import new_identity

@@ -17,7 +17,7 @@ from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 
-from p2pxfer.core.addresses import Endpoint, parse_endpoint
+from p2pxfer.core.addresses import PUNCH_PORTS, Endpoint, parse_endpoint
 from p2pxfer.core.codec import Message
 from p2pxfer.core.discovery import ORDER
 from p2pxfer.core.framing import FrameDecoder
@@ -34,7 +34,7 @@ from p2pxfer.core.messages import (
 )
 from p2pxfer.net import portprobes, probing
 from p2pxfer.net.admission import AdmissionSettings
-from p2pxfer.net.flight import FLIGHT_S, PORTS, SETTLE_S, Flight, fresh_ports, probe_ports
+from p2pxfer.net.flight import FLIGHT_S, SETTLE_S, Flight, fresh_ports, probe_ports
 from p2pxfer.net.identity import new_identity
 from p2pxfer.net.listening import reuse_binding
 from p2pxfer.net.portprobes import FRESH_S, RETRY_S, TWICE
@@ -414,12 +414,12 @@ def test_the_ports_of_a_probe_are_a_row_in_its_order() -> None:
     for _ in range(500):
         ports = probe_ports()
         assert [port - ports[0] for port in ports] == list(ORDER)
-        assert set(PORTS).issuperset(ports)
+        assert set(PUNCH_PORTS).issuperset(ports)
 
 
 @pytest.mark.parametrize("count", [1, 8])
 def test_fresh_ports_are_contiguous_and_allowed(count: int) -> None:
-    allowed = set(PORTS)
+    allowed = set(PUNCH_PORTS)
     for _ in range(2_000):
         ports = fresh_ports(count)
         assert len(ports) == count

@@ -22,12 +22,11 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 
-from p2pxfer.core.addresses import Endpoint, parse_endpoint
-from p2pxfer.core.dialing import Candidate, Plan, Volley
+from p2pxfer.core.addresses import PUNCH_PORTS, Endpoint, parse_endpoint
+from p2pxfer.core.dials import Candidate, Plan, Volley
 from p2pxfer.core.messages import NatSummary
 from p2pxfer.core.strategies import Situation
 from p2pxfer.net import halfopen, puncher
-from p2pxfer.net.flight import PORTS
 from p2pxfer.net.gateway import hold_port
 from p2pxfer.net.halfopen import RESERVE, HalfOpen, descriptor_room
 from p2pxfer.net.listening import Doorman
@@ -160,7 +159,7 @@ async def test_a_plan_dials_from_fresh_ports_and_hands_every_connection_over(
         ports.add(port)
         far.close()
     assert len(ports) == 100
-    assert ports <= set(PORTS)
+    assert ports <= set(PUNCH_PORTS)
     assert punch.puncher.tried == "tried (100 SYNs from here)"
     await until(lambda: all(peer.lost for peer in punch.built))
     punch.end()
@@ -444,6 +443,21 @@ async def test_a_plan_for_the_next_ports_waits_for_news_of_them(monkeypatch: pyt
     punch.puncher.peer_nat(SEQUENTIAL)
     assert len(punch.planned) == 1
     punch.end()
+
+
+@pytest.mark.parametrize("light", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_a_plan_that_is_no_more_than_a_candidate_needs_no_permission(
+    monkeypatch: pytest.MonkeyPatch, listener: socket.socket, light: bool
+) -> None:
+    planned = Plan("tried", (volley(listener.getsockname()[1]),), "second", light)
+    punch = Punch(monkeypatch, planned, permit=lambda: "forbidden")
+    await until(lambda: punch.puncher.plan_state != "none")
+    assert punch.puncher.plan_state == ("followed" if light else "withheld")
+    if light:
+        await until(lambda: punch.built)
+    punch.end()
+    assert ("forbidden" in punch.puncher.tried) != light
 
 
 @pytest_twisted.ensureDeferred
