@@ -73,8 +73,9 @@ def check(lab: Lab, kind: str, nat: JsonEvent) -> None:
     assert nat["addresses"] == [lab.public_addr("nat_a")]
     assert nat["step"] == (1 if kind == "sequential" else 0)
     if nat["ports"] == "random":
-        assert 1024 <= nat["low"] < 30_000
-        assert 36_000 < nat["high"] <= 65_535
+        # Of ten draws all are in the upper or in the lower third once in 25,000 times.
+        assert 1024 <= nat["low"] < 43_000
+        assert 23_000 < nat["high"] <= 65_535
     elif nat["ports"] == "block":
         assert BLOCK_LOW - 128 <= nat["low"] < nat["high"] <= BLOCK_LOW + 256 + 128
     else:

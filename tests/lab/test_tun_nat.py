@@ -34,6 +34,22 @@ def test_every_connection_gets_a_port_of_its_own(lab_factory: LabFactory, kind: 
     assert len(set(ports)) >= 6  # of eight; some may be alike by chance
 
 
+def test_a_connection_that_was_reset_gives_its_port_back(lab_factory: LabFactory) -> None:
+    """From either end; while it stands its port is taken, and there is none for another one."""
+    lab = lab_factory(TunKind("by-connection", 5000, 5001), None, rtt_ms=RTT_MS)
+    server = probe.Server(lab)
+    for number in range(6):
+        stays, goes = (server.observe("alice", PUNCH + 2 * number + one, server.endpoints[0]) for one in range(2))
+        assert {stays.seen[1], goes.seen[1]} == {5000, 5001}
+        third = probe.dial(lab, "alice", server.endpoints[0], PUNCH - 1)
+        assert probe.settle([third], 0.3) == [Answer.SILENT]
+        third.sock.close()
+        goes.close()
+        probe.reset(stays.server)
+        assert probe.receive(stays.client, 5.0) == b""
+        stays.client.close()
+
+
 def test_the_first_connection_keeps_its_port_and_no_other_one_gets_it(lab_factory: LabFactory) -> None:
     lab = lab_factory(FIRST_PRESERVED, None, rtt_ms=RTT_MS)
     server = probe.Server(lab)

@@ -42,6 +42,7 @@ class TunKind:
 
     `mapping`: "by-connection" draws one at random from `low` to `high` for every new connection, also for one between
     endpoints that had one before: a SYN with another sequence number is a new one, one with the same is repeated.
+    With a reset, either way, a connection gives its port back.
     "first-preserved" keeps the inside port for the first connection from it, and draws for all others, since it gives
     no port to two connections at a time; the same two endpoints keep theirs.
     """
@@ -97,11 +98,11 @@ class TunNat:
         if found.opens and (flow is None or self._is_new(flow, found.number)):
             if flow is not None:
                 self._forget(found.source, found.target)
-            port = self._choose(found.source[1])
-            if port is None:
-                return None
-            flow = self._remember(found, port)
-        return None if flow is None else found.rewritten(source=(self._outside, flow.port))
+            flow = self._remember(found, self._choose(found.source[1]))
+        if flow is None:
+            return None
+        self._ends(found, found.source, found.target)
+        return found.rewritten(source=(self._outside, flow.port))
 
     def back(self, packet: bytes) -> bytes | None:
         """The packet from outside as it comes in; None if it may not."""
@@ -109,7 +110,14 @@ class TunNat:
         if found is None or found.target[0] != self._outside:
             return None
         inside = self._inside.get((found.target[1], found.source))
-        return None if inside is None else found.rewritten(target=inside)
+        if inside is None:
+            return None
+        self._ends(found, inside, found.source)
+        return found.rewritten(target=inside)
+
+    def _ends(self, found: _Packet, inside: Endpoint, there: Endpoint) -> None:
+        if self._kind.mapping == "by-connection" and found.flags & _RST:
+            self._forget(inside, there)
 
     def _is_new(self, flow: _Flow, number: int) -> bool:
         return self._kind.mapping == "by-connection" and number != flow.number
@@ -123,7 +131,9 @@ class TunNat:
                 return port
         return None
 
-    def _remember(self, found: _Packet, port: int) -> _Flow:
+    def _remember(self, found: _Packet, port: int | None) -> _Flow | None:
+        if port is None:
+            return None
         if len(self._flows) >= MOST:
             self._forget(*next(iter(self._flows)))
         flow = self._flows[found.source, found.target] = _Flow(port, found.number)
