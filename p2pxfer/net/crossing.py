@@ -12,16 +12,16 @@ Laws of this file:
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IProtocol
+from twisted.python.failure import Failure
 
 from p2pxfer.core.addresses import MIN_PORT, Endpoint
 from p2pxfer.core.codec import Message
 from p2pxfer.core.discovery import Simultaneous, simultaneous_of
-from p2pxfer.core.messages import VERSION, Cross, CrossAt, Crossed, CrossNow, CrossOutcome, Observe, Observed
+from p2pxfer.core.messages import Cross, CrossAt, Crossed, CrossNow, CrossOutcome, Observed
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.flight import Opener, fresh_ports
 from p2pxfer.net.halfopen import HalfOpen
+from p2pxfer.net.servercheck import ServerCheck
 from p2pxfer.net.serverlink import ServerLink
 from p2pxfer.net.types import Reactor
 
@@ -29,34 +29,25 @@ CHECK_S = 8.0
 """How long the whole check may take, seconds."""
 
 
-class CrossingCheck:
+class CrossingCheck(ServerCheck[tuple[Simultaneous, str]]):
     """One check.  ``done`` fires once with the result and, if it is unknown, why; it fails only when it is cancelled,
     which ends the check."""
 
     def __init__(self, reactor: Reactor, opener: Opener, target: Endpoint) -> None:
-        self._reactor = reactor
-        self._opener = opener
-        self._target = target
-        self._port = fresh_ports(1)[0]
-        self._link = ServerLink(reactor, self._on_message, self._lost)
-        self._opening: Deferred[IProtocol] | None = None
-        self._timer: IDelayedCall | None = None
+        (self._port,) = fresh_ports(1)
+        super().__init__(reactor, opener, target, [self._port])
         self._dial: HalfOpen | None = None
         self._asked = False
-        self._over = False
         self.answered = False
         """Whether the result, if it is unknown too, is the server's."""
-        self.done: Deferred[tuple[Simultaneous, str]] = Deferred(lambda _: self._stop())
 
     def start(self) -> None:
         """Let the server see the port."""
-        self._timer = self._reactor.callLater(CHECK_S, self._end, "unknown", "the server is silent")
-        self._link.secured.addCallbacks(self._secured, lambda _: None)
-        self._opening = self._opener(self._link, str(self._target.host), self._target.port, self._port)
-        self._opening.addErrback(lambda _: self._end("unknown", "the server could not be asked"))
+        self._ends_in(CHECK_S, self._end, "unknown", "the server is silent")
+        self._show_ports()
 
-    def _secured(self, _: object) -> None:
-        self._link.send(Observe(version=VERSION, tag=self._port))
+    def _not_opened(self, failure: Failure) -> None:
+        self._end("unknown", "the server could not be asked")
 
     def _lost(self, link: ServerLink, error: P2pxferError) -> None:
         self._end("unknown", "the server does not help to find out")
@@ -69,13 +60,13 @@ class CrossingCheck:
                 self._asked = True
                 link.send(Cross())
             case CrossAt(port) if self._asked and self._dial is None:
-                self._cross(port)
+                self._cross(link, port)
             case Crossed(outcome) if self._dial is not None:
                 self._judge(outcome)
             case _:
                 pass
 
-    def _cross(self, port: int) -> None:
+    def _cross(self, link: ServerLink, port: int) -> None:
         """Dial the port, then have it dialled from."""
         if not port:
             self._judge("not-tried")
@@ -89,23 +80,15 @@ class CrossingCheck:
         except OSError as error:
             self._end("unknown", f"the server's port could not be dialled: {error.strerror}")
         else:
-            self._link.send(CrossNow())
+            link.send(CrossNow())
 
     def _judge(self, outcome: CrossOutcome) -> None:
         self.answered = True
         self._end(*simultaneous_of(outcome))
 
     def _end(self, found: Simultaneous, why: str) -> None:
-        if not self._over:
-            self._stop()
-            self.done.callback((found, why))
+        self._end_with((found, why))
 
-    def _stop(self) -> None:
-        self._over = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        if self._opening is not None:
-            self._opening.cancel()
-        self._link.close()
+    def _release(self) -> None:
         if self._dial is not None:
             self._dial.close()

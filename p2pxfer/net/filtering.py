@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, execute
-from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort, IProtocol, ITCPTransport
+from twisted.internet.interfaces import IAddress, IListeningPort, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -22,10 +22,11 @@ from twisted.python.failure import Failure
 from p2pxfer.core.addresses import Endpoint
 from p2pxfer.core.codec import Message
 from p2pxfer.core.discovery import Filtering, Inbound, filtering_of, unsolicited_of
-from p2pxfer.core.messages import DIAL_BACK_MARKS, VERSION, DialBack, DialledBack, Observe, Observed
+from p2pxfer.core.messages import DIAL_BACK_MARKS, DialBack, DialledBack, Observed
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.flight import Opener
 from p2pxfer.net.listening import reuse_binding
+from p2pxfer.net.servercheck import ServerCheck
 from p2pxfer.net.serverlink import ServerLink
 from p2pxfer.net.types import Reactor
 
@@ -83,7 +84,7 @@ class _Visitors(Factory):
             visitor.leave()
 
 
-class FilteringCheck:
+class FilteringCheck(ServerCheck[Inbound]):
     """One check, from local ``port``.
 
     ``done`` fires once with the filtering and the treatment of unsolicited SYNs; it fails only when it is cancelled,
@@ -93,45 +94,33 @@ class FilteringCheck:
     log = Logger()
 
     def __init__(self, reactor: Reactor, opener: Opener, target: Endpoint, port: int) -> None:
-        self._reactor = reactor
-        self._opener = opener
-        self._target = target
+        super().__init__(reactor, opener, target, [port])
         self.port = port
         self._token = os.urandom(TOKEN)
         self._arrived: set[bytes] = set()
         self._answer: DialledBack | None = None
-        self._link = ServerLink(reactor, self._on_message, self._lost)
-        self._opening: Deferred[IProtocol] | None = None
         self._listener: IListeningPort | None = None
-        self._timer: IDelayedCall | None = None
-        self._over = False
         self._visitors = _Visitors(self._shown)
-        self.done: Deferred[Inbound] = Deferred(lambda _: self._stop())
 
     def start(self) -> None:
         """Listen, connect, ask."""
-        self._timer = self._reactor.callLater(CHECK_S, self._too_late)
+        self._ends_in(CHECK_S, self._too_late)
         any_address = "::" if self._target.host.version == 6 else ""
         binding = reuse_binding(self.port, any_address)
         listen = cast(Any, self._reactor).listenTCP  # the interface knows only a number in place of a binding
         listening: Deferred[IListeningPort] = execute(listen, binding, self._visitors, interface=any_address)
-        listening.addCallbacks(self._listening, self._deaf)
+        listening.addCallbacks(self._listening, self._not_opened)
 
     def _listening(self, listener: IListeningPort) -> None:
         self._listener = listener
         if self._over:
             listener.stopListening()
-            return
-        self._link.secured.addCallbacks(self._secured, lambda _: None)
-        self._opening = self._opener(self._link, str(self._target.host), self._target.port, self.port)
-        self._opening.addErrback(self._deaf)
+        else:
+            self._show_ports()
 
-    def _deaf(self, failure: Failure) -> None:
+    def _not_opened(self, failure: Failure) -> None:
         self.log.info("filtering cannot be checked: {why}", why=failure.getErrorMessage())
         self._end("unknown", "the server could not be asked")
-
-    def _secured(self, _: object) -> None:
-        self._link.send(Observe(version=VERSION, tag=self.port))
 
     def _on_message(self, link: ServerLink, message: Message) -> None:
         match message:
@@ -169,17 +158,10 @@ class FilteringCheck:
 
     def _end(self, filtering: Filtering, why: str) -> None:
         if not self._over:
-            self._stop()
             unsolicited, unanswered = unsolicited_of(self._answer.unopened if self._answer else "not-tried")
-            self.done.callback(Inbound(filtering, why, unsolicited=unsolicited, unanswered=unanswered))
+            self._end_with(Inbound(filtering, why, unsolicited=unsolicited, unanswered=unanswered))
 
-    def _stop(self) -> None:
-        self._over = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        if self._opening is not None:
-            self._opening.cancel()
-        self._link.close()
+    def _release(self) -> None:
         if self._listener is not None:
             self._listener.stopListening()
         self._visitors.close()

@@ -17,8 +17,7 @@ import os
 from collections.abc import Callable
 from typing import cast
 
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IProtocol, ITCPTransport
+from twisted.internet.interfaces import IProtocol, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -27,10 +26,11 @@ from p2pxfer.core.addresses import Endpoint, canonical_endpoint, parse_endpoint
 from p2pxfer.core.codec import Message
 from p2pxfer.core.dials import Candidate
 from p2pxfer.core.discovery import Hairpin
-from p2pxfer.core.messages import VERSION, Observe, Observed
+from p2pxfer.core.messages import Observed
 from p2pxfer.errors import AddressRefused, P2pxferError
 from p2pxfer.net.flight import Opener, fresh_ports
 from p2pxfer.net.puncher import Puncher
+from p2pxfer.net.servercheck import ServerCheck
 from p2pxfer.net.serverlink import ServerLink
 from p2pxfer.net.types import Reactor
 
@@ -70,7 +70,7 @@ class _Guest(Protocol):
         cast(ITCPTransport, self.transport).abortConnection()
 
 
-class HairpinCheck:
+class HairpinCheck(ServerCheck[tuple[Hairpin, str]]):
     """One check.  ``may_dial`` says whether an endpoint that the server saw may be dialled.
 
     ``done`` fires once with the result and, if it is unknown, why; it fails only when it is cancelled, which ends the
@@ -82,36 +82,25 @@ class HairpinCheck:
     def __init__(
         self, reactor: Reactor, opener: Opener, target: Endpoint, may_dial: Callable[[Endpoint], bool]
     ) -> None:
-        self._reactor = reactor
-        self._opener = opener
-        self._target = target
+        super().__init__(reactor, opener, target, fresh_ports(2))
         self._may_dial = may_dial
         self._token = os.urandom(TOKEN)
         self._seen: dict[int, Endpoint] = {}
-        self._links = {ServerLink(reactor, self._on_message, self._lost): port for port in fresh_ports(2)}
-        self._openings: list[Deferred[IProtocol]] = []
         self._punchers: list[Puncher] = []
-        self._timer: IDelayedCall | None = None
         self._left = MAX_GUESTS
-        self._over = False
         self.guests: set[_Guest] = set()
-        self.done: Deferred[tuple[Hairpin, str]] = Deferred(lambda _: self._stop())
 
     def start(self) -> None:
         """Let the server see both ports."""
-        self._timer = self._reactor.callLater(CHECK_S, self._end, "unknown", "the server is silent")
-        for link, port in list(self._links.items()):
-            link.secured.addCallbacks(self._secured, lambda _: None, callbackArgs=(link, port))
-            opening = self._opener(link, str(self._target.host), self._target.port, port)
-            self._openings.append(opening)
-            opening.addErrback(lambda _: self._end("unknown", "the server could not be asked"))
+        self._ends_in(CHECK_S, self._end, "unknown", "the server is silent")
+        self._show_ports()
+
+    def _not_opened(self, failure: Failure) -> None:
+        self._end("unknown", "the server could not be asked")
 
     def met(self) -> None:
         """The two ports have a connection."""
         self._end("yes", "")
-
-    def _secured(self, _: object, link: ServerLink, port: int) -> None:
-        link.send(Observe(version=VERSION, tag=port))
 
     def _lost(self, link: ServerLink, error: P2pxferError) -> None:
         self._end("unknown", "the connection to the server was lost")
@@ -132,9 +121,7 @@ class HairpinCheck:
         if not (self._may_dial(seen_one) and self._may_dial(seen_other)):
             self._end("unknown", "the outside address may not be dialled")
             return
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = self._reactor.callLater(CROSS_S, self._end, "no", "")
+        self._ends_in(CROSS_S, self._end, "no", "")
         for port, there, mark in ((one, seen_other, b"1"), (other, seen_one, b"2")):
             candidate = Candidate("server-reflexive", str(there.host), there.port)
             puncher = Puncher(self._reactor, port, [candidate], lambda address, mark=mark: self._guest(mark))  # type: ignore[misc]
@@ -150,18 +137,9 @@ class HairpinCheck:
         return _Guest(self, self._token + mark, self._token + marks[mark])
 
     def _end(self, hairpin: Hairpin, why: str) -> None:
-        if not self._over:
-            self._stop()
-            self.done.callback((hairpin, why))
+        self._end_with((hairpin, why))
 
-    def _stop(self) -> None:
-        self._over = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        for opening in self._openings:
-            opening.cancel()
-        for link in self._links:
-            link.close()
+    def _release(self) -> None:
         for puncher in self._punchers:
             puncher.stop()
         for guest in list(self.guests):

@@ -94,16 +94,16 @@ def render(cells: Sequence[Cell], data: str, enough_failures: int) -> str:
     )
     parts = [
         TITLE,
-        *(f"{_filled(text)}\n" for text in texts),
-        _titled("Homes", meanings(shown)),
-        _titled("Connected runs", f"{_filled(in_all(shown))}\n\n{grid(shown)}"),
-        _titled("What is promised", promises(shown)),
-        _titled("Time and SYNs", f"{_filled(FIGURES)}\n\n{figures(shown, programs, letters)}"),
-        *(_titled(f"{rtt} ms", far(rtt, cells)) for rtt in sorted({each.case.rtt_ms for each in cells} - {RTT_MS})),
+        *(f"{filled(text)}\n" for text in texts),
+        titled("Homes", meanings(shown)),
+        titled("Connected runs", f"{filled(in_all(shown))}\n\n{grid(shown)}"),
+        titled("What is promised", promises(shown)),
+        titled("Time and SYNs", f"{filled(FIGURES)}\n\n{figures(shown, programs, letters)}"),
+        *(titled(f"{rtt} ms", far(rtt, cells)) for rtt in sorted({each.case.rtt_ms for each in cells} - {RTT_MS})),
     ]
     if letters:
-        listed = "\n".join(f"{letter}\n{_filled(escaped(why), indent='    ')}" for why, letter in letters.items())
-        parts.append(_titled("Why runs failed", listed))
+        listed = "\n".join(f"{letter}\n{filled(escaped(why), indent='    ')}" for why, letter in letters.items())
+        parts.append(titled("Why runs failed", listed))
     return "\n".join(parts)
 
 
@@ -118,7 +118,7 @@ def promises(cells: Sequence[Cell]) -> str:
     ]
     broken = [f"{one} + {other}" for each in found for one, other in each.broken]
     text = f"{PROMISED}  {f'Not kept: {_listed(list(dict.fromkeys(broken)))}.' if broken else ''}"
-    return f"{_filled(text)}\n\n{simple_table([head, *lines])}\n\n{_filled(ICMP)}"
+    return f"{filled(text)}\n\n{simple_table([head, *lines])}\n\n{filled(ICMP)}"
 
 
 def usually(cell: Cell) -> bool:
@@ -147,12 +147,12 @@ def far(rtt: int, cells: Iterable[Cell]) -> str:
         for times in [(cell.tcp_median_ms, cell.tcp_p90_ms, cell.median_ms, cell.p90_ms)]
     ]
     text = FAR.format(rtt=rtt, tcp=2 * rtt + 100, path=4.5 * rtt + 300)
-    return f"{_filled(text)}\n\n{simple_table([head, *lines])}"
+    return f"{filled(text)}\n\n{simple_table([head, *lines])}"
 
 
 def meanings(cells: Sequence[Cell]) -> str:
     """What each kind of home is."""
-    lines = (f"``{kind}``\n{_filled(meaning(kind), indent='    ')}" for kind in kinds_of(cells))
+    lines = (f"``{kind}``\n{filled(meaning(kind), indent='    ')}" for kind in kinds_of(cells))
     return "\n".join(lines)
 
 
@@ -171,7 +171,8 @@ def kinds_of(cells: Sequence[Cell]) -> list[str]:
     return list(dict.fromkeys(kind for cell in cells for kind in cell.case.pair))
 
 
-def _filled(text: str, indent: str = "") -> str:
+def filled(text: str, indent: str = "") -> str:
+    """A paragraph in lines of the page, each behind `indent`."""
     return textwrap.fill(
         " ".join(text.split()),
         120,
@@ -187,7 +188,8 @@ def escaped(text: str) -> str:
     return re.sub(r"([\\*`|_])", r"\\\1", text)
 
 
-def _titled(title: str, text: str) -> str:
+def titled(title: str, text: str) -> str:
+    """A section of the page."""
     return f"{title}\n{'=' * len(title)}\n\n{text.rstrip()}\n"
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scripts.matrixlib.page import NONE, simple_table
+from scripts.matrixlib.page import NONE, filled, simple_table, titled
 from scripts.poplib.mixes import ACCESS_S, ASSUMED, BACKBONE_S, BLOCK, HOME_BUSY, JITTER_S, MIXES, POOL, SHARES, SOURCES
 from scripts.poplib.runs import AGE_S, Figures, Outcome, by_labels, figures
 from scripts.poplib.world import NOMINATED, PUNCH_S
@@ -144,21 +143,21 @@ def render(origin: Origin, results: Results) -> str:
     mixes = "\n".join(f"{mix.name}\n    {mix.what[0].upper()}{mix.what[1:]}." for mix in MIXES)
     parts = [
         TITLE,
-        _filled(MADE.format(origin=origin)),
+        _paragraph(MADE.format(origin=origin)),
         HOW,
         SINGLE,
-        _titled("Mixes", mixes),
-        _titled("Directly connected", f"{SHARE}\n{_shares(results, more=False)}"),
-        _titled("Time and SYNs", f"{_filled(TIMES.format(nominated=NOMINATED, punch=PUNCH_S))}\n{_times(results)}"),
-        _titled("With mapped ports and IPv6", f"{MORE}\n{_shares(results, more=True)}"),
-        _titled(
-            "Which pairs are lost", f"{_filled(LOST.format(pool=POOL, block=BLOCK, rare=RARE))}\n{_kinds(results)}"
+        titled("Mixes", mixes),
+        titled("Directly connected", f"{SHARE}\n{_shares(results, more=False)}"),
+        titled("Time and SYNs", f"{_paragraph(TIMES.format(nominated=NOMINATED, punch=PUNCH_S))}\n{_times(results)}"),
+        titled("With mapped ports and IPv6", f"{MORE}\n{_shares(results, more=True)}"),
+        titled(
+            "Which pairs are lost", f"{_paragraph(LOST.format(pool=POOL, block=BLOCK, rare=RARE))}\n{_kinds(results)}"
         ),
-        _titled("What is assumed of whom", f"{PARAMETERS}\n{_parameters()}\n\n{_filled(delays)}"),
-        _titled("Beside published rates", PUBLISHED),
-        _titled("What is not modelled", NOT_MODELLED),
-        _titled(
-            "Sources", "\n".join(f"{name}\n{_filled(text, indent='    ')}".rstrip() for name, text in SOURCES.items())
+        titled("What is assumed of whom", f"{PARAMETERS}\n{_parameters()}\n\n{_paragraph(delays)}"),
+        titled("Beside published rates", PUBLISHED),
+        titled("What is not modelled", NOT_MODELLED),
+        titled(
+            "Sources", "\n".join(f"{name}\n{filled(text, indent='    ')}".rstrip() for name, text in SOURCES.items())
         ),
     ]
     return "\n".join(parts)
@@ -220,19 +219,5 @@ def _ms(seconds: float | None) -> str:
     return NONE if seconds is None else f"{1000 * seconds:.0f}"
 
 
-def _filled(text: str, indent: str = "") -> str:
-    return (
-        textwrap.fill(
-            " ".join(text.split()),
-            120,
-            initial_indent=indent,
-            subsequent_indent=indent,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        + "\n"
-    )
-
-
-def _titled(title: str, text: str) -> str:
-    return f"{title}\n{'=' * len(title)}\n\n{text.rstrip()}\n"
+def _paragraph(text: str) -> str:
+    return f"{filled(text)}\n"

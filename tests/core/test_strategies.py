@@ -154,6 +154,11 @@ def test_both_sides_know_both_second_ports(session: bytes) -> None:
     assert {mine, theirs} <= set(PUNCH_PORTS)
 
 
+def test_second_ports_are_those_of_the_protocol() -> None:
+    assert spare_ports(bytes(range(32)), "initiator") == (32612, 24591)
+    assert len(PUNCH_PORTS) == 12763
+
+
 def test_second_ports_differ_from_session_to_session() -> None:
     found = [spare_ports(bytes([number]) * 32, "initiator") for number in range(100)]
     assert len(set(itertools.chain(*found))) > 190

@@ -255,7 +255,7 @@ def test_what_must_not_be_dialled_or_comes_too_late(
     link: Any = Told()
     clock: Any = Clock()
     check = CrossingCheck(clock, lambda *_: Deferred(), parse_endpoint("198.18.0.10:8877"))
-    check._link = link
+    check._links = {link: check._port}
     check.start()
     found: list[tuple[str, str]] = []
     check.done.addCallback(found.append)

@@ -175,7 +175,7 @@ def test_a_server_that_goes_on_answering_does_not_hold_the_check() -> None:
     check.start()
     for _ in range(round(CHECK_S)):
         clock.advance(1.0)
-        check._on_message(check._link, DialledBack("connected", "connected", "silent"))
+        check._on_message(next(iter(check._links)), DialledBack("connected", "connected", "silent"))
     assert [found.filtering for found in ended] == ["unknown"]
 
 
