@@ -23,6 +23,7 @@ from p2pxfer.net.meeting import Meeting
 from p2pxfer.net.path import PeerPath
 from p2pxfer.net.probing import NatDiscovery
 from p2pxfer.net.types import Reactor
+from p2pxfer.net.waiting import Waiting
 
 FRESH_S = 30.0
 """How long a measurement is told again, seconds."""
@@ -46,7 +47,7 @@ class CheckAnswers:
         self._asked: dict[PeerPath, Deferred[None]] = {}
         self._meetings: WeakSet[Meeting] = WeakSet()
         self._measuring: Deferred[None] | None = None
-        self._waiting: list[Deferred[None]] = []
+        self._waiting = Waiting()
         self._found = _NOTHING
         self._found_at: float | None = None
 
@@ -106,12 +107,11 @@ class CheckAnswers:
         """Wait for a measurement: a fresh one, or that which is under way."""
         if self._found_at is not None and self._reactor.seconds() - self._found_at < FRESH_S:
             return
-        waiting: Deferred[None] = Deferred()
-        self._waiting.append(waiting)
         if self._measuring is None:
             self._measuring = Deferred.fromCoroutine(self._measure(discovery))
             self._measuring.addBoth(self._over)
-        await waiting
+        if self._measuring is not None:
+            await self._waiting.moment()
 
     async def _measure(self, discovery: NatDiscovery) -> None:
         self._found, self._found_at = _NOTHING, None
@@ -123,6 +123,4 @@ class CheckAnswers:
         self._measuring = None
         if isinstance(result, Failure) and not result.check(CancelledError):
             self.log.info("the measurement for a check failed: {why!r}", why=result.value)
-        waiting, self._waiting = self._waiting, []
-        for deferred in waiting:
-            deferred.callback(None)
+        self._waiting.come()

@@ -43,6 +43,7 @@ from p2pxfer.net.siblings import Siblings
 from p2pxfer.net.streams import SecureBootstrap
 from p2pxfer.net.tls import PeerTLS
 from p2pxfer.net.types import Reactor
+from p2pxfer.net.waiting import Waiting
 from p2pxfer.status import PathKind
 
 MAX_GREETING = 16
@@ -101,7 +102,7 @@ class Meeting(PathOwner):
         self._doubt: IDelayedCall | None = None
         self._reasons: list[P2pxferError] = []
         self.siblings = Siblings(reactor, client, self._creator, self, self._make_path, self._raise)
-        self._undecided: list[Deferred[None]] = []
+        self._undecided = Waiting()
         self._closed = False
         self.had_path = False
         """Whether any path of this meeting was ever up."""
@@ -147,9 +148,7 @@ class Meeting(PathOwner):
     async def decided(self) -> None:
         """Wait until a direct path is up, or none can come any more; some 20 seconds at most."""
         if self._may_come():
-            waiting: Deferred[None] = Deferred()
-            self._undecided.append(waiting)
-            await waiting
+            await self._undecided.moment()
 
     def _may_come(self) -> bool:
         """A direct path is looked for, or greets, and none is up."""
@@ -158,9 +157,7 @@ class Meeting(PathOwner):
 
     def _check_decided(self) -> None:
         if not self._may_come():
-            waiting, self._undecided = self._undecided, []
-            for deferred in waiting:
-                deferred.callback(None)
+            self._undecided.come()
 
     def close(self) -> None:
         """End everything; paths that are up are closed in order, all else is reset."""

@@ -35,6 +35,7 @@ from p2pxfer.net.gateway import Datagrams, hold_port, system_gateway
 from p2pxfer.net.ownaddresses import source_towards
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.upnpport import UpnpPort
+from p2pxfer.net.waiting import Waiting
 
 FAREWELL_S: Final = 1.0
 """How long the router may take to confirm that the port is closed again, seconds."""
@@ -78,7 +79,7 @@ class PortMapping:
         self._upnp = UpnpPort(reactor, self)
         self._deletes: set[Deferred[None]] = set()
         self._closed = False
-        self._waiting: list[Deferred[None]] = []
+        self._waiting = Waiting()
         self._released: Deferred[None] | None = None
         self.port = 0
         """The local port, 0 while none is held."""
@@ -137,9 +138,7 @@ class PortMapping:
     async def settled(self) -> None:
         """Wait until the router has answered everything, or will not; a few seconds at most."""
         if self.under_way:
-            waiting: Deferred[None] = Deferred()
-            self._waiting.append(waiting)
-            await waiting
+            await self._waiting.moment()
 
     # -- asking --------------------------------------------------------------------------------------------------
 
@@ -196,9 +195,7 @@ class PortMapping:
 
     def _tell(self) -> None:
         if not self.under_way:
-            waiting, self._waiting = self._waiting, []
-            for deferred in waiting:
-                deferred.callback(None)
+            self._waiting.come()
         datagrams, released = self._datagrams, self._released
         if released is not None and datagrams is not None and not datagrams.core.parting and not released.called:
             released.callback(None)

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from p2pxfer.core import discovery
@@ -23,6 +22,7 @@ from p2pxfer.core.discovery import DEPENDENT, Allocation, Mapping, Probe, View
 from p2pxfer.net.flight import Flight, Opener, fresh_ports, probe_ports
 from p2pxfer.net.samepair import SamePairCheck
 from p2pxfer.net.types import Reactor
+from p2pxfer.net.waiting import Waiting
 
 FRESH_S = 600.0
 """How long what was found on one outside address is believed, seconds."""
@@ -59,7 +59,7 @@ class PortProbes:
         self._stopped: Flight | SamePairCheck | None = None
         self._probed_at = 0.0
         self._views: Sequence[View] = ()
-        self._waiting: list[Deferred[None]] = []
+        self._waiting = Waiting()
         self.allocation: Allocation | None = None
 
     @property
@@ -70,9 +70,7 @@ class PortProbes:
     async def thorough(self) -> None:
         """Wait until nothing is dialled twice any more, at most ``CHECK_S`` seconds."""
         if self._again is not None:
-            waiting: Deferred[None] = Deferred()
-            self._waiting.append(waiting)
-            await waiting
+            await self._waiting.moment()
 
     def consider(self, views: Sequence[View], mapping: Mapping) -> None:
         """Probe if it is time to, where ``views`` of the punch port, of one family, show this ``mapping``."""
@@ -137,6 +135,4 @@ class PortProbes:
         if self.allocation is not None and check is not self._stopped:
             self.allocation = replace(self.allocation, renewed=discovery.renewed(at_once))
         self._landed()
-        waiting, self._waiting = self._waiting, []
-        for deferred in waiting:
-            deferred.callback(None)
+        self._waiting.come()

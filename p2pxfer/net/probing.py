@@ -40,6 +40,7 @@ from p2pxfer.net.ownaddresses import source_towards
 from p2pxfer.net.portprobes import PortProbes
 from p2pxfer.net.serverlink import ServerLink
 from p2pxfer.net.types import Reactor
+from p2pxfer.net.waiting import Waiting
 
 OBSERVE_S = 8.0
 """How long the server's other endpoints may take to answer, seconds."""
@@ -108,7 +109,7 @@ class NatDiscovery:
         self._reported = NatSummary()
         self._meetings: dict[bytes, _Told] = {}
         self._both_at: float | None = None
-        self._waiting: list[Deferred[None]] = []
+        self._waiting = Waiting()
         self.watch: Callable[[str], None] = lambda text: None
         self.on_view: Callable[[], None] = lambda: None
         """Called when the server has seen this machine once more."""
@@ -159,9 +160,7 @@ class NatDiscovery:
         ``thoroughly``: and what no punch waits for, at most ``CHECK_S`` seconds more.
         """
         if self.under_way:
-            waiting: Deferred[None] = Deferred()
-            self._waiting.append(waiting)
-            await waiting
+            await self._waiting.moment()
         if thoroughly:
             await self._probes.thorough()
 
@@ -348,6 +347,4 @@ class NatDiscovery:
 
     def _settle(self) -> None:
         if not self.under_way:
-            waiting, self._waiting = self._waiting, []
-            for deferred in waiting:
-                deferred.callback(None)
+            self._waiting.come()

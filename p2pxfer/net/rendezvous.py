@@ -52,6 +52,7 @@ from p2pxfer.net.serverlink import RelayLeg, ServerLink
 from p2pxfer.net.streams import too_late
 from p2pxfer.net.tls import Creator
 from p2pxfer.net.types import Reactor
+from p2pxfer.net.waiting import Waiting
 
 RELAY_S = 30.0
 """Deadline for the other leg of a relay to appear, seconds."""
@@ -102,7 +103,7 @@ class RendezvousClient:
         self._running: Deferred[None] | None = None
         self._first: Deferred[Registered] = Deferred()
         self._lost: Deferred[P2pxferError] = Deferred()
-        self._waiting: list[Deferred[None]] = []
+        self._waiting = Waiting()
         self._registration: Deferred[None] = succeed(None)
         self._renewing = False
         self._missed = False
@@ -177,9 +178,7 @@ class RendezvousClient:
     async def when_registered(self) -> None:
         """Wait until the control connection stands (again)."""
         if self.registered is None:
-            waiting: Deferred[None] = Deferred()
-            self._waiting.append(waiting)
-            await waiting
+            await self._waiting.moment()
 
     async def _run(self) -> None:
         """Connect again after every loss, until the server says something that no reconnection would change."""
@@ -332,10 +331,9 @@ class RendezvousClient:
             self._missed = False
             self._on_note("the server is back")
         self._on_registered(message)
-        waiting, self._waiting = self._waiting, []
-        for deferred in [self._registration, *waiting]:
-            if not deferred.called:
-                deferred.callback(None)
+        if not self._registration.called:
+            self._registration.callback(None)
+        self._waiting.come()
         if not self._first.called:
             self._first.callback(message)
 
