@@ -24,13 +24,13 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pxfer.core.addresses import Endpoint
+from p2pxfer.core.addresses import PUNCH_PORTS, Endpoint
 from p2pxfer.core.codec import Message
-from p2pxfer.core.dialing import Candidate
+from p2pxfer.core.dials import Candidate
 from p2pxfer.core.discovery import DEPENDENT, one_family
 from p2pxfer.core.wire import Chunk, Nominate, Widen, Widened
 from p2pxfer.errors import AddressRefused, P2pxferError, ProtocolBreach, Unreachable
-from p2pxfer.net.flight import PORTS, Flight
+from p2pxfer.net.flight import Flight
 from p2pxfer.net.ownaddresses import endpoint_of, endpoint_text
 from p2pxfer.net.parties import Party
 from p2pxfer.net.path import PathOwner, PeerPath
@@ -107,7 +107,7 @@ class Siblings:
         fresh = self._next_way(beside)
         attempt = self._attempt = _Attempt(self, self._reactor, beside, self._count)
         if fresh == "here":
-            port = random.choice(PORTS)  # noqa: S311  # not a secret: any free port will do
+            port = random.choice(PUNCH_PORTS)  # noqa: S311  # not a secret: any free port will do
             ports = await self._outside(beside, port)
             if attempt.over:
                 return None
@@ -177,7 +177,7 @@ class Siblings:
             Deferred.fromCoroutine(self._use_fresh(attempt)).addErrback(self._broken)
 
     async def _use_fresh(self, attempt: _Attempt) -> None:
-        port = random.choice(PORTS)  # noqa: S311  # not a secret: any free port will do
+        port = random.choice(PUNCH_PORTS)  # noqa: S311  # not a secret: any free port will do
         ports = await self._outside(attempt.beside, port)
         if not attempt.over:
             attempt.beside.send(Widened(number=attempt.number, ports=ports))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from scripts.poplib.nats import Mapping, NatKind, Ports
-from scripts.poplib.world import Machine
+from scripts.poplib.side import Machine
 
 Case = Literal["hard", "central", "easy"]
 CASES: tuple[Case, ...] = get_args(Case)
