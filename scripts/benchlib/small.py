@@ -1,7 +1,4 @@
-"""Ten thousand files of 4 KiB beside `rsync -a` over ssh, and one file of 1 KB where the start of the programs is all.
-
-Whole commands are timed as in `loopback`, in turn.  For the single file both commands start at the same moment.
-"""
+"""Ten thousand files of 4 KiB beside `rsync -a` over ssh; whole commands are timed as in `loopback`, in turn."""
 
 from __future__ import annotations
 
@@ -14,17 +11,15 @@ from pathlib import Path
 
 from scripts.benchlib import loopback, rivals
 from scripts.benchlib.loopback import Copy, Ours
-from scripts.benchlib.rivals import TRANSFER, MissingToolError
+from scripts.benchlib.rivals import MissingToolError
 from scripts.benchlib.table import Failed, Row, Setting, median_row
-from scripts.product import Loopback, Program, ProgramError, client
+from scripts.product import ProgramError
 
 FILES = 10_000
 EACH = 4096
 IN_A_FOLDER = 100
 MOST = 1.0
 """The most that p2pxfer's time may be, as a share of rsync's."""
-TOGETHER_S = 0.5
-"""The most that one file of 1 KB may take from the start of both commands to their ends."""
 
 
 def make_tree(top: Path, files: int, each: int) -> None:
@@ -57,7 +52,6 @@ def rows(setting: Setting) -> Iterable[Row | Failed]:
                     seconds[name].append(copy_once(setting.folder, source, copy))
                     setting.say(f"run {number + 1} of {setting.runs}: {name} {seconds[name][-1]:.2f} s")
             yield from tree_rows(seconds, product)
-            yield together_row([together(product, setting.folder / "one") for _ in range(setting.runs)])
     except (ProgramError, MissingToolError, OSError) as error:
         setting.say(f"small files: {error}")
         yield Failed("small files", str(error))
@@ -84,28 +78,3 @@ def tree_rows(seconds: dict[str, list[float]], product: Ours) -> Iterable[Row]:
     yield Row(f"{FILES} files of {EACH} bytes, time of p2pxfer : rsync", ratio, "", MOST)
     for role, peak in product.peaks.items():
         yield Row(f"peak memory of {role}, {FILES} files", peak / (1 << 20), "MiB", loopback.MEMORY_MIB)
-
-
-def together(product: Ours, folder: Path) -> float:
-    """Move one file of 1 KB; seconds from the start of both commands to the end of both."""
-    folder.mkdir()
-    try:
-        source = folder / "one.bin"
-        source.write_bytes(os.urandom(1024))
-        (folder / "inbox").mkdir()
-        words: list[str | Path] = ["receive", "--as", "bob", "--to", folder / "inbox", "--once"]
-        receive = client(product.address, product.folder / "bob", *words)
-        send = client(product.address, product.folder / "alice", "send", source, "bob", "--wait")
-        with (
-            Program(Loopback(), "p2pxfer receive", receive, folder / "receive.log") as receiver,
-            Program(Loopback(), "p2pxfer send", send, folder / "send.log") as sender,
-        ):
-            ends = [program.succeed(TRANSFER).at for program in (sender, receiver)]
-            return max(ends) - receiver.started
-    finally:
-        shutil.rmtree(folder)
-
-
-def together_row(seconds: list[float]) -> Row:
-    """The row of the single file."""
-    return median_row("1 file of 1024 bytes, both commands started together", seconds, "s", target=TOGETHER_S)
