@@ -57,8 +57,8 @@ class ContactListed(Struct, frozen=True):
 class JobListed(Struct, frozen=True):
     """From ``jobs``, one for each transfer that is not whole: ``bytes`` of ``total`` are through.
 
-    ``changed`` is when, in UTC; ``where`` is the directory that holds what is sent or received; ``state`` is
-    ``dropped`` for one that the command removed.
+    ``changed`` is when, in UTC; ``where`` is the directory that holds what is sent or received.  ``state``: ``running``
+    if a process has it in hand, also a receiver whose sender is away; ``dropped`` if the command removed it.
     """
 
     event: ClassVar[str] = "job"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import click
 from msgspec.structs import replace
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from p2pxfer.net.home import Home
     from p2pxfer.net.partials import Partial
     from p2pxfer.net.sendjobs import SendJob
+
+
+_IN_HAND: Final = {"send": " (running)", "receive": " (a running receive has it, or waits for its sender)"}
+"""What is said of a job that a process has in hand; how near the sender is only that process knows."""
 
 
 @click.group("jobs", cls=ListGroup)
@@ -43,7 +47,7 @@ def show(options: Global) -> None:
     for job in found:
         done = f"{100 * job.bytes // job.total if job.total else 0} %"
         names = ", ".join(safe_text(name, 60) for name in job.names[:3]) + (" ..." if len(job.names) > 3 else "")
-        what = f"{names} in {safe_text(job.where, 200)}" + (" (running)" if job.state == "running" else "")
+        what = f"{names} in {safe_text(job.where, 200)}" + (_IN_HAND[job.direction] if job.state == "running" else "")
         when = job.changed[:16].replace("T", " ")
         click.echo(f"{job.job:<9} {job.direction:<8} {safe_text(job.peer, 24):<24} {done:>5}  {when:<17} {what}")
 

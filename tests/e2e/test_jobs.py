@@ -101,6 +101,7 @@ def test_an_interrupted_sender_notes_how_far_it_came(stage: Stage) -> None:
     status, events = end_of(alice, 30)
     assert status == 130, events
     (job,) = jobs(stage, stage.alice)
+    assert "or waits for its sender" in stage.run("jobs", home=stage.bob).out
     assert (job["state"], job["total"]) == ("cut", SIZE)
     assert 2 * MIB <= job["bytes"] < SIZE
 
