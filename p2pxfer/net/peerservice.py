@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.ids import PeerId
@@ -71,6 +72,8 @@ class PeerSession:
 class PeerService:
     """``service`` of this machine, open to ``guests`` and nobody else; ``asked(who, asking)`` hears of connections."""
 
+    _log = Logger()
+
     def __init__(
         self,
         machine: Machine,
@@ -116,7 +119,8 @@ class PeerService:
         try:
             contact = self._machine.home.contact_by_id(PeerId(key))
         except ConfigError as error:
-            raise Refused("the contacts of this machine cannot be read now") from error
+            self._log.error("nobody is admitted: {error}", error=error)
+            return None
         guest = self._guests.get(key)
         if contact is None:
             return guest if guest is not None and guest.verified == "id" else None

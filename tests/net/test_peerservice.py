@@ -37,3 +37,17 @@ def test_only_the_service_itself_is_offered(world: World) -> None:
     streams.open("web", lambda address: Protocol()).addErrback(lambda failure: errors.append(failure.value))
     world.run()
     assert [who for who, _ in asked] == ["bob"]
+
+
+def test_nobody_is_met_while_the_contacts_cannot_be_read(world: World) -> None:
+    alice, bob = machine(world, "alice", clients=[]), machine(world, "bob", clients=[])
+    befriend(alice, bob)
+    service = PeerService(alice, "web", [alice.peer("bob")], lambda who, asking: None)
+    service.start()
+    (alice.home.path / "contacts.json").write_text("{damaged")
+    reactor: Any = world.clock
+    streams = Streams(reactor, PeerAddress("here", None, "web"), PeerAddress("there", "alice", "web"))
+    caller = world.caller("bob", "alice", streams, waiting_name(alice.home.identity().id.digest, "web"))
+    world.run()
+    assert [sorted(sides) for sides in world.sides.values()] == [["initiator"]]
+    assert not caller.session.met.called
