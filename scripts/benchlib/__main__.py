@@ -22,11 +22,13 @@ GROUPS = {
     "many": "scripts.benchlib.many",
     "pairs": "scripts.benchlib.pairs",
     "relayed": "scripts.benchlib.relayed",
+    "longfat": "scripts.benchlib.longfat",
+    "longfat-loss": "scripts.benchlib.longfatloss",
 }
 """Group -> the module whose `rows` makes it; loaded only when asked for."""
 DEFAULT = ("startup", "loopback", "steady")
-"""What runs without --rows; "small" takes two minutes, "many" and "pairs" a quarter of an hour; "pairs" and "relayed"
-need root."""
+"""What runs without --rows; "small" takes two minutes, "many" and "pairs" a quarter of an hour, "longfat" and
+"longfat-loss" ten minutes each; these two, "pairs" and "relayed" need root."""
 DEADLINE = 45 * 60.0
 """Seconds after which the bench stops by itself."""
 _SHARED_MEMORY = Path("/dev/shm")

@@ -110,19 +110,20 @@ class Scp:
     def copy(self, source: Path, target: Path, ready: Callable[[], None]) -> float:
         """Copy a file; seconds from the start of `scp` to its end. Raises `ProgramError`."""
         to = f"{getpass.getuser()}@127.0.0.1:{target}"
-        argv = [tool("scp"), "-q", "-F", "none", "-P", str(self.port), *self._options(), str(source), to]
+        argv = [tool("scp"), "-q", "-F", "none", "-P", str(self.port), *self.options(), str(source), to]
         ready()
         with Program(Loopback(), "scp", argv, self.folder / "scp.log") as scp:
             return scp.succeed(TRANSFER).at - scp.started
 
-    def _options(self) -> list[str]:
+    def options(self) -> list[str]:
+        """What makes ssh and scp use the key, and nothing of the user's own."""
         options = [f"UserKnownHostsFile={self.folder / 'known_hosts'}", f"IdentityFile={self.folder / 'user'}"]
         options += ["StrictHostKeyChecking=yes", "IdentitiesOnly=yes", "BatchMode=yes", "Compression=no"]
         return [word for option in options for word in ("-o", option)]
 
     def copy_by_rsync(self, source: Path, target: Path, ready: Callable[[], None]) -> float:
         """Copy a directory with ``rsync -a`` over ssh; seconds from its start to its end. Raises `ProgramError`."""
-        shell = shlex.join([tool("ssh"), "-F", "none", "-p", str(self.port), *self._options()])
+        shell = shlex.join([tool("ssh"), "-F", "none", "-p", str(self.port), *self.options()])
         to = f"{getpass.getuser()}@127.0.0.1:{target.parent}/"
         argv = [tool("rsync"), "-a", "-e", shell, str(source), to]
         ready()
@@ -134,21 +135,27 @@ class Scp:
 def sshd(folder: Path) -> Iterator[Scp]:
     """An sshd with keys and configuration in `folder`. Raises `MissingToolError` and `ProgramError`."""
     server, (port,) = tool("sshd"), free_ports(1)
-    for name in ("host", "user"):
-        command = [tool("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
-        subprocess.run(command, stdin=subprocess.DEVNULL, check=True, timeout=30)
-    host_key = (folder / "host.pub").read_text()
-    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}")
-    (folder / "sshd_config").write_text(
-        f"ListenAddress 127.0.0.1:{port}\nHostKey {folder / 'host'}\nPidFile none\n"
-        f"AuthorizedKeysFile {folder / 'user.pub'}\nStrictModes no\nUsePAM no\n"
-        "PasswordAuthentication no\nPermitRootLogin prohibit-password\nSubsystem sftp internal-sftp\n"
-    )
+    scp = prepare_sshd(folder, "127.0.0.1", port)
     with separation_folder():
         argv = [server, "-D", "-e", "-f", str(folder / "sshd_config")]
         with Program(Loopback(), "sshd", argv, folder / "sshd.log") as running:
             wait_for_port(port, running)
-            yield Scp(folder, port)
+            yield scp
+
+
+def prepare_sshd(folder: Path, host: str, port: int) -> Scp:
+    """Keys and the configuration of an sshd that listens there, in `folder`. Raises `MissingToolError`."""
+    for name in ("host", "user"):
+        command = [tool("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
+        subprocess.run(command, stdin=subprocess.DEVNULL, check=True, timeout=30)
+    host_key = (folder / "host.pub").read_text()
+    (folder / "known_hosts").write_text(f"[{host}]:{port} {host_key}")
+    (folder / "sshd_config").write_text(
+        f"ListenAddress {host}:{port}\nHostKey {folder / 'host'}\nPidFile none\n"
+        f"AuthorizedKeysFile {folder / 'user.pub'}\nStrictModes no\nUsePAM no\n"
+        "PasswordAuthentication no\nPermitRootLogin prohibit-password\nSubsystem sftp internal-sftp\n"
+    )
+    return Scp(folder, port)
 
 
 @contextlib.contextmanager
