@@ -31,7 +31,7 @@ RTT_MS = 80
 QUEUE = RATE_BPS // 8 * RTT_MS // 1000
 LINE = f"{RATE_BPS // 1_000_000} Mbit/s, {RTT_MS} ms"
 BUFFERS = {"net/ipv4/tcp_rmem": "4096 131072 6291456", "net/ipv4/tcp_wmem": "4096 16384 4194304"}
-STREAMS = 16
+STREAMS = 8
 """How many streams of iperf3 show what the line carries."""
 BEARS_LOSS = "bbr"
 """What these streams use where the kernel has it: with losses no number of others fills the line."""
