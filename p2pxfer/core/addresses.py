@@ -286,3 +286,15 @@ def legal_lan(
 
 def _peer_port(port: int) -> bool:
     return port >= MIN_PORT and port not in DENIED_PORTS
+
+
+def may_observe(observer: Endpoint, at: Endpoint) -> bool:
+    """Whether a server that was reached at ``at`` may have this machine connect to ``observer`` to be observed there.
+
+    Another port of its own address, or an address that is no more private than its own: a server must not make its
+    clients knock at machines of their own networks.  A port below 1024 must be the one at which the server was reached.
+    """
+    if observer.host == at.host:
+        return True
+    harmless = observer.port >= MIN_PORT or observer.port == at.port
+    return scope(observer.host) in ("public", scope(at.host)) and harmless

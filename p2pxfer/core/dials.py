@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from typing import Literal
 
 from msgspec import Struct
+
+from p2pxfer.core.addresses import PUNCH_PORTS
+from p2pxfer.core.hello import Role
 
 CandidateType = Literal["host", "mapped", "server-reflexive"]
 Source = int | Literal["fresh"]
@@ -80,3 +84,10 @@ class Plan(Struct, frozen=True):
     volleys: tuple[Volley, ...]
     way: str = ""
     light: bool = False
+
+
+def spare_ports(session: bytes, role: Role) -> tuple[int, int]:
+    """The second local ports in a session of the side with this ``role`` and of the other: both compute the same."""
+    drawn = (hashlib.sha256(session + one).digest()[:8] for one in (b"initiator", b"responder"))
+    first, second = (PUNCH_PORTS[int.from_bytes(number, "big") % len(PUNCH_PORTS)] for number in drawn)
+    return (first, second) if role == "initiator" else (second, first)

@@ -23,7 +23,7 @@ from p2pxfer.core import addresses, discovery
 from p2pxfer.core.addresses import Address, Endpoint
 from p2pxfer.core.discovery import View
 from p2pxfer.core.effects import Listening
-from p2pxfer.core.messages import MAX_MAPPED, MAX_OBSERVED, NatSummary, PathPolicy
+from p2pxfer.core.messages import MAX_MAPPED, MAX_OBSERVED, NatSummary, PathPolicy, Registered
 from p2pxfer.errors import AddressRefused
 
 _MAX_OBSERVERS = 8
@@ -182,3 +182,11 @@ def observers(listening: Listening, local: Endpoint, remote: Endpoint) -> list[E
         first = next((one for one in found if one.host.version == 6), None)
         found = [one for one in found if one.host.version == 4][: _MAX_OBSERVERS - 1] + ([first] if first else [])
     return found[:_MAX_OBSERVERS]
+
+
+def welcome(listening: Listening, key: bytes, name: str | None, view: View, ping_s: int) -> Registered:
+    """The answer to a registration of ``key`` that was seen in this ``view``."""
+    found = observers(listening, view.at, view.seen)
+    return Registered(
+        id=key, observed=str(view.seen), name=name, observers=[str(endpoint) for endpoint in found], ping_s=ping_s
+    )

@@ -37,6 +37,7 @@ from p2pxfer.core.codec import Message
 from p2pxfer.core.dialouts import DialOuts
 from p2pxfer.core.discovery import View
 from p2pxfer.core.effects import (
+    CLAIM_FAILURES,
     Abort,
     Claim,
     ClaimName,
@@ -70,7 +71,6 @@ from p2pxfer.core.messages import (
     Ping,
     Pong,
     Register,
-    Registered,
     RelayReady,
     Report,
 )
@@ -139,8 +139,8 @@ class Registry:
             return []
         if link.reserved and claim != "new":
             self._new_names.give_back(source_network(link.view.seen.host), now)
-        if claim in _CLAIM_FAILURES:
-            return self._fail(link, *_CLAIM_FAILURES[claim], now)
+        if claim in CLAIM_FAILURES:
+            return self._fail(link, *CLAIM_FAILURES[claim], now)
         assert link.name is not None
         effects: list[Effect] = []
         holder = self._links.holder(link.name)
@@ -244,7 +244,7 @@ class Registry:
         name = check_name(message.name)
         holder = self._links.holder(name)
         if holder is not None and holder.key != link.key:
-            return self._fail(link, *_CLAIM_FAILURES["taken"], now)
+            return self._fail(link, *CLAIM_FAILURES["taken"], now)
         link.name, link.by_key = name, message.by_key
         self._links.enter(link, Role.CLAIMING, now)
         link.reserved = self._new_names.take(source_network(link.view.seen.host), now)
@@ -304,14 +304,7 @@ class Registry:
 
     def _enter_control(self, link: Link, now: float) -> list[Effect]:
         self._links.enter(link, Role.CONTROL, now)
-        found = introductions.observers(self._matchmaker.listening, link.view.at, link.view.seen)
-        reply = Registered(
-            id=link.key,
-            observed=str(link.view.seen),
-            name=link.name,
-            observers=[str(endpoint) for endpoint in found],
-            ping_s=self.settings.ping_s,
-        )
+        reply = introductions.welcome(self._matchmaker.listening, link.key, link.name, link.view, self.settings.ping_s)
         told = self._matchmaker.reports.returned(link, now)  # of meetings of before, not of those that begin now
         return [Send(link.conn, reply), *told, *self._matchmaker.arrived(link, now)]
 
@@ -333,12 +326,6 @@ def _check_version(version: int) -> None:
         raise ProtocolBreach(f"protocol version {version} is not supported; this server speaks {VERSION}")
 
 
-_CLAIM_FAILURES: dict[str, tuple[str, str]] = {
-    "taken": ("E_NAME", "this name belongs to another key"),
-    "key-limit": ("E_LIMIT", "this key owns as many names as it may"),
-    "source-limit": ("E_LIMIT", "too many new names from this network address today"),
-    "io": ("E_IO", "the server cannot store names now"),
-}
 _HANDLERS: dict[tuple[Role, type[Message]], Callable[[Registry, Link, Any, float], list[Effect]]] = {
     (Role.NEW, Register): Registry._register,
     (Role.NEW, Observe): Registry._observe,

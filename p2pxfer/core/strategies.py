@@ -21,7 +21,6 @@ met at a *second* port, of which both sides know without a word.  Times are seco
 
 from __future__ import annotations
 
-import hashlib
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Sequence
@@ -32,11 +31,10 @@ from typing import Final, Literal
 
 from msgspec.structs import replace
 
-from p2pxfer.core.addresses import DENIED_PORTS, MIN_PORT, PUNCH_PORTS, Endpoint, scope
+from p2pxfer.core.addresses import DENIED_PORTS, MIN_PORT, Endpoint, scope
 from p2pxfer.core.dialing import MAX_DIALS
 from p2pxfer.core.dials import Budget, Plan, Volley
 from p2pxfer.core.discovery import DEPENDENT
-from p2pxfer.core.hello import Role
 from p2pxfer.core.messages import NatSummary
 
 Kind = Literal["cone", "sequential", "random", "unknown"]
@@ -92,7 +90,8 @@ class Situation:
 
     ``observed`` are the endpoints of the peer that the server saw, ``seen`` those of this side, as far as they are
     known; ``round_trip`` is an estimate in seconds.  ``order`` is what the server says of ways, the best first; both
-    sides are told the same.  ``spare`` are the second ports of this side and of the peer, see :func:`spare_ports`.
+    sides are told the same.  ``spare`` are the second ports of this side and of the peer
+    (:func:`~p2pxfer.core.dials.spare_ports`).
     """
 
     mine: NatSummary
@@ -102,13 +101,6 @@ class Situation:
     order: tuple[str, ...] = ()
     seen: tuple[Endpoint, ...] = ()
     spare: tuple[int, int] = (0, 0)
-
-
-def spare_ports(session: bytes, role: Role) -> tuple[int, int]:
-    """The second local ports in a session of the side with this ``role`` and of the other: both compute the same."""
-    drawn = (hashlib.sha256(session + one).digest()[:8] for one in (b"initiator", b"responder"))
-    first, second = (PUNCH_PORTS[int.from_bytes(number, "big") % len(PUNCH_PORTS)] for number in drawn)
-    return (first, second) if role == "initiator" else (second, first)
 
 
 def kind(nat: NatSummary) -> Kind:

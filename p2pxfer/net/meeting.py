@@ -26,12 +26,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.codec import Message
+from p2pxfer.core.dials import spare_ports
 from p2pxfer.core.experience import LOST, took
-from p2pxfer.core.hello import Terms
 from p2pxfer.core.ledger import Ledger
 from p2pxfer.core.messages import ALPN_PEER, Introduction, NatSummary, PeerNat
-from p2pxfer.core.strategies import ROUND_TRIP_S, Situation, kind, spare_ports
-from p2pxfer.core.wire import Chunk, Nominate, PlanState
+from p2pxfer.core.strategies import ROUND_TRIP_S, Situation, kind
+from p2pxfer.core.wire import Chunk, Nominate, PathClass, PlanState
 from p2pxfer.errors import AddressRefused, P2pxferError, Unreachable
 from p2pxfer.net.candidates import Candidates
 from p2pxfer.net.ownaddresses import endpoint_text
@@ -176,7 +176,7 @@ class Meeting(PathOwner):
         self._check_decided()
 
     def peer_nat(self, news: PeerNat) -> None:
-        """See :class:`~p2pxfer.net.probing.Informed`."""
+        """See :class:`~p2pxfer.net.asking.Informed`."""
         if self._puncher is None:
             return
         observed = self._candidates.observed(news.observed)
@@ -187,7 +187,7 @@ class Meeting(PathOwner):
             self._puncher.peer_nat(news.nat)
 
     def peer_returned(self) -> None:
-        """See :class:`~p2pxfer.net.rendezvous.Informed`."""
+        """See :class:`~p2pxfer.net.asking.Informed`."""
         if self._closed or self.had_path:
             return
         self.unheard = True
@@ -196,7 +196,7 @@ class Meeting(PathOwner):
         self._owner.meeting_failed(self, self._reasons)
 
     def peer_mapped(self, mapped: list[str]) -> None:
-        """See :class:`~p2pxfer.net.rendezvous.Informed`."""
+        """See :class:`~p2pxfer.net.asking.Informed`."""
         if self._puncher is not None:
             self._puncher.add(self._candidates.mapped(mapped))
 
@@ -259,17 +259,8 @@ class Meeting(PathOwner):
     def _make_path(
         self, kind: PathKind, local: str, remote: str, beside: PeerPath | None = None, owner: PathOwner | None = None
     ) -> PeerPath:
-        party = self.party
-        terms = Terms(
-            role=party.role,
-            introduction=self.introduction.session,
-            path="beside" if beside is not None else "relay" if kind == "relay" else "direct",
-            my_name=party.my_name,
-            peer_name=party.peer_name,
-            my_key=party.identity.id.digest,
-            peer_key=party.peer_key,
-            random=os.urandom(32),
-        )
+        purpose: PathClass = "beside" if beside is not None else "relay" if kind == "relay" else "direct"
+        terms = self.party.terms(self.introduction.session, purpose, os.urandom(32))
         facts = PathFacts(next(_numbers), kind, local, remote, 0 if beside is None else beside.facts.group)
         path = PeerPath(facts, terms, owner or self, self._reactor)
         if beside is None:

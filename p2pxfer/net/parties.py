@@ -8,10 +8,10 @@ from typing import Protocol as Interface
 from msgspec import Struct
 
 from p2pxfer.core.codec import Message
-from p2pxfer.core.hello import Role
+from p2pxfer.core.hello import Role, Terms
 from p2pxfer.core.ledger import Ledger
 from p2pxfer.core.messages import NatSummary
-from p2pxfer.core.wire import Chunk
+from p2pxfer.core.wire import Chunk, PathClass
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.identity import Identity
 from p2pxfer.net.path import PeerPath
@@ -36,6 +36,19 @@ class Party(Struct, frozen=True):
     peer_key: bytes
     trusted: bool = False
     gentle: bool = False
+
+    def terms(self, session: bytes, path: PathClass, random: bytes) -> Terms:
+        """What is greeted with on one path of the meeting ``session``; ``random`` are 32 bytes that nobody knows."""
+        return Terms(
+            role=self.role,
+            introduction=session,
+            path=path,
+            my_name=self.my_name,
+            peer_name=self.peer_name,
+            my_key=self.identity.id.digest,
+            peer_key=self.peer_key,
+            random=random,
+        )
 
 
 def why_gentle(party: Party, ledger: Ledger, now: float) -> str | None:

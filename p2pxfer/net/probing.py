@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol as Interface
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IProtocol
@@ -23,16 +22,15 @@ from twisted.logger import Logger
 
 from p2pxfer.core import discovery
 from p2pxfer.core.addresses import (
-    MIN_PORT,
     Address,
     Endpoint,
     canonical_endpoint,
+    may_observe,
     parse_endpoint,
-    scope,
 )
 from p2pxfer.core.codec import Message
 from p2pxfer.core.discovery import DEPENDENT, MEETING_S, Allocation, Inbound, Mapping, View
-from p2pxfer.core.messages import VERSION, Introduction, NatSummary, Observe, Observed, PeerNat, Registered, Report
+from p2pxfer.core.messages import VERSION, Introduction, NatSummary, Observe, Observed, Registered, Report
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.flight import Opener
 from p2pxfer.net.inbound import InboundChecks, Placement
@@ -48,31 +46,6 @@ SETTLED_S = 5.0
 """An address of the other family that was seen so long ago was in every introduction since, seconds."""
 MAX_MEETINGS = 64
 """Most meetings that are told of news; of more the last ones."""
-
-
-class Informed(Interface):
-    """Who meets a peer and hears news of its NAT."""
-
-    def peer_nat(self, news: PeerNat) -> None:
-        """The server passes on what the other side's NAT turned out to do, and where that side was seen."""
-
-    def peer_returned(self) -> None:
-        """The other side has registered again since it was introduced."""
-
-    def peer_mapped(self, mapped: list[str]) -> None:
-        """The server passes on where the other side's router leads to it."""
-
-
-def may_observe(observer: Endpoint, at: Endpoint) -> bool:
-    """Whether a server that was reached at ``at`` may have this machine connect to ``observer`` to be observed there.
-
-    Another port of its own address, or an address that is no more private than its own: a server must not make its
-    clients knock at machines of their own networks.  A port below 1024 must be the one at which the server was reached.
-    """
-    if observer.host == at.host:
-        return True
-    harmless = observer.port >= MIN_PORT or observer.port == at.port
-    return scope(observer.host) in ("public", scope(at.host)) and harmless
 
 
 @dataclass(slots=True)

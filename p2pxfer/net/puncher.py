@@ -15,16 +15,14 @@ import dataclasses
 import errno
 import os
 import random
-import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import cast
 
 from msgspec import Struct
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
-from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from p2pxfer.core.addresses import PUNCH_PORTS, Endpoint
@@ -33,7 +31,8 @@ from p2pxfer.core.dials import Candidate, Dial
 from p2pxfer.core.messages import NatSummary
 from p2pxfer.core.strategies import NEWS, SINGLE, Situation, head_start, plan, wants_news
 from p2pxfer.core.wire import PlanState
-from p2pxfer.net.halfopen import EXHAUSTED, HalfOpen, descriptor_room, reset
+from p2pxfer.net.adopting import adopt
+from p2pxfer.net.halfopen import EXHAUSTED, HalfOpen, descriptor_room
 from p2pxfer.net.listening import Doorman, Guest
 from p2pxfer.net.types import Reactor
 
@@ -51,21 +50,6 @@ FEWEST_SOCKETS = 32
 def always() -> str | None:
     """No reason against a plan."""
     return None
-
-
-class _Connected(Factory):
-    """Makes the protocol for a connection that was dialled; ``taken`` says whether it got any."""
-
-    noisy = False
-    taken = False
-
-    def __init__(self, build: Callable[[IAddress], IProtocol | None]) -> None:
-        self.build = build
-
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        protocol = self.build(addr) if addr is not None else None
-        self.taken = protocol is not None
-        return protocol
 
 
 class Mapped(Struct, frozen=True):
@@ -319,33 +303,13 @@ class Puncher:
         else:
             self._schedule.connected(dial)
             self.made_by = self.way if dial.serial else SINGLE
-            self._hand_over(half_open.take(), half_open.family)
+            adopt(self._reactor, half_open.take(), half_open.family, self._build, self._make_room)
 
     def _accepted(self, address: IAddress) -> IProtocol | None:
         """The listener has a connection: one from where no candidate is belongs to the plan of the peer."""
         there = cast(IPv4Address | IPv6Address, address)
         self.made_by = SINGLE if (there.host, there.port) in self._known else self.way
         return self._build(address)
-
-    def _hand_over(self, sock: socket.socket, family: socket.AddressFamily) -> None:
-        """Give a connection to whoever greets on it; the reactor makes a descriptor of its own."""
-        factory = _Connected(self._build)
-        try:
-            self._adopt(sock, family, factory)
-        finally:
-            if factory.taken:
-                sock.close()
-            else:
-                reset(sock)
-
-    def _adopt(self, sock: socket.socket, family: socket.AddressFamily, factory: _Connected) -> None:
-        try:
-            self._reactor.adoptStreamConnection(sock.fileno(), family, cast(Any, factory))
-        except OSError as error:
-            if error.errno in EXHAUSTED and self._make_room():
-                self._adopt(sock, family, factory)
-            else:
-                self.log.info("a connection was lost at once: {why}", why=error)
 
     def _make_room(self) -> bool:
         """Close what is still trying, for one that stands; false if there is nothing left to close."""

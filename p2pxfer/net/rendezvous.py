@@ -8,12 +8,10 @@ is what the peer must dial.
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Callable
 from functools import partial
-from weakref import WeakValueDictionary
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.error import ConnectBindError
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.task import deferLater
@@ -42,28 +40,25 @@ from p2pxfer.core.messages import (
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import NameTaken, P2pxferError, ProtocolBreach, Replaced, Unreachable, from_wire
 from p2pxfer.net.announcing import Announcer
+from p2pxfer.net.asking import Introductions
 from p2pxfer.net.identity import Identity
 from p2pxfer.net.listening import Doorman
 from p2pxfer.net.networkwatch import NetworkWatch
 from p2pxfer.net.ownaddresses import endpoint_text, lan_candidates
-from p2pxfer.net.probing import Informed, NatDiscovery
+from p2pxfer.net.probing import NatDiscovery
 from p2pxfer.net.serverdial import CONNECT_S, ServerAddress, ServerDialler
-from p2pxfer.net.serverlink import RelayLeg, ServerLink
+from p2pxfer.net.serverlink import ServerLink
 from p2pxfer.net.streams import too_late
 from p2pxfer.net.tls import Creator
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.waiting import Waiting
 
-RELAY_S = 30.0
-"""Deadline for the other leg of a relay to appear, seconds."""
 PORT_TRIES = 5
 """How many local ports are tried before the first one that is free, at most."""
 FINAL = (NameTaken, Replaced)
 """What ends a client that was registered before; everything else may pass."""
 STEADY_S = 10.0
 """A connection that lasted this long worked: the next loss is answered with short pauses again, seconds."""
-ANSWER_S = 20.0
-"""Deadline for the answer to a request on a registered connection, seconds."""
 
 
 class RendezvousClient:
@@ -99,7 +94,7 @@ class RendezvousClient:
         self._on_introduction = on_introduction
         self._on_note = on_note
         self._link: ServerLink | None = None
-        self._asked: deque[Deferred[Introduction]] = deque()
+        self._introductions = Introductions(reactor)
         self._running: Deferred[None] | None = None
         self._first: Deferred[Registered] = Deferred()
         self._lost: Deferred[P2pxferError] = Deferred()
@@ -117,8 +112,7 @@ class RendezvousClient:
         if port_mapping and policy != "relay":
             self.announcer = Announcer(reactor, self.discovery, self._send)
             self.discovery.on_view = self.announcer.changed
-        self.informed: WeakValueDictionary[bytes, Informed] = WeakValueDictionary()
-        """Who wants to hear news of the other side, by session; forgotten with whoever it is."""
+        self.informed = self._introductions.informed
         self.doorman = Doorman(reactor)
         """Listens at :attr:`port` and :attr:`mapped_port` for every meeting."""
         self._lan: list[str] = []
@@ -280,29 +274,17 @@ class RendezvousClient:
             case Registered():
                 self._on_register_answer(message)
             case Introduction() if message.initiator:
-                if self._asked:
+                if (answer := self._introductions.next()) is not None:
                     self.introduced(message)
-                    self._asked.popleft().callback(message)
+                    answer.callback(message)
             case Introduction():
                 self._on_introduction(message)
             case PeerNat() | PeerReturned() | PeerMapped():
-                self._inform(message)
+                self._introductions.inform(message)
             case ServerFailure():
                 self._on_failure(link, message)
             case _:
                 pass
-
-    def _inform(self, news: PeerNat | PeerReturned | PeerMapped) -> None:
-        """News of the other side of a meeting."""
-        if (informed := self.informed.get(news.session)) is None:
-            return
-        match news:
-            case PeerNat():
-                informed.peer_nat(news)
-            case PeerReturned():
-                informed.peer_returned()
-            case PeerMapped():
-                informed.peer_mapped(news.mapped)
 
     def introduced(self, introduction: Introduction) -> None:
         """A meeting is taken up: its other side hears what is found out here from now on."""
@@ -343,10 +325,10 @@ class RendezvousClient:
 
     def _on_failure(self, link: ServerLink, message: ServerFailure) -> None:
         error = from_wire(message.word, safe_text(message.message))
-        if self._asked and not message.fatal:
-            self._asked.popleft().errback(error)
-        elif message.fatal:
+        if message.fatal:
             link.fail(error)
+        elif (answer := self._introductions.next()) is not None:
+            answer.errback(error)
 
     def _on_lost(self, link: ServerLink, error: P2pxferError) -> None:
         if link is self._link:
@@ -369,9 +351,7 @@ class RendezvousClient:
         self.discovery.end()
         if self.announcer is not None:
             self.announcer.lost()
-        asked, self._asked = self._asked, deque()
-        for deferred in asked:
-            deferred.errback(error)
+        self._introductions.lost(error)
         if not registration.called:
             registration.errback(error)
         if not lost.called:
@@ -384,12 +364,9 @@ class RendezvousClient:
 
         Fails with the server's error, :class:`~p2pxfer.errors.Unreachable` where the peer is not there.
         """
-        answer: Deferred[Introduction] = Deferred()
         if self._link is None:
-            answer.errback(Unreachable("the server is not connected"))
-            return answer
-        self._asked.append(answer)
-        answer.addTimeout(wait_s + ANSWER_S, self._reactor, partial(too_late, "the server did not answer"))
+            return fail(Unreachable("the server is not connected"))
+        answer = self._introductions.ask(wait_s)
         self._link.send(Introduce(to=to, tag=self.port, path=policy, wait_s=wait_s))
         return answer
 
@@ -399,8 +376,4 @@ class RendezvousClient:
 
     def join_relay(self, token: bytes, inner: IProtocol, creator: Creator, is_client: bool) -> Deferred[IProtocol]:
         """Open a relay leg; when the other leg stands too, ``inner`` runs over it under ``creator``'s TLS."""
-        leg = RelayLeg(self._reactor, token, inner, creator, is_client)
-        connecting = self._dialler.dial(leg, None)
-        connecting.addErrback(leg.not_connected)
-        leg.joined.addTimeout(RELAY_S, self._reactor, partial(too_late, "the peer did not come to the relay"))
-        return leg.joined
+        return self._dialler.join_relay(token, inner, creator, is_client)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
@@ -12,11 +14,14 @@ from p2pxfer.net.identity import Identity
 from p2pxfer.net.listening import reuse_binding
 from p2pxfer.net.serverlink import RelayLeg, ServerLink
 from p2pxfer.net.servertrust import ServerTLS, ServerTrust
-from p2pxfer.net.streams import SecureBootstrap, dial
+from p2pxfer.net.streams import SecureBootstrap, dial, too_late
+from p2pxfer.net.tls import Creator
 from p2pxfer.net.types import Reactor
 
 CONNECT_S = 15.0
 """Deadline of one attempt: name resolution, TCP, TLS and registration together, seconds."""
+RELAY_S = 30.0
+"""Deadline for the other leg of a relay to appear, seconds."""
 
 
 class ServerAddress(Struct, frozen=True):
@@ -58,3 +63,10 @@ class ServerDialler:
         creator = ServerTLS(self._identity, self._server.trust)
         bootstrap = SecureBootstrap(self._reactor, link, creator, is_client=True)
         return dial(self._reactor, host, port, bootstrap, timeout=CONNECT_S, binding=binding)
+
+    def join_relay(self, token: bytes, inner: IProtocol, creator: Creator, is_client: bool) -> Deferred[IProtocol]:
+        """Open a relay leg; when the other leg stands too, ``inner`` runs over it under ``creator``'s TLS."""
+        leg = RelayLeg(self._reactor, token, inner, creator, is_client)
+        self.dial(leg, None).addErrback(leg.not_connected)
+        leg.joined.addTimeout(RELAY_S, self._reactor, partial(too_late, "the peer did not come to the relay"))
+        return leg.joined

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from p2pxfer.core.addresses import DENIED_PORTS, MIN_PORT, PUNCH_PORTS, Endpoint
-from p2pxfer.core.dials import Budget, Plan
+from p2pxfer.core.dials import Budget, Plan, spare_ports
 from p2pxfer.core.discovery import Mapping
 from p2pxfer.core.ledger import MOST_PLANS, QUIET_S, Ledger
 from p2pxfer.core.messages import NatSummary
@@ -30,7 +30,6 @@ from p2pxfer.core.strategies import (
     head_start,
     kind,
     plan,
-    spare_ports,
     target,
     wants_news,
     ways,

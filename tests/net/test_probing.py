@@ -17,7 +17,7 @@ from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 
-from p2pxfer.core.addresses import PUNCH_PORTS, Endpoint, parse_endpoint
+from p2pxfer.core.addresses import PUNCH_PORTS, Endpoint, may_observe, parse_endpoint
 from p2pxfer.core.codec import Message
 from p2pxfer.core.discovery import ORDER
 from p2pxfer.core.framing import FrameDecoder
@@ -38,7 +38,7 @@ from p2pxfer.net.flight import FLIGHT_S, SETTLE_S, Flight, fresh_ports, probe_po
 from p2pxfer.net.identity import new_identity
 from p2pxfer.net.listening import reuse_binding
 from p2pxfer.net.portprobes import FRESH_S, RETRY_S, TWICE
-from p2pxfer.net.probing import OBSERVE_S, NatDiscovery, may_observe
+from p2pxfer.net.probing import OBSERVE_S, NatDiscovery
 from p2pxfer.net.rendezvous import RendezvousClient
 from p2pxfer.net.serverdial import ServerAddress
 from p2pxfer.net.serverlink import ServerLink
