@@ -186,6 +186,7 @@ class Verdict(Struct, frozen=True):
 class Offer(Struct, frozen=True):
     """What the transfer holds: number of files, bytes in all, top-level names.
 
+    While the sender is still ``counting`` there is at least that much; the event comes again when it has counted.
     ``bytes`` is null for a stream, whose size nobody knows.
     """
 
@@ -193,6 +194,7 @@ class Offer(Struct, frozen=True):
     files: int
     bytes: int | None
     names: tuple[str, ...]
+    counting: bool = False
 
 
 class Accepted(Struct, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from p2pxfer.net.cargo import Cargo
@@ -18,15 +19,29 @@ class FileLoad:
     """Files and directories; ``home`` is where hashes of earlier runs are."""
 
     def __init__(self, source: Source, home: Path) -> None:
-        manifest = source.manifest
-        self.offer = Offer(files=len(manifest.files), bytes=manifest.total_bytes, names=tuple(manifest.top_names))
-        self.skipped = source.skipped
         self._source = source
-        self._cache = HashCache(str(home), manifest, source.identity, time.time())
+        self._cache = HashCache(str(home), source.manifest, source.identity, time.time())
 
-    def cargo(self, reactor: Reactor, limit: int) -> Cargo:
+    @property
+    def offer(self) -> Offer:
         """See :class:`~p2pxfer.cli.sending.Load`."""
-        return ChunkPump(reactor, self._source, self._cache, limit)
+        manifest = self._source.manifest
+        names = tuple(manifest.top_names)
+        return Offer(len(manifest.sizes), manifest.total_bytes, names, counting=not manifest.complete)
+
+    @property
+    def total(self) -> int:
+        """See :class:`~p2pxfer.cli.sending.Load`."""
+        return self._source.manifest.total_bytes
+
+    @property
+    def skipped(self) -> list[str]:
+        """See :class:`~p2pxfer.cli.sending.Load`."""
+        return self._source.skipped
+
+    def cargo(self, reactor: Reactor, limit: int, counted: Callable[[], None]) -> Cargo:
+        """See :class:`~p2pxfer.cli.sending.Load`."""
+        return ChunkPump(reactor, self._source, self._cache, limit, counted)
 
     def close(self) -> None:
         """See :class:`~p2pxfer.cli.sending.Load`."""
@@ -39,10 +54,11 @@ class StreamLoad:
 
     def __init__(self, descriptor: int, name: str) -> None:
         self.offer = Offer(files=1, bytes=None, names=(name,))
+        self.total = None
         self.skipped: list[str] = []
         self._descriptor = descriptor
 
-    def cargo(self, reactor: Reactor, limit: int) -> Cargo:
+    def cargo(self, reactor: Reactor, limit: int, counted: Callable[[], None]) -> Cargo:
         """See :class:`~p2pxfer.cli.sending.Load`; nothing is read before the receiver has taken it."""
         return StreamPump(reactor, self._descriptor, self.offer.names[0], limit)
 

@@ -26,7 +26,8 @@ from p2pxfer.core.text import safe_text
 from p2pxfer.errors import CodeInvalid, Interrupted, NameTaken, P2pxferError, Refused, Unreachable, WrongCode
 from p2pxfer.net.folder import Folder
 from p2pxfer.net.home import Contact, Home
-from p2pxfer.net.inbox import Inbox, InboxOwner, Known
+from p2pxfer.net.inbox import Inbox
+from p2pxfer.net.inboxowner import InboxOwner, Known
 from p2pxfer.net.incoming import IncomingTransfer
 from p2pxfer.net.instream import IncomingStream
 from p2pxfer.net.joining import Joining

@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 from typing import cast
 
 from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 
 from p2pxfer.cli.codedesk import CodeDesk, parse_given
@@ -24,7 +24,8 @@ from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import Incomplete, Interrupted, NameTaken, P2pxferError, Unreachable
 from p2pxfer.net.home import Home
-from p2pxfer.net.inbox import IDLE_S, Acceptance, Inbox, InboxOwner, Known
+from p2pxfer.net.inbox import IDLE_S, Acceptance, Inbox
+from p2pxfer.net.inboxowner import InboxOwner, Known
 from p2pxfer.net.incoming import IncomingTransfer, Received
 from p2pxfer.net.instream import IncomingStream
 from p2pxfer.net.pathset import PathSet
@@ -39,6 +40,8 @@ FAREWELL_S = 5.0
 """How long ``--once`` waits for the sender to confirm that it knows, seconds."""
 STREAM_FAREWELL_S = 30.0
 """The same for a stream, seconds: a sender that never hears of its end takes it for lost, and cannot ask again."""
+COUNTING_S = 3.0
+"""How long the question waits for a sender that is still counting what it sends, seconds."""
 LOOK_S = 0.25
 """How often ``--timeout`` looks whether a transfer is under way, seconds."""
 
@@ -249,18 +252,27 @@ class Receiving(InboxOwner):
     # -- transfers -----------------------------------------------------------------------------------------------
 
     def decide(self, peer: str, offer: Offer) -> Awaitable[bool]:
-        """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
+        """See :class:`~p2pxfer.net.inboxowner.InboxOwner`."""
         return self._decide(peer, offer)
 
     async def _decide(self, peer: str, offer: Offer) -> bool:
-        if self._acceptance == "ask" and not await self._questions.ask(
-            lambda: compose_question(peer, offer, self._place.shown)
-        ):
-            return False
-        for watch in self._watches:
-            if watch.transfer.offer is offer:
-                watch.accepted()
+        watch = next((watch for watch in self._watches if watch.transfer.offer is offer), None)
+        if self._acceptance == "ask":
+            offer = await self._counted(watch, offer)
+            if not await self._questions.ask(lambda: compose_question(peer, offer, self._place.shown)):
+                return False
+        if watch is not None:
+            watch.accepted()
         return True
+
+    async def _counted(self, watch: _Watch | None, offer: Offer) -> Offer:
+        """Whoever decides should know how much it is; whoever sends a million files is not waited for."""
+        for _ in range(round(COUNTING_S / LOOK_S)):
+            if watch is None or not offer.counting or watch.transfer.ended:
+                break
+            await deferLater(self._reactor, LOOK_S)
+            offer = watch.transfer.offer or offer
+        return offer
 
     def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:
         """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
@@ -322,4 +334,5 @@ def compose_question(peer: str, offer: Offer, destination: str) -> str:
         free = f"{human_size(shutil.disk_usage(destination).free)} free here"
     except OSError:
         free = "free space unknown"
-    return f"take {names}{more} ({size_of(offer)}, {free}) from {safe_text(peer)}?"
+    least = f"at least {offer.files} files, " if offer.counting else ""
+    return f"take {names}{more} ({least}{size_of(offer)}, {free}) from {safe_text(peer)}?"

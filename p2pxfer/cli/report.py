@@ -180,7 +180,8 @@ def contents(offer: Offer) -> str:
     names = ", ".join(safe_text(name, 60) for name in offer.names[:3]) + (" ..." if len(offer.names) > 3 else "")
     if offer.bytes is None:
         return f"{names} ({size_of(offer)})"
-    return f"{names} ({offer.files} file{'s' if offer.files != 1 else ''}, {size_of(offer)})"
+    least = "at least " if offer.counting else ""
+    return f"{names} ({least}{offer.files} file{'s' if offer.files != 1 else ''}, {size_of(offer)})"
 
 
 def size_of(offer: Offer) -> str:

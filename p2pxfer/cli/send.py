@@ -72,7 +72,7 @@ def command(
         from p2pxfer.net.sendjobs import SendJob
         from p2pxfer.net.source import Source
 
-        source = Source.scan(list(paths), links)
+        source = Source.open(list(paths), links)
         target = resolve(home, peer, read_code(code_file))
         memo = SendJob(
             [os.path.abspath(path) for path in paths], peer, links, limit, policy, gentle,  # noqa: PTH100  # as text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import msgspec
@@ -42,8 +43,8 @@ class SendMemory:
 
     def __init__(self, home: Home, memo: SendJob, source: Source) -> None:
         self._jobs = SendJobs(home.path)
-        manifest = source.manifest
-        self._memo = msgspec.structs.replace(memo, transfer=manifest.transfer_id.hex(), size=manifest.total_bytes)
+        self._manifest = source.manifest
+        self._memo = msgspec.structs.replace(memo, transfer=source.manifest.transfer_id.hex())
         self._accepted = False
         self._saved = 0.0
         self._jobs.hold(self._memo)
@@ -60,7 +61,8 @@ class SendMemory:
         """So far it has come; if it ends here, it can be gone on with."""
         if self._accepted:
             self._saved = time.monotonic()
-            self._memo = msgspec.structs.replace(self._memo, acked=acked, changed=time.time())
+            size = self._manifest.total_bytes
+            self._memo = msgspec.structs.replace(self._memo, acked=acked, size=size, changed=time.time())
             self._jobs.save(self._memo)
 
     def done(self) -> None:
@@ -75,12 +77,23 @@ class SendMemory:
 class Load(Protocol):
     """What is to be sent, as the user named it."""
 
-    offer: Offer
-    skipped: list[str]
-    """What was left out, ready to be shown."""
+    @property
+    def offer(self) -> Offer:
+        """It, as far as it is known."""
 
-    def cargo(self, reactor: Reactor, limit: int) -> Cargo:
-        """It, for one attempt to send it; ``limit`` in bytes a second, 0 for none."""
+    @property
+    def total(self) -> int | None:
+        """Bytes of it, as far as they are known; ``None`` if nobody knows."""
+
+    @property
+    def skipped(self) -> list[str]:
+        """What was left out so far, ready to be shown."""
+
+    def cargo(self, reactor: Reactor, limit: int, counted: Callable[[], None]) -> Cargo:
+        """It, for one attempt to send it; ``limit`` in bytes a second, 0 for none.
+
+        ``counted`` is called when all of it is known, if it was not at first.
+        """
 
     def close(self) -> None:
         """Let go of it."""
@@ -117,6 +130,7 @@ class Sending:
         self._name = options.own_name(home, None)
         self._report = Reporter(options.json)
         self._memory = memory
+        self._skipped = 0
         self._job: OutgoingJob | None = None
         self._news: PathNews | None = None
         self._ended: P2pxferError | None = None
@@ -128,9 +142,7 @@ class Sending:
         Raises:
             P2pxferError: the outcome, when it is not success.
         """
-        for skipped in self._load.skipped:
-            self._report.tell(Note(f"skipped {safe_text(str(skipped))}"))
-        self._report.tell(self._load.offer, f"to send: {contents(self._load.offer)}")
+        self._tell_offer()
         client = RendezvousClient(
             reactor,
             self._identity,
@@ -154,6 +166,15 @@ class Sending:
             self._load.close()
             await client.leave()
             self._report.close()
+
+    def _tell_offer(self) -> None:
+        """What is to be sent, as far as it is known, and what of it is left out."""
+        skipped = self._load.skipped
+        for each in skipped[self._skipped :]:
+            self._report.tell(Note(f"skipped {safe_text(str(each))}"))
+        self._skipped = len(skipped)
+        offer = self._load.offer
+        self._report.tell(offer, f"to send: {contents(offer)}")
 
     async def _until_known(self, reactor: Reactor, client: RendezvousClient) -> None:
         """Send; where the peer wants a code, or another one, and a person is there, ask for it and send again."""
@@ -187,7 +208,7 @@ class Sending:
             self._asking = None
 
     async def _send(self, reactor: Reactor, client: RendezvousClient) -> None:
-        pump = self._load.cargo(reactor, self._limit)
+        pump = self._load.cargo(reactor, self._limit, self._tell_offer)
         news = self._news = PathNews(reactor, self._target.shown, self._policy, self._report.tell)
         job = self._job = OutgoingJob(
             reactor,
@@ -205,8 +226,8 @@ class Sending:
         )
         if self._ended is not None:
             job.fail(self._ended)
-        total = self._load.offer.bytes
-        ticker = Ticker(reactor, lambda: (pump.acked_bytes, total, job.path_kind), self._tell)
+        load = self._load
+        ticker = Ticker(reactor, lambda: (pump.acked_bytes, load.total, job.path_kind), self._tell)
         ticker.start()
         try:
             root = await job.run()

@@ -14,6 +14,11 @@ class ChunkHashes(Mapping[ChunkAddress, bytes]):
     def __init__(self, table: ChunkTable) -> None:
         self._table = table
 
+    @property
+    def table(self) -> ChunkTable:
+        """Where they are."""
+        return self._table
+
     def __getitem__(self, address: ChunkAddress) -> bytes:
         try:
             number = self._table.number(address)

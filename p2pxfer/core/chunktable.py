@@ -9,9 +9,10 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
-from itertools import accumulate
 
-from p2pxfer.core.geometry import chunk_count, chunk_span, file_root, transfer_root
+from blake3 import blake3
+
+from p2pxfer.core.geometry import CLAIM, chunk_count, chunk_size, chunk_span, file_root, transfer_root
 from p2pxfer.core.manifest import Manifest
 from p2pxfer.core.ranges import RangeSet
 from p2pxfer.errors import ChunkRefused
@@ -23,15 +24,36 @@ ChunkAddress = tuple[int, int]
 
 
 class ChunkTable:
-    """Numbers, lengths and hashes of the chunks of ``manifest``."""
+    """Numbers, lengths and hashes of the chunks of ``manifest``, as far as :meth:`grow` has seen it."""
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
-        self._sizes = array("q", (entry.size for entry in manifest.files))
-        self._bases = array("q", accumulate(map(chunk_count, self._sizes), initial=0))
-        self._hashes = bytearray(HASH_SIZE * self.total)
+        self._bases = array("q", [0])
+        self._starts = array("q", [0])
+        self._hashes = bytearray()
         self._root: bytes | None = None
         self.known = RangeSet()
+        self.grow()
+
+    def grow(self) -> None:
+        """Take in the files that were listed since."""
+        sizes = self._manifest.sizes
+        base, start = self._bases[-1], self._starts[-1]
+        for file in range(self.files, len(sizes)):
+            size = sizes[file]
+            base += chunk_count(size)
+            start += size
+            self._bases.append(base)
+            self._starts.append(start)
+        self._root = None
+
+    def cut(self, files: int) -> None:
+        """Forget all but the first ``files`` files."""
+        del self._bases[files + 1 :], self._starts[files + 1 :]
+        del self._hashes[HASH_SIZE * self.total :]
+        if self.known.total:
+            self.known.remove(self.total, max(stop for _, stop in self.known) + 1)
+        self._root = None
 
     @property
     def total(self) -> int:
@@ -41,7 +63,7 @@ class ChunkTable:
     @property
     def files(self) -> int:
         """Number of files of the transfer."""
-        return len(self._sizes)
+        return len(self._bases) - 1
 
     def file_range(self, file: int) -> tuple[int, int]:
         """Chunk numbers of one file, half open.
@@ -49,9 +71,13 @@ class ChunkTable:
         Raises:
             ChunkRefused: there is no such file.
         """
-        if not 0 <= file < len(self._sizes):
+        if not 0 <= file < self.files:
             raise ChunkRefused(f"file {file} is not part of the transfer")
         return self._bases[file], self._bases[file + 1]
+
+    def base(self, files: int) -> int:
+        """How many chunks the first ``files`` files have."""
+        return self._bases[files]
 
     def number(self, address: ChunkAddress) -> int:
         """The number of a chunk.
@@ -71,17 +97,46 @@ class ChunkTable:
 
     def length(self, address: ChunkAddress) -> int:
         """Payload bytes of a chunk."""
-        return chunk_span(self._sizes[address[0]], address[1])[1]
+        return chunk_span(self._manifest.sizes[address[0]], address[1])[1]
+
+    def bytes_in(self, start: int, stop: int) -> int:
+        """Payload bytes of the chunks from ``start`` to before ``stop``, however many these are."""
+        return self._bytes_before(stop) - self._bytes_before(start)
+
+    def _bytes_before(self, number: int) -> int:
+        if number >= self.total:
+            return self._starts[-1]
+        file, index = self.address(number)
+        return self._starts[file] + index * chunk_size(self._manifest.sizes[file])
+
+    def _reach(self, stop: int) -> None:
+        """Have memory for hashes up to there: it is taken as they come, for anybody may list a file of any size."""
+        lacking = stop * HASH_SIZE - len(self._hashes)
+        if lacking > 0:
+            self._hashes.extend(bytes(lacking))
 
     def set_hash(self, number: int, digest: bytes) -> None:
         """Record the BLAKE3 hash of a chunk."""
         self._root = None
+        self._reach(number)
         self._hashes[number * HASH_SIZE : (number + 1) * HASH_SIZE] = digest
         self.known.add(number, number + 1)
+
+    def forget(self, number: int) -> None:
+        """This chunk is not here after all."""
+        self._root = None
+        self.known.remove(number, number + 1)
+
+    def adopt(self, other: ChunkTable) -> None:
+        """Know what ``other``, a table of the same files, knows, and nothing else."""
+        self._root = None
+        self._hashes = bytearray(other._hashes)
+        self.known = RangeSet(other.known)
 
     def set_hashes(self, start: int, stop: int, digest: bytes) -> None:
         """Record one hash for all chunks from ``start`` to before ``stop``."""
         self._root = None
+        self._reach(start)
         self._hashes[start * HASH_SIZE : stop * HASH_SIZE] = digest * (stop - start)
         self.known.add(start, stop)
 
@@ -89,13 +144,30 @@ class ChunkTable:
         """The recorded hash of a chunk that is in :attr:`known`."""
         return bytes(self._hashes[number * HASH_SIZE : (number + 1) * HASH_SIZE])
 
+    def claims(self) -> Iterator[tuple[int, int, bytes]]:
+        """(file index, chunk index, hash) of each chunk in :attr:`known`, in order."""
+        for start, stop in self.known:
+            file, index = self.address(start)
+            for number in range(start, stop):
+                while number >= self._bases[file + 1]:
+                    file, index = file + 1, 0
+                yield file, index, self.hash(number)
+                index += 1
+
+    def claim_digest(self, ranges: list[tuple[int, int]]) -> bytes:
+        """The digest (32 bytes) in a claim to hold the chunks in these ranges; all must be in :attr:`known`."""
+        digest = blake3(derive_key_context=CLAIM)
+        for start, stop in ranges:
+            digest.update(bytes(self._hashes[start * HASH_SIZE : stop * HASH_SIZE]))
+        return digest.digest()
+
     def root(self) -> bytes:
-        """The root hash over all files; every chunk must be in :attr:`known`."""
+        """The root hash over the whole list and all files; every chunk must be in :attr:`known`."""
         if self._root is None:
-            self._root = transfer_root(self._manifest.transfer_id, list(self._file_roots()))
+            self._root = transfer_root(self._manifest.digest(), list(self._file_roots()))
         return self._root
 
     def _file_roots(self) -> Iterator[bytes]:
-        for file, size in enumerate(self._sizes):
+        for file, size in enumerate(self._manifest.sizes[: self.files]):
             start, stop = self._bases[file], self._bases[file + 1]
             yield file_root(size, [self.hash(number) for number in range(start, stop)])

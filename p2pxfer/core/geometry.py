@@ -9,7 +9,7 @@ each with a context string of its own, so that no value of one kind can stand fo
 big-endian; ``|`` joins::
 
     file root      context "p2pxfer 1 file root"         u64 file size | the file's chunk hashes in order
-    transfer root  context "p2pxfer 1 transfer root"     transfer id (32) | u32 number of files | file roots in order
+    transfer root  context "p2pxfer 1 transfer root"     list digest (32) | u32 number of files | file roots in order
     claim digest   context "p2pxfer 1 claimed chunks"    the claimed chunks' hashes in order
 """
 
@@ -33,7 +33,8 @@ HASH_SIZE: Final = 32
 
 _FILE_ROOT: Final = "p2pxfer 1 file root"
 _TRANSFER_ROOT: Final = "p2pxfer 1 transfer root"
-_CLAIM: Final = "p2pxfer 1 claimed chunks"
+CLAIM: Final = "p2pxfer 1 claimed chunks"
+"""The context of a claim's digest."""
 
 
 def chunk_size(size: int) -> int:
@@ -74,15 +75,17 @@ def file_root(size: int, hashes: Sequence[bytes]) -> bytes:
     return _fold(_FILE_ROOT, struct.pack(">Q", size), hashes)
 
 
-def transfer_root(transfer_id: bytes, file_roots: Sequence[bytes]) -> bytes:
+def transfer_root(list_digest: bytes, file_roots: Sequence[bytes]) -> bytes:
     """The hash (32 bytes) that stands for everything transferred; ``file_roots`` in the order of the manifest's files.
 
+    ``list_digest`` is SHA-256 of the whole manifest.
+
     Raises:
-        ChunkRefused: the id or a root is not 32 bytes long.
+        ChunkRefused: the digest or a root is not 32 bytes long.
     """
-    if len(transfer_id) != HASH_SIZE:
-        raise ChunkRefused(f"a transfer id has {HASH_SIZE} bytes")
-    return _fold(_TRANSFER_ROOT, transfer_id + struct.pack(">I", len(file_roots)), file_roots)
+    if len(list_digest) != HASH_SIZE:
+        raise ChunkRefused(f"the digest of a file list has {HASH_SIZE} bytes")
+    return _fold(_TRANSFER_ROOT, list_digest + struct.pack(">I", len(file_roots)), file_roots)
 
 
 def claim_digest(hashes: Sequence[bytes]) -> bytes:
@@ -91,7 +94,7 @@ def claim_digest(hashes: Sequence[bytes]) -> bytes:
     Raises:
         ChunkRefused: a hash is not 32 bytes long.
     """
-    return _fold(_CLAIM, b"", hashes)
+    return _fold(CLAIM, b"", hashes)
 
 
 @lru_cache(maxsize=64)

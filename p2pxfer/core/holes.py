@@ -10,6 +10,7 @@ Laws:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from p2pxfer.core.chunktable import ChunkTable
 from p2pxfer.core.geometry import zero_hash
@@ -63,21 +64,35 @@ def _portions(runs: list[Run]) -> Iterator[list[Run]]:
         yield part
 
 
+@dataclass(slots=True)
+class _Told:
+    """What one path was told: chunks, and how many of the sparse files."""
+
+    chunks: RangeSet = field(default_factory=RangeSet)
+    files: int = 0
+
+
 class HoleTeller:
     """The holes of the files of ``table``, whose hashes are put into it."""
 
     def __init__(self, handle: int, table: ChunkTable, holes: HolesByFile) -> None:
         self._handle = handle
         self._table = table
-        self._sparse = sorted(holes)
+        self._sparse: list[int] = []
         self._holes = RangeSet()
-        self._told: dict[int, RangeSet] = {}
+        self._told: dict[int, _Told] = {}
+        self._files = 0
         self._untold = True
         """Whether a hole may have to be told: looking for them at every turn would cost more than sending."""
         self.bytes = 0
         """How much the holes hold."""
-        for file in self._sparse:
-            first, _ = table.file_range(file)
+        self.grow(holes)
+
+    def grow(self, holes: HolesByFile) -> None:
+        """Take in those of files that were listed since."""
+        for file in sorted(holes):
+            self._sparse.append(file)
+            first, _ = self._table.file_range(file)
             for start, stop in holes[file]:
                 self._take_in(first + start, first + stop)
 
@@ -105,25 +120,27 @@ class HoleTeller:
     def lost(self, path: int) -> None:
         """The path is gone."""
         told = self._told.pop(path, None)
-        self._untold |= told is not None and told.total > 0
+        self._untold |= told is not None and told.chunks.total > 0
 
-    def take(self, path: int, acked: RangeSet) -> list[Send]:
-        """What is to be told on ``path`` now."""
-        if not self._sparse:
+    def take(self, path: int, acked: RangeSet, files: int) -> list[Send]:
+        """What is to be told on ``path`` now, of the first ``files`` files."""
+        if not self._sparse or self._sparse[0] >= files:
             return []
         runs: list[Run] = []
-        if path not in self._told:
-            self._told[path] = RangeSet()
-            runs += [(file, 0, 0) for file in self._sparse]
-        if self._untold:
-            self._untold = False
-            runs += self._tell(path, acked)
+        told = self._told.setdefault(path, _Told())
+        while told.files < len(self._sparse) and self._sparse[told.files] < files:
+            runs.append((self._sparse[told.files], 0, 0))
+            told.files += 1
+        if self._untold or files != self._files:
+            self._untold, self._files = False, files
+            runs += self._tell(told, acked, self._table.base(files))
         return [Send(path, Holes(handle=self._handle, chunks=part)) for part in _portions(runs)]
 
-    def _tell(self, path: int, acked: RangeSet) -> Iterator[Run]:
-        known = RangeSet(sorted(span for spans in (acked, *self._told.values()) for span in spans))
-        fresh = [span for hole in self._holes for span in known.missing(*hole)]
-        self._told[path] = RangeSet(sorted([*self._told[path], *fresh]))
+    def _tell(self, told: _Told, acked: RangeSet, limit: int) -> Iterator[Run]:
+        others = (each.chunks for each in self._told.values())
+        known = RangeSet(sorted(span for spans in (acked, *others) for span in spans))
+        fresh = [span for hole in self._holes.overlap(0, limit) for span in known.missing(*hole)]
+        told.chunks = RangeSet(sorted([*told.chunks, *fresh]))
         for start, stop in fresh:
             at = start
             while at < stop:

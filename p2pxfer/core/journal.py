@@ -3,13 +3,11 @@
 Layout (integers big-endian)::
 
     magic        8    "P2PXJRNL"
-    version      2    1
+    version      2    2
     crc          4    CRC-32 of the two before; up to here all versions are alike
     sender       32   digest of the sender's key
     transfer     32   transfer id
-    length       4    bytes of the manifest
-    crc          4    CRC-32 of everything before it and of the manifest
-    manifest
+    crc          4    CRC-32 of everything before it
 
     then records:
     kind         1
@@ -21,6 +19,7 @@ Layout (integers big-endian)::
     kind 2, PUBLISHING    of (top name, final name, st_dev u64, st_ino u64), names as u16 length and UTF-8:
                           each is about to be renamed from the first to the second name
     kind 3, PUBLISHED     root hash 32, then final names: everything is in its place and synced
+    kind 4, LIST          1 if other pages follow, else 0 (one byte), then the next page of the file list
 
 Laws:
 
@@ -28,6 +27,7 @@ Laws:
   (PUBLISHING: before it becomes true, so that a crash in between can be told from one before).
 - The first record that is cut short, fails its CRC or makes no sense ends the journal: what follows was not synced
   either.
+- A page of the list stands before the first record about one of its files.
 - A later record about a chunk or a name replaces or adds to the earlier one.
 """
 
@@ -43,17 +43,18 @@ from msgspec import Struct
 from p2pxfer.core.geometry import HASH_SIZE
 from p2pxfer.errors import DiskError
 
-VERSION: Final = 1
+VERSION: Final = 2
 ChunkClaim = tuple[int, int, bytes]
 """(file index, chunk index, BLAKE3 hash)."""
 
 CHUNKS: Final = 1
 PUBLISHING: Final = 2
 PUBLISHED: Final = 3
+LIST: Final = 4
 
 _MAGIC: Final = b"P2PXJRNL"
 _HEAD: Final = struct.Struct(">8sH")
-_BINDING: Final = struct.Struct(">32s32sI")
+_BINDING: Final = struct.Struct(">32s32s")
 _CRC: Final = struct.Struct(">I")
 _RECORD: Final = struct.Struct(">BI")
 _CHUNK: Final = struct.Struct(">II32s")
@@ -61,7 +62,7 @@ _NAME: Final = struct.Struct(">H")
 _INODE: Final = struct.Struct(">QQ")
 _UINT64: Final = 2**64 - 1
 _BINDING_AT: Final = _HEAD.size + _CRC.size
-_MANIFEST_AT: Final = _BINDING_AT + _BINDING.size + _CRC.size
+_RECORDS_AT: Final = _BINDING_AT + _BINDING.size + _CRC.size
 
 RECORD_OVERHEAD: Final = _RECORD.size + _CRC.size
 CHUNK_SIZE: Final = _CHUNK.size
@@ -78,12 +79,16 @@ class Publication(Struct, frozen=True):
 
 
 class JournalState(Struct):
-    """What a journal says; ``valid`` is the length in bytes of the part that can be believed."""
+    """What a journal says; ``valid`` is the length in bytes of the part that can be believed.
+
+    ``pages`` of the file list, and whether ``more`` follow.
+    """
 
     sender: bytes
     transfer: bytes
-    manifest: bytes
     valid: int
+    pages: list[bytes] = []
+    more: bool = True
     publishing: list[Publication] = []
     published_root: bytes | None = None
     published_names: list[str] = []
@@ -98,11 +103,16 @@ class JournalState(Struct):
 # -- writing -----------------------------------------------------------------------------------------------------
 
 
-def pack_header(sender: bytes, transfer: bytes, manifest: bytes) -> bytes:
+def pack_header(sender: bytes, transfer: bytes) -> bytes:
     """The beginning of a new journal."""
     head = _HEAD.pack(_MAGIC, VERSION)
-    head += _CRC.pack(zlib.crc32(head)) + _BINDING.pack(sender, transfer, len(manifest))
-    return head + _CRC.pack(zlib.crc32(manifest, zlib.crc32(head))) + manifest
+    head += _CRC.pack(zlib.crc32(head)) + _BINDING.pack(sender, transfer)
+    return head + _CRC.pack(zlib.crc32(head))
+
+
+def pack_page(page: bytes, *, more: bool) -> bytes:
+    """A LIST record."""
+    return pack_record(LIST, bytes([more]) + page)
 
 
 def pack_record(kind: int, body: bytes) -> bytes:
@@ -151,16 +161,14 @@ def read_journal(data: bytes) -> JournalState | None:
             f"the journal of this transfer has version {version}, which this program does not know; "
             "finish the transfer with the program that began it, or remove its directory"
         )
-    if len(data) < _MANIFEST_AT:
+    if len(data) < _RECORDS_AT:
         return None
-    sender, transfer, length = _BINDING.unpack_from(data, _BINDING_AT)
-    start = _MANIFEST_AT
-    manifest = data[start : start + length]
-    crc: int = _CRC.unpack_from(data, start - _CRC.size)[0]
-    if len(manifest) < length or zlib.crc32(manifest, zlib.crc32(data[: start - _CRC.size])) != crc:
+    sender, transfer = _BINDING.unpack_from(data, _BINDING_AT)
+    crc: int = _CRC.unpack_from(data, _RECORDS_AT - _CRC.size)[0]
+    if zlib.crc32(data[: _RECORDS_AT - _CRC.size]) != crc:
         return None
-    state = JournalState(sender, transfer, manifest, start + length)
-    for kind, body, stop in read_records(data, start + length):
+    state = JournalState(sender, transfer, _RECORDS_AT)
+    for kind, body, stop in read_records(data, _RECORDS_AT):
         if not _take(state, kind, body):
             break
         state.valid = stop
@@ -199,6 +207,9 @@ def _take(state: JournalState, kind: int, body: memoryview) -> bool:
         elif kind == PUBLISHED and len(body) >= HASH_SIZE:
             names = list(_names(bytes(body)[HASH_SIZE:]))
             state.published_root, state.published_names = bytes(body[:HASH_SIZE]), names
+        elif kind == LIST and len(body) > 1:
+            state.more = bool(body[0])
+            state.pages.append(bytes(body[1:]))
         else:
             return False
     except (struct.error, UnicodeDecodeError):

@@ -1,83 +1,77 @@
-"""The manifest: what a transfer consists of.  Its bytes are protocol, and SHA-256 of them is the transfer's id.
+"""The manifest: the list of what a transfer consists of, which may grow by pages while the transfer runs.
 
-Layout (integers big-endian)::
+Its bytes are protocol (integers big-endian)::
 
-    magic       8   "P2PXMAN" and the version, one byte 0x01
-    count       4   number of entries, 1 to 1,000,000
-    entries         in ascending order of their paths' UTF-8 bytes, no path twice
+    magic       8   "P2PXMAN" and the version, one byte 0x02
+    entries         1 to 1,000,000, as in p2pxfer.core.listcodec
 
-    entry:
-    kind        1   0 file, 1 directory, 2 symbolic link
-    length      1   bytes of the name, 1 to 255
-    mode        2   the nine permission bits; 0 for a link
-    parent      4   0: the entry is at the top; n: it is in the directory that entry number n - 1 describes
-    mtime       8   signed; nanoseconds since 1970
-    size        8   files only: bytes, below 2**63
-    extent      2   links only: bytes of the target, 1 to 4095
-    name            one path component, UTF-8, by the rules of p2pxfer.core.pathrules
-    target          links only: UTF-8, by the rule of p2pxfer.core.pathrules for targets
+They are cut into pages: each holds as many whole entries as fit into 32,768 bytes, the first one the magic too.
 
 Laws:
 
-- One manifest has one encoding: everything in it is fixed by the entries, and nothing else decodes.
-- Every directory that an entry lies in is an entry itself.
-- No two paths have the same :func:`~p2pxfer.core.pathrules.collision_key`.
-- Nothing lies in a link, and no link leads out of the top-level directory that it lies in.
-- What was decoded obeys every rule; there is no half-checked manifest.
+- One list has one encoding and one cut.
+- The transfer's id is SHA-256 of the first page; the digest of a page is SHA-256 of the list up to its end, so that of
+  the last one stands for the whole list.
+- What can be read here obeys every rule.  A page that breaks one is not taken, and nothing can follow it.
+- Entries are kept as the bytes that travelled and made anew when they are asked for: some 60 bytes a file.
+- One thread adds pages and cuts; others may read what was there meanwhile.
 """
 
 from __future__ import annotations
 
 import hashlib
-import struct
-from collections.abc import Iterable
-from typing import Final
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, overload
 
 from p2pxfer.core.entries import DIRECTORY, FILE, LINK, PERMISSIONS, Entry, Kind
-from p2pxfer.core.pathrules import (
-    MAX_DEPTH,
-    MAX_PATH,
-    check_component,
-    check_path,
-    check_target,
-    collision_key,
-)
+from p2pxfer.core.listcodec import MAX_ENTRIES, MAX_TOTAL, EntryReader, Walk
+from p2pxfer.core.pagewriter import MAGIC, PAGE, PageWriter
+from p2pxfer.core.pathrules import check_path
 from p2pxfer.core.text import safe_text
-from p2pxfer.errors import LimitReached, ManifestRefused, NameCollision, PathRefused
+from p2pxfer.errors import LimitReached, ManifestRefused, NameCollision
 
 __all__ = [
-    "DIRECTORY", "FILE", "LINK", "MAX_ENTRIES", "MAX_MANIFEST", "MAX_TOTAL", "PERMISSIONS", "Entry", "Kind", "Manifest",
-    "encode_entries",
+    "DIRECTORY", "FILE", "LINK", "MAX_ENTRIES", "MAX_MANIFEST", "MAX_TOTAL", "PAGE", "PERMISSIONS", "Entry", "Kind",
+    "Manifest",
 ]  # fmt: skip
 
-MAX_ENTRIES: Final = 1_000_000
 MAX_MANIFEST: Final = 64 * 1024 * 1024
 """Largest encoded manifest, bytes."""
-MAX_TOTAL: Final = 2**63 - 1
-"""Largest sum of the sizes of all files, bytes."""
 
-_MAGIC: Final = b"P2PXMAN\x01"
-_HEAD: Final = struct.Struct(">8sI")
-_ENTRY: Final = struct.Struct(">BBHIq")
-_SIZE: Final = struct.Struct(">Q")
-_EXTENT: Final = struct.Struct(">H")
-_FILE: Final = 0
-_DIRECTORY: Final = 1
-_LINK: Final = 2
+_OWNERS: Final = {FILE: 0o600, DIRECTORY: 0o700, LINK: 0}
+"""What this program needs of its own files and directories until they are published."""
 _SHOWN: Final = 200
 
 
-_MODES: Final = tuple(range(PERMISSIONS + 1))
-"""Every mode as one object: a hundred thousand entries share theirs."""
+class _Entries(Sequence[Entry]):
+    """Entries of a manifest by position; those that are added later appear in it."""
+
+    def __init__(self, count: Callable[[], int], entry: Callable[[int], Entry]) -> None:
+        self._count = count
+        self._entry = entry
+
+    def __len__(self) -> int:
+        return self._count()
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Entry]: ...
+    def __getitem__(self, index: int | slice) -> Entry | Sequence[Entry]:
+        if isinstance(index, slice):
+            return [self._entry(at) for at in range(*index.indices(self._count()))]
+        at = index + self._count() if index < 0 else index
+        if not 0 <= at < self._count():
+            raise IndexError(index)
+        return self._entry(at)
 
 
 class Manifest:
-    """A valid manifest; equal if the bytes are equal."""
+    """A list of entries that obeys every rule; equal if the bytes are equal."""
 
-    __slots__ = ("_encoded", "_entries", "_files", "_id", "_total")
-
-    def __init__(self, entries: Iterable[Entry]) -> None:
-        """From entries in any order.
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        """Without entries an empty one that grows; with them, in any order, the whole list of these.
 
         Raises:
             ManifestRefused: numbers, kinds or missing directories.
@@ -85,254 +79,251 @@ class Manifest:
             NameCollision: two names that are one on some file system.
             LimitReached: too many entries, or too large.
         """
-        self._set(encode_entries(entries))
+        self.sizes = array("q")
+        """The size of each file in bytes; not to be changed."""
+        self._tops = array("I")
+        self.total_bytes = 0
+        """Sum of the sizes of all files."""
+        self.complete = False
+        """Whether no further page follows; whoever finds out otherwise may change it."""
+        self.restricted = array("I")
+        """Positions of entries whose owner is to be denied something."""
+        self._clear()
+        ordered = sorted(entries, key=_steps)
+        if ordered:
+            _check_parents(ordered)
+            writer = PageWriter()
+            for entry in ordered:
+                for page in writer.add(entry):
+                    self.add(page, more=True)
+            self.add(writer.rest(), more=False)
+
+    def _clear(self) -> None:
+        self._data = bytearray()
+        self._offsets = array("I")
+        self._numbers = array("I")
+        self._ends: list[tuple[int, int, int]] = [(0, 0, 0)]
+        self._digests: list[bytes] = []
+        self._digest = hashlib.sha256()
+        self._walk = Walk()
+        self._directory = (-1, "")
+        self.sizes = array("q")
+        self._tops = array("I")
+        self.total_bytes = 0
+        self.complete = False
+        self.restricted = array("I")
 
     @classmethod
     def decode(cls, encoded: bytes) -> Manifest:
         """From the bytes of :meth:`encode`; takes only what :meth:`encode` gives.
 
         Raises:
-            ManifestRefused: not a manifest, or not the one encoding.
+            P2pxferError: as for :meth:`add`.
+        """
+        _check_length(len(encoded))
+        manifest = cls()
+        at, reader = 0, EntryReader(encoded, _start(encoded, 0))
+        while True:
+            stop = reader.at
+            more = stop < len(encoded)
+            if more:
+                reader.read()
+            if not more or reader.at - at > PAGE:
+                manifest.add(encoded[at:stop], more=more)
+                at = stop
+            if not more:
+                return manifest
+
+    # -- growing -------------------------------------------------------------------------------------------------
+
+    def add(self, page: bytes, *, more: bool) -> None:
+        """Take the next page; ``more``: others follow.
+
+        Raises:
+            ManifestRefused: not a page, not the next one, or not the one encoding.
             PathRefused: a name that may not be created everywhere.
             NameCollision: two names that are one on some file system.
             LimitReached: too many entries, or too large.
         """
-        manifest = cls.__new__(cls)
-        manifest._set(bytes(encoded))
-        return manifest
+        if self.complete:
+            raise ManifestRefused("a page follows the end of the file list")
+        _check_length(len(self._data) + len(page))
+        if len(page) > PAGE:
+            raise ManifestRefused(f"a page of the file list has {len(page)} bytes; at most {PAGE} are allowed")
+        reader = EntryReader(page, _start(page, self.pages))
+        if reader.at == len(page):
+            raise ManifestRefused("a page of the file list is empty")
+        offsets, numbers, restricted = array("I"), array("I"), array("I")
+        sizes, tops = array("q"), array("I")
+        base, walk = len(self._data), self._walk
+        while reader.at < len(page):
+            offsets.append(base + reader.at)
+            reader.read()
+            if len(offsets) == 1 and self.pages and base - self._ends[-2][2] + reader.at <= PAGE:
+                raise ManifestRefused("a page of the file list could have held more")
+            if reader.kind is FILE:
+                numbers.append(walk.count)
+                sizes.append(min(reader.size, MAX_TOTAL))
+            if not reader.parent:
+                tops.append(walk.count)
+            if reader.mode & _OWNERS[reader.kind] != _OWNERS[reader.kind]:
+                restricted.append(walk.count)
+            walk.admit(reader.kind, reader.parent, reader.name, reader.size, reader.target)
+        self._data += page
+        self._digest.update(page)
+        self.total_bytes += sum(sizes)
+        self._tops.extend(tops)
+        self._offsets.extend(offsets)
+        self._numbers.extend(numbers)
+        self.restricted.extend(restricted)
+        self.sizes.extend(sizes)
+        self._digests.append(self._digest.digest())
+        self._ends.append((len(self._offsets), len(self._numbers), len(self._data)))
+        self.complete = not more
 
-    def _set(self, encoded: bytes) -> None:
-        self._entries = tuple(_decode(encoded))
-        self._encoded = encoded
-        self._files = tuple(entry for entry in self._entries if entry.kind is FILE)
-        self._total = sum(entry.size for entry in self._files)
-        self._id = hashlib.sha256(encoded).digest()
+    def cut(self, pages: int) -> None:
+        """Forget all but the first ``pages`` pages; no other thread may read meanwhile."""
+        kept = [self.page(number) for number in range(pages)]
+        self._clear()
+        for page in kept:
+            self.add(page, more=True)
+
+    # -- pages ---------------------------------------------------------------------------------------------------
+
+    @property
+    def pages(self) -> int:
+        """How many pages there are."""
+        return len(self._digests)
+
+    def page(self, number: int) -> bytes:
+        """The bytes of a page."""
+        return bytes(self._data[self._ends[number][2] : self._ends[number + 1][2]])
+
+    def digest(self, number: int = -1) -> bytes:
+        """SHA-256 (32 bytes) of the list up to the end of page ``number``, the last one if negative."""
+        return self._digests[number]
+
+    def files_before(self, page: int) -> int:
+        """How many files the pages before ``page`` list."""
+        return self._ends[page][1]
+
+    def entries_of(self, page: int) -> Iterator[Entry]:
+        """The entries of one page, in order."""
+        return map(self._entry, range(self._ends[page][0], self._ends[page + 1][0]))
+
+    def located(self, start: int, stop: int) -> Iterator[tuple[int, str, str]]:
+        """(file, path of its directory, name) of the files from ``start`` to before ``stop``; makes no entries."""
+        reader, number, directory = EntryReader(self._data), -1, ""
+        for file in range(start, stop):
+            reader.at = self._offsets[self._numbers[file]]
+            reader.read()
+            if reader.parent != number:
+                number = reader.parent
+                directory = self._path_of(number - 1) if number else ""
+            yield file, directory, reader.name
+
+    # -- all of it -----------------------------------------------------------------------------------------------
 
     def __eq__(self, other: object) -> bool:
-        return self._encoded == other._encoded if isinstance(other, Manifest) else NotImplemented
+        if not isinstance(other, Manifest):
+            return NotImplemented
+        return (self._data, self.complete) == (other._data, other.complete)
 
     def __hash__(self) -> int:
-        return hash(self._id)
+        return hash(self.transfer_id)
 
     def __repr__(self) -> str:
-        return f"<Manifest {self._id.hex()[:16]}: {len(self._entries)} entries, {self._total} bytes>"
+        return f"<Manifest {self.transfer_id.hex()[:16]}: {len(self._offsets)} entries, {self.total_bytes} bytes>"
 
     def encode(self) -> bytes:
-        """The one encoding."""
-        return self._encoded
+        """The one encoding of what is listed so far."""
+        return bytes(self._data)
+
+    @property
+    def size(self) -> int:
+        """Bytes of :meth:`encode`."""
+        return len(self._data)
 
     @property
     def transfer_id(self) -> bytes:
-        """SHA-256 of the encoding, 32 bytes."""
-        return self._id
+        """SHA-256 of the first page, 32 bytes."""
+        return self._digests[0]
 
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        """All entries in order; a directory comes before what lies in it."""
-        return self._entries
-
-    @property
-    def files(self) -> tuple[Entry, ...]:
-        """The files in order; a file's index is its position here."""
-        return self._files
-
-    @property
-    def total_bytes(self) -> int:
-        """Sum of the sizes of all files."""
-        return self._total
+    def tops(self) -> list[Entry]:
+        """The entries at the top, in order."""
+        return [self._entry(number) for number in self._tops]
 
     @property
     def top_names(self) -> list[str]:
         """The names at the top, in order: what the user sees arrive."""
-        return [entry.path for entry in self._entries if "/" not in entry.path]
+        return [entry.path for entry in self.tops()]
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """All entries in order; a directory comes before what lies in it."""
+        return _Entries(self._offsets.__len__, self._entry)
+
+    @property
+    def files(self) -> Sequence[Entry]:
+        """The files in order; a file's index is its position here."""
+        return _Entries(self._numbers.__len__, lambda file: self._entry(self._numbers[file]))
+
+    def _entry(self, number: int) -> Entry:
+        reader = EntryReader(self._data, self._offsets[number])
+        reader.read()
+        path = reader.name
+        if reader.parent:
+            path = f"{self._path_of(reader.parent - 1)}/{path}"
+        return Entry(path, reader.kind, reader.size, reader.mtime_ns, reader.mode, reader.target)
+
+    def _path_of(self, number: int) -> str:
+        """The path of a directory; that of the last one asked for is remembered, for most questions come in order."""
+        known, path = self._directory
+        if known == number:
+            return path
+        path = self._entry_path(number)
+        self._directory = (number, path)
+        return path
+
+    def _entry_path(self, number: int) -> str:
+        names: list[str] = []
+        reader = EntryReader(self._data)
+        while number >= 0:
+            reader.at = self._offsets[number]
+            reader.read()
+            names.append(reader.name)
+            number = reader.parent - 1
+        return "/".join(reversed(names))
 
 
-def _path_of(entry: Entry) -> str:
-    # Strings sort by code points, which is the order of their UTF-8 bytes.
-    return entry.path
-
-
-# -- to bytes ----------------------------------------------------------------------------------------------------
-
-
-def encode_entries(entries: Iterable[Entry]) -> bytes:
-    """The encoding of a manifest of ``entries``, which :meth:`Manifest.decode` has still to judge.
-
-    Raises:
-        P2pxferError: as :class:`Manifest`.
-    """
-    return _encode(sorted(entries, key=_path_of))
-
-
-def _encode(entries: list[Entry]) -> bytes:
-    if len(entries) > MAX_ENTRIES:
-        raise LimitReached(f"{len(entries)} files and directories; at most {MAX_ENTRIES} fit in one transfer")
-    places: dict[str, int] = {}
-    pieces = [_HEAD.pack(_MAGIC, len(entries))]
-    for number, entry in enumerate(entries, 1):
-        parent, slash, name = entry.path.rpartition("/")
-        if parent in places:
-            check_component(name)  # the rest was judged with the parent, depth and length are when it is read again
-        else:
-            check_path(entry.path)
-            if slash:
-                raise _orphan(entry.path, parent, entries)
-        if entry.kind is DIRECTORY:
-            places.setdefault(entry.path, number)
-        pieces.append(_encode_entry(entry, places[parent] if slash else 0, name.encode()))
-    encoded = b"".join(pieces)
-    _check_length(len(encoded))
-    return encoded
-
-
-def _encode_entry(entry: Entry, parent: int, name: bytes) -> bytes:
-    if not -(2**63) <= entry.mtime_ns < 2**63:
-        raise ManifestRefused(f"'{safe_text(entry.path, _SHOWN)}' has an impossible time of change")
-    if not 0 <= entry.size <= (MAX_TOTAL if entry.kind is FILE else 0):
-        raise ManifestRefused(f"'{safe_text(entry.path, _SHOWN)}' has an impossible size")
-    if not 0 <= entry.mode <= (PERMISSIONS if entry.kind is not LINK else 0):
-        raise ManifestRefused(f"'{safe_text(entry.path, _SHOWN)}' has an impossible mode")
-    if entry.kind is FILE:
-        head = _ENTRY.pack(_FILE, len(name), entry.mode, parent, entry.mtime_ns)
-        return head + _SIZE.pack(entry.size) + name
-    if entry.kind is DIRECTORY:
-        return _ENTRY.pack(_DIRECTORY, len(name), entry.mode, parent, entry.mtime_ns) + name
-    check_target(entry.path, entry.target)
-    target = entry.target.encode()
-    return _ENTRY.pack(_LINK, len(name), 0, parent, entry.mtime_ns) + _EXTENT.pack(len(target)) + name + target
-
-
-def _orphan(path: str, parent: str, entries: list[Entry]) -> ManifestRefused:
-    shown = safe_text(path, _SHOWN)
-    if any(entry.path == parent for entry in entries):
-        return NameCollision(f"'{safe_text(parent, _SHOWN)}' is no directory, so '{shown}' cannot lie in it")
-    return ManifestRefused(f"the directory of '{shown}' is not in the manifest")
-
-
-# -- from bytes --------------------------------------------------------------------------------------------------
+def _start(page: bytes, pages: int) -> int:
+    """Where the entries of a page begin."""
+    if pages:
+        return 0
+    if not page.startswith(MAGIC):
+        raise ManifestRefused("this is not a file list of a known version")
+    return len(MAGIC)
 
 
 def _check_length(length: int) -> None:
     if length > MAX_MANIFEST:
-        raise LimitReached(f"the manifest has {length} bytes; at most {MAX_MANIFEST} are allowed")
+        raise LimitReached(f"the file list has {length} bytes; at most {MAX_MANIFEST} are allowed")
 
 
-def _decode(data: bytes) -> list[Entry]:
-    _check_length(len(data))
-    if len(data) < _HEAD.size:
-        raise ManifestRefused("the manifest is cut short")
-    magic, count = _HEAD.unpack_from(data)
-    if magic != _MAGIC:
-        raise ManifestRefused("this is not a manifest of a known version")
-    if count > MAX_ENTRIES:
-        raise LimitReached(f"the manifest has {count} entries; at most {MAX_ENTRIES} are allowed")
-    if count == 0:
-        raise ManifestRefused("the manifest is empty")
-    try:
-        return _Decoder(data).entries(count)
-    except (struct.error, IndexError):
-        raise ManifestRefused("the manifest is cut short") from None
+def _steps(entry: Entry) -> list[str]:
+    # Strings sort by code points, which is the order of their UTF-8 bytes.
+    return entry.path.split("/")
 
 
-class _Decoder:
-    """One pass over the entries; what it remembers is for the rules that concern several of them."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = _HEAD.size
-        self._entries: list[Entry] = []
-        self._depths: dict[int, int] = {}
-        self._lengths: dict[int, int] = {}
-        self._keys: dict[str, int] = {}
-        self._last = ""
-        self._total = 0
-
-    def entries(self, count: int) -> list[Entry]:
-        for number in range(1, count + 1):
-            entry = self._entry(number)
-            self._check_order(entry.path)
-            self._entries.append(entry)
-        if self._at != len(self._data):
-            raise ManifestRefused("bytes follow the end of the manifest")
-        return self._entries
-
-    def _entry(self, number: int) -> Entry:
-        kind, length, mode, parent, mtime = _ENTRY.unpack_from(self._data, self._at)
-        self._at += _ENTRY.size
-        if kind > _LINK:
-            raise ManifestRefused(f"an entry is of the unknown kind {kind}")
-        if mode > (0 if kind == _LINK else PERMISSIONS):
-            raise ManifestRefused(f"an entry has the impossible mode {mode:o}")
-        if kind == _FILE:
-            size = self._size()
-            return Entry(self._path(number, parent, length, False), FILE, size, mtime, _MODES[mode])
-        if kind == _DIRECTORY:
-            return Entry(self._path(number, parent, length, True), DIRECTORY, 0, mtime, _MODES[mode])
-        extent: int = _EXTENT.unpack_from(self._data, self._at)[0]
-        self._at += _EXTENT.size
-        path = self._path(number, parent, length, False)
-        return Entry(path, LINK, 0, mtime, 0, self._target(path, extent))
-
-    def _target(self, path: str, extent: int) -> str:
-        raw = self._data[self._at : self._at + extent]
-        if len(raw) < extent:
-            raise ManifestRefused("the manifest is cut short")
-        self._at += extent
-        try:
-            target = raw.decode()
-        except UnicodeDecodeError:
-            raise PathRefused(f"the target of '{safe_text(path, _SHOWN)}' is not UTF-8") from None
-        check_target(path, target)
-        return target
-
-    def _size(self) -> int:
-        size: int = _SIZE.unpack_from(self._data, self._at)[0]
-        self._at += _SIZE.size
-        self._total += size
-        if self._total > MAX_TOTAL:
-            raise ManifestRefused("the files are larger than any disk")
-        return size
-
-    def _path(self, number: int, parent: int, length: int, is_directory: bool) -> str:
-        stop = self._at + length
-        raw = self._data[self._at : stop]
-        if len(raw) < length:
-            raise ManifestRefused("the manifest is cut short")
-        self._at = stop
-        try:
-            name = raw.decode()
-        except UnicodeDecodeError:
-            raise PathRefused(f"the name '{safe_text(raw.decode('latin-1'), _SHOWN)}' is not UTF-8") from None
-        check_component(name)
-        depth = 1
-        if parent:
-            if parent not in self._depths:
-                raise self._no_parent(number, parent, name)
-            depth += self._depths[parent]
-            length += self._lengths[parent] + 1
-            name = f"{self._entries[parent - 1].path}/{name}"
-            if depth > MAX_DEPTH or length > MAX_PATH:
-                check_path(name)
-        if is_directory:
-            self._depths[number] = depth
-            self._lengths[number] = length
-        return name
-
-    def _no_parent(self, number: int, parent: int, name: str) -> ManifestRefused:
-        shown = safe_text(name, _SHOWN)
-        if parent < number:
-            file = safe_text(self._entries[parent - 1].path, _SHOWN)
-            return NameCollision(f"'{file}' is no directory, so '{shown}' cannot lie in it")
-        return ManifestRefused(f"'{shown}' lies in a directory that does not come before it")
-
-    def _check_order(self, path: str) -> None:
-        if path < self._last:
-            raise ManifestRefused("the manifest is not sorted")
-        self._last = path
-        key = collision_key(path)
-        if key == path:
-            key = path  # one string in memory instead of two
-        other = self._keys.setdefault(key, len(self._entries))
-        if other != len(self._entries):
-            first, second = safe_text(self._entries[other].path, _SHOWN), safe_text(path, _SHOWN)
-            raise NameCollision(f"'{first}' and '{second}' are the same name on some systems")
+def _check_parents(ordered: list[Entry]) -> None:
+    """Refuse paths that cannot be, and those whose directory is missing."""
+    kinds = {entry.path: entry.kind for entry in ordered}
+    for entry in ordered:
+        check_path(entry.path)
+        parent, slash, _ = entry.path.rpartition("/")
+        if slash and kinds.get(parent) is not DIRECTORY:
+            shown = safe_text(entry.path, _SHOWN)
+            if parent in kinds:
+                other = safe_text(parent, _SHOWN)
+                raise NameCollision(f"'{other}' is no directory, so '{shown}' cannot lie in it")
+            raise ManifestRefused(f"the directory of '{shown}' is not in the manifest")

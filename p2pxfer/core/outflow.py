@@ -24,6 +24,8 @@ class Outflow:
 
     def __init__(self, table: ChunkTable, holes: HoleTeller) -> None:
         self._table = table
+        self.limit = 0
+        """Chunks from this number on are not missing yet: the receiver does not know their files."""
         self._holes = holes
         self.acked = RangeSet()
         self.acked_bytes = 0
@@ -52,7 +54,7 @@ class Outflow:
             number = self._missing.popleft()
             if self._is_missing(number):
                 return number
-        while self._next < self._table.total:
+        while self._next < self.limit:
             number = self._next
             self._next += 1
             if self._is_missing(number):
@@ -122,27 +124,32 @@ class Outflow:
                 self._under_way[number] = self._first.pop(number)
         self._missing.extendleft(number for number in reversed(back) if number not in self._under_way)
 
-    def acknowledge(self, number: int, path: int) -> None:
-        """The receiver has it, as it says on ``path``."""
+    def acknowledge(self, begin: int, end: int, path: int) -> None:
+        """The receiver has the chunks from ``begin`` to before ``end``, as it says on ``path``."""
+        for start, stop in list(self.acked.missing(begin, end)):
+            self.acked.add(start, stop)
+            self.acked_bytes += self._table.bytes_in(start, stop)
+            for number in range(start, stop) if self._under_way else ():
+                self._delivered(number, path)
+
+    def _delivered(self, number: int, path: int) -> None:
         carrier, turn = self._under_way.pop(number, (None, 0))
         self._first.pop(number, None)
         if carrier == path:
             self._overtaken[path] = max(turn, self._overtaken.get(path, 0))
-        if number not in self.acked:
-            self.acked.add(number, number + 1)
-            self.acked_bytes += self._table.length(self._table.address(number))
 
-    def refute(self, number: int) -> None:
-        """The receiver was believed to have it, and has not."""
-        if number in self.acked:
-            self.acked.remove(number, number + 1)
-            self.acked_bytes -= self._table.length(self._table.address(number))
-            self._holes.give_up(number)
-            self._missing.append(number)
+    def refute(self, begin: int, end: int) -> None:
+        """The receiver was believed to have these, and has not."""
+        for start, stop in list(self.acked.overlap(begin, end)):
+            self.acked.remove(start, stop)
+            self.acked_bytes -= self._table.bytes_in(start, stop)
+            for number in range(start, stop):
+                self._holes.give_up(number)
+                self._missing.append(number)
 
     def forget_acknowledged(self) -> None:
         """Another process receives now: only what it claims is there."""
         self.acked = RangeSet()
         self.acked_bytes = 0
         self._missing.clear()
-        self._next = 0
+        self._next = self.limit = 0

@@ -9,12 +9,40 @@ from p2pxfer.core.sendeffect import Send
 from p2pxfer.core.wire import Chunk
 
 
+class Announced(Struct, frozen=True):
+    """What the sender says of the whole list: files, bytes, and how many of these are told as holes.
+
+    While it is ``counting`` these are what it has seen so far.
+    """
+
+    files: int
+    bytes: int
+    holes: int
+    counting: bool
+
+
 class Decide(Struct, frozen=True):
-    """Ask the user and open the disk side, then call :meth:`ReceiverCore.accepted` or :meth:`ReceiverCore.refused`."""
+    """Ask the user and open the disk side, then call :meth:`ReceiverCore.accepted` or :meth:`ReceiverCore.refused`.
+
+    The disk side may add the pages to the manifest that an earlier run left.
+    """
 
     manifest: Manifest
-    holes: int
-    """Bytes that will not be sent, as the sender says."""
+
+
+class Listed(Struct, frozen=True):
+    """This page was added to the manifest: keep it before anything of its files."""
+
+    page: int
+
+
+class Relist(Struct, frozen=True):
+    """The list is another one from page ``keep`` on: forget what is there of those files, hold back what comes, then
+    call :meth:`ReceiverCore.relisted`; the paths in ``others`` are to end.
+    """
+
+    keep: int
+    others: tuple[int, ...]
 
 
 class Store(Struct, frozen=True):
@@ -39,4 +67,4 @@ class Publish(Struct, frozen=True):
     root: bytes
 
 
-ReceiverEffect = Send | Decide | Store | StoreHole | Publish
+ReceiverEffect = Send | Announced | Decide | Listed | Relist | Store | StoreHole | Publish

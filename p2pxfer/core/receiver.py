@@ -2,7 +2,7 @@
 
 Laws of this file:
 
-1. Nothing is stored before the whole manifest was validated and the transfer accepted.
+1. Nothing is stored before the transfer was accepted, and nothing of a file before the page that lists it was judged.
 2. A chunk is acknowledged after it was verified against its hash and written; never before.
 3. FinalAck goes out after everything was published and made durable; the same answer is given again on every path
    that asks.  The end of a stream means nothing.
@@ -14,50 +14,22 @@ The caller decides, stores and publishes; calls return the effects to carry out,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from enum import Enum
 
-from msgspec import Struct
-
-from p2pxfer.core.chunktable import ChunkAddress, ChunkTable
-from p2pxfer.core.claims import pages, runs
+from p2pxfer.core.chunktable import ChunkAddress
+from p2pxfer.core.claims import runs
 from p2pxfer.core.codec import Message
-from p2pxfer.core.geometry import chunk_count, zero_hash
 from p2pxfer.core.holes import judge
-from p2pxfer.core.manifest import MAX_MANIFEST, Manifest
-from p2pxfer.core.ranges import RangeSet
-from p2pxfer.core.receiveeffect import Decide, Publish, ReceiverEffect, Store, StoreHole
+from p2pxfer.core.inflow import Inflow
+from p2pxfer.core.listing import Answer, ListTaker
+from p2pxfer.core.manifest import Manifest
+from p2pxfer.core.receiveeffect import Announced, Decide, Listed, Publish, ReceiverEffect, Relist, Store, StoreHole
+from p2pxfer.core.receivestate import Path, Phase, Talk
 from p2pxfer.core.sendeffect import Send
-from p2pxfer.core.wire import Accept, Ack, Chunk, Final, FinalAck, Holes, ManifestPart, Offer, Refuse, WantManifest
-from p2pxfer.errors import ChunkRefused, Damaged, LimitReached, ManifestRefused, P2pxferError, ProtocolBreach
+from p2pxfer.core.wire import Accept, Ack, Chunk, Final, FinalAck, Holes, Offer, Page, Refuse, Tally, WantPage
+from p2pxfer.core.wire import Listed as ListedMessage
+from p2pxfer.errors import ChunkRefused, Damaged, ManifestRefused, P2pxferError, ProtocolBreach
 
 ACKS_PER_MESSAGE = 1024
-MAX_SPARSE_CHUNKS = 4 * 1024 * 1024
-"""Most chunks of a transfer with holes, which cost a sender nothing; 16 TiB in the largest chunks."""
-MAX_BAD_CHUNKS = 3
-"""Chunks that fail their hash before the sender is dropped."""
-
-
-class _Phase(Enum):
-    NEW = "no manifest is known"
-    DECIDING = "the user decides"
-    RECEIVING = "chunks are welcome"
-    PUBLISHING = "the files are being published"
-    PUBLISHED = "the files are published"
-    REFUSED = "the transfer was refused"
-
-
-class _Talk(Enum):
-    OFFERED = "the offer stands"
-    MANIFEST = "the manifest is on its way"
-    OPEN = "chunks are welcome"
-    FINAL = "the sender is done"
-
-
-class _Path(Struct):
-    handle: int
-    talk: _Talk
-    acks: list[ChunkAddress]
-    told: int = 0  # chunks that were said to be holes
 
 
 class ReceiverCore:
@@ -67,19 +39,17 @@ class ReceiverCore:
         self._rate = rate
         self._transfer = transfer
         self._instance = instance
-        self._phase = _Phase.NEW
-        self._paths: dict[int, _Path] = {}
-        self._parts = bytearray()
-        self._announced = 0
+        self._phase = Phase.NEW
+        self._paths: dict[int, Path] = {}
         self._holes = 0
         self._manifest: Manifest | None = None
-        self._table: ChunkTable | None = None
-        self._have = RangeSet()
-        self._storing: dict[int, bytes] = {}
-        self._bad = 0
+        self._list: ListTaker | None = None
+        self._flow: Inflow | None = None
         self._root = b""
         self._refusal: tuple[str, str] | None = None
-        self.have_bytes = 0
+        self._earlier = False
+        self.outdated = False
+        """What was published is another state of what is listed now."""
 
     @property
     def manifest(self) -> Manifest | None:
@@ -87,9 +57,14 @@ class ReceiverCore:
         return self._manifest
 
     @property
+    def have_bytes(self) -> int:
+        """Verified bytes that are here, in this run and earlier ones."""
+        return self._flow.have_bytes if self._flow is not None else 0
+
+    @property
     def published(self) -> bool:
         """Everything is in its place."""
-        return self._phase is _Phase.PUBLISHED
+        return self._phase is Phase.PUBLISHED
 
     @property
     def attached(self) -> int:
@@ -98,16 +73,9 @@ class ReceiverCore:
 
     # -- from the paths ------------------------------------------------------------------------------------------
 
-    def close_path(self, path: int) -> list[ReceiverEffect]:
-        """The path is gone; if it was bringing the manifest, another one that offered is asked for it."""
-        state = self._paths.pop(path, None)
-        if state is None or state.talk is not _Talk.MANIFEST:
-            return []
-        self._parts.clear()
-        for other, waiting in self._paths.items():
-            waiting.talk = _Talk.MANIFEST
-            return [Send(other, WantManifest(handle=waiting.handle))]
-        return []
+    def close_path(self, path: int) -> None:
+        """The path is gone."""
+        self._paths.pop(path, None)
 
     def receive(self, path: int, message: Message) -> list[ReceiverEffect]:
         """A transfer message came on ``path``.
@@ -119,16 +87,18 @@ class ReceiverCore:
             return self._on_offer(path, message)
         state = self._state_of(path, getattr(message, "handle", None))
         match state.talk, message:
-            case _Talk.MANIFEST, ManifestPart():
-                return self._on_part(path, message)
-            case _Talk.OPEN, Holes():
+            case _, Tally():
+                return [self._announced(message)]
+            case Talk.OPEN, Page():
+                return self._on_page(path, state, message)
+            case Talk.OPEN, Holes():
                 return self._on_holes(path, state, message)
-            case ((_Talk.OPEN | _Talk.FINAL), Final()):
+            case ((Talk.OPEN | Talk.FINAL), Final()):
                 return self._on_final(state, message)
             case _:
                 raise ProtocolBreach(f"{type(message).__name__} came while {state.talk.value}")
 
-    def _state_of(self, path: int, handle: int | None) -> _Path:
+    def _state_of(self, path: int, handle: int | None) -> Path:
         state = self._paths.get(path)
         if state is None or state.handle != handle:
             raise ProtocolBreach("the sender speaks of a transfer that was not offered on this path")
@@ -137,54 +107,84 @@ class ReceiverCore:
     def _on_offer(self, path: int, offer: Offer) -> list[ReceiverEffect]:
         if path in self._paths:
             raise ProtocolBreach("a second offer on one path")
-        self._paths[path] = state = _Path(offer.handle, _Talk.OFFERED, [])
+        if self._list is not None and self._phase is not Phase.REFUSED and self._ends_elsewhere(offer):
+            return self._relist(path)
+        self._paths[path] = state = Path(offer.handle, Talk.OFFERED, [])
         match self._phase:
-            case _Phase.NEW:
-                return self._first_offer(path, state, offer)
-            case _Phase.DECIDING:
+            case Phase.NEW:
+                return self._first_offer(offer)
+            case Phase.DECIDING:
                 return []
-            case _Phase.REFUSED:
+            case Phase.REFUSED:
                 word, message = self._refusal or ("E_DENIED", "refused")
                 return [Send(path, Refuse(handle=offer.handle, word=word, message=message))]
-            case _Phase.PUBLISHED:
-                state.talk = _Talk.FINAL
+            case Phase.PUBLISHED if self._is_short():
+                state.talk = Talk.FINAL
                 return [Send(path, FinalAck(handle=offer.handle, root=self._root))]
             case _:
                 return list(self._accept(path))
 
-    def _first_offer(self, path: int, state: _Path, offer: Offer) -> list[ReceiverEffect]:
-        if offer.manifest_size > MAX_MANIFEST:
-            raise ManifestRefused(f"the manifest has {offer.manifest_size} bytes; at most {MAX_MANIFEST} are allowed")
-        self._announced, self._holes = offer.manifest_size, offer.holes
-        if offer.manifest:
-            return self._on_manifest(offer.manifest)
-        if any(other.talk is _Talk.MANIFEST for other in self._paths.values()):
-            return []
-        self._parts.clear()
-        state.talk = _Talk.MANIFEST
-        return [Send(path, WantManifest(handle=offer.handle))]
-
-    def _on_part(self, path: int, part: ManifestPart) -> list[ReceiverEffect]:
-        if part.offset != len(self._parts) or part.offset + len(part.data) > self._announced or not part.data:
-            raise ManifestRefused("a piece of the manifest does not follow the one before")
-        self._parts += part.data
-        if len(self._parts) < self._announced:
-            return []
-        self._paths[path].talk = _Talk.OFFERED
-        encoded, self._parts = bytes(self._parts), bytearray()
-        return self._on_manifest(encoded)
-
-    def _on_manifest(self, encoded: bytes) -> list[ReceiverEffect]:
-        if len(encoded) != self._announced:
-            raise ManifestRefused("the manifest is not as long as it was announced")
-        manifest = Manifest.decode(encoded)
+    def _first_offer(self, offer: Offer) -> list[ReceiverEffect]:
+        manifest = Manifest()
+        manifest.add(offer.page, more=offer.more)
         if manifest.transfer_id != self._transfer:
-            raise ManifestRefused("the manifest is not the one that was offered")
-        if self._holes and sum(chunk_count(entry.size) for entry in manifest.files) > MAX_SPARSE_CHUNKS:
-            raise LimitReached(f"sparse files may have {MAX_SPARSE_CHUNKS} chunks in all")
-        self._manifest = manifest
-        self._phase = _Phase.DECIDING
-        return [Decide(manifest, self._holes)]
+            raise ManifestRefused("the file list is not the one that was offered")
+        self._manifest, self._list = manifest, ListTaker(manifest)
+        self._phase = Phase.DECIDING
+        return [self._announced(offer), Decide(manifest)]
+
+    def _ends_elsewhere(self, offer: Offer) -> bool:
+        """Whether the list of this offer is another one, though it begins with the same page."""
+        assert self._list is not None
+        if self._phase is not Phase.RECEIVING:
+            self._list.cut = 1
+            return offer.more == self._is_short()
+        return self._list.again(0, offer.more) is Answer.CHANGED
+
+    def _announced(self, said: Offer | Tally) -> Announced:
+        self._holes = max(self._holes, said.holes)
+        return Announced(said.files, said.size, said.holes, said.counting)
+
+    def _is_short(self) -> bool:
+        """Whether the offer brings the whole list."""
+        assert self._manifest is not None
+        return self._manifest.complete and self._manifest.pages == 1
+
+    def _on_page(self, path: int, state: Path, page: Page) -> list[ReceiverEffect]:
+        assert self._list is not None
+        match self._list.take(page, state.heard):
+            case Answer.STALE:
+                return []
+            case Answer.WANTED:
+                return [Send(path, WantPage(handle=state.handle, page=page.page))]
+            case Answer.KNOWN:
+                return list(self._answer(path, page.page))
+            case Answer.NEW:
+                assert self._flow is not None
+                self._flow.grow(sparse=self._holes > 0)
+                return [Listed(page.page), *self._answer(path, page.page)]
+            case _:
+                return self._relist(path)
+
+    def _relist(self, path: int) -> list[ReceiverEffect]:
+        """What was listed and stored from some page on is of another state of the files; so are the other paths."""
+        assert self._list is not None
+        self.outdated = self._earlier or self._phase is Phase.PUBLISHED
+        if self.outdated or self._phase is not Phase.RECEIVING:
+            raise ProtocolBreach("other files are listed than those that were received")
+        others = tuple(other for other in self._paths if other != path)
+        for other in others:
+            del self._paths[other]
+        return [Relist(self._list.cut, others)]
+
+    def _answer(self, path: int, page: int) -> Iterator[Send]:
+        """Say that a page is known, and what is here of its files."""
+        assert self._flow is not None
+        handle = self._paths[path].handle
+        *most, last = self._flow.claims(page)
+        for part in most:
+            yield Send(path, ListedMessage(handle=handle, page=page, have=part, last=False))
+        yield Send(path, ListedMessage(handle=handle, page=page, have=last))
 
     def chunk(self, path: int, chunk: Chunk) -> list[ReceiverEffect]:
         """A chunk came on ``path``.
@@ -194,83 +194,91 @@ class ReceiverCore:
             ChunkRefused: outside the transfer or of the wrong length.
         """
         state = self._state_of(path, chunk.handle)
-        if state.talk is not _Talk.OPEN or self._table is None:
+        if state.talk is not Talk.OPEN or self._flow is None:
             raise ProtocolBreach(f"a chunk came while {state.talk.value}")
-        address = (chunk.file, chunk.index)
-        number = self._table.number(address)
-        if len(chunk.payload) != self._table.length(address):
-            raise ChunkRefused(f"chunk {chunk.index} of file {chunk.file} has the wrong length")
-        if self._phase is _Phase.REFUSED:
+        self._check_told(chunk.file)
+        number = self._flow.number_of(chunk)
+        if self._phase is Phase.REFUSED:
             return []
-        if self._phase is not _Phase.RECEIVING or self._is_here(number, chunk.hash):
-            state.acks.append(address)
-            return []
-        self._storing[number] = chunk.hash
-        return [Store(path, chunk)]
+        if self._phase is Phase.RECEIVING and self._flow.wants(number, chunk.hash):
+            return [Store(path, chunk)]
+        state.acks.append(number)
+        return []
 
-    def _on_holes(self, path: int, state: _Path, holes: Holes) -> list[ReceiverEffect]:
-        assert self._table is not None
-        if self._phase is not _Phase.RECEIVING:
+    def _check_told(self, file: int) -> None:
+        assert self._list is not None
+        if file >= self._list.files:
+            raise ChunkRefused(f"file {file} is not part of what was listed")
+
+    def _on_holes(self, path: int, state: Path, holes: Holes) -> list[ReceiverEffect]:
+        assert self._flow is not None
+        if self._phase is not Phase.RECEIVING:
             return []
-        state.told = judge(self._table, holes, state.told)
+        for file, _, _ in holes.chunks:
+            self._check_told(file)
+        state.told = judge(self._flow.table, holes, state.told)
         effects: list[ReceiverEffect] = []
         for file, start, stop in holes.chunks:
-            first, _ = self._table.file_range(file)
-            wanted: list[int] = []
-            for index in range(start, stop):
-                digest = zero_hash(self._table.length((file, index)))
-                if self._is_here(first + index, digest):
-                    state.acks.append((file, index))
-                else:
-                    self._storing[first + index] = digest
-                    wanted.append(index)
-            effects += [StoreHole(path, *run) for run in runs([(file, index) for index in wanted])]
+            here, wanted = self._flow.hole(file, start, stop)
+            state.acks += here
+            effects += [StoreHole(path, file, *run) for run in wanted]
             if start == stop:
                 effects.append(StoreHole(path, file, start, stop))
         return effects
 
-    def _is_here(self, number: int, digest: bytes) -> bool:
-        assert self._table is not None
-        return number in self._have and self._table.hash(number) == digest
-
-    def _on_final(self, state: _Path, final: Final) -> list[ReceiverEffect]:
-        assert self._table is not None
-        state.talk = _Talk.FINAL
-        if self._phase is _Phase.PUBLISHED:
+    def _on_final(self, state: Path, final: Final) -> list[ReceiverEffect]:
+        assert self._flow is not None and self._list is not None
+        state.talk = Talk.FINAL
+        if self._phase is Phase.PUBLISHED:
             return self._confirm()
-        if self._phase is _Phase.PUBLISHING:
+        if self._phase is Phase.PUBLISHING:
             return []
-        if self._storing or self._have.total < self._table.total:
-            raise ProtocolBreach("Final came before every chunk was acknowledged")
-        root = self._table.root()
+        if not self._list.complete or not self._flow.complete:
+            raise ProtocolBreach("Final came before every page was answered and every chunk acknowledged")
+        root = self._flow.table.root()
         if final.root != root:
             raise Damaged("the sender's root hash is not the receiver's; what arrived is kept and not published")
-        self._phase = _Phase.PUBLISHING
+        self._phase = Phase.PUBLISHING
         self._root = root
         return [Publish(root)]
 
     # -- from the caller -----------------------------------------------------------------------------------------
 
-    def accepted(self, have: Mapping[ChunkAddress, bytes]) -> list[ReceiverEffect]:
-        """The user said yes, the disk is ready; ``have`` holds the hashes of chunks that are durable here already."""
-        assert self._manifest is not None
-        self._phase = _Phase.RECEIVING
-        self._table = ChunkTable(self._manifest)
-        for address, digest in have.items():
-            self._add(address, digest)
+    def accepted(self, have: Mapping[ChunkAddress, bytes], *, published: bool = False) -> list[ReceiverEffect]:
+        """The user said yes, the disk is ready; ``have`` holds the hashes of chunks that are durable here already.
+
+        ``published``: an earlier run put everything in its place, and the sender does not know it yet.
+
+        Raises:
+            LimitReached: the files are sparse and have too many chunks.
+        """
+        self._phase = Phase.RECEIVING
+        self._earlier = published
+        self._begin(have)
         return [effect for path in self._paths for effect in self._accept(path)]
+
+    def _begin(self, have: Mapping[ChunkAddress, bytes]) -> None:
+        assert self._manifest is not None
+        self._flow = Inflow(self._manifest, have)
+        self._flow.grow(sparse=self._holes > 0)
+
+    def relisted(self, have: Mapping[ChunkAddress, bytes]) -> None:
+        """The manifest ends where the other list begins, and ``have`` is what is left; the path may go on."""
+        assert self._list is not None
+        self._list.forget()
+        self._begin(have)
 
     def already_published(self, root: bytes) -> list[ReceiverEffect]:
         """An earlier run published everything, but the sender does not know it yet."""
         self._root = root
-        self._phase = _Phase.PUBLISHED
+        self._phase = Phase.PUBLISHED
         for state in self._paths.values():
-            state.talk = _Talk.FINAL
+            state.talk = Talk.FINAL
         return self._confirm()
 
     def refused(self, error: P2pxferError) -> list[ReceiverEffect]:
         """The user said no, or the disk cannot take it, now or in the middle."""
-        self._phase = _Phase.REFUSED
+        self._phase = Phase.REFUSED
         self._refusal = (error.word, error.message[:1000])
         word, message = self._refusal
         return [
@@ -279,18 +287,18 @@ class ReceiverCore:
 
     def stored(self, path: int, address: ChunkAddress, digest: bytes) -> None:
         """The chunk was verified and written; its acknowledgement waits for :meth:`take_acks`."""
-        assert self._table is not None
-        self._storing.pop(self._table.number(address), None)
-        self._add(address, digest)
-        state = self._paths.get(path)
-        if state is not None:
-            state.acks.append(address)
+        assert self._flow is not None
+        self._acknowledge(path, [self._flow.stored(address, digest)])
 
     def stored_hole(self, path: int, file: int, first: int, stop: int) -> None:
         """These chunks are zero on the disk."""
-        assert self._table is not None
-        for index in range(first, stop):
-            self.stored(path, (file, index), zero_hash(self._table.length((file, index))))
+        assert self._flow is not None
+        self._acknowledge(path, list(self._flow.stored_hole(file, first, stop)))
+
+    def _acknowledge(self, path: int, numbers: list[int]) -> None:
+        state = self._paths.get(path)
+        if state is not None:
+            state.acks += numbers
 
     def damaged(self, address: ChunkAddress) -> None:
         """The chunk did not match its hash.
@@ -299,16 +307,12 @@ class ReceiverCore:
             ChunkRefused: always; the path that brought it is to be dropped.
             Damaged: once too often; the session is to be ended.
         """
-        assert self._table is not None
-        self._storing.pop(self._table.number(address), None)
-        self._bad += 1
-        if self._bad >= MAX_BAD_CHUNKS:
-            raise Damaged("the sender's data does not match its own hashes; what arrived whole is kept")
-        raise ChunkRefused(f"chunk {address[1]} of file {address[0]} does not match its hash")
+        assert self._flow is not None
+        self._flow.damaged(address)
 
     def published_all(self) -> list[ReceiverEffect]:
         """Everything is in its place and durable."""
-        self._phase = _Phase.PUBLISHED
+        self._phase = Phase.PUBLISHED
         return self._confirm()
 
     def take_acks(self, path: int) -> list[Send]:
@@ -325,26 +329,18 @@ class ReceiverCore:
 
     # -- helpers -------------------------------------------------------------------------------------------------
 
-    def _add(self, address: ChunkAddress, digest: bytes) -> None:
-        assert self._table is not None
-        number = self._table.number(address)
-        if number not in self._have:
-            self._have.add(number, number + 1)
-            self.have_bytes += self._table.length(address)
-        self._table.set_hash(number, digest)
-
     def _confirm(self) -> list[ReceiverEffect]:
         return [
             Send(path, FinalAck(handle=state.handle, root=self._root))
             for path, state in self._paths.items()
-            if state.talk is _Talk.FINAL
+            if state.talk is Talk.FINAL
         ]
 
     def _accept(self, path: int) -> Iterator[ReceiverEffect]:
         state = self._paths[path]
-        state.talk = _Talk.OPEN
-        assert self._table is not None
-        *most, last = pages(self._table, self._have)
-        for page in most:
-            yield Send(path, Accept(handle=state.handle, instance=self._instance, have=page, last=False))
-        yield Send(path, Accept(handle=state.handle, instance=self._instance, have=last, rate=self._rate))
+        state.talk = Talk.OPEN
+        assert self._manifest is not None
+        pages, have = self._manifest.pages, self.have_bytes
+        accept = Accept(handle=state.handle, instance=self._instance, pages=pages, have_bytes=have, rate=self._rate)
+        yield Send(path, accept)
+        yield from self._answer(path, 0)

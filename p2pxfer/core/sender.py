@@ -6,46 +6,40 @@ Laws of this file:
    :mod:`p2pxfer.core.wire` for itself.
 2. A claim of the receiver counts only when the digest over the claimed chunks equals the digest of this side's own
    hashes.  Hashes of an earlier run come from a record; what the record lacks is read and hashed again.
-3. What an earlier receiving process acknowledged does not count once another one has accepted; of two processes the one
+3. A chunk may be sent when the page that lists its file was answered (:mod:`p2pxfer.core.listing`); the list may still
+   grow then.
+4. What an earlier receiving process acknowledged does not count once another one has accepted; of two processes the one
    on the newer path (the higher number) is the later one.
-4. Final goes out when every chunk is acknowledged, and the transfer is done when FinalAck shows the same root.  The end
-   of a stream means nothing.
+5. Final goes out when every page was answered and every chunk is acknowledged, and the transfer is done when FinalAck
+   shows the same root.  The end of a stream means nothing.
 
-The caller reads and hashes files; this file never sees content.  Calls return the effects to carry out, in order.
+The caller lists, reads and hashes files; this file never sees content.  Calls return the effects to carry out, in
+order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 
 from p2pxfer.core.chunktable import ChunkAddress, ChunkTable
-from p2pxfer.core.claims import ClaimList, claimed
+from p2pxfer.core.claims import judge
 from p2pxfer.core.codec import Message
-from p2pxfer.core.geometry import claim_digest
 from p2pxfer.core.holes import HolesByFile, HoleTeller
+from p2pxfer.core.listing import ListTeller
 from p2pxfer.core.manifest import Manifest
 from p2pxfer.core.outflow import Outflow
 from p2pxfer.core.sendeffect import AcceptedByPeer, Finished, HashChunks, Send, SenderEffect
 from p2pxfer.core.text import safe_text
-from p2pxfer.core.wire import (
-    MANIFEST_PIECE,
-    Accept,
-    Ack,
-    Final,
-    FinalAck,
-    Have,
-    ManifestPart,
-    Offer,
-    Refuse,
-    WantManifest,
-)
+from p2pxfer.core.wire import Accept, Ack, Final, FinalAck, Have, Listed, Offer, Refuse, Tally, WantPage
 from p2pxfer.errors import ChunkRefused, Damaged, ProtocolBreach, from_wire
+
+TALLY_PAGES = 16
+"""After so many pages the receiver is told again how much there is."""
 
 
 class _Talk(Enum):
     OFFERED = "the answer to the offer is awaited"
-    LISTING = "the list of what the receiver holds is awaited"
     OPEN = "chunks may flow"
     FINAL = "the answer to Final is awaited"
     STALE = "another process receives now"
@@ -54,7 +48,7 @@ class _Talk(Enum):
 class SenderCore:
     """One transfer of ``manifest`` under ``handle``; ``known`` holds hashes of chunks that earlier runs sent.
 
-    Chunks in ``holes`` are told and not sent.
+    Chunks in ``holes`` are told and not sent.  The first page of the manifest has to be there.
     """
 
     def __init__(
@@ -62,19 +56,41 @@ class SenderCore:
     ) -> None:
         self._handle = handle
         self._manifest = manifest
-        self._encoded = manifest.encode()
         self._table = ChunkTable(manifest)
-        for address, digest in known.items():
-            self._table.set_hash(self._table.number(address), digest)
-        self._holes = HoleTeller(handle, self._table, holes or {})
+        self._holes = HoleTeller(handle, self._table, {})
         self._flow = Outflow(self._table, self._holes)
+        self._list = ListTeller(handle, manifest)
         self._talks: dict[int, _Talk] = {}
         self._instance: bytes | None = None
         self._newest = 0
-        self._lists: dict[int, ClaimList] = {}
+        self._claimed: dict[int, int] = {}
         self._unproved: list[Have] = []
         self._early_root: bytes | None = None
         self.finished = False
+        self._take_in(known.items(), holes or {})
+
+    def _take_in(self, known: Iterable[tuple[ChunkAddress, bytes]], holes: HolesByFile) -> None:
+        for address, digest in known:
+            self._table.set_hash(self._table.number(address), digest)
+        self._holes.grow(holes)
+
+    def grow(self, known: Iterable[tuple[ChunkAddress, bytes]], holes: HolesByFile) -> list[SenderEffect]:
+        """Pages were added to the manifest, with these hashes and holes of the files that they list."""
+        self._table.grow()
+        self._take_in(known, holes)
+        effects: list[SenderEffect] = [*self._list.take()]
+        if self._manifest.complete or self._manifest.pages % TALLY_PAGES == 0:
+            effects += [Send(path, self._tally()) for path, talk in self._talks.items() if talk is not _Talk.STALE]
+        return effects + self._final_if_complete()
+
+    def _tally(self) -> Tally:
+        return Tally(
+            handle=self._handle,
+            files=self._table.files,
+            size=self._manifest.total_bytes,
+            counting=not self._manifest.complete,
+            holes=self._holes.bytes,
+        )
 
     @property
     def acked_bytes(self) -> int:
@@ -86,32 +102,34 @@ class SenderCore:
     def open_path(self, path: int) -> list[SenderEffect]:
         """A greeted path: offer the transfer on it."""
         self._talks[path] = _Talk.OFFERED
-        size = len(self._encoded)
         offer = Offer(
             handle=self._handle,
             transfer=self._manifest.transfer_id,
             files=self._table.files,
             size=self._manifest.total_bytes,
-            manifest_size=size,
-            manifest=self._encoded if size <= MANIFEST_PIECE else b"",
+            page=self._manifest.page(0),
+            more=not self._manifest.complete or self._manifest.pages > 1,
+            counting=not self._manifest.complete,
             holes=self._holes.bytes,
         )
         return [Send(path, offer)]
 
-    def close_path(self, path: int) -> None:
+    def close_path(self, path: int) -> list[SenderEffect]:
         """The path is gone: what was on its way there is missing again."""
         self._talks.pop(path, None)
-        self._lists.pop(path, None)
+        self._claimed.pop(path, None)
+        self._list.lost(path)
         self._holes.lost(path)
         self._flow.lost(path)
+        return [*self._list.take()]
 
     def is_open(self, path: int) -> bool:
         """Whether chunks may be sent on ``path``."""
-        return self._talks.get(path) is _Talk.OPEN
+        return self._talks.get(path) is _Talk.OPEN and self._list.begun(path)
 
     def take_holes(self, path: int) -> list[Send]:
         """What ``path``, which is open, is to be told of holes before chunks are sent on it."""
-        return self._holes.take(path, self._flow.acked)
+        return self._holes.take(path, self._flow.acked, self._list.files)
 
     # -- chunks --------------------------------------------------------------------------------------------------
 
@@ -124,6 +142,10 @@ class SenderCore:
         """Take a chunk out that another path is slow with, to be sent on ``path``, if nothing is missing."""
         number = self._flow.take_over(path) if self.is_open(path) else None
         return None if number is None else self._table.address(number)
+
+    def is_told(self, address: ChunkAddress) -> bool:
+        """Whether the receiver knows the file of this chunk: another process may have taken over since it was read."""
+        return address[0] < self._list.files
 
     def may_go(self, address: ChunkAddress, path: int) -> bool:
         """Whether a chunk that was taken out is still to be sent on ``path``: not where it is under way already."""
@@ -174,10 +196,13 @@ class SenderCore:
         match talk, message:
             case _Talk.STALE, _:
                 return []
-            case _Talk.OFFERED, WantManifest():
-                return list(self._manifest_parts(path))
-            case ((_Talk.OFFERED | _Talk.LISTING), Accept()):
+            case _Talk.OFFERED, Accept():
                 return self._on_accept(path, message)
+            case _Talk.OPEN, Listed():
+                return self._on_listed(path, message)
+            case _Talk.OPEN, WantPage():
+                self._list.wanted(path, message.page)
+                return [*self._list.take()]
             case _, Refuse():
                 raise from_wire(message.word, f"the receiver refused: {safe_text(message.message)}")
             case ((_Talk.OPEN | _Talk.FINAL), Ack()):
@@ -189,19 +214,7 @@ class SenderCore:
             case _:
                 raise ProtocolBreach(f"{type(message).__name__} came while {talk.value}")
 
-    def _manifest_parts(self, path: int) -> Iterator[SenderEffect]:
-        for offset in range(0, len(self._encoded), MANIFEST_PIECE):
-            piece = self._encoded[offset : offset + MANIFEST_PIECE]
-            yield Send(path, ManifestPart(handle=self._handle, offset=offset, data=piece))
-
     def _on_accept(self, path: int, message: Accept) -> list[SenderEffect]:
-        self._talks[path] = _Talk.LISTING
-        listed = self._lists.setdefault(path, ClaimList(self._table))
-        listed.add(message.have)
-        if not message.last:
-            return []
-        del self._lists[path]
-        effects: list[SenderEffect] = []
         fresh = message.instance != self._instance
         if fresh and path < self._newest:
             self._talks[path] = _Talk.STALE
@@ -212,73 +225,89 @@ class SenderCore:
             self._forget_acknowledged()
         self._newest = max(self._newest, path)
         self._talks[path] = _Talk.OPEN
-        effects += self._take_claims(path, listed.claims)
-        if fresh:
-            effects.insert(0, AcceptedByPeer(self.acked_bytes, message.rate))
-        return effects + self._final_if_complete()
+        self._list.accepted(path, message.pages)
+        effects: list[SenderEffect] = [AcceptedByPeer(message.have_bytes, message.rate)] if fresh else []
+        return [*effects, *self._list.take()]
+
+    def _on_listed(self, path: int, message: Listed) -> list[SenderEffect]:
+        page = message.page
+        if not self._list.expects(path, page):
+            raise ProtocolBreach("the receiver speaks of a page of the file list that was not told")
+        start, stop = (self._table.base(self._manifest.files_before(number)) for number in (page, page + 1))
+        at = self._claimed.pop(path, start)
+        for have in message.have:
+            at = judge(have, at, stop)
+        effects = self._take_claims(path, message.have)
+        if message.last:
+            self._list.answered(path, page)
+            self._flow.limit = self._table.base(self._list.files)
+        else:
+            self._claimed[path] = at
+        return [*effects, *self._list.take(), *self._final_if_complete()]
 
     def _retire_talks(self) -> None:
         """The process at the other end of these paths has died; what it still says came too late."""
         for path, talk in self._talks.items():
             if talk in (_Talk.OPEN, _Talk.FINAL):
                 self._talks[path] = _Talk.STALE
+                self._claimed.pop(path, None)
                 self._flow.lost(path)
 
     def _forget_acknowledged(self) -> None:
         """Another process receives now: only what it claims is there."""
         self._unproved.clear()
+        self._list.forget()
         self._holes.forget()
         self._flow.forget_acknowledged()
 
-    def _take_claims(self, path: int, listed: list[Have]) -> list[SenderEffect]:
+    def _take_claims(self, path: int, claims: list[Have]) -> list[SenderEffect]:
         unknown: list[ChunkAddress] = []
-        for have in listed:
-            numbers = claimed(self._table, have)
-            for number in numbers:
-                self._flow.acknowledge(number, path)
-            lacking = [self._table.address(number) for number in numbers if number not in self._table.known]
+        for have in claims:
+            for span in have.ranges:
+                self._flow.acknowledge(*span, path)
+            lacking = [span for each in have.ranges for span in self._table.known.missing(*each)]
             if lacking:
-                unknown += lacking
+                unknown += [self._table.address(number) for span in lacking for number in range(*span)]
                 self._unproved.append(have)
             else:
                 self._prove(have)
         return [HashChunks(tuple(unknown))] if unknown else []
 
     def _prove(self, have: Have) -> None:
-        numbers = claimed(self._table, have)
-        if claim_digest([self._table.hash(number) for number in numbers]) == have.digest:
+        if self._table.claim_digest(have.ranges) == have.digest:
             return
         # Another path may have made the same claim, which was refuted already.
-        for number in numbers:
-            self._flow.refute(number)
+        for span in have.ranges:
+            self._flow.refute(*span)
 
     def _on_ack(self, path: int, message: Ack) -> list[SenderEffect]:
-        left = self._table.total
-        for file, start, stop in message.chunks:
-            first, end = self._table.file_range(file)
-            if not start < stop <= end - first:
-                raise ChunkRefused("the receiver acknowledges chunks that are not part of the file")
+        limit = left = self._table.base(self._list.files)
+        for start, stop in message.chunks:
+            if not start < stop <= limit:
+                raise ChunkRefused("the receiver acknowledges chunks that are not part of the transfer")
             left -= stop - start
             if left < 0:
                 raise ProtocolBreach("the receiver acknowledges more chunks at once than there are")
-            for fresh in list(self._flow.acked.missing(first + start, first + stop)):
-                for number in range(*fresh):
-                    self._flow.acknowledge(number, path)
+            self._flow.acknowledge(start, stop, path)
         return self._final_if_complete()
 
     # -- the end -------------------------------------------------------------------------------------------------
 
     def _final_if_complete(self) -> list[SenderEffect]:
-        if self._unproved or self._flow.acked.total < self._table.total:
+        if self._unproved or not self._manifest.complete or self._flow.acked.total < self._table.total:
+            return []
+        ready = [path for path, talk in self._talks.items() if talk is _Talk.OPEN and self._list.done(path)]
+        if not ready:
             return []
         root = self._table.root()
-        ready = [path for path, talk in self._talks.items() if talk is _Talk.OPEN]
         for path in ready:
             self._talks[path] = _Talk.FINAL
         return [Send(path, Final(handle=self._handle, root=root)) for path in ready]
 
     def _on_early_final_ack(self, root: bytes) -> list[SenderEffect]:
         """The receiver published in an earlier run; prove the root with our own hashes before believing it."""
+        if not self._manifest.complete or self._manifest.pages > 1:
+            raise ProtocolBreach("the receiver confirms a file list of which it was told the first page only")
         lacking = [number for number in range(self._table.total) if number not in self._table.known]
         if not lacking:
             return self._check_root(root)

@@ -10,9 +10,9 @@ Transcript of one path (``>`` initiator to responder; the initiator is the TLS c
     > Nominate                            this direct path is the one to keep of its introduction
     > Widen          < Widened?           another connection beside this path, at any time in the session
     > Check          < Checked            instead of an offer: what the network is like
-    > Offer          < Refuse | WantManifest | Accept
-    > ManifestPart*  < Accept             what the receiver holds already
-    > Holes* Data*   < Ack*
+    > Offer          < Refuse | Accept    the first page of the file list comes with the offer
+    > Page*          < Listed*            what the receiver holds of a page's files already
+    > Holes* Data*   < Ack*               of files whose page was answered, while more pages come
     > Final          < FinalAck           the same root hash at both ends
     > Bye
 
@@ -39,8 +39,8 @@ from p2pxfer.errors import FrameError
 
 MAX_CHUNK = 4 * 1024 * 1024
 """Largest chunk, bytes."""
-MANIFEST_PIECE = 32 * 1024
-"""Largest piece of a manifest in one message, bytes."""
+MAX_PAGE = 32 * 1024
+"""Largest page of a file list, bytes."""
 
 PlanState = Literal["none", "followed", "withheld"]
 PathClass = Literal["relay", "direct", "beside"]
@@ -162,54 +162,80 @@ class Checked(Message, frozen=True):
 
 
 class Offer(Message, frozen=True):
-    """A transfer: its id is SHA-256 of its manifest; a small manifest comes along.
+    """A transfer with the first page of its file list; ``more`` pages follow.
 
-    ``holes`` of its ``size`` bytes lie in chunks that are not sent.
+    ``files``, ``size`` and ``holes`` are those of the whole list, or, while the sender is ``counting``, of what it has
+    seen so far.  ``holes`` of its ``size`` bytes lie in chunks that are not sent.
     """
 
     handle: Number
     transfer: Bytes32
     files: Number
     size: Size
-    manifest_size: Size
-    manifest: Annotated[bytes, Meta(max_length=MANIFEST_PIECE)] = b""
+    page: Annotated[bytes, Meta(max_length=MAX_PAGE)]
+    more: bool = False
+    counting: bool = False
     holes: Size = 0
 
 
-class WantManifest(Message, frozen=True):
-    """The receiver does not know this manifest."""
+class Tally(Message, frozen=True):
+    """What :class:`Offer` said of the whole list, as the sender knows it by now."""
 
     handle: Number
+    files: Number
+    size: Size
+    counting: bool = False
+    holes: Size = 0
 
 
-class ManifestPart(Message, frozen=True):
-    """Bytes of the manifest from ``offset`` on."""
+class WantPage(Message, frozen=True):
+    """The receiver does not know this page: it, and all behind it, are to come with their bytes."""
 
     handle: Number
-    offset: Size
-    data: Annotated[bytes, Meta(max_length=MANIFEST_PIECE)]
+    page: Number
+
+
+class Page(Message, frozen=True):
+    """A page of the file list; without ``data`` the receiver is believed to know it.
+
+    ``digest`` is SHA-256 of the list up to its end; ``more`` pages follow.
+    """
+
+    handle: Number
+    page: Number
+    digest: Bytes32
+    data: Annotated[bytes, Meta(max_length=MAX_PAGE)] = b""
+    more: bool = False
 
 
 class Have(Message, frozen=True):
-    """Chunks of one file that the receiver holds: half-open ranges and BLAKE3 over their hashes in order."""
+    """Chunks that the receiver holds: half-open ranges of numbers and BLAKE3 over their hashes in order."""
 
-    file: Number
-    ranges: Annotated[list[tuple[Number, Number]], Meta(max_length=1024)]
+    ranges: Annotated[list[tuple[Size, Size]], Meta(max_length=1024)]
     digest: Bytes32
 
 
 class Accept(Message, frozen=True):
-    """The receiver wants the transfer and holds ``have`` of it; ``last`` ends the list.
+    """The receiver wants the transfer and may know ``pages`` pages of its list, ``have_bytes`` of the files in these.
 
     ``instance`` is drawn anew by each receiving process: another one than before means that what was acknowledged
-    but not in ``have`` is lost.  ``rate`` is the most bytes a second that it wants to get, 0 for no limit.
+    but not in any ``Have`` is lost.  ``rate`` is the most bytes a second that it wants to get, 0 for no limit.
     """
 
     handle: Number
     instance: Bytes16
+    pages: Annotated[int, Meta(ge=1, le=2**32 - 1)] = 1
+    have_bytes: Size = 0
+    rate: Size = 0
+
+
+class Listed(Message, frozen=True):
+    """The receiver knows this page and holds ``have`` of its files; ``last`` ends the claims of this page."""
+
+    handle: Number
+    page: Number
     have: Annotated[list[Have], Meta(max_length=256)] = []
     last: bool = True
-    rate: Size = 0
 
 
 class Refuse(Message, frozen=True):
@@ -221,10 +247,10 @@ class Refuse(Message, frozen=True):
 
 
 class Ack(Message, frozen=True):
-    """Chunks that were verified and written: (file, first, behind last)."""
+    """Chunks that were verified and written, by number: (first, behind last)."""
 
     handle: Number
-    chunks: Annotated[list[tuple[Number, Number, Number]], Meta(max_length=2048)]
+    chunks: Annotated[list[tuple[Size, Size]], Meta(max_length=2048)]
 
 
 class Holes(Message, frozen=True):
@@ -238,7 +264,7 @@ class Holes(Message, frozen=True):
 
 
 class Final(Message, frozen=True):
-    """Every chunk was acknowledged; the sender's root hash."""
+    """Every page was answered and every chunk acknowledged; the sender's root hash."""
 
     handle: Number
     root: Bytes32
@@ -269,14 +295,16 @@ PEER: Catalogue[Message] = Catalogue(
         (18, PairConfirm),
         (19, Paired),
         (32, Offer),
-        (33, WantManifest),
-        (34, ManifestPart),
+        (33, WantPage),
+        (34, Page),
         (35, Accept),
         (36, Refuse),
         (37, Ack),
         (38, Final),
         (39, FinalAck),
         (40, Holes),
+        (41, Listed),
+        (42, Tally),
         *CHANNEL_ROWS,
     ]
 )

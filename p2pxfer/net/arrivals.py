@@ -3,7 +3,8 @@
 Laws of this file:
 
 1. A path carries one of them, named by the first message on it, and nothing else.
-2. Transfers belong to a manifest, not to a connection: any path from the same key may carry them on.
+2. Transfers belong to a manifest, not to a connection: any path from the same key may carry them on.  What all of them
+   remember of file lists is bounded together.
 3. A stream belongs to one process of the sender; another process brings another stream.
 """
 
@@ -18,6 +19,7 @@ from p2pxfer.core.wire import Chunk, Offer
 from p2pxfer.errors import ProtocolBreach, Refused, Unreachable
 from p2pxfer.net.incoming import IncomingTransfer
 from p2pxfer.net.instream import IncomingStream
+from p2pxfer.net.listbudget import ListBudget
 from p2pxfer.net.path import PeerPath
 from p2pxfer.net.pathset import OVER
 
@@ -32,14 +34,17 @@ class Arrivals:
 
     def __init__(
         self,
-        begin: Callable[[PeerPath, bytes], IncomingTransfer],
+        begin: Callable[[PeerPath, bytes, ListBudget], IncomingTransfer],
         begin_stream: Callable[[PeerPath], IncomingStream],
     ) -> None:
         self._begin = begin
         self._begin_stream = begin_stream
         self._transfers: dict[bytes, IncomingTransfer] = {}
-        self._finished: dict[bytes, IncomingTransfer] = {}
-        """Transfers that were confirmed lately, for paths of the same meeting that come too late."""
+        self._finished: dict[bytes, tuple[float, IncomingTransfer | None]] = {}
+        """When transfers were confirmed lately, for paths of the same meeting that come too late; of those with long
+        lists nothing else is kept.
+        """
+        self._budget = ListBudget()
         self._streams: dict[bytes, IncomingStream] = {}
         self._past: dict[bytes, None] = {}
         """Senders' processes whose streams are over, for paths that come too late."""
@@ -55,8 +60,7 @@ class Arrivals:
 
     def confirmed_since(self, moment: float) -> bool:
         """Whether a transfer was confirmed after ``moment``, in the reactor's time."""
-        times = (transfer.confirmed for transfer in self._finished.values())
-        return any(confirmed is not None and confirmed > moment for confirmed in times)
+        return any(confirmed > moment for confirmed, _ in self._finished.values())
 
     # -- paths ---------------------------------------------------------------------------------------------------
 
@@ -68,7 +72,13 @@ class Arrivals:
         """
         if path in self._carried:
             raise ProtocolBreach("an offer came on a path that had one already")
-        transfer = self._finished_one(since, offer.transfer) or self._unfinished_one(path, offer.transfer)
+        confirmed, transfer = self._finished.get(offer.transfer, (None, None))
+        if confirmed is None or since > confirmed:
+            # Also the same files, offered over a path of a later meeting.
+            transfer = self._unfinished_one(path, offer.transfer)
+        elif transfer is None:
+            path.close()
+            return
         self._carried[path] = transfer
         transfer.message(path, offer)
 
@@ -134,7 +144,9 @@ class Arrivals:
             if not carried.over:
                 carried.abandon()
             self._transfers = {key: other for key, other in self._transfers.items() if other is not carried}
-            self._finished[carried.number] = carried
+            if carried.confirmed is not None:
+                short = carried.manifest is None or carried.manifest.pages == 1
+                self._finished[carried.number] = carried.confirmed, carried if short else None
             if len(self._finished) > MAX_TRANSFERS:
                 del self._finished[next(iter(self._finished))]
 
@@ -152,17 +164,7 @@ class Arrivals:
             self._transfers = {key: other for key, other in self._transfers.items() if not other.over}
             if len(self._transfers) >= MAX_TRANSFERS:
                 raise Refused("too many transfers at once")
-            transfer = self._transfers[number] = self._begin(path, number)
-        return transfer
-
-    def _finished_one(self, since: float, number: bytes) -> IncomingTransfer | None:
-        """The finished transfer that a path offers too late: its meeting began before the other path's Bye.
-
-        The same files offered over a path of a later meeting are a new transfer.
-        """
-        transfer = self._finished.get(number)
-        if transfer is None or transfer.confirmed is None or since > transfer.confirmed:
-            return None
+            transfer = self._transfers[number] = self._begin(path, number, self._budget)
         return transfer
 
     def _live_streams(self) -> dict[bytes, IncomingStream]:

@@ -81,7 +81,7 @@ def _enter(here: int, name: bytes, make: bool) -> int:
     return os.open(name, OPEN_INNER_DIRECTORY, dir_fd=here)
 
 
-def write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
+def write_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
     """Write all of ``data`` at ``offset``, however many calls it takes.  Raises ``OSError``."""
     left = memoryview(data)
     while left:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from p2pxfer.core.manifest import Manifest
 from p2pxfer.core.pathrules import check_dangerous
+from p2pxfer.core.receiveeffect import Announced
 from p2pxfer.net.places import Sink, Storage
 from p2pxfer.net.staging import Staging
 from p2pxfer.net.streamfile import StreamFile
@@ -18,13 +19,14 @@ class Folder:
 
     shown: str
 
-    def check(self, manifest: Manifest) -> None:
+    def check(self, manifest: Manifest, page: int) -> None:
         """See :class:`~p2pxfer.net.places.Place`."""
-        check_dangerous((entry.path for entry in manifest.entries), is_home(self.shown))
+        if is_home(self.shown):
+            check_dangerous((entry.path for entry in manifest.entries_of(page)), destination_is_home=True)
 
-    def open(self, sender: bytes, manifest: Manifest, holes: int) -> Storage:
+    def open(self, sender: bytes, manifest: Manifest, announced: Announced, relisted: bool) -> Storage:
         """See :class:`~p2pxfer.net.places.Place`."""
-        return Staging.open(self.shown, sender, manifest, holes=holes)
+        return Staging.open(self.shown, sender, manifest, announced=announced, relisted=relisted)
 
     def check_stream(self, name: str) -> None:
         """See :class:`~p2pxfer.net.places.Place`."""

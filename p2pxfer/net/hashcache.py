@@ -28,7 +28,7 @@ from blake3 import blake3
 
 from p2pxfer.core.chunkhashes import ChunkHashes
 from p2pxfer.core.chunktable import ChunkAddress, ChunkTable
-from p2pxfer.core.journal import CHUNKS, RECORD_OVERHEAD, pack_record, read_records
+from p2pxfer.core.journal import CHUNKS, pack_record, read_records
 from p2pxfer.core.manifest import Manifest
 from p2pxfer.errors import ChunkRefused
 from p2pxfer.net.disk import OPEN_INNER_FILE, write_all
@@ -37,6 +37,8 @@ from p2pxfer.net.scan import Identity
 DIRECTORY: Final = "outgoing"
 MAX_AGE: Final = 30 * 86_400.0
 """Seconds after its last change when a record is removed."""
+MAX_SIZE: Final = 256 * 1024 * 1024
+"""A record that is larger than this, bytes, is not read."""
 FLUSH_CHUNKS: Final = 32
 FLUSH_BYTES: Final = 4 * 1024 * 1024
 """So much chunk data is hashed again at most if the program is killed."""
@@ -57,6 +59,8 @@ class HashCache:
         self._identify = identify
         self._table = ChunkTable(manifest)
         self._lock = threading.Lock()
+        self._old: list[bytes] = []
+        """Records of earlier runs about files that are not listed yet, the last first."""
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._fd = -1
@@ -69,8 +73,28 @@ class HashCache:
             self._give_up()
 
     def load(self) -> Mapping[ChunkAddress, bytes]:
-        """(file index, chunk index) -> BLAKE3 hash, of files that are what they were."""
+        """(file index, chunk index) -> BLAKE3 hash, of files that are what they were and were listed by now."""
+        self.grow()
         return ChunkHashes(self._table)
+
+    def grow(self) -> list[tuple[ChunkAddress, bytes]]:
+        """What the record says of files that were listed since."""
+        fresh: list[tuple[ChunkAddress, bytes]] = []
+        with self._lock:
+            self._table.grow()
+            last, own = -1, b""
+            while self._old and _CHUNK.unpack(self._old[-1])[0] < self._table.files:
+                file, index, tag, digest = _CHUNK.unpack(self._old.pop())
+                if file != last:
+                    last, own = file, self._tag(file)
+                if tag != own:
+                    continue
+                try:
+                    self._table.set_hash(self._table.number((file, index)), digest)
+                except ChunkRefused:
+                    continue
+                fresh.append(((file, index), digest))
+        return fresh
 
     def add(self, file: int, index: int, digest: bytes) -> None:
         """Remember the hash of a chunk that was read; thread-safe.
@@ -78,7 +102,9 @@ class HashCache:
         Raises:
             ChunkRefused: there is no such chunk.
         """
-        number = self._table.number((file, index))
+        with self._lock:
+            self._table.grow()
+            number = self._table.number((file, index))
         record = _CHUNK.pack(file, index, self._tag(file), digest)
         with self._lock:
             self._table.set_hash(number, digest)
@@ -109,9 +135,8 @@ class HashCache:
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
             raise PermissionError(1, "not a plain file of this user")
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        limit = len(_MAGIC) + 4 * (_CHUNK.size + RECORD_OVERHEAD) * (self._table.total + 1)
         with open(fd, "rb", closefd=False) as file:
-            data = file.read() if status.st_size <= limit else b""
+            data = file.read() if status.st_size <= MAX_SIZE else b""
         self._end = self._take(data)
         if self._end == 0:
             write_all(fd, _MAGIC, 0)
@@ -123,20 +148,12 @@ class HashCache:
         if not data.startswith(_MAGIC):
             return 0
         valid = len(_MAGIC)
-        tags: dict[int, bytes] = {}
         for kind, body, stop in read_records(data, valid):
             if kind != CHUNKS or len(body) % _CHUNK.size:
                 break
-            for file, index, tag, digest in _CHUNK.iter_unpack(body):
-                try:
-                    number = self._table.number((file, index))
-                except ChunkRefused:
-                    continue
-                if file not in tags:
-                    tags[file] = self._tag(file)
-                if tags[file] == tag:
-                    self._table.set_hash(number, digest)
+            self._old += (bytes(body[at : at + _CHUNK.size]) for at in range(0, len(body), _CHUNK.size))
             valid = stop
+        self._old.sort(reverse=True)
         return valid
 
     def _tag(self, file: int) -> bytes:

@@ -14,11 +14,10 @@ Laws of this file:
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
-from typing import Protocol as Interface
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -38,9 +37,11 @@ from p2pxfer.net.checkanswer import CheckAnswers
 from p2pxfer.net.firstcontact import FirstContact
 from p2pxfer.net.identity import Identity
 from p2pxfer.net.idlers import QUIET_S, QuietPaths, giving_way
+from p2pxfer.net.inboxowner import InboxOwner, Known
 from p2pxfer.net.incoming import IncomingTransfer
 from p2pxfer.net.instream import IncomingStream
 from p2pxfer.net.landing import DiskThreads
+from p2pxfer.net.listbudget import ListBudget
 from p2pxfer.net.liveness import PacketsLost
 from p2pxfer.net.meeting import Meeting
 from p2pxfer.net.parties import Party, nat_event
@@ -49,47 +50,13 @@ from p2pxfer.net.pathset import OVER, PathSet
 from p2pxfer.net.places import Place
 from p2pxfer.net.rendezvous import RendezvousClient
 from p2pxfer.net.types import Reactor
-from p2pxfer.status import Event, Introduced, Note, Peer, Verified
-from p2pxfer.status import Offer as OfferEvent
+from p2pxfer.status import Event, Introduced, Note, Peer
 
 IDLE_S = 120.0
 """How long a transfer without a path keeps its staging place locked, seconds."""
 MAX_MEETINGS = 64
 """Most introductions at once, whatever the server sends: each one dials."""
 Acceptance = Literal["ask", "contacts", "all"]
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the contact list says of a key; ``files``: whether it may offer any."""
-
-    name: str
-    verified: Verified
-    files: bool = True
-
-
-class InboxOwner(Interface):
-    """What an inbox asks of the command that runs it."""
-
-    def known(self, key: bytes) -> Known | None:
-        """The contact with this key."""
-        ...
-
-    def paired(self, key: bytes, name: str) -> Known:
-        """A code was proved by this key: store the contact and return it."""
-        ...
-
-    def code_used(self, error: P2pxferError | None) -> None:
-        """A code was used up, with success or by a wrong try."""
-        ...
-
-    def decide(self, peer: str, offer: OfferEvent) -> Awaitable[bool]:
-        """Whether to take a transfer or a stream."""
-        ...
-
-    def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:
-        """A transfer or a stream appeared; its ``done`` tells the end."""
-        ...
 
 
 @dataclass(slots=True)
@@ -386,10 +353,10 @@ class Inbox:
         else:
             session.arrivals.attach(path, message)
 
-    def _begin(self, session: _Session, path: PeerPath, number: bytes) -> IncomingTransfer:
+    def _begin(self, session: _Session, path: PeerPath, number: bytes, budget: ListBudget) -> IncomingTransfer:
         transfer = IncomingTransfer(
             self._reactor, session.key, number, self._instance, self._place, session.paths, self._disk,
-            lambda offer: self._owner.decide(session.name(path), offer), self._tell, self._limit,
+            lambda offer: self._owner.decide(session.name(path), offer), self._tell, budget, self._limit,
         )  # fmt: skip
         self._owner.transfer_started(session.name(path), transfer, session.paths)
         return transfer

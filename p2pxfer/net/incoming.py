@@ -2,7 +2,7 @@
 
 Laws of this file:
 
-1. Only this file knows both the paths and the disk; the decisions are the core's.
+1. Decisions are the core's; what it asks of the disk is in ``place`` and ``arriving``.
 2. It ends in exactly one outcome: received, or one error.  Work that was under way then is let run out, and its result
    changes nothing.
 """
@@ -14,22 +14,33 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import structs
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.manifest import Manifest
-from p2pxfer.core.receiveeffect import Decide, Publish, ReceiverEffect, Store, StoreHole
+from p2pxfer.core.receiveeffect import Announced, Decide, Listed, Publish, ReceiverEffect, Relist, Store, StoreHole
 from p2pxfer.core.receiver import ReceiverCore
 from p2pxfer.core.sendeffect import Send
 from p2pxfer.core.wire import Chunk
-from p2pxfer.errors import ChunkRefused, Damaged, DiskError, Incomplete, P2pxferError, Refused
-from p2pxfer.net.landing import DiskThreads, Landing
-from p2pxfer.net.path import CHUNK_MEMORY, PeerPath
+from p2pxfer.errors import (
+    DiskError,
+    Incomplete,
+    LimitReached,
+    ManifestRefused,
+    P2pxferError,
+    ProtocolBreach,
+    Refused,
+)
+from p2pxfer.net.arriving import Arriving
+from p2pxfer.net.landing import DiskThreads
+from p2pxfer.net.listbudget import ListBudget
+from p2pxfer.net.path import PeerPath
 from p2pxfer.net.pathset import PathSet
 from p2pxfer.net.places import Place, Storage
+from p2pxfer.net.site import Site
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Accepted, Event, Offer, RefusedOffer, Resumed
 
@@ -65,20 +76,21 @@ class IncomingTransfer:
         disk: DiskThreads,
         decide: Callable[[Offer], Awaitable[bool]],
         tell: Callable[[Event], None],
+        budget: ListBudget,
         limit: int = 0,
     ) -> None:
         self._reactor = reactor
-        self._sender = sender
-        self._place = place
         self._paths = paths
-        self._disk = disk
         self._decide = decide
         self._tell = tell
         self._core = ReceiverCore(transfer, instance, limit)
+        self._site = Site(reactor, disk, place, sender, budget, self._hold, self._failed)
+        self._arriving = Arriving(reactor, self._core, paths, self._failed)
+        self._waiting: list[Callable[[], None]] | None = None
+        self.announced = Announced(0, 0, 0, counting=True)
+        """What the sender said last of the whole."""
         self.number = transfer
         self.offer: Offer | None = None
-        self._landing: Landing | None = None
-        self._ack_timer: IDelayedCall | None = None
         self._closing = False
         self.ended = False
         self.confirmed: float | None = None
@@ -90,6 +102,14 @@ class IncomingTransfer:
     def manifest(self) -> Manifest | None:
         """What is being received, once it is known."""
         return self._core.manifest
+
+    @property
+    def total(self) -> tuple[int, int]:
+        """Files and bytes, as far as they are known."""
+        manifest, said = self.manifest, self.announced
+        if manifest is None or manifest.complete:
+            return (len(manifest.sizes), manifest.total_bytes) if manifest is not None else (0, 0)
+        return max(len(manifest.sizes), said.files), max(manifest.total_bytes, said.bytes)
 
     @property
     def have_bytes(self) -> int:
@@ -104,7 +124,8 @@ class IncomingTransfer:
     @property
     def over(self) -> bool:
         """Nothing can come of it any more: an offer of the same files starts anew."""
-        return self.ended and (self.confirmed is not None or not self._core.published)
+        unknown = self._core.published and not self._core.outdated
+        return self.ended and (self.confirmed is not None or not unknown)
 
     # -- from the paths ------------------------------------------------------------------------------------------
 
@@ -116,16 +137,20 @@ class IncomingTransfer:
         """
         if self._closing:
             return
+        if self._waiting is not None:
+            self._waiting.append(lambda: self._late(path, lambda: self.message(path, message)))
+            return
         try:
             effects = self._core.receive(path.facts.number, message)
         except P2pxferError as error:
-            if self.manifest is None:
-                # Nothing was begun, and nothing will come of it.
-                self._end(error)
+            self._judge(error, message)
             raise
+        if any(isinstance(effect, Relist) for effect in effects):
+            # It is told again when there is room for it.
+            self._waiting = [lambda: self._late(path, lambda: self.message(path, message))]
         self._carry_out(effects)
         # Holes that are here already wait for an acknowledgement, and nothing need follow them.
-        self._acks_soon()
+        self._arriving.acks_soon()
 
     def chunk(self, path: PeerPath, chunk: Chunk) -> None:
         """A chunk came on ``path``.
@@ -135,149 +160,174 @@ class IncomingTransfer:
         """
         if self._closing:
             return
+        if self._waiting is not None:
+            self._waiting.append(lambda: self._late(path, lambda: self.chunk(path, chunk)))
+            return
         kind = path.facts.kind
         self.bytes_by_path[kind] = self.bytes_by_path.get(kind, 0) + len(chunk.payload)
         self._paths.carried(path, len(chunk.payload))
         self._carry_out(self._core.chunk(path.facts.number, chunk))
-        self._acks_soon()
+        self._arriving.acks_soon()
+
+    def _judge(self, error: P2pxferError, message: Message) -> None:
+        """A message was refused: whether that ends more than its path."""
+        if self._core.outdated:
+            # The sender has other files now, and offers them on its next path: what was published is through.
+            self._end(Incomplete("the sender did not hear of the end, and has other files now"))
+            self._start(self.close(discard=True))
+        elif self.manifest is None:
+            self._end(error)  # nothing was begun, and nothing will come of it
+        elif isinstance(error, (ManifestRefused, LimitReached)):
+            self._failed(Failure(error), discard=True)
+
+    def _late(self, path: PeerPath, call: Callable[[], None]) -> None:
+        """What had to wait, if its path is still there."""
+        if self._paths.get(path.facts.number) is path:
+            try:
+                call()
+            except P2pxferError as error:
+                path.refuse(error)
 
     def close_path(self, path: PeerPath) -> None:
         """A path is gone."""
-        self._carry_out(self._core.close_path(path.facts.number))
+        self._core.close_path(path.facts.number)
 
     def _carry_out(self, effects: list[ReceiverEffect]) -> None:
+        landing = self._site.landing
         for effect in effects:
             match effect:
                 case Send():
-                    self._send(effect)
+                    self._arriving.send(effect)
+                case Announced():
+                    self._announce(effect)
                 case Decide():
-                    self._start(self._open(effect.manifest, effect.holes))
-                case Store():
-                    self._store(effect)
-                case StoreHole():
-                    self._store_hole(effect)
+                    self._start(self._open(effect.manifest))
+                case Listed():
+                    self._listed(effect.page)
+                case Relist():
+                    self._start(self._relist(effect))
+                case Store() if landing is not None:
+                    self._arriving.store(landing, effect)
+                case StoreHole() if landing is not None:
+                    self._arriving.store_hole(landing, effect)
                 case Publish():
                     self._start(self._publish(effect.root))
-
-    def _send(self, effect: Send) -> None:
-        path = self._paths.get(effect.path)
-        if path is not None:
-            path.send(effect.message)
 
     def _start(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
         Deferred.fromCoroutine(work).addErrback(self._failed)
 
     # -- the decision --------------------------------------------------------------------------------------------
 
-    async def _open(self, manifest: Manifest, holes: int) -> None:
-        offer = Offer(files=len(manifest.files), bytes=manifest.total_bytes, names=tuple(manifest.top_names))
-        self.offer = offer
-        self._tell(offer)
-        self._place.check(manifest)
-        staging = await self._disk.elsewhere(self._place.open, self._sender, manifest, holes)
-        self._landing = Landing(self._reactor, self._disk, staging, self._hold, self._failed)
-        if staging.published_root is not None:
+    async def _open(self, manifest: Manifest) -> None:
+        offer = self._tell_offer()
+        # Its names are judged before the user is asked and before anything is created.
+        staging = await self._site.open(manifest, self.announced)
+        if staging.published_root is not None and manifest.complete and manifest.pages == 1:
             self._carry_out(self._core.already_published(staging.published_root))
             self._end(Received(staging.published_root, tuple(staging.published_names), manifest.total_bytes))
-        elif self.ended or self._closing:
-            await self._landing.close()
+        elif self._is_over():
+            await self._site.close()
         elif await self._decide(offer):
             self._accept(staging)
         else:
             await self._refuse(staging)
 
+    def _is_over(self) -> bool:
+        return self.ended or self._closing
+
+    def _tell_offer(self) -> Offer:
+        manifest = self.manifest
+        assert manifest is not None
+        self.offer = offer = Offer(*self.total, tuple(manifest.top_names), counting=self.announced.counting)
+        self._tell(offer)
+        return offer
+
+    def _recount(self) -> None:
+        """There is more than was told of the offer."""
+        assert self.offer is not None
+        files, size = self.total
+        self.offer = structs.replace(self.offer, files=files, bytes=size)
+
     def _accept(self, staging: Storage) -> None:
-        if self.ended or self._closing:
+        if self._is_over():
             return
         self._tell(Accepted())
-        self._carry_out(self._core.accepted(staging.have))
+        self._carry_out(self._core.accepted(staging.have, published=staging.published_root is not None))
         if self._core.have_bytes:
             self._tell(Resumed(have_bytes=self._core.have_bytes))
 
+    # -- the list ------------------------------------------------------------------------------------------------
+
+    def _announce(self, announced: Announced) -> None:
+        self.announced = announced
+        if self.offer is not None and self.offer.counting:
+            if announced.counting:
+                self._recount()
+            else:
+                self._tell_offer()
+        if not self.ended:
+            self._site.announce(announced)
+
+    def _listed(self, page: int) -> None:
+        """Raises :class:`~p2pxfer.errors.P2pxferError` for names or a length that are not taken here."""
+        assert self.manifest is not None
+        try:
+            self._site.listed(self.manifest, page)
+        except P2pxferError as error:
+            self._failed(Failure(error), discard=True)
+            raise
+
+    async def _relist(self, effect: Relist) -> None:
+        """Let go of what belongs to another state of the files, and go on from there."""
+        manifest = self.manifest
+        assert manifest is not None
+        for number in effect.others:
+            other = self._paths.get(number)
+            if other is not None:
+                other.refuse(ProtocolBreach("the sender lists other files now"))
+        self._hold(True)
+        await self._site.close()
+        if self._is_over():
+            return
+        manifest.cut(effect.keep)
+        staging = await self._site.open(manifest, self.announced, relisted=True)
+        if self._is_over():
+            await self._site.close()
+            return
+        self._core.relisted(staging.have)
+        waiting, self._waiting = self._waiting or [], None
+        self._hold(False)
+        for call in waiting:
+            call()
+
     async def _refuse(self, staging: Storage) -> None:
-        if self._landing is not None:
-            await self._landing.close(discard=not staging.have)
+        await self._site.close(discard=not staging.have)
         if not self.ended:
             refusal = Refused("the receiver's user said no")
             self._tell(RefusedOffer(why="by the user here"))
             self._carry_out(self._core.refused(refusal))
             self._end(refusal)
 
-    # -- chunks --------------------------------------------------------------------------------------------------
-
-    def _store(self, effect: Store) -> None:
-        assert self._landing is not None
-        self._landing.store(effect.chunk, lambda failure: self._written(effect, failure))
-
-    def _written(self, effect: Store, failure: Failure | None) -> None:
-        try:
-            if failure is None:
-                self._stored(effect)
-            else:
-                self._not_stored(failure, effect)
-        except Exception:
-            self._failed(Failure())
-
-    def _store_hole(self, effect: StoreHole) -> None:
-        assert self._landing is not None
-        writing = self._landing.store_hole(effect.file, effect.first, effect.stop)
-        writing.addCallback(self._stored_hole, effect)
-        writing.addErrback(self._failed)
-
-    def _stored_hole(self, _: object, effect: StoreHole) -> None:
-        if not self.ended:
-            self._core.stored_hole(effect.path, effect.file, effect.first, effect.stop)
-            self._acks_soon()
-
-    def _stored(self, effect: Store) -> None:
-        chunk = effect.chunk
-        CHUNK_MEMORY.give(chunk.payload)
-        if not self.ended:
-            self._core.stored(effect.path, (chunk.file, chunk.index), chunk.hash)
-            self._acks_soon()
-
-    def _not_stored(self, failure: Failure, effect: Store) -> None:
-        if self.ended:
-            return
-        if not failure.check(ChunkRefused):
-            failure.raiseException()
-        path = self._paths.get(effect.path)
-        try:
-            self._core.damaged((effect.chunk.file, effect.chunk.index))
-        except ChunkRefused as error:
-            if path is not None:
-                path.refuse(error)
-        except Damaged as error:
-            self._failed(Failure(error))
-
-    def _acks_soon(self) -> None:
-        if self._ack_timer is None:
-            self._ack_timer = self._reactor.callLater(0, self._flush_acks)
-
-    def _flush_acks(self) -> None:
-        self._ack_timer = None
-        for path in self._paths.ordered():
-            for effect in self._core.take_acks(path.facts.number):
-                self._send(effect)
-
     def _hold(self, on: bool) -> None:
         self._paths.hold(self, on)
 
     async def _publish(self, root: bytes) -> None:
-        assert self._landing is not None
-        await self._landing.settle()
-        if self.ended or self._closing:
+        landing = self._site.landing
+        assert landing is not None
+        await landing.settle()
+        if self._is_over():
             return
-        names = await self._landing.publish(root, time.time())
+        names = await landing.publish(root, time.time())
         self._paths.finish()
+        self._recount()
         self._carry_out(self._core.published_all())
         assert self.manifest is not None
         self._end(Received(root, tuple(names), self.manifest.total_bytes))
 
     # -- the end -------------------------------------------------------------------------------------------------
 
-    def _failed(self, failure: Failure) -> None:
-        """The disk, or a fault of the program: tell the sender and end."""
+    def _failed(self, failure: Failure, *, discard: bool = False) -> None:
+        """The disk, the sender's list, or a fault of the program: tell the sender and end; ``discard`` what is here."""
         error = failure.value
         if not isinstance(error, P2pxferError):
             self.log.failure("receiving failed", failure)
@@ -285,12 +335,14 @@ class IncomingTransfer:
         if not self.ended:
             self._carry_out(self._core.refused(error))
             self._end(error)
-            self._start(self.close())
+            self._start(self.close(discard=discard))
 
     def _end(self, outcome: Received | P2pxferError) -> None:
         if self.ended:
             return
         self.ended = True
+        self._site.ended()
+        self._arriving.end()
         if isinstance(outcome, Received):
             self.done.callback(outcome)
         else:
@@ -298,9 +350,9 @@ class IncomingTransfer:
 
     def confirm(self) -> None:
         """The sender knows that everything is here: the staging place is not needed any more."""
-        if self._core.published and self._landing is not None and self.confirmed is None:
+        if self._core.published and self._site.landing is not None and self.confirmed is None:
             self.confirmed = self._reactor.seconds()
-            discarding = Deferred.fromCoroutine(self._landing.close(discard=True))
+            discarding = Deferred.fromCoroutine(self._site.close(discard=True))
             discarding.addErrback(lambda failure: self.log.failure("removing the staging place", failure))
             discarding.addCallback(self.settled.callback)
 
@@ -310,8 +362,7 @@ class IncomingTransfer:
             self._end(Incomplete("the sender has not come back; what arrived is kept and goes on when it sends again"))
         self._start(self.close())
 
-    async def close(self) -> None:
-        """Make durable what is here and let the staging place go; a later run goes on with it."""
+    async def close(self, *, discard: bool = False) -> None:
+        """Make durable what is here and let the staging place go; a later run goes on with it, unless ``discard``."""
         self._closing = True
-        if self._landing is not None:
-            await self._landing.close()
+        await self._site.close(discard=discard)

@@ -5,28 +5,31 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final
 
-from p2pxfer.core.chunktable import ChunkAddress
+from p2pxfer.core.chunktable import ChunkTable
 from p2pxfer.core.journal import (
     CHUNK_SIZE,
     RECORD_OVERHEAD,
     JournalState,
     pack_chunks,
     pack_header,
+    pack_page,
     pack_publishing,
     read_journal,
 )
-from p2pxfer.core.manifest import Manifest
+from p2pxfer.core.manifest import MAX_MANIFEST, Manifest
 from p2pxfer.net.disk import OPEN_INNER_FILE, fdatasync, read_span, write_all
 
 NAME: Final = b"journal"
 _NEW: Final = b"journal.new"
 _CHUNKS_PER_RECORD: Final = 65_536
-_SLACK: Final = 4
-"""A journal so many times larger than it can become is not ours."""
+_WRITE: Final = 1024 * 1024
+"""So many bytes of a new journal are written at once."""
+MAX_JOURNAL: Final = 2 * MAX_MANIFEST + 4_000_000 * (CHUNK_SIZE + RECORD_OVERHEAD)
+"""No run of ours writes a larger journal, bytes."""
 
 
 class JournalFile:
@@ -55,14 +58,12 @@ class JournalFile:
         finally:
             os.close(fd)
 
-    def read_state(self, sender: bytes, manifest: Manifest, chunks: int) -> JournalState | None:
+    def read_state(self, sender: bytes, transfer: bytes) -> JournalState | None:
         """What the journal says; ``None`` if it is not of this transfer, so that everything starts over."""
-        encoded = manifest.encode()
-        records = 2 * (CHUNK_SIZE + RECORD_OVERHEAD) * chunks + 4096 * len(manifest.top_names)
-        state = read_journal(self.read(_SLACK * (len(encoded) + records + 2**20)))
-        if state is None or (state.sender, state.transfer) != (sender, manifest.transfer_id):
+        state = read_journal(self.read(MAX_JOURNAL))
+        if state is None or (state.sender, state.transfer) != (sender, transfer):
             return None
-        return state if state.manifest == encoded else None
+        return state if state.pages else None
 
     def replace(self, pieces: Iterable[bytes]) -> None:
         """Put a new journal in the old one's place, durably, and keep it open for :meth:`append`."""
@@ -74,8 +75,13 @@ class JournalFile:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | OPEN_INNER_FILE
         self._fd = os.open(_NEW, flags, 0o600, dir_fd=self._directory)
         self._end = 0
+        waiting = bytearray()
         for piece in pieces:
-            self._write(piece)
+            waiting += piece
+            if len(waiting) >= _WRITE:
+                self._write(waiting)
+                waiting = bytearray()
+        self._write(waiting)
         os.fsync(self._fd)
         os.rename(_NEW, NAME, src_dir_fd=self._directory, dst_dir_fd=self._directory)
         os.fsync(self._directory)
@@ -87,7 +93,7 @@ class JournalFile:
         fdatasync(self._fd)
         self._failpoint("rx.after_journal_sync")
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes | bytearray) -> None:
         write_all(self._fd, data, self._end)
         self._end += len(data)
 
@@ -107,13 +113,18 @@ class JournalFile:
             self._fd = -1
 
 
-def new_journal(
-    sender: bytes, manifest: Manifest, have: Mapping[ChunkAddress, bytes], state: JournalState | None
-) -> Iterator[bytes]:
-    """A journal that says what ``have`` says, and of ``state`` what was about to be published."""
-    yield pack_header(sender, manifest.transfer_id, manifest.encode())
-    claims = ((file, index, digest) for (file, index), digest in have.items())
+def new_journal(sender: bytes, manifest: Manifest, have: ChunkTable, state: JournalState | None) -> Iterator[bytes]:
+    """A journal that says what is in ``have``, and of ``state`` what was about to be published."""
+    yield pack_header(sender, manifest.transfer_id)
+    for number in range(manifest.pages):
+        yield pack_listed(manifest, number)
+    claims = have.claims()
     while batch := list(islice(claims, _CHUNKS_PER_RECORD)):
         yield pack_chunks(batch)
     if state is not None and state.publishing:
         yield pack_publishing(state.publishing)
+
+
+def pack_listed(manifest: Manifest, page: int) -> bytes:
+    """The LIST record of a page of ``manifest``."""
+    return pack_page(manifest.page(page), more=not manifest.complete or page + 1 < manifest.pages)

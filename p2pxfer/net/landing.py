@@ -22,6 +22,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
 from p2pxfer.core.journal import ChunkClaim
+from p2pxfer.core.receiveeffect import Announced
 from p2pxfer.core.wire import Chunk
 from p2pxfer.net.places import Storage
 from p2pxfer.net.types import Reactor
@@ -94,6 +95,7 @@ class Landing:
         self._batch_bytes = 0
         self._unsynced: list[tuple[int, int, bytes]] = []
         self._unsynced_bytes = 0
+        self._pages: list[int] = []
         self._syncing = False
         self._timer: IDelayedCall | None = None
         self._held = False
@@ -140,6 +142,20 @@ class Landing:
             self._written(result, chunk, len(chunk.payload))
             told(result)
 
+    def listed(self, page: int) -> None:
+        """A page was added to the manifest: it is journalled before anything of its files."""
+        self._pages.append(page)
+        self._sync_soon()
+
+    def announce(self, announced: Announced) -> Deferred[None]:
+        """Whether there is room for what the sender has seen by now; fails if there is not."""
+        self._under_way += 1
+        return self._disk.writer.do(self._staging.announce, announced).addBoth(self._announced)
+
+    def _announced(self, result: Failure | None) -> Failure | None:
+        self._done()
+        return result
+
     def store_hole(self, file: int, first: int, stop: int) -> Deferred[None]:
         """Have chunks of a sparse file be zero; fails as :meth:`~p2pxfer.net.staging.Staging.write_hole`."""
         self._under_way += 1
@@ -171,17 +187,17 @@ class Landing:
             return
         if self._unsynced_bytes >= SYNC_BYTES:
             self._sync()
-        elif self._unsynced and self._timer is None:
+        elif (self._unsynced or self._pages) and self._timer is None:
             self._timer = self._reactor.callLater(SYNC_S, self._sync)
 
     def _sync(self) -> None:
         """Make the batch durable."""
         self._stop_timer()
         batch, size = self._unsynced, self._unsynced_bytes
-        self._unsynced = []
+        pages, self._pages, self._unsynced = self._pages, [], []
         self._syncing = True
         self._under_way += 1
-        self._disk.syncer.do(self._staging.sync, batch).addBoth(self._synced, size)
+        self._disk.syncer.do(self._staging.sync, batch, pages).addBoth(self._synced, size)
 
     def _synced(self, result: Failure | None, size: int) -> None:
         self._syncing = False
@@ -204,7 +220,7 @@ class Landing:
                 self._failure.raiseException()
             if self._under_way:
                 await self._until_quiet()
-            elif self._unsynced:
+            elif self._unsynced or self._pages:
                 self._sync()
             else:
                 return
@@ -267,7 +283,7 @@ class Landing:
                 await self.settle()
             except Exception:
                 # Told through ``failed`` already; what was durable before stays.
-                self._unsynced = []
+                self._unsynced, self._pages = [], []
         self._closing = True
         self._stop_timer()
         self._regulate()

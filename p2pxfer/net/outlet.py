@@ -21,6 +21,7 @@ from p2pxfer.core.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.core.geometry import chunk_span
 from p2pxfer.core.journal import ChunkClaim
 from p2pxfer.core.manifest import FILE, Manifest
+from p2pxfer.core.receiveeffect import Announced
 from p2pxfer.core.streams import check_end
 from p2pxfer.errors import ChunkRefused, Damaged, Interrupted, P2pxferError, Refused
 from p2pxfer.net.disk import disk_error, read_span, write_all
@@ -42,13 +43,13 @@ class Outlet:
         self._target = target
         self._taken = False
 
-    def check(self, manifest: Manifest) -> None:
+    def check(self, manifest: Manifest, page: int) -> None:
         """See :class:`~p2pxfer.net.places.Place`."""
-        if len(manifest.entries) != 1 or manifest.entries[0].kind is not FILE:
+        if not manifest.complete or len(manifest.entries) != 1 or manifest.entries[0].kind is not FILE:
             raise Refused("standard output takes one file or one stream, no directory and not several files")
         self._take()
 
-    def open(self, sender: bytes, manifest: Manifest, holes: int) -> Storage:
+    def open(self, sender: bytes, manifest: Manifest, announced: Announced, relisted: bool) -> Storage:
         """See :class:`~p2pxfer.net.places.Place`."""
         return OutletFile(self._target, manifest)
 
@@ -176,7 +177,10 @@ class OutletFile:
             if not self._here:
                 self._early.truncate(0)
 
-    def sync(self, chunks: Iterable[ChunkClaim]) -> None:
+    def announce(self, announced: Announced) -> None:
+        """See :class:`~p2pxfer.net.places.Storage`: nobody knows how much room there is."""
+
+    def sync(self, chunks: Iterable[ChunkClaim], pages: Iterable[int]) -> None:
         """See :class:`~p2pxfer.net.places.Storage`: what is written is written."""
 
     def finish(self, root: bytes, now: float) -> list[str]:

@@ -21,21 +21,21 @@ import msgspec
 from msgspec import Meta
 
 from p2pxfer.core.chunktable import ChunkTable
-from p2pxfer.core.journal import CHUNK_SIZE, RECORD_OVERHEAD, read_journal
-from p2pxfer.core.manifest import MAX_MANIFEST, Manifest
+from p2pxfer.core.journal import read_journal
+from p2pxfer.core.manifest import Manifest
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.pathrules import STAGING_PREFIX
-from p2pxfer.errors import ChunkRefused, P2pxferError, UsageError
+from p2pxfer.errors import P2pxferError, UsageError
+from p2pxfer.net import replay
 from p2pxfer.net.disk import OPEN_DIRECTORY, OPEN_INNER_DIRECTORY, disk_error, shown
 from p2pxfer.net.identity import make_private_directory
+from p2pxfer.net.journalfile import MAX_JOURNAL, JournalFile
 from p2pxfer.net.journalfile import NAME as JOURNAL
-from p2pxfer.net.journalfile import JournalFile
 from p2pxfer.net.privatedir import enter, is_locked
 
 DESTINATIONS: Final = "destinations.json"
 MAX_DESTINATIONS: Final = 64
 _STAGING: Final = re.compile(re.escape(STAGING_PREFIX) + "[0-9a-f]{32}")
-_MAX_JOURNAL: Final = 2 * MAX_MANIFEST + 4_000_000 * (CHUNK_SIZE + RECORD_OVERHEAD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,21 +134,18 @@ def _look(destination: Destination, name: str) -> Partial | None:
         status = os.fstat(fd)
         if status.st_uid != os.geteuid() or status.st_mode & 0o077:
             return None
-        state = read_journal(JournalFile(fd, lambda _: None).read(_MAX_JOURNAL))
+        state = read_journal(JournalFile(fd, lambda _: None).read(MAX_JOURNAL))
         if state is None or state.published_root is not None:
             return None
         changed = os.stat(JOURNAL, dir_fd=fd, follow_symlinks=False).st_mtime
         busy = is_locked(fd)
-        manifest = Manifest.decode(state.manifest)
+        manifest = Manifest()
+        replay.take_up(state, manifest)
         table = ChunkTable(manifest)
-        for file, index, digest in state.chunks():
-            try:
-                table.set_hash(table.number((file, index)), digest)
-            except ChunkRefused:
-                continue
+        replay.believe(state, manifest.pages, manifest, table)
     finally:
         os.close(fd)
-    have = sum(table.length(table.address(number)) for span in table.known for number in range(*span))
+    have = sum(table.bytes_in(*span) for span in table.known)
     return Partial(
         name,
         destination,

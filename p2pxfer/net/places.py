@@ -8,6 +8,7 @@ from typing import Protocol
 from p2pxfer.core.chunktable import ChunkAddress
 from p2pxfer.core.journal import ChunkClaim
 from p2pxfer.core.manifest import Manifest
+from p2pxfer.core.receiveeffect import Announced
 
 Pieces = list[bytes | bytearray | memoryview]
 
@@ -49,8 +50,11 @@ class Storage(Protocol):
     def write_hole(self, file: int, first: int, stop: int) -> list[ChunkClaim]:
         """Have chunks be zero."""
 
-    def sync(self, chunks: Iterable[ChunkClaim]) -> None:
-        """Make chunks durable."""
+    def announce(self, announced: Announced) -> None:
+        """The sender has seen more of what it sends."""
+
+    def sync(self, chunks: Iterable[ChunkClaim], pages: Iterable[int]) -> None:
+        """Make chunks durable, and pages that were added to the manifest."""
 
     def finish(self, root: bytes, now: float) -> list[str]:
         """Publish everything."""
@@ -69,14 +73,14 @@ class Place(Protocol):
     def shown(self) -> str:
         """What it is called in a question."""
 
-    def check(self, manifest: Manifest) -> None:
-        """Before anybody is asked and before anything is created.
+    def check(self, manifest: Manifest, page: int) -> None:
+        """Look at a page of the manifest, at the first one before anybody is asked and before anything is created.
 
         Raises:
             P2pxferError: this is not taken here.
         """
 
-    def open(self, sender: bytes, manifest: Manifest, holes: int) -> Storage:
+    def open(self, sender: bytes, manifest: Manifest, announced: Announced, relisted: bool) -> Storage:
         """Take a transfer up; see :meth:`~p2pxfer.net.staging.Staging.open`."""
 
     def check_stream(self, name: str) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -86,9 +86,10 @@ class Publisher:
 
     def reopen(self) -> None:
         """Take back what :meth:`prepare` of an earlier run forbade this user.  Raises ``OSError``."""
-        for entry in self._manifest.entries:
+        for number in self._manifest.restricted:
+            entry = self._manifest.entries[number]
             needed = OWNER_DIRECTORY if entry.kind is DIRECTORY else OWNER_FILE
-            if entry.kind is LINK or entry.mode & needed == needed or self.is_published(entry.path):
+            if self.is_published(entry.path):
                 continue
             try:
                 with parent_of(self._tree, entry.path) as (parent, name):
@@ -107,11 +108,10 @@ class Publisher:
             DiskError: a file is gone or too short, or something else lies in a link's place.
             OSError: what the system refuses.
         """
-        entries = [entry for entry in self._manifest.entries if not self.is_published(entry.path)]
-        at_once = len(entries) > MANY_FILES and can_sync_file_system()
+        at_once = len(self._manifest.entries) > MANY_FILES and can_sync_file_system()
         latest = int(now) * 10**9 + _DAY_NS
-        for entry in _contents_first(entries):
-            if at_once and self._is_ready(entry, latest):
+        for entry in _contents_first(self._manifest.entries):
+            if self.is_published(entry.path) or (at_once and self._is_ready(entry, latest)):
                 continue
             times = (min(entry.mtime_ns, latest), min(entry.mtime_ns, latest))
             if entry.kind is LINK:
@@ -178,7 +178,7 @@ class Publisher:
             OSError: what the system refuses.
         """
         taken = {collision_key(name) for name in os.listdir(self._destination)}  # noqa: PTH208  # a descriptor
-        tops = [entry for entry in self._manifest.entries if "/" not in entry.path]
+        tops = self._manifest.tops()
         plan = [self._choose(entry, taken) for entry in tops if entry.path not in self._finals]
         if plan:
             self._journal.append(pack_publishing(plan))
@@ -270,7 +270,7 @@ def free_names(name: str, is_file: bool, tries: int = 100_000) -> Iterator[str]:
         yield kept + tail
 
 
-def _contents_first(entries: list[Entry]) -> Iterator[Entry]:
+def _contents_first(entries: Sequence[Entry]) -> Iterator[Entry]:
     """Files and links, then directories from the inside out: whatever is made in a directory changes its time."""
     yield from (entry for entry in entries if entry.kind is not DIRECTORY)
     yield from (entry for entry in reversed(entries) if entry.kind is DIRECTORY)

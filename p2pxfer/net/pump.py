@@ -54,14 +54,23 @@ class ChunkPump:
     after_cut = "what arrived is kept there, run the same command again to go on"
     parting = False
 
-    def __init__(self, reactor: Reactor, source: Source, cache: HashCache, limit: float = 0) -> None:
-        """``limit`` in bytes a second, 0 for none."""
+    def __init__(
+        self,
+        reactor: Reactor,
+        source: Source,
+        cache: HashCache,
+        limit: float = 0,
+        listed: Callable[[], None] | None = None,
+    ) -> None:
+        """``limit`` in bytes a second, 0 for none; ``listed`` is called when all that is to be sent is known."""
+        self._listed_all = listed
         self._reactor = reactor
         self._pace = Pace(limit, reactor.seconds())
         self._later: IDelayedCall | None = None
         self._source = source
         self._cache = cache
-        self._core = SenderCore(HANDLE, source.manifest, cache.load(), source.holes)
+        self._core = SenderCore(HANDLE, source.manifest, cache.load(), source.holes())
+        self._scanner = Worker(reactor, "scanner")
         self._ready: deque[_Loaded] = deque()
         self._reading = 0
         self._ahead = 0
@@ -78,11 +87,13 @@ class ChunkPump:
         self._paths = paths
         self._done = done
         self._failed = failed
+        self._list_more()
 
     def close(self) -> None:
         """Read and send nothing more."""
         self._closed = True
         self._reader.stop()
+        self._scanner.stop()
         self._ready.clear()
         self._stop_waiting()
 
@@ -110,7 +121,7 @@ class ChunkPump:
 
     def close_path(self, path: PeerPath) -> None:
         """A path is gone."""
-        self._core.close_path(path.facts.number)
+        self._carry_out(self._core.close_path(path.facts.number))
         self.push()
 
     def message(self, path: PeerPath, message: Message) -> list[Event]:
@@ -143,6 +154,26 @@ class ChunkPump:
                         self._done(effect.root)
         return events
 
+    # -- the list ------------------------------------------------------------------------------------------------
+
+    def _list_more(self) -> None:
+        """Look at what is to be sent, page after page, while the first files go out already."""
+        if not self._closed and not self._source.manifest.complete:
+            finding = self._scanner.do(self._source.find)
+            finding.addCallback(self._listed)
+            finding.addErrback(self._unreadable)
+
+    def _listed(self, found: tuple[bytes, bool]) -> None:
+        if self._closed:
+            return
+        files = len(self._source.manifest.sizes)
+        self._source.take(*found)
+        self._carry_out(self._core.grow(self._cache.grow(), self._source.holes(files)))
+        if self._source.manifest.complete and self._listed_all is not None:
+            self._listed_all()
+        self._list_more()
+        self.push()
+
     # -- chunks --------------------------------------------------------------------------------------------------
 
     def push(self) -> None:
@@ -151,7 +182,7 @@ class ChunkPump:
             return
         carriers = self.paths.carriers(self._core.is_open)
         self._tell_holes(carriers)
-        while self._ready and self._may_go() and (path := self._taker(carriers)) is not None:
+        while self._may_go() and (path := self._taker(carriers)) is not None:
             address, payload, digest = self._ready.popleft()
             self._ahead -= len(payload)
             if not self._core.may_go(address, path.facts.number):
@@ -169,8 +200,10 @@ class ChunkPump:
                 path.send(effect.message)
 
     def _may_go(self) -> bool:
-        """Whether the limit lets the next chunk go; if not, it goes when it does."""
+        """Whether a chunk is ready and the limit lets it go; if it does not, the chunk goes when it does."""
         self._stop_waiting()
+        if not self._ready or not self._core.is_told(self._ready[0][0]):
+            return False
         wait = self._pace.wait(self._reactor.seconds())
         if wait > 0:
             self._later = self._reactor.callLater(wait, self.push)

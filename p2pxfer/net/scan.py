@@ -15,15 +15,15 @@ import errno
 import os
 import stat
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal
 
-from p2pxfer.core.manifest import DIRECTORY, FILE, LINK, MAX_ENTRIES, PERMISSIONS, Entry
+from p2pxfer.core.manifest import DIRECTORY, FILE, LINK, PERMISSIONS, Entry
 from p2pxfer.core.pathrules import STAGING_PREFIX, check_component, check_path, check_target
 from p2pxfer.core.ranges import Range
-from p2pxfer.errors import LimitReached, PathRefused, SourceChanged, UsageError
+from p2pxfer.errors import PathRefused, SourceChanged, UsageError
 from p2pxfer.net.disk import OPEN_INNER_DIRECTORY, OPEN_INNER_FILE, disk_error, shown
 from p2pxfer.net.holes import find_holes, may_be_sparse
 
@@ -92,67 +92,6 @@ def _signed(number: int) -> int:
     return number - 2**64 if number >= 2**63 else number
 
 
-@dataclass(slots=True)
-class Found:
-    """What a scan has found: entries in the order of the walk, the files among them and their identities, and ranges of
-    chunks without data of those that are sparse.
-
-    ``tops``: where each top-level name is, absolute.  ``skipped``: what was left out, path and reason, ready to be
-    shown.
-    """
-
-    entries: list[Entry] = field(default_factory=list)
-    files: list[str] = field(default_factory=list)
-    identities: array[int] = field(default_factory=lambda: array("q"))
-    tops: dict[str, bytes] = field(default_factory=dict)
-    skipped: list[str] = field(default_factory=list)
-    holes: dict[str, list[Range]] = field(default_factory=dict)
-
-    def add_file(self, path: str, status: os.stat_result) -> None:
-        """A file."""
-        self._add(Entry(path, FILE, status.st_size, status.st_mtime_ns, status.st_mode & PERMISSIONS))
-        self.files.append(path)
-        self.identities.extend(Identity.of(status).numbers())
-
-    def add_directory(self, path: str, status: os.stat_result) -> None:
-        """A directory."""
-        self._add(Entry(path, DIRECTORY, 0, status.st_mtime_ns, status.st_mode & PERMISSIONS))
-
-    def add_link(self, path: str, status: os.stat_result, target: str) -> None:
-        """A symbolic link; left out, and said, if its target breaks the rule for targets."""
-        try:
-            check_target(path, target)
-        except PathRefused as error:
-            self.skipped.append(error.message)
-        else:
-            self._add(Entry(path, LINK, 0, status.st_mtime_ns, 0, target))
-
-    def _add(self, entry: Entry) -> None:
-        if len(self.entries) >= MAX_ENTRIES:
-            raise LimitReached(f"more than {MAX_ENTRIES} files and directories do not fit in one transfer")
-        self.entries.append(entry)
-
-
-def scan(paths: list[str], links: Links) -> Found:
-    """Look at files and directories as the user named them; each appears under its own last name.
-
-    Raises:
-        UsageError: missing, not a file or directory, two with one name, or names that cannot be created everywhere or
-            are not UTF-8, each with its place.
-        LimitReached: too many entries.
-        SourceChanged: something was replaced in this moment.
-        DiskError: something cannot be read.
-    """
-    walk = _Walk(links)
-    for path in paths:
-        walk.named(path)
-    if walk.refused:
-        raise UsageError(_refusal(walk.refused))
-    if not walk.found.entries:
-        raise UsageError("there is nothing to send")
-    return walk.found
-
-
 def changed(path: str) -> SourceChanged:
     """The error about a file that is not what it was."""
     return SourceChanged(
@@ -160,17 +99,54 @@ def changed(path: str) -> SourceChanged:
     )
 
 
-class _Walk:
-    """One pass over everything that was named."""
+class Scan:
+    """One pass over everything that was named, in the order of a manifest; each thing appears under its own last name.
 
-    def __init__(self, links: Links) -> None:
-        self.found = Found()
-        self.refused: list[str] = []
+    ``tops``: where each top-level name is, absolute.  Of the files that were found so far: their ``identities``, and
+    ``holes``, ranges of chunks without data by file index, of those that are sparse.  ``skipped``: what was left out,
+    path and reason, ready to be shown.  ``begun``: whether what was found is being sent already.
+    """
+
+    def __init__(self, paths: list[str], links: Links) -> None:
+        """Look at what was named, and at nothing below it yet.
+
+        Raises:
+            UsageError: missing, not a file or directory, or two with one name.
+            DiskError: something cannot be looked at.
+        """
+        self.tops: dict[str, bytes] = {}
+        self.skipped: list[str] = []
+        self.identities = array("q")
+        self.holes: dict[int, list[Range]] = {}
+        self.begun = False
+        self._refused: list[str] = []
         """Names that may not be sent: where each is, and why."""
         self._links = links
         self._within: set[tuple[int, int]] = set()
+        self._kinds: dict[str, os.stat_result] = {}
+        for path in paths:
+            self._named(path)
+        if not self.tops and not self._refused:
+            raise UsageError("there is nothing to send")
 
-    def named(self, path: str) -> None:
+    def entries(self) -> Generator[Entry]:
+        """Everything, one after the other; to be asked for once.  Behind a name that may not be sent comes nothing.
+
+        Raises:
+            UsageError: names that cannot be created everywhere or are not UTF-8, each with its place.
+            SourceChanged: something was replaced in this moment.
+            DiskError: something cannot be read.
+        """
+        for name in sorted(self.tops):
+            try:
+                fd = os.open(self.tops[name], OPEN_NAMED)
+            except OSError as error:
+                raise disk_error(error, f"opening {shown(name)}", _ADVICE) from error
+            yield from (entry for entry in self._opened(fd, name, self._kinds[name]) if not self._refused)
+        if self._refused:
+            raise UsageError(self._refusal())
+
+    def _named(self, path: str) -> None:
         """One argument of the command."""
         # Joined and not normalised: "link/.." is not where it looks.
         raw = os.path.join(os.getcwdb(), os.fsencode(path))  # noqa: PTH109, PTH118  # pathlib takes no bytes
@@ -188,15 +164,10 @@ class _Walk:
         if not self._allowed(name, check_path):
             return
         self._check_new(name, path, kind)
-        self.found.tops[name] = raw
-        try:
-            fd = os.open(raw, OPEN_NAMED)
-        except OSError as error:
-            raise disk_error(error, f"opening {shown(path)}", _ADVICE) from error
-        self._opened(fd, name, kind)
+        self.tops[name], self._kinds[name] = raw, kind
 
     def _check_new(self, name: str, path: str, kind: os.stat_result) -> None:
-        there = self.found.tops.get(name)
+        there = self.tops.get(name)
         if there is None:
             return
         with suppress(OSError):  # that one may have gone meanwhile
@@ -204,23 +175,27 @@ class _Walk:
                 raise UsageError(f"{shown(path)} is named twice")
         raise UsageError(f"{shown(path)} and {shown(os.fsdecode(there))} have the same name; send them apart")
 
-    def _opened(self, fd: int, path: str, kind: os.stat_result) -> None:
+    def _opened(self, fd: int, path: str, kind: os.stat_result) -> Iterator[Entry]:
         """Take what was opened as ``path``, and close it; ``kind`` is what was there a moment before."""
         try:
             status = os.fstat(fd)
             if not os.path.samestat(status, kind):
                 raise changed(path)
             if stat.S_ISDIR(status.st_mode):
-                self._directory(fd, path, status)
+                yield from self._directory(fd, path, status)
             else:
-                self.found.add_file(path, status)
                 if may_be_sparse(status):
-                    self.found.holes[path] = find_holes(fd, status.st_size)
+                    self.holes[len(self.identities) // FIELDS] = find_holes(fd, status.st_size)
+                yield self._file(path, status)
         finally:
             os.close(fd)
 
-    def _directory(self, fd: int, path: str, status: os.stat_result) -> None:
-        self.found.add_directory(path, status)
+    def _file(self, path: str, status: os.stat_result) -> Entry:
+        self.identities.extend(Identity.of(status).numbers())
+        return Entry(path, FILE, status.st_size, status.st_mtime_ns, status.st_mode & PERMISSIONS)
+
+    def _directory(self, fd: int, path: str, status: os.stat_result) -> Iterator[Entry]:
+        yield Entry(path, DIRECTORY, 0, status.st_mtime_ns, status.st_mode & PERMISSIONS)
         number = (status.st_dev, status.st_ino)
         self._within.add(number)
         try:
@@ -232,23 +207,22 @@ class _Walk:
             name = _text(raw)
             inner = f"{path}/{name}"
             if name.startswith(STAGING_PREFIX):
-                self.found.skipped.append(f"{shown(inner)}: a transfer that is being received")
+                self.skipped.append(f"{shown(inner)}: a transfer that is being received")
                 continue
             try:
-                self._inner(fd, raw, inner)
+                yield from self._inner(fd, raw, inner)
             except OSError as error:
                 raise disk_error(error, f"opening {shown(inner)}", _ADVICE) from error
         self._within.discard(number)
 
-    def _inner(self, directory: int, raw: bytes, path: str) -> None:
+    def _inner(self, directory: int, raw: bytes, path: str) -> Iterable[Entry]:
         kind = os.stat(raw, dir_fd=directory, follow_symlinks=False)
         follow = False
         if stat.S_ISLNK(kind.st_mode):
             if self._links == "keep":
                 if not self._allowed(path, check_path):
-                    return
-                self.found.add_link(path, kind, _text(os.readlink(raw, dir_fd=directory)))
-                return
+                    return ()
+                return self._link(path, kind, _text(os.readlink(raw, dir_fd=directory)))
             if self._links == "follow":
                 follow = True
                 try:
@@ -256,43 +230,55 @@ class _Walk:
                 except OSError as error:
                     if error.errno not in _DANGLING:
                         raise
-                    self.found.skipped.append(f"{shown(path)}: a symbolic link to nothing")
-                    return
+                    return self._skip(f"{shown(path)}: a symbolic link to nothing")
         is_directory = stat.S_ISDIR(kind.st_mode)
         if is_directory and (kind.st_dev, kind.st_ino) in self._within:
-            self.found.skipped.append(f"{shown(path)}: a symbolic link to a directory that it lies in")
-        elif not is_directory and not stat.S_ISREG(kind.st_mode):
-            self.found.skipped.append(f"{shown(path)}: {_kind(kind)}")
-        elif not is_directory and _is_plain(kind):
-            if self._allowed(path, _check_last):
-                self.found.add_file(path, kind)
-        elif self._allowed(path, check_path):
-            flags = OPEN_INNER_DIRECTORY if is_directory else os.O_RDONLY | OPEN_INNER_FILE
-            self._opened(os.open(raw, flags & ~os.O_NOFOLLOW if follow else flags, dir_fd=directory), path, kind)
+            return self._skip(f"{shown(path)}: a symbolic link to a directory that it lies in")
+        if not is_directory and not stat.S_ISREG(kind.st_mode):
+            return self._skip(f"{shown(path)}: {_kind(kind)}")
+        if not is_directory and _is_plain(kind):
+            return (self._file(path, kind),) if self._allowed(path, _check_last) else ()
+        if not self._allowed(path, check_path):
+            return ()
+        flags = OPEN_INNER_DIRECTORY if is_directory else os.O_RDONLY | OPEN_INNER_FILE
+        fd = os.open(raw, flags & ~os.O_NOFOLLOW if follow else flags, dir_fd=directory)
+        return self._opened(fd, path, kind)
+
+    def _skip(self, what: str) -> Iterable[Entry]:
+        self.skipped.append(what)
+        return ()
+
+    def _link(self, path: str, status: os.stat_result, target: str) -> Iterable[Entry]:
+        """A symbolic link; left out, and said, if its target breaks the rule for targets."""
+        try:
+            check_target(path, target)
+        except PathRefused as error:
+            return self._skip(error.message)
+        return (Entry(path, LINK, 0, status.st_mtime_ns, 0, target),)
 
     def _allowed(self, path: str, check: Callable[[str], None]) -> bool:
         """Whether the judge of names takes ``path``; what it refuses is told together, and not looked into."""
         try:
             check(path)
         except PathRefused as error:
-            if len(self.refused) < _MOST_REFUSED:
-                self.refused.append(f"{shown(path)}: {error.message}")
+            if len(self._refused) < _MOST_REFUSED:
+                self._refused.append(f"{shown(path)}: {error.message}")
             return False
         return True
+
+    def _refusal(self) -> str:
+        """What to say of names that may not be sent."""
+        told = "; ".join(self._refused[:_TOLD_REFUSED])
+        more = len(self._refused) - _TOLD_REFUSED
+        at_least = "at least " if len(self._refused) == _MOST_REFUSED else ""
+        rest = f"; and {at_least}{more} more" if more > 0 else ""
+        what = "the transfer was given up" if self.begun else "nothing was sent"
+        return f"{what}, since not every system can hold these names: {told}{rest}; rename them"
 
 
 def _check_last(path: str) -> None:
     """Judge the last component of a path whose directory was judged; the manifest judges depth and length."""
     check_component(path.rpartition("/")[2])
-
-
-def _refusal(refused: list[str]) -> str:
-    """What to say of names that may not be sent."""
-    told = "; ".join(refused[:_TOLD_REFUSED])
-    more = len(refused) - _TOLD_REFUSED
-    at_least = "at least " if len(refused) == _MOST_REFUSED else ""
-    rest = f"; and {at_least}{more} more" if more > 0 else ""
-    return f"nothing was sent, since not every system can hold these names: {told}{rest}; rename them"
 
 
 def _is_plain(status: os.stat_result) -> bool:

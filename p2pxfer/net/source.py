@@ -1,4 +1,4 @@
-"""The sender's disk: from paths on the command line to a manifest, and chunks of its files.
+"""The sender's disk: from paths on the command line to a manifest that grows page by page, and chunks of its files.
 
 Law: only bytes of the very file that was scanned are ever handed out: device, inode, size and time of change have to be
 the scanned ones before and after each read.  Hashes come while sending.
@@ -9,13 +9,13 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from array import array
 from typing import Final
 
 from blake3 import blake3
 
 from p2pxfer.core.geometry import chunk_span
-from p2pxfer.core.manifest import Entry, Manifest, encode_entries
+from p2pxfer.core.manifest import Entry, Manifest
+from p2pxfer.core.pagewriter import PageWriter
 from p2pxfer.core.ranges import Range
 from p2pxfer.errors import ChunkRefused
 from p2pxfer.net.disk import (
@@ -27,7 +27,7 @@ from p2pxfer.net.disk import (
     shown,
 )
 from p2pxfer.net.parents import LastParent
-from p2pxfer.net.scan import FIELDS, OPEN_NAMED, Found, Identity, Links, changed, scan
+from p2pxfer.net.scan import FIELDS, OPEN_NAMED, Identity, Links, Scan, changed
 
 OPEN_FILES: Final = 64
 _DIRECTORIES: Final = 2
@@ -37,42 +37,98 @@ _REPLACED: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EI
 
 
 class Source:
-    """The files of one transfer; made by :meth:`scan`.  Blocking; :meth:`read_chunk` may run in several threads."""
+    """The files of one transfer; made by :meth:`open` or :meth:`scan`.
 
-    def __init__(self, found: Found, links: Links) -> None:
-        encoded = encode_entries(found.entries)
-        found.entries.clear()  # of a hundred thousand there is never more than one copy
-        self.manifest = Manifest.decode(encoded)
-        self.skipped = found.skipped
-        """What was left out inside directories: path and reason, ready to be shown."""
-        self._tops = found.tops
+    Blocking; :meth:`read_chunk` and :meth:`find` may run in several threads, :meth:`take` in one.
+    """
+
+    def __init__(self, paths: list[str], links: Links) -> None:
+        self._scan = Scan(paths, links)
+        self._entries = self._scan.entries()
+        self._writer = PageWriter()
+        self._found: tuple[bytes, bool] | None = None
+        self._finding = threading.Lock()
+        self.manifest = Manifest()
+        """What is to be sent, as far as it was taken."""
+        self._tops = self._scan.tops
         self._follow = links == "follow"
-        self.holes: dict[int, list[Range]] = {}
-        """File index -> ranges of chunks in which no data lies, for each file that is sparse."""
-        if found.holes:
-            places = {entry.path: file for file, entry in enumerate(self.manifest.files)}
-            self.holes = {places[path]: holes for path, holes in found.holes.items()}
-        self._identities = array("q")
-        for number in sorted(range(len(found.files)), key=found.files.__getitem__):
-            self._identities.extend(found.identities[number * FIELDS : (number + 1) * FIELDS])
         self._lock = threading.Lock()
         self._last_root = ("", -1)
         self._parents = LastParent()
         self._files = FdCache(OPEN_FILES - _DIRECTORIES, self._open)
 
     @classmethod
-    def scan(cls, paths: list[str], links: Links = "skip") -> Source:
-        """Files and directories as the user named them; ``links``: what becomes of symbolic links inside directories.
+    def open(cls, paths: list[str], links: Links = "skip") -> Source:
+        """Files and directories as the user named them, with the first page of what is below them.
+
+        ``links``: what becomes of symbolic links inside directories.
 
         Raises:
             NameCollision: two names that are one on some systems.
-            P2pxferError: see :func:`~p2pxfer.net.scan.scan`.
+            P2pxferError: see :class:`~p2pxfer.net.scan.Scan`.
         """
-        return cls(scan(paths, links), links)
+        source = cls(paths, links)
+        try:
+            source.take(*source.find())
+        except BaseException:
+            source.close()
+            raise
+        return source
+
+    @classmethod
+    def scan(cls, paths: list[str], links: Links = "skip") -> Source:
+        """As :meth:`open`, with everything."""
+        source = cls.open(paths, links)
+        try:
+            while not source.manifest.complete:
+                source.take(*source.find())
+        except BaseException:
+            source.close()
+            raise
+        return source
+
+    def find(self) -> tuple[bytes, bool]:
+        """The page behind the last one that was taken, and whether others follow.
+
+        Raises:
+            P2pxferError: see :meth:`~p2pxfer.net.scan.Scan.entries`.
+        """
+        with self._finding:
+            if self._found is None:
+                self._found = self._next_page()
+            return self._found
+
+    def _next_page(self) -> tuple[bytes, bool]:
+        for entry in self._entries:
+            for page in self._writer.add(entry):
+                return page, True
+        return self._writer.rest(), False
+
+    def take(self, page: bytes, more: bool) -> None:
+        """Add a page that was found to the manifest.
+
+        Raises:
+            P2pxferError: see :meth:`~p2pxfer.core.manifest.Manifest.add`.
+        """
+        self.manifest.add(page, more=more)
+        self._found = None
+        self._scan.begun = True
+
+    @property
+    def skipped(self) -> list[str]:
+        """What was left out inside directories so far: path and reason, ready to be shown."""
+        return self._scan.skipped
+
+    def holes(self, start: int = 0) -> dict[int, list[Range]]:
+        """File index -> ranges of chunks in which no data lies, for each file that is sparse, of those from ``start``
+        on that were taken.
+        """
+        found, files = self._scan.holes, len(self.manifest.sizes)
+        return {file: found[file] for file in list(found) if start <= file < files}
 
     def identity(self, file: int) -> Identity:
         """What the scan saw of a file."""
-        return Identity.from_numbers(self._identities[file * FIELDS : (file + 1) * FIELDS])
+        return Identity.from_numbers(self._scan.identities[file * FIELDS : (file + 1) * FIELDS])
 
     def read_chunk(self, file: int, index: int) -> tuple[bytes, bytes]:
         """A chunk and its BLAKE3 hash.
@@ -82,7 +138,7 @@ class Source:
             SourceChanged: the file is not what it was when it was scanned.
             DiskError: it cannot be read.
         """
-        if not 0 <= file < len(self.manifest.files):
+        if not 0 <= file < len(self.manifest.sizes):
             raise ChunkRefused(f"file {file} is not part of the transfer")
         entry = self.manifest.files[file]
         offset, length = chunk_span(entry.size, index)
@@ -143,6 +199,7 @@ class Source:
         self._last_root = ("", -1)
 
     def close(self) -> None:
-        """Close all files; no read may be under way."""
+        """Close all files; neither a read nor a search may be under way."""
+        self._entries.close()
         self._files.close()
         self._close_root()

@@ -6,6 +6,8 @@ Layout inside the destination, all of it in a directory that is private to the u
         journal                   see p2pxfer.core.journal
         tree/                     the manifest's files and directories, as far as anything arrived
 
+The manifest may grow meanwhile: its pages are journalled in their order, each before anything of its files.
+
 Laws:
 
 - The destination is opened once; everything else is relative to descriptors and follows no link.
@@ -24,7 +26,7 @@ import hashlib
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
@@ -32,15 +34,14 @@ from typing import Final
 from blake3 import blake3
 
 from p2pxfer.core.chunkhashes import ChunkHashes
-from p2pxfer.core.chunktable import ChunkAddress, ChunkTable
+from p2pxfer.core.chunktable import ChunkTable
 from p2pxfer.core.geometry import chunk_count, chunk_span, zero_hash
-from p2pxfer.core.journal import (
-    ChunkClaim,
-    pack_chunks,
-)
+from p2pxfer.core.journal import ChunkClaim, JournalState, pack_chunks
 from p2pxfer.core.manifest import Manifest
 from p2pxfer.core.pathrules import STAGING_PREFIX
+from p2pxfer.core.receiveeffect import Announced
 from p2pxfer.errors import ChunkRefused, Damaged, DiskError, NoSpace
+from p2pxfer.net import replay
 from p2pxfer.net.disk import (
     OPEN_DIRECTORY,
     OPEN_INNER_DIRECTORY,
@@ -53,15 +54,17 @@ from p2pxfer.net.disk import (
     write_all,
 )
 from p2pxfer.net.holes import keeps_holes, leave_hole, write_around_holes
-from p2pxfer.net.journalfile import JournalFile, new_journal
+from p2pxfer.net.journalfile import JournalFile, new_journal, pack_listed
 from p2pxfer.net.parents import LastParent
-from p2pxfer.net.preflight import check_inodes, check_space, prove
+from p2pxfer.net.preflight import Room
 from p2pxfer.net.privatedir import enter
 from p2pxfer.net.publishing import MANY_FILES, Publisher, all_there, write_whole
 
 RESERVE: Final = 1024 * 1024
 """Bytes of the disk that a transfer leaves free."""
 OPEN_FILES: Final = 64
+ON_ITS_WAY: Final = 16 * 1024 * 1024
+"""So many bytes may be on the disk already and not known to be durable."""
 
 _TREE: Final = b"tree"
 
@@ -73,7 +76,9 @@ def _no_failpoint(_: str) -> None:
 class Staging:
     """One transfer from one sender into one destination; made by :meth:`open`."""
 
-    def __init__(self, destination: str, sender: bytes, manifest: Manifest, failpoint: Callable[[str], None]) -> None:
+    def __init__(
+        self, destination: str, sender: bytes, manifest: Manifest, failpoint: Callable[[str], None], reserve: int
+    ) -> None:
         self.name = STAGING_PREFIX + hashlib.sha256(sender + manifest.transfer_id).hexdigest()[:32]
         self.where = str(Path(destination, self.name))
         self.published_root: bytes | None = None
@@ -87,11 +92,11 @@ class Staging:
         self._closing = ExitStack()
         self._sync_lock = threading.Lock()
         self._broken: DiskError | None = None
-        self._holes = 0
         self._sparse: set[int] = set()
         self._parents = LastParent()
         self._closing.callback(self._parents.close)
         self._files = FdCache(OPEN_FILES, self._open_file)
+        self._room = Room(destination, manifest, self._table, reserve)
 
     @classmethod
     def open(
@@ -100,36 +105,38 @@ class Staging:
         sender: bytes,
         manifest: Manifest,
         *,
-        holes: int = 0,
+        announced: Announced | None = None,
+        relisted: bool = False,
         reserve: int = RESERVE,
         failpoint: Callable[[str], None] = _no_failpoint,
     ) -> Staging:
         """Take up the transfer in ``destination`` where an earlier run left it, or begin it.
 
-        ``sender`` is the digest (32 bytes) of the sender's key; ``holes`` of the files' bytes need no space if the file
-        system keeps holes.  Nothing is created if the space does not suffice.
+        ``sender`` is the digest (32 bytes) of the sender's key.  Pages that an earlier run knew are added to the
+        manifest, unless it is whole or was ``relisted``: then what lies here because of others goes.  Nothing is
+        created if the space does not suffice for what is listed and what is ``announced`` beside it; what of that is
+        holes needs none if the file system keeps holes.
 
         Raises:
             NoSpace: bytes or inodes do not suffice for what is missing.
             ConfigError: another process receives this transfer into this directory.
             DiskError: the directory is missing or not writable, or what was found there is not to be trusted.
         """
-        staging = cls(destination, sender, manifest, failpoint)
+        staging = cls(destination, sender, manifest, failpoint, reserve)
         try:
             with staging._io(f"opening the directory {shown(destination)}"):
                 staging._destination = staging._keep(os.open(os.fsencode(destination), OPEN_DIRECTORY))
             with staging._io(f"preparing the directory {shown(destination)}"):
-                if holes and keeps_holes(staging._destination):
-                    staging._holes = holes
-                staging._enter(reserve)
-                staging._resume(reserve)
+                staging._note(announced)
+                staging._enter()
+                staging._resume(relisted)
         except BaseException:
             staging.close()
             raise
         return staging
 
     @property
-    def have(self) -> Mapping[ChunkAddress, bytes]:
+    def have(self) -> ChunkHashes:
         """(file index, chunk index) -> hash of the chunks that are here for certain; follows :meth:`sync`."""
         return ChunkHashes(self._table)
 
@@ -139,23 +146,17 @@ class Staging:
         self._closing.callback(os.close, fd)
         return fd
 
-    def _enter(self, reserve: int) -> None:
+    def _enter(self) -> None:
         def check_room() -> None:
-            check_space(self._destination, self._destination_path, self._manifest, self._table, self._holes, reserve)
-            self._check_inodes(None, others=4)
+            self._room.check_space(self._destination)
+            self._room.check_inodes(self._destination, None, 4, lambda path: False)
 
         self._home = self._keep(enter(self._destination, self.name, self.where, check_room))
         self._journal = JournalFile(self._home, self._failpoint)
         self._closing.callback(self._journal.close)
 
-    def _check_inodes(self, tree: int | None, others: int) -> None:
-        paths = (entry.path for entry in self._manifest.entries)
-        if tree is not None:
-            paths = (path for path in paths if not self._publisher.is_published(path))
-        check_inodes(self._destination, self._destination_path, paths, tree, others)
-
-    def _resume(self, reserve: int) -> None:
-        state = self._journal.read_state(self._sender, self._manifest, self._table.total)
+    def _resume(self, relisted: bool) -> None:
+        state = self._journal.read_state(self._sender, self._manifest.transfer_id)
         if state is not None and state.published_root is not None:
             if all_there(self._destination, state.published_names):
                 self.published_root, self.published_names = state.published_root, state.published_names
@@ -164,16 +165,30 @@ class Staging:
         if state is None:
             self._remove_tree()
         self._open_tree()
+        if state is not None:
+            self._replay(state, relisted)
         if self.published_root is not None:
             return
-        if state is not None:
-            self._publisher.settle(state.publishing)
-            self._publisher.reopen()
-            prove(state, self._manifest, self._tree, self._publisher, self._table)
-        check_space(self._destination, self._destination_path, self._manifest, self._table, self._holes, reserve)
-        self._check_inodes(self._tree, others=1)
-        self._journal.replace(new_journal(self._sender, self._manifest, self.have, state))
+        self._room.check_space(self._destination)
+        self._room.check_inodes(self._destination, self._tree, 1, self._publisher.is_published)
+        self._journal.replace(new_journal(self._sender, self._manifest, self._table, state))
         os.fsync(self._destination)
+
+    def _replay(self, state: JournalState, relisted: bool) -> None:
+        """Go on where the journal says that the run before was."""
+        common = replay.common_pages(state, self._manifest)
+        if common == self._manifest.pages and not relisted and not self._manifest.complete:
+            replay.take_up(state, self._manifest)
+            common = self._manifest.pages
+            self._table.grow()
+        if self.published_root is not None:
+            replay.believe(state, common, self._manifest, self._table)
+            return
+        self._publisher.settle(state.publishing)
+        self._publisher.reopen()
+        replay.sweep(state, common, self._tree)
+        replay.believe(state, common, self._manifest, self._table)
+        replay.prove(self._manifest, self._tree, self._publisher, self._table)
 
     def _open_tree(self) -> None:
         try:
@@ -199,7 +214,8 @@ class Staging:
             DiskError: the disk refused.
         """
         self._check_usable()
-        self._table.number((file, index))
+        if not 0 <= file < len(self._manifest.sizes):
+            raise ChunkRefused(f"file {file} is not part of the transfer")
         entry = self._manifest.files[file]
         offset, length = chunk_span(entry.size, index)
         if len(payload) != length:
@@ -234,24 +250,41 @@ class Staging:
         self._failpoint("rx.after_data_write")
         return [(file, index, zero_hash(chunk_span(size, index)[1])) for index in range(first, stop)]
 
-    def sync(self, chunks: Iterable[ChunkClaim]) -> None:
-        """Make written chunks durable, then journal them.
+    def _note(self, announced: Announced | None) -> None:
+        if announced is not None:
+            self._room.announced(announced, bool(announced.holes) and keeps_holes(self._destination))
+
+    def announce(self, announced: Announced) -> None:
+        """The sender has seen more of what it sends.
+
+        Raises:
+            NoSpace: it does not fit.
+            DiskError: the disk refused.
+        """
+        with self._io(f"looking at the directory {shown(self._destination_path)}"):
+            self._note(announced)
+            self._room.check_space(self._destination, ON_ITS_WAY)
+
+    def sync(self, chunks: Iterable[ChunkClaim], pages: Iterable[int] = ()) -> None:
+        """Make written chunks durable, then journal them, and before them the ``pages`` that were added.
 
         Raises:
             ChunkRefused: no such chunk.
             NoSpace: the disk is full.
             DiskError: the disk refused; this staging cannot be used any more.
         """
-        batch = list(chunks)
-        numbers = [self._table.number((file, index)) for file, index, _ in batch]
+        batch, listed = list(chunks), list(pages)
         with self._sync_lock:
+            self._table.grow()
+            numbers = [self._table.number((file, index)) for file, index, _ in batch]
             self._check_usable()
-            if not batch:
+            if not batch and not listed:
                 return
             with self._breaking("syncing the received data"):
                 self._sync_files({file for file, _, _ in batch})
                 self._failpoint("rx.after_data_sync")
-                self._journal.append(pack_chunks(batch))
+                records = [pack_listed(self._manifest, page) for page in listed]
+                self._journal.append(b"".join([*records, pack_chunks(batch)] if batch else records))
             for number, (_, _, digest) in zip(numbers, batch, strict=True):
                 self._table.set_hash(number, digest)
 
@@ -281,6 +314,7 @@ class Staging:
                     raise Damaged("the sender's root hash is not that of what was published")
                 return self.published_names
             self._check_usable()
+            self._table.grow()
             if self._table.known.total != self._table.total or self._table.root() != root:
                 raise Damaged(f"what arrived is not what was sent; it is kept in {shown(self.where)}")
             with self._breaking("publishing what was received"):

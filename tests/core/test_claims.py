@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from p2pxfer.core.chunktable import ChunkTable
-from p2pxfer.core.claims import claimed, pages
+from p2pxfer.core.claims import claims
 from p2pxfer.core.framing import CONTROL_CAP
 from p2pxfer.core.manifest import FILE, Entry, Manifest
 from p2pxfer.core.ranges import RangeSet
-from p2pxfer.core.wire import MAX_CHUNK, PEER, Accept
+from p2pxfer.core.wire import MAX_CHUNK, PEER, Listed
 
 MANY = 2**32 - 1
 """The largest handle, which takes most."""
@@ -38,14 +38,13 @@ def every_second(files: int, size: int, first: int, stop: int) -> tuple[ChunkTab
 def test_every_page_fits_into_a_message_and_nothing_is_left_out(files: int, size: int, first: int, stop: int) -> None:
     table, have = every_second(files, size, first, stop)
     told: list[int] = []
-    for page in pages(table, have):
-        message = Accept(handle=MANY, instance=bytes(16), have=page, last=False, rate=2**63 - 1)
+    for part in claims(table, have, 0, table.total):
+        message = Listed(handle=MANY, page=MANY, have=part, last=False)
         assert len(PEER.encode(message)) <= CONTROL_CAP
-        for claim in page:
-            told += claimed(table, claim)
+        told += [number for claim in part for span in claim.ranges for number in range(*span)]
     assert told == [number for span in have.overlap(0, table.total) for number in range(*span)]
 
 
 def test_a_receiver_that_has_nothing_says_so_in_one_page() -> None:
     table, have = every_second(3, 1, 0, 0)
-    assert pages(table, have) == [[]]
+    assert claims(table, have, 0, 3) == [[]]

@@ -119,7 +119,7 @@ def test_another_version_is_refused_in_words() -> None:
 
 
 def test_nothing_else_is_legal_before_the_proof() -> None:
-    offer = PEER.encode(Offer(handle=1, transfer=b"t" * 32, files=1, size=1, manifest_size=1))
+    offer = PEER.encode(Offer(handle=1, transfer=b"t" * 32, files=1, size=1, page=b"p"))
     with pytest.raises(FrameError):
         list(FrameDecoder(HELLO_CAPS).feed(offer))
 

@@ -10,7 +10,7 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pxfer.core import receiver as module
+from p2pxfer.core import inflow as module
 from p2pxfer.core.chunktable import ChunkTable
 from p2pxfer.core.geometry import MIN_CHUNK, chunk_count, zero_hash
 from p2pxfer.core.holes import CHUNKS_PER_MESSAGE, RUNS_PER_MESSAGE, HoleTeller, judge
@@ -142,12 +142,12 @@ def test_messages_are_bounded_and_name_what_is_missing() -> None:
     teller = HoleTeller(1, table, {file: [(0, 1)] for file in range(3000)})
     assert teller.bytes == 3000 * MIN_CHUNK
     acked = RangeSet([(0, 1)])
-    told = [run for send in teller.take(7, acked) for run in send.message.chunks]
-    assert all(len(send.message.chunks) <= RUNS_PER_MESSAGE for send in teller.take(8, RangeSet()))
+    told = [run for send in teller.take(7, acked, 3000) for run in send.message.chunks]
+    assert all(len(send.message.chunks) <= RUNS_PER_MESSAGE for send in teller.take(8, RangeSet(), 3000))
     assert told == [(file, 0, 0) for file in range(3000)] + [(file, 0, 1) for file in range(1, 3000)]
-    assert teller.take(7, acked) == []
+    assert teller.take(7, acked, 3000) == []
     teller.lost(7)
-    assert [run for send in teller.take(8, acked) for run in send.message.chunks] == told[3000:]
+    assert [run for send in teller.take(8, acked, 3000) for run in send.message.chunks] == told[3000:]
 
 
 class Watched(RangeSet):
@@ -168,27 +168,27 @@ def test_holes_are_gone_through_only_when_one_may_be_untold() -> None:
     """It is asked before every chunk, and there may be as many holes as chunks."""
     teller = HoleTeller(1, ChunkTable(make_manifest([64 * MIN_CHUNK])), {0: [(0, 5), (9, 12)]})
     acked = Watched()
-    assert teller.take(7, acked)
+    assert teller.take(7, acked, 1)
     walks = acked.walks
-    assert [teller.take(7, acked) for _ in range(20)] == [[]] * 20
-    assert [send.message.chunks for send in teller.take(8, acked)] == [[(0, 0, 0)]]
+    assert [teller.take(7, acked, 1) for _ in range(20)] == [[]] * 20
+    assert [send.message.chunks for send in teller.take(8, acked, 1)] == [[(0, 0, 0)]]
     teller.lost(8)
-    assert [send.message.chunks for send in teller.take(8, acked)] == [[(0, 0, 0)]]
+    assert [send.message.chunks for send in teller.take(8, acked, 1)] == [[(0, 0, 0)]]
     assert acked.walks == walks
     teller.lost(7)
-    assert [send.message.chunks for send in teller.take(9, acked)] == [[(0, 0, 0), (0, 0, 5), (0, 9, 12)]]
+    assert [send.message.chunks for send in teller.take(9, acked, 1)] == [[(0, 0, 0), (0, 0, 5), (0, 9, 12)]]
     teller.forget()
-    assert [send.message.chunks for send in teller.take(9, acked)] == [[(0, 0, 0), (0, 0, 5), (0, 9, 12)]]
+    assert [send.message.chunks for send in teller.take(9, acked, 1)] == [[(0, 0, 0), (0, 0, 5), (0, 9, 12)]]
 
 
 def test_what_a_lost_path_was_told_is_told_on_another_beside_its_own() -> None:
     teller = HoleTeller(1, ChunkTable(make_manifest([64 * MIN_CHUNK])), {0: [(0, 5), (9, 12), (20, 22)]})
     acked = RangeSet([(0, 5), (20, 22)])
-    assert [send.message.chunks for send in teller.take(7, acked)] == [[(0, 0, 0), (0, 9, 12)]]
-    assert [send.message.chunks for send in teller.take(8, acked)] == [[(0, 0, 0)]]
+    assert [send.message.chunks for send in teller.take(7, acked, 1)] == [[(0, 0, 0), (0, 9, 12)]]
+    assert [send.message.chunks for send in teller.take(8, acked, 1)] == [[(0, 0, 0)]]
     teller.lost(7)
-    assert [send.message.chunks for send in teller.take(8, acked)] == [[(0, 9, 12)]]
-    assert teller.take(8, acked) == []
+    assert [send.message.chunks for send in teller.take(8, acked, 1)] == [[(0, 9, 12)]]
+    assert teller.take(8, acked, 1) == []
 
 
 def test_the_last_chunk_of_a_hole_may_be_shorter() -> None:

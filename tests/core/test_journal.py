@@ -17,6 +17,7 @@ from p2pxfer.core.journal import (
     Publication,
     pack_chunks,
     pack_header,
+    pack_page,
     pack_published,
     pack_publishing,
     pack_record,
@@ -24,12 +25,15 @@ from p2pxfer.core.journal import (
 )
 from p2pxfer.errors import DiskError
 
-SENDER, TRANSFER, MANIFEST = bytes([1]) * 32, bytes([2]) * 32, b"the manifest"
-HEADER = pack_header(SENDER, TRANSFER, MANIFEST)
+SENDER, TRANSFER = bytes([1]) * 32, bytes([2]) * 32
+HEADER = pack_header(SENDER, TRANSFER)
 FIRST = [(0, 0, bytes([3]) * 32), (0, 1, bytes([4]) * 32)]
 SECOND = [(2**32 - 1, 2**32 - 1, bytes([5]) * 32)]
 NAMES = [Publication("a", "a (1)", 2**64 - 1, 7), Publication("\u00fc", "\u00fc", 1, 2)]
-RECORDS = [pack_chunks(FIRST), pack_chunks(SECOND), pack_publishing(NAMES), pack_published(bytes([6]) * 32, ["a (1)"])]
+RECORDS = [
+    pack_page(b"the first page", more=True), pack_chunks(FIRST), pack_page(b"the last page", more=False),
+    pack_chunks(SECOND), pack_publishing(NAMES), pack_published(bytes([6]) * 32, ["a (1)"]),
+]  # fmt: skip
 WHOLE = HEADER + b"".join(RECORDS)
 
 
@@ -40,15 +44,25 @@ def read(data: bytes) -> JournalState:
 
 
 def facts(state: JournalState) -> tuple[object, ...]:
-    return (list(state.chunks()), state.publishing, state.published_root, state.published_names)
+    return (
+        state.pages,
+        state.more,
+        list(state.chunks()),
+        state.publishing,
+        state.published_root,
+        state.published_names,
+    )
 
 
+PAGES = [b"the first page", b"the last page"]
 AFTER = [
-    ([], [], None, []),
-    (FIRST, [], None, []),
-    (FIRST + SECOND, [], None, []),
-    (FIRST + SECOND, NAMES, None, []),
-    (FIRST + SECOND, NAMES, bytes([6]) * 32, ["a (1)"]),
+    ([], True, [], [], None, []),
+    (PAGES[:1], True, [], [], None, []),
+    (PAGES[:1], True, FIRST, [], None, []),
+    (PAGES, False, FIRST, [], None, []),
+    (PAGES, False, FIRST + SECOND, [], None, []),
+    (PAGES, False, FIRST + SECOND, NAMES, None, []),
+    (PAGES, False, FIRST + SECOND, NAMES, bytes([6]) * 32, ["a (1)"]),
 ]
 BORDERS = [len(HEADER) + sum(map(len, RECORDS[:number])) for number in range(len(RECORDS) + 1)]
 
@@ -59,7 +73,7 @@ def records_within(length: int) -> int:
 
 def test_everything_comes_back() -> None:
     state = read(WHOLE)
-    assert (state.sender, state.transfer, state.manifest) == (SENDER, TRANSFER, MANIFEST)
+    assert (state.sender, state.transfer) == (SENDER, TRANSFER)
     assert facts(state) == AFTER[-1]
     assert state.valid == len(WHOLE)
 
@@ -92,8 +106,8 @@ def test_every_byte_flipped(flip: int) -> None:
 
 
 def test_m42_a_newer_version_is_not_touched() -> None:
-    head = b"P2PXJRNL" + struct.pack(">H", 2)
-    with pytest.raises(DiskError, match="version 2"):
+    head = b"P2PXJRNL" + struct.pack(">H", 3)
+    with pytest.raises(DiskError, match="version 3"):
         read_journal(head + struct.pack(">I", zlib.crc32(head)) + b"whatever it may hold")
 
 
@@ -138,9 +152,9 @@ def test_any_bytes(data: bytes) -> None:
 CHUNK = st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.binary(min_size=32, max_size=32))
 
 
-@given(st.lists(st.lists(CHUNK, max_size=5), max_size=5), st.binary(max_size=40))
-def test_chunks_come_back_in_order(batches: list[list[tuple[int, int, bytes]]], manifest: bytes) -> None:
-    data = pack_header(SENDER, TRANSFER, manifest) + b"".join(map(pack_chunks, batches))
+@given(st.lists(st.lists(CHUNK, max_size=5), max_size=5), st.binary(min_size=1, max_size=40), st.booleans())
+def test_chunks_come_back_in_order(batches: list[list[tuple[int, int, bytes]]], page: bytes, more: bool) -> None:
+    data = HEADER + pack_page(page, more=more) + b"".join(map(pack_chunks, batches))
     state = read(data)
     assert list(state.chunks()) == [chunk for batch in batches for chunk in batch]
-    assert state.manifest == manifest
+    assert (state.pages, state.more) == ([page], more)

@@ -19,7 +19,7 @@ from p2pxfer.core.receiveeffect import Decide, Publish, Store, StoreHole
 from p2pxfer.core.receiver import ReceiverCore
 from p2pxfer.core.sendeffect import AcceptedByPeer, Finished, HashChunks, Send
 from p2pxfer.core.sender import SenderCore
-from p2pxfer.core.wire import Accept, Ack, Chunk, Final, FinalAck, Have, ManifestPart, Offer
+from p2pxfer.core.wire import Accept, Ack, Chunk, Final, FinalAck, Have, Listed, Offer
 from p2pxfer.errors import ChunkRefused, Damaged, ManifestRefused, ProtocolBreach, Refused
 
 KIB = 1024
@@ -69,8 +69,8 @@ class World:
 
     def cut(self, path: int) -> None:
         del self.wires[path]
-        self.sender.close_path(path)
-        self.do_receiver(self.receiver.close_path(path))
+        self.do_sender(self.sender.close_path(path))
+        self.receiver.close_path(path)
 
     def do_sender(self, effects: list) -> None:  # type: ignore[type-arg]  # the effects of one core
         for effect in effects:
@@ -255,8 +255,9 @@ def test_a_claim_that_does_not_match_is_sent_again() -> None:
 def test_a_claim_that_two_paths_make_is_refuted_once() -> None:
     """The sender has to hash before it can judge; by then both paths have listed the same wrong claim."""
     world = make_world([64 * KIB, 64 * KIB], 15)
-    wrong = Accept(handle=1, instance=b"i" * 16, have=[Have(file=0, ranges=[(0, 1)], digest=b"x" * 32)])
+    wrong = Listed(handle=1, page=0, have=[Have(ranges=[(0, 1)], digest=b"x" * 32)])
     for path in (world.add_path(), world.add_path()):
+        world.sender.receive(path, Accept(handle=1, instance=b"i" * 16))
         assert isinstance(world.sender.receive(path, wrong)[-1], HashChunks)
     for number in (0, 1):
         world.sender.chunk_read((number, 0), blake3(content(world.manifest, (number, 0))).digest())
@@ -282,7 +283,8 @@ def test_a_lost_final_ack_is_given_again_to_the_next_sender() -> None:
 def offered(world: World) -> int:
     path = world.add_path()
     while not world.sender.is_open(path):
-        world.step()
+        world.deliver(path, True)
+        world.deliver(path, False)
     return path
 
 
@@ -337,122 +339,101 @@ def test_m33_a_wrong_root_from_the_sender_publishes_nothing() -> None:
     assert world.published == 0
 
 
+def first_offer(manifest: Manifest, transfer: bytes, page: bytes | None = None) -> Offer:
+    return Offer(handle=1, transfer=transfer, files=1, size=10, page=manifest.page(0) if page is None else page)
+
+
 def test_m21_a_manifest_that_was_not_offered_is_refused() -> None:
+    with pytest.raises(ManifestRefused):
+        ReceiverCore(b"t" * 32, b"i" * 16).receive(1, first_offer(make_manifest([10]), b"t" * 32))
+
+
+@pytest.mark.parametrize("page", [b"", b"P2PXMAN\x02", b"P2PXMAN\x02 and nonsense"])
+def test_an_offer_without_a_page_is_refused(page: bytes) -> None:
     manifest = make_manifest([10])
-    receiver = ReceiverCore(b"t" * 32, b"i" * 16)
-    encoded = manifest.encode()
-    offer = Offer(handle=1, transfer=b"t" * 32, files=1, size=10, manifest_size=len(encoded), manifest=encoded)
     with pytest.raises(ManifestRefused):
-        receiver.receive(1, offer)
+        ReceiverCore(manifest.transfer_id, b"i" * 16).receive(1, first_offer(manifest, manifest.transfer_id, page))
 
 
-def test_m12_a_manifest_over_the_cap_is_refused_before_it_comes() -> None:
-    receiver = ReceiverCore(b"t" * 32, b"i" * 16)
-    with pytest.raises(ManifestRefused):
-        receiver.receive(1, Offer(handle=1, transfer=b"t" * 32, files=1, size=1, manifest_size=2**27))
-
-
-def test_m13_pieces_of_a_manifest_must_follow_each_other() -> None:
-    receiver = ReceiverCore(b"t" * 32, b"i" * 16)
-    receiver.receive(1, Offer(handle=1, transfer=b"t" * 32, files=1, size=1, manifest_size=100))
-    with pytest.raises(ManifestRefused):
-        receiver.receive(1, ManifestPart(handle=1, offset=5, data=b"x"))
+def accepted(world: World) -> int:
+    """A path on which the first page waits for its answer."""
+    path = world.add_path()
+    world.sender.receive(path, Accept(handle=1, instance=b"i" * 16))
+    return path
 
 
 @pytest.mark.parametrize(
     "have",
     [
-        Have(file=7, ranges=[(0, 1)], digest=b"d" * 32),
-        Have(file=0, ranges=[(0, 2)], digest=b"d" * 32),
-        Have(file=0, ranges=[(1, 1)], digest=b"d" * 32),
-        Have(file=0, ranges=[(0, 1), (0, 1)], digest=b"d" * 32),
+        Have(ranges=[(7, 8)], digest=b"d" * 32),
+        Have(ranges=[(0, 2)], digest=b"d" * 32),
+        Have(ranges=[(1, 1)], digest=b"d" * 32),
+        Have(ranges=[(0, 1), (0, 1)], digest=b"d" * 32),
     ],
     ids=["M36 other file", "M35 longer than the file", "empty range", "twice"],
 )
-def test_claims_outside_the_transfer_are_refused(have: Have) -> None:
+def test_claims_outside_the_page_are_refused(have: Have) -> None:
     world = make_world([10], 10)
-    path = world.add_path()
+    path = accepted(world)
     with pytest.raises(ChunkRefused):
-        world.sender.receive(path, Accept(handle=1, instance=b"i" * 16, have=[have]))
+        world.sender.receive(path, Listed(handle=1, page=0, have=[have]))
 
 
 @pytest.mark.parametrize(
     "second",
     [
-        Have(file=1, ranges=[(1, 2)], digest=b"d" * 32),
-        Have(file=1, ranges=[(0, 1)], digest=b"d" * 32),
-        Have(file=0, ranges=[(1, 2)], digest=b"d" * 32),
-        Have(file=1, ranges=[], digest=b"d" * 32),
+        Have(ranges=[(4, 5)], digest=b"d" * 32),
+        Have(ranges=[(3, 4)], digest=b"d" * 32),
+        Have(ranges=[(1, 2)], digest=b"d" * 32),
+        Have(ranges=[], digest=b"d" * 32),
     ],
     ids=["again", "earlier chunk", "earlier file", "nothing"],
 )
 def test_claims_ascend_over_all_messages(second: Have) -> None:
-    """So a list that never ends cannot fill the sender's memory."""
+    """So a list that never ends cannot keep the sender busy."""
     world = make_world([130 * KIB, 400 * KIB], 10)
-    path = world.add_path()
-    first = Have(file=1, ranges=[(1, 2)], digest=b"d" * 32)
-    world.sender.receive(path, Accept(handle=1, instance=b"i" * 16, have=[first], last=False))
+    path = accepted(world)
+    first = Have(ranges=[(4, 5)], digest=b"d" * 32)
+    world.sender.receive(path, Listed(handle=1, page=0, have=[first], last=False))
     with pytest.raises(ChunkRefused):
-        world.sender.receive(path, Accept(handle=1, instance=b"i" * 16, have=[second], last=False))
+        world.sender.receive(path, Listed(handle=1, page=0, have=[second], last=False))
 
 
 def test_claims_may_come_in_any_number_of_messages() -> None:
     world = make_world([400 * KIB], 10)
-    path = world.add_path()
+    path = accepted(world)
     hashes = [blake3(content(world.manifest, (0, index))).digest() for index in range(7)]
     for index in range(7):
-        have = Have(file=0, ranges=[(index, index + 1)], digest=claim_digest([hashes[index]]))
-        world.sender.receive(path, Accept(handle=1, instance=b"i" * 16, have=[have], last=index == 6))
+        have = Have(ranges=[(index, index + 1)], digest=claim_digest([hashes[index]]))
+        assert not world.sender.is_open(path)
+        world.sender.receive(path, Listed(handle=1, page=0, have=[have], last=index == 6))
     assert world.sender.is_open(path)
 
 
 def test_one_message_acknowledges_no_more_than_there_is() -> None:
     world = make_world([400 * KIB], 11)
     path = offered(world)
-    world.sender.receive(path, Ack(handle=1, chunks=[(0, 0, 4), (0, 2, 5)]))
+    world.sender.receive(path, Ack(handle=1, chunks=[(0, 4), (2, 5)]))
     with pytest.raises(ProtocolBreach):
-        world.sender.receive(path, Ack(handle=1, chunks=[(0, 0, 4), (0, 0, 4)]))
-    world.sender.receive(path, Ack(handle=1, chunks=[(0, 0, 6)]))
+        world.sender.receive(path, Ack(handle=1, chunks=[(0, 4), (0, 4)]))
+    world.sender.receive(path, Ack(handle=1, chunks=[(0, 6)]))
 
 
 def test_acknowledgements_outside_the_transfer_are_refused() -> None:
     world = make_world([10], 11)
     path = offered(world)
     with pytest.raises(ChunkRefused):
-        world.sender.receive(path, Ack(handle=1, chunks=[(0, 0, 2)]))
+        world.sender.receive(path, Ack(handle=1, chunks=[(0, 2)]))
 
 
 def test_a_refusal_reaches_the_sender_as_a_refusal() -> None:
     world = make_world([10], 12)
     path = world.add_path()
     world.wires[path][0].clear()
-    world.receiver.receive(
-        path, Offer(handle=1, transfer=world.manifest.transfer_id, files=1, size=10, manifest_size=9)
-    )
+    world.receiver.receive(path, first_offer(world.manifest, world.manifest.transfer_id))
     (send,) = world.receiver.refused(Refused("no"))
     with pytest.raises(Refused):
         world.sender.receive(path, send.message)
-
-
-def test_a_manifest_too_large_for_the_offer_comes_in_pieces() -> None:
-    world = make_world([1] * 2500, 13)
-    assert len(world.manifest.encode()) > 32 * KIB
-    world.add_path()
-    world.finish()
-    assert world.published == 1
-
-
-def test_a_manifest_cut_half_way_comes_over_the_other_path() -> None:
-    world = make_world([1] * 2500, 14)
-    first, second = world.add_path(), world.add_path()
-    world.deliver(first, True)
-    world.deliver(second, True)
-    world.deliver(first, False)
-    world.deliver(first, True)
-    world.cut(first)
-    world.finish()
-    assert world.published == 1
-    assert second in world.wires
 
 
 def test_a_late_acknowledgement_of_a_receiver_that_died_does_not_count() -> None:

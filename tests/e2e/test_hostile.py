@@ -59,12 +59,12 @@ RENAMING = """
     import hashlib
     from p2pxfer.core import manifest
 
-    def set_renamed(self, encoded, plain=manifest.Manifest._set):
-        plain(self, encoded)
-        self._encoded = encoded.replace(OLD, NEW)
-        self._id = hashlib.sha256(self._encoded).digest()
+    def add_renamed(self, page, *, more, plain=manifest.Manifest.add):
+        plain(self, page, more=more)
+        self._data = self._data.replace(OLD, NEW)
+        self._digests = [hashlib.sha256(self._data).digest()]
 
-    manifest.Manifest._set = set_renamed
+    manifest.Manifest.add = add_renamed
 """
 
 
@@ -250,7 +250,7 @@ def test_a_fault_of_the_program_is_one_line(pair: Stage, source: Path) -> None:
         import p2pxfer.net.source as source
         def broken(*_):
             raise ZeroDivisionError("unforeseen")
-        source.Source.scan = broken
+        source.Source.open = broken
     """)  # fmt: skip
     words = ["--server", pair.address, "--home", str(pair.alice), "send", str(source), "bob"]
     check_failure(pair.run_bare([*argv, *words]), 1, "a fault inside the program (ZeroDivisionError)")

@@ -20,7 +20,7 @@ from blake3 import blake3
 
 from p2pxfer.core.chunktable import ChunkTable
 from p2pxfer.core.geometry import chunk_span
-from p2pxfer.core.journal import pack_chunks, pack_header
+from p2pxfer.core.journal import pack_chunks, pack_header, pack_page
 from p2pxfer.core.manifest import Manifest
 from p2pxfer.net.hashcache import HashCache
 from p2pxfer.net.home import Home
@@ -84,11 +84,11 @@ def remember(stage: Stage, path: Path) -> None:
     record.close()
     source.close()
     sender = Home(stage.alice).identity().id.digest
-    place = stage.inbox / Staging(str(stage.inbox), sender, manifest, lambda _: None).name
+    place = stage.inbox / Staging(str(stage.inbox), sender, manifest, lambda _: None, 0).name
     (place / "tree").mkdir(parents=True)
     place.chmod(0o700)
     with (place / "journal").open("wb") as journal:
-        journal.write(pack_header(sender, manifest.transfer_id, manifest.encode()))
+        journal.write(pack_header(sender, manifest.transfer_id) + pack_page(manifest.page(0), more=False))
         everything = claims(manifest)
         while batch := list(islice(everything, 1)):
             journal.write(pack_chunks(batch))

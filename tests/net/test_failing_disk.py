@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from p2pxfer.core.manifest import FILE, Entry, Manifest
+from p2pxfer.core.receiveeffect import Announced
 from p2pxfer.errors import DiskError, NoSpace
-from p2pxfer.net import disk, preflight, publishing, staging
+from p2pxfer.net import disk, publishing, staging
 from p2pxfer.net.disk import FdCache
 from p2pxfer.net.staging import Staging
 from tests.net.disk_tools import (
@@ -230,7 +231,9 @@ def test_t_m8_space_is_counted_before_anything_is_made(dest: Path) -> None:
     for size in (2**62, 2**63 - 1):
         manifest = Manifest([Entry("x", FILE, size)])
         with pytest.raises(NoSpace):
-            preflight.check_space(_fd(dest), "x", manifest, preflight.ChunkTable(Manifest([Entry("x", FILE)])), 0, 0)
+            Staging.open(str(dest), SENDER, manifest)
+    with pytest.raises(NoSpace):
+        Staging.open(str(dest), SENDER, Content({"x": b"y"}).manifest, announced=Announced(9, 2**62, 0, counting=True))
     content = Content({"x": b"y"})
     with pytest.raises(NoSpace, match="free some space"):
         Staging.open(str(dest), SENDER, content.manifest, reserve=2**62)

@@ -10,6 +10,7 @@ import pytest
 
 from p2pxfer.core.geometry import MIN_CHUNK, chunk_span, zero_hash
 from p2pxfer.core.manifest import FILE, Entry, Manifest
+from p2pxfer.core.receiveeffect import Announced
 from p2pxfer.errors import NoSpace
 from p2pxfer.net import holes as module
 from p2pxfer.net.holes import find_holes, keeps_holes, leave_hole, may_be_sparse, write_around_holes
@@ -43,7 +44,7 @@ def test_holes_are_found_without_reading(sparse: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "pread", fail)
     (sparse.parent / "dense").write_bytes(noise(3 * MIN_CHUNK))
     source = Source.scan([str(sparse), str(sparse.parent / "dense")])
-    assert source.holes == {1: HOLES}
+    assert source.holes() == {1: HOLES}
     source.close()
 
 
@@ -137,13 +138,13 @@ def test_a_sparse_file_arrives_sparse_and_goes_on_after_a_restart(tmp_path: Path
     dest = tmp_path / "dest"
     dest.mkdir()
     source = Source.scan([str(sparse)])
-    first = Staging.open(str(dest), SENDER, source.manifest, holes=SIZE // 2)
+    first = Staging.open(str(dest), SENDER, source.manifest, announced=Announced(1, SIZE, SIZE // 2, counting=False))
     first.write_hole(0, 0, 0)
     receive(first, source, [0, 5])
     first.sync(first.write_hole(0, 1, 5))
     first.write_hole(0, 7, 9)  # not synced: not claimed
     first.close()
-    again = Staging.open(str(dest), SENDER, source.manifest, holes=SIZE // 2)
+    again = Staging.open(str(dest), SENDER, source.manifest, announced=Announced(1, SIZE, SIZE // 2, counting=False))
     assert sorted(again.have) == [(0, index) for index in range(6)]
     assert again.have[0, 3] == zero_hash(chunk_span(SIZE, 3)[1])
     again.write_hole(0, 0, 0)
@@ -164,7 +165,9 @@ def test_space_is_asked_for_data_only(tmp_path: Path) -> None:
     with pytest.raises(NoSpace):
         Staging.open(str(tmp_path), SENDER, manifest)
     assert list(tmp_path.iterdir()) == []
-    staging = Staging.open(str(tmp_path), SENDER, manifest, holes=size - 5_000_000)
+    staging = Staging.open(
+        str(tmp_path), SENDER, manifest, announced=Announced(1, size, size - 5_000_000, counting=False)
+    )
     staging.discard()
 
 
@@ -178,7 +181,8 @@ def allocating(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_space_is_asked_for_holes_where_they_take_some(tmp_path: Path) -> None:
     size = 2**45
     with pytest.raises(NoSpace):
-        Staging.open(str(tmp_path), SENDER, Manifest([Entry("huge", FILE, size)]), holes=size - 5_000_000)
+        said = Announced(1, size, size - 5_000_000, counting=False)
+        Staging.open(str(tmp_path), SENDER, Manifest([Entry("huge", FILE, size)]), announced=said)
     assert list(tmp_path.iterdir()) == []
 
 

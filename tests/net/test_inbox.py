@@ -19,12 +19,13 @@ from p2pxfer.net.firstcontact import PAIRING_S
 from p2pxfer.net.folder import Folder
 from p2pxfer.net.home import Home
 from p2pxfer.net.idlers import MAX_OF_CONTACT, MAX_OF_STRANGER, MAX_OF_STRANGERS, QUIET_S
-from p2pxfer.net.inbox import MAX_MEETINGS, Inbox, Known
+from p2pxfer.net.inbox import MAX_MEETINGS, Inbox
+from p2pxfer.net.inboxowner import Known
 from p2pxfer.net.liveness import PacketsLost
 
 KEY = bytes(32)
 NUMBER = bytes([1]) * 32
-OFFER = Offer(handle=1, transfer=NUMBER, files=1, size=15, manifest_size=10)
+OFFER = Offer(handle=1, transfer=NUMBER, files=1, size=15, page=b"page")
 
 
 class FakePath:
@@ -57,6 +58,7 @@ class FakeTransfer:
     """A transfer that is over as soon as it is confirmed."""
 
     number = NUMBER
+    manifest = None
 
     def __init__(self, reactor: Clock) -> None:
         self._reactor = reactor
@@ -100,7 +102,7 @@ class World:
         self.inbox._session(KEY).known = Known("alice", "contact")
         self.clock.advance(1.0)
 
-    def _begin(self, session: Any, path: object, number: bytes) -> FakeTransfer:
+    def _begin(self, session: Any, path: object, number: bytes, budget: object) -> FakeTransfer:
         transfer = FakeTransfer(self.clock)
         self.begun.append(transfer)
         return transfer

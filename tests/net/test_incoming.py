@@ -20,6 +20,7 @@ from p2pxfer.core.wire import Accept, Ack, Chunk, Final, Holes, Offer
 from p2pxfer.net.folder import Folder
 from p2pxfer.net.incoming import IncomingTransfer
 from p2pxfer.net.landing import DiskThreads
+from p2pxfer.net.listbudget import ListBudget
 from p2pxfer.net.pathset import PathSet
 from p2pxfer.net.staging import Staging
 from tests.net.disk_tools import SENDER, Content
@@ -57,21 +58,20 @@ class World:
         self.paths = PathSet(reactor.seconds, lambda event: None)
         self.transfer = IncomingTransfer(
             reactor, SENDER, manifest.transfer_id, bytes(16), Folder(str(destination)), self.paths, self.disk,
-            lambda manifest: succeed(True), lambda event: None,
+            lambda offer: succeed(True), lambda event: None, ListBudget(),
         )  # fmt: skip
 
     async def offer(self, number: int) -> Any:
         """Offer the files on a path of that number and wait until they are accepted there."""
         path: Any = NotingPath(number)
         self.paths.add(path)
-        encoded = self.manifest.encode()
         offer = Offer(
             handle=1,
             transfer=self.manifest.transfer_id,
             files=len(self.manifest.files),
             size=self.manifest.total_bytes,
-            manifest_size=len(encoded),
-            manifest=encoded,
+            page=self.manifest.page(0),
+            more=self.manifest.pages > 1,
         )
         self.transfer.message(path, offer)
         await until(lambda: path.has(Accept))
@@ -99,7 +99,7 @@ async def test_holes_that_are_here_already_are_acknowledged_at_once(tmp_path: Pa
     assert not second.has(Ack)
     world.transfer.message(second, told)
     await until(lambda: second.has(Ack))
-    assert second.sent[-1] == Ack(handle=1, chunks=[(0, 0, 3)])
+    assert second.sent[-1] == Ack(handle=1, chunks=[(0, 3)])
 
 
 @pytest_twisted.ensureDeferred

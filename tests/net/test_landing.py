@@ -42,7 +42,7 @@ class FakeStaging:
         self.written += range(first, stop)
         return [(file, index, b"z" * 32) for index in range(first, stop)]
 
-    def sync(self, batch: list[tuple[int, int, bytes]]) -> None:
+    def sync(self, batch: list[tuple[int, int, bytes]], pages: list[int]) -> None:
         self.under_way += 1
         self.gate.wait(10)
         self.under_way -= 1

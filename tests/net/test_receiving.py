@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from msgspec import structs
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
@@ -186,6 +187,8 @@ def test_the_question_names_what_there_is_to_know(tmp_path: Path) -> None:
     assert text.startswith("take n0, n1, n2, n3, n4 and 2 more (3.0 MiB, ")
     assert "free here) from al\\x1bice?" in text
     assert "free space unknown" in receiving.compose_question("a", offer, str(tmp_path / "none"))
+    counting = structs.replace(offer, counting=True)
+    assert "2 more (at least 7 files, 3.0 MiB, " in receiving.compose_question("a", counting, str(tmp_path))
     stream = Offer(files=1, bytes=None, names=("stdin",))
     assert receiving.compose_question("a", stream, str(tmp_path)).startswith("take stdin (a stream of unknown size, ")
 

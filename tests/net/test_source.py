@@ -175,7 +175,7 @@ def test_many_links_to_one_directory_do_not_explode(here: Path, monkeypatch: pyt
         (here / f"d/{number}").mkdir(parents=True)
         for name in "ab":
             (here / f"d/{number}/{name}").symlink_to(f"../{number + 1}")
-    monkeypatch.setattr("p2pxfer.net.scan.MAX_ENTRIES", 1000)
+    monkeypatch.setattr("p2pxfer.core.listcodec.MAX_ENTRIES", 1000)
     with pytest.raises(LimitReached):
         Source.scan(["d"], "follow")
 

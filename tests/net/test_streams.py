@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 from p2pxfer.core.channelwire import Attach, ChannelMessage, Credit, End, Open, Opened, Piece, Receipt, Reset
 from p2pxfer.core.geometry import chunk_count, chunk_span
 from p2pxfer.core.manifest import DIRECTORY, FILE, Entry, Manifest
+from p2pxfer.core.receiveeffect import Announced
 from p2pxfer.errors import (
     ChunkRefused,
     Damaged,
@@ -412,9 +413,9 @@ def test_standard_output_takes_one_offer() -> None:
     one, two = Entry("a", FILE, 5), Entry("b", FILE, 5)
     for wrong in ([one, two], [Entry("d", DIRECTORY)], [Entry("d", DIRECTORY), Entry("d/a", FILE, 5)]):
         with pytest.raises(Refused, match="one file or one stream"):
-            Outlet(1).check(Manifest(wrong))
+            Outlet(1).check(Manifest(wrong), 0)
     outlet = Outlet(1)
-    outlet.check(Manifest([one]))
+    outlet.check(Manifest([one]), 0)
     with pytest.raises(Refused, match="has got it"):
         outlet.check_stream("x")
 
@@ -425,7 +426,7 @@ def test_chunks_of_a_file_come_out_in_order_however_they_come(tmp_path: Path) ->
     target = os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT)
     before = open_fds()
     manifest = Manifest([Entry("a", FILE, len(content))])
-    store = Outlet(target).open(bytes(32), manifest, 0)
+    store = Outlet(target).open(bytes(32), manifest, Announced(1, 0, 0, counting=False), relisted=False)
     order = list(range(chunk_count(len(content)))) * 2
     random.Random(2).shuffle(order)
     for index in order:
@@ -445,7 +446,9 @@ def test_chunks_of_a_file_come_out_in_order_however_they_come(tmp_path: Path) ->
 def test_a_reader_that_is_gone_is_said_by_every_chunk() -> None:
     drain, target = os.pipe()
     os.close(drain)
-    store = Outlet(target).open(bytes(32), Manifest([Entry("a", FILE, 100000)]), 0)
+    store = Outlet(target).open(
+        bytes(32), Manifest([Entry("a", FILE, 100000)]), Announced(1, 0, 0, counting=False), relisted=False
+    )
     payload = bytes(65536)
     for _ in range(2):
         with pytest.raises(Interrupted, match="nobody reads"):

@@ -1,5 +1,7 @@
 """A receiver's disk that forgets what was not synced: chunks, the journal beside them, and what was published.
 
+Pages of the list are in the journal, as in the product, each before the chunks of its files.
+
 The steps are those of the product's staging: data, sync, journal, sync; PUBLISHING, rename, PUBLISHED.  The bytes of
 the journal are the product's own.
 """
@@ -14,6 +16,8 @@ from p2pxfer.core import journal
 from p2pxfer.core.chunktable import ChunkAddress
 from p2pxfer.core.journal import ChunkClaim, JournalState, Publication, pack_chunks, pack_header, pack_published
 from p2pxfer.core.manifest import Manifest
+from p2pxfer.net import replay
+from p2pxfer.net.journalfile import pack_listed
 from tests.sim.world import World
 
 SENDER = b"s" * 32
@@ -24,7 +28,6 @@ class Disk:
     """What is durable, and what is only written."""
 
     world: World
-    manifest: Manifest
     safe: dict[ChunkAddress, bytes] = field(default_factory=dict)
     written: dict[ChunkAddress, bytes] = field(default_factory=dict)
     journal: bytes = b""
@@ -33,21 +36,34 @@ class Disk:
 
     # -- what a process does -------------------------------------------------------------------------------------
 
-    def open(self) -> JournalState:
-        """Read the journal and put a clean one in its place, in one step."""
+    def open(self, manifest: Manifest, *, relisted: bool = False) -> JournalState:
+        """Read the journal, add the pages that it knows to the manifest, and put a clean one in its place, in one step.
+
+        What belongs to pages of another list goes.
+        """
         state = journal.read_journal(self.journal + self.unsynced)
-        header = pack_header(SENDER, self.manifest.transfer_id, self.manifest.encode())
-        if state is None:
-            self.safe.clear()
-            self.written.clear()
-            state = JournalState(SENDER, self.manifest.transfer_id, self.manifest.encode(), len(header))
-        claims = list(state.chunks())
+        if state is None or not state.pages or state.transfer != manifest.transfer_id:
+            state = JournalState(SENDER, manifest.transfer_id, 0)
+        common = replay.common_pages(state, manifest)
+        if common == manifest.pages and not relisted and not manifest.complete:
+            replay.take_up(state, manifest)
+            common = manifest.pages
+        files = manifest.files_before(common)
+        for kept in (self.safe, self.written):
+            for address in [address for address in kept if address[0] >= files]:
+                del kept[address]
+        claims = [claim for claim in state.chunks() if claim[0] < files]
         for file, index, digest in claims:
             held = self.safe.get((file, index))
             assert held is not None, f"the journal claims chunk {file, index}, which is not on the disk"
             assert blake3(held).digest() == digest, f"the journal claims another chunk {file, index}"
+        state._chunks = [memoryview(pack_chunks(claims))[journal.RECORD_OVERHEAD :]] if claims else []
         if state.published_root is None:
-            self.journal = header + (pack_chunks(claims) if claims else b"")
+            self.renamed = False
+            self.journal = pack_header(SENDER, manifest.transfer_id)
+            for page in range(manifest.pages):
+                self.journal += pack_listed(manifest, page)
+            self.journal += pack_chunks(claims) if claims else b""
             self.unsynced = b""
         return state
 
@@ -68,12 +84,22 @@ class Disk:
     def claim(self, claims: list[ChunkClaim]) -> None:
         self.append(pack_chunks(claims))
 
-    def publishing(self) -> None:
-        self.append(journal.pack_publishing([Publication(name, name, 1, 1) for name in self.manifest.top_names]))
+    def discard(self) -> None:
+        """The transfer is over: what was published is the user's, the rest goes."""
+        self.safe.clear()
+        self.written.clear()
+        self.journal = self.unsynced = b""
+        self.renamed = False
 
-    def published(self, root: bytes) -> None:
+    def listed(self, manifest: Manifest, page: int) -> None:
+        self.append(pack_listed(manifest, page))
+
+    def publishing(self, names: list[str]) -> None:
+        self.append(journal.pack_publishing([Publication(name, name, 1, 1) for name in names]))
+
+    def published(self, root: bytes, names: list[str]) -> None:
         assert self.renamed
-        self.append(pack_published(root, self.manifest.top_names))
+        self.append(pack_published(root, names))
 
     # -- what happens to it --------------------------------------------------------------------------------------
 

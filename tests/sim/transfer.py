@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from blake3 import blake3
+from msgspec.structs import replace
 
 from p2pxfer.core.chunktable import ChunkAddress
 from p2pxfer.core.codec import Message
@@ -12,22 +13,31 @@ from p2pxfer.core.framing import Frame
 from p2pxfer.core.geometry import chunk_span
 from p2pxfer.core.journal import ChunkClaim
 from p2pxfer.core.manifest import FILE, Entry, Manifest
-from p2pxfer.core.receiver import Decide, Publish, ReceiverCore, ReceiverEffect, Store
+from p2pxfer.core.receiveeffect import Decide, Listed, Publish, ReceiverEffect, Relist, Store
+from p2pxfer.core.receiver import ReceiverCore
 from p2pxfer.core.sendeffect import Finished, HashChunks, Send, SenderEffect
 from p2pxfer.core.sender import SenderCore
 from p2pxfer.core.wire import DATA_KIND, PEER, Chunk, chunk_prefix, decode_chunk
+from p2pxfer.errors import ProtocolBreach
 from tests.sim.disk import Disk
 from tests.sim.world import Network, PathEnd, World
 
 KIB = 1024
 SYNC_CHUNKS = 4
 SYNC_S = 0.25
+LONG_LISTS = 0.3
+"""The share of transfers whose list has more than one page."""
 
 
-def content(manifest: Manifest, address: ChunkAddress) -> bytes:
-    """What a chunk of the source holds."""
-    length = chunk_span(manifest.files[address[0]].size, address[1])[1]
-    return (f"{address}".encode() * (length // 6 + 1))[:length]
+Source = Sequence[Entry]
+"""The files of a source: index -> entry."""
+
+
+def content(source: Source, address: ChunkAddress) -> bytes:
+    """What a chunk of the source holds; another one if the file has another time."""
+    entry = source[address[0]]
+    length = chunk_span(entry.size, address[1])[1]
+    return (f"{address}{entry.mtime_ns}".encode() * (length // 6 + 1))[:length]
 
 
 class Sender:
@@ -36,7 +46,31 @@ class Sender:
     def __init__(self, sim: TransferSim) -> None:
         self._sim = sim
         self._ends: dict[int, PathEnd] = {}
-        self._core = SenderCore(1, sim.manifest, dict(sim.record))
+        self.whole = sim.manifest
+        self._source: Source = list(sim.manifest.files)
+        self._manifest = Manifest()
+        self._manifest.add(self.whole.page(0), more=self.whole.pages > 1)
+        self._core = SenderCore(1, self._manifest, dict(self._known(0)))
+        sim.world.after(self._scan_time(), self._scan)
+
+    def _scan_time(self) -> float:
+        return self._sim.world.rng.choice([0.0, 0.01, 0.2])
+
+    def _known(self, start: int) -> list[tuple[ChunkAddress, bytes]]:
+        """Hashes of earlier runs of the files from ``start`` on that are listed."""
+        stop = len(self._manifest.sizes)
+        return [(address, digest) for address, digest in self._sim.record.items() if start <= address[0] < stop]
+
+    def _scan(self) -> None:
+        """The next page of what is to be sent is known."""
+        page = self._manifest.pages
+        if self._sim.sender is not self or page == self.whole.pages:
+            return
+        files = len(self._manifest.sizes)
+        self._manifest.add(self.whole.page(page), more=page + 1 < self.whole.pages)
+        self._do(self._core.grow(self._known(files), {}))
+        self._push()
+        self._sim.world.after(self._scan_time(), self._scan)
 
     def path_up(self, end: PathEnd) -> None:
         self._ends[end.number] = end
@@ -44,7 +78,7 @@ class Sender:
 
     def path_lost(self, end: PathEnd) -> None:
         self._ends.pop(end.number, None)
-        self._core.close_path(end.number)
+        self._do(self._core.close_path(end.number))
         self._push()
 
     def path_frame(self, end: PathEnd, frame: Frame) -> None:
@@ -61,7 +95,7 @@ class Sender:
                     send(self._ends, path, message)
                 case HashChunks(addresses):
                     for address in addresses:
-                        self._core.chunk_read(address, blake3(content(self._sim.manifest, address)).digest())
+                        self._core.chunk_read(address, blake3(content(self._source, address)).digest())
                     self._do(self._core.hashed())
                 case Finished(root):
                     self._sim.finished(self, root)
@@ -75,7 +109,7 @@ class Sender:
                     self._sim.taken_over += address is not None
                 if address is None:
                     break
-                data = content(self._sim.manifest, address)
+                data = content(self._source, address)
                 digest = blake3(data).digest()
                 self._core.chunk_read(address, digest)
                 self._sim.record[address] = digest
@@ -93,21 +127,44 @@ class Receiver:
         self._core = ReceiverCore(sim.manifest.transfer_id, sim.world.rng.randbytes(16))
         self._unsynced: list[ChunkClaim] = []
         self._syncing = False
+        self._storing = 0
+        self._published: bytes | None = None
         self._to_publish: bytes | None = None
+        self._pages: list[int] = []
+        self._relisting: list[Callable[[], None]] | None = None
 
     def path_up(self, end: PathEnd) -> None:
         self._ends[end.number] = end
 
     def path_lost(self, end: PathEnd) -> None:
         self._ends.pop(end.number, None)
-        self._do(self._core.close_path(end.number))
+        self._core.close_path(end.number)
 
     def path_frame(self, end: PathEnd, frame: Frame) -> None:
+        if self._relisting is not None:
+            self._relisting.append(lambda: self.path_frame(end, frame) if end.number in self._ends else None)
+            return
         if frame.kind == DATA_KIND:
             self._do(self._core.chunk(end.number, decode_chunk(frame)))
             self._acks()
-        else:
-            self._do(self._core.receive(end.number, PEER.decode(frame)))
+            return
+        try:
+            effects = self._core.receive(end.number, PEER.decode(frame))
+        except ProtocolBreach:
+            self._refused(end)
+            return
+        if any(isinstance(effect, Relist) for effect in effects):
+            self._relisting = [lambda: self.path_frame(end, frame) if end.number in self._ends else None]
+        self._do(effects)
+
+    def _refused(self, end: PathEnd) -> None:
+        """The sender has other files by now, and it is not the moment for them: it comes again."""
+        assert self._sim.changed
+        self._sim.network.drop(end)
+        if self._core.outdated:
+            self._sim.disk.discard()
+            self._sim.receiver = Receiver(self._sim)
+            self._sim.network.died(self)
 
     def path_room(self, end: PathEnd) -> None:
         """It never sends much."""
@@ -123,25 +180,51 @@ class Receiver:
                     send(self._ends, path, message)
                 case Decide():
                     self._later(self._sim.world.rng.choice([0.0, 0.05]), self._open)
+                case Listed(page):
+                    self._pages.append(page)
+                    self._later(SYNC_S, self._sync)
+                case Relist(keep):
+                    self._sim.relisted += 1
+                    self._relist(keep)
                 case Store(path, chunk):
                     self._store(path, chunk)
                 case Publish(root):
                     self._to_publish = root
                     self._sync()
 
+    @property
+    def _manifest(self) -> Manifest:
+        assert self._core.manifest is not None
+        return self._core.manifest
+
     def _open(self) -> None:
-        state = self._sim.disk.open()
-        if state.published_root is not None:
+        state = self._sim.disk.open(self._manifest)
+        if state.published_root is not None and self._manifest.complete and self._manifest.pages == 1:
             self._do(self._core.already_published(state.published_root))
         else:
-            self._do(self._core.accepted({(file, index): digest for file, index, digest in state.chunks()}))
+            self._published = state.published_root
+            have = {(file, index): digest for file, index, digest in state.chunks()}
+            self._do(self._core.accepted(have, published=state.published_root is not None))
+
+    def _relist(self, keep: int) -> None:
+        """When everything is durable that is still on its way."""
+        if self._storing or self._syncing or self._unsynced or self._pages:
+            self._sync()
+            self._later(0.01, lambda: self._relist(keep))
+            return
+        self._manifest.cut(keep)
+        state = self._sim.disk.open(self._manifest, relisted=True)
+        self._core.relisted({(file, index): digest for file, index, digest in state.chunks()})
+        waiting, self._relisting = self._relisting or [], None
+        for call in waiting:
+            call()
 
     def _store(self, path: int, chunk: Chunk) -> None:
         def stored() -> None:
+            self._storing -= 1
             payload = bytes(chunk.payload)
             assert blake3(payload).digest() == chunk.hash
             address = (chunk.file, chunk.index)
-            assert payload == content(self._sim.manifest, address)
             self._sim.disk.write(address, payload)
             self._unsynced.append((*address, chunk.hash))
             self._core.stored(path, address, chunk.hash)
@@ -151,6 +234,7 @@ class Receiver:
             else:
                 self._later(SYNC_S, self._sync)
 
+        self._storing += 1
         self._later(self._sim.world.rng.choice([0.0, 0.001, 0.02]), stored)
 
     def _acks(self) -> None:
@@ -162,16 +246,20 @@ class Receiver:
         if self._syncing:
             return
         disk = self._sim.disk
-        if not self._unsynced:
+        if not self._unsynced and not self._pages:
             if self._to_publish is not None:
                 self._publish(self._to_publish)
             return
         batch, self._unsynced = self._unsynced, []
+        pages, self._pages = self._pages, []
         self._syncing = True
 
         def data_synced() -> None:
             disk.sync([(file, index) for file, index, _ in batch])
-            disk.claim(batch)
+            for page in pages:
+                disk.listed(self._manifest, page)
+            if batch:
+                disk.claim(batch)
             self._later(self._sync_time(), journalled)
 
         def journalled() -> None:
@@ -186,19 +274,24 @@ class Receiver:
 
     def _publish(self, root: bytes) -> None:
         disk = self._sim.disk
+        if self._published is not None:  # in an earlier run
+            assert self._published == root
+            self._do(self._core.published_all())
+            return
         self._syncing = True
+        names = self._manifest.top_names
 
         def rename() -> None:
             disk.sync_journal()
             disk.renamed = True
-            disk.published(root)
+            disk.published(root, names)
             self._later(self._sync_time(), published)
 
         def published() -> None:
             disk.sync_journal()
             self._do(self._core.published_all())
 
-        disk.publishing()
+        disk.publishing(names)
         self._later(self._sync_time(), rename)
 
 
@@ -215,9 +308,17 @@ class TransferSim:
         self.world = world = World(seed)
         rng = world.rng
         sizes = [rng.choice([0, 1, 100, 64 * KIB, 65 * KIB, 200 * KIB]) for _ in range(rng.randint(1, 12))]
-        self.manifest = Manifest([Entry(f"f{number:03}", FILE, size, number) for number, size in enumerate(sizes)])
+        if rng.random() < LONG_LISTS:
+            # Names as long as they may be fill pages fast; most files are empty.
+            sizes += [0] * rng.randint(100, 500)
+            rng.shuffle(sizes)
+        long = "x" * 240 if len(sizes) > 12 else ""
+        self._entries = [Entry(f"f{number:03}{long}", FILE, size, number) for number, size in enumerate(sizes)]
+        self.manifest = Manifest(self._entries)
+        self.relisted = 0
+        self.changed = False
         self.record: dict[ChunkAddress, bytes] = {}
-        self.disk = Disk(world, self.manifest)
+        self.disk = Disk(world)
         self.network = Network(world)
         self.sender = Sender(self)
         self.receiver = Receiver(self)
@@ -233,17 +334,18 @@ class TransferSim:
     def run(self) -> None:
         """Until the sender knows that everything arrived, and that is true."""
         self.world.run(lambda: self.root is not None)
+        source = list(self.manifest.files)
         whole = {
-            (number, index): content(self.manifest, (number, index))
+            (number, index): content(source, (number, index))
             for number, entry in enumerate(self.manifest.files)
             for index in range(-(-entry.size // (64 * KIB)))
         }
         self.disk.power_cut()
         assert self.disk.safe == whole, "what is on the disk is not what was sent"
         assert self.disk.renamed
-        state = self.disk.open()
+        state = self.disk.open(Manifest(self._entries))
         assert state.published_root == self.root, "the end was told before it was durable"
-        assert self.sent <= len(whole) * self.network.made, "a chunk was sent on one path again and again"
+        assert self.sent <= (len(whole) + 100) * self.network.made, "a chunk was sent on one path again and again"
         assert self.faults or self.taken_over <= len(whole), "a path takes over what it has taken over before"
         assert self.faults or self.sent == len(whole) + self.taken_over, "something was sent twice for no reason"
 
@@ -286,6 +388,26 @@ class TransferSim:
         for address in list(self.record):
             if self.world.rng.random() < 0.3:
                 del self.record[address]
+        if self.manifest.pages > 1 and self.world.rng.random() < 0.3:
+            self._change()
+
+    def _change(self) -> None:
+        """Between two runs a file changed, or some were added or removed at the end."""
+        rng = self.world.rng
+        at = rng.randrange(122, len(self._entries))  # so many are on the first page, which makes the id
+        match rng.randrange(3):
+            case 0:
+                self._entries[at] = replace(self._entries[at], mtime_ns=10_000 + at, size=rng.choice([0, 1, 65 * KIB]))
+            case 1:
+                del self._entries[at:]
+            case _:
+                last = len(self._entries)
+                self._entries += [Entry(f"g{number:03}{'x' * 240}", FILE, 1, 1) for number in range(last, last + 150)]
+        self.world.note("the source changed")
+        self.changed = True
+        self.manifest = Manifest(self._entries)
+        self.record = {address: digest for address, digest in self.record.items() if address[0] < at}
+        self.sender = Sender(self)
 
     def kill_receiver(self) -> None:
         self.faults += 1

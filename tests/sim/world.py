@@ -151,6 +151,13 @@ class Network:
             notice = max(0.0, each.other.arrives - self.world.now) + self.world.rng.choice([0.001, 0.05, 2.0])
             self.world.after(notice, each.lose)
 
+    def drop(self, end: PathEnd) -> None:
+        """The process at ``end`` gives the path up."""
+        for whole in list(self.paths):
+            if end in (whole, whole.other):
+                self.cut(whole)
+        end.lose()
+
     def stall(self, end: PathEnd, seconds: float) -> None:
         """Nothing arrives for a while."""
         self.world.note(f"path {end.number} stalls for {seconds} s")
