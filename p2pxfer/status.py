@@ -289,6 +289,20 @@ class Note(Struct, frozen=True):
     message: str
 
 
+class ChatLine(Struct, frozen=True):
+    """A line of a chat, ``id`` in hex, from this side (``here``) or the peer (``there``).
+
+    ``at``: when it was written, seconds since 1970; ``state`` is ``received``, or ``waiting`` and then ``delivered``.
+    """
+
+    event: ClassVar[str] = "line"
+    id: str
+    side: Literal["here", "there"]
+    text: str
+    at: int
+    state: Literal["waiting", "delivered", "received"]
+
+
 class Failed(Struct, frozen=True):
     """The command failed; ``code`` is the error's word, ``retry`` whether the same command may succeed later.
 
@@ -322,5 +336,6 @@ Event = (
     | Listening
     | Connection
     | Note
+    | ChatLine
     | Failed
 )

@@ -13,8 +13,9 @@ from p2pxfer.core.serveraddress import parse_server_line
 
 @click.command("init")
 @click.option("--as", "name", metavar="NAME", help="The name under which peers find this machine.")
+@click.option("--history/--no-history", "history", default=None, help="Whether chats are kept on this machine.")
 @click.pass_obj
-def command(options: Global, name: str | None) -> None:
+def command(options: Global, name: str | None, history: bool | None) -> None:
     """Store --server and the name in the private directory and make this machine's key.
 
     What is not given stays as it is.  The private directory itself is chosen by --home or P2PXFER_HOME.
@@ -26,7 +27,7 @@ def command(options: Global, name: str | None) -> None:
     server = options.server or os.environ.get("P2PXFER_SERVER") or old.server
     line = parse_server_line(server) if server else None
     chosen = check_name(normalise_name(name)) if name else old.name
-    home.save_settings(Settings(server=server, name=chosen))
+    home.save_settings(Settings(server=server, name=chosen, history=old.history if history is None else history))
     if options.json:
         from p2pxfer.cli.identity import print_identity
 

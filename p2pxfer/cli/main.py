@@ -30,6 +30,7 @@ _COMMANDS = {
     "pipe": ("p2pxfer.cli.pipe", "Join standard input and output with those of a contact."),
     "expose": ("p2pxfer.cli.expose", "Let contacts connect to a TCP service of this machine."),
     "connect": ("p2pxfer.cli.connect", "Connect to a service that a contact exposes."),
+    "chat": ("p2pxfer.cli.chat", "Talk with a contact, and send files meanwhile."),
     "netcheck": ("p2pxfer.cli.netcheck", "Show what the NAT here does, and what follows for direct paths."),
     "jobs": ("p2pxfer.cli.jobs", "List, continue and drop transfers that were cut."),
     "contacts": ("p2pxfer.cli.contacts", "List verified peers, add, rename and remove them, say what each may do."),

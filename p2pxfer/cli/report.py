@@ -12,6 +12,7 @@ from p2pxfer.core.text import safe_text
 from p2pxfer.net.pathset import OVER
 from p2pxfer.status import (
     Accepted,
+    ChatLine,
     CodeShown,
     Connection,
     ContactListed,
@@ -168,7 +169,7 @@ def describe(event: Event) -> str:
             return safe_text(message)
         case Failed(_, message, _):
             return f"error: {safe_text(message)}"
-        case Progress() | Accepted() | Introduced() | Identity() | ContactListed() | JobListed():
+        case Progress() | Accepted() | Introduced() | Identity() | ContactListed() | JobListed() | ChatLine():
             # Progress has a display of its own, and so have lists of contacts; the others are for programs.
             return ""
         case _:

@@ -36,22 +36,30 @@ from p2pxfer.net.identity import Identity, load_or_make, make_private_directory,
 
 __all__ = ["Contact", "Home", "Settings", "default_home"]
 
-SETTINGS_SCHEMA: Final = 1
-"""Version of the settings' file; a newer one is refused."""
+SETTINGS_SCHEMA: Final = 2
+"""Version of the settings' file; a newer one is refused.  2 knows whether chats are kept."""
 _Content = TypeVar("_Content")
 
 
 class Settings(Struct, frozen=True):
-    """What ``init`` stores: the server as typed (``host:port`` or ``host:port#pin``) and this machine's name."""
+    """What ``init`` stores: the server as typed (``host:port`` or ``host:port#pin``) and this machine's name.
+
+    ``history``: what is said in chats is kept.
+    """
 
     server: str | None = None
     name: str | None = None
+    history: bool = True
 
 
 class _SettingsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     schema: int
     server: str | None = None
     name: str | None = None
+
+
+class _SettingsFile2(_SettingsFile, frozen=True, forbid_unknown_fields=True):
+    history: bool = True
 
 
 class _AnyFile(msgspec.Struct, frozen=True):
@@ -90,14 +98,15 @@ class Home:
 
     def settings(self) -> Settings:
         """The stored settings; empty ones when nothing was stored.  Raises :class:`ConfigError`."""
-        stored = self._read("settings.json", SETTINGS_SCHEMA, _settings_file) or _SettingsFile(SETTINGS_SCHEMA)
-        return Settings(stored.server, stored.name)
+        return self._read("settings.json", SETTINGS_SCHEMA, _settings) or Settings()
 
     def save_settings(self, settings: Settings) -> None:
         """Replace the stored settings.  Raises :class:`ConfigError`."""
         with self._locked():
             self.settings()
-            self._replace("settings.json", _SettingsFile(SETTINGS_SCHEMA, settings.server, settings.name))
+            self._replace(
+                "settings.json", _SettingsFile2(SETTINGS_SCHEMA, settings.server, settings.name, settings.history)
+            )
 
     # -- contacts ------------------------------------------------------------------------------------------------
 
@@ -274,8 +283,12 @@ def _backup(path: Path) -> Path:
     return path.with_name(path.name + ".bak")
 
 
-def _settings_file(data: bytes, schema: int) -> _SettingsFile:
-    return msgspec.json.decode(data, type=_SettingsFile)
+def _settings(data: bytes, schema: int) -> Settings:
+    if schema == 1:
+        older = msgspec.json.decode(data, type=_SettingsFile)
+        return Settings(older.server, older.name)
+    stored = msgspec.json.decode(data, type=_SettingsFile2)
+    return Settings(stored.server, stored.name, stored.history)
 
 
 def _find(contacts: list[Contact], name: str) -> Contact:

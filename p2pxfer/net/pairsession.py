@@ -36,9 +36,14 @@ MAX_MEETINGS = 8
 """Most introductions at once, whatever the server sends: each one dials."""
 
 
+def common_name(purpose: str, key: bytes) -> str:
+    """The name under which the peer with this key waits for somebody who runs the same program."""
+    return (f"{purpose}-" + str(PeerId(key)).replace("-", "")[5:])[:MAX_CHARS]
+
+
 def pipe_name(key: bytes) -> str:
-    """The name under which the peer with this key waits."""
-    return ("pipe-" + str(PeerId(key)).replace("-", "")[5:])[:MAX_CHARS]
+    """The same for a pipe."""
+    return common_name("pipe", key)
 
 
 class Appointment(Struct, frozen=True):
@@ -54,11 +59,16 @@ class Appointment(Struct, frozen=True):
     expected: bool = True
 
 
-def pipe_appointment(identity: Identity, peer: Checkee) -> Appointment:
+def common_appointment(purpose: str, identity: Identity, peer: Checkee) -> Appointment:
     """Two that run the same program, in whichever order they start."""
     asks = identity.id.digest < peer.key
     waiting = peer.key if asks else identity.id.digest
-    return Appointment(asks, pipe_name(waiting), f"{peer.shown} does not run p2pxfer pipe now")
+    return Appointment(asks, common_name(purpose, waiting), f"{peer.shown} does not run p2pxfer {purpose} now")
+
+
+def pipe_appointment(identity: Identity, peer: Checkee) -> Appointment:
+    """The same for a pipe."""
+    return common_appointment("pipe", identity, peer)
 
 
 class PairSession(ChannelSession):

@@ -189,7 +189,7 @@ def test_a_damaged_store_is_reported_and_left_alone(home: Home, case: str) -> No
 
 
 def test_a_store_of_a_newer_version_is_left_alone(home: Home) -> None:
-    newer = {"contacts.json": '{"schema": 3, "new": "things"}', "settings.json": '{"schema": 2, "new": "things"}'}
+    newer = {"contacts.json": '{"schema": 3, "new": "things"}', "settings.json": '{"schema": 3, "new": "things"}'}
     for name, text in newer.items():
         (home.path / name).write_text(text)
     calls: list[Callable[[], object]] = [
@@ -215,6 +215,18 @@ def test_a_store_of_the_first_version_is_read_and_becomes_one_of_the_second(home
     assert json.loads(path.read_text())["schema"] == 2
     assert (home.path / "contacts.json.bak").read_text() == old
     assert home.contacts() == [ANN, BOB]
+
+
+def test_settings_of_the_first_version_are_read(home: Home) -> None:
+    path = home.path / "settings.json"
+    path.write_text('{"schema": 1, "server": "a:1", "name": "ann"}')
+    assert home.settings() == Settings("a:1", "ann", history=True)
+    home.save_settings(Settings("a:1", "ann", history=False))
+    assert Home(home.path).settings() == Settings("a:1", "ann", history=False)
+    assert json.loads(path.read_text())["schema"] == 2
+    path.write_text('{"schema": 1, "history": false}')
+    with pytest.raises(ConfigError, match="damaged"):
+        home.settings()
 
 
 def test_rights_are_denied_and_allowed_one_by_one(home: Home) -> None:

@@ -1,0 +1,64 @@
+"""``p2pxfer chat``: lines of text with one contact."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import click
+
+from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
+from p2pxfer.core.messages import PathPolicy
+from p2pxfer.core.rights import Right
+
+
+@click.command("chat")
+@click.argument("peer")
+@click.option(
+    "--to", "destination", metavar="DIR", default=".", show_default="here", type=click.Path(readable=False),
+    help="Store the files that the peer sends in this directory.",
+)  # fmt: skip
+@click.option(
+    "--accept", "acceptance", type=click.Choice(["ask", "contacts", "none"]), default="contacts", show_default=True,
+    help="Files of the peer: ask: /accept or /refuse each; contacts: take them; none: refuse them.",
+)  # fmt: skip
+@click.option(
+    "--history/--no-history",
+    "history",
+    default=None,
+    help="Keep what is said on this machine.  [default: as init says]",
+)
+@click.option("--commands", is_flag=True, help="Lines that begin with / are commands, although no terminal is there.")
+@click.option("--stay", is_flag=True, help="After the end of the input stay until the peer has no more lines either.")
+@path_option
+@gentle_option
+@mapping_option
+@click.option(
+    "--timeout", metavar="S", default=60.0, show_default=True, type=Seconds(),
+    help="After the end of the input: longest time for its lines to be delivered, seconds.",
+)  # fmt: skip
+@click.pass_obj
+def command(
+    options: Global, peer: str, destination: str, acceptance: Literal["ask", "contacts", "none"], history: bool | None,
+    commands: bool, stay: bool, policy: PathPolicy, gentle: bool, port_mapping: bool, timeout: float,
+) -> None:  # fmt: skip
+    """Talk with PEER, a contact that runs chat as well: each line typed is shown there, and the other way round.
+
+    Lines for a peer that is not there wait on this machine and are delivered when both chat again.  At a terminal /send
+    PATH sends a file, /history shows what was said last, /quit ends it, /help tells more.  Without a terminal every
+    line of standard input is one of text, and what the peer says is written to standard output.
+    """
+    from p2pxfer.cli.peers import known_peer
+    from p2pxfer.cli.receive import check_destination
+
+    check_destination(destination)
+    home = options.open_home()
+    line = options.server_line(home)
+    checkee = known_peer(home, peer, "a chat", Right.CHAT)
+    from p2pxfer.cli.chatroom import ChatRoom, Manners
+    from p2pxfer.cli.run import run
+
+    manners = Manners(
+        destination, acceptance, home.settings().history if history is None else history, commands, stay, policy,
+        gentle, port_mapping, timeout,
+    )  # fmt: skip
+    run(ChatRoom(options, home, line, checkee, manners).run, options.verbose)

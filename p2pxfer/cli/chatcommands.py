@@ -1,0 +1,77 @@
+"""What a line that begins with a slash asks for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from p2pxfer.cli.chatfiles import ChatFiles
+from p2pxfer.core.text import safe_text
+from p2pxfer.net.chatstore import ChatStore
+
+HELP: Final = (
+    "/send PATH     send a file or directory\n"
+    "/accept        take the files that are offered (with --accept ask), /refuse refuses them\n"
+    "/history [N]   show the last N lines of the history, 20 without N\n"
+    "/quit          end the chat; lines that wait are kept\n"
+    "//text         say a line that begins with a slash"
+)
+HISTORY: Final = 20
+HISTORY_MAX: Final = 1000
+
+
+class ChatCommands:
+    """Carries them out; ``say`` shows a line to the user, ``leave`` ends the chat."""
+
+    def __init__(
+        self,
+        files: ChatFiles,
+        store: ChatStore,
+        peer: str,
+        say: Callable[[str], None],
+        leave: Callable[[], None],
+    ) -> None:
+        self._files = files
+        self._store = store
+        self._peer = peer
+        self._say = say
+        self._leave = leave
+
+    def run(self, text: str) -> None:
+        """One line, which begins with a slash."""
+        word, _, rest = text.strip().partition(" ")
+        rest = rest.strip()
+        match word:
+            case "/quit" | "/q":
+                self._leave()
+            case "/help" | "/?":
+                for line in HELP.splitlines():
+                    self._say(line)
+            case "/send" if rest:
+                self._files.send(str(Path(rest).expanduser()))
+            case "/send":
+                self._say("/send needs a PATH")
+            case "/accept" | "/refuse":
+                if not self._files.answer_all(word == "/accept"):
+                    self._say("nothing is offered")
+            case "/history":
+                self._history(rest)
+            case _:
+                self._say(f"there is no command {safe_text(word, 40)}; /help names them, // begins a line with a slash")
+
+    def _history(self, count: str) -> None:
+        if count and not (count.isascii() and count.isdigit()):
+            self._say("/history takes a number of lines")
+            return
+        try:
+            lines = self._store.history(min(int(count[:9] or HISTORY), HISTORY_MAX))
+        except OSError as error:
+            self._say(f"the history cannot be read: {error.strerror}")
+            return
+        for side, line in lines:
+            when = time.strftime("%Y-%m-%d %H:%M", time.localtime(min(line.at, 2**40)))
+            self._say(f"{when} {'me' if side == 'here' else self._peer}: {safe_text(line.text, 400)}")
+        if not lines:
+            self._say("the history is empty")

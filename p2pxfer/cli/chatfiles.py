@@ -1,0 +1,248 @@
+"""Files within a chat: the transfers of ``send`` and ``receive``, beside the lines and over paths of their own.
+
+Law: only the contact of the chat may offer, and only what the user lets it; everything else is as for ``receive``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final, Literal
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from p2pxfer.cli.receiving import compose_question
+from p2pxfer.cli.report import contents
+from p2pxfer.core.codebook import CodeBook
+from p2pxfer.core.messages import PathPolicy
+from p2pxfer.core.text import safe_text
+from p2pxfer.errors import P2pxferError, Unreachable
+from p2pxfer.net.folder import Folder
+from p2pxfer.net.hashcache import HashCache
+from p2pxfer.net.identity import Identity
+from p2pxfer.net.inbox import Inbox, InboxOwner, Known
+from p2pxfer.net.incoming import IncomingTransfer, Received
+from p2pxfer.net.instream import IncomingStream
+from p2pxfer.net.outgoing import OutgoingJob
+from p2pxfer.net.pairsession import common_name
+from p2pxfer.net.pathset import PathSet
+from p2pxfer.net.peercheck import Checkee
+from p2pxfer.net.pump import ChunkPump
+from p2pxfer.net.rendezvous import RendezvousClient
+from p2pxfer.net.seeking import Patience, Target
+from p2pxfer.net.source import Source
+from p2pxfer.net.types import Reactor
+from p2pxfer.net.worker import Worker
+from p2pxfer.status import Done, Event, Note, Offer, RefusedOffer
+
+PURPOSE: Final = "chatfile"
+MAX_QUEUE: Final = 16
+"""Most files that wait to be sent."""
+MAX_QUESTIONS: Final = 8
+"""Most offers that wait for an answer; more are refused."""
+NO_PATH_S: Final = 60.0
+"""Of no account where a file waits for its receiver as long as the chat runs."""
+Acceptance = Literal["ask", "contacts", "none"]
+
+
+class ChatFiles(InboxOwner):
+    """Both directions; ``tell`` hears of each step."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        identity: Identity,
+        name: str,
+        peer: Checkee,
+        *,
+        home: Path,
+        destination: str,
+        acceptance: Acceptance,
+        policy: PathPolicy,
+        gentle: bool,
+        tell: Callable[[Event], None],
+    ) -> None:
+        self._reactor = reactor
+        self._identity = identity
+        self._name = name
+        self._peer = peer
+        self._home = home
+        self._destination = destination
+        self._acceptance: Acceptance = acceptance
+        self._policy: PathPolicy = policy
+        self._gentle = gentle
+        self._tell = tell
+        self._disk = Worker(reactor, "chat files")
+        self._queue: deque[str] = deque()
+        self._sending: Deferred[None] | None = None
+        self._questions: deque[Deferred[bool]] = deque()
+        self._client: RendezvousClient | None = None
+        self._inbox = Inbox(
+            reactor, identity, name, Folder(destination), "contacts", CodeBook(), self, self._tell_some, gentle=gentle
+        )
+
+    @property
+    def waits_as(self) -> str:
+        """The name under which the peer's files come."""
+        return common_name(PURPOSE, self._identity.id.digest)
+
+    @property
+    def inbox(self) -> Inbox:
+        """Gets the introductions of :meth:`start`'s client."""
+        return self._inbox
+
+    async def start(self, client: RendezvousClient) -> None:
+        """Be there for the peer's files.
+
+        Raises:
+            P2pxferError: the server refused.
+        """
+        self._client = client
+        self._inbox.attach(client)
+        await client.start()
+
+    async def close(self) -> None:
+        """End every transfer; what arrived is kept."""
+        self._queue.clear()
+        if self._sending is not None:
+            self._sending.cancel()
+        self.answer_all(False)
+        await self._inbox.close()
+        self._disk.stop()
+        if self._client is not None:
+            await self._client.leave()
+
+    def _note(self, text: str) -> None:
+        self._tell(Note(text))
+
+    def _tell_some(self, event: Event) -> None:
+        """Paths of files are no news beside those of the chat."""
+        if isinstance(event, (Note, RefusedOffer)):
+            self._tell(event)
+
+    # -- sending -----------------------------------------------------------------------------------------------------
+
+    def send(self, path: str) -> None:
+        """Send a file or directory, after those that were asked for before."""
+        if len(self._queue) >= MAX_QUEUE:
+            self._note(f"{MAX_QUEUE} files are waiting to be sent; this one was not taken")
+            return
+        self._queue.append(path)
+        self._next()
+
+    def _next(self) -> None:
+        if self._sending is None and self._queue:
+            sending = self._sending = Deferred.fromCoroutine(self._send(self._queue.popleft()))
+            sending.addErrback(self._not_sent).addCallback(self._sent)
+
+    def _sent(self, result: None) -> None:
+        self._sending = None
+        self._next()
+
+    def _not_sent(self, failure: Failure) -> None:
+        error = failure.value
+        if isinstance(error, P2pxferError):
+            self._note(f"not sent: {error.message}")
+        elif not isinstance(error, CancelledError):
+            self.log.failure("a file was not sent", failure)
+            self._note("not sent: a fault inside the program")
+
+    async def _send(self, path: str) -> None:
+        source = await self._disk.do(Source.scan, [path])
+        try:
+            await self._send_source(source)
+        finally:
+            source.close()
+
+    async def _send_source(self, source: Source) -> None:
+        if self._client is None:
+            raise Unreachable("the server is not connected")
+        manifest = source.manifest
+        for skipped in source.skipped:
+            self._note(f"skipped {safe_text(str(skipped))}")
+        offer = Offer(files=len(manifest.files), bytes=manifest.total_bytes, names=tuple(manifest.top_names))
+        self._note(f"sending {contents(offer)}")
+        cache = HashCache(str(self._home), manifest, source.identity, time.time())
+        key = self._peer.key
+        job = OutgoingJob(
+            self._reactor,
+            self._client,
+            self._identity,
+            self._name,
+            Target(common_name(PURPOSE, key), key, None, None, "contact", None),
+            ChunkPump(self._reactor, source, cache, 0),
+            policy=self._policy,
+            patience=Patience(wait=True, without_path=NO_PATH_S),
+            gentle=self._gentle,
+            tell=self._tell_some,
+            on_paired=lambda key, name: None,
+            on_relayed=lambda meeting: None,
+        )
+        began = self._reactor.seconds()
+        try:
+            root = await job.run()
+        finally:
+            cache.close()
+        seconds = self._reactor.seconds() - began
+        self._done(manifest.total_bytes, len(manifest.files), seconds, dict(job.bytes_by_path), root, ())
+
+    def _done(
+        self, size: int, files: int, seconds: float, by_path: dict[str, int], root: bytes, saved: tuple[str, ...]
+    ) -> None:
+        self._tell(Done(size, files, round(seconds, 3), by_path, root.hex(), saved))
+
+    # -- receiving ---------------------------------------------------------------------------------------------------
+
+    def answer_all(self, answer: bool) -> int:
+        """Answer every open question; returns how many there were."""
+        questions, self._questions = self._questions, deque()
+        for question in questions:
+            question.callback(answer)
+        return len(questions)
+
+    def known(self, key: bytes) -> Known | None:
+        """See :class:`~p2pxfer.net.inbox.InboxOwner`: nobody else is met here."""
+        if key != self._peer.key:
+            return None
+        return Known(self._peer.shown, self._peer.verified, files=self._acceptance != "none")
+
+    def paired(self, key: bytes, name: str) -> Known:
+        """See :class:`~p2pxfer.net.inbox.InboxOwner`: no code is ever open."""
+        raise Unreachable("no code is open in a chat")
+
+    def code_used(self, error: P2pxferError | None) -> None:
+        """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
+
+    def decide(self, peer: str, offer: Offer) -> Awaitable[bool]:
+        """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
+        if self._acceptance != "ask":
+            return succeed(True)
+        if len(self._questions) >= MAX_QUESTIONS:
+            return succeed(False)
+        answer: Deferred[bool] = Deferred()
+        self._questions.append(answer)
+        self._note(f"{compose_question(peer, offer, self._destination)}  /accept or /refuse")
+        return answer
+
+    def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:
+        """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
+        began = self._reactor.seconds()
+
+        def received(outcome: Received) -> None:
+            assert transfer.offer is not None
+            seconds = self._reactor.seconds() - began
+            files = transfer.offer.files
+            self._done(outcome.size, files, seconds, dict(transfer.bytes_by_path), outcome.root, outcome.names)
+
+        def failed(failure: Failure) -> None:
+            error = failure.value
+            assert isinstance(error, P2pxferError)
+            self._note(f"not received: {error.message}")
+
+        transfer.done.addCallbacks(received, failed)

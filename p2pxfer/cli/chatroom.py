@@ -1,0 +1,353 @@
+"""The run of ``p2pxfer chat`` under the reactor: lines in, lines out, what is kept, the exit code."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal, cast
+
+from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from p2pxfer.cli.chatcommands import ChatCommands
+from p2pxfer.cli.chatfiles import ChatFiles
+from p2pxfer.cli.chatlines import TOO_LONG, LineInput, shown_line, write_line
+from p2pxfer.cli.chatnotes import ChatNotes
+from p2pxfer.cli.report import Reporter
+from p2pxfer.cli.settings import Global
+from p2pxfer.core.channel import ChannelEvent
+from p2pxfer.core.chatwire import MAX_TEXT, SERVICE
+from p2pxfer.core.conversation import ChatEvent, Conversation, Delivered, Heard, Line, PeerOver
+from p2pxfer.core.messages import Introduction, PathPolicy
+from p2pxfer.core.serveraddress import ServerLine
+from p2pxfer.errors import Incomplete, Interrupted, LimitReached, P2pxferError, Unreachable
+from p2pxfer.net.chatstore import ChatStore, Side
+from p2pxfer.net.chatting import PATIENCE_S, ChatOwner, Chatting
+from p2pxfer.net.home import Home
+from p2pxfer.net.pairsession import PairSession, common_appointment, common_name
+from p2pxfer.net.peercheck import Checkee
+from p2pxfer.net.rendezvous import RendezvousClient
+from p2pxfer.net.serverdial import server_address
+from p2pxfer.net.types import Reactor
+from p2pxfer.net.worker import Worker
+from p2pxfer.status import ChatLine, Event, Note
+
+TAKEN: Final = 256
+"""How many lines without a receipt there may be before no more input is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """How the user wants it: see the options of the command."""
+
+    destination: str
+    acceptance: Literal["ask", "contacts", "none"]
+    history: bool
+    commands: bool
+    stay: bool
+    policy: PathPolicy
+    gentle: bool
+    port_mapping: bool
+    timeout: float
+
+
+class ChatRoom(ChatOwner):
+    """One run of the command."""
+
+    log = Logger()
+
+    def __init__(self, options: Global, home: Home, line: ServerLine, peer: Checkee, manners: Manners) -> None:
+        self._json = options.json
+        self._line = line
+        self._peer = peer
+        self._manners = manners
+        self._home = home.path
+        self._identity = home.identity()
+        self._name = options.own_name(home, None)
+        self._report = Reporter(options.json)
+        self._store = ChatStore(home.path, peer.key)
+        self._conversation = Conversation(self._store.pending, self._store.seen)
+        self._terminal = os.isatty(0)
+        self._screen = os.isatty(1)
+        self._commands = self._terminal or manners.commands
+        self._reading = False
+        self._input_ended = False
+        self._backlog: deque[str] = deque()
+        self._typed = 0
+        self._peer_over = False
+        self._ending = False
+        self._outcome: Deferred[P2pxferError | None] = Deferred()
+
+    async def run(self, reactor: Reactor) -> None:
+        """Talk until one of the ends that the options name.
+
+        Raises:
+            P2pxferError: the outcome, when it is not success.
+        """
+        self._reactor = reactor
+        self._reader = Worker(reactor, "input")
+        self._writer = Worker(reactor, "output")
+        self._input = LineInput(0)
+        self._report.on_closed = lambda: self.end(Interrupted("nobody reads the output any more"))
+        chatting = self._chatting = Chatting(reactor, self._conversation, self._session, self, random.random)
+        self._notes = ChatNotes(
+            reactor, self._store, self._conversation, self._manners.history, self._note, self._noted
+        )
+        key = self._identity.id.digest
+        waits_as = common_name(SERVICE, key) if key > self._peer.key else None
+        client = self._client(waits_as, chatting.introduced)
+        files = ChatFiles(
+            reactor,
+            self._identity,
+            self._name,
+            self._peer,
+            home=self._home,
+            destination=self._manners.destination,
+            acceptance=self._manners.acceptance,
+            policy=self._manners.policy,
+            gentle=self._manners.gentle,
+            tell=self._tell,
+        )
+        self._chat_commands = ChatCommands(files, self._store, self._peer.shown, self._note, lambda: self.end(None))
+        talking: Deferred[None] | None = None
+        try:
+            await client.start()
+            # At once: an introduction may come right behind the registration.
+            talking = Deferred.fromCoroutine(chatting.run(client)).addErrback(self._talk_ended)
+            await files.start(self._client(files.waits_as, files.inbox.introduced))
+            self._greet()
+            self._read()
+            await self._until_the_end(client)
+            await self._part()
+        except (CancelledError, FailureGroup):  # the second is what a race makes of the first
+            raise Interrupted("interrupted; lines that wait are kept") from None
+        finally:
+            if talking is not None:
+                talking.cancel()
+            await files.close()
+            await self._notes.close()
+            self._reader.stop()
+            self._writer.stop()
+            self._store.close()
+            await client.leave()
+            self._report.close()
+
+    async def _part(self) -> None:
+        """Tell the peer that nothing more comes; what it has not taken is kept."""
+        await self._notes.settled()
+        self._conversation.over()
+        await self._chatting.leave()
+        waiting = len(self._conversation.pending)
+        if waiting:
+            self._note(f"{_lines(waiting)} kept for {self._peer.shown}; the next chat delivers what is kept")
+
+    def _client(self, name: str | None, introduced: Callable[[Introduction], None]) -> RendezvousClient:
+        return RendezvousClient(
+            self._reactor,
+            self._identity,
+            server_address(self._line),
+            name=name,
+            policy=self._manners.policy,
+            on_registered=lambda answer: None,
+            on_introduction=introduced,
+            on_note=self._note,
+            port_mapping=self._manners.port_mapping,
+            by_key=False,
+        )
+
+    def _session(self, on_event: Callable[[ChannelEvent], None], on_settled: Callable[[], None]) -> PairSession:
+        return PairSession(
+            self._reactor,
+            self._identity,
+            self._name,
+            self._peer,
+            policy=self._manners.policy,
+            gentle=self._manners.gentle,
+            patience=PATIENCE_S,
+            tell=self._tell,
+            on_event=on_event,
+            on_settled=on_settled,
+            appointment=common_appointment(SERVICE, self._identity, self._peer),
+        )
+
+    async def _until_the_end(self, client: RendezvousClient) -> None:
+        # Values and not failures, since a race waits for the first success.
+        ends = [cast("Deferred[P2pxferError | None]", client.failed), self._outcome]
+        _, error = await race(ends)
+        if error is not None:
+            raise error
+
+    def end(self, error: P2pxferError | None) -> None:
+        """The chat is over: not at once, since somebody may be in the middle of telling what came."""
+        if not self._ending:
+            self._ending = True
+            self._reactor.callLater(0, self._outcome.callback, error)
+
+    def _noted(self) -> None:
+        self._chatting.push()
+        self._look()
+
+    def _talk_ended(self, failure: Failure) -> None:
+        error = failure.value
+        if isinstance(error, CancelledError):
+            return
+        if not isinstance(error, P2pxferError):
+            self.log.failure("the chat ended", failure)
+            error = Unreachable("the chat ended by a fault inside the program")
+        self.end(error)
+
+    def _note(self, text: str) -> None:
+        self._tell(Note(text))
+
+    def _tell(self, event: Event) -> None:
+        self._report.tell(event)
+
+    def _greet(self) -> None:
+        waiting = len(self._conversation.pending)
+        kept = f"; {_lines(waiting)} of before waiting to be delivered" if waiting else ""
+        help_text = "; /help names the commands" if self._commands else ""
+        self._note(f"chat with {self._peer.shown}{kept}{help_text}")
+
+    # -- what is typed -----------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        """Wait for lines."""
+        if self._reading or self._input_ended or self._ending:
+            return
+        self._reading = True
+        self._reader.do(self._input.read).addCallback(self._lines).addErrback(self._fault)
+
+    def _lines(self, lines: list[str] | None) -> None:
+        self._reading = False
+        if lines is None:
+            self._end_of_input()
+            return
+        self._backlog.extend(lines)
+        self._take_lines()
+
+    def _take_lines(self) -> None:
+        """Say what was read, as long as not too much is under way; then read on."""
+        while self._backlog and len(self._conversation.pending) < TAKEN:
+            text = self._backlog.popleft()
+            if text == TOO_LONG or len(text) > MAX_TEXT:
+                self._note(f"a line of a chat has at most {MAX_TEXT} characters; this one was not sent")
+            elif self._commands and text.startswith("/") and not text.startswith("//"):
+                self._chat_commands.run(text)
+            elif text or not self._terminal:
+                self.say(text.removeprefix("/") if self._commands else text)
+        if not self._backlog:
+            self._read()
+
+    def _end_of_input(self) -> None:
+        self._input_ended = True
+        self._conversation.over()
+        self._chatting.push()
+        if not self._stays and self._conversation.pending:
+            self._reactor.callLater(self._manners.timeout, self._not_delivered)
+        self._look()
+
+    @property
+    def _stays(self) -> bool:
+        """Whether the peer's lines are waited for after the end of the input: one that was empty means no more."""
+        return self._manners.stay or not self._typed
+
+    def _look(self) -> None:
+        """Whether everything that was to be said is said, by the peer too where it is waited for."""
+        done = self._input_ended and not self._conversation.pending
+        if done and (not self._stays or (self._peer_over and not self._conversation.owes)):
+            self.end(None)
+
+    def _not_delivered(self) -> None:
+        waiting = len(self._conversation.pending)
+        self.end(
+            Incomplete(
+                f"{self._peer.shown} has not taken {_lines(waiting)} within {self._manners.timeout:g} seconds; what is"
+                " kept is delivered by the next chat"
+            )
+        )
+
+    def say(self, text: str) -> None:
+        """Say a line."""
+        line = Line(os.urandom(16), text, int(time.time()))
+        try:
+            self._conversation.say(line)
+        except LimitReached as error:
+            self._note(error.message)
+            return
+        self._typed += 1
+        if not self._conversation.connected and self._terminal:
+            self._note(f"{self._peer.shown} is not here; the line waits")
+        self._tell_line(line, "waiting")
+        self._notes.said(line)
+
+    def _tell_line(self, line: Line, state: Literal["waiting", "delivered", "received"]) -> None:
+        if self._json:
+            side: Side = "there" if state == "received" else "here"
+            self._report.tell(ChatLine(line.id.hex(), side, line.text, line.at, state))
+
+    # -- what happens ------------------------------------------------------------------------------------------------
+
+    def chat_here(self, here: bool) -> None:
+        """See :class:`~p2pxfer.net.chatting.ChatOwner`."""
+        if self._ending:
+            return
+        if here:
+            self._peer_over = False
+        shown = self._peer.shown
+        self._note(f"{shown} is here" if here else f"{shown} has left; lines for {shown} wait")
+
+    def chat_event(self, event: ChatEvent) -> None:
+        """See :class:`~p2pxfer.net.chatting.ChatOwner`."""
+        match event:
+            case Heard(line):
+                self._hear(line)
+            case Delivered(line):
+                self._tell_line(line, "delivered")
+                if self._terminal and not self._json:
+                    self._report.tell(Note("delivered"), f"    delivered: {line.text[:40]!a}")
+                self._notes.delivered()
+                self._look()
+                self._take_lines()
+            case PeerOver():
+                self._peer_over = True
+                self._look()
+
+    def _hear(self, line: Line) -> None:
+        """Show the line, then note it: in doubt it is shown again rather than never."""
+        if self._json:
+            self._tell_line(line, "received")
+            self._notes.heard(line, self._mark(line))
+        else:
+            text = shown_line(self._peer.shown, line, self._screen)
+            shown = self._writer.do(self._show, line, text)
+            shown.addCallback(lambda marked: self._notes.heard(line, marked)).addErrback(self._unwritable)
+
+    def _show(self, line: Line, text: str) -> bool:
+        """In the thread: write and note at once, so that a kill hardly ever comes between."""
+        write_line(text)
+        return self._mark(line)
+
+    def _mark(self, line: Line) -> bool:
+        try:
+            self._store.shown(line.id)
+        except OSError:
+            return False
+        return True
+
+    def _unwritable(self, failure: Failure) -> None:
+        if not isinstance(failure.value, OSError):
+            self.log.failure("a line could not be shown", failure)
+        self.end(Interrupted("nobody reads the output any more"))
+
+    def _fault(self, failure: Failure) -> None:
+        self.log.failure("the chat broke", failure)
+        self.end(Unreachable("the chat ended by a fault inside the program"))
+
+
+def _lines(count: int) -> str:
+    return f"{count} line{'' if count == 1 else 's'}"
