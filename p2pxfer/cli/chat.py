@@ -6,13 +6,14 @@ from typing import Literal
 
 import click
 
+from p2pxfer.cli.completing import contact_names
 from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.rights import Right
 
 
 @click.command("chat")
-@click.argument("peer")
+@click.argument("peer", shell_complete=contact_names)
 @click.option(
     "--to", "destination", metavar="DIR", default=".", show_default="here", type=click.Path(readable=False),
     help="Store the files that the peer sends in this directory.",

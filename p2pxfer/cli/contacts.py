@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from p2pxfer.cli.completing import contact_names
 from p2pxfer.cli.settings import Global, ListGroup
 from p2pxfer.core.ids import parse_id
 from p2pxfer.core.names import check_name, normalise_name
@@ -72,7 +73,7 @@ def add(options: Global, name: str, peer_id: str) -> None:
 
 
 @command.command("rename")
-@click.argument("old")
+@click.argument("old", shell_complete=contact_names)
 @click.argument("new")
 @click.pass_obj
 def rename(options: Global, old: str, new: str) -> None:
@@ -82,7 +83,7 @@ def rename(options: Global, old: str, new: str) -> None:
 
 
 @command.command("remove")
-@click.argument("name")
+@click.argument("name", shell_complete=contact_names)
 @click.pass_obj
 def remove(options: Global, name: str) -> None:
     """Forget a contact: its key must be verified again before anything is sent or received."""
@@ -96,7 +97,7 @@ what_argument = click.argument(
 
 
 @command.command("allow")
-@click.argument("name")
+@click.argument("name", shell_complete=contact_names)
 @what_argument
 @click.pass_obj
 def allow(options: Global, name: str, what: tuple[str, ...]) -> None:
@@ -105,7 +106,7 @@ def allow(options: Global, name: str, what: tuple[str, ...]) -> None:
 
 
 @command.command("deny")
-@click.argument("name")
+@click.argument("name", shell_complete=contact_names)
 @what_argument
 @click.pass_obj
 def deny(options: Global, name: str, what: tuple[str, ...]) -> None:

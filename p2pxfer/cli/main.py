@@ -33,6 +33,7 @@ _COMMANDS = {
     "chat": ("p2pxfer.cli.chat", "Talk with a contact, and send files meanwhile."),
     "netcheck": ("p2pxfer.cli.netcheck", "Show what the NAT here does, and what follows for direct paths."),
     "jobs": ("p2pxfer.cli.jobs", "List, continue and drop transfers that were cut."),
+    "completion": ("p2pxfer.cli.completion", "Print the script for completion in bash, zsh or fish."),
     "contacts": ("p2pxfer.cli.contacts", "List verified peers, add, rename and remove them, say what each may do."),
 }
 
@@ -96,8 +97,12 @@ def main() -> NoReturn:
 
 def run_command_line(as_json: bool) -> int:
     """Run the command; returns the exit code, and every failure has become text or an event."""
+    if "_P2PXFER_COMPLETE" in os.environ:
+        from p2pxfer.cli.completing import prepare
+
+        prepare()
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="p2pxfer", standalone_mode=False)
     except P2pxferError as error:
         return report_error(error.word, error.message, error.retry, error.exit_code, as_json)
     except click.exceptions.Abort:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from p2pxfer.cli.completing import contact_names
 from p2pxfer.cli.peers import known_peer
 from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
 from p2pxfer.core.messages import PathPolicy
@@ -13,7 +14,7 @@ ALONE_S, WITH_PEER_S = 20.0, 90.0
 
 
 @click.command("netcheck")
-@click.argument("peer", required=False)
+@click.argument("peer", required=False, shell_complete=contact_names)
 @path_option
 @gentle_option
 @click.option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from p2pxfer.cli.completing import code_words
 from p2pxfer.cli.settings import Global, Seconds, mapping_option, path_option
 from p2pxfer.core.codes import typed_code
 from p2pxfer.core.messages import PathPolicy
@@ -11,7 +12,7 @@ from p2pxfer.core.names import check_name, normalise_name
 
 
 @click.command("pair")
-@click.argument("code", required=False)
+@click.argument("code", required=False, shell_complete=code_words)
 @click.option("--as", "name", metavar="NAME", help="Register under this name (default: stored name, user name).")
 @click.option("--call", "alias", metavar="NAME", help="Store the other machine as NAME (default: its own name).")
 @click.option("--code-file", metavar="F", type=click.Path(readable=False), help="Read the code to enter from a file.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from p2pxfer.cli.completing import contact_names
 from p2pxfer.cli.peers import known_peer
 from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
 from p2pxfer.core.messages import PathPolicy
@@ -12,7 +13,7 @@ from p2pxfer.errors import UsageError
 
 
 @click.command("pipe")
-@click.argument("peer")
+@click.argument("peer", shell_complete=contact_names)
 @path_option
 @gentle_option
 @mapping_option

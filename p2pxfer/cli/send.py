@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from p2pxfer.cli.completing import codes_at_the_prompt, paths_and_contacts
 from p2pxfer.cli.peers import look_up
 from p2pxfer.cli.settings import Global, Seconds, gentle_option, limit_option, mapping_option, path_option, was_closed
 from p2pxfer.core.codes import Code, normalise_code, parse_code, typed_code
@@ -24,7 +25,9 @@ NO_PATH_S = 60.0
 
 
 @click.command("send")
-@click.argument("paths", metavar="PATH...", nargs=-1, type=click.Path(readable=False))
+@click.argument(
+    "paths", metavar="PATH...", nargs=-1, type=click.Path(readable=False), shell_complete=paths_and_contacts
+)
 @click.argument("peer")
 @click.option(
     "--code-file", metavar="F", type=click.Path(readable=False), help="Read the one-time code from this file."
@@ -150,7 +153,8 @@ def ask_code(name: str) -> Code:
         raise UsageError(
             f"{name} is not a contact: give the one-time code that {name} shows, in P2PXFER_CODE or with --code-file"
         )
-    code: Code = click.prompt(f"one-time code of {name}", hide_input=False, err=True, value_proc=prompted_code)
+    with codes_at_the_prompt():
+        code: Code = click.prompt(f"one-time code of {name}", hide_input=False, err=True, value_proc=prompted_code)
     return code
 
 

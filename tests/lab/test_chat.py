@@ -36,7 +36,7 @@ def test_a_chat_goes_on_when_a_nat_moves(lab_factory: LabFactory, tmp_path: Path
         alice, bob = (
             ChatEnd(scene, role, "--path", "direct", "--commands", "--to", scene.inbox) for role in ("alice", "bob")
         )
-        alice.wait_said("path: punched", 90)
+        alice.wait_said("bob is here", 90)
         talk(alice, bob, 0)
         bob.wait_heard(20)
         alice.wait_heard(20)
