@@ -24,7 +24,8 @@ from p2pxfer.errors import P2pxferError, Unreachable
 from p2pxfer.net.folder import Folder
 from p2pxfer.net.hashcache import HashCache
 from p2pxfer.net.identity import Identity
-from p2pxfer.net.inbox import Inbox, InboxOwner, Known
+from p2pxfer.net.inbox import Inbox
+from p2pxfer.net.inboxowner import InboxOwner, Known
 from p2pxfer.net.incoming import IncomingTransfer, Received
 from p2pxfer.net.instream import IncomingStream
 from p2pxfer.net.outgoing import OutgoingJob

@@ -165,11 +165,12 @@ def wormhole(lab: Lab, folder: Path, venv: Path, source: Path) -> float:
     for place in ("mailbox", "transit"):
         (folder / place).mkdir(parents=True)
     server = lab.addr("srv")
-    ask = [program, "--relay-url", f"ws://{server}:4000/v1", "--transit-helper", f"tcp:{server}:4001"]
-    mailbox = [twist, "wormhole-mailbox", "--port=tcp:4000"]
-    transit = [twist, "transitrelay", "--port=tcp:4001"]
-    send = [*ask, "send", "--hide-progress", "--code", "4-long-line", source]
-    receive = [*ask, "receive", "--accept-file", "--hide-progress", "-o", folder / "got", "4-long-line"]
+    ask: list[str | Path] = [program, "--relay-url", f"ws://{server}:4000/v1", "--transit-helper", f"tcp:{server}:4001"]
+    mailbox: list[str | Path] = [twist, "wormhole-mailbox", "--port=tcp:4000"]
+    transit: list[str | Path] = [twist, "transitrelay", "--port=tcp:4001"]
+    send: list[str | Path] = [*ask, "send", "--hide-progress", "--code", "4-long-line", source]
+    receive: list[str | Path] = [*ask, "receive", "--accept-file", "--hide-progress"]
+    receive += ["-o", folder / "got", "4-long-line"]
     with (
         Program(lab, "srv", mailbox, folder / "mailbox.log", cwd=folder / "mailbox"),
         Program(lab, "srv", transit, folder / "transit.log", cwd=folder / "transit"),

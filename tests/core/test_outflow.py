@@ -16,7 +16,9 @@ FAST, SLOW, THIRD = 1, 2, 3
 
 def outflow(chunks: int) -> Outflow:
     table = ChunkTable(Manifest([Entry("f", FILE, chunks * MIN_CHUNK, 0)]))
-    return Outflow(table, HoleTeller(1, table, {}))
+    flow = Outflow(table, HoleTeller(1, table, {}))
+    flow.limit = table.total
+    return flow
 
 
 def send(flow: Outflow, path: int) -> int:
@@ -31,23 +33,23 @@ def test_an_idle_path_takes_over_the_newest_chunk_of_one_that_has_more_than_one_
     assert [send(flow, SLOW) for _ in range(3)] == [0, 1, 2]
     assert send(flow, FAST) == 3
     assert flow.take_over(FAST) is None, "it has work of its own"
-    flow.acknowledge(3, FAST)
+    flow.acknowledge(3, 4, FAST)
     assert flow.take() is None
     assert flow.take_over(FAST) == 2
     flow.sent(2, FAST, alive=True)
     assert not flow.wants(2, FAST)
-    flow.acknowledge(2, SLOW)
+    flow.acknowledge(2, 3, SLOW)
     assert flow.acked_bytes == 2 * MIN_CHUNK
 
 
 def test_a_single_chunk_is_taken_over_only_from_a_path_that_was_overtaken() -> None:
     flow = outflow(3)
     send(flow, FAST)
-    flow.acknowledge(0, FAST)
+    flow.acknowledge(0, 1, FAST)
     assert send(flow, SLOW) == 1
     assert flow.take_over(FAST) is None, "nothing says that the other path is slow"
     send(flow, FAST)
-    flow.acknowledge(2, FAST)
+    flow.acknowledge(2, 3, FAST)
     assert flow.take_over(FAST) == 1
     flow.sent(1, FAST, alive=True)
     assert flow.take_over(SLOW) is None, "a chunk is taken over once"
@@ -63,11 +65,11 @@ def test_a_chunk_that_arrived_while_it_was_read_again_is_not_sent() -> None:
     send(flow, SLOW)
     send(flow, SLOW)
     assert flow.take_over(FAST) == 1
-    flow.acknowledge(1, SLOW)
+    flow.acknowledge(1, 2, SLOW)
     assert not flow.wants(1, FAST)
     flow.put_back(1)
     assert flow.take() is None
-    flow.acknowledge(0, SLOW)
+    flow.acknowledge(0, 1, SLOW)
     assert flow.acked_bytes == 2 * MIN_CHUNK
 
 
@@ -115,7 +117,8 @@ def test_whatever_happens_every_chunk_is_acknowledged_in_the_end_and_none_is_sen
                 assert flow.is_idle(path) or flow.take_over(path) is None
                 go(flow.take_over(path), path)
             case "ack" if on_wire[path]:
-                flow.acknowledge(on_wire[path].pop(which % len(on_wire[path])), path)
+                chunk = on_wire[path].pop(which % len(on_wire[path]))
+                flow.acknowledge(chunk, chunk + 1, path)
             case "lose":
                 on_wire[path].clear()
                 flow.lost(path)
@@ -123,6 +126,6 @@ def test_whatever_happens_every_chunk_is_acknowledged_in_the_end_and_none_is_sen
         flow.lost(path)
     while (number := flow.take()) is not None:
         flow.sent(number, THIRD, alive=True)
-        flow.acknowledge(number, THIRD)
+        flow.acknowledge(number, number + 1, THIRD)
     assert flow.acked.total == total
     assert flow.acked_bytes == total * MIN_CHUNK

@@ -39,6 +39,7 @@ EVENTS: dict[type, tuple[status.Event, str]] = {
         status.Connection(1, "alice", "web", "refused", 0, why="no\x1b"),
         r"no connection for alice: no\\x1b$",
     ),
+    status.ChatLine: (status.ChatLine("00", "there", "hello", 0, "received"), ""),
     status.Note: (status.Note("something"), "something"),
     status.Failed: (status.Failed("E_DISK", "the disk\x1b is full", True), r"error: the disk\\x1b is full"),
 }
