@@ -105,8 +105,7 @@ class HashCache:
         with self._lock:
             self._table.grow()
             number = self._table.number((file, index))
-        record = _CHUNK.pack(file, index, self._tag(file), digest)
-        with self._lock:
+            record = _CHUNK.pack(file, index, self._tag(file), digest)
             self._table.set_hash(number, digest)
             self._pending.append(record)
             self._pending_bytes += self._table.length((file, index))

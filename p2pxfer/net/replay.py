@@ -46,10 +46,10 @@ def take_up(state: JournalState, manifest: Manifest) -> None:
 
 def sweep(state: JournalState, kept: int, tree: int) -> None:
     """Remove from ``tree`` what only pages of the journal from ``kept`` on list.  Raises ``OSError``."""
+    if kept >= len(state.pages):
+        return
     old = Manifest()
     take_up(state, old)
-    if kept >= old.pages:
-        return
     gone = [entry for number in range(kept, old.pages) for entry in old.entries_of(number)]
     for entry in reversed(gone):
         try:

@@ -148,7 +148,7 @@ class Source:
                 with self._files.lease(file) as fd:
                     data = self._read(fd, offset, length, identity, entry)
             else:
-                fd = self._open(file)
+                fd = self._open_path(entry.path)
                 try:
                     data = self._read(fd, offset, length, identity, entry)
                 finally:
@@ -169,7 +169,9 @@ class Source:
         return data
 
     def _open(self, file: int) -> int:
-        path = self.manifest.files[file].path
+        return self._open_path(self.manifest.files[file].path)
+
+    def _open_path(self, path: str) -> int:
         top, _, rest = path.partition("/")
         try:
             if not rest:
