@@ -15,12 +15,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from p2pxfer.core.channelwire import Attach
@@ -47,6 +45,7 @@ from p2pxfer.net.meeting import Meeting
 from p2pxfer.net.parties import Party, nat_event
 from p2pxfer.net.path import CLOSE_S, PeerPath
 from p2pxfer.net.pathset import OVER, PathSet
+from p2pxfer.net.peersession import PeerSession
 from p2pxfer.net.places import Place
 from p2pxfer.net.rendezvous import RendezvousClient
 from p2pxfer.net.types import Reactor
@@ -57,27 +56,6 @@ IDLE_S = 120.0
 MAX_MEETINGS = 64
 """Most introductions at once, whatever the server sends: each one dials."""
 Acceptance = Literal["ask", "contacts", "all"]
-
-
-@dataclass(slots=True)
-class _Session:
-    """Everything of one peer key: its paths, what they bring, and whether it is verified.
-
-    ``since``: when each path's meeting began.
-    """
-
-    key: bytes
-    paths: PathSet
-    known: Known | None
-    arrivals: Arrivals = field(init=False)
-    contacts: dict[PeerPath, FirstContact] = field(default_factory=dict)
-    since: dict[PeerPath, float] = field(default_factory=dict)
-    idle: IDelayedCall | None = None
-    told: bool = False
-
-    def name(self, path: PeerPath) -> str:
-        """What the peer is called."""
-        return (self.known.name if self.known is not None else "") or safe_text(path.peer_name, 64)
 
 
 class Inbox:
@@ -113,7 +91,7 @@ class Inbox:
         self._owner = owner
         self._tell = tell
         self._instance = os.urandom(16)
-        self._sessions: dict[bytes, _Session] = {}
+        self._sessions: dict[bytes, PeerSession] = {}
         self._meetings: set[Meeting] = set()
         self._client: RendezvousClient | None = None
         self._disk = DiskThreads(reactor)
@@ -179,11 +157,11 @@ class Inbox:
             or session.arrivals.confirmed_since(self._reactor.seconds() - QUIET_S)
         )
 
-    def _session(self, key: bytes) -> _Session:
+    def _session(self, key: bytes) -> PeerSession:
         session = self._sessions.get(key)
         if session is None:
             paths = PathSet(self._reactor.seconds, self._tell)
-            session = self._sessions[key] = _Session(key, paths, self._known(key))
+            session = self._sessions[key] = PeerSession(key, paths, self._known(key))
             session.arrivals = Arrivals(partial(self._begin, session), partial(self._begin_stream, session))
         return session
 
@@ -229,7 +207,7 @@ class Inbox:
         else:
             self._expect_code(session, path)
 
-    def _open(self, session: _Session, path: PeerPath) -> None:
+    def _open(self, session: PeerSession, path: PeerPath) -> None:
         path.open_session()
         if not session.told:
             session.told = True
@@ -237,7 +215,7 @@ class Inbox:
             name = session.known.name or safe_text(path.peer_name, 64)
             self._tell(Peer(name=name, id=str(PeerId(session.key)), verified=session.known.verified))
 
-    def _expect_code(self, session: _Session, path: PeerPath) -> None:
+    def _expect_code(self, session: PeerSession, path: PeerPath) -> None:
         own = PairingParty(self._name, self._identity.id.digest)
         peer = PairingParty(path.peer_name, session.key)
 
@@ -280,7 +258,7 @@ class Inbox:
         elif not session.paths:
             session.idle = self._reactor.callLater(IDLE_S, self._idle, session)
 
-    def _idle(self, session: _Session) -> None:
+    def _idle(self, session: PeerSession) -> None:
         """Nothing came back: unlock the staging places."""
         self._sessions.pop(session.key, None)
         session.arrivals.abandon()
@@ -317,7 +295,7 @@ class Inbox:
         else:
             session.arrivals.message(path, message)
 
-    def _pair_again(self, session: _Session, path: PeerPath) -> FirstContact:
+    def _pair_again(self, session: PeerSession, path: PeerPath) -> FirstContact:
         """A contact proves a code as well; that costs the code and changes nothing."""
         self._expect_code(session, path)
         return session.contacts[path]
@@ -330,7 +308,7 @@ class Inbox:
         """See :class:`~p2pxfer.net.path.PathOwner`."""
         self._session(path.peer_key).arrivals.room(path)
 
-    def _check(self, session: _Session, path: PeerPath) -> None:
+    def _check(self, session: PeerSession, path: PeerPath) -> None:
         """Say what the network is like here, and expect no offer on this path."""
         meeting = next((meeting for meeting in self._meetings if path in meeting.paths), None)
         if path in session.arrivals or meeting is None or self._client is None:
@@ -341,7 +319,7 @@ class Inbox:
 
     # -- transfers -----------------------------------------------------------------------------------------------
 
-    def _brought(self, session: _Session, path: PeerPath, message: Offer | Attach) -> None:
+    def _brought(self, session: PeerSession, path: PeerPath, message: Offer | Attach) -> None:
         if path in self._checks:
             raise ProtocolBreach("an offer came on a path that was for a check")
         # Asked each time: the user may have said no since the session began.
@@ -353,7 +331,7 @@ class Inbox:
         else:
             session.arrivals.attach(path, message)
 
-    def _begin(self, session: _Session, path: PeerPath, number: bytes, budget: ListBudget) -> IncomingTransfer:
+    def _begin(self, session: PeerSession, path: PeerPath, number: bytes, budget: ListBudget) -> IncomingTransfer:
         transfer = IncomingTransfer(
             self._reactor, session.key, number, self._instance, self._place, session.paths, self._disk,
             lambda offer: self._owner.decide(session.name(path), offer), self._tell, budget, self._limit,
@@ -361,7 +339,7 @@ class Inbox:
         self._owner.transfer_started(session.name(path), transfer, session.paths)
         return transfer
 
-    def _begin_stream(self, session: _Session, path: PeerPath) -> IncomingStream:
+    def _begin_stream(self, session: PeerSession, path: PeerPath) -> IncomingStream:
         name = session.name(path)
         return IncomingStream(
             self._reactor, session.paths, self._place,

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from msgspec import structs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -41,6 +40,7 @@ from p2pxfer.net.path import PeerPath
 from p2pxfer.net.pathset import PathSet
 from p2pxfer.net.places import Place, Storage
 from p2pxfer.net.site import Site
+from p2pxfer.net.tally import Tally
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Accepted, Event, Offer, RefusedOffer, Resumed
 
@@ -87,10 +87,8 @@ class IncomingTransfer:
         self._site = Site(reactor, disk, place, sender, budget, self._hold, self._failed)
         self._arriving = Arriving(reactor, self._core, paths, self._failed)
         self._waiting: list[Callable[[], None]] | None = None
-        self.announced = Announced(0, 0, 0, counting=True)
-        """What the sender said last of the whole."""
+        self._tally = Tally(tell)
         self.number = transfer
-        self.offer: Offer | None = None
         self._closing = False
         self.ended = False
         self.confirmed: float | None = None
@@ -104,12 +102,9 @@ class IncomingTransfer:
         return self._core.manifest
 
     @property
-    def total(self) -> tuple[int, int]:
-        """Files and bytes, as far as they are known."""
-        manifest, said = self.manifest, self.announced
-        if manifest is None or manifest.complete:
-            return (len(manifest.sizes), manifest.total_bytes) if manifest is not None else (0, 0)
-        return max(len(manifest.sizes), said.files), max(manifest.total_bytes, said.bytes)
+    def offer(self) -> Offer | None:
+        """What the sender offers, in numbers of now; ``None`` before that is known."""
+        return self._tally.offer
 
     @property
     def have_bytes(self) -> int:
@@ -219,9 +214,9 @@ class IncomingTransfer:
     # -- the decision --------------------------------------------------------------------------------------------
 
     async def _open(self, manifest: Manifest) -> None:
-        offer = self._tell_offer()
+        offer = self._tally.offered(manifest)
         # Its names are judged before the user is asked and before anything is created.
-        staging = await self._site.open(manifest, self.announced)
+        staging = await self._site.open(manifest, self._tally.announced)
         if staging.published_root is not None and manifest.complete and manifest.pages == 1:
             self._carry_out(self._core.already_published(staging.published_root))
             self._end(Received(staging.published_root, tuple(staging.published_names), manifest.total_bytes))
@@ -235,19 +230,6 @@ class IncomingTransfer:
     def _is_over(self) -> bool:
         return self.ended or self._closing
 
-    def _tell_offer(self) -> Offer:
-        manifest = self.manifest
-        assert manifest is not None
-        self.offer = offer = Offer(*self.total, tuple(manifest.top_names), counting=self.announced.counting)
-        self._tell(offer)
-        return offer
-
-    def _recount(self) -> None:
-        """There is more than was told of the offer."""
-        assert self.offer is not None
-        files, size = self.total
-        self.offer = structs.replace(self.offer, files=files, bytes=size)
-
     def _accept(self, staging: Storage) -> None:
         if self._is_over():
             return
@@ -259,12 +241,7 @@ class IncomingTransfer:
     # -- the list ------------------------------------------------------------------------------------------------
 
     def _announce(self, announced: Announced) -> None:
-        self.announced = announced
-        if self.offer is not None and self.offer.counting:
-            if announced.counting:
-                self._recount()
-            else:
-                self._tell_offer()
+        self._tally.says(announced, self.manifest)
         if not self.ended:
             self._site.announce(announced)
 
@@ -290,7 +267,7 @@ class IncomingTransfer:
         if self._is_over():
             return
         manifest.cut(effect.keep)
-        staging = await self._site.open(manifest, self.announced, relisted=True)
+        staging = await self._site.open(manifest, self._tally.announced, relisted=True)
         if self._is_over():
             await self._site.close()
             return
@@ -319,7 +296,8 @@ class IncomingTransfer:
             return
         names = await landing.publish(root, time.time())
         self._paths.finish()
-        self._recount()
+        if self.manifest is not None:
+            self._tally.count(self.manifest)
         self._carry_out(self._core.published_all())
         assert self.manifest is not None
         self._end(Received(root, tuple(names), self.manifest.total_bytes))

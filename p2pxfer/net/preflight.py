@@ -14,6 +14,8 @@ from p2pxfer.errors import NoSpace
 from p2pxfer.net.disk import parent_of, shown, stat_or_none
 
 _USUAL_BLOCK = 4096
+ON_ITS_WAY = 16 * 1024 * 1024
+"""So many bytes may be on the disk already and not known to be durable."""
 
 
 class Room:

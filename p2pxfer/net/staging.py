@@ -26,8 +26,8 @@ import hashlib
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -40,14 +40,13 @@ from p2pxfer.core.journal import ChunkClaim, JournalState, pack_chunks
 from p2pxfer.core.manifest import Manifest
 from p2pxfer.core.pathrules import STAGING_PREFIX
 from p2pxfer.core.receiveeffect import Announced
-from p2pxfer.errors import ChunkRefused, Damaged, DiskError, NoSpace
+from p2pxfer.errors import ChunkRefused, Damaged, DiskError
 from p2pxfer.net import replay
 from p2pxfer.net.disk import (
     OPEN_DIRECTORY,
     OPEN_INNER_DIRECTORY,
     OPEN_INNER_FILE,
     FdCache,
-    disk_error,
     fdatasync,
     shown,
     sync_file_system,
@@ -56,15 +55,14 @@ from p2pxfer.net.disk import (
 from p2pxfer.net.holes import keeps_holes, leave_hole, write_around_holes
 from p2pxfer.net.journalfile import JournalFile, new_journal, pack_listed
 from p2pxfer.net.parents import LastParent
-from p2pxfer.net.preflight import Room
+from p2pxfer.net.preflight import ON_ITS_WAY, Room
 from p2pxfer.net.privatedir import enter
 from p2pxfer.net.publishing import MANY_FILES, Publisher, all_there, write_whole
+from p2pxfer.net.trouble import Trouble
 
 RESERVE: Final = 1024 * 1024
 """Bytes of the disk that a transfer leaves free."""
 OPEN_FILES: Final = 64
-ON_ITS_WAY: Final = 16 * 1024 * 1024
-"""So many bytes may be on the disk already and not known to be durable."""
 
 _TREE: Final = b"tree"
 
@@ -91,7 +89,7 @@ class Staging:
         self._table = ChunkTable(manifest)
         self._closing = ExitStack()
         self._sync_lock = threading.Lock()
-        self._broken: DiskError | None = None
+        self._trouble = Trouble(self.where)
         self._sparse: set[int] = set()
         self._parents = LastParent()
         self._closing.callback(self._parents.close)
@@ -114,8 +112,7 @@ class Staging:
 
         ``sender`` is the digest (32 bytes) of the sender's key.  Pages that an earlier run knew are added to the
         manifest, unless it is whole or was ``relisted``: then what lies here because of others goes.  Nothing is
-        created if the space does not suffice for what is listed and what is ``announced`` beside it; what of that is
-        holes needs none if the file system keeps holes.
+        created if there is no room for what is listed and ``announced``, holes apart where the file system keeps them.
 
         Raises:
             NoSpace: bytes or inodes do not suffice for what is missing.
@@ -124,9 +121,9 @@ class Staging:
         """
         staging = cls(destination, sender, manifest, failpoint, reserve)
         try:
-            with staging._io(f"opening the directory {shown(destination)}"):
+            with staging._trouble.told(f"opening the directory {shown(destination)}"):
                 staging._destination = staging._keep(os.open(os.fsencode(destination), OPEN_DIRECTORY))
-            with staging._io(f"preparing the directory {shown(destination)}"):
+            with staging._trouble.told(f"preparing the directory {shown(destination)}"):
                 staging._note(announced)
                 staging._enter()
                 staging._resume(relisted)
@@ -152,6 +149,7 @@ class Staging:
             self._room.check_inodes(self._destination, None, 4, lambda path: False)
 
         self._home = self._keep(enter(self._destination, self.name, self.where, check_room))
+        self._trouble.begun = True
         self._journal = JournalFile(self._home, self._failpoint)
         self._closing.callback(self._journal.close)
 
@@ -229,7 +227,7 @@ class Staging:
                 with self._files.lease(file) as fd:
                     (write_around_holes if file in self._sparse else write_all)(fd, payload, offset)
         except OSError as error:
-            raise disk_error(error, f"writing {shown(entry.path)}", self._advice(error)) from error
+            raise self._trouble.said(error, f"writing {shown(entry.path)}") from error
         self._failpoint("rx.after_data_write")
 
     def write_hole(self, file: int, first: int, stop: int) -> list[ChunkClaim]:
@@ -245,7 +243,7 @@ class Staging:
             return []
         size = self._manifest.files[file].size
         end = sum(chunk_span(size, stop - 1))
-        with self._io(f"writing {shown(self._manifest.files[file].path)}"), self._files.lease(file) as fd:
+        with self._trouble.told(f"writing {shown(self._manifest.files[file].path)}"), self._files.lease(file) as fd:
             leave_hole(fd, chunk_span(size, first)[0], end)
         self._failpoint("rx.after_data_write")
         return [(file, index, zero_hash(chunk_span(size, index)[1])) for index in range(first, stop)]
@@ -261,7 +259,7 @@ class Staging:
             NoSpace: it does not fit.
             DiskError: the disk refused.
         """
-        with self._io(f"looking at the directory {shown(self._destination_path)}"):
+        with self._trouble.told(f"looking at the directory {shown(self._destination_path)}"):
             self._note(announced)
             self._room.check_space(self._destination, ON_ITS_WAY)
 
@@ -280,7 +278,7 @@ class Staging:
             self._check_usable()
             if not batch and not listed:
                 return
-            with self._breaking("syncing the received data"):
+            with self._trouble.breaking("syncing the received data"):
                 self._sync_files({file for file, _, _ in batch})
                 self._failpoint("rx.after_data_sync")
                 records = [pack_listed(self._manifest, page) for page in listed]
@@ -317,12 +315,17 @@ class Staging:
             self._table.grow()
             if self._table.known.total != self._table.total or self._table.root() != root:
                 raise Damaged(f"what arrived is not what was sent; it is kept in {shown(self.where)}")
-            with self._breaking("publishing what was received"):
+            with self._trouble.breaking("publishing what was received"):
                 self._files.close()
                 self._publisher.prepare(now)
                 names = self._publisher.publish(root)
             self.published_root, self.published_names = root, names
             return names
+
+    def _check_usable(self) -> None:
+        self._trouble.check()
+        if self.published_root is not None:
+            raise DiskError("everything was published already")
 
     def discard(self) -> None:
         """Remove the private directory, the journal last, and close.
@@ -330,7 +333,7 @@ class Staging:
         Raises:
             DiskError: something could not be removed.
         """
-        with self._io(f"removing {shown(self.where)}"):
+        with self._trouble.told(f"removing {shown(self.where)}"):
             self._files.close()
             self._remove_tree()
             self._journal.remove()
@@ -343,41 +346,5 @@ class Staging:
         self._closing.close()
 
     def _remove_tree(self) -> None:
-        try:
+        with suppress(FileNotFoundError):
             shutil.rmtree(os.fsdecode(_TREE), dir_fd=self._home)
-        except FileNotFoundError:
-            pass
-
-    # -- errors --------------------------------------------------------------------------------------------------
-
-    def _check_usable(self) -> None:
-        if self._broken is not None:
-            # Any thread may be the first that the user hears of, so all give the reason.
-            raise type(self._broken)(self._broken.message)
-        if self.published_root is not None:
-            raise DiskError("everything was published already")
-
-    @contextmanager
-    def _io(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise disk_error(error, what, self._advice(error)) from error
-
-    def _advice(self, error: OSError) -> str:
-        repair = "free some space" if isinstance(disk_error(error, "", ""), NoSpace) else "repair that"
-        if self._home < 0:
-            return f"nothing was received; {repair} and run the command again"
-        return f"what arrived is kept in {shown(self.where)}; {repair} and run the command again to go on"
-
-    @contextmanager
-    def _breaking(self, what: str) -> Iterator[None]:
-        try:
-            with self._io(what):
-                yield
-        except DiskError as error:
-            self._broken = error
-            raise
-        except BaseException:
-            self._broken = DiskError(f"{what} failed inside the program; what was safe is kept in {shown(self.where)}")
-            raise

@@ -1,0 +1,64 @@
+"""What becomes of errors of the disk in a staging place: sentences with advice, and whether it can be used any more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from p2pxfer.errors import DiskError, NoSpace
+from p2pxfer.net.disk import disk_error, shown
+
+
+class Trouble:
+    """Of the staging place ``where``; ``begun``: something may lie there already."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._broken: DiskError | None = None
+        self.begun = False
+
+    def check(self) -> None:
+        """Nothing has broken the place so far.
+
+        Raises:
+            DiskError: something has: any thread may be the first that the user hears of, so all give the reason.
+        """
+        if self._broken is not None:
+            raise type(self._broken)(self._broken.message)
+
+    @contextmanager
+    def told(self, what: str) -> Iterator[None]:
+        """Errors of the system in here are told as ``what`` that failed.
+
+        Raises:
+            DiskError: instead of ``OSError``.
+        """
+        try:
+            yield
+        except OSError as error:
+            raise self.said(error, what) from error
+
+    def said(self, error: OSError, what: str) -> DiskError:
+        """``error`` as a sentence, with what to do."""
+        repair = "free some space" if isinstance(disk_error(error, "", ""), NoSpace) else "repair that"
+        kept = f"what arrived is kept in {shown(self._where)}; {repair} and run the command again to go on"
+        nothing = f"nothing was received; {repair} and run the command again"
+        return disk_error(error, what, kept if self.begun else nothing)
+
+    @contextmanager
+    def breaking(self, what: str) -> Iterator[None]:
+        """Whatever fails in here breaks the place: a second try could succeed without having written.
+
+        Raises:
+            DiskError: as :meth:`told`.
+        """
+        try:
+            with self.told(what):
+                yield
+        except DiskError as error:
+            self._broken = error
+            raise
+        except BaseException:
+            kept = f"what was safe is kept in {shown(self._where)}"
+            self._broken = DiskError(f"{what} failed inside the program; {kept}")
+            raise
