@@ -17,6 +17,8 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
+from msgspec import Struct
+
 from p2pxfer.core.bytequeue import ByteQueue
 from p2pxfer.core.channelwire import Credit, End, Opened, Piece, Reset
 from p2pxfer.errors import P2pxferError, ProtocolBreach
@@ -40,8 +42,7 @@ LEGAL: Final[Mapping[Phase, tuple[type, ...]]] = MappingProxyType(
 """What may come on a channel."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """How much one side of a session holds, for each direction: ``channels`` at once, ``total`` bytes for all.
 
     Every channel gets a window of ``smallest`` bytes and a ``share``-th of what is then still free.
@@ -57,8 +58,7 @@ class Limits:
         return self.smallest + (self.total - windows - self.smallest * (self.channels - count)) // self.share
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """The peer asks for a channel: :meth:`Channels.accept` or :meth:`Channels.reset` it.
 
     ``about`` is the peer's text for the service.
@@ -69,8 +69,7 @@ class Asked:
     about: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Stands:
+class Stands(Struct, frozen=True):
     """The peer accepted; :meth:`Channels.room` tells how much may be written.
 
     It wants at most ``rate`` bytes a second, 0 for no limit.
@@ -80,38 +79,33 @@ class Stands:
     rate: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(Struct, frozen=True):
     """Data came; :meth:`Channels.consumed` when done with it."""
 
     channel: int
     data: bytes | bytearray | memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class Writable:
+class Writable(Struct, frozen=True):
     """There is room again, after a write that left none."""
 
     channel: int
 
 
-@dataclass(frozen=True, slots=True)
-class PeerEnded:
+class PeerEnded(Struct, frozen=True):
     """No data follows; ``digest`` is what the peer says of all of it."""
 
     channel: int
     digest: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Struct, frozen=True):
     """This side ended, and the peer's reader is done with everything before that; its own direction goes on."""
 
     channel: int
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
+class Gone(Struct, frozen=True):
     """The channel is over: both directions ended (``error`` is ``None``), or the peer refused it or gave it up."""
 
     channel: int

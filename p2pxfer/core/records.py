@@ -25,13 +25,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+from msgspec import Struct
 
 from p2pxfer.errors import Unreachable
 
@@ -65,8 +65,7 @@ class Aead(Protocol):
         """Write the plaintext to ``buf``; ``InvalidTag`` if it is not what was encrypted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Suite:
+class Suite(Struct, frozen=True):
     """An AEAD cipher with 12 octets of nonce and 16 of tag, and the length of its key."""
 
     make: Callable[[bytes], Aead]

@@ -10,8 +10,9 @@ Laws of this file:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from p2pxfer.core.messages import NatSummary
 from p2pxfer.core.strategies import Kind, kind
@@ -19,8 +20,7 @@ from p2pxfer.core.wire import PlanState
 from p2pxfer.status import Change, PathKind, Reason, Where
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(Struct, frozen=True):
     """One side: its NAT, whether its outside address changes (``pooled``), whether it allows direct paths, and what
     became of its plan of many dials."""
 
@@ -30,8 +30,7 @@ class Side:
     plan: PlanState = "none"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """``path``: the best path that stood, ``None`` if there was none; ``where`` belongs to the reason, ``at`` to the
     change, each empty where no side is meant."""
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from msgspec import Struct
 from twisted.internet.interfaces import IAddress
 from zope.interface import implementer
 
 
 @implementer(IAddress)
-@dataclass(frozen=True, slots=True)
-class PeerAddress:
+class PeerAddress(Struct, frozen=True):
     """One end of a connection: ``name`` is the contact's name here, ``None`` for a mere id and for this machine.
 
     ``id`` is the text of the peer id, which the keys of the session proved.

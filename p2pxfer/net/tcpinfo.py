@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import socket
 import struct
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _OPTION: int | None = getattr(socket, "TCP_INFO", None)
 _HEAD = struct.Struct("=8B24I")
@@ -47,8 +48,7 @@ def retransmissions(sock: socket.socket) -> int | None:
     return fields[_REPEATED] if fields else None
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
+class Flow(Struct, frozen=True):
     """What went out over a connection since it stood: bytes ``acked``, segments ``sent`` and ``repeated``; its round
     ``trip``, smoothed, seconds."""
 
