@@ -22,6 +22,8 @@ What is the kernel's own NAT, and what is built upon it:
 - A hairpin is destination translation for packets from inside, too, and source translation on the way back in.
 - RST and ICMP for unsolicited packets are nftables rejects; the kernel limits ICMP errors to one
   a second per peer after a burst of six, as real routers do. "rst-limited" limits RST, too.
+- What the kernel's NAT cannot do is done in user space by the program of the access line (`tunnat`): a port of its own
+  for every connection, even between the same two endpoints, and the inside port's number for one connection only.
 - IPv6 is routed, never translated; a home's firewall is a few rules of nftables on conntrack's states.
 - The conntrack setting `tcp_loose` is off, so a flow whose entry was lost stays dead; with the
   kernel's default a router with preserved ports would revive it at the next outbound packet.
