@@ -48,8 +48,8 @@ def command(
     PATH sends a file, /history shows what was said last, /quit ends it, /help tells more.  Without a terminal every
     line of standard input is one of text, and what the peer says is written to standard output.
     """
-    from p2pxfer.cli.peers import known_peer
     from p2pxfer.cli.receive import check_destination
+    from p2pxfer.net.knownpeers import known_peer
 
     check_destination(destination)
     home = options.open_home()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from p2pxfer.cli.completing import contact_names
 from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.services import parse_target, parse_wanted
@@ -11,7 +12,7 @@ from p2pxfer.errors import Interrupted, UsageError
 
 
 @click.command("connect")
-@click.argument("wanted", metavar="PEER[:SERVICE]")
+@click.argument("wanted", metavar="PEER[:SERVICE]", shell_complete=contact_names)
 @click.option(
     "--listen", "listen", metavar="[HOST:]PORT", required=True,
     help="Where connections are taken, at 127.0.0.1 unless HOST says otherwise; - for standard input and output.",
@@ -43,7 +44,7 @@ def command(
     at = None if listen == "-" else parse_target(listen, "127.0.0.1")
     home = options.open_home()
     line = options.server_line(home)
-    from p2pxfer.cli.peers import known_peer
+    from p2pxfer.net.knownpeers import known_peer
 
     checkee = known_peer(home, peer, "a service")
     from p2pxfer.cli.run import run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from p2pxfer.cli.completing import contact_names
 from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.rights import Right
@@ -13,7 +14,7 @@ from p2pxfer.core.services import DEFAULT_SERVICE, check_service, parse_target
 @click.command("expose")
 @click.argument("target", metavar="HOST:PORT")
 @click.option(
-    "--to", "peers", metavar="PEER", multiple=True, required=True,
+    "--to", "peers", metavar="PEER", multiple=True, required=True, shell_complete=contact_names,
     help="Who may use it, a contact; once for each.  Nobody else may.",
 )  # fmt: skip
 @click.option(
@@ -40,7 +41,7 @@ def command(
     check_service(service)
     home = options.open_home()
     line = options.server_line(home)
-    from p2pxfer.cli.peers import known_peer
+    from p2pxfer.net.knownpeers import known_peer
 
     guests = [known_peer(home, peer, "a service", Right.SERVICES) for peer in peers]
     from p2pxfer.cli.exposing import Exposing

@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from p2pxfer.cli.completing import contact_names
-from p2pxfer.cli.peers import known_peer
 from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.errors import UsageError
+from p2pxfer.net.knownpeers import known_peer
 
 ALONE_S, WITH_PEER_S = 20.0, 90.0
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from p2pxfer.cli.completing import codes_at_the_prompt, paths_and_contacts
-from p2pxfer.cli.peers import look_up
 from p2pxfer.cli.settings import Global, Seconds, gentle_option, limit_option, mapping_option, path_option, was_closed
 from p2pxfer.core.codes import Code, normalise_code, parse_code, typed_code
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.errors import CodeInvalid, UsageError
+from p2pxfer.net.knownpeers import look_up
 
 if TYPE_CHECKING:
     from p2pxfer.net.home import Home

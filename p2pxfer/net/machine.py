@@ -10,12 +10,12 @@ from typing import Any
 
 from msgspec import Struct
 
-from p2pxfer.core.ids import PeerId, parse_id
 from p2pxfer.core.messages import Introduction, PathPolicy, Registered
 from p2pxfer.core.names import check_name, normalise_name, suggest_name
 from p2pxfer.core.serveraddress import ServerLine, parse_server_line
-from p2pxfer.errors import ConfigError, UsageError
+from p2pxfer.errors import ConfigError
 from p2pxfer.net.home import Home, default_home
+from p2pxfer.net.knownpeers import known_peer
 from p2pxfer.net.peercheck import Checkee
 from p2pxfer.net.rendezvous import RendezvousClient
 from p2pxfer.net.serverdial import server_address
@@ -69,14 +69,7 @@ class Machine(Struct, frozen=True):
         Raises:
             UsageError: it is neither.
         """
-        if text.lower().startswith("p2px1-"):
-            number = parse_id(text)
-            contact = self.home.contact_by_id(number)
-            return Checkee(number.digest, None, "id") if contact is None else _known(contact.id, contact.name)
-        contact = self.home.contact(normalise_name(text))
-        if contact is None:
-            raise UsageError(f"{normalise_name(text)} is not a contact: send each other something first, with a code")
-        return _known(contact.id, contact.name)
+        return known_peer(self.home, text, "a service")
 
     def client(
         self,
@@ -97,7 +90,3 @@ class Machine(Struct, frozen=True):
             on_note=lambda text: self.tell(Note(text)),
             port_mapping=self.port_mapping,
         )
-
-
-def _known(number: PeerId, name: str) -> Checkee:
-    return Checkee(number.digest, name, "contact")

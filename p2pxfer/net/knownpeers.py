@@ -1,4 +1,4 @@
-"""Who PEER on a command line is; nothing here imports Twisted before it must."""
+"""Who PEER on a command line is, or in a program; nothing here imports Twisted before it must."""
 
 from __future__ import annotations
 
