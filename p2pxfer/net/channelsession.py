@@ -14,7 +14,6 @@ import os
 from collections.abc import Callable, Iterable
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 
 from p2pxfer.core.channel import ChannelEvent, Limits
 from p2pxfer.core.channels import LIMITS, Channels
@@ -36,12 +35,11 @@ from p2pxfer.net.meeting import Meeting
 from p2pxfer.net.parties import MeetingOwner
 from p2pxfer.net.path import PeerPath
 from p2pxfer.net.pathset import PathSet
+from p2pxfer.net.patience import Parting, Pathless
 from p2pxfer.net.peercheck import Checkee
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Event, Note, Peer
 
-FAREWELL_S = 3.0
-"""How long the end of a session may take, seconds."""
 REPLACED = "another connection has replaced it"
 FATAL = (IdentityMismatch, Incomplete, LimitReached, ProtocolBreach, Refused)
 """What no other path would change."""
@@ -77,7 +75,6 @@ class ChannelSession(MeetingOwner):
     ) -> None:
         self._reactor = reactor
         self._peer = peer
-        self._patience = patience
         self._tell = tell
         self.asks = asks
         """Whether this side asks for introductions, and opens what is to be opened once."""
@@ -89,10 +86,9 @@ class ChannelSession(MeetingOwner):
         self.failed: Deferred[P2pxferError] = Deferred()
         self._meetings: list[Meeting] = []
         self._doubted: set[PeerPath] = set()
-        self._clock: IDelayedCall | None = None
-        self._last: P2pxferError | None = None
+        self._pathless = Pathless(reactor, peer.shown, patience, self.fail, lambda: "" if self._met else None)
         self._over = False
-        self._parted: Deferred[None] = Deferred()
+        self._parting = Parting(reactor)
 
     @property
     def peer(self) -> Checkee:
@@ -135,15 +131,14 @@ class ChannelSession(MeetingOwner):
         await self._until_parted()
 
     async def _until_parted(self) -> None:
-        if self.paths and not self._parted.called:
-            self._parted.addTimeout(FAREWELL_S, self._reactor, lambda result, timeout: None)
-            await self._parted
+        if self.paths:
+            await self._parting.wait()
 
     def close(self) -> None:
         """End everything, whatever its state."""
         self._over = True
         self.paths.finish()
-        self._with_path()
+        self._pathless.end()
         self.link.stop()
         for meeting in list(self._meetings):
             self._drop(meeting)
@@ -152,25 +147,6 @@ class ChannelSession(MeetingOwner):
         """End the session with this error."""
         if not self.failed.called and not self._over:
             self.failed.callback(error)
-
-    # -- patience --------------------------------------------------------------------------------------------------
-
-    def _without_path(self) -> None:
-        if self._clock is None and not self._over:
-            self._clock = self._reactor.callLater(self._patience, self._out_of_patience)
-
-    def _with_path(self) -> None:
-        if self._clock is not None and self._clock.active():
-            self._clock.cancel()
-        self._clock = None
-
-    def _out_of_patience(self) -> None:
-        last = self._last.message if self._last is not None else "no path came about"
-        shown = self._peer.shown
-        if self._met:
-            self.fail(Incomplete(f"{shown} has not been reachable for {self._patience:.0f} seconds ({last})"))
-        else:
-            self.fail(Unreachable(f"no connection to {shown} came about in {self._patience:.0f} seconds: {last}"))
 
     # -- meetings --------------------------------------------------------------------------------------------------
 
@@ -184,8 +160,8 @@ class ChannelSession(MeetingOwner):
             self.paths.remove(path, REPLACED)
             self._doubted.discard(path)
             self.link.close_path(path)
-        if not self.paths:
-            self._without_path()
+        if not self.paths and not self._over:
+            self._pathless.begin()
         self._drop(meeting)
 
     def _drop(self, meeting: Meeting) -> None:
@@ -200,7 +176,7 @@ class ChannelSession(MeetingOwner):
         if self._over:
             path.close()
             return
-        self._with_path()
+        self._pathless.end()
         path.open_session()
         if not self._met:
             self._tell(Peer(name=path.peer_name, id=str(PeerId(path.peer_key)), verified=self._peer.verified))
@@ -221,12 +197,12 @@ class ChannelSession(MeetingOwner):
         was_ours = self.paths.remove(path, error.message)
         self._doubted.discard(path)
         if self._over:
-            if not self.paths and not self._parted.called:
-                self._parted.callback(None)
+            if not self.paths:
+                self._parting.gone()
             return
         if not was_ours:
             return
-        self._last = error
+        self._pathless.last = error
         self.link.close_path(path)
         if isinstance(error, FATAL):
             self.fail(error)
@@ -234,7 +210,7 @@ class ChannelSession(MeetingOwner):
         if isinstance(error, PacketsLost) and not self.paths.direct:
             self._nat_forgot()
         if not self.paths:
-            self._without_path()
+            self._pathless.begin()
         if not self.paths and not self.paths.over:
             self._tell(Note(f"the connection was lost ({error.message}); reconnecting"))
         self._look_around()
@@ -243,7 +219,7 @@ class ChannelSession(MeetingOwner):
         """See :class:`~p2pxfer.net.meeting.MeetingOwner`."""
         if meeting in self._meetings:
             self._meetings.remove(meeting)
-        self._last = reasons[-1] if reasons else self._last
+        self._pathless.last = reasons[-1] if reasons else self._pathless.last
         wrong = next((error for error in reasons if isinstance(error, IdentityMismatch)), None)
         if wrong is not None and not self.paths:
             self.fail(wrong)

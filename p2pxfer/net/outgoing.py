@@ -25,7 +25,6 @@ from p2pxfer.core.verdict import no_direct_path, should_meet
 from p2pxfer.core.wire import Bye, Chunk, Pair2, Paired
 from p2pxfer.errors import (
     IdentityMismatch,
-    Incomplete,
     ManifestRefused,
     NoDirectPath,
     P2pxferError,
@@ -42,18 +41,15 @@ from p2pxfer.net.meeting import Meeting
 from p2pxfer.net.parties import Party, nat_event
 from p2pxfer.net.path import PeerPath
 from p2pxfer.net.pathset import PathSet
+from p2pxfer.net.patience import Parting, Pathless
 from p2pxfer.net.rendezvous import RendezvousClient
 from p2pxfer.net.seeking import Patience, Seeking, Standing, Target, standing_of, wants_another, when_relayed
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.widening import Widener
 from p2pxfer.status import Event, Introduced, Note, Peer
 
-FAREWELL_S = 3.0
-"""How long the end of a finished job may take, seconds."""
 MAX_PATHLESS = 2
 """How many earlier meetings without a path may still bring one when another begins."""
-MAX_REASONS = 20
-"""How many reasons for the want of a path are remembered."""
 TRUSTED_S = 1.0
 """How long after a first contact a direct path may still come of itself before the peers meet again, seconds: between
 peers that have just come to know each other more may be tried."""
@@ -104,12 +100,14 @@ class OutgoingJob:
         self._seeking = Seeking(reactor, client, target, policy, self)
         self._widener = Widener(reactor, self._paths, self._open_beside, pump.is_idle)
         self._doubted: set[PeerPath] = set()
-        self._clock: IDelayedCall | None = None
+        self._pathless = Pathless(
+            reactor, target.shown, None if patience.wait else patience.without_path, self.fail,
+            lambda: f"; {pump.after_cut}" if pump.accepted else None,
+        )  # fmt: skip
         self._again: IDelayedCall | None = None
-        self._reasons: list[P2pxferError] = []
         self._tried_again = False
         self._outcome: Deferred[bytes] = Deferred()
-        self._parted: Deferred[None] = Deferred()
+        self._parting = Parting(reactor)
 
     @property
     def path_kind(self) -> str:
@@ -130,7 +128,7 @@ class OutgoingJob:
             P2pxferError: the outcome, when it is not success.
         """
         self._pump.attach(self._paths, self._finished, self.fail)
-        self._without_path()
+        self._pathless.begin()
         self._widener.start()
         seeking = Deferred.fromCoroutine(self._seeking.run())
         seeking.addErrback(self._give_up)
@@ -142,7 +140,7 @@ class OutgoingJob:
             # From here on this side ends the paths itself: that is no loss to report.
             self._paths.finish()
             self._widener.stop()
-            self._with_path()
+            self._pathless.end()
             if self._again is not None and self._again.active():
                 self._again.cancel()
             seeking.cancel()
@@ -160,9 +158,8 @@ class OutgoingJob:
         await self._until_parted()
 
     async def _until_parted(self) -> None:
-        if self._paths and not self._parted.called:
-            self._parted.addTimeout(FAREWELL_S, self._reactor, lambda result, timeout: None)
-            await self._parted
+        if self._paths:
+            await self._parting.wait()
 
     # -- from the search -----------------------------------------------------------------------------------------
 
@@ -188,7 +185,7 @@ class OutgoingJob:
 
     def not_met(self, error: P2pxferError) -> None:
         """See :class:`~p2pxfer.net.seeking.SeekingOwner`."""
-        self._note_reasons([error])
+        self._pathless.last = error
 
     def meet(self, introduction: Introduction) -> Meeting:
         """See :class:`~p2pxfer.net.seeking.SeekingOwner`."""
@@ -198,14 +195,9 @@ class OutgoingJob:
         if not self._paths:
             self._paths.introduced()
         party = Party(
-            identity=self._identity,
-            role="initiator",
-            my_name=self._my_name,
-            peer_name=self._target.name,
-            peer_key=introduction.peer_id,
-            trusted=self._peer.key is not None,
-            gentle=self._gentle,
-        )
+            self._identity, "initiator", self._my_name, self._target.name, introduction.peer_id,
+            trusted=self._peer.key is not None, gentle=self._gentle,
+        )  # fmt: skip
         meeting = Meeting(self._reactor, introduction, party, self._client, self)
         for old in [one for one in self._meetings if not one.paths][:-MAX_PATHLESS]:
             self._meetings.remove(old)
@@ -214,28 +206,6 @@ class OutgoingJob:
         meeting.start()
         Deferred.fromCoroutine(when_relayed(meeting, self._paths, self._on_relayed))
         return meeting
-
-    def _without_path(self) -> None:
-        """There is no path now: somebody must give up in the end."""
-        if not self._patience.wait and self._clock is None:
-            self._clock = self._reactor.callLater(self._patience.without_path, self._out_of_patience)
-
-    def _with_path(self) -> None:
-        if self._clock is not None and self._clock.active():
-            self._clock.cancel()
-        self._clock = None
-
-    def _out_of_patience(self) -> None:
-        waited = self._patience.without_path
-        last = self._reasons[-1].message if self._reasons else "no path came about"
-        if self._pump.accepted:
-            gone = f"{self._target.shown} has not been reachable for {waited:.0f} seconds ({last})"
-            self.fail(Incomplete(f"{gone}; {self._pump.after_cut}"))
-        else:
-            self.fail(Unreachable(f"no connection to {self._target.shown} came about in {waited:.0f} seconds: {last}"))
-
-    def _note_reasons(self, reasons: list[P2pxferError]) -> None:
-        self._reasons = [*self._reasons, *reasons][-MAX_REASONS:]
 
     def _look_around(self) -> None:
         if wants_another(self._meetings, self._paths, self._policy):
@@ -265,7 +235,7 @@ class OutgoingJob:
             # A path that comes when all is done would offer the files again.
             path.fail(Unreachable("the session is over"))
             return
-        self._with_path()
+        self._pathless.end()
         self._paths.add(path)
         self._drop_doubted()
         self._drop_superseded(meeting)
@@ -314,10 +284,10 @@ class OutgoingJob:
         """See :class:`~p2pxfer.net.meeting.MeetingOwner`."""
         self._paths.remove(path, error.message)
         self._pump.close_path(path)
-        self._note_reasons([error])
+        self._pathless.last = error
         if self._outcome.called:
-            if not self._paths and not self._parted.called:
-                self._parted.callback(None)
+            if not self._paths:
+                self._parting.gone()
             return
         if isinstance(error, FATAL) and not self._peer.may_prove_again(error):
             self.fail(error)
@@ -328,14 +298,14 @@ class OutgoingJob:
         if isinstance(error, PacketsLost) and not self._paths.direct:
             self._doubted = set(self._paths.ordered())
         if not self._paths:
-            self._without_path()
+            self._pathless.begin()
             self._tell(Note(f"the connection was lost ({error.message}); reconnecting"))
         self._look_around()
 
     def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:
         """See :class:`~p2pxfer.net.meeting.MeetingOwner`."""
         self._meetings.remove(meeting)
-        self._note_reasons(reasons)
+        self._pathless.last = reasons[-1] if reasons else self._pathless.last
         if self._outcome.called:
             return
         fatal = next((error for error in reasons if isinstance(error, FATAL)), None)

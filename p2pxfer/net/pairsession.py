@@ -107,7 +107,7 @@ class PairSession(ChannelSession):
     def start(self, client: RendezvousClient) -> None:
         """Begin to look for the peer; ``client`` hands introductions to :meth:`introduced`."""
         self._client = client
-        self._without_path()
+        self._pathless.begin()
         if self.asks:
             target = Target(self.appointment.name, self._peer.key, None, None, "contact", None)
             self._seeking = Seeking(self._reactor, client, target, self._policy, self)
@@ -146,7 +146,7 @@ class PairSession(ChannelSession):
         """See :class:`~p2pxfer.net.seeking.SeekingOwner`."""
         there = self._client is not None and self._client.registered is not None
         absent = there and isinstance(error, Unreachable)
-        self._last = Unreachable(self.appointment.absent) if absent else error
+        self._pathless.last = Unreachable(self.appointment.absent) if absent else error
 
     def meet(self, introduction: Introduction) -> Meeting:
         """See :class:`~p2pxfer.net.seeking.SeekingOwner`."""
@@ -185,8 +185,8 @@ class PairSession(ChannelSession):
             return
         if not isinstance(error, P2pxferError):
             self.log.failure("the search for the peer ended", failure)
-            self._last = Unreachable("the search for the peer ended by a fault inside the program")
-        self.fail(self._last or Unreachable(self.appointment.absent))
+            self._pathless.last = Unreachable("the search for the peer ended by a fault inside the program")
+        self.fail(self._pathless.last or Unreachable(self.appointment.absent))
 
     def _look_around(self) -> None:
         if self._seeking is not None and wants_another(self._meetings, self.paths, self._policy):

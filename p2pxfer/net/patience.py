@@ -1,0 +1,80 @@
+"""How long a session goes on without any path, and how long its paths may take to end.
+
+Both belong to a job or a session of channels, which tells them when a path is there and when the last one is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+
+from p2pxfer.errors import Incomplete, P2pxferError, Unreachable
+from p2pxfer.net.types import Reactor
+
+FAREWELL_S = 3.0
+"""How long the end of a session may take, seconds."""
+
+
+class Pathless:
+    """The time without any path: after ``seconds`` of it ``failed`` hears why; ``None`` waits for ever.
+
+    ``shown`` is the peer for people.  ``cut()`` is how the sentence about what was under way ends, ``None`` if nothing
+    was.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        shown: str,
+        seconds: float | None,
+        failed: Callable[[P2pxferError], None],
+        cut: Callable[[], str | None],
+    ) -> None:
+        self._reactor = reactor
+        self._shown = shown
+        self._seconds = seconds
+        self._failed = failed
+        self._cut = cut
+        self._clock: IDelayedCall | None = None
+        self.last: P2pxferError | None = None
+        """Why the last path, or the last try to get one, came to nothing."""
+
+    def begin(self) -> None:
+        """There is no path now: somebody must give up in the end."""
+        if self._seconds is not None and self._clock is None:
+            self._clock = self._reactor.callLater(self._seconds, self._out, self._seconds)
+
+    def end(self) -> None:
+        """There is one, or nobody waits for one any more."""
+        if self._clock is not None and self._clock.active():
+            self._clock.cancel()
+        self._clock = None
+
+    def _out(self, waited: float) -> None:
+        why = self.last.message if self.last is not None else "no path came about"
+        cut = self._cut()
+        if cut is not None:
+            self._failed(Incomplete(f"{self._shown} has not been reachable for {waited:.0f} seconds ({why}){cut}"))
+        else:
+            self._failed(Unreachable(f"no connection to {self._shown} came about in {waited:.0f} seconds: {why}"))
+
+
+class Parting:
+    """The end of a session's paths."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+        self._parted: Deferred[None] = Deferred()
+
+    def gone(self) -> None:
+        """No path is left."""
+        if not self._parted.called:
+            self._parted.callback(None)
+
+    async def wait(self) -> None:
+        """Until no path is left, :data:`FAREWELL_S` at most."""
+        if not self._parted.called:
+            self._parted.addTimeout(FAREWELL_S, self._reactor, lambda result, timeout: None)
+            await self._parted
