@@ -137,7 +137,8 @@ class PathSet:
         """``size`` payload bytes went over ``path``.
 
         Only what is sent (``outward``) says how much the path takes.  The two ends may choose different paths: the
-        active one is where this end sends, if it does.  Where several carry at once the one of the best kind is active.
+        active one is where this end sends, if it does.  Where several carry at once the one of the best kind is active,
+        and of one group the first.
         """
         kind, now = path.facts.kind, self._now()
         if outward:
@@ -145,16 +146,16 @@ class PathSet:
         self.bytes_by_path[kind] = self.bytes_by_path.get(kind, 0) + size
         if outward and not self._sends:
             self._sends, self._active = True, None
-        if self._active == path.facts.number:
+        active = self._paths.get(self._active) if self._active is not None else None
+        if active is not None and active.facts.group == path.facts.group:
             self._active_at = now
-        elif (outward or not self._sends) and self._takes_the_lead(kind, now):
+        elif (outward or not self._sends) and self._takes_the_lead(kind, active, now):
             self._active, self._active_at = path.facts.number, now
             self._last_kind = kind
             self._report(path, "active", "carries the data")
 
-    def _takes_the_lead(self, kind: PathKind, now: float) -> bool:
+    def _takes_the_lead(self, kind: PathKind, active: PeerPath | None, now: float) -> bool:
         """Whether a path of this kind becomes the active one with the data that it just carried."""
-        active = self._paths.get(self._active) if self._active is not None else None
         return active is None or _RANK[kind] < _RANK[active.facts.kind] or now - self._active_at > STILL_S
 
     def room(self, path: PeerPath) -> None:

@@ -14,7 +14,7 @@ from tests.lab.topology import Lab
 from tests.scene import Scene, events_of, file_hash, random_file
 
 MIB = 1 << 20
-SIZE = 40 * MIB
+SIZE = 24 * MIB
 WINDOW = 400_000
 """What a kernel buffers for one connection, bytes: some 2.5 MB/s at a round trip of 80 ms."""
 FOREIGN = 400_000

@@ -118,7 +118,8 @@ def test_paths_that_carry_in_turn_are_not_reported_each_time() -> None:
 
 
 def test_a_path_that_is_to_go_carries_nothing_more_unless_the_others_go_first() -> None:
-    paths = PathSet(Clock().seconds, lambda event: None)
+    clock, told = Clock(), list[Any]()
+    paths = PathSet(clock.seconds, told.append)
     ones: list[Any] = [FakePath(number, "punched", 1) for number in (1, 2, 3)]
     for path in ones:
         path.facts = PathFacts(path.facts.number, "punched", "", "", 0 if path is ones[0] else 1)
@@ -128,6 +129,10 @@ def test_a_path_that_is_to_go_carries_nothing_more_unless_the_others_go_first() 
         return {path.facts.number for path in paths.carriers(lambda number: True)}
 
     assert carriers() == {path.facts.number for path in paths.leaders} == {1, 2, 3}
+    for number in (0, 1, 2, 1, 0):
+        clock.advance(2.0)
+        paths.carried(ones[number], 1000)
+    assert [event.state for event in told] == ["up"] * 3 + ["active"]
     paths.retire(2)
     paths.retire(3)
     assert carriers() == {path.facts.number for path in paths.leaders} == {1}
