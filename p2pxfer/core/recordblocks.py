@@ -82,9 +82,8 @@ class Intake:
                     break
                 end = self._begin + size + OVERHEAD
                 self._opener.open(self._block[self._begin : end], memory[done : done + size])
-                self._begin = end
-                done += size
-                if self.finished:
+                self._begin, done = end, done + size
+                if self._opener.finished:
                     break
         except RecordBroken:
             if not done:

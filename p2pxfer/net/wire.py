@@ -128,8 +128,9 @@ class SecureWire:
 
     def flush(self) -> None:
         """Give the socket as much as it takes."""
-        self._tls.flush()
         outlet = self._outlet
+        if self._intake is None or outlet is None or self._tls.unsent:
+            self._tls.flush()  # behind both changes OpenSSL has nothing to say any more
         while outlet is not None and outlet.waiting and not self._tls.unsent:
             sent = push(self._socket, outlet.waiting)
             outlet.sent(sent)
