@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Literal
 
 import click
@@ -10,6 +11,7 @@ from p2pxfer.cli.completing import contact_names
 from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.rights import Right
+from p2pxfer.errors import UsageError
 
 
 @click.command("chat")
@@ -29,6 +31,7 @@ from p2pxfer.core.rights import Right
     help="Keep what is said on this machine.  [default: as init says]",
 )
 @click.option("--commands", is_flag=True, help="Lines that begin with / are commands, although no terminal is there.")
+@click.option("--verify", is_flag=True, help="Compare eight words by voice before anything is said.")
 @click.option("--stay", is_flag=True, help="After the end of the input stay until the peer has no more lines either.")
 @path_option
 @gentle_option
@@ -40,7 +43,7 @@ from p2pxfer.core.rights import Right
 @click.pass_obj
 def command(
     options: Global, peer: str, destination: str, acceptance: Literal["ask", "contacts", "none"], history: bool | None,
-    commands: bool, stay: bool, policy: PathPolicy, gentle: bool, port_mapping: bool, timeout: float,
+    commands: bool, verify: bool, stay: bool, policy: PathPolicy, gentle: bool, port_mapping: bool, timeout: float,
 ) -> None:  # fmt: skip
     """Talk with PEER, a contact that runs chat as well: each line typed is shown there, and the other way round.
 
@@ -52,14 +55,17 @@ def command(
     from p2pxfer.net.knownpeers import known_peer
 
     check_destination(destination)
+    if verify and not (commands or sys.stdin.isatty()):
+        raise UsageError("--verify needs somebody who answers: a terminal, or --commands")
     home = options.open_home()
     line = options.server_line(home)
     checkee = known_peer(home, peer, "a chat", Right.CHAT)
-    from p2pxfer.cli.chatroom import ChatRoom, Manners
+    from p2pxfer.cli.chatmanners import Manners
+    from p2pxfer.cli.chatroom import ChatRoom
     from p2pxfer.cli.run import run
 
     manners = Manners(
-        destination, acceptance, home.settings().history if history is None else history, commands, stay, policy,
-        gentle, port_mapping, timeout,
+        destination, acceptance, home.settings().history if history is None else history, commands, verify, stay,
+        policy, gentle, port_mapping, timeout,
     )  # fmt: skip
     run(ChatRoom(options, home, line, checkee, manners).run, options.verbose)

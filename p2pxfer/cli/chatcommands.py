@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Final
 
 from p2pxfer.cli.chatfiles import ChatFiles
+from p2pxfer.cli.chatwords import ChatWords
+from p2pxfer.cli.newcontact import today
 from p2pxfer.core.text import safe_text
 from p2pxfer.net.chatstore import ChatStore
 
 HELP: Final = (
     "/send PATH     send a file or directory\n"
     "/accept        take the files that are offered (with --accept ask), /refuse refuses them\n"
+    "/verify        show eight words here and there, to be compared by voice: then /same or /differ\n"
     "/history [N]   show the last N lines of the history, 20 without N\n"
     "/quit          end the chat; lines that wait are kept\n"
     "//text         say a line that begins with a slash"
@@ -30,12 +33,14 @@ class ChatCommands:
         files: ChatFiles,
         store: ChatStore,
         peer: str,
+        words: ChatWords,
         say: Callable[[str], None],
         leave: Callable[[], None],
     ) -> None:
         self._files = files
         self._store = store
         self._peer = peer
+        self._words = words
         self._say = say
         self._leave = leave
 
@@ -56,6 +61,12 @@ class ChatCommands:
             case "/accept" | "/refuse":
                 if not self._files.answer_all(word == "/accept"):
                     self._say("nothing is offered")
+            case "/verify":
+                self._words.ask()
+            case "/same":
+                self._words.same(today())
+            case "/differ":
+                self._words.differ()
             case "/history":
                 self._history(rest)
             case _:

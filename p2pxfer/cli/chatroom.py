@@ -7,7 +7,6 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Literal, cast
 
 from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race
@@ -17,13 +16,15 @@ from twisted.python.failure import Failure
 from p2pxfer.cli.chatcommands import ChatCommands
 from p2pxfer.cli.chatfiles import ChatFiles
 from p2pxfer.cli.chatlines import TOO_LONG, LineInput, shown_line, write_line
+from p2pxfer.cli.chatmanners import Manners
 from p2pxfer.cli.chatnotes import ChatNotes
+from p2pxfer.cli.chatwords import ChatWords
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.channel import ChannelEvent
 from p2pxfer.core.chatwire import MAX_TEXT, SERVICE
 from p2pxfer.core.conversation import ChatEvent, Conversation, Delivered, Heard, Line, PeerOver
-from p2pxfer.core.messages import Introduction, PathPolicy
+from p2pxfer.core.messages import Introduction
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.errors import Incomplete, Interrupted, LimitReached, P2pxferError, Unreachable
 from p2pxfer.net.chatstore import ChatStore, Side
@@ -41,21 +42,6 @@ TAKEN: Final = 256
 """How many lines without a receipt there may be before no more input is read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Manners:
-    """How the user wants it: see the options of the command."""
-
-    destination: str
-    acceptance: Literal["ask", "contacts", "none"]
-    history: bool
-    commands: bool
-    stay: bool
-    policy: PathPolicy
-    gentle: bool
-    port_mapping: bool
-    timeout: float
-
-
 class ChatRoom(ChatOwner):
     """One run of the command."""
 
@@ -66,14 +52,13 @@ class ChatRoom(ChatOwner):
         self._line = line
         self._peer = peer
         self._manners = manners
-        self._home = home.path
+        self._home = home
         self._identity = home.identity()
         self._name = options.own_name(home, None)
         self._report = Reporter(options.json)
         self._store = ChatStore(home.path, peer.key)
         self._conversation = Conversation(self._store.pending, self._store.seen)
-        self._terminal = os.isatty(0)
-        self._screen = os.isatty(1)
+        self._terminal, self._screen = os.isatty(0), os.isatty(1)
         self._commands = self._terminal or manners.commands
         self._reading = False
         self._input_ended = False
@@ -90,11 +75,12 @@ class ChatRoom(ChatOwner):
             P2pxferError: the outcome, when it is not success.
         """
         self._reactor = reactor
-        self._reader = Worker(reactor, "input")
-        self._writer = Worker(reactor, "output")
+        self._reader, self._writer = Worker(reactor, "input"), Worker(reactor, "output")
         self._input = LineInput(0)
         self._report.on_closed = lambda: self.end(Interrupted("nobody reads the output any more"))
-        chatting = self._chatting = Chatting(reactor, self._conversation, self._session, self, random.random)
+        chatting = self._chatting = Chatting(
+            reactor, self._conversation, self._session, self, random.random, held=self._manners.verify
+        )
         self._notes = ChatNotes(
             reactor, self._store, self._conversation, self._manners.history, self._note, self._noted
         )
@@ -106,14 +92,17 @@ class ChatRoom(ChatOwner):
             self._identity,
             self._name,
             self._peer,
-            home=self._home,
+            home=self._home.path,
             destination=self._manners.destination,
             acceptance=self._manners.acceptance,
             policy=self._manners.policy,
             gentle=self._manners.gentle,
             tell=self._tell,
         )
-        self._chat_commands = ChatCommands(files, self._store, self._peer.shown, self._note, lambda: self.end(None))
+        self._words = ChatWords(self._home, self._peer, chatting, self._note, self.end)
+        self._chat_commands = ChatCommands(
+            files, self._store, self._peer.shown, self._words, self._note, lambda: self.end(None)
+        )
         talking: Deferred[None] | None = None
         try:
             await client.start()
@@ -291,6 +280,14 @@ class ChatRoom(ChatOwner):
             self._report.tell(ChatLine(line.id.hex(), side, line.text, line.at, state))
 
     # -- what happens ------------------------------------------------------------------------------------------------
+
+    def chat_stands(self) -> None:
+        """See :class:`~p2pxfer.net.chatting.ChatOwner`."""
+        self._words.ask()
+
+    def chat_words(self, words: tuple[str, ...]) -> None:
+        """See :class:`~p2pxfer.net.chatting.ChatOwner`."""
+        self._words.asked(words)
 
     def chat_here(self, here: bool) -> None:
         """See :class:`~p2pxfer.net.chatting.ChatOwner`."""

@@ -96,6 +96,10 @@ class Reset(Message, frozen=True):
     message: Text
 
 
+class Compare(Message, frozen=True):
+    """This side shows its user the words of this connection (:mod:`p2pxfer.core.compare`); so should the other one."""
+
+
 CHANNEL_ROWS: list[tuple[int, type[Message]]] = [
     (48, Attach),
     (49, Receipt),
@@ -106,6 +110,8 @@ CHANNEL_ROWS: list[tuple[int, type[Message]]] = [
     (54, Reset),
 ]
 """Kinds of these messages in the peer protocol."""
+SESSION_ROWS: list[tuple[int, type[Message]]] = [*CHANNEL_ROWS, (55, Compare)]
+"""The same with what a session of channels says beside them."""
 PIECE_KIND = 65
 """Kind of a frame of data, whose body is a :class:`Piece` header and the payload."""
 _PIECE = struct.Struct(">QI")

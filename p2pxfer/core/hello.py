@@ -53,6 +53,12 @@ class Terms:
     random: bytes
 
 
+def keys_by_role(terms: Terms) -> tuple[bytes, bytes]:
+    """The keys of the initiator and of the responder."""
+    keys = terms.my_key, terms.peer_key
+    return keys if terms.role == "initiator" else keys[::-1]
+
+
 class _State(Enum):
     WAITING_HELLO = "the peer's Hello is awaited"
     WAITING_PROOF = "the peer's HelloOk is awaited"

@@ -30,7 +30,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from p2pxfer.core.channelwire import CHANNEL_ROWS, MAX_PIECE, PIECE_HEADER_SIZE, PIECE_KIND
+from p2pxfer.core.channelwire import MAX_PIECE, PIECE_HEADER_SIZE, PIECE_KIND, SESSION_ROWS
 from p2pxfer.core.codec import Catalogue, Message, Number, Size
 from p2pxfer.core.discovery import Filtering, Hairpin, Simultaneous, Unsolicited
 from p2pxfer.core.framing import PRE_AUTH_CAP, Frame, frame_header
@@ -305,7 +305,7 @@ PEER: Catalogue[Message] = Catalogue(
         (40, Holes),
         (41, Listed),
         (42, Tally),
-        *CHANNEL_ROWS,
+        *SESSION_ROWS,
     ]
 )
 DATA_KIND = 64

@@ -17,7 +17,10 @@ from twisted.internet.defer import Deferred
 
 from p2pxfer.core.channel import ChannelEvent, Limits
 from p2pxfer.core.channels import LIMITS, Channels
+from p2pxfer.core.channelwire import Compare
 from p2pxfer.core.codec import Message
+from p2pxfer.core.compare import LABEL, SECRET_BYTES, context, words_of
+from p2pxfer.core.hello import keys_by_role
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.wire import Bye, Chunk, Problem
 from p2pxfer.errors import (
@@ -48,6 +51,11 @@ FATAL = (IdentityMismatch, Incomplete, LimitReached, ProtocolBreach, Refused)
 def only_relayed(meeting: Meeting) -> bool:
     """Whether a meeting came to something and has no direct path, nor will have one."""
     return {path.facts.kind for path in meeting.paths} == {"relay"} and not meeting.punching
+
+
+def words_on(path: PeerPath) -> tuple[str, ...]:
+    """The words of this path's connection, which two people may compare."""
+    return words_of(path.export(LABEL, context(*keys_by_role(path.terms)), SECRET_BYTES))
 
 
 def oldest_relayed(meetings: Iterable[Meeting]) -> Meeting | None:
@@ -84,6 +92,8 @@ class ChannelSession(MeetingOwner):
         self.met: Deferred[None] = Deferred()
         """Fires when the first path is up."""
         self.failed: Deferred[P2pxferError] = Deferred()
+        self.on_compare: Callable[[tuple[str, ...]], None] | None = None
+        """Gets the words that the peer shows; where nobody wants them, its asking is a breach."""
         self._meetings: list[Meeting] = []
         self._doubted: set[PeerPath] = set()
         self._pathless = Pathless(reactor, peer.shown, patience, self.fail, lambda: "" if self._met else None)
@@ -109,6 +119,14 @@ class ChannelSession(MeetingOwner):
 
     def _dropped(self, meeting: Meeting) -> None:
         """This meeting was ended from here; nothing more is heard of it."""
+
+    def compare(self) -> tuple[str, ...] | None:
+        """Ask the peer to show the words of a connection, and return them; ``None`` without one."""
+        path = next(iter(self.paths.ordered()), None)
+        if path is None:
+            return None
+        path.send(Compare())
+        return words_on(path)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -231,6 +249,8 @@ class ChannelSession(MeetingOwner):
         if isinstance(message, Bye):
             self.paths.finish()  # the peer has parted: what it closes is not lost
             path.close()
+        elif isinstance(message, Compare) and self.on_compare is not None:
+            self.on_compare(words_on(path))
         elif not self.failed.called and self.paths.get(path.facts.number) is not None:
             try:
                 self.link.message(path, message)

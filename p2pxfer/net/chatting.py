@@ -42,12 +42,21 @@ class ChatOwner(Interface):
     def chat_event(self, event: ChatEvent) -> None:
         """A line came, was delivered, or there are no more."""
 
+    def chat_stands(self) -> None:
+        """The channel stands, and is held until the words were compared."""
+
+    def chat_words(self, words: tuple[str, ...]) -> None:
+        """The peer shows these words to its user."""
+
     def chat_here(self, here: bool) -> None:
         """The peer is here now, or is not any more."""
 
 
 class Chatting:
-    """See the laws above.  ``make`` gives a new session with these two listeners."""
+    """See the laws above.  ``make`` gives a new session with these two listeners.
+
+    ``held``: no line goes out or is looked at before :meth:`release`.
+    """
 
     def __init__(
         self,
@@ -56,6 +65,8 @@ class Chatting:
         make: Callable[[Callable[[ChannelEvent], None], Callable[[], None]], PairSession],
         owner: ChatOwner,
         random: Callable[[], float],
+        *,
+        held: bool = False,
     ) -> None:
         self._reactor = reactor
         self._conversation = conversation
@@ -65,10 +76,43 @@ class Chatting:
         self._session: PairSession | None = None
         self._channel: int | None = None
         self._early: Introduction | None = None
+        self._held = held
+        self._standing = False
+        self._came: list[bytes] = []
         self._gone = False
         self._leaving = False
         self._left: Deferred[None] = Deferred()
         self._ended: Deferred[P2pxferError | None] = Deferred()
+
+    @property
+    def asks(self) -> bool:
+        """Whether this side asks for the introductions."""
+        return self._session is not None and self._session.asks
+
+    def compare(self) -> tuple[str, ...] | None:
+        """The words of a connection, which the peer shows too; ``None`` if it is not here."""
+        return self._session.compare() if self._session is not None else None
+
+    def release(self) -> None:
+        """The user has compared the words: lines go and come from now on."""
+        self._held = False
+        if self._standing:
+            self._begin()
+        came, self._came = self._came, []
+        session, channel = self._session, self._channel
+        if session is not None and channel is not None:
+            for data in came:
+                self._arrived(session, channel, data)
+        self.push()
+
+    def refuse(self, there: P2pxferError, here: P2pxferError) -> bool:
+        """Give the channel up and tell the peer why; the conversation ends with ``here`` then.  False without one."""
+        if self._session is None or self._channel is None:
+            return False
+        self._session.channels.reset(self._channel, there)
+        self._session.link.flush()
+        self._session.fail(here)
+        return True
 
     def introduced(self, introduction: Introduction) -> None:
         """The server introduces somebody who asked; between two sessions that is for the next one."""
@@ -97,6 +141,7 @@ class Chatting:
         self._gone = False
         session = self._session = self._make(self._event, self._settled)
         session.failed.addCallback(self._over)
+        session.on_compare = self._owner.chat_words
         try:
             if session.asks:
                 self._channel = session.channels.open(SERVICE)
@@ -119,11 +164,20 @@ class Chatting:
 
     def _attach(self) -> None:
         self._backoff.reset()
+        self._standing = True
+        if self._held:
+            self._owner.chat_stands()
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
         self._conversation.attach()
         self._owner.chat_here(True)
 
     def _detach(self) -> None:
         self._channel = None
+        self._standing = False
+        self._came.clear()
         if self._conversation.connected:
             self._conversation.detach()
             self._owner.chat_here(False)
@@ -167,6 +221,8 @@ class Chatting:
                 self._attach()
             case Stands():
                 self._attach()
+            case Arrived(_, data) if self._held:
+                self._came.append(bytes(data))  # not consumed, so the channel's window bounds it
             case Arrived(channel, data):
                 self._arrived(session, channel, bytes(data))
             case PeerEnded(channel):

@@ -19,11 +19,14 @@ from p2pxfer.core.rights import Right
 CONTACTS_SCHEMA: Final = 2
 """Version of the file: 2 knows what each contact is denied."""
 
-How = Literal["code", "id"]
+How = Literal["id", "code", "words"]
+
+
+_STRENGTH: Final = {"id": 0, "code": 1, "words": 2}
 
 
 class Contact(Struct, frozen=True):
-    """A peer whose key was verified: by a one-time ``code``, or because its ``id`` was typed in.
+    """A peer whose key was verified: by a one-time ``code``, its ``id`` that was typed in, or ``words`` compared.
 
     ``name`` is a legal registered name, ``added`` an ISO date such as ``2026-11-20``.
     """
@@ -33,6 +36,10 @@ class Contact(Struct, frozen=True):
     verified: How
     added: str
     denied: frozenset[Right] = frozenset()
+
+    def is_weaker_than(self, how: How) -> bool:
+        """Whether that would prove more: an id less than a code, a code less than words over a session."""
+        return _STRENGTH[self.verified] < _STRENGTH[how]
 
     def allows(self, right: Right) -> bool:
         """Whether this contact may do that with this machine."""

@@ -125,7 +125,7 @@ class Home:
     def add_contact(self, contact: Contact) -> Contact:
         """Store a verified key; returns the contact as it stands afterwards.
 
-        A key that is known already stays under the name it has; a code makes its verification stronger.
+        A key that is known already stays under the name it has; a code, or words, make its verification stronger.
 
         Raises:
             IdentityMismatch: the name belongs to another key.
@@ -146,7 +146,7 @@ class Home:
                 )
             same = next((other for other in known if other.id == contact.id), None)
             if same is not None:
-                if contact.verified in {same.verified, "id"}:
+                if not same.is_weaker_than(contact.verified):
                     return same
                 contact = replace(same, verified=contact.verified)
             self._save([other for other in known if other is not same] + [contact])

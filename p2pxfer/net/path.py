@@ -111,7 +111,7 @@ class PeerPath(Protocol):
         """When the TCP connection of a direct path stood, or the one of a relayed path was asked for."""
         self.writable = True
         self.peer_name = ""
-        self._terms = terms
+        self.terms = terms
         self._owner = owner
         self._clock = clock
         self._decoder = FrameDecoder(HELLO_CAPS, _body_memory)
@@ -127,7 +127,7 @@ class PeerPath(Protocol):
     @property
     def peer_key(self) -> bytes:
         """SHA-256 of the peer's SubjectPublicKeyInfo: what TLS was pinned to."""
-        return self._terms.peer_key
+        return self.terms.peer_key
 
     @property
     def rtt(self) -> float | None:
@@ -153,7 +153,7 @@ class PeerPath(Protocol):
 
     def handshakeCompleted(self) -> None:
         """TLS stands and the peer has the expected key: greet."""
-        self._greeting = Greeting(self._terms, lambda context: self.export(EXPORTER_LABEL, context, PROOF_SIZE))
+        self._greeting = Greeting(self.terms, lambda context: self.export(EXPORTER_LABEL, context, PROOF_SIZE))
         self._receive = self._greet
         self._write(self._greeting.start())
 
@@ -243,11 +243,11 @@ class PeerPath(Protocol):
         self._write(self._greeting.receive(frame))
         if self._greeting.said_ok and not self._seals:
             self._seals = True
-            self._tls().seal_from_here(Sealer(*self._record_secret(self._terms.role)))
+            self._tls().seal_from_here(Sealer(*self._record_secret(self.terms.role)))
         if self._greeting.greeted:
             if self._decoder.unread:
                 raise ProtocolBreach("the peer said more in TLS than its greeting")
-            other: Direction = "responder" if self._terms.role == "initiator" else "initiator"
+            other: Direction = "responder" if self.terms.role == "initiator" else "initiator"
             self._tls().open_from_here(Opener(*self._record_secret(other)))
             self.peer_name = self._greeting.peer_name
             self._receive = self._dispatch

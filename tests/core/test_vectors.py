@@ -147,6 +147,7 @@ PEER_SAMPLES: list[Message] = [
     wire.Widen(number=2),
     wire.Widened(number=2, ports=[20333]),
     wire.Check(),
+    channelwire.Compare(),
     wire.Checked(),
     wire.Checked(filtering="port-dependent", hairpin="no", plan="withheld", against="many dials were made here lately"),
     wire.Pair1(body=octets(0, 36)),

@@ -18,6 +18,7 @@ from p2pxfer.net.home import Home
 from tests.chats import ChatEnd
 from tests.e2e.conftest import Stage, check_failure, mounted, names_in, needs_mounts, wait_until
 from tests.e2e.test_asked_again import Terminal
+from tests.e2e.test_first_contact import contacts_of
 from tests.scene import file_hash, random_file
 
 pytestmark = pytest.mark.deadline(240)
@@ -305,6 +306,47 @@ def test_a_terminal_has_marks_and_commands_and_sends_files(room: Stage, terminal
     alice.wait_for(re.compile(r"bob: yes \\x1b"))
     alice.type("/quit")
     assert alice.status() == 0, alice.text
+
+
+WORDS = re.compile(r"compare by voice with (?:bob|alice): ((?:[a-z]+ ){7}[a-z]+)")
+
+
+def test_words_are_the_same_at_both_ends_and_hold_the_lines_until_then(room: Stage, terminals: list[Terminal]) -> None:
+    alice = Terminal(room, "chat", "bob", "--verify")
+    terminals.append(alice)
+    alice.wait_for(re.compile("/help names"))
+    alice.type("for your ears only")
+    bob = ChatEnd(room, "bob", "--commands")
+    bob.say("who is there?")
+    alice.wait_for(WORDS)
+    bob.wait_said("compare by voice with alice")
+    assert WORDS.findall(alice.text) == WORDS.findall(bob.said())
+    assert bob.heard() == []
+    assert "who is there?" not in alice.text
+    alice.type("/same")
+    bob.wait_heard(1)
+    alice.wait_for(re.compile("bob: who is there"))
+    assert contacts_of(room.alice)["bob"][1] == "words"
+    assert contacts_of(room.bob)["alice"][1] == "code"
+    bob.say("/same", "/quit")
+    bob.ends(0)
+    assert contacts_of(room.bob)["alice"][1] == "words"
+    alice.type("/quit")
+    assert alice.status() == 0, alice.text
+
+
+def test_words_that_differ_end_the_chat_at_both_ends(room: Stage, terminals: list[Terminal]) -> None:
+    alice = Terminal(room, "chat", "bob")
+    terminals.append(alice)
+    bob = ChatEnd(room, "bob", "--commands", "--verify")
+    bob.wait_said("/differ if not")
+    alice.wait_for(WORDS)
+    bob.say("/differ")
+    assert "the words differ" in bob.ends(5)
+    assert alice.status() == 5, alice.text
+    assert "the words that were compared differ" in alice.text
+    assert contacts_of(room.bob)["alice"][1] == "code"
+    check_failure(room.run("chat", "bob", "--verify"), 2, "somebody who answers")
 
 
 def test_an_offer_is_asked_about_and_refused(room: Stage, terminals: list[Terminal]) -> None:

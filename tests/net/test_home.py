@@ -115,6 +115,13 @@ def test_a_known_key_keeps_its_name(home: Home) -> None:
     assert home.contacts() == [stronger]
 
 
+def test_what_proves_more_stays(home: Home) -> None:
+    home.add_contact(BOB)
+    for how in ("code", "words", "code", "id"):
+        home.add_contact(Contact("bob", BOB.id, how, "2026-12-01"))  # type: ignore[arg-type]  # one of them
+    assert [contact.verified for contact in home.contacts()] == ["words"]
+
+
 def test_a_known_key_does_not_take_the_name_of_another(home: Home) -> None:
     home.add_contact(ANN)
     home.add_contact(BOB)

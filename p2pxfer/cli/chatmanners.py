@@ -1,0 +1,24 @@
+"""How the user of a chat wants it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from p2pxfer.core.messages import PathPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """How the user wants it: see the options of the command."""
+
+    destination: str
+    acceptance: Literal["ask", "contacts", "none"]
+    history: bool
+    commands: bool
+    verify: bool
+    stay: bool
+    policy: PathPolicy
+    gentle: bool
+    port_mapping: bool
+    timeout: float
