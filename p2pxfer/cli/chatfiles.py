@@ -99,14 +99,15 @@ class ChatFiles(InboxOwner):
         return self._inbox
 
     async def start(self, client: RendezvousClient) -> None:
-        """Be there for the peer's files.
-
-        Raises:
-            P2pxferError: the server refused.
-        """
-        self._client = client
+        """Be there for the peer's files; without a place at the server the chat goes on without files."""
         self._inbox.attach(client)
-        await client.start()
+        try:
+            await client.start()
+        except P2pxferError as error:
+            self._note(f"no files go or come in this chat: {error.message}")
+            await client.leave()
+        else:
+            self._client = client
 
     async def close(self) -> None:
         """End every transfer; what arrived is kept."""
@@ -163,7 +164,7 @@ class ChatFiles(InboxOwner):
 
     async def _send_source(self, source: Source) -> None:
         if self._client is None:
-            raise Unreachable("the server is not connected")
+            raise Unreachable("this chat is without files")
         manifest = source.manifest
         for skipped in source.skipped:
             self._note(f"skipped {safe_text(str(skipped))}")

@@ -57,6 +57,8 @@ def test_bash_completes_commands_options_contacts_and_files(home: Path, tmp_path
     assert offered(home, "p2pxfer chat b", work) == ["bob", "bobby"]
     assert offered(home, "p2pxfer contacts deny c", work) == ["carol"]
     assert offered(home, "p2pxfer contacts deny carol fi", work) == ["files"]
+    assert offered(home, "p2pxfer connect ca", work) == ["carol"]
+    assert offered(home, "p2pxfer expose 127.0.0.1:80 --to ca", work) == ["carol"]
     assert offered(home, "p2pxfer send bo", work) == ["borders.txt"]
     assert offered(home, "p2pxfer send borders.txt bo", work) == ["bob", "bobby"]
     assert offered(home, "p2pxfer send borders.txt bord", work) == ["borders.txt"]
