@@ -15,6 +15,8 @@ from p2pxfer.core.wordlist import WORDS
 from p2pxfer.net.home import Contact, Home
 from scripts.product import BIN
 
+pytestmark = pytest.mark.deadline(240)
+
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:

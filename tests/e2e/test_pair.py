@@ -17,6 +17,7 @@ from tests.e2e.test_asked_again import Terminal
 from tests.e2e.test_first_contact import contacts_of
 from tests.scene import last
 
+pytestmark = pytest.mark.deadline(240)
 SHOWN = re.compile(r"one-time code for the other machine: ([0-9]+-[a-z]+-[a-z]+-[a-z]+)")
 ASKED = re.compile("or type the code that the other machine shows: ")
 

@@ -9,6 +9,8 @@ import pytest
 from tests.e2e.conftest import Stage, check_failure, names_in
 from tests.scene import random_file
 
+pytestmark = pytest.mark.deadline(240)
+
 
 @pytest.fixture
 def source(pair: Stage) -> Path:
