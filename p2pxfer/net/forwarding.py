@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from socket import SO_ERROR, SOL_SOCKET
 from typing import cast
 
 from twisted.internet.defer import CancelledError
@@ -43,6 +44,15 @@ CONNECTIONS_EACH = 256
 TARGET_S = 10.0
 """How long the target may take to answer, seconds."""
 Tell = Callable[[Connection], None]
+
+
+def was_reset(transport: object) -> bool:
+    """Whether what the reactor calls an end was a reset.
+
+    It takes one for an end if it hears of it in the moment before the kernel has closed the socket for reading as well.
+    """
+    handle = getattr(transport, "getHandle", None)
+    return handle is not None and handle().getsockopt(SOL_SOCKET, SO_ERROR) != 0
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -93,6 +103,9 @@ class Joint(Protocol):
 
     def readConnectionLost(self) -> None:
         """This end has said its last."""
+        if was_reset(self.transport):
+            self.abort()
+            return
         if self._partner is not None:
             self._partner.finish()
         self._half()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
+import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError, TimeoutError
 
 from p2pxfer.errors import LimitReached, P2pxferError, Unreachable
-from p2pxfer.net.forwarding import CONNECTIONS_EACH, Outlet
+from p2pxfer.net.forwarding import CONNECTIONS_EACH, Joint, Outlet
 from p2pxfer.status import Connection
 
 
@@ -82,3 +84,33 @@ def test_who_gives_up_ends_the_dial() -> None:
     asking = stand.ask("bob")
     asking.on_gone()
     assert stand.target.dials[-1].called
+
+
+class Socket:
+    """A TCP transport and its socket in one, which has this error."""
+
+    def __init__(self, error: int = 0) -> None:
+        self.error = error
+        self.did: list[str] = []
+
+    def getHandle(self) -> Any:
+        return self
+
+    def getsockopt(self, level: int, option: int) -> int:
+        return self.error
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args: self.did.append(name)
+
+
+@pytest.mark.parametrize("error", [0, errno.ECONNRESET])
+def test_a_reset_that_the_reactor_calls_an_end_is_a_reset(error: int) -> None:
+    first, second = Joint(), Socket()
+    there: Any = Socket(error)
+    first.makeConnection(there)
+    channel = Joint(first)
+    here: Any = second
+    channel.makeConnection(here)
+    first.readConnectionLost()
+    assert ("loseWriteConnection" in second.did) is (error == 0)
+    assert ("abortConnection" in there.did) is (error != 0)
