@@ -201,7 +201,8 @@ class Source:
         self._last_root = ("", -1)
 
     def close(self) -> None:
-        """Close all files; neither a read nor a search may be under way."""
-        self._entries.close()
+        """Close all files; no read may be under way, a search is waited for."""
+        with self._finding:
+            self._entries.close()
         self._files.close()
         self._close_root()

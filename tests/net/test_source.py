@@ -505,3 +505,66 @@ def test_what_is_scanned_is_what_the_receiver_sees(here: Path) -> None:
     assert kinds == [("d", DIRECTORY, 0), ("d/x", FILE, 1)]
     assert type(content.manifest).decode(source.manifest.encode()) == source.manifest
     source.close()
+
+
+# -- page by page ----------------------------------------------------------------------------------------------------
+
+
+def many(here: Path, count: int) -> None:
+    fill(here, {f"d/{number:05}{'x' * 200}": b"" for number in range(count)})
+
+
+def test_the_first_page_is_there_at_once_and_the_others_follow(here: Path) -> None:
+    many(here, 500)
+    source = Source.open(["d"])
+    assert (source.manifest.pages, source.manifest.complete) == (1, False)
+    assert 0 < len(source.manifest.files) < 500
+    while not source.manifest.complete:
+        source.take(*source.find())
+    assert len(source.manifest.files) == 500
+    assert source.manifest == Source.scan(["d"]).manifest
+    source.close()
+
+
+def test_a_page_that_was_found_for_somebody_who_has_gone_is_found_again(here: Path) -> None:
+    """An attempt to send ends, and the next one goes on where it was."""
+    many(here, 500)
+    source = Source.open(["d"])
+    lost = source.find()
+    assert source.find() == lost
+    source.take(*source.find())
+    assert source.find() != lost
+    source.close()
+
+
+def test_a_source_is_closed_while_it_is_searched(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    many(here, 500)
+    source = Source.open(["d"])
+    plain, entered, gate = os.stat, threading.Event(), threading.Event()
+
+    def held(*args: object, **keywords: object) -> os.stat_result:
+        if threading.current_thread() is searching:
+            entered.set()
+            gate.wait(10)
+        return plain(*args, **keywords)  # type: ignore[arg-type]  # handed on
+
+    monkeypatch.setattr(os, "stat", held)
+    searching = threading.Thread(target=source.find)
+    searching.start()
+    assert entered.wait(10)
+    closing = threading.Thread(target=source.close)
+    closing.start()
+    gate.set()
+    for thread in (searching, closing):
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_a_name_on_a_later_page_that_may_not_be_sent_ends_it(here: Path) -> None:
+    many(here, 500)
+    (here / "d/zz\\").touch()
+    source = Source.open(["d"])
+    with pytest.raises(UsageError, match=r"the transfer was given up.*zz"):
+        while True:
+            source.take(*source.find())
+    source.close()
