@@ -39,8 +39,8 @@ __all__ = [
 MAX_MANIFEST: Final = 64 * 1024 * 1024
 """Largest encoded manifest, bytes."""
 
-_OWNERS: Final = {FILE: 0o600, DIRECTORY: 0o700, LINK: 0}
-"""What this program needs of its own files and directories until they are published."""
+_OWNER: Final = 0o700
+"""What this program needs of its own directories until they are published; of files no execution."""
 _SHOWN: Final = 200
 
 
@@ -166,7 +166,7 @@ class Manifest:
                 sizes.append(min(reader.size, MAX_TOTAL))
             if not reader.parent:
                 tops.append(walk.count)
-            if reader.mode & _OWNERS[reader.kind] != _OWNERS[reader.kind]:
+            if reader.mode & _OWNER != _OWNER and _denies_owner(reader):
                 restricted.append(walk.count)
             walk.admit(reader.kind, reader.parent, reader.name, reader.size, reader.target)
         self._data += page
@@ -294,6 +294,12 @@ class Manifest:
             names.append(reader.name)
             number = reader.parent - 1
         return "/".join(reversed(names))
+
+
+def _denies_owner(reader: EntryReader) -> bool:
+    """Whether the mode forbids its owner what this program needs."""
+    needed = {FILE: 0o600, DIRECTORY: _OWNER, LINK: 0}[reader.kind]
+    return reader.mode & needed != needed
 
 
 def _start(page: bytes, pages: int) -> int:
