@@ -79,8 +79,8 @@ def resume(ctx: click.Context, job: str) -> None:
 
         ctx.invoke(
             send, paths=tuple(found.paths), peer=found.peer, code_file=None, name=None, links=found.links,
-            limit=found.limit, policy=found.policy, gentle=found.gentle, port_mapping=found.port_mapping,
-            wait=found.wait, timeout=found.timeout,
+            delta=found.delta, limit=found.limit, policy=found.policy, gentle=found.gentle,
+            port_mapping=found.port_mapping, wait=found.wait, timeout=found.timeout,
         )  # fmt: skip
 
 

@@ -16,9 +16,12 @@ from p2pxfer.status import Offer
 
 
 class FileLoad:
-    """Files and directories; ``home`` is where hashes of earlier runs are."""
+    """Files and directories; ``home`` is where hashes of earlier runs are; ``delta``: send what differs from older
+    versions that the receiver has.
+    """
 
-    def __init__(self, source: Source, home: Path) -> None:
+    def __init__(self, source: Source, home: Path, *, delta: bool = False) -> None:
+        self._delta = delta
         self._source = source
         self._cache = HashCache(str(home), source.manifest, source.identity, time.time())
 
@@ -41,7 +44,7 @@ class FileLoad:
 
     def cargo(self, reactor: Reactor, limit: int, counted: Callable[[], None]) -> Cargo:
         """See :class:`~p2pxfer.cli.sending.Load`."""
-        return ChunkPump(reactor, self._source, self._cache, limit, counted)
+        return ChunkPump(reactor, self._source, self._cache, limit, counted, delta=self._delta)
 
     def close(self) -> None:
         """See :class:`~p2pxfer.cli.sending.Load`."""

@@ -38,6 +38,10 @@ NO_PATH_S = 60.0
     help="Symbolic links inside directories: skip: leave them out and say so; keep: send them as links, unless they"
     " lead out of what is sent; follow: send what they point to.",
 )  # fmt: skip
+@click.option(
+    "--delta", is_flag=True,
+    help="Where PEER has an older version under the same name, send only what differs; the old one stays as it is.",
+)  # fmt: skip
 @limit_option
 @path_option
 @gentle_option
@@ -50,7 +54,7 @@ NO_PATH_S = 60.0
 @click.pass_obj
 def command(
     options: Global, paths: tuple[str, ...], peer: str, code_file: str | None, name: str | None, links: Links,
-    limit: int, policy: PathPolicy, gentle: bool, port_mapping: bool, wait: bool, timeout: float,
+    delta: bool, limit: int, policy: PathPolicy, gentle: bool, port_mapping: bool, wait: bool, timeout: float,
 ) -> None:  # fmt: skip
     """Send every PATH to PEER: a contact, a registered name, or a peer id.  The PATH - is standard input.
 
@@ -78,10 +82,10 @@ def command(
         source = Source.open(list(paths), links)
         target = resolve(home, peer, read_code(code_file))
         memo = SendJob(
-            [os.path.abspath(path) for path in paths], peer, links, limit, policy, gentle,  # noqa: PTH100  # as text
+            [os.path.abspath(path) for path in paths], peer, links, limit, policy, gentle, delta=delta,  # noqa: PTH100  # as text
             port_mapping=port_mapping, wait=wait, timeout=timeout,
         )  # fmt: skip
-        load, memory = FileLoad(source, home.path), SendMemory(home, memo, source)
+        load, memory = FileLoad(source, home.path, delta=delta), SendMemory(home, memo, source)
     from p2pxfer.cli.run import run
     from p2pxfer.cli.sending import Sending
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from p2pxfer.core.chunkhashes import ChunkHashes
 from p2pxfer.core.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.core.claims import claims, runs
+from p2pxfer.core.deltawire import Patch
 from p2pxfer.core.geometry import zero_hash
 from p2pxfer.core.manifest import Manifest
 from p2pxfer.core.ranges import Range, RangeSet
@@ -19,8 +20,20 @@ from p2pxfer.errors import ChunkRefused, Damaged, LimitReached
 
 MAX_SPARSE_CHUNKS = 4 * 1024 * 1024
 """Most chunks of a transfer with holes, which cost a sender nothing; 16 TiB in the largest chunks."""
+MAX_LACKED = 2
+"""Of each chunk, on average, patches that cannot be used: it is under way on two paths at most."""
 MAX_BAD_CHUNKS = 3
 """Chunks that fail their hash before the sender is dropped."""
+
+
+def length_of(chunk: Chunk | Patch) -> int:
+    """Bytes of a chunk, however it came."""
+    return len(chunk.payload) if isinstance(chunk, Chunk) else chunk.length
+
+
+def wire_size(chunk: Chunk | Patch) -> int:
+    """Bytes that travelled for a chunk."""
+    return len(chunk.payload) if isinstance(chunk, Chunk) else chunk.wire_size
 
 
 class Inflow:
@@ -37,6 +50,7 @@ class Inflow:
         self._have = RangeSet(self.table.known)
         self._storing: dict[int, bytes] = {}
         self._bad = 0
+        self._lacked = 0
         self.have_bytes = sum(self.table.bytes_in(*span) for span in self._have)
 
     def grow(self, *, sparse: bool) -> None:
@@ -61,7 +75,7 @@ class Inflow:
 
     # -- in ------------------------------------------------------------------------------------------------------
 
-    def number_of(self, chunk: Chunk) -> int:
+    def number_of(self, chunk: Chunk | Patch) -> int:
         """The number of a chunk that came.
 
         Raises:
@@ -69,7 +83,7 @@ class Inflow:
         """
         address = (chunk.file, chunk.index)
         number = self.table.number(address)
-        if len(chunk.payload) != self.table.length(address):
+        if length_of(chunk) != self.table.length(address):
             raise ChunkRefused(f"chunk {chunk.index} of file {chunk.file} has the wrong length")
         return number
 
@@ -109,6 +123,17 @@ class Inflow:
         """These chunks are zero on the disk; their numbers."""
         for index in range(first, stop):
             yield self.stored((file, index), self._zeros(file, index))
+
+    def lacking(self, address: ChunkAddress) -> None:
+        """The chunk cannot be made of its patch.
+
+        Raises:
+            Damaged: more often than an honest sender makes it come to.
+        """
+        self._storing.pop(self.table.number(address), None)
+        self._lacked += 1
+        if self._lacked > MAX_LACKED * self.table.total:
+            raise Damaged("the sender's patches do not make what it says; what arrived whole is kept")
 
     def damaged(self, address: ChunkAddress) -> None:
         """The chunk did not match its hash.

@@ -138,6 +138,13 @@ class Outflow:
         if carrier == path:
             self._overtaken[path] = max(turn, self._overtaken.get(path, 0))
 
+    def lacking(self, number: int) -> None:
+        """What came of it was of no use: it is missing again."""
+        self._under_way.pop(number, None)
+        self._first.pop(number, None)
+        if self._is_missing(number):
+            self._missing.appendleft(number)
+
     def refute(self, begin: int, end: int) -> None:
         """The receiver was believed to have these, and has not."""
         for start, stop in list(self.acked.overlap(begin, end)):

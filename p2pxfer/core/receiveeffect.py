@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from p2pxfer.core.deltawire import Patch, WantBasis
 from p2pxfer.core.manifest import Manifest
 from p2pxfer.core.sendeffect import Send
 from p2pxfer.core.wire import Chunk
@@ -24,10 +25,12 @@ class Announced(Struct, frozen=True):
 class Decide(Struct, frozen=True):
     """Ask the user and open the disk side, then call :meth:`ReceiverCore.accepted` or :meth:`ReceiverCore.refused`.
 
-    The disk side may add the pages to the manifest that an earlier run left.
+    The disk side may add the pages to the manifest that an earlier run left.  ``delta``: the sender asks for older
+    versions of its files.
     """
 
     manifest: Manifest
+    delta: bool
 
 
 class Listed(Struct, frozen=True):
@@ -46,10 +49,20 @@ class Relist(Struct, frozen=True):
 
 
 class Store(Struct, frozen=True):
-    """Verify and write this chunk, then call :meth:`ReceiverCore.stored` or :meth:`ReceiverCore.damaged`."""
+    """Verify and write this chunk, then call :meth:`ReceiverCore.stored` or :meth:`ReceiverCore.damaged`.
+
+    For one that cannot be made of its patch, call :meth:`ReceiverCore.lacking`.
+    """
 
     path: int
-    chunk: Chunk
+    chunk: Chunk | Patch
+
+
+class TellBasis(Struct, frozen=True):
+    """The sender wants the hashes of an older version's blocks, on a path on which chunks are welcome."""
+
+    path: int
+    want: WantBasis
 
 
 class StoreHole(Struct, frozen=True):
@@ -67,4 +80,4 @@ class Publish(Struct, frozen=True):
     root: bytes
 
 
-ReceiverEffect = Send | Announced | Decide | Listed | Relist | Store | StoreHole | Publish
+ReceiverEffect = Send | Announced | Decide | Listed | Relist | Store | StoreHole | TellBasis | Publish

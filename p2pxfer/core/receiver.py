@@ -18,11 +18,22 @@ from collections.abc import Iterator, Mapping
 from p2pxfer.core.chunktable import ChunkAddress
 from p2pxfer.core.claims import runs
 from p2pxfer.core.codec import Message
+from p2pxfer.core.deltawire import Patch, WantBasis
 from p2pxfer.core.holes import judge
 from p2pxfer.core.inflow import Inflow
 from p2pxfer.core.listing import Answer, ListTaker
 from p2pxfer.core.manifest import Manifest
-from p2pxfer.core.receiveeffect import Announced, Decide, Listed, Publish, ReceiverEffect, Relist, Store, StoreHole
+from p2pxfer.core.receiveeffect import (
+    Announced,
+    Decide,
+    Listed,
+    Publish,
+    ReceiverEffect,
+    Relist,
+    Store,
+    StoreHole,
+    TellBasis,
+)
 from p2pxfer.core.receivestate import Path, Phase, Talk
 from p2pxfer.core.sendeffect import Send
 from p2pxfer.core.wire import Accept, Ack, Chunk, Final, FinalAck, Holes, Offer, Page, Refuse, Tally, WantPage
@@ -47,7 +58,7 @@ class ReceiverCore:
         self._flow: Inflow | None = None
         self._root = b""
         self._refusal: tuple[str, str] | None = None
-        self._earlier = False
+        self._earlier = self._older = False
         self.outdated = False
         """What was published is another state of what is listed now."""
 
@@ -91,6 +102,8 @@ class ReceiverCore:
                 return [self._announced(message)]
             case Talk.OPEN, Page():
                 return self._on_page(path, state, message)
+            case Talk.OPEN, WantBasis():
+                return [TellBasis(path, message)]
             case Talk.OPEN, Holes():
                 return self._on_holes(path, state, message)
             case ((Talk.OPEN | Talk.FINAL), Final()):
@@ -131,7 +144,7 @@ class ReceiverCore:
             raise ManifestRefused("the file list is not the one that was offered")
         self._manifest, self._list = manifest, ListTaker(manifest)
         self._phase = Phase.DECIDING
-        return [self._announced(offer), Decide(manifest)]
+        return [self._announced(offer), Decide(manifest, offer.delta)]
 
     def _ends_elsewhere(self, offer: Offer) -> bool:
         """Whether the list of this offer is another one, though it begins with the same page."""
@@ -186,12 +199,10 @@ class ReceiverCore:
             yield Send(path, ListedMessage(handle=handle, page=page, have=part, last=False))
         yield Send(path, ListedMessage(handle=handle, page=page, have=last))
 
-    def chunk(self, path: int, chunk: Chunk) -> list[ReceiverEffect]:
-        """A chunk came on ``path``.
+    def chunk(self, path: int, chunk: Chunk | Patch) -> list[ReceiverEffect]:
+        """A chunk, or what it is to be made of, came on ``path``.
 
-        Raises:
-            ProtocolBreach: chunks are not welcome now.
-            ChunkRefused: outside the transfer or of the wrong length.
+        Raises ``ProtocolBreach`` where none is welcome, ``ChunkRefused`` for one that is not part of the transfer.
         """
         state = self._state_of(path, chunk.handle)
         if state.talk is not Talk.OPEN or self._flow is None:
@@ -244,16 +255,16 @@ class ReceiverCore:
 
     # -- from the caller -----------------------------------------------------------------------------------------
 
-    def accepted(self, have: Mapping[ChunkAddress, bytes], *, published: bool = False) -> list[ReceiverEffect]:
+    def accepted(
+        self, have: Mapping[ChunkAddress, bytes], *, published: bool = False, older: bool = False
+    ) -> list[ReceiverEffect]:
         """The user said yes, the disk is ready; ``have`` holds the hashes of chunks that are durable here already.
 
-        ``published``: an earlier run put everything in its place, and the sender does not know it yet.
-
-        Raises:
-            LimitReached: the files are sparse and have too many chunks.
+        ``published``: an earlier run put everything in its place, and the sender does not know it yet; ``older``: it is
+        told of older versions.  Raises ``LimitReached`` for sparse files of too many chunks.
         """
         self._phase = Phase.RECEIVING
-        self._earlier = published
+        self._earlier, self._older = published, older
         self._begin(have)
         return [effect for path in self._paths for effect in self._accept(path)]
 
@@ -281,9 +292,7 @@ class ReceiverCore:
         self._phase = Phase.REFUSED
         self._refusal = (error.word, error.message[:1000])
         word, message = self._refusal
-        return [
-            Send(path, Refuse(handle=state.handle, word=word, message=message)) for path, state in self._paths.items()
-        ]
+        return [Send(path, Refuse(state.handle, word, message)) for path, state in self._paths.items()]
 
     def stored(self, path: int, address: ChunkAddress, digest: bytes) -> None:
         """The chunk was verified and written; its acknowledgement waits for :meth:`take_acks`."""
@@ -301,14 +310,14 @@ class ReceiverCore:
             state.acks += numbers
 
     def damaged(self, address: ChunkAddress) -> None:
-        """The chunk did not match its hash.
-
-        Raises:
-            ChunkRefused: always; the path that brought it is to be dropped.
-            Damaged: once too often; the session is to be ended.
-        """
+        """The chunk did not match its hash; raises as :meth:`~p2pxfer.core.inflow.Inflow.damaged`."""
         assert self._flow is not None
         self._flow.damaged(address)
+
+    def lacking(self, address: ChunkAddress) -> None:
+        """The chunk cannot be made of its patch; raises as :meth:`~p2pxfer.core.inflow.Inflow.lacking`."""
+        assert self._flow is not None
+        self._flow.lacking(address)
 
     def published_all(self) -> list[ReceiverEffect]:
         """Everything is in its place and durable."""
@@ -322,25 +331,19 @@ class ReceiverCore:
             return []
         acks, state.acks = state.acks, []
         joined = list(runs(acks))
-        return [
-            Send(path, Ack(handle=state.handle, chunks=joined[at : at + ACKS_PER_MESSAGE]))
-            for at in range(0, len(joined), ACKS_PER_MESSAGE)
-        ]
+        portions = range(0, len(joined), ACKS_PER_MESSAGE)
+        return [Send(path, Ack(state.handle, joined[at : at + ACKS_PER_MESSAGE])) for at in portions]
 
     # -- helpers -------------------------------------------------------------------------------------------------
 
     def _confirm(self) -> list[ReceiverEffect]:
-        return [
-            Send(path, FinalAck(handle=state.handle, root=self._root))
-            for path, state in self._paths.items()
-            if state.talk is Talk.FINAL
-        ]
+        final = ((path, state) for path, state in self._paths.items() if state.talk is Talk.FINAL)
+        return [Send(path, FinalAck(state.handle, self._root)) for path, state in final]
 
     def _accept(self, path: int) -> Iterator[ReceiverEffect]:
         state = self._paths[path]
         state.talk = Talk.OPEN
         assert self._manifest is not None
         pages, have = self._manifest.pages, self.have_bytes
-        accept = Accept(handle=state.handle, instance=self._instance, pages=pages, have_bytes=have, rate=self._rate)
-        yield Send(path, accept)
+        yield Send(path, Accept(state.handle, self._instance, pages, have, self._rate, self._older))
         yield from self._answer(path, 0)

@@ -27,11 +27,12 @@ class HashChunks:
 class AcceptedByPeer:
     """The receiver accepted, holding ``have_bytes`` already; told once for each receiving process.
 
-    It wants at most ``rate`` bytes a second, 0 for no limit.
+    It wants at most ``rate`` bytes a second, 0 for no limit; with ``older`` it tells of older versions of the files.
     """
 
     have_bytes: int
     rate: int = 0
+    older: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,13 +48,16 @@ class _Talk(Enum):
 class SenderCore:
     """One transfer of ``manifest`` under ``handle``; ``known`` holds hashes of chunks that earlier runs sent.
 
-    Chunks in ``holes`` are told and not sent.  The first page of the manifest has to be there.
+    Chunks in ``holes`` are told and not sent.  The first page of the manifest has to be there.  ``delta``: ask for
+    older versions of the files.
     """
 
     def __init__(
-        self, handle: int, manifest: Manifest, known: Mapping[ChunkAddress, bytes], holes: HolesByFile | None = None
-    ) -> None:
+        self, handle: int, manifest: Manifest, known: Mapping[ChunkAddress, bytes], holes: HolesByFile | None = None,
+        *, delta: bool = False,
+    ) -> None:  # fmt: skip
         self._handle = handle
+        self._delta = delta
         self._manifest = manifest
         self._table = ChunkTable(manifest)
         self._holes = HoleTeller(handle, self._table, {})
@@ -111,6 +114,7 @@ class SenderCore:
             more=not self._manifest.complete or self._manifest.pages > 1,
             counting=not self._manifest.complete,
             holes=self._holes.bytes,
+            delta=self._delta,
         )
         return [Send(path, offer)]
 
@@ -154,6 +158,11 @@ class SenderCore:
     def drop_chunk(self, address: ChunkAddress) -> None:
         """A chunk that was taken out is not sent now."""
         self._flow.put_back(self._table.number(address))
+
+    def lacking(self, addresses: Iterable[ChunkAddress]) -> None:
+        """The receiver could make nothing of these chunks as they were sent."""
+        for address in addresses:
+            self._flow.lacking(self._table.number(address))
 
     def is_idle(self, path: int) -> bool:
         """No chunk is under way on ``path``."""
@@ -226,7 +235,9 @@ class SenderCore:
         self._newest = max(self._newest, path)
         self._talks[path] = _Talk.OPEN
         self._list.accepted(path, message.pages)
-        effects: list[SenderEffect] = [AcceptedByPeer(message.have_bytes, message.rate)] if fresh else []
+        effects: list[SenderEffect] = []
+        if fresh:
+            effects.append(AcceptedByPeer(message.have_bytes, message.rate, message.older))
         return [*effects, *self._list.take()]
 
     def _on_listed(self, path: int, message: Listed) -> list[SenderEffect]:

@@ -32,6 +32,7 @@ from msgspec import Meta
 
 from p2pxfer.core.channelwire import MAX_PIECE, PIECE_HEADER_SIZE, PIECE_KIND, SESSION_ROWS
 from p2pxfer.core.codec import Catalogue, Message, Number, Size
+from p2pxfer.core.deltawire import DELTA_ROWS, PATCH_KIND
 from p2pxfer.core.discovery import Filtering, Hairpin, Simultaneous, Unsolicited
 from p2pxfer.core.framing import PRE_AUTH_CAP, Frame, frame_header
 from p2pxfer.core.messages import Bytes16, Bytes32, Text
@@ -165,7 +166,7 @@ class Offer(Message, frozen=True):
     """A transfer with the first page of its file list; ``more`` pages follow.
 
     ``files``, ``size`` and ``holes`` are those of the whole list, or, while the sender is ``counting``, of what it has
-    seen so far.  ``holes`` of its ``size`` bytes lie in chunks that are not sent.
+    seen so far.  ``holes`` of its ``size`` bytes lie in chunks that are not sent; ``delta``: older versions are wanted.
     """
 
     handle: Number
@@ -176,6 +177,7 @@ class Offer(Message, frozen=True):
     more: bool = False
     counting: bool = False
     holes: Size = 0
+    delta: bool = False
 
 
 class Tally(Message, frozen=True):
@@ -219,7 +221,8 @@ class Accept(Message, frozen=True):
     """The receiver wants the transfer and may know ``pages`` pages of its list, ``have_bytes`` of the files in these.
 
     ``instance`` is drawn anew by each receiving process: another one than before means that what was acknowledged
-    but not in any ``Have`` is lost.  ``rate`` is the most bytes a second that it wants to get, 0 for no limit.
+    but not in any ``Have`` is lost.  ``rate`` is the most bytes a second that it wants to get, 0 for no limit.  With
+    ``older`` it tells of older versions behind each page.
     """
 
     handle: Number
@@ -227,6 +230,7 @@ class Accept(Message, frozen=True):
     pages: Annotated[int, Meta(ge=1, le=2**32 - 1)] = 1
     have_bytes: Size = 0
     rate: Size = 0
+    older: bool = False
 
 
 class Listed(Message, frozen=True):
@@ -279,35 +283,13 @@ class FinalAck(Message, frozen=True):
 
 PEER: Catalogue[Message] = Catalogue(
     [
-        (1, Hello),
-        (2, HelloOk),
-        (3, Nominate),
-        (4, Ping),
-        (5, Pong),
-        (6, Problem),
-        (7, Bye),
-        (8, Check),
-        (9, Checked),
-        (10, Widen),
-        (11, Widened),
-        (16, Pair1),
-        (17, Pair2),
-        (18, PairConfirm),
-        (19, Paired),
-        (32, Offer),
-        (33, WantPage),
-        (34, Page),
-        (35, Accept),
-        (36, Refuse),
-        (37, Ack),
-        (38, Final),
-        (39, FinalAck),
-        (40, Holes),
-        (41, Listed),
-        (42, Tally),
-        *SESSION_ROWS,
+        (1, Hello), (2, HelloOk), (3, Nominate), (4, Ping), (5, Pong), (6, Problem), (7, Bye), (8, Check),
+        (9, Checked), (10, Widen), (11, Widened), (16, Pair1), (17, Pair2), (18, PairConfirm), (19, Paired),
+        (32, Offer), (33, WantPage), (34, Page), (35, Accept), (36, Refuse), (37, Ack), (38, Final), (39, FinalAck),
+        (40, Holes), (41, Listed), (42, Tally),
+        *DELTA_ROWS, *SESSION_ROWS,
     ]
-)
+)  # fmt: skip
 DATA_KIND = 64
 """Kind of a chunk frame, whose body is a :class:`Chunk` header and the payload."""
 _CHUNK = struct.Struct(">III32s")
@@ -326,6 +308,7 @@ SESSION_CAPS = {
     **PEER.caps(),
     DATA_KIND: MAX_CHUNK + CHUNK_HEADER_SIZE,
     PIECE_KIND: MAX_PIECE + PIECE_HEADER_SIZE,
+    PATCH_KIND: MAX_CHUNK,
 }
 """Caps afterwards."""
 

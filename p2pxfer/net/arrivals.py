@@ -15,6 +15,7 @@ from typing import Final
 
 from p2pxfer.core.channelwire import Attach
 from p2pxfer.core.codec import Message
+from p2pxfer.core.deltawire import Patch
 from p2pxfer.core.wire import Chunk, Offer
 from p2pxfer.errors import ProtocolBreach, Refused, Unreachable
 from p2pxfer.net.incoming import IncomingTransfer
@@ -108,7 +109,11 @@ class Arrivals:
         Raises:
             P2pxferError: see the ``message`` of what it carries.
         """
-        self._on(path).message(path, message)
+        carried = self._on(path)
+        if isinstance(message, Patch) and isinstance(carried, IncomingTransfer):
+            carried.chunk(path, message)
+        else:
+            carried.message(path, message)
 
     def chunk(self, path: PeerPath, chunk: Chunk) -> None:
         """A chunk came on ``path``.

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from p2pxfer.core.receiveeffect import Store, StoreHole
+from p2pxfer.core.deltawire import Lack, Patch
+from p2pxfer.core.receiveeffect import Store, StoreHole, TellBasis
 from p2pxfer.core.receiver import ReceiverCore
 from p2pxfer.core.sendeffect import Send
-from p2pxfer.errors import ChunkRefused, Damaged
+from p2pxfer.core.wire import Chunk, Listed
+from p2pxfer.errors import ChunkRefused, Damaged, ProtocolBreach
 from p2pxfer.net.landing import Landing
+from p2pxfer.net.oldversions import VersionLost
 from p2pxfer.net.path import CHUNK_MEMORY
 from p2pxfer.net.pathset import PathSet
+from p2pxfer.net.rebuilding import Rebuilding
 from p2pxfer.net.types import Reactor
 
 
@@ -25,6 +30,8 @@ class Arriving:
         self._core = core
         self._paths = paths
         self._failed = failed
+        self.rebuilding: Rebuilding | None = None
+        """Who tells of older versions, if there are any."""
         self._ack_timer: IDelayedCall | None = None
         self._ended = False
 
@@ -58,7 +65,8 @@ class Arriving:
 
     def _stored(self, effect: Store) -> None:
         chunk = effect.chunk
-        CHUNK_MEMORY.give(chunk.payload)
+        if isinstance(chunk, Chunk):
+            CHUNK_MEMORY.give(chunk.payload)
         if not self._ended:
             self._core.stored(effect.path, (chunk.file, chunk.index), chunk.hash)
             self.acks_soon()
@@ -66,11 +74,17 @@ class Arriving:
     def _not_stored(self, failure: Failure, effect: Store) -> None:
         if self._ended:
             return
+        chunk = effect.chunk
+        if failure.check(VersionLost) and isinstance(chunk, Patch):
+            self._core.lacking((chunk.file, chunk.index))
+            span = (chunk.file, chunk.index, chunk.index + 1)
+            self.send(Send(effect.path, Lack(handle=chunk.handle, chunks=[span])))
+            return
         if not failure.check(ChunkRefused):
             failure.raiseException()
         path = self._paths.get(effect.path)
         try:
-            self._core.damaged((effect.chunk.file, effect.chunk.index))
+            self._core.damaged((chunk.file, chunk.index))
         except ChunkRefused as error:
             if path is not None:
                 path.refuse(error)
@@ -91,5 +105,22 @@ class Arriving:
     def send(self, effect: Send) -> None:
         """Put a message on its path, if that is still there."""
         path = self._paths.get(effect.path)
+        if path is None:
+            return
+        path.send(effect.message)
+        if self.rebuilding is not None and isinstance(effect.message, Listed) and effect.message.last:
+            telling = Deferred.fromCoroutine(self.rebuilding.announce(path, effect.message))
+            telling.addErrback(self._failed)
+
+    def tell_basis(self, effect: TellBasis) -> None:
+        """Tell the hashes of an older version's blocks.
+
+        Raises:
+            ProtocolBreach: the file was not named, or told on this path before.
+        """
+        path = self._paths.get(effect.path)
+        if self.rebuilding is None:
+            raise ProtocolBreach("an older version is wanted that was not named")
+        self.rebuilding.check(effect.path, effect.want)
         if path is not None:
-            path.send(effect.message)
+            Deferred.fromCoroutine(self.rebuilding.tell(path, effect.want)).addErrback(self._failed)

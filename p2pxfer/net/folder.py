@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from p2pxfer.core.manifest import Manifest
 from p2pxfer.core.pathrules import check_dangerous
 from p2pxfer.core.receiveeffect import Announced
+from p2pxfer.net.disk import OPEN_DIRECTORY
+from p2pxfer.net.oldversions import OldVersions
+from p2pxfer.net.partials import partial_trees
 from p2pxfer.net.places import Sink, Storage
 from p2pxfer.net.staging import Staging
 from p2pxfer.net.streamfile import StreamFile
@@ -27,6 +32,14 @@ class Folder:
     def open(self, sender: bytes, manifest: Manifest, announced: Announced, relisted: bool) -> Storage:
         """See :class:`~p2pxfer.net.places.Place`."""
         return Staging.open(self.shown, sender, manifest, announced=announced, relisted=relisted)
+
+    def older(self, sender: bytes, manifest: Manifest, asked: bool) -> OldVersions | None:
+        """See :class:`~p2pxfer.net.places.Place`: in the directory, and partial ones that came from this sender."""
+        roots = partial_trees(self.shown, sender, manifest.transfer_id)
+        if asked:
+            with suppress(OSError):
+                roots.insert(0, os.open(os.fsencode(self.shown), OPEN_DIRECTORY))
+        return OldVersions(manifest, roots) if roots else None
 
     def check_stream(self, name: str) -> None:
         """See :class:`~p2pxfer.net.places.Place`."""

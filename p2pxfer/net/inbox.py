@@ -326,17 +326,17 @@ class Inbox:
         now = self._owner.known(session.key)
         if now is not None and not now.files:
             raise Refused(f"{self._name} takes no files from you")
-        if isinstance(message, Offer):
-            session.arrivals.offer(path, session.since[path], message)
-        else:
-            session.arrivals.attach(path, message)
+        if isinstance(message, Attach):
+            return session.arrivals.attach(path, message)
+        return session.arrivals.offer(path, session.since[path], message)
 
     def _begin(self, session: PeerSession, path: PeerPath, number: bytes, budget: ListBudget) -> IncomingTransfer:
+        name, known = session.name(path), self._owner.known(session.key) is not None
         transfer = IncomingTransfer(
             self._reactor, session.key, number, self._instance, self._place, session.paths, self._disk,
-            lambda offer: self._owner.decide(session.name(path), offer), self._tell, budget, self._limit,
+            lambda offer: self._owner.decide(name, offer), self._tell, budget, self._limit, known=known,
         )  # fmt: skip
-        self._owner.transfer_started(session.name(path), transfer, session.paths)
+        self._owner.transfer_started(name, transfer, session.paths)
         return transfer
 
     def _begin_stream(self, session: PeerSession, path: PeerPath) -> IncomingStream:

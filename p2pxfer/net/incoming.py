@@ -19,20 +19,24 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.codec import Message
+from p2pxfer.core.deltawire import Patch
+from p2pxfer.core.inflow import wire_size
 from p2pxfer.core.manifest import Manifest
-from p2pxfer.core.receiveeffect import Announced, Decide, Listed, Publish, ReceiverEffect, Relist, Store, StoreHole
+from p2pxfer.core.receiveeffect import (
+    Announced,
+    Decide,
+    Listed,
+    Publish,
+    ReceiverEffect,
+    Relist,
+    Store,
+    StoreHole,
+    TellBasis,
+)
 from p2pxfer.core.receiver import ReceiverCore
 from p2pxfer.core.sendeffect import Send
 from p2pxfer.core.wire import Chunk
-from p2pxfer.errors import (
-    DiskError,
-    Incomplete,
-    LimitReached,
-    ManifestRefused,
-    P2pxferError,
-    ProtocolBreach,
-    Refused,
-)
+from p2pxfer.errors import DiskError, Incomplete, LimitReached, ManifestRefused, P2pxferError, ProtocolBreach, Refused
 from p2pxfer.net.arriving import Arriving
 from p2pxfer.net.landing import DiskThreads
 from p2pxfer.net.listbudget import ListBudget
@@ -57,28 +61,19 @@ class Received:
 class IncomingTransfer:
     """One transfer from one sender, over any number of paths.
 
-    ``decide(offer)`` asks whether to take it; ``tell`` gets events; ``done`` fires once, with what was received or
-    with the error that ended it; ``settled`` fires when the sender knows and the staging place is gone;
-    ``confirmed`` is when the sender said that it knows, in the reactor's time;
-    ``bytes_by_path`` counts the payload of this transfer by kind of path, what came twice included.
+    ``decide(offer)`` asks whether to take it; ``known``: the sender is a contact; ``tell`` gets events; ``done`` fires
+    once, with what was received or the error that ended it; ``settled`` when the sender knows and the staging place is
+    gone; ``confirmed`` is when it said so, in the reactor's time; ``bytes_by_path`` counts what was received by kind.
     """
 
     log = Logger()
 
     def __init__(
-        self,
-        reactor: Reactor,
-        sender: bytes,
-        transfer: bytes,
-        instance: bytes,
-        place: Place,
-        paths: PathSet,
-        disk: DiskThreads,
-        decide: Callable[[Offer], Awaitable[bool]],
-        tell: Callable[[Event], None],
-        budget: ListBudget,
-        limit: int = 0,
-    ) -> None:
+        self, reactor: Reactor, sender: bytes, transfer: bytes, instance: bytes, place: Place, paths: PathSet,
+        disk: DiskThreads, decide: Callable[[Offer], Awaitable[bool]], tell: Callable[[Event], None],
+        budget: ListBudget, limit: int = 0, *, known: bool = False,
+    ) -> None:  # fmt: skip
+        self._known = known
         self._reactor = reactor
         self._paths = paths
         self._decide = decide
@@ -89,7 +84,7 @@ class IncomingTransfer:
         self._waiting: list[Callable[[], None]] | None = None
         self._tally = Tally(tell)
         self.number = transfer
-        self._closing = False
+        self._closing = self._asked = False
         self.ended = False
         self.confirmed: float | None = None
         self.bytes_by_path: dict[str, int] = {}
@@ -147,8 +142,8 @@ class IncomingTransfer:
         # Holes that are here already wait for an acknowledgement, and nothing need follow them.
         self._arriving.acks_soon()
 
-    def chunk(self, path: PeerPath, chunk: Chunk) -> None:
-        """A chunk came on ``path``.
+    def chunk(self, path: PeerPath, chunk: Chunk | Patch) -> None:
+        """A chunk, or what it is to be made of, came on ``path``.
 
         Raises:
             P2pxferError: see :meth:`~p2pxfer.core.receiver.ReceiverCore.chunk`.
@@ -159,15 +154,15 @@ class IncomingTransfer:
             self._waiting.append(lambda: self._late(path, lambda: self.chunk(path, chunk)))
             return
         kind = path.facts.kind
-        self.bytes_by_path[kind] = self.bytes_by_path.get(kind, 0) + len(chunk.payload)
-        self._paths.carried(path, len(chunk.payload))
+        self.bytes_by_path[kind] = self.bytes_by_path.get(kind, 0) + wire_size(chunk)
+        self._paths.carried(path, wire_size(chunk))
         self._carry_out(self._core.chunk(path.facts.number, chunk))
         self._arriving.acks_soon()
 
     def _judge(self, error: P2pxferError, message: Message) -> None:
         """A message was refused: whether that ends more than its path."""
         if self._core.outdated:
-            # The sender has other files now, and offers them on its next path: what was published is through.
+            # The sender has other files now, and offers them on its next path.
             self._end(Incomplete("the sender did not hear of the end, and has other files now"))
             self._start(self.close(discard=True))
         elif self.manifest is None:
@@ -196,7 +191,7 @@ class IncomingTransfer:
                 case Announced():
                     self._announce(effect)
                 case Decide():
-                    self._start(self._open(effect.manifest))
+                    self._start(self._open(effect.manifest, asked=effect.delta and self._known))
                 case Listed():
                     self._listed(effect.page)
                 case Relist():
@@ -205,6 +200,8 @@ class IncomingTransfer:
                     self._arriving.store(landing, effect)
                 case StoreHole() if landing is not None:
                     self._arriving.store_hole(landing, effect)
+                case TellBasis():
+                    self._arriving.tell_basis(effect)
                 case Publish():
                     self._start(self._publish(effect.root))
 
@@ -213,10 +210,11 @@ class IncomingTransfer:
 
     # -- the decision --------------------------------------------------------------------------------------------
 
-    async def _open(self, manifest: Manifest) -> None:
+    async def _open(self, manifest: Manifest, *, asked: bool) -> None:
         offer = self._tally.offered(manifest)
         # Its names are judged before the user is asked and before anything is created.
-        staging = await self._site.open(manifest, self._tally.announced)
+        staging = await self._site.open(manifest, self._tally.announced, asked=asked)
+        self._asked = asked
         if staging.published_root is not None and manifest.complete and manifest.pages == 1:
             self._carry_out(self._core.already_published(staging.published_root))
             self._end(Received(staging.published_root, tuple(staging.published_names), manifest.total_bytes))
@@ -234,7 +232,9 @@ class IncomingTransfer:
         if self._is_over():
             return
         self._tell(Accepted())
-        self._carry_out(self._core.accepted(staging.have, published=staging.published_root is not None))
+        older = self._arriving.rebuilding = self._site.rebuilding(self._paths)
+        published = staging.published_root is not None
+        self._carry_out(self._core.accepted(staging.have, published=published, older=older is not None))
         if self._core.have_bytes:
             self._tell(Resumed(have_bytes=self._core.have_bytes))
 
@@ -258,19 +258,18 @@ class IncomingTransfer:
         """Let go of what belongs to another state of the files, and go on from there."""
         manifest = self.manifest
         assert manifest is not None
-        for number in effect.others:
-            other = self._paths.get(number)
-            if other is not None:
-                other.refuse(ProtocolBreach("the sender lists other files now"))
+        for other in filter(None, map(self._paths.get, effect.others)):
+            other.refuse(ProtocolBreach("the sender lists other files now"))
         self._hold(True)
         await self._site.close()
         if self._is_over():
             return
         manifest.cut(effect.keep)
-        staging = await self._site.open(manifest, self._tally.announced, relisted=True)
+        staging = await self._site.open(manifest, self._tally.announced, relisted=True, asked=self._asked)
         if self._is_over():
             await self._site.close()
             return
+        self._arriving.rebuilding = self._site.rebuilding(self._paths)
         self._core.relisted(staging.have)
         waiting, self._waiting = self._waiting or [], None
         self._hold(False)

@@ -21,9 +21,13 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
+from p2pxfer.core.deltawire import Patch
+from p2pxfer.core.inflow import length_of
 from p2pxfer.core.journal import ChunkClaim
 from p2pxfer.core.receiveeffect import Announced
 from p2pxfer.core.wire import Chunk
+from p2pxfer.errors import ChunkRefused
+from p2pxfer.net.oldversions import OldVersions, VersionLost
 from p2pxfer.net.places import Storage
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
@@ -46,7 +50,7 @@ more than writing it."""
 CLAIM_COST = 64
 """What a hole counts among what is not durable yet, bytes."""
 
-_Storing = tuple[Chunk, Callable[[Failure | None], None]]
+_Storing = tuple[Chunk | Patch, Callable[[Failure | None], None]]
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -73,6 +77,7 @@ class Landing:
     """Where the chunks of one transfer go.
 
     ``hold(True)`` asks for a pause of the paths, ``hold(False)`` ends it; ``failed`` is told of a sync that failed.
+    ``older`` is what patches are made from; it is closed with the staging place.
     """
 
     def __init__(
@@ -82,12 +87,14 @@ class Landing:
         staging: Storage,
         hold: Callable[[bool], None],
         failed: Callable[[Failure], None],
+        older: OldVersions | None = None,
     ) -> None:
         self._reactor = reactor
         self._disk = disk
         self._staging = staging
         self._hold = hold
         self._failed = failed
+        self._older = older
         self._under_way = 0
         self._quiet: list[Deferred[None]] = []
         self._waiting = 0
@@ -103,17 +110,18 @@ class Landing:
         self._closing = False
         self._failure: Failure | None = None
 
-    def store(self, chunk: Chunk, told: Callable[[Failure | None], None]) -> None:
+    def store(self, chunk: Chunk | Patch, told: Callable[[Failure | None], None]) -> None:
         """Verify and write a chunk; ``told`` hears of the end.
 
-        A failure is one of :meth:`~p2pxfer.net.staging.Staging.write_chunk`.  There is no Deferred, for of small chunks
-        there are too many.
+        A failure is one of :meth:`~p2pxfer.net.staging.Staging.write_chunk`, or, for a patch, of which the thread makes
+        a chunk, :class:`~p2pxfer.net.oldversions.VersionLost`.  There is no Deferred, for of small chunks there are too
+        many.
         """
         self._under_way += 1
-        self._waiting += len(chunk.payload) + CHUNK_COST
+        self._waiting += length_of(chunk) + CHUNK_COST
         self._regulate()
         self._batch.append((chunk, told))
-        self._batch_bytes += len(chunk.payload)
+        self._batch_bytes += length_of(chunk)
         if self._batch_bytes >= BATCH_BYTES or len(self._batch) >= BATCH_CHUNKS:
             self._write_batch()
         elif len(self._batch) == 1:
@@ -130,16 +138,28 @@ class Landing:
         results: list[Failure | None] = []
         for chunk, _ in batch:
             try:
-                self._staging.write_chunk(chunk.file, chunk.index, chunk.payload, chunk.hash)
+                if isinstance(chunk, Chunk):
+                    self._staging.write_chunk(chunk.file, chunk.index, chunk.payload, chunk.hash)
+                else:
+                    self._write_patched(chunk)
             except Exception:
                 results.append(Failure())
             else:
                 results.append(None)
         return results
 
+    def _write_patched(self, patch: Patch) -> None:
+        if self._older is None:
+            raise VersionLost
+        try:
+            payload = memoryview(self._older.make(patch))
+            self._staging.write_chunk(patch.file, patch.index, payload, patch.hash)
+        except ChunkRefused as error:
+            raise VersionLost from error
+
     def _batch_written(self, results: list[Failure | None], batch: list[_Storing]) -> None:
         for result, (chunk, told) in zip(results, batch, strict=True):
-            self._written(result, chunk, len(chunk.payload))
+            self._written(result, chunk, length_of(chunk))
             told(result)
 
     def listed(self, page: int) -> None:
@@ -172,7 +192,7 @@ class Landing:
         self._done()
         return result if isinstance(result, Failure) else None
 
-    def _written(self, result: Failure | None, chunk: Chunk, size: int) -> None:
+    def _written(self, result: Failure | None, chunk: Chunk | Patch, size: int) -> None:
         self._waiting -= size + CHUNK_COST
         if not isinstance(result, Failure):
             self._unsynced.append((chunk.file, chunk.index, chunk.hash))
@@ -289,4 +309,6 @@ class Landing:
         self._regulate()
         while self._under_way:
             await self._until_quiet()
+        if self._older is not None:
+            await self._disk.elsewhere(self._older.close)
         await self._disk.elsewhere(self._staging.discard if discard else self._staging.close)

@@ -25,6 +25,7 @@ from p2pxfer.core.receiveeffect import Announced
 from p2pxfer.core.streams import check_end
 from p2pxfer.errors import ChunkRefused, Damaged, Interrupted, P2pxferError, Refused
 from p2pxfer.net.disk import disk_error, read_span, write_all
+from p2pxfer.net.oldversions import OldVersions
 from p2pxfer.net.pipe import close_output, write_whole
 from p2pxfer.net.places import Pieces, Sink, Storage
 
@@ -52,6 +53,10 @@ class Outlet:
     def open(self, sender: bytes, manifest: Manifest, announced: Announced, relisted: bool) -> Storage:
         """See :class:`~p2pxfer.net.places.Place`."""
         return OutletFile(self._target, manifest)
+
+    def older(self, sender: bytes, manifest: Manifest, asked: bool) -> OldVersions | None:
+        """See :class:`~p2pxfer.net.places.Place`: nothing stays here."""
+        return None
 
     def check_stream(self, name: str) -> None:
         """See :class:`~p2pxfer.net.places.Place`."""

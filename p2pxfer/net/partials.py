@@ -13,6 +13,7 @@ import re
 import shutil
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -35,6 +36,10 @@ from p2pxfer.net.privatedir import enter, is_locked
 
 DESTINATIONS: Final = "destinations.json"
 MAX_DESTINATIONS: Final = 64
+MAX_TREES: Final = 8
+"""Most earlier transfers that may hold older versions."""
+MAX_TREE_JOURNAL: Final = 8 * 1024 * 1024
+"""What has a larger journal, bytes, is not looked at for these: that takes longer than it may gain."""
 _STAGING: Final = re.compile(re.escape(STAGING_PREFIX) + "[0-9a-f]{32}")
 
 
@@ -156,6 +161,43 @@ def _look(destination: Destination, name: str) -> Partial | None:
         changed,
         busy,
     )
+
+
+def partial_trees(destination: str, sender: bytes, but: bytes) -> list[int]:
+    """Descriptors of what arrived of other transfers from this sender in a directory, the latest first.
+
+    ``but`` is the id of the transfer that is left out.  What another process holds is left out too.
+    """
+    found: list[tuple[float, int]] = []
+    try:
+        root = os.open(os.fsencode(destination), OPEN_DIRECTORY)
+    except OSError:
+        return []
+    try:
+        for name in filter(_STAGING.fullmatch, os.listdir(root)):  # noqa: PTH208  # a descriptor
+            with suppress(OSError, P2pxferError):
+                found += _tree_of(root, name, sender, but)
+    finally:
+        os.close(root)
+    found.sort(reverse=True)
+    for _, fd in found[MAX_TREES:]:
+        os.close(fd)
+    return [fd for _, fd in found[:MAX_TREES]]
+
+
+def _tree_of(root: int, name: str, sender: bytes, but: bytes) -> list[tuple[float, int]]:
+    fd = os.open(name.encode(), OPEN_INNER_DIRECTORY, dir_fd=root)
+    try:
+        status = os.fstat(fd)
+        if status.st_uid != os.geteuid() or status.st_mode & 0o077 or is_locked(fd):
+            return []
+        state = read_journal(JournalFile(fd, lambda _: None).read(MAX_TREE_JOURNAL))
+        if state is None or state.sender != sender or state.transfer == but:
+            return []
+        changed = os.stat(JOURNAL, dir_fd=fd, follow_symlinks=False).st_mtime
+        return [(changed, os.open(b"tree", OPEN_INNER_DIRECTORY, dir_fd=fd))]
+    finally:
+        os.close(fd)
 
 
 def drop(partial: Partial) -> None:

@@ -6,7 +6,7 @@ pings, lets :mod:`p2pxfer.net.liveness` notice a peer that is gone, and passes e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol as Interface
 from typing import cast
@@ -25,8 +25,9 @@ from zope.interface import implementer
 
 from p2pxfer.core.addresses import Endpoint
 from p2pxfer.core.buffers import BufferPool
-from p2pxfer.core.channelwire import PIECE_KIND, Piece, decode_piece, piece_prefix
+from p2pxfer.core.channelwire import Piece, piece_prefix
 from p2pxfer.core.codec import Message
+from p2pxfer.core.deltawire import MAPLESS
 from p2pxfer.core.framing import Frame, FrameDecoder
 from p2pxfer.core.hello import EXPORTER_LABEL, PROOF_SIZE, Greeting, Terms
 from p2pxfer.core.records import EXPORTER_LABEL as RECORDS_LABEL
@@ -276,7 +277,7 @@ class PeerPath(Protocol):
         if frame.kind == DATA_KIND:
             self._owner.path_chunk(self, decode_chunk(frame))
             return
-        match message := decode_piece(frame) if frame.kind == PIECE_KIND else PEER.decode(frame):
+        match message := MAPLESS.get(frame.kind, PEER.decode)(frame):
             case Ping():
                 self.send(Pong(number=message.number))
             case Pong():
@@ -306,10 +307,10 @@ class PeerPath(Protocol):
         elif not self._over:
             self._tls().writeSequence([piece_prefix(message), message.payload])
 
-    def send_chunk(self, prefix: bytes, payload: bytes | bytearray) -> None:
-        """Send a chunk: the frame's head and the payload, which must not change afterwards."""
+    def send_frame(self, parts: Sequence[bytes | bytearray | memoryview]) -> None:
+        """Send a whole frame in parts, which must not change afterwards: a chunk or a patch."""
         if not self._over:
-            self._tls().writeSequence([prefix, payload])
+            self._tls().writeSequence(parts)
 
     def _write(self, data: bytes) -> None:
         if data and not self._over:

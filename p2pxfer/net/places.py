@@ -9,6 +9,7 @@ from p2pxfer.core.chunktable import ChunkAddress
 from p2pxfer.core.journal import ChunkClaim
 from p2pxfer.core.manifest import Manifest
 from p2pxfer.core.receiveeffect import Announced
+from p2pxfer.net.oldversions import OldVersions
 
 Pieces = list[bytes | bytearray | memoryview]
 
@@ -82,6 +83,9 @@ class Place(Protocol):
 
     def open(self, sender: bytes, manifest: Manifest, announced: Announced, relisted: bool) -> Storage:
         """Take a transfer up; see :meth:`~p2pxfer.net.staging.Staging.open`."""
+
+    def older(self, sender: bytes, manifest: Manifest, asked: bool) -> OldVersions | None:
+        """Where older versions of the files may lie; ``asked``: the sender may learn of those that others made."""
 
     def check_stream(self, name: str) -> None:
         """The same as :meth:`check` for a stream of this name, which is one path component."""

@@ -20,12 +20,16 @@ from twisted.python.failure import Failure
 
 from p2pxfer.core.chunktable import ChunkAddress
 from p2pxfer.core.codec import Message
+from p2pxfer.core.delta import Differences
+from p2pxfer.core.deltawire import Basis, Lack, Older, WantBasis
 from p2pxfer.core.pacing import Pace
 from p2pxfer.core.sendeffect import AcceptedByPeer, Finished, HashChunks, Send, SenderEffect
 from p2pxfer.core.sender import SenderCore
-from p2pxfer.core.wire import MAX_CHUNK, chunk_prefix
-from p2pxfer.errors import DiskError, P2pxferError
+from p2pxfer.core.wire import MAX_CHUNK
+from p2pxfer.errors import DiskError, P2pxferError, ProtocolBreach
+from p2pxfer.net.deltasource import Cuts
 from p2pxfer.net.hashcache import HashCache
+from p2pxfer.net.loaded import HANDLE, Loaded
 from p2pxfer.net.path import PeerPath
 from p2pxfer.net.pathset import PathSet
 from p2pxfer.net.source import Source
@@ -41,10 +45,6 @@ BATCH_BYTES = 256 * 1024
 BATCH_CHUNKS = 128
 """Small chunks are read in batches that end with the chunk that reaches one of these two: handing each to the thread by
 itself costs several times what reading it costs."""
-HANDLE = 1
-"""One transfer a session: its handle."""
-
-_Loaded = tuple[ChunkAddress, bytes, bytes]
 
 
 class ChunkPump:
@@ -61,17 +61,24 @@ class ChunkPump:
         cache: HashCache,
         limit: float = 0,
         listed: Callable[[], None] | None = None,
+        *,
+        delta: bool = False,
     ) -> None:
-        """``limit`` in bytes a second, 0 for none; ``listed`` is called when all that is to be sent is known."""
+        """``limit`` in bytes a second, 0 for none; ``listed`` is called when all that is to be sent is known.
+
+        ``delta``: ask for older versions that the receiver has.
+        """
         self._listed_all = listed
         self._reactor = reactor
         self._pace = Pace(limit, reactor.seconds())
         self._later: IDelayedCall | None = None
         self._source = source
         self._cache = cache
-        self._core = SenderCore(HANDLE, source.manifest, cache.load(), source.holes())
+        self._core = SenderCore(HANDLE, source.manifest, cache.load(), source.holes(), delta=delta)
+        self._differences = Differences(source.manifest, tells=False)
+        self._cuts = Cuts(source)
         self._scanner = Worker(reactor, "scanner")
-        self._ready: deque[_Loaded] = deque()
+        self._ready: deque[Loaded] = deque()
         self._reading = 0
         self._ahead = 0
         self._paths: PathSet | None = None
@@ -122,6 +129,7 @@ class ChunkPump:
     def close_path(self, path: PeerPath) -> None:
         """A path is gone."""
         self._carry_out(self._core.close_path(path.facts.number))
+        self._differences.lost(path.facts.number)
         self.push()
 
     def message(self, path: PeerPath, message: Message) -> list[Event]:
@@ -130,7 +138,23 @@ class ChunkPump:
         Raises:
             P2pxferError: see :meth:`~p2pxfer.core.sender.SenderCore.receive`.
         """
+        if isinstance(message, (Older, Basis, Lack)):
+            self._difference(path.facts.number, message)
+            return []
         return self._carry_out(self._core.receive(path.facts.number, message))
+
+    def _difference(self, path: int, message: Older | Basis | Lack) -> None:
+        if message.handle != HANDLE:
+            raise ProtocolBreach("the receiver speaks of a transfer that was not offered on this path")
+        if not self._core.is_open(path):
+            return  # it has not heard yet that another process receives now
+        match message:
+            case Older():
+                self._differences.older(message)
+            case Basis():
+                self._differences.told(path, message)
+            case Lack():
+                self._core.lacking(self._differences.lacked(message))
 
     def _carry_out(self, effects: list[SenderEffect]) -> list[Event]:
         events: list[Event] = []
@@ -145,6 +169,7 @@ class ChunkPump:
                 case AcceptedByPeer():
                     self.accepted = True
                     self._pace.peer_wants(effect.rate)
+                    self._differences = Differences(self._source.manifest, tells=effect.older)
                     events.append(Accepted())
                     if effect.have_bytes:
                         events.append(Resumed(have_bytes=effect.have_bytes))
@@ -182,16 +207,21 @@ class ChunkPump:
             return
         carriers = self.paths.carriers(self._core.is_open)
         self._tell_holes(carriers)
+        self._ask(carriers)
         while self._may_go() and (path := self._taker(carriers)) is not None:
-            address, payload, digest = self._ready.popleft()
-            self._ahead -= len(payload)
-            if not self._core.may_go(address, path.facts.number):
-                self._core.drop_chunk(address)
+            loaded = self._ready.popleft()
+            self._ahead -= loaded.size
+            if not self._core.may_go(loaded.address, path.facts.number):
+                self._core.drop_chunk(loaded.address)
                 continue
-            self._pace.spend(len(payload))
-            path.send_chunk(chunk_prefix(HANDLE, address[0], address[1], digest, len(payload)), payload)
-            self._core.chunk_sent(address, path.facts.number)
-            self.paths.carried(path, len(payload))
+            if loaded.ops is not None:
+                self._differences.patched(loaded.address)
+            frame = loaded.frame()
+            size = sum(map(len, frame)) if loaded.ops is not None else loaded.size
+            self._pace.spend(size)
+            path.send_frame(frame)
+            self._core.chunk_sent(loaded.address, path.facts.number)
+            self.paths.carried(path, size)
         self._read_ahead(carriers)
 
     def _tell_holes(self, carriers: list[PeerPath]) -> None:
@@ -199,10 +229,16 @@ class ChunkPump:
             for effect in self._core.take_holes(path.facts.number) if path.writable else ():
                 path.send(effect.message)
 
+    def _ask(self, carriers: list[PeerPath]) -> None:
+        """Ask for the hashes of older versions on the first path."""
+        for path in carriers[:1]:
+            for file in self._differences.ask(path.facts.number):
+                path.send(WantBasis(handle=HANDLE, file=file))
+
     def _may_go(self) -> bool:
         """Whether a chunk is ready and the limit lets it go; if it does not, the chunk goes when it does."""
         self._stop_waiting()
-        if not self._ready or not self._core.is_told(self._ready[0][0]):
+        if not self._ready or not self._core.is_told(self._ready[0].address):
             return False
         wait = self._pace.wait(self._reactor.seconds())
         if wait > 0:
@@ -219,7 +255,7 @@ class ChunkPump:
         free = [path for path in carriers if path.writable]
         if len(carriers) == 1 or not free:
             return free[0] if free else None
-        address = self._ready[0][0]
+        address = self._ready[0].address
         return next((path for path in free if self._core.may_go(address, path.facts.number)), free[0])
 
     def _read_ahead(self, carriers: list[PeerPath]) -> None:
@@ -231,7 +267,7 @@ class ChunkPump:
                 return
             self._reading += 1
             self._ahead += sum(self._core.length(address) for address in batch)
-            reading = self._reader.do(self._read, batch)
+            reading = self._reader.do(self._read, [(address, self._differences.of(address)) for address in batch])
             reading.addCallback(self._loaded)
             reading.addErrback(self._unreadable)
 
@@ -249,25 +285,30 @@ class ChunkPump:
             address = self._core.next_chunk()
             if address is None:
                 break
+            if self._differences.waits_for(address[0]):
+                self._core.drop_chunk(address)
+                break
             batch.append(address)
             size += self._core.length(address)
         return batch
 
-    def _read(self, batch: list[ChunkAddress]) -> list[_Loaded]:
-        """Read, hash and note the hashes; in the thread."""
-        loaded: list[_Loaded] = []
-        for address in batch:
+    def _read(self, batch: list[tuple[ChunkAddress, tuple[int, bytes] | None]]) -> list[Loaded]:
+        """Read, hash and note the hashes, and compare with older versions; in the thread."""
+        loaded: list[Loaded] = []
+        for address, older in batch:
             payload, digest = self._source.read_chunk(*address)
             self._cache.add(*address, digest)
-            loaded.append((address, payload, digest))
+            patch = self._cuts.patch(address, payload, *older) if older is not None else None
+            ops, parts = patch if patch is not None else (None, [payload])
+            loaded.append(Loaded(address, digest, len(payload), ops, parts))
         return loaded
 
-    def _loaded(self, batch: list[_Loaded]) -> None:
+    def _loaded(self, batch: list[Loaded]) -> None:
         self._reading -= 1
         if self._closed:
             return
-        for address, _, digest in batch:
-            self._core.chunk_read(address, digest)
+        for loaded in batch:
+            self._core.chunk_read(loaded.address, loaded.digest)
         self._ready.extend(batch)
         self.push()
 

@@ -54,6 +54,7 @@ class SendJob(msgspec.Struct, frozen=True):
     port_mapping: bool = True
     wait: bool = False
     timeout: Annotated[float, Meta(gt=0)] = 60.0
+    delta: bool = False
     schema: Literal[1] = 1
 
     @property

@@ -16,7 +16,10 @@ from p2pxfer.core.manifest import Manifest
 from p2pxfer.core.receiveeffect import Announced
 from p2pxfer.net.landing import DiskThreads, Landing
 from p2pxfer.net.listbudget import ListBudget
+from p2pxfer.net.oldversions import OldVersions
+from p2pxfer.net.pathset import PathSet
 from p2pxfer.net.places import Place, Storage
+from p2pxfer.net.rebuilding import Rebuilding
 from p2pxfer.net.types import Reactor
 
 
@@ -45,9 +48,15 @@ class Site:
         self._failed = failed
         self.landing: Landing | None = None
         """There while it is open."""
+        self._older: OldVersions | None = None
+        self._manifest = Manifest()
 
-    async def open(self, manifest: Manifest, announced: Announced, *, relisted: bool = False) -> Storage:
+    async def open(
+        self, manifest: Manifest, announced: Announced, *, relisted: bool = False, asked: bool = False
+    ) -> Storage:
         """Open the storage, which may add to the manifest what it knows of the list.
+
+        ``asked``: the sender may learn of older versions that others made.
 
         Raises:
             LimitReached: the sender's lists are too long together.
@@ -56,9 +65,15 @@ class Site:
         if not relisted:
             self._place.check(manifest, 0)
         storage = await self._disk.elsewhere(self._place.open, self._sender, manifest, announced, relisted)
-        self.landing = Landing(self._reactor, self._disk, storage, self._hold, self._failed)
+        self._manifest = manifest
+        self._older = await self._disk.elsewhere(self._place.older, self._sender, manifest, asked)
+        self.landing = Landing(self._reactor, self._disk, storage, self._hold, self._failed, self._older)
         self._budget.take(self, manifest.size)
         return storage
+
+    def rebuilding(self, paths: PathSet) -> Rebuilding | None:
+        """Who tells of older versions of the files, while this storage is open, if there may be any."""
+        return Rebuilding(self._disk, paths, self._manifest, self._older) if self._older is not None else None
 
     def listed(self, manifest: Manifest, page: int) -> None:
         """A page was added to the manifest.

@@ -159,6 +159,23 @@ class Source:
             raise changed(entry.path)
         return data, blake3(data).digest()
 
+    def read_span(self, file: int, offset: int, length: int) -> bytes:
+        """Bytes of a file, all that there are.
+
+        Raises:
+            SourceChanged: the file is not what it was when it was scanned.
+            DiskError: it cannot be read.
+        """
+        entry = self.manifest.files[file]
+        try:
+            with self._files.lease(file) as fd:
+                data = self._read(fd, offset, length, self.identity(file), entry)
+        except OSError as error:
+            raise disk_error(error, f"reading {shown(entry.path)}", "run the command again to go on") from error
+        if len(data) != length:
+            raise changed(entry.path)
+        return data
+
     @staticmethod
     def _read(fd: int, offset: int, length: int, identity: Identity, entry: Entry) -> bytes:
         if not identity.is_of(os.fstat(fd)):

@@ -51,14 +51,18 @@ class Ours:
         """Send a file; seconds from the start of `send` to the end of both. Raises `ProgramError`."""
         return self._move(source, target.parent, ready, with_code=False)
 
-    def _move(self, source: Path, to: Path, ready: Callable[[], None], *, with_code: bool) -> float:
+    def copy_differences(self, source: Path, target: Path, ready: Callable[[], None]) -> float:
+        """The same with ``--delta``, beside an older version in the place of ``target``. Raises `ProgramError`."""
+        return self._move(source, target.parent, ready, "--delta", with_code=False)
+
+    def _move(self, source: Path, to: Path, ready: Callable[[], None], *more: str, with_code: bool) -> float:
         to.mkdir(exist_ok=True)
         words: list[str | Path] = ["receive", "--as", "bob", "--to", to, "--once"]
         argv = client(self.address, self.folder / "bob", *words)
         with Program(Loopback(), "p2pxfer receive", argv, self.folder / "receive.log") as receiver:
             code = str(receiver.wait_for("code" if with_code else "registered").get("code", ""))
             ready()
-            words = ["send", source, "bob", *([] if with_code else ["--path", "direct"])]
+            words = ["send", source, "bob", *more, *([] if with_code else ["--path", "direct"])]
             argv, env = client(self.address, self.folder / "alice", *words), {"P2PXFER_CODE": code} if code else {}
             with Program(Loopback(), "p2pxfer send", argv, self.folder / "send.log", env=env) as sender:
                 done = sender.wait_for("done", SILENCE)

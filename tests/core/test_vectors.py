@@ -27,10 +27,12 @@ from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from p2pxfer.core import channelwire, messages, wire
+from p2pxfer.core import channelwire, deltawire, messages, wire
 from p2pxfer.core.channelwire import PIECE_KIND, Piece, decode_piece, piece_prefix
 from p2pxfer.core.codec import Catalogue, Message
 from p2pxfer.core.codes import parse_code
+from p2pxfer.core.delta import average_block
+from p2pxfer.core.deltawire import LITERAL, PATCH_KIND, decode_patch, patch_prefix
 from p2pxfer.core.framing import Frame, FrameDecoder
 from p2pxfer.core.geometry import chunk_count, chunk_size, chunk_span, claim_digest, file_root, transfer_root
 from p2pxfer.core.hello import EXPORTER_LABEL, Greeting, Role, Terms
@@ -41,11 +43,16 @@ from p2pxfer.core.pairing import PairFrame, Pairing, Party, Setting
 from p2pxfer.core.services import waiting_name
 from p2pxfer.core.wire import DATA_KIND, HELLO_CAPS, PEER, SESSION_CAPS, Chunk, chunk_prefix, decode_chunk
 from p2pxfer.errors import FrameError
+from p2pxfer.net.cutting import blocks
 
 ROOT = Path(__file__).parent.parent.parent
 FILE_OF_VECTORS = ROOT / "tests" / "vectors" / "protocol.json"
 CATALOGUES: dict[str, Catalogue[Message]] = {"server": SERVER, "peer": PEER}
-DATA_FRAMES: dict[int, Callable[[Frame], object]] = {DATA_KIND: decode_chunk, PIECE_KIND: decode_piece}
+DATA_FRAMES: dict[int, Callable[[Frame], object]] = {
+    DATA_KIND: decode_chunk,
+    PIECE_KIND: decode_piece,
+    PATCH_KIND: decode_patch,
+}
 """Kinds whose body is not a map, and who reads it."""
 PLACES: dict[str, dict[int, int]] = {
     "server, first message": SERVER.caps(messages.FIRST_MESSAGES, 4096),
@@ -176,6 +183,11 @@ PEER_SAMPLES: list[Message] = [
     wire.Refuse(handle=1, word="E_SPACE", message="the disk is full"),
     wire.Ack(handle=1, chunks=[(3, 7), (9, 2**40)]),
     wire.Holes(handle=1, chunks=[(0, 0, 0), (1, 2, 9)]),
+    deltawire.Older(handle=1, page=2, files=[3, 5]),
+    deltawire.WantBasis(handle=1, file=3),
+    deltawire.Basis(handle=1, file=3, average=8192, hashes=octets(1) + octets(64), last=False),
+    deltawire.Basis(handle=1, file=3, average=8192),
+    deltawire.Lack(handle=1, chunks=[(0, 3, 7)]),
     wire.Final(handle=1, root=octets(9)),
     wire.FinalAck(handle=1, root=octets(9)),
     channelwire.Attach(instance=octets(16, 16)),
@@ -309,6 +321,33 @@ def piece_vector() -> dict[str, Any]:
     return {"number": 2**40, "channel": 3, "payload": plain(PAYLOAD), "frame": plain(frame)}
 
 
+def patch_vector() -> dict[str, Any]:
+    digest = blake3(PAYLOAD).digest()
+    ops = [(7, 3, 100_000), (LITERAL, 0, len(PAYLOAD)), (2**31, 0, 1)]
+    frame = patch_prefix(1, 2, 3, digest, ops) + PAYLOAD
+    return {
+        "handle": 1,
+        "file": 2,
+        "index": 3,
+        "hash": plain(digest),
+        "operations": [list(op) for op in ops],
+        "literals": plain(PAYLOAD),
+        "frame": plain(frame),
+    }
+
+
+def cut_vector(size: int, average: int) -> dict[str, Any]:
+    """How a file is cut whose content is that many octets of BLAKE3's extended output of nothing."""
+    content = blake3(b"").digest(length=size)
+    cut = list(blocks(lambda at, count: content[at : at + count], size, average))
+    return {
+        "size": size,
+        "average": average,
+        "lengths": [length for length, _ in cut],
+        "hashes": plain(b"".join(digest for _, digest in cut)),
+    }
+
+
 def root_vector() -> dict[str, Any]:
     hashes = [octets(first) for first in (10, 20, 30)]
     roots = [file_root(150_000, hashes), file_root(0, [])]
@@ -419,6 +458,9 @@ def everything() -> dict[str, Any]:
         ],
         "chunk": chunk_vector(),
         "piece": piece_vector(),
+        "patch": patch_vector(),
+        "cuts": [cut_vector(*sizes) for sizes in ((300_000, 8192), (300_000, 16384), (5000, 8192))],
+        "averages": [{"size": size, "average": average_block(size)} for size in SIZES],
         "manifests": [manifest_vector(entries) for entries in MANIFESTS],
         "geometry": [{"size": s, "chunk_size": chunk_size(s), "chunks": chunk_count(s)} for s in SIZES],
         "roots": root_vector(),
@@ -489,6 +531,31 @@ def test_piece() -> None:
     assert decode_piece(one_frame(row["frame"], SESSION_CAPS)) == Piece(row["number"], row["channel"], row["payload"])
     head = struct.pack(">IBQI", 13 + len(row["payload"]), 65, row["number"], row["channel"])
     assert row["frame"] == head + row["payload"]
+
+
+def test_patch() -> None:
+    row = from_plain(VECTORS["patch"])
+    patch = decode_patch(one_frame(row["frame"], SESSION_CAPS))
+    ops = tuple(map(tuple, row["operations"]))
+    assert (patch.handle, patch.file, patch.index, patch.hash) == (1, 2, 3, row["hash"])
+    assert (patch.ops, bytes(patch.literals)) == (ops, row["literals"])
+    body = struct.pack(">III", 1, 2, 3) + row["hash"] + struct.pack(">I", len(ops))
+    body += b"".join(struct.pack(">III", *op) for op in ops) + row["literals"]
+    assert row["frame"] == struct.pack(">IB", 1 + len(body), 66) + body
+
+
+@pytest.mark.parametrize("row", VECTORS["cuts"], ids=lambda row: f"{row['size']}-{row['average']}")
+def test_cuts(row: dict[str, Any]) -> None:
+    content = blake3(b"").digest(length=row["size"])
+    found = list(blocks(lambda at, count: content[at : at + count], row["size"], row["average"]))
+    assert [length for length, _ in found] == row["lengths"]
+    assert sum(row["lengths"]) == row["size"]
+    assert b"".join(digest for _, digest in found) == from_plain(row["hashes"])
+
+
+@pytest.mark.parametrize("row", VECTORS["averages"], ids=lambda row: str(row["size"]))
+def test_averages(row: dict[str, Any]) -> None:
+    assert average_block(row["size"]) == row["average"]
 
 
 @pytest.mark.parametrize("row", VECTORS["manifests"])
@@ -564,7 +631,7 @@ def test_the_specification_lists_every_message_with_its_fields(side: str) -> Non
     table = section.partition(".. end of table")[0]
     found = {(int(kind), name) for kind, name in re.findall(r"^   \* - (\d+)\n     - ``(\w+)``", table, re.MULTILINE)}
     assert found == {(row["kind"], row["type"]) for row in VECTORS[side]} | (
-        {(DATA_KIND, "Chunk"), (PIECE_KIND, "Piece")} if side == "peer" else set()
+        {(DATA_KIND, "Chunk"), (PIECE_KIND, "Piece"), (PATCH_KIND, "Patch")} if side == "peer" else set()
     )
     for row in VECTORS[side]:
         mine = table.partition(f"``{row['type']}``")[2].partition("\n   * - ")[0]

@@ -463,8 +463,8 @@ async def test_two_paths_speak_in_records_once_they_greeted(on_socket: tuple[boo
         link.send = said.append
         link.recv_into = said.append
     payload = random.Random(1).randbytes(1 << 20)
-    client.send_chunk(chunk_prefix(1, 0, 0, bytes(32), len(payload)), payload)
-    server.send_chunk(chunk_prefix(1, 0, 0, bytes(32), 3), b"abc")
+    client.send_frame([chunk_prefix(1, 0, 0, bytes(32), len(payload)), payload])
+    server.send_frame([chunk_prefix(1, 0, 0, bytes(32), 3), b"abc"])
     while not ann.chunks or not bob.chunks:
         await sleep(0.01)
     assert bob.chunks == [payload] and ann.chunks == [b"abc"]

@@ -1,0 +1,266 @@
+"""The disks of both sides of a delta: cuts, patches, what is copied from, and what a sender may ask for."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import pytest_twisted
+from blake3 import blake3
+
+from p2pxfer.core.deltawire import BLOCK_HASH, LITERAL, Older, Patch, WantBasis
+from p2pxfer.core.geometry import chunk_count, chunk_span
+from p2pxfer.core.manifest import FILE, Entry, Manifest
+from p2pxfer.core.wire import Listed
+from p2pxfer.errors import ChunkRefused, ProtocolBreach, SourceChanged
+from p2pxfer.net import oldversions
+from p2pxfer.net.cutting import READ, blocks
+from p2pxfer.net.deltasource import Cuts
+from p2pxfer.net.disk import OPEN_DIRECTORY
+from p2pxfer.net.oldversions import OldVersions, VersionLost
+from p2pxfer.net.rebuilding import Rebuilding
+from p2pxfer.net.source import Source
+from tests.net.disk_tools import open_fds
+
+MIB = 1 << 20
+
+
+def noise(size: int, seed: int) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+# -- cuts ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 8192, MIB, READ, READ + 1, 3 * READ + 77])
+def test_cuts_do_not_depend_on_how_a_file_is_read(size: int) -> None:
+    content = noise(size, 1)
+
+    def in_pieces(most: int) -> Callable[[int, int], bytes]:
+        return lambda at, count: content[at : at + min(count, most)]
+
+    whole = list(blocks(in_pieces(size or 1), size, 8192))
+    assert list(blocks(in_pieces(5000), size, 8192)) == whole
+    at = 0
+    for length, digest in whole:
+        assert digest == blake3(content[at : at + length]).digest(length=BLOCK_HASH)
+        at += length
+    assert at == size
+    assert all(2048 <= length <= 32768 for length, _ in whole[:-1])
+
+
+def test_an_insertion_moves_the_cuts_along() -> None:
+    old = noise(4 * MIB, 2)
+    new = old[:1000] + b"inserted" + old[1000:]
+    known = {digest for _, digest in blocks(lambda at, count: old[at : at + count], len(old), 8192)}
+    fresh = [(size, digest) for size, digest in blocks(lambda at, count: new[at : at + count], len(new), 8192)]
+    assert sum(size for size, digest in fresh if digest not in known) < 64 * 1024
+
+
+# -- whole files ---------------------------------------------------------------------------------------------------
+
+
+class Both:
+    """A sender with a new version of `a`, and a receiver with an old one."""
+
+    def __init__(self, folder: Path, old: bytes, new: bytes) -> None:
+        self.there = folder / "there"
+        self.there.mkdir()
+        (self.there / "a").write_bytes(old)
+        (folder / "here").mkdir()
+        self.new = folder / "here" / "a"
+        self.new.write_bytes(new)
+        self.source = Source.scan([str(self.new)])
+        self.cuts = Cuts(self.source)
+        self.versions = OldVersions(self.source.manifest, [os.open(self.there, OPEN_DIRECTORY)])
+
+    def sign(self) -> tuple[int, bytes]:
+        assert self.versions.look([0]) == [0]
+        return self.versions.sign(0)
+
+    def patch(self, index: int, average: int, hashes: bytes) -> Patch | None:
+        payload, digest = self.source.read_chunk(0, index)
+        made = self.cuts.patch((0, index), payload, average, hashes)
+        if made is None:
+            return None
+        ops, literals = made
+        return Patch(1, 0, index, digest, tuple(ops), memoryview(b"".join(literals)))
+
+    def close(self) -> None:
+        self.versions.close()
+        self.source.close()
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Iterator[Callable[..., Both]]:
+    before = open_fds()
+    made: list[Both] = []
+
+    def make(old: bytes, new: bytes) -> Both:
+        made.append(Both(tmp_path, old, new))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+    assert open_fds() == before
+
+
+def test_every_chunk_is_made_of_the_old_version(both: Any) -> None:
+    old = noise(3 * MIB, 3)
+    new = b"front" + old[:MIB] + noise(100_000, 4) + old[2 * MIB :] + old[:MIB]
+    pair = both(old, new)
+    average, hashes = pair.sign()
+    moved = 0
+    order = list(range(chunk_count(len(new))))
+    random.Random(5).shuffle(order)
+    for index in order:
+        offset, length = chunk_span(len(new), index)
+        patch = pair.patch(index, average, hashes)
+        if patch is None:
+            moved += length
+            continue
+        moved += patch.wire_size
+        assert pair.versions.make(patch) == new[offset : offset + length]
+    assert moved < 400_000
+
+
+@pytest.mark.parametrize("kind", ["rewritten", "replaced", "gone", "shortened"])
+def test_an_old_version_that_is_not_what_it_was(both: Any, kind: str) -> None:
+    old = noise(MIB, 6)
+    pair = both(old, old)
+    average, hashes = pair.sign()
+    patch = pair.patch(0, average, hashes)
+    assert patch is not None
+    there = pair.there / "a"
+    if kind == "rewritten":
+        times = there.stat()
+        with there.open("r+b") as file:
+            file.write(b"other")
+        os.utime(there, ns=(times.st_atime_ns, times.st_mtime_ns))
+    elif kind == "shortened":
+        os.truncate(there, 1000)
+    if kind in ("rewritten", "shortened"):
+        with pytest.raises(VersionLost):
+            pair.versions.make(patch)
+    else:
+        # What was opened is still there.
+        there.unlink()
+        if kind == "replaced":
+            there.write_bytes(noise(MIB, 7))
+        try:
+            assert pair.versions.make(patch) == old[: patch.length]
+        except VersionLost:
+            pass  # its time of status changed with its last name
+
+
+def test_hashes_that_lie_make_no_chunk(both: Any) -> None:
+    """The receiver named blocks that it does not have, or the sender's hash is another one."""
+    old = noise(MIB, 8)
+    pair = both(noise(MIB, 9), old)
+    average, _ = pair.sign()
+    lies = b"".join(digest for _, digest in blocks(lambda at, count: old[at : at + count], len(old), average))
+    patch = pair.patch(0, average, lies)
+    assert patch is not None
+    try:
+        made = pair.versions.make(patch)
+    except ChunkRefused:
+        return  # it has fewer blocks than it said
+    assert blake3(made).digest() != patch.hash
+
+
+def test_a_patch_that_copies_what_is_not_there(both: Any) -> None:
+    pair = both(noise(MIB, 10), noise(MIB, 11))
+    _, hashes = pair.sign()
+    count = len(hashes) // BLOCK_HASH
+    for op in ((count, 0, 65536), (0, MIB, 65536), (LITERAL - 1, 0, 65536)):
+        with pytest.raises(ChunkRefused):
+            pair.versions.make(Patch(1, 0, 0, bytes(32), (op,), memoryview(b"")))
+
+
+def test_a_patch_before_anything_was_told(both: Any) -> None:
+    pair = both(noise(MIB, 12), noise(MIB, 13))
+    for op in ((0, 0, 65536), (LITERAL, 0, 5)):
+        with pytest.raises((ChunkRefused, VersionLost)):
+            pair.versions.make(Patch(1, 0, 0, bytes(32), (op,), memoryview(b"12345")))
+
+
+def test_what_is_no_old_version(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(noise(MIB, 14))
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "empty").touch()
+    (tmp_path / "way").symlink_to(".")
+    (tmp_path / "secret").write_bytes(noise(MIB, 15))
+    names = ["empty", "folder", "link", "none", "pipe", "small", "way/real"]
+    entries = [Entry(name, FILE, 1000 if name == "small" else MIB) for name in names if "/" not in name]
+    manifest = Manifest(entries)
+    versions = OldVersions(manifest, [os.open(tmp_path, OPEN_DIRECTORY)])
+    assert versions.look(range(len(entries))) == []
+    versions.close()
+
+
+def test_what_is_remembered_of_blocks_is_bounded(both: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oldversions, "ALL_BLOCKS", 10)
+    old = noise(MIB, 16)
+    pair = both(old, old)
+    average, hashes = pair.sign()
+    assert len(hashes) == 10 * BLOCK_HASH
+    patch = pair.patch(0, average, hashes)
+    assert patch is not None
+    assert pair.versions.make(patch) == old[:65536]
+
+
+def test_a_source_that_changes_while_it_is_cut(both: Any) -> None:
+    old = noise(MIB, 17)
+    pair = both(old, old)
+    average, hashes = pair.sign()
+    payload, _ = pair.source.read_chunk(0, 0)
+    os.utime(pair.new, ns=(1, 1))
+    with pytest.raises(SourceChanged):
+        pair.cuts.patch((0, 0), payload, average, hashes)
+
+
+def test_nothing_is_read_when_all_is_closed(both: Any) -> None:
+    pair = both(noise(MIB, 18), noise(MIB, 19))
+    assert pair.versions.look([0]) == [0]
+    pair.versions.close()
+    assert pair.versions.sign(0)[1] == b""
+    assert pair.versions.look([0]) == []
+
+
+# -- what a sender may ask -----------------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_file_is_told_once_on_a_path_and_only_if_it_was_named(both: Any) -> None:
+    pair = both(noise(MIB, 20), noise(MIB, 21))
+
+    async def elsewhere(work: Callable[..., Any], *words: Any) -> Any:
+        return work(*words)
+
+    sent: list[Any] = []
+    path: Any = SimpleNamespace(facts=SimpleNamespace(number=1), send=sent.append)
+    paths: Any = SimpleNamespace(get=lambda number: path)
+    disk: Any = SimpleNamespace(elsewhere=elsewhere)
+    rebuilding = Rebuilding(disk, paths, pair.source.manifest, pair.versions)
+    with pytest.raises(ProtocolBreach):
+        rebuilding.check(1, WantBasis(handle=1, file=0))
+    await rebuilding.announce(path, Listed(handle=1, page=0))
+    assert sent.pop() == Older(handle=1, page=0, files=[0])
+    for wrong in (1, 2**32 - 1):
+        with pytest.raises(ProtocolBreach):
+            rebuilding.check(1, WantBasis(handle=1, file=wrong))
+    rebuilding.check(1, WantBasis(handle=1, file=0))
+    await rebuilding.tell(path, WantBasis(handle=1, file=0))
+    assert sent[-1].last
+    assert b"".join(part.hashes for part in sent) == pair.versions.sign(0)[1]
+    with pytest.raises(ProtocolBreach):
+        rebuilding.check(1, WantBasis(handle=1, file=0))
+    rebuilding.check(2, WantBasis(handle=1, file=0))
