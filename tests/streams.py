@@ -32,7 +32,7 @@ class End:
     def said(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def waits_for(self, text: str, seconds: float = 30.0) -> None:
+    def waits_for(self, text: str, seconds: float = 60.0) -> None:
         """It says this."""
         wait_until(lambda: text in self.said() or self.child.poll() is not None, seconds)
         assert text in self.said(), self.said()

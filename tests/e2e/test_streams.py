@@ -16,6 +16,8 @@ from tests.scene import events_of, file_hash, last, random_file
 from tests.streams import End, giver, opened, taker
 
 pytestmark = pytest.mark.deadline(240)
+AWAY = "12"
+"""Seconds after which a side that was killed is given up; the other one has as long to start on a busy machine."""
 
 
 # -- what arrives --------------------------------------------------------------------------------------------------
@@ -178,7 +180,7 @@ def test_an_interrupted_receiver_tells_the_sender(pair: Stage) -> None:
 
 @pytest.mark.parametrize("victim", ["alice", "bob"])
 def test_who_survives_a_kill_says_that_a_stream_cannot_go_on(pair: Stage, victim: str) -> None:
-    alice, bob, feed, drain = running(pair, "--timeout", "3")
+    alice, bob, feed, drain = running(pair, "--timeout", AWAY)
     killed, survivor = (alice, bob) if victim == "alice" else (bob, alice)
     killed.child.kill()
     said = survivor.ends(75)
@@ -205,10 +207,10 @@ def test_a_receiver_that_was_started_anew_does_not_go_on_in_the_middle(pair: Sta
 def test_a_killed_receiver_leaves_nothing_under_the_name_and_the_next_one_clears_up(pair: Stage) -> None:
     there, feed = os.pipe()
     bob = pair.receive("--no-code")
-    alice = giver(pair, there, "--timeout", "2", "--name", "log.txt")
+    alice = giver(pair, there, "--timeout", AWAY, "--name", "log.txt")
     os.close(there)
     os.write(feed, b"something")
-    wait_until(lambda: any(path.stat().st_size for path in pair.inbox.glob(".p2pxfer-*/data")))
+    wait_until(lambda: any(path.stat().st_size for path in pair.inbox.glob(".p2pxfer-*/data")), 60)
     os.kill(bob.pid, signal.SIGKILL)
     bob.wait(10)
     assert "a stream cannot go on" in alice.ends(75)
@@ -225,11 +227,11 @@ def test_a_killed_receiver_leaves_nothing_under_the_name_and_the_next_one_clears
 
 def test_a_killed_sender_leaves_nothing_under_the_name(pair: Stage) -> None:
     there, feed = os.pipe()
-    bob = pair.receive("--no-code", "--once", "--timeout", "2")
+    bob = pair.receive("--no-code", "--once", "--timeout", AWAY)
     alice = giver(pair, there, "--name", "log.txt")
     os.close(there)
     os.write(feed, b"something")
-    wait_until(lambda: any(path.stat().st_size for path in pair.inbox.glob(".p2pxfer-*/data")))
+    wait_until(lambda: any(path.stat().st_size for path in pair.inbox.glob(".p2pxfer-*/data")), 60)
     alice.child.kill()
     ended = bob.wait(60)
     assert ended.status == 75, ended
