@@ -36,6 +36,7 @@ from p2pxfer.net.incoming import Received
 from p2pxfer.net.instream import IncomingStream
 from p2pxfer.net.outlet import Outlet
 from p2pxfer.net.outstream import StreamPump
+from p2pxfer.net.path import PathFacts
 from p2pxfer.net.pathset import PathSet
 from p2pxfer.net.streamfile import StreamFile
 from p2pxfer.status import Event, Offer
@@ -54,7 +55,7 @@ class FakePath:
     writable = True
 
     def __init__(self, number: int = 1) -> None:
-        self.facts = SimpleNamespace(number=number, kind="punched", local="", remote="", beside=0)
+        self.facts = PathFacts(number, "punched", "", "")
         self.sent: list[Any] = []
 
     def send(self, message: Any) -> None:
