@@ -6,7 +6,6 @@ import itertools
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,9 +20,10 @@ from p2pxfer.net import pairsession, reception
 from p2pxfer.net.home import Home
 from p2pxfer.net.identity import Identity
 from p2pxfer.net.pairsession import Appointment, PairSession
+from p2pxfer.net.path import PathFacts
 from p2pxfer.net.peercheck import Checkee
 from p2pxfer.net.reception import ChannelUser, Reception
-from p2pxfer.status import Event
+from p2pxfer.status import Event, PathKind
 
 
 class WorldPath:
@@ -33,8 +33,8 @@ class WorldPath:
     began = 0.0
     peer_name = "somebody"
 
-    def __init__(self, world: World, number: int, kind: str, meeting: WorldMeeting) -> None:
-        self.facts = SimpleNamespace(number=number, kind=kind, local="", remote="", beside=0)
+    def __init__(self, world: World, number: int, kind: PathKind, meeting: WorldMeeting) -> None:
+        self.facts = PathFacts(number, kind, "", "")
         self.meeting = meeting
         self.peer_key: bytes = meeting.party.peer_key
         self.other: WorldPath
@@ -182,7 +182,7 @@ class World:
             for _ in range(20):
                 self.clock.advance(0)
 
-    def join(self, session: bytes, kind: str) -> tuple[WorldPath, WorldPath]:
+    def join(self, session: bytes, kind: PathKind) -> tuple[WorldPath, WorldPath]:
         """A path between the two sides of an introduction."""
         sides = self.sides[session]
         numbers = [next(self.numbers), next(self.numbers)]
