@@ -12,7 +12,7 @@ from typing import Literal
 from msgspec import Struct
 
 from p2pxfer.core.addresses import PUNCH_PORTS
-from p2pxfer.core.hello import Role
+from p2pxfer.core.messages import Role
 
 CandidateType = Literal["host", "mapped", "server-reflexive"]
 Source = int | Literal["fresh"]

@@ -22,17 +22,14 @@ import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
 
 from p2pxfer.core.framing import Frame, frame_header
-from p2pxfer.core.messages import VERSION
+from p2pxfer.core.messages import VERSION, Role
 from p2pxfer.core.wire import PEER, Hello, HelloOk, PathClass
 from p2pxfer.errors import IdentityMismatch, ProtocolBreach
 
 EXPORTER_LABEL = b"EXPORTER-p2pxfer-hello"
 PROOF_SIZE = 32
-
-Role = Literal["initiator", "responder"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,8 @@ ALPN_SERVER = b"p2pxfer/1"
 ALPN_PEER = b"p2pxfer-peer/1"
 
 PathPolicy = Literal["auto", "direct", "relay"]
+Role = Literal["initiator", "responder"]
+"""Which of two introduced peers one is: who asked, or who was asked for."""
 Endpoint = Annotated[str, Meta(max_length=64)]
 Bytes16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]

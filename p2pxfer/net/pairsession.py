@@ -17,9 +17,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.channel import ChannelEvent
-from p2pxfer.core.hello import Role
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.messages import Introduction, PathPolicy
+from p2pxfer.core.messages import Introduction, PathPolicy, Role
 from p2pxfer.core.names import MAX_CHARS
 from p2pxfer.errors import IdentityMismatch, P2pxferError, Unreachable
 from p2pxfer.net.channelsession import ChannelSession, oldest_relayed

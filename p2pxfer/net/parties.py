@@ -8,9 +8,9 @@ from typing import Protocol as Interface
 from msgspec import Struct
 
 from p2pxfer.core.codec import Message
-from p2pxfer.core.hello import Role, Terms
+from p2pxfer.core.hello import Terms
 from p2pxfer.core.ledger import Ledger
-from p2pxfer.core.messages import NatSummary
+from p2pxfer.core.messages import NatSummary, Role
 from p2pxfer.core.wire import Chunk, PathClass
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.identity import Identity

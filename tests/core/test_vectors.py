@@ -35,10 +35,10 @@ from p2pxfer.core.delta import average_block
 from p2pxfer.core.deltawire import LITERAL, PATCH_KIND, decode_patch, patch_prefix
 from p2pxfer.core.framing import Frame, FrameDecoder
 from p2pxfer.core.geometry import chunk_count, chunk_size, chunk_span, claim_digest, file_root, transfer_root
-from p2pxfer.core.hello import EXPORTER_LABEL, Greeting, Role, Terms
+from p2pxfer.core.hello import EXPORTER_LABEL, Greeting, Terms
 from p2pxfer.core.ids import PeerId, parse_id
 from p2pxfer.core.manifest import DIRECTORY, FILE, LINK, Entry, Kind, Manifest
-from p2pxfer.core.messages import ALPN_PEER, ALPN_SERVER, SERVER, VERSION
+from p2pxfer.core.messages import ALPN_PEER, ALPN_SERVER, SERVER, VERSION, Role
 from p2pxfer.core.pairing import PairFrame, Pairing, Party, Setting
 from p2pxfer.core.services import waiting_name
 from p2pxfer.core.wire import DATA_KIND, HELLO_CAPS, PEER, SESSION_CAPS, Chunk, chunk_prefix, decode_chunk
