@@ -28,12 +28,12 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
-from p2pxfer.core.services import check_service
-from p2pxfer.net.machine import Machine
-from p2pxfer.net.peeraddress import PeerAddress
-from p2pxfer.net.peercheck import Checkee
-from p2pxfer.net.peerservice import PeerService, PeerSession
-from p2pxfer.net.streamsession import Asking
+from p2pxfer.core.session.services import check_service
+from p2pxfer.net.services.machine import Machine
+from p2pxfer.net.services.peeraddress import PeerAddress
+from p2pxfer.net.services.peerservice import PeerService, PeerSession
+from p2pxfer.net.services.streamsession import Asking
+from p2pxfer.net.session.peercheck import Checkee
 
 __all__ = ["Machine", "PeerAddress", "PeerClientEndpoint", "PeerPort", "PeerServerEndpoint"]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from p2pxfer.core.ids import PeerId
-from p2pxfer.net.home import Contact, Home
+from p2pxfer.net.private.home import Contact, Home
 from scripts.product import BIN, JsonEvent, Place, Program, client, start_server
 
 WORDS = "apple-bacon-cable"

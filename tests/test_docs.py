@@ -42,6 +42,13 @@ def test_every_error_has_its_row_once() -> None:
         assert text.count((each.__doc__ or "").splitlines()[0]) == 1 or each.word == "E_INTERNAL"
 
 
+def test_every_file_of_the_package_says_what_it_does() -> None:
+    text = "\n".join(directives.module_lines())
+    for path in directives.PACKAGE.rglob("*.py"):
+        assert directives.opening(path), path
+        assert path.stem == "__init__" or f"- ``{path.stem}``: {directives.opening(path)}" in text
+
+
 @pytest.mark.deadline(180)
 @pytest.mark.parametrize("builder", ["html", "man"])
 def test_the_pages_are_built_without_a_warning(builder: str, tmp_path: Path) -> None:

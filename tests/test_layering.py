@@ -1,5 +1,7 @@
 """The import rules of the package, read from its syntax trees: cli, tap -> net -> core -> errors, status.
 
+Inside core and net each folder may use those that its row names, so there is no circle between folders.
+
 An import inside a function counts as one at the top does, and so does one that only the type checker sees: a layer
 that names another depends on it.
 """
@@ -27,6 +29,28 @@ MAY_USE = {
     "cli": frozenset({"cli", "endpoints", "net", "core", "base"}),
 }
 """Layer -> the layers whose modules it may import.  `base` is errors and status, which know nobody, not each other."""
+
+ROOMS = {
+    "core": {
+        "": "",
+        "contact": "",
+        "traversal": "",
+        "server": "traversal",
+        "session": "traversal",
+        "transfer": "session",
+    },
+    "net": {
+        "": "",
+        "private": "",
+        "connection": "private",
+        "traversal": "private connection",
+        "server": "private connection traversal",
+        "session": "private connection traversal",
+        "services": "private connection traversal session",
+        "transfer": "private connection traversal session services",
+    },
+}
+"""Folder of a layer -> the other folders of it that its modules may import; what is in no folder may be used by all."""
 
 _SYSTEM = ("socket", "os", "time", "random", "secrets", "threading", "pathlib", "subprocess", "select")
 NO_IO = frozenset({*_SYSTEM, "twisted", "OpenSSL", "ssl", "sqlite3", "asyncio", "logging"})
@@ -103,6 +127,23 @@ def violations(source: str, module: str, *, is_package: bool = False) -> list[st
     return found
 
 
+def room(name: str) -> str:
+    """The folder of its layer in which a module or package is, empty for none."""
+    parts = name.split(".")
+    return parts[2] if len(parts) > 2 and parts[2] in ROOMS[parts[1]] else ""
+
+
+def through_walls(source: str, module: str) -> list[str]:
+    """The imports of a module that its folder may not make."""
+    own = layer(module)
+    if own not in ROOMS:
+        return []
+    here = room(module)
+    allowed = {"", here, *ROOMS[own][here].split()}
+    theirs = (each for each in imports(source, module) if layer(each.name) == own)
+    return [f"line {each.line}: {here} imports {each.name}" for each in theirs if room(each.name) not in allowed]
+
+
 def modules() -> list[tuple[str, Path]]:
     """The dotted names of all modules of the package, and their files."""
     found = []
@@ -118,6 +159,38 @@ def test_module_keeps_the_rules(module: str, path: Path) -> None:
     assert violations(path.read_text(), module, is_package=path.name == "__init__.py") == []
 
 
+@pytest.mark.parametrize(("module", "path"), modules(), ids=[name for name, _ in modules()])
+def test_module_stays_inside_its_walls(module: str, path: Path) -> None:
+    assert through_walls(path.read_text(), module) == []
+
+
+def test_every_folder_has_a_row_and_no_circle() -> None:
+    for own, rows in ROOMS.items():
+        folders = {each.name for each in (ROOT / PACKAGE / own).iterdir() if (each / "__init__.py").exists()}
+        assert folders == rows.keys() - {""}
+        # Each row names only folders of rows above it.
+        known: set[str] = set()
+        for folder, others in rows.items():
+            assert set(others.split()) <= known, folder
+            known.add(folder)
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "wrong"),
+    [
+        ("p2pxfer.core.session.hello", "from p2pxfer.core.transfer.manifest import Manifest", True),
+        ("p2pxfer.core.session.hello", "from p2pxfer.core.transfer import manifest", True),
+        ("p2pxfer.core.ids", "def f():\n    from p2pxfer.core.server import links", True),
+        ("p2pxfer.net.connection.tls", "from p2pxfer.net.session.path import PeerPath", True),
+        ("p2pxfer.core.transfer.sender", "from p2pxfer.core.session.hello import Hello", False),
+        ("p2pxfer.core.transfer.sender", "from p2pxfer.core import ids", False),
+        ("p2pxfer.net.session.path", "from p2pxfer.core.server import links", False),
+    ],
+)
+def test_a_wall_is_a_wall(module: str, line: str, wrong: bool) -> None:
+    assert bool(through_walls(line, module)) is wrong
+
+
 def test_every_layer_is_there() -> None:
     assert {layer(name) for name, _ in modules()} >= {"base", "core", "net", "tap", "cli"}
 
@@ -125,21 +198,21 @@ def test_every_layer_is_there() -> None:
 @pytest.mark.parametrize(
     ("module", "line"),
     [
-        ("p2pxfer.core.sender", "import twisted"),
-        ("p2pxfer.core.sender", "from twisted.internet import defer"),
-        ("p2pxfer.core.sender", "import os.path as p"),
-        ("p2pxfer.core.sender", "from time import monotonic"),
-        ("p2pxfer.core.sender", "from ..net import tls"),
-        ("p2pxfer.core.sender", "from p2pxfer import net"),
-        ("p2pxfer.core.sender", "import p2pxfer.cli.main"),
-        ("p2pxfer.core.sender", "__import__('socket')"),
+        ("p2pxfer.core.transfer.sender", "import twisted"),
+        ("p2pxfer.core.transfer.sender", "from twisted.internet import defer"),
+        ("p2pxfer.core.transfer.sender", "import os.path as p"),
+        ("p2pxfer.core.transfer.sender", "from time import monotonic"),
+        ("p2pxfer.core.transfer.sender", "from ...net.connection import tls"),
+        ("p2pxfer.core.transfer.sender", "from p2pxfer import net"),
+        ("p2pxfer.core.transfer.sender", "import p2pxfer.cli.main"),
+        ("p2pxfer.core.transfer.sender", "__import__('socket')"),
         ("p2pxfer.errors", "from p2pxfer.status import Path"),
         ("p2pxfer.errors", "import p2pxfer.core.ids"),
         ("p2pxfer.status", "from . import errors"),
-        ("p2pxfer.net.tls", "from p2pxfer.cli import main"),
-        ("p2pxfer.net.tls", "from ..tap import Options"),
-        ("p2pxfer.net.tls", "from twisted.internet import reactor"),
-        ("p2pxfer.net.tls", "import importlib\nimportlib.import_module('p2pxfer.cli.send')"),
+        ("p2pxfer.net.connection.tls", "from p2pxfer.cli import main"),
+        ("p2pxfer.net.connection.tls", "from ...tap import Options"),
+        ("p2pxfer.net.connection.tls", "from twisted.internet import reactor"),
+        ("p2pxfer.net.connection.tls", "import importlib\nimportlib.import_module('p2pxfer.cli.send')"),
         ("p2pxfer.tap", "from p2pxfer.cli import main"),
         ("p2pxfer.tap", "from twisted.internet import reactor"),
         ("p2pxfer.cli.main", "from twisted.internet import reactor"),
@@ -157,11 +230,11 @@ def test_the_check_catches(module: str, line: str, wrap: str) -> None:
 @pytest.mark.parametrize(
     ("module", "line"),
     [
-        ("p2pxfer.core.sender", "from p2pxfer.core import wire"),
-        ("p2pxfer.core.sender", "from .wire import Frame"),
-        ("p2pxfer.core.sender", "from p2pxfer.errors import Refused"),
-        ("p2pxfer.core.sender", "import hashlib, struct, msgspec"),
-        ("p2pxfer.net.tls", "import os\nfrom p2pxfer import __version__\nfrom p2pxfer.core import ids"),
+        ("p2pxfer.core.transfer.sender", "from p2pxfer.core import wire"),
+        ("p2pxfer.core.transfer.sender", "from .wire import Frame"),
+        ("p2pxfer.core.transfer.sender", "from p2pxfer.errors import Refused"),
+        ("p2pxfer.core.transfer.sender", "import hashlib, struct, msgspec"),
+        ("p2pxfer.net.connection.tls", "import os\nfrom p2pxfer import __version__\nfrom p2pxfer.core import ids"),
         ("p2pxfer.cli.main", "from p2pxfer.net import tls\nfrom p2pxfer.status import Done"),
         ("p2pxfer.cli.main", "def main():\n    from twisted.internet import reactor"),
         ("p2pxfer.cli.main", "async def main():\n    from twisted.internet import reactor"),

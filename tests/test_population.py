@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pxfer.core.dials import Plan, Volley
-from p2pxfer.core.strategies import Draw, Situation
+from p2pxfer.core.traversal.dials import Plan, Volley
+from p2pxfer.core.traversal.strategies import Draw, Situation
 from scripts.poplib import __main__ as population
 from scripts.poplib.knowledge import discovered, summary
 from scripts.poplib.mixes import CASES, MIXES, SHARES, SOURCES, Drawer, draw_pair, label

@@ -9,8 +9,8 @@ import click
 
 from p2pxfer.cli.completing import contact_names
 from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
+from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.messages import PathPolicy
-from p2pxfer.core.rights import Right
 from p2pxfer.errors import UsageError
 
 
@@ -52,7 +52,7 @@ def command(
     line of standard input is one of text, and what the peer says is written to standard output.
     """
     from p2pxfer.cli.receive import check_destination
-    from p2pxfer.net.knownpeers import known_peer
+    from p2pxfer.net.session.knownpeers import known_peer
 
     check_destination(destination)
     if verify and not (commands or sys.stdin.isatty()):

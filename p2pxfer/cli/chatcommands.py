@@ -11,7 +11,7 @@ from p2pxfer.cli.chatfiles import ChatFiles
 from p2pxfer.cli.chatwords import ChatWords
 from p2pxfer.cli.newcontact import today
 from p2pxfer.core.text import safe_text
-from p2pxfer.net.chatstore import ChatStore
+from p2pxfer.net.services.chatstore import ChatStore
 
 HELP: Final = (
     "/send PATH     send a file or directory\n"

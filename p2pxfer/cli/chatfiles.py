@@ -17,25 +17,25 @@ from twisted.python.failure import Failure
 
 from p2pxfer.cli.receiving import compose_question
 from p2pxfer.cli.report import contents
-from p2pxfer.core.codebook import CodeBook
+from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import P2pxferError, Unreachable
-from p2pxfer.net.folder import Folder
-from p2pxfer.net.hashcache import HashCache
-from p2pxfer.net.identity import Identity
-from p2pxfer.net.inbox import Inbox
-from p2pxfer.net.inboxowner import InboxOwner, Known
-from p2pxfer.net.incoming import IncomingTransfer, Received
-from p2pxfer.net.instream import IncomingStream
-from p2pxfer.net.outgoing import OutgoingJob
-from p2pxfer.net.pairsession import common_name
-from p2pxfer.net.pathset import PathSet
-from p2pxfer.net.peercheck import Checkee
-from p2pxfer.net.pump import ChunkPump
-from p2pxfer.net.rendezvous import RendezvousClient
-from p2pxfer.net.seeking import Patience, Target
-from p2pxfer.net.source import Source
+from p2pxfer.net.private.identity import Identity
+from p2pxfer.net.session.pairsession import common_name
+from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.session.peercheck import Checkee
+from p2pxfer.net.session.seeking import Patience, Target
+from p2pxfer.net.transfer.folder import Folder
+from p2pxfer.net.transfer.hashcache import HashCache
+from p2pxfer.net.transfer.inbox import Inbox
+from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
+from p2pxfer.net.transfer.incoming import IncomingTransfer, Received
+from p2pxfer.net.transfer.instream import IncomingStream
+from p2pxfer.net.transfer.outgoing import OutgoingJob
+from p2pxfer.net.transfer.pump import ChunkPump
+from p2pxfer.net.transfer.source import Source
+from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
 from p2pxfer.status import Done, Event, Note, Offer, RefusedOffer
@@ -209,20 +209,20 @@ class ChatFiles(InboxOwner):
         return len(questions)
 
     def known(self, key: bytes) -> Known | None:
-        """See :class:`~p2pxfer.net.inbox.InboxOwner`: nobody else is met here."""
+        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`: nobody else is met here."""
         if key != self._peer.key:
             return None
         return Known(self._peer.shown, self._peer.verified, files=self._acceptance != "none")
 
     def paired(self, key: bytes, name: str) -> Known:
-        """See :class:`~p2pxfer.net.inbox.InboxOwner`: no code is ever open."""
+        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`: no code is ever open."""
         raise Unreachable("no code is open in a chat")
 
     def code_used(self, error: P2pxferError | None) -> None:
-        """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
+        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
 
     def decide(self, peer: str, offer: Offer) -> Awaitable[bool]:
-        """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
+        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
         if self._acceptance != "ask":
             return succeed(True)
         if len(self._questions) >= MAX_QUESTIONS:
@@ -233,7 +233,7 @@ class ChatFiles(InboxOwner):
         return answer
 
     def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:
-        """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
+        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
         began = self._reactor.seconds()
 
         def received(outcome: Received) -> None:

@@ -8,13 +8,14 @@ import sys
 import time
 from typing import Final
 
-from p2pxfer.core.chatwire import MAX_TEXT
-from p2pxfer.core.conversation import Line
+from p2pxfer.core.session.chatwire import MAX_TEXT
+from p2pxfer.core.session.conversation import Line
 from p2pxfer.core.text import safe_text
-from p2pxfer.net.pipe import write_whole
+from p2pxfer.net.services.pipe import write_whole
 
 LINE_MAX: Final = 4 * MAX_TEXT
-"""Most bytes of one line: what is longer cannot be one of :data:`~p2pxfer.core.chatwire.MAX_TEXT` characters."""
+"""Most bytes of one line: what is longer cannot be one of :data:`~p2pxfer.core.session.chatwire.MAX_TEXT`
+characters."""
 TOO_LONG: Final = "\0"
 """Stands for a line that is longer; no line of text is this one."""
 

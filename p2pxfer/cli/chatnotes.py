@@ -17,8 +17,8 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pxfer.core.conversation import Conversation, Line
-from p2pxfer.net.chatstore import ChatStore, Side
+from p2pxfer.core.session.conversation import Conversation, Line
+from p2pxfer.net.services.chatstore import ChatStore, Side
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
 

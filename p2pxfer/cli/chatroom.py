@@ -21,19 +21,19 @@ from p2pxfer.cli.chatnotes import ChatNotes
 from p2pxfer.cli.chatwords import ChatWords
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
-from p2pxfer.core.channel import ChannelEvent
-from p2pxfer.core.chatwire import MAX_TEXT, SERVICE
-from p2pxfer.core.conversation import ChatEvent, Conversation, Delivered, Heard, Line, PeerOver
 from p2pxfer.core.messages import Introduction
 from p2pxfer.core.serveraddress import ServerLine
+from p2pxfer.core.session.channel import ChannelEvent
+from p2pxfer.core.session.chatwire import MAX_TEXT, SERVICE
+from p2pxfer.core.session.conversation import ChatEvent, Conversation, Delivered, Heard, Line, PeerOver
 from p2pxfer.errors import Incomplete, Interrupted, LimitReached, P2pxferError, Unreachable
-from p2pxfer.net.chatstore import ChatStore, Side
-from p2pxfer.net.chatting import PATIENCE_S, ChatOwner, Chatting
-from p2pxfer.net.home import Home
-from p2pxfer.net.pairsession import PairSession, common_appointment, common_name
-from p2pxfer.net.peercheck import Checkee
-from p2pxfer.net.rendezvous import RendezvousClient
-from p2pxfer.net.serverdial import server_address
+from p2pxfer.net.private.home import Home
+from p2pxfer.net.services.chatstore import ChatStore, Side
+from p2pxfer.net.services.chatting import PATIENCE_S, ChatOwner, Chatting
+from p2pxfer.net.session.pairsession import PairSession, common_appointment, common_name
+from p2pxfer.net.session.peercheck import Checkee
+from p2pxfer.net.traversal.rendezvous import RendezvousClient
+from p2pxfer.net.traversal.serverdial import server_address
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
 from p2pxfer.status import ChatLine, Event, Note
@@ -282,15 +282,15 @@ class ChatRoom(ChatOwner):
     # -- what happens ------------------------------------------------------------------------------------------------
 
     def chat_stands(self) -> None:
-        """See :class:`~p2pxfer.net.chatting.ChatOwner`."""
+        """See :class:`~p2pxfer.net.services.chatting.ChatOwner`."""
         self._words.ask()
 
     def chat_words(self, words: tuple[str, ...]) -> None:
-        """See :class:`~p2pxfer.net.chatting.ChatOwner`."""
+        """See :class:`~p2pxfer.net.services.chatting.ChatOwner`."""
         self._words.asked(words)
 
     def chat_here(self, here: bool) -> None:
-        """See :class:`~p2pxfer.net.chatting.ChatOwner`."""
+        """See :class:`~p2pxfer.net.services.chatting.ChatOwner`."""
         if self._ending:
             return
         if here:
@@ -299,7 +299,7 @@ class ChatRoom(ChatOwner):
         self._note(f"{shown} is here" if here else f"{shown} has left; lines for {shown} wait")
 
     def chat_event(self, event: ChatEvent) -> None:
-        """See :class:`~p2pxfer.net.chatting.ChatOwner`."""
+        """See :class:`~p2pxfer.net.services.chatting.ChatOwner`."""
         match event:
             case Heard(line):
                 self._hear(line)

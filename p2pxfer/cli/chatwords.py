@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from p2pxfer.core.ids import PeerId
 from p2pxfer.errors import IdentityMismatch, P2pxferError
-from p2pxfer.net.chatting import Chatting
-from p2pxfer.net.home import Contact, Home
-from p2pxfer.net.peercheck import Checkee
+from p2pxfer.net.private.home import Contact, Home
+from p2pxfer.net.services.chatting import Chatting
+from p2pxfer.net.session.peercheck import Checkee
 
 
 class ChatWords:

@@ -13,16 +13,16 @@ from p2pxfer.cli.findings import nat_found, peer_found, sides
 from p2pxfer.cli.pairtext import change_sentence, pair_table, path_sentence, reason_sentence
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
-from p2pxfer.core.discovery import Inbound
 from p2pxfer.core.messages import Introduction, PathPolicy, Registered
 from p2pxfer.core.serveraddress import ServerLine
+from p2pxfer.core.session.verdict import judge
 from p2pxfer.core.text import safe_text
-from p2pxfer.core.verdict import judge
+from p2pxfer.core.traversal.discovery import Inbound
 from p2pxfer.errors import Interrupted, NoDirectPath, Unreachable
-from p2pxfer.net.home import Home
-from p2pxfer.net.peercheck import Checkee, Findings, PeerCheck
-from p2pxfer.net.rendezvous import RendezvousClient
-from p2pxfer.net.serverdial import server_address
+from p2pxfer.net.private.home import Home
+from p2pxfer.net.session.peercheck import Checkee, Findings, PeerCheck
+from p2pxfer.net.traversal.rendezvous import RendezvousClient
+from p2pxfer.net.traversal.serverdial import server_address
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Nat, Note, Verdict
 from p2pxfer.status import Registered as RegisteredEvent

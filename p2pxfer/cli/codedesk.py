@@ -8,8 +8,8 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IDelayedCall
 
 from p2pxfer.cli.report import Reporter
-from p2pxfer.core.codebook import CodeBook, WrongTries
-from p2pxfer.core.codes import RANDOM_BYTES, Code, make_code, normalise_code, parse_code
+from p2pxfer.core.contact.codebook import CodeBook, WrongTries
+from p2pxfer.core.contact.codes import RANDOM_BYTES, Code, make_code, normalise_code, parse_code
 from p2pxfer.errors import CodeInvalid, P2pxferError
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import CodeShown, Failed, Note

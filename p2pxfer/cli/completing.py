@@ -13,15 +13,15 @@ from pathlib import Path
 from click import Context, Parameter
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class
 
-from p2pxfer.core.codes import WORDS_PER_CODE, normalise_code
+from p2pxfer.core.contact.codes import WORDS_PER_CODE, normalise_code
+from p2pxfer.core.contact.wordlist import WORDS
 from p2pxfer.core.text import safe_text
-from p2pxfer.core.wordlist import WORDS
 
 
 def contact_names(ctx: Context, param: Parameter, incomplete: str) -> list[CompletionItem]:
     """The contacts whose names begin like this."""
     from p2pxfer.errors import P2pxferError
-    from p2pxfer.net.home import Home, default_home
+    from p2pxfer.net.private.home import Home, default_home
 
     named = ctx.find_root().params.get("home")
     path = Path(named) if named else default_home(os.environ)

@@ -7,7 +7,7 @@ import click
 from p2pxfer.cli.completing import contact_names
 from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
 from p2pxfer.core.messages import PathPolicy
-from p2pxfer.core.services import parse_target, parse_wanted
+from p2pxfer.core.session.services import parse_target, parse_wanted
 from p2pxfer.errors import Interrupted, UsageError
 
 
@@ -44,7 +44,7 @@ def command(
     at = None if listen == "-" else parse_target(listen, "127.0.0.1")
     home = options.open_home()
     line = options.server_line(home)
-    from p2pxfer.net.knownpeers import known_peer
+    from p2pxfer.net.session.knownpeers import known_peer
 
     checkee = known_peer(home, peer, "a service")
     from p2pxfer.cli.run import run

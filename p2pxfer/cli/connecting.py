@@ -14,11 +14,11 @@ from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError, Interrupted
-from p2pxfer.net.forwarding import Inlet
-from p2pxfer.net.machine import Machine
-from p2pxfer.net.ownaddresses import endpoint_text
-from p2pxfer.net.peercheck import Checkee
-from p2pxfer.net.peerservice import PeerSession
+from p2pxfer.net.services.forwarding import Inlet
+from p2pxfer.net.services.machine import Machine
+from p2pxfer.net.services.peerservice import PeerSession
+from p2pxfer.net.session.peercheck import Checkee
+from p2pxfer.net.traversal.ownaddresses import endpoint_text
 from p2pxfer.status import Listening, Note
 
 

@@ -8,13 +8,13 @@ import click
 
 from p2pxfer.cli.completing import contact_names
 from p2pxfer.cli.settings import Global, ListGroup
+from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import parse_id
 from p2pxfer.core.names import check_name, normalise_name
-from p2pxfer.core.rights import Right
 from p2pxfer.core.text import safe_text
 
 if TYPE_CHECKING:
-    from p2pxfer.net.home import Contact
+    from p2pxfer.net.private.home import Contact
     from p2pxfer.status import ContactState
 
 
@@ -65,7 +65,7 @@ def say(options: Global, contact: Contact, state: ContactState, text: str) -> No
 def add(options: Global, name: str, peer_id: str) -> None:
     """Store PEER_ID, which you got over a way you trust, as NAME."""
     from p2pxfer.cli.newcontact import today
-    from p2pxfer.net.home import Contact
+    from p2pxfer.net.private.home import Contact
 
     contact = Contact(check_name(normalise_name(name)), parse_id(peer_id), "id", today())
     options.open_home().add_contact(contact)

@@ -6,9 +6,9 @@ import click
 
 from p2pxfer.cli.completing import contact_names
 from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
+from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.messages import PathPolicy
-from p2pxfer.core.rights import Right
-from p2pxfer.core.services import DEFAULT_SERVICE, check_service, parse_target
+from p2pxfer.core.session.services import DEFAULT_SERVICE, check_service, parse_target
 
 
 @click.command("expose")
@@ -41,7 +41,7 @@ def command(
     check_service(service)
     home = options.open_home()
     line = options.server_line(home)
-    from p2pxfer.net.knownpeers import known_peer
+    from p2pxfer.net.session.knownpeers import known_peer
 
     guests = [known_peer(home, peer, "a service", Right.SERVICES) for peer in peers]
     from p2pxfer.cli.exposing import Exposing

@@ -11,11 +11,11 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Registered
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import Interrupted
-from p2pxfer.net.forwarding import Outlet, tcp_target
-from p2pxfer.net.machine import Machine
-from p2pxfer.net.ownaddresses import endpoint_text
-from p2pxfer.net.peercheck import Checkee
-from p2pxfer.net.peerservice import PeerService
+from p2pxfer.net.services.forwarding import Outlet, tcp_target
+from p2pxfer.net.services.machine import Machine
+from p2pxfer.net.services.peerservice import PeerService
+from p2pxfer.net.session.peercheck import Checkee
+from p2pxfer.net.traversal.ownaddresses import endpoint_text
 from p2pxfer.status import Event, Exposed
 from p2pxfer.status import Registered as RegisteredEvent
 

@@ -9,15 +9,15 @@ from msgspec import structs
 from msgspec.structs import replace
 
 from p2pxfer.core.addresses import canonical_endpoint, parse_endpoint
-from p2pxfer.core.discovery import DEPENDENT, Inbound
 from p2pxfer.core.messages import Introduction, NatSummary, PathPolicy
+from p2pxfer.core.session.verdict import Side
+from p2pxfer.core.session.wire import Checked
 from p2pxfer.core.text import safe_text
-from p2pxfer.core.verdict import Side
-from p2pxfer.core.wire import Checked
+from p2pxfer.core.traversal.discovery import DEPENDENT, Inbound
 from p2pxfer.errors import AddressRefused
-from p2pxfer.net.announcing import Announcer
-from p2pxfer.net.peercheck import Findings
-from p2pxfer.net.probing import NatDiscovery
+from p2pxfer.net.session.peercheck import Findings
+from p2pxfer.net.traversal.announcing import Announcer
+from p2pxfer.net.traversal.probing import NatDiscovery
 from p2pxfer.status import Nat
 
 

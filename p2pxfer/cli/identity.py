@@ -10,7 +10,7 @@ from p2pxfer.cli.eventline import print_event
 from p2pxfer.cli.settings import Global
 
 if TYPE_CHECKING:
-    from p2pxfer.net.home import Home
+    from p2pxfer.net.private.home import Home
 
 
 @click.command("id")

@@ -20,7 +20,7 @@ def command(options: Global, name: str | None, history: bool | None) -> None:
 
     What is not given stays as it is.  The private directory itself is chosen by --home or P2PXFER_HOME.
     """
-    from p2pxfer.net.home import Settings
+    from p2pxfer.net.private.home import Settings
 
     home = options.open_home()
     old = home.settings()

@@ -17,9 +17,9 @@ from p2pxfer.errors import UsageError
 from p2pxfer.status import JobListed
 
 if TYPE_CHECKING:
-    from p2pxfer.net.home import Home
-    from p2pxfer.net.partials import Partial
-    from p2pxfer.net.sendjobs import SendJob
+    from p2pxfer.net.private.home import Home
+    from p2pxfer.net.transfer.partials import Partial
+    from p2pxfer.net.transfer.sendjobs import SendJob
 
 
 _IN_HAND: Final = {"send": " (running)", "receive": " (a running receive has it, or waits for its sender)"}
@@ -60,7 +60,7 @@ def resume(ctx: click.Context, job: str) -> None:
 
     What is at the other end already is not sent again.
     """
-    from p2pxfer.net.partials import Partial
+    from p2pxfer.net.transfer.partials import Partial
 
     found, listed = chosen(ctx.obj.open_home(), job)
     if listed.state == "running":
@@ -89,8 +89,8 @@ def resume(ctx: click.Context, job: str) -> None:
 @click.pass_obj
 def cancel(options: Global, jobs: tuple[str, ...]) -> None:
     """Drop every JOB: what arrived of it here is removed; a job of sending is only forgotten."""
-    from p2pxfer.net.partials import Partial, drop
-    from p2pxfer.net.sendjobs import SendJobs
+    from p2pxfer.net.transfer.partials import Partial, drop
+    from p2pxfer.net.transfer.sendjobs import SendJobs
 
     home = options.open_home()
     for number in jobs:
@@ -122,8 +122,8 @@ def chosen(home: Home, number: str) -> tuple[SendJob | Partial, JobListed]:
 
 def everything(home: Home) -> list[tuple[SendJob | Partial, JobListed]]:
     """All jobs of this machine, the latest first."""
-    from p2pxfer.net.partials import find
-    from p2pxfer.net.sendjobs import SendJobs
+    from p2pxfer.net.transfer.partials import find
+    from p2pxfer.net.transfer.sendjobs import SendJobs
 
     found: list[tuple[SendJob | Partial, JobListed]] = [
         (job, sent(job, SendJobs(home.path).is_running(job))) for job in SendJobs(home.path).all()

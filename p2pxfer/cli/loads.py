@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from p2pxfer.net.cargo import Cargo
-from p2pxfer.net.hashcache import HashCache
-from p2pxfer.net.outstream import StreamPump
-from p2pxfer.net.pump import ChunkPump
-from p2pxfer.net.source import Source
+from p2pxfer.net.transfer.cargo import Cargo
+from p2pxfer.net.transfer.hashcache import HashCache
+from p2pxfer.net.transfer.outstream import StreamPump
+from p2pxfer.net.transfer.pump import ChunkPump
+from p2pxfer.net.transfer.source import Source
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Offer
 

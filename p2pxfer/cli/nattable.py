@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from p2pxfer.core.discovery import DEPENDENT
+from p2pxfer.core.traversal.discovery import DEPENDENT
 from p2pxfer.status import Nat
 
 _MAPPING: Final = {

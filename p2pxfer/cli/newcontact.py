@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.names import suggest_name
 from p2pxfer.errors import IdentityMismatch
-from p2pxfer.net.home import Contact, Home
+from p2pxfer.net.private.home import Contact, Home
 
 
 def today() -> str:

@@ -6,7 +6,7 @@ import click
 
 from p2pxfer.cli.completing import code_words
 from p2pxfer.cli.settings import Global, Seconds, mapping_option, path_option
-from p2pxfer.core.codes import typed_code
+from p2pxfer.core.contact.codes import typed_code
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.names import check_name, normalise_name
 

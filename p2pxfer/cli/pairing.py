@@ -16,24 +16,24 @@ from p2pxfer.cli.newcontact import store_contact
 from p2pxfer.cli.questions import Questions
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
-from p2pxfer.core.codebook import CodeBook
-from p2pxfer.core.codes import Code, typed_code
+from p2pxfer.core.contact.codebook import CodeBook
+from p2pxfer.core.contact.codes import Code, typed_code
+from p2pxfer.core.contact.pairplace import name_of, place_in, place_of, slots_at
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction, PathPolicy, Registered
-from p2pxfer.core.pairplace import name_of, place_in, place_of, slots_at
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import CodeInvalid, Interrupted, NameTaken, P2pxferError, Refused, Unreachable, WrongCode
-from p2pxfer.net.folder import Folder
-from p2pxfer.net.home import Contact, Home
-from p2pxfer.net.inbox import Inbox
-from p2pxfer.net.inboxowner import InboxOwner, Known
-from p2pxfer.net.incoming import IncomingTransfer
-from p2pxfer.net.instream import IncomingStream
-from p2pxfer.net.joining import Joining
-from p2pxfer.net.pathset import PathSet
-from p2pxfer.net.rendezvous import RendezvousClient
-from p2pxfer.net.serverdial import server_address
+from p2pxfer.net.private.home import Contact, Home
+from p2pxfer.net.session.joining import Joining
+from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.transfer.folder import Folder
+from p2pxfer.net.transfer.inbox import Inbox
+from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
+from p2pxfer.net.transfer.incoming import IncomingTransfer
+from p2pxfer.net.transfer.instream import IncomingStream
+from p2pxfer.net.traversal.rendezvous import RendezvousClient
+from p2pxfer.net.traversal.serverdial import server_address
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import CodeShown, ContactListed, Note, Offer, Peer
 from p2pxfer.status import Registered as RegisteredEvent
@@ -272,27 +272,27 @@ class Pairing(InboxOwner):
     # -- from the inbox ----------------------------------------------------------------------------------------------
 
     def known(self, key: bytes) -> Known | None:
-        """See :class:`~p2pxfer.net.inbox.InboxOwner`; contacts are known, and send nothing here."""
+        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`; contacts are known, and send nothing here."""
         contact = self._home.contact_by_id(PeerId(key))
         return Known(contact.name, "contact", files=False) if contact is not None else None
 
     def paired(self, key: bytes, name: str) -> Known:
-        """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
+        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
         contact = self._store(key, name)
         self._end(None)
         return Known(contact.name, "code", files=False)
 
     def code_used(self, error: P2pxferError | None) -> None:
-        """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
+        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
         if error is not None:
             self._desk.used(error)
 
     def decide(self, peer: str, offer: Offer) -> Awaitable[bool]:
-        """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
+        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
         raise Refused("this machine pairs and takes no files")
 
     def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:
-        """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
+        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
 
 
 def qr_code(code: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from p2pxfer.core.verdict import Verdict
+from p2pxfer.core.session.verdict import Verdict
 from p2pxfer.status import Change, Nat, PathKind, Reason, Where
 
 _ROWS: Final = (

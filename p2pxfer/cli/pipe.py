@@ -6,10 +6,10 @@ import click
 
 from p2pxfer.cli.completing import contact_names
 from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
+from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.messages import PathPolicy
-from p2pxfer.core.rights import Right
 from p2pxfer.errors import UsageError
-from p2pxfer.net.knownpeers import known_peer
+from p2pxfer.net.session.knownpeers import known_peer
 
 
 @click.command("pipe")

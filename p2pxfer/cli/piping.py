@@ -14,13 +14,13 @@ from p2pxfer.cli.settings import Global
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.errors import Interrupted, P2pxferError
-from p2pxfer.net.calling import service_appointment
-from p2pxfer.net.home import Home
-from p2pxfer.net.pairsession import Appointment, PairSession, pipe_appointment, pipe_name
-from p2pxfer.net.peercheck import Checkee
-from p2pxfer.net.pipe import Pipe
-from p2pxfer.net.rendezvous import RendezvousClient
-from p2pxfer.net.serverdial import server_address
+from p2pxfer.net.private.home import Home
+from p2pxfer.net.services.calling import service_appointment
+from p2pxfer.net.services.pipe import Pipe
+from p2pxfer.net.session.pairsession import Appointment, PairSession, pipe_appointment, pipe_name
+from p2pxfer.net.session.peercheck import Checkee
+from p2pxfer.net.traversal.rendezvous import RendezvousClient
+from p2pxfer.net.traversal.serverdial import server_address
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Event, Note
 

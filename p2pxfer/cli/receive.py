@@ -17,7 +17,7 @@ from p2pxfer.core.text import safe_text
 from p2pxfer.errors import DiskError, UsageError
 
 if TYPE_CHECKING:
-    from p2pxfer.net.places import Place
+    from p2pxfer.net.transfer.places import Place
 
 
 @click.command("receive")
@@ -74,12 +74,12 @@ def command(
         )
     place: Place
     if to_stdout:
-        from p2pxfer.net.outlet import Outlet
+        from p2pxfer.net.transfer.outlet import Outlet
 
         place = Outlet(sys.stdout.fileno())
     else:
-        from p2pxfer.net.folder import Folder
-        from p2pxfer.net.partials import Destination, remember
+        from p2pxfer.net.transfer.folder import Folder
+        from p2pxfer.net.transfer.partials import Destination, remember
 
         place = Folder(destination)
         used = Destination(destination, own_name, acceptance, no_code, limit, policy, gentle, port_mapping, timeout)

@@ -16,22 +16,22 @@ from p2pxfer.cli.questions import Questions
 from p2pxfer.cli.report import Reporter, human_size, size_of
 from p2pxfer.cli.settings import Global
 from p2pxfer.cli.ticker import Ticker
-from p2pxfer.core.codebook import CodeBook
+from p2pxfer.core.contact.codebook import CodeBook
+from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import PathPolicy, Registered
-from p2pxfer.core.rights import Right
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import Incomplete, Interrupted, NameTaken, P2pxferError, Unreachable
-from p2pxfer.net.home import Home
-from p2pxfer.net.inbox import IDLE_S, Acceptance, Inbox
-from p2pxfer.net.inboxowner import InboxOwner, Known
-from p2pxfer.net.incoming import IncomingTransfer, Received
-from p2pxfer.net.instream import IncomingStream
-from p2pxfer.net.pathset import PathSet
-from p2pxfer.net.places import Place
-from p2pxfer.net.rendezvous import RendezvousClient
-from p2pxfer.net.serverdial import server_address
+from p2pxfer.net.private.home import Home
+from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.transfer.inbox import IDLE_S, Acceptance, Inbox
+from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
+from p2pxfer.net.transfer.incoming import IncomingTransfer, Received
+from p2pxfer.net.transfer.instream import IncomingStream
+from p2pxfer.net.transfer.places import Place
+from p2pxfer.net.traversal.rendezvous import RendezvousClient
+from p2pxfer.net.traversal.serverdial import server_address
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Done, Failed, Note, Offer
 from p2pxfer.status import Registered as RegisteredEvent
@@ -236,23 +236,23 @@ class Receiving(InboxOwner):
     # -- contacts ------------------------------------------------------------------------------------------------
 
     def code_used(self, error: P2pxferError | None) -> None:
-        """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
+        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
         self._desk.used(error)
 
     def known(self, key: bytes) -> Known | None:
-        """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
+        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
         contact = self._home.contact_by_id(PeerId(key))
         return Known(contact.name, "contact", contact.allows(Right.FILES)) if contact is not None else None
 
     def paired(self, key: bytes, name: str) -> Known:
-        """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
+        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
         contact = store_contact(self._home, key, name, lambda text: self._report.tell(Note(text)))
         return Known(contact.name, "code", contact.allows(Right.FILES))
 
     # -- transfers -----------------------------------------------------------------------------------------------
 
     def decide(self, peer: str, offer: Offer) -> Awaitable[bool]:
-        """See :class:`~p2pxfer.net.inboxowner.InboxOwner`."""
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
         return self._decide(peer, offer)
 
     async def _decide(self, peer: str, offer: Offer) -> bool:
@@ -275,7 +275,7 @@ class Receiving(InboxOwner):
         return offer
 
     def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:
-        """See :class:`~p2pxfer.net.inbox.InboxOwner`."""
+        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
         watch = _Watch(self._reactor, transfer, paths, self._report)
         self._watches.append(watch)
 

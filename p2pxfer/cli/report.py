@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from p2pxfer.cli.eventline import event_line
 from p2pxfer.core.text import safe_text
-from p2pxfer.net.pathset import OVER
+from p2pxfer.net.session.pathset import OVER
 from p2pxfer.status import (
     Accepted,
     ChatLine,

@@ -11,15 +11,15 @@ import click
 
 from p2pxfer.cli.completing import codes_at_the_prompt, paths_and_contacts
 from p2pxfer.cli.settings import Global, Seconds, gentle_option, limit_option, mapping_option, path_option, was_closed
-from p2pxfer.core.codes import Code, normalise_code, parse_code, typed_code
+from p2pxfer.core.contact.codes import Code, normalise_code, parse_code, typed_code
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.errors import CodeInvalid, UsageError
-from p2pxfer.net.knownpeers import look_up
+from p2pxfer.net.session.knownpeers import look_up
 
 if TYPE_CHECKING:
-    from p2pxfer.net.home import Home
-    from p2pxfer.net.scan import Links
-    from p2pxfer.net.seeking import Target
+    from p2pxfer.net.private.home import Home
+    from p2pxfer.net.session.seeking import Target
+    from p2pxfer.net.transfer.scan import Links
 
 NO_PATH_S = 60.0
 
@@ -76,8 +76,8 @@ def command(
         load = StreamLoad(sys.stdin.fileno(), stream)
         target = resolve(home, peer, read_code(code_file))
     else:
-        from p2pxfer.net.sendjobs import SendJob
-        from p2pxfer.net.source import Source
+        from p2pxfer.net.transfer.sendjobs import SendJob
+        from p2pxfer.net.transfer.source import Source
 
         source = Source.open(list(paths), links)
         target = resolve(home, peer, read_code(code_file))
@@ -100,7 +100,7 @@ def stream_name(paths: tuple[str, ...], name: str | None) -> str | None:
         UsageError: it cannot be sent, or not in this way.
         PathRefused: it may not be called that.
     """
-    from p2pxfer.core.streams import DEFAULT_NAME, check_stream_name
+    from p2pxfer.core.transfer.streams import DEFAULT_NAME, check_stream_name
 
     if "-" not in paths:
         if name is not None:
@@ -139,7 +139,7 @@ def resolve(home: Home, peer: str, code: Code | None) -> Target:
     Raises:
         UsageError: no such peer can exist, or there is nobody to ask for a code.
     """
-    from p2pxfer.net.seeking import Target
+    from p2pxfer.net.session.seeking import Target
 
     number, name, contact = look_up(home, peer)
     if contact is not None:

@@ -13,21 +13,21 @@ from p2pxfer.cli.pathnews import PathNews
 from p2pxfer.cli.report import Reporter, contents
 from p2pxfer.cli.settings import Global
 from p2pxfer.cli.ticker import Ticker
-from p2pxfer.core.codes import Code, typed_code
+from p2pxfer.core.contact.codes import Code, typed_code
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction, PathPolicy, Registered
 from p2pxfer.core.names import suggest_name
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import CodeInvalid, CodeNeeded, Interrupted, P2pxferError, WrongCode
-from p2pxfer.net.cargo import Cargo
-from p2pxfer.net.home import Contact, Home
-from p2pxfer.net.outgoing import OutgoingJob
-from p2pxfer.net.rendezvous import RendezvousClient
-from p2pxfer.net.seeking import Patience, Target
-from p2pxfer.net.sendjobs import SendJob, SendJobs
-from p2pxfer.net.serverdial import server_address
-from p2pxfer.net.source import Source
+from p2pxfer.net.private.home import Contact, Home
+from p2pxfer.net.session.seeking import Patience, Target
+from p2pxfer.net.transfer.cargo import Cargo
+from p2pxfer.net.transfer.outgoing import OutgoingJob
+from p2pxfer.net.transfer.sendjobs import SendJob, SendJobs
+from p2pxfer.net.transfer.source import Source
+from p2pxfer.net.traversal.rendezvous import RendezvousClient
+from p2pxfer.net.traversal.serverdial import server_address
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Accepted, Done, Event, Note, Offer, Progress
 from p2pxfer.status import Registered as RegisteredEvent

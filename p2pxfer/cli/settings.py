@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from p2pxfer.core.messages import PathPolicy
-    from p2pxfer.net.home import Home
-    from p2pxfer.net.machine import Machine
+    from p2pxfer.net.private.home import Home
+    from p2pxfer.net.services.machine import Machine
     from p2pxfer.net.types import Reactor
 
 
@@ -102,7 +102,7 @@ class Global(Struct, frozen=True):
         Raises:
             ConfigError: it cannot be used.
         """
-        from p2pxfer.net.home import Home, default_home
+        from p2pxfer.net.private.home import Home, default_home
 
         return Home(Path(self.home) if self.home else default_home(os.environ))
 
@@ -142,7 +142,7 @@ def machine_of(
     options: Global, home: Home, line: ServerLine, policy: PathPolicy, gentle: bool, port_mapping: bool, patience: float
 ) -> Callable[[Reactor], Machine]:
     """This machine as the options say, on the reactor that there will be."""
-    from p2pxfer.net.machine import Machine
+    from p2pxfer.net.services.machine import Machine
 
     name = options.own_name(home, None)
     return lambda reactor: Machine(reactor, home, line, name, policy, gentle, port_mapping, patience)

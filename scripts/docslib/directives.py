@@ -1,9 +1,12 @@
-"""Sphinx directives for the reference: events and errors, as tables made from the code."""
+"""Sphinx directives for what the pages take from the code: events, errors, and which file does what."""
 
 from __future__ import annotations
 
+import ast
 import inspect
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -31,6 +34,34 @@ class ErrorReference(SphinxDirective):
         """The table."""
         lines = code_lines() if self.arguments == ["codes"] else error_lines()
         return self.parse_text_to_nodes("\n".join(lines))
+
+
+class ModuleReference(SphinxDirective):
+    """``.. modules::`` is a list of all folders of the package and their files, with the first sentence of each."""
+
+    def run(self) -> list[nodes.Node]:
+        """The list."""
+        return self.parse_text_to_nodes("\n".join(module_lines()))
+
+
+PACKAGE = Path(errors.__file__).parent
+
+
+def module_lines() -> Iterator[str]:
+    """The list as reStructuredText."""
+    folders = [PACKAGE, *sorted(path.parent for path in PACKAGE.rglob("__init__.py") if path.parent != PACKAGE)]
+    for folder in folders:
+        yield from (f"``{folder.relative_to(PACKAGE.parent)}``", f"    {opening(folder / '__init__.py')}", "")
+        for path in sorted(folder.glob("*.py")):
+            if path.stem != "__init__":
+                yield f"    - ``{path.stem}``: {opening(path)}"
+        yield ""
+
+
+def opening(path: Path) -> str:
+    """The first paragraph of a module's docstring on one line, without the roles of Sphinx."""
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return re.sub(r":\w+:`~?([^`]*)`", r"``\1``", " ".join(text.partition("\n\n")[0].split()))
 
 
 def event_lines() -> Iterator[str]:
@@ -108,4 +139,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives."""
     app.add_directive("events", EventReference)
     app.add_directive("errors", ErrorReference)
+    app.add_directive("modules", ModuleReference)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from p2pxfer.core.ids import PeerId
-from p2pxfer.net.home import Contact
+from p2pxfer.net.private.home import Contact
 from scripts.matrixlib import meeter
 from scripts.matrixlib.homes import furnished, lab_of, served
 from scripts.matrixlib.meeter import PEERS, Role, home_of

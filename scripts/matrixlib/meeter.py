@@ -31,17 +31,17 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction
 from p2pxfer.core.messages import Registered as Answer
 from p2pxfer.core.serveraddress import parse_server_line
-from p2pxfer.core.verdict import no_direct_path
-from p2pxfer.core.wire import Chunk
+from p2pxfer.core.session.verdict import no_direct_path
+from p2pxfer.core.session.wire import Chunk
 from p2pxfer.errors import NoDirectPath, P2pxferError, ProtocolBreach, Unreachable
-from p2pxfer.net.home import Home
-from p2pxfer.net.identity import Identity
-from p2pxfer.net.meeting import Meeting
-from p2pxfer.net.parties import MeetingOwner, Party
-from p2pxfer.net.path import PeerPath
-from p2pxfer.net.pathset import PathSet
-from p2pxfer.net.rendezvous import RendezvousClient
-from p2pxfer.net.serverdial import ServerAddress, server_address
+from p2pxfer.net.private.home import Home
+from p2pxfer.net.private.identity import Identity
+from p2pxfer.net.session.meeting import Meeting
+from p2pxfer.net.session.parties import MeetingOwner, Party
+from p2pxfer.net.session.path import PeerPath
+from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.traversal.rendezvous import RendezvousClient
+from p2pxfer.net.traversal.serverdial import ServerAddress, server_address
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Note, Registered
 
@@ -115,29 +115,29 @@ class Side(MeetingOwner):
         meeting.start()
 
     def path_up(self, meeting: Meeting, path: PeerPath) -> None:
-        """See :class:`~p2pxfer.net.meeting.MeetingOwner`."""
+        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
         path.open_session()
         self._paths.add(path)
 
     def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
-        """See :class:`~p2pxfer.net.meeting.MeetingOwner`."""
+        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
         self._paths.remove(path, error.message)
 
     def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:
-        """See :class:`~p2pxfer.net.meeting.MeetingOwner`."""
+        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
         if not self._over.called:
             self._over.errback(NoDirectPath(no_direct_path("bob", *meeting.nats, meeting.tried)))
 
     def path_message(self, path: PeerPath, message: Message) -> None:
-        """See :class:`~p2pxfer.net.path.PathOwner`."""
+        """See :class:`~p2pxfer.net.session.path.PathOwner`."""
         raise ProtocolBreach("nothing is said in these meetings")
 
     def path_chunk(self, path: PeerPath, chunk: Chunk) -> None:
-        """See :class:`~p2pxfer.net.path.PathOwner`."""
+        """See :class:`~p2pxfer.net.session.path.PathOwner`."""
         raise ProtocolBreach("nothing is sent in these meetings")
 
     def path_writable(self, path: PeerPath) -> None:
-        """See :class:`~p2pxfer.net.path.PathOwner`."""
+        """See :class:`~p2pxfer.net.session.path.PathOwner`."""
 
 
 def meet(server: ServerAddress, folder: Path, role: Role, number: int) -> NoReturn:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_address
 
-from p2pxfer.core import discovery
 from p2pxfer.core.addresses import Endpoint
-from p2pxfer.core.discovery import PROBES, Probe, View
 from p2pxfer.core.messages import NatSummary
+from p2pxfer.core.traversal import discovery
+from p2pxfer.core.traversal.discovery import PROBES, Probe, View
 from scripts.poplib.nats import Address
 from scripts.poplib.side import Side
 
 SERVER: tuple[Address, ...] = tuple((host, port) for host in ("198.18.0.10", "198.18.0.11") for port in (8877, 8878))
 """Where the server observes: two addresses with two ports each."""
 TWICE = 3
-"""From how many ports the server is dialled twice, as in ``net/portprobes``."""
+"""From how many ports the server is dialled twice, as in ``net/traversal/portprobes``."""
 
 
 def summary(side: Side) -> NatSummary:

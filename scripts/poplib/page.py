@@ -52,13 +52,14 @@ makes it again, byte for byte.
 """
 
 HOW = """\
-Which share of pairs would connect directly?  Nobody can say for "the internet", since nobody has published what NATs
-it consists of.  So this page draws pairs from several mixes of kinds, from published shares where there are any and
-from wide assumptions where there are none, and lets p2pxfer's own cores dial between modelled NATs in virtual time:
-``core/discovery`` judges each NAT from observations, ``core/strategies`` plans, ``core/dialing`` says what to dial when
-and keeps the budget.  No formula stands for any of them.  Both peers know each other, without which nothing but the
-observed endpoints is dialled.  A figure here is a statement about the strategies under the assumptions named below;
-what whole programs do between kernel NATs is measured by ``scripts/matrix``.
+Which share of pairs would connect directly?  Nobody can say for "the internet", since nobody has published what NATs it
+consists of.  So this page draws pairs from several mixes of kinds, from published shares where there are any and from
+wide assumptions where there are none, and lets p2pxfer's own cores dial between modelled NATs in virtual time:
+``core/traversal/discovery`` judges each NAT from observations, ``core/traversal/strategies`` plans,
+``core/traversal/dialing`` says what to dial when and keeps the budget.  No formula stands for any of them.  Both peers
+know each other, without which nothing but the observed endpoints is dialled.  A figure here is a statement about the
+strategies under the assumptions named below; what whole programs do between kernel NATs is measured by
+``scripts/matrix``.
 """
 
 SINGLE = """\

@@ -6,10 +6,10 @@ import itertools
 import random
 from dataclasses import dataclass, field
 
-from p2pxfer.core.dialing import DialSchedule, Orders
-from p2pxfer.core.dials import Candidate, Dial, Plan
-from p2pxfer.core.ledger import Ledger
-from p2pxfer.core.strategies import Situation
+from p2pxfer.core.traversal.dialing import DialSchedule, Orders
+from p2pxfer.core.traversal.dials import Candidate, Dial, Plan
+from p2pxfer.core.traversal.ledger import Ledger
+from p2pxfer.core.traversal.strategies import Situation
 from scripts.poplib.nats import OPEN, Address, Nat, NatKind
 
 MAPPED_PORT = 19999

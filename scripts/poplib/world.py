@@ -1,11 +1,11 @@
 """Two machines behind NATs with a delay between them, in virtual time: where schedules and strategies are tried.
 
-Both sides run the real cores: :mod:`~p2pxfer.core.discovery` makes of observations what is known of the NATs,
-:mod:`~p2pxfer.core.strategies` makes the plans and :class:`~p2pxfer.core.dialing.DialSchedule` says what to dial when.
-A SYN travels from a socket through the near boxes, which give it a port, over the delay, to the far boxes, which let it
-in or not.  What a TCP does with it is modelled as far as it matters here: a SYN that meets a connecting socket is a
-simultaneous open, one that meets the listener is accepted, RST and ICMP end a connecting socket, an unanswered SYN is
-repeated as Linux repeats it.
+Both sides run the real cores: :mod:`~p2pxfer.core.traversal.discovery` makes of observations what is known of the NATs,
+:mod:`~p2pxfer.core.traversal.strategies` makes the plans and :class:`~p2pxfer.core.traversal.dialing.DialSchedule` says
+what to dial when. A SYN travels from a socket through the near boxes, which give it a port, over the delay, to the far
+boxes, which let it in or not.  What a TCP does with it is modelled as far as it matters here: a SYN that meets a
+connecting socket is a simultaneous open, one that meets the listener is accepted, RST and ICMP end a connecting socket,
+an unanswered SYN is repeated as Linux repeats it.
 
 Two traits of NATs that keep track of sequence numbers are in it as well.  In a flow whose first SYN came from a socket
 that is gone, the listener's answer does not pass; and as the kernel goes on with that half-open connection, the same
@@ -25,10 +25,10 @@ from typing import Any
 from msgspec import structs
 
 from p2pxfer.core.addresses import Endpoint
-from p2pxfer.core.dialing import REPEATS, DialSchedule
-from p2pxfer.core.dials import Candidate, Dial, Plan
 from p2pxfer.core.messages import MAX_OBSERVED, NatSummary
-from p2pxfer.core.strategies import NEWS, ROUND_TRIP_S, Draw, Situation, head_start, plan, wants_news
+from p2pxfer.core.traversal.dialing import REPEATS, DialSchedule
+from p2pxfer.core.traversal.dials import Candidate, Dial, Plan
+from p2pxfer.core.traversal.strategies import NEWS, ROUND_TRIP_S, Draw, Situation, head_start, plan, wants_news
 from scripts.poplib.knowledge import SERVER, summary
 from scripts.poplib.nats import Address, NatKind
 from scripts.poplib.side import MAPPED_PORT, Machine, Side, SingleDial, Socket, side_of

@@ -10,11 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pxfer.core.bytequeue import ByteQueue
-from p2pxfer.core.channel import Arrived, Asked, Gone, Limits, PeerEnded, Stands, Taken, Writable
-from p2pxfer.core.channels import MAX_PIECES, Channels
-from p2pxfer.core.channelwire import MAX_PIECE, Attach, ChannelMessage, Credit, End, Open, Opened, Piece, Receipt, Reset
-from p2pxfer.core.delivery import MAX_FRAMES
+from p2pxfer.core.session.bytequeue import ByteQueue
+from p2pxfer.core.session.channel import Arrived, Asked, Gone, Limits, PeerEnded, Stands, Taken, Writable
+from p2pxfer.core.session.channels import MAX_PIECES, Channels
+from p2pxfer.core.session.channelwire import (
+    MAX_PIECE,
+    Attach,
+    ChannelMessage,
+    Credit,
+    End,
+    Open,
+    Opened,
+    Piece,
+    Receipt,
+    Reset,
+)
+from p2pxfer.core.session.delivery import MAX_FRAMES
 from p2pxfer.errors import Incomplete, LimitReached, ProtocolBreach, Refused
 from tests.core.channelworld import Pair
 

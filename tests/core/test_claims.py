@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from p2pxfer.core.chunktable import ChunkTable
-from p2pxfer.core.claims import claims
 from p2pxfer.core.framing import CONTROL_CAP
-from p2pxfer.core.manifest import FILE, Entry, Manifest
-from p2pxfer.core.ranges import RangeSet
-from p2pxfer.core.wire import MAX_CHUNK, PEER, Listed
+from p2pxfer.core.session.wire import MAX_CHUNK, PEER, Listed
+from p2pxfer.core.transfer.chunktable import ChunkTable
+from p2pxfer.core.transfer.claims import claims
+from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
+from p2pxfer.core.transfer.ranges import RangeSet
 
 MANY = 2**32 - 1
 """The largest handle, which takes most."""

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pxfer.core.codes import MAX_SLOT, RANDOM_BYTES, Code, make_code, normalise_code, parse_code
-from p2pxfer.core.wordlist import WORD_SET, WORDS
+from p2pxfer.core.contact.codes import MAX_SLOT, RANDOM_BYTES, Code, make_code, normalise_code, parse_code
+from p2pxfer.core.contact.wordlist import WORD_SET, WORDS
 from p2pxfer.errors import CodeInvalid
 
 slots = st.integers(1, MAX_SLOT)

@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from p2pxfer.core.compare import COUNT, context, words_of
-from p2pxfer.core.wordlist import WORDS
+from p2pxfer.core.contact.compare import COUNT, context, words_of
+from p2pxfer.core.contact.wordlist import WORDS
 
 
 def test_the_words_are_eight_and_say_at_least_eighty_bits() -> None:

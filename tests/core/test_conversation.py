@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from p2pxfer.core.chatwire import CHAT, MAX_TEXT, Got, Say
-from p2pxfer.core.conversation import MAX_PENDING, REMEMBERED, Conversation, Delivered, Heard, Line, PeerOver
 from p2pxfer.core.framing import encode_frame
+from p2pxfer.core.session.chatwire import CHAT, MAX_TEXT, Got, Say
+from p2pxfer.core.session.conversation import MAX_PENDING, REMEMBERED, Conversation, Delivered, Heard, Line, PeerOver
 from p2pxfer.errors import FrameError, LimitReached, ProtocolBreach
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pxfer.core import cpace
+from p2pxfer.core.contact import cpace
 from p2pxfer.errors import WrongCode
 
 VECTORS: dict[str, Any] = json.loads(

@@ -9,7 +9,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pxfer.core.delta import (
+from p2pxfer.core.framing import HEADER_SIZE, Frame
+from p2pxfer.core.session.deltawire import (
+    BLOCK_HASH,
+    LITERAL,
+    PATCH_HEADER_SIZE,
+    PATCH_KIND,
+    Basis,
+    Lack,
+    Older,
+    decode_patch,
+    patch_prefix,
+    patch_size,
+)
+from p2pxfer.core.session.wire import MAX_CHUNK, SESSION_CAPS
+from p2pxfer.core.transfer.delta import (
     ASKED_AHEAD,
     MAX_AVERAGE,
     MAX_BLOCKS,
@@ -22,21 +36,7 @@ from p2pxfer.core.delta import (
     operations,
     places,
 )
-from p2pxfer.core.deltawire import (
-    BLOCK_HASH,
-    LITERAL,
-    PATCH_HEADER_SIZE,
-    PATCH_KIND,
-    Basis,
-    Lack,
-    Older,
-    decode_patch,
-    patch_prefix,
-    patch_size,
-)
-from p2pxfer.core.framing import HEADER_SIZE, Frame
-from p2pxfer.core.manifest import FILE, Entry, Manifest
-from p2pxfer.core.wire import MAX_CHUNK, SESSION_CAPS
+from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.errors import ChunkRefused, FrameError, ProtocolBreach
 
 

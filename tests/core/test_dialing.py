@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pxfer.core.dialing import EAGER, ICMP_GAP_S, MAX_CANDIDATES, MAX_DIALS, REPEATS, DialSchedule
-from p2pxfer.core.dials import Budget, Candidate, Dial, Plan, Volley
+from p2pxfer.core.traversal.dialing import EAGER, ICMP_GAP_S, MAX_CANDIDATES, MAX_DIALS, REPEATS, DialSchedule
+from p2pxfer.core.traversal.dials import Budget, Candidate, Dial, Plan, Volley
 
 PORT = 23456
 A = Candidate("server-reflexive", "198.18.1.1", 20000)

@@ -8,9 +8,9 @@ from ipaddress import ip_address
 import pytest
 
 from p2pxfer.core.addresses import DENIED_PORTS, parse_endpoint
-from p2pxfer.core.dialouts import DialOuts
-from p2pxfer.core.effects import CrossOut, DialOut, Listening, OpenDeaf, ServerSettings
 from p2pxfer.core.messages import Cross, CrossAt, Crossed, CrossNow, DialBack, DialledBack, Observe
+from p2pxfer.core.server.dialouts import DialOuts
+from p2pxfer.core.server.effects import CrossOut, DialOut, Listening, OpenDeaf, ServerSettings
 from tests.core.test_registry import BOB, HOME_A, HOME_B, LISTENING, SECOND, SERVER, World, refused
 
 

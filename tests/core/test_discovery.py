@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pxfer.core.addresses import Endpoint, parse_endpoint
-from p2pxfer.core.discovery import (
+from p2pxfer.core.messages import SERVER, NatSummary, Report
+from p2pxfer.core.traversal.discovery import (
     DEPENDENT,
     HIGH,
     LOW,
@@ -33,7 +34,6 @@ from p2pxfer.core.discovery import (
     renewed,
     sequence_step,
 )
-from p2pxfer.core.messages import SERVER, NatSummary, Report
 
 OUTSIDE = "198.18.1.1"
 BASE = 23_000

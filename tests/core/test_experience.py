@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pxfer.core.experience import ENOUGH, HALF_LIFE_S, LOST, RESULTS, Experience, Row, took
-from p2pxfer.core.strategies import Kind, ways
+from p2pxfer.core.server.experience import ENOUGH, HALF_LIFE_S, LOST, RESULTS, Experience, Row, took
+from p2pxfer.core.traversal.strategies import Kind, ways
 
 MANY = int(2 * ENOUGH)
 KINDS = get_args(Kind)

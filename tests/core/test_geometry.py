@@ -9,7 +9,8 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pxfer.core.geometry import (
+from p2pxfer.core.session.wire import MAX_CHUNK
+from p2pxfer.core.transfer.geometry import (
     MIN_CHUNK,
     chunk_count,
     chunk_size,
@@ -18,7 +19,6 @@ from p2pxfer.core.geometry import (
     file_root,
     transfer_root,
 )
-from p2pxfer.core.wire import MAX_CHUNK
 from p2pxfer.errors import ChunkRefused
 
 SIZES = st.integers(0, 2**63 - 1)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pxfer.core.framing import FrameDecoder
-from p2pxfer.core.hello import Greeting, Terms
-from p2pxfer.core.wire import HELLO_CAPS, PEER, Hello, Offer
+from p2pxfer.core.session.hello import Greeting, Terms
+from p2pxfer.core.session.wire import HELLO_CAPS, PEER, Hello, Offer
 from p2pxfer.errors import FrameError, IdentityMismatch, P2pxferError, ProtocolBreach
 
 ALICE, BOB, MALLORY = (hashlib.sha256(name).digest() for name in (b"alice", b"bob", b"mallory"))

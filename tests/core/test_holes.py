@@ -10,13 +10,13 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pxfer.core import inflow as module
-from p2pxfer.core.chunktable import ChunkTable
-from p2pxfer.core.geometry import MIN_CHUNK, chunk_count, zero_hash
-from p2pxfer.core.holes import CHUNKS_PER_MESSAGE, RUNS_PER_MESSAGE, HoleTeller, judge
-from p2pxfer.core.manifest import FILE, Entry, Manifest
-from p2pxfer.core.ranges import Range, RangeSet
-from p2pxfer.core.wire import MAX_CHUNK, Holes
+from p2pxfer.core.session.wire import MAX_CHUNK, Holes
+from p2pxfer.core.transfer import inflow as module
+from p2pxfer.core.transfer.chunktable import ChunkTable
+from p2pxfer.core.transfer.geometry import MIN_CHUNK, chunk_count, zero_hash
+from p2pxfer.core.transfer.holes import CHUNKS_PER_MESSAGE, RUNS_PER_MESSAGE, HoleTeller, judge
+from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
+from p2pxfer.core.transfer.ranges import Range, RangeSet
 from p2pxfer.errors import ChunkRefused, LimitReached, ProtocolBreach
 from tests.core.test_transfer import KIB, World, make_manifest, make_world
 

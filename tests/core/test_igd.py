@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pxfer.core import igd
-from p2pxfer.core.igd import MAX_ANSWER, MAX_ELEMENTS, MAX_TEXT, BadAnswer, Control, Reply
+from p2pxfer.core.traversal import igd
+from p2pxfer.core.traversal.igd import MAX_ANSWER, MAX_ELEMENTS, MAX_TEXT, BadAnswer, Control, Reply
 
 GATEWAY = IPv4Address("192.168.1.1")
 BASE = "http://192.168.1.1:5000/rootDesc.xml"

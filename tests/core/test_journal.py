@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pxfer.core.journal import (
+from p2pxfer.core.transfer.journal import (
     CHUNKS,
     PUBLISHED,
     PUBLISHING,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from p2pxfer.core.keepalive import BELIEVED_S, MAX_ADDRESSES, SHORTEST_S, SOON_S, KeepAlive
+from p2pxfer.core.traversal.keepalive import BELIEVED_S, MAX_ADDRESSES, SHORTEST_S, SOON_S, KeepAlive
 
 
 def test_pauses_are_halved_behind_the_nat_that_forgot_until_it_bears_them() -> None:

@@ -10,14 +10,14 @@ from blake3 import blake3
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.framing import CONTROL_CAP
-from p2pxfer.core.listing import WINDOW
-from p2pxfer.core.manifest import FILE, PAGE, Entry, Manifest
-from p2pxfer.core.receiveeffect import Listed as ListedEffect
-from p2pxfer.core.receiveeffect import Relist, Store
-from p2pxfer.core.receiver import ReceiverCore
-from p2pxfer.core.sendeffect import Finished, Send, SenderEffect
-from p2pxfer.core.sender import SenderCore
-from p2pxfer.core.wire import PEER, Accept, Chunk, Final, Listed, Offer, Page, Tally, WantPage
+from p2pxfer.core.session.wire import PEER, Accept, Chunk, Final, Listed, Offer, Page, Tally, WantPage
+from p2pxfer.core.transfer.listing import WINDOW
+from p2pxfer.core.transfer.manifest import FILE, PAGE, Entry, Manifest
+from p2pxfer.core.transfer.receiveeffect import Listed as ListedEffect
+from p2pxfer.core.transfer.receiveeffect import Relist, Store
+from p2pxfer.core.transfer.receiver import ReceiverCore
+from p2pxfer.core.transfer.sendeffect import Finished, Send, SenderEffect
+from p2pxfer.core.transfer.sender import SenderCore
 from p2pxfer.errors import ManifestRefused, NameCollision, PathRefused, ProtocolBreach
 from tests.core.test_transfer import World
 

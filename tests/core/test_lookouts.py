@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from p2pxfer.core.codec import Message
-from p2pxfer.core.effects import Send, ServerSettings
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Failure, Introduce, Introduction, Ping, Pong, Registered
+from p2pxfer.core.server.effects import Send, ServerSettings
 from tests.core.test_registry import ALICE, BOB, EVE, HOME_B, World, refused
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pxfer.core import listcodec
-from p2pxfer.core.manifest import DIRECTORY, FILE, LINK, MAX_MANIFEST, Entry, Manifest
+from p2pxfer.core.transfer import listcodec
+from p2pxfer.core.transfer.manifest import DIRECTORY, FILE, LINK, MAX_MANIFEST, Entry, Manifest
 from p2pxfer.errors import LimitReached, ManifestRefused, NameCollision, P2pxferError, PathRefused
 from tests.core.paths_corpus import Row, cases
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pxfer.core.chunktable import ChunkTable
-from p2pxfer.core.geometry import MIN_CHUNK
-from p2pxfer.core.holes import HoleTeller
-from p2pxfer.core.manifest import FILE, Entry, Manifest
-from p2pxfer.core.outflow import Outflow
+from p2pxfer.core.transfer.chunktable import ChunkTable
+from p2pxfer.core.transfer.geometry import MIN_CHUNK
+from p2pxfer.core.transfer.holes import HoleTeller
+from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
+from p2pxfer.core.transfer.outflow import Outflow
 
 FAST, SLOW, THIRD = 1, 2, 3
 

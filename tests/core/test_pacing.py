@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pxfer.core.pacing import BURST_S, Pace
+from p2pxfer.core.transfer.pacing import BURST_S, Pace
 
 RATES = st.floats(min_value=1000, max_value=1e9)
 PIECES = st.lists(st.integers(min_value=1, max_value=4 << 20), min_size=1, max_size=60)

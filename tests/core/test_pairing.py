@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pxfer.core import cpace
-from p2pxfer.core.codebook import CODE_LIFETIME, OPEN_CODES, CodeBook
-from p2pxfer.core.codes import MAX_SLOT, Code, parse_code
-from p2pxfer.core.pairing import OutFrame, PairFrame, Pairing, Party, Role, Setting, State
+from p2pxfer.core.contact import cpace
+from p2pxfer.core.contact.codebook import CODE_LIFETIME, OPEN_CODES, CodeBook
+from p2pxfer.core.contact.codes import MAX_SLOT, Code, parse_code
+from p2pxfer.core.contact.pairing import OutFrame, PairFrame, Pairing, Party, Role, Setting, State
 from p2pxfer.errors import P2pxferError, ProtocolBreach, UsageError, WrongCode
 
 CODE = parse_code("7-acorn-tulip-zebra")

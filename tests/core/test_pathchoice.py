@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from p2pxfer.core.pathchoice import FRESH_S, HOLD_S, MARGIN, PathChoice
+from p2pxfer.core.session.pathchoice import FRESH_S, HOLD_S, MARGIN, PathChoice
 
 MIB = 1024 * 1024
 DIRECT, RELAY = 2, 5

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pxfer.core.pathrules import check_component, check_dangerous, check_path, collision_key
 from p2pxfer.core.text import safe_text
+from p2pxfer.core.transfer.pathrules import check_component, check_dangerous, check_path, collision_key
 from p2pxfer.errors import PathRefused
 from tests.core.paths_corpus import Row, cases
 

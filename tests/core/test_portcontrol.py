@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pxfer.core import pcp
 from p2pxfer.core.addresses import Endpoint
-from p2pxfer.core.pcp import PcpMapped, PmpAddress, PmpMapped, Unsupported
-from p2pxfer.core.portcontrol import (
+from p2pxfer.core.traversal import pcp
+from p2pxfer.core.traversal.pcp import PcpMapped, PmpAddress, PmpMapped, Unsupported
+from p2pxfer.core.traversal.portcontrol import (
     GIVE_UP_S,
     LEAST_PAUSE_S,
     LIFETIME_S,
@@ -25,7 +25,7 @@ from p2pxfer.core.portcontrol import (
     PortControl,
     State,
 )
-from p2pxfer.core.routes import default_gateway
+from p2pxfer.core.traversal.routes import default_gateway
 
 ME = IPv4Address("192.168.1.10")
 OUTSIDE = IPv4Address("198.18.1.1")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pxfer.core.ranges import RangeSet
+from p2pxfer.core.transfer.ranges import RangeSet
 
 N = 40
 SPANS = st.tuples(st.integers(0, N), st.integers(0, N)).map(lambda pair: (min(pair), max(pair)))

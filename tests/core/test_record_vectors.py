@@ -15,8 +15,17 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
-from p2pxfer.core import records
-from p2pxfer.core.records import KEY_RECORDS, MAX_RECORD, OVERHEAD, SUITES, Direction, Opener, Sealer, exporter_context
+from p2pxfer.core.session import records
+from p2pxfer.core.session.records import (
+    KEY_RECORDS,
+    MAX_RECORD,
+    OVERHEAD,
+    SUITES,
+    Direction,
+    Opener,
+    Sealer,
+    exporter_context,
+)
 
 ROOT = Path(__file__).parent.parent.parent
 FILE_OF_VECTORS = ROOT / "tests" / "vectors" / "records.json"

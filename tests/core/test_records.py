@@ -9,9 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pxfer.core import recordblocks, records
-from p2pxfer.core.recordblocks import BLOCK, MOST_RECORDS, SMALL, Intake, Outlet
-from p2pxfer.core.records import HEADER_SIZE, MAX_RECORD, MAX_SEALED, OVERHEAD, SUITES, Opener, RecordBroken, Sealer
+from p2pxfer.core.session import recordblocks, records
+from p2pxfer.core.session.recordblocks import BLOCK, MOST_RECORDS, SMALL, Intake, Outlet
+from p2pxfer.core.session.records import (
+    HEADER_SIZE,
+    MAX_RECORD,
+    MAX_SEALED,
+    OVERHEAD,
+    SUITES,
+    Opener,
+    RecordBroken,
+    Sealer,
+)
 
 SECRET, OTHER = bytes(range(32)), bytes(range(1, 33))
 SUITE = SUITES["TLS_AES_128_GCM_SHA256"]

@@ -13,21 +13,8 @@ from msgspec import structs
 
 from p2pxfer.core.addresses import Endpoint, parse_endpoint
 from p2pxfer.core.codec import Message
-from p2pxfer.core.effects import (
-    Abort,
-    ClaimName,
-    Close,
-    DialOut,
-    Effect,
-    Listening,
-    PairRelay,
-    Send,
-    ServerSettings,
-    TouchName,
-)
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.limits import Bucket, Buckets
-from p2pxfer.core.links import Role
 from p2pxfer.core.messages import (
     MAX_OBSERVED,
     Announce,
@@ -50,8 +37,21 @@ from p2pxfer.core.messages import (
     RelayReady,
     Report,
 )
-from p2pxfer.core.registry import Registry
-from p2pxfer.core.reports import MAX_PER_SIDE
+from p2pxfer.core.server.effects import (
+    Abort,
+    ClaimName,
+    Close,
+    DialOut,
+    Effect,
+    Listening,
+    PairRelay,
+    Send,
+    ServerSettings,
+    TouchName,
+)
+from p2pxfer.core.server.links import Role
+from p2pxfer.core.server.registry import Registry
+from p2pxfer.core.server.reports import MAX_PER_SIDE
 from p2pxfer.errors import FrameError
 
 ALICE, BOB, EVE = (bytes([n]) * 32 for n in (1, 2, 3))

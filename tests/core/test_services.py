@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from p2pxfer.core.names import check_name
-from p2pxfer.core.services import DEFAULT_SERVICE, check_service, parse_target, parse_wanted, waiting_name
+from p2pxfer.core.session.services import DEFAULT_SERVICE, check_service, parse_target, parse_wanted, waiting_name
 from p2pxfer.errors import UsageError
 
 ALICE, BOB = b"a" * 32, b"b" * 32

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from p2pxfer.core.addresses import DENIED_PORTS, MIN_PORT, PUNCH_PORTS, Endpoint
-from p2pxfer.core.dials import Budget, Plan, spare_ports
-from p2pxfer.core.discovery import Mapping
-from p2pxfer.core.ledger import MOST_PLANS, QUIET_S, Ledger
 from p2pxfer.core.messages import NatSummary
-from p2pxfer.core.strategies import (
+from p2pxfer.core.traversal.dials import Budget, Plan, spare_ports
+from p2pxfer.core.traversal.discovery import Mapping
+from p2pxfer.core.traversal.ledger import MOST_PLANS, QUIET_S, Ledger
+from p2pxfer.core.traversal.strategies import (
     BLOCKS,
     HEAD_START,
     LASTS_S,

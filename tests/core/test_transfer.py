@@ -10,16 +10,16 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pxfer.core.chunktable import ChunkAddress
 from p2pxfer.core.codec import Message
-from p2pxfer.core.geometry import chunk_span, claim_digest
-from p2pxfer.core.manifest import DIRECTORY, FILE, Entry, Manifest
-from p2pxfer.core.ranges import Range
-from p2pxfer.core.receiveeffect import Decide, Publish, Store, StoreHole
-from p2pxfer.core.receiver import ReceiverCore
-from p2pxfer.core.sendeffect import AcceptedByPeer, Finished, HashChunks, Send
-from p2pxfer.core.sender import SenderCore
-from p2pxfer.core.wire import Accept, Ack, Chunk, Final, FinalAck, Have, Listed, Offer
+from p2pxfer.core.session.wire import Accept, Ack, Chunk, Final, FinalAck, Have, Listed, Offer
+from p2pxfer.core.transfer.chunktable import ChunkAddress
+from p2pxfer.core.transfer.geometry import chunk_span, claim_digest
+from p2pxfer.core.transfer.manifest import DIRECTORY, FILE, Entry, Manifest
+from p2pxfer.core.transfer.ranges import Range
+from p2pxfer.core.transfer.receiveeffect import Decide, Publish, Store, StoreHole
+from p2pxfer.core.transfer.receiver import ReceiverCore
+from p2pxfer.core.transfer.sendeffect import AcceptedByPeer, Finished, HashChunks, Send
+from p2pxfer.core.transfer.sender import SenderCore
 from p2pxfer.errors import ChunkRefused, Damaged, ManifestRefused, ProtocolBreach, Refused
 
 KIB = 1024

@@ -27,23 +27,24 @@ from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from p2pxfer.core import channelwire, deltawire, messages, wire
-from p2pxfer.core.channelwire import PIECE_KIND, Piece, decode_piece, piece_prefix
+from p2pxfer.core import messages
 from p2pxfer.core.codec import Catalogue, Message
-from p2pxfer.core.codes import parse_code
-from p2pxfer.core.delta import average_block
-from p2pxfer.core.deltawire import LITERAL, PATCH_KIND, decode_patch, patch_prefix
+from p2pxfer.core.contact.codes import parse_code
+from p2pxfer.core.contact.pairing import PairFrame, Pairing, Party, Setting
 from p2pxfer.core.framing import Frame, FrameDecoder
-from p2pxfer.core.geometry import chunk_count, chunk_size, chunk_span, claim_digest, file_root, transfer_root
-from p2pxfer.core.hello import EXPORTER_LABEL, Greeting, Terms
 from p2pxfer.core.ids import PeerId, parse_id
-from p2pxfer.core.manifest import DIRECTORY, FILE, LINK, Entry, Kind, Manifest
 from p2pxfer.core.messages import ALPN_PEER, ALPN_SERVER, SERVER, VERSION, Role
-from p2pxfer.core.pairing import PairFrame, Pairing, Party, Setting
-from p2pxfer.core.services import waiting_name
-from p2pxfer.core.wire import DATA_KIND, HELLO_CAPS, PEER, SESSION_CAPS, Chunk, chunk_prefix, decode_chunk
+from p2pxfer.core.session import channelwire, deltawire, wire
+from p2pxfer.core.session.channelwire import PIECE_KIND, Piece, decode_piece, piece_prefix
+from p2pxfer.core.session.deltawire import LITERAL, PATCH_KIND, decode_patch, patch_prefix
+from p2pxfer.core.session.hello import EXPORTER_LABEL, Greeting, Terms
+from p2pxfer.core.session.services import waiting_name
+from p2pxfer.core.session.wire import DATA_KIND, HELLO_CAPS, PEER, SESSION_CAPS, Chunk, chunk_prefix, decode_chunk
+from p2pxfer.core.transfer.delta import average_block
+from p2pxfer.core.transfer.geometry import chunk_count, chunk_size, chunk_span, claim_digest, file_root, transfer_root
+from p2pxfer.core.transfer.manifest import DIRECTORY, FILE, LINK, Entry, Kind, Manifest
 from p2pxfer.errors import FrameError
-from p2pxfer.net.cutting import blocks
+from p2pxfer.net.transfer.cutting import blocks
 
 ROOT = Path(__file__).parent.parent.parent
 FILE_OF_VECTORS = ROOT / "tests" / "vectors" / "protocol.json"

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from p2pxfer.core.messages import NatSummary
-from p2pxfer.core.verdict import Side, Verdict, judge, no_direct_path, should_meet
+from p2pxfer.core.session.verdict import Side, Verdict, judge, no_direct_path, should_meet
 from p2pxfer.status import Change, PathKind, Reason, Where
 
 DEPENDENT = "port-dependent"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pxfer.core.widening import LEAST_TRIP_S, MAX_LINES, REST_S, WARM, Close, Line, Open, Steady, Widening
+from p2pxfer.core.session.widening import LEAST_TRIP_S, MAX_LINES, REST_S, WARM, Close, Line, Open, Steady, Widening
 
 MB = 1_000_000
 LOOK_S = 0.2

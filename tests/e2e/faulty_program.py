@@ -18,9 +18,9 @@ from typing import Any, Final
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from p2pxfer.cli import main
-from p2pxfer.core.wire import Chunk
-from p2pxfer.net import incoming, journalfile, publishing, source, staging
-from p2pxfer.net.path import PeerPath
+from p2pxfer.core.session.wire import Chunk
+from p2pxfer.net.session.path import PeerPath
+from p2pxfer.net.transfer import incoming, journalfile, publishing, source, staging
 
 TEN_YEARS: Final = 10 * 365 * 86_400.0
 

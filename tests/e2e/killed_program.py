@@ -21,15 +21,15 @@ from typing import Any, Final, NoReturn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from p2pxfer.cli import main
-from p2pxfer.core.sender import SenderCore
-from p2pxfer.core.wire import Final as FinalMessage
-from p2pxfer.core.wire import FinalAck, Offer
-from p2pxfer.net import hashcache, journalfile, publishing, staging
-from p2pxfer.net.hashcache import HashCache
-from p2pxfer.net.path import PeerPath
-from p2pxfer.net.publishing import Publisher
-from p2pxfer.net.source import Source
-from p2pxfer.net.staging import Staging
+from p2pxfer.core.session.wire import Final as FinalMessage
+from p2pxfer.core.session.wire import FinalAck, Offer
+from p2pxfer.core.transfer.sender import SenderCore
+from p2pxfer.net.session.path import PeerPath
+from p2pxfer.net.transfer import hashcache, journalfile, publishing, staging
+from p2pxfer.net.transfer.hashcache import HashCache
+from p2pxfer.net.transfer.publishing import Publisher
+from p2pxfer.net.transfer.source import Source
+from p2pxfer.net.transfer.staging import Staging
 
 _written = 0
 

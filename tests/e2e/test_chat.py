@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from p2pxfer.core.chatwire import MAX_TEXT
 from p2pxfer.core.ids import PeerId
-from p2pxfer.net.home import Home
+from p2pxfer.core.session.chatwire import MAX_TEXT
+from p2pxfer.net.private.home import Home
 from tests.chats import ChatEnd
 from tests.e2e.conftest import Stage, check_failure, mounted, names_in, needs_mounts, wait_until
 from tests.e2e.test_asked_again import Terminal

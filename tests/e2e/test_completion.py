@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from p2pxfer.cli.completing import completed_codes
+from p2pxfer.core.contact.wordlist import WORDS
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.wordlist import WORDS
-from p2pxfer.net.home import Contact, Home
+from p2pxfer.net.private.home import Contact, Home
 from scripts.product import BIN
 
 pytestmark = pytest.mark.deadline(240)

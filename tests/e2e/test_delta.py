@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from p2pxfer.core.ids import PeerId
-from p2pxfer.net.home import Home
+from p2pxfer.net.private.home import Home
 from scripts.product import JsonEvent
 from tests.e2e.conftest import MIB, Stage, end_of, names_in, until_bytes
 from tests.scene import events_of, file_hash, last, random_file

@@ -19,8 +19,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from p2pxfer.core.ids import PeerId
-from p2pxfer.net.home import Home
-from p2pxfer.net.identity import Identity
+from p2pxfer.net.private.home import Home
+from p2pxfer.net.private.identity import Identity
 from scripts.product import Program
 from tests.e2e.conftest import (
     MIB,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from p2pxfer.core.ids import parse_id
-from p2pxfer.net.home import Home
+from p2pxfer.net.private.home import Home
 from tests.e2e.conftest import MIB, Outcome, Stage, Words, check_failure, end_of, names_in
 from tests.scene import WORDS, events_of, file_hash, last, random_file
 

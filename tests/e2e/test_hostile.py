@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pxfer.net.home import Home
+from p2pxfer.net.private.home import Home
 from scripts.product import Program
 from tests.e2e.conftest import MIB, Outcome, Stage, Words, check_failed_event, check_failure, names_in, wait_until
 from tests.scene import WORDS, random_file
@@ -57,7 +57,7 @@ def as_double(stage: Stage, home: Path, *words: str | Path) -> Outcome:
 
 RENAMING = """
     import hashlib
-    from p2pxfer.core import manifest
+    from p2pxfer.core.transfer import manifest
 
     def add_renamed(self, page, *, more, plain=manifest.Manifest.add):
         plain(self, page, more=more)
@@ -141,7 +141,7 @@ def test_a_hostile_sender_names_itself(stage: Stage) -> None:
 def test_a_hostile_receiver_gives_a_reason(pair: Stage, source: Path) -> None:
     """The reason for a refusal is shown escaped."""
     double(pair, r"""
-        import p2pxfer.net.incoming as incoming
+        import p2pxfer.net.transfer.incoming as incoming
         from p2pxfer.errors import Refused
         incoming.Refused = lambda text: Refused("no\x1b]0;owned\x07\n\u202eTraceback: p2pxfer: all is well")
     """)  # fmt: skip
@@ -247,7 +247,7 @@ def test_garbage_on_the_port_that_punches(pair: Stage) -> None:
 def test_a_fault_of_the_program_is_one_line(pair: Stage, source: Path) -> None:
     """An exception that nobody foresaw: no traceback, except for those who ask."""
     argv = double(pair, """
-        import p2pxfer.net.source as source
+        import p2pxfer.net.transfer.source as source
         def broken(*_):
             raise ZeroDivisionError("unforeseen")
         source.Source.open = broken
@@ -265,7 +265,7 @@ def test_a_fault_behind_a_running_command_is_one_line(pair: Stage, source: Path)
     """The same inside the reactor: in a callback and in the main coroutine."""
     for mischief in (
         "import p2pxfer.cli.sending as s\ndef broken(self, *a):\n    1 / 0\ns.Sending._registered = broken",
-        "import p2pxfer.net.outgoing as o\ndef broken(self, *a):\n    1 / 0\no.OutgoingJob.run = broken",
+        "import p2pxfer.net.transfer.outgoing as o\ndef broken(self, *a):\n    1 / 0\no.OutgoingJob.run = broken",
     ):
         argv = double(pair, mischief)
         words = ["--server", pair.address, "--home", str(pair.alice), "send", str(source), "bob"]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from p2pxfer.core.ids import PeerId
-from p2pxfer.net.home import Home
-from p2pxfer.net.partials import Destination, remember
+from p2pxfer.net.private.home import Home
+from p2pxfer.net.transfer.partials import Destination, remember
 from scripts.product import JsonEvent, Program
 from tests.e2e.conftest import MIB, Stage, end_of, fast_folder, names_in, staging_of, until_bytes
 from tests.scene import file_hash, last, random_file

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pxfer.core.journal import read_journal
+from p2pxfer.core.transfer.journal import read_journal
 from scripts.product import Program, client
 from tests.e2e.conftest import Stage, Words, fast_folder, staging_of
 from tests.scene import events_of, last
@@ -23,7 +23,7 @@ EACH = 100
 GATED = """
 import sys, time
 from pathlib import Path
-from p2pxfer.net.source import Source
+from p2pxfer.net.transfer.source import Source
 import p2pxfer.cli.main
 
 def gated(self, plain=Source.find):

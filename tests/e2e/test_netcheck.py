@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from p2pxfer.core.ids import PeerId
-from p2pxfer.net.home import Contact, Home
+from p2pxfer.net.private.home import Contact, Home
 from scripts.product import JsonEvent, Program
 from tests.e2e.conftest import Outcome, Stage, names_in
 from tests.scene import WORDS, events_of, file_hash, last, random_file

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from p2pxfer.core.codes import parse_code
-from p2pxfer.core.pairplace import place_of, slots_at
-from p2pxfer.net.home import Home
+from p2pxfer.core.contact.codes import parse_code
+from p2pxfer.core.contact.pairplace import place_of, slots_at
+from p2pxfer.net.private.home import Home
 from scripts.product import Program
 from tests.e2e.conftest import Stage, check_failure
 from tests.e2e.test_asked_again import Terminal

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from p2pxfer.core.ids import PeerId
-from p2pxfer.net.home import Contact, Home
+from p2pxfer.net.private.home import Contact, Home
 from scripts.product import Program
 from tests.e2e.conftest import MIB, Stage, check_failed_event, check_failure, wait_until
 from tests.e2e.test_pipe import resident

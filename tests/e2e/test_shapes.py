@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pxfer.core.geometry import MIN_CHUNK, USUAL_CHUNKS, chunk_size
+from p2pxfer.core.transfer.geometry import MIN_CHUNK, USUAL_CHUNKS, chunk_size
 from scripts.product import Program, ProgramError
 from tests.e2e.conftest import (
     MIB,

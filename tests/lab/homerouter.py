@@ -13,7 +13,7 @@ import threading
 from ipaddress import IPv4Address
 from types import TracebackType
 
-from p2pxfer.core import pcp
+from p2pxfer.core.traversal import pcp
 from tests.lab.topology import Lab
 
 _TABLE = "lab_home"

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from p2pxfer.net import halfopen
+from p2pxfer.net.traversal import halfopen
 from tests.lab import probe
 from tests.lab.conftest import LabFactory
 from tests.lab.namespaces import entered

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pxfer.core.effects import ServerSettings
+from p2pxfer.core.server.effects import ServerSettings
 from scripts.product import JsonEvent
 from tests.lab.conftest import LabFactory
 from tests.lab.nat import BLOCK_LOW, BY_ADDRESS, KINDS, OFFSET, NatKind

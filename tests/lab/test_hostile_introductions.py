@@ -29,7 +29,7 @@ LOCAL = {"10.1.2.3:30000", "[fd00::1]:30000"}
 DOUBLE = """
 import sys
 from msgspec import structs
-from p2pxfer.core import matchmaker
+from p2pxfer.core.server import matchmaker
 from twisted.application.twist._twist import Twist
 
 LISTS = iter({lists!r})

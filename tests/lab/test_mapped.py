@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pxfer.core import pcp
-from p2pxfer.core.portcontrol import GIVE_UP_S
+from p2pxfer.core.traversal import pcp
+from p2pxfer.core.traversal.portcontrol import GIVE_UP_S
 from scripts.product import JsonEvent
 from tests.lab import probe
 from tests.lab.conftest import LabFactory

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pxfer.core.discovery import PROBES
-from p2pxfer.net.portprobes import TWICE
+from p2pxfer.core.traversal.discovery import PROBES
+from p2pxfer.net.traversal.portprobes import TWICE
 from tests.lab import probe
 from tests.lab.conftest import LabFactory
 from tests.lab.directly import Ended, send_directly

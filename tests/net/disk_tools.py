@@ -9,10 +9,10 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from p2pxfer.core.chunktable import ChunkAddress, ChunkTable
-from p2pxfer.core.geometry import chunk_count, chunk_span
-from p2pxfer.core.manifest import DIRECTORY, FILE, LINK, Entry, Manifest
-from p2pxfer.net.staging import Staging
+from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
+from p2pxfer.core.transfer.geometry import chunk_count, chunk_span
+from p2pxfer.core.transfer.manifest import DIRECTORY, FILE, LINK, Entry, Manifest
+from p2pxfer.net.transfer.staging import Staging
 
 SENDER = b"s" * 32
 NOW = 1_800_000_000.0

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from OpenSSL import SSL
 
-from p2pxfer.net.identity import Identity
-from p2pxfer.net.tls import PeerTLS
+from p2pxfer.net.connection.tls import PeerTLS
+from p2pxfer.net.private.identity import Identity
 
 KEY_UPDATE = b"\x18\x00\x00\x01"
 """The message of RFC 8446 section 4.6.3, without its only byte: 1 asks the other end to change its keys as well."""

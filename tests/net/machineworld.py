@@ -11,9 +11,9 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction, Registered
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.errors import P2pxferError
-from p2pxfer.net.home import Contact, Home
-from p2pxfer.net.identity import Identity
-from p2pxfer.net.machine import Machine
+from p2pxfer.net.private.home import Contact, Home
+from p2pxfer.net.private.identity import Identity
+from p2pxfer.net.services.machine import Machine
 from tests.net.sessionworld import World, WorldClient
 
 

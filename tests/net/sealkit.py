@@ -9,10 +9,10 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from p2pxfer.core.messages import ALPN_PEER
-from p2pxfer.core.records import SUITES, Direction, Opener, Sealer
-from p2pxfer.net.identity import new_identity
-from p2pxfer.net.securing import start_tls
-from p2pxfer.net.tls import PeerTLS
+from p2pxfer.core.session.records import SUITES, Direction, Opener, Sealer
+from p2pxfer.net.connection.securing import start_tls
+from p2pxfer.net.connection.tls import PeerTLS
+from p2pxfer.net.private.identity import new_identity
 from tests.net.tlskit import Pair, Upper, reactor, tcp_pair
 
 ANN, BOB = new_identity(), new_identity()

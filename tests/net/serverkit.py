@@ -23,7 +23,6 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from p2pxfer.core.codec import Message
-from p2pxfer.core.effects import Listening, ServerSettings
 from p2pxfer.core.framing import FrameDecoder
 from p2pxfer.core.messages import (
     ALPN_SERVER,
@@ -37,13 +36,14 @@ from p2pxfer.core.messages import (
     Registered,
     RelayReady,
 )
-from p2pxfer.net.admission import AdmissionSettings
-from p2pxfer.net.identity import Identity, new_identity
-from p2pxfer.net.server import RendezvousServer
-from p2pxfer.net.store import NameStore, check_database
-from p2pxfer.net.streams import SecureBootstrap
-from p2pxfer.net.tls import peer_tls
-from p2pxfer.net.transport import TLSTransport
+from p2pxfer.core.server.effects import Listening, ServerSettings
+from p2pxfer.net.connection.streams import SecureBootstrap
+from p2pxfer.net.connection.tls import peer_tls
+from p2pxfer.net.connection.transport import TLSTransport
+from p2pxfer.net.private.identity import Identity, new_identity
+from p2pxfer.net.server.admission import AdmissionSettings
+from p2pxfer.net.server.server import RendezvousServer
+from p2pxfer.net.server.store import NameStore, check_database
 
 reactor: Any = _reactor
 LIMITS = AdmissionSettings(pending_per_source=300, per_source=1000, accept_rate=1e6, accept_burst=1e6)

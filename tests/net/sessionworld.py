@@ -14,15 +14,15 @@ from twisted.internet.task import Clock
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.messages import Introduction
-from p2pxfer.core.wire import Problem
+from p2pxfer.core.session.wire import Problem
 from p2pxfer.errors import P2pxferError, Unreachable, from_wire
-from p2pxfer.net import pairsession, reception
-from p2pxfer.net.home import Home
-from p2pxfer.net.identity import Identity
-from p2pxfer.net.pairsession import Appointment, PairSession
-from p2pxfer.net.path import PathFacts
-from p2pxfer.net.peercheck import Checkee
-from p2pxfer.net.reception import ChannelUser, Reception
+from p2pxfer.net.private.home import Home
+from p2pxfer.net.private.identity import Identity
+from p2pxfer.net.session import pairsession, reception
+from p2pxfer.net.session.pairsession import Appointment, PairSession
+from p2pxfer.net.session.path import PathFacts
+from p2pxfer.net.session.peercheck import Checkee
+from p2pxfer.net.session.reception import ChannelUser, Reception
 from p2pxfer.status import Event, PathKind
 
 

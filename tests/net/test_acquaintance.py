@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from p2pxfer.core.codes import parse_code
-from p2pxfer.core.pairing import Party
+from p2pxfer.core.contact.codes import parse_code
+from p2pxfer.core.contact.pairing import Party
 from p2pxfer.errors import CodeNeeded, IdentityMismatch, WrongCode
-from p2pxfer.net.acquaintance import Acquaintance
-from p2pxfer.net.seeking import Target
+from p2pxfer.net.session.acquaintance import Acquaintance
+from p2pxfer.net.session.seeking import Target
 
 KEY, OTHER = b"k" * 32, b"o" * 32
 FORGOTTEN = CodeNeeded("the peer reports: bob does not know this key")

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 import pytest
 from twisted.internet.task import Clock
 
-from p2pxfer.net.admission import Admission, AdmissionSettings, Visitor, descriptor_ceiling
+from p2pxfer.net.server.admission import Admission, AdmissionSettings, Visitor, descriptor_ceiling
 
 LIMITS = AdmissionSettings(accept_rate=1000, accept_burst=1000, pending=8, pending_per_source=3, per_source=5)
 

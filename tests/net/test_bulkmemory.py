@@ -8,9 +8,9 @@ import pytest
 from OpenSSL import SSL
 
 from p2pxfer.core.messages import ALPN_PEER
-from p2pxfer.net import bulkmemory
-from p2pxfer.net.identity import new_identity
-from p2pxfer.net.tls import PeerTLS
+from p2pxfer.net.connection import bulkmemory
+from p2pxfer.net.connection.tls import PeerTLS
+from p2pxfer.net.private.identity import new_identity
 
 PIECE = 16 * 1024
 

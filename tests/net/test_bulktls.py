@@ -11,9 +11,9 @@ import pytest
 from OpenSSL import SSL
 
 from p2pxfer.core.messages import ALPN_PEER
-from p2pxfer.net.bulktls import BLOCK, BulkTLS
-from p2pxfer.net.identity import new_identity
-from p2pxfer.net.tls import PeerTLS
+from p2pxfer.net.connection.bulktls import BLOCK, BulkTLS
+from p2pxfer.net.connection.tls import PeerTLS
+from p2pxfer.net.private.identity import new_identity
 from tests.net.keychange import RECORD_SIZE, KeyChanger
 
 RECORD = 16 * 1024

@@ -8,13 +8,13 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost
 
-from p2pxfer.core.services import waiting_name
+from p2pxfer.core.session.services import waiting_name
 from p2pxfer.errors import Interrupted, LimitReached, P2pxferError, Refused, Unreachable
-from p2pxfer.net.calling import MAX_WAITING, Calling
-from p2pxfer.net.peeraddress import PeerAddress
-from p2pxfer.net.peercheck import Checkee
-from p2pxfer.net.reception import Reception
-from p2pxfer.net.streamsession import Asking, Streams
+from p2pxfer.net.services.calling import MAX_WAITING, Calling
+from p2pxfer.net.services.peeraddress import PeerAddress
+from p2pxfer.net.services.streamsession import Asking, Streams
+from p2pxfer.net.session.peercheck import Checkee
+from p2pxfer.net.session.reception import Reception
 from tests.net.sessionworld import World, WorldClient, world
 from tests.net.test_streamsession import Plain
 

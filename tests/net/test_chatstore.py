@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from p2pxfer.core.conversation import REMEMBERED, Line
+from p2pxfer.core.session.conversation import REMEMBERED, Line
 from p2pxfer.errors import ConfigError
-from p2pxfer.net import chatstore
-from p2pxfer.net.chatstore import ChatStore
+from p2pxfer.net.services import chatstore
+from p2pxfer.net.services.chatstore import ChatStore
 
 KEY = bytes(range(32))
 

@@ -10,10 +10,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
-from p2pxfer.core.discovery import Inbound
-from p2pxfer.core.wire import Checked
+from p2pxfer.core.session.wire import Checked
+from p2pxfer.core.traversal.discovery import Inbound
 from p2pxfer.errors import ProtocolBreach
-from p2pxfer.net.checkanswer import FRESH_S, CheckAnswers
+from p2pxfer.net.session.checkanswer import FRESH_S, CheckAnswers
 
 
 class Path:

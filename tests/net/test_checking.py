@@ -10,11 +10,11 @@ from msgspec.structs import replace
 
 from p2pxfer.cli.findings import nat_found, peer_found, sides
 from p2pxfer.cli.pairtext import change_sentence, pair_table, path_sentence, reason_sentence
-from p2pxfer.core.discovery import Inbound
 from p2pxfer.core.messages import Introduction, NatSummary, PathPolicy
-from p2pxfer.core.verdict import Verdict
-from p2pxfer.core.wire import Checked
-from p2pxfer.net.peercheck import Findings
+from p2pxfer.core.session.verdict import Verdict
+from p2pxfer.core.session.wire import Checked
+from p2pxfer.core.traversal.discovery import Inbound
+from p2pxfer.net.session.peercheck import Findings
 from p2pxfer.status import Change, PathKind, Reason, Where
 from tests.net.test_probing import TAG, Net
 

@@ -31,15 +31,16 @@ from p2pxfer.core.messages import (
     Observe,
     Observed,
 )
-from p2pxfer.net import crossing, deafport, halfopen
-from p2pxfer.net.crossing import CHECK_S, CrossingCheck
-from p2pxfer.net.deafport import DeafPort
-from p2pxfer.net.flight import fresh_ports
-from p2pxfer.net.identity import new_identity
-from p2pxfer.net.listening import reuse_binding
-from p2pxfer.net.serverlink import ServerLink
-from p2pxfer.net.streams import SecureBootstrap
-from p2pxfer.net.tls import PeerTLS
+from p2pxfer.net.connection.serverlink import ServerLink
+from p2pxfer.net.connection.streams import SecureBootstrap
+from p2pxfer.net.connection.tls import PeerTLS
+from p2pxfer.net.private.identity import new_identity
+from p2pxfer.net.server import deafport
+from p2pxfer.net.server.deafport import DeafPort
+from p2pxfer.net.traversal import crossing, halfopen
+from p2pxfer.net.traversal.crossing import CHECK_S, CrossingCheck
+from p2pxfer.net.traversal.flight import fresh_ports
+from p2pxfer.net.traversal.listening import reuse_binding
 from tests.net.serverkit import Site, dialled_from, is_reset, site, sleep, until
 
 reactor: Any = _reactor

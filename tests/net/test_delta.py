@@ -13,18 +13,18 @@ import pytest
 import pytest_twisted
 from blake3 import blake3
 
-from p2pxfer.core.deltawire import BLOCK_HASH, LITERAL, Older, Patch, WantBasis
-from p2pxfer.core.geometry import chunk_count, chunk_span
-from p2pxfer.core.manifest import FILE, Entry, Manifest
-from p2pxfer.core.wire import Listed
+from p2pxfer.core.session.deltawire import BLOCK_HASH, LITERAL, Older, Patch, WantBasis
+from p2pxfer.core.session.wire import Listed
+from p2pxfer.core.transfer.geometry import chunk_count, chunk_span
+from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.errors import ChunkRefused, ProtocolBreach, SourceChanged
-from p2pxfer.net import oldversions
-from p2pxfer.net.cutting import READ, blocks
-from p2pxfer.net.deltasource import Cuts
 from p2pxfer.net.disk import OPEN_DIRECTORY
-from p2pxfer.net.oldversions import OldVersions, VersionLost
-from p2pxfer.net.rebuilding import Rebuilding
-from p2pxfer.net.source import Source
+from p2pxfer.net.transfer import oldversions
+from p2pxfer.net.transfer.cutting import READ, blocks
+from p2pxfer.net.transfer.deltasource import Cuts
+from p2pxfer.net.transfer.oldversions import OldVersions, VersionLost
+from p2pxfer.net.transfer.rebuilding import Rebuilding
+from p2pxfer.net.transfer.source import Source
 from tests.net.disk_tools import open_fds
 
 MIB = 1 << 20

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint, I
 from twisted.internet.protocol import Factory
 from zope.interface.verify import verifyObject
 
-from p2pxfer.core.rights import Right
+from p2pxfer.core.contact.rights import Right
 from p2pxfer.endpoints import IDLE_S, PeerAddress, PeerClientEndpoint, PeerServerEndpoint
 from p2pxfer.errors import P2pxferError, Refused, Unreachable, UsageError
 from tests.net.machineworld import WorldMachine, befriend, machine

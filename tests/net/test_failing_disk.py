@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from p2pxfer.core.manifest import FILE, Entry, Manifest
-from p2pxfer.core.receiveeffect import Announced
+from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
+from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import DiskError, NoSpace
-from p2pxfer.net import disk, publishing, staging
+from p2pxfer.net import disk
 from p2pxfer.net.disk import FdCache
-from p2pxfer.net.staging import Staging
+from p2pxfer.net.transfer import publishing, staging
+from p2pxfer.net.transfer.staging import Staging
 from tests.net.disk_tools import (
     NOW,
     SENDER,
@@ -135,7 +136,7 @@ def test_f14_a_failed_sync_is_not_repeated(dest: Path, monkeypatch: pytest.Monke
         return sync
 
     with monkeypatch.context() as broken:
-        for module in (staging, disk, sys.modules["p2pxfer.net.journalfile"]):
+        for module in (staging, disk, sys.modules["p2pxfer.net.transfer.journalfile"]):
             if hasattr(module, "fdatasync"):
                 broken.setattr(module, "fdatasync", failing(os.fdatasync))
         broken.setattr(os, "fsync", failing(os.fsync))

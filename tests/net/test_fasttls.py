@@ -16,13 +16,13 @@ from zope.interface.verify import verifyObject
 
 from p2pxfer.core.messages import ALPN_PEER, ALPN_SERVER
 from p2pxfer.errors import ConfigError, IdentityMismatch, P2pxferError, Unreachable
-from p2pxfer.net import delivery, fasttls, wire
-from p2pxfer.net.bulktls import BLOCK
-from p2pxfer.net.identity import Identity, new_identity
-from p2pxfer.net.outbuffer import BUFFERED, RECORD
-from p2pxfer.net.securing import can_take_over, start_tls, take_over, wrap
-from p2pxfer.net.streamtls import TLSStreamTransport
-from p2pxfer.net.tls import Link, PeerTLS, exporter
+from p2pxfer.net.connection import delivery, fasttls, wire
+from p2pxfer.net.connection.bulktls import BLOCK
+from p2pxfer.net.connection.outbuffer import BUFFERED, RECORD
+from p2pxfer.net.connection.securing import can_take_over, start_tls, take_over, wrap
+from p2pxfer.net.connection.streamtls import TLSStreamTransport
+from p2pxfer.net.connection.tls import Link, PeerTLS, exporter
+from p2pxfer.net.private.identity import Identity, new_identity
 from tests.net.keychange import RECORD_SIZE, KeyChanger
 from tests.net.tlskit import Pair, Plain, Upper, by_hand, reactor, sleep, tcp_pair, tls_pair
 

@@ -17,20 +17,21 @@ from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 
 from p2pxfer.core.addresses import parse_endpoint
-from p2pxfer.core.discovery import Inbound
-from p2pxfer.core.effects import Listening
 from p2pxfer.core.messages import ALPN_SERVER, DialledBack, DialOutcome
-from p2pxfer.net import filtering, server
-from p2pxfer.net import knock as knock_module
-from p2pxfer.net.dialback import dial_back
-from p2pxfer.net.filtering import CHECK_S, TOKEN, FilteringCheck
-from p2pxfer.net.flight import fresh_ports
-from p2pxfer.net.identity import new_identity
-from p2pxfer.net.knock import knock
-from p2pxfer.net.listening import reuse_binding
-from p2pxfer.net.serverlink import ServerLink
-from p2pxfer.net.streams import SecureBootstrap
-from p2pxfer.net.tls import PeerTLS
+from p2pxfer.core.server.effects import Listening
+from p2pxfer.core.traversal.discovery import Inbound
+from p2pxfer.net.connection.serverlink import ServerLink
+from p2pxfer.net.connection.streams import SecureBootstrap
+from p2pxfer.net.connection.tls import PeerTLS
+from p2pxfer.net.private.identity import new_identity
+from p2pxfer.net.server import knock as knock_module
+from p2pxfer.net.server import server
+from p2pxfer.net.server.dialback import dial_back
+from p2pxfer.net.server.knock import knock
+from p2pxfer.net.traversal import filtering
+from p2pxfer.net.traversal.filtering import CHECK_S, TOKEN, FilteringCheck
+from p2pxfer.net.traversal.flight import fresh_ports
+from p2pxfer.net.traversal.listening import reuse_binding
 from tests.net.serverkit import Site, Stranger, site, until
 
 

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError, TimeoutError
 
 from p2pxfer.errors import LimitReached, P2pxferError, Unreachable
-from p2pxfer.net.forwarding import CONNECTIONS_EACH, Joint, Outlet
+from p2pxfer.net.services.forwarding import CONNECTIONS_EACH, Joint, Outlet
 from p2pxfer.status import Connection
 
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from p2pxfer.core.manifest import Manifest
-from p2pxfer.core.receiveeffect import Announced
-from p2pxfer.core.receiver import ReceiverCore
-from p2pxfer.core.sendeffect import HashChunks, Send
-from p2pxfer.core.sender import SenderCore
-from p2pxfer.core.wire import Listed, Page
-from p2pxfer.net.hashcache import HashCache
-from p2pxfer.net.source import Source
-from p2pxfer.net.staging import Staging
+from p2pxfer.core.session.wire import Listed, Page
+from p2pxfer.core.transfer.manifest import Manifest
+from p2pxfer.core.transfer.receiveeffect import Announced
+from p2pxfer.core.transfer.receiver import ReceiverCore
+from p2pxfer.core.transfer.sendeffect import HashChunks, Send
+from p2pxfer.core.transfer.sender import SenderCore
+from p2pxfer.net.transfer.hashcache import HashCache
+from p2pxfer.net.transfer.source import Source
+from p2pxfer.net.transfer.staging import Staging
 
 DIRECTORIES = 20
 FILES = 2000

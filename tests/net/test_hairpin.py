@@ -14,16 +14,16 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory
 
 from p2pxfer.core.addresses import Endpoint, parse_endpoint
-from p2pxfer.core.discovery import Inbound
 from p2pxfer.core.messages import ALPN_SERVER
-from p2pxfer.net import crossing, hairpin
-from p2pxfer.net import inbound as inbound_module
-from p2pxfer.net.hairpin import CHECK_S, TOKEN, HairpinCheck
-from p2pxfer.net.identity import new_identity
-from p2pxfer.net.listening import reuse_binding
-from p2pxfer.net.serverlink import ServerLink
-from p2pxfer.net.streams import SecureBootstrap
-from p2pxfer.net.tls import PeerTLS
+from p2pxfer.core.traversal.discovery import Inbound
+from p2pxfer.net.connection.serverlink import ServerLink
+from p2pxfer.net.connection.streams import SecureBootstrap
+from p2pxfer.net.connection.tls import PeerTLS
+from p2pxfer.net.private.identity import new_identity
+from p2pxfer.net.traversal import crossing, hairpin
+from p2pxfer.net.traversal import inbound as inbound_module
+from p2pxfer.net.traversal.hairpin import CHECK_S, TOKEN, HairpinCheck
+from p2pxfer.net.traversal.listening import reuse_binding
 from tests.net.serverkit import Site, Stranger, site, sleep, until
 from tests.net.test_probing import AT, OTHERS, TAG, Net
 

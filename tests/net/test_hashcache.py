@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from p2pxfer.core.geometry import chunk_count
+from p2pxfer.core.transfer.geometry import chunk_count
 from p2pxfer.errors import ChunkRefused
-from p2pxfer.net.hashcache import MAX_AGE, HashCache
-from p2pxfer.net.source import Source
+from p2pxfer.net.transfer.hashcache import MAX_AGE, HashCache
+from p2pxfer.net.transfer.source import Source
 from tests.net.disk_tools import noise, open_fds
 from tests.net.test_source import CHUNK, change_replaced, fill
 

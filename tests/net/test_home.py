@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.rights import Right
 from p2pxfer.errors import ConfigError, IdentityMismatch, NameInvalid, UsageError
-from p2pxfer.net.home import Contact, Home, Settings, default_home
+from p2pxfer.net.private.home import Contact, Home, Settings, default_home
 
 ANN = Contact("ann", PeerId(bytes([1]) * 32), "code", "2026-11-20")
 BOB = Contact("bob", PeerId(bytes([2]) * 32), "id", "2026-11-21")
@@ -303,7 +303,7 @@ def test_processes_that_write_at_once_lose_nothing(home: Home) -> None:
     code = (
         "import sys, pathlib\n"
         "from p2pxfer.core.ids import PeerId\n"
-        "from p2pxfer.net.home import Contact, Home\n"
+        "from p2pxfer.net.private.home import Contact, Home\n"
         f"home, number = Home(pathlib.Path({str(home.path)!r})), int(sys.argv[1])\n"
         "sys.stdin.read(1)\n"
         "for step in range(10):\n"

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from p2pxfer.core.ids import PeerId
 from p2pxfer.errors import ConfigError
-from p2pxfer.net import identity as module
-from p2pxfer.net.identity import certify, load, load_or_make, load_pair, new_identity, spki_digest
+from p2pxfer.net.private import identity as module
+from p2pxfer.net.private.identity import certify, load, load_or_make, load_pair, new_identity, spki_digest
 from tests.net.tlskit import Authority, dns
 
 
@@ -176,7 +176,7 @@ def test_threads_that_make_it_at_once_agree(tmp_path: Path) -> None:
 def test_processes_that_make_it_at_once_agree(tmp_path: Path) -> None:
     path = tmp_path / "home" / "identity.pem"
     code = (
-        "import sys, pathlib; from p2pxfer.net.identity import load_or_make; "
+        "import sys, pathlib; from p2pxfer.net.private.identity import load_or_make; "
         f"sys.stdin.read(1); print(load_or_make(pathlib.Path({str(path)!r})).id)"
     )
     processes = [

@@ -12,10 +12,10 @@ import pytest_twisted
 from twisted.internet import reactor as _reactor
 from twisted.internet.protocol import Factory, Protocol
 
-from p2pxfer.core import igd as texts
-from p2pxfer.core.igd import BadAnswer, Control
-from p2pxfer.net import igd
-from p2pxfer.net.igd import MAX_ANSWER, Igd
+from p2pxfer.core.traversal import igd as texts
+from p2pxfer.core.traversal.igd import BadAnswer, Control
+from p2pxfer.net.traversal import igd
+from p2pxfer.net.traversal.igd import MAX_ANSWER, Igd
 from tests.core.test_igd import IP1, outside, soap
 from tests.net.serverkit import until
 

@@ -8,10 +8,10 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
 from p2pxfer.core.addresses import parse_endpoint
-from p2pxfer.core.discovery import Inbound, View
 from p2pxfer.core.messages import Introduction, NatSummary, Registered, Report
-from p2pxfer.net import inbound
-from p2pxfer.net.inbound import FRESH_S, UNKNOWN_S
+from p2pxfer.core.traversal.discovery import Inbound, View
+from p2pxfer.net.traversal import inbound
+from p2pxfer.net.traversal.inbound import FRESH_S, UNKNOWN_S
 from tests.net.test_probing import OTHERS, TAG, Net
 
 KEEPS = NatSummary("endpoint-independent", "changed")

@@ -10,18 +10,18 @@ import pytest
 from msgspec import structs
 from twisted.internet.task import Clock
 
-from p2pxfer.core.codebook import CodeBook
+from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.messages import NatSummary
-from p2pxfer.core.wire import Bye, Offer
+from p2pxfer.core.session.wire import Bye, Offer
 from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable
-from p2pxfer.net import inbox as module
-from p2pxfer.net.firstcontact import PAIRING_S
-from p2pxfer.net.folder import Folder
-from p2pxfer.net.home import Home
-from p2pxfer.net.idlers import MAX_OF_CONTACT, MAX_OF_STRANGER, MAX_OF_STRANGERS, QUIET_S
-from p2pxfer.net.inbox import MAX_MEETINGS, Inbox
-from p2pxfer.net.inboxowner import Known
-from p2pxfer.net.liveness import PacketsLost
+from p2pxfer.net.connection.liveness import PacketsLost
+from p2pxfer.net.private.home import Home
+from p2pxfer.net.session.firstcontact import PAIRING_S
+from p2pxfer.net.transfer import inbox as module
+from p2pxfer.net.transfer.folder import Folder
+from p2pxfer.net.transfer.idlers import MAX_OF_CONTACT, MAX_OF_STRANGER, MAX_OF_STRANGERS, QUIET_S
+from p2pxfer.net.transfer.inbox import MAX_MEETINGS, Inbox
+from p2pxfer.net.transfer.inboxowner import Known
 
 KEY = bytes(32)
 NUMBER = bytes([1]) * 32

@@ -14,15 +14,15 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, succeed
 
 from p2pxfer.core.codec import Message
-from p2pxfer.core.geometry import MIN_CHUNK
-from p2pxfer.core.manifest import FILE, Entry, Manifest
-from p2pxfer.core.wire import Accept, Ack, Chunk, Final, Holes, Offer
-from p2pxfer.net.folder import Folder
-from p2pxfer.net.incoming import IncomingTransfer
-from p2pxfer.net.landing import DiskThreads
-from p2pxfer.net.listbudget import ListBudget
-from p2pxfer.net.pathset import PathSet
-from p2pxfer.net.staging import Staging
+from p2pxfer.core.session.wire import Accept, Ack, Chunk, Final, Holes, Offer
+from p2pxfer.core.transfer.geometry import MIN_CHUNK
+from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
+from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.transfer.folder import Folder
+from p2pxfer.net.transfer.incoming import IncomingTransfer
+from p2pxfer.net.transfer.landing import DiskThreads
+from p2pxfer.net.transfer.listbudget import ListBudget
+from p2pxfer.net.transfer.staging import Staging
 from tests.net.disk_tools import SENDER, Content
 from tests.net.serverkit import until
 

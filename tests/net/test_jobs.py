@@ -21,12 +21,13 @@ from p2pxfer.cli.settings import Global
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.errors import ConfigError, DiskError, UsageError
-from p2pxfer.net import partials, privatedir, sendjobs
-from p2pxfer.net.home import Contact, Home
-from p2pxfer.net.partials import MAX_DESTINATIONS, Destination, destinations, drop, find, remember
-from p2pxfer.net.privatedir import is_locked
-from p2pxfer.net.sendjobs import SendJob, SendJobs
-from p2pxfer.net.source import Source
+from p2pxfer.net.private import privatedir
+from p2pxfer.net.private.home import Contact, Home
+from p2pxfer.net.private.privatedir import is_locked
+from p2pxfer.net.transfer import partials, sendjobs
+from p2pxfer.net.transfer.partials import MAX_DESTINATIONS, Destination, destinations, drop, find, remember
+from p2pxfer.net.transfer.sendjobs import SendJob, SendJobs
+from p2pxfer.net.transfer.source import Source
 from tests.net.disk_tools import SENDER, Content, noise, open_fds, open_staging, put, restricted, run
 
 CHUNK = 65_536

@@ -11,10 +11,10 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from p2pxfer.core.wire import Chunk
+from p2pxfer.core.session.wire import Chunk
 from p2pxfer.errors import ChunkRefused, DiskError, NoSpace
-from p2pxfer.net import landing as module
-from p2pxfer.net.landing import DiskThreads, Landing
+from p2pxfer.net.transfer import landing as module
+from p2pxfer.net.transfer.landing import DiskThreads, Landing
 
 SIZE = 100_000
 

@@ -11,14 +11,14 @@ import pytest_twisted
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, succeed
 
-from p2pxfer.core.manifest import FILE, PAGE, Entry, Manifest
-from p2pxfer.core.wire import Accept, Listed, Offer, Page, Refuse
+from p2pxfer.core.session.wire import Accept, Listed, Offer, Page, Refuse
+from p2pxfer.core.transfer.manifest import FILE, PAGE, Entry, Manifest
 from p2pxfer.errors import LimitReached
-from p2pxfer.net.folder import Folder
-from p2pxfer.net.incoming import IncomingTransfer
-from p2pxfer.net.landing import DiskThreads
-from p2pxfer.net.listbudget import ListBudget
-from p2pxfer.net.pathset import PathSet
+from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.transfer.folder import Folder
+from p2pxfer.net.transfer.incoming import IncomingTransfer
+from p2pxfer.net.transfer.landing import DiskThreads
+from p2pxfer.net.transfer.listbudget import ListBudget
 from tests.net.serverkit import until
 from tests.net.test_incoming import NotingPath
 

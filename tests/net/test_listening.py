@@ -10,7 +10,7 @@ from twisted.internet import reactor
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Protocol
 
-from p2pxfer.net.listening import Doorman, Guest, in_turn
+from p2pxfer.net.traversal.listening import Doorman, Guest, in_turn
 from tests.net.serverkit import dialled_from, free_port, is_reset, until
 
 

@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from p2pxfer.errors import P2pxferError
-from p2pxfer.net.liveness import PATH, SURE_S, Liveness, PacketsLost
+from p2pxfer.net.connection.liveness import PATH, SURE_S, Liveness, PacketsLost
 
 
 class FakePath:

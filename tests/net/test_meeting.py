@@ -17,17 +17,17 @@ from twisted.internet import reactor
 from twisted.internet.task import Clock
 
 from p2pxfer.core.addresses import parse_endpoint
-from p2pxfer.core.dialing import MAX_CANDIDATES
-from p2pxfer.core.dials import Candidate
-from p2pxfer.core.ledger import QUIET_S, Ledger
 from p2pxfer.core.messages import Introduction, NatSummary
-from p2pxfer.core.strategies import LASTS_S
-from p2pxfer.net import meeting
-from p2pxfer.net.candidates import Candidates
-from p2pxfer.net.identity import new_identity
-from p2pxfer.net.listening import Doorman
-from p2pxfer.net.meeting import Meeting
-from p2pxfer.net.parties import Party
+from p2pxfer.core.traversal.dialing import MAX_CANDIDATES
+from p2pxfer.core.traversal.dials import Candidate
+from p2pxfer.core.traversal.ledger import QUIET_S, Ledger
+from p2pxfer.core.traversal.strategies import LASTS_S
+from p2pxfer.net.private.identity import new_identity
+from p2pxfer.net.session import meeting
+from p2pxfer.net.session.meeting import Meeting
+from p2pxfer.net.session.parties import Party
+from p2pxfer.net.traversal.candidates import Candidates
+from p2pxfer.net.traversal.listening import Doorman
 from tests.net.serverkit import dialled_from, free_port, until
 
 ME = new_identity()

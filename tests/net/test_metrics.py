@@ -16,7 +16,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure as Reason
 
 from p2pxfer.core.messages import Failure, Introduce, Observe
-from p2pxfer.net.metrics import MetricsSite, metrics_endpoint
+from p2pxfer.net.server.metrics import MetricsSite, metrics_endpoint
 from tests.net.serverkit import Site, reactor, site, until
 
 

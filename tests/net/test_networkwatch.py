@@ -5,8 +5,8 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 
 from p2pxfer.core.addresses import Endpoint, parse_endpoint
-from p2pxfer.net.networkwatch import LOOK_S, NetworkWatch
-from p2pxfer.net.ownaddresses import source_towards
+from p2pxfer.net.traversal.networkwatch import LOOK_S, NetworkWatch
+from p2pxfer.net.traversal.ownaddresses import source_towards
 
 SERVER = parse_endpoint("198.18.0.10:8877")
 

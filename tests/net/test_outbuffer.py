@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pxfer.net.outbuffer import RECORD, OutBuffer
+from p2pxfer.net.connection.outbuffer import RECORD, OutBuffer
 
 SIZES = st.one_of(st.integers(1, 100), st.integers(RECORD - 1, RECORD + 1), st.integers(1, 3 * RECORD))
 

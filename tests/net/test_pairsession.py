@@ -11,18 +11,18 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from p2pxfer.core.channel import ChannelEvent
-from p2pxfer.core.channelwire import Attach, Open
 from p2pxfer.core.codec import Message
 from p2pxfer.core.messages import Introduction
 from p2pxfer.core.names import check_name
-from p2pxfer.core.wire import Bye, Problem
+from p2pxfer.core.session.channel import ChannelEvent
+from p2pxfer.core.session.channelwire import Attach, Open
+from p2pxfer.core.session.wire import Bye, Problem
 from p2pxfer.errors import IdentityMismatch, Incomplete, P2pxferError, ProtocolBreach, Unreachable
-from p2pxfer.net import pairsession as module
-from p2pxfer.net.home import Home
-from p2pxfer.net.pairsession import MAX_MEETINGS, PairSession, pipe_name
-from p2pxfer.net.pathset import OVER
-from p2pxfer.net.peercheck import Checkee
+from p2pxfer.net.private.home import Home
+from p2pxfer.net.session import pairsession as module
+from p2pxfer.net.session.pairsession import MAX_MEETINGS, PairSession, pipe_name
+from p2pxfer.net.session.pathset import OVER
+from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.status import Event, Note
 from p2pxfer.status import Path as PathEvent
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from p2pxfer.net.path import PathFacts
-from p2pxfer.net.pathset import PathSet
+from p2pxfer.net.session.path import PathFacts
+from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.status import Event, Path, PathKind
 
 

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from p2pxfer.errors import Incomplete, P2pxferError, Unreachable
-from p2pxfer.net.patience import FAREWELL_S, Parting, Pathless
+from p2pxfer.net.session.patience import FAREWELL_S, Parting, Pathless
 
 
 @pytest.mark.parametrize(("cut", "kind"), [(None, Unreachable), ("; run it again", Incomplete)])

@@ -11,11 +11,11 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from p2pxfer.core.messages import Introduction, NatSummary
-from p2pxfer.core.wire import Bye, Check, Checked, Chunk
+from p2pxfer.core.session.wire import Bye, Check, Checked, Chunk
 from p2pxfer.errors import CodeNeeded, IdentityMismatch, P2pxferError, ProtocolBreach, Unreachable
-from p2pxfer.net import peercheck
-from p2pxfer.net.identity import new_identity
-from p2pxfer.net.peercheck import ANSWER_S, FAREWELL_S, MEETINGS, Checkee, Findings, PeerCheck
+from p2pxfer.net.private.identity import new_identity
+from p2pxfer.net.session import peercheck
+from p2pxfer.net.session.peercheck import ANSWER_S, FAREWELL_S, MEETINGS, Checkee, Findings, PeerCheck
 from p2pxfer.status import Event
 from p2pxfer.status import Path as PathEvent
 

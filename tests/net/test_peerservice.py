@@ -6,11 +6,11 @@ from typing import Any
 
 from twisted.internet.protocol import Protocol
 
-from p2pxfer.core.services import waiting_name
+from p2pxfer.core.session.services import waiting_name
 from p2pxfer.errors import P2pxferError, Refused
-from p2pxfer.net.peeraddress import PeerAddress
-from p2pxfer.net.peerservice import PeerService
-from p2pxfer.net.streamsession import Asking, Streams
+from p2pxfer.net.services.peeraddress import PeerAddress
+from p2pxfer.net.services.peerservice import PeerService
+from p2pxfer.net.services.streamsession import Asking, Streams
 from tests.net.machineworld import befriend, machine
 from tests.net.sessionworld import World, world
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from p2pxfer.core.channelwire import Attach, ChannelMessage, End, Open, Opened, Piece
-from p2pxfer.core.delivery import MAX_FRAMES
+from p2pxfer.core.session.channelwire import Attach, ChannelMessage, End, Open, Opened, Piece
+from p2pxfer.core.session.delivery import MAX_FRAMES
 from p2pxfer.errors import Interrupted, LimitReached
-from p2pxfer.net.pipe import SERVICE, Pipe, close_output
+from p2pxfer.net.services.pipe import SERVICE, Pipe, close_output
 from tests.net.test_pairsession import HIGHEST, LOWEST, Stand
 
 

@@ -14,20 +14,20 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
 
-from p2pxfer.core import igd
 from p2pxfer.core.addresses import Endpoint, parse_endpoint
 from p2pxfer.core.codec import Message
-from p2pxfer.core.discovery import MEETING_S
-from p2pxfer.core.igd import BadAnswer
 from p2pxfer.core.messages import Announce, Introduction
-from p2pxfer.core.portcontrol import GIVE_UP_S, LIFETIME_S, Granted, PortControl
-from p2pxfer.net import upnpport
-from p2pxfer.net.announcing import Announcer
-from p2pxfer.net.gateway import Datagrams
-from p2pxfer.net.igd import SEARCH_S
-from p2pxfer.net.portmapping import FAREWELL_S, PortMapping, usable
-from p2pxfer.net.probing import SETTLED_S
-from p2pxfer.net.upnpport import UPNP_AGAIN_S, UPNP_WAITS_S
+from p2pxfer.core.traversal import igd
+from p2pxfer.core.traversal.discovery import MEETING_S
+from p2pxfer.core.traversal.igd import BadAnswer
+from p2pxfer.core.traversal.portcontrol import GIVE_UP_S, LIFETIME_S, Granted, PortControl
+from p2pxfer.net.traversal import upnpport
+from p2pxfer.net.traversal.announcing import Announcer
+from p2pxfer.net.traversal.gateway import Datagrams
+from p2pxfer.net.traversal.igd import SEARCH_S
+from p2pxfer.net.traversal.portmapping import FAREWELL_S, PortMapping, usable
+from p2pxfer.net.traversal.probing import SETTLED_S
+from p2pxfer.net.traversal.upnpport import UPNP_AGAIN_S, UPNP_WAITS_S
 from tests.core.test_portcontrol import PCP_UNKNOWN, pcp_answer, pmp_address_answer, pmp_answer
 from tests.net.serverkit import until
 

@@ -19,7 +19,6 @@ from twisted.internet.task import Clock
 
 from p2pxfer.core.addresses import PUNCH_PORTS, Endpoint, may_observe, parse_endpoint
 from p2pxfer.core.codec import Message
-from p2pxfer.core.discovery import ORDER
 from p2pxfer.core.framing import FrameDecoder
 from p2pxfer.core.messages import (
     ALPN_SERVER,
@@ -32,19 +31,20 @@ from p2pxfer.core.messages import (
     Registered,
     Report,
 )
-from p2pxfer.net import portprobes, probing
-from p2pxfer.net.admission import AdmissionSettings
-from p2pxfer.net.flight import FLIGHT_S, SETTLE_S, Flight, fresh_ports, probe_ports
-from p2pxfer.net.identity import new_identity
-from p2pxfer.net.listening import reuse_binding
-from p2pxfer.net.portprobes import FRESH_S, RETRY_S, TWICE
-from p2pxfer.net.probing import OBSERVE_S, NatDiscovery
-from p2pxfer.net.rendezvous import RendezvousClient
-from p2pxfer.net.serverdial import ServerAddress
-from p2pxfer.net.serverlink import ServerLink
-from p2pxfer.net.servertrust import ServerTrust
-from p2pxfer.net.streams import SecureBootstrap
-from p2pxfer.net.tls import PeerTLS
+from p2pxfer.core.traversal.discovery import ORDER
+from p2pxfer.net.connection.serverlink import ServerLink
+from p2pxfer.net.connection.servertrust import ServerTrust
+from p2pxfer.net.connection.streams import SecureBootstrap
+from p2pxfer.net.connection.tls import PeerTLS
+from p2pxfer.net.private.identity import new_identity
+from p2pxfer.net.server.admission import AdmissionSettings
+from p2pxfer.net.traversal import portprobes, probing
+from p2pxfer.net.traversal.flight import FLIGHT_S, SETTLE_S, Flight, fresh_ports, probe_ports
+from p2pxfer.net.traversal.listening import reuse_binding
+from p2pxfer.net.traversal.portprobes import FRESH_S, RETRY_S, TWICE
+from p2pxfer.net.traversal.probing import OBSERVE_S, NatDiscovery
+from p2pxfer.net.traversal.rendezvous import RendezvousClient
+from p2pxfer.net.traversal.serverdial import ServerAddress
 from tests.net.serverkit import site, until
 
 HOME, TAG = "198.18.1.1", 20_001

@@ -23,14 +23,14 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 
 from p2pxfer.core.addresses import PUNCH_PORTS, Endpoint, parse_endpoint
-from p2pxfer.core.dials import Candidate, Plan, Volley
 from p2pxfer.core.messages import NatSummary
-from p2pxfer.core.strategies import Situation
-from p2pxfer.net import halfopen, puncher
-from p2pxfer.net.gateway import hold_port
-from p2pxfer.net.halfopen import RESERVE, HalfOpen, descriptor_room
-from p2pxfer.net.listening import Doorman
-from p2pxfer.net.puncher import MAPPED_START, Mapped, Puncher
+from p2pxfer.core.traversal.dials import Candidate, Plan, Volley
+from p2pxfer.core.traversal.strategies import Situation
+from p2pxfer.net.traversal import halfopen, puncher
+from p2pxfer.net.traversal.gateway import hold_port
+from p2pxfer.net.traversal.halfopen import RESERVE, HalfOpen, descriptor_room
+from p2pxfer.net.traversal.listening import Doorman
+from p2pxfer.net.traversal.puncher import MAPPED_START, Mapped, Puncher
 from tests.net.serverkit import dialled_from, free_port, is_reset, sleep, until
 
 HOST = "127.0.0.1"

@@ -27,14 +27,14 @@ from p2pxfer.cli.questions import Questions
 from p2pxfer.cli.receive import can_answer
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
-from p2pxfer.core.codebook import FRESH_PAUSES, WrongTries
+from p2pxfer.core.contact.codebook import FRESH_PAUSES, WrongTries
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.errors import Damaged, P2pxferError, Refused, Unreachable, WrongCode
-from p2pxfer.net.folder import Folder
-from p2pxfer.net.home import Home
-from p2pxfer.net.inbox import IDLE_S
-from p2pxfer.net.incoming import Received
+from p2pxfer.net.private.home import Home
+from p2pxfer.net.transfer.folder import Folder
+from p2pxfer.net.transfer.inbox import IDLE_S
+from p2pxfer.net.transfer.incoming import Received
 from p2pxfer.status import Offer
 from scripts.product import Loopback, Program
 from tests.net.serverkit import sleep, until

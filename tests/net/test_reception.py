@@ -6,13 +6,13 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from p2pxfer.core.channel import ChannelEvent
-from p2pxfer.core.channelwire import Open
 from p2pxfer.core.messages import Introduction
+from p2pxfer.core.session.channel import ChannelEvent
+from p2pxfer.core.session.channelwire import Open
 from p2pxfer.errors import Incomplete, LimitReached, P2pxferError, ProtocolBreach, Refused, Unreachable
-from p2pxfer.net.channelsession import ChannelSession
-from p2pxfer.net.peercheck import Checkee
-from p2pxfer.net.reception import ATTACH_S, MEETINGS_EACH, SESSIONS_EACH, Reception
+from p2pxfer.net.session.channelsession import ChannelSession
+from p2pxfer.net.session.peercheck import Checkee
+from p2pxfer.net.session.reception import ATTACH_S, MEETINGS_EACH, SESSIONS_EACH, Reception
 from tests.net.sessionworld import World, world
 
 __all__ = ["world"]

@@ -16,16 +16,16 @@ from twisted.internet.task import deferLater
 from twisted.internet.testing import MemoryReactorClock
 from zope.interface import implementer
 
-from p2pxfer.core.keepalive import SOON_S
 from p2pxfer.core.messages import ALPN_SERVER, SERVER, Failure, Registered
+from p2pxfer.core.traversal.keepalive import SOON_S
 from p2pxfer.errors import Replaced, Unreachable
-from p2pxfer.net import rendezvous
-from p2pxfer.net.identity import new_identity
-from p2pxfer.net.rendezvous import RendezvousClient
-from p2pxfer.net.securing import start_tls
-from p2pxfer.net.serverdial import ServerAddress
-from p2pxfer.net.servertrust import ServerTrust
-from p2pxfer.net.tls import PeerTLS
+from p2pxfer.net.connection.securing import start_tls
+from p2pxfer.net.connection.servertrust import ServerTrust
+from p2pxfer.net.connection.tls import PeerTLS
+from p2pxfer.net.private.identity import new_identity
+from p2pxfer.net.traversal import rendezvous
+from p2pxfer.net.traversal.rendezvous import RendezvousClient
+from p2pxfer.net.traversal.serverdial import ServerAddress
 
 SERVER_KEY = new_identity()
 

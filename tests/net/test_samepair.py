@@ -15,10 +15,10 @@ from twisted.internet import reactor
 from twisted.internet.task import Clock
 
 from p2pxfer.core.addresses import parse_endpoint
-from p2pxfer.net import samepair
-from p2pxfer.net.flight import fresh_ports
-from p2pxfer.net.samepair import CHECK_S, SamePairCheck, forsake, is_quiet
-from p2pxfer.net.tcpinfo import retransmissions
+from p2pxfer.net.connection.tcpinfo import retransmissions
+from p2pxfer.net.traversal import samepair
+from p2pxfer.net.traversal.flight import fresh_ports
+from p2pxfer.net.traversal.samepair import CHECK_S, SamePairCheck, forsake, is_quiet
 
 SERVER_LIKE: Any = reactor
 

@@ -11,16 +11,16 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 
-from p2pxfer.core.hello import Terms
 from p2pxfer.core.messages import ALPN_PEER
-from p2pxfer.core.recordblocks import BLOCK, MOST_RECORDS
-from p2pxfer.core.records import MAX_RECORD, OVERHEAD, Direction, Opener, RecordBroken, Sealer
-from p2pxfer.core.wire import PEER, Chunk, Ping, chunk_prefix
+from p2pxfer.core.session.hello import Terms
+from p2pxfer.core.session.recordblocks import BLOCK, MOST_RECORDS
+from p2pxfer.core.session.records import MAX_RECORD, OVERHEAD, Direction, Opener, RecordBroken, Sealer
+from p2pxfer.core.session.wire import PEER, Chunk, Ping, chunk_prefix
 from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable
-from p2pxfer.net import delivery, fasttls
-from p2pxfer.net.identity import Identity
-from p2pxfer.net.outbuffer import BUFFERED
-from p2pxfer.net.path import PathFacts, PeerPath
+from p2pxfer.net.connection import delivery, fasttls
+from p2pxfer.net.connection.outbuffer import BUFFERED
+from p2pxfer.net.private.identity import Identity
+from p2pxfer.net.session.path import PathFacts, PeerPath
 from tests.net.keychange import KeyChanger
 from tests.net.sealkit import (
     ANN,

@@ -12,8 +12,8 @@ from twisted.internet.task import Clock
 
 from p2pxfer.core.messages import Introduction
 from p2pxfer.errors import P2pxferError, Unreachable
-from p2pxfer.net.pathset import PathSet
-from p2pxfer.net.seeking import REPUNCH_S, RESEEK_S, WAIT_S, Seeking, Standing, Target, when_relayed
+from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.session.seeking import REPUNCH_S, RESEEK_S, WAIT_S, Seeking, Standing, Target, when_relayed
 
 TARGET = Target(to="bob", key=None, name="bob", alias=None, verified="contact", code=None)
 

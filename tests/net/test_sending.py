@@ -14,9 +14,9 @@ from p2pxfer.cli.loads import FileLoad
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.errors import P2pxferError, Replaced, WrongCode
-from p2pxfer.net.home import Home
-from p2pxfer.net.seeking import Target
-from p2pxfer.net.source import Source
+from p2pxfer.net.private.home import Home
+from p2pxfer.net.session.seeking import Target
+from p2pxfer.net.transfer.source import Source
 
 
 class FakeClient:

@@ -29,8 +29,8 @@ from p2pxfer.core.messages import (
     Register,
     Registered,
 )
-from p2pxfer.net.identity import new_identity
-from p2pxfer.net.relay import LINGER_S, STALL_S
+from p2pxfer.net.private.identity import new_identity
+from p2pxfer.net.server.relay import LINGER_S, STALL_S
 from tests.net.serverkit import LIMITS, Client, site, sleep, until
 
 MIB = 1024 * 1024

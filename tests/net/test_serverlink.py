@@ -13,10 +13,10 @@ from zope.interface import implementer
 
 from p2pxfer.core.framing import FrameDecoder
 from p2pxfer.core.messages import ALPN_PEER, ALPN_SERVER, SERVER, JoinRelay, RelayReady
-from p2pxfer.net.identity import new_identity
-from p2pxfer.net.securing import start_tls
-from p2pxfer.net.serverlink import RelayLeg
-from p2pxfer.net.tls import PeerTLS
+from p2pxfer.net.connection.securing import start_tls
+from p2pxfer.net.connection.serverlink import RelayLeg
+from p2pxfer.net.connection.tls import PeerTLS
+from p2pxfer.net.private.identity import new_identity
 from tests.net.tlskit import Upper, reactor, tcp_pair
 
 TOKEN = bytes(range(32))

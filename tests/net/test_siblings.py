@@ -16,17 +16,17 @@ from twisted.internet.task import Clock
 
 from p2pxfer.core.addresses import Endpoint, parse_endpoint
 from p2pxfer.core.codec import Message
-from p2pxfer.core.hello import Terms
 from p2pxfer.core.messages import ALPN_PEER, NatSummary
-from p2pxfer.core.wire import Bye, Ping, Widen, Widened
+from p2pxfer.core.session.hello import Terms
+from p2pxfer.core.session.wire import Bye, Ping, Widen, Widened
 from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable
-from p2pxfer.net import siblings as siblings_module
-from p2pxfer.net.identity import new_identity
-from p2pxfer.net.listening import Doorman
-from p2pxfer.net.parties import Party
-from p2pxfer.net.path import PathFacts, PathOwner, PeerPath
-from p2pxfer.net.siblings import MAX_SIBLINGS, OPEN_S, Siblings
-from p2pxfer.net.tls import PeerTLS
+from p2pxfer.net.connection.tls import PeerTLS
+from p2pxfer.net.private.identity import new_identity
+from p2pxfer.net.session import siblings as siblings_module
+from p2pxfer.net.session.parties import Party
+from p2pxfer.net.session.path import PathFacts, PathOwner, PeerPath
+from p2pxfer.net.session.siblings import MAX_SIBLINGS, OPEN_S, Siblings
+from p2pxfer.net.traversal.listening import Doorman
 from p2pxfer.status import PathKind
 from tests.net.serverkit import free_port, until
 

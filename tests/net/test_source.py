@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from p2pxfer.core.geometry import chunk_count, chunk_span
-from p2pxfer.core.manifest import DIRECTORY, FILE, LINK
+from p2pxfer.core.transfer.geometry import chunk_count, chunk_span
+from p2pxfer.core.transfer.manifest import DIRECTORY, FILE, LINK
 from p2pxfer.errors import ChunkRefused, DiskError, LimitReached, NameCollision, SourceChanged, UsageError
-from p2pxfer.net import source as module
-from p2pxfer.net.source import Source
+from p2pxfer.net.transfer import source as module
+from p2pxfer.net.transfer.source import Source
 from tests.net.disk_tools import Content, noise, open_fds
 
 CHUNK = 65_536
@@ -175,7 +175,7 @@ def test_many_links_to_one_directory_do_not_explode(here: Path, monkeypatch: pyt
         (here / f"d/{number}").mkdir(parents=True)
         for name in "ab":
             (here / f"d/{number}/{name}").symlink_to(f"../{number + 1}")
-    monkeypatch.setattr("p2pxfer.core.listcodec.MAX_ENTRIES", 1000)
+    monkeypatch.setattr("p2pxfer.core.transfer.listcodec.MAX_ENTRIES", 1000)
     with pytest.raises(LimitReached):
         Source.scan(["d"], "follow")
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import pytest_twisted
 
-from p2pxfer.core.experience import Row
+from p2pxfer.core.server.experience import Row
 from p2pxfer.errors import ConfigError
-from p2pxfer.net.store import NAME_LIFE_S, NAMES_PER_KEY, NameStore, check_database
+from p2pxfer.net.server.store import NAME_LIFE_S, NAMES_PER_KEY, NameStore, check_database
 
 ALICE, BOB = bytes([1]) * 32, bytes([2]) * 32
 

@@ -13,10 +13,10 @@ import pytest
 from blake3 import blake3
 from twisted.internet.defer import Deferred, succeed
 
-from p2pxfer.core.channelwire import Attach, ChannelMessage, Credit, End, Open, Opened, Piece, Receipt, Reset
-from p2pxfer.core.geometry import chunk_count, chunk_span
-from p2pxfer.core.manifest import DIRECTORY, FILE, Entry, Manifest
-from p2pxfer.core.receiveeffect import Announced
+from p2pxfer.core.session.channelwire import Attach, ChannelMessage, Credit, End, Open, Opened, Piece, Receipt, Reset
+from p2pxfer.core.transfer.geometry import chunk_count, chunk_span
+from p2pxfer.core.transfer.manifest import DIRECTORY, FILE, Entry, Manifest
+from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import (
     ChunkRefused,
     Damaged,
@@ -29,16 +29,16 @@ from p2pxfer.errors import (
     ProtocolBreach,
     Refused,
 )
-from p2pxfer.net import streamfile
-from p2pxfer.net.arrivals import MAX_STREAMS, Arrivals
-from p2pxfer.net.folder import Folder
-from p2pxfer.net.incoming import Received
-from p2pxfer.net.instream import IncomingStream
-from p2pxfer.net.outlet import Outlet
-from p2pxfer.net.outstream import StreamPump
-from p2pxfer.net.path import PathFacts
-from p2pxfer.net.pathset import PathSet
-from p2pxfer.net.streamfile import StreamFile
+from p2pxfer.net.session.path import PathFacts
+from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.transfer import streamfile
+from p2pxfer.net.transfer.arrivals import MAX_STREAMS, Arrivals
+from p2pxfer.net.transfer.folder import Folder
+from p2pxfer.net.transfer.incoming import Received
+from p2pxfer.net.transfer.instream import IncomingStream
+from p2pxfer.net.transfer.outlet import Outlet
+from p2pxfer.net.transfer.outstream import StreamPump
+from p2pxfer.net.transfer.streamfile import StreamFile
 from p2pxfer.status import Event, Offer
 from tests.net.disk_tools import open_fds
 from tests.net.test_pipe import Threads

@@ -16,12 +16,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from p2pxfer.core.channel import Limits
+from p2pxfer.core.session.channel import Limits
 from p2pxfer.errors import Incomplete, LimitReached, P2pxferError, Refused
-from p2pxfer.net import reception as reception_module
-from p2pxfer.net.peeraddress import PeerAddress
-from p2pxfer.net.peercheck import Checkee
-from p2pxfer.net.streamsession import LINGER_S, Asking, Streams
+from p2pxfer.net.services.peeraddress import PeerAddress
+from p2pxfer.net.services.streamsession import LINGER_S, Asking, Streams
+from p2pxfer.net.session import reception as reception_module
+from p2pxfer.net.session.peercheck import Checkee
 from tests.guard import LostErrors
 from tests.net.sessionworld import Caller, World, world
 

@@ -23,10 +23,10 @@ from twisted.internet.protocol import Factory
 from p2pxfer.core.ids import PeerId, parse_id
 from p2pxfer.core.messages import ALPN_SERVER, Failure, Register, Registered
 from p2pxfer.errors import ConfigError
-from p2pxfer.net.hosting import State, certified_host, primary_address, reachable
-from p2pxfer.net.identity import Identity, new_identity
-from p2pxfer.net.streams import SecureBootstrap
-from p2pxfer.net.tls import peer_tls
+from p2pxfer.net.connection.streams import SecureBootstrap
+from p2pxfer.net.connection.tls import peer_tls
+from p2pxfer.net.private.identity import Identity, new_identity
+from p2pxfer.net.server.hosting import State, certified_host, primary_address, reachable
 from tests.net.serverkit import Client, reactor
 from tests.net.tlskit import Authority
 

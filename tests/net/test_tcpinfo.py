@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from p2pxfer.net import tcpinfo
+from p2pxfer.net.connection import tcpinfo
 
 LAYOUT = struct.Struct("=8B16I")
 

@@ -15,9 +15,9 @@ from zope.interface.verify import verifyObject
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import ALPN_PEER, ALPN_SERVER
 from p2pxfer.errors import ConfigError, IdentityMismatch, P2pxferError, ProtocolBreach, ServerUntrusted, Unreachable
-from p2pxfer.net.identity import Identity, new_identity
-from p2pxfer.net.servertrust import ServerTLS, ServerTrust
-from p2pxfer.net.tls import Link, PeerTLS, check_handshake, exporter, peer_tls, tls_reason
+from p2pxfer.net.connection.servertrust import ServerTLS, ServerTrust
+from p2pxfer.net.connection.tls import Link, PeerTLS, check_handshake, exporter, peer_tls, tls_reason
+from p2pxfer.net.private.identity import Identity, new_identity
 from tests.net.tlskit import DAY, Authority, certificate_for, dns, ip, name, now, raw_context, raw_link, shake
 
 ANN, BOB, EVE = new_identity(), new_identity(), new_identity()

@@ -23,9 +23,9 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from p2pxfer.net.identity import Identity
-from p2pxfer.net.securing import start_tls
-from p2pxfer.net.tls import Creator
+from p2pxfer.net.connection.securing import start_tls
+from p2pxfer.net.connection.tls import Creator
+from p2pxfer.net.private.identity import Identity
 
 reactor: Any = _reactor
 DAY = datetime.timedelta(days=1)

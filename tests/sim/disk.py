@@ -12,12 +12,19 @@ from dataclasses import dataclass, field
 
 from blake3 import blake3
 
-from p2pxfer.core import journal
-from p2pxfer.core.chunktable import ChunkAddress
-from p2pxfer.core.journal import ChunkClaim, JournalState, Publication, pack_chunks, pack_header, pack_published
-from p2pxfer.core.manifest import Manifest
-from p2pxfer.net import replay
-from p2pxfer.net.journalfile import pack_listed
+from p2pxfer.core.transfer import journal
+from p2pxfer.core.transfer.chunktable import ChunkAddress
+from p2pxfer.core.transfer.journal import (
+    ChunkClaim,
+    JournalState,
+    Publication,
+    pack_chunks,
+    pack_header,
+    pack_published,
+)
+from p2pxfer.core.transfer.manifest import Manifest
+from p2pxfer.net.transfer import replay
+from p2pxfer.net.transfer.journalfile import pack_listed
 from tests.sim.world import World
 
 SENDER = b"s" * 32

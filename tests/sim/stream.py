@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from p2pxfer.core.channel import Arrived, Asked, Gone, Limits, PeerEnded, Stands, Writable
-from p2pxfer.core.channels import Channels
-from p2pxfer.core.channelwire import PIECE_KIND, Piece, decode_piece, piece_prefix
 from p2pxfer.core.framing import Frame
-from p2pxfer.core.pathchoice import PathChoice
-from p2pxfer.core.wire import PEER
+from p2pxfer.core.session.channel import Arrived, Asked, Gone, Limits, PeerEnded, Stands, Writable
+from p2pxfer.core.session.channels import Channels
+from p2pxfer.core.session.channelwire import PIECE_KIND, Piece, decode_piece, piece_prefix
+from p2pxfer.core.session.pathchoice import PathChoice
+from p2pxfer.core.session.wire import PEER
 from p2pxfer.errors import Incomplete, P2pxferError
 from tests.sim.world import Network, PathEnd, World
 

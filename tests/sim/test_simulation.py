@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from p2pxfer.core import journal
-from p2pxfer.core.channel import Channel
-from p2pxfer.core.outflow import Outflow
-from p2pxfer.core.receiver import ReceiverCore
-from p2pxfer.core.sender import SenderCore
-from p2pxfer.core.sendlog import SendLog
+from p2pxfer.core.session.channel import Channel
+from p2pxfer.core.session.sendlog import SendLog
+from p2pxfer.core.transfer import journal
+from p2pxfer.core.transfer.outflow import Outflow
+from p2pxfer.core.transfer.receiver import ReceiverCore
+from p2pxfer.core.transfer.sender import SenderCore
 from tests.sim.run import KINDS, first_failure, played
 
 SEEDS = {"transfer": 400, "stream": 150}

@@ -7,17 +7,17 @@ from collections.abc import Callable, Sequence
 from blake3 import blake3
 from msgspec.structs import replace
 
-from p2pxfer.core.chunktable import ChunkAddress
 from p2pxfer.core.codec import Message
 from p2pxfer.core.framing import Frame
-from p2pxfer.core.geometry import chunk_span
-from p2pxfer.core.journal import ChunkClaim
-from p2pxfer.core.manifest import FILE, Entry, Manifest
-from p2pxfer.core.receiveeffect import Decide, Listed, Publish, ReceiverEffect, Relist, Store
-from p2pxfer.core.receiver import ReceiverCore
-from p2pxfer.core.sendeffect import Finished, HashChunks, Send, SenderEffect
-from p2pxfer.core.sender import SenderCore
-from p2pxfer.core.wire import DATA_KIND, PEER, Chunk, chunk_prefix, decode_chunk
+from p2pxfer.core.session.wire import DATA_KIND, PEER, Chunk, chunk_prefix, decode_chunk
+from p2pxfer.core.transfer.chunktable import ChunkAddress
+from p2pxfer.core.transfer.geometry import chunk_span
+from p2pxfer.core.transfer.journal import ChunkClaim
+from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
+from p2pxfer.core.transfer.receiveeffect import Decide, Listed, Publish, ReceiverEffect, Relist, Store
+from p2pxfer.core.transfer.receiver import ReceiverCore
+from p2pxfer.core.transfer.sendeffect import Finished, HashChunks, Send, SenderEffect
+from p2pxfer.core.transfer.sender import SenderCore
 from p2pxfer.errors import ProtocolBreach
 from tests.sim.disk import Disk
 from tests.sim.world import Network, PathEnd, World

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from p2pxfer.core.framing import Frame, FrameDecoder
-from p2pxfer.core.wire import SESSION_CAPS
+from p2pxfer.core.session.wire import SESSION_CAPS
 
 WIRE = 3 * 64 * 1024
 """Bytes under way in one direction above which a path wants no more."""

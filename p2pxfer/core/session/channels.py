@@ -1,0 +1,330 @@
+"""Byte channels over a session whose paths come and go: ordered, exactly once, with back pressure, ended each way.
+
+Laws of this file:
+
+1. Everything that changes a channel (Open, Opened, Piece, Credit, End, Reset) is a numbered frame, which counts once
+   and in order whatever becomes of the paths (:mod:`p2pxfer.core.session.delivery`).
+2. Memory is bounded: by the credit in each direction (:mod:`p2pxfer.core.session.channel`), by a number of channels,
+   and by a number of frames.  What is over a bound is the caller's mistake or the peer's breach.
+3. Channels with data take turns, one piece each.
+4. What comes for a channel that this side gave up is dropped; what comes for one that never was is a breach.
+
+Nothing here is remembered when the process ends; channels live as long as both processes.  The caller drains
+:meth:`Channels.events` after each call and :meth:`Channels.take` whenever a path has room.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Literal
+
+from p2pxfer.core.session.channel import (
+    LEGAL,
+    Arrived,
+    Asked,
+    Channel,
+    ChannelEvent,
+    Gone,
+    Limits,
+    PeerEnded,
+    Phase,
+    Stands,
+    Taken,
+    Writable,
+)
+from p2pxfer.core.session.channelwire import (
+    MAX_PIECE,
+    ChannelMessage,
+    Credit,
+    End,
+    Numbered,
+    Open,
+    Opened,
+    Piece,
+    Reset,
+)
+from p2pxfer.core.session.delivery import Delivery
+from p2pxfer.core.text import safe_text
+from p2pxfer.errors import LimitReached, P2pxferError, ProtocolBreach, from_wire
+
+MAX_PIECES = 1024
+"""Frames without receipt above which no data is cut."""
+MAX_NUMBER = 2**32 - 1
+LIMITS = Limits()
+
+
+class Channels:
+    """All channels between this process and one of the peer.
+
+    ``instance`` is 16 random bytes; ``parity`` is 0 at the initiator and 1 at the responder: whose channels have even
+    numbers and whose odd ones.
+    """
+
+    def __init__(self, instance: bytes, parity: Literal[0, 1], limits: Limits = LIMITS) -> None:
+        self._delivery = Delivery(instance, self._released)
+        self._limits = limits
+        self._held = 0
+        self._channels: dict[int, Channel] = {}
+        self._turns: deque[int] = deque()
+        self._next = {parity: parity, 1 - parity: 1 - parity}
+        self.parity = parity
+        """See above."""
+        self._events: deque[ChannelEvent] = deque()
+
+    def events(self) -> Iterator[ChannelEvent]:
+        """What happened, each event once; may be called again while it is drained."""
+        while self._events:
+            yield self._events.popleft()
+
+    @property
+    def settled(self) -> bool:
+        """The peer has received everything that was written, ended or reset here."""
+        return not self._delivery.unreceived and not any(self._has_more(channel) for channel in self._channels.values())
+
+    @property
+    def held_bytes(self) -> int:
+        """Data that was written here and not received by the peer."""
+        return self._held + sum(len(channel.unsent) for channel in self._channels.values())
+
+    def __len__(self) -> int:
+        return len(self._channels)
+
+    # -- paths ---------------------------------------------------------------------------------------------------
+
+    def open_path(self, path: int) -> None:
+        """A greeted path; :meth:`take` gives its Attach."""
+        self._delivery.open_path(path)
+
+    def close_path(self, path: int) -> None:
+        """The path is gone."""
+        self._delivery.close_path(path)
+
+    @property
+    def current(self) -> int | None:
+        """The path in use."""
+        return self._delivery.current
+
+    def usable(self, path: int) -> bool:
+        """Whether the peer attached itself on ``path``, so that :meth:`use` has an effect at once."""
+        return self._delivery.usable(path)
+
+    def use(self, path: int) -> None:
+        """Send on ``path`` from here on, beginning with what the peer may lack."""
+        self._delivery.use(path)
+
+    def take(self, path: int) -> ChannelMessage | None:
+        """What to send next on ``path``; ``None`` when there is nothing now."""
+        return self._delivery.take(path, self._cut)
+
+    def _cut(self) -> None:
+        """Put the next piece of the channel whose turn it is among the numbered frames, and its end behind it."""
+        if self._delivery.unreceived >= MAX_PIECES or self._held >= self._limits.total:
+            return
+        while self._turns:
+            channel = self._channels.get(self._turns.popleft())
+            if channel is None or not self._has_more(channel):
+                continue
+            if channel.unsent:
+                payload = channel.unsent.take(MAX_PIECE)
+                self._held += len(payload)
+                channel.unacked += len(payload)
+                self._put_piece(channel.number, payload)
+            if channel.unsent:
+                self._turns.append(channel.number)
+            elif channel.ending:
+                self._end(channel)
+            return
+
+    @staticmethod
+    def _has_more(channel: Channel) -> bool:
+        return bool(channel.unsent) or (channel.ending and not channel.ended)
+
+    def _wants_turn(self, channel: Channel) -> None:
+        if channel.number not in self._turns:
+            self._turns.append(channel.number)
+
+    # -- from the peer -------------------------------------------------------------------------------------------
+
+    def receive(self, path: int, message: ChannelMessage) -> None:
+        """A message or a piece came on ``path``.  An error ends the session: no other path would heal it.
+
+        Raises:
+            ProtocolBreach: it is not legal now.
+            Incomplete: the peer's process is another one than before, or takes this one for another.
+            LimitReached: the peer does not acknowledge what it makes this side say.
+        """
+        frame = self._delivery.receive(path, message)
+        if frame is not None:
+            self._numbered(frame)
+
+    def _released(self, frame: Numbered) -> None:
+        if not isinstance(frame, Piece):
+            return
+        self._held -= len(frame.payload)
+        channel = self._channels.get(frame.channel)
+        if channel is not None:
+            channel.unacked -= len(frame.payload)
+            self._tell_room(channel)
+
+    def _tell_room(self, channel: Channel) -> None:
+        if channel.unstalled():
+            self._events.append(Writable(channel.number))
+
+    def _numbered(self, message: Numbered) -> None:
+        if isinstance(message, Open):
+            self._asked(message)
+            return
+        if message.channel >= self._next[message.channel % 2]:
+            raise ProtocolBreach(f"{type(message).__name__} for channel {message.channel}, which was never opened")
+        channel = self._channels.get(message.channel)
+        if channel is None:
+            # This side gave it up; the peer did not know yet.
+            return
+        if not isinstance(message, LEGAL[channel.phase]) or (channel.peer_ended and isinstance(message, (Piece, End))):
+            raise ProtocolBreach(f"{type(message).__name__} came while {channel.phase.value}")
+        match message:
+            case Piece():
+                channel.arrive(len(message.payload))
+                self._events.append(Arrived(channel.number, message.payload))
+            case Opened():
+                channel.open(message.credit)
+                self._events.append(Stands(channel.number, message.rate))
+            case Credit():
+                channel.give_back(message.more)
+                self._tell_room(channel)
+                self._if_taken(channel)
+            case End():
+                self._events.append(PeerEnded(channel.number, message.digest))
+                self._give_back(channel, channel.peer_end())
+            case Reset():
+                error = from_wire(message.word, f"the peer ended the channel: {safe_text(message.message)}")
+                self._drop(channel, error)
+
+    def _asked(self, message: Open) -> None:
+        side = 1 - self.parity
+        if message.channel != self._next[side]:
+            raise ProtocolBreach(f"channel {message.channel} was opened instead of {self._next[side]}")
+        if len(self._channels) >= self._limits.channels:
+            self._delivery.put(
+                lambda number: _reset(number, message.channel, LimitReached("too many channels at once"))
+            )
+        else:
+            channel = self._make(message.channel, Phase.OFFERED)
+            channel.credit = message.credit
+            self._events.append(Asked(channel.number, message.service, message.about))
+        self._next[side] += 2
+
+    # -- from the user of the channels ---------------------------------------------------------------------------
+
+    def open(self, service: str, about: str = "") -> int:
+        """Ask for a channel to ``service``; returns its number.  :class:`Stands` or :class:`Gone` follows.
+
+        ``about`` has at most 255 characters.
+
+        Raises:
+            LimitReached: there are too many.
+        """
+        channel = self._next[self.parity]
+        if len(self._channels) >= self._limits.channels or channel > MAX_NUMBER:
+            raise LimitReached("too many channels at once")
+        made = self._make(channel, Phase.ASKED)
+        self._delivery.put(
+            lambda number: Open(number=number, channel=channel, service=service, credit=made.window, about=about)
+        )
+        self._next[self.parity] += 2
+        return channel
+
+    def accept(self, channel: int, rate: int = 0) -> None:
+        """Take a channel that was :class:`Asked` for; it stands at once.  ``rate``: see :class:`Stands`."""
+        state = self._channels[channel]
+        if state.phase is not Phase.OFFERED:
+            raise ValueError(f"channel {channel} was not asked for")
+        state.open(0)
+        self._delivery.put(lambda number: Opened(number=number, channel=channel, credit=state.window, rate=rate))
+
+    def room(self, channel: int) -> int:
+        """How many bytes may be written now; 0 for a channel that is over."""
+        state = self._channels.get(channel)
+        return 0 if state is None else state.room
+
+    def write(self, channel: int, data: bytes | memoryview) -> None:
+        """Send data, which must not change afterwards.
+
+        Raises:
+            ValueError: it is more than :meth:`room`.
+        """
+        state = self._channels.get(channel)
+        if state is None:
+            raise ValueError(f"channel {channel} is over")
+        state.write(data)
+        if data:
+            self._wants_turn(state)
+
+    def end(self, channel: int, digest: bytes = b"") -> None:
+        """No more data from this side; what was written still goes out, and ``digest`` of at most 32 bytes behind it.
+
+        Raises:
+            ValueError: the channel does not stand yet.
+        """
+        state = self._channels.get(channel)
+        if state is None or state.ending:
+            return
+        if state.phase is not Phase.OPEN:
+            raise ValueError(f"channel {channel} cannot end while {state.phase.value}")
+        state.ending, state.digest = True, digest
+        self._wants_turn(state)
+
+    def reset(self, channel: int, error: P2pxferError) -> None:
+        """Refuse a channel or give it up, both ways; the peer is told why, and :class:`Gone` does not follow."""
+        if self._channels.pop(channel, None) is not None:
+            self._delivery.put(lambda number: _reset(number, channel, error))
+
+    def consumed(self, channel: int, size: int) -> None:
+        """``size`` bytes that came are dealt with: as many more may come.
+
+        Raises:
+            LimitReached: the peer does not acknowledge what is sent to it.
+        """
+        state = self._channels.get(channel)
+        if state is None:
+            return
+        self._give_back(state, state.consume(size))
+
+    # -- helpers -------------------------------------------------------------------------------------------------
+
+    def _make(self, channel: int, phase: Phase) -> Channel:
+        windows = sum(each.window for each in self._channels.values())
+        made = Channel(channel, self._limits.window(windows, len(self._channels)), phase)
+        self._channels[channel] = made
+        return made
+
+    def _put_piece(self, channel: int, payload: bytes | memoryview) -> None:
+        self._delivery.put(lambda number: Piece(number, channel, payload))
+
+    def _end(self, channel: Channel) -> None:
+        channel.ended = True
+        self._delivery.put(lambda number: End(number=number, channel=channel.number, digest=channel.digest))
+        self._if_taken(channel)
+
+    def _give_back(self, channel: Channel, credit: int) -> None:
+        if credit:
+            self._delivery.put(lambda number: Credit(number=number, channel=channel.number, more=credit))
+        self._forget_if_over(channel)
+
+    def _if_taken(self, channel: Channel) -> None:
+        if channel.taken:
+            self._events.append(Taken(channel.number))
+        self._forget_if_over(channel)
+
+    def _forget_if_over(self, channel: Channel) -> None:
+        if channel.over:
+            self._drop(channel, None)
+
+    def _drop(self, channel: Channel, error: P2pxferError | None) -> None:
+        del self._channels[channel.number]
+        self._events.append(Gone(channel.number, error))
+
+
+def _reset(number: int, channel: int, error: P2pxferError) -> Reset:
+    return Reset(number=number, channel=channel, word=error.word, message=error.message[:1000])

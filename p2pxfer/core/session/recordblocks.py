@@ -1,0 +1,126 @@
+"""Blocks of sealed records on their way: from a connection until they can be opened, and to it until it takes them.
+
+Laws of this file:
+
+1. What waits in one direction is at most one block, which is used again and again.
+2. A byte that came is copied only when the end of the block is reached: what is there of a record moves to its start.
+3. One call opens a bounded number of records, however small they are.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from p2pxfer.core.session.records import HEADER_SIZE, MAX_SEALED, OVERHEAD, Opener, Plain, RecordBroken, Sealer
+
+BLOCK: Final = 4 * MAX_SEALED
+"""Most bytes that came and wait."""
+SMALL: Final = 4096
+"""Beside four of the largest records, what goes out at once has room for so many bytes: for the heads of chunks."""
+MOST_RECORDS: Final = 64
+"""Most records opened by one call."""
+
+
+class Intake:
+    """Takes the bytes of one direction and gives what they hold."""
+
+    def __init__(self, opener: Opener, first: bytes = b"") -> None:
+        """``first`` are bytes that came already, a block at most."""
+        self._opener = opener
+        self._block = memoryview(bytearray(BLOCK))
+        self._begin = 0
+        self._end = len(first)
+        self._block[: len(first)] = first
+
+    @property
+    def finished(self) -> bool:
+        """The end was opened."""
+        return self._opener.finished
+
+    @property
+    def waits(self) -> bool:
+        """There may be a whole record; only :meth:`next` tells."""
+        return self._end - self._begin >= OVERHEAD
+
+    def room(self) -> memoryview:
+        """Where the next bytes belong; there is some unless a whole record waits."""
+        if self._begin == self._end:
+            self._begin = self._end = 0
+        elif len(self._block) - self._begin < MAX_SEALED:
+            left = self._end - self._begin
+            self._block[:left] = self._block[self._begin : self._end]
+            self._begin, self._end = 0, left
+        return self._block[self._end :]
+
+    def arrived(self, size: int) -> None:
+        """``size`` bytes were written to the start of :meth:`room`."""
+        self._end += size
+
+    def next(self) -> int | None:
+        """How many bytes the next record will give, ``None`` if it is not all there.
+
+        Raises:
+            RecordBroken: no record may begin with what came, or it comes after the end.
+        """
+        here = self._end - self._begin
+        if here < (1 if self.finished else HEADER_SIZE):
+            return None
+        size = self._opener.size(self._block[self._begin : self._begin + HEADER_SIZE])
+        return size if here >= size + OVERHEAD else None
+
+    def open(self, memory: memoryview) -> int:
+        """Open records into ``memory``, one after the other, as far as they are there and fit; returns their bytes.
+
+        Raises:
+            RecordBroken: the first one was changed.  If it is a later one, the next call meets it.
+        """
+        done = 0
+        try:
+            for _ in range(MOST_RECORDS):
+                size = self.next()
+                if size is None or done + size > len(memory):
+                    break
+                end = self._begin + size + OVERHEAD
+                self._opener.open(self._block[self._begin : end], memory[done : done + size])
+                self._begin, done = end, done + size
+                if self._opener.finished:
+                    break
+        except RecordBroken:
+            if not done:
+                raise
+        return done
+
+
+class Outlet:
+    """Seals what is to be sent, and keeps it until it is sent."""
+
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
+        self._block = memoryview(bytearray(BLOCK + SMALL + OVERHEAD))
+        self._begin = 0
+        self._end = 0
+
+    @property
+    def waiting(self) -> memoryview:
+        """What is to be sent next."""
+        return self._block[self._begin : self._end]
+
+    @property
+    def has_room(self) -> bool:
+        """Another record of any size fits, and the last one behind it."""
+        return len(self._block) - self._end >= MAX_SEALED + OVERHEAD
+
+    def seal(self, plain: Plain) -> None:
+        """Put a record at the end; see :meth:`~p2pxfer.core.session.records.Sealer.seal`."""
+        self._end += self._sealer.seal(plain, self._block[self._end :])
+
+    def seal_last(self) -> None:
+        """Put the last record at the end, once; nothing is sealed after it."""
+        if not self._sealer.finished:
+            self._end += self._sealer.seal_last(self._block[self._end :])
+
+    def sent(self, size: int) -> None:
+        """The first ``size`` bytes of :attr:`waiting` are gone."""
+        self._begin += size
+        if self._begin == self._end:
+            self._begin = self._end = 0

@@ -1,0 +1,1 @@
+"""What is sent, in which pieces, what of it is there, and the two dialogues about it."""

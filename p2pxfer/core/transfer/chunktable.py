@@ -1,0 +1,173 @@
+"""The chunks of one transfer as a table: numbers for addresses, and a hash for each number.
+
+Chunks are numbered through all files in manifest order, so that sets of chunks are few ranges of numbers whatever the
+shape of the tree is, and hashes lie in one piece of memory: 32 bytes a chunk.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+
+from blake3 import blake3
+
+from p2pxfer.core.transfer.geometry import CLAIM, chunk_count, chunk_size, chunk_span, file_root, transfer_root
+from p2pxfer.core.transfer.manifest import Manifest
+from p2pxfer.core.transfer.ranges import RangeSet
+from p2pxfer.errors import ChunkRefused
+
+HASH_SIZE = 32
+
+ChunkAddress = tuple[int, int]
+"""(file index, chunk index)."""
+
+
+class ChunkTable:
+    """Numbers, lengths and hashes of the chunks of ``manifest``, as far as :meth:`grow` has seen it."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._bases = array("q", [0])
+        self._starts = array("q", [0])
+        self._hashes = bytearray()
+        self._root: bytes | None = None
+        self.known = RangeSet()
+        self.grow()
+
+    def grow(self) -> None:
+        """Take in the files that were listed since."""
+        sizes = self._manifest.sizes
+        base, start = self._bases[-1], self._starts[-1]
+        for file in range(self.files, len(sizes)):
+            size = sizes[file]
+            base += chunk_count(size)
+            start += size
+            self._bases.append(base)
+            self._starts.append(start)
+        self._root = None
+
+    def cut(self, files: int) -> None:
+        """Forget all but the first ``files`` files."""
+        del self._bases[files + 1 :], self._starts[files + 1 :]
+        del self._hashes[HASH_SIZE * self.total :]
+        if self.known.total:
+            self.known.remove(self.total, max(stop for _, stop in self.known) + 1)
+        self._root = None
+
+    @property
+    def total(self) -> int:
+        """Number of chunks of the transfer."""
+        return self._bases[-1]
+
+    @property
+    def files(self) -> int:
+        """Number of files of the transfer."""
+        return len(self._bases) - 1
+
+    def file_range(self, file: int) -> tuple[int, int]:
+        """Chunk numbers of one file, half open.
+
+        Raises:
+            ChunkRefused: there is no such file.
+        """
+        if not 0 <= file < self.files:
+            raise ChunkRefused(f"file {file} is not part of the transfer")
+        return self._bases[file], self._bases[file + 1]
+
+    def base(self, files: int) -> int:
+        """How many chunks the first ``files`` files have."""
+        return self._bases[files]
+
+    def number(self, address: ChunkAddress) -> int:
+        """The number of a chunk.
+
+        Raises:
+            ChunkRefused: there is no such chunk.
+        """
+        start, stop = self.file_range(address[0])
+        if not 0 <= address[1] < stop - start:
+            raise ChunkRefused(f"chunk {address[1]} is not part of file {address[0]}")
+        return start + address[1]
+
+    def address(self, number: int) -> ChunkAddress:
+        """The chunk with this number, which must be in range."""
+        file = bisect_right(self._bases, number) - 1
+        return file, number - self._bases[file]
+
+    def length(self, address: ChunkAddress) -> int:
+        """Payload bytes of a chunk."""
+        return chunk_span(self._manifest.sizes[address[0]], address[1])[1]
+
+    def bytes_in(self, start: int, stop: int) -> int:
+        """Payload bytes of the chunks from ``start`` to before ``stop``, however many these are."""
+        return self._bytes_before(stop) - self._bytes_before(start)
+
+    def _bytes_before(self, number: int) -> int:
+        if number >= self.total:
+            return self._starts[-1]
+        file, index = self.address(number)
+        return self._starts[file] + index * chunk_size(self._manifest.sizes[file])
+
+    def _reach(self, stop: int) -> None:
+        """Have memory for hashes up to there: it is taken as they come, for anybody may list a file of any size."""
+        lacking = stop * HASH_SIZE - len(self._hashes)
+        if lacking > 0:
+            self._hashes.extend(bytes(lacking))
+
+    def set_hash(self, number: int, digest: bytes) -> None:
+        """Record the BLAKE3 hash of a chunk."""
+        self._root = None
+        self._reach(number)
+        self._hashes[number * HASH_SIZE : (number + 1) * HASH_SIZE] = digest
+        self.known.add(number, number + 1)
+
+    def forget(self, number: int) -> None:
+        """This chunk is not here after all."""
+        self._root = None
+        self.known.remove(number, number + 1)
+
+    def adopt(self, other: ChunkTable) -> None:
+        """Know what ``other``, a table of the same files, knows, and nothing else."""
+        self._root = None
+        self._hashes = bytearray(other._hashes)
+        self.known = RangeSet(other.known)
+
+    def set_hashes(self, start: int, stop: int, digest: bytes) -> None:
+        """Record one hash for all chunks from ``start`` to before ``stop``."""
+        self._root = None
+        self._reach(start)
+        self._hashes[start * HASH_SIZE : stop * HASH_SIZE] = digest * (stop - start)
+        self.known.add(start, stop)
+
+    def hash(self, number: int) -> bytes:
+        """The recorded hash of a chunk that is in :attr:`known`."""
+        return bytes(self._hashes[number * HASH_SIZE : (number + 1) * HASH_SIZE])
+
+    def claims(self) -> Iterator[tuple[int, int, bytes]]:
+        """(file index, chunk index, hash) of each chunk in :attr:`known`, in order."""
+        for start, stop in self.known:
+            file, index = self.address(start)
+            for number in range(start, stop):
+                while number >= self._bases[file + 1]:
+                    file, index = file + 1, 0
+                yield file, index, self.hash(number)
+                index += 1
+
+    def claim_digest(self, ranges: list[tuple[int, int]]) -> bytes:
+        """The digest (32 bytes) in a claim to hold the chunks in these ranges; all must be in :attr:`known`."""
+        digest = blake3(derive_key_context=CLAIM)
+        for start, stop in ranges:
+            digest.update(bytes(self._hashes[start * HASH_SIZE : stop * HASH_SIZE]))
+        return digest.digest()
+
+    def root(self) -> bytes:
+        """The root hash over the whole list and all files; every chunk must be in :attr:`known`."""
+        if self._root is None:
+            self._root = transfer_root(self._manifest.digest(), list(self._file_roots()))
+        return self._root
+
+    def _file_roots(self) -> Iterator[bytes]:
+        for file, size in enumerate(self._manifest.sizes[: self.files]):
+            start, stop = self._bases[file], self._bases[file + 1]
+            yield file_root(size, [self.hash(number) for number in range(start, stop)])

@@ -1,0 +1,54 @@
+"""What a receiver holds, in the forms in which it says so: runs of chunk numbers, and claims with their digests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from p2pxfer.core.session.wire import Have
+from p2pxfer.core.transfer.chunktable import ChunkTable
+from p2pxfer.core.transfer.ranges import Range, RangeSet
+from p2pxfer.errors import ChunkRefused
+
+RANGES_PER_HAVE = 256
+HAVE_PER_MESSAGE = 8
+"""With the claims around them the ranges of a message always fit: 20 bytes each at most."""
+
+
+def claims(table: ChunkTable, have: RangeSet, start: int, stop: int) -> list[list[Have]]:
+    """The claims to the chunks in ``have`` from ``start`` to before ``stop``, in portions for one message each.
+
+    There is at least one portion, which may be empty.
+    """
+    ranges = list(have.overlap(start, stop))
+    each = [ranges[at : at + RANGES_PER_HAVE] for at in range(0, len(ranges), RANGES_PER_HAVE)]
+    made = [Have(ranges=part, digest=table.claim_digest(part)) for part in each]
+    return [made[at : at + HAVE_PER_MESSAGE] for at in range(0, len(made), HAVE_PER_MESSAGE)] or [[]]
+
+
+def judge(have: Have, start: int, stop: int) -> int:
+    """Look at a claim of which the chunks have to lie from ``start`` to before ``stop``; where the next may begin.
+
+    Raises:
+        ChunkRefused: they do not, are not in order, or there is none.
+    """
+    if not have.ranges:
+        raise ChunkRefused("the receiver claims no chunk at all")
+    for first, behind in have.ranges:
+        if not start <= first < behind <= stop:
+            raise ChunkRefused("the receiver claims chunks that are not part of the page, or out of order")
+        start = behind
+    return start
+
+
+def runs(numbers: Iterable[int]) -> Iterator[Range]:
+    """Join neighbouring numbers into (first, behind last)."""
+    start, stop = 0, 0
+    for number in sorted(numbers):
+        if stop > start and number <= stop:
+            stop = max(stop, number + 1)
+            continue
+        if stop > start:
+            yield start, stop
+        start, stop = number, number + 1
+    if stop > start:
+        yield start, stop

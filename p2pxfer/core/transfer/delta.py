@@ -1,0 +1,212 @@
+"""What of a file an older version holds already: blocks cut by content, and chunks made of them.
+
+The receiver cuts its older version into blocks where the content says so (FastCDC, see ``docs/protocol.rst``) and tells
+their hashes.  The sender cuts the new one in the same way; an insertion moves the cuts along, so blocks on either side
+of it are the same.
+
+Laws of this file:
+
+1. Nothing is believed: a chunk that is made of a patch counts only if its hash is the one that came with it, as a whole
+   chunk's.  A hash that lies, of a block or of a version that has changed meanwhile, costs bytes and never content.
+2. Every chunk is sent as a patch at most until the receiver lacks it, then whole; it can lack it once.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import Final
+
+from p2pxfer.core.session.deltawire import BLOCK_HASH, LITERAL, Basis, Lack, Older, Op
+from p2pxfer.core.transfer.chunktable import ChunkAddress
+from p2pxfer.core.transfer.manifest import Manifest
+from p2pxfer.errors import ChunkRefused, ProtocolBreach
+
+MIN_SIZE: Final = 128 * 1024
+"""Smaller files are sent whole, bytes."""
+MIN_AVERAGE: Final = 8 * 1024
+MAX_AVERAGE: Final = 4 * 1024 * 1024
+USUAL_BLOCKS: Final = 32 * 1024
+"""About as many blocks a file has at most until they have reached the largest size."""
+MAX_BLOCKS: Final = 512 * 1024
+"""Most blocks of one older version: what comes behind them is not used."""
+ASKED_AHEAD: Final = 4
+"""Older versions whose hashes are asked for at the same time."""
+
+
+def average_block(size: int) -> int:
+    """The average size of blocks for the larger one of two versions, a power of two."""
+    rounded = 1 << max(0, -(-size // USUAL_BLOCKS) - 1).bit_length()
+    return min(max(rounded, MIN_AVERAGE), MAX_AVERAGE)
+
+
+class Layout:
+    """Where the blocks of a file are: they follow each other without a gap; ``mark`` is a number for each."""
+
+    def __init__(self) -> None:
+        self._ends = array("Q")
+        self._marks = array("q")
+
+    @property
+    def size(self) -> int:
+        """Octets up to the end of the last block."""
+        return self._ends[-1] if self._ends else 0
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def add(self, length: int, mark: int = 0) -> None:
+        """The next block."""
+        self._ends.append(self.size + length)
+        self._marks.append(mark)
+
+    def start(self, number: int) -> int:
+        """Where block ``number`` begins."""
+        return self._ends[number - 1] if number else 0
+
+    def pieces(self, offset: int, length: int) -> Iterator[tuple[int, int, int, bool]]:
+        """What lies from ``offset`` on: mark, octets skipped in that block, octets of it, and whether it goes to the
+        block's end.
+        """
+        number = bisect_right(self._ends, offset)
+        while length > 0:
+            begin, end = self.start(number), self._ends[number]
+            taken = min(length, end - offset)
+            yield self._marks[number], offset - begin, taken, offset + taken == end
+            offset, length, number = offset + taken, length - taken, number + 1
+
+
+def operations(layout: Layout, offset: int, length: int) -> list[Op]:
+    """How the octets from ``offset`` on consist of older blocks: marks are their numbers, -1 for none."""
+    ops: list[Op] = []
+    following = -1
+    for block, skip, size, whole in layout.pieces(offset, length):
+        if block < 0:
+            joined = bool(ops) and ops[-1][0] == LITERAL
+            first: Op = (LITERAL, 0, 0)
+        else:
+            joined = bool(ops) and block == following and skip == 0
+            first = (block, skip, 0)
+        before = ops.pop() if joined else first
+        ops.append((before[0], before[1], before[2] + size))
+        following = block + 1 if block >= 0 and whole else -1
+    return ops
+
+
+def places(ops: tuple[Op, ...], layout: Layout) -> list[tuple[int, int]]:
+    """Where in the older version each operation copies from, -1 for literals, and how many octets.
+
+    Raises:
+        ChunkRefused: it has no such block, or ends before.
+    """
+    found: list[tuple[int, int]] = []
+    for block, skip, length in ops:
+        if block == LITERAL:
+            found.append((-1, length))
+            continue
+        if block >= len(layout) or (begin := layout.start(block) + skip) + length > layout.size:
+            raise ChunkRefused("a patch copies what the older version does not have")
+        found.append((begin, length))
+    return found
+
+
+class Differences:
+    """The sender's side of one receiving process: of which files it has older versions, and what they are made of.
+
+    ``tells``: it says so for each page of ``manifest``.
+    """
+
+    def __init__(self, manifest: Manifest, *, tells: bool) -> None:
+        self._manifest = manifest
+        self._tells = tells
+        self._pages: set[int] = set()
+        self._next_page = 0
+        self._waiting: dict[int, None] = {}
+        self._asked: dict[int, int] = {}
+        self._parts: dict[int, bytearray] = {}
+        self._averages: dict[int, int] = {}
+        self._whole: set[ChunkAddress] = set()
+        self._patched: set[ChunkAddress] = set()
+        self._known: dict[int, tuple[int, bytes]] = {}
+
+    def waits_for(self, file: int) -> bool:
+        """Whether it has still to be told if there is an older version of ``file``, or the hashes of that."""
+        if not self._tells or self._manifest.sizes[file] < MIN_SIZE:
+            return False
+        return file in self._waiting or file >= self._manifest.files_before(self._next_page)
+
+    def older(self, message: Older) -> None:
+        """The receiver tells of a page.
+
+        Raises:
+            ProtocolBreach: it did not say that it would, or names files that are not on that page.
+        """
+        page, files = message.page, message.files
+        if not self._tells or page >= self._manifest.pages:
+            raise ProtocolBreach("the receiver tells of older versions of what it was not told of")
+        first, stop = self._manifest.files_before(page), self._manifest.files_before(page + 1)
+        if files != sorted(set(files)) or not all(first <= file < stop for file in files):
+            raise ProtocolBreach("the receiver tells of older versions of other files than those of the page")
+        if page >= self._next_page and page not in self._pages:
+            self._waiting.update((file, None) for file in files if self._manifest.sizes[file] >= MIN_SIZE)
+            self._pages.add(page)
+        while self._next_page in self._pages:
+            self._pages.discard(self._next_page)
+            self._next_page += 1
+
+    def ask(self, path: int) -> list[int]:
+        """Files whose hashes are to be asked for on ``path`` now."""
+        fresh = [file for file in self._waiting if file not in self._asked][: ASKED_AHEAD - len(self._asked)]
+        self._asked.update(dict.fromkeys(fresh, path))
+        return fresh
+
+    def lost(self, path: int) -> None:
+        """The path is gone: what was asked for there is asked for again."""
+        for file in [file for file, asked in self._asked.items() if asked == path]:
+            del self._asked[file]
+            self._parts.pop(file, None)
+
+    def told(self, path: int, basis: Basis) -> None:
+        """Hashes came on ``path``.
+
+        Raises:
+            ProtocolBreach: nobody asked for them there, or they cannot be hashes of blocks.
+        """
+        if self._asked.get(basis.file) != path:
+            raise ProtocolBreach("the receiver tells of an older version that nobody asked for here")
+        parts = self._parts.setdefault(basis.file, bytearray())
+        average = basis.average if not parts else self._averages[basis.file]
+        power = average & (average - 1) == 0
+        if not power or not MIN_AVERAGE <= average <= MAX_AVERAGE or average != basis.average:
+            raise ProtocolBreach("the blocks of an older version cannot have that size")
+        self._averages[basis.file] = average
+        parts += basis.hashes
+        if len(parts) % BLOCK_HASH or len(parts) > MAX_BLOCKS * BLOCK_HASH or not (basis.hashes or basis.last):
+            raise ProtocolBreach("the hashes of an older version are not whole, or too many")
+        if basis.last:
+            del self._waiting[basis.file], self._asked[basis.file], self._parts[basis.file]
+            if parts:
+                self._known[basis.file] = (average, bytes(parts))
+
+    def of(self, address: ChunkAddress) -> tuple[int, bytes] | None:
+        """Average size and hashes of the blocks that the chunk may be made of; ``None`` where it is sent whole."""
+        return None if address in self._whole else self._known.get(address[0])
+
+    def patched(self, address: ChunkAddress) -> None:
+        """The chunk goes out as a patch."""
+        self._patched.add(address)
+
+    def lacked(self, lack: Lack) -> Iterator[ChunkAddress]:
+        """The chunks that the receiver wants whole.
+
+        Raises:
+            ProtocolBreach: one of them was not sent as a patch, or was wanted before.
+        """
+        for file, start, stop in lack.chunks:
+            for index in range(start, stop):
+                address = (file, index)
+                if address not in self._patched or address in self._whole:
+                    raise ProtocolBreach("the receiver lacks a chunk that was not a patch")
+                self._whole.add(address)
+                yield address

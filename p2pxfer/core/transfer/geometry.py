@@ -1,0 +1,109 @@
+"""Chunk geometry and root hashes: how a file is cut, and how chunk hashes are folded.  Both are protocol.
+
+Cutting.  The chunk size of a file follows from its size alone, so it is never sent and cannot be chosen by a peer: the
+smallest power of two that gives at most 512 chunks, at least 64 KiB and at most 4 MiB.  All chunks have that size but
+the last, which has the rest; an empty file has no chunk.
+
+Folding.  A chunk hash is plain BLAKE3 of the chunk's bytes.  The three folds below are BLAKE3 in its *derive key* mode,
+each with a context string of its own, so that no value of one kind can stand for another.  ``u32`` and ``u64`` are
+big-endian; ``|`` joins::
+
+    file root      context "p2pxfer 1 file root"         u64 file size | the file's chunk hashes in order
+    transfer root  context "p2pxfer 1 transfer root"     list digest (32) | u32 number of files | file roots in order
+    claim digest   context "p2pxfer 1 claimed chunks"    the claimed chunks' hashes in order
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final
+
+from blake3 import blake3
+
+from p2pxfer.core.session.wire import MAX_CHUNK
+from p2pxfer.errors import ChunkRefused
+
+MIN_CHUNK: Final = 64 * 1024
+"""Smallest chunk size, bytes; only the last chunk of a file is smaller."""
+USUAL_CHUNKS: Final = 512
+"""Files have at most that many chunks until their chunks have reached the largest size."""
+HASH_SIZE: Final = 32
+
+_FILE_ROOT: Final = "p2pxfer 1 file root"
+_TRANSFER_ROOT: Final = "p2pxfer 1 transfer root"
+CLAIM: Final = "p2pxfer 1 claimed chunks"
+"""The context of a claim's digest."""
+
+
+def chunk_size(size: int) -> int:
+    """Bytes in each chunk but the last of a file of ``size`` bytes."""
+    if size <= MIN_CHUNK * USUAL_CHUNKS:
+        return MIN_CHUNK
+    needed = -(-size // USUAL_CHUNKS)
+    rounded = 1 << max(0, needed - 1).bit_length()
+    return min(max(rounded, MIN_CHUNK), MAX_CHUNK)
+
+
+def chunk_count(size: int) -> int:
+    """Number of chunks of a file of ``size`` bytes; 0 for an empty file."""
+    return -(-size // chunk_size(size))
+
+
+def chunk_span(size: int, index: int) -> tuple[int, int]:
+    """Offset and length in bytes of chunk ``index`` of a file of ``size`` bytes.
+
+    Raises:
+        ChunkRefused: the file has no such chunk.
+    """
+    each = chunk_size(size)
+    offset = index * each
+    if index < 0 or offset >= size:
+        raise ChunkRefused(f"chunk {index} is outside its file, which has {chunk_count(size)}")
+    return offset, min(each, size - offset)
+
+
+def file_root(size: int, hashes: Sequence[bytes]) -> bytes:
+    """The hash (32 bytes) that stands for one file: its size and all its chunk hashes.
+
+    Raises:
+        ChunkRefused: not as many hashes as the file has chunks, or one is not 32 bytes long.
+    """
+    if len(hashes) != chunk_count(size):
+        raise ChunkRefused(f"{len(hashes)} hashes for a file of {chunk_count(size)} chunks")
+    return _fold(_FILE_ROOT, struct.pack(">Q", size), hashes)
+
+
+def transfer_root(list_digest: bytes, file_roots: Sequence[bytes]) -> bytes:
+    """The hash (32 bytes) that stands for everything transferred; ``file_roots`` in the order of the manifest's files.
+
+    ``list_digest`` is SHA-256 of the whole manifest.
+
+    Raises:
+        ChunkRefused: the digest or a root is not 32 bytes long.
+    """
+    if len(list_digest) != HASH_SIZE:
+        raise ChunkRefused(f"the digest of a file list has {HASH_SIZE} bytes")
+    return _fold(_TRANSFER_ROOT, list_digest + struct.pack(">I", len(file_roots)), file_roots)
+
+
+def claim_digest(hashes: Sequence[bytes]) -> bytes:
+    """The digest (32 bytes) in a claim to hold chunks with these hashes.
+
+    Raises:
+        ChunkRefused: a hash is not 32 bytes long.
+    """
+    return _fold(CLAIM, b"", hashes)
+
+
+@lru_cache(maxsize=64)
+def zero_hash(length: int) -> bytes:
+    """The hash (32 bytes) of a chunk of ``length`` zeros."""
+    return blake3(bytes(length)).digest()
+
+
+def _fold(context: str, head: bytes, hashes: Sequence[bytes]) -> bytes:
+    if any(len(each) != HASH_SIZE for each in hashes):
+        raise ChunkRefused(f"a hash has {HASH_SIZE} bytes")
+    return blake3(head + b"".join(hashes), derive_key_context=context).digest()

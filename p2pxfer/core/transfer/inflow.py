@@ -1,0 +1,149 @@
+"""The chunks of one transfer as its receiver sees them: here, being stored, or missing.
+
+Law: a chunk is here when it was verified against its hash and written, never before; of two hashes for one chunk the
+one that was written last is what is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from p2pxfer.core.session.deltawire import Patch
+from p2pxfer.core.session.wire import Chunk, Have
+from p2pxfer.core.transfer.chunkhashes import ChunkHashes
+from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
+from p2pxfer.core.transfer.claims import claims, runs
+from p2pxfer.core.transfer.geometry import zero_hash
+from p2pxfer.core.transfer.manifest import Manifest
+from p2pxfer.core.transfer.ranges import Range, RangeSet
+from p2pxfer.errors import ChunkRefused, Damaged, LimitReached
+
+MAX_SPARSE_CHUNKS = 4 * 1024 * 1024
+"""Most chunks of a transfer with holes, which cost a sender nothing; 16 TiB in the largest chunks."""
+MAX_LACKED = 2
+"""Of each chunk, on average, patches that cannot be used: it is under way on two paths at most."""
+MAX_BAD_CHUNKS = 3
+"""Chunks that fail their hash before the sender is dropped."""
+
+
+def length_of(chunk: Chunk | Patch) -> int:
+    """Bytes of a chunk, however it came."""
+    return len(chunk.payload) if isinstance(chunk, Chunk) else chunk.length
+
+
+def wire_size(chunk: Chunk | Patch) -> int:
+    """Bytes that travelled for a chunk."""
+    return len(chunk.payload) if isinstance(chunk, Chunk) else chunk.wire_size
+
+
+class Inflow:
+    """The chunks of the files of ``manifest``, of which ``have`` holds the hashes of those that are here already."""
+
+    def __init__(self, manifest: Manifest, have: Mapping[ChunkAddress, bytes]) -> None:
+        self._manifest = manifest
+        self.table = ChunkTable(manifest)
+        if isinstance(have, ChunkHashes):
+            self.table.adopt(have.table)
+        else:
+            for address, digest in have.items():
+                self.table.set_hash(self.table.number(address), digest)
+        self._have = RangeSet(self.table.known)
+        self._storing: dict[int, bytes] = {}
+        self._bad = 0
+        self._lacked = 0
+        self.have_bytes = sum(self.table.bytes_in(*span) for span in self._have)
+
+    def grow(self, *, sparse: bool) -> None:
+        """Take in the files that were listed since.
+
+        Raises:
+            LimitReached: the files are ``sparse`` and have too many chunks: holes cost a sender nothing.
+        """
+        self.table.grow()
+        if sparse and self.table.total > MAX_SPARSE_CHUNKS:
+            raise LimitReached(f"sparse files may have {MAX_SPARSE_CHUNKS} chunks in all")
+
+    @property
+    def complete(self) -> bool:
+        """Whether every chunk is here and none is being stored once more."""
+        return not self._storing and self._have.total == self.table.total
+
+    def claims(self, page: int) -> list[list[Have]]:
+        """What is here of the files of a page, in portions for one message each; at least one."""
+        start, stop = (self.table.base(self._manifest.files_before(number)) for number in (page, page + 1))
+        return claims(self.table, self._have, start, stop)
+
+    # -- in ------------------------------------------------------------------------------------------------------
+
+    def number_of(self, chunk: Chunk | Patch) -> int:
+        """The number of a chunk that came.
+
+        Raises:
+            ChunkRefused: it is outside the transfer or of the wrong length.
+        """
+        address = (chunk.file, chunk.index)
+        number = self.table.number(address)
+        if length_of(chunk) != self.table.length(address):
+            raise ChunkRefused(f"chunk {chunk.index} of file {chunk.file} has the wrong length")
+        return number
+
+    def wants(self, number: int, digest: bytes) -> bool:
+        """Whether this chunk with this hash is to be stored; false if it is here."""
+        if number in self._have and self.table.hash(number) == digest:
+            return False
+        self._storing[number] = digest
+        return True
+
+    def hole(self, file: int, start: int, stop: int) -> tuple[list[int], list[Range]]:
+        """Chunks of zeros were told: the numbers of those that are here, and ranges of those that are to be stored."""
+        first, _ = self.table.file_range(file)
+        here: list[int] = []
+        wanted: list[int] = []
+        for index in range(start, stop):
+            if self.wants(first + index, self._zeros(file, index)):
+                wanted.append(index)
+            else:
+                here.append(first + index)
+        return here, list(runs(wanted))
+
+    def _zeros(self, file: int, index: int) -> bytes:
+        return zero_hash(self.table.length((file, index)))
+
+    def stored(self, address: ChunkAddress, digest: bytes) -> int:
+        """The chunk was verified and written; its number."""
+        number = self.table.number(address)
+        self._storing.pop(number, None)
+        if number not in self._have:
+            self._have.add(number, number + 1)
+            self.have_bytes += self.table.length(address)
+        self.table.set_hash(number, digest)
+        return number
+
+    def stored_hole(self, file: int, first: int, stop: int) -> Iterator[int]:
+        """These chunks are zero on the disk; their numbers."""
+        for index in range(first, stop):
+            yield self.stored((file, index), self._zeros(file, index))
+
+    def lacking(self, address: ChunkAddress) -> None:
+        """The chunk cannot be made of its patch.
+
+        Raises:
+            Damaged: more often than an honest sender makes it come to.
+        """
+        self._storing.pop(self.table.number(address), None)
+        self._lacked += 1
+        if self._lacked > MAX_LACKED * self.table.total:
+            raise Damaged("the sender's patches do not make what it says; what arrived whole is kept")
+
+    def damaged(self, address: ChunkAddress) -> None:
+        """The chunk did not match its hash.
+
+        Raises:
+            ChunkRefused: always; the path that brought it is to be dropped.
+            Damaged: once too often; the session is to be ended.
+        """
+        self._storing.pop(self.table.number(address), None)
+        self._bad += 1
+        if self._bad >= MAX_BAD_CHUNKS:
+            raise Damaged("the sender's data does not match its own hashes; what arrived whole is kept")
+        raise ChunkRefused(f"chunk {address[1]} of file {address[0]} does not match its hash")

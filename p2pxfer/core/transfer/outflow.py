@@ -1,0 +1,162 @@
+"""The chunks of one transfer as its sender sees them: missing, held, under way on a path, or acknowledged.
+
+Laws of this file:
+
+1. A chunk is *missing*, *held* (taken out to be read or sent), *under way* on one path, or *acknowledged*.
+2. A path that is lost gives back what was under way on it, and nowhere else.  Nothing else is ever lost.
+3. When nothing is missing any more, a path on which nothing is under way takes over what another one is slow with: the
+   newest chunk where more than one waits, or one that was sent before a chunk that this path has delivered already.
+   A chunk is under way on two paths at most, so no more than what was under way is sent twice.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from p2pxfer.core.transfer.chunktable import ChunkTable
+from p2pxfer.core.transfer.holes import HoleTeller
+from p2pxfer.core.transfer.ranges import RangeSet
+
+
+class Outflow:
+    """The chunks of ``table``, by number; those in ``holes`` are never sent."""
+
+    def __init__(self, table: ChunkTable, holes: HoleTeller) -> None:
+        self._table = table
+        self.limit = 0
+        """Chunks from this number on are not missing yet: the receiver does not know their files."""
+        self._holes = holes
+        self.acked = RangeSet()
+        self.acked_bytes = 0
+        self._held: set[int] = set()
+        self._under_way: dict[int, tuple[int, int]] = {}
+        """Of each chunk its path, and when it was sent, as a number that grows."""
+        self._missing: deque[int] = deque()
+        self._next = 0
+        self._turn = 0
+        self._overtaken: dict[int, int] = {}
+        """When the newest chunk was sent that a path has delivered."""
+        self._first: dict[int, tuple[int, int]] = {}
+        """Of each chunk that was taken over: the path on which it is under way as well, and when it was sent there."""
+
+    # -- out -----------------------------------------------------------------------------------------------------
+
+    def take(self) -> int | None:
+        """Take the next missing chunk out; ``None`` when nothing is missing now."""
+        number = self._next_missing()
+        if number is not None:
+            self._held.add(number)
+        return number
+
+    def _next_missing(self) -> int | None:
+        while self._missing:
+            number = self._missing.popleft()
+            if self._is_missing(number):
+                return number
+        while self._next < self.limit:
+            number = self._next
+            self._next += 1
+            if self._is_missing(number):
+                return number
+        return None
+
+    def _is_missing(self, number: int) -> bool:
+        there = number in self.acked or number in self._held or number in self._under_way
+        return not there and number not in self._holes
+
+    def take_over(self, path: int) -> int | None:
+        """Take out a chunk that is under way elsewhere, for ``path``; see law 3."""
+        if any(carrier == path for carrier, _ in self._under_way.values()):
+            return None
+        number = max(self._late(path), key=lambda late: self._under_way[late][1], default=None)
+        if number is not None:
+            self._held.add(number)
+        return number
+
+    def _late(self, path: int) -> Iterator[int]:
+        waiting: dict[int, int] = {}
+        for carrier, _ in self._under_way.values():
+            waiting[carrier] = waiting.get(carrier, 0) + 1
+        overtaken = self._overtaken.get(path, -1)
+        for number, (carrier, turn) in self._under_way.items():
+            fresh = number not in self._first and number not in self._held
+            if fresh and (waiting[carrier] > 1 or turn < overtaken):
+                yield number
+
+    def sent(self, number: int, path: int, *, alive: bool) -> None:
+        """A chunk that was taken out was written to ``path``, which is ``alive`` or was lost meanwhile."""
+        self._held.discard(number)
+        if number in self.acked:
+            return
+        if alive:
+            self._turn += 1
+            if number in self._under_way:
+                self._first[number] = self._under_way[number]
+            self._under_way[number] = (path, self._turn)
+        elif number not in self._under_way:
+            self._missing.appendleft(number)
+
+    def put_back(self, number: int) -> None:
+        """A chunk that was taken out is not sent after all: it is missing, or under way where it was before."""
+        self._held.discard(number)
+        if self._is_missing(number):
+            self._missing.appendleft(number)
+
+    def wants(self, number: int, path: int) -> bool:
+        """Whether it is of use to send a chunk that was taken out on ``path``."""
+        return number not in self.acked and self._under_way.get(number, (None, 0))[0] != path
+
+    def is_idle(self, path: int) -> bool:
+        """Nothing is under way on ``path``."""
+        return all(carrier != path for carrier, _ in self._under_way.values())
+
+    # -- what became of them -------------------------------------------------------------------------------------
+
+    def lost(self, path: int) -> None:
+        """The path is gone: what was on its way there is missing again."""
+        self._overtaken.pop(path, None)
+        self._first = {number: first for number, first in self._first.items() if first[0] != path}
+        back = [number for number, (carrier, _) in self._under_way.items() if carrier == path]
+        for number in back:
+            del self._under_way[number]
+            if number in self._first:
+                self._under_way[number] = self._first.pop(number)
+        self._missing.extendleft(number for number in reversed(back) if number not in self._under_way)
+
+    def acknowledge(self, begin: int, end: int, path: int) -> None:
+        """The receiver has the chunks from ``begin`` to before ``end``, as it says on ``path``."""
+        for start, stop in list(self.acked.missing(begin, end)):
+            self.acked.add(start, stop)
+            self.acked_bytes += self._table.bytes_in(start, stop)
+            for number in range(start, stop) if self._under_way else ():
+                self._delivered(number, path)
+
+    def _delivered(self, number: int, path: int) -> None:
+        carrier, turn = self._under_way.pop(number, (None, 0))
+        self._first.pop(number, None)
+        if carrier == path:
+            self._overtaken[path] = max(turn, self._overtaken.get(path, 0))
+
+    def lacking(self, number: int) -> None:
+        """What came of it was of no use: it is missing again."""
+        self._under_way.pop(number, None)
+        self._first.pop(number, None)
+        if self._is_missing(number):
+            self._missing.appendleft(number)
+
+    def refute(self, begin: int, end: int) -> None:
+        """The receiver was believed to have these, and has not."""
+        for start, stop in list(self.acked.overlap(begin, end)):
+            self.acked.remove(start, stop)
+            self.acked_bytes -= self._table.bytes_in(start, stop)
+            for number in range(start, stop):
+                self._holes.give_up(number)
+                self._missing.append(number)
+
+    def forget_acknowledged(self) -> None:
+        """Another process receives now: only what it claims is there."""
+        self.acked = RangeSet()
+        self.acked_bytes = 0
+        self._missing.clear()
+        self._next = self.limit = 0

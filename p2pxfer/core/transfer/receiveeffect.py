@@ -1,0 +1,83 @@
+"""What :class:`~p2pxfer.core.transfer.receiver.ReceiverCore` asks of its caller."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from p2pxfer.core.session.deltawire import Patch, WantBasis
+from p2pxfer.core.session.wire import Chunk
+from p2pxfer.core.transfer.manifest import Manifest
+from p2pxfer.core.transfer.sendeffect import Send
+
+
+class Announced(Struct, frozen=True):
+    """What the sender says of the whole list: files, bytes, and how many of these are told as holes.
+
+    While it is ``counting`` these are what it has seen so far.
+    """
+
+    files: int
+    bytes: int
+    holes: int
+    counting: bool
+
+
+class Decide(Struct, frozen=True):
+    """Ask the user and open the disk side, then call :meth:`ReceiverCore.accepted` or :meth:`ReceiverCore.refused`.
+
+    The disk side may add the pages to the manifest that an earlier run left.  ``delta``: the sender asks for older
+    versions of its files.
+    """
+
+    manifest: Manifest
+    delta: bool
+
+
+class Listed(Struct, frozen=True):
+    """This page was added to the manifest: keep it before anything of its files."""
+
+    page: int
+
+
+class Relist(Struct, frozen=True):
+    """The list is another one from page ``keep`` on: forget what is there of those files, hold back what comes, then
+    call :meth:`ReceiverCore.relisted`; the paths in ``others`` are to end.
+    """
+
+    keep: int
+    others: tuple[int, ...]
+
+
+class Store(Struct, frozen=True):
+    """Verify and write this chunk, then call :meth:`ReceiverCore.stored` or :meth:`ReceiverCore.damaged`.
+
+    For one that cannot be made of its patch, call :meth:`ReceiverCore.lacking`.
+    """
+
+    path: int
+    chunk: Chunk | Patch
+
+
+class TellBasis(Struct, frozen=True):
+    """The sender wants the hashes of an older version's blocks, on a path on which chunks are welcome."""
+
+    path: int
+    want: WantBasis
+
+
+class StoreHole(Struct, frozen=True):
+    """Have these chunks of a sparse file be zero, then call :meth:`ReceiverCore.stored_hole`."""
+
+    path: int
+    file: int
+    first: int
+    stop: int
+
+
+class Publish(Struct, frozen=True):
+    """Everything is here and ``root`` is agreed: publish, make durable, then call :meth:`ReceiverCore.published`."""
+
+    root: bytes
+
+
+ReceiverEffect = Send | Announced | Decide | Listed | Relist | Store | StoreHole | TellBasis | Publish

@@ -1,0 +1,349 @@
+"""The receiving side of one transfer: what is here, and the dialogue on each path.
+
+Laws of this file:
+
+1. Nothing is stored before the transfer was accepted, and nothing of a file before the page that lists it was judged.
+2. A chunk is acknowledged after it was verified against its hash and written; never before.
+3. FinalAck goes out after everything was published and made durable; the same answer is given again on every path
+   that asks.  The end of a stream means nothing.
+4. Every path holds its own dialogue; all share one set of chunks, so a chunk that comes twice is harmless.
+
+The caller decides, stores and publishes; calls return the effects to carry out, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from p2pxfer.core.codec import Message
+from p2pxfer.core.session.deltawire import Patch, WantBasis
+from p2pxfer.core.session.wire import Accept, Ack, Chunk, Final, FinalAck, Holes, Offer, Page, Refuse, Tally, WantPage
+from p2pxfer.core.session.wire import Listed as ListedMessage
+from p2pxfer.core.transfer.chunktable import ChunkAddress
+from p2pxfer.core.transfer.claims import runs
+from p2pxfer.core.transfer.holes import judge
+from p2pxfer.core.transfer.inflow import Inflow
+from p2pxfer.core.transfer.listing import Answer, ListTaker
+from p2pxfer.core.transfer.manifest import Manifest
+from p2pxfer.core.transfer.receiveeffect import (
+    Announced,
+    Decide,
+    Listed,
+    Publish,
+    ReceiverEffect,
+    Relist,
+    Store,
+    StoreHole,
+    TellBasis,
+)
+from p2pxfer.core.transfer.receivestate import Path, Phase, Talk
+from p2pxfer.core.transfer.sendeffect import Send
+from p2pxfer.errors import ChunkRefused, Damaged, ManifestRefused, P2pxferError, ProtocolBreach
+
+ACKS_PER_MESSAGE = 1024
+
+
+class ReceiverCore:
+    """One transfer, known by its id; ``instance``: 16 random bytes of this process; ``rate``: see ``Accept``."""
+
+    def __init__(self, transfer: bytes, instance: bytes, rate: int = 0) -> None:
+        self._rate = rate
+        self._transfer = transfer
+        self._instance = instance
+        self._phase = Phase.NEW
+        self._paths: dict[int, Path] = {}
+        self._holes = 0
+        self._manifest: Manifest | None = None
+        self._list: ListTaker | None = None
+        self._flow: Inflow | None = None
+        self._root = b""
+        self._refusal: tuple[str, str] | None = None
+        self._earlier = self._older = False
+        self.outdated = False
+        """What was published is another state of what is listed now."""
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """What is being received, once it is known."""
+        return self._manifest
+
+    @property
+    def have_bytes(self) -> int:
+        """Verified bytes that are here, in this run and earlier ones."""
+        return self._flow.have_bytes if self._flow is not None else 0
+
+    @property
+    def published(self) -> bool:
+        """Everything is in its place."""
+        return self._phase is Phase.PUBLISHED
+
+    @property
+    def attached(self) -> int:
+        """How many paths hold a dialogue."""
+        return len(self._paths)
+
+    # -- from the paths ------------------------------------------------------------------------------------------
+
+    def close_path(self, path: int) -> None:
+        """The path is gone."""
+        self._paths.pop(path, None)
+
+    def receive(self, path: int, message: Message) -> list[ReceiverEffect]:
+        """A transfer message came on ``path``.
+
+        Raises:
+            ProtocolBreach: not legal now, or a hostile manifest.
+        """
+        if isinstance(message, Offer):
+            return self._on_offer(path, message)
+        state = self._state_of(path, getattr(message, "handle", None))
+        match state.talk, message:
+            case _, Tally():
+                return [self._announced(message)]
+            case Talk.OPEN, Page():
+                return self._on_page(path, state, message)
+            case Talk.OPEN, WantBasis():
+                return [TellBasis(path, message)]
+            case Talk.OPEN, Holes():
+                return self._on_holes(path, state, message)
+            case ((Talk.OPEN | Talk.FINAL), Final()):
+                return self._on_final(state, message)
+            case _:
+                raise ProtocolBreach(f"{type(message).__name__} came while {state.talk.value}")
+
+    def _state_of(self, path: int, handle: int | None) -> Path:
+        state = self._paths.get(path)
+        if state is None or state.handle != handle:
+            raise ProtocolBreach("the sender speaks of a transfer that was not offered on this path")
+        return state
+
+    def _on_offer(self, path: int, offer: Offer) -> list[ReceiverEffect]:
+        if path in self._paths:
+            raise ProtocolBreach("a second offer on one path")
+        if self._list is not None and self._phase is not Phase.REFUSED and self._ends_elsewhere(offer):
+            return self._relist(path)
+        self._paths[path] = state = Path(offer.handle, Talk.OFFERED, [])
+        match self._phase:
+            case Phase.NEW:
+                return self._first_offer(offer)
+            case Phase.DECIDING:
+                return []
+            case Phase.REFUSED:
+                word, message = self._refusal or ("E_DENIED", "refused")
+                return [Send(path, Refuse(handle=offer.handle, word=word, message=message))]
+            case Phase.PUBLISHED if self._is_short():
+                state.talk = Talk.FINAL
+                return [Send(path, FinalAck(handle=offer.handle, root=self._root))]
+            case _:
+                return list(self._accept(path))
+
+    def _first_offer(self, offer: Offer) -> list[ReceiverEffect]:
+        manifest = Manifest()
+        manifest.add(offer.page, more=offer.more)
+        if manifest.transfer_id != self._transfer:
+            raise ManifestRefused("the file list is not the one that was offered")
+        self._manifest, self._list = manifest, ListTaker(manifest)
+        self._phase = Phase.DECIDING
+        return [self._announced(offer), Decide(manifest, offer.delta)]
+
+    def _ends_elsewhere(self, offer: Offer) -> bool:
+        """Whether the list of this offer is another one, though it begins with the same page."""
+        assert self._list is not None
+        if self._phase is not Phase.RECEIVING:
+            self._list.cut = 1
+            return offer.more == self._is_short()
+        return self._list.again(0, offer.more) is Answer.CHANGED
+
+    def _announced(self, said: Offer | Tally) -> Announced:
+        self._holes = max(self._holes, said.holes)
+        return Announced(said.files, said.size, said.holes, said.counting)
+
+    def _is_short(self) -> bool:
+        """Whether the offer brings the whole list."""
+        assert self._manifest is not None
+        return self._manifest.complete and self._manifest.pages == 1
+
+    def _on_page(self, path: int, state: Path, page: Page) -> list[ReceiverEffect]:
+        assert self._list is not None
+        match self._list.take(page, state.heard):
+            case Answer.STALE:
+                return []
+            case Answer.WANTED:
+                return [Send(path, WantPage(handle=state.handle, page=page.page))]
+            case Answer.KNOWN:
+                return list(self._answer(path, page.page))
+            case Answer.NEW:
+                assert self._flow is not None
+                self._flow.grow(sparse=self._holes > 0)
+                return [Listed(page.page), *self._answer(path, page.page)]
+            case _:
+                return self._relist(path)
+
+    def _relist(self, path: int) -> list[ReceiverEffect]:
+        """What was listed and stored from some page on is of another state of the files; so are the other paths."""
+        assert self._list is not None
+        self.outdated = self._earlier or self._phase is Phase.PUBLISHED
+        if self.outdated or self._phase is not Phase.RECEIVING:
+            raise ProtocolBreach("other files are listed than those that were received")
+        others = tuple(other for other in self._paths if other != path)
+        for other in others:
+            del self._paths[other]
+        return [Relist(self._list.cut, others)]
+
+    def _answer(self, path: int, page: int) -> Iterator[Send]:
+        """Say that a page is known, and what is here of its files."""
+        assert self._flow is not None
+        handle = self._paths[path].handle
+        *most, last = self._flow.claims(page)
+        for part in most:
+            yield Send(path, ListedMessage(handle=handle, page=page, have=part, last=False))
+        yield Send(path, ListedMessage(handle=handle, page=page, have=last))
+
+    def chunk(self, path: int, chunk: Chunk | Patch) -> list[ReceiverEffect]:
+        """A chunk, or what it is to be made of, came on ``path``.
+
+        Raises ``ProtocolBreach`` where none is welcome, ``ChunkRefused`` for one that is not part of the transfer.
+        """
+        state = self._state_of(path, chunk.handle)
+        if state.talk is not Talk.OPEN or self._flow is None:
+            raise ProtocolBreach(f"a chunk came while {state.talk.value}")
+        self._check_told(chunk.file)
+        number = self._flow.number_of(chunk)
+        if self._phase is Phase.REFUSED:
+            return []
+        if self._phase is Phase.RECEIVING and self._flow.wants(number, chunk.hash):
+            return [Store(path, chunk)]
+        state.acks.append(number)
+        return []
+
+    def _check_told(self, file: int) -> None:
+        assert self._list is not None
+        if file >= self._list.files:
+            raise ChunkRefused(f"file {file} is not part of what was listed")
+
+    def _on_holes(self, path: int, state: Path, holes: Holes) -> list[ReceiverEffect]:
+        assert self._flow is not None
+        if self._phase is not Phase.RECEIVING:
+            return []
+        for file, _, _ in holes.chunks:
+            self._check_told(file)
+        state.told = judge(self._flow.table, holes, state.told)
+        effects: list[ReceiverEffect] = []
+        for file, start, stop in holes.chunks:
+            here, wanted = self._flow.hole(file, start, stop)
+            state.acks += here
+            effects += [StoreHole(path, file, *run) for run in wanted]
+            if start == stop:
+                effects.append(StoreHole(path, file, start, stop))
+        return effects
+
+    def _on_final(self, state: Path, final: Final) -> list[ReceiverEffect]:
+        assert self._flow is not None and self._list is not None
+        state.talk = Talk.FINAL
+        if self._phase is Phase.PUBLISHED:
+            return self._confirm()
+        if self._phase is Phase.PUBLISHING:
+            return []
+        if not self._list.complete or not self._flow.complete:
+            raise ProtocolBreach("Final came before every page was answered and every chunk acknowledged")
+        root = self._flow.table.root()
+        if final.root != root:
+            raise Damaged("the sender's root hash is not the receiver's; what arrived is kept and not published")
+        self._phase = Phase.PUBLISHING
+        self._root = root
+        return [Publish(root)]
+
+    # -- from the caller -----------------------------------------------------------------------------------------
+
+    def accepted(
+        self, have: Mapping[ChunkAddress, bytes], *, published: bool = False, older: bool = False
+    ) -> list[ReceiverEffect]:
+        """The user said yes, the disk is ready; ``have`` holds the hashes of chunks that are durable here already.
+
+        ``published``: an earlier run put everything in its place, and the sender does not know it yet; ``older``: it is
+        told of older versions.  Raises ``LimitReached`` for sparse files of too many chunks.
+        """
+        self._phase = Phase.RECEIVING
+        self._earlier, self._older = published, older
+        self._begin(have)
+        return [effect for path in self._paths for effect in self._accept(path)]
+
+    def _begin(self, have: Mapping[ChunkAddress, bytes]) -> None:
+        assert self._manifest is not None
+        self._flow = Inflow(self._manifest, have)
+        self._flow.grow(sparse=self._holes > 0)
+
+    def relisted(self, have: Mapping[ChunkAddress, bytes]) -> None:
+        """The manifest ends where the other list begins, and ``have`` is what is left; the path may go on."""
+        assert self._list is not None
+        self._list.forget()
+        self._begin(have)
+
+    def already_published(self, root: bytes) -> list[ReceiverEffect]:
+        """An earlier run published everything, but the sender does not know it yet."""
+        self._root = root
+        self._phase = Phase.PUBLISHED
+        for state in self._paths.values():
+            state.talk = Talk.FINAL
+        return self._confirm()
+
+    def refused(self, error: P2pxferError) -> list[ReceiverEffect]:
+        """The user said no, or the disk cannot take it, now or in the middle."""
+        self._phase = Phase.REFUSED
+        self._refusal = (error.word, error.message[:1000])
+        word, message = self._refusal
+        return [Send(path, Refuse(state.handle, word, message)) for path, state in self._paths.items()]
+
+    def stored(self, path: int, address: ChunkAddress, digest: bytes) -> None:
+        """The chunk was verified and written; its acknowledgement waits for :meth:`take_acks`."""
+        assert self._flow is not None
+        self._acknowledge(path, [self._flow.stored(address, digest)])
+
+    def stored_hole(self, path: int, file: int, first: int, stop: int) -> None:
+        """These chunks are zero on the disk."""
+        assert self._flow is not None
+        self._acknowledge(path, list(self._flow.stored_hole(file, first, stop)))
+
+    def _acknowledge(self, path: int, numbers: list[int]) -> None:
+        state = self._paths.get(path)
+        if state is not None:
+            state.acks += numbers
+
+    def damaged(self, address: ChunkAddress) -> None:
+        """The chunk did not match its hash; raises as :meth:`~p2pxfer.core.transfer.inflow.Inflow.damaged`."""
+        assert self._flow is not None
+        self._flow.damaged(address)
+
+    def lacking(self, address: ChunkAddress) -> None:
+        """The chunk cannot be made of its patch; raises as :meth:`~p2pxfer.core.transfer.inflow.Inflow.lacking`."""
+        assert self._flow is not None
+        self._flow.lacking(address)
+
+    def published_all(self) -> list[ReceiverEffect]:
+        """Everything is in its place and durable."""
+        self._phase = Phase.PUBLISHED
+        return self._confirm()
+
+    def take_acks(self, path: int) -> list[Send]:
+        """Acknowledgements that wait for ``path``, as messages."""
+        state = self._paths.get(path)
+        if state is None or not state.acks:
+            return []
+        acks, state.acks = state.acks, []
+        joined = list(runs(acks))
+        portions = range(0, len(joined), ACKS_PER_MESSAGE)
+        return [Send(path, Ack(state.handle, joined[at : at + ACKS_PER_MESSAGE])) for at in portions]
+
+    # -- helpers -------------------------------------------------------------------------------------------------
+
+    def _confirm(self) -> list[ReceiverEffect]:
+        final = ((path, state) for path, state in self._paths.items() if state.talk is Talk.FINAL)
+        return [Send(path, FinalAck(state.handle, self._root)) for path, state in final]
+
+    def _accept(self, path: int) -> Iterator[ReceiverEffect]:
+        state = self._paths[path]
+        state.talk = Talk.OPEN
+        assert self._manifest is not None
+        pages, have = self._manifest.pages, self.have_bytes
+        yield Send(path, Accept(state.handle, self._instance, pages, have, self._rate, self._older))
+        yield from self._answer(path, 0)

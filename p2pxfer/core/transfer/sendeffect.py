@@ -1,0 +1,45 @@
+"""What a sender's core asks for; a message to be sent is what the receiver's core asks for too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from p2pxfer.core.codec import Message
+from p2pxfer.core.transfer.chunktable import ChunkAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send ``message`` on ``path``."""
+
+    path: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class HashChunks:
+    """Read and hash these chunks again: ``SenderCore.chunk_read`` for each, then ``SenderCore.hashed``."""
+
+    addresses: tuple[ChunkAddress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedByPeer:
+    """The receiver accepted, holding ``have_bytes`` already; told once for each receiving process.
+
+    It wants at most ``rate`` bytes a second, 0 for no limit; with ``older`` it tells of older versions of the files.
+    """
+
+    have_bytes: int
+    rate: int = 0
+    older: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The receiver holds and published everything."""
+
+    root: bytes
+
+
+SenderEffect = Send | HashChunks | AcceptedByPeer | Finished

@@ -1,0 +1,332 @@
+"""The sending side of one transfer: what is missing at the receiver, and the dialogue on each path.
+
+Laws of this file:
+
+1. One set of chunks (:mod:`p2pxfer.core.transfer.outflow`), many paths: every path holds the dialogue of
+   :mod:`p2pxfer.core.session.wire` for itself.
+2. A claim of the receiver counts only when the digest over the claimed chunks equals the digest of this side's own
+   hashes.  Hashes of an earlier run come from a record; what the record lacks is read and hashed again.
+3. A chunk may be sent when the page that lists its file was answered (:mod:`p2pxfer.core.transfer.listing`); the list
+   may still grow then.
+4. What an earlier receiving process acknowledged does not count once another one has accepted; of two processes the one
+   on the newer path (the higher number) is the later one.
+5. Final goes out when every page was answered and every chunk is acknowledged, and the transfer is done when FinalAck
+   shows the same root.  The end of a stream means nothing.
+
+The caller lists, reads and hashes files; this file never sees content.  Calls return the effects to carry out, in
+order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import Enum
+
+from p2pxfer.core.codec import Message
+from p2pxfer.core.session.wire import Accept, Ack, Final, FinalAck, Have, Listed, Offer, Refuse, Tally, WantPage
+from p2pxfer.core.text import safe_text
+from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
+from p2pxfer.core.transfer.claims import judge
+from p2pxfer.core.transfer.holes import HolesByFile, HoleTeller
+from p2pxfer.core.transfer.listing import ListTeller
+from p2pxfer.core.transfer.manifest import Manifest
+from p2pxfer.core.transfer.outflow import Outflow
+from p2pxfer.core.transfer.sendeffect import AcceptedByPeer, Finished, HashChunks, Send, SenderEffect
+from p2pxfer.errors import ChunkRefused, Damaged, ProtocolBreach, from_wire
+
+TALLY_PAGES = 16
+"""After so many pages the receiver is told again how much there is."""
+
+
+class _Talk(Enum):
+    OFFERED = "the answer to the offer is awaited"
+    OPEN = "chunks may flow"
+    FINAL = "the answer to Final is awaited"
+    STALE = "another process receives now"
+
+
+class SenderCore:
+    """One transfer of ``manifest`` under ``handle``; ``known`` holds hashes of chunks that earlier runs sent.
+
+    Chunks in ``holes`` are told and not sent.  The first page of the manifest has to be there.  ``delta``: ask for
+    older versions of the files.
+    """
+
+    def __init__(
+        self, handle: int, manifest: Manifest, known: Mapping[ChunkAddress, bytes], holes: HolesByFile | None = None,
+        *, delta: bool = False,
+    ) -> None:  # fmt: skip
+        self._handle = handle
+        self._delta = delta
+        self._manifest = manifest
+        self._table = ChunkTable(manifest)
+        self._holes = HoleTeller(handle, self._table, {})
+        self._flow = Outflow(self._table, self._holes)
+        self._list = ListTeller(handle, manifest)
+        self._talks: dict[int, _Talk] = {}
+        self._instance: bytes | None = None
+        self._newest = 0
+        self._claimed: dict[int, int] = {}
+        self._unproved: list[Have] = []
+        self._early_root: bytes | None = None
+        self.finished = False
+        self._take_in(known.items(), holes or {})
+
+    def _take_in(self, known: Iterable[tuple[ChunkAddress, bytes]], holes: HolesByFile) -> None:
+        for address, digest in known:
+            self._table.set_hash(self._table.number(address), digest)
+        self._holes.grow(holes)
+
+    def grow(self, known: Iterable[tuple[ChunkAddress, bytes]], holes: HolesByFile) -> list[SenderEffect]:
+        """Pages were added to the manifest, with these hashes and holes of the files that they list."""
+        self._table.grow()
+        self._take_in(known, holes)
+        effects: list[SenderEffect] = [*self._list.take()]
+        if self._manifest.complete or self._manifest.pages % TALLY_PAGES == 0:
+            effects += [Send(path, self._tally()) for path, talk in self._talks.items() if talk is not _Talk.STALE]
+        return effects + self._final_if_complete()
+
+    def _tally(self) -> Tally:
+        return Tally(
+            handle=self._handle,
+            files=self._table.files,
+            size=self._manifest.total_bytes,
+            counting=not self._manifest.complete,
+            holes=self._holes.bytes,
+        )
+
+    @property
+    def acked_bytes(self) -> int:
+        """Bytes that the receiver has confirmed."""
+        return self._manifest.total_bytes if self.finished else self._flow.acked_bytes
+
+    # -- paths ---------------------------------------------------------------------------------------------------
+
+    def open_path(self, path: int) -> list[SenderEffect]:
+        """A greeted path: offer the transfer on it."""
+        self._talks[path] = _Talk.OFFERED
+        offer = Offer(
+            handle=self._handle,
+            transfer=self._manifest.transfer_id,
+            files=self._table.files,
+            size=self._manifest.total_bytes,
+            page=self._manifest.page(0),
+            more=not self._manifest.complete or self._manifest.pages > 1,
+            counting=not self._manifest.complete,
+            holes=self._holes.bytes,
+            delta=self._delta,
+        )
+        return [Send(path, offer)]
+
+    def close_path(self, path: int) -> list[SenderEffect]:
+        """The path is gone: what was on its way there is missing again."""
+        self._talks.pop(path, None)
+        self._claimed.pop(path, None)
+        self._list.lost(path)
+        self._holes.lost(path)
+        self._flow.lost(path)
+        return [*self._list.take()]
+
+    def is_open(self, path: int) -> bool:
+        """Whether chunks may be sent on ``path``."""
+        return self._talks.get(path) is _Talk.OPEN and self._list.begun(path)
+
+    def take_holes(self, path: int) -> list[Send]:
+        """What ``path``, which is open, is to be told of holes before chunks are sent on it."""
+        return self._holes.take(path, self._flow.acked, self._list.files)
+
+    # -- chunks --------------------------------------------------------------------------------------------------
+
+    def next_chunk(self) -> ChunkAddress | None:
+        """Take the next missing chunk out, to be read and sent; ``None`` when nothing is missing now."""
+        number = self._flow.take()
+        return None if number is None else self._table.address(number)
+
+    def late_chunk(self, path: int) -> ChunkAddress | None:
+        """Take a chunk out that another path is slow with, to be sent on ``path``, if nothing is missing."""
+        number = self._flow.take_over(path) if self.is_open(path) else None
+        return None if number is None else self._table.address(number)
+
+    def is_told(self, address: ChunkAddress) -> bool:
+        """Whether the receiver knows the file of this chunk: another process may have taken over since it was read."""
+        return address[0] < self._list.files
+
+    def may_go(self, address: ChunkAddress, path: int) -> bool:
+        """Whether a chunk that was taken out is still to be sent on ``path``: not where it is under way already."""
+        return self._flow.wants(self._table.number(address), path)
+
+    def drop_chunk(self, address: ChunkAddress) -> None:
+        """A chunk that was taken out is not sent now."""
+        self._flow.put_back(self._table.number(address))
+
+    def lacking(self, addresses: Iterable[ChunkAddress]) -> None:
+        """The receiver could make nothing of these chunks as they were sent."""
+        for address in addresses:
+            self._flow.lacking(self._table.number(address))
+
+    def is_idle(self, path: int) -> bool:
+        """No chunk is under way on ``path``."""
+        return self._flow.is_idle(path)
+
+    def length(self, address: ChunkAddress) -> int:
+        """Payload bytes of a chunk."""
+        return self._table.length(address)
+
+    def chunk_read(self, address: ChunkAddress, digest: bytes) -> None:
+        """The chunk was read; ``digest`` is its BLAKE3 hash."""
+        self._table.set_hash(self._table.number(address), digest)
+
+    def chunk_sent(self, address: ChunkAddress, path: int) -> None:
+        """The chunk, taken with :meth:`next_chunk`, was written to ``path``."""
+        self._flow.sent(self._table.number(address), path, alive=path in self._talks)
+
+    def hashed(self) -> list[SenderEffect]:
+        """Every chunk of a :class:`HashChunks` effect was given to :meth:`chunk_read`."""
+        unproved, self._unproved = self._unproved, []
+        for have in unproved:
+            self._prove(have)
+        if self._early_root is not None:
+            return self._check_root(self._early_root)
+        return self._final_if_complete()
+
+    # -- messages ------------------------------------------------------------------------------------------------
+
+    def receive(self, path: int, message: Message) -> list[SenderEffect]:
+        """A transfer message came on ``path``.
+
+        Raises:
+            ProtocolBreach: it is not legal now, or names another transfer.
+            Damaged: the receiver's root is not ours.
+            P2pxferError: the receiver refused, with its word.
+        """
+        talk = self._talks.get(path)
+        if talk is None or getattr(message, "handle", self._handle) != self._handle:
+            raise ProtocolBreach("the receiver speaks of a transfer that was not offered on this path")
+        match talk, message:
+            case _Talk.STALE, _:
+                return []
+            case _Talk.OFFERED, Accept():
+                return self._on_accept(path, message)
+            case _Talk.OPEN, Listed():
+                return self._on_listed(path, message)
+            case _Talk.OPEN, WantPage():
+                self._list.wanted(path, message.page)
+                return [*self._list.take()]
+            case _, Refuse():
+                raise from_wire(message.word, f"the receiver refused: {safe_text(message.message)}")
+            case ((_Talk.OPEN | _Talk.FINAL), Ack()):
+                return self._on_ack(path, message)
+            case _Talk.FINAL, FinalAck():
+                return self._check_root(message.root)
+            case _Talk.OFFERED, FinalAck():
+                return self._on_early_final_ack(message.root)
+            case _:
+                raise ProtocolBreach(f"{type(message).__name__} came while {talk.value}")
+
+    def _on_accept(self, path: int, message: Accept) -> list[SenderEffect]:
+        fresh = message.instance != self._instance
+        if fresh and path < self._newest:
+            self._talks[path] = _Talk.STALE
+            return []
+        if fresh:
+            self._instance = message.instance
+            self._retire_talks()
+            self._forget_acknowledged()
+        self._newest = max(self._newest, path)
+        self._talks[path] = _Talk.OPEN
+        self._list.accepted(path, message.pages)
+        effects: list[SenderEffect] = []
+        if fresh:
+            effects.append(AcceptedByPeer(message.have_bytes, message.rate, message.older))
+        return [*effects, *self._list.take()]
+
+    def _on_listed(self, path: int, message: Listed) -> list[SenderEffect]:
+        page = message.page
+        if not self._list.expects(path, page):
+            raise ProtocolBreach("the receiver speaks of a page of the file list that was not told")
+        start, stop = (self._table.base(self._manifest.files_before(number)) for number in (page, page + 1))
+        at = self._claimed.pop(path, start)
+        for have in message.have:
+            at = judge(have, at, stop)
+        effects = self._take_claims(path, message.have)
+        if message.last:
+            self._list.answered(path, page)
+            self._flow.limit = self._table.base(self._list.files)
+        else:
+            self._claimed[path] = at
+        return [*effects, *self._list.take(), *self._final_if_complete()]
+
+    def _retire_talks(self) -> None:
+        """The process at the other end of these paths has died; what it still says came too late."""
+        for path, talk in self._talks.items():
+            if talk in (_Talk.OPEN, _Talk.FINAL):
+                self._talks[path] = _Talk.STALE
+                self._claimed.pop(path, None)
+                self._flow.lost(path)
+
+    def _forget_acknowledged(self) -> None:
+        """Another process receives now: only what it claims is there."""
+        self._unproved.clear()
+        self._list.forget()
+        self._holes.forget()
+        self._flow.forget_acknowledged()
+
+    def _take_claims(self, path: int, claims: list[Have]) -> list[SenderEffect]:
+        unknown: list[ChunkAddress] = []
+        for have in claims:
+            for span in have.ranges:
+                self._flow.acknowledge(*span, path)
+            lacking = [span for each in have.ranges for span in self._table.known.missing(*each)]
+            if lacking:
+                unknown += [self._table.address(number) for span in lacking for number in range(*span)]
+                self._unproved.append(have)
+            else:
+                self._prove(have)
+        return [HashChunks(tuple(unknown))] if unknown else []
+
+    def _prove(self, have: Have) -> None:
+        if self._table.claim_digest(have.ranges) == have.digest:
+            return
+        # Another path may have made the same claim, which was refuted already.
+        for span in have.ranges:
+            self._flow.refute(*span)
+
+    def _on_ack(self, path: int, message: Ack) -> list[SenderEffect]:
+        limit = left = self._table.base(self._list.files)
+        for start, stop in message.chunks:
+            if not start < stop <= limit:
+                raise ChunkRefused("the receiver acknowledges chunks that are not part of the transfer")
+            left -= stop - start
+            if left < 0:
+                raise ProtocolBreach("the receiver acknowledges more chunks at once than there are")
+            self._flow.acknowledge(start, stop, path)
+        return self._final_if_complete()
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def _final_if_complete(self) -> list[SenderEffect]:
+        if self._unproved or not self._manifest.complete or self._flow.acked.total < self._table.total:
+            return []
+        ready = [path for path, talk in self._talks.items() if talk is _Talk.OPEN and self._list.done(path)]
+        if not ready:
+            return []
+        root = self._table.root()
+        for path in ready:
+            self._talks[path] = _Talk.FINAL
+        return [Send(path, Final(handle=self._handle, root=root)) for path in ready]
+
+    def _on_early_final_ack(self, root: bytes) -> list[SenderEffect]:
+        """The receiver published in an earlier run; prove the root with our own hashes before believing it."""
+        if not self._manifest.complete or self._manifest.pages > 1:
+            raise ProtocolBreach("the receiver confirms a file list of which it was told the first page only")
+        lacking = [number for number in range(self._table.total) if number not in self._table.known]
+        if not lacking:
+            return self._check_root(root)
+        self._early_root = root
+        return [HashChunks(tuple(self._table.address(number) for number in lacking))]
+
+    def _check_root(self, root: bytes) -> list[SenderEffect]:
+        if root != self._table.root():
+            raise Damaged("the receiver's root hash is not the sender's; the transfer is not confirmed, send it again")
+        self.finished = True
+        return [Finished(root)]

@@ -1,0 +1,1 @@
+"""What NATs do, and what is dialled when: discovery, mapped ports, strategies."""

@@ -1,0 +1,92 @@
+"""A connected socket as the reactor sees it, without what is spoken over it.
+
+Laws of this file:
+
+1. The reactor is told of a change only, and watches for nothing that nobody asked for.
+2. The socket is closed by whoever derives from it, in its own time; until then :meth:`SocketDescriptor.fileno` is its
+   number.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from typing import Any
+
+from p2pxfer.net.connection.tcpinfo import Flow, flow, govern, governor, round_trip, silent_for
+
+
+class SocketDescriptor:
+    """``sock`` is connected and does not block from now on; ``ends`` are its local and its remote address."""
+
+    def __init__(self, sock: socket.socket, ends: tuple[Any, Any], reactor: Any) -> None:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._set_up(sock, ends, reactor)
+
+    def _set_up(self, sock: Any, ends: tuple[Any, Any], reactor: Any) -> None:
+        """``sock`` is as it should be already."""
+        self.connected = True
+        self._socket = sock
+        self._ends = ends
+        self._reactor = reactor
+        self._watched: tuple[bool, bool] = (False, False)
+
+    def fileno(self) -> int:
+        """The descriptor; -1 after the end."""
+        return int(self._socket.fileno())
+
+    def getHost(self) -> Any:
+        """The local address."""
+        return self._ends[0]
+
+    def getPeer(self) -> Any:
+        """The remote address."""
+        return self._ends[1]
+
+    def silent_for(self) -> float:
+        """See :class:`~p2pxfer.net.connection.transport.TLSTransport`."""
+        return silent_for(self._socket) if self.connected else 0.0
+
+    @property
+    def round_trip(self) -> float:
+        """See :class:`~p2pxfer.net.connection.transport.TLSTransport`."""
+        return round_trip(self._socket) if self.connected else 0.0
+
+    def flow(self) -> Flow | None:
+        """What went out, as the kernel counts it."""
+        return flow(self._socket) if self.connected else None
+
+    @property
+    def governor(self) -> str | None:
+        """The congestion control, where that is known."""
+        return governor(self._socket) if self.connected else None
+
+    def govern(self, name: str) -> bool:
+        """Change the congestion control; false where the system does not."""
+        return self.connected and govern(self._socket, name)
+
+    def _ask(self, wanted: tuple[bool, bool]) -> None:
+        """Have the reactor watch for bytes to read, and for room to write."""
+        read, write = self._watched
+        self._watched = wanted
+        if wanted[0] != read:
+            (self._reactor.addReader if wanted[0] else self._reactor.removeReader)(self)
+        if wanted[1] != write:
+            (self._reactor.addWriter if wanted[1] else self._reactor.removeWriter)(self)
+
+    def _send_end(self) -> None:
+        """Tell the other end that nothing more comes; what it sends can still be read."""
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                raise
+
+    def _reset_on_close(self) -> None:
+        """Let the other end see a reset instead of an end, and drop what was not sent."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def _close_socket(self) -> None:
+        self._socket.close()

@@ -1,0 +1,1 @@
+"""The client's private directory: its key, its settings, its contacts."""

@@ -1,0 +1,299 @@
+"""The client's private directory: its identity, its settings, and the contacts whose keys were verified.
+
+Laws:
+
+1. Everything is private from its first moment: the directory 0700, the files 0600.
+2. A file is replaced whole and durably, and the one before stays beside it as ``*.bak``. A reader sees the old one or
+   the new one.
+3. A contact's key is never replaced. Another key under a known name is an error until somebody removes the contact.
+4. A file that is damaged, or written by a newer version, is left alone and reported.
+
+Several processes may use one directory at once. All functions block for a few milliseconds: call them at start-up or in
+a thread.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+import platformdirs
+from msgspec import Struct
+from msgspec.structs import replace
+
+from p2pxfer.core.contact.rights import Right
+from p2pxfer.core.ids import PeerId
+from p2pxfer.core.names import check_name
+from p2pxfer.core.text import safe_text
+from p2pxfer.errors import ConfigError, IdentityMismatch, P2pxferError, UsageError
+from p2pxfer.net.private.contactfile import CONTACTS_SCHEMA, Contact, contacts_file, read_contacts
+from p2pxfer.net.private.identity import Identity, load_or_make, make_private_directory, sync_directory
+
+__all__ = ["Contact", "Home", "Settings", "default_home"]
+
+SETTINGS_SCHEMA: Final = 2
+"""Version of the settings' file; a newer one is refused.  2 knows whether chats are kept."""
+_Content = TypeVar("_Content")
+
+
+class Settings(Struct, frozen=True):
+    """What ``init`` stores: the server as typed (``host:port`` or ``host:port#pin``) and this machine's name.
+
+    ``history``: what is said in chats is kept.
+    """
+
+    server: str | None = None
+    name: str | None = None
+    history: bool = True
+
+
+class _SettingsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    schema: int
+    server: str | None = None
+    name: str | None = None
+
+
+class _SettingsFile2(_SettingsFile, frozen=True, forbid_unknown_fields=True):
+    history: bool = True
+
+
+class _AnyFile(msgspec.Struct, frozen=True):
+    schema: int
+
+
+def default_home(environment: Mapping[str, str]) -> Path:
+    """``P2PXFER_HOME``, or the place where the platform keeps a user's application data."""
+    named = environment.get("P2PXFER_HOME")
+    return Path(named) if named else Path(platformdirs.user_data_dir("p2pxfer"))
+
+
+class Home:
+    """One private directory; making the object creates the directory.
+
+    Raises:
+        ConfigError: the directory cannot be made, or others may write in it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        try:
+            make_private_directory(self.path)
+            mode = self.path.stat().st_mode
+        except OSError as error:
+            raise ConfigError(f"cannot use {self._show(self.path)} as home: {error.strerror or error}") from error
+        if mode & 0o022:
+            where = self._show(self.path)
+            raise ConfigError(f"others may write in the home directory {where}; run: chmod 700 {where}")
+
+    def identity(self) -> Identity:
+        """This machine's key; made on the first call.  Raises :class:`ConfigError`."""
+        return load_or_make(self.path / "identity.pem")
+
+    # -- settings ------------------------------------------------------------------------------------------------
+
+    def settings(self) -> Settings:
+        """The stored settings; empty ones when nothing was stored.  Raises :class:`ConfigError`."""
+        return self._read("settings.json", SETTINGS_SCHEMA, _settings) or Settings()
+
+    def save_settings(self, settings: Settings) -> None:
+        """Replace the stored settings.  Raises :class:`ConfigError`."""
+        with self._locked():
+            self.settings()
+            self._replace(
+                "settings.json", _SettingsFile2(SETTINGS_SCHEMA, settings.server, settings.name, settings.history)
+            )
+
+    # -- contacts ------------------------------------------------------------------------------------------------
+
+    def contacts(self) -> list[Contact]:
+        """All contacts in the order of their names.  Raises :class:`ConfigError`."""
+        return self._read("contacts.json", CONTACTS_SCHEMA, read_contacts) or []
+
+    def contact(self, name: str) -> Contact | None:
+        """The contact of that name.  Raises :class:`ConfigError`."""
+        return next((contact for contact in self.contacts() if contact.name == name), None)
+
+    def contact_by_id(self, peer: PeerId) -> Contact | None:
+        """The contact with that key.  Raises :class:`ConfigError`."""
+        return next((contact for contact in self.contacts() if contact.id == peer), None)
+
+    def add_contact(self, contact: Contact) -> Contact:
+        """Store a verified key; returns the contact as it stands afterwards.
+
+        A key that is known already stays under the name it has; a code, or words, make its verification stronger.
+
+        Raises:
+            IdentityMismatch: the name belongs to another key.
+            NameInvalid: the name is not a legal one.
+            UsageError: the key is this machine's own.
+            ConfigError: the store cannot be used.
+        """
+        check_name(contact.name)
+        if contact.id == self.identity().id:
+            raise UsageError("this is this machine's own id; a contact is somebody else, who shows it with p2pxfer id")
+        with self._locked():
+            known = self.contacts()
+            named = next((other for other in known if other.name == contact.name), None)
+            if named is not None and named.id != contact.id:
+                raise IdentityMismatch(
+                    f"{named.name} is a contact with the key {named.id}, not {contact.id}; "
+                    "if the new key is right, remove the contact first"
+                )
+            same = next((other for other in known if other.id == contact.id), None)
+            if same is not None:
+                if not same.is_weaker_than(contact.verified):
+                    return same
+                contact = replace(same, verified=contact.verified)
+            self._save([other for other in known if other is not same] + [contact])
+            return contact
+
+    def rename_contact(self, old: str, new: str) -> Contact:
+        """Give a contact another name.
+
+        Raises:
+            UsageError: there is no such contact, or the new name is taken or not a legal one.
+            ConfigError: the store cannot be used.
+        """
+        check_name(new)
+        with self._locked():
+            known = self.contacts()
+            contact = _find(known, old)
+            if new != old and any(other.name == new for other in known):
+                raise UsageError(f"{new} is another contact already")
+            renamed = replace(contact, name=new)
+            self._save([other for other in known if other is not contact] + [renamed])
+            return renamed
+
+    def set_rights(self, name: str, rights: Iterable[Right], allowed: bool) -> Contact:
+        """Allow or deny these rights to a contact, and leave its others; returns the contact as it is then.
+
+        Raises:
+            UsageError: there is no such contact.
+            ConfigError: the store cannot be used.
+        """
+        with self._locked():
+            known = self.contacts()
+            contact = _find(known, name)
+            denied = contact.denied.difference(rights) if allowed else contact.denied.union(rights)
+            changed = replace(contact, denied=denied)
+            self._save([other for other in known if other is not contact] + [changed])
+            return changed
+
+    def remove_contact(self, name: str) -> Contact:
+        """Forget a contact; returns what was forgotten.
+
+        Raises:
+            UsageError: there is no such contact.
+            ConfigError: the store cannot be used.
+        """
+        with self._locked():
+            known = self.contacts()
+            contact = _find(known, name)
+            self._save([other for other in known if other is not contact])
+            return contact
+
+    def _save(self, contacts: list[Contact]) -> None:
+        self._replace("contacts.json", contacts_file(contacts))
+
+    # -- files ---------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other processes from changing files between a read and the write that follows from it."""
+        try:
+            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ConfigError(f"cannot lock {self._show(self.path)}: {error.strerror}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _read(self, name: str, newest: int, decode: Callable[[bytes, int], _Content]) -> _Content | None:
+        """The checked content of a file; ``None`` if there is no such file.  ``decode`` gets its version too."""
+        path = self.path / name
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ConfigError(f"cannot read {self._show(path)}: {error.strerror}") from error
+        try:
+            schema = msgspec.json.decode(data, type=_AnyFile).schema
+            if schema > newest:
+                newer = f"format {schema}, this program knows {newest}"
+                raise ConfigError(f"{self._show(path)} was written by a newer version of this program ({newer})")
+            if schema < 1:
+                raise ValueError(f"there is no format {schema}")
+            return decode(data, schema)
+        except ConfigError:
+            raise
+        except (msgspec.MsgspecError, ValueError, RecursionError, P2pxferError) as error:
+            raise self._damaged(name, error) from error
+
+    def _replace(self, name: str, content: msgspec.Struct) -> None:
+        """Replace a file whole and durably; the one before becomes the backup."""
+        path = self.path / name
+        data = msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
+        try:
+            if path.exists():
+                self._keep_backup(path)
+            temporary = self._write_temporary(name, data)
+            temporary.replace(path)
+            sync_directory(self.path)
+        except OSError as error:
+            raise ConfigError(f"cannot write {self._show(path)}: {error.strerror or error}") from error
+
+    def _keep_backup(self, path: Path) -> None:
+        """A second name for the file that is about to be replaced; it was read without complaint just now."""
+        link = self.path / f".{path.name}.bak"
+        link.unlink(missing_ok=True)
+        link.hardlink_to(path)
+        link.replace(_backup(path))
+
+    def _write_temporary(self, name: str, data: bytes) -> Path:
+        """A durable private file with ``data`` beside its later place; the lock is held, so its name may be fixed."""
+        temporary = self.path / f".{name}.new"
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, 0o600)
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        return temporary
+
+    def _damaged(self, name: str, error: Exception) -> ConfigError:
+        path = self.path / name
+        hint = f"; the version before it is {self._show(_backup(path))}" if _backup(path).exists() else ""
+        return ConfigError(f"{self._show(path)} is damaged ({safe_text(str(error), 200)}){hint}")
+
+    @staticmethod
+    def _show(path: Path) -> str:
+        return safe_text(str(path), 300)
+
+
+def _backup(path: Path) -> Path:
+    return path.with_name(path.name + ".bak")
+
+
+def _settings(data: bytes, schema: int) -> Settings:
+    if schema == 1:
+        older = msgspec.json.decode(data, type=_SettingsFile)
+        return Settings(older.server, older.name)
+    stored = msgspec.json.decode(data, type=_SettingsFile2)
+    return Settings(stored.server, stored.name, stored.history)
+
+
+def _find(contacts: list[Contact], name: str) -> Contact:
+    """The contact of that name, or :class:`UsageError`."""
+    for contact in contacts:
+        if contact.name == name:
+            return contact
+    raise UsageError(f"there is no contact {safe_text(name, 64)}")

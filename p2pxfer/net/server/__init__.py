@@ -1,0 +1,1 @@
+"""The rendezvous server on its sockets, with its store."""

@@ -1,0 +1,1 @@
+"""What runs over a session of channels: pipes, forwarded connections, chat."""

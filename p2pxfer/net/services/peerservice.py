@@ -1,0 +1,144 @@
+"""A service of one machine and its use by another, each with a connection to the server of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from p2pxfer.core.contact.rights import Right
+from p2pxfer.core.ids import PeerId
+from p2pxfer.core.messages import Introduction, Registered
+from p2pxfer.core.session.services import check_service, waiting_name
+from p2pxfer.errors import ConfigError, P2pxferError, Refused, Unreachable
+from p2pxfer.net.services.calling import Calling
+from p2pxfer.net.services.machine import Machine
+from p2pxfer.net.services.peeraddress import PeerAddress
+from p2pxfer.net.services.streamsession import Asking, Streams
+from p2pxfer.net.session.peercheck import Checkee
+from p2pxfer.net.session.reception import Reception
+from p2pxfer.status import Event
+
+
+def _nobody(introduction: Introduction) -> None:
+    """Who only asks is not asked."""
+
+
+def _unheard(registered: Registered) -> None:
+    """Nobody needs to know."""
+
+
+class PeerSession:
+    """A session with whoever exposes ``service``, kept until :meth:`close`: as many connections as one likes.
+
+    ``expected``: wait for a peer that is not there yet.
+    """
+
+    def __init__(self, machine: Machine, peer: Checkee, service: str, *, expected: bool = False) -> None:
+        self.calling = Calling(
+            machine.reactor,
+            machine.home.identity(),
+            machine.name,
+            peer,
+            check_service(service),
+            policy=machine.path,
+            gentle=machine.gentle,
+            patience=machine.patience,
+            tell=machine.tell,
+            expected=expected,
+        )
+        """The connections; its ``ended`` tells what no other session would change."""
+        self._client = machine.client(None, _nobody, _unheard)
+
+    def start(self) -> None:
+        """Connect to the server, and begin to look for the peer."""
+        self._client.failed.addCallback(self.calling.fail)
+        self._client.start().addCallbacks(self._registered, self._unregistered)
+
+    def _registered(self, _: Registered) -> None:
+        self.calling.start(self._client)
+
+    def _unregistered(self, failure: Failure) -> None:
+        self.calling.fail(_as_error(failure))
+
+    async def close(self) -> None:
+        """End everything in good order."""
+        await self.calling.close()
+        await self._client.leave()
+
+
+class PeerService:
+    """``service`` of this machine, open to ``guests`` and nobody else; ``asked(who, asking)`` hears of connections."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        machine: Machine,
+        service: str,
+        guests: Iterable[Checkee],
+        asked: Callable[[str, Asking], None],
+        on_registered: Callable[[Registered], None] = _unheard,
+        tell: Callable[[Checkee, Event], None] | None = None,
+    ) -> None:
+        self._machine = machine
+        self._service = check_service(service)
+        self._guests = {guest.key: guest for guest in guests}
+        self._asked = asked
+        identity = machine.home.identity()
+        self.address = PeerAddress(str(identity.id), None, service)
+        self._reception = Reception(
+            machine.reactor,
+            identity,
+            machine.name,
+            self._admit,
+            self._user_for,
+            gentle=machine.gentle,
+            patience=machine.patience,
+            tell=tell or (lambda peer, event: machine.tell(event)),
+        )
+        waiting = waiting_name(identity.id.digest, service)
+        self._client = machine.client(waiting, self._reception.introduced, on_registered)
+        self.failed = self._client.failed
+        """What ends the service: another program of this machine exposes it, for one."""
+
+    def start(self) -> Deferred[Registered]:
+        """Be there from now on; fails with a :class:`~p2pxfer.errors.P2pxferError`."""
+        self._reception.start(self._client)
+        return self._client.start()
+
+    async def close(self) -> None:
+        """Be there no more; the connections are reset."""
+        await self._reception.close(Unreachable(f"{self._service} is exposed no more"))
+        await self._client.leave()
+
+    def _admit(self, key: bytes) -> Checkee | None:
+        """See :class:`~p2pxfer.net.session.reception.Reception`; what was changed in the contacts meanwhile holds."""
+        try:
+            contact = self._machine.home.contact_by_id(PeerId(key))
+        except ConfigError as error:
+            self._log.error("nobody is admitted: {error}", error=error)
+            return None
+        guest = self._guests.get(key)
+        if contact is None:
+            return guest if guest is not None and guest.verified == "id" else None
+        if guest is None or not contact.allows(Right.SERVICES):
+            raise Refused(f"{self._service} is not exposed to this machine")
+        return guest
+
+    def _user_for(self, peer: Checkee) -> Streams:
+        there = PeerAddress(peer.id, peer.name, self._service)
+        return Streams(self._machine.reactor, self.address, there, lambda asking: self._ask(peer, asking))
+
+    def _ask(self, peer: Checkee, asking: Asking) -> None:
+        if asking.service != self._service:
+            asking.refuse(Refused(f"{asking.service} is not exposed here"))
+        else:
+            self._asked(peer.shown, asking)
+
+
+def _as_error(failure: Failure) -> P2pxferError:
+    error = failure.value
+    return error if isinstance(error, P2pxferError) else Unreachable("the connection to the server failed by a fault")

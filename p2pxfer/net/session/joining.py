@@ -1,0 +1,172 @@
+"""Entering a code that another machine shows: one introduction, one proof, and nothing else.
+
+Laws of this file:
+
+1. The code is tried once, on the first path that stands; whatever becomes of that path, it is not tried on another one.
+2. Whoever the server presents is a claim until the code is proved, so no plan of many dials is made.
+3. A joining ends with the key that knew the code, or with one error, and leaves no connection behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import TimeoutError as TooLong
+
+from p2pxfer.core.codec import Message
+from p2pxfer.core.contact.codes import Code
+from p2pxfer.core.contact.pairing import Party as PairingParty
+from p2pxfer.core.contact.pairplace import name_of, place_in
+from p2pxfer.core.ids import PeerId
+from p2pxfer.core.messages import PathPolicy
+from p2pxfer.core.session.wire import Bye, Chunk, Pair2, Paired
+from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable
+from p2pxfer.net.private.identity import Identity
+from p2pxfer.net.session.firstcontact import FirstContact
+from p2pxfer.net.session.meeting import Meeting
+from p2pxfer.net.session.parties import MeetingOwner, Party
+from p2pxfer.net.session.path import PeerPath
+from p2pxfer.net.traversal.rendezvous import RendezvousClient
+from p2pxfer.net.types import Reactor
+from p2pxfer.status import Event, Introduced
+
+FAREWELL_S = 2.0
+"""How long the end of the paths may take, seconds."""
+NOT_SHOWN = (
+    "nobody shows this code now: look at the number again, and that p2pxfer pair runs on the other machine (a code that"
+    " receive shows is for send)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """Who knew the code: the key (SHA-256 of its SPKI) and the name that it gives itself."""
+
+    key: bytes
+    name: str
+
+
+class Joining(MeetingOwner):
+    """One code, entered here.  ``tell`` hears of each step; ``patience`` is the longest time for all of it, seconds."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        client: RendezvousClient,
+        identity: Identity,
+        my_name: str,
+        code: Code,
+        *,
+        policy: PathPolicy,
+        patience: float,
+        tell: Callable[[Event], None],
+    ) -> None:
+        self._reactor = reactor
+        self._client = client
+        self._identity = identity
+        self._my_name = my_name
+        self._code = code
+        self._policy: PathPolicy = policy
+        self._patience = patience
+        self._tell = tell
+        self._contact: FirstContact | None = None
+        self._path: PeerPath | None = None
+        self._paths: list[PeerPath] = []
+        self._outcome: Deferred[Proved] = Deferred()
+        self._parted: Deferred[None] = Deferred()
+
+    async def run(self) -> Proved:
+        """Meet whoever shows the code, and prove it.
+
+        Raises:
+            Unreachable: nobody shows it, or no path came about.
+            WrongCode: the words are not those that are shown; they are good for nothing any more.
+            P2pxferError: the server refused.
+        """
+        working = Deferred.fromCoroutine(self._prove())
+        working.addTimeout(self._patience, self._reactor)
+        try:
+            return await working
+        except TooLong:
+            raise Unreachable(f"the pairing did not come to its end within {self._patience:g} seconds") from None
+
+    async def _prove(self) -> Proved:
+        place = place_in(self._code)
+        if place is None:
+            raise Unreachable(NOT_SHOWN)
+        try:
+            introduction = await self._client.introduce(name_of(place), self._policy)
+        except Unreachable as gone:
+            if self._client.registered is None:
+                raise
+            raise Unreachable(NOT_SHOWN) from gone
+        self._tell(Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(introduction.peer_id))))
+        party = Party(self._identity, "initiator", self._my_name, None, introduction.peer_id)
+        meeting = Meeting(self._reactor, introduction, party, self._client, self)
+        meeting.start()
+        try:
+            proved = await self._outcome
+            await self._part()
+            return proved
+        finally:
+            meeting.close()
+
+    async def _part(self) -> None:
+        for path in self._paths:
+            path.send(Bye())
+            path.close()
+        if self._paths:
+            self._parted.addTimeout(FAREWELL_S, self._reactor, lambda result, timeout: None)
+            await self._parted
+
+    def _verdict(self, error: P2pxferError | None) -> None:
+        assert self._path is not None
+        if error is not None:
+            self._fail(error)
+        elif not self._outcome.called:
+            self._outcome.callback(Proved(self._path.peer_key, self._path.peer_name))
+
+    def _fail(self, error: P2pxferError) -> None:
+        if not self._outcome.called:
+            self._outcome.errback(error)
+
+    # -- from the meeting --------------------------------------------------------------------------------------------
+
+    def path_up(self, meeting: Meeting, path: PeerPath) -> None:
+        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        self._paths.append(path)
+        if self._path is not None:
+            return
+        self._path = path
+        own = PairingParty(self._my_name, self._identity.id.digest)
+        peer = PairingParty(path.peer_name, path.peer_key)
+        self._contact = FirstContact(self._reactor, path, own, peer, self._verdict)
+        self._contact.enter(self._code)
+
+    def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
+        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        self._paths.remove(path)
+        if path is self._path and self._contact is not None:
+            self._contact.lost(error)
+        if not self._paths and self._outcome.called and not self._parted.called:
+            self._parted.callback(None)
+
+    def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:
+        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        why = reasons[-1].message if reasons else "nothing came about"
+        self._fail(Unreachable(f"no path to the other machine came about: {why}"))
+
+    def path_message(self, path: PeerPath, message: Message) -> None:
+        """See :class:`~p2pxfer.net.session.path.PathOwner`."""
+        if not isinstance(message, Pair2 | Paired) or path is not self._path or self._contact is None:
+            raise ProtocolBreach(f"{type(message).__name__} came in a pairing")
+        self._contact.receive(message)
+
+    def path_chunk(self, path: PeerPath, chunk: Chunk) -> None:
+        """See :class:`~p2pxfer.net.session.path.PathOwner`."""
+        raise ProtocolBreach("a chunk came in a pairing")
+
+    def path_writable(self, path: PeerPath) -> None:
+        """See :class:`~p2pxfer.net.session.path.PathOwner`."""

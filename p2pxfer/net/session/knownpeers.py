@@ -1,0 +1,63 @@
+"""Who PEER on a command line is, or in a program; nothing here imports Twisted before it must."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from p2pxfer.core.ids import PeerId, parse_id
+from p2pxfer.core.names import check_name, normalise_name
+from p2pxfer.errors import IdInvalid, Refused, UsageError
+
+if TYPE_CHECKING:
+    from p2pxfer.core.contact.rights import Right
+    from p2pxfer.net.private.home import Contact, Home
+    from p2pxfer.net.session.peercheck import Checkee
+
+
+def as_id(text: str) -> PeerId | None:
+    """The id that ``text`` is, ``None`` if it is a name.
+
+    Raises:
+        UsageError: it looks like an id and is none.
+    """
+    if not text.lower().startswith("p2px1-"):
+        return None
+    try:
+        return parse_id(text)
+    except IdInvalid as error:
+        raise UsageError(error.message) from error
+
+
+def look_up(home: Home, peer: str) -> tuple[PeerId | None, str, Contact | None]:
+    """What ``peer`` says, its id or else its name as names are written, and the contact that it is, if there is one.
+
+    Raises:
+        UsageError: it is neither an id nor a name.
+    """
+    number = as_id(peer)
+    name = "" if number is not None else check_name(normalise_name(peer))
+    return number, name, home.contact(name) if number is None else home.contact_by_id(number)
+
+
+def known_peer(home: Home, peer: str, what: str, right: Right | None = None) -> Checkee:
+    """The contact ``peer``, by its name or id, or whoever has that id; ``what`` is to be done with it.
+
+    ``right`` is what the contact must be allowed here for that.
+
+    Raises:
+        UsageError: it is no contact: no code is used, and a receiver answers nobody else.
+        Refused: it is denied that.
+    """
+    from p2pxfer.net.session.peercheck import Checkee
+
+    number, name, contact = look_up(home, peer)
+    if contact is not None:
+        if right is not None and not contact.allows(right):
+            raise Refused(f"{contact.name} is denied {right} here; p2pxfer contacts allow {contact.name} {right}")
+        return Checkee(contact.id.digest, contact.name, "contact")
+    if number is not None:
+        return Checkee(number.digest, None, "id")
+    raise UsageError(
+        f"{name} is not a contact, and {what} is made between contacts only: send {name} something first, with its"
+        " one-time code"
+    )

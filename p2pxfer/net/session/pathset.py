@@ -1,0 +1,188 @@
+"""The paths of one session: which are up, which one carries the data, and what a user is told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from p2pxfer.core.session.pathchoice import PathChoice
+from p2pxfer.net.session.path import PeerPath
+from p2pxfer.status import Event, Path, PathKind, PathState
+
+_RANK: dict[PathKind, int] = {"lan": 0, "ipv6": 1, "direct": 2, "mapped": 3, "punched": 4, "relay": 5}
+"""Which kind is preferred until paths were measured; lower is better."""
+STILL_S = 0.5
+"""A path that carried data so lately, in seconds, still does."""
+
+OVER = "the session is over"
+
+
+class PathSet:
+    """Paths that are up, in order of preference; reports every change as an event.
+
+    ``now`` is the reactor's clock; the events count from :meth:`introduced`.
+    """
+
+    def __init__(self, now: Callable[[], float], tell: Callable[[Event], None]) -> None:
+        self._now = now
+        self._tell = tell
+        self._introduced = now()
+        self._paths: dict[int, PeerPath] = {}
+        self._choice = PathChoice()
+        self._active: int | None = None
+        self._active_at = 0.0
+        self._sends = False
+        """Something was sent since the last active path was lost."""
+        self._holders: set[int] = set()
+        self._over = False
+        self._last_kind = "none"
+        self.retired: list[PeerPath] = []
+        """Paths that are to be closed when nothing is under way on them."""
+        self.bytes_by_path: dict[str, int] = {}
+        self.slowest_trip = 0.0
+        """The longest round trip of any path that was lost, seconds."""
+
+    def finish(self) -> None:
+        """The transfer is done: that paths go away now is no loss."""
+        self._over = True
+
+    @property
+    def over(self) -> bool:
+        """What goes away now is no loss."""
+        return self._over
+
+    def introduced(self) -> None:
+        """The server introduced the peers just now: a session begins."""
+        self._introduced = self._now()
+        self._over = False
+
+    def ordered(self) -> list[PeerPath]:
+        """The one to use first, then the others by kind; see :mod:`p2pxfer.core.session.pathchoice`."""
+        for number, path in self._paths.items():
+            self._choice.trip(number, path.rtt)
+        return [self._paths[number] for number in self._choice.ordered(self._now())]
+
+    def carriers(self, usable: Callable[[int], bool]) -> list[PeerPath]:
+        """Those that the next chunk may go to, best first, of the ones that are ``usable``."""
+        if len(self._paths) == 1:
+            return [path for number, path in self._paths.items() if usable(number)]
+        idle = {path.facts.number for path in self.retired}
+        for number, path in self._paths.items():
+            self._choice.trip(number, path.rtt)
+        chosen = self._choice.carriers(self._now(), lambda number: number not in idle and usable(number))
+        return [self._paths[number] for number in chosen]
+
+    @property
+    def leaders(self) -> list[PeerPath]:
+        """The direct connections of the group that carries the data, those that are to go left out."""
+        first = next(iter(self.ordered()), None)
+        if first is None or first.facts.kind == "relay":
+            return []
+        return [
+            path for path in self._paths.values() if path.facts.group == first.facts.group and path not in self.retired
+        ]
+
+    def retire(self, number: int) -> None:
+        """This path carries nothing more, and goes when nothing is under way on it."""
+        path = self._paths.get(number)
+        if path is not None and path not in self.retired:
+            self.retired.append(path)
+
+    def get(self, number: int) -> PeerPath | None:
+        """The path with this number, if it is up."""
+        return self._paths.get(number)
+
+    @property
+    def direct(self) -> bool:
+        """Whether a path without the relay is up."""
+        return any(path.facts.kind != "relay" for path in self._paths.values())
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def hold(self, holder: object, on: bool) -> None:
+        """Read from no path while anybody holds them; a path that comes meanwhile is held too."""
+        before = bool(self._holders)
+        (self._holders.add if on else self._holders.discard)(id(holder))
+        if bool(self._holders) != before:
+            for path in self._paths.values():
+                (path.pause_reading if on else path.resume_reading)()
+
+    def add(self, path: PeerPath) -> None:
+        """A path is up."""
+        self._paths[path.facts.number] = path
+        facts = path.facts
+        self._choice.add(facts.number, _RANK[facts.kind], group=facts.beside, spare=facts.kind == "relay")
+        if self._holders:
+            path.pause_reading()
+        self._report(path, "up", "greeted")
+
+    def remove(self, path: PeerPath, why: str) -> bool:
+        """A path is gone; true if it was in the set."""
+        if self._paths.pop(path.facts.number, None) is None:
+            return False
+        self._choice.remove(path.facts.number)
+        self.slowest_trip = max(self.slowest_trip, path.rtt or 0.0)
+        if self._active == path.facts.number:
+            self._active = None
+            self._sends = False
+        if path in self.retired:
+            self.retired.remove(path)
+            why = "the others carry as much without it"
+        if all(one.facts.kind == "relay" or one in self.retired for one in self._paths.values()):
+            self.retired.clear()  # the others did not last
+        self._report(path, "down", OVER if self._over else why)
+        return True
+
+    def carried(self, path: PeerPath, size: int, *, outward: bool = True) -> None:
+        """``size`` payload bytes went over ``path``.
+
+        Only what is sent (``outward``) says how much the path takes.  The two ends may choose different paths: the
+        active one is where this end sends, if it does.  Where several carry at once the one of the best kind is active,
+        and of one group the first.
+        """
+        kind, now = path.facts.kind, self._now()
+        if outward:
+            self._choice.carried(path.facts.number, size, not path.writable, now)
+        self.bytes_by_path[kind] = self.bytes_by_path.get(kind, 0) + size
+        if outward and not self._sends:
+            self._sends, self._active = True, None
+        active = self._paths.get(self._active) if self._active is not None else None
+        if active is not None and active.facts.group == path.facts.group:
+            self._active_at = now
+        elif (outward or not self._sends) and self._takes_the_lead(kind, active, now):
+            self._active, self._active_at = path.facts.number, now
+            self._last_kind = kind
+            self._report(path, "active", "carries the data")
+
+    def _takes_the_lead(self, kind: PathKind, active: PeerPath | None, now: float) -> bool:
+        """Whether a path of this kind becomes the active one with the data that it just carried."""
+        return active is None or _RANK[kind] < _RANK[active.facts.kind] or now - self._active_at > STILL_S
+
+    def room(self, path: PeerPath) -> None:
+        """``path`` takes data again."""
+        self._choice.room(path.facts.number, self._now())
+
+    @property
+    def active_kind(self) -> str:
+        """Kind of the path that carries the data, or ``none``."""
+        path = self._paths.get(self._active) if self._active is not None else None
+        if path is not None:
+            self._last_kind = path.facts.kind
+        return self._last_kind if path is not None or self._over else "none"
+
+    def _report(self, path: PeerPath, state: PathState, why: str) -> None:
+        self._tell(
+            Path(
+                path=path.facts.kind,
+                state=state,
+                local=path.facts.local,
+                remote=path.facts.remote,
+                rtt_ms=None if path.rtt is None else round(path.rtt * 1000, 2),
+                after_ms=self._after_ms(self._now()),
+                why=why,
+                tcp_ms=None if path.facts.kind == "relay" else self._after_ms(path.began),
+            )
+        )
+
+    def _after_ms(self, moment: float) -> float:
+        return round((moment - self._introduced) * 1000, 1)

@@ -1,0 +1,272 @@
+"""Asking for introductions: whom a sending job waits for, and when it wants to meet the peer again.
+
+Laws of this file:
+
+1. Whatever breaks, another introduction is asked for, until the owner ends the search or nothing is left to hope for.
+2. There is a pause before each introduction that follows a failure, so that no fault becomes a loop; only the first
+   one that the peer never heard of is repeated at once.
+3. After a punch the next one starts from a fresh port, since the ports of the last one may be spoilt for the same pair
+   of endpoints (see the puncher), except where the peer never read the introduction.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection
+from enum import Enum, auto
+from typing import Protocol as Interface
+
+from msgspec import Struct
+from msgspec.structs import replace
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+
+from p2pxfer.core.backoff import Backoff
+from p2pxfer.core.contact.codes import Code
+from p2pxfer.core.messages import Introduction, PathPolicy
+from p2pxfer.errors import IdentityMismatch, NoDirectPath, P2pxferError, Unreachable
+from p2pxfer.net.session.meeting import Meeting
+from p2pxfer.net.session.path import PeerPath
+from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.traversal.rendezvous import RendezvousClient
+from p2pxfer.net.types import Reactor
+from p2pxfer.status import Verified
+
+REPUNCH_S = 2.0
+"""Pause before a new punch after a direct path died while the relay carries on, seconds."""
+RESEEK_S = 0.7
+"""How long a transfer that was cut waits for a path before it asks for another introduction, seconds: a peer whose own
+connection to the server was lost unnoticed hears of the next one only."""
+RESEEK_TRIPS = 8
+"""The same in round trips to the peer, where that is longer."""
+LONGEST_PAUSE_S = 5.0
+"""Longest pause between two introductions, seconds."""
+WAIT_S = 20
+"""How long the server is to wait for a peer that may come before it is asked again, seconds: only then is a contact
+noticed that has come back with another key."""
+
+
+class Target(Struct, frozen=True):
+    """Whom to send to.
+
+    ``to`` is what the server is asked for; ``key`` the digest that the peer must have (``None``: the one that a code
+    will prove); ``name`` the registered name that it must have, if it was named; ``alias`` the contact's name here,
+    asked for as well when nobody has the key, to notice a peer that came back with another one; ``code`` proves a
+    first contact.
+    """
+
+    to: str
+    key: bytes | None
+    name: str | None
+    alias: str | None
+    verified: Verified
+    code: Code | None
+
+    @property
+    def shown(self) -> str:
+        """How people know the peer."""
+        return self.alias or self.name or self.to
+
+    def proved_by(self, code: Code) -> Target:
+        """The same peer, which is to prove ``code``; a contact only if it has forgotten this machine."""
+        return replace(self, code=code, verified="contact" if self.verified == "contact" else "code")
+
+
+class Patience(Struct, frozen=True):
+    """``wait``: go on while the peer is not there at all; ``without_path``: longest time without any path, seconds."""
+
+    wait: bool
+    without_path: float
+
+
+class Standing(Enum):
+    """What a job has to go on with."""
+
+    NOTHING = auto()
+    DOUBTED = auto()
+    """Only paths through a NAT that has just lost another one."""
+    RELAYED = auto()
+    DIRECT = auto()
+
+
+def standing_of(paths: PathSet, doubted: Collection[PeerPath]) -> Standing:
+    """What there is, where the paths in ``doubted`` are not known to live."""
+    if doubted:
+        return Standing.DOUBTED
+    if not paths:
+        return Standing.NOTHING
+    return Standing.DIRECT if paths.direct else Standing.RELAYED
+
+
+def wants_another(meetings: Collection[Meeting], paths: PathSet, policy: PathPolicy) -> bool:
+    """Whether what there is can not become a direct path where one is wanted, or no path at all."""
+    if any(meeting.punching for meeting in meetings):
+        return False
+    return not any(meeting.paths for meeting in meetings) or (not paths.direct and policy == "auto")
+
+
+async def when_relayed(meeting: Meeting, paths: PathSet, told: Callable[[Meeting], None]) -> None:
+    """Call ``told`` when it is known that ``meeting`` leaves nothing but the relay."""
+    await meeting.decided()
+    relayed = bool(paths) or (not meeting.introduction.dial and meeting.introduction.relay_token is not None)
+    if relayed and not paths.direct and not paths.over:
+        told(meeting)
+
+
+class SeekingOwner(Interface):
+    """The job, as the search sees it."""
+
+    @property
+    def standing(self) -> Standing:
+        """What there is now."""
+
+    @property
+    def begun(self) -> bool:
+        """The peer was there before, or may come later: its absence ends nothing."""
+
+    @property
+    def cut(self) -> bool:
+        """A transfer that was under way has no path that carries it."""
+
+    @property
+    def trip(self) -> float:
+        """The longest round trip seen, seconds; 0.0 before any."""
+
+    def meet(self, introduction: Introduction) -> Meeting:
+        """Begin a meeting. Raises :class:`~p2pxfer.errors.IdentityMismatch`."""
+
+    def not_met(self, error: P2pxferError) -> None:
+        """Why there was no introduction, to be remembered."""
+
+
+class Seeking:
+    """The search of one job, until :meth:`run` is cancelled."""
+
+    def __init__(
+        self, reactor: Reactor, client: RendezvousClient, target: Target, policy: PathPolicy, owner: SeekingOwner
+    ) -> None:
+        self._reactor = reactor
+        self._client = client
+        self._target = target
+        self._policy = policy
+        self._owner = owner
+        self._wanted: Deferred[None] = Deferred()
+        self._backoff = Backoff(random.random, longest=LONGEST_PAUSE_S)
+        self._unheard = False
+        """The last meeting was one of which the peer never heard."""
+
+    def wake(self) -> None:
+        """The present meeting is not enough: another introduction is wanted."""
+        if not self._wanted.called:
+            self._wanted.callback(None)
+
+    async def run(self) -> None:
+        """Ask for introductions for as long as one is needed.
+
+        Raises:
+            P2pxferError: nothing is left to hope for.
+        """
+        while True:
+            try:
+                await self._client.when_registered()
+                introduction = await self._introduce()
+                self._wanted = Deferred()
+                meeting = self._owner.meet(introduction)
+                await self._until_wanted(meeting)
+                await self._prepare(meeting)
+            except CancelledError:
+                return
+            except P2pxferError as error:
+                self._owner.not_met(error)
+                if self._ends_the_search(error):
+                    raise
+                await self._pause()
+
+    async def _prepare(self, meeting: Meeting) -> None:
+        """What has to happen between a meeting that is not enough and the next introduction."""
+        again, self._unheard = self._unheard, meeting.unheard
+        if meeting.unheard:
+            if again:
+                await self._pause()
+            return
+        match self._owner.standing:
+            case Standing.DOUBTED:
+                # A relay leg that is left went through the same NAT; a new introduction brings another one.
+                if meeting.had_path:
+                    self._backoff.reset()
+                    await self._client.renew()
+                else:
+                    await self._client.renew()
+                    await self._pause()
+                return
+            case Standing.NOTHING:
+                if meeting.had_path:
+                    self._backoff.reset()
+            case Standing.RELAYED | Standing.DIRECT:
+                await deferLater(self._reactor, REPUNCH_S)
+                await self._while_direct()
+        await self._pause()
+        await self._client.renew()
+
+    async def _while_direct(self) -> None:
+        """A direct path that came late is enough, for as long as it stands."""
+        while self._owner.standing is Standing.DIRECT:
+            self._wanted = Deferred()
+            await self._wanted
+
+    async def _pause(self) -> None:
+        await deferLater(self._reactor, self._backoff.next())
+
+    async def _until_wanted(self, meeting: Meeting) -> None:
+        """Wait until another introduction is wanted; a cut transfer does not wait long for a meeting to fail.
+
+        A relay leg takes five round trips.
+        """
+        patience = max(RESEEK_S, RESEEK_TRIPS * self._owner.trip)
+        impatient = self._reactor.callLater(patience, self._still_cut, meeting)
+        try:
+            await self._wanted
+        finally:
+            if impatient.active():
+                impatient.cancel()
+
+    def _still_cut(self, meeting: Meeting) -> None:
+        if self._owner.cut and not meeting.had_path and self._policy != "direct":
+            self.wake()
+
+    def _ends_the_search(self, error: P2pxferError) -> bool:
+        """Whether the failure to be introduced leaves nothing to hope for."""
+        standing = self._owner.standing is not Standing.NOTHING
+        if standing and not isinstance(error, IdentityMismatch):
+            return False
+        if not error.retry or isinstance(error, NoDirectPath):
+            return True
+        return isinstance(error, Unreachable) and not self._owner.begun
+
+    async def _introduce(self) -> Introduction:
+        target = self._target
+        absent = f"{target.shown} is not here now: start p2pxfer receive there, or wait for it with --wait"
+        wait_s = WAIT_S if self._owner.begun else 0
+        return await introduced_to(self._client, target.to, target.alias, self._policy, absent, wait_s)
+
+
+async def introduced_to(
+    client: RendezvousClient, to: str, alias: str | None, policy: PathPolicy, absent: str, wait_s: int = 0
+) -> Introduction:
+    """Ask for ``to``; if nobody with that key is there, look whether the name ``alias`` is there with another one.
+
+    If neither is, the server may wait ``wait_s`` seconds for ``to``.
+
+    Raises:
+        Unreachable: neither is there, in the words of ``absent``; or the server is not.
+    """
+    asked = [(to, wait_s)] if alias is None else [(to, 0), (alias, 0), *([(to, wait_s)] if wait_s else [])]
+    gone: Unreachable | None = None
+    for one, wait in asked:
+        try:
+            return await client.introduce(one, policy, wait)
+        except Unreachable as error:
+            if client.registered is None:
+                raise
+            gone = error
+    raise Unreachable(absent) from gone

@@ -1,0 +1,1 @@
+"""The sending and the receiving side with their disks."""

@@ -1,0 +1,59 @@
+"""What a sending job carries: files (:mod:`p2pxfer.net.transfer.pump`) or a stream
+(:mod:`p2pxfer.net.transfer.outstream`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from p2pxfer.core.codec import Message
+from p2pxfer.errors import P2pxferError
+from p2pxfer.net.session.path import PeerPath
+from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.status import Event
+
+
+class Cargo(Protocol):
+    """What a job asks of it; the job gives it paths and messages, and hears of its end."""
+
+    introduced: bool
+    """A path was given to it."""
+    accepted: bool
+    """The receiver took it."""
+
+    @property
+    def after_cut(self) -> str:
+        """What a user has to know, and may do, when it was cut."""
+
+    @property
+    def parting(self) -> bool:
+        """Whether something was said in :meth:`close` that should arrive before the paths close."""
+
+    @property
+    def acked_bytes(self) -> int:
+        """Bytes that the receiver has confirmed."""
+
+    def attach(self, paths: PathSet, done: Callable[[bytes], None], failed: Callable[[P2pxferError], None]) -> None:
+        """Where it may go, and whom to tell its hash at the end, or what went wrong here."""
+
+    def open_path(self, path: PeerPath) -> None:
+        """A path whose peer is known."""
+
+    def close_path(self, path: PeerPath) -> None:
+        """A path is gone."""
+
+    def message(self, path: PeerPath, message: Message) -> list[Event]:
+        """A message came; returns what the user is to be told before :meth:`push`.
+
+        Raises:
+            P2pxferError: it ends the job.
+        """
+
+    def is_idle(self, path: PeerPath) -> bool:
+        """Whether ``path`` may be closed without anything being sent twice for it."""
+
+    def push(self) -> None:
+        """Send what there is while there is room."""
+
+    def close(self) -> None:
+        """Read and send nothing more."""

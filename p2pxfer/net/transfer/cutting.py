@@ -1,0 +1,43 @@
+"""Cuts a file into blocks where its content says so, by FastCDC in its form of 2020.
+
+A library does it at some GB/s and without the interpreter's lock; ``docs/performance.rst`` has what else was tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from blake3 import blake3
+
+from p2pxfer.core.session.deltawire import BLOCK_HASH
+
+READ = 4 * 1024 * 1024
+"""Most bytes that are read at once."""
+
+
+class _Reader:
+    """A file as the library wants it."""
+
+    def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
+        self._read = read
+        self._size = size
+        self._at = 0
+
+    def read(self, count: int) -> bytes:
+        """The next bytes, empty at the end."""
+        data = self._read(self._at, min(count, READ, self._size - self._at))
+        self._at += len(data)
+        return data
+
+
+def blocks(read: Callable[[int, int], bytes], size: int, average: int) -> Iterator[tuple[int, bytes]]:
+    """Length and hash of each block of the ``size`` bytes that ``read(offset, length)`` gives, in order.
+
+    What ``read`` raises goes through.
+    """
+    from pyfastcdc import FastCDC  # only where an older version is: importing it costs some milliseconds
+
+    if not size:
+        return
+    for block in FastCDC(average).cut_stream(_Reader(read, size)):
+        yield block.length, blake3(block.data).digest(length=BLOCK_HASH)

@@ -1,0 +1,59 @@
+"""A directory as the place that a receiver receives into."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pxfer.core.transfer.manifest import Manifest
+from p2pxfer.core.transfer.pathrules import check_dangerous
+from p2pxfer.core.transfer.receiveeffect import Announced
+from p2pxfer.net.disk import OPEN_DIRECTORY
+from p2pxfer.net.transfer.oldversions import OldVersions
+from p2pxfer.net.transfer.partials import partial_trees
+from p2pxfer.net.transfer.places import Sink, Storage
+from p2pxfer.net.transfer.staging import Staging
+from p2pxfer.net.transfer.streamfile import StreamFile
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """The directory ``shown``, as a :class:`~p2pxfer.net.transfer.places.Place`."""
+
+    shown: str
+
+    def check(self, manifest: Manifest, page: int) -> None:
+        """See :class:`~p2pxfer.net.transfer.places.Place`."""
+        if is_home(self.shown):
+            check_dangerous((entry.path for entry in manifest.entries_of(page)), destination_is_home=True)
+
+    def open(self, sender: bytes, manifest: Manifest, announced: Announced, relisted: bool) -> Storage:
+        """See :class:`~p2pxfer.net.transfer.places.Place`."""
+        return Staging.open(self.shown, sender, manifest, announced=announced, relisted=relisted)
+
+    def older(self, sender: bytes, manifest: Manifest, asked: bool) -> OldVersions | None:
+        """See :class:`~p2pxfer.net.transfer.places.Place`: in the directory, and partial ones that came from this
+        sender."""
+        roots = partial_trees(self.shown, sender, manifest.transfer_id)
+        if asked:
+            with suppress(OSError):
+                roots.insert(0, os.open(os.fsencode(self.shown), OPEN_DIRECTORY))
+        return OldVersions(manifest, roots) if roots else None
+
+    def check_stream(self, name: str) -> None:
+        """See :class:`~p2pxfer.net.transfer.places.Place`."""
+        check_dangerous([name], is_home(self.shown))
+
+    def open_stream(self, name: str) -> Sink:
+        """See :class:`~p2pxfer.net.transfer.places.Place`."""
+        return StreamFile(self.shown, name)
+
+
+def is_home(directory: str) -> bool:
+    """Whether files would land in a user's home directory, where some names are run or trusted."""
+    try:
+        return Path(directory).resolve() == Path.home().resolve()
+    except (OSError, RuntimeError):
+        return False

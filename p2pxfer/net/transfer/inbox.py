@@ -1,0 +1,350 @@
+"""The receiving side of a machine: introductions in, transfers out.
+
+Laws of this file:
+
+1. Nobody is dialled because a stranger asked: an introduction is taken up only for a contact, or while a code is open,
+   or where the user said that everybody may send.
+2. A peer whose key is not verified may do one thing: prove that it knows the code.  One that is denied files may prove
+   as much as it likes.
+3. What a verified peer's paths bring is kept by its key and not by connection (:mod:`p2pxfer.net.transfer.arrivals`).
+4. A check of the network is answered for contacts only, costs no code, and is no transfer.
+5. Nobody keeps a place for nothing: a pairing that failed ends its path, :mod:`p2pxfer.net.transfer.idlers` ends the
+   others.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from p2pxfer.core.codec import Message
+from p2pxfer.core.contact.codebook import CodeBook
+from p2pxfer.core.contact.pairing import Party as PairingParty
+from p2pxfer.core.ids import PeerId
+from p2pxfer.core.messages import Introduction
+from p2pxfer.core.session.channelwire import Attach
+from p2pxfer.core.session.wire import Bye, Check, Chunk, Offer, Pair1, PairConfirm
+from p2pxfer.core.text import safe_text
+from p2pxfer.errors import CodeNeeded, P2pxferError, ProtocolBreach, Refused, WrongCode
+from p2pxfer.net.connection.liveness import PacketsLost
+from p2pxfer.net.private.identity import Identity
+from p2pxfer.net.session.checkanswer import CheckAnswers
+from p2pxfer.net.session.firstcontact import FirstContact
+from p2pxfer.net.session.meeting import Meeting
+from p2pxfer.net.session.parties import Party, nat_event
+from p2pxfer.net.session.path import CLOSE_S, PeerPath
+from p2pxfer.net.session.pathset import OVER, PathSet
+from p2pxfer.net.transfer.arrivals import Arrivals
+from p2pxfer.net.transfer.idlers import QUIET_S, QuietPaths, giving_way
+from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
+from p2pxfer.net.transfer.incoming import IncomingTransfer
+from p2pxfer.net.transfer.instream import IncomingStream
+from p2pxfer.net.transfer.landing import DiskThreads
+from p2pxfer.net.transfer.listbudget import ListBudget
+from p2pxfer.net.transfer.peersession import PeerSession
+from p2pxfer.net.transfer.places import Place
+from p2pxfer.net.traversal.rendezvous import RendezvousClient
+from p2pxfer.net.types import Reactor
+from p2pxfer.status import Event, Introduced, Note, Peer
+
+IDLE_S = 120.0
+"""How long a transfer without a path keeps its staging place locked, seconds."""
+MAX_MEETINGS = 64
+"""Most introductions at once, whatever the server sends: each one dials."""
+Acceptance = Literal["ask", "contacts", "all"]
+
+
+class Inbox:
+    """Receives from anybody who may send; see the laws above."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        identity: Identity,
+        name: str,
+        place: Place,
+        acceptance: Acceptance,
+        codes: CodeBook,
+        owner: InboxOwner,
+        tell: Callable[[Event], None],
+        *,
+        gentle: bool,
+        limit: int = 0,
+        patience: float = IDLE_S,
+    ) -> None:
+        """``patience``: how long a stream may be without a path, seconds."""
+        self._reactor = reactor
+        self._identity = identity
+        self._name = name
+        self._gentle = gentle
+        self._limit = limit
+        self._place = place
+        self._patience = patience
+        self._acceptance = acceptance
+        self._codes = codes
+        self._owner = owner
+        self._tell = tell
+        self._instance = os.urandom(16)
+        self._sessions: dict[bytes, PeerSession] = {}
+        self._meetings: set[Meeting] = set()
+        self._client: RendezvousClient | None = None
+        self._disk = DiskThreads(reactor)
+        self._checks = CheckAnswers(reactor)
+        self._quiet = QuietPaths(reactor, self._needed)
+        self._parted: Deferred[None] | None = None
+
+    def attach(self, client: RendezvousClient) -> None:
+        """The connection to the server over which introductions come."""
+        self._client = client
+
+    # -- introductions -------------------------------------------------------------------------------------------
+
+    def introduced(self, introduction: Introduction) -> None:
+        """The server introduces somebody who wants to send."""
+        client = self._client
+        assert client is not None
+        key = introduction.peer_id
+        if key == self._identity.id.digest or not self._welcome(key):
+            self.log.info("an introduction to a stranger was not taken up")
+            return
+        contact = self._owner.known(key) is not None
+        self._make_room(key, contact)
+        if len(self._meetings) >= MAX_MEETINGS:
+            self.log.warn("an introduction was not taken up: {count} are under way", count=MAX_MEETINGS)
+            return
+        client.introduced(introduction)
+        session = self._session(key)
+        self._tell(Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(key))))
+        self._tell(nat_event(introduction.my_nat))
+        if not session.paths:
+            session.paths.introduced()
+            # The user may have removed the contact since the last time.
+            session.known, session.told = self._known(key), False
+        party = Party(self._identity, "responder", self._name, None, key, trusted=contact, gentle=self._gentle)
+        meeting = Meeting(self._reactor, introduction, party, client, self)
+        self._meetings.add(meeting)
+        meeting.start()
+
+    def _welcome(self, key: bytes) -> bool:
+        self._codes.expire(self._reactor.seconds())
+        return self._acceptance == "all" or self._owner.known(key) is not None or bool(self._codes.open_slots)
+
+    def _make_room(self, key: bytes, contact: bool) -> None:
+        """End the meeting of which another one with this peer takes the place, if there are enough."""
+        quiet = (meeting for meeting in self._meetings if not any(map(self._brings, meeting.paths)))
+        oldest = giving_way(quiet, key, contact)
+        if oldest is not None:
+            self.log.info("a meeting that brought nothing gave way to another one")
+            self._meetings.discard(oldest)
+            oldest.close()
+
+    def _brings(self, path: PeerPath) -> bool:
+        """A transfer or a check came over this very path."""
+        return path in self._session(path.peer_key).arrivals or path in self._checks
+
+    def _needed(self, path: PeerPath) -> bool:
+        """The path may stay: its session carries something, or did a moment ago, or the peer is proving a code."""
+        session = self._session(path.peer_key)
+        return (
+            path in session.contacts
+            or any(map(self._brings, session.paths.ordered()))
+            or session.arrivals.confirmed_since(self._reactor.seconds() - QUIET_S)
+        )
+
+    def _session(self, key: bytes) -> PeerSession:
+        session = self._sessions.get(key)
+        if session is None:
+            paths = PathSet(self._reactor.seconds, self._tell)
+            session = self._sessions[key] = PeerSession(key, paths, self._known(key))
+            session.arrivals = Arrivals(partial(self._begin, session), partial(self._begin_stream, session))
+        return session
+
+    def _known(self, key: bytes) -> Known | None:
+        known = self._owner.known(key)
+        return Known("", "id") if known is None and self._acceptance == "all" else known
+
+    async def close(self) -> None:
+        """End every meeting and transfer, and let the senders hear of it; what arrived stays."""
+        parted: Deferred[None] = Deferred()
+        self._parted = parted
+        self._checks.close()
+        self._quiet.close()
+        for session in self._sessions.values():
+            session.paths.finish()
+            session.arrivals.end_streams()
+        for meeting in list(self._meetings):
+            meeting.close()
+        for session in list(self._sessions.values()):
+            if session.idle is not None and session.idle.active():
+                session.idle.cancel()
+            for transfer in session.arrivals.unended():
+                await transfer.close()
+        if any(session.paths for session in self._sessions.values()):
+            parted.addTimeout(CLOSE_S, self._reactor, lambda result, timeout: None)
+            await parted
+        self._sessions.clear()
+        self._disk.stop()
+
+    # -- from the meetings ---------------------------------------------------------------------------------------
+
+    def path_up(self, meeting: Meeting, path: PeerPath) -> None:
+        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        session = self._session(meeting.party.peer_key)
+        if session.idle is not None and session.idle.active():
+            session.idle.cancel()
+        session.idle = None
+        session.since[path] = meeting.started
+        session.paths.add(path)
+        self._quiet.watch(path)
+        if session.known is not None:
+            self._open(session, path)
+        else:
+            self._expect_code(session, path)
+
+    def _open(self, session: PeerSession, path: PeerPath) -> None:
+        path.open_session()
+        if not session.told:
+            session.told = True
+            assert session.known is not None
+            name = session.known.name or safe_text(path.peer_name, 64)
+            self._tell(Peer(name=name, id=str(PeerId(session.key)), verified=session.known.verified))
+
+    def _expect_code(self, session: PeerSession, path: PeerPath) -> None:
+        own = PairingParty(self._name, self._identity.id.digest)
+        peer = PairingParty(path.peer_name, session.key)
+
+        def verdict(error: P2pxferError | None) -> None:
+            contact = session.contacts.pop(path, None)
+            if error is None:
+                session.known = self._owner.paired(session.key, path.peer_name)
+                for greeted in session.paths.ordered():
+                    self._open(session, greeted)
+            if contact is not None and (error is None or isinstance(error, WrongCode)):
+                self._owner.code_used(error)
+            up = session.paths.get(path.facts.number) is path
+            if error is not None and up and not self._needed(path):
+                path.refuse(error)
+
+        contact = FirstContact(self._reactor, path, own, peer, verdict)
+        contact.show(lambda slot: self._codes.take(slot, self._reactor.seconds()))
+        session.contacts[path] = contact
+
+    def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
+        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        session = self._session(meeting.party.peer_key)
+        self._quiet.forget(path)
+        session.paths.remove(path, OVER if self._checks.ended(path, meeting) else error.message)
+        contact = session.contacts.get(path)
+        if contact is not None:
+            contact.lost()
+        session.arrivals.close_path(path)
+        session.since.pop(path, None)
+        # Anybody may greet, and then drop our packets; with ``--accept all`` anybody has a session.
+        verified = self._owner.known(session.key) is not None
+        lost = isinstance(error, PacketsLost) and not session.paths.direct
+        if lost and verified and self._parted is None and self._client is not None:
+            self._client.reconnect()
+        if not session.paths:
+            session.told = False
+        if self._parted is not None:
+            if not self._parted.called and not any(other.paths for other in self._sessions.values()):
+                self._parted.callback(None)
+        elif not session.paths:
+            session.idle = self._reactor.callLater(IDLE_S, self._idle, session)
+
+    def _idle(self, session: PeerSession) -> None:
+        """Nothing came back: unlock the staging places."""
+        self._sessions.pop(session.key, None)
+        session.arrivals.abandon()
+
+    def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:
+        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        self._meetings.discard(meeting)
+        session = self._sessions.get(meeting.party.peer_key)
+        if session is not None and not session.paths and not session.arrivals.unfinished and session.idle is None:
+            del self._sessions[session.key]
+        for reason in reasons:
+            self.log.info("no path: {reason}", reason=reason)
+
+    def path_message(self, path: PeerPath, message: Message) -> None:
+        """See :class:`~p2pxfer.net.session.path.PathOwner`."""
+        session = self._session(path.peer_key)
+        if isinstance(message, (Pair1, PairConfirm)):
+            contact = session.contacts.get(path)
+            if contact is None:
+                contact = self._pair_again(session, path)
+            contact.receive(message)
+        elif session.known is None or (isinstance(message, Check) and self._owner.known(session.key) is None):
+            raise CodeNeeded(
+                f"{self._name} does not know this key: ask for the one-time code that receive shows, and give it with"
+                " --code-file or P2PXFER_CODE"
+            )
+        elif isinstance(message, Check):
+            self._check(session, path)
+        elif isinstance(message, (Offer, Attach)):
+            self._brought(session, path, message)
+        elif isinstance(message, Bye):
+            session.arrivals.bye(path)
+            path.close()
+        else:
+            session.arrivals.message(path, message)
+
+    def _pair_again(self, session: PeerSession, path: PeerPath) -> FirstContact:
+        """A contact proves a code as well; that costs the code and changes nothing."""
+        self._expect_code(session, path)
+        return session.contacts[path]
+
+    def path_chunk(self, path: PeerPath, chunk: Chunk) -> None:
+        """See :class:`~p2pxfer.net.session.path.PathOwner`."""
+        self._session(path.peer_key).arrivals.chunk(path, chunk)
+
+    def path_writable(self, path: PeerPath) -> None:
+        """See :class:`~p2pxfer.net.session.path.PathOwner`."""
+        self._session(path.peer_key).arrivals.room(path)
+
+    def _check(self, session: PeerSession, path: PeerPath) -> None:
+        """Say what the network is like here, and expect no offer on this path."""
+        meeting = next((meeting for meeting in self._meetings if path in meeting.paths), None)
+        if path in session.arrivals or meeting is None or self._client is None:
+            raise ProtocolBreach("a path that carries a transfer cannot be checked")
+        self._checks.asked(path, meeting, self._client.discovery)
+        assert session.known is not None
+        self._tell(Note(f"{session.known.name or 'a peer'} checks the network; nothing is offered"))
+
+    # -- transfers -----------------------------------------------------------------------------------------------
+
+    def _brought(self, session: PeerSession, path: PeerPath, message: Offer | Attach) -> None:
+        if path in self._checks:
+            raise ProtocolBreach("an offer came on a path that was for a check")
+        # Asked each time: the user may have said no since the session began.
+        now = self._owner.known(session.key)
+        if now is not None and not now.files:
+            raise Refused(f"{self._name} takes no files from you")
+        if isinstance(message, Attach):
+            return session.arrivals.attach(path, message)
+        return session.arrivals.offer(path, session.since[path], message)
+
+    def _begin(self, session: PeerSession, path: PeerPath, number: bytes, budget: ListBudget) -> IncomingTransfer:
+        name, known = session.name(path), self._owner.known(session.key) is not None
+        transfer = IncomingTransfer(
+            self._reactor, session.key, number, self._instance, self._place, session.paths, self._disk,
+            lambda offer: self._owner.decide(name, offer), self._tell, budget, self._limit, known=known,
+        )  # fmt: skip
+        self._owner.transfer_started(name, transfer, session.paths)
+        return transfer
+
+    def _begin_stream(self, session: PeerSession, path: PeerPath) -> IncomingStream:
+        name = session.name(path)
+        return IncomingStream(
+            self._reactor, session.paths, self._place,
+            decide=lambda offer: self._owner.decide(name, offer),
+            started=lambda stream: self._owner.transfer_started(name, stream, session.paths),
+            tell=self._tell, limit=self._limit, patience=self._patience,
+        )  # fmt: skip

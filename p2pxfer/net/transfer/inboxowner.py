@@ -1,0 +1,46 @@
+"""What an inbox asks of the command that runs it, and what it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Protocol as Interface
+
+from p2pxfer.errors import P2pxferError
+from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.transfer.incoming import IncomingTransfer
+from p2pxfer.net.transfer.instream import IncomingStream
+from p2pxfer.status import Offer, Verified
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the contact list says of a key; ``files``: whether it may offer any."""
+
+    name: str
+    verified: Verified
+    files: bool = True
+
+
+class InboxOwner(Interface):
+    """What an inbox asks of the command that runs it."""
+
+    def known(self, key: bytes) -> Known | None:
+        """The contact with this key."""
+        ...
+
+    def paired(self, key: bytes, name: str) -> Known:
+        """A code was proved by this key: store the contact and return it."""
+        ...
+
+    def code_used(self, error: P2pxferError | None) -> None:
+        """A code was used up, with success or by a wrong try."""
+        ...
+
+    def decide(self, peer: str, offer: Offer) -> Awaitable[bool]:
+        """Whether to take a transfer or a stream."""
+        ...
+
+    def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:
+        """A transfer or a stream appeared; its ``done`` tells the end."""
+        ...

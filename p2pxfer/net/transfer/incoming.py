@@ -1,0 +1,345 @@
+"""One transfer being received: joins the receiver's core, the paths and the disk.
+
+Laws of this file:
+
+1. Decisions are the core's; what it asks of the disk is in ``place`` and ``arriving``.
+2. It ends in exactly one outcome: received, or one error.  Work that was under way then is let run out, and its result
+   changes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from p2pxfer.core.codec import Message
+from p2pxfer.core.session.deltawire import Patch
+from p2pxfer.core.session.wire import Chunk
+from p2pxfer.core.transfer.inflow import wire_size
+from p2pxfer.core.transfer.manifest import Manifest
+from p2pxfer.core.transfer.receiveeffect import (
+    Announced,
+    Decide,
+    Listed,
+    Publish,
+    ReceiverEffect,
+    Relist,
+    Store,
+    StoreHole,
+    TellBasis,
+)
+from p2pxfer.core.transfer.receiver import ReceiverCore
+from p2pxfer.core.transfer.sendeffect import Send
+from p2pxfer.errors import DiskError, Incomplete, LimitReached, ManifestRefused, P2pxferError, ProtocolBreach, Refused
+from p2pxfer.net.session.path import PeerPath
+from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.transfer.arriving import Arriving
+from p2pxfer.net.transfer.landing import DiskThreads
+from p2pxfer.net.transfer.listbudget import ListBudget
+from p2pxfer.net.transfer.places import Place, Storage
+from p2pxfer.net.transfer.site import Site
+from p2pxfer.net.transfer.tally import Tally
+from p2pxfer.net.types import Reactor
+from p2pxfer.status import Accepted, Event, Offer, RefusedOffer, Resumed
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """The end of a transfer that was published, or of a stream: its hash, names and size in bytes."""
+
+    root: bytes
+    names: tuple[str, ...]
+    size: int
+
+
+class IncomingTransfer:
+    """One transfer from one sender, over any number of paths.
+
+    ``decide(offer)`` asks whether to take it; ``known``: the sender is a contact; ``tell`` gets events; ``done`` fires
+    once, with what was received or the error that ended it; ``settled`` when the sender knows and the staging place is
+    gone; ``confirmed`` is when it said so, in the reactor's time; ``bytes_by_path`` counts what was received by kind.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self, reactor: Reactor, sender: bytes, transfer: bytes, instance: bytes, place: Place, paths: PathSet,
+        disk: DiskThreads, decide: Callable[[Offer], Awaitable[bool]], tell: Callable[[Event], None],
+        budget: ListBudget, limit: int = 0, *, known: bool = False,
+    ) -> None:  # fmt: skip
+        self._known = known
+        self._reactor = reactor
+        self._paths = paths
+        self._decide = decide
+        self._tell = tell
+        self._core = ReceiverCore(transfer, instance, limit)
+        self._site = Site(reactor, disk, place, sender, budget, self._hold, self._failed)
+        self._arriving = Arriving(reactor, self._core, paths, self._failed)
+        self._waiting: list[Callable[[], None]] | None = None
+        self._tally = Tally(tell)
+        self.number = transfer
+        self._closing = self._asked = False
+        self.ended = False
+        self.confirmed: float | None = None
+        self.bytes_by_path: dict[str, int] = {}
+        self.done: Deferred[Received] = Deferred()
+        self.settled: Deferred[None] = Deferred()
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """What is being received, once it is known."""
+        return self._core.manifest
+
+    @property
+    def offer(self) -> Offer | None:
+        """What the sender offers, in numbers of now; ``None`` before that is known."""
+        return self._tally.offer
+
+    @property
+    def have_bytes(self) -> int:
+        """Verified bytes that are here, in this run and earlier ones."""
+        return self._core.have_bytes
+
+    @property
+    def attached(self) -> int:
+        """Paths that carry this transfer."""
+        return self._core.attached
+
+    @property
+    def over(self) -> bool:
+        """Nothing can come of it any more: an offer of the same files starts anew."""
+        unknown = self._core.published and not self._core.outdated
+        return self.ended and (self.confirmed is not None or not unknown)
+
+    # -- from the paths ------------------------------------------------------------------------------------------
+
+    def message(self, path: PeerPath, message: Message) -> None:
+        """A transfer message came on ``path``.
+
+        Raises:
+            P2pxferError: see :meth:`~p2pxfer.core.transfer.receiver.ReceiverCore.receive`.
+        """
+        if self._closing:
+            return
+        if self._waiting is not None:
+            self._waiting.append(lambda: self._late(path, lambda: self.message(path, message)))
+            return
+        try:
+            effects = self._core.receive(path.facts.number, message)
+        except P2pxferError as error:
+            self._judge(error, message)
+            raise
+        if any(isinstance(effect, Relist) for effect in effects):
+            # It is told again when there is room for it.
+            self._waiting = [lambda: self._late(path, lambda: self.message(path, message))]
+        self._carry_out(effects)
+        # Holes that are here already wait for an acknowledgement, and nothing need follow them.
+        self._arriving.acks_soon()
+
+    def chunk(self, path: PeerPath, chunk: Chunk | Patch) -> None:
+        """A chunk, or what it is to be made of, came on ``path``.
+
+        Raises:
+            P2pxferError: see :meth:`~p2pxfer.core.transfer.receiver.ReceiverCore.chunk`.
+        """
+        if self._closing:
+            return
+        if self._waiting is not None:
+            self._waiting.append(lambda: self._late(path, lambda: self.chunk(path, chunk)))
+            return
+        kind = path.facts.kind
+        self.bytes_by_path[kind] = self.bytes_by_path.get(kind, 0) + wire_size(chunk)
+        self._paths.carried(path, wire_size(chunk))
+        self._carry_out(self._core.chunk(path.facts.number, chunk))
+        self._arriving.acks_soon()
+
+    def _judge(self, error: P2pxferError, message: Message) -> None:
+        """A message was refused: whether that ends more than its path."""
+        if self._core.outdated:
+            # The sender has other files now, and offers them on its next path.
+            self._end(Incomplete("the sender did not hear of the end, and has other files now"))
+            self._start(self.close(discard=True))
+        elif self.manifest is None:
+            self._end(error)  # nothing was begun, and nothing will come of it
+        elif isinstance(error, (ManifestRefused, LimitReached)):
+            self._failed(Failure(error), discard=True)
+
+    def _late(self, path: PeerPath, call: Callable[[], None]) -> None:
+        """What had to wait, if its path is still there."""
+        if self._paths.get(path.facts.number) is path:
+            try:
+                call()
+            except P2pxferError as error:
+                path.refuse(error)
+
+    def close_path(self, path: PeerPath) -> None:
+        """A path is gone."""
+        self._core.close_path(path.facts.number)
+
+    def _carry_out(self, effects: list[ReceiverEffect]) -> None:
+        landing = self._site.landing
+        for effect in effects:
+            match effect:
+                case Send():
+                    self._arriving.send(effect)
+                case Announced():
+                    self._announce(effect)
+                case Decide():
+                    self._start(self._open(effect.manifest, asked=effect.delta and self._known))
+                case Listed():
+                    self._listed(effect.page)
+                case Relist():
+                    self._start(self._relist(effect))
+                case Store() if landing is not None:
+                    self._arriving.store(landing, effect)
+                case StoreHole() if landing is not None:
+                    self._arriving.store_hole(landing, effect)
+                case TellBasis():
+                    self._arriving.tell_basis(effect)
+                case Publish():
+                    self._start(self._publish(effect.root))
+
+    def _start(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
+        Deferred.fromCoroutine(work).addErrback(self._failed)
+
+    # -- the decision --------------------------------------------------------------------------------------------
+
+    async def _open(self, manifest: Manifest, *, asked: bool) -> None:
+        offer = self._tally.offered(manifest)
+        # Its names are judged before the user is asked and before anything is created.
+        staging = await self._site.open(manifest, self._tally.announced, asked=asked)
+        self._asked = asked
+        if staging.published_root is not None and manifest.complete and manifest.pages == 1:
+            self._carry_out(self._core.already_published(staging.published_root))
+            self._end(Received(staging.published_root, tuple(staging.published_names), manifest.total_bytes))
+        elif self._is_over():
+            await self._site.close()
+        elif await self._decide(offer):
+            self._accept(staging)
+        else:
+            await self._refuse(staging)
+
+    def _is_over(self) -> bool:
+        return self.ended or self._closing
+
+    def _accept(self, staging: Storage) -> None:
+        if self._is_over():
+            return
+        self._tell(Accepted())
+        older = self._arriving.rebuilding = self._site.rebuilding(self._paths)
+        published = staging.published_root is not None
+        self._carry_out(self._core.accepted(staging.have, published=published, older=older is not None))
+        if self._core.have_bytes:
+            self._tell(Resumed(have_bytes=self._core.have_bytes))
+
+    # -- the list ------------------------------------------------------------------------------------------------
+
+    def _announce(self, announced: Announced) -> None:
+        self._tally.says(announced, self.manifest)
+        if not self.ended:
+            self._site.announce(announced)
+
+    def _listed(self, page: int) -> None:
+        """Raises :class:`~p2pxfer.errors.P2pxferError` for names or a length that are not taken here."""
+        assert self.manifest is not None
+        try:
+            self._site.listed(self.manifest, page)
+        except P2pxferError as error:
+            self._failed(Failure(error), discard=True)
+            raise
+
+    async def _relist(self, effect: Relist) -> None:
+        """Let go of what belongs to another state of the files, and go on from there."""
+        manifest = self.manifest
+        assert manifest is not None
+        for other in filter(None, map(self._paths.get, effect.others)):
+            other.refuse(ProtocolBreach("the sender lists other files now"))
+        self._hold(True)
+        await self._site.close()
+        if self._is_over():
+            return
+        manifest.cut(effect.keep)
+        staging = await self._site.open(manifest, self._tally.announced, relisted=True, asked=self._asked)
+        if self._is_over():
+            await self._site.close()
+            return
+        self._arriving.rebuilding = self._site.rebuilding(self._paths)
+        self._core.relisted(staging.have)
+        waiting, self._waiting = self._waiting or [], None
+        self._hold(False)
+        for call in waiting:
+            call()
+
+    async def _refuse(self, staging: Storage) -> None:
+        await self._site.close(discard=not staging.have)
+        if not self.ended:
+            refusal = Refused("the receiver's user said no")
+            self._tell(RefusedOffer(why="by the user here"))
+            self._carry_out(self._core.refused(refusal))
+            self._end(refusal)
+
+    def _hold(self, on: bool) -> None:
+        self._paths.hold(self, on)
+
+    async def _publish(self, root: bytes) -> None:
+        landing = self._site.landing
+        assert landing is not None
+        await landing.settle()
+        if self._is_over():
+            return
+        names = await landing.publish(root, time.time())
+        self._paths.finish()
+        if self.manifest is not None:
+            self._tally.count(self.manifest)
+        self._carry_out(self._core.published_all())
+        assert self.manifest is not None
+        self._end(Received(root, tuple(names), self.manifest.total_bytes))
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def _failed(self, failure: Failure, *, discard: bool = False) -> None:
+        """The disk, the sender's list, or a fault of the program: tell the sender and end; ``discard`` what is here."""
+        error = failure.value
+        if not isinstance(error, P2pxferError):
+            self.log.failure("receiving failed", failure)
+            error = DiskError(f"receiving failed inside the program: {type(error).__name__}; what arrived is kept")
+        if not self.ended:
+            self._carry_out(self._core.refused(error))
+            self._end(error)
+            self._start(self.close(discard=discard))
+
+    def _end(self, outcome: Received | P2pxferError) -> None:
+        if self.ended:
+            return
+        self.ended = True
+        self._site.ended()
+        self._arriving.end()
+        if isinstance(outcome, Received):
+            self.done.callback(outcome)
+        else:
+            self.done.errback(outcome)
+
+    def confirm(self) -> None:
+        """The sender knows that everything is here: the staging place is not needed any more."""
+        if self._core.published and self._site.landing is not None and self.confirmed is None:
+            self.confirmed = self._reactor.seconds()
+            discarding = Deferred.fromCoroutine(self._site.close(discard=True))
+            discarding.addErrback(lambda failure: self.log.failure("removing the staging place", failure))
+            discarding.addCallback(self.settled.callback)
+
+    def abandon(self) -> None:
+        """The sender has not come back for too long: end, and keep what is here for its next offer."""
+        if not self.ended:
+            self._end(Incomplete("the sender has not come back; what arrived is kept and goes on when it sends again"))
+        self._start(self.close())
+
+    async def close(self, *, discard: bool = False) -> None:
+        """Make durable what is here and let the staging place go; a later run goes on with it, unless ``discard``."""
+        self._closing = True
+        await self._site.close(discard=discard)

@@ -1,0 +1,280 @@
+"""One stream being received: what comes over its channel goes into a sink, which is a new file or standard output.
+
+Laws of this file:
+
+1. A byte is consumed when the sink has taken it: a slow reader behind it holds the sender, and memory stays flat.
+2. This side ends its direction when the sink has everything, has compared the hash, and is done for good.
+3. It ends in exactly one outcome.  A sink that did not get everything is thrown away.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from p2pxfer.core.codec import Message
+from p2pxfer.core.session.channel import Arrived, Asked, ChannelEvent, Gone, PeerEnded
+from p2pxfer.core.session.channels import Channels
+from p2pxfer.core.transfer.streams import CANNOT_GO_ON, SERVICE, check_stream_name
+from p2pxfer.errors import DiskError, Incomplete, Interrupted, LimitReached, P2pxferError, Refused
+from p2pxfer.net.session.channelpaths import ChannelPaths
+from p2pxfer.net.session.path import PeerPath
+from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.transfer.incoming import Received
+from p2pxfer.net.transfer.places import Pieces, Place, Sink
+from p2pxfer.net.types import Reactor
+from p2pxfer.net.worker import Worker
+from p2pxfer.status import Accepted, Event, Offer, RefusedOffer
+
+
+class IncomingStream:
+    """A stream from one sending process.
+
+    ``decide(offer)`` asks whether to take it; ``started(self)`` is called when a stream was offered; it may be without
+    a path for ``patience`` seconds.  The public attributes are those of
+    :class:`~p2pxfer.net.transfer.incoming.IncomingTransfer`.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        paths: PathSet,
+        place: Place,
+        *,
+        decide: Callable[[Offer], Awaitable[bool]],
+        started: Callable[[IncomingStream], None],
+        tell: Callable[[Event], None],
+        limit: int,
+        patience: float,
+    ) -> None:
+        self._reactor = reactor
+        self._paths = paths
+        self._place = place
+        self._decide = decide
+        self._started = started
+        self._tell = tell
+        self._limit = limit
+        self._patience = patience
+        self._channels = Channels(os.urandom(16), 1)
+        self._link = ChannelPaths(reactor, self._channels, paths, self._event, self._all_received, self._fail)
+        self._worker = Worker(reactor, "stream")
+        self._attached: set[PeerPath] = set()
+        self._waiting: IDelayedCall | None = None
+        self._channel: int | None = None
+        self._sink: Sink | None = None
+        self._pending: Pieces = []
+        self._busy = False
+        self._digest: bytes | None = None
+        self._received: Received | None = None
+        self.offer: Offer | None = None
+        self.have_bytes = 0
+        self.ended = False
+        self._failing = False
+        self.bytes_by_path: dict[str, int] = {}
+        self.done: Deferred[Received] = Deferred()
+        self.settled: Deferred[None] = Deferred()
+
+    @property
+    def attached(self) -> int:
+        """Paths that carry this stream."""
+        return len(self._attached)
+
+    @property
+    def over(self) -> bool:
+        """Nothing can come of it any more."""
+        return self.ended and (self._received is None or self.settled.called)
+
+    # -- paths ---------------------------------------------------------------------------------------------------
+
+    def open_path(self, path: PeerPath) -> None:
+        """A path on which its sender attached itself."""
+        self._attached.add(path)
+        self._stop_waiting()
+        self._link.open_path(path)
+
+    def close_path(self, path: PeerPath) -> None:
+        """A path is gone."""
+        self._attached.discard(path)
+        self._link.close_path(path)
+        if not self._attached and not self.ended:
+            self._waiting = self._reactor.callLater(self._patience, self.abandon)
+
+    def message(self, path: PeerPath, message: Message) -> None:
+        """A message came on ``path``.
+
+        Raises:
+            P2pxferError: it ends the stream.
+        """
+        try:
+            self._link.message(path, message)
+        except P2pxferError as error:
+            self._fail(error)
+            raise
+
+    def room(self, path: PeerPath) -> None:
+        """``path`` takes data again."""
+        self._link.room(path)
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None and self._waiting.active():
+            self._waiting.cancel()
+        self._waiting = None
+
+    # -- the channel ---------------------------------------------------------------------------------------------
+
+    def _event(self, event: ChannelEvent) -> None:
+        match event:
+            case Asked(channel, service, name):
+                if service != SERVICE or self._channel is not None:
+                    self._channels.reset(channel, Refused("one stream is expected here and nothing else"))
+                    return
+                self._channel = channel
+                Deferred.fromCoroutine(self._open(channel, name)).addErrback(self._broken)
+            case Arrived(_, data):
+                self._count(len(data))
+                self._pending.append(data)
+                self._work()
+            case PeerEnded(_, digest):
+                self._digest = digest
+                self._work()
+            case Gone(_, error):
+                self._channel = None
+                if error is not None:
+                    self._fail(error)
+                elif self._received is not None:
+                    self._end(self._received)
+            case _:
+                pass  # nothing is written here
+
+    def _count(self, size: int) -> None:
+        kind = self._paths.active_kind
+        self.bytes_by_path[kind] = self.bytes_by_path.get(kind, 0) + size
+
+    async def _open(self, channel: int, name: str) -> None:
+        check_stream_name(name)
+        self._place.check_stream(name)
+        offer = self.offer = Offer(files=1, bytes=None, names=(name,))
+        self._tell(offer)
+        self._started(self)
+        if not await self._decide(offer):
+            self._tell(RefusedOffer(why="by the user here"))
+            raise Refused("the receiver's user said no")
+        if self.ended:
+            return
+        sink = await self._worker.do(self._place.open_stream, name)
+        if self._has_ended():
+            sink.discard()
+            return
+        self._sink = sink
+        self._tell(Accepted())
+        self._channels.accept(channel, self._limit)
+        self._link.soon()
+
+    def _has_ended(self) -> bool:
+        return self.ended
+
+    def _work(self) -> None:
+        """Give the sink what there is, and its end."""
+        if self._busy or self.ended or self._sink is None:
+            return
+        if self._pending:
+            pieces, self._pending = self._pending, []
+            self._busy = True
+            self._worker.do(self._sink.write, pieces).addCallbacks(self._written, self._broken)
+        elif self._digest is not None and self._received is None:
+            self._busy = True
+            self._worker.do(self._sink.finish, self._digest).addCallbacks(self._finished, self._broken)
+
+    def _written(self, size: int) -> None:
+        self._busy = False
+        self.have_bytes += size
+        if self._channel is not None and not self.ended:
+            try:
+                self._channels.consumed(self._channel, size)
+            except P2pxferError as error:
+                self._fail(error)
+        self._work()
+        self._link.soon()
+
+    def _finished(self, result: tuple[bytes, list[str]]) -> None:
+        digest, names = result
+        self._busy = False
+        self._sink = None
+        self._received = Received(digest, tuple(names), self.have_bytes)
+        if self._channel is not None:
+            self._channels.end(self._channel, digest)
+            self._link.soon()
+        else:
+            # It is whole, though the sender gave up in this moment.
+            self._end(self._received)
+
+    def _all_received(self) -> None:
+        """The sender has heard everything that was said."""
+        if self.ended and not self.settled.called:
+            self.settled.callback(None)
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def _broken(self, failure: Failure) -> None:
+        error = failure.value
+        if not isinstance(error, P2pxferError):
+            self.log.failure("receiving a stream failed", failure)
+            error = DiskError(f"receiving failed inside the program: {type(error).__name__}")
+        self._busy = False
+        self._fail(error)
+
+    def _fail(self, error: P2pxferError) -> None:
+        if self.ended or self._failing:
+            return
+        self._failing = True
+        if self._channel is not None:
+            # A peer that acknowledges nothing cannot be told.
+            with suppress(LimitReached):
+                self._channels.reset(self._channel, error)
+            self._channel = None
+        # Whoever hears of the end may close the paths.
+        self._link.flush()
+        self._end(error)
+
+    def _end(self, outcome: Received | P2pxferError) -> None:
+        if self.ended:
+            return
+        self.ended = True
+        self._stop_waiting()
+        self._pending.clear()
+        if self._sink is not None:
+            self._worker.do(self._sink.discard).addErrback(
+                lambda failure: self.log.failure("letting go of an unfinished stream", failure)
+            )
+            self._sink = None
+        self._worker.stop()
+        if isinstance(outcome, Received):
+            self.done.callback(outcome)
+        elif self.offer is not None:
+            self.done.errback(outcome)
+
+    def confirm(self) -> None:
+        """The sender says that it knows, or that it goes."""
+        if self._received is not None:
+            self._end(self._received)
+        if not self.ended:
+            self._fail(Incomplete(f"the sender ended before the stream did; {CANNOT_GO_ON}"))
+        elif not self.settled.called:
+            self.settled.callback(None)
+
+    def abandon(self) -> None:
+        """The sender has been away for too long."""
+        self._fail(Incomplete(f"the sender has not come back; what arrived is not whole: {CANNOT_GO_ON}"))
+
+    def close(self) -> None:
+        """This program ends: tell the sender."""
+        self._fail(Interrupted("the receiver ended before the stream did"))
+        self._link.stop()

@@ -1,0 +1,130 @@
+"""The receiver's journal on the disk: read once, replaced in one step, then only appended to."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Final
+
+from p2pxfer.core.transfer.chunktable import ChunkTable
+from p2pxfer.core.transfer.journal import (
+    CHUNK_SIZE,
+    RECORD_OVERHEAD,
+    JournalState,
+    pack_chunks,
+    pack_header,
+    pack_page,
+    pack_publishing,
+    read_journal,
+)
+from p2pxfer.core.transfer.manifest import MAX_MANIFEST, Manifest
+from p2pxfer.net.disk import OPEN_INNER_FILE, fdatasync, read_span, write_all
+
+NAME: Final = b"journal"
+_NEW: Final = b"journal.new"
+_CHUNKS_PER_RECORD: Final = 65_536
+_WRITE: Final = 1024 * 1024
+"""So many bytes of a new journal are written at once."""
+MAX_JOURNAL: Final = 2 * MAX_MANIFEST + 4_000_000 * (CHUNK_SIZE + RECORD_OVERHEAD)
+"""No run of ours writes a larger journal, bytes."""
+
+
+class JournalFile:
+    """The journal in ``directory``; every method may raise ``OSError``."""
+
+    def __init__(self, directory: int, failpoint: Callable[[str], None]) -> None:
+        self._directory = directory
+        self._failpoint = failpoint
+        self._fd = -1
+        self._end = 0
+
+    def read(self, limit: int) -> bytes:
+        """The whole content; empty if there is none, or more than ``limit`` bytes, which no run of ours wrote.
+
+        Raises ``PermissionError`` for what is not a plain file of this user.
+        """
+        try:
+            fd = os.open(NAME, os.O_RDONLY | OPEN_INNER_FILE, dir_fd=self._directory)
+        except FileNotFoundError:
+            return b""
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_nlink != 1:
+                raise PermissionError(errno.EPERM, "the journal is not a plain file of this user")
+            return read_span(fd, 0, status.st_size) if status.st_size <= limit else b""
+        finally:
+            os.close(fd)
+
+    def read_state(self, sender: bytes, transfer: bytes) -> JournalState | None:
+        """What the journal says; ``None`` if it is not of this transfer, so that everything starts over."""
+        state = read_journal(self.read(MAX_JOURNAL))
+        if state is None or (state.sender, state.transfer) != (sender, transfer):
+            return None
+        return state if state.pages else None
+
+    def replace(self, pieces: Iterable[bytes]) -> None:
+        """Put a new journal in the old one's place, durably, and keep it open for :meth:`append`."""
+        self.close()
+        try:
+            os.unlink(_NEW, dir_fd=self._directory)
+        except FileNotFoundError:
+            pass
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | OPEN_INNER_FILE
+        self._fd = os.open(_NEW, flags, 0o600, dir_fd=self._directory)
+        self._end = 0
+        waiting = bytearray()
+        for piece in pieces:
+            waiting += piece
+            if len(waiting) >= _WRITE:
+                self._write(waiting)
+                waiting = bytearray()
+        self._write(waiting)
+        os.fsync(self._fd)
+        os.rename(_NEW, NAME, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+        os.fsync(self._directory)
+
+    def append(self, record: bytes) -> None:
+        """Add a record, durably."""
+        self._write(record)
+        self._failpoint("rx.after_journal_write")
+        fdatasync(self._fd)
+        self._failpoint("rx.after_journal_sync")
+
+    def _write(self, data: bytes | bytearray) -> None:
+        write_all(self._fd, data, self._end)
+        self._end += len(data)
+
+    def remove(self) -> None:
+        """Remove the journal and what a run left half written."""
+        self.close()
+        for name in (_NEW, NAME):
+            try:
+                os.unlink(name, dir_fd=self._directory)
+            except FileNotFoundError:
+                pass
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def new_journal(sender: bytes, manifest: Manifest, have: ChunkTable, state: JournalState | None) -> Iterator[bytes]:
+    """A journal that says what is in ``have``, and of ``state`` what was about to be published."""
+    yield pack_header(sender, manifest.transfer_id)
+    for number in range(manifest.pages):
+        yield pack_listed(manifest, number)
+    claims = have.claims()
+    while batch := list(islice(claims, _CHUNKS_PER_RECORD)):
+        yield pack_chunks(batch)
+    if state is not None and state.publishing:
+        yield pack_publishing(state.publishing)
+
+
+def pack_listed(manifest: Manifest, page: int) -> bytes:
+    """The LIST record of a page of ``manifest``."""
+    return pack_page(manifest.page(page), more=not manifest.complete or page + 1 < manifest.pages)

@@ -1,0 +1,314 @@
+"""The disk side of one incoming transfer: chunks become written, then durable in batches, then one orderly end.
+
+Laws of this file:
+
+1. A chunk is hashed and written in one thread, batches are synced in another: data first, journal behind it, one batch
+   at a time.
+2. What arrived and is not durable yet is bounded by :data:`UNSAFE_BYTES`, what of it waits for the disk by
+   :data:`WAITING_BYTES`; beyond either the paths are held, so the sender waits.
+3. A failed sync is never repeated: the first failure is told once, and everything afterwards meets it again.
+4. The staging place is closed, or removed, when no work on it is under way any more, publishing included, and exactly
+   once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+
+from p2pxfer.core.session.deltawire import Patch
+from p2pxfer.core.session.wire import Chunk
+from p2pxfer.core.transfer.inflow import length_of
+from p2pxfer.core.transfer.journal import ChunkClaim
+from p2pxfer.core.transfer.receiveeffect import Announced
+from p2pxfer.errors import ChunkRefused
+from p2pxfer.net.transfer.oldversions import OldVersions, VersionLost
+from p2pxfer.net.transfer.places import Storage
+from p2pxfer.net.types import Reactor
+from p2pxfer.net.worker import Worker
+
+SYNC_BYTES = 4 * 1024 * 1024
+"""A batch is synced when it holds this much, or :data:`SYNC_S` after its first chunk."""
+SYNC_S = 0.25
+UNSAFE_BYTES = 11 * 1024 * 1024
+"""Payload that arrived and is not durable beyond which the sender waits: with the chunk that goes beyond, of at most
+4 MiB, it is what a crash costs to fetch again."""
+WAITING_BYTES = 4 * 1024 * 1024
+"""Payload that waits to be written beyond which the sender waits."""
+CHUNK_COST = 2048
+"""What a chunk that waits takes beside its payload, about; of the smallest files it is nearly all."""
+
+BATCH_BYTES = 256 * 1024
+BATCH_CHUNKS = 128
+"""Small chunks that come together are written together, up to one of these: handing each to the thread by itself costs
+more than writing it."""
+CLAIM_COST = 64
+"""What a hole counts among what is not durable yet, bytes."""
+
+_Storing = tuple[Chunk | Patch, Callable[[Failure | None], None]]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class DiskThreads:
+    """The threads that write and sync for all transfers of a process; opening and publishing use the reactor's pool."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+        self.writer = Worker(reactor, "writer")
+        self.syncer = Worker(reactor, "syncer")
+
+    def stop(self) -> None:
+        """End them when they have done what they were given."""
+        self.writer.stop()
+        self.syncer.stop()
+
+    def elsewhere(self, work: Callable[P, R], *args: P.args, **keywords: P.kwargs) -> Deferred[R]:
+        """Carry out something rare in the reactor's pool."""
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work, *args, **keywords)
+
+
+class Landing:
+    """Where the chunks of one transfer go.
+
+    ``hold(True)`` asks for a pause of the paths, ``hold(False)`` ends it; ``failed`` is told of a sync that failed.
+    ``older`` is what patches are made from; it is closed with the staging place.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        disk: DiskThreads,
+        staging: Storage,
+        hold: Callable[[bool], None],
+        failed: Callable[[Failure], None],
+        older: OldVersions | None = None,
+    ) -> None:
+        self._reactor = reactor
+        self._disk = disk
+        self._staging = staging
+        self._hold = hold
+        self._failed = failed
+        self._older = older
+        self._under_way = 0
+        self._quiet: list[Deferred[None]] = []
+        self._waiting = 0
+        self._batch: list[_Storing] = []
+        self._batch_bytes = 0
+        self._unsynced: list[tuple[int, int, bytes]] = []
+        self._unsynced_bytes = 0
+        self._pages: list[int] = []
+        self._syncing = False
+        self._timer: IDelayedCall | None = None
+        self._held = False
+        self._ending = False
+        self._closing = False
+        self._failure: Failure | None = None
+
+    def store(self, chunk: Chunk | Patch, told: Callable[[Failure | None], None]) -> None:
+        """Verify and write a chunk; ``told`` hears of the end.
+
+        A failure is one of :meth:`~p2pxfer.net.transfer.staging.Staging.write_chunk`, or, for a patch, of which the
+        thread makes a chunk, :class:`~p2pxfer.net.transfer.oldversions.VersionLost`.  There is no Deferred, for of
+        small chunks there are too many.
+        """
+        self._under_way += 1
+        self._waiting += length_of(chunk) + CHUNK_COST
+        self._regulate()
+        self._batch.append((chunk, told))
+        self._batch_bytes += length_of(chunk)
+        if self._batch_bytes >= BATCH_BYTES or len(self._batch) >= BATCH_CHUNKS:
+            self._write_batch()
+        elif len(self._batch) == 1:
+            # What else has come by now goes with it.
+            self._reactor.callLater(0, self._write_batch)
+
+    def _write_batch(self) -> None:
+        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        if batch:
+            self._disk.writer.do(self._write, batch).addCallback(self._batch_written, batch)
+
+    def _write(self, batch: list[_Storing]) -> list[Failure | None]:
+        """Write each; in the thread."""
+        results: list[Failure | None] = []
+        for chunk, _ in batch:
+            try:
+                if isinstance(chunk, Chunk):
+                    self._staging.write_chunk(chunk.file, chunk.index, chunk.payload, chunk.hash)
+                else:
+                    self._write_patched(chunk)
+            except Exception:
+                results.append(Failure())
+            else:
+                results.append(None)
+        return results
+
+    def _write_patched(self, patch: Patch) -> None:
+        if self._older is None:
+            raise VersionLost
+        try:
+            payload = memoryview(self._older.make(patch))
+            self._staging.write_chunk(patch.file, patch.index, payload, patch.hash)
+        except ChunkRefused as error:
+            raise VersionLost from error
+
+    def _batch_written(self, results: list[Failure | None], batch: list[_Storing]) -> None:
+        for result, (chunk, told) in zip(results, batch, strict=True):
+            self._written(result, chunk, length_of(chunk))
+            told(result)
+
+    def listed(self, page: int) -> None:
+        """A page was added to the manifest: it is journalled before anything of its files."""
+        self._pages.append(page)
+        self._sync_soon()
+
+    def announce(self, announced: Announced) -> Deferred[None]:
+        """Whether there is room for what the sender has seen by now; fails if there is not."""
+        self._under_way += 1
+        return self._disk.writer.do(self._staging.announce, announced).addBoth(self._announced)
+
+    def _announced(self, result: Failure | None) -> Failure | None:
+        self._done()
+        return result
+
+    def store_hole(self, file: int, first: int, stop: int) -> Deferred[None]:
+        """Have chunks of a sparse file be zero; fails as :meth:`~p2pxfer.net.transfer.staging.Staging.write_hole`."""
+        self._under_way += 1
+        self._waiting += CHUNK_COST
+        self._regulate()
+        return self._disk.writer.do(self._staging.write_hole, file, first, stop).addBoth(self._hole_left)
+
+    def _hole_left(self, result: Failure | list[ChunkClaim]) -> Failure | None:
+        self._waiting -= CHUNK_COST
+        if not isinstance(result, Failure):
+            self._unsynced += result
+            self._unsynced_bytes += CLAIM_COST * len(result)
+            self._sync_soon()
+        self._done()
+        return result if isinstance(result, Failure) else None
+
+    def _written(self, result: Failure | None, chunk: Chunk | Patch, size: int) -> None:
+        self._waiting -= size + CHUNK_COST
+        if not isinstance(result, Failure):
+            self._unsynced.append((chunk.file, chunk.index, chunk.hash))
+            self._unsynced_bytes += size
+            self._sync_soon()
+        self._done()
+
+    # -- durability ----------------------------------------------------------------------------------------------
+
+    def _sync_soon(self) -> None:
+        if self._syncing or self._closing or self._failure is not None:
+            return
+        if self._unsynced_bytes >= SYNC_BYTES:
+            self._sync()
+        elif (self._unsynced or self._pages) and self._timer is None:
+            self._timer = self._reactor.callLater(SYNC_S, self._sync)
+
+    def _sync(self) -> None:
+        """Make the batch durable."""
+        self._stop_timer()
+        batch, size = self._unsynced, self._unsynced_bytes
+        pages, self._pages, self._unsynced = self._pages, [], []
+        self._syncing = True
+        self._under_way += 1
+        self._disk.syncer.do(self._staging.sync, batch, pages).addBoth(self._synced, size)
+
+    def _synced(self, result: Failure | None, size: int) -> None:
+        self._syncing = False
+        self._unsynced_bytes -= size
+        if isinstance(result, Failure):
+            first, self._failure = self._failure is None, self._failure or result
+            if first:
+                self._failed(result)
+        self._sync_soon()
+        self._done()
+
+    async def settle(self) -> None:
+        """Make durable all that was stored.
+
+        Raises:
+            DiskError: the sync that failed, now or before.
+        """
+        while True:
+            if self._failure is not None:
+                self._failure.raiseException()
+            if self._under_way:
+                await self._until_quiet()
+            elif self._unsynced or self._pages:
+                self._sync()
+            else:
+                return
+
+    async def publish(self, root: bytes, now: float) -> list[str]:
+        """Put everything under its final name, after :meth:`settle`; the names.
+
+        It is work under way, which :meth:`close` lets run out: it goes on with descriptors of the staging place.
+
+        Raises:
+            DiskError: see :meth:`~p2pxfer.net.transfer.staging.Staging.finish`, and so for the others.
+        """
+        self._under_way += 1
+        try:
+            return await self._disk.elsewhere(self._staging.finish, root, now)
+        finally:
+            self._done()
+
+    def _until_quiet(self) -> Deferred[None]:
+        quiet: Deferred[None] = Deferred()
+        self._quiet.append(quiet)
+        return quiet
+
+    def _done(self) -> None:
+        """One piece of work is over."""
+        self._under_way -= 1
+        self._regulate()
+        if self._under_way == 0:
+            waiting, self._quiet = self._quiet, []
+            for quiet in waiting:
+                if not quiet.called:
+                    quiet.callback(None)
+
+    def _regulate(self) -> None:
+        """Let the sender wait while the disk is behind."""
+        behind = self._waiting > WAITING_BYTES or self._waiting + self._unsynced_bytes > UNSAFE_BYTES
+        wanted = behind and not self._closing
+        if wanted != self._held:
+            self._held = wanted
+            self._hold(wanted)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    async def close(self, *, discard: bool = False) -> None:
+        """Make durable what can be, let the work under way end, then close or remove the staging place.
+
+        Raises:
+            DiskError: what could not be removed.
+        """
+        if self._ending:
+            return
+        self._ending = True
+        if not discard:
+            try:
+                await self.settle()
+            except Exception:
+                # Told through ``failed`` already; what was durable before stays.
+                self._unsynced, self._pages = [], []
+        self._closing = True
+        self._stop_timer()
+        self._regulate()
+        while self._under_way:
+            await self._until_quiet()
+        if self._older is not None:
+            await self._disk.elsewhere(self._older.close)
+        await self._disk.elsewhere(self._staging.discard if discard else self._staging.close)

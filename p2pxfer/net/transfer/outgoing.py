@@ -1,0 +1,350 @@
+"""The sending job: introductions, paths and the sender's core, until the receiver confirmed everything.
+
+Laws of this file:
+
+1. Whatever breaks, another introduction is asked for (:mod:`p2pxfer.net.session.seeking`), until the job is done,
+   refused, or has been without any path for the allowed time.
+2. While the data goes through the relay because a direct path died, a new punch from a fresh port is tried beside it.
+3. A job ends in exactly one outcome: done, or one error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from p2pxfer.core.codec import Message
+from p2pxfer.core.contact.pairing import Party as PairingParty
+from p2pxfer.core.ids import PeerId
+from p2pxfer.core.messages import Introduction, PathPolicy
+from p2pxfer.core.session.verdict import no_direct_path, should_meet
+from p2pxfer.core.session.wire import Bye, Chunk, Pair2, Paired
+from p2pxfer.errors import (
+    IdentityMismatch,
+    ManifestRefused,
+    NoDirectPath,
+    P2pxferError,
+    ProtocolBreach,
+    Refused,
+    Unreachable,
+    WrongCode,
+)
+from p2pxfer.net.connection.liveness import PacketsLost
+from p2pxfer.net.private.identity import Identity
+from p2pxfer.net.session.acquaintance import Acquaintance
+from p2pxfer.net.session.meeting import Meeting
+from p2pxfer.net.session.parties import Party, nat_event
+from p2pxfer.net.session.path import PeerPath
+from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.session.patience import Parting, Pathless
+from p2pxfer.net.session.seeking import Patience, Seeking, Standing, Target, standing_of, wants_another, when_relayed
+from p2pxfer.net.session.widening import Widener
+from p2pxfer.net.transfer.cargo import Cargo
+from p2pxfer.net.traversal.rendezvous import RendezvousClient
+from p2pxfer.net.types import Reactor
+from p2pxfer.status import Event, Introduced, Note, Peer
+
+MAX_PATHLESS = 2
+"""How many earlier meetings without a path may still bring one when another begins."""
+TRUSTED_S = 1.0
+"""How long after a first contact a direct path may still come of itself before the peers meet again, seconds: between
+peers that have just come to know each other more may be tried."""
+FATAL = (IdentityMismatch, ManifestRefused, Refused, WrongCode)
+"""What no other path would change."""
+
+
+class OutgoingJob:
+    """One transfer to one peer.
+
+    ``on_paired(key, name)`` is called when the code was proved, to store the contact; ``on_relayed(meeting)`` when one
+    is left with the relay alone.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        client: RendezvousClient,
+        identity: Identity,
+        my_name: str,
+        target: Target,
+        pump: Cargo,
+        *,
+        policy: PathPolicy,
+        patience: Patience,
+        gentle: bool,
+        tell: Callable[[Event], None],
+        on_paired: Callable[[bytes, str], None],
+        on_relayed: Callable[[Meeting], None],
+    ) -> None:
+        self._reactor = reactor
+        self._client = client
+        self._identity = identity
+        self._my_name = my_name
+        self._target = target
+        self._pump = pump
+        self._policy = policy
+        self._patience = patience
+        self._gentle = gentle
+        self._tell = tell
+        self._on_relayed = on_relayed
+        self._paths = PathSet(reactor.seconds, tell)
+        self._meetings: list[Meeting] = []
+        own = PairingParty(my_name, identity.id.digest)
+        self._peer = Acquaintance(reactor, own, target, on_paired=on_paired, met=self._met, failed=self.fail)
+        self._seeking = Seeking(reactor, client, target, policy, self)
+        self._widener = Widener(reactor, self._paths, self._open_beside, pump.is_idle)
+        self._doubted: set[PeerPath] = set()
+        self._pathless = Pathless(
+            reactor, target.shown, None if patience.wait else patience.without_path, self.fail,
+            lambda: f"; {pump.after_cut}" if pump.accepted else None,
+        )  # fmt: skip
+        self._again: IDelayedCall | None = None
+        self._tried_again = False
+        self._outcome: Deferred[bytes] = Deferred()
+        self._parting = Parting(reactor)
+
+    @property
+    def path_kind(self) -> str:
+        """Kind of the path that carries the data."""
+        return self._paths.active_kind
+
+    @property
+    def bytes_by_path(self) -> dict[str, int]:
+        """Payload bytes sent, by kind of path."""
+        return self._paths.bytes_by_path
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    async def run(self) -> bytes:
+        """Send everything; returns the root hash.
+
+        Raises:
+            P2pxferError: the outcome, when it is not success.
+        """
+        self._pump.attach(self._paths, self._finished, self.fail)
+        self._pathless.begin()
+        self._widener.start()
+        seeking = Deferred.fromCoroutine(self._seeking.run())
+        seeking.addErrback(self._give_up)
+        try:
+            root = await self._outcome
+            await self._farewell()
+            return root
+        finally:
+            # From here on this side ends the paths itself: that is no loss to report.
+            self._paths.finish()
+            self._widener.stop()
+            self._pathless.end()
+            if self._again is not None and self._again.active():
+                self._again.cancel()
+            seeking.cancel()
+            self._pump.close()
+            for meeting in self._meetings:
+                meeting.close()
+            if self._pump.parting:
+                await self._until_parted()
+
+    async def _farewell(self) -> None:
+        """Let the receiver know that we know, and give the last bytes time to leave."""
+        for path in self._paths.ordered():
+            path.send(Bye())
+            path.close()
+        await self._until_parted()
+
+    async def _until_parted(self) -> None:
+        if self._paths:
+            await self._parting.wait()
+
+    # -- from the search -----------------------------------------------------------------------------------------
+
+    @property
+    def standing(self) -> Standing:
+        """See :class:`~p2pxfer.net.session.seeking.SeekingOwner`."""
+        return standing_of(self._paths, self._doubted)
+
+    @property
+    def begun(self) -> bool:
+        """See :class:`~p2pxfer.net.session.seeking.SeekingOwner`."""
+        return bool(self._pump.accepted or self._meetings or self._patience.wait)
+
+    @property
+    def cut(self) -> bool:
+        """See :class:`~p2pxfer.net.session.seeking.SeekingOwner`."""
+        return self._pump.accepted and self.standing in (Standing.NOTHING, Standing.DOUBTED)
+
+    @property
+    def trip(self) -> float:
+        """See :class:`~p2pxfer.net.session.seeking.SeekingOwner`."""
+        return self._paths.slowest_trip
+
+    def not_met(self, error: P2pxferError) -> None:
+        """See :class:`~p2pxfer.net.session.seeking.SeekingOwner`."""
+        self._pathless.last = error
+
+    def meet(self, introduction: Introduction) -> Meeting:
+        """See :class:`~p2pxfer.net.session.seeking.SeekingOwner`."""
+        self._peer.introduced(introduction.peer_id)
+        self._tell(Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(introduction.peer_id))))
+        self._tell(nat_event(introduction.my_nat))
+        if not self._paths:
+            self._paths.introduced()
+        party = Party(
+            self._identity, "initiator", self._my_name, self._target.name, introduction.peer_id,
+            trusted=self._peer.key is not None, gentle=self._gentle,
+        )  # fmt: skip
+        meeting = Meeting(self._reactor, introduction, party, self._client, self)
+        for old in [one for one in self._meetings if not one.paths][:-MAX_PATHLESS]:
+            self._meetings.remove(old)
+            old.close()
+        self._meetings.append(meeting)
+        meeting.start()
+        Deferred.fromCoroutine(when_relayed(meeting, self._paths, self._on_relayed))
+        return meeting
+
+    def _look_around(self) -> None:
+        if wants_another(self._meetings, self._paths, self._policy):
+            self._seeking.wake()
+
+    def _has_ended(self) -> bool:
+        return bool(self._outcome.called)
+
+    def _give_up(self, failure: Failure) -> None:
+        if not self._outcome.called:
+            self._outcome.errback(failure)
+
+    def fail(self, error: P2pxferError) -> None:
+        """End the job with this error."""
+        self._give_up(Failure(error))
+
+    def _finished(self, root: bytes) -> None:
+        self._paths.finish()
+        if not self._outcome.called:
+            self._outcome.callback(root)
+
+    # -- from the meetings ---------------------------------------------------------------------------------------
+
+    def path_up(self, meeting: Meeting, path: PeerPath) -> None:
+        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        if self._has_ended():
+            # A path that comes when all is done would offer the files again.
+            path.fail(Unreachable("the session is over"))
+            return
+        self._pathless.end()
+        self._paths.add(path)
+        self._drop_doubted()
+        self._drop_superseded(meeting)
+        if self._peer.key == path.peer_key:
+            self._use(path)
+        else:
+            self._peer.prove(path)
+
+    async def _open_beside(self, path: PeerPath) -> PeerPath | None:
+        """Another connection beside one, if it comes about."""
+        meeting = next((meeting for meeting in self._meetings if path in meeting.paths), None)
+        return await meeting.siblings.open(path) if meeting is not None else None
+
+    def _drop_superseded(self, winner: Meeting) -> None:
+        """A later meeting has a path: earlier ones that have none are not waited for any more."""
+        for meeting in [one for one in self._meetings if one.started < winner.started and not one.paths]:
+            self._meetings.remove(meeting)
+            meeting.close()
+
+    def _drop_doubted(self) -> None:
+        """Another path stands: what may be stuck in those of before goes over it."""
+        doubted, self._doubted = self._doubted, set()
+        for path in doubted:
+            path.fail(Unreachable("another connection has replaced it"))
+
+    def _met(self, key: bytes) -> None:
+        """The peer proved that it knows the code."""
+        self._again = self._reactor.callLater(TRUSTED_S, self._meet_as_contacts)
+        for path in self._paths.ordered():
+            if path.peer_key == key:
+                self._use(path)
+            else:
+                path.fail(IdentityMismatch("this path leads to another key than the one that knew the code"))
+
+    def _meet_as_contacts(self) -> None:
+        if self._policy == "auto" and not self._paths.direct:
+            self._seeking.wake()
+
+    def _use(self, path: PeerPath) -> None:
+        path.open_session()
+        if not self._pump.introduced:
+            self._tell(Peer(name=path.peer_name, id=str(PeerId(path.peer_key)), verified=self._target.verified))
+        self._pump.open_path(path)
+
+    def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
+        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        self._paths.remove(path, error.message)
+        self._pump.close_path(path)
+        self._pathless.last = error
+        if self._outcome.called:
+            if not self._paths:
+                self._parting.gone()
+            return
+        if isinstance(error, FATAL) and not self._peer.may_prove_again(error):
+            self.fail(error)
+        self._peer.lost(path)
+        if self._has_ended():
+            return
+        self._doubted.discard(path)
+        if isinstance(error, PacketsLost) and not self._paths.direct:
+            self._doubted = set(self._paths.ordered())
+        if not self._paths:
+            self._pathless.begin()
+            self._tell(Note(f"the connection was lost ({error.message}); reconnecting"))
+        self._look_around()
+
+    def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:
+        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        self._meetings.remove(meeting)
+        self._pathless.last = reasons[-1] if reasons else self._pathless.last
+        if self._outcome.called:
+            return
+        fatal = next((error for error in reasons if isinstance(error, FATAL)), None)
+        if fatal is not None and not self._paths and not self._peer.may_prove_again(fatal):
+            self.fail(fatal)
+        elif self._is_final(meeting):
+            self.fail(NoDirectPath(no_direct_path(self._target.shown, *meeting.nats, meeting.tried)))
+        else:
+            self._look_around()
+
+    def _is_final(self, failed: Meeting) -> bool:
+        """Only a direct path was wanted, the peer tried too, and none came about before anything was sent.
+
+        Where one should have come about it is tried once more, from fresh ports.
+        """
+        only_direct = failed.introduction.relay_token is None
+        if not only_direct or failed.unheard or self._paths or self._pump.accepted:
+            return False
+        again, self._tried_again = not self._tried_again and should_meet(*failed.nats), True
+        return not again
+
+    def path_message(self, path: PeerPath, message: Message) -> None:
+        """See :class:`~p2pxfer.net.session.path.PathOwner`."""
+        if isinstance(message, (Pair2, Paired)):
+            self._peer.receive(path, message)
+            return
+        try:
+            for event in self._pump.message(path, message):
+                self._tell(event)
+            self._pump.push()
+        except P2pxferError as error:
+            self.fail(error)
+            raise
+
+    def path_chunk(self, path: PeerPath, chunk: Chunk) -> None:
+        """See :class:`~p2pxfer.net.session.path.PathOwner`."""
+        raise ProtocolBreach("the receiver sent a chunk")
+
+    def path_writable(self, path: PeerPath) -> None:
+        """See :class:`~p2pxfer.net.session.path.PathOwner`."""
+        self._paths.room(path)
+        self._pump.push()

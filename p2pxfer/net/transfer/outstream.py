@@ -1,0 +1,216 @@
+"""The sending of a stream: what is read from a descriptor goes over a channel, until the receiver has stored it all.
+
+Laws of this file:
+
+1. Nothing is read that the channel has no room for: who writes faster than the receiver takes has to wait, and memory
+   stays flat.
+2. It is sent when the receiver has ended its own direction with the same hash, which it does when everything is where
+   it belongs; the end of the input alone means nothing.
+
+Reading blocks, so it has a thread; a read that never returns ends with the process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+
+from blake3 import blake3
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from p2pxfer.core.codec import Message
+from p2pxfer.core.session.channel import Arrived, Asked, ChannelEvent, Gone, PeerEnded, Stands, Writable
+from p2pxfer.core.session.channels import Channels
+from p2pxfer.core.transfer.pacing import Pace
+from p2pxfer.core.transfer.streams import CANNOT_GO_ON, SERVICE, check_end
+from p2pxfer.errors import DiskError, Incomplete, Interrupted, LimitReached, P2pxferError, ProtocolBreach
+from p2pxfer.net.services.pipe import READ
+from p2pxfer.net.session.channelpaths import ChannelPaths
+from p2pxfer.net.session.path import PeerPath
+from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.types import Reactor
+from p2pxfer.net.worker import Worker
+from p2pxfer.status import Accepted, Event
+
+
+class StreamPump:
+    """What comes from ``source``, a descriptor, as a :class:`~p2pxfer.net.transfer.cargo.Cargo` called ``name``.
+
+    ``limit`` in bytes a second, 0 for none.
+    """
+
+    log = Logger()
+    after_cut = CANNOT_GO_ON
+
+    def __init__(self, reactor: Reactor, source: int, name: str, limit: float = 0) -> None:
+        self._reactor = reactor
+        self._source = source
+        self._name = name
+        self._pace = Pace(limit, reactor.seconds())
+        self._later: IDelayedCall | None = None
+        self._channels = Channels(os.urandom(16), 0)
+        self._channel = self._channels.open(SERVICE, name)
+        self._link: ChannelPaths | None = None
+        self._done: Callable[[bytes], None] | None = None
+        self._failed: Callable[[P2pxferError], None] | None = None
+        self._reader = Worker(reactor, "input")
+        self._hash = blake3()
+        self._reading = False
+        self._ended = False
+        self._closed = False
+        self._gone = False
+        self._told: list[Event] = []
+        self._read_bytes = 0
+        self.introduced = False
+        self.accepted = False
+        self.parting = False
+
+    def attach(self, paths: PathSet, done: Callable[[bytes], None], failed: Callable[[P2pxferError], None]) -> None:
+        """See :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
+        self._done, self._failed = done, failed
+        self._link = ChannelPaths(self._reactor, self._channels, paths, self._event, self._settled, failed)
+
+    @property
+    def _on(self) -> ChannelPaths:
+        assert self._link is not None
+        return self._link
+
+    @property
+    def acked_bytes(self) -> int:
+        """Bytes that the receiver's process has."""
+        return self._read_bytes - self._channels.held_bytes
+
+    # -- paths ---------------------------------------------------------------------------------------------------
+
+    def open_path(self, path: PeerPath) -> None:
+        """See :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
+        self.introduced = True
+        self._on.open_path(path)
+
+    def close_path(self, path: PeerPath) -> None:
+        """See :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
+        self._on.close_path(path)
+
+    def message(self, path: PeerPath, message: Message) -> list[Event]:
+        """See :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
+        try:
+            self._on.message(path, message)
+        except Incomplete as error:
+            raise Incomplete(f"the receiver was started anew: {CANNOT_GO_ON}") from error
+        self._on.flush()
+        told, self._told = self._told, []
+        return told
+
+    def is_idle(self, path: PeerPath) -> bool:
+        """See :class:`~p2pxfer.net.transfer.cargo.Cargo`: one path carries the stream, and what it takes with it comes
+        again."""
+        return True
+
+    def push(self) -> None:
+        """See :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
+        if not self._closed:
+            self._on.flush()
+
+    def close(self) -> None:
+        """See :class:`~p2pxfer.net.transfer.cargo.Cargo`; a receiver that still waits is told that nothing more
+        comes."""
+        if not self._closed and not self._gone and self._link is not None:
+            self._gone = self.parting = True
+            # A peer that acknowledges nothing cannot be told.
+            with suppress(LimitReached):
+                self._channels.reset(self._channel, Interrupted("the sender ended before the stream did"))
+            self._link.flush()
+        self._closed = True
+        self._stop_waiting()
+        self._reader.stop()
+        if self._link is not None:
+            self._link.stop()
+
+    def _fail(self, error: P2pxferError) -> None:
+        if self._failed is not None and not self._closed:
+            self._failed(error)
+
+    # -- the channel ---------------------------------------------------------------------------------------------
+
+    def _event(self, event: ChannelEvent) -> None:
+        match event:
+            case Stands(_, rate):
+                self.accepted = True
+                self._pace.peer_wants(rate)
+                self._told.append(Accepted())
+                self._read()
+            case Writable():
+                self._read()
+            case PeerEnded(_, digest):
+                self._judge(digest)
+            case Gone(_, error):
+                self._gone = True
+                if error is not None:
+                    self._fail(error)
+            case Arrived() | Asked():
+                self._fail(ProtocolBreach("the receiver of a stream sends data"))
+
+    def _judge(self, digest: bytes) -> None:
+        if not self._ended:
+            self._fail(ProtocolBreach("the receiver ended a stream before its end"))
+            return
+        try:
+            check_end(digest, self._hash.digest())
+        except P2pxferError as error:
+            self._fail(error)
+
+    def _settled(self) -> None:
+        """The receiver has heard everything, and has said its last if the channel is gone."""
+        if self._gone and not self._closed and self._done is not None:
+            done, self._done = self._done, None
+            done(self._hash.digest())
+
+    # -- input ---------------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        self._stop_waiting()
+        if self._reading or self._closed or self._gone or self._ended or not self.accepted:
+            return
+        room = self._channels.room(self._channel)
+        if not room:
+            return
+        wait = self._pace.wait(self._reactor.seconds())
+        if wait > 0:
+            self._later = self._reactor.callLater(wait, self._read)
+            return
+        self._reading = True
+        self._reader.do(self._take, min(room, READ)).addCallbacks(self._taken, self._unreadable)
+
+    def _take(self, size: int) -> bytes:
+        """Read and hash; in the thread."""
+        data = os.read(self._source, size)
+        self._hash.update(data)
+        return data
+
+    def _taken(self, data: bytes) -> None:
+        self._reading = False
+        if self._closed or self._gone:
+            return
+        if data:
+            self._read_bytes += len(data)
+            self._pace.spend(len(data))
+            self._channels.write(self._channel, data)
+            self._read()
+        else:
+            self._ended = True
+            self._channels.end(self._channel, self._hash.digest())
+        self._on.soon()
+
+    def _unreadable(self, failure: Failure) -> None:
+        if not isinstance(failure.value, OSError):
+            self.log.failure("reading the stream failed", failure)
+        reason = os.strerror(failure.value.errno) if isinstance(failure.value, OSError) and failure.value.errno else ""
+        self._fail(DiskError(f"standard input cannot be read{f': {reason}' if reason else ''}; {CANNOT_GO_ON}"))
+
+    def _stop_waiting(self) -> None:
+        if self._later is not None and self._later.active():
+            self._later.cancel()
+        self._later = None

@@ -1,0 +1,246 @@
+"""What was being received and is not whole yet: found where it lies, in the destinations that are remembered.
+
+Laws:
+
+- The staging place itself is the record: what its journal claims is what is here.
+- Nothing that another process holds is touched.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from p2pxfer.core.messages import PathPolicy
+from p2pxfer.core.transfer.chunktable import ChunkTable
+from p2pxfer.core.transfer.journal import read_journal
+from p2pxfer.core.transfer.manifest import Manifest
+from p2pxfer.core.transfer.pathrules import STAGING_PREFIX
+from p2pxfer.errors import P2pxferError, UsageError
+from p2pxfer.net.disk import OPEN_DIRECTORY, OPEN_INNER_DIRECTORY, disk_error, shown
+from p2pxfer.net.private.identity import make_private_directory
+from p2pxfer.net.private.privatedir import enter, is_locked
+from p2pxfer.net.transfer import replay
+from p2pxfer.net.transfer.journalfile import MAX_JOURNAL, JournalFile
+from p2pxfer.net.transfer.journalfile import NAME as JOURNAL
+
+DESTINATIONS: Final = "destinations.json"
+MAX_DESTINATIONS: Final = 64
+MAX_TREES: Final = 8
+"""Most earlier transfers that may hold older versions."""
+MAX_TREE_JOURNAL: Final = 8 * 1024 * 1024
+"""What has a larger journal, bytes, is not looked at for these: that takes longer than it may gain."""
+_STAGING: Final = re.compile(re.escape(STAGING_PREFIX) + "[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """A transfer that is not whole: ``have`` of ``total`` bytes, ``changed`` in seconds since 1970.
+
+    ``into`` is how ``receive`` was called there last, ``sender`` is the digest of the sender's key; ``busy``: a process
+    receives it now.
+    """
+
+    name: str
+    into: Destination
+    sender: bytes
+    names: list[str]
+    have: int
+    total: int
+    changed: float
+    busy: bool
+
+    @property
+    def number(self) -> str:
+        """8 hexadecimal digits."""
+        return self.name.removeprefix(STAGING_PREFIX)[:8]
+
+
+# -- destinations ------------------------------------------------------------------------------------------------
+
+
+class Destination(msgspec.Struct, frozen=True):
+    """A directory, the name under which this machine received into it last, and the options that it had then.
+
+    ``limit`` in bytes a second, 0 for none; ``timeout`` in seconds.
+    """
+
+    path: str
+    name: str
+    acceptance: Literal["ask", "contacts", "all"] = "contacts"
+    no_code: bool = False
+    limit: Annotated[int, Meta(ge=0)] = 0
+    policy: PathPolicy = "auto"
+    gentle: bool = False
+    port_mapping: bool = True
+    timeout: Annotated[float, Meta(gt=0)] | None = None
+
+
+def remember(home: Path, used: Destination) -> None:
+    """Note how files are received into a destination; without effect if the home cannot be written."""
+    new = msgspec.structs.replace(used, path=os.path.realpath(used.path))
+    known = destinations(home)
+    if known[:1] == [new]:
+        return
+    known = [new, *(other for other in known if other.path != new.path)][:MAX_DESTINATIONS]
+    temporary = home / f".{DESTINATIONS}.{os.getpid()}"
+    try:
+        make_private_directory(home)
+        temporary.write_bytes(msgspec.json.encode(known))
+        temporary.replace(home / DESTINATIONS)
+    except (OSError, UnicodeEncodeError):
+        return
+
+
+def destinations(home: Path) -> list[Destination]:
+    """Where files were received, the latest first."""
+    try:
+        return msgspec.json.decode((home / DESTINATIONS).read_bytes(), type=list[Destination])[:MAX_DESTINATIONS]
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return []
+
+
+# -- what lies there ---------------------------------------------------------------------------------------------
+
+
+def find(home: Path) -> Iterator[Partial]:
+    """Everything that is not whole in the destinations that are remembered."""
+    for destination in destinations(home):
+        try:
+            names = sorted(filter(_STAGING.fullmatch, os.listdir(destination.path)))  # noqa: PTH208  # names are wanted
+        except OSError:
+            continue  # gone, or not there today
+        for name in names:
+            try:
+                found = _look(destination, name)
+            except (OSError, P2pxferError):
+                continue  # another user's, or nothing that this program knows
+            if found is not None:
+                yield found
+
+
+def _look(destination: Destination, name: str) -> Partial | None:
+    root = os.open(destination.path, OPEN_DIRECTORY)
+    try:
+        fd = os.open(name.encode(), OPEN_INNER_DIRECTORY, dir_fd=root)
+    finally:
+        os.close(root)
+    try:
+        status = os.fstat(fd)
+        if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+            return None
+        state = read_journal(JournalFile(fd, lambda _: None).read(MAX_JOURNAL))
+        if state is None or state.published_root is not None:
+            return None
+        changed = os.stat(JOURNAL, dir_fd=fd, follow_symlinks=False).st_mtime
+        busy = is_locked(fd)
+        manifest = Manifest()
+        replay.take_up(state, manifest)
+        table = ChunkTable(manifest)
+        replay.believe(state, manifest.pages, manifest, table)
+    finally:
+        os.close(fd)
+    have = sum(table.bytes_in(*span) for span in table.known)
+    return Partial(
+        name,
+        destination,
+        state.sender,
+        manifest.top_names,
+        have,
+        manifest.total_bytes,
+        changed,
+        busy,
+    )
+
+
+def partial_trees(destination: str, sender: bytes, but: bytes) -> list[int]:
+    """Descriptors of what arrived of other transfers from this sender in a directory, the latest first.
+
+    ``but`` is the id of the transfer that is left out.  What another process holds is left out too.
+    """
+    found: list[tuple[float, int]] = []
+    try:
+        root = os.open(os.fsencode(destination), OPEN_DIRECTORY)
+    except OSError:
+        return []
+    try:
+        for name in filter(_STAGING.fullmatch, os.listdir(root)):  # noqa: PTH208  # a descriptor
+            with suppress(OSError, P2pxferError):
+                found += _tree_of(root, name, sender, but)
+    finally:
+        os.close(root)
+    found.sort(reverse=True)
+    for _, fd in found[MAX_TREES:]:
+        os.close(fd)
+    return [fd for _, fd in found[:MAX_TREES]]
+
+
+def _tree_of(root: int, name: str, sender: bytes, but: bytes) -> list[tuple[float, int]]:
+    fd = os.open(name.encode(), OPEN_INNER_DIRECTORY, dir_fd=root)
+    try:
+        status = os.fstat(fd)
+        if status.st_uid != os.geteuid() or status.st_mode & 0o077 or is_locked(fd):
+            return []
+        state = read_journal(JournalFile(fd, lambda _: None).read(MAX_TREE_JOURNAL))
+        if state is None or state.sender != sender or state.transfer == but:
+            return []
+        changed = os.stat(JOURNAL, dir_fd=fd, follow_symlinks=False).st_mtime
+        return [(changed, os.open(b"tree", OPEN_INNER_DIRECTORY, dir_fd=fd))]
+    finally:
+        os.close(fd)
+
+
+def drop(partial: Partial) -> None:
+    """Remove what was received.
+
+    Raises:
+        ConfigError: a process receives it.
+        UsageError: it is gone.
+        DiskError: the disk refused.
+    """
+    where = str(Path(partial.into.path, partial.name))
+
+    def gone() -> None:
+        raise UsageError(f"{shown(where)} is gone already")
+
+    try:
+        root = os.open(partial.into.path, OPEN_DIRECTORY)
+        try:
+            held = enter(root, partial.name, where, gone)
+            try:
+                _open_up(held)
+                for name in os.listdir(held):  # noqa: PTH208  # a descriptor
+                    if stat.S_ISDIR(os.stat(name, dir_fd=held, follow_symlinks=False).st_mode):
+                        shutil.rmtree(name, dir_fd=held)
+                    else:
+                        os.unlink(name, dir_fd=held)
+                os.rmdir(partial.name.encode(), dir_fd=root)
+            finally:
+                os.close(held)
+        finally:
+            os.close(root)
+    except OSError as error:
+        raise disk_error(error, f"removing {shown(where)}", "remove it by hand") from error
+
+
+def _open_up(directory: int) -> None:
+    """Let this user into every directory below, whose modes may be those that it was to be published with."""
+    with os.scandir(directory) as listing:
+        names = [os.fsencode(each.name) for each in listing if each.is_dir(follow_symlinks=False)]
+    for name in names:
+        os.chmod(name, 0o700, dir_fd=directory)
+        inner = os.open(name, OPEN_INNER_DIRECTORY, dir_fd=directory)
+        try:
+            _open_up(inner)
+        finally:
+            os.close(inner)

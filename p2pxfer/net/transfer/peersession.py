@@ -1,0 +1,35 @@
+"""What an inbox knows of one peer while it is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from twisted.internet.interfaces import IDelayedCall
+
+from p2pxfer.core.text import safe_text
+from p2pxfer.net.session.firstcontact import FirstContact
+from p2pxfer.net.session.path import PeerPath
+from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.transfer.arrivals import Arrivals
+from p2pxfer.net.transfer.inboxowner import Known
+
+
+@dataclass(slots=True)
+class PeerSession:
+    """Everything of one peer key: its paths, what they bring, and whether it is verified.
+
+    ``since``: when each path's meeting began.
+    """
+
+    key: bytes
+    paths: PathSet
+    known: Known | None
+    arrivals: Arrivals = field(init=False)
+    contacts: dict[PeerPath, FirstContact] = field(default_factory=dict)
+    since: dict[PeerPath, float] = field(default_factory=dict)
+    idle: IDelayedCall | None = None
+    told: bool = False
+
+    def name(self, path: PeerPath) -> str:
+        """What the peer is called."""
+        return (self.known.name if self.known is not None else "") or safe_text(path.peer_name, 64)

@@ -1,0 +1,95 @@
+"""What a receiver receives into, as its user sees it: a place for transfers and streams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from p2pxfer.core.transfer.chunktable import ChunkAddress
+from p2pxfer.core.transfer.journal import ChunkClaim
+from p2pxfer.core.transfer.manifest import Manifest
+from p2pxfer.core.transfer.receiveeffect import Announced
+from p2pxfer.net.transfer.oldversions import OldVersions
+
+Pieces = list[bytes | bytearray | memoryview]
+
+
+class Sink(Protocol):
+    """Where a stream goes.  Every method blocks; all run in one thread."""
+
+    def write(self, pieces: Pieces) -> int:
+        """Take these, in order; returns their size.
+
+        Raises:
+            P2pxferError: it cannot.
+        """
+
+    def finish(self, digest: bytes) -> tuple[bytes, list[str]]:
+        """Everything came, and the sender says that its hash is ``digest``; the hash, and the names it has got.
+
+        Raises:
+            P2pxferError: that is not so, or it cannot be kept.
+        """
+
+    def discard(self) -> None:
+        """Let go of it: not everything came."""
+
+
+class Storage(Protocol):
+    """Where the chunks of one transfer go; :class:`~p2pxfer.net.transfer.staging.Staging` says what each method
+    does."""
+
+    published_root: bytes | None
+    published_names: list[str]
+
+    @property
+    def have(self) -> Mapping[ChunkAddress, bytes]:
+        """What is here for certain."""
+
+    def write_chunk(self, file: int, index: int, payload: memoryview, digest: bytes) -> None:
+        """Verify a chunk and write it."""
+
+    def write_hole(self, file: int, first: int, stop: int) -> list[ChunkClaim]:
+        """Have chunks be zero."""
+
+    def announce(self, announced: Announced) -> None:
+        """The sender has seen more of what it sends."""
+
+    def sync(self, chunks: Iterable[ChunkClaim], pages: Iterable[int]) -> None:
+        """Make chunks durable, and pages that were added to the manifest."""
+
+    def finish(self, root: bytes, now: float) -> list[str]:
+        """Publish everything."""
+
+    def discard(self) -> None:
+        """Remove what was kept, and close."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
+class Place(Protocol):
+    """What a receiver receives into; the methods that open something block."""
+
+    @property
+    def shown(self) -> str:
+        """What it is called in a question."""
+
+    def check(self, manifest: Manifest, page: int) -> None:
+        """Look at a page of the manifest, at the first one before anybody is asked and before anything is created.
+
+        Raises:
+            P2pxferError: this is not taken here.
+        """
+
+    def open(self, sender: bytes, manifest: Manifest, announced: Announced, relisted: bool) -> Storage:
+        """Take a transfer up; see :meth:`~p2pxfer.net.transfer.staging.Staging.open`."""
+
+    def older(self, sender: bytes, manifest: Manifest, asked: bool) -> OldVersions | None:
+        """Where older versions of the files may lie; ``asked``: the sender may learn of those that others made."""
+
+    def check_stream(self, name: str) -> None:
+        """The same as :meth:`check` for a stream of this name, which is one path component."""
+
+    def open_stream(self, name: str) -> Sink:
+        """Take a stream up."""

@@ -1,0 +1,339 @@
+"""Moves chunks from the disk to the paths: reads and hashes ahead in threads, writes while a path has room.
+
+Laws of this file:
+
+1. At most :data:`AHEAD_BYTES` are read ahead, so memory is bounded whatever the file.
+2. Of the paths that carry (:mod:`p2pxfer.core.session.pathchoice`) the next chunk goes to the first one that has room:
+   each gets as much as it delivers.  When all are full the next chunk waits.
+3. When nothing is left to be read, a path with nothing under way sends again what another one is slow with.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from p2pxfer.core.codec import Message
+from p2pxfer.core.session.deltawire import Basis, Lack, Older, WantBasis
+from p2pxfer.core.session.wire import MAX_CHUNK
+from p2pxfer.core.transfer.chunktable import ChunkAddress
+from p2pxfer.core.transfer.delta import Differences
+from p2pxfer.core.transfer.pacing import Pace
+from p2pxfer.core.transfer.sendeffect import AcceptedByPeer, Finished, HashChunks, Send, SenderEffect
+from p2pxfer.core.transfer.sender import SenderCore
+from p2pxfer.errors import DiskError, P2pxferError, ProtocolBreach
+from p2pxfer.net.session.path import PeerPath
+from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.transfer.deltasource import Cuts
+from p2pxfer.net.transfer.hashcache import HashCache
+from p2pxfer.net.transfer.loaded import HANDLE, Loaded
+from p2pxfer.net.transfer.source import Source
+from p2pxfer.net.types import Reactor
+from p2pxfer.net.worker import Worker
+from p2pxfer.status import Accepted, Event, Resumed
+
+AHEAD_BYTES = 16 * 1024 * 1024
+"""Most payload bytes between disk and socket."""
+AHEAD_BATCHES = 8
+"""Most batches being read at the same time."""
+BATCH_BYTES = 256 * 1024
+BATCH_CHUNKS = 128
+"""Small chunks are read in batches that end with the chunk that reaches one of these two: handing each to the thread by
+itself costs several times what reading it costs."""
+
+
+class ChunkPump:
+    """The sending of one source, as a :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
+
+    log = Logger()
+    after_cut = "what arrived is kept there, run the same command again to go on"
+    parting = False
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        source: Source,
+        cache: HashCache,
+        limit: float = 0,
+        listed: Callable[[], None] | None = None,
+        *,
+        delta: bool = False,
+    ) -> None:
+        """``limit`` in bytes a second, 0 for none; ``listed`` is called when all that is to be sent is known.
+
+        ``delta``: ask for older versions that the receiver has.
+        """
+        self._listed_all = listed
+        self._reactor = reactor
+        self._pace = Pace(limit, reactor.seconds())
+        self._later: IDelayedCall | None = None
+        self._source = source
+        self._cache = cache
+        self._core = SenderCore(HANDLE, source.manifest, cache.load(), source.holes(), delta=delta)
+        self._differences = Differences(source.manifest, tells=False)
+        self._cuts = Cuts(source)
+        self._scanner = Worker(reactor, "scanner")
+        self._ready: deque[Loaded] = deque()
+        self._reading = 0
+        self._ahead = 0
+        self._paths: PathSet | None = None
+        self._done: Callable[[bytes], None] | None = None
+        self._failed: Callable[[P2pxferError], None] | None = None
+        self._reader = Worker(reactor, "reader")
+        self._closed = False
+        self.introduced = False
+        self.accepted = False
+
+    def attach(self, paths: PathSet, done: Callable[[bytes], None], failed: Callable[[P2pxferError], None]) -> None:
+        """Where chunks may go, and whom to tell the root hash at the end or an error of the disk."""
+        self._paths = paths
+        self._done = done
+        self._failed = failed
+        self._list_more()
+
+    def close(self) -> None:
+        """Read and send nothing more."""
+        self._closed = True
+        self._reader.stop()
+        self._scanner.stop()
+        self._ready.clear()
+        self._stop_waiting()
+
+    @property
+    def acked_bytes(self) -> int:
+        """Bytes that the receiver has confirmed."""
+        return self._core.acked_bytes
+
+    def is_idle(self, path: PeerPath) -> bool:
+        """Nothing that was sent on ``path`` waits for its acknowledgement."""
+        return self._core.is_idle(path.facts.number)
+
+    @property
+    def paths(self) -> PathSet:
+        """The paths in use."""
+        assert self._paths is not None
+        return self._paths
+
+    # -- paths ---------------------------------------------------------------------------------------------------
+
+    def open_path(self, path: PeerPath) -> None:
+        """Offer the transfer on a path."""
+        self.introduced = True
+        self._carry_out(self._core.open_path(path.facts.number))
+
+    def close_path(self, path: PeerPath) -> None:
+        """A path is gone."""
+        self._carry_out(self._core.close_path(path.facts.number))
+        self._differences.lost(path.facts.number)
+        self.push()
+
+    def message(self, path: PeerPath, message: Message) -> list[Event]:
+        """A transfer message came; returns what the user is to be told before :meth:`push`.
+
+        Raises:
+            P2pxferError: see :meth:`~p2pxfer.core.transfer.sender.SenderCore.receive`.
+        """
+        if isinstance(message, (Older, Basis, Lack)):
+            self._difference(path.facts.number, message)
+            return []
+        return self._carry_out(self._core.receive(path.facts.number, message))
+
+    def _difference(self, path: int, message: Older | Basis | Lack) -> None:
+        if message.handle != HANDLE:
+            raise ProtocolBreach("the receiver speaks of a transfer that was not offered on this path")
+        if not self._core.is_open(path):
+            return  # it has not heard yet that another process receives now
+        match message:
+            case Older():
+                self._differences.older(message)
+            case Basis():
+                self._differences.told(path, message)
+            case Lack():
+                self._core.lacking(self._differences.lacked(message))
+
+    def _carry_out(self, effects: list[SenderEffect]) -> list[Event]:
+        events: list[Event] = []
+        for effect in effects:
+            match effect:
+                case Send():
+                    path = self.paths.get(effect.path)
+                    if path is not None:
+                        path.send(effect.message)
+                case HashChunks():
+                    self._hash_again(effect)
+                case AcceptedByPeer():
+                    self.accepted = True
+                    self._pace.peer_wants(effect.rate)
+                    self._differences = Differences(self._source.manifest, tells=effect.older)
+                    events.append(Accepted())
+                    if effect.have_bytes:
+                        events.append(Resumed(have_bytes=effect.have_bytes))
+                case Finished():
+                    self._cache.forget()
+                    if self._done is not None:
+                        self._done(effect.root)
+        return events
+
+    # -- the list ------------------------------------------------------------------------------------------------
+
+    def _list_more(self) -> None:
+        """Look at what is to be sent, page after page, while the first files go out already."""
+        if not self._closed and not self._source.manifest.complete:
+            finding = self._scanner.do(self._source.find)
+            finding.addCallback(self._listed)
+            finding.addErrback(self._unreadable)
+
+    def _listed(self, found: tuple[bytes, bool]) -> None:
+        if self._closed:
+            return
+        files = len(self._source.manifest.sizes)
+        self._source.take(*found)
+        self._carry_out(self._core.grow(self._cache.grow(), self._source.holes(files)))
+        if self._source.manifest.complete and self._listed_all is not None:
+            self._listed_all()
+        self._list_more()
+        self.push()
+
+    # -- chunks --------------------------------------------------------------------------------------------------
+
+    def push(self) -> None:
+        """Write what is ready to the paths that have room, and read ahead."""
+        if self._closed:
+            return
+        carriers = self.paths.carriers(self._core.is_open)
+        self._tell_holes(carriers)
+        self._ask(carriers)
+        while self._may_go() and (path := self._taker(carriers)) is not None:
+            loaded = self._ready.popleft()
+            self._ahead -= loaded.size
+            if not self._core.may_go(loaded.address, path.facts.number):
+                self._core.drop_chunk(loaded.address)
+                continue
+            if loaded.ops is not None:
+                self._differences.patched(loaded.address)
+            frame = loaded.frame()
+            size = sum(map(len, frame)) if loaded.ops is not None else loaded.size
+            self._pace.spend(size)
+            path.send_frame(frame)
+            self._core.chunk_sent(loaded.address, path.facts.number)
+            self.paths.carried(path, size)
+        self._read_ahead(carriers)
+
+    def _tell_holes(self, carriers: list[PeerPath]) -> None:
+        for path in carriers:
+            for effect in self._core.take_holes(path.facts.number) if path.writable else ():
+                path.send(effect.message)
+
+    def _ask(self, carriers: list[PeerPath]) -> None:
+        """Ask for the hashes of older versions on the first path."""
+        for path in carriers[:1]:
+            for file in self._differences.ask(path.facts.number):
+                path.send(WantBasis(handle=HANDLE, file=file))
+
+    def _may_go(self) -> bool:
+        """Whether a chunk is ready and the limit lets it go; if it does not, the chunk goes when it does."""
+        self._stop_waiting()
+        if not self._ready or not self._core.is_told(self._ready[0].address):
+            return False
+        wait = self._pace.wait(self._reactor.seconds())
+        if wait > 0:
+            self._later = self._reactor.callLater(wait, self.push)
+        return wait <= 0
+
+    def _stop_waiting(self) -> None:
+        if self._later is not None and self._later.active():
+            self._later.cancel()
+        self._later = None
+
+    def _taker(self, carriers: list[PeerPath]) -> PeerPath | None:
+        """The best path that has room, if any has; not the one that is slow with the next chunk."""
+        free = [path for path in carriers if path.writable]
+        if len(carriers) == 1 or not free:
+            return free[0] if free else None
+        address = self._ready[0].address
+        return next((path for path in free if self._core.may_go(address, path.facts.number)), free[0])
+
+    def _read_ahead(self, carriers: list[PeerPath]) -> None:
+        if not carriers:
+            return
+        while self._reading < AHEAD_BATCHES and self._ahead + MAX_CHUNK <= AHEAD_BYTES:
+            batch = self._next_batch() or self._late_batch(carriers)
+            if not batch:
+                return
+            self._reading += 1
+            self._ahead += sum(self._core.length(address) for address in batch)
+            reading = self._reader.do(self._read, [(address, self._differences.of(address)) for address in batch])
+            reading.addCallback(self._loaded)
+            reading.addErrback(self._unreadable)
+
+    def _late_batch(self, carriers: list[PeerPath]) -> list[ChunkAddress]:
+        """Nothing is missing: what a path without work may take over."""
+        if len(carriers) == 1 or self._reading or self._ready:
+            return []
+        late = (self._core.late_chunk(path.facts.number) for path in carriers if path.writable)
+        return list(itertools.islice((address for address in late if address is not None), 1))
+
+    def _next_batch(self) -> list[ChunkAddress]:
+        batch: list[ChunkAddress] = []
+        size = 0
+        while size < BATCH_BYTES and len(batch) < BATCH_CHUNKS:
+            address = self._core.next_chunk()
+            if address is None:
+                break
+            if self._differences.waits_for(address[0]):
+                self._core.drop_chunk(address)
+                break
+            batch.append(address)
+            size += self._core.length(address)
+        return batch
+
+    def _read(self, batch: list[tuple[ChunkAddress, tuple[int, bytes] | None]]) -> list[Loaded]:
+        """Read, hash and note the hashes, and compare with older versions; in the thread."""
+        loaded: list[Loaded] = []
+        for address, older in batch:
+            payload, digest = self._source.read_chunk(*address)
+            self._cache.add(*address, digest)
+            patch = self._cuts.patch(address, payload, *older) if older is not None else None
+            ops, parts = patch if patch is not None else (None, [payload])
+            loaded.append(Loaded(address, digest, len(payload), ops, parts))
+        return loaded
+
+    def _loaded(self, batch: list[Loaded]) -> None:
+        self._reading -= 1
+        if self._closed:
+            return
+        for loaded in batch:
+            self._core.chunk_read(loaded.address, loaded.digest)
+        self._ready.extend(batch)
+        self.push()
+
+    def _unreadable(self, failure: Failure) -> None:
+        """The disk, or a fault of the program: either ends the job."""
+        if self._closed or self._failed is None:
+            return
+        error = failure.value
+        if not isinstance(error, P2pxferError):
+            self.log.failure("sending failed", failure)
+            error = DiskError(f"sending failed inside the program: {type(error).__name__}")
+        self._failed(error)
+
+    def _hash_again(self, effect: HashChunks) -> None:
+        """Prove claims for which the record of earlier runs is lost."""
+
+        def read_all() -> list[tuple[ChunkAddress, bytes]]:
+            return [(address, self._source.read_chunk(*address)[1]) for address in effect.addresses]
+
+        def have_all(hashes: list[tuple[ChunkAddress, bytes]]) -> None:
+            for address, digest in hashes:
+                self._core.chunk_read(address, digest)
+            self._carry_out(self._core.hashed())
+            self.push()
+
+        hashing = self._reader.do(read_all)
+        hashing.addCallback(have_all)
+        hashing.addErrback(self._unreadable)

@@ -1,0 +1,56 @@
+"""What a transfer that is being received tells its sender of older versions."""
+
+from __future__ import annotations
+
+from p2pxfer.core.session.deltawire import BLOCK_HASH, HASHES_PER_MESSAGE, Basis, Older, WantBasis
+from p2pxfer.core.session.wire import Listed
+from p2pxfer.core.transfer.manifest import Manifest
+from p2pxfer.errors import ProtocolBreach
+from p2pxfer.net.session.path import PeerPath
+from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.transfer.landing import DiskThreads
+from p2pxfer.net.transfer.oldversions import OldVersions
+
+
+class Rebuilding:
+    """Law: each page is told of behind its answer, and a path is told once the hashes of each file that was named."""
+
+    def __init__(self, disk: DiskThreads, paths: PathSet, manifest: Manifest, older: OldVersions) -> None:
+        self._disk = disk
+        self._paths = paths
+        self._manifest = manifest
+        self._older = older
+        self._named: dict[int, list[int]] = {}
+        self._files: set[int] = set()
+        self._told: set[tuple[int, int]] = set()
+
+    async def announce(self, path: PeerPath, listed: Listed) -> None:
+        """Of which files on this page there are older versions."""
+        page = listed.page
+        if page not in self._named:
+            first, stop = self._manifest.files_before(page), self._manifest.files_before(page + 1)
+            found = await self._disk.elsewhere(self._older.look, range(first, stop))
+            self._named[page] = found
+            self._files.update(found)
+        if self._paths.get(path.facts.number) is path:
+            path.send(Older(handle=listed.handle, page=page, files=self._named[page]))
+
+    def check(self, path: int, want: WantBasis) -> None:
+        """Whether the hashes of the blocks of an older version may be wanted on ``path``; once.
+
+        Raises:
+            ProtocolBreach: it was not named, or told on this path before.
+        """
+        if want.file not in self._files or (path, want.file) in self._told:
+            raise ProtocolBreach("an older version is wanted that was not named, or twice")
+        self._told.add((path, want.file))
+
+    async def tell(self, path: PeerPath, want: WantBasis) -> None:
+        """Cut the older version, and tell its hashes if the path is still there."""
+        average, hashes = await self._disk.elsewhere(self._older.sign, want.file)
+        piece = HASHES_PER_MESSAGE * BLOCK_HASH
+        for at in range(0, max(1, len(hashes)), piece):
+            if self._paths.get(path.facts.number) is not path:
+                return
+            part, last = hashes[at : at + piece], at + piece >= len(hashes)
+            path.send(Basis(handle=want.handle, file=want.file, average=average, hashes=part, last=last))

@@ -1,0 +1,101 @@
+"""What an earlier run left of a transfer: the pages of its list, and the chunks that its journal claims.
+
+Laws:
+
+- The data is not read again, so going on costs the same whatever the size: a claim was journalled only after its bytes
+  were verified and synced, into a directory that nobody else may enter.  What is checked is that the file is there and
+  reaches as far as the claim: one look at each file that is claimed, below directories that are opened once.
+- Pages that are not those of the list of now are dropped, with all that lies in the tree because of them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import closing
+
+from p2pxfer.core.transfer.chunktable import ChunkTable
+from p2pxfer.core.transfer.entries import DIRECTORY
+from p2pxfer.core.transfer.geometry import chunk_span
+from p2pxfer.core.transfer.journal import JournalState
+from p2pxfer.core.transfer.manifest import Manifest
+from p2pxfer.errors import ChunkRefused, DiskError, LimitReached, ManifestRefused
+from p2pxfer.net.disk import parent_of, shown
+from p2pxfer.net.transfer.parents import LastParent
+from p2pxfer.net.transfer.publishing import Publisher
+
+
+def common_pages(state: JournalState, manifest: Manifest) -> int:
+    """How many pages the two lists begin with in common."""
+    for number in range(manifest.pages):
+        if number >= len(state.pages) or state.pages[number] != manifest.page(number):
+            return number
+    return manifest.pages
+
+
+def take_up(state: JournalState, manifest: Manifest) -> None:
+    """Add the pages that the journal knows to ``manifest``, with which its list begins, as far as they make sense."""
+    try:
+        for page in state.pages[manifest.pages :]:
+            manifest.add(page, more=True)
+    except (ManifestRefused, LimitReached):
+        manifest.cut(manifest.pages)
+        return
+    manifest.complete = not state.more
+
+
+def sweep(state: JournalState, kept: int, tree: int) -> None:
+    """Remove from ``tree`` what only pages of the journal from ``kept`` on list.  Raises ``OSError``."""
+    if kept >= len(state.pages):
+        return
+    old = Manifest()
+    take_up(state, old)
+    gone = [entry for number in range(kept, old.pages) for entry in old.entries_of(number)]
+    for entry in reversed(gone):
+        try:
+            with parent_of(tree, entry.path) as (parent, name):
+                if entry.kind is DIRECTORY:
+                    os.rmdir(name, dir_fd=parent)
+                else:
+                    os.unlink(name, dir_fd=parent)
+        except FileNotFoundError:
+            continue  # nothing of it had arrived
+
+
+def believe(state: JournalState, pages: int, manifest: Manifest, table: ChunkTable) -> None:
+    """Put into ``table`` the journal's claims about files of the first ``pages`` pages."""
+    files = manifest.files_before(pages)
+    for file, index, digest in state.chunks():
+        if file < files:
+            try:
+                table.set_hash(table.number((file, index)), digest)
+            except ChunkRefused:
+                continue  # of no chunk of this transfer
+
+
+def prove(manifest: Manifest, tree: int, publisher: Publisher, proved: ChunkTable) -> None:
+    """Leave in ``proved`` what ``tree`` can bear out, and what was published already: that now belongs to the user.
+
+    Raises:
+        DiskError: something that is not a file lies where one was received.
+        OSError: what the system refuses.
+    """
+    with closing(LastParent()) as parents:
+        for start, stop in list(proved.known):
+            first, last = proved.address(start)[0], proved.address(stop - 1)[0]
+            for file, directory, name in manifest.located(first, last + 1):
+                path = f"{directory}/{name}" if directory else name
+                if manifest.sizes[file] and not publisher.is_published(path):
+                    _keep_proved(parents.stat(tree, path), file, path, manifest, proved)
+
+
+def _keep_proved(status: os.stat_result | None, file: int, path: str, manifest: Manifest, proved: ChunkTable) -> None:
+    if status is not None and not stat.S_ISREG(status.st_mode):
+        raise DiskError(f"the received file {shown(path)} was replaced by something else; remove it")
+    size, length = manifest.sizes[file], status.st_size if status is not None else 0
+    if length >= size:
+        return
+    first, stop = proved.file_range(file)
+    for number in range(first, stop):
+        if sum(chunk_span(size, number - first)) > length:
+            proved.forget(number)

@@ -1,0 +1,302 @@
+"""What the user named, looked at: every file, directory and link below it, as entries of a manifest.
+
+Laws:
+
+- The scan looks at everything, opens what this user may not be able to read, and reads no content.
+- A link that the user names is followed, as everywhere.  A link inside a directory is left out, kept as a link or
+  followed, as the user says; what is left out for whatever reason is said.
+- Unless links are followed, everything below a named path is reached without one, whatever happens meanwhile.
+- Following ends: a directory that is being listed is not entered again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from array import array
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from p2pxfer.core.transfer.manifest import DIRECTORY, FILE, LINK, PERMISSIONS, Entry
+from p2pxfer.core.transfer.pathrules import STAGING_PREFIX, check_component, check_path, check_target
+from p2pxfer.core.transfer.ranges import Range
+from p2pxfer.errors import PathRefused, SourceChanged, UsageError
+from p2pxfer.net.disk import OPEN_INNER_DIRECTORY, OPEN_INNER_FILE, disk_error, shown
+from p2pxfer.net.transfer.holes import find_holes, may_be_sparse
+
+Links = Literal["skip", "keep", "follow"]
+"""What becomes of symbolic links inside directories."""
+
+OPEN_NAMED: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_ADVICE: Final = "make it readable or leave it out"
+_KINDS: Final = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFLNK: "a symbolic link",
+}
+_TOLD_REFUSED: Final = 5
+_MOST_REFUSED: Final = 1000
+"""Names that may not be sent: so many are told with their places, so many are counted."""
+_DANGLING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What tells one state of one file from every other."""
+
+    dev: int
+    ino: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    def is_of(self, status: os.stat_result) -> bool:
+        """Whether a stat result shows this very state.
+
+        The time of status counts too, though links and modes change it: whoever rewrites a file can set the other back.
+        """
+        return (
+            self.mtime_ns == status.st_mtime_ns
+            and self.ctime_ns == status.st_ctime_ns
+            and self.size == status.st_size
+            and self.ino == status.st_ino
+            and self.dev == status.st_dev
+        )
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Identity:
+        """The identity in a stat result."""
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+    def numbers(self) -> tuple[int, ...]:
+        """As :data:`FIELDS` signed numbers of 64 bits; the first two are unsigned ones."""
+        return (_signed(self.dev), _signed(self.ino), self.size, self.mtime_ns, self.ctime_ns)
+
+    @classmethod
+    def from_numbers(cls, numbers: array[int]) -> Identity:
+        """What :meth:`numbers` gave."""
+        dev, ino, size, mtime_ns, ctime_ns = numbers
+        return cls(dev % 2**64, ino % 2**64, size, mtime_ns, ctime_ns)
+
+
+FIELDS: Final = 5
+"""Numbers in an identity."""
+
+
+def _signed(number: int) -> int:
+    return number - 2**64 if number >= 2**63 else number
+
+
+def changed(path: str) -> SourceChanged:
+    """The error about a file that is not what it was."""
+    return SourceChanged(
+        f"{shown(path)} changed while it was being sent; run the command again to send it as it is now"
+    )
+
+
+class Scan:
+    """One pass over everything that was named, in the order of a manifest; each thing appears under its own last name.
+
+    ``tops``: where each top-level name is, absolute.  Of the files that were found so far: their ``identities``, and
+    ``holes``, ranges of chunks without data by file index, of those that are sparse.  ``skipped``: what was left out,
+    path and reason, ready to be shown.  ``begun``: whether what was found is being sent already.
+    """
+
+    def __init__(self, paths: list[str], links: Links) -> None:
+        """Look at what was named, and at nothing below it yet.
+
+        Raises:
+            UsageError: missing, not a file or directory, or two with one name.
+            DiskError: something cannot be looked at.
+        """
+        self.tops: dict[str, bytes] = {}
+        self.skipped: list[str] = []
+        self.identities = array("q")
+        self.holes: dict[int, list[Range]] = {}
+        self.begun = False
+        self._refused: list[str] = []
+        """Names that may not be sent: where each is, and why."""
+        self._links = links
+        self._within: set[tuple[int, int]] = set()
+        self._kinds: dict[str, os.stat_result] = {}
+        for path in paths:
+            self._named(path)
+        if not self.tops and not self._refused:
+            raise UsageError("there is nothing to send")
+
+    def entries(self) -> Generator[Entry]:
+        """Everything, one after the other; to be asked for once.  Behind a name that may not be sent comes nothing.
+
+        Raises:
+            UsageError: names that cannot be created everywhere or are not UTF-8, each with its place.
+            SourceChanged: something was replaced in this moment.
+            DiskError: something cannot be read.
+        """
+        for name in sorted(self.tops):
+            try:
+                fd = os.open(self.tops[name], OPEN_NAMED)
+            except OSError as error:
+                raise disk_error(error, f"opening {shown(name)}", _ADVICE) from error
+            yield from (entry for entry in self._opened(fd, name, self._kinds[name]) if not self._refused)
+        if self._refused:
+            raise UsageError(self._refusal())
+
+    def _named(self, path: str) -> None:
+        """One argument of the command."""
+        # Joined and not normalised: "link/.." is not where it looks.
+        raw = os.path.join(os.getcwdb(), os.fsencode(path))  # noqa: PTH109, PTH118  # pathlib takes no bytes
+        name = _text(_named(os.fsencode(path)).rpartition(b"/")[2])
+        if not name:
+            raise UsageError(f"{shown(path)} has no name of its own; name what is in it")
+        try:
+            kind = os.stat(raw)  # noqa: PTH116  # the same
+        except (FileNotFoundError, NotADirectoryError):
+            raise UsageError(f"{shown(path)} does not exist") from None
+        except OSError as error:
+            raise disk_error(error, f"looking at {shown(path)}", _ADVICE) from error
+        if not stat.S_ISREG(kind.st_mode) and not stat.S_ISDIR(kind.st_mode):
+            raise UsageError(f"{shown(path)} is {_kind(kind)}; only files and directories can be sent")
+        if not self._allowed(name, check_path):
+            return
+        self._check_new(name, path, kind)
+        self.tops[name], self._kinds[name] = raw, kind
+
+    def _check_new(self, name: str, path: str, kind: os.stat_result) -> None:
+        there = self.tops.get(name)
+        if there is None:
+            return
+        with suppress(OSError):  # that one may have gone meanwhile
+            if os.path.samestat(os.stat(there), kind):  # noqa: PTH116  # pathlib takes no bytes
+                raise UsageError(f"{shown(path)} is named twice")
+        raise UsageError(f"{shown(path)} and {shown(os.fsdecode(there))} have the same name; send them apart")
+
+    def _opened(self, fd: int, path: str, kind: os.stat_result) -> Iterator[Entry]:
+        """Take what was opened as ``path``, and close it; ``kind`` is what was there a moment before."""
+        try:
+            status = os.fstat(fd)
+            if not os.path.samestat(status, kind):
+                raise changed(path)
+            if stat.S_ISDIR(status.st_mode):
+                yield from self._directory(fd, path, status)
+            else:
+                if may_be_sparse(status):
+                    self.holes[len(self.identities) // FIELDS] = find_holes(fd, status.st_size)
+                yield self._file(path, status)
+        finally:
+            os.close(fd)
+
+    def _file(self, path: str, status: os.stat_result) -> Entry:
+        self.identities.extend(Identity.of(status).numbers())
+        return Entry(path, FILE, status.st_size, status.st_mtime_ns, status.st_mode & PERMISSIONS)
+
+    def _directory(self, fd: int, path: str, status: os.stat_result) -> Iterator[Entry]:
+        yield Entry(path, DIRECTORY, 0, status.st_mtime_ns, status.st_mode & PERMISSIONS)
+        number = (status.st_dev, status.st_ino)
+        self._within.add(number)
+        try:
+            with os.scandir(fd) as listing:
+                names = sorted(os.fsencode(each.name) for each in listing)
+        except OSError as error:
+            raise disk_error(error, f"listing {shown(path)}", _ADVICE) from error
+        for raw in names:
+            name = _text(raw)
+            inner = f"{path}/{name}"
+            if name.startswith(STAGING_PREFIX):
+                self.skipped.append(f"{shown(inner)}: a transfer that is being received")
+                continue
+            try:
+                yield from self._inner(fd, raw, inner)
+            except OSError as error:
+                raise disk_error(error, f"opening {shown(inner)}", _ADVICE) from error
+        self._within.discard(number)
+
+    def _inner(self, directory: int, raw: bytes, path: str) -> Iterable[Entry]:
+        kind = os.stat(raw, dir_fd=directory, follow_symlinks=False)
+        follow = False
+        if stat.S_ISLNK(kind.st_mode):
+            if self._links == "keep":
+                if not self._allowed(path, check_path):
+                    return ()
+                return self._link(path, kind, _text(os.readlink(raw, dir_fd=directory)))
+            if self._links == "follow":
+                follow = True
+                try:
+                    kind = os.stat(raw, dir_fd=directory)
+                except OSError as error:
+                    if error.errno not in _DANGLING:
+                        raise
+                    return self._skip(f"{shown(path)}: a symbolic link to nothing")
+        is_directory = stat.S_ISDIR(kind.st_mode)
+        if is_directory and (kind.st_dev, kind.st_ino) in self._within:
+            return self._skip(f"{shown(path)}: a symbolic link to a directory that it lies in")
+        if not is_directory and not stat.S_ISREG(kind.st_mode):
+            return self._skip(f"{shown(path)}: {_kind(kind)}")
+        if not is_directory and _is_plain(kind):
+            return (self._file(path, kind),) if self._allowed(path, _check_last) else ()
+        if not self._allowed(path, check_path):
+            return ()
+        flags = OPEN_INNER_DIRECTORY if is_directory else os.O_RDONLY | OPEN_INNER_FILE
+        fd = os.open(raw, flags & ~os.O_NOFOLLOW if follow else flags, dir_fd=directory)
+        return self._opened(fd, path, kind)
+
+    def _skip(self, what: str) -> Iterable[Entry]:
+        self.skipped.append(what)
+        return ()
+
+    def _link(self, path: str, status: os.stat_result, target: str) -> Iterable[Entry]:
+        """A symbolic link; left out, and said, if its target breaks the rule for targets."""
+        try:
+            check_target(path, target)
+        except PathRefused as error:
+            return self._skip(error.message)
+        return (Entry(path, LINK, 0, status.st_mtime_ns, 0, target),)
+
+    def _allowed(self, path: str, check: Callable[[str], None]) -> bool:
+        """Whether the judge of names takes ``path``; what it refuses is told together, and not looked into."""
+        try:
+            check(path)
+        except PathRefused as error:
+            if len(self._refused) < _MOST_REFUSED:
+                self._refused.append(f"{shown(path)}: {error.message}")
+            return False
+        return True
+
+    def _refusal(self) -> str:
+        """What to say of names that may not be sent."""
+        told = "; ".join(self._refused[:_TOLD_REFUSED])
+        more = len(self._refused) - _TOLD_REFUSED
+        at_least = "at least " if len(self._refused) == _MOST_REFUSED else ""
+        rest = f"; and {at_least}{more} more" if more > 0 else ""
+        what = "the transfer was given up" if self.begun else "nothing was sent"
+        return f"{what}, since not every system can hold these names: {told}{rest}; rename them"
+
+
+def _check_last(path: str) -> None:
+    """Judge the last component of a path whose directory was judged; the manifest judges depth and length."""
+    check_component(path.rpartition("/")[2])
+
+
+def _is_plain(status: os.stat_result) -> bool:
+    """Whether nothing more is to be learnt by opening the file: this user may read it, and it has no holes."""
+    return bool(status.st_mode & stat.S_IRUSR) and status.st_uid == os.geteuid() and not may_be_sparse(status)
+
+
+def _named(path: bytes) -> bytes:
+    """The path whose last component is the name: a directory named as ``.`` or ``..`` has one elsewhere."""
+    path = path.rstrip(b"/") or b"/"
+    last = path.rpartition(b"/")[2]
+    return os.path.realpath(path) if last in {b".", b".."} else path
+
+
+def _text(raw: bytes) -> str:
+    """The name as text; bytes that are not UTF-8 become lone surrogates, which the judge of names refuses."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _kind(status: os.stat_result) -> str:
+    return _KINDS.get(stat.S_IFMT(status.st_mode), "neither a file nor a directory")

@@ -1,0 +1,157 @@
+"""What was being sent and is not through yet: a small file for each such command, in ``jobs`` in the home.
+
+Laws:
+
+- A record says how to run a command again and saves typing, nothing else.  A damaged one is as good as none, and a disk
+  that refuses to keep one stops no transfer.
+- Who holds or saves a record has it locked until :meth:`SendJobs.close`: its job runs.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from p2pxfer.core.messages import PathPolicy
+from p2pxfer.net.disk import OPEN_INNER_FILE
+from p2pxfer.net.private.identity import make_private_directory
+from p2pxfer.net.private.privatedir import is_locked
+from p2pxfer.net.transfer.hashcache import DIRECTORY as HASHES
+from p2pxfer.net.transfer.scan import Links
+
+DIRECTORY: Final = "jobs"
+MAX_JOBS: Final = 256
+"""Most records; the oldest go first."""
+_MAX_SIZE: Final = 1024 * 1024
+_SUFFIX: Final = ".json"
+
+Count = Annotated[int, Meta(ge=0)]
+
+
+class SendJob(msgspec.Struct, frozen=True):
+    """A ``send`` as it was given, with absolute paths; ``size`` and ``acked`` in bytes, ``changed`` since 1970.
+
+    ``limit`` in bytes a second, 0 for none; ``timeout`` in seconds; ``transfer`` is the transfer id in hex.
+    """
+
+    paths: Annotated[list[str], Meta(min_length=1)]
+    peer: str
+    links: Links = "skip"
+    limit: Count = 0
+    policy: PathPolicy = "auto"
+    gentle: bool = False
+    transfer: Annotated[str, Meta(pattern="^[0-9a-f]{0,64}$")] = ""
+    size: Count = 0
+    acked: Count = 0
+    changed: float = 0.0
+    port_mapping: bool = True
+    wait: bool = False
+    timeout: Annotated[float, Meta(gt=0)] = 60.0
+    delta: bool = False
+    schema: Literal[1] = 1
+
+    @property
+    def number(self) -> str:
+        """The same for the same paths and peer, whatever has become of them: 8 hexadecimal digits."""
+        return hashlib.sha256("\0".join([self.peer, *self.paths]).encode(errors="surrogateescape")).hexdigest()[:8]
+
+
+class SendJobs:
+    """The records in a home."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._directory = home / DIRECTORY
+        self._held: IO[bytes] | None = None
+
+    def save(self, job: SendJob) -> None:
+        """Write the record of a job, in place of the one before, and hold it."""
+        path = self._path(job.number)
+        temporary = path.with_suffix(f".{os.getpid()}.new")
+        try:
+            make_private_directory(self._directory)
+            data = msgspec.json.encode(job)
+            with ExitStack() as failed:
+                held = failed.enter_context(temporary.open("wb", buffering=0))
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held.write(data)
+                temporary.replace(path)
+                failed.pop_all()
+            self.close()
+            self._held = held
+            for old in self._files()[MAX_JOBS:]:
+                old.unlink(missing_ok=True)
+        except (OSError, UnicodeEncodeError):
+            return
+
+    def hold(self, job: SendJob) -> None:
+        """Hold the record that an earlier run left, if there is one and nobody else does."""
+        try:
+            with ExitStack() as failed:
+                held = failed.enter_context(self._path(job.number).open("rb", buffering=0))
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                failed.pop_all()
+        except OSError:
+            return
+        self.close()
+        self._held = held
+
+    def close(self) -> None:
+        """The job that was saved last does not run any more."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+    def remove(self, job: SendJob) -> None:
+        """Forget a job and the hashes that were noted for it, unless the same is sent to another peer too."""
+        try:
+            self._path(job.number).unlink(missing_ok=True)
+            hashes = self._home / HASHES / job.transfer
+            shared = _is_file_locked(hashes) or any(other.transfer == job.transfer for other in self.all())
+            if job.transfer and not shared:
+                hashes.unlink(missing_ok=True)
+        except OSError:
+            return
+
+    def is_running(self, job: SendJob) -> bool:
+        """Whether a process sends it now, to this peer."""
+        return _is_file_locked(self._path(job.number))
+
+    def all(self) -> list[SendJob]:
+        """Every job that can be read, the latest first."""
+        found: list[SendJob] = []
+        for path in self._files()[:MAX_JOBS]:
+            try:
+                if path.stat().st_size <= _MAX_SIZE:
+                    found.append(msgspec.json.decode(path.read_bytes(), type=SendJob))
+            except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+                continue
+        return sorted(found, key=lambda job: -job.changed)
+
+    def _path(self, number: str) -> Path:
+        return self._directory / f"{number}{_SUFFIX}"
+
+    def _files(self) -> list[Path]:
+        """The records, the latest first."""
+        try:
+            return sorted(self._directory.glob(f"*{_SUFFIX}"), key=lambda path: -path.stat().st_mtime)
+        except OSError:
+            return []
+
+
+def _is_file_locked(path: Path) -> bool:
+    try:
+        fd = os.open(path, OPEN_INNER_FILE)
+    except OSError:
+        return False
+    try:
+        return is_locked(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,107 @@
+"""Where one incoming transfer lands: the storage for its list of now, and what is not to be put there.
+
+Laws:
+
+- Names are judged once more for this place, page by page, before anything of their files is written.
+- What the list takes in memory counts for its sender (:mod:`p2pxfer.net.transfer.listbudget`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.python.failure import Failure
+
+from p2pxfer.core.transfer.manifest import Manifest
+from p2pxfer.core.transfer.receiveeffect import Announced
+from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.transfer.landing import DiskThreads, Landing
+from p2pxfer.net.transfer.listbudget import ListBudget
+from p2pxfer.net.transfer.oldversions import OldVersions
+from p2pxfer.net.transfer.places import Place, Storage
+from p2pxfer.net.transfer.rebuilding import Rebuilding
+from p2pxfer.net.types import Reactor
+
+
+class Site:
+    """The part of ``place`` for a transfer of ``sender`` (the digest of its key).
+
+    ``hold`` and ``failed`` as in :class:`~p2pxfer.net.transfer.landing.Landing`.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        disk: DiskThreads,
+        place: Place,
+        sender: bytes,
+        budget: ListBudget,
+        hold: Callable[[bool], None],
+        failed: Callable[[Failure], None],
+    ) -> None:
+        self._reactor = reactor
+        self._disk = disk
+        self._place = place
+        self._sender = sender
+        self._budget = budget
+        self._hold = hold
+        self._failed = failed
+        self.landing: Landing | None = None
+        """There while it is open."""
+        self._older: OldVersions | None = None
+        self._manifest = Manifest()
+
+    async def open(
+        self, manifest: Manifest, announced: Announced, *, relisted: bool = False, asked: bool = False
+    ) -> Storage:
+        """Open the storage, which may add to the manifest what it knows of the list.
+
+        ``asked``: the sender may learn of older versions that others made.
+
+        Raises:
+            LimitReached: the sender's lists are too long together.
+            P2pxferError: see :class:`~p2pxfer.net.transfer.places.Place`.
+        """
+        if not relisted:
+            self._place.check(manifest, 0)
+        storage = await self._disk.elsewhere(self._place.open, self._sender, manifest, announced, relisted)
+        self._manifest = manifest
+        self._older = await self._disk.elsewhere(self._place.older, self._sender, manifest, asked)
+        self.landing = Landing(self._reactor, self._disk, storage, self._hold, self._failed, self._older)
+        self._budget.take(self, manifest.size)
+        return storage
+
+    def rebuilding(self, paths: PathSet) -> Rebuilding | None:
+        """Who tells of older versions of the files, while this storage is open, if there may be any."""
+        return Rebuilding(self._disk, paths, self._manifest, self._older) if self._older is not None else None
+
+    def listed(self, manifest: Manifest, page: int) -> None:
+        """A page was added to the manifest.
+
+        Raises:
+            LimitReached: the sender's lists are too long together.
+            P2pxferError: see :class:`~p2pxfer.net.transfer.places.Place`.
+        """
+        assert self.landing is not None
+        self._place.check(manifest, page)
+        self._budget.take(self, manifest.size)
+        self.landing.listed(page)
+
+    def announce(self, announced: Announced) -> None:
+        """The sender has seen more of what it sends; ``failed`` hears if there is no room for it."""
+        if self.landing is not None:
+            self.landing.announce(announced).addErrback(self._failed)
+
+    def ended(self) -> None:
+        """The transfer has ended: its list does not grow any more."""
+        self._budget.give_back(self)
+
+    async def close(self, *, discard: bool = False) -> None:
+        """Make durable what is here and let go of it, or remove it.
+
+        Raises:
+            DiskError: see :meth:`~p2pxfer.net.transfer.landing.Landing.close`.
+        """
+        landing, self.landing = self.landing, None
+        if landing is not None:
+            await landing.close(discard=discard)

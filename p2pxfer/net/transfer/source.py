@@ -1,0 +1,225 @@
+"""The sender's disk: from paths on the command line to a manifest that grows page by page, and chunks of its files.
+
+Law: only bytes of the very file that was scanned are ever handed out: device, inode, size and time of change have to be
+the scanned ones before and after each read.  Hashes come while sending.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from typing import Final
+
+from blake3 import blake3
+
+from p2pxfer.core.transfer.geometry import chunk_span
+from p2pxfer.core.transfer.manifest import Entry, Manifest
+from p2pxfer.core.transfer.pagewriter import PageWriter
+from p2pxfer.core.transfer.ranges import Range
+from p2pxfer.errors import ChunkRefused
+from p2pxfer.net.disk import (
+    OPEN_DIRECTORY,
+    OPEN_INNER_FILE,
+    FdCache,
+    disk_error,
+    read_span,
+    shown,
+)
+from p2pxfer.net.transfer.parents import LastParent
+from p2pxfer.net.transfer.scan import FIELDS, OPEN_NAMED, Identity, Links, Scan, changed
+
+OPEN_FILES: Final = 64
+_DIRECTORIES: Final = 2
+"""What was named, and the directory in it that was used last."""
+# The scan could open it, so these tell of something else in its place.
+_REPLACED: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES})
+
+
+class Source:
+    """The files of one transfer; made by :meth:`open` or :meth:`scan`.
+
+    Blocking; :meth:`read_chunk` and :meth:`find` may run in several threads, :meth:`take` in one.
+    """
+
+    def __init__(self, paths: list[str], links: Links) -> None:
+        self._scan = Scan(paths, links)
+        self._entries = self._scan.entries()
+        self._writer = PageWriter()
+        self._found: tuple[bytes, bool] | None = None
+        self._finding = threading.Lock()
+        self.manifest = Manifest()
+        """What is to be sent, as far as it was taken."""
+        self._tops = self._scan.tops
+        self._follow = links == "follow"
+        self._lock = threading.Lock()
+        self._last_root = ("", -1)
+        self._parents = LastParent()
+        self._files = FdCache(OPEN_FILES - _DIRECTORIES, self._open)
+
+    @classmethod
+    def open(cls, paths: list[str], links: Links = "skip") -> Source:
+        """Files and directories as the user named them, with the first page of what is below them.
+
+        ``links``: what becomes of symbolic links inside directories.
+
+        Raises:
+            NameCollision: two names that are one on some systems.
+            P2pxferError: see :class:`~p2pxfer.net.transfer.scan.Scan`.
+        """
+        source = cls(paths, links)
+        try:
+            source.take(*source.find())
+        except BaseException:
+            source.close()
+            raise
+        return source
+
+    @classmethod
+    def scan(cls, paths: list[str], links: Links = "skip") -> Source:
+        """As :meth:`open`, with everything."""
+        source = cls.open(paths, links)
+        try:
+            while not source.manifest.complete:
+                source.take(*source.find())
+        except BaseException:
+            source.close()
+            raise
+        return source
+
+    def find(self) -> tuple[bytes, bool]:
+        """The page behind the last one that was taken, and whether others follow.
+
+        Raises:
+            P2pxferError: see :meth:`~p2pxfer.net.transfer.scan.Scan.entries`.
+        """
+        with self._finding:
+            if self._found is None:
+                self._found = self._next_page()
+            return self._found
+
+    def _next_page(self) -> tuple[bytes, bool]:
+        for entry in self._entries:
+            for page in self._writer.add(entry):
+                return page, True
+        return self._writer.rest(), False
+
+    def take(self, page: bytes, more: bool) -> None:
+        """Add a page that was found to the manifest.
+
+        Raises:
+            P2pxferError: see :meth:`~p2pxfer.core.transfer.manifest.Manifest.add`.
+        """
+        self.manifest.add(page, more=more)
+        self._found = None
+        self._scan.begun = True
+
+    @property
+    def skipped(self) -> list[str]:
+        """What was left out inside directories so far: path and reason, ready to be shown."""
+        return self._scan.skipped
+
+    def holes(self, start: int = 0) -> dict[int, list[Range]]:
+        """File index -> ranges of chunks in which no data lies, for each file that is sparse, of those from ``start``
+        on that were taken.
+        """
+        found, files = self._scan.holes, len(self.manifest.sizes)
+        return {file: found[file] for file in list(found) if start <= file < files}
+
+    def identity(self, file: int) -> Identity:
+        """What the scan saw of a file."""
+        return Identity.from_numbers(self._scan.identities[file * FIELDS : (file + 1) * FIELDS])
+
+    def read_chunk(self, file: int, index: int) -> tuple[bytes, bytes]:
+        """A chunk and its BLAKE3 hash.
+
+        Raises:
+            ChunkRefused: there is no such chunk.
+            SourceChanged: the file is not what it was when it was scanned.
+            DiskError: it cannot be read.
+        """
+        if not 0 <= file < len(self.manifest.sizes):
+            raise ChunkRefused(f"file {file} is not part of the transfer")
+        entry = self.manifest.files[file]
+        offset, length = chunk_span(entry.size, index)
+        identity = self.identity(file)
+        try:
+            if length < entry.size:
+                with self._files.lease(file) as fd:
+                    data = self._read(fd, offset, length, identity, entry)
+            else:
+                fd = self._open_path(entry.path)
+                try:
+                    data = self._read(fd, offset, length, identity, entry)
+                finally:
+                    os.close(fd)
+        except OSError as error:
+            raise disk_error(error, f"reading {shown(entry.path)}", "run the command again to go on") from error
+        if len(data) != length:
+            raise changed(entry.path)
+        return data, blake3(data).digest()
+
+    def read_span(self, file: int, offset: int, length: int) -> bytes:
+        """Bytes of a file, all that there are.
+
+        Raises:
+            SourceChanged: the file is not what it was when it was scanned.
+            DiskError: it cannot be read.
+        """
+        entry = self.manifest.files[file]
+        try:
+            with self._files.lease(file) as fd:
+                data = self._read(fd, offset, length, self.identity(file), entry)
+        except OSError as error:
+            raise disk_error(error, f"reading {shown(entry.path)}", "run the command again to go on") from error
+        if len(data) != length:
+            raise changed(entry.path)
+        return data
+
+    @staticmethod
+    def _read(fd: int, offset: int, length: int, identity: Identity, entry: Entry) -> bytes:
+        if not identity.is_of(os.fstat(fd)):
+            raise changed(entry.path)
+        data = read_span(fd, offset, length)
+        if not identity.is_of(os.fstat(fd)):
+            raise changed(entry.path)
+        return data
+
+    def _open(self, file: int) -> int:
+        return self._open_path(self.manifest.files[file].path)
+
+    def _open_path(self, path: str) -> int:
+        top, _, rest = path.partition("/")
+        try:
+            if not rest:
+                return os.open(self._tops[top], OPEN_NAMED)
+            if self._follow:
+                # Wherever the links lead by now, only the file that was scanned passes.
+                return os.open(self._tops[top] + b"/" + rest.encode(), OPEN_NAMED)
+            with self._lock:
+                return self._parents.open(self._root(top), rest, os.O_RDONLY | OPEN_INNER_FILE)
+        except OSError as error:
+            if error.errno in _REPLACED:
+                raise changed(path) from error
+            raise
+
+    def _root(self, top: str) -> int:
+        """The descriptor of a directory that was named; that of the last one stays open."""
+        if self._last_root[0] != top:
+            fd = os.open(self._tops[top], OPEN_DIRECTORY)
+            self._close_root()
+            self._last_root = (top, fd)
+        return self._last_root[1]
+
+    def _close_root(self) -> None:
+        self._parents.close()
+        if self._last_root[1] >= 0:
+            os.close(self._last_root[1])
+        self._last_root = ("", -1)
+
+    def close(self) -> None:
+        """Close all files; no read may be under way, a search is waited for."""
+        with self._finding:
+            self._entries.close()
+        self._files.close()
+        self._close_root()

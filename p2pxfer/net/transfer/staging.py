@@ -1,0 +1,350 @@
+"""The receiver's disk: chunks into a private directory, a journal beside them, whole files under their final names.
+
+Layout inside the destination, all of it in a directory that is private to the user (0700)::
+
+    .p2pxfer-<32 hex digits>/     of SHA-256(sender's key digest | transfer id): the same transfer finds it again
+        journal                   see p2pxfer.core.transfer.journal
+        tree/                     the manifest's files and directories, as far as anything arrived
+
+The manifest may grow meanwhile: its pages are journalled in their order, each before anything of its files.
+
+Laws:
+
+- The destination is opened once; everything else is relative to descriptors and follows no link.
+- A chunk is written after it was verified, and journalled after it was synced: data, fdatasync, journal, fdatasync.
+- What the journal claims is relied on without reading it again: it was verified, then synced, then journalled.
+- A sync that failed is never tried again, for a second one would succeed without having written: the staging is
+  broken, and the next run starts from the last good record.
+- Nothing appears under a final name before everything is complete and durable, and nothing is ever replaced.
+
+Every function blocks, so it belongs in a thread; :meth:`Staging.write_chunk` may run in several at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Final
+
+from blake3 import blake3
+
+from p2pxfer.core.transfer.chunkhashes import ChunkHashes
+from p2pxfer.core.transfer.chunktable import ChunkTable
+from p2pxfer.core.transfer.geometry import chunk_count, chunk_span, zero_hash
+from p2pxfer.core.transfer.journal import ChunkClaim, JournalState, pack_chunks
+from p2pxfer.core.transfer.manifest import Manifest
+from p2pxfer.core.transfer.pathrules import STAGING_PREFIX
+from p2pxfer.core.transfer.receiveeffect import Announced
+from p2pxfer.errors import ChunkRefused, Damaged, DiskError
+from p2pxfer.net.disk import (
+    OPEN_DIRECTORY,
+    OPEN_INNER_DIRECTORY,
+    OPEN_INNER_FILE,
+    FdCache,
+    fdatasync,
+    shown,
+    sync_file_system,
+    write_all,
+)
+from p2pxfer.net.private.privatedir import enter
+from p2pxfer.net.transfer import replay
+from p2pxfer.net.transfer.holes import keeps_holes, leave_hole, write_around_holes
+from p2pxfer.net.transfer.journalfile import JournalFile, new_journal, pack_listed
+from p2pxfer.net.transfer.parents import LastParent
+from p2pxfer.net.transfer.preflight import ON_ITS_WAY, Room
+from p2pxfer.net.transfer.publishing import MANY_FILES, Publisher, all_there, write_whole
+from p2pxfer.net.transfer.trouble import Trouble
+
+RESERVE: Final = 1024 * 1024
+"""Bytes of the disk that a transfer leaves free."""
+OPEN_FILES: Final = 64
+
+_TREE: Final = b"tree"
+
+
+def _no_failpoint(_: str) -> None:
+    """Failpoints are for tests."""
+
+
+class Staging:
+    """One transfer from one sender into one destination; made by :meth:`open`."""
+
+    def __init__(
+        self, destination: str, sender: bytes, manifest: Manifest, failpoint: Callable[[str], None], reserve: int
+    ) -> None:
+        self.name = STAGING_PREFIX + hashlib.sha256(sender + manifest.transfer_id).hexdigest()[:32]
+        self.where = str(Path(destination, self.name))
+        self.published_root: bytes | None = None
+        self.published_names: list[str] = []
+        self._destination_path = destination
+        self._destination = self._home = self._tree = -1
+        self._sender = sender
+        self._manifest = manifest
+        self._failpoint = failpoint
+        self._table = ChunkTable(manifest)
+        self._closing = ExitStack()
+        self._sync_lock = threading.Lock()
+        self._trouble = Trouble(self.where)
+        self._sparse: set[int] = set()
+        self._parents = LastParent()
+        self._closing.callback(self._parents.close)
+        self._files = FdCache(OPEN_FILES, self._open_file)
+        self._room = Room(destination, manifest, self._table, reserve)
+
+    @classmethod
+    def open(
+        cls,
+        destination: str,
+        sender: bytes,
+        manifest: Manifest,
+        *,
+        announced: Announced | None = None,
+        relisted: bool = False,
+        reserve: int = RESERVE,
+        failpoint: Callable[[str], None] = _no_failpoint,
+    ) -> Staging:
+        """Take up the transfer in ``destination`` where an earlier run left it, or begin it.
+
+        ``sender`` is the digest (32 bytes) of the sender's key.  Pages that an earlier run knew are added to the
+        manifest, unless it is whole or was ``relisted``: then what lies here because of others goes.  Nothing is
+        created if there is no room for what is listed and ``announced``, holes apart where the file system keeps them.
+
+        Raises:
+            NoSpace: bytes or inodes do not suffice for what is missing.
+            ConfigError: another process receives this transfer into this directory.
+            DiskError: the directory is missing or not writable, or what was found there is not to be trusted.
+        """
+        staging = cls(destination, sender, manifest, failpoint, reserve)
+        try:
+            with staging._trouble.told(f"opening the directory {shown(destination)}"):
+                staging._destination = staging._keep(os.open(os.fsencode(destination), OPEN_DIRECTORY))
+            with staging._trouble.told(f"preparing the directory {shown(destination)}"):
+                staging._note(announced)
+                staging._enter()
+                staging._resume(relisted)
+        except BaseException:
+            staging.close()
+            raise
+        return staging
+
+    @property
+    def have(self) -> ChunkHashes:
+        """(file index, chunk index) -> hash of the chunks that are here for certain; follows :meth:`sync`."""
+        return ChunkHashes(self._table)
+
+    # -- opening -------------------------------------------------------------------------------------------------
+
+    def _keep(self, fd: int) -> int:
+        self._closing.callback(os.close, fd)
+        return fd
+
+    def _enter(self) -> None:
+        def check_room() -> None:
+            self._room.check_space(self._destination)
+            self._room.check_inodes(self._destination, None, 4, lambda path: False)
+
+        self._home = self._keep(enter(self._destination, self.name, self.where, check_room))
+        self._trouble.begun = True
+        self._journal = JournalFile(self._home, self._failpoint)
+        self._closing.callback(self._journal.close)
+
+    def _resume(self, relisted: bool) -> None:
+        state = self._journal.read_state(self._sender, self._manifest.transfer_id)
+        if state is not None and state.published_root is not None:
+            if all_there(self._destination, state.published_names):
+                self.published_root, self.published_names = state.published_root, state.published_names
+            else:
+                state = None  # the user took them away and wants them again
+        if state is None:
+            self._remove_tree()
+        self._open_tree()
+        if state is not None:
+            self._replay(state, relisted)
+        if self.published_root is not None:
+            return
+        self._room.check_space(self._destination)
+        self._room.check_inodes(self._destination, self._tree, 1, self._publisher.is_published)
+        self._journal.replace(new_journal(self._sender, self._manifest, self._table, state))
+        os.fsync(self._destination)
+
+    def _replay(self, state: JournalState, relisted: bool) -> None:
+        """Go on where the journal says that the run before was."""
+        common = replay.common_pages(state, self._manifest)
+        if common == self._manifest.pages and not relisted and not self._manifest.complete:
+            replay.take_up(state, self._manifest)
+            common = self._manifest.pages
+            self._table.grow()
+        if self.published_root is not None:
+            replay.believe(state, common, self._manifest, self._table)
+            return
+        self._publisher.settle(state.publishing)
+        self._publisher.reopen()
+        replay.sweep(state, common, self._tree)
+        replay.believe(state, common, self._manifest, self._table)
+        replay.prove(self._manifest, self._tree, self._publisher, self._table)
+
+    def _open_tree(self) -> None:
+        try:
+            os.mkdir(_TREE, 0o700, dir_fd=self._home)
+        except FileExistsError:
+            pass  # from an earlier run
+        self._tree = self._keep(os.open(_TREE, OPEN_INNER_DIRECTORY, dir_fd=self._home))
+        os.fsync(self._home)
+        self._publisher = Publisher(self._manifest, self._tree, self._destination, self._journal, self._failpoint)
+
+    # -- chunks --------------------------------------------------------------------------------------------------
+
+    def _open_file(self, file: int) -> int:
+        flags = os.O_RDWR | os.O_CREAT | OPEN_INNER_FILE
+        return self._parents.open(self._tree, self._manifest.files[file].path, flags, make=True)
+
+    def write_chunk(self, file: int, index: int, payload: memoryview, digest: bytes) -> None:
+        """Verify a chunk and write it; it counts only after :meth:`sync`.
+
+        Raises:
+            ChunkRefused: no such chunk, of another length, or ``digest`` is not its BLAKE3 hash.
+            NoSpace: the disk is full.
+            DiskError: the disk refused.
+        """
+        self._check_usable()
+        if not 0 <= file < len(self._manifest.sizes):
+            raise ChunkRefused(f"file {file} is not part of the transfer")
+        entry = self._manifest.files[file]
+        offset, length = chunk_span(entry.size, index)
+        if len(payload) != length:
+            raise ChunkRefused(f"chunk {index} of file {file} has {len(payload)} bytes instead of {length}")
+        if blake3(payload).digest() != digest:
+            raise ChunkRefused(f"chunk {index} of file {file} does not match its hash")
+        try:
+            if file not in self._sparse and chunk_count(entry.size) == 1:
+                write_whole(self._parents, self._tree, entry, payload)
+            else:
+                with self._files.lease(file) as fd:
+                    (write_around_holes if file in self._sparse else write_all)(fd, payload, offset)
+        except OSError as error:
+            raise self._trouble.said(error, f"writing {shown(entry.path)}") from error
+        self._failpoint("rx.after_data_write")
+
+    def write_hole(self, file: int, first: int, stop: int) -> list[ChunkClaim]:
+        """Have chunks of a file, from now on known as sparse, be zero; their claims for :meth:`sync`.
+
+        Raises:
+            NoSpace: the disk is full.
+            DiskError: the disk refused.
+        """
+        self._check_usable()
+        self._sparse.add(file)
+        if first == stop:
+            return []
+        size = self._manifest.files[file].size
+        end = sum(chunk_span(size, stop - 1))
+        with self._trouble.told(f"writing {shown(self._manifest.files[file].path)}"), self._files.lease(file) as fd:
+            leave_hole(fd, chunk_span(size, first)[0], end)
+        self._failpoint("rx.after_data_write")
+        return [(file, index, zero_hash(chunk_span(size, index)[1])) for index in range(first, stop)]
+
+    def _note(self, announced: Announced | None) -> None:
+        if announced is not None:
+            self._room.announced(announced, bool(announced.holes) and keeps_holes(self._destination))
+
+    def announce(self, announced: Announced) -> None:
+        """The sender has seen more of what it sends.
+
+        Raises:
+            NoSpace: it does not fit.
+            DiskError: the disk refused.
+        """
+        with self._trouble.told(f"looking at the directory {shown(self._destination_path)}"):
+            self._note(announced)
+            self._room.check_space(self._destination, ON_ITS_WAY)
+
+    def sync(self, chunks: Iterable[ChunkClaim], pages: Iterable[int] = ()) -> None:
+        """Make written chunks durable, then journal them, and before them the ``pages`` that were added.
+
+        Raises:
+            ChunkRefused: no such chunk.
+            NoSpace: the disk is full.
+            DiskError: the disk refused; this staging cannot be used any more.
+        """
+        batch, listed = list(chunks), list(pages)
+        with self._sync_lock:
+            self._table.grow()
+            numbers = [self._table.number((file, index)) for file, index, _ in batch]
+            self._check_usable()
+            if not batch and not listed:
+                return
+            with self._trouble.breaking("syncing the received data"):
+                self._sync_files({file for file, _, _ in batch})
+                self._failpoint("rx.after_data_sync")
+                records = [pack_listed(self._manifest, page) for page in listed]
+                self._journal.append(b"".join([*records, pack_chunks(batch)] if batch else records))
+            for number, (_, _, digest) in zip(numbers, batch, strict=True):
+                self._table.set_hash(number, digest)
+
+    def _sync_files(self, files: set[int]) -> None:
+        if len(files) > MANY_FILES and sync_file_system(self._destination):
+            return
+        for file in sorted(files):
+            with self._files.lease(file) as fd:
+                fdatasync(fd)
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def finish(self, root: bytes, now: float) -> list[str]:
+        """Publish everything; the final names in order.  May be called again, also by a later run.
+
+        ``root`` is the transfer's root hash, ``now`` the time in seconds since 1970, a day after which is the latest
+        time that a file gets.  No :meth:`write_chunk` may be under way.
+
+        Raises:
+            Damaged: a chunk is missing, or ``root`` is not that of what is here.
+            NoSpace: the disk is full.
+            DiskError: the disk refused; what could not be published is kept.
+        """
+        with self._sync_lock:
+            if self.published_root is not None:
+                if root != self.published_root:
+                    raise Damaged("the sender's root hash is not that of what was published")
+                return self.published_names
+            self._check_usable()
+            self._table.grow()
+            if self._table.known.total != self._table.total or self._table.root() != root:
+                raise Damaged(f"what arrived is not what was sent; it is kept in {shown(self.where)}")
+            with self._trouble.breaking("publishing what was received"):
+                self._files.close()
+                self._publisher.prepare(now)
+                names = self._publisher.publish(root)
+            self.published_root, self.published_names = root, names
+            return names
+
+    def _check_usable(self) -> None:
+        self._trouble.check()
+        if self.published_root is not None:
+            raise DiskError("everything was published already")
+
+    def discard(self) -> None:
+        """Remove the private directory, the journal last, and close.
+
+        Raises:
+            DiskError: something could not be removed.
+        """
+        with self._trouble.told(f"removing {shown(self.where)}"):
+            self._files.close()
+            self._remove_tree()
+            self._journal.remove()
+            os.rmdir(self.name.encode(), dir_fd=self._destination)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of everything and keep what arrived for the next run."""
+        self._files.close()
+        self._closing.close()
+
+    def _remove_tree(self) -> None:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(os.fsdecode(_TREE), dir_fd=self._home)

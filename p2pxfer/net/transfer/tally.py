@@ -1,0 +1,51 @@
+"""How much an incoming transfer is, as far as it is known, and what a user is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec import structs
+
+from p2pxfer.core.transfer.manifest import Manifest
+from p2pxfer.core.transfer.receiveeffect import Announced
+from p2pxfer.status import Event, Offer
+
+
+class Tally:
+    """Of one transfer; ``tell`` gets the offer as an event, and once more when it was counted."""
+
+    def __init__(self, tell: Callable[[Event], None]) -> None:
+        self._tell = tell
+        self.announced = Announced(0, 0, 0, counting=True)
+        """What the sender said last."""
+        self.offer: Offer | None = None
+        """What was told of it, with the numbers of now."""
+
+    def offered(self, manifest: Manifest) -> Offer:
+        """Tell what is offered."""
+        names = tuple(manifest.top_names)
+        self.offer = offer = Offer(*self._total(manifest), names, counting=self.announced.counting)
+        self._tell(offer)
+        return offer
+
+    def says(self, announced: Announced, manifest: Manifest | None) -> None:
+        """The sender has seen more of what it sends."""
+        self.announced = announced
+        if manifest is None or self.offer is None or not self.offer.counting:
+            return
+        if announced.counting:
+            self.count(manifest)
+        else:
+            self.offered(manifest)
+
+    def count(self, manifest: Manifest) -> None:
+        """Put the numbers of now into the offer."""
+        assert self.offer is not None
+        files, size = self._total(manifest)
+        self.offer = structs.replace(self.offer, files=files, bytes=size)
+
+    def _total(self, manifest: Manifest) -> tuple[int, int]:
+        files, size = len(manifest.sizes), manifest.total_bytes
+        if manifest.complete:
+            return files, size
+        return max(files, self.announced.files), max(size, self.announced.bytes)
