@@ -1,9 +1,9 @@
 """Runs the checks and the tests, up to three jobs at a time, and ends with a verdict and one line of counts.
 
-The tests of the lab wait for networks most of their time, the others compute.  So there are two lanes: one job after
-the other of what computes, and beside it two at a time of the lab, of which each file is a job of its own.  A job's
-output is printed when it ends, whole.  With arguments there is one job, pytest with these arguments, and its output is
-seen as it comes.
+The tests of the lab wait for networks most of their time, the others compute.  So beside one job that computes there
+are two of the lab, as long as there are any, and then another one that computes.  Each file of the lab and of the tests
+with whole programs is a job of its own.  A job's output is printed when it ends, whole.  With arguments there is one
+job, pytest with these arguments, and its output is seen as it comes.
 
 A test with real programs or a real network measures the machine too, and what else it does at the moment.  So when a
 few of those fail, they alone are run once more, with nothing beside them.  One that passes then is named as unstable in
@@ -21,14 +21,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LANES = {"computing": 1, "lab": 2}
-"""Jobs at a time in each lane: together they keep two processors busy and no more."""
+WORKERS = (("computing", "lab"), ("lab", "computing"), ("lab",))
+"""Where each of those who run jobs looks for the next one, in this order: together they keep two processors busy."""
 SHORT = 24 * 60.0
 """Seconds for everything, unless long runs are asked for."""
 SOAK = 6 * 3600.0
@@ -50,7 +50,7 @@ SECOND_TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A command with a name; `is_tests`: it is pytest, and its counts are added up; `lane`: which of `LANES`."""
+    """A command with a name; `is_tests`: it is pytest, and its counts are added up; `lane`: for which of `WORKERS`."""
 
     name: str
     argv: Sequence[str]
@@ -177,11 +177,13 @@ def pytest_job(name: str, *arguments: str, lane: str = "computing") -> Job:
 
 
 def test_jobs(options: Sequence[str]) -> list[Job]:
-    """The jobs of a whole run, the longest first."""
-    lab = sorted((ROOT / "tests" / "lab").rglob("test_*.py"), key=lambda path: -path.stat().st_size)
-    jobs = [pytest_job("tests but those of the lab", "tests", "--ignore=tests/lab", *options)]
-    names = [str(path.relative_to(ROOT)) for path in lab]
-    jobs += [pytest_job(name, name, *options, lane="lab") for name in names]
+    """The jobs of a whole run, in each lane the longest first."""
+    others = ["tests", "--ignore=tests/lab", "--ignore=tests/e2e"]
+    jobs = [pytest_job("tests but those of the lab and of whole programs", *others, *options)]
+    for folder, lane in (("e2e", "computing"), ("lab", "lab")):
+        files = sorted((ROOT / "tests" / folder).rglob("test_*.py"), key=lambda path: -path.stat().st_size)
+        names = [str(path.relative_to(ROOT)) for path in files]
+        jobs += [pytest_job(name, name, *options, lane=lane) for name in names]
     return jobs
 
 
@@ -191,13 +193,19 @@ def _interrupt(*_: object) -> None:
 
 def _whole_run(runner: Runner, options: Sequence[str], outcome: Outcome) -> None:
     jobs = [Job(name, argv, is_tests=False) for name, argv in CHECKS.items()] + test_jobs(options)
-    with contextlib.ExitStack() as stack:
-        lanes = {
-            lane: stack.enter_context(concurrent.futures.ThreadPoolExecutor(count)) for lane, count in LANES.items()
-        }
-        stack.enter_context(runner.stopping())
-        running = [lanes[job.lane].submit(runner.run, job, outcome) for job in jobs]
-        for each in concurrent.futures.as_completed(running):
+    queues = {lane: deque(job for job in jobs if job.lane == lane) for lane in ("computing", "lab")}
+
+    def work(lanes: Sequence[str]) -> None:
+        """Run one job after the other, while there are any."""
+        while queue := next((queues[lane] for lane in lanes if queues[lane]), None):
+            try:
+                job = queue.popleft()
+            except IndexError:  # somebody else was quicker
+                continue
+            runner.run(job, outcome)
+
+    with concurrent.futures.ThreadPoolExecutor(len(WORKERS)) as pool, runner.stopping():
+        for each in concurrent.futures.as_completed([pool.submit(work, lanes) for lanes in WORKERS]):
             each.result()
         for name in list(outcome.doubtful) if _few(outcome) else ():
             _try_again(runner, name, outcome)

@@ -47,11 +47,15 @@ def test_a_job_that_does_not_end_is_ended_and_named(capsys: pytest.CaptureFixtur
     assert "out of time" in capsys.readouterr().out
 
 
-def test_every_lab_file_is_run_once_and_the_rest_without_them() -> None:
+def test_every_file_is_run_once() -> None:
     jobs = suite.test_jobs(["-x"])
-    lab = [job.argv[-2] for job in jobs if job.argv[-2].startswith("tests/lab/")]
-    assert sorted(lab) == sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/lab").rglob("test_*.py"))
-    assert ["tests", "--ignore=tests/lab", "-x"] in [job.argv[-3:] for job in jobs]
+    named = [job.argv[-2] for job in jobs[1:]]
+    for folder, lane in (("lab", "lab"), ("e2e", "computing")):
+        files = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests" / folder).rglob("test_*.py"))
+        assert sorted(job.argv[-2] for job in jobs[1:] if job.lane == lane) == files
+        assert set(files) <= set(named)
+    assert list(jobs[0].argv[-4:]) == ["tests", "--ignore=tests/lab", "--ignore=tests/e2e", "-x"]
+    assert {job.lane for job in jobs} <= {lane for lanes in suite.WORKERS for lane in lanes}
 
 
 def _run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> int:
