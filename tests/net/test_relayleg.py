@@ -1,0 +1,60 @@
+"""The peers' own connection inside a relay leg: TLS that ends with the connection, and their records in it."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import gatherResults
+
+from p2pxfer.core.messages import ALPN_SERVER
+from p2pxfer.core.session.records import MAX_RECORD
+from p2pxfer.net.connection.securing import wrap
+from p2pxfer.net.connection.tls import PeerTLS
+from tests.net.sealkit import ANN, ANN_TLS, BOB, BOB_TLS, Changing
+from tests.net.tlskit import Pair, reactor, sleep, tls_pair
+
+
+@dataclass
+class Leg(Pair):
+    """Two peers inside a leg whose own two ends are below them."""
+
+    outer: Pair
+
+
+async def leg() -> Leg:
+    """Both directions have changed to records."""
+    outer = await tls_pair(PeerTLS(ANN, BOB.id.digest, ALPN_SERVER), PeerTLS(BOB, ANN.id.digest, ALPN_SERVER))
+    assert await outer.client.secured and await outer.server.secured
+    found = Leg(Changing("initiator"), Changing("responder"), outer.plain, outer)
+    wrap(outer.server.transport, found.server, BOB_TLS, is_client=False, reactor=reactor)
+    wrap(outer.client.transport, found.client, ANN_TLS, is_client=True, reactor=reactor)
+    await gatherResults([found.client.secured, found.server.secured])
+    for one, other in ((found.client, found.server), (found.server, found.client)):
+        one.transport.write(b"!")
+        await other.got(1)
+        other.received.clear()
+    return found
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest_twisted.ensureDeferred
+async def test_bursts_of_any_size_arrive_unchanged(seed: int) -> None:
+    """What the inner connection has not read yet is not where the outer one puts the next bytes."""
+    pair, dice = await leg(), random.Random(seed)
+    expected = {}
+    for sender, receiver in ((pair.client, pair.server), (pair.server, pair.client)):
+        data = expected[receiver] = dice.randbytes(3_000_000)
+        at = 0
+        while at < len(data):
+            size = dice.choice([1, 100, 5000, MAX_RECORD, MAX_RECORD + 1, 100_000, 270_000, 800_000])
+            sender.transport.write(data[at : at + size])
+            at += size
+            if dice.random() < 0.3:
+                await sleep(0)
+    while any(not end.lost and len(end.received) < len(data) for end, data in expected.items()):
+        await sleep(0.005)
+    assert [receiver.received == data for receiver, data in expected.items()] == [True, True]
+    await pair.close()
