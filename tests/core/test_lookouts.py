@@ -49,6 +49,17 @@ def test_nobody_else_ends_the_wait(world: World) -> None:
     assert len(world.told(alice)) == 1
 
 
+def test_who_waits_for_an_id_is_not_led_to_a_connection_that_is_found_by_its_name_only(world: World) -> None:
+    """Neither do files for the receiver come to a pipe when they wait for it."""
+    alice, eve = world.register(ALICE), world.register(EVE)
+    ask(world, alice, str(PeerId(BOB)))
+    ask(world, eve, "pipe-bob")
+    world.register(BOB, "pipe-bob", HOME_B, by_key=False)
+    assert [len(world.told(conn)) for conn in (alice, eve)] == [1, 2]
+    world.register(BOB, "bob", HOME_B)
+    assert isinstance(world.told(alice)[-1], Introduction)
+
+
 def test_the_wait_ends_with_the_same_answer_as_for_somebody_unknown(world: World) -> None:
     world.lose(world.register(BOB, "bob", HOME_B))
     alice, eve = world.register(ALICE), world.register(EVE)

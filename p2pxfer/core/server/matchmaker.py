@@ -84,7 +84,8 @@ class Matchmaker:
         if link.name is None:
             return []
         sent = []
-        for conn, request in self._lookouts.take([link.name, str(PeerId(link.key))]):
+        found_by = [link.name, str(PeerId(link.key))] if link.by_key else [link.name]
+        for conn, request in self._lookouts.take(found_by):
             asking = self._links.get(conn)
             assert asking is not None  # who goes does not wait
             name = request.to if request.to == link.name else None
