@@ -13,6 +13,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import shutil
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -225,3 +227,34 @@ class FdCache:
         with self._lock:
             while self._open:
                 os.close(self._open.popitem()[1][0])
+
+
+def remove_whole(name: bytes, parent: int) -> None:
+    """Remove what lies under ``name`` in ``parent``, if anything, with all below it, whatever modes that has got.
+
+    Only for directories that nobody else may enter.  Raises ``OSError``.
+    """
+    status = stat_or_none(parent, name)
+    if status is None:
+        return
+    if not stat.S_ISDIR(status.st_mode):
+        os.unlink(name, dir_fd=parent)
+        return
+    open_up(name, parent)
+    shutil.rmtree(os.fsdecode(name), dir_fd=parent)
+
+
+def open_up(name: bytes, parent: int) -> None:
+    """Let this user into a directory and all below, whose modes may be those that they were to be published with.
+
+    Raises ``OSError``.
+    """
+    os.chmod(name, 0o700, dir_fd=parent)
+    here = os.open(name, OPEN_INNER_DIRECTORY, dir_fd=parent)
+    try:
+        with os.scandir(here) as listing:
+            inner = [os.fsencode(each.name) for each in listing if each.is_dir(follow_symlinks=False)]
+        for each in inner:
+            open_up(each, here)
+    finally:
+        os.close(here)

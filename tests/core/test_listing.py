@@ -271,7 +271,7 @@ def test_answers_about_pages_that_were_not_told_are_refused(message: Message) ->
         pair.sender.receive(1, message)
 
 
-def accepting(known: int, now: Manifest) -> tuple[ReceiverCore, Manifest]:
+def accepting(known: int, now: Manifest, **earlier: bool) -> tuple[ReceiverCore, Manifest]:
     """A receiver that knows a list of so many full pages from an earlier run, and is offered another one."""
     receiver = ReceiverCore(now.transfer_id, b"i" * 16)
     offer = Offer(handle=1, transfer=now.transfer_id, files=1, size=1, page=now.page(0), more=now.pages > 1)
@@ -280,7 +280,7 @@ def accepting(known: int, now: Manifest) -> tuple[ReceiverCore, Manifest]:
     assert manifest is not None
     for number in range(1, known):
         manifest.add(before.page(number), more=number + 1 < known)
-    receiver.accepted({(file, 0): blake3(b"x").digest() for file in range(known * FULL)})
+    receiver.accepted({(file, 0): blake3(b"x").digest() for file in range(known * FULL)}, **earlier)
     return receiver, manifest
 
 
@@ -322,6 +322,26 @@ def test_a_list_that_ends_earlier_now_is_cut() -> None:
     receiver.relisted({})
     assert [type(effect) for effect in receiver.receive(1, page_of(now, 1, data=False))] == [Send]
     assert manifest == now
+
+
+def test_a_list_that_has_grown_since_some_of_it_was_published_is_another_list() -> None:
+    now = manifest_of(3 * FULL)
+    receiver, manifest = accepting(2, now, begun=True)
+    assert [type(effect) for effect in receiver.receive(1, page_of(now, 1, data=False))] == [Send]
+    assert receiver.receive(1, page_of(now, 2, data=True)) == [Relist(2, ())]
+    manifest.cut(2)
+    receiver.relisted({})
+    assert ListedEffect(2) in receiver.receive(1, page_of(now, 2, data=True))
+    assert manifest == now
+
+
+def test_a_list_that_has_grown_since_it_was_published_is_begun_anew() -> None:
+    now = manifest_of(3 * FULL)
+    receiver, _ = accepting(2, now, published=True)
+    receiver.receive(1, page_of(now, 1, data=False))
+    with pytest.raises(ProtocolBreach):
+        receiver.receive(1, page_of(now, 2, data=True))
+    assert receiver.outdated
 
 
 def test_a_page_is_refused_if_it_is_not_the_next_or_not_the_one_of_its_digest() -> None:

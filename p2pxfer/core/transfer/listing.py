@@ -142,13 +142,15 @@ class Heard:
 class ListTaker:
     """The pages of ``manifest`` as the receiver takes them; those that an earlier run left in it count when told again.
 
-    ``settled`` pages were told in this run; ``cut``: where another list begins, after :attr:`Answer.CHANGED`.
+    ``settled`` pages were told in this run; ``cut``: where another list begins, after :attr:`Answer.CHANGED`;
+    ``closed``: names of this list were published, so one that has more pages is another list.
     """
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
         self.settled = 1
         self.cut = 0
+        self.closed = False
 
     @property
     def files(self) -> int:
@@ -186,6 +188,9 @@ class ListTaker:
             return Answer.CHANGED if page.data else Answer.WANTED
         if not page.data:
             return Answer.WANTED
+        if self.closed:
+            self.cut = number
+            return Answer.CHANGED
         manifest.add(page.data, more=page.more)
         if manifest.digest() != page.digest:
             raise ManifestRefused("a page of the file list is not the one that its digest stands for")

@@ -249,27 +249,27 @@ class ReceiverCore:
         root = self._flow.table.root()
         if final.root != root:
             raise Damaged("the sender's root hash is not the receiver's; what arrived is kept and not published")
-        self._phase = Phase.PUBLISHING
-        self._root = root
+        self._phase, self._root, self._list.closed = Phase.PUBLISHING, root, True
         return [Publish(root)]
 
     # -- from the caller -----------------------------------------------------------------------------------------
 
     def accepted(
-        self, have: Mapping[ChunkAddress, bytes], *, published: bool = False, older: bool = False
+        self, have: Mapping[ChunkAddress, bytes], *, published: bool = False, begun: bool = False, older: bool = False
     ) -> list[ReceiverEffect]:
         """The user said yes, the disk is ready; ``have`` holds the hashes of chunks that are durable here already.
 
-        ``published``: an earlier run put everything in its place, and the sender does not know it yet; ``older``: it is
-        told of older versions.  Raises ``LimitReached`` for sparse files of too many chunks.
+        ``published``: an earlier run put everything in its place, and the sender does not know it; ``begun``: a part of
+        it; ``older``: the sender is told of older versions.  Raises ``LimitReached`` for too many chunks with holes.
         """
         self._phase = Phase.RECEIVING
         self._earlier, self._older = published, older
-        self._begin(have)
+        self._begin(have, closed=published or begun)
         return [effect for path in self._paths for effect in self._accept(path)]
 
-    def _begin(self, have: Mapping[ChunkAddress, bytes]) -> None:
-        assert self._manifest is not None
+    def _begin(self, have: Mapping[ChunkAddress, bytes], *, closed: bool = False) -> None:
+        assert self._manifest is not None and self._list is not None
+        self._list.closed = closed
         self._flow = Inflow(self._manifest, have)
         self._flow.grow(sparse=self._holes > 0)
 

@@ -233,8 +233,8 @@ class IncomingTransfer:
             return
         self._tell(Accepted())
         older = self._arriving.rebuilding = self._site.rebuilding(self._paths)
-        published = staging.published_root is not None
-        self._carry_out(self._core.accepted(staging.have, published=published, older=older is not None))
+        published, begun = staging.published_root is not None, staging.begun
+        self._carry_out(self._core.accepted(staging.have, published=published, begun=begun, older=older is not None))
         if self._core.have_bytes:
             self._tell(Resumed(have_bytes=self._core.have_bytes))
 

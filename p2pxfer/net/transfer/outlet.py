@@ -119,6 +119,11 @@ class OutletFile:
         """See :class:`~p2pxfer.net.transfer.places.Storage`: nothing is kept over a run."""
         return {}
 
+    @property
+    def begun(self) -> bool:
+        """See :class:`~p2pxfer.net.transfer.places.Storage`."""
+        return False
+
     def write_chunk(self, file: int, index: int, payload: memoryview, digest: bytes) -> None:
         """See :class:`~p2pxfer.net.transfer.places.Storage`.
 

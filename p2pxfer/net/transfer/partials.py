@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,7 +25,7 @@ from p2pxfer.core.transfer.journal import read_journal
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.pathrules import STAGING_PREFIX
 from p2pxfer.errors import P2pxferError, UsageError
-from p2pxfer.net.disk import OPEN_DIRECTORY, OPEN_INNER_DIRECTORY, disk_error, shown
+from p2pxfer.net.disk import OPEN_DIRECTORY, OPEN_INNER_DIRECTORY, disk_error, remove_whole, shown
 from p2pxfer.net.private.identity import make_private_directory
 from p2pxfer.net.private.privatedir import enter, is_locked
 from p2pxfer.net.transfer import replay
@@ -218,12 +216,8 @@ def drop(partial: Partial) -> None:
         try:
             held = enter(root, partial.name, where, gone)
             try:
-                _open_up(held)
                 for name in os.listdir(held):  # noqa: PTH208  # a descriptor
-                    if stat.S_ISDIR(os.stat(name, dir_fd=held, follow_symlinks=False).st_mode):
-                        shutil.rmtree(name, dir_fd=held)
-                    else:
-                        os.unlink(name, dir_fd=held)
+                    remove_whole(os.fsencode(name), held)
                 os.rmdir(partial.name.encode(), dir_fd=root)
             finally:
                 os.close(held)
@@ -231,16 +225,3 @@ def drop(partial: Partial) -> None:
             os.close(root)
     except OSError as error:
         raise disk_error(error, f"removing {shown(where)}", "remove it by hand") from error
-
-
-def _open_up(directory: int) -> None:
-    """Let this user into every directory below, whose modes may be those that it was to be published with."""
-    with os.scandir(directory) as listing:
-        names = [os.fsencode(each.name) for each in listing if each.is_dir(follow_symlinks=False)]
-    for name in names:
-        os.chmod(name, 0o700, dir_fd=directory)
-        inner = os.open(name, OPEN_INNER_DIRECTORY, dir_fd=directory)
-        try:
-            _open_up(inner)
-        finally:
-            os.close(inner)

@@ -46,6 +46,10 @@ class Storage(Protocol):
     def have(self) -> Mapping[ChunkAddress, bytes]:
         """What is here for certain."""
 
+    @property
+    def begun(self) -> bool:
+        """Whether an earlier run has published some of it."""
+
     def write_chunk(self, file: int, index: int, payload: memoryview, digest: bytes) -> None:
         """Verify a chunk and write it."""
 

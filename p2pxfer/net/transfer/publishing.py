@@ -63,6 +63,11 @@ class Publisher:
         self._finals: dict[str, str] = {}
         self._parents = LastParent()
 
+    @property
+    def begun(self) -> bool:
+        """Whether any name has left the tree."""
+        return bool(self._finals)
+
     def is_published(self, path: str) -> bool:
         """Whether the top-level name that ``path`` begins with has left the tree."""
         return path.partition("/")[0] in self._finals

@@ -6,6 +6,8 @@ Laws:
   were verified and synced, into a directory that nobody else may enter.  What is checked is that the file is there and
   reaches as far as the claim: one look at each file that is claimed, below directories that are opened once.
 - Pages that are not those of the list of now are dropped, with all that lies in the tree because of them.
+- Where names were published before the list became another one, nothing is gone on with: what is under those names is
+  the user's, and the new list gets names of its own.
 """
 
 from __future__ import annotations
@@ -23,6 +25,30 @@ from p2pxfer.errors import ChunkRefused, DiskError, LimitReached, ManifestRefuse
 from p2pxfer.net.disk import parent_of, shown
 from p2pxfer.net.transfer.parents import LastParent
 from p2pxfer.net.transfer.publishing import Publisher
+
+
+def go_on(
+    state: JournalState, manifest: Manifest, table: ChunkTable, tree: int, publisher: Publisher, *, relisted: bool
+) -> bool:
+    """Go on where the journal says that the run before was; see :meth:`Staging.open` for ``relisted``.
+
+    ``False`` if that is not to be: some names of another list were published.  Raises as :func:`prove`.
+    """
+    common = common_pages(state, manifest)
+    if common == manifest.pages and not relisted and not manifest.complete:
+        take_up(state, manifest)
+        common = manifest.pages
+        table.grow()
+    if state.published_root is None:
+        publisher.settle(state.publishing)
+        if publisher.begun and (relisted or common < len(state.pages)):
+            return False
+        publisher.reopen()
+        sweep(state, common, tree)
+    believe(state, common, manifest, table)
+    if state.published_root is None:
+        prove(manifest, tree, publisher, table)
+    return True
 
 
 def common_pages(state: JournalState, manifest: Manifest) -> int:

@@ -24,10 +24,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -36,7 +35,7 @@ from blake3 import blake3
 from p2pxfer.core.transfer.chunkhashes import ChunkHashes
 from p2pxfer.core.transfer.chunktable import ChunkTable
 from p2pxfer.core.transfer.geometry import chunk_count, chunk_span, zero_hash
-from p2pxfer.core.transfer.journal import ChunkClaim, JournalState, pack_chunks
+from p2pxfer.core.transfer.journal import ChunkClaim, pack_chunks
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.pathrules import STAGING_PREFIX
 from p2pxfer.core.transfer.receiveeffect import Announced
@@ -47,6 +46,7 @@ from p2pxfer.net.disk import (
     OPEN_INNER_FILE,
     FdCache,
     fdatasync,
+    remove_whole,
     shown,
     sync_file_system,
     write_all,
@@ -137,6 +137,11 @@ class Staging:
         """(file index, chunk index) -> hash of the chunks that are here for certain; follows :meth:`sync`."""
         return ChunkHashes(self._table)
 
+    @property
+    def begun(self) -> bool:
+        """Whether names have left for the destination: then the list is not to become another one."""
+        return self._publisher.begun
+
     # -- opening -------------------------------------------------------------------------------------------------
 
     def _keep(self, fd: int) -> int:
@@ -161,32 +166,20 @@ class Staging:
             else:
                 state = None  # the user took them away and wants them again
         if state is None:
-            self._remove_tree()
+            remove_whole(_TREE, self._home)
         self._open_tree()
-        if state is not None:
-            self._replay(state, relisted)
+        if state is not None and not replay.go_on(
+            state, self._manifest, self._table, self._tree, self._publisher, relisted=relisted
+        ):
+            state = None
+            remove_whole(_TREE, self._home)
+            self._open_tree()
         if self.published_root is not None:
             return
         self._room.check_space(self._destination)
         self._room.check_inodes(self._destination, self._tree, 1, self._publisher.is_published)
         self._journal.replace(new_journal(self._sender, self._manifest, self._table, state))
         os.fsync(self._destination)
-
-    def _replay(self, state: JournalState, relisted: bool) -> None:
-        """Go on where the journal says that the run before was."""
-        common = replay.common_pages(state, self._manifest)
-        if common == self._manifest.pages and not relisted and not self._manifest.complete:
-            replay.take_up(state, self._manifest)
-            common = self._manifest.pages
-            self._table.grow()
-        if self.published_root is not None:
-            replay.believe(state, common, self._manifest, self._table)
-            return
-        self._publisher.settle(state.publishing)
-        self._publisher.reopen()
-        replay.sweep(state, common, self._tree)
-        replay.believe(state, common, self._manifest, self._table)
-        replay.prove(self._manifest, self._tree, self._publisher, self._table)
 
     def _open_tree(self) -> None:
         try:
@@ -335,7 +328,7 @@ class Staging:
         """
         with self._trouble.told(f"removing {shown(self.where)}"):
             self._files.close()
-            self._remove_tree()
+            remove_whole(_TREE, self._home)
             self._journal.remove()
             os.rmdir(self.name.encode(), dir_fd=self._destination)
         self.close()
@@ -344,7 +337,3 @@ class Staging:
         """Let go of everything and keep what arrived for the next run."""
         self._files.close()
         self._closing.close()
-
-    def _remove_tree(self) -> None:
-        with suppress(FileNotFoundError):
-            shutil.rmtree(os.fsdecode(_TREE), dir_fd=self._home)

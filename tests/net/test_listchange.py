@@ -1,0 +1,118 @@
+"""A list that has become another one since an earlier run: what that run left on the disk is not taken for the new."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from p2pxfer.core.transfer.manifest import Manifest
+from p2pxfer.net.transfer.staging import Staging
+from tests.net.disk_tools import NOW, SENDER, Content, open_fds, open_staging, put, tree
+
+COUNT = 1100
+"""Files with names so long that their list takes more than one page."""
+
+
+@pytest.fixture
+def dest(tmp_path: Path) -> Path:
+    where = tmp_path / "dest"
+    where.mkdir()
+    return where
+
+
+@pytest.fixture(autouse=True)
+def no_descriptor_is_lost() -> Iterator[None]:
+    before = open_fds()
+    yield
+    assert open_fds() == before
+
+
+def named(number: int) -> str:
+    return f"d/{number:05d}-{'x' * 50}"
+
+
+def content(last: bytes, *more: str, modes: dict[str, int] | None = None) -> Content:
+    """Two tops; the last file of the first, on the last page, holds ``last``."""
+    files = dict.fromkeys(map(named, range(COUNT)), b"old")
+    files[named(COUNT - 1)] = last
+    return Content({**files, "e": b"e", **dict.fromkeys(more, b"more")}, modes=modes)
+
+
+def first_page(manifest: Manifest, pages: int = 1) -> Manifest:
+    offered = Manifest()
+    for number in range(pages):
+        offered.add(manifest.page(number), more=True)
+    return offered
+
+
+def publish_in_part(dest: Path, content: Content, names: int = 1) -> None:
+    """A run that is cut behind the rename of the first ``names`` names."""
+
+    def cut(point: str) -> None:
+        nonlocal names
+        names -= point == "rx.after_rename"
+        if not names:
+            raise KeyboardInterrupt
+
+    staging = open_staging(dest, content, cut)
+    put(staging, content, content.addresses())
+    staging.sync(map(content.claim, content.addresses()))
+    with pytest.raises(KeyboardInterrupt):
+        staging.finish(content.root, NOW)
+    staging.close()
+
+
+def go_on(dest: Path, new: Content, cut: int) -> list[str]:
+    """The run after it, as :class:`~p2pxfer.net.transfer.incoming.IncomingTransfer` goes: the list is another one."""
+    manifest = first_page(new.manifest)
+    staging = Staging.open(str(dest), SENDER, manifest)
+    assert staging.begun
+    staging.close()
+    manifest.cut(cut)
+    staging = Staging.open(str(dest), SENDER, manifest, relisted=True)
+    for number in range(cut, new.manifest.pages):
+        manifest.add(new.manifest.page(number), more=number + 1 < new.manifest.pages)
+    staging.sync([], range(cut, new.manifest.pages))
+    missing = [address for address in new.addresses() if address not in staging.have]
+    put(staging, new, missing)
+    staging.sync(map(new.claim, missing))
+    names = staging.finish(new.root, NOW)
+    staging.discard()
+    return names
+
+
+@pytest.mark.parametrize("names", [1, 2])
+def test_a_file_that_changed_after_some_names_were_published_arrives(dest: Path, names: int) -> None:
+    old, new = content(b"old", modes={"d": 0o555}), content(b"new!", modes={"d": 0o555})
+    assert old.manifest.transfer_id == new.manifest.transfer_id
+    publish_in_part(dest, old, names)
+    cut = next(n for n in range(old.manifest.pages) if old.manifest.page(n) != new.manifest.page(n))
+    published = go_on(dest, new, cut)
+    assert published == ["d (1)", "e (1)" if names == 2 else "e"]
+    assert (dest / "d" / named(COUNT - 1)[2:]).read_bytes() == b"old"
+    assert (dest / "d (1)" / named(COUNT - 1)[2:]).read_bytes() == b"new!"
+    assert len(tree(dest / "d (1)")) == COUNT
+    assert not [name for name in os.listdir(dest) if name.startswith(".")]
+
+
+def test_a_list_that_grew_behind_a_page_after_some_names_were_published_arrives(dest: Path) -> None:
+    whole = content(b"old")
+    pages = whole.manifest.pages - 1
+    files = [entry.path for entry in whole.manifest.files][: whole.manifest.files_before(pages)]
+    old = Content({path: whole.files[path] for path in files})
+    assert [old.manifest.page(n) for n in range(old.manifest.pages)] == [whole.manifest.page(n) for n in range(pages)]
+    publish_in_part(dest, old)
+    assert go_on(dest, whole, pages) == ["d (1)", "e"]
+    assert len(tree(dest / "d (1)")) == COUNT
+
+
+def test_the_same_list_goes_on_where_some_names_were_published(dest: Path) -> None:
+    old = content(b"old")
+    publish_in_part(dest, old)
+    staging = Staging.open(str(dest), SENDER, first_page(old.manifest))
+    assert len(staging.have) == len(old.addresses())
+    assert staging.finish(old.root, NOW) == ["d", "e"]
+    staging.discard()
