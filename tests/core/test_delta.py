@@ -246,7 +246,7 @@ def test_hashes_without_end() -> None:
             differences.told(1, Basis(handle=1, file=0, average=8192, hashes=hashes(4096), last=False))
 
 
-def test_a_chunk_is_lacked_once_and_then_sent_whole() -> None:
+def test_a_chunk_is_sent_whole_once_it_was_lacked() -> None:
     differences = differences_of(1)
     differences.ask(1)
     differences.told(1, Basis(handle=1, file=0, average=8192, hashes=hashes(1)))
@@ -255,6 +255,9 @@ def test_a_chunk_is_lacked_once_and_then_sent_whole() -> None:
     assert list(differences.lacked(Lack(handle=1, chunks=[(0, 3, 4)]))) == [(0, 3)]
     assert differences.of((0, 3)) is None
     assert differences.of((0, 4)) is not None
+    differences.patched((0, 4))
+    assert list(differences.lacked(Lack(handle=1, chunks=[(0, 4, 5)]))) == [(0, 4)]
+    assert list(differences.lacked(Lack(handle=1, chunks=[(0, 4, 5)]))) == []
     for wrong in ([(0, 3, 4)], [(0, 5, 6)], [(7, 0, 1)], [(0, 4, 2**32 - 1)]):
         with pytest.raises(ProtocolBreach):
             list(differences.lacked(Lack(handle=1, chunks=wrong)))

@@ -8,7 +8,8 @@ Laws of this file:
 
 1. Nothing is believed: a chunk that is made of a patch counts only if its hash is the one that came with it, as a whole
    chunk's.  A hash that lies, of a block or of a version that has changed meanwhile, costs bytes and never content.
-2. Every chunk is sent as a patch at most until the receiver lacks it, then whole; it can lack it once.
+2. Every chunk is sent as a patch until the receiver lacks it, then whole.  A patch can have gone out more than once, on
+   several paths, before that; each of them may be lacked, and only the first such answer changes anything.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ USUAL_BLOCKS: Final = 32 * 1024
 """About as many blocks a file has at most until they have reached the largest size."""
 MAX_BLOCKS: Final = 512 * 1024
 """Most blocks of one older version: what comes behind them is not used."""
+Blocks = tuple[int, bytes]
+"""Of an older version: the average size of its blocks, and their hashes, one behind the other."""
 ASKED_AHEAD: Final = 4
 """Older versions whose hashes are asked for at the same time."""
 
@@ -127,8 +130,8 @@ class Differences:
         self._parts: dict[int, bytearray] = {}
         self._averages: dict[int, int] = {}
         self._whole: set[ChunkAddress] = set()
-        self._patched: set[ChunkAddress] = set()
-        self._known: dict[int, tuple[int, bytes]] = {}
+        self._patched: dict[ChunkAddress, int] = {}
+        self._known: dict[int, Blocks] = {}
 
     def waits_for(self, file: int) -> bool:
         """Whether it has still to be told if there is an older version of ``file``, or the hashes of that."""
@@ -189,24 +192,27 @@ class Differences:
             if parts:
                 self._known[basis.file] = (average, bytes(parts))
 
-    def of(self, address: ChunkAddress) -> tuple[int, bytes] | None:
-        """Average size and hashes of the blocks that the chunk may be made of; ``None`` where it is sent whole."""
+    def of(self, address: ChunkAddress) -> Blocks | None:
+        """The blocks that the chunk may be made of, always the same object; ``None`` where it is sent whole."""
         return None if address in self._whole else self._known.get(address[0])
 
     def patched(self, address: ChunkAddress) -> None:
         """The chunk goes out as a patch."""
-        self._patched.add(address)
+        self._patched[address] = self._patched.get(address, 0) + 1
 
     def lacked(self, lack: Lack) -> Iterator[ChunkAddress]:
-        """The chunks that the receiver wants whole.
+        """The chunks that are to be sent whole now, and were not before.
 
         Raises:
-            ProtocolBreach: one of them was not sent as a patch, or was wanted before.
+            ProtocolBreach: one of them was not sent as a patch, or less often than it is lacked.
         """
         for file, start, stop in lack.chunks:
             for index in range(start, stop):
                 address = (file, index)
-                if address not in self._patched or address in self._whole:
+                left = self._patched.get(address, 0)
+                if not left:
                     raise ProtocolBreach("the receiver lacks a chunk that was not a patch")
-                self._whole.add(address)
-                yield address
+                self._patched[address] = left - 1
+                if address not in self._whole:
+                    self._whole.add(address)
+                    yield address

@@ -22,7 +22,7 @@ from p2pxfer.core.codec import Message
 from p2pxfer.core.session.deltawire import Basis, Lack, Older, WantBasis
 from p2pxfer.core.session.wire import MAX_CHUNK
 from p2pxfer.core.transfer.chunktable import ChunkAddress
-from p2pxfer.core.transfer.delta import Differences
+from p2pxfer.core.transfer.delta import Blocks, Differences
 from p2pxfer.core.transfer.pacing import Pace
 from p2pxfer.core.transfer.sendeffect import AcceptedByPeer, Finished, HashChunks, Send, SenderEffect
 from p2pxfer.core.transfer.sender import SenderCore
@@ -211,7 +211,7 @@ class ChunkPump:
         while self._may_go() and (path := self._taker(carriers)) is not None:
             loaded = self._ready.popleft()
             self._ahead -= loaded.size
-            if not self._core.may_go(loaded.address, path.facts.number):
+            if not self._core.may_go(loaded.address, path.facts.number) or self._is_vain(loaded):
                 self._core.drop_chunk(loaded.address)
                 continue
             if loaded.ops is not None:
@@ -223,6 +223,10 @@ class ChunkPump:
             self._core.chunk_sent(loaded.address, path.facts.number)
             self.paths.carried(path, size)
         self._read_ahead(carriers)
+
+    def _is_vain(self, loaded: Loaded) -> bool:
+        """It is a patch, and the receiver has lacked the chunk since, or is another one."""
+        return loaded.ops is not None and self._differences.of(loaded.address) is not loaded.older
 
     def _tell_holes(self, carriers: list[PeerPath]) -> None:
         for path in carriers:
@@ -292,7 +296,7 @@ class ChunkPump:
             size += self._core.length(address)
         return batch
 
-    def _read(self, batch: list[tuple[ChunkAddress, tuple[int, bytes] | None]]) -> list[Loaded]:
+    def _read(self, batch: list[tuple[ChunkAddress, Blocks | None]]) -> list[Loaded]:
         """Read, hash and note the hashes, and compare with older versions; in the thread."""
         loaded: list[Loaded] = []
         for address, older in batch:
@@ -300,7 +304,7 @@ class ChunkPump:
             self._cache.add(*address, digest)
             patch = self._cuts.patch(address, payload, *older) if older is not None else None
             ops, parts = patch if patch is not None else (None, [payload])
-            loaded.append(Loaded(address, digest, len(payload), ops, parts))
+            loaded.append(Loaded(address, digest, len(payload), ops, parts, older))
         return loaded
 
     def _loaded(self, batch: list[Loaded]) -> None:
