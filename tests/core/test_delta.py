@@ -13,6 +13,7 @@ from p2pxfer.core.framing import HEADER_SIZE, Frame
 from p2pxfer.core.session.deltawire import (
     BLOCK_HASH,
     LITERAL,
+    MAX_OPS,
     PATCH_HEADER_SIZE,
     PATCH_KIND,
     Basis,
@@ -23,6 +24,7 @@ from p2pxfer.core.session.deltawire import (
     patch_size,
 )
 from p2pxfer.core.session.wire import MAX_CHUNK, SESSION_CAPS
+from p2pxfer.core.transfer import delta
 from p2pxfer.core.transfer.delta import (
     ASKED_AHEAD,
     MAX_AVERAGE,
@@ -117,6 +119,14 @@ def test_a_patch_travels() -> None:
     assert SESSION_CAPS[PATCH_KIND] == MAX_CHUNK
 
 
+def test_a_patch_has_no_more_operations_than_a_chunk_of_the_smallest_blocks_needs() -> None:
+    smallest = layout_of([MIN_AVERAGE // 4] * (MAX_CHUNK // (MIN_AVERAGE // 4) + 1), None)
+    ops = operations(smallest, 1, MAX_CHUNK)
+    assert len(ops) > 2000 and 3 * len(ops) <= MAX_OPS
+    prefix = patch_prefix(1, 2, 3, b"h" * 32, [(0, 0, 1)] * MAX_OPS)
+    assert decode_patch(Frame(PATCH_KIND, bytearray(prefix[HEADER_SIZE:]))).length == MAX_OPS
+
+
 HEAD = struct.pack(">III32s", 1, 2, 3, bytes(32))
 
 
@@ -129,8 +139,9 @@ HEAD = struct.pack(">III32s", 1, 2, 3, bytes(32))
         HEAD + struct.pack(">IIII", 1, 0, 0, 5) + b"x",
         HEAD + struct.pack(">IIII", 1, LITERAL, 0, 5) + b"four",
         HEAD + struct.pack(">IIII", 1, LITERAL, 0, 2**32 - 1) + b"four",
+        HEAD + struct.pack(">I", MAX_OPS + 1) + struct.pack(">III", 0, 0, 1) * (MAX_OPS + 1),
     ],
-    ids=range(10),
+    ids=range(11),
 )  # fmt: skip
 def test_patches_whose_parts_do_not_fit(body: bytes) -> None:
     assert len(HEAD) + 4 == PATCH_HEADER_SIZE
@@ -244,6 +255,48 @@ def test_hashes_without_end() -> None:
     with pytest.raises(ProtocolBreach, match="too many"):
         for _ in range(MAX_BLOCKS // 4096 + 1):
             differences.told(1, Basis(handle=1, file=0, average=8192, hashes=hashes(4096), last=False))
+
+
+@pytest.mark.parametrize("size", [2**30, 2**40])
+def test_blocks_that_are_smaller_than_the_file_allows(size: int) -> None:
+    """They would cost the sender memory without end."""
+    right = average_block(size)
+    for average in (right // 2, right):
+        differences = Differences(Manifest([Entry("a", FILE, size)]), tells=True)
+        differences.older(Older(handle=1, page=0, files=[0]))
+        differences.ask(1)
+        basis = Basis(handle=1, file=0, average=average, hashes=hashes(1))
+        if average < right:
+            with pytest.raises(ProtocolBreach):
+                differences.told(1, basis)
+        else:
+            differences.told(1, basis)
+            assert differences.of((0, 0)) == (right, hashes(1))
+
+
+def test_hashes_of_all_files_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delta, "ALL_BLOCKS", 10)
+    done: set[int] = set()
+    differences = Differences(listing(9), tells=True, done=done.__contains__)
+    differences.older(Older(handle=1, page=0, files=list(range(9))))
+
+    def tell(file: int, *parts: int) -> bool:
+        assert file in differences.ask(1) or differences.waits_for(file)
+        for number, part in enumerate(parts, 1):
+            last = number == len(parts)
+            differences.told(1, Basis(handle=1, file=file, average=8192, hashes=hashes(part), last=last))
+        assert not differences.waits_for(file)
+        return differences.of((file, 0)) == (8192, hashes(sum(parts)))
+
+    assert tell(0, 4, 2)
+    assert not tell(1, 2, 3, 1)
+    assert tell(2, 4)
+    assert not tell(3, 1)
+    # What the receiver has altogether makes room.
+    done.add(0)
+    assert tell(4, 6)
+    assert differences.of((0, 0)) is None
+    assert not tell(5, 1)
 
 
 def test_a_chunk_is_sent_whole_once_it_was_lacked() -> None:

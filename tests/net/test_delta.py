@@ -89,7 +89,7 @@ class Both:
         if made is None:
             return None
         ops, literals = made
-        return Patch(1, 0, index, digest, tuple(ops), memoryview(b"".join(literals)))
+        return Patch(1, 0, index, digest, tuple(ops), memoryview(b"".join(literals)), len(payload))
 
     def close(self) -> None:
         self.versions.close()
@@ -180,14 +180,14 @@ def test_a_patch_that_copies_what_is_not_there(both: Any) -> None:
     count = len(hashes) // BLOCK_HASH
     for op in ((count, 0, 65536), (0, MIB, 65536), (LITERAL - 1, 0, 65536)):
         with pytest.raises(ChunkRefused):
-            pair.versions.make(Patch(1, 0, 0, bytes(32), (op,), memoryview(b"")))
+            pair.versions.make(Patch(1, 0, 0, bytes(32), (op,), memoryview(b""), op[2]))
 
 
 def test_a_patch_before_anything_was_told(both: Any) -> None:
     pair = both(noise(MIB, 12), noise(MIB, 13))
     for op in ((0, 0, 65536), (LITERAL, 0, 5)):
         with pytest.raises((ChunkRefused, VersionLost)):
-            pair.versions.make(Patch(1, 0, 0, bytes(32), (op,), memoryview(b"12345")))
+            pair.versions.make(Patch(1, 0, 0, bytes(32), (op,), memoryview(b"12345"), op[2]))
 
 
 def test_what_is_no_old_version(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ BLOCK_HASH = 8
 HASHES_PER_MESSAGE = 4096
 BASIS_FILES = 2048
 """Most files of a page of which older versions are used."""
+MAX_OPS = 8192
+"""Most operations of a patch: four times what a chunk of 4 MiB needs that consists of the smallest blocks."""
 LITERAL = 2**32 - 1
 """In the place of a block's number: the next octets of the patch itself."""
 
@@ -82,7 +84,8 @@ be."""
 class Patch(Message, frozen=True):
     """A chunk by what it consists of; no map, see :func:`patch_prefix`.
 
-    ``hash`` is that of the whole chunk; ``literals`` are what the operations do not copy, in order.
+    ``hash`` is that of the whole chunk, ``length`` its octets; ``literals`` are what the operations do not copy, in
+    order.
     """
 
     handle: int
@@ -91,11 +94,7 @@ class Patch(Message, frozen=True):
     hash: bytes
     ops: tuple[Op, ...]
     literals: memoryview
-
-    @property
-    def length(self) -> int:
-        """Octets of the chunk."""
-        return sum(op[2] for op in self.ops)
+    length: int
 
     @property
     def wire_size(self) -> int:
@@ -125,13 +124,13 @@ def decode_patch(frame: Frame) -> Patch:
         raise FrameError("a patch without a header")
     handle, file, index, digest, count = _HEADER.unpack_from(body)
     end = PATCH_HEADER_SIZE + OP_SIZE * count
-    if not count or end > len(body):
-        raise FrameError("a patch without its operations")
+    if not 0 < count <= MAX_OPS or end > len(body):
+        raise FrameError("a patch without its operations, or with too many")
     ops = tuple(_OP.iter_unpack(body[PATCH_HEADER_SIZE:end]))
     literals = body[end:]
     if sum(op[2] for op in ops if op[0] == LITERAL) != len(literals) or not all(op[2] for op in ops):
         raise FrameError("the parts of a patch do not fit together")
-    return Patch(handle, file, index, digest, ops, literals)
+    return Patch(handle, file, index, digest, ops, literals, sum(op[2] for op in ops))
 
 
 MAPLESS: dict[int, Callable[[Frame], Message]] = {PIECE_KIND: decode_piece, PATCH_KIND: decode_patch}

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Final
 
 from p2pxfer.core.session.deltawire import BLOCK_HASH, LITERAL, Basis, Lack, Older, Op
@@ -34,6 +35,8 @@ MAX_BLOCKS: Final = 512 * 1024
 """Most blocks of one older version: what comes behind them is not used."""
 Blocks = tuple[int, bytes]
 """Of an older version: the average size of its blocks, and their hashes, one behind the other."""
+ALL_BLOCKS: Final = 2 * MAX_BLOCKS
+"""Most blocks that either side remembers of all files of a transfer."""
 ASKED_AHEAD: Final = 4
 """Older versions whose hashes are asked for at the same time."""
 
@@ -114,21 +117,33 @@ def places(ops: tuple[Op, ...], layout: Layout) -> list[tuple[int, int]]:
     return found
 
 
+@dataclass(slots=True)
+class _Telling:
+    """What was told of one file so far; ``fits`` while there is room to remember it."""
+
+    average: int
+    octets: int = 0
+    hashes: bytearray = field(default_factory=bytearray)
+    fits: bool = True
+
+
 class Differences:
     """The sender's side of one receiving process: of which files it has older versions, and what they are made of.
 
-    ``tells``: it says so for each page of ``manifest``.
+    ``tells``: it says so for each page of ``manifest``; ``done``: whether it has a file altogether.
     """
 
-    def __init__(self, manifest: Manifest, *, tells: bool) -> None:
+    def __init__(self, manifest: Manifest, *, tells: bool, done: Callable[[int], bool] = lambda file: False) -> None:
         self._manifest = manifest
         self._tells = tells
+        self._done = done
+        self._remembered = 0
+        """Octets of hashes, of all files."""
         self._pages: set[int] = set()
         self._next_page = 0
         self._waiting: dict[int, None] = {}
         self._asked: dict[int, int] = {}
-        self._parts: dict[int, bytearray] = {}
-        self._averages: dict[int, int] = {}
+        self._parts: dict[int, _Telling] = {}
         self._whole: set[ChunkAddress] = set()
         self._patched: dict[ChunkAddress, int] = {}
         self._known: dict[int, Blocks] = {}
@@ -168,7 +183,23 @@ class Differences:
         """The path is gone: what was asked for there is asked for again."""
         for file in [file for file, asked in self._asked.items() if asked == path]:
             del self._asked[file]
-            self._parts.pop(file, None)
+            self._forget(self._parts.pop(file, None))
+
+    def _forget(self, telling: _Telling | None) -> None:
+        """Nothing is remembered of what was told there."""
+        if telling is not None:
+            self._remembered -= len(telling.hashes)
+            telling.hashes.clear()
+            telling.fits = False
+
+    def _make_room(self, octets: int) -> bool:
+        """Whether so many hashes more may be remembered; those of the oldest files go if these are done."""
+        while self._remembered + octets > ALL_BLOCKS * BLOCK_HASH:
+            oldest = next(iter(self._known), None)
+            if oldest is None or not self._done(oldest):
+                return False
+            self._remembered -= len(self._known.pop(oldest)[1])
+        return True
 
     def told(self, path: int, basis: Basis) -> None:
         """Hashes came on ``path``.
@@ -178,19 +209,24 @@ class Differences:
         """
         if self._asked.get(basis.file) != path:
             raise ProtocolBreach("the receiver tells of an older version that nobody asked for here")
-        parts = self._parts.setdefault(basis.file, bytearray())
-        average = basis.average if not parts else self._averages[basis.file]
-        power = average & (average - 1) == 0
-        if not power or not MIN_AVERAGE <= average <= MAX_AVERAGE or average != basis.average:
+        telling = self._parts.setdefault(basis.file, _Telling(basis.average))
+        average = basis.average
+        least = average_block(self._manifest.sizes[basis.file])
+        if average & (average - 1) or not least <= average <= MAX_AVERAGE or average != telling.average:
             raise ProtocolBreach("the blocks of an older version cannot have that size")
-        self._averages[basis.file] = average
-        parts += basis.hashes
-        if len(parts) % BLOCK_HASH or len(parts) > MAX_BLOCKS * BLOCK_HASH or not (basis.hashes or basis.last):
+        octets = len(basis.hashes)
+        telling.octets += octets
+        if octets % BLOCK_HASH or telling.octets > MAX_BLOCKS * BLOCK_HASH or not (octets or basis.last):
             raise ProtocolBreach("the hashes of an older version are not whole, or too many")
+        if not (telling.fits and self._make_room(octets)):
+            self._forget(telling)
+        else:
+            telling.hashes += basis.hashes
+            self._remembered += octets
         if basis.last:
             del self._waiting[basis.file], self._asked[basis.file], self._parts[basis.file]
-            if parts:
-                self._known[basis.file] = (average, bytes(parts))
+            if telling.hashes:
+                self._known[basis.file] = (average, bytes(telling.hashes))
 
     def of(self, address: ChunkAddress) -> Blocks | None:
         """The blocks that the chunk may be made of, always the same object; ``None`` where it is sent whole."""

@@ -147,6 +147,11 @@ class SenderCore:
         number = self._flow.take_over(path) if self.is_open(path) else None
         return None if number is None else self._table.address(number)
 
+    def is_there(self, file: int) -> bool:
+        """Whether the receiver has confirmed all of a file."""
+        start, stop = self._table.base(file), self._table.base(file + 1)
+        return next(iter(self._flow.acked.missing(start, stop)), None) is None
+
     def is_told(self, address: ChunkAddress) -> bool:
         """Whether the receiver knows the file of this chunk: another process may have taken over since it was read."""
         return address[0] < self._list.files

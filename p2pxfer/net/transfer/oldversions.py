@@ -20,15 +20,13 @@ from collections.abc import Iterable
 from typing import Final
 
 from p2pxfer.core.session.deltawire import BASIS_FILES, LITERAL, Patch
-from p2pxfer.core.transfer.delta import MAX_BLOCKS, MIN_SIZE, Layout, average_block, places
+from p2pxfer.core.transfer.delta import ALL_BLOCKS, MAX_BLOCKS, MIN_SIZE, Layout, average_block, places
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.net.disk import OPEN_INNER_FILE, FdCache, parent_of, read_span
 from p2pxfer.net.transfer.cutting import blocks
 from p2pxfer.net.transfer.scan import Identity
 
 OPEN_FILES: Final = 16
-ALL_BLOCKS: Final = 2 * MAX_BLOCKS
-"""Most blocks that are remembered of all files."""
 
 
 class VersionLost(Exception):

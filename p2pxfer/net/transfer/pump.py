@@ -169,7 +169,7 @@ class ChunkPump:
                 case AcceptedByPeer():
                     self.accepted = True
                     self._pace.peer_wants(effect.rate)
-                    self._differences = Differences(self._source.manifest, tells=effect.older)
+                    self._differences = Differences(self._source.manifest, tells=effect.older, done=self._core.is_there)
                     events.append(Accepted())
                     if effect.have_bytes:
                         events.append(Resumed(have_bytes=effect.have_bytes))
