@@ -76,6 +76,11 @@ class _Watch:
         offer = self.transfer.offer
         return self.transfer.have_bytes, offer.bytes if offer is not None else 0, self._paths.active_kind
 
+    @property
+    def taken(self) -> bool:
+        """Whether it was accepted."""
+        return self._carried is not None
+
     def under_way(self, now: float) -> bool:
         """Whether it was accepted and a path carries it, or may again: so long the inbox waits for its sender."""
         if self._carried is not None and self.transfer.attached:
@@ -314,7 +319,8 @@ class Receiving(InboxOwner):
             if isinstance(error, Incomplete) and isinstance(transfer, IncomingTransfer):
                 # Not the end of the wait: the sender may come back, also to ``--once``.
                 self._report.tell(Note(error.message))
-            elif self._once:
+            elif self._once and not self._received and (watch.taken or not self._watches):
+                # Not if it was refused beside another one, which is the one that is waited for.
                 self._finish(error)
             else:
                 self._report.tell(Failed(code=error.word, message=error.message, retry=error.retry))

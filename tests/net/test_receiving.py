@@ -410,6 +410,39 @@ def test_no_progress_before_the_transfer_was_accepted(make: Any) -> None:
     assert len(run.events("progress")) == count == 2
 
 
+def test_an_offer_that_is_refused_beside_another_one_does_not_end_once(make: Any) -> None:
+    """Else anybody who may offer something ends what comes from somebody else."""
+    run = make(once=True)
+    first, beside = run.transfer(), run.transfer()
+    beside.end(Refused("standard output has got it"))
+    assert not run.ended.called
+    assert [event["code"] for event in run.events("error")] == ["E_DENIED"]
+    run.accept(first)
+    run.pass_time(0.1)
+    another = run.transfer()
+    another.end(Refused("standard output has got it"))
+    assert not run.ended.called
+    late = run.transfer()
+    first.end(GOOD)
+    late.end(Refused("standard output has got it"))
+    assert not run.ended.called
+    first.settled.callback(None)
+    assert run.ended.result is None
+
+
+def test_with_once_what_was_accepted_ends_the_run_and_so_does_the_only_offer(make: Any) -> None:
+    run = make(once=True)
+    accepted, beside = run.transfer(), run.transfer()
+    run.accept(accepted)
+    run.pass_time(0.1)
+    accepted.end(Damaged("not what was sent"))
+    assert isinstance(run.ended.result, Damaged)
+    beside.end(Refused("no"))
+    run = make(once=True)
+    run.transfer().end(Refused("no"))
+    assert isinstance(run.ended.result, Refused)
+
+
 def test_the_timeout_does_not_cut_a_transfer(make: Any) -> None:
     run = make(timeout=3.0)
     run.pass_time(2)
