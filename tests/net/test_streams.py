@@ -181,6 +181,27 @@ def test_what_is_no_stream_and_a_second_one_are_refused(taking: Taking) -> None:
     assert taking.path.said(Opened)[0].channel == 2
 
 
+@pytest.mark.parametrize("name", ["log.txt", "a/b"], ids=["asked about", "refused at once"])
+def test_what_was_opened_once_is_not_opened_again(inbox: Path, name: str) -> None:
+    """Else one Attach asks the user, and tells of an offer, as often as it likes."""
+    asked: list[Offer] = []
+
+    def ask(offer: Offer) -> Deferred[bool]:
+        asked.append(offer)
+        return Deferred()
+
+    taking = Taking(inbox, ask)
+    for number in range(20):
+        taking.say(opening(2 * number, name=name, channel=2 * number))
+        taking.say(Reset(number=2 * number + 1, channel=2 * number, word="E_INTERRUPTED", message="never mind"))
+    expected = 0 if "/" in name else 1
+    assert (len(asked), len(taking.started)) == (expected, expected)
+    taking.say(opening(40, channel=40))
+    assert (len(asked), len(taking.started)) == (expected, expected)
+    assert [(reset.channel, reset.word) for reset in taking.path.said(Reset)][-1] == (40, "E_DENIED")
+    taking.stream.close()
+
+
 def test_more_than_there_is_credit_for_ends_it(taking: Taking) -> None:
     taking.say(opening())
     taking.run(lambda: bool(taking.path.said(Opened)))

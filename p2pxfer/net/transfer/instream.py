@@ -5,6 +5,7 @@ Laws of this file:
 1. A byte is consumed when the sink has taken it: a slow reader behind it holds the sender, and memory stays flat.
 2. This side ends its direction when the sink has everything, has compared the hash, and is done for good.
 3. It ends in exactly one outcome.  A sink that did not get everything is thrown away.
+4. One offer in its life: what is opened after that is refused without a question.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ class IncomingStream:
     def _event(self, event: ChannelEvent) -> None:
         match event:
             case Asked(channel, service, name):
-                if service != SERVICE or self._channel is not None:
+                if service != SERVICE or self._channel is not None or self.offer is not None or self.ended:
                     self._channels.reset(channel, Refused("one stream is expected here and nothing else"))
                     return
                 self._channel = channel
