@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from msgspec import structs
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.messages import NatSummary
+from p2pxfer.core.session.channelwire import Attach, ChannelMessage, Open, Reset
 from p2pxfer.core.session.wire import Bye, Offer
 from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable
 from p2pxfer.net.connection.liveness import PacketsLost
@@ -279,6 +281,62 @@ def test_a_spare_path_stays_beside_a_transfer_and_for_a_while_after_it(world: Wo
     assert spare.refused is None
     world.clock.advance(QUIET_S)
     assert spare.refused is not None
+
+
+class StreamPath(FakePath):
+    """A path that takes everything that is said of a stream."""
+
+    writable = True
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number, "punched")
+        self.sent: list[object] = []
+
+    def send(self, message: object) -> None:
+        self.sent.append(message)
+
+
+def stream(world: World, *messages: ChannelMessage) -> StreamPath:
+    """A path that brings a stream."""
+    path: Any = StreamPath(1)
+    world.inbox.path_up(world.meeting, path)
+    for message in (Attach(instance=bytes(16)), *messages):
+        world.inbox.path_message(path, message)
+        world.clock.advance(0)
+    return path  # type: ignore[no-any-return]
+
+
+OPEN = Open(number=0, channel=0, service="stream", credit=0, about="log.txt")
+
+
+def test_a_path_on_which_no_stream_is_offered_ends(world: World) -> None:
+    path = stream(world)
+    world.clock.advance(QUIET_S - 1)
+    assert path.refused is None
+    world.clock.advance(1)
+    assert isinstance(path.refused, Unreachable)
+
+
+@pytest.mark.parametrize("name", ["a/b", "log.txt"], ids=["refused at once", "given up"])
+def test_a_path_of_a_stream_that_is_over_ends(world: World, name: str) -> None:
+    """Its sender hears of the end first."""
+    owner: Any = world.inbox._owner
+    owner.decide = lambda peer, offer: Deferred()
+    owner.transfer_started = lambda peer, stream, paths: stream.done.addErrback(lambda failure: None)
+    path = stream(world, structs.replace(OPEN, about=name), Reset(number=1, channel=0, word="E_DENIED", message="no"))
+    world.clock.advance(QUIET_S)
+    world.clock.advance(QUIET_S)
+    assert isinstance(path.refused, Unreachable)
+
+
+def test_a_stream_that_waits_for_an_answer_keeps_its_paths(world: World) -> None:
+    owner: Any = world.inbox._owner
+    owner.decide = lambda peer, offer: Deferred()
+    owner.transfer_started = lambda peer, stream, paths: stream.done.addErrback(lambda failure: None)
+    path = stream(world, OPEN)
+    for _ in range(10):
+        world.clock.advance(QUIET_S)
+    assert path.refused is None
 
 
 def test_a_path_that_is_gone_is_not_looked_at(world: World) -> None:

@@ -5,7 +5,8 @@ Laws of this file:
 1. A path carries one of them, named by the first message on it, and nothing else.
 2. Transfers belong to a manifest, not to a connection: any path from the same key may carry them on.  What all of them
    remember of file lists is bounded together.
-3. A stream belongs to one process of the sender; another process brings another stream.
+3. A stream belongs to one process of the sender; another process brings another stream.  A path on which it was not
+   offered brings nothing yet, and one of a stream that is over brings nothing any more.
 """
 
 from __future__ import annotations
@@ -53,6 +54,11 @@ class Arrivals:
 
     def __contains__(self, path: PeerPath) -> bool:
         return path in self._carried
+
+    def brings(self, path: PeerPath) -> bool:
+        """Whether ``path`` carries something that may still come to an end."""
+        carried = self._carried.get(path)
+        return carried.brings if isinstance(carried, IncomingStream) else carried is not None
 
     @property
     def unfinished(self) -> bool:

@@ -147,7 +147,7 @@ class Inbox:
 
     def _brings(self, path: PeerPath) -> bool:
         """A transfer or a check came over this very path."""
-        return path in self._session(path.peer_key).arrivals or path in self._checks
+        return self._session(path.peer_key).arrivals.brings(path) or path in self._checks
 
     def _needed(self, path: PeerPath) -> bool:
         """The path may stay: its session carries something, or did a moment ago, or the peer is proving a code."""

@@ -34,6 +34,10 @@ from p2pxfer.net.worker import Worker
 from p2pxfer.status import Accepted, Event, Offer, RefusedOffer
 
 
+FAREWELL_S = 30.0
+"""How long the sender's paths count as bringing something after the end, so that it hears of that, seconds."""
+
+
 class IncomingStream:
     """A stream from one sending process.
 
@@ -78,6 +82,7 @@ class IncomingStream:
         self.offer: Offer | None = None
         self.have_bytes = 0
         self.ended = False
+        self._ended_at = 0.0
         self._failing = False
         self.bytes_by_path: dict[str, int] = {}
         self.done: Deferred[Received] = Deferred()
@@ -92,6 +97,11 @@ class IncomingStream:
     def over(self) -> bool:
         """Nothing can come of it any more."""
         return self.ended and (self._received is None or self.settled.called)
+
+    @property
+    def brings(self) -> bool:
+        """Whether it has a claim to its paths: it was offered, and has not ended or only a moment ago."""
+        return self.offer is not None and not (self.ended and self._reactor.seconds() - self._ended_at >= FAREWELL_S)
 
     # -- paths ---------------------------------------------------------------------------------------------------
 
@@ -249,6 +259,7 @@ class IncomingStream:
         if self.ended:
             return
         self.ended = True
+        self._ended_at = self._reactor.seconds()
         self._stop_waiting()
         self._pending.clear()
         if self._sink is not None:
