@@ -240,6 +240,40 @@ def test_a_sender_that_stays_away_ends_it_after_a_while(taking: Taking, inbox: P
     taking.run(lambda: not list(inbox.iterdir()))
 
 
+@pytest.mark.parametrize("way", ["reset", "bye", "away"])
+def test_a_sender_that_goes_when_the_last_step_has_begun(taking: Taking, inbox: Path, way: str) -> None:
+    """What is in its place was received, whatever the sender makes of it."""
+    taking.say(opening())
+    taking.run(lambda: bool(taking.path.said(Opened)))
+    taking.say(Piece(1, 0, b"data"))
+    taking.say(ending(2, b"data"))
+    # With this the last step is on its way in its thread; what comes of it is heard when somebody waits for it.
+    taking.run(lambda: taking.stream.have_bytes == 4)
+    if way == "reset":
+        taking.say(Reset(number=3, channel=0, word="E_INTERRUPTED", message="interrupted"))
+    elif way == "bye":
+        taking.stream.confirm()
+    else:
+        taking.stream.close_path(taking.path)
+        taking.threads.advance(5.1)
+    taking.run(lambda: bool(taking.outcome))
+    assert taking.outcome == [Received(blake3(b"data").digest(), ("log.txt",), 4)]
+    assert taking.stream.over
+    assert (inbox / "log.txt").read_bytes() == b"data"
+
+
+def test_a_last_step_that_fails_is_told_although_the_sender_has_gone(taking: Taking, inbox: Path) -> None:
+    taking.say(opening())
+    taking.run(lambda: bool(taking.path.said(Opened)))
+    taking.say(Piece(1, 0, b"data"))
+    taking.say(ending(2, b"other"))
+    taking.run(lambda: taking.stream.have_bytes == 4)
+    taking.stream.confirm()
+    taking.run(lambda: bool(taking.outcome))
+    assert isinstance(taking.outcome[0], Damaged)
+    taking.run(lambda: not list(inbox.iterdir()))
+
+
 def test_a_disk_that_is_full_is_told_to_both(taking: Taking, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(fd: int, data: memoryview, offset: int) -> None:
         raise OSError(28, "No space left on device")

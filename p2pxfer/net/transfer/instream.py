@@ -4,7 +4,8 @@ Laws of this file:
 
 1. A byte is consumed when the sink has taken it: a slow reader behind it holds the sender, and memory stays flat.
 2. This side ends its direction when the sink has everything, has compared the hash, and is done for good.
-3. It ends in exactly one outcome.  A sink that did not get everything is thrown away.
+3. It ends in exactly one outcome.  A sink that did not get everything is thrown away; once the last step has begun,
+   what comes of that is the outcome, whatever the sender does meanwhile.
 4. One offer in its life: what is opened after that is refused without a question.
 """
 
@@ -32,7 +33,6 @@ from p2pxfer.net.transfer.places import Pieces, Place, Sink
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
 from p2pxfer.status import Accepted, Event, Offer, RefusedOffer
-
 
 FAREWELL_S = 30.0
 """How long the sender's paths count as bringing something after the end, so that it hears of that, seconds."""
@@ -84,6 +84,9 @@ class IncomingStream:
         self.ended = False
         self._ended_at = 0.0
         self._failing = False
+        self._finishing = False
+        self._overtaken = False
+        """Something that would have ended it came during the last step."""
         self.bytes_by_path: dict[str, int] = {}
         self.done: Deferred[Received] = Deferred()
         self.settled: Deferred[None] = Deferred()
@@ -201,7 +204,7 @@ class IncomingStream:
             self._busy = True
             self._worker.do(self._sink.write, pieces).addCallbacks(self._written, self._broken)
         elif self._digest is not None and self._received is None:
-            self._busy = True
+            self._busy = self._finishing = True
             self._worker.do(self._sink.finish, self._digest).addCallbacks(self._finished, self._broken)
 
     def _written(self, size: int) -> None:
@@ -217,19 +220,26 @@ class IncomingStream:
 
     def _finished(self, result: tuple[bytes, list[str]]) -> None:
         digest, names = result
-        self._busy = False
+        self._busy = self._finishing = False
+        if self.ended:
+            return
         self._sink = None
         self._received = Received(digest, tuple(names), self.have_bytes)
-        if self._channel is not None:
+        if self._channel is not None and not self._overtaken:
             self._channels.end(self._channel, digest)
             self._link.soon()
         else:
-            # It is whole, though the sender gave up in this moment.
+            # It is whole, though the sender gave up in this moment, and cannot be told.
             self._end(self._received)
+            self._settle()
 
     def _all_received(self) -> None:
         """The sender has heard everything that was said."""
-        if self.ended and not self.settled.called:
+        if self.ended:
+            self._settle()
+
+    def _settle(self) -> None:
+        if not self.settled.called:
             self.settled.callback(None)
 
     # -- the end -------------------------------------------------------------------------------------------------
@@ -239,11 +249,14 @@ class IncomingStream:
         if not isinstance(error, P2pxferError):
             self.log.failure("receiving a stream failed", failure)
             error = DiskError(f"receiving failed inside the program: {type(error).__name__}")
-        self._busy = False
+        self._busy = self._finishing = False
         self._fail(error)
 
     def _fail(self, error: P2pxferError) -> None:
         if self.ended or self._failing:
+            return
+        if self._finishing:
+            self._overtaken = True
             return
         self._failing = True
         if self._channel is not None:
@@ -253,6 +266,10 @@ class IncomingStream:
             self._channel = None
         # Whoever hears of the end may close the paths.
         self._link.flush()
+        if self._received is not None:
+            # It is in its place, and the sender is not to be had any more.
+            self._end(self._received)
+            self._settle()
         self._end(error)
 
     def _end(self, outcome: Received | P2pxferError) -> None:
@@ -279,14 +296,15 @@ class IncomingStream:
             self._end(self._received)
         if not self.ended:
             self._fail(Incomplete(f"the sender ended before the stream did; {CANNOT_GO_ON}"))
-        elif not self.settled.called:
-            self.settled.callback(None)
+        else:
+            self._settle()
 
     def abandon(self) -> None:
         """The sender has been away for too long."""
         self._fail(Incomplete(f"the sender has not come back; what arrived is not whole: {CANNOT_GO_ON}"))
 
     def close(self) -> None:
-        """This program ends: tell the sender."""
+        """This program ends: tell the sender, and wait for nothing."""
+        self._finishing = False
         self._fail(Interrupted("the receiver ended before the stream did"))
         self._link.stop()
