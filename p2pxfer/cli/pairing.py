@@ -278,7 +278,12 @@ class Pairing(InboxOwner):
 
     def paired(self, key: bytes, name: str) -> Known:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
-        contact = self._store(key, name)
+        try:
+            contact = self._store(key, name)
+        except P2pxferError as error:
+            # The code is spent, and nobody would say why there is no contact.
+            self._end(error)
+            raise
         self._end(None)
         return Known(contact.name, "code", files=False)
 

@@ -251,7 +251,11 @@ class Receiving(InboxOwner):
 
     def paired(self, key: bytes, name: str) -> Known:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
-        contact = store_contact(self._home, key, name, lambda text: self._report.tell(Note(text)))
+        try:
+            contact = store_contact(self._home, key, name, lambda text: self._report.tell(Note(text)))
+        except P2pxferError as error:
+            self._report.tell(Failed(code=error.word, message=error.message, retry=error.retry))
+            raise
         return Known(contact.name, "code", contact.allows(Right.FILES))
 
     # -- transfers -----------------------------------------------------------------------------------------------

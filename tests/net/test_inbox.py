@@ -12,10 +12,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from p2pxfer.core.contact.codebook import CodeBook
+from p2pxfer.core.contact.codes import parse_code
+from p2pxfer.core.contact.pairing import SID_BYTES, PairFrame, Pairing, Party, Setting
 from p2pxfer.core.messages import NatSummary
 from p2pxfer.core.session.channelwire import Attach, ChannelMessage, Open, Reset
-from p2pxfer.core.session.wire import Bye, Offer
-from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable
+from p2pxfer.core.session.wire import Bye, Offer, Pair1, PairConfirm
+from p2pxfer.errors import ConfigError, P2pxferError, ProtocolBreach, Unreachable
 from p2pxfer.net.connection.liveness import PacketsLost
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.session.firstcontact import PAIRING_S
@@ -345,6 +347,32 @@ def test_a_path_that_is_gone_is_not_looked_at(world: World) -> None:
     world.inbox.path_down(world.meeting, path, Unreachable("gone"))
     world.clock.advance(2 * QUIET_S)
     assert path.refused is None
+
+
+def test_a_code_is_spent_also_where_the_contact_cannot_be_stored(world: World) -> None:
+    world.inbox._session(KEY).known = None
+    used: list[P2pxferError | None] = []
+    owner: Any = world.inbox._owner
+    owner.code_used = used.append
+
+    def full(key: bytes, name: str) -> Known:
+        raise ConfigError("the contacts cannot be written")
+
+    owner.paired = full
+    code = parse_code("4-acid-acorn-acre")
+    world.inbox._codes.open(code, world.clock.seconds())
+    path: Any = StreamPath(1)
+    world.inbox.path_up(world.meeting, path)
+    bob = Party("bob", world.inbox._identity.id.digest)
+    setting = Setting(own=Party("alice", KEY), peer=bob, sid=bytes(SID_BYTES), scalar=b"s" * 32)
+    alice = Pairing.initiator(code, setting)
+    (first,) = alice.start()
+    world.inbox.path_message(path, Pair1(body=first.body))
+    (confirm,) = alice.receive(PairFrame.PAIR2, path.sent[-1].body)
+    with pytest.raises(ConfigError):
+        world.inbox.path_message(path, PairConfirm(body=confirm.body))
+    assert used == [None]
+    assert world.inbox._session(KEY).known is None
 
 
 def test_of_one_strangers_meetings_the_oldest_without_a_path_gives_way(open_house: World) -> None:

@@ -30,7 +30,7 @@ from p2pxfer.cli.settings import Global
 from p2pxfer.core.contact.codebook import FRESH_PAUSES, WrongTries
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.serveraddress import ServerLine
-from p2pxfer.errors import Damaged, P2pxferError, Refused, Unreachable, WrongCode
+from p2pxfer.errors import ConfigError, Damaged, P2pxferError, Refused, Unreachable, WrongCode
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.inbox import IDLE_S
@@ -338,6 +338,14 @@ def test_wrong_tries_cost_ever_longer_pauses_and_then_there_is_no_code(make: Any
     run.clock.advance(100_000)
     assert len(run.events("code")) == 1 + len(FRESH_PAUSES)
     assert len(run.events("note")) == notes + 1
+
+
+def test_a_contact_that_cannot_be_stored_is_told(make: Any, tmp_path: Path) -> None:
+    run = make()
+    (tmp_path / "home" / "contacts.json").write_text("{damaged")
+    with pytest.raises(ConfigError):
+        run.command.paired(b"k" * 32, "alice")
+    assert [event["code"] for event in run.events("error")] == [ConfigError.word]
 
 
 def test_success_ends_the_row_of_wrong_tries(make: Any) -> None:

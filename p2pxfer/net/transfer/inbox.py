@@ -216,18 +216,21 @@ class Inbox:
             name = session.known.name or safe_text(path.peer_name, 64)
             self._tell(Peer(name=name, id=str(PeerId(session.key)), verified=session.known.verified))
 
-    def _expect_code(self, session: PeerSession, path: PeerPath) -> None:
+    def _expect_code(self, session: PeerSession, path: PeerPath) -> FirstContact:
         own = PairingParty(self._name, self._identity.id.digest)
         peer = PairingParty(path.peer_name, session.key)
 
         def verdict(error: P2pxferError | None) -> None:
-            contact = session.contacts.pop(path, None)
-            if error is None:
-                session.known = self._owner.paired(session.key, path.peer_name)
-                for greeted in session.paths.ordered():
-                    self._open(session, greeted)
-            if contact is not None and (error is None or isinstance(error, WrongCode)):
-                self._owner.code_used(error)
+            tried = session.contacts.pop(path, None) is not None and (error is None or isinstance(error, WrongCode))
+            try:
+                if error is None:
+                    session.known = self._owner.paired(session.key, path.peer_name)
+                    for greeted in session.paths.ordered():
+                        self._open(session, greeted)
+            finally:
+                # Also where the contact cannot be stored: the code is spent.
+                if tried:
+                    self._owner.code_used(error)
             up = session.paths.get(path.facts.number) is path
             if error is not None and up and not self._needed(path):
                 path.refuse(error)
@@ -235,6 +238,7 @@ class Inbox:
         contact = FirstContact(self._reactor, path, own, peer, verdict)
         contact.show(lambda slot: self._codes.take(slot, self._reactor.seconds()))
         session.contacts[path] = contact
+        return contact
 
     def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
         """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
@@ -277,9 +281,8 @@ class Inbox:
         """See :class:`~p2pxfer.net.session.path.PathOwner`."""
         session = self._session(path.peer_key)
         if isinstance(message, (Pair1, PairConfirm)):
-            contact = session.contacts.get(path)
-            if contact is None:
-                contact = self._pair_again(session, path)
+            # A contact proves a code as well; that costs the code and changes nothing.
+            contact = session.contacts.get(path) or self._expect_code(session, path)
             contact.receive(message)
         elif session.known is None or (isinstance(message, Check) and self._owner.known(session.key) is None):
             raise CodeNeeded(
@@ -295,11 +298,6 @@ class Inbox:
             path.close()
         else:
             session.arrivals.message(path, message)
-
-    def _pair_again(self, session: PeerSession, path: PeerPath) -> FirstContact:
-        """A contact proves a code as well; that costs the code and changes nothing."""
-        self._expect_code(session, path)
-        return session.contacts[path]
 
     def path_chunk(self, path: PeerPath, chunk: Chunk) -> None:
         """See :class:`~p2pxfer.net.session.path.PathOwner`."""
