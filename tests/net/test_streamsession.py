@@ -319,6 +319,30 @@ def test_a_fault_of_a_protocol_ends_its_own_connection_only(two: Two, lost_error
     assert len(lost_errors.flush(RuntimeError)) == 1
 
 
+def fault(address: object) -> Plain:
+    raise RuntimeError("no protocol")
+
+
+def test_a_factory_that_fails_leaves_no_connection_behind(two: Two, lost_errors: LostErrors) -> None:
+    errors: list[Any] = []
+    opening = two.here.open("echo", lambda address: Plain())
+    opening.addErrback(errors.append)
+    two.world.run()
+    assert two.asked.pop().accept(fault)
+    two.world.run()
+    assert errors[0].check(Refused)
+    assert len(lost_errors.flush(RuntimeError)) == 1
+    two.here.open("echo", fault).addErrback(errors.append)
+    two.world.run()
+    there = Plain()
+    two.asked.pop().accept(lambda address: there)
+    two.world.run()
+    assert errors[1].check(RuntimeError)
+    assert there.ends == [ConnectionLost]
+    assert len(two.here) == len(two.there[0]) == 0
+    two.connect()
+
+
 def test_a_connection_too_many_is_refused_and_the_others_go_on(two: Two) -> None:
     ends = [two.connect() for _ in range(Limits().channels)]
     errors: list[P2pxferError] = []

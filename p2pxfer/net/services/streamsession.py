@@ -15,6 +15,8 @@ from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from p2pxfer.core.session.channel import Arrived, Asked, ChannelEvent, Gone, PeerEnded, Stands, Taken, Writable
 from p2pxfer.errors import Interrupted, LimitReached, P2pxferError, Refused
@@ -39,7 +41,7 @@ class Asking:
     def accept(self, build: Callable[[IAddress], IProtocol | None]) -> bool:
         """Connect the protocol that ``build(address of the peer)`` makes; false if there is nothing to answer any more.
 
-        Without a protocol it is refused.
+        Without a protocol it is refused, also if ``build`` fails.
         """
         return self._streams.accept(self._channel, build)
 
@@ -53,6 +55,8 @@ class Streams(ChannelOwner):
 
     ``asked`` hears of those that the peer wants, ``on_empty`` when the last one has ended.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -88,8 +92,8 @@ class Streams(ChannelOwner):
     def open(self, service: str, build: Callable[[IAddress], IProtocol | None]) -> Deferred[IProtocol]:
         """Ask the peer for a connection to ``service``; fires with the protocol that ``build`` made for it.
 
-        Fails with the reason of the peer, :class:`~p2pxfer.errors.LimitReached` for too many at once, or what ended the
-        session.  Cancelling gives it up.
+        Fails with the reason of the peer, :class:`~p2pxfer.errors.LimitReached` for too many at once, what ended the
+        session, or what ``build`` raised.  Cancelling gives it up.
         """
         answer: Deferred[IProtocol] = Deferred()
         if self._session is None or self._over is not None:
@@ -113,7 +117,11 @@ class Streams(ChannelOwner):
         """See :meth:`Asking.accept`."""
         if self._session is None or self._asking.pop(channel, None) is None:
             return False
-        protocol = build(self._there)
+        try:
+            protocol = build(self._there)
+        except Exception:  # a fault of whoever builds, and of nobody else
+            self._log.failure("a connection got no protocol")
+            protocol = None
         if protocol is None:
             self.give_up(channel, Refused("no more connections are taken now"))
             return True
@@ -175,10 +183,14 @@ class Streams(ChannelOwner):
         if wanted is None:
             return
         answer, build = wanted
-        protocol = build(self._there)
+        try:
+            protocol = build(self._there)
+            failure = Failure(Refused("the factory made no protocol"))
+        except Exception:  # it belongs to whoever asked
+            protocol, failure = None, Failure()
         if protocol is None:
             self.give_up(channel, Interrupted("nobody waits for the connection any more"))
-            answer.errback(Refused("the factory made no protocol"))
+            answer.errback(failure)
             return
         self._begin(channel, protocol)
         answer.callback(protocol)
