@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Final, Literal
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -18,9 +17,12 @@ from twisted.python.failure import Failure
 from p2pxfer.cli.receiving import compose_question
 from p2pxfer.cli.report import contents
 from p2pxfer.core.contact.codebook import CodeBook
+from p2pxfer.core.contact.rights import Right
+from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import P2pxferError, Unreachable
+from p2pxfer.net.private.home import Home
 from p2pxfer.net.private.identity import Identity
 from p2pxfer.net.session.pairsession import common_name
 from p2pxfer.net.session.pathset import PathSet
@@ -62,7 +64,7 @@ class ChatFiles(InboxOwner):
         name: str,
         peer: Checkee,
         *,
-        home: Path,
+        home: Home,
         destination: str,
         acceptance: Acceptance,
         policy: PathPolicy,
@@ -170,7 +172,7 @@ class ChatFiles(InboxOwner):
             self._note(f"skipped {safe_text(str(skipped))}")
         offer = Offer(files=len(manifest.files), bytes=manifest.total_bytes, names=tuple(manifest.top_names))
         self._note(f"sending {contents(offer)}")
-        cache = HashCache(str(self._home), manifest, source.identity, time.time())
+        cache = HashCache(str(self._home.path), manifest, source.identity, time.time())
         key = self._peer.key
         job = OutgoingJob(
             self._reactor,
@@ -212,7 +214,12 @@ class ChatFiles(InboxOwner):
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`: nobody else is met here."""
         if key != self._peer.key:
             return None
-        return Known(self._peer.shown, self._peer.verified, files=self._acceptance != "none")
+        # Read each time: the user may have denied it files, or removed it, since the chat began.
+        contact = self._home.contact_by_id(PeerId(key))
+        if contact is None and self._peer.name is not None:
+            return None
+        allowed = contact is None or contact.allows(Right.FILES)
+        return Known(self._peer.shown, self._peer.verified, files=allowed and self._acceptance != "none")
 
     def paired(self, key: bytes, name: str) -> Known:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`: no code is ever open."""
@@ -223,6 +230,9 @@ class ChatFiles(InboxOwner):
 
     def decide(self, peer: str, offer: Offer) -> Awaitable[bool]:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
+        known = self.known(self._peer.key)
+        if known is None or not known.files:
+            return succeed(False)
         if self._acceptance != "ask":
             return succeed(True)
         if len(self._questions) >= MAX_QUESTIONS:

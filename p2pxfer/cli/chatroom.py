@@ -92,7 +92,7 @@ class ChatRoom(ChatOwner):
             self._identity,
             self._name,
             self._peer,
-            home=self._home.path,
+            home=self._home,
             destination=self._manners.destination,
             acceptance=self._manners.acceptance,
             policy=self._manners.policy,
