@@ -8,12 +8,15 @@ from dataclasses import dataclass
 import pytest
 import pytest_twisted
 from twisted.internet.defer import gatherResults
+from twisted.internet.error import ConnectionDone
 
 from p2pxfer.core.messages import ALPN_SERVER
 from p2pxfer.core.session.records import MAX_RECORD
+from p2pxfer.net.connection import fasttls
 from p2pxfer.net.connection.securing import wrap
 from p2pxfer.net.connection.tls import PeerTLS
 from tests.net.sealkit import ANN, ANN_TLS, BOB, BOB_TLS, Changing
+from tests.net.serverkit import until
 from tests.net.tlskit import Pair, reactor, sleep, tls_pair
 
 
@@ -24,11 +27,11 @@ class Leg(Pair):
     outer: Pair
 
 
-async def leg() -> Leg:
+async def leg(server: Changing | None = None) -> Leg:
     """Both directions have changed to records."""
     outer = await tls_pair(PeerTLS(ANN, BOB.id.digest, ALPN_SERVER), PeerTLS(BOB, ANN.id.digest, ALPN_SERVER))
     assert await outer.client.secured and await outer.server.secured
-    found = Leg(Changing("initiator"), Changing("responder"), outer.plain, outer)
+    found = Leg(Changing("initiator"), server or Changing("responder"), outer.plain, outer)
     wrap(outer.server.transport, found.server, BOB_TLS, is_client=False, reactor=reactor)
     wrap(outer.client.transport, found.client, ANN_TLS, is_client=True, reactor=reactor)
     await gatherResults([found.client.secured, found.server.secured])
@@ -57,4 +60,31 @@ async def test_bursts_of_any_size_arrive_unchanged(seed: int) -> None:
     while any(not end.lost and len(end.received) < len(data) for end, data in expected.items()):
         await sleep(0.005)
     assert [receiver.received == data for receiver, data in expected.items()] == [True, True]
+    await pair.close()
+
+
+class Halting(Changing):
+    """Reads nothing more after each piece."""
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        if self.opens and self.received:
+            self.transport.pauseProducing()
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_end_is_heard_where_it_came_with_the_last_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stream itself has nothing more to tell then: unlike a socket it does not end when one direction does."""
+    monkeypatch.setattr(fasttls, "LINGER_S", 1000.0)
+    pair = await leg(Halting("responder"))
+    pair.client.transport.write(b"the last words")
+    pair.client.transport.loseConnection()
+    below = pair.outer.client.transport
+    await until(lambda: pair.client.transport._deadline is not None and not below.unsent and not below._wire.unsent)
+    pair.server.transport.resumeProducing()
+    await pair.server.got(14)
+    assert not pair.server.lost
+    pair.server.transport.resumeProducing()
+    await until(lambda: bool(pair.server.lost))
+    assert type(await pair.server.ended) is ConnectionDone
     await pair.close()

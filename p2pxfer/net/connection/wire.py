@@ -51,7 +51,7 @@ class SecureWire:
     @property
     def unread(self) -> bool:
         """There may be something to read, of which the socket will not tell."""
-        return self._tls.unread if self._intake is None else self._intake.waits
+        return self._tls.unread if self._intake is None else self._intake.waits or self._intake.finished
 
     @property
     def unsent(self) -> bool:
