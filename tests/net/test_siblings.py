@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor as global_reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from p2pxfer.core.addresses import Endpoint, parse_endpoint
@@ -189,12 +190,71 @@ def test_only_the_host_at_the_other_end_is_dialled_and_not_this_machine(
 
 def test_one_attempt_at_a_time_and_each_has_an_end(responder: tuple[Siblings, Any, Clock]) -> None:
     siblings, beside, clock = responder
-    for number in range(20):
+    for number in range(MAX_SIBLINGS):
         siblings.receive(beside, Widen(number=number, ports=[40000 + number]))
         assert [dialled.running for dialled in Dialled.made] == [False] * number + [True]
     clock.advance(OPEN_S + 1)
     assert not any(dialled.running for dialled in Dialled.made)
     assert not clock.getDelayedCalls()
+
+
+def ask_the_server(siblings: Siblings) -> list[Deferred[Any]]:
+    """Have a NAT before this side whose ports only the server can tell, and a server that never answers."""
+    dials: list[Deferred[Any]] = []
+
+    def dial(*where: object) -> Deferred[Any]:
+        dials.append(Deferred())
+        return dials[-1]
+
+    client: Any = siblings._client
+    client.open_as_seen = dial
+    view = SimpleNamespace(at=parse_endpoint("198.18.0.10:8877"), seen=parse_endpoint("198.18.2.1:30000"))
+    client.discovery = SimpleNamespace(mapping="endpoint-independent", views=[view], summary=NatSummary())
+    return dials
+
+
+def test_one_attempt_at_a_time_asks_the_server_and_none_for_ever(responder: tuple[Siblings, Any, Clock]) -> None:
+    siblings, beside, clock = responder
+    dials = ask_the_server(siblings)
+    for number in range(MAX_SIBLINGS):
+        siblings.receive(beside, Widen(number=number))
+        assert [dial.called for dial in dials] == [True] * number + [False]
+    clock.advance(OPEN_S)
+    assert all(dial.called for dial in dials)
+    assert not beside.sent, "nothing is said in the name of an attempt that is over"
+    assert not Dialled.made
+    assert not clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize("way", ["lost", "closed"])
+def test_the_server_is_not_asked_for_what_is_over(responder: tuple[Siblings, Any, Clock], way: str) -> None:
+    siblings, beside, clock = responder
+    dials = ask_the_server(siblings)
+    siblings.receive(beside, Widen(number=1))
+    siblings.lost(beside) if way == "lost" else siblings.close()
+    assert [dial.called for dial in dials] == [True]
+    assert not beside.sent
+    assert not clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize("ports", [[], [40000]])
+def test_who_asks_again_and_again_is_sent_away(responder: tuple[Siblings, Any, Clock], ports: list[int]) -> None:
+    siblings, beside, clock = responder
+    ask_the_server(siblings)
+
+    def ask_often() -> int:
+        for number in range(1000):
+            try:
+                siblings.receive(beside, Widen(number=number, ports=ports))
+            except ProtocolBreach:
+                return number
+        return 1000
+
+    most = ask_often()
+    assert MAX_SIBLINGS < most < 2 * MAX_SIBLINGS
+    clock.advance(OPEN_S)
+    assert ask_often() == most
+    siblings.close()
 
 
 def test_what_was_agreed_upon_over_a_path_ends_with_it(responder: tuple[Siblings, Any, Clock]) -> None:

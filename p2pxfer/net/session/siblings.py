@@ -9,6 +9,7 @@ Laws of this file:
    initiator keeps the first one that greeted; all others of the same attempt are reset.
 4. One attempt dials at a time, :data:`MAX_SIBLINGS` connections beside a path, :data:`OPEN_S` seconds for each attempt.
    The next attempt may overtake the word that the last one's connection is to stay, so that is still waited for.
+5. Who asks for more than :data:`MOST_ASKED` in that time breaks the protocol: each may cost a connection to the server.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from twisted.python.failure import Failure
 
 from p2pxfer.core.addresses import PUNCH_PORTS, Endpoint
 from p2pxfer.core.codec import Message
+from p2pxfer.core.limits import Bucket
 from p2pxfer.core.session.wire import Chunk, Nominate, Widen, Widened
 from p2pxfer.core.traversal.dials import Candidate
 from p2pxfer.core.traversal.discovery import DEPENDENT, one_family
@@ -45,6 +47,8 @@ MAX_SIBLINGS = 8
 """Most connections beside the direct path of one meeting."""
 OPEN_S = 4.0
 """How long one attempt may take until a connection has greeted, seconds."""
+MOST_ASKED = MAX_SIBLINGS + 4
+"""Most attempts asked of one side in :data:`OPEN_S`."""
 MAX_GREETING = 4
 """Most connections of one attempt that have not been chosen."""
 
@@ -91,6 +95,7 @@ class Siblings:
         """The one before, which may still be told which connection stays."""
         self._up: set[PeerPath] = set()
         self._closed = False
+        self._asking = Bucket(MOST_ASKED / OPEN_S, MOST_ASKED, reactor.seconds())
 
     @property
     def possible(self) -> bool:
@@ -108,7 +113,7 @@ class Siblings:
         attempt = self._attempt = _Attempt(self, self._reactor, beside, self._count)
         if fresh == "here":
             port = random.choice(PUNCH_PORTS)  # noqa: S311  # not a secret: any free port will do
-            ports = await self._outside(beside, port)
+            ports = await self._outside(attempt, port)
             if attempt.over:
                 return None
             beside.send(Widen(number=self._count, ports=ports))
@@ -129,14 +134,14 @@ class Siblings:
         order: list[Fresh] = ["there", "here"] if dependent else ["here", "there"]
         return next(way for way in order if way not in self._failed)
 
-    async def _outside(self, beside: PeerPath, port: int) -> list[int]:
+    async def _outside(self, attempt: _Attempt, port: int) -> list[int]:
         """Where the peer finds a local port: the port itself, or the one that the server sees of it."""
-        discovery = self._client.discovery
+        discovery, beside = self._client.discovery, attempt.beside
         plain = beside.facts.kind == "lan" or beside.ends[1].host.version == 6 or not discovery.views
         if plain or discovery.mapping == "none" or discovery.summary.ports == "preserving":
             return [port]
         target = one_family(discovery.views)[0].at
-        flight = Flight(self._reactor, self._client.open_as_seen, target, [port])
+        flight = attempt.flight = Flight(self._reactor, self._client.open_as_seen, target, [port])
         flight.start()
         probes = await flight.done
         return [probe.seen.port for probe in probes] or [port]
@@ -145,7 +150,7 @@ class Siblings:
         """A message came on a path that is up; true if it was about further connections.
 
         Raises:
-            ProtocolBreach: it is not this side's to get.
+            ProtocolBreach: it is not this side's to get, or is one too many.
         """
         match message:
             case Widen() if not self.asks:
@@ -162,11 +167,13 @@ class Siblings:
 
     def _asked(self, path: PeerPath, message: Widen) -> None:
         """The initiator wants another connection; it notices by itself if there is none."""
+        if not self._asking.take(self._reactor.seconds()):
+            raise ProtocolBreach("the peer asked for further connections again and again")
         if self._last is not None:
             self._last.stop()
         self._last, self._attempt = self._attempt, None
         if self._last is not None:
-            self._last.dial_no_more()
+            self._last.overtaken()
         if len(self._up) >= MAX_SIBLINGS or self._closed:
             return
         self._attempt = attempt = _Attempt(self, self._reactor, path, message.number)
@@ -178,7 +185,7 @@ class Siblings:
 
     async def _use_fresh(self, attempt: _Attempt) -> None:
         port = random.choice(PUNCH_PORTS)  # noqa: S311  # not a secret: any free port will do
-        ports = await self._outside(attempt.beside, port)
+        ports = await self._outside(attempt, port)
         if not attempt.over:
             attempt.beside.send(Widened(number=attempt.number, ports=ports))
             attempt.punch(port, [attempt.beside.ends[1].port])
@@ -236,6 +243,8 @@ class _Attempt(PathOwner):
         self.beside = beside
         self.number = number
         self.done: Deferred[PeerPath | None] = Deferred()
+        self.flight: Flight | None = None
+        """Asks the server for outside ports; ends with the attempt."""
         self._siblings = siblings
         self._port = 0
         self._puncher: Puncher | None = None
@@ -272,17 +281,22 @@ class _Attempt(PathOwner):
         """End what has not come to a path."""
         if self._deadline.active():
             self._deadline.cancel()
-        self.dial_no_more()
+        if self._puncher is not None:
+            self._puncher.stop()
         for path in list(self._greeting):
             path.fail(Unreachable("another connection was chosen, or none in time"))
         if not self.over:
             self._siblings.ended(self)
             self.done.callback(None)
+        if self.flight is not None:
+            self.flight.stop()  # whoever waits for its answer finds the attempt over
 
-    def dial_no_more(self) -> None:
+    def overtaken(self) -> None:
         """Only what has connected may still be chosen."""
         if self._puncher is not None:
             self._puncher.stop()
+        else:
+            self.stop()
 
     def _protocol(self, address: IAddress) -> IProtocol | None:
         there = cast(IPv4Address | IPv6Address, address)
