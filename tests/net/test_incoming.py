@@ -14,9 +14,11 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, succeed
 
 from p2pxfer.core.codec import Message
-from p2pxfer.core.session.wire import Accept, Ack, Chunk, Final, Holes, Offer
+from p2pxfer.core.session.wire import Accept, Ack, Chunk, Final, Holes, Offer, Page
 from p2pxfer.core.transfer.geometry import MIN_CHUNK
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
+from p2pxfer.core.transfer.receiveeffect import Announced
+from p2pxfer.errors import DiskError
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.incoming import IncomingTransfer
@@ -41,9 +43,16 @@ class NotingPath:
     def __init__(self, number: int) -> None:
         self.facts = SimpleNamespace(number=number, kind="direct", local="", remote="", beside=0)
         self.sent: list[Message] = []
+        self.held = False
 
     def send(self, message: Message) -> None:
         self.sent.append(message)
+
+    def pause_reading(self) -> None:
+        self.held = True
+
+    def resume_reading(self) -> None:
+        self.held = False
 
     def has(self, kind: type[Message]) -> bool:
         return any(isinstance(message, kind) for message in self.sent)
@@ -52,13 +61,13 @@ class NotingPath:
 class World:
     """A transfer into ``destination``, taken without a question."""
 
-    def __init__(self, destination: Path, manifest: Manifest) -> None:
+    def __init__(self, destination: Path, manifest: Manifest, folder: Folder | None = None) -> None:
         self.manifest = manifest
         self.disk = DiskThreads(reactor)
         self.paths = PathSet(reactor.seconds, lambda event: None)
         self.transfer = IncomingTransfer(
-            reactor, SENDER, manifest.transfer_id, bytes(16), Folder(str(destination)), self.paths, self.disk,
-            lambda offer: succeed(True), lambda event: None, ListBudget(),
+            reactor, SENDER, manifest.transfer_id, bytes(16), folder or Folder(str(destination)), self.paths,
+            self.disk, lambda offer: succeed(True), lambda event: None, ListBudget(),
         )  # fmt: skip
 
     async def offer(self, number: int) -> Any:
@@ -139,3 +148,35 @@ async def test_what_is_being_published_keeps_its_descriptors_until_it_is_done(
     assert events == ["published", "closed"]
     assert (await world.transfer.done).names == ("file",)
     assert (tmp_path / "file").read_bytes() == b"abc"
+
+
+class FailingFolder(Folder):
+    """A folder that cannot be opened again for a list that has become another one."""
+
+    def open(self, sender: bytes, manifest: Manifest, announced: Announced, relisted: bool) -> Staging:
+        if relisted:
+            raise DiskError("the disk is gone")
+        return super().open(sender, manifest, announced, relisted)
+
+
+@pytest_twisted.ensureDeferred
+async def test_paths_are_read_again_when_the_place_of_a_changed_list_cannot_be_opened(
+    tmp_path: Path, worlds: list[World]
+) -> None:
+    """They carry other transfers, too."""
+    old, new = (
+        Manifest([Entry(f"f{n:05d}-{'x' * 50}", FILE, 1, n // changed) for n in range(1500)])
+        for changed in (2000, 1499)
+    )
+    earlier = Staging.open(str(tmp_path), SENDER, old)
+    earlier.close()
+    world = World(tmp_path, new, FailingFolder(str(tmp_path)))
+    worlds.append(world)
+    path = await world.offer(1)
+    for number in range(1, new.pages):
+        more = number + 1 < new.pages
+        world.transfer.message(path, Page(1, number, new.digest(number), new.page(number), more))
+    assert path.held
+    with pytest.raises(DiskError, match="gone"):
+        await world.transfer.done
+    await until(lambda: not path.held)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -79,7 +80,7 @@ class IncomingTransfer:
         self._decide = decide
         self._tell = tell
         self._core = ReceiverCore(transfer, instance, limit)
-        self._site = Site(reactor, disk, place, sender, budget, self._hold, self._failed)
+        self._site = Site(reactor, disk, place, sender, budget, partial(paths.hold, self), self._failed)
         self._arriving = Arriving(reactor, self._core, paths, self._failed)
         self._waiting: list[Callable[[], None]] | None = None
         self._tally = Tally(tell)
@@ -172,7 +173,7 @@ class IncomingTransfer:
 
     def _late(self, path: PeerPath, call: Callable[[], None]) -> None:
         """What had to wait, if its path is still there."""
-        if self._paths.get(path.facts.number) is path:
+        if self._paths.get(path.facts.number) is path and not self._is_over():
             try:
                 call()
             except P2pxferError as error:
@@ -260,21 +261,27 @@ class IncomingTransfer:
         assert manifest is not None
         for other in filter(None, map(self._paths.get, effect.others)):
             other.refuse(ProtocolBreach("the sender lists other files now"))
-        self._hold(True)
+        holder = object()  # of its own: what the landing holds, it lets go when it is closed
+        self._paths.hold(holder, True)
+        try:
+            await self._reopen(manifest, effect.keep)
+        finally:
+            self._paths.hold(holder, False)
+        waiting, self._waiting = self._waiting or [], None
+        for call in waiting:
+            call()
+
+    async def _reopen(self, manifest: Manifest, pages: int) -> None:
         await self._site.close()
         if self._is_over():
             return
-        manifest.cut(effect.keep)
+        manifest.cut(pages)
         staging = await self._site.open(manifest, self._tally.announced, relisted=True, asked=self._asked)
         if self._is_over():
             await self._site.close()
             return
         self._arriving.rebuilding = self._site.rebuilding(self._paths)
         self._core.relisted(staging.have)
-        waiting, self._waiting = self._waiting or [], None
-        self._hold(False)
-        for call in waiting:
-            call()
 
     async def _refuse(self, staging: Storage) -> None:
         await self._site.close(discard=not staging.have)
@@ -283,9 +290,6 @@ class IncomingTransfer:
             self._tell(RefusedOffer(why="by the user here"))
             self._carry_out(self._core.refused(refusal))
             self._end(refusal)
-
-    def _hold(self, on: bool) -> None:
-        self._paths.hold(self, on)
 
     async def _publish(self, root: bytes) -> None:
         landing = self._site.landing
