@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from p2pxfer.core.session.wire import Offer, Page
 from p2pxfer.core.transfer.manifest import Manifest
+from p2pxfer.core.transfer.receiveeffect import Listed
+from p2pxfer.core.transfer.receiver import ReceiverCore
+from p2pxfer.errors import ProtocolBreach
 from p2pxfer.net.transfer.staging import Staging
 from tests.net.disk_tools import NOW, SENDER, Content, open_fds, open_staging, put, tree
 
@@ -116,3 +120,57 @@ def test_the_same_list_goes_on_where_some_names_were_published(dest: Path) -> No
     assert len(staging.have) == len(old.addresses())
     assert staging.finish(old.root, NOW) == ["d", "e"]
     staging.discard()
+
+
+# -- a list of one page that has grown -------------------------------------------------------------------------------
+
+
+def one_page() -> tuple[Content, Content]:
+    """A list of one full page, and one that goes on behind it."""
+    whole = content(b"old")
+    paths = [entry.path for entry in whole.manifest.files][: whole.manifest.files_before(1)]
+    short = Content(dict.fromkeys(paths, b"old"))
+    assert short.manifest.pages == 1
+    assert short.manifest.transfer_id == whole.manifest.transfer_id
+    return short, whole
+
+
+def offered(whole: Manifest) -> tuple[ReceiverCore, Manifest]:
+    receiver = ReceiverCore(whole.transfer_id, b"i" * 16)
+    receiver.receive(1, Offer(1, whole.transfer_id, files=1, size=1, page=whole.page(0), more=True))
+    assert receiver.manifest is not None
+    return receiver, receiver.manifest
+
+
+def next_page(whole: Manifest) -> Page:
+    return Page(handle=1, page=1, digest=whole.digest(1), data=whole.page(1), more=whole.pages > 2)
+
+
+def test_a_list_of_one_page_that_has_grown_goes_on(dest: Path) -> None:
+    short, whole = one_page()
+    earlier = open_staging(dest, short)
+    put(earlier, short, [(0, 0)])
+    earlier.sync([short.claim((0, 0))])
+    earlier.close()
+    receiver, manifest = offered(whole.manifest)
+    staging = Staging.open(str(dest), SENDER, manifest)
+    receiver.accepted(staging.have)
+    assert receiver.receive(1, next_page(whole.manifest))[0] == Listed(1)
+    assert receiver.have_bytes == 3
+    staging.close()
+
+
+def test_a_list_of_one_page_that_has_grown_since_it_was_published_is_begun_anew(dest: Path) -> None:
+    short, whole = one_page()
+    earlier = open_staging(dest, short)
+    put(earlier, short, short.addresses())
+    earlier.sync(map(short.claim, short.addresses()))
+    earlier.finish(short.root, NOW)
+    earlier.close()
+    receiver, manifest = offered(whole.manifest)
+    staging = Staging.open(str(dest), SENDER, manifest)
+    receiver.accepted(staging.have, published=staging.published_root is not None)
+    with pytest.raises(ProtocolBreach):
+        receiver.receive(1, next_page(whole.manifest))
+    assert receiver.outdated
+    staging.close()

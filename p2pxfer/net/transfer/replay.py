@@ -60,14 +60,18 @@ def common_pages(state: JournalState, manifest: Manifest) -> int:
 
 
 def take_up(state: JournalState, manifest: Manifest) -> None:
-    """Add the pages that the journal knows to ``manifest``, with which its list begins, as far as they make sense."""
+    """Add the pages that the journal knows to ``manifest``, with which its list begins, as far as they make sense.
+
+    Whether the list ends with pages that are there already is for the sender of now to say.
+    """
+    added = state.pages[manifest.pages :]
     try:
-        for page in state.pages[manifest.pages :]:
+        for page in added:
             manifest.add(page, more=True)
     except (ManifestRefused, LimitReached):
         manifest.cut(manifest.pages)
         return
-    manifest.complete = not state.more
+    manifest.complete = bool(added) and not state.more
 
 
 def sweep(state: JournalState, kept: int, tree: int) -> None:
