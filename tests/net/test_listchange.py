@@ -174,3 +174,45 @@ def test_a_list_of_one_page_that_has_grown_since_it_was_published_is_begun_anew(
         receiver.receive(1, next_page(whole.manifest))
     assert receiver.outdated
     staging.close()
+
+
+# -- what pages of another list have left ----------------------------------------------------------------------------
+
+
+def sweeping(dest: Path, old: Content, received: str, pages: int, new: Manifest) -> Path:
+    """A run lists ``old``, journals so many pages, and is cut with a file here; the next one goes on with ``new``.
+
+    The tree is returned.
+    """
+    manifest = first_page(old.manifest)
+    staging = Staging.open(str(dest), SENDER, manifest)
+    for number in range(1, old.manifest.pages):
+        manifest.add(old.manifest.page(number), more=number + 1 < old.manifest.pages)
+    staging.sync([], range(1, pages))
+    staging.sync([])
+    put(staging, old, [([entry.path for entry in old.manifest.files].index(received), 0)])
+    staging.close()
+    same = next(n for n in range(pages) if n >= new.pages or old.manifest.page(n) != new.page(n))
+    Staging.open(str(dest), SENDER, first_page(new, same), relisted=True).close()
+    return next(dest.glob(".p2pxfer-*/tree"))
+
+
+def test_a_directory_that_went_goes_with_what_no_page_of_the_journal_lists(dest: Path) -> None:
+    inner = [f"d/g/{number:05d}-{'x' * 50}" for number in range(1500)]
+    old, new = content(b"old", *inner), content(b"new!")
+    page = next(n for n in range(old.manifest.pages) if "d/g" in {entry.path for entry in old.manifest.entries_of(n)})
+    assert not (sweeping(dest, old, inner[-1], page + 1, new.manifest) / "d" / "g").exists()
+
+
+def test_what_became_a_directory_and_went_goes_as_the_file_that_it_was(dest: Path) -> None:
+    old, new = content(b"old", "d/g"), content(b"new!", "d/g/inner")
+    pages = old.manifest.pages
+    here = sweeping(dest, old, "d/g", pages, new.manifest)
+    assert not (here / "d" / "g").exists()
+    staging = open_staging(dest, new)
+    (here / "d").mkdir(exist_ok=True)
+    (here / "d" / "g").write_bytes(b"of a page that was not journalled")
+    staging.close()
+    same = next(n for n in range(pages) if old.manifest.page(n) != new.manifest.page(n))
+    Staging.open(str(dest), SENDER, first_page(new.manifest, same), relisted=True).close()
+    assert not (here / "d" / "g").exists()

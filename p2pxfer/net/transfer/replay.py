@@ -22,7 +22,7 @@ from p2pxfer.core.transfer.geometry import chunk_span
 from p2pxfer.core.transfer.journal import JournalState
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.errors import ChunkRefused, DiskError, LimitReached, ManifestRefused
-from p2pxfer.net.disk import parent_of, shown
+from p2pxfer.net.disk import parent_of, remove_whole, shown
 from p2pxfer.net.transfer.parents import LastParent
 from p2pxfer.net.transfer.publishing import Publisher
 
@@ -75,21 +75,26 @@ def take_up(state: JournalState, manifest: Manifest) -> None:
 
 
 def sweep(state: JournalState, kept: int, tree: int) -> None:
-    """Remove from ``tree`` what only pages of the journal from ``kept`` on list.  Raises ``OSError``."""
+    """Remove from ``tree`` what only pages of the journal from ``kept`` on list.  Raises ``OSError``.
+
+    Directories go with all that lies in them: it may be of pages that were listed and not journalled any more.
+    """
     if kept >= len(state.pages):
         return
     old = Manifest()
     take_up(state, old)
-    gone = [entry for number in range(kept, old.pages) for entry in old.entries_of(number)]
-    for entry in reversed(gone):
-        try:
-            with parent_of(tree, entry.path) as (parent, name):
-                if entry.kind is DIRECTORY:
-                    os.rmdir(name, dir_fd=parent)
-                else:
-                    os.unlink(name, dir_fd=parent)
-        except FileNotFoundError:
-            continue  # nothing of it had arrived
+    gone: set[str] = set()
+    for number in range(kept, old.pages):
+        for entry in old.entries_of(number):
+            if entry.kind is DIRECTORY:
+                gone.add(entry.path)
+            if entry.path.rpartition("/")[0] in gone:
+                continue  # it went with the directory
+            try:
+                with parent_of(tree, entry.path) as (parent, name):
+                    remove_whole(name, parent)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # nothing of it had arrived
 
 
 def believe(state: JournalState, pages: int, manifest: Manifest, table: ChunkTable) -> None:
