@@ -13,11 +13,13 @@ import pytest
 from p2pxfer.core.codec import Message
 from p2pxfer.core.framing import HEADER_SIZE
 from p2pxfer.core.session.deltawire import PATCH_KIND, Basis, Lack, Older, WantBasis
-from p2pxfer.core.session.wire import Accept, Listed
+from p2pxfer.core.session.wire import Accept, Ack, Listed
 from p2pxfer.core.transfer.delta import average_block
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.session.path import PathFacts
 from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.transfer import comparing
+from p2pxfer.net.transfer.comparing import PATIENCE_S, SLOWEST_RATE
 from p2pxfer.net.transfer.cutting import blocks
 from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.net.transfer.pump import ChunkPump
@@ -174,3 +176,53 @@ def test_a_patch_for_a_receiver_that_is_gone_does_not_go_to_the_next(sending: An
     other = one.path(2, instance=b"j" * 16, older=False)
     one.until(lambda: len(other.frames) == 2)
     assert sorted(other.went) == [(file, 0, False), (file, 1, False)]
+
+
+def test_files_go_on_behind_one_whose_older_version_is_not_told_yet(sending: Any) -> None:
+    one = sending([noise(128 * KIB, 1), b"small", noise(200 * KIB, 2)])
+    big, small, other = map(one.number, range(3))
+    path = one.path(1)
+    one.say(path, Older(handle=1, page=0, files=[big]))
+    one.until(lambda: {file for file, _, _ in path.went} == {small, other})
+    assert len(path.frames) == 5
+    one.basis(path, 0)
+    one.until(lambda: len(path.frames) == 7)
+    assert path.went[5:] == [(big, 0, True), (big, 1, True)]
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_receiver_that_does_not_tell_gets_the_file_whole(sending: Any, told: bool) -> None:
+    """It says of no file whether it has an older version, or names one and never tells its hashes."""
+    size = 128 * KIB
+    one = sending([noise(size, 1), b"small"])
+    file, small = one.number(0), one.number(1)
+    path = one.path(1)
+    if told:
+        one.say(path, Older(handle=1, page=0, files=[file]))
+    one.until(lambda: len(path.frames) == 1)
+    # While something is under way nothing is given up.
+    one.threads.advance(10 * PATIENCE_S)
+    assert path.went == [(small, 0, False)]
+    one.say(path, Ack(handle=1, chunks=[(2 * (small > file), 2 * (small > file) + 1)]))
+    one.threads.advance(PATIENCE_S + size / SLOWEST_RATE - 0.1)
+    assert one.threads.results.empty()
+    one.threads.advance(0.2)
+    one.until(lambda: len(path.frames) == 3)
+    assert path.went[1:] == [(file, 0, False), (file, 1, False)]
+    # What it says too late changes nothing.
+    if told:
+        one.basis(path, 0)
+    else:
+        one.say(path, Older(handle=1, page=0, files=[file]))
+    assert path.said(WantBasis) == [WantBasis(handle=1, file=file)] * told
+
+
+def test_no_more_is_set_aside_than_a_limit(sending: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "MOST_ASIDE", 2)
+    one = sending([noise(200 * KIB, 1), b"small"])
+    file = one.number(0)
+    path = one.path(1)
+    one.say(path, Older(handle=1, page=0, files=[file]))
+    one.basis(path, 0)
+    one.until(lambda: len(path.frames) == 5)
+    assert all(patch for number, _, patch in path.went if number == file)

@@ -139,10 +139,13 @@ class Differences:
         self._done = done
         self._remembered = 0
         """Octets of hashes, of all files."""
+        self._tells_of_pages = tells
+        """False once it was waited for that in vain."""
         self._pages: set[int] = set()
         self._next_page = 0
         self._waiting: dict[int, None] = {}
         self._asked: dict[int, int] = {}
+        self._given_up: set[int] = set()
         self._parts: dict[int, _Telling] = {}
         self._whole: set[ChunkAddress] = set()
         self._patched: dict[ChunkAddress, int] = {}
@@ -152,7 +155,8 @@ class Differences:
         """Whether it has still to be told if there is an older version of ``file``, or the hashes of that."""
         if not self._tells or self._manifest.sizes[file] < MIN_SIZE:
             return False
-        return file in self._waiting or file >= self._manifest.files_before(self._next_page)
+        unknown = self._tells_of_pages and file >= self._manifest.files_before(self._next_page)
+        return file in self._waiting or unknown
 
     def older(self, message: Older) -> None:
         """The receiver tells of a page.
@@ -166,7 +170,7 @@ class Differences:
         first, stop = self._manifest.files_before(page), self._manifest.files_before(page + 1)
         if files != sorted(set(files)) or not all(first <= file < stop for file in files):
             raise ProtocolBreach("the receiver tells of older versions of other files than those of the page")
-        if page >= self._next_page and page not in self._pages:
+        if page >= self._next_page and page not in self._pages and self._tells_of_pages:
             self._waiting.update((file, None) for file in files if self._manifest.sizes[file] >= MIN_SIZE)
             self._pages.add(page)
         while self._next_page in self._pages:
@@ -178,6 +182,23 @@ class Differences:
         fresh = [file for file in self._waiting if file not in self._asked][: ASKED_AHEAD - len(self._asked)]
         self._asked.update(dict.fromkeys(fresh, path))
         return fresh
+
+    @property
+    def late(self) -> list[int]:
+        """Files whose hashes were asked for and have not come."""
+        return list(self._asked)
+
+    def give_up(self) -> None:
+        """It was waited for too long: the files whose hashes were asked for are sent whole, or else those of pages of which
+        nothing was told; what comes later changes nothing.
+        """
+        if not self._asked:
+            self._tells_of_pages = False
+        for file in self._asked:
+            del self._waiting[file]
+            self._forget(self._parts.pop(file, None))
+        self._given_up.update(self._asked)
+        self._asked.clear()
 
     def lost(self, path: int) -> None:
         """The path is gone: what was asked for there is asked for again."""
@@ -207,6 +228,8 @@ class Differences:
         Raises:
             ProtocolBreach: nobody asked for them there, or they cannot be hashes of blocks.
         """
+        if basis.file in self._given_up:
+            return
         if self._asked.get(basis.file) != path:
             raise ProtocolBreach("the receiver tells of an older version that nobody asked for here")
         telling = self._parts.setdefault(basis.file, _Telling(basis.average))

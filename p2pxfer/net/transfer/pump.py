@@ -19,16 +19,17 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.codec import Message
-from p2pxfer.core.session.deltawire import Basis, Lack, Older, WantBasis
+from p2pxfer.core.session.deltawire import Basis, Lack, Older
 from p2pxfer.core.session.wire import MAX_CHUNK
 from p2pxfer.core.transfer.chunktable import ChunkAddress
-from p2pxfer.core.transfer.delta import Blocks, Differences
+from p2pxfer.core.transfer.delta import Blocks
 from p2pxfer.core.transfer.pacing import Pace
 from p2pxfer.core.transfer.sendeffect import AcceptedByPeer, Finished, HashChunks, Send, SenderEffect
 from p2pxfer.core.transfer.sender import SenderCore
-from p2pxfer.errors import DiskError, P2pxferError, ProtocolBreach
+from p2pxfer.errors import DiskError, P2pxferError
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.transfer.comparing import Comparing
 from p2pxfer.net.transfer.deltasource import Cuts
 from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.net.transfer.loaded import HANDLE, Loaded
@@ -75,7 +76,7 @@ class ChunkPump:
         self._source = source
         self._cache = cache
         self._core = SenderCore(HANDLE, source.manifest, cache.load(), source.holes(), delta=delta)
-        self._differences = Differences(source.manifest, tells=False)
+        self._comparing = Comparing(reactor, source.manifest, self._core, self.push)
         self._cuts = Cuts(source)
         self._scanner = Worker(reactor, "scanner")
         self._ready: deque[Loaded] = deque()
@@ -102,6 +103,7 @@ class ChunkPump:
         self._reader.stop()
         self._scanner.stop()
         self._ready.clear()
+        self._comparing.stop()
         self._stop_waiting()
 
     @property
@@ -129,7 +131,7 @@ class ChunkPump:
     def close_path(self, path: PeerPath) -> None:
         """A path is gone."""
         self._carry_out(self._core.close_path(path.facts.number))
-        self._differences.lost(path.facts.number)
+        self._comparing.lost(path.facts.number)
         self.push()
 
     def message(self, path: PeerPath, message: Message) -> list[Event]:
@@ -139,22 +141,9 @@ class ChunkPump:
             P2pxferError: see :meth:`~p2pxfer.core.transfer.sender.SenderCore.receive`.
         """
         if isinstance(message, (Older, Basis, Lack)):
-            self._difference(path.facts.number, message)
+            self._comparing.message(path.facts.number, message)
             return []
         return self._carry_out(self._core.receive(path.facts.number, message))
-
-    def _difference(self, path: int, message: Older | Basis | Lack) -> None:
-        if message.handle != HANDLE:
-            raise ProtocolBreach("the receiver speaks of a transfer that was not offered on this path")
-        if not self._core.is_open(path):
-            return  # it has not heard yet that another process receives now
-        match message:
-            case Older():
-                self._differences.older(message)
-            case Basis():
-                self._differences.told(path, message)
-            case Lack():
-                self._core.lacking(self._differences.lacked(message))
 
     def _carry_out(self, effects: list[SenderEffect]) -> list[Event]:
         events: list[Event] = []
@@ -169,7 +158,7 @@ class ChunkPump:
                 case AcceptedByPeer():
                     self.accepted = True
                     self._pace.peer_wants(effect.rate)
-                    self._differences = Differences(self._source.manifest, tells=effect.older, done=self._core.is_there)
+                    self._comparing.accepted(tells=effect.older)
                     events.append(Accepted())
                     if effect.have_bytes:
                         events.append(Resumed(have_bytes=effect.have_bytes))
@@ -207,15 +196,14 @@ class ChunkPump:
             return
         carriers = self.paths.carriers(self._core.is_open)
         self._tell_holes(carriers)
-        self._ask(carriers)
+        self._comparing.ask(carriers)
         while self._may_go() and (path := self._taker(carriers)) is not None:
             loaded = self._ready.popleft()
             self._ahead -= loaded.size
-            if not self._core.may_go(loaded.address, path.facts.number) or self._is_vain(loaded):
+            if not self._core.may_go(loaded.address, path.facts.number) or self._comparing.is_vain(loaded):
                 self._core.drop_chunk(loaded.address)
                 continue
-            if loaded.ops is not None:
-                self._differences.patched(loaded.address)
+            self._comparing.goes(loaded)
             frame = loaded.frame()
             size = sum(map(len, frame)) if loaded.ops is not None else loaded.size
             self._pace.spend(size)
@@ -223,21 +211,13 @@ class ChunkPump:
             self._core.chunk_sent(loaded.address, path.facts.number)
             self.paths.carried(path, size)
         self._read_ahead(carriers)
-
-    def _is_vain(self, loaded: Loaded) -> bool:
-        """It is a patch, and the receiver has lacked the chunk since, or is another one."""
-        return loaded.ops is not None and self._differences.of(loaded.address) is not loaded.older
+        busy = self._reading or self._ready or not all(self.is_idle(path) for path in carriers)
+        self._comparing.idle(bool(carriers) and not busy)
 
     def _tell_holes(self, carriers: list[PeerPath]) -> None:
         for path in carriers:
             for effect in self._core.take_holes(path.facts.number) if path.writable else ():
                 path.send(effect.message)
-
-    def _ask(self, carriers: list[PeerPath]) -> None:
-        """Ask for the hashes of older versions on the first path."""
-        for path in carriers[:1]:
-            for file in self._differences.ask(path.facts.number):
-                path.send(WantBasis(handle=HANDLE, file=file))
 
     def _may_go(self) -> bool:
         """Whether a chunk is ready and the limit lets it go; if it does not, the chunk goes when it does."""
@@ -271,7 +251,7 @@ class ChunkPump:
                 return
             self._reading += 1
             self._ahead += sum(self._core.length(address) for address in batch)
-            reading = self._reader.do(self._read, [(address, self._differences.of(address)) for address in batch])
+            reading = self._reader.do(self._read, [(address, self._comparing.of(address)) for address in batch])
             reading.addCallback(self._loaded)
             reading.addErrback(self._unreadable)
 
@@ -286,11 +266,8 @@ class ChunkPump:
         batch: list[ChunkAddress] = []
         size = 0
         while size < BATCH_BYTES and len(batch) < BATCH_CHUNKS:
-            address = self._core.next_chunk()
+            address = self._comparing.next_chunk()
             if address is None:
-                break
-            if self._differences.waits_for(address[0]):
-                self._core.drop_chunk(address)
                 break
             batch.append(address)
             size += self._core.length(address)
