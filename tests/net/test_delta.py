@@ -217,6 +217,20 @@ def test_what_is_remembered_of_blocks_is_bounded(both: Any, monkeypatch: pytest.
     assert pair.versions.make(patch) == old[:65536]
 
 
+def test_what_was_cut_for_another_receiver_is_not_used(both: Any) -> None:
+    """The next one has an older version with other blocks of the same content, or cut otherwise."""
+    old = noise(MIB, 22)
+    pair = both(old, old)
+    average, hashes = pair.sign()
+    backwards = b"".join(hashes[at : at + BLOCK_HASH] for at in reversed(range(0, len(hashes), BLOCK_HASH)))
+    first, second = pair.patch(0, average, hashes), pair.patch(0, average, backwards)
+    assert first is not None and second is not None
+    assert first.ops[0][0] == 0
+    assert second.ops[0][0] == len(hashes) // BLOCK_HASH - 1
+    larger = pair.patch(0, average * 2, hashes)
+    assert larger is None or larger.ops != first.ops
+
+
 def test_a_source_that_changes_while_it_is_cut(both: Any) -> None:
     old = noise(MIB, 17)
     pair = both(old, old)

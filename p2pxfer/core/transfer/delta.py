@@ -189,8 +189,8 @@ class Differences:
         return list(self._asked)
 
     def give_up(self) -> None:
-        """It was waited for too long: the files whose hashes were asked for are sent whole, or else those of pages of which
-        nothing was told; what comes later changes nothing.
+        """It was waited for too long: the files whose hashes were asked for are sent whole, or else those of pages of
+        which nothing was told; what comes later changes nothing.
         """
         if not self._asked:
             self._tells_of_pages = False

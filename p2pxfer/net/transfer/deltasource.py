@@ -25,6 +25,7 @@ class _Cut:
 
     def __init__(self, source: Source, file: int, average: int, hashes: bytes) -> None:
         size = source.manifest.files[file].size
+        self.older = (average, hashes)
         self._numbers: dict[bytes, int] = {}
         for number in range(len(hashes) // BLOCK_HASH):
             self._numbers.setdefault(hashes[number * BLOCK_HASH : (number + 1) * BLOCK_HASH], number)
@@ -58,7 +59,9 @@ class Cuts:
         """
         file, index = address
         offset, length = chunk_span(self._source.manifest.files[file].size, index)
-        cut = self._open.pop(file, None) or _Cut(self._source, file, average, hashes)
+        cut = self._open.pop(file, None)
+        if cut is None or cut.older != (average, hashes):  # another receiver has another version
+            cut = _Cut(self._source, file, average, hashes)
         self._open[file] = cut
         if len(self._open) > OPEN_CUTS:
             del self._open[next(iter(self._open))]
