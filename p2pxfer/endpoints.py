@@ -26,9 +26,12 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from p2pxfer.core.session.services import check_service
+from p2pxfer.errors import P2pxferError
+from p2pxfer.net.services.channelstream import ChannelStream
 from p2pxfer.net.services.machine import Machine
 from p2pxfer.net.services.peeraddress import PeerAddress
 from p2pxfer.net.services.peerservice import PeerService, PeerSession
@@ -66,6 +69,7 @@ class PeerClientEndpoint:
         self._waiting += 1
         protocolFactory.doStart()
         answer = session.calling.connect(protocolFactory.buildProtocol)
+        answer.addBoth(_stop_later, protocolFactory)
         return answer.addBoth(self._answered)
 
     def _answered(self, result: _Result) -> _Result:
@@ -100,11 +104,29 @@ class PeerClientEndpoint:
 
 @implementer(IListeningPort)
 class PeerPort:
-    """What listening gives: its end, and its address."""
+    """What listening gives: its end, and its address.
+
+    ``failed`` fires with a :class:`~p2pxfer.errors.P2pxferError` if it comes to an end that nobody here asked for; then
+    the factory has been stopped, and nobody is listening.
+    """
+
+    _log = Logger()
 
     def __init__(self, service: PeerService, factory: IProtocolFactory) -> None:
         self._service = service
         self._factory = factory
+        self._stopped = False
+        self.failed: Deferred[P2pxferError] = Deferred()
+        service.failed.addCallback(self._service_failed)
+        factory.doStart()
+
+    def _service_failed(self, error: P2pxferError) -> P2pxferError:
+        if not self._stopped:
+            self._log.error("{address} is not listened at any more: {error}", address=self.getHost(), error=error)
+            stopping = self.stopListening()
+            stopping.addErrback(lambda failure: self._log.failure("ending a service", failure))
+            stopping.addCallback(lambda _: self.failed.callback(error))
+        return error
 
     def startListening(self) -> None:
         """See Twisted: it listens from the beginning."""
@@ -112,7 +134,12 @@ class PeerPort:
     def stopListening(self) -> Deferred[None]:
         """See Twisted; connections that stand are reset."""
         stopping = Deferred.fromCoroutine(self._service.close())
-        return stopping.addCallback(lambda _: self._factory.doStop())
+        stopped, self._stopped = self._stopped, True
+        return stopping if stopped else stopping.addBoth(self._leave)
+
+    def _leave(self, result: _Result) -> _Result:
+        self._factory.doStop()
+        return result
 
     def getHost(self) -> IAddress:
         """See Twisted."""
@@ -138,10 +165,19 @@ class PeerServerEndpoint:
             self._machine, self._service, self._guests, lambda who, asking: _accept(asking, protocolFactory)
         )
         port = PeerPort(service, protocolFactory)
-        protocolFactory.doStart()
         listening = service.start()
         listening.addErrback(lambda failure: port.stopListening().addBoth(lambda _: failure))
         return listening.addCallback(lambda _: port)
+
+
+def _stop_later(result: _Result, factory: IProtocolFactory) -> _Result:
+    """The factory stops when its connection has ended, or did not come about."""
+    transport = getattr(result, "transport", None)
+    if isinstance(transport, ChannelStream):
+        transport.when_lost(factory.doStop)
+    else:
+        factory.doStop()
+    return result
 
 
 def _accept(asking: Asking, factory: IProtocolFactory) -> None:

@@ -109,6 +109,34 @@ def test_who_stops_listening_is_not_there(two: Two) -> None:
     assert isinstance(two.fails(PeerClientEndpoint(two.bob, "alice", "echo")), Unreachable)
 
 
+def test_a_service_that_ends_by_itself_says_so(two: Two) -> None:
+    """For one, another program of this machine offers it now."""
+    here = two.connect()
+    assert two.factory.numPorts == 1
+    two.alice.clients[0].failed.callback(Unreachable("another program took its place"))
+    assert isinstance(two.done(two.port.failed), Unreachable)
+    assert two.factory.numPorts == 0
+    two.world.run(1)
+    assert len(here.ends) == 1
+    two.done(two.port.stopListening())
+    two.factory.doStart()  # somebody else's use of it
+    two.done(two.port.stopListening())
+    assert two.factory.numPorts == 1
+    two.factory.doStop()
+
+
+def test_the_factory_of_a_client_stops_with_its_connections(two: Two) -> None:
+    factory = Factory.forProtocol(Plain)
+    ends = [two.done(two.endpoint.connect(factory)) for _ in range(2)]
+    assert factory.numPorts == 2
+    for left, here in zip((1, 0), ends, strict=True):
+        here.transport.loseConnection()
+        two.world.run()
+        assert factory.numPorts == left
+    two.done(PeerClientEndpoint(two.bob, "alice", "other").connect(factory))
+    assert factory.numPorts == 0
+
+
 def test_a_service_that_nobody_offers(two: Two) -> None:
     error = two.fails(PeerClientEndpoint(two.bob, "alice", "other"))
     assert isinstance(error, Unreachable)

@@ -109,6 +109,7 @@ class ChannelStream:
         self._producer_paused = False
         self._asking = False
         self._lost = False
+        self._on_lost: Callable[[], None] = lambda: None
 
     def begin(self, protocol: IProtocol) -> None:
         """The channel stands: connect ``protocol``."""
@@ -187,6 +188,13 @@ class ChannelStream:
         protocol = self.protocol
         if protocol is not None:
             self._guarded(lambda: protocol.connectionLost(Failure(reason)))
+        self._guarded(self._on_lost)
+
+    def when_lost(self, call: Callable[[], None]) -> None:
+        """``call`` after ``connectionLost``: at once, if that was already.  One call is kept."""
+        self._on_lost = call
+        if self._lost:
+            call()
 
     def _guarded(self, call: Callable[[], object]) -> None:
         """A fault of the protocol ends its connection and no other one."""
