@@ -7,7 +7,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Literal, cast
+from typing import Final, cast
 
 from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race
 from twisted.logger import Logger
@@ -15,9 +15,10 @@ from twisted.python.failure import Failure
 
 from p2pxfer.cli.chatcommands import ChatCommands
 from p2pxfer.cli.chatfiles import ChatFiles
-from p2pxfer.cli.chatlines import TOO_LONG, LineInput, shown_line, write_line
+from p2pxfer.cli.chatlines import TOO_LONG, LineInput
 from p2pxfer.cli.chatmanners import Manners
 from p2pxfer.cli.chatnotes import ChatNotes
+from p2pxfer.cli.chatscreen import ChatScreen
 from p2pxfer.cli.chatwords import ChatWords
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
@@ -28,7 +29,7 @@ from p2pxfer.core.session.chatwire import MAX_TEXT, SERVICE
 from p2pxfer.core.session.conversation import ChatEvent, Conversation, Delivered, Heard, Line, PeerOver
 from p2pxfer.errors import Incomplete, Interrupted, LimitReached, P2pxferError, Unreachable
 from p2pxfer.net.private.home import Home
-from p2pxfer.net.services.chatstore import ChatStore, Side
+from p2pxfer.net.services.chatstore import ChatStore
 from p2pxfer.net.services.chatting import PATIENCE_S, ChatOwner, Chatting
 from p2pxfer.net.session.pairsession import PairSession, common_appointment, common_name
 from p2pxfer.net.session.peercheck import Checkee
@@ -36,7 +37,7 @@ from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.traversal.serverdial import server_address
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
-from p2pxfer.status import ChatLine, Event, Note
+from p2pxfer.status import Event, Note
 
 TAKEN: Final = 256
 """How many lines without a receipt there may be before no more input is read."""
@@ -58,7 +59,7 @@ class ChatRoom(ChatOwner):
         self._report = Reporter(options.json)
         self._store = ChatStore(home.path, peer.key)
         self._conversation = Conversation(self._store.pending, self._store.seen)
-        self._terminal, self._screen = os.isatty(0), os.isatty(1)
+        self._terminal = os.isatty(0)
         self._commands = self._terminal or manners.commands
         self._reading = False
         self._input_ended = False
@@ -75,14 +76,17 @@ class ChatRoom(ChatOwner):
             P2pxferError: the outcome, when it is not success.
         """
         self._reactor = reactor
-        self._reader, self._writer = Worker(reactor, "input"), Worker(reactor, "output")
+        self._reader = Worker(reactor, "input")
         self._input = LineInput(0)
-        self._report.on_closed = lambda: self.end(Interrupted("nobody reads the output any more"))
+        self._report.on_closed = self._unread
         chatting = self._chatting = Chatting(
             reactor, self._conversation, self._session, self, random.random, held=self._manners.verify
         )
         self._notes = ChatNotes(
             reactor, self._store, self._conversation, self._manners.history, self._note, self._noted
+        )
+        self._screen = ChatScreen(
+            reactor, self._report, self._json, self._store, self._notes, self._peer.shown, self._unread
         )
         key = self._identity.id.digest
         waits_as = common_name(SERVICE, key) if key > self._peer.key else None
@@ -121,7 +125,7 @@ class ChatRoom(ChatOwner):
             await files.close()
             await self._notes.close()
             self._reader.stop()
-            self._writer.stop()
+            self._screen.close()
             self._store.close()
             await client.leave()
             self._report.close()
@@ -176,6 +180,9 @@ class ChatRoom(ChatOwner):
         if not self._ending:
             self._ending = True
             self._reactor.callLater(0, self._outcome.callback, error)
+
+    def _unread(self) -> None:
+        self.end(Interrupted("nobody reads the output any more"))
 
     def _noted(self) -> None:
         self._chatting.push()
@@ -271,13 +278,8 @@ class ChatRoom(ChatOwner):
         self._typed += 1
         if not self._conversation.connected and self._terminal:
             self._note(f"{self._peer.shown} is not here; the line waits")
-        self._tell_line(line, "waiting")
+        self._screen.tell(line, "waiting")
         self._notes.said(line)
-
-    def _tell_line(self, line: Line, state: Literal["waiting", "delivered", "received"]) -> None:
-        if self._json:
-            side: Side = "there" if state == "received" else "here"
-            self._report.tell(ChatLine(line.id.hex(), side, line.text, line.at, state))
 
     # -- what happens ------------------------------------------------------------------------------------------------
 
@@ -302,9 +304,9 @@ class ChatRoom(ChatOwner):
         """See :class:`~p2pxfer.net.services.chatting.ChatOwner`."""
         match event:
             case Heard(line):
-                self._hear(line)
+                self._screen.hear(line)
             case Delivered(line):
-                self._tell_line(line, "delivered")
+                self._screen.tell(line, "delivered")
                 if self._terminal and not self._json:
                     self._report.tell(Note("delivered"), f"    delivered: {line.text[:40]!a}")
                 self._notes.delivered()
@@ -313,33 +315,6 @@ class ChatRoom(ChatOwner):
             case PeerOver():
                 self._peer_over = True
                 self._look()
-
-    def _hear(self, line: Line) -> None:
-        """Show the line, then note it: in doubt it is shown again rather than never."""
-        if self._json:
-            self._tell_line(line, "received")
-            self._notes.heard(line, self._mark(line))
-        else:
-            text = shown_line(self._peer.shown, line, self._screen)
-            shown = self._writer.do(self._show, line, text)
-            shown.addCallback(lambda marked: self._notes.heard(line, marked)).addErrback(self._unwritable)
-
-    def _show(self, line: Line, text: str) -> bool:
-        """In the thread: write and note at once, so that a kill hardly ever comes between."""
-        write_line(text)
-        return self._mark(line)
-
-    def _mark(self, line: Line) -> bool:
-        try:
-            self._store.shown(line.id)
-        except OSError:
-            return False
-        return True
-
-    def _unwritable(self, failure: Failure) -> None:
-        if not isinstance(failure.value, OSError):
-            self.log.failure("a line could not be shown", failure)
-        self.end(Interrupted("nobody reads the output any more"))
 
     def _fault(self, failure: Failure) -> None:
         self.log.failure("the chat broke", failure)

@@ -68,6 +68,10 @@ class Reporter:
         """
         self._guarded(lambda: self._write(event, text))
 
+    def told(self, event: Event) -> bool:
+        """:meth:`tell` an event; returns whether it was written."""
+        return self._guarded(lambda: self._write(event, None))
+
     def ask(self, question: str) -> None:
         """Show a question and, until :meth:`answered`, no progress, which would run over it."""
         self._asking = True
@@ -80,14 +84,16 @@ class Reporter:
         if asking and not echoed:
             self._guarded(lambda: self._print("\n"))
 
-    def _guarded(self, show: Callable[[], None]) -> None:
+    def _guarded(self, show: Callable[[], None]) -> bool:
         if self._closed:
-            return
+            return False
         try:
             show()
         except BrokenPipeError:
             self._closed = True
             self.on_closed()
+            return False
+        return True
 
     def _write(self, event: Event, text: str | None) -> None:
         if self._json:

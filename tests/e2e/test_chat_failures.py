@@ -1,0 +1,44 @@
+"""Chats in which something fails: no line is lost, and what failed is said."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts.product import BIN
+from tests.chats import ChatEnd
+from tests.e2e.conftest import Stage
+
+pytestmark = pytest.mark.deadline(240)
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Stage]:
+    with Stage(tmp_path) as stage:
+        stage.start_server()
+        stage.make_contacts()
+        yield stage
+
+
+def test_lines_that_a_program_did_not_read_come_again(room: Stage) -> None:
+    """The reader of the events goes away: what could not be written has no receipt."""
+    command = [BIN / "p2pxfer", "--json", "--server", room.address, "--home", room.alice, "chat", "bob"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as alice:
+        room.callback(alice.kill)
+        bob = ChatEnd(room, "bob")
+        assert alice.stdout is not None and alice.stdin is not None
+        bob.say("zero")
+        while b'"zero"' not in alice.stdout.readline():
+            assert alice.poll() is None
+        alice.stdout.close()
+        bob.say("one", "two")
+        alice.wait(60)
+    again = ChatEnd(room, "alice")
+    again.wait_heard(2, 20)
+    assert again.heard() == ["one", "two"]
+    bob.finish()
+    bob.ends(0)
+    again.finish()
