@@ -257,6 +257,29 @@ def test_who_asks_again_and_again_is_sent_away(responder: tuple[Siblings, Any, C
     siblings.close()
 
 
+@pytest.mark.parametrize("mapping", ["none", "endpoint-independent", "port-dependent"])
+@pytest.mark.parametrize("why", ["silence", "lost"])
+def test_a_way_has_failed_when_nothing_came_of_it_but_not_when_the_path_was_lost(
+    responder: tuple[Siblings, Any, Clock], mapping: str, why: str
+) -> None:
+    """Also where the server did not tell in time what this side's fresh port is outside."""
+    siblings, beside, clock = responder
+    ask_the_server(siblings)
+    client: Any = siblings._client
+    client.discovery.mapping = mapping
+    siblings.asks = True
+    for left in (True, False):
+        assert siblings.possible
+        opening = Deferred.fromCoroutine(siblings.open(beside))
+        if why == "lost":
+            siblings.lost(beside)
+        else:
+            clock.advance(OPEN_S)
+        assert opening.called
+        assert siblings.possible is (left or why == "lost")
+    assert not clock.getDelayedCalls()
+
+
 def test_what_was_agreed_upon_over_a_path_ends_with_it(responder: tuple[Siblings, Any, Clock]) -> None:
     siblings, beside, clock = responder
     siblings.receive(beside, Widen(number=1, ports=[40000]))

@@ -114,17 +114,16 @@ class Siblings:
         if fresh == "here":
             port = random.choice(PUNCH_PORTS)  # noqa: S311  # not a secret: any free port will do
             ports = await self._outside(attempt, port)
-            if attempt.over:
-                return None
-            beside.send(Widen(number=self._count, ports=ports))
-            attempt.punch(port, [beside.ends[1].port])
+            if not attempt.over:
+                beside.send(Widen(number=self._count, ports=ports))
+                attempt.punch(port, [beside.ends[1].port])
         else:
             beside.send(Widen(number=self._count, ports=[]))
         path = await attempt.done
-        if path is None:
+        if path is None and not attempt.lost:
             self._failed.add(fresh)
             self.log.debug("no further connection came about, the fresh port was {where}", where=fresh)
-        else:
+        elif path is not None:
             self._failed = set(_WAYS) - {fresh}
         return path
 
@@ -223,6 +222,7 @@ class Siblings:
         self._up.discard(path)
         for attempt in (self._attempt, self._last):
             if attempt is not None and attempt.beside is path:
+                attempt.lost = True
                 attempt.stop()
 
     def close(self) -> None:
@@ -243,6 +243,7 @@ class _Attempt(PathOwner):
         self.beside = beside
         self.number = number
         self.done: Deferred[PeerPath | None] = Deferred()
+        self.lost = False  # the path over which it was agreed upon is gone: that says nothing about the way
         self.flight: Flight | None = None
         """Asks the server for outside ports; ends with the attempt."""
         self._siblings = siblings
