@@ -37,6 +37,8 @@ class Model:
     made: int = 1
     steady: bool = False
     dead: int = 0
+    unused: int = 0
+    """A connection that is given no data, so it is never full; only signs of life go over it."""
     orders: list[tuple[float, object]] = field(default_factory=list)
     most: int = 1
 
@@ -46,7 +48,8 @@ class Model:
     def rates(self) -> dict[int, float]:
         each = self.each * (self.steady_gain if self.steady else 1.0)
         share = min(1.0, self.line / (each * len(self.up)))
-        return {number: 0.0 if number == self.dead else each * share for number in self.up}
+        idle = {self.dead: 0.0, self.unused: 10.0}
+        return {number: idle.get(number, each * share) for number in self.up}
 
     @property
     def total(self) -> float:
@@ -59,11 +62,12 @@ class Model:
             trip = self.trip * (2 if queued else 1) + (0.01 if queued else 0)
             for number, rate in self.rates().items():
                 acked, repeated = self.up[number]
-                went = rate * LOOK_S if self.full else 0.0
+                went = rate * LOOK_S if self.full or number == self.unused else 0.0
                 self.up[number] = acked + went, repeated + went / SEGMENT * self.loss
             lines = {
-                number: Line(WARM + int(acked), int(acked / SEGMENT), int(repeated), trip, self.full)
+                number: Line(WARM + int(acked), int(acked / SEGMENT), int(repeated), trip, full)
                 for number, (acked, repeated) in self.up.items()
+                for full in [self.full and number != self.unused]
             }
             order = self.rule.look(lines, self.now)
             if order is not None:
@@ -185,6 +189,26 @@ def test_while_a_connection_stands_still_the_other_ones_are_kept() -> None:
     model.run(10)
     assert 2 in model.up
     assert len(model.up) > 2
+
+
+@pytest.mark.parametrize("why", ["dead", "unused"])
+def test_a_new_connection_that_delivers_nothing_goes_again(why: str) -> None:
+    model = Model(each=4 * MB, line=100 * MB)
+    setattr(model, why, 2)
+    model.run(25)
+    assert [order for _, order in model.orders] == [Open(), Close(2)]
+    model.run(300)
+    assert len(model.up) > 2, "the next ones are used"
+
+
+def test_a_new_connection_is_kept_while_none_delivers_anything() -> None:
+    model = Model(each=4 * MB, line=100 * MB)
+    while not model.orders:
+        model.run(LOOK_S)
+    model.each, model.full = 1e-6, False
+    model.run(60)
+    assert [order for _, order in model.orders] == [Open()]
+    assert list(model.up) == [1, 2]
 
 
 def test_a_connection_that_still_grows_is_waited_for() -> None:

@@ -7,8 +7,10 @@ Laws of this file:
    (:data:`LEAST_TRIP_S`) for a window of the kernel to matter.  On loopback and in a LAN one connection fills the line.
 2. Nothing is tried while packets queue (:data:`QUEUE`): then the line is the limit.  What is left is a window, or loss.
 3. One change at a time.  It is judged by the sum of what all connections deliver, once it has settled: it stays if the
-   sum rose by :data:`GAIN`, else it is undone, and nothing is tried for :data:`REST_S`, twice as long each time.  While
-   a connection stands still, or after one was lost, nothing is judged: the sum says nothing about the change then.
+   sum rose by :data:`GAIN`, else it is undone; behind a connection that was undone, or did not come about, nothing is
+   tried for :data:`REST_S`, twice as long each time.  While a connection stands still or is not full, or after one was
+   lost, nothing is judged: the sum says nothing about the change then.  But a connection on trial that delivers nothing
+   at all for :data:`TRIAL` windows, while another one does, is undone too.
 4. Where packets get lost (:data:`LOSS`) the first change is another congestion control, which does not take loss for a
    full line; it costs nothing.  All further ones are connections, :data:`MAX_LINES` at most.
 
@@ -27,6 +29,9 @@ LEAST_TRIP_S: Final = 0.01
 GAIN: Final = 1.15
 WINDOW_S: Final = 0.5
 WINDOW_TRIPS: Final = 6
+TRIAL: Final = 4
+IDLE: Final = 16 * 1024
+"""So many bytes in a trial, or less, are signs of life and no data."""
 SETTLE_S: Final = 0.5
 SETTLE_TRIPS: Final = 8
 """What a new connection has until it counts: slow start takes one round trip for each doubling."""
@@ -110,6 +115,8 @@ class Widening:
         """The shortest round trip that counts."""
         self._newest: int | None = None
         """The connection on trial; ``None``: the congestion control is."""
+        self._at_trial: dict[int, Line] = {}
+        """The connections as they were when the trial began."""
         self._steady: bool | None = None
         """Whether the other congestion control is in use; ``None``: not tried."""
 
@@ -121,12 +128,12 @@ class Widening:
         if not full or least < LEAST_TRIP_S or self._phase in (_Phase.CHANGING, _Phase.SETTLING, _Phase.RESTING):
             self._begin_window(now)
         self._pass_time(now)
-        if now - self._window.begun < max(WINDOW_S, WINDOW_TRIPS * least):
-            return None
+        if now - self._window.begun < self._window_s:
+            return self._stuck(now)
         window = self._window
         self._begin_window(now)
         if window.moved != set(lines):
-            return None
+            return self._stuck(now)
         rate = window.acked / (now - window.begun)
         lost = window.repeated > LOSS * window.sent
         match self._phase:
@@ -181,11 +188,19 @@ class Widening:
                 self._least = min(line.trip, self._least or line.trip)
         self._lines = dict(lines)
 
+    @property
+    def _window_s(self) -> float:
+        return max(WINDOW_S, WINDOW_TRIPS * (self._least or 0.0))
+
     def _begin_window(self, now: float) -> None:
         self._window = _Window(now)
 
     def _settle(self, now: float) -> None:
         self._phase, self._until = _Phase.SETTLING, now + max(SETTLE_S, SETTLE_TRIPS * (self._least or 0.0))
+
+    def _begin_trial(self, now: float) -> None:
+        self._phase, self._until = _Phase.JUDGING, now + TRIAL * self._window_s
+        self._at_trial = self._lines
 
     def _take_a_rest(self, now: float) -> None:
         self._phase, self._until = _Phase.RESTING, now + self._rest
@@ -194,7 +209,7 @@ class Widening:
 
     def _pass_time(self, now: float) -> None:
         if self._phase is _Phase.SETTLING and now >= self._until:
-            self._phase = _Phase.JUDGING
+            self._begin_trial(now)
         elif self._phase is _Phase.RESTING and now >= self._until:
             self._phase = _Phase.WATCHING
 
@@ -217,6 +232,19 @@ class Widening:
             return Open()
         self._phase = _Phase.WATCHING
         return None
+
+    def _stuck(self, now: float) -> Order | None:
+        """Nothing can be judged; but the connection on trial goes if it delivered nothing while another one did."""
+        if self._phase is not _Phase.JUDGING or now < self._until:
+            return None
+        before = self._at_trial
+        went = {number: line.acked - before[number].acked for number, line in self._lines.items() if number in before}
+        moved = {number for number, size in went.items() if size > IDLE}
+        self._begin_trial(now)
+        if self._newest not in self._lines or self._newest in moved or not moved:
+            return None
+        self._take_a_rest(now)
+        return Close(self._newest)
 
     def _judged(self, rate: float, lost: bool, now: float) -> Order | None:
         """The change stays and the next one is made, or it is undone."""
