@@ -13,8 +13,9 @@ import pytest_twisted
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, succeed
 
+from p2pxfer import status
 from p2pxfer.core.codec import Message
-from p2pxfer.core.session.wire import Accept, Ack, Chunk, Final, Holes, Offer, Page
+from p2pxfer.core.session.wire import Accept, Ack, Chunk, Final, Holes, Offer, Page, Tally
 from p2pxfer.core.transfer.geometry import MIN_CHUNK
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
@@ -63,12 +64,17 @@ class World:
 
     def __init__(self, destination: Path, manifest: Manifest, folder: Folder | None = None) -> None:
         self.manifest = manifest
+        self.asked: list[tuple[status.Offer, bool]] = []
         self.disk = DiskThreads(reactor)
         self.paths = PathSet(reactor.seconds, lambda event: None)
         self.transfer = IncomingTransfer(
             reactor, SENDER, manifest.transfer_id, bytes(16), folder or Folder(str(destination)), self.paths,
-            self.disk, lambda offer: succeed(True), lambda event: None, ListBudget(),
+            self.disk, self._decide, lambda event: None, ListBudget(),
         )  # fmt: skip
+
+    def _decide(self, offer: status.Offer) -> Deferred[bool]:
+        self.asked.append((offer, offer is self.transfer.offer))
+        return succeed(True)
 
     async def offer(self, number: int) -> Any:
         """Offer the files on a path of that number and wait until they are accepted there."""
@@ -180,3 +186,20 @@ async def test_paths_are_read_again_when_the_place_of_a_changed_list_cannot_be_o
     with pytest.raises(DiskError, match="gone"):
         await world.transfer.done
     await until(lambda: not path.held)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_asked_is_the_offer_of_now(tmp_path: Path, worlds: list[World]) -> None:
+    """More may be counted while the place is opened; who decides knows the transfer by its offer."""
+    manifest = Manifest([Entry("a", FILE, 5), Entry("b", FILE, 5)])
+    world = World(tmp_path, manifest)
+    worlds.append(world)
+    path: Any = NotingPath(1)
+    world.paths.add(path)
+    offer = Offer(1, manifest.transfer_id, files=2, size=10, page=manifest.page(0), more=True, counting=True)
+    world.transfer.message(path, offer)
+    world.transfer.message(path, Tally(handle=1, files=70, size=700, counting=False))
+    await until(lambda: path.has(Accept))
+    ((asked, is_it),) = world.asked
+    assert is_it
+    assert (asked.files, asked.bytes, asked.counting) == (70, 700, False)

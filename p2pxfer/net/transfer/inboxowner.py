@@ -38,7 +38,7 @@ class InboxOwner(Interface):
         ...
 
     def decide(self, peer: str, offer: Offer) -> Awaitable[bool]:
-        """Whether to take a transfer or a stream."""
+        """Whether to take the transfer or stream whose ``offer`` is this very object now."""
         ...
 
     def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:

@@ -212,7 +212,7 @@ class IncomingTransfer:
     # -- the decision --------------------------------------------------------------------------------------------
 
     async def _open(self, manifest: Manifest, *, asked: bool) -> None:
-        offer = self._tally.offered(manifest)
+        self._tally.offered(manifest)
         # Its names are judged before the user is asked and before anything is created.
         staging = await self._site.open(manifest, self._tally.announced, asked=asked)
         self._asked = asked
@@ -221,7 +221,7 @@ class IncomingTransfer:
             self._end(Received(staging.published_root, tuple(staging.published_names), manifest.total_bytes))
         elif self._is_over():
             await self._site.close()
-        elif await self._decide(offer):
+        elif await self._decide(self._tally.now):
             self._accept(staging)
         else:
             await self._refuse(staging)

@@ -21,12 +21,17 @@ class Tally:
         self.offer: Offer | None = None
         """What was told of it, with the numbers of now."""
 
-    def offered(self, manifest: Manifest) -> Offer:
+    @property
+    def now(self) -> Offer:
+        """The offer, after :meth:`offered`."""
+        assert self.offer is not None
+        return self.offer
+
+    def offered(self, manifest: Manifest) -> None:
         """Tell what is offered."""
         names = tuple(manifest.top_names)
-        self.offer = offer = Offer(*self._total(manifest), names, counting=self.announced.counting)
-        self._tell(offer)
-        return offer
+        self.offer = Offer(*self._total(manifest), names, counting=self.announced.counting)
+        self._tell(self.offer)
 
     def says(self, announced: Announced, manifest: Manifest | None) -> None:
         """The sender has seen more of what it sends."""
@@ -40,9 +45,8 @@ class Tally:
 
     def count(self, manifest: Manifest) -> None:
         """Put the numbers of now into the offer."""
-        assert self.offer is not None
         files, size = self._total(manifest)
-        self.offer = structs.replace(self.offer, files=files, bytes=size)
+        self.offer = structs.replace(self.now, files=files, bytes=size)
 
     def _total(self, manifest: Manifest) -> tuple[int, int]:
         files, size = len(manifest.sizes), manifest.total_bytes
