@@ -10,13 +10,14 @@ from blake3 import blake3
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.framing import CONTROL_CAP
-from p2pxfer.core.session.wire import PEER, Accept, Chunk, Final, Listed, Offer, Page, Tally, WantPage
+from p2pxfer.core.session.wire import PEER, Accept, Chunk, Final, Have, Listed, Offer, Page, Tally, WantPage
+from p2pxfer.core.transfer.chunktable import ChunkTable
 from p2pxfer.core.transfer.listing import WINDOW
 from p2pxfer.core.transfer.manifest import FILE, PAGE, Entry, Manifest
 from p2pxfer.core.transfer.receiveeffect import Listed as ListedEffect
 from p2pxfer.core.transfer.receiveeffect import Relist, Store
 from p2pxfer.core.transfer.receiver import ReceiverCore
-from p2pxfer.core.transfer.sendeffect import Finished, Send, SenderEffect
+from p2pxfer.core.transfer.sendeffect import Finished, HashChunks, Send, SenderEffect
 from p2pxfer.core.transfer.sender import SenderCore
 from p2pxfer.errors import ManifestRefused, NameCollision, PathRefused, ProtocolBreach
 from tests.core.test_transfer import World
@@ -269,6 +270,29 @@ def test_answers_about_pages_that_were_not_told_are_refused(message: Message) ->
     pair.sender.receive(1, Accept(handle=1, instance=b"i" * 16))
     with pytest.raises(ProtocolBreach):
         pair.sender.receive(1, message)
+
+
+def test_claims_of_several_pages_are_proved_each_when_its_chunks_were_hashed() -> None:
+    """Without the record of an earlier run: while the files of one page are read, the claims of the next one come."""
+    whole = manifest_of(2 * FULL)
+    sender, table, digest = SenderCore(1, whole, {}), ChunkTable(whole), blake3(b"x").digest()
+    for number in range(table.total):
+        table.set_hash(number, digest)
+    sender.open_path(1)
+    sender.receive(1, Accept(handle=1, instance=b"i" * 16, pages=2))
+    hashing = []
+    for page in range(2):
+        ranges = [(page * FULL, (page + 1) * FULL)]
+        claims = Listed(handle=1, page=page, have=[Have(ranges, table.claim_digest(ranges))])
+        hashing += [each for each in sender.receive(1, claims) if isinstance(each, HashChunks)]
+    assert [len(each.addresses) for each in hashing] == [FULL, FULL]
+    for effect in hashing:
+        assert sender.acked_bytes == 2 * FULL
+        for address in effect.addresses:
+            sender.chunk_read(address, digest)
+        effects = sender.hashed()
+    assert sender.next_chunk() is None
+    assert effects == [Send(1, Final(handle=1, root=table.root()))]
 
 
 def accepting(known: int, now: Manifest, **earlier: bool) -> tuple[ReceiverCore, Manifest]:

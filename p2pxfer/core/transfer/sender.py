@@ -189,7 +189,10 @@ class SenderCore:
         """Every chunk of a :class:`HashChunks` effect was given to :meth:`chunk_read`."""
         unproved, self._unproved = self._unproved, []
         for have in unproved:
-            self._prove(have)
+            if all(self._table.known.contains(*span) for span in have.ranges):
+                self._prove(have)
+            else:
+                self._unproved.append(have)  # of another effect, which is still read
         if self._early_root is not None:
             return self._check_root(self._early_root)
         return self._final_if_complete()
