@@ -25,8 +25,9 @@ from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.landing import DiskThreads
 from p2pxfer.net.transfer.listbudget import ListBudget
+from p2pxfer.net.transfer.oldversions import OldVersions
 from p2pxfer.net.transfer.staging import Staging
-from tests.net.disk_tools import SENDER, Content
+from tests.net.disk_tools import SENDER, Content, open_staging
 from tests.net.serverkit import until
 
 reactor: Any = _reactor
@@ -203,3 +204,26 @@ async def test_what_is_asked_is_the_offer_of_now(tmp_path: Path, worlds: list[Wo
     ((asked, is_it),) = world.asked
     assert is_it
     assert (asked.files, asked.bytes, asked.counting) == (70, 700, False)
+
+
+class BlindFolder(Folder):
+    """A folder in which older versions cannot be looked for."""
+
+    def older(self, sender: bytes, manifest: Manifest, asked: bool) -> OldVersions | None:
+        raise DiskError("it is not permitted")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_place_that_could_not_be_opened_whole_is_free_for_the_next_run(
+    tmp_path: Path, worlds: list[World]
+) -> None:
+    content = Content({"file": b"abc"})
+    world = World(tmp_path, content.manifest, BlindFolder(str(tmp_path)))
+    worlds.append(world)
+    path: Any = NotingPath(1)
+    world.paths.add(path)
+    offer = Offer(1, content.manifest.transfer_id, files=1, size=3, page=content.manifest.page(0))
+    world.transfer.message(path, offer)
+    with pytest.raises(DiskError):
+        await world.transfer.done
+    open_staging(tmp_path, content).close()

@@ -66,9 +66,13 @@ class Site:
             self._place.check(manifest, 0)
         storage = await self._disk.elsewhere(self._place.open, self._sender, manifest, announced, relisted)
         self._manifest = manifest
-        self._older = await self._disk.elsewhere(self._place.older, self._sender, manifest, asked)
+        try:
+            self._budget.take(self, manifest.size)
+            self._older = await self._disk.elsewhere(self._place.older, self._sender, manifest, asked)
+        except BaseException:
+            await self._disk.elsewhere(storage.close)
+            raise
         self.landing = Landing(self._reactor, self._disk, storage, self._hold, self._failed, self._older)
-        self._budget.take(self, manifest.size)
         return storage
 
     def rebuilding(self, paths: PathSet) -> Rebuilding | None:
