@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,9 +13,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from p2pxfer.core.session.wire import Chunk
+from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import ChunkRefused, DiskError, NoSpace
 from p2pxfer.net.transfer import landing as module
 from p2pxfer.net.transfer.landing import DiskThreads, Landing
+from tests.net.serverkit import until
 
 SIZE = 100_000
 
@@ -26,6 +29,7 @@ class FakeStaging:
         self.written: list[int] = []
         self.synced: list[int] = []
         self.ends: list[str] = []
+        self.announced: list[int] = []
         self.under_way = 0
         self.sync_error: Exception | None = None
         self.write_error: Exception | None = None
@@ -41,6 +45,10 @@ class FakeStaging:
     def write_hole(self, file: int, first: int, stop: int) -> list[tuple[int, int, bytes]]:
         self.written += range(first, stop)
         return [(file, index, b"z" * 32) for index in range(first, stop)]
+
+    def announce(self, announced: Announced) -> None:
+        self.gate.wait(10)
+        self.announced.append(announced.files)
 
     def sync(self, batch: list[tuple[int, int, bytes]], pages: list[int]) -> None:
         self.under_way += 1
@@ -206,3 +214,33 @@ async def test_the_staging_place_is_closed_only_when_no_work_is_under_way() -> N
     await world.landing.close()
     assert world.staging.ends == ["discarded"]
     world.disk.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_of_many_announcements_that_wait_the_last_one_counts() -> None:
+    """Each waits for the disk in the thread that writes, and a sender may make as many as it likes."""
+    world = World()
+    world.staging.gate.clear()
+    for files in range(1000):
+        world.landing.announce(Announced(files, 0, 0, counting=True))
+    world.staging.gate.set()
+    await world.end()
+    assert world.staging.announced == [0, 999]
+    assert not world.failures
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_announcement_for_which_there_is_no_room_is_told() -> None:
+    world = World()
+    world.staging.announce = raiser(NoSpace("too much"))  # type: ignore[method-assign]  # a double
+    world.landing.announce(Announced(1, 0, 0, counting=True))
+    await until(lambda: bool(world.failures))
+    assert world.failures[0].check(NoSpace)
+    await world.end()
+
+
+def raiser(error: Exception) -> Callable[[Announced], None]:
+    def fail(_: Announced) -> None:
+        raise error
+
+    return fail

@@ -105,6 +105,8 @@ class Landing:
         self._pages: list[int] = []
         self._syncing = False
         self._timer: IDelayedCall | None = None
+        self._announcing = False
+        self._announced: Announced | None = None
         self._held = False
         self._ending = False
         self._closing = False
@@ -167,14 +169,26 @@ class Landing:
         self._pages.append(page)
         self._sync_soon()
 
-    def announce(self, announced: Announced) -> Deferred[None]:
-        """Whether there is room for what the sender has seen by now; fails if there is not."""
-        self._under_way += 1
-        return self._disk.writer.do(self._staging.announce, announced).addBoth(self._announced)
+    def announce(self, announced: Announced) -> None:
+        """The sender has seen so much by now; ``failed`` hears if there is no room for it.
 
-    def _announced(self, result: Failure | None) -> Failure | None:
+        One look at the disk is under way at a time, and of what is said meanwhile the last counts.
+        """
+        if self._announcing:
+            self._announced = announced
+            return
+        self._announcing = True
+        self._under_way += 1
+        self._disk.writer.do(self._staging.announce, announced).addBoth(self._looked)
+
+    def _looked(self, result: Failure | None) -> None:
+        self._announcing = False
+        last, self._announced = self._announced, None
+        if isinstance(result, Failure):
+            self._failed(result)
+        elif last is not None:
+            self.announce(last)
         self._done()
-        return result
 
     def store_hole(self, file: int, first: int, stop: int) -> Deferred[None]:
         """Have chunks of a sparse file be zero; fails as :meth:`~p2pxfer.net.transfer.staging.Staging.write_hole`."""

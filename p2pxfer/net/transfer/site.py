@@ -94,7 +94,7 @@ class Site:
     def announce(self, announced: Announced) -> None:
         """The sender has seen more of what it sends; ``failed`` hears if there is no room for it."""
         if self.landing is not None:
-            self.landing.announce(announced).addErrback(self._failed)
+            self.landing.announce(announced)
 
     def ended(self) -> None:
         """The transfer has ended: its list does not grow any more."""
