@@ -252,9 +252,8 @@ def test_nothing_is_read_when_all_is_closed(both: Any) -> None:
 # -- what a sender may ask -----------------------------------------------------------------------------------------
 
 
-@pytest_twisted.ensureDeferred
-async def test_a_file_is_told_once_on_a_path_and_only_if_it_was_named(both: Any) -> None:
-    pair = both(noise(MIB, 20), noise(MIB, 21))
+def rebuilding_of(pair: Both) -> tuple[Rebuilding, Any, list[Any]]:
+    """With one path, and what goes out on it."""
 
     async def elsewhere(work: Callable[..., Any], *words: Any) -> Any:
         return work(*words)
@@ -263,7 +262,13 @@ async def test_a_file_is_told_once_on_a_path_and_only_if_it_was_named(both: Any)
     path: Any = SimpleNamespace(facts=SimpleNamespace(number=1), send=sent.append)
     paths: Any = SimpleNamespace(get=lambda number: path)
     disk: Any = SimpleNamespace(elsewhere=elsewhere)
-    rebuilding = Rebuilding(disk, paths, pair.source.manifest, pair.versions)
+    return Rebuilding(disk, paths, pair.source.manifest, pair.versions), path, sent
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_file_is_told_once_on_a_path_and_only_if_it_was_named(both: Any) -> None:
+    pair = both(noise(MIB, 20), noise(MIB, 21))
+    rebuilding, path, sent = rebuilding_of(pair)
     with pytest.raises(ProtocolBreach):
         rebuilding.check(1, WantBasis(handle=1, file=0))
     await rebuilding.announce(path, Listed(handle=1, page=0))
@@ -278,3 +283,48 @@ async def test_a_file_is_told_once_on_a_path_and_only_if_it_was_named(both: Any)
     with pytest.raises(ProtocolBreach):
         rebuilding.check(1, WantBasis(handle=1, file=0))
     rebuilding.check(2, WantBasis(handle=1, file=0))
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_what_was_named_before_the_list_changed_is_still_told(both: Any, there: bool) -> None:
+    """The sender may ask for it, and send patches; places with older versions may be gone by then."""
+    old = noise(MIB, 23)
+    pair = both(old, old)
+    rebuilding, path, sent = rebuilding_of(pair)
+    await rebuilding.announce(path, Listed(handle=1, page=0))
+    average, hashes = pair.sign()
+    patch = pair.patch(0, average, hashes)
+    assert patch is not None
+    pair.versions.close()
+    roots = [os.open(pair.there, OPEN_DIRECTORY)] if there else []
+    pair.versions = OldVersions(pair.source.manifest, roots)
+    rebuilding.renew(pair.versions)
+    with pytest.raises(VersionLost):
+        pair.versions.make(patch)
+    rebuilding.check(1, WantBasis(handle=1, file=0))
+    await rebuilding.tell(path, WantBasis(handle=1, file=0))
+    assert b"".join(part.hashes for part in sent[1:]) == (hashes if there else b"")
+    with pytest.raises(ProtocolBreach):
+        rebuilding.check(1, WantBasis(handle=1, file=0))
+    await rebuilding.announce(path, Listed(handle=1, page=0))
+    assert sent[-1] == sent[0]
+
+
+@pytest_twisted.ensureDeferred
+async def test_of_what_the_list_has_lost_nothing_is_told(both: Any) -> None:
+    pair = both(noise(MIB, 24), noise(MIB, 25))
+    rebuilding, path, sent = rebuilding_of(pair)
+    look, manifest = pair.versions.look, pair.source.manifest
+
+    def changes_meanwhile(files: Any) -> list[int]:
+        found = look(files)
+        manifest.cut(0)
+        rebuilding.renew(pair.versions)
+        return found  # type: ignore[no-any-return]
+
+    pair.versions.look = changes_meanwhile
+    await rebuilding.announce(path, Listed(handle=1, page=0))
+    assert sent == []
+    with pytest.raises(ProtocolBreach):
+        rebuilding.check(1, WantBasis(handle=1, file=0))

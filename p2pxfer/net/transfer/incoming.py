@@ -280,7 +280,7 @@ class IncomingTransfer:
         if self._is_over():
             await self._site.close()
             return
-        self._arriving.rebuilding = self._site.rebuilding(self._paths)
+        self._site.renew(self._arriving.rebuilding)
         self._core.relisted(staging.have)
 
     async def _refuse(self, staging: Storage) -> None:

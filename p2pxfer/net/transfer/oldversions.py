@@ -82,10 +82,12 @@ class OldVersions:
         """Average size and hashes of the blocks of the older version of a file that was found; no hashes if it is of no
         use any more.
         """
-        average = average_block(max(self._manifest.files[file].size, self._identities[file].size))
         with self._lock:
-            if self._closed:
-                return average, b""
+            # It may have been found before the list changed, in a place that was let go then.
+            size = self._manifest.sizes[file] if file < len(self._manifest.sizes) else 0
+            if self._closed or not size or not (file in self._identities or self._is_there(file)):
+                return average_block(size), b""
+            average = average_block(max(size, self._identities[file].size))
             if file not in self._hashes:
                 self._hashes[file] = self._cut(file, average)
             return average, self._hashes[file]
@@ -116,7 +118,9 @@ class OldVersions:
             ChunkRefused: the patch copies what is not there.
             VersionLost: see there.
         """
-        layout = self._layouts.get(patch.file, Layout())
+        layout = self._layouts.get(patch.file)
+        if layout is None:
+            raise VersionLost
         parts: list[bytes | memoryview] = []
         literal = 0
         try:

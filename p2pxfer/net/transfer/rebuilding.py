@@ -13,7 +13,9 @@ from p2pxfer.net.transfer.oldversions import OldVersions
 
 
 class Rebuilding:
-    """Law: each page is told of behind its answer, and a path is told once the hashes of each file that was named."""
+    """Laws: each page is told of behind its answer, and a path is told once the hashes of each file that was named.
+    What was named stays named while it is on the list, whatever has become of the older version.
+    """
 
     def __init__(self, disk: DiskThreads, paths: PathSet, manifest: Manifest, older: OldVersions) -> None:
         self._disk = disk
@@ -23,13 +25,28 @@ class Rebuilding:
         self._named: dict[int, list[int]] = {}
         self._files: set[int] = set()
         self._told: set[tuple[int, int]] = set()
+        self._renewed = self._kept = 0
+
+    def renew(self, older: OldVersions) -> None:
+        """The list goes on in another way behind the pages that the manifest has now; ``older`` are looked at from now
+        on.
+        """
+        pages, files = self._manifest.pages, len(self._manifest.sizes)
+        self._older = older
+        self._named = {page: named for page, named in self._named.items() if page < pages}
+        self._files = {file for file in self._files if file < files}
+        self._told = {(path, file) for path, file in self._told if file < files}
+        self._renewed, self._kept = self._renewed + 1, pages
 
     async def announce(self, path: PeerPath, listed: Listed) -> None:
         """Of which files on this page there are older versions."""
         page = listed.page
         if page not in self._named:
             first, stop = self._manifest.files_before(page), self._manifest.files_before(page + 1)
+            renewed = self._renewed
             found = await self._disk.elsewhere(self._older.look, range(first, stop))
+            if renewed != self._renewed and page >= self._kept:
+                return
             self._named[page] = found
             self._files.update(found)
         if self._paths.get(path.facts.number) is path:

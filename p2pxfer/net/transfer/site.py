@@ -79,6 +79,13 @@ class Site:
         """Who tells of older versions of the files, while this storage is open, if there may be any."""
         return Rebuilding(self._disk, paths, self._manifest, self._older) if self._older is not None else None
 
+    def renew(self, rebuilding: Rebuilding | None) -> None:
+        """The storage was opened again for another list: go on telling of older versions if the sender was promised
+        that, even if there are none any more.
+        """
+        if rebuilding is not None:
+            rebuilding.renew(self._older or OldVersions(self._manifest, []))
+
     def listed(self, manifest: Manifest, page: int) -> None:
         """A page was added to the manifest.
 
