@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from twisted.internet.protocol import Protocol
 
+from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.session.services import waiting_name
 from p2pxfer.errors import P2pxferError, Refused
 from p2pxfer.net.services.peeraddress import PeerAddress
@@ -51,3 +53,34 @@ def test_nobody_is_met_while_the_contacts_cannot_be_read(world: World) -> None:
     world.run()
     assert [sorted(sides) for sides in world.sides.values()] == [["initiator"]]
     assert not caller.session.met.called
+
+
+@pytest.mark.parametrize("way", ["denied", "removed", "damaged"])
+def test_a_session_does_not_outlive_its_rights(world: World, way: str) -> None:
+    """What stands stays; there is no other connection."""
+    alice, bob = machine(world, "alice", clients=[]), machine(world, "bob", clients=[])
+    befriend(alice, bob)
+    asked: list[Asking] = []
+    service = PeerService(alice, "web", [alice.peer("bob")], lambda who, asking: asked.append(asking))
+    service.start()
+    reactor: Any = world.clock
+    streams = Streams(reactor, PeerAddress("here", None, "web"), PeerAddress("there", "alice", "web"))
+    world.caller("bob", "alice", streams, waiting_name(alice.home.identity().id.digest, "web"))
+    world.run()
+    errors: list[P2pxferError] = []
+    streams.open("web", lambda address: Protocol()).addErrback(lambda failure: errors.append(failure.value))
+    world.run()
+    assert asked.pop().accept(lambda address: Protocol())
+    world.run()
+    if way == "denied":
+        alice.home.set_rights("bob", [Right.SERVICES], False)
+    elif way == "removed":
+        alice.home.remove_contact("bob")
+    else:
+        (alice.home.path / "contacts.json").write_text("{damaged")
+    streams.open("web", lambda address: Protocol()).addErrback(lambda failure: errors.append(failure.value))
+    world.run()
+    assert asked == []
+    assert [type(error) for error in errors] == [Refused]
+    assert "web is not exposed to this machine" in errors[0].message
+    assert len(streams) == 1

@@ -115,7 +115,10 @@ class PeerService:
         await self._client.leave()
 
     def _admit(self, key: bytes) -> Checkee | None:
-        """See :class:`~p2pxfer.net.session.reception.Reception`; what was changed in the contacts meanwhile holds."""
+        """See :class:`~p2pxfer.net.session.reception.Reception`; what was changed in the contacts meanwhile holds.
+
+        Asked again for each connection, since a session may last for days.
+        """
         try:
             contact = self._machine.home.contact_by_id(PeerId(key))
         except ConfigError as error:
@@ -135,6 +138,14 @@ class PeerService:
     def _ask(self, peer: Checkee, asking: Asking) -> None:
         if asking.service != self._service:
             asking.refuse(Refused(f"{asking.service} is not exposed here"))
+            return
+        try:
+            guest = self._admit(peer.key)
+        except Refused as error:
+            asking.refuse(error)
+            return
+        if guest is None:
+            asking.refuse(Refused(f"{self._service} is not exposed to this machine"))
         else:
             self._asked(peer.shown, asking)
 
