@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.names import suggest_name
+from p2pxfer.core.names import suggest_contact_name
 from p2pxfer.errors import IdentityMismatch
 from p2pxfer.net.private.home import Contact, Home
 
@@ -25,7 +25,7 @@ def store_contact(home: Home, key: bytes, name: str, note: Callable[[str], None]
         IdentityMismatch: a thousand of them are taken.
         ConfigError: the store cannot be used.
     """
-    wanted = suggest_name(name)
+    wanted = suggest_contact_name(name)
     for number in range(1, 1000):
         free = wanted if number == 1 else f"{wanted[:28]}-{number}"
         try:

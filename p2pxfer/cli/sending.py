@@ -16,7 +16,7 @@ from p2pxfer.cli.ticker import Ticker
 from p2pxfer.core.contact.codes import Code, typed_code
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction, PathPolicy, Registered
-from p2pxfer.core.names import suggest_name
+from p2pxfer.core.names import suggest_contact_name
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import CodeInvalid, CodeNeeded, Interrupted, P2pxferError, WrongCode
@@ -275,7 +275,7 @@ class Sending:
     def _paired(self, key: bytes, peer_name: str) -> None:
         from p2pxfer.cli.newcontact import today
 
-        name = self._target.alias or self._target.name or suggest_name(peer_name)
+        name = self._target.alias or self._target.name or suggest_contact_name(peer_name)
         try:
             self._home.add_contact(Contact(name, PeerId(key), "code", today()))
         except P2pxferError as error:

@@ -12,6 +12,7 @@ import re
 import unicodedata
 from typing import Final
 
+from p2pxfer.core.ids import PREFIX
 from p2pxfer.errors import NameInvalid
 
 MIN_CHARS: Final = 3
@@ -22,6 +23,7 @@ _NOT_ALLOWED: Final = re.compile(r"[^a-z0-9._-]+")
 _ASCII_LOWER: Final = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _EDGES: Final = "._-"
 _FALLBACK: Final = "peer"
+_LIKE_ID: Final = f"{PREFIX}-"
 
 
 def check_name(text: str) -> str:
@@ -34,6 +36,16 @@ def check_name(text: str) -> str:
             "and begins and ends with a letter or digit"
         )
     return text
+
+
+def check_contact_name(text: str) -> str:
+    """`text` itself if a contact may be called so, else raises `NameInvalid`.
+
+    What begins like an id is taken for one wherever a peer is named.
+    """
+    if text.startswith(_LIKE_ID):
+        raise NameInvalid(f"a name does not begin with {_LIKE_ID}, as ids do")
+    return check_name(text)
 
 
 def normalise_name(text: str) -> str:
@@ -54,3 +66,9 @@ def suggest_name(username: str) -> str:
     if not base:
         return _FALLBACK
     return base if len(base) >= MIN_CHARS else f"{base}-{_FALLBACK}"
+
+
+def suggest_contact_name(peer_name: str) -> str:
+    """What to call a contact that calls itself `peer_name`; never raises."""
+    name = suggest_name(peer_name)
+    return suggest_name(f"{_FALLBACK}-{name}") if name.startswith(_LIKE_ID) else name

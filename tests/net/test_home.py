@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from p2pxfer.cli.newcontact import store_contact
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
 from p2pxfer.errors import ConfigError, IdentityMismatch, NameInvalid, UsageError
 from p2pxfer.net.private.home import Contact, Home, Settings, default_home
+from p2pxfer.net.session.knownpeers import look_up
 
 ANN = Contact("ann", PeerId(bytes([1]) * 32), "code", "2026-11-20")
 BOB = Contact("bob", PeerId(bytes([2]) * 32), "id", "2026-11-21")
@@ -128,6 +130,22 @@ def test_a_known_key_does_not_take_the_name_of_another(home: Home) -> None:
     with pytest.raises(IdentityMismatch):
         home.add_contact(Contact("ann", BOB.id, "code", "2026-12-01"))
     assert home.contacts() == [ANN, BOB]
+
+
+def test_no_contact_is_called_what_is_taken_for_an_id(home: Home) -> None:
+    """It could not be named on a command line."""
+    with pytest.raises(NameInvalid):
+        home.add_contact(Contact("p2px1-foo", BOB.id, "id", "2026-11-21"))
+    home.add_contact(BOB)
+    with pytest.raises(NameInvalid):
+        home.rename_contact("bob", "p2px1-foo")
+    assert home.contacts() == [BOB]
+
+
+@pytest.mark.parametrize("name", ["p2px1-foo", "P2PX1-FOO", "p2px1-" + "a" * 58, "p2px1--", "..p2px1-foo"])
+def test_a_peer_that_calls_itself_like_an_id_can_be_named(home: Home, name: str) -> None:
+    contact = store_contact(home, BOB.id.digest, name, lambda text: None)
+    assert look_up(home, contact.name)[2] == contact
 
 
 def test_a_contact_can_be_renamed(home: Home) -> None:

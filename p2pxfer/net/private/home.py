@@ -28,7 +28,7 @@ from msgspec.structs import replace
 
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.names import check_name
+from p2pxfer.core.names import check_contact_name
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError, IdentityMismatch, P2pxferError, UsageError
 from p2pxfer.net.private.contactfile import CONTACTS_SCHEMA, Contact, contacts_file, read_contacts
@@ -133,7 +133,7 @@ class Home:
             UsageError: the key is this machine's own.
             ConfigError: the store cannot be used.
         """
-        check_name(contact.name)
+        check_contact_name(contact.name)
         if contact.id == self.identity().id:
             raise UsageError("this is this machine's own id; a contact is somebody else, who shows it with p2pxfer id")
         with self._locked():
@@ -159,7 +159,7 @@ class Home:
             UsageError: there is no such contact, or the new name is taken or not a legal one.
             ConfigError: the store cannot be used.
         """
-        check_name(new)
+        check_contact_name(new)
         with self._locked():
             known = self.contacts()
             contact = _find(known, old)
