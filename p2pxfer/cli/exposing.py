@@ -37,7 +37,7 @@ class Exposing:
             P2pxferError: why it ended.
         """
         target = tcp_target(machine.reactor, self._host, self._port)
-        outlet = Outlet(self._service, target, self._report.tell)
+        outlet = Outlet(machine.reactor, self._service, target, self._report.tell)
         machine = structs.replace(machine, tell=self._report.tell)
         service = PeerService(machine, self._service, self._guests, outlet.asked, self._registered, self._of_guest)
         try:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError, TimeoutError
+from twisted.internet.task import Clock
 
 from p2pxfer.errors import LimitReached, P2pxferError, Unreachable
-from p2pxfer.net.services.forwarding import CONNECTIONS_EACH, Joint, Outlet
+from p2pxfer.net.services.forwarding import CONNECTIONS_EACH, OPENS_BURST, OPENS_RATE, Joint, Outlet
 from p2pxfer.status import Connection
 
 
@@ -44,7 +45,8 @@ class Stand:
         self.told: list[Connection] = []
         self.target = Target()
         target: Any = self.target
-        self.outlet = Outlet("web", target, self.told.append)
+        self.clock = Clock()
+        self.outlet = Outlet(self.clock, "web", target, self.told.append)
 
     def ask(self, peer: str) -> FakeAsking:
         made: Any = FakeAsking()
@@ -63,6 +65,24 @@ def test_a_contact_has_so_many_connections_and_no_more() -> None:
     stand.target.dials[0].errback(ConnectionRefusedError())
     assert len(first[0].refused) == 1
     assert stand.ask("bob").refused == []
+
+
+def test_a_contact_begins_so_many_connections_a_second_and_no_more() -> None:
+    """Each one dials the target, also if it is given up at once."""
+    stand = Stand()
+    for _ in range(OPENS_BURST):
+        stand.ask("bob").on_gone()
+    late = [stand.ask("bob") for _ in range(100)]
+    assert len(stand.target.dials) == OPENS_BURST
+    assert [type(error) for asking in late for error in asking.refused] == 100 * [LimitReached]
+    assert [event.why for event in stand.told if "a second" in event.why] == [late[0].refused[0].message]
+    assert stand.ask("carol").refused == []
+    stand.clock.advance(1.0)
+    for _ in range(100):
+        asking = stand.ask("bob")
+        if asking.on_gone is not None:
+            asking.on_gone()
+    assert len(stand.target.dials) == OPENS_BURST + 1 + round(OPENS_RATE)
 
 
 def test_why_a_target_was_not_reached_is_told_without_its_address() -> None:

@@ -5,7 +5,7 @@ Laws of this file:
 1. What comes at one end goes out at the other one, and whoever writes waits for who reads, all the way.
 2. The end of one direction is passed on and leaves the other one open; a reset is passed on as a reset.
 3. Nothing is dialled but the one target that was named; a target that cannot be reached is told to whoever wanted it.
-4. One contact has so many connections at once, and so many wait for the peer.
+4. One contact has so many connections at once, begins so many a second, and so many wait for the peer.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IProtocol,
     IPushProducer,
+    IReactorTime,
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Factory, Protocol, ServerFactory, connectionDone
@@ -31,6 +32,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from p2pxfer.core.limits import Buckets
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import LimitReached, P2pxferError, Unreachable
 from p2pxfer.net.services.calling import Calling
@@ -41,6 +43,10 @@ from p2pxfer.status import Connection
 
 CONNECTIONS_EACH = 256
 """Most connections of one contact to a service at once, from all its programs."""
+OPENS_BURST = 512
+"""Most connections that one contact may begin at once, those that ended among them."""
+OPENS_RATE = 50.0
+"""The same in the long run, connections a second: each one dials the target."""
 TARGET_S = 10.0
 """How long the target may take to answer, seconds."""
 Tell = Callable[[Connection], None]
@@ -187,7 +193,11 @@ def tcp_target(reactor: Reactor, host: str, port: int) -> IStreamClientEndpoint:
 class Outlet:
     """What is exposed: connections that contacts ask for, each joined to one to ``target``."""
 
-    def __init__(self, service: str, target: IStreamClientEndpoint, tell: Tell) -> None:
+    def __init__(self, clock: IReactorTime, service: str, target: IStreamClientEndpoint, tell: Tell) -> None:
+        self._clock = clock
+        self._opens = Buckets(OPENS_RATE, OPENS_BURST)
+        self._hasty: set[str] = set()
+        """Of whom it was told that they begin too many."""
         self._service = service
         self._target = target
         self._ledger = Ledger(service, tell)
@@ -198,6 +208,10 @@ class Outlet:
         if self._ledger.of(peer) + self._coming[peer] >= CONNECTIONS_EACH:
             self._refuse(peer, asking, LimitReached(f"at most {CONNECTIONS_EACH} connections at once"))
             return
+        if not self._opens.take(peer, self._clock.seconds()):
+            self._slow_down(peer, asking)
+            return
+        self._hasty.discard(peer)
         self._coming[peer] += 1
         connecting = self._target.connect(Factory.forProtocol(Joint))
         asking.on_gone = connecting.cancel
@@ -217,6 +231,13 @@ class Outlet:
 
         connecting.addCallbacks(connected, failed)
         connecting.addBoth(over)
+
+    def _slow_down(self, peer: str, asking: Asking) -> None:
+        """Told once in a row, which may be a long one."""
+        error = LimitReached(f"at most {OPENS_RATE:g} new connections a second")
+        if asking.refuse(error) and peer not in self._hasty:
+            self._hasty.add(peer)
+            self._ledger.refused(peer, error)
 
     def _join(self, peer: str, tcp: Joint) -> IProtocol:
         channel = Joint(tcp)
