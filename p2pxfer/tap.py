@@ -16,8 +16,9 @@ from p2pxfer.core.addresses import Address
 from p2pxfer.core.server.effects import ServerSettings
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError, P2pxferError, UsageError
+from p2pxfer.net.descriptors import raise_descriptor_limit
 from p2pxfer.net.server.admission import AdmissionSettings, descriptor_ceiling
-from p2pxfer.net.server.hosting import Hosting, RendezvousService, raise_descriptor_limit
+from p2pxfer.net.server.hosting import Hosting, RendezvousService
 
 PORTS = (8877, 8878)
 

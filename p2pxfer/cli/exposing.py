@@ -11,6 +11,7 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Registered
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import Interrupted
+from p2pxfer.net.descriptors import raise_descriptor_limit
 from p2pxfer.net.services.forwarding import Outlet, tcp_target
 from p2pxfer.net.services.machine import Machine
 from p2pxfer.net.services.peerservice import PeerService
@@ -36,6 +37,8 @@ class Exposing:
         Raises:
             P2pxferError: why it ended.
         """
+        # Each connection is a socket, and most systems begin with 1024 for all of them.
+        raise_descriptor_limit()
         target = tcp_target(machine.reactor, self._host, self._port)
         outlet = Outlet(machine.reactor, self._service, target, self._report.tell)
         machine = structs.replace(machine, tell=self._report.tell)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import resource
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
 
+from p2pxfer.cli import exposing as exposing_module
+from p2pxfer.cli.settings import Global
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.session.services import waiting_name
-from p2pxfer.errors import P2pxferError, Refused
+from p2pxfer.errors import Interrupted, P2pxferError, Refused
 from p2pxfer.net.services.peeraddress import PeerAddress
 from p2pxfer.net.services.peerservice import PeerService
 from p2pxfer.net.services.streamsession import Asking, Streams
@@ -84,3 +88,25 @@ def test_a_session_does_not_outlive_its_rights(world: World, way: str) -> None:
     assert [type(error) for error in errors] == [Refused]
     assert "web is not exposed to this machine" in errors[0].message
     assert len(streams) == 1
+
+
+def test_who_exposes_may_have_as_many_sockets_as_the_system_allows(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exposing_module, "tcp_target", lambda *args: None)  # nothing is dialled, and time is a clock's
+    alice, bob = machine(world, "alice", clients=[]), machine(world, "bob", clients=[])
+    befriend(alice, bob)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 500), hard))
+    try:
+        exposing = exposing_module.Exposing(Global(None, None, True, 0), "web", "127.0.0.1", 80, [alice.peer("bob")])
+        running = Deferred.fromCoroutine(exposing.run(alice))
+        raised, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert raised == (65536 if hard == resource.RLIM_INFINITY else min(hard, 65536))
+    errors: list[object] = []
+    running.addErrback(lambda failure: errors.append(failure.value))
+    running.cancel()
+    world.run(1)
+    assert [type(error) for error in errors] == [Interrupted]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import ipaddress
 import os
-import resource
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -41,8 +40,6 @@ from p2pxfer.net.server.store import NameStore, check_database
 _parse: Any = serverFromString  # carries no types
 _HANDED_OUT: Final = ("public", "private", "shared")
 """The scopes of addresses that lead to this machine from others, the best first."""
-_DESCRIPTORS: Final = 65_536
-"""Open files the server asks the system for, where the hard limit allows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +150,6 @@ def certified_host(certificate: x509.Certificate) -> str:
     if not hosts:
         raise ConfigError("the certificate carries no host name (subjectAltName, DNS) to hand out to clients")
     return hosts[0]
-
-
-def raise_descriptor_limit() -> None:
-    """Let this process open as many files as it is allowed to, within reason."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class RendezvousService(Service):
