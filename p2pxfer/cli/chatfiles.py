@@ -86,6 +86,7 @@ class ChatFiles(InboxOwner):
         self._sending: Deferred[None] | None = None
         self._questions: deque[Deferred[bool]] = deque()
         self._client: RendezvousClient | None = None
+        self._started = False
         self._inbox = Inbox(
             reactor, identity, name, Folder(destination), "contacts", CodeBook(), self, self._tell_some, gentle=gentle
         )
@@ -110,6 +111,8 @@ class ChatFiles(InboxOwner):
             await client.leave()
         else:
             self._client = client
+        self._started = True
+        self._next()
 
     async def close(self) -> None:
         """End every transfer; what arrived is kept."""
@@ -138,10 +141,12 @@ class ChatFiles(InboxOwner):
             self._note(f"{MAX_QUEUE} files are waiting to be sent; this one was not taken")
             return
         self._queue.append(path)
+        if not self._started:
+            self._note("files wait until the words were compared")
         self._next()
 
     def _next(self) -> None:
-        if self._sending is None and self._queue:
+        if self._started and self._sending is None and self._queue:
             sending = self._sending = Deferred.fromCoroutine(self._send(self._queue.popleft()))
             sending.addErrback(self._not_sent).addCallback(self._sent)
 

@@ -91,7 +91,7 @@ class ChatRoom(ChatOwner):
         key = self._identity.id.digest
         waits_as = common_name(SERVICE, key) if key > self._peer.key else None
         client = self._client(waits_as, chatting.introduced)
-        files = ChatFiles(
+        files = self._files = ChatFiles(
             reactor,
             self._identity,
             self._name,
@@ -112,7 +112,8 @@ class ChatRoom(ChatOwner):
             await client.start()
             # At once: an introduction may come right behind the registration.
             talking = Deferred.fromCoroutine(chatting.run(client)).addErrback(self._talk_ended)
-            await files.start(self._client(files.waits_as, files.inbox.introduced))
+            if not self._manners.verify:
+                await self._start_files()
             self._greet()
             self._read()
             await self._until_the_end(client)
@@ -129,6 +130,9 @@ class ChatRoom(ChatOwner):
             self._store.close()
             await client.leave()
             self._report.close()
+
+    async def _start_files(self) -> None:
+        await self._files.start(self._client(self._files.waits_as, self._files.inbox.introduced))
 
     async def _part(self) -> None:
         """Tell the peer that nothing more comes; what it has not taken is kept."""
@@ -286,6 +290,10 @@ class ChatRoom(ChatOwner):
     def chat_stands(self) -> None:
         """See :class:`~p2pxfer.net.services.chatting.ChatOwner`."""
         self._words.ask()
+
+    def chat_released(self) -> None:
+        """See :class:`~p2pxfer.net.services.chatting.ChatOwner`."""
+        Deferred.fromCoroutine(self._start_files()).addErrback(self._fault)
 
     def chat_words(self, words: tuple[str, ...]) -> None:
         """See :class:`~p2pxfer.net.services.chatting.ChatOwner`."""

@@ -42,3 +42,20 @@ def test_lines_that_a_program_did_not_read_come_again(room: Stage) -> None:
     bob.finish()
     bob.ends(0)
     again.finish()
+
+
+def test_words_that_are_compared_in_a_chat_that_runs_disturb_nothing(room: Stage) -> None:
+    alice, bob = ChatEnd(room, "alice", "--commands"), ChatEnd(room, "bob", "--commands")
+    bob.wait_said("alice is here")
+    alice.wait_said("bob is here")
+    alice.say("/verify")
+    alice.wait_said("/same if")
+    bob.wait_said("/same if")
+    alice.say("/same", "/same", "after")
+    bob.wait_heard(1)
+    alice.say("/quit")
+    alice.ends(0)
+    assert alice.said().count("bob is here") == 1
+    assert bob.heard() == ["after"]
+    bob.say("/quit")
+    bob.ends(0)

@@ -40,3 +40,28 @@ def test_a_contact_that_is_denied_files_sends_none_in_a_chat(room: Stage) -> Non
     bob.say("/quit")
     bob.ends(0)
     alice.finish()
+
+
+def test_files_wait_both_ways_until_the_words_were_compared(room: Stage) -> None:
+    random_file(room.folder / "reply.bin", 100_000)
+    there = room.folder / "there"
+    there.mkdir()
+    alice = ChatEnd(room, "alice", "--verify", "--commands", "--to", room.inbox)
+    alice.say(f"/send {room.folder / 'reply.bin'}")
+    alice.wait_said("files wait until the words were compared")
+    bob = ChatEnd(room, "bob", "--commands", "--to", there)
+    bob.say(f"/send {room.folder / 'letter.bin'}")
+    bob.wait_said("sending letter.bin")
+    alice.wait_said("compare by voice")
+    # The answer to this comes over the same connection as the words, so whatever was let through had its chance.
+    bob.say("/verify")
+    bob.wait_said("compare by voice")
+    assert "sending" not in alice.said()
+    assert names_in(room.inbox) == names_in(there) == []
+    alice.say("/same")
+    alice.wait_said("saved letter.bin")
+    bob.wait_said("saved reply.bin")
+    alice.say("/quit")
+    alice.ends(0)
+    bob.say("/quit")
+    bob.ends(0)

@@ -45,6 +45,9 @@ class ChatOwner(Interface):
     def chat_stands(self) -> None:
         """The channel stands, and is held until the words were compared."""
 
+    def chat_released(self) -> None:
+        """The user has compared the words of a chat that was held: what waited for that may go."""
+
     def chat_words(self, words: tuple[str, ...]) -> None:
         """The peer shows these words to its user."""
 
@@ -94,8 +97,11 @@ class Chatting:
         return self._session.compare() if self._session is not None else None
 
     def release(self) -> None:
-        """The user has compared the words: lines go and come from now on."""
+        """The user has compared the words: lines go and come from now on, if they did not before."""
+        if not self._held:
+            return
         self._held = False
+        self._owner.chat_released()
         if self._standing:
             self._begin()
         came, self._came = self._came, []
