@@ -92,9 +92,8 @@ class ChatNotes:
 
     async def close(self) -> None:
         """Write what there is and stop."""
-        if self._retry is not None and self._retry.active():
-            self._retry.cancel()
-            self._write()
+        await self.settled()
+        self._write()  # what the disk refused before; nothing if nothing is left
         await self.settled()
         if self._retry is not None and self._retry.active():
             self._retry.cancel()
@@ -160,7 +159,8 @@ class ChatNotes:
         else:
             self._complained = False
         self._push()
-        if not any(errors):
+        # Without the history alone there is nothing to wait for: what it misses it misses.
+        if outbox is None and ids is None:
             self._write()
         if not self._busy:
             waiting, self._waiting = self._waiting, []
