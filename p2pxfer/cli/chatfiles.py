@@ -53,7 +53,10 @@ Acceptance = Literal["ask", "contacts", "none"]
 
 
 class ChatFiles(InboxOwner):
-    """Both directions; ``tell`` hears of each step."""
+    """Both directions; ``tell`` hears of each step, ``on_idle`` that everything is sent that was to be.
+
+    ``failed``: why the last file that was not sent was not.
+    """
 
     log = Logger()
 
@@ -70,6 +73,7 @@ class ChatFiles(InboxOwner):
         policy: PathPolicy,
         gentle: bool,
         tell: Callable[[Event], None],
+        on_idle: Callable[[], None],
     ) -> None:
         self._reactor = reactor
         self._identity = identity
@@ -81,6 +85,10 @@ class ChatFiles(InboxOwner):
         self._policy: PathPolicy = policy
         self._gentle = gentle
         self._tell = tell
+        self._on_idle = on_idle
+        self._job: OutgoingJob | None = None
+        self._sent_before = 0
+        self.failed: P2pxferError | None = None
         self._disk = Worker(reactor, "chat files")
         self._queue: deque[str] = deque()
         self._sending: Deferred[None] | None = None
@@ -125,6 +133,16 @@ class ChatFiles(InboxOwner):
         if self._client is not None:
             await self._client.leave()
 
+    @property
+    def idle(self) -> bool:
+        """Nothing is sent or waits for it."""
+        return self._sending is None and not self._queue
+
+    @property
+    def moved(self) -> int:
+        """Bytes that were sent until now."""
+        return self._sent_before + (sum(self._job.bytes_by_path.values()) if self._job is not None else 0)
+
     def _note(self, text: str) -> None:
         self._tell(Note(text))
 
@@ -151,16 +169,21 @@ class ChatFiles(InboxOwner):
             sending.addErrback(self._not_sent).addCallback(self._sent)
 
     def _sent(self, result: None) -> None:
-        self._sending = None
+        self._sent_before = self.moved
+        self._sending = self._job = None
         self._next()
+        if self.idle:
+            self._on_idle()
 
     def _not_sent(self, failure: Failure) -> None:
         error = failure.value
-        if isinstance(error, P2pxferError):
-            self._note(f"not sent: {error.message}")
-        elif not isinstance(error, CancelledError):
+        if isinstance(error, CancelledError):
+            return
+        if not isinstance(error, P2pxferError):
             self.log.failure("a file was not sent", failure)
-            self._note("not sent: a fault inside the program")
+            error = Unreachable("a fault inside the program")
+        self.failed = error
+        self._note(f"not sent: {error.message}")
 
     async def _send(self, path: str) -> None:
         source = await self._disk.do(Source.scan, [path])
@@ -179,7 +202,7 @@ class ChatFiles(InboxOwner):
         self._note(f"sending {contents(offer)}")
         cache = HashCache(str(self._home.path), manifest, source.identity, time.time())
         key = self._peer.key
-        job = OutgoingJob(
+        job = self._job = OutgoingJob(
             self._reactor,
             self._client,
             self._identity,

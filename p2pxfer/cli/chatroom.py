@@ -102,6 +102,7 @@ class ChatRoom(ChatOwner):
             policy=self._manners.policy,
             gentle=self._manners.gentle,
             tell=self._tell,
+            on_idle=self._look,
         )
         self._words = ChatWords(self._home, self._peer, chatting, self._note, self.end)
         self._chat_commands = ChatCommands(
@@ -247,8 +248,8 @@ class ChatRoom(ChatOwner):
         self._input_ended = True
         self._conversation.over()
         self._chatting.push()
-        if not self._stays and self._conversation.pending:
-            self._reactor.callLater(self._manners.timeout, self._not_delivered)
+        if not self._stays and not self._all_gone:
+            self._reactor.callLater(self._manners.timeout, self._not_delivered, self._files.moved)
         self._look()
 
     @property
@@ -258,15 +259,25 @@ class ChatRoom(ChatOwner):
 
     def _look(self) -> None:
         """Whether everything that was to be said is said, by the peer too where it is waited for."""
-        done = self._input_ended and not self._conversation.pending
+        done = self._input_ended and self._all_gone
         if done and (not self._stays or (self._peer_over and not self._conversation.owes)):
-            self.end(None)
+            self.end(self._files.failed)
 
-    def _not_delivered(self) -> None:
-        waiting = len(self._conversation.pending)
+    @property
+    def _all_gone(self) -> bool:
+        return not self._conversation.pending and self._files.idle
+
+    def _not_delivered(self, moved: int) -> None:
+        timeout, waiting = self._manners.timeout, len(self._conversation.pending)
+        if not waiting:
+            if self._files.moved > moved:  # a large file takes as long as it takes
+                self._reactor.callLater(timeout, self._not_delivered, self._files.moved)
+            else:
+                self.end(self._files.failed or Incomplete(f"a file is not sent within {timeout:g} seconds"))
+            return
         self.end(
             Incomplete(
-                f"{self._peer.shown} has not taken {_lines(waiting)} within {self._manners.timeout:g} seconds; what is"
+                f"{self._peer.shown} has not taken {_lines(waiting)} within {timeout:g} seconds; what is"
                 " kept is delivered by the next chat"
             )
         )

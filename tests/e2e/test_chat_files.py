@@ -65,3 +65,33 @@ def test_files_wait_both_ways_until_the_words_were_compared(room: Stage) -> None
     alice.ends(0)
     bob.say("/quit")
     bob.ends(0)
+
+
+def test_the_end_of_the_input_waits_for_the_file_that_is_sent(room: Stage) -> None:
+    bob = ChatEnd(room, "bob", "--commands")
+    bob.say("here it comes", f"/send {room.folder / 'letter.bin'}")
+    bob.finish()
+    alice = ChatEnd(room, "alice", "--to", room.inbox)
+    said = bob.ends(0)
+    assert "done: 1 file" in said
+    alice.wait_said("saved letter.bin")
+    assert alice.heard() == ["here it comes"]
+    alice.finish()
+
+
+def test_a_file_that_was_not_sent_is_no_success(room: Stage) -> None:
+    alice, bob = ChatEnd(room, "alice", "--accept", "none"), ChatEnd(room, "bob", "--commands")
+    bob.say("here it comes", f"/send {room.folder / 'letter.bin'}")
+    bob.finish()
+    assert "takes no files from you" in bob.ends(4)
+    alice.finish()
+
+
+def test_a_file_that_nobody_takes_ends_with_the_timeout(room: Stage) -> None:
+    bob = ChatEnd(room, "bob", "--commands", "--timeout", "1")
+    alice = ChatEnd(room, "alice", "--accept", "ask")
+    bob.say("here it comes", f"/send {room.folder / 'letter.bin'}")
+    alice.wait_said("/accept or /refuse")
+    bob.finish()
+    assert "a file is not sent within 1 seconds" in bob.ends(75)
+    alice.finish()
