@@ -47,7 +47,7 @@ class LineInput:
 
     def _lines(self, data: bytes) -> list[str]:
         *whole, self._rest = (self._rest + data).split(b"\n")
-        if self._ended and self._rest:
+        if self._ended and (self._rest or self._skipping):
             whole.append(self._rest)
         found = []
         for line in whole:
