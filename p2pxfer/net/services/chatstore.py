@@ -198,13 +198,13 @@ class ChatStore:
                 lines = (self.path / name).read_text(encoding="ascii", errors="replace").splitlines()
             except FileNotFoundError:
                 continue
-            for text in lines[-count:]:
+            for text in lines[max(0, len(lines) - count) :]:
                 try:
                     row = json.loads(text)
                     found.append((str(row["side"]), Line(b"", str(row["text"]), int(row["at"]))))
                 except (ValueError, KeyError, TypeError):
                     continue
-        return found[-count:]
+        return found[max(0, len(found) - count) :]
 
     @staticmethod
     def _show(path: Path) -> str:
