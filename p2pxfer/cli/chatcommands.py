@@ -11,6 +11,7 @@ from p2pxfer.cli.chatfiles import ChatFiles
 from p2pxfer.cli.chatwords import ChatWords
 from p2pxfer.cli.newcontact import today
 from p2pxfer.core.text import safe_text
+from p2pxfer.errors import P2pxferError
 from p2pxfer.net.services.chatstore import ChatStore
 
 HELP: Final = (
@@ -45,9 +46,16 @@ class ChatCommands:
         self._leave = leave
 
     def run(self, text: str) -> None:
-        """One line, which begins with a slash."""
+        """One line, which begins with a slash; what goes wrong is said, and the chat goes on."""
         word, _, rest = text.strip().partition(" ")
-        rest = rest.strip()
+        try:
+            self._run(word, rest.strip())
+        except P2pxferError as error:
+            self._say(f"{word}: {error.message}")
+        except (RuntimeError, OSError) as error:  # the first is the home of a user that does not exist
+            self._say(f"{word}: {safe_text(str(error), 200)}")
+
+    def _run(self, word: str, rest: str) -> None:
         match word:
             case "/quit" | "/q":
                 self._leave()
@@ -73,8 +81,8 @@ class ChatCommands:
                 self._say(f"there is no command {safe_text(word, 40)}; /help names them, // begins a line with a slash")
 
     def _history(self, count: str) -> None:
-        if count and not (count.isascii() and count.isdigit()):
-            self._say("/history takes a number of lines")
+        if count and not (count.isascii() and count.isdigit() and int(count[:9])):
+            self._say("/history takes a number of lines, 1 at least")
             return
         try:
             lines = self._store.history(min(int(count[:9] or HISTORY), HISTORY_MAX))

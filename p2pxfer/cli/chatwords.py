@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from p2pxfer.core.ids import PeerId
-from p2pxfer.errors import IdentityMismatch, P2pxferError
+from p2pxfer.errors import IdentityMismatch, P2pxferError, UsageError
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.services.chatting import Chatting
 from p2pxfer.net.session.peercheck import Checkee
@@ -58,9 +58,16 @@ class ChatWords:
             self._say("no words are shown; /verify shows some")
             return
         if self._peer.name is not None:
-            self._home.add_contact(Contact(self._peer.name, PeerId(self._peer.key), "words", today))
+            self._strengthen(PeerId(self._peer.key), today)
         self._say(f"{self._peer.shown} is verified by words")
         self._chatting.release()
+
+    def _strengthen(self, peer: PeerId, today: str) -> None:
+        """Only a contact that exists: one that was removed meanwhile does not come back."""
+        contact = self._home.contact_by_id(peer)
+        if contact is None:
+            raise UsageError(f"{self._peer.shown} is not a contact any more")
+        self._home.add_contact(Contact(contact.name, peer, "words", today))
 
     def differ(self) -> None:
         """The user heard other words."""
