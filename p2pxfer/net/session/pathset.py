@@ -87,6 +87,12 @@ class PathSet:
         if path is not None and path not in self.retired:
             self.retired.append(path)
 
+    def close_retired(self, idle: Callable[[PeerPath], bool]) -> None:
+        """Close those that are to go and are ``idle``: what is being closed is no path of the session any more."""
+        while (path := next(filter(idle, self.retired), None)) is not None:
+            self.remove(path, OVER)
+            path.close()
+
     def get(self, number: int) -> PeerPath | None:
         """The path with this number, if it is up."""
         return self._paths.get(number)

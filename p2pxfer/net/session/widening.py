@@ -61,9 +61,7 @@ class Widener:
 
     def _look(self) -> None:
         self._timer = self._reactor.callLater(LOOK_S, self._look)
-        for path in self._paths.retired:
-            if self._idle(path):
-                path.close()
+        self._paths.close_retired(self._idle)
         group = self._paths.leaders
         lines = {path.facts.number: line for path in group if (line := _line(path)) is not None}
         if not lines:

@@ -282,7 +282,7 @@ class OutgoingJob:
 
     def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
         """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
-        self._paths.remove(path, error.message)
+        counted = self._paths.remove(path, error.message)  # one that was closed for nothing to do is gone already
         self._pump.close_path(path)
         self._pathless.last = error
         if self._outcome.called:
@@ -297,7 +297,7 @@ class OutgoingJob:
         self._doubted.discard(path)
         if isinstance(error, PacketsLost) and not self._paths.direct:
             self._doubted = set(self._paths.ordered())
-        if not self._paths:
+        if counted and not self._paths:
             self._pathless.begin()
             self._tell(Note(f"the connection was lost ({error.message}); reconnecting"))
         self._look_around()
