@@ -5,12 +5,16 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from twisted.internet.task import Clock
 
 from p2pxfer.core.session.widening import Open
+from p2pxfer.errors import Unreachable
+from p2pxfer.net.session import widening
 from p2pxfer.net.session.path import PathFacts
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.session.widening import LOOK_S, Widener
+from tests.guard import LostErrors
 
 
 class FakePath:
@@ -91,3 +95,23 @@ def test_the_last_one_that_is_to_go_stays() -> None:
     clock.pump([LOOK_S] * 5)
     assert [path.closed for path in ones] == [0, 0, 0]
     widener.stop()
+
+
+def test_the_rule_hears_of_every_attempt_also_of_one_that_failed(
+    monkeypatch: pytest.MonkeyPatch, lost_errors: LostErrors
+) -> None:
+    monkeypatch.setattr(widening, "Widening", Rule)
+    clock: Any = Clock()
+    paths, _ = world(clock, 1)
+    asked = []
+
+    async def fails(beside: Any) -> None:
+        asked.append(beside)
+        raise Unreachable("no address")
+
+    widener = Widener(clock, paths, fails, lambda path: True)
+    widener.start()
+    clock.pump([LOOK_S] * 3)
+    widener.stop()
+    assert Rule.came == [None] * 3
+    assert len(asked) == len(lost_errors.flush(Unreachable)) == 3

@@ -78,11 +78,13 @@ class Widener:
                 self._govern(group, on)
 
     async def _open(self, beside: PeerPath) -> None:
-        rule = self._rule
-        path = await self._open_beside(beside)
-        if path is not None and rule.steady:
-            _govern(path, BEARS_LOSS)
-        rule.opened(None if path is None else path.facts.number, self._reactor.seconds())
+        rule, path = self._rule, None
+        try:
+            path = await self._open_beside(beside)
+            if path is not None and rule.steady:
+                _govern(path, BEARS_LOSS)
+        finally:
+            rule.opened(None if path is None else path.facts.number, self._reactor.seconds())
 
     def _broken(self, failure: Failure) -> None:
         if not failure.check(CancelledError):
