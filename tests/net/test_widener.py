@@ -14,6 +14,8 @@ from p2pxfer.net.session import widening
 from p2pxfer.net.session.path import PathFacts
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.session.widening import LOOK_S, Widener
+from p2pxfer.net.transfer.outstream import StreamPump
+from p2pxfer.net.transfer.pump import ChunkPump
 from tests.guard import LostErrors
 
 
@@ -115,3 +117,14 @@ def test_the_rule_hears_of_every_attempt_also_of_one_that_failed(
     widener.stop()
     assert Rule.came == [None] * 3
     assert len(asked) == len(lost_errors.flush(Unreachable)) == 3
+
+
+def test_nothing_is_looked_at_for_a_cargo_that_takes_one_connection() -> None:
+    clock: Any = Clock()
+    paths, _ = world(clock, 1)
+    widener = Widener(clock, paths, none_comes, None)
+    widener.start()
+    assert not clock.getDelayedCalls()
+    widener.stop()
+    assert ChunkPump.spreads
+    assert not StreamPump.spreads

@@ -26,7 +26,7 @@ BEARS_LOSS = "bbr"
 
 class Widener:
     """One sending job's.  ``open_beside`` asks for a connection beside a path; ``idle`` says that a path has nothing
-    under way."""
+    under way; ``None``: what is sent takes one connection."""
 
     log = Logger()
 
@@ -35,7 +35,7 @@ class Widener:
         reactor: Reactor,
         paths: PathSet,
         open_beside: Callable[[PeerPath], Awaitable[PeerPath | None]],
-        idle: Callable[[PeerPath], bool],
+        idle: Callable[[PeerPath], bool] | None,
     ) -> None:
         self._reactor = reactor
         self._paths = paths
@@ -48,8 +48,9 @@ class Widener:
         self._timer: IDelayedCall | None = None
 
     def start(self) -> None:
-        """Begin to look."""
-        self._timer = self._reactor.callLater(LOOK_S, self._look)
+        """Begin to look, where several connections are of use."""
+        if self._idle is not None:
+            self._timer = self._reactor.callLater(LOOK_S, self._look, self._idle)
 
     def stop(self) -> None:
         """Change nothing more."""
@@ -59,9 +60,9 @@ class Widener:
         if self._opening is not None:
             self._opening.cancel()
 
-    def _look(self) -> None:
-        self._timer = self._reactor.callLater(LOOK_S, self._look)
-        self._paths.close_retired(self._idle)
+    def _look(self, idle: Callable[[PeerPath], bool]) -> None:
+        self._timer = self._reactor.callLater(LOOK_S, self._look, idle)
+        self._paths.close_retired(idle)
         group = self._paths.leaders
         lines = {path.facts.number: line for path in group if (line := _line(path)) is not None}
         if not lines:

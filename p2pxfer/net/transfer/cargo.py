@@ -22,6 +22,10 @@ class Cargo(Protocol):
     """The receiver took it."""
 
     @property
+    def spreads(self) -> bool:
+        """Whether it goes over several connections at the same time."""
+
+    @property
     def after_cut(self) -> str:
         """What a user has to know, and may do, when it was cut."""
 

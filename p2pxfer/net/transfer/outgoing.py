@@ -98,7 +98,7 @@ class OutgoingJob:
         own = PairingParty(my_name, identity.id.digest)
         self._peer = Acquaintance(reactor, own, target, on_paired=on_paired, met=self._met, failed=self.fail)
         self._seeking = Seeking(reactor, client, target, policy, self)
-        self._widener = Widener(reactor, self._paths, self._open_beside, pump.is_idle)
+        self._widener = Widener(reactor, self._paths, self._open_beside, pump.is_idle if pump.spreads else None)
         self._doubted: set[PeerPath] = set()
         self._pathless = Pathless(
             reactor, target.shown, None if patience.wait else patience.without_path, self.fail,

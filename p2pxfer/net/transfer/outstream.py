@@ -44,6 +44,7 @@ class StreamPump:
 
     log = Logger()
     after_cut = CANNOT_GO_ON
+    spreads = False
 
     def __init__(self, reactor: Reactor, source: int, name: str, limit: float = 0) -> None:
         self._reactor = reactor

@@ -54,6 +54,7 @@ class ChunkPump:
     log = Logger()
     after_cut = "what arrived is kept there, run the same command again to go on"
     parting = False
+    spreads = True
 
     def __init__(
         self,
