@@ -85,6 +85,20 @@ def test_a_chunk_whose_path_died_while_it_was_read_again_is_missing() -> None:
     assert flow.take() == 1
 
 
+def test_a_path_whose_chunk_was_taken_over_is_not_idle() -> None:
+    flow = outflow(2)
+    send(flow, SLOW)
+    send(flow, SLOW)
+    assert flow.take_over(FAST) == 1
+    flow.sent(1, FAST, alive=True)
+    flow.acknowledge(0, 1, SLOW)
+    assert not flow.is_idle(SLOW), "its copy may be the one that arrives"
+    assert not flow.is_idle(FAST)
+    flow.acknowledge(1, 2, SLOW)
+    assert flow.is_idle(SLOW)
+    assert flow.is_idle(FAST)
+
+
 steps = st.lists(
     st.tuples(st.sampled_from(["send", "over", "ack", "lose", "drop"]), st.integers(1, 3), st.integers(0, 30)),
     max_size=80,

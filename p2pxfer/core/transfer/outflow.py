@@ -108,8 +108,8 @@ class Outflow:
         return number not in self.acked and self._under_way.get(number, (None, 0))[0] != path
 
     def is_idle(self, path: int) -> bool:
-        """Nothing is under way on ``path``."""
-        return all(carrier != path for carrier, _ in self._under_way.values())
+        """Nothing is under way on ``path``, nor was taken over from it and may still arrive first."""
+        return all(carrier != path for chunks in (self._under_way, self._first) for carrier, _ in chunks.values())
 
     # -- what became of them -------------------------------------------------------------------------------------
 
