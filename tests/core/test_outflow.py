@@ -14,8 +14,8 @@ from p2pxfer.core.transfer.outflow import Outflow
 FAST, SLOW, THIRD = 1, 2, 3
 
 
-def outflow(chunks: int) -> Outflow:
-    table = ChunkTable(Manifest([Entry("f", FILE, chunks * MIN_CHUNK, 0)]))
+def outflow(chunks: int, manifest: Manifest | None = None) -> Outflow:
+    table = ChunkTable(manifest or Manifest([Entry("f", FILE, chunks * MIN_CHUNK, 0)]))
     flow = Outflow(table, HoleTeller(1, table, {}))
     flow.limit = table.total
     return flow
@@ -97,6 +97,28 @@ def test_a_path_whose_chunk_was_taken_over_is_not_idle() -> None:
     flow.acknowledge(1, 2, SLOW)
     assert flow.is_idle(SLOW)
     assert flow.is_idle(FAST)
+
+
+def test_nothing_is_taken_over_while_there_is_more_to_send() -> None:
+    """What is not listed yet, not known to the receiver yet, or waits for something else, comes first."""
+    manifest = Manifest([Entry("f", FILE, 3 * MIN_CHUNK, 0)])
+    flow = outflow(3, manifest)
+    manifest.complete, flow.limit = False, 2
+    send(flow, SLOW)
+    assert flow.take_over(FAST) is None
+    send(flow, SLOW)
+    assert flow.take() is None
+    assert flow.take_over(FAST) is None, "the receiver does not know the third one"
+    flow.limit = 3
+    held = flow.take()
+    assert held == 2
+    assert flow.take_over(FAST) is None, "it waits for something"
+    flow.put_back(held)
+    assert flow.take_over(FAST) is None
+    assert send(flow, SLOW) == 2
+    assert flow.take_over(FAST) is None, "more files may be listed"
+    manifest.complete = True
+    assert flow.take_over(FAST) == 2
 
 
 steps = st.lists(

@@ -56,6 +56,11 @@ class ChunkTable:
         self._root = None
 
     @property
+    def complete(self) -> bool:
+        """No file follows."""
+        return self._manifest.complete and self.files == len(self._manifest.sizes)
+
+    @property
     def total(self) -> int:
         """Number of chunks of the transfer."""
         return self._bases[-1]

@@ -4,8 +4,9 @@ Laws of this file:
 
 1. A chunk is *missing*, *held* (taken out to be read or sent), *under way* on one path, or *acknowledged*.
 2. A path that is lost gives back what was under way on it, and nowhere else.  Nothing else is ever lost.
-3. When nothing is missing any more, a path on which nothing is under way takes over what another one is slow with: the
-   newest chunk where more than one waits, or one that was sent before a chunk that this path has delivered already.
+3. When all is listed, and nothing is missing or held any more, a path on which nothing is under way takes over what
+   another one is slow with: the newest chunk where more than one waits, or one that was sent before a chunk that this
+   path has delivered already.
    A chunk is under way on two paths at most, so no more than what was under way is sent twice.
 """
 
@@ -67,7 +68,8 @@ class Outflow:
 
     def take_over(self, path: int) -> int | None:
         """Take out a chunk that is under way elsewhere, for ``path``; see law 3."""
-        if any(carrier == path for carrier, _ in self._under_way.values()):
+        rest = self._missing or self._held or self._next < self._table.total or not self._table.complete
+        if rest or any(carrier == path for carrier, _ in self._under_way.values()):
             return None
         number = max(self._late(path), key=lambda late: self._under_way[late][1], default=None)
         if number is not None:
