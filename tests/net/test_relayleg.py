@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -87,4 +88,14 @@ async def test_the_end_is_heard_where_it_came_with_the_last_data(monkeypatch: py
     pair.server.transport.resumeProducing()
     await until(lambda: bool(pair.server.lost))
     assert type(await pair.server.ended) is ConnectionDone
+    await pair.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_kernel_knows_nothing_of_what_is_inside_a_leg() -> None:
+    """It may be asked all the same."""
+    pair = await leg()
+    inside: Any = pair.client.transport
+    assert (inside.flow(), inside.governor, inside.govern("reno")) == (None, None, False)
+    assert (inside.silent_for(), inside.round_trip) == (0.0, 0.0)
     await pair.close()

@@ -13,6 +13,7 @@ from p2pxfer.errors import P2pxferError
 from p2pxfer.net.connection.descriptor import SocketDescriptor
 from p2pxfer.net.connection.fasttls import TLSSocketTransport
 from p2pxfer.net.connection.streamsocket import StreamSocket
+from p2pxfer.net.connection.tcpinfo import Flow
 
 
 class StreamDescriptor(SocketDescriptor):
@@ -38,6 +39,19 @@ class StreamDescriptor(SocketDescriptor):
     def round_trip(self) -> float:
         """See :class:`~p2pxfer.net.connection.transport.TLSTransport`."""
         return 0.0
+
+    def flow(self) -> Flow | None:
+        """The kernel counts what the whole leg carries, as far as the server."""
+        return None
+
+    @property
+    def governor(self) -> str | None:
+        """There is none of its own."""
+        return None
+
+    def govern(self, name: str) -> bool:
+        """Nothing to change."""
+        return False
 
     def _ask(self, wanted: tuple[bool, bool]) -> None:
         self._socket.watch(self, wanted)

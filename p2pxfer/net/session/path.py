@@ -143,7 +143,7 @@ class PeerPath(Protocol):
 
     @property
     def descriptor(self) -> SocketDescriptor | None:
-        """What the kernel can be asked about; ``None`` through a relay."""
+        """Whom the kernel can be asked through; it knows nothing of a path through a relay."""
         transport: object = self.transport
         return transport if isinstance(transport, SocketDescriptor) else None
 
