@@ -15,7 +15,7 @@ import pytest
 from blake3 import blake3
 
 from p2pxfer.core.transfer.geometry import chunk_count, chunk_span
-from p2pxfer.core.transfer.manifest import DIRECTORY, FILE, LINK
+from p2pxfer.core.transfer.manifest import DIRECTORY, FILE, LINK, Entry
 from p2pxfer.errors import ChunkRefused, DiskError, LimitReached, NameCollision, SourceChanged, UsageError
 from p2pxfer.net.transfer import source as module
 from p2pxfer.net.transfer.source import Source
@@ -568,3 +568,33 @@ def test_a_name_on_a_later_page_that_may_not_be_sent_ends_it(here: Path) -> None
         while True:
             source.take(*source.find())
     source.close()
+
+
+def test_closing_does_not_wait_for_a_search_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the search holds goes when it gets on."""
+    monkeypatch.setattr(module, "CLOSE_S", 0.05)
+    (tmp_path / "a").touch()
+    source = Source.open([str(tmp_path)])
+    begun, hangs, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def entries() -> Iterator[Entry]:
+        try:
+            begun.set()
+            assert hangs.wait(60)
+            for number in range(1_000_000):
+                yield Entry(f"{number}", FILE)
+        finally:
+            ended.set()
+
+    source._entries = entries()  # a disk that hangs
+    searching = threading.Thread(target=source.find)
+    searching.start()
+    try:
+        assert begun.wait(60)
+        source.close()
+        assert not ended.is_set()
+    finally:
+        hangs.set()
+        searching.join(60)
+    assert ended.is_set()
+    assert source.find() == (b"", False)

@@ -29,6 +29,8 @@ from p2pxfer.net.disk import (
 from p2pxfer.net.transfer.parents import LastParent
 from p2pxfer.net.transfer.scan import FIELDS, OPEN_NAMED, Identity, Links, Scan, changed
 
+CLOSE_S: Final = 1.0
+"""How long closing waits for a search, seconds; a file system that does not answer must not hold up the program."""
 OPEN_FILES: Final = 64
 _DIRECTORIES: Final = 2
 """What was named, and the directory in it that was used last."""
@@ -48,6 +50,7 @@ class Source:
         self._writer = PageWriter()
         self._found: tuple[bytes, bool] | None = None
         self._finding = threading.Lock()
+        self._closed = False
         self.manifest = Manifest()
         """What is to be sent, as far as it was taken."""
         self._tops = self._scan.tops
@@ -96,10 +99,14 @@ class Source:
         with self._finding:
             if self._found is None:
                 self._found = self._next_page()
+            if self._closed:
+                self._entries.close()
             return self._found
 
     def _next_page(self) -> tuple[bytes, bool]:
         for entry in self._entries:
+            if self._closed:
+                return b"", False
             for page in self._writer.add(entry):
                 return page, True
         return self._writer.rest(), False
@@ -218,8 +225,10 @@ class Source:
         self._last_root = ("", -1)
 
     def close(self) -> None:
-        """Close all files; no read may be under way, a search is waited for."""
-        with self._finding:
+        """Close all files; no read may be under way.  A search ends soon; it is waited for :data:`CLOSE_S` at most."""
+        self._closed = True
+        if self._finding.acquire(timeout=CLOSE_S):
             self._entries.close()
+            self._finding.release()
         self._files.close()
         self._close_root()
