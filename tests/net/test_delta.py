@@ -249,6 +249,23 @@ def test_nothing_is_read_when_all_is_closed(both: Any) -> None:
     assert pair.versions.look([0]) == []
 
 
+def test_a_cut_ends_soon_when_it_is_stopped(both: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing has to wait for it; other transfers go on meanwhile."""
+    pair = both(noise(3 * READ, 26), noise(MIB, 27))
+    assert pair.versions.look([0]) == [0]
+    reads: list[int] = []
+
+    def stopped_meanwhile(fd: int, at: int, count: int) -> bytes:
+        reads.append(at)
+        pair.versions.stop()
+        return os.pread(fd, count, at)
+
+    monkeypatch.setattr(oldversions, "read_span", stopped_meanwhile)
+    assert pair.versions.sign(0)[1] == b""
+    assert len(reads) == 1
+    assert pair.versions.look([0]) == []
+
+
 # -- what a sender may ask -----------------------------------------------------------------------------------------
 
 
@@ -261,8 +278,8 @@ def rebuilding_of(pair: Both) -> tuple[Rebuilding, Any, list[Any]]:
     sent: list[Any] = []
     path: Any = SimpleNamespace(facts=SimpleNamespace(number=1), send=sent.append)
     paths: Any = SimpleNamespace(get=lambda number: path)
-    disk: Any = SimpleNamespace(elsewhere=elsewhere)
-    return Rebuilding(disk, paths, pair.source.manifest, pair.versions), path, sent
+    worker: Any = SimpleNamespace(do=elsewhere)
+    return Rebuilding(worker, paths, pair.source.manifest, pair.versions), path, sent
 
 
 @pytest_twisted.ensureDeferred

@@ -8,7 +8,8 @@ Laws of this file:
    contact.  A partial file that came from it before it knows anyway.
 3. What is remembered of blocks is bounded, over all files of a transfer.
 
-Every method blocks; :meth:`OldVersions.make` may run in another thread than the others.
+Every method but :meth:`OldVersions.stop` blocks; :meth:`OldVersions.look` and :meth:`OldVersions.sign` are for one
+thread, :meth:`OldVersions.make` for another.
 """
 
 from __future__ import annotations
@@ -46,19 +47,17 @@ class OldVersions:
         self._layouts: dict[int, Layout] = {}
         self._hashes: dict[int, bytes] = {}
         self._count = 0
-        self._closed = False
-        self._lock = threading.Lock()
+        self._stopped = threading.Event()
         self._files = FdCache(OPEN_FILES, self._open)
 
     def look(self, files: Iterable[int]) -> list[int]:
         """Those of ``files`` of which there is an older version, in order."""
         found: list[int] = []
-        with self._lock:
-            for file in files if not self._closed else ():
-                if self._manifest.sizes[file] >= MIN_SIZE and self._is_there(file):
-                    found.append(file)
-                    if len(found) == BASIS_FILES:
-                        break
+        for file in files:
+            if self._stopped.is_set() or len(found) == BASIS_FILES:
+                break
+            if self._manifest.sizes[file] >= MIN_SIZE and self._is_there(file):
+                found.append(file)
         return found
 
     def _is_there(self, file: int) -> bool:
@@ -82,15 +81,14 @@ class OldVersions:
         """Average size and hashes of the blocks of the older version of a file that was found; no hashes if it is of no
         use any more.
         """
-        with self._lock:
-            # It may have been found before the list changed, in a place that was let go then.
-            size = self._manifest.sizes[file] if file < len(self._manifest.sizes) else 0
-            if self._closed or not size or not (file in self._identities or self._is_there(file)):
-                return average_block(size), b""
-            average = average_block(max(size, self._identities[file].size))
-            if file not in self._hashes:
-                self._hashes[file] = self._cut(file, average)
-            return average, self._hashes[file]
+        size = self._manifest.sizes[file] if file < len(self._manifest.sizes) else 0
+        # It may have been found before the list changed, in a place that was let go then.
+        if self._stopped.is_set() or not size or not (file in self._identities or self._is_there(file)):
+            return average_block(size), b""
+        average = average_block(max(size, self._identities[file].size))
+        if file not in self._hashes:
+            self._hashes[file] = self._cut(file, average)
+        return average, self._hashes[file]
 
     def _cut(self, file: int, average: int) -> bytes:
         layout = Layout()
@@ -98,7 +96,7 @@ class OldVersions:
         try:
             with self._files.lease(file) as fd:
                 size = self._identities[file].size
-                for length, digest in blocks(lambda at, count: read_span(fd, at, count), size, average):
+                for length, digest in blocks(lambda at, count: self._read(fd, at, count), size, average):
                     if len(layout) == MAX_BLOCKS or self._count + len(layout) == ALL_BLOCKS:
                         break
                     layout.add(length)
@@ -110,6 +108,15 @@ class OldVersions:
         self._count += len(layout)
         self._layouts[file] = layout
         return bytes(hashes)
+
+    def _read(self, fd: int, offset: int, count: int) -> bytes:
+        if self._stopped.is_set():
+            raise InterruptedError
+        return read_span(fd, offset, count)
+
+    def stop(self) -> None:
+        """Look for nothing more and cut no further, from any thread: what is under way ends with the next read."""
+        self._stopped.set()
 
     def make(self, patch: Patch) -> bytes:
         """The chunk that a patch describes; its hash is still to be compared.
@@ -139,9 +146,8 @@ class OldVersions:
         return b"".join(parts)
 
     def close(self) -> None:
-        """Let go of all files, when nobody reads them any more; :meth:`make` may not run any more."""
-        with self._lock:
-            self._closed = True
-            self._files.close()
-            while self._roots:
-                os.close(self._roots.pop())
+        """Let go of all files, when no other method runs any more."""
+        self.stop()
+        self._files.close()
+        while self._roots:
+            os.close(self._roots.pop())

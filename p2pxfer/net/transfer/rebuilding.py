@@ -8,8 +8,8 @@ from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.errors import ProtocolBreach
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
-from p2pxfer.net.transfer.landing import DiskThreads
 from p2pxfer.net.transfer.oldversions import OldVersions
+from p2pxfer.net.worker import Worker
 
 
 class Rebuilding:
@@ -17,8 +17,8 @@ class Rebuilding:
     What was named stays named while it is on the list, whatever has become of the older version.
     """
 
-    def __init__(self, disk: DiskThreads, paths: PathSet, manifest: Manifest, older: OldVersions) -> None:
-        self._disk = disk
+    def __init__(self, worker: Worker, paths: PathSet, manifest: Manifest, older: OldVersions) -> None:
+        self._worker = worker
         self._paths = paths
         self._manifest = manifest
         self._older = older
@@ -44,7 +44,7 @@ class Rebuilding:
         if page not in self._named:
             first, stop = self._manifest.files_before(page), self._manifest.files_before(page + 1)
             renewed = self._renewed
-            found = await self._disk.elsewhere(self._older.look, range(first, stop))
+            found = await self._worker.do(self._older.look, range(first, stop))
             if renewed != self._renewed and page >= self._kept:
                 return
             self._named[page] = found
@@ -64,7 +64,7 @@ class Rebuilding:
 
     async def tell(self, path: PeerPath, want: WantBasis) -> None:
         """Cut the older version, and tell its hashes if the path is still there."""
-        average, hashes = await self._disk.elsewhere(self._older.sign, want.file)
+        average, hashes = await self._worker.do(self._older.sign, want.file)
         piece = HASHES_PER_MESSAGE * BLOCK_HASH
         for at in range(0, max(1, len(hashes)), piece):
             if self._paths.get(path.facts.number) is not path:

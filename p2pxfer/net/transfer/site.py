@@ -21,6 +21,7 @@ from p2pxfer.net.transfer.oldversions import OldVersions
 from p2pxfer.net.transfer.places import Place, Storage
 from p2pxfer.net.transfer.rebuilding import Rebuilding
 from p2pxfer.net.types import Reactor
+from p2pxfer.net.worker import Worker
 
 
 class Site:
@@ -49,6 +50,8 @@ class Site:
         self.landing: Landing | None = None
         """There while it is open."""
         self._older: OldVersions | None = None
+        # Cutting a large file takes minutes, which is nothing for the reactor's pool.
+        self._worker = Worker(reactor, "older")
         self._manifest = Manifest()
 
     async def open(
@@ -77,7 +80,7 @@ class Site:
 
     def rebuilding(self, paths: PathSet) -> Rebuilding | None:
         """Who tells of older versions of the files, while this storage is open, if there may be any."""
-        return Rebuilding(self._disk, paths, self._manifest, self._older) if self._older is not None else None
+        return Rebuilding(self._worker, paths, self._manifest, self._older) if self._older is not None else None
 
     def renew(self, rebuilding: Rebuilding | None) -> None:
         """The storage was opened again for another list: go on telling of older versions if the sender was promised
@@ -115,4 +118,8 @@ class Site:
         """
         landing, self.landing = self.landing, None
         if landing is not None:
+            if self._older is not None:
+                self._older.stop()
+                await self._worker.do(int)  # until nothing of it is read there
+            self._worker.stop()
             await landing.close(discard=discard)
