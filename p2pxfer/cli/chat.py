@@ -38,7 +38,7 @@ from p2pxfer.errors import UsageError
 @mapping_option
 @click.option(
     "--timeout", metavar="S", default=60.0, show_default=True, type=Seconds(),
-    help="After the end of the input: longest time for its lines to be delivered, seconds.",
+    help="Longest time in which nothing of the input is delivered, after its end or when it must wait, seconds.",
 )  # fmt: skip
 @click.pass_obj
 def command(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections import deque
 from collections.abc import Callable
-from typing import Final, cast
+from typing import cast
 
 from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race
 from twisted.logger import Logger
@@ -15,17 +14,17 @@ from twisted.python.failure import Failure
 
 from p2pxfer.cli.chatcommands import ChatCommands
 from p2pxfer.cli.chatfiles import ChatFiles
-from p2pxfer.cli.chatlines import TOO_LONG, LineInput
 from p2pxfer.cli.chatmanners import Manners
 from p2pxfer.cli.chatnotes import ChatNotes
 from p2pxfer.cli.chatscreen import ChatScreen
+from p2pxfer.cli.chattyping import ChatTyping
 from p2pxfer.cli.chatwords import ChatWords
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.messages import Introduction
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.core.session.channel import ChannelEvent
-from p2pxfer.core.session.chatwire import MAX_TEXT, SERVICE
+from p2pxfer.core.session.chatwire import SERVICE
 from p2pxfer.core.session.conversation import ChatEvent, Conversation, Delivered, Heard, Line, PeerOver
 from p2pxfer.errors import Incomplete, Interrupted, LimitReached, P2pxferError, Unreachable
 from p2pxfer.net.private.home import Home
@@ -36,11 +35,7 @@ from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.traversal.serverdial import server_address
 from p2pxfer.net.types import Reactor
-from p2pxfer.net.worker import Worker
 from p2pxfer.status import Event, Note
-
-TAKEN: Final = 256
-"""How many lines without a receipt there may be before no more input is read."""
 
 
 class ChatRoom(ChatOwner):
@@ -61,9 +56,7 @@ class ChatRoom(ChatOwner):
         self._conversation = Conversation(self._store.pending, self._store.seen)
         self._terminal = os.isatty(0)
         self._commands = self._terminal or manners.commands
-        self._reading = False
         self._input_ended = False
-        self._backlog: deque[str] = deque()
         self._typed = 0
         self._peer_over = False
         self._ending = False
@@ -76,8 +69,6 @@ class ChatRoom(ChatOwner):
             P2pxferError: the outcome, when it is not success.
         """
         self._reactor = reactor
-        self._reader = Worker(reactor, "input")
-        self._input = LineInput(0)
         self._report.on_closed = self._unread
         chatting = self._chatting = Chatting(
             reactor, self._conversation, self._session, self, random.random, held=self._manners.verify
@@ -108,6 +99,19 @@ class ChatRoom(ChatOwner):
         self._chat_commands = ChatCommands(
             files, self._store, self._peer.shown, self._words, self._note, lambda: self.end(None)
         )
+        self._typing = ChatTyping(
+            reactor,
+            self._conversation,
+            self._manners,
+            self._peer.shown,
+            terminal=self._terminal,
+            command=self._chat_commands.run,
+            say=self.say,
+            note=self._note,
+            ended=self._end_of_input,
+            end=self.end,
+            fault=self._fault,
+        )
         talking: Deferred[None] | None = None
         try:
             await client.start()
@@ -116,7 +120,7 @@ class ChatRoom(ChatOwner):
             if not self._manners.verify:
                 await self._start_files()
             self._greet()
-            self._read()
+            self._typing.read()
             await self._until_the_end(client)
             await self._part()
         except (CancelledError, FailureGroup):  # the second is what a race makes of the first
@@ -126,7 +130,7 @@ class ChatRoom(ChatOwner):
                 talking.cancel()
             await files.close()
             await self._notes.close()
-            self._reader.stop()
+            self._typing.stop()
             self._screen.close()
             self._store.close()
             await client.leave()
@@ -184,6 +188,7 @@ class ChatRoom(ChatOwner):
         """The chat is over: not at once, since somebody may be in the middle of telling what came."""
         if not self._ending:
             self._ending = True
+            self._typing.stop()
             self._reactor.callLater(0, self._outcome.callback, error)
 
     def _unread(self) -> None:
@@ -216,34 +221,6 @@ class ChatRoom(ChatOwner):
 
     # -- what is typed -----------------------------------------------------------------------------------------------
 
-    def _read(self) -> None:
-        """Wait for lines."""
-        if self._reading or self._input_ended or self._ending:
-            return
-        self._reading = True
-        self._reader.do(self._input.read).addCallback(self._lines).addErrback(self._fault)
-
-    def _lines(self, lines: list[str] | None) -> None:
-        self._reading = False
-        if lines is None:
-            self._end_of_input()
-            return
-        self._backlog.extend(lines)
-        self._take_lines()
-
-    def _take_lines(self) -> None:
-        """Say what was read, as long as not too much is under way; then read on."""
-        while self._backlog and len(self._conversation.pending) < TAKEN:
-            text = self._backlog.popleft()
-            if text == TOO_LONG or len(text) > MAX_TEXT:
-                self._note(f"a line of a chat has at most {MAX_TEXT} characters; this one was not sent")
-            elif self._commands and text.startswith("/") and not text.startswith("//"):
-                self._chat_commands.run(text)
-            elif text or not self._terminal:
-                self.say(text.removeprefix("/") if self._commands else text)
-        if not self._backlog:
-            self._read()
-
     def _end_of_input(self) -> None:
         self._input_ended = True
         self._conversation.over()
@@ -261,7 +238,7 @@ class ChatRoom(ChatOwner):
         """Whether everything that was to be said is said, by the peer too where it is waited for."""
         done = self._input_ended and self._all_gone
         if done and (not self._stays or (self._peer_over and not self._conversation.owes)):
-            self.end(self._files.failed)
+            self.end(self._files.failed or self._typing.failed)
 
     @property
     def _all_gone(self) -> bool:
@@ -318,6 +295,7 @@ class ChatRoom(ChatOwner):
             self._peer_over = False
         shown = self._peer.shown
         self._note(f"{shown} is here" if here else f"{shown} has left; lines for {shown} wait")
+        self._typing.take()
 
     def chat_event(self, event: ChatEvent) -> None:
         """See :class:`~p2pxfer.net.services.chatting.ChatOwner`."""
@@ -330,7 +308,7 @@ class ChatRoom(ChatOwner):
                     self._report.tell(Note("delivered"), f"    delivered: {line.text[:40]!a}")
                 self._notes.delivered()
                 self._look()
-                self._take_lines()
+                self._typing.delivered()
             case PeerOver():
                 self._peer_over = True
                 self._look()

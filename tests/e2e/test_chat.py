@@ -195,7 +195,7 @@ def test_a_line_that_is_too_long_is_refused_and_the_rest_goes_on(room: Stage) ->
     alice, bob = both(room)
     alice.say("x" * MAX_TEXT, "y" * (MAX_TEXT + 1), "z" * 60_000, "end")
     alice.finish()
-    said = alice.ends(0)
+    said = alice.ends(9)
     assert said.count(f"at most {MAX_TEXT} characters") == 2
     bob.wait_heard(2)
     assert bob.heard() == ["x" * MAX_TEXT, "end"]

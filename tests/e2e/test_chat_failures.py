@@ -59,3 +59,20 @@ def test_words_that_are_compared_in_a_chat_that_runs_disturb_nothing(room: Stage
     assert bob.heard() == ["after"]
     bob.say("/quit")
     bob.ends(0)
+
+
+def test_a_pipe_whose_lines_nobody_takes_ends_with_the_timeout(room: Stage) -> None:
+    alice = ChatEnd(room, "alice", "--timeout", "1")
+    alice.say(*map(str, range(300)))
+    assert "256 wait, and what the input has beyond them is not kept" in alice.ends(75)
+    alice.finish()
+    ChatEnd(room, "alice").wait_said("256 lines of before waiting")
+
+
+def test_commands_go_on_while_too_many_lines_wait(room: Stage) -> None:
+    alice = ChatEnd(room, "alice", "--commands")
+    alice.say(*map(str, range(257)), "/dance")
+    alice.wait_said("256 lines wait for bob; this one was not taken")
+    alice.wait_said("there is no command /dance")
+    alice.say("/quit")
+    alice.ends(0)
