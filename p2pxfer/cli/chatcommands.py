@@ -16,7 +16,7 @@ from p2pxfer.net.services.chatstore import ChatStore
 
 HELP: Final = (
     "/send PATH     send a file or directory\n"
-    "/accept        take the files that are offered (with --accept ask), /refuse refuses them\n"
+    "/accept        take what is offered (with --accept ask), /refuse refuses them\n"
     "/verify        show eight words here and there, to be compared by voice: then /same or /differ\n"
     "/history [N]   show the last N lines of the history, 20 without N\n"
     "/quit          end the chat; lines that wait are kept\n"
@@ -67,7 +67,7 @@ class ChatCommands:
             case "/send":
                 self._say("/send needs a PATH")
             case "/accept" | "/refuse":
-                if not self._files.answer_all(word == "/accept"):
+                if not self._files.answer(word == "/accept"):
                     self._say("nothing is offered")
             case "/verify":
                 self._words.ask()

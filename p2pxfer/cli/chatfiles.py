@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -52,6 +53,15 @@ NO_PATH_S: Final = 60.0
 Acceptance = Literal["ask", "contacts", "none"]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Question:
+    """An offer that waits for an answer; only the first one is shown."""
+
+    text: str
+    transfer: IncomingTransfer | IncomingStream | None
+    answer: Deferred[bool]
+
+
 class ChatFiles(InboxOwner):
     """Both directions; ``tell`` hears of each step, ``on_idle`` that everything is sent that was to be.
 
@@ -92,7 +102,8 @@ class ChatFiles(InboxOwner):
         self._disk = Worker(reactor, "chat files")
         self._queue: deque[str] = deque()
         self._sending: Deferred[None] | None = None
-        self._questions: deque[Deferred[bool]] = deque()
+        self._questions: deque[_Question] = deque()
+        self._coming: list[IncomingTransfer | IncomingStream] = []
         self._client: RendezvousClient | None = None
         self._started = False
         self._inbox = Inbox(
@@ -127,7 +138,9 @@ class ChatFiles(InboxOwner):
         self._queue.clear()
         if self._sending is not None:
             self._sending.cancel()
-        self.answer_all(False)
+        questions, self._questions = self._questions, deque()
+        for question in questions:
+            question.answer.callback(False)
         await self._inbox.close()
         self._disk.stop()
         if self._client is not None:
@@ -231,12 +244,27 @@ class ChatFiles(InboxOwner):
 
     # -- receiving ---------------------------------------------------------------------------------------------------
 
-    def answer_all(self, answer: bool) -> int:
-        """Answer every open question; returns how many there were."""
-        questions, self._questions = self._questions, deque()
-        for question in questions:
-            question.callback(answer)
-        return len(questions)
+    def answer(self, answer: bool) -> bool:
+        """Answer the question that is shown, and show the next; returns whether there was one."""
+        if not self._questions:
+            return False
+        question = self._questions.popleft()
+        question.answer.callback(answer)
+        self._ask()
+        return True
+
+    def _ask(self) -> None:
+        if self._questions:
+            self._note(f"{self._questions[0].text}  /accept or /refuse")
+
+    def _drop(self, transfer: IncomingTransfer | IncomingStream) -> None:
+        """The transfer has ended: nothing is to be answered."""
+        shown = self._questions[0] if self._questions else None
+        for question in [each for each in self._questions if each.transfer is transfer]:
+            self._questions.remove(question)
+            question.answer.callback(False)
+        if self._questions and self._questions[0] is not shown:
+            self._ask()
 
     def known(self, key: bytes) -> Known | None:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`: nobody else is met here."""
@@ -266,8 +294,10 @@ class ChatFiles(InboxOwner):
         if len(self._questions) >= MAX_QUESTIONS:
             return succeed(False)
         answer: Deferred[bool] = Deferred()
-        self._questions.append(answer)
-        self._note(f"{compose_question(peer, offer, self._destination)}  /accept or /refuse")
+        transfer = next((each for each in self._coming if each.offer is offer), None)
+        self._questions.append(_Question(compose_question(peer, offer, self._destination), transfer, answer))
+        if len(self._questions) == 1:
+            self._ask()
         return answer
 
     def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:
@@ -285,4 +315,9 @@ class ChatFiles(InboxOwner):
             assert isinstance(error, P2pxferError)
             self._note(f"not received: {error.message}")
 
-        transfer.done.addCallbacks(received, failed)
+        def over(result: object) -> None:
+            self._coming.remove(transfer)
+            self._drop(transfer)
+
+        self._coming.append(transfer)
+        transfer.done.addCallbacks(received, failed).addBoth(over)

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from p2pxfer.cli.chatfiles import ChatFiles
+from p2pxfer.core.ids import PeerId
+from p2pxfer.errors import Incomplete
+from p2pxfer.net.private.home import Contact, Home
+from p2pxfer.net.session.peercheck import Checkee
+from p2pxfer.status import Offer
+
+KEY = bytes(range(32))
+
+
+class Transfer:
+    """What a chat sees of a transfer that comes."""
+
+    def __init__(self, name: str) -> None:
+        self.offer = Offer(files=1, bytes=1, names=(name,))
+        self.done: Deferred[Any] = Deferred()
+
+
+def test_an_answer_is_for_the_one_offer_that_is_shown(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.add_contact(Contact("bob", PeerId(KEY), "code", "2026-01-01"))
+    told: list[Any] = []
+    clock: Any = Clock()
+    files = ChatFiles(
+        clock, home.identity(), "alice", Checkee(KEY, "bob", "contact"), home=home, destination=str(tmp_path),
+        acceptance="ask", policy="auto", gentle=False, tell=told.append, on_idle=lambda: None,
+    )  # fmt: skip
+    answers: dict[str, bool] = {}
+    offered = {name: Transfer(name) for name in ("first", "second", "gone", "last")}
+    nothing: Any = None
+    for name, transfer in offered.items():
+        moving: Any = transfer
+        files.transfer_started("bob", moving, nothing)
+        decision: Any = files.decide("bob", transfer.offer)
+        decision.addCallback(lambda answer, name=name: answers.__setitem__(name, answer))
+    shown = [event.message for event in told]
+    assert len(shown) == 1 and "first" in shown[0]
+    assert files.answer(True)
+    assert answers == {"first": True}
+    assert "second" in told[-1].message
+    # The transfer whose offer is not shown yet ends, and then the one whose offer is.
+    offered["gone"].done.errback(Failure(Incomplete("the peer is gone")))
+    offered["second"].done.errback(Failure(Incomplete("the peer is gone")))
+    assert "last" in told[-1].message
+    assert files.answer(False)
+    assert answers["last"] is False
+    assert not files.answer(True)
