@@ -128,13 +128,21 @@ class ChatRoom(ChatOwner):
         finally:
             if talking is not None:
                 talking.cancel()
-            await files.close()
-            await self._notes.close()
-            self._typing.stop()
-            self._screen.close()
-            self._store.close()
-            await client.leave()
-            self._report.close()
+            await self._close(client)
+
+    async def _close(self, client: RendezvousClient) -> None:
+        """Whatever goes wrong with one of them, the others are closed: what was said is written in any case."""
+        self._typing.stop()
+        try:
+            await self._files.close()
+        finally:
+            try:
+                await self._notes.close()
+            finally:
+                self._screen.close()
+                self._store.close()
+                self._report.close()
+                await client.leave()
 
     async def _start_files(self) -> None:
         await self._files.start(self._client(self._files.waits_as, self._files.inbox.introduced))
