@@ -27,6 +27,7 @@ from p2pxfer.core.transfer.sender import SenderCore
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.transfer import hashcache, journalfile, publishing, staging
 from p2pxfer.net.transfer.hashcache import HashCache
+from p2pxfer.net.transfer.journalfile import JournalFile
 from p2pxfer.net.transfer.publishing import Publisher
 from p2pxfer.net.transfer.source import Source
 from p2pxfer.net.transfer.staging import Staging
@@ -156,7 +157,7 @@ RECEIVER: Final[dict[str, Callable[[Counter], None]]] = {
     "rx.after_dirsync": before(publishing, "pack_published"),
     "rx.before_final_ack": sending(FinalAck, sent=False),
     "rx.after_final_ack": sending(FinalAck, sent=True),
-    "rx.half_removed": after(Staging, "_remove_tree"),
+    "rx.half_removed": before(JournalFile, "remove"),
 }
 SENDER: Final[dict[str, Callable[[Counter], None]]] = {
     "tx.after_offer": sending(Offer, sent=True),
