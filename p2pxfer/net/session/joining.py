@@ -28,6 +28,7 @@ from p2pxfer.net.session.firstcontact import FirstContact
 from p2pxfer.net.session.meeting import Meeting
 from p2pxfer.net.session.parties import MeetingOwner, Party
 from p2pxfer.net.session.path import PeerPath
+from p2pxfer.net.session.patience import Parting
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Event, Introduced
@@ -75,7 +76,7 @@ class Joining(MeetingOwner):
         self._path: PeerPath | None = None
         self._paths: list[PeerPath] = []
         self._outcome: Deferred[Proved] = Deferred()
-        self._parted: Deferred[None] = Deferred()
+        self._parting = Parting(reactor, FAREWELL_S)
 
     async def run(self) -> Proved:
         """Meet whoever shows the code, and prove it.
@@ -118,8 +119,7 @@ class Joining(MeetingOwner):
             path.send(Bye())
             path.close()
         if self._paths:
-            self._parted.addTimeout(FAREWELL_S, self._reactor, lambda result, timeout: None)
-            await self._parted
+            await self._parting.wait()
 
     def _verdict(self, error: P2pxferError | None) -> None:
         assert self._path is not None
@@ -150,8 +150,8 @@ class Joining(MeetingOwner):
         self._paths.remove(path)
         if path is self._path and self._contact is not None:
             self._contact.lost(error)
-        if not self._paths and self._outcome.called and not self._parted.called:
-            self._parted.callback(None)
+        if not self._paths and self._outcome.called:
+            self._parting.gone()
 
     def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:
         """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""

@@ -1,6 +1,6 @@
 """How long a session goes on without any path, and how long its paths may take to end.
 
-Both belong to a job or a session of channels, which tells them when a path is there and when the last one is gone.
+Both belong to whoever has paths to a peer, and tells them when one is there and when the last one is gone.
 """
 
 from __future__ import annotations
@@ -62,10 +62,11 @@ class Pathless:
 
 
 class Parting:
-    """The end of a session's paths."""
+    """The end of all paths to a peer, which may take ``seconds``."""
 
-    def __init__(self, reactor: Reactor) -> None:
+    def __init__(self, reactor: Reactor, seconds: float = FAREWELL_S) -> None:
         self._reactor = reactor
+        self._seconds = seconds
         self._parted: Deferred[None] = Deferred()
 
     def gone(self) -> None:
@@ -74,7 +75,7 @@ class Parting:
             self._parted.callback(None)
 
     async def wait(self) -> None:
-        """Until no path is left, :data:`FAREWELL_S` at most."""
+        """Until no path is left, or the time is over."""
         if not self._parted.called:
-            self._parted.addTimeout(FAREWELL_S, self._reactor, lambda result, timeout: None)
+            self._parted.addTimeout(self._seconds, self._reactor, lambda result, timeout: None)
             await self._parted

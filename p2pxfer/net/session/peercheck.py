@@ -26,6 +26,7 @@ from p2pxfer.net.session.meeting import Meeting
 from p2pxfer.net.session.parties import MeetingOwner, Party
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.session.patience import Parting
 from p2pxfer.net.session.seeking import introduced_to
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.types import Reactor
@@ -105,7 +106,7 @@ class PeerCheck(MeetingOwner):
         self._first: Deferred[None] = Deferred()
         self._answer: Deferred[Checked | None] = Deferred()
         self._last: P2pxferError | None = None
-        self._parted: Deferred[None] = Deferred()
+        self._parting = Parting(reactor, FAREWELL_S)
         self._over = False
 
     async def run(self) -> Findings:
@@ -203,8 +204,7 @@ class PeerCheck(MeetingOwner):
             path.send(Bye())
             path.close()
         if self._paths:
-            self._parted.addTimeout(FAREWELL_S, self._reactor, lambda result, timeout: None)
-            await self._parted
+            await self._parting.wait()
 
     def _finish(self) -> None:
         """That paths go away now is no loss."""
@@ -235,8 +235,8 @@ class PeerCheck(MeetingOwner):
         self._paths.remove(path, error.message)
         self._last = error
         if self._over:
-            if not self._paths and not self._parted.called:
-                self._parted.callback(None)
+            if not self._paths:
+                self._parting.gone()
         elif path is self._asked and not self._answer.called:
             if not self._paths or isinstance(error, CodeNeeded):
                 self._answer.errback(self._lost(error))
