@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 
 from scripts.product import BIN, STARTING, JsonEvent, Loopback, Program, ProgramError
+from tests.e2e.terminal import Terminal
 from tests.eventcheck import fault_in
 from tests.scene import Scene, events_of, file_hash, random_file
 
@@ -328,6 +329,17 @@ def fast_folder() -> Iterator[Path]:
         shutil.rmtree(where)
 
 
+@contextlib.contextmanager
+def fast_pair() -> Iterator[Stage]:
+    """A stage in memory with a running server, whose two people know each other."""
+    with fast_folder() as folder, Stage(folder) as made:
+        made.start_server()
+        made.make_contacts()
+        yield made
+        made.close()
+        made.check_logs()
+
+
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
     """A stage with a running server and no contacts."""
@@ -342,3 +354,21 @@ def pair(stage: Stage) -> Stage:
     """A stage whose two people know each other."""
     stage.make_contacts()
     return stage
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Stage]:
+    """A stage whose two people know each other, for programs that talk to people: their logs are not looked at."""
+    with Stage(tmp_path) as made:
+        made.start_server()
+        made.make_contacts()
+        yield made
+
+
+@pytest.fixture
+def terminals() -> Iterator[list[Terminal]]:
+    """Terminals that a test puts here are closed at its end."""
+    opened: list[Terminal] = []
+    yield opened
+    for terminal in opened:
+        terminal.close()

@@ -2,77 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from scripts.product import BIN
 from tests.e2e.conftest import Stage
+from tests.e2e.terminal import Terminal
 from tests.e2e.test_first_contact import pair_up
 from tests.scene import WORDS, file_hash, random_file
-
-PROMPT = re.compile(r"one-time code of bob[^:\n]*: ")
-PATIENCE_S = 40.0
-
-
-class Terminal:
-    """A command at a terminal of its own, and the person before it."""
-
-    def __init__(self, stage: Stage, *words: str | Path) -> None:
-        self._keyboard, screen = os.openpty()
-        self.text = ""
-        command = [BIN / "p2pxfer", "--server", stage.address, "--home", stage.alice, *words]
-        self._process = subprocess.Popen(
-            command, stdin=screen, stdout=screen, stderr=screen, env={**os.environ, "TERM": "dumb"}
-        )
-        os.close(screen)
-        os.set_blocking(self._keyboard, False)
-
-    def close(self) -> None:
-        """End the command, if it has not ended."""
-        self._process.kill()
-        self._process.wait()
-        os.close(self._keyboard)
-
-    def _read(self) -> bool:
-        """Take what was written; whether more may come: not when the command has ended and its terminal is gone."""
-        try:
-            data = os.read(self._keyboard, 65536)
-        except BlockingIOError:
-            time.sleep(0.02)
-            return True
-        except OSError:
-            return False
-        self.text += data.decode(errors="replace")
-        return True
-
-    def wait_for(self, shown: re.Pattern[str], times: int = 1) -> None:
-        """Read until ``shown`` was there so many times in all."""
-        deadline = time.monotonic() + PATIENCE_S
-        while len(shown.findall(self.text)) < times:
-            assert time.monotonic() < deadline, self.text
-            assert self._read(), self.text
-
-    def type(self, line: str) -> None:
-        """Type a line."""
-        os.write(self._keyboard, f"{line}\n".encode())
-
-    def answer(self, number: int, line: str) -> None:
-        """Type ``line`` when the code is asked for the ``number``-th time."""
-        self.wait_for(PROMPT, number)
-        self.type(line)
-
-    def status(self) -> int:
-        """The exit status."""
-        deadline = time.monotonic() + PATIENCE_S
-        while self._read():
-            assert time.monotonic() < deadline, self.text
-        return self._process.wait(PATIENCE_S)
 
 
 @pytest.fixture
@@ -80,14 +18,6 @@ def source(stage: Stage) -> Path:
     path = stage.folder / "letter.bin"
     random_file(path, 100_000)
     return path
-
-
-@pytest.fixture
-def terminals() -> Iterator[list[Terminal]]:
-    opened: list[Terminal] = []
-    yield opened
-    for terminal in opened:
-        terminal.close()
 
 
 def test_a_mistyped_code_is_asked_for_again(stage: Stage, source: Path, terminals: list[Terminal]) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from scripts.product import JsonEvent, Program, client
 from tests.e2e import faulty_program, killed_program
-from tests.e2e.conftest import MIB, Stage, end_of, fast_folder, names_in, staging_of, wait_until
+from tests.e2e.conftest import MIB, Stage, end_of, fast_pair, names_in, staging_of, wait_until
 from tests.e2e.test_kills import REFETCHED, payload
 from tests.scene import events_of, file_hash, last, random_file
 
@@ -21,12 +21,8 @@ SIZE = 24 * MIB
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:
-    with fast_folder() as folder, Stage(folder) as made:
-        made.start_server()
-        made.make_contacts()
+    with fast_pair() as made:
         yield made
-        made.close()
-        made.check_logs()
 
 
 def sender(stage: Stage, script: str, what: str, count: int, source: Path) -> Program:

@@ -6,7 +6,6 @@ import json
 import re
 import signal
 import stat
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -17,19 +16,11 @@ from p2pxfer.core.session.chatwire import MAX_TEXT
 from p2pxfer.net.private.home import Home
 from tests.chats import ChatEnd
 from tests.e2e.conftest import Stage, check_failure, mounted, names_in, needs_mounts, wait_until
-from tests.e2e.test_asked_again import Terminal
+from tests.e2e.terminal import Terminal
 from tests.e2e.test_first_contact import contacts_of
 from tests.scene import file_hash, random_file
 
 pytestmark = pytest.mark.deadline(240)
-
-
-@pytest.fixture
-def room(tmp_path: Path) -> Iterator[Stage]:
-    with Stage(tmp_path) as stage:
-        stage.start_server()
-        stage.make_contacts()
-        yield stage
 
 
 def files_of(stage: Stage, home: Path, other: Path) -> Path:
@@ -267,14 +258,6 @@ def test_events_tell_what_became_of_each_line(room: Stage) -> None:
     bob.finish()
     bob.ends(0)
     alice.succeed(20)
-
-
-@pytest.fixture
-def terminals() -> Iterator[list[Terminal]]:
-    opened: list[Terminal] = []
-    yield opened
-    for terminal in opened:
-        terminal.close()
 
 
 def test_a_terminal_has_marks_and_commands_and_sends_files(room: Stage, terminals: list[Terminal]) -> None:

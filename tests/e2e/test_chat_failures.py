@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,14 +11,6 @@ from tests.chats import ChatEnd
 from tests.e2e.conftest import Stage
 
 pytestmark = pytest.mark.deadline(240)
-
-
-@pytest.fixture
-def room(tmp_path: Path) -> Iterator[Stage]:
-    with Stage(tmp_path) as stage:
-        stage.start_server()
-        stage.make_contacts()
-        yield stage
 
 
 def test_lines_that_a_program_did_not_read_come_again(room: Stage) -> None:

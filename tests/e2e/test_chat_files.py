@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.chats import ChatEnd
@@ -15,12 +12,9 @@ pytestmark = pytest.mark.deadline(240)
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> Iterator[Stage]:
-    with Stage(tmp_path) as stage:
-        stage.start_server()
-        stage.make_contacts()
-        random_file(stage.folder / "letter.bin", 100_000)
-        yield stage
+def room(room: Stage) -> Stage:
+    random_file(room.folder / "letter.bin", 100_000)
+    return room
 
 
 def test_a_contact_that_is_denied_files_sends_none_in_a_chat(room: Stage) -> None:

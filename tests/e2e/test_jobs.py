@@ -13,7 +13,7 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.transfer.partials import Destination, remember
 from scripts.product import JsonEvent, Program
-from tests.e2e.conftest import MIB, Stage, end_of, fast_folder, names_in, staging_of, until_bytes
+from tests.e2e.conftest import MIB, Stage, end_of, fast_pair, names_in, staging_of, until_bytes
 from tests.scene import file_hash, last, random_file
 
 SIZE = 160 * MIB
@@ -23,12 +23,8 @@ SLOW = "1M"
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:
-    with fast_folder() as folder, Stage(folder) as made:
-        made.start_server()
-        made.make_contacts()
+    with fast_pair() as made:
         yield made
-        made.close()
-        made.check_logs()
 
 
 def kill(program: Program) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from p2pxfer.core.transfer.journal import read_journal
 from scripts.product import Program, client
-from tests.e2e.conftest import Stage, Words, fast_folder, staging_of
+from tests.e2e.conftest import Stage, Words, fast_pair, staging_of
 from tests.scene import events_of, last
 
 FILES = 3000
@@ -39,12 +39,8 @@ p2pxfer.cli.main.main()
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:
-    with fast_folder() as folder, Stage(folder) as made:
-        made.start_server()
-        made.make_contacts()
+    with fast_pair() as made:
         yield made
-        made.close()
-        made.check_logs()
 
 
 def make_tree(top: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from p2pxfer.core.contact.pairplace import place_of, slots_at
 from p2pxfer.net.private.home import Home
 from scripts.product import Program
 from tests.e2e.conftest import Stage, check_failure
-from tests.e2e.test_asked_again import Terminal
+from tests.e2e.terminal import Terminal
 from tests.e2e.test_first_contact import contacts_of
 from tests.scene import last
 
@@ -120,14 +119,6 @@ def test_files_go_to_the_receiver_that_ran_before(pair: Stage) -> None:
     path.write_text("x")
     check_failure(pair.run("send", path, "bob"), 3, "bob is not here now")
     assert bob.poll() is None
-
-
-@pytest.fixture
-def terminals() -> Iterator[list[Terminal]]:
-    opened: list[Terminal] = []
-    yield opened
-    for terminal in opened:
-        terminal.close()
 
 
 def test_either_of_two_terminals_may_enter_the_other_ones_code(stage: Stage, terminals: list[Terminal]) -> None:

@@ -28,7 +28,7 @@ from p2pxfer.net.transfer.source import Source
 from p2pxfer.net.transfer.staging import Staging
 from scripts.product import Program, client
 from tests.e2e import killed_program
-from tests.e2e.conftest import MIB, Stage, end_of, fast_folder
+from tests.e2e.conftest import MIB, Stage, end_of, fast_pair
 from tests.e2e.test_kills import REFETCHED, kill, payload
 from tests.scene import events_of, last
 
@@ -48,12 +48,8 @@ many."""
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:
-    with fast_folder() as folder, Stage(folder) as made:
-        made.start_server()
-        made.make_contacts()
+    with fast_pair() as made:
         yield made
-        made.close()
-        made.check_logs()
 
 
 def make_source(path: Path) -> None:
