@@ -38,18 +38,7 @@ CHUNK = 65_536
 ROOT = os.geteuid() == 0
 
 
-@pytest.fixture
-def dest(tmp_path: Path) -> Path:
-    where = tmp_path / "dest"
-    where.mkdir()
-    return where
-
-
-@pytest.fixture(autouse=True)
-def no_descriptor_is_lost() -> Iterator[None]:
-    before = open_fds()
-    yield
-    assert open_fds() == before
+pytestmark = pytest.mark.usefixtures("no_descriptor_is_lost")
 
 
 def test_f12_short_writes(dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:

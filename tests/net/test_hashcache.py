@@ -14,15 +14,10 @@ from p2pxfer.core.transfer.geometry import chunk_count
 from p2pxfer.errors import ChunkRefused
 from p2pxfer.net.transfer.hashcache import MAX_AGE, HashCache
 from p2pxfer.net.transfer.source import Source
-from tests.net.disk_tools import noise, open_fds
+from tests.net.disk_tools import noise
 from tests.net.test_source import CHUNK, change_replaced, fill
 
-
-@pytest.fixture(autouse=True)
-def no_descriptor_is_lost() -> Iterator[None]:
-    before = open_fds()
-    yield
-    assert open_fds() == before
+pytestmark = pytest.mark.usefixtures("no_descriptor_is_lost")
 
 
 @pytest.fixture

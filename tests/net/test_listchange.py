@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,24 +13,13 @@ from p2pxfer.core.transfer.receiveeffect import Listed
 from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.errors import ProtocolBreach
 from p2pxfer.net.transfer.staging import Staging
-from tests.net.disk_tools import NOW, SENDER, Content, open_fds, open_staging, put, tree
+from tests.net.disk_tools import NOW, SENDER, Content, open_staging, put, tree
 
 COUNT = 1100
 """Files with names so long that their list takes more than one page."""
 
 
-@pytest.fixture
-def dest(tmp_path: Path) -> Path:
-    where = tmp_path / "dest"
-    where.mkdir()
-    return where
-
-
-@pytest.fixture(autouse=True)
-def no_descriptor_is_lost() -> Iterator[None]:
-    before = open_fds()
-    yield
-    assert open_fds() == before
+pytestmark = pytest.mark.usefixtures("no_descriptor_is_lost")
 
 
 def named(number: int) -> str:

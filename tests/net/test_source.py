@@ -25,11 +25,7 @@ CHUNK = 65_536
 ROOT = os.geteuid() == 0
 
 
-@pytest.fixture(autouse=True)
-def no_descriptor_is_lost() -> Iterator[None]:
-    before = open_fds()
-    yield
-    assert open_fds() == before
+pytestmark = pytest.mark.usefixtures("no_descriptor_is_lost")
 
 
 @pytest.fixture

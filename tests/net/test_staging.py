@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,7 +31,6 @@ from tests.net.disk_tools import (
     NOW,
     Content,
     noise,
-    open_fds,
     open_staging,
     put,
     restricted,
@@ -44,18 +42,7 @@ CHUNK = 65_536
 ROOT = os.geteuid() == 0
 
 
-@pytest.fixture
-def dest(tmp_path: Path) -> Path:
-    where = tmp_path / "dest"
-    where.mkdir()
-    return where
-
-
-@pytest.fixture(autouse=True)
-def no_descriptor_is_lost() -> Iterator[None]:
-    before = open_fds()
-    yield
-    assert open_fds() == before
+pytestmark = pytest.mark.usefixtures("no_descriptor_is_lost")
 
 
 def small() -> Content:
