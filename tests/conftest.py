@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import greenlet
@@ -15,6 +16,8 @@ from scripts.product import Program
 from tests import guard
 from tests.eventcheck import Faults
 
+ON_REACTOR = tuple(Path(__file__).parent / folder for folder in ("net", "cli"))
+"""All tests of these folders are checked for what they leave in the reactor, the synchronous ones too."""
 _deadline = pytest.StashKey[guard.Deadline]()
 
 
@@ -32,7 +35,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the long runs unless they are asked for."""
+    """Mark what runs in this process's reactor, and leave out the long runs unless they are asked for."""
+    for item in items:
+        if any(folder in item.path.parents for folder in ON_REACTOR):
+            item.add_marker(pytest.mark.on_reactor)
     if config.getoption("--soak"):
         return
     long = [item for item in items if item.get_closest_marker("soak")]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "durability.rst"
-USUAL = "tests/net/test_staging.py"
+USUAL = "tests/net/transfer/test_staging.py"
 NAME = re.compile(r"``(?:(tests/[a-z0-9_/]+\.py)::)?(test_[a-z0-9_]+)``")
 
 

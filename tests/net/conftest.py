@@ -1,4 +1,4 @@
-"""Every test of this folder is checked for what it leaves in the reactor, the synchronous ones too."""
+"""What tests of disks share."""
 
 from __future__ import annotations
 
@@ -8,15 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.net.disk_tools import open_fds
-
-_HERE = Path(__file__).parent
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of this folder; the hook also sees those of other folders."""
-    for item in items:
-        if _HERE in item.path.parents:
-            item.add_marker(pytest.mark.on_reactor)
 
 
 @pytest.fixture

@@ -1,0 +1,197 @@
+"""Holes: told and not sent, told again where they were lost, and never the receiver's burden beyond its cap."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+from blake3 import blake3
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pxfer.core.session.wire import MAX_CHUNK, Holes
+from p2pxfer.core.transfer import inflow as module
+from p2pxfer.core.transfer.chunktable import ChunkTable
+from p2pxfer.core.transfer.geometry import MIN_CHUNK, chunk_count, zero_hash
+from p2pxfer.core.transfer.holes import CHUNKS_PER_MESSAGE, RUNS_PER_MESSAGE, HoleTeller, judge
+from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
+from p2pxfer.core.transfer.ranges import Range, RangeSet
+from p2pxfer.errors import ChunkRefused, LimitReached, ProtocolBreach
+from tests.core.transfer.test_transfer import KIB, World, make_manifest, make_world
+
+
+def test_the_hash_of_zeros() -> None:
+    assert zero_hash(70_000) == blake3(bytes(70_000)).digest()
+
+
+SIZES = st.lists(st.integers(min_value=0, max_value=900 * KIB), min_size=1, max_size=4)
+FAULTS = st.lists(st.sampled_from(["path", "cut", "kill sender", "kill receiver", "lose cache", "lie"]), max_size=8)
+
+
+@settings(max_examples=80, deadline=None)
+@given(SIZES, st.integers(min_value=0, max_value=2**32), FAULTS)
+def test_holes_are_never_sent_and_never_lost(sizes: list[int], seed: int, faults: list[str]) -> None:
+    """Any holes, any faults: whole at the end, and no hole travels as data unless the receiver lied about it."""
+    world = make_world(sizes, seed)
+    world.holes = some_holes(sizes, world.rng)
+    world.start_sender()
+    for fault in faults:
+        if not world.wires:
+            world.add_path()
+        for _ in range(world.rng.randrange(40)):
+            if world.root is None:
+                world.step()
+        if world.published:
+            break
+        if fault == "path":
+            world.add_path()
+            continue
+        for path in list(world.wires) if fault != "cut" else [world.rng.choice(list(world.wires))]:
+            world.cut(path)
+        if fault == "lose cache":
+            world.cached.clear()
+        if fault == "lie":
+            world.disk.update((address, b"?" * 32) for address in list(world.disk)[:1])
+            world.lied = world.lied or bool(world.disk)
+        if fault in ("kill receiver", "lie"):
+            world.start_receiver()
+        elif fault != "cut":
+            world.start_sender()
+    world.finish()
+    assert world.published == 1
+    assert len(world.disk) == sum(map(chunk_count, sizes))
+    assert world.lied or not world.hole_chunks_sent
+
+
+def some_holes(sizes: list[int], rng: random.Random) -> dict[int, list[tuple[int, int]]]:
+    """Random ranges of whole chunks, none for some files, empty ones for others."""
+    found: dict[int, list[tuple[int, int]]] = {}
+    for file, size in enumerate(sizes):
+        if rng.random() < 0.3:
+            continue
+        holes = RangeSet()
+        for _ in range(rng.randrange(4)):
+            start = rng.randint(0, chunk_count(size))
+            holes.add(start, rng.randint(start, chunk_count(size)))
+        found[file] = holes.to_list()
+    return found
+
+
+def open_world(holes: dict[int, list[tuple[int, int]]]) -> World:
+    world = make_world([64 * MIN_CHUNK], 1)
+    world.holes = holes
+    world.start_sender()
+    path = world.add_path()
+    while not world.sender.is_open(path):
+        world.deliver(path, True)
+        world.deliver(path, False)
+    return world
+
+
+def test_a_whole_hole_needs_no_chunk() -> None:
+    world = open_world({0: [(0, 64)]})
+    world.finish()
+    assert world.sent_chunks == 0
+    assert len(world.disk) == 64
+
+
+@pytest.mark.parametrize("run", [(0, 0, 65), (0, 65, 65), (0, 3, 2), (1, 0, 1)])
+def test_holes_outside_the_transfer_are_refused(run: tuple[int, int, int]) -> None:
+    world = open_world({})
+    with pytest.raises(ChunkRefused):
+        world.receiver.receive(1, Holes(handle=1, chunks=[run]))
+
+
+def test_one_message_tells_a_bounded_number_of_chunks() -> None:
+    """And the sender keeps to it, however large a hole is."""
+    size = 3 * CHUNKS_PER_MESSAGE * MAX_CHUNK
+    world = World(Manifest([Entry("huge", FILE, size)]), random.Random(1))
+    world.holes = {0: [(0, 3 * CHUNKS_PER_MESSAGE - 1)]}
+    world.start_sender()
+    world.start_receiver()
+    path = world.add_path()
+    while not world.sender.is_open(path):
+        world.deliver(path, True)
+        world.deliver(path, False)
+    messages = [send.message for send in world.sender.take_holes(path)]
+    table = ChunkTable(world.manifest)
+    assert [judge(table, message, 0) for message in messages] == [65_536, 65_536, 65_535]
+    with pytest.raises(ProtocolBreach):
+        world.receiver.receive(path, Holes(handle=1, chunks=[(0, 0, CHUNKS_PER_MESSAGE + 1)]))
+
+
+def test_holes_that_are_told_again_and_again_end_the_path() -> None:
+    """Each costs a few bytes of the sender's and work for every chunk of the receiver's."""
+    world = open_world({})
+    world.receiver.receive(1, Holes(handle=1, chunks=[(0, 0, 40)]))
+    with pytest.raises(ProtocolBreach):
+        world.receiver.receive(1, Holes(handle=1, chunks=[(0, 0, 40)] * 1024))
+
+
+def test_holes_do_not_make_a_transfer_larger_than_any_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_SPARSE_CHUNKS", 63)
+    with pytest.raises(LimitReached):
+        open_world({0: [(0, 1)]})
+    open_world({}).finish()
+
+
+def test_messages_are_bounded_and_name_what_is_missing() -> None:
+    sizes = [2 * MIN_CHUNK] * 3000
+    table = ChunkTable(make_manifest(sizes))
+    teller = HoleTeller(1, table, {file: [(0, 1)] for file in range(3000)})
+    assert teller.bytes == 3000 * MIN_CHUNK
+    acked = RangeSet([(0, 1)])
+    told = [run for send in teller.take(7, acked, 3000) for run in send.message.chunks]
+    assert all(len(send.message.chunks) <= RUNS_PER_MESSAGE for send in teller.take(8, RangeSet(), 3000))
+    assert told == [(file, 0, 0) for file in range(3000)] + [(file, 0, 1) for file in range(1, 3000)]
+    assert teller.take(7, acked, 3000) == []
+    teller.lost(7)
+    assert [run for send in teller.take(8, acked, 3000) for run in send.message.chunks] == told[3000:]
+
+
+class Watched(RangeSet):
+    """Counts how often it is gone through."""
+
+    __slots__ = ("walks",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.walks = 0
+
+    def __iter__(self) -> Iterator[Range]:
+        self.walks += 1
+        return super().__iter__()
+
+
+def test_holes_are_gone_through_only_when_one_may_be_untold() -> None:
+    """It is asked before every chunk, and there may be as many holes as chunks."""
+    teller = HoleTeller(1, ChunkTable(make_manifest([64 * MIN_CHUNK])), {0: [(0, 5), (9, 12)]})
+    acked = Watched()
+    assert teller.take(7, acked, 1)
+    walks = acked.walks
+    assert [teller.take(7, acked, 1) for _ in range(20)] == [[]] * 20
+    assert [send.message.chunks for send in teller.take(8, acked, 1)] == [[(0, 0, 0)]]
+    teller.lost(8)
+    assert [send.message.chunks for send in teller.take(8, acked, 1)] == [[(0, 0, 0)]]
+    assert acked.walks == walks
+    teller.lost(7)
+    assert [send.message.chunks for send in teller.take(9, acked, 1)] == [[(0, 0, 0), (0, 0, 5), (0, 9, 12)]]
+    teller.forget()
+    assert [send.message.chunks for send in teller.take(9, acked, 1)] == [[(0, 0, 0), (0, 0, 5), (0, 9, 12)]]
+
+
+def test_what_a_lost_path_was_told_is_told_on_another_beside_its_own() -> None:
+    teller = HoleTeller(1, ChunkTable(make_manifest([64 * MIN_CHUNK])), {0: [(0, 5), (9, 12), (20, 22)]})
+    acked = RangeSet([(0, 5), (20, 22)])
+    assert [send.message.chunks for send in teller.take(7, acked, 1)] == [[(0, 0, 0), (0, 9, 12)]]
+    assert [send.message.chunks for send in teller.take(8, acked, 1)] == [[(0, 0, 0)]]
+    teller.lost(7)
+    assert [send.message.chunks for send in teller.take(8, acked, 1)] == [[(0, 9, 12)]]
+    assert teller.take(8, acked, 1) == []
+
+
+def test_the_last_chunk_of_a_hole_may_be_shorter() -> None:
+    table = ChunkTable(Manifest([Entry("a", FILE, 3 * MIN_CHUNK - 1)]))
+    assert HoleTeller(1, table, {0: [(1, 3)]}).bytes == 2 * MIN_CHUNK - 1
+    assert [table.hash(number) for number in (1, 2)] == [zero_hash(MIN_CHUNK), zero_hash(MIN_CHUNK - 1)]

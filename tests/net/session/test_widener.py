@@ -1,0 +1,130 @@
+"""What a sending job does with further connections; the rule: ``tests/core/session/test_widening.py``."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from p2pxfer.core.session.widening import Open
+from p2pxfer.errors import Unreachable
+from p2pxfer.net.session import widening
+from p2pxfer.net.session.path import PathFacts
+from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.session.widening import LOOK_S, Widener
+from p2pxfer.net.transfer.outstream import StreamPump
+from p2pxfer.net.transfer.pump import ChunkPump
+from tests.guard import LostErrors
+
+
+class FakePath:
+    """A direct path whose kernel says that it is full; it counts how often it was closed."""
+
+    rtt = 0.05
+    began = 0.0
+    writable = False
+
+    def __init__(self, number: int) -> None:
+        self.facts = PathFacts(number, "punched", "", "", 0 if number == 1 else 1)
+        flow = SimpleNamespace(acked=1 << 20, sent=1000, repeated=0, trip=0.05)
+        self.descriptor = SimpleNamespace(flow=lambda: flow)
+        self.closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Rule:
+    """Wants one connection after the other, and notes what came of each."""
+
+    steady = False
+    came: list[int | None]
+
+    def __init__(self, now: float) -> None:
+        self.waits = False
+        Rule.came = []
+
+    def look(self, lines: Any, now: float) -> Open | None:
+        wanted = None if self.waits else Open()
+        self.waits = True
+        return wanted
+
+    def opened(self, line: int | None, now: float) -> None:
+        self.waits = False
+        Rule.came.append(line)
+
+
+async def none_comes(beside: Any) -> None:
+    return None
+
+
+def world(clock: Any, count: int) -> tuple[PathSet, list[Any]]:
+    paths = PathSet(clock.seconds, lambda event: None)
+    ones: list[Any] = [FakePath(number + 1) for number in range(count)]
+    for path in ones:
+        paths.add(path)
+    return paths, ones
+
+
+def test_a_connection_that_is_to_go_is_closed_once_and_carries_nothing_from_then_on() -> None:
+    clock: Any = Clock()
+    paths, ones = world(clock, 2)
+    busy = {2}
+    widener = Widener(clock, paths, none_comes, lambda path: path.facts.number not in busy)
+    widener.start()
+    paths.retire(2)
+    clock.pump([LOOK_S] * 5)
+    assert ones[1].closed == 0, "something is under way on it"
+    busy.clear()
+    clock.pump([LOOK_S] * 5)
+    assert [path.closed for path in ones] == [0, 1]
+    paths.remove(ones[0], "lost")
+    assert paths.carriers(lambda number: True) == paths.ordered() == []
+    assert not paths.remove(ones[1], "closed")
+    widener.stop()
+
+
+def test_the_last_one_that_is_to_go_stays() -> None:
+    clock: Any = Clock()
+    paths, ones = world(clock, 3)
+    widener = Widener(clock, paths, none_comes, lambda path: True)
+    widener.start()
+    paths.retire(2)
+    paths.retire(3)
+    paths.remove(ones[0], "lost")
+    clock.pump([LOOK_S] * 5)
+    assert [path.closed for path in ones] == [0, 0, 0]
+    widener.stop()
+
+
+def test_the_rule_hears_of_every_attempt_also_of_one_that_failed(
+    monkeypatch: pytest.MonkeyPatch, lost_errors: LostErrors
+) -> None:
+    monkeypatch.setattr(widening, "Widening", Rule)
+    clock: Any = Clock()
+    paths, _ = world(clock, 1)
+    asked = []
+
+    async def fails(beside: Any) -> None:
+        asked.append(beside)
+        raise Unreachable("no address")
+
+    widener = Widener(clock, paths, fails, lambda path: True)
+    widener.start()
+    clock.pump([LOOK_S] * 3)
+    widener.stop()
+    assert Rule.came == [None] * 3
+    assert len(asked) == len(lost_errors.flush(Unreachable)) == 3
+
+
+def test_nothing_is_looked_at_for_a_cargo_that_takes_one_connection() -> None:
+    clock: Any = Clock()
+    paths, _ = world(clock, 1)
+    widener = Widener(clock, paths, none_comes, None)
+    widener.start()
+    assert not clock.getDelayedCalls()
+    widener.stop()
+    assert ChunkPump.spreads
+    assert not StreamPump.spreads

@@ -1,0 +1,228 @@
+"""The pump with older versions at a receiver that is played by the test."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2pxfer.core.codec import Message
+from p2pxfer.core.framing import HEADER_SIZE
+from p2pxfer.core.session.deltawire import PATCH_KIND, Basis, Lack, Older, WantBasis
+from p2pxfer.core.session.wire import Accept, Ack, Listed
+from p2pxfer.core.transfer.delta import average_block
+from p2pxfer.errors import P2pxferError
+from p2pxfer.net.session.path import PathFacts
+from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.transfer import comparing
+from p2pxfer.net.transfer.comparing import PATIENCE_S, SLOWEST_RATE
+from p2pxfer.net.transfer.cutting import blocks
+from p2pxfer.net.transfer.hashcache import HashCache
+from p2pxfer.net.transfer.pump import ChunkPump
+from p2pxfer.net.transfer.source import Source
+from tests.net.services.test_pipe import Threads
+from tests.net.transfer.test_streams import FakePath
+
+KIB = 1024
+
+
+class Taker(FakePath):
+    """A path to the receiver; it has room for ``room`` frames more."""
+
+    def __init__(self, number: int, beside: int = 0) -> None:
+        super().__init__(number)
+        self.facts = PathFacts(number, "punched", "", "", beside)
+        self.frames: list[bytes] = []
+        self.room = 1000
+
+    @property
+    def writable(self) -> bool:  # type: ignore[override]
+        return self.room > 0
+
+    def send_frame(self, parts: list[bytes | memoryview]) -> None:
+        """A chunk or a patch goes out."""
+        self.room -= 1
+        self.frames.append(b"".join(parts))
+
+    @property
+    def went(self) -> list[tuple[int, int, bool]]:
+        """Of each frame the file, the chunk and whether it is a patch."""
+        heads = [(frame[HEADER_SIZE - 1], struct.unpack_from(">II", frame, HEADER_SIZE + 4)) for frame in self.frames]
+        return [(*address, kind == PATCH_KIND) for kind, address in heads]
+
+
+class Sending:
+    """A pump for files of these contents."""
+
+    def __init__(self, folder: Path, contents: list[bytes]) -> None:
+        (folder / "new").mkdir()
+        for number, content in enumerate(contents):
+            (folder / "new" / f"f{number}").write_bytes(content)
+        self.contents = contents
+        self.threads = Threads()
+        self.source = Source.scan([str(folder / "new")])
+        self.cache = HashCache(str(folder / "state"), self.source.manifest, self.source.identity, 0.0)
+        self.pump = ChunkPump(self.threads, self.source, self.cache, delta=True)  # type: ignore[arg-type]
+        self.errors: list[P2pxferError] = []
+        self.paths = PathSet(self.threads.seconds, lambda event: None)
+        self.pump.attach(self.paths, lambda root: None, self.errors.append)
+
+    def path(self, number: int, *, instance: bytes = b"i" * 16, older: bool = True, beside: int = 0) -> Taker:
+        """Another path, on which everything is accepted and nothing claimed."""
+        path: Any = Taker(number, beside)
+        self.paths.add(path)
+        self.pump.open_path(path)
+        pages = self.source.manifest.pages
+        self.say(path, Accept(handle=1, instance=instance, pages=pages, older=older))
+        self.say(path, Listed(handle=1, page=0))
+        return path  # type: ignore[no-any-return]
+
+    def say(self, path: Any, message: Message) -> None:
+        """The receiver says this."""
+        self.pump.message(path, message)
+        self.pump.push()
+
+    def until(self, true: Callable[[], bool]) -> None:
+        """Take what threads have done until this holds."""
+        while not true():
+            self.threads.wait()
+            assert not self.errors
+
+    def basis(self, path: Any, file: int) -> None:
+        """The receiver has what is sent already."""
+        content = self.contents[file]
+        average = average_block(len(content))
+        cut = blocks(lambda at, count: content[at : at + count], len(content), average)
+        told = b"".join(digest for _, digest in cut)
+        self.say(path, Basis(handle=1, file=self.number(file), average=average, hashes=told))
+
+    def number(self, content: int) -> int:
+        """The index of a file in the list."""
+        return next(n for n, entry in enumerate(self.source.manifest.files) if entry.path.endswith(f"f{content}"))
+
+    def close(self) -> None:
+        """All threads and files."""
+        self.pump.close()
+        self.cache.close()
+        self.source.close()
+
+
+@pytest.fixture
+def sending(tmp_path: Path) -> Iterator[Callable[[list[bytes]], Sending]]:
+    made: list[Sending] = []
+
+    def make(contents: list[bytes]) -> Sending:
+        made.append(Sending(tmp_path, contents))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def noise(size: int, seed: int) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+def begun(sending: Callable[[list[bytes]], Sending]) -> tuple[Sending, Taker, int]:
+    """One file of which the receiver has told the hashes."""
+    one = sending([noise(128 * KIB, 1)])
+    file = one.number(0)
+    path = one.path(1)
+    one.say(path, Older(handle=1, page=0, files=[file]))
+    assert path.said(WantBasis) == [WantBasis(handle=1, file=file)]
+    return one, path, file
+
+
+def test_a_patch_that_was_ready_when_the_chunk_was_lacked_is_sent_whole(sending: Any) -> None:
+    one, path, file = begun(sending)
+    one.basis(path, 0)
+    one.until(lambda: len(path.frames) == 2)
+    assert path.went == [(file, 0, True), (file, 1, True)]
+    # Another path takes over what this one is slow with; both are full when that patch has been made.
+    other = one.path(2, beside=1)
+    other.room = path.room = 0
+    one.threads.wait()
+    one.say(path, Lack(handle=1, chunks=[(file, 0, 2)]))
+    other.room = path.room = 10
+    one.pump.push()
+    again = {(file, 0, False), (file, 1, False)}
+    one.until(lambda: again <= {*path.went[2:], *other.went})
+    assert again == {*path.went[2:], *other.went}
+
+
+def test_a_chunk_that_was_a_patch_on_two_paths_is_lacked_on_both(sending: Any) -> None:
+    one, path, file = begun(sending)
+    one.basis(path, 0)
+    one.until(lambda: len(path.frames) == 2)
+    other = one.path(2, beside=1)
+    one.until(lambda: len(other.frames) == 1)
+    assert other.went == [(file, 1, True)]
+    for each in (path, other):
+        one.say(each, Lack(handle=1, chunks=[(file, 1, 2)]))
+    one.until(lambda: (file, 1, False) in path.went + other.went)
+    assert (file, 1, True) not in path.went[2:] + other.went[1:]
+
+
+def test_a_patch_for_a_receiver_that_is_gone_does_not_go_to_the_next(sending: Any) -> None:
+    one, path, file = begun(sending)
+    path.room = 0
+    one.basis(path, 0)
+    one.threads.wait()
+    other = one.path(2, instance=b"j" * 16, older=False)
+    one.until(lambda: len(other.frames) == 2)
+    assert sorted(other.went) == [(file, 0, False), (file, 1, False)]
+
+
+def test_files_go_on_behind_one_whose_older_version_is_not_told_yet(sending: Any) -> None:
+    one = sending([noise(128 * KIB, 1), b"small", noise(200 * KIB, 2)])
+    big, small, other = map(one.number, range(3))
+    path = one.path(1)
+    one.say(path, Older(handle=1, page=0, files=[big]))
+    one.until(lambda: {file for file, _, _ in path.went} == {small, other})
+    assert len(path.frames) == 5
+    one.basis(path, 0)
+    one.until(lambda: len(path.frames) == 7)
+    assert path.went[5:] == [(big, 0, True), (big, 1, True)]
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_receiver_that_does_not_tell_gets_the_file_whole(sending: Any, told: bool) -> None:
+    """It says of no file whether it has an older version, or names one and never tells its hashes."""
+    size = 128 * KIB
+    one = sending([noise(size, 1), b"small"])
+    file, small = one.number(0), one.number(1)
+    path = one.path(1)
+    if told:
+        one.say(path, Older(handle=1, page=0, files=[file]))
+    one.until(lambda: len(path.frames) == 1)
+    # While something is under way nothing is given up.
+    one.threads.advance(10 * PATIENCE_S)
+    assert path.went == [(small, 0, False)]
+    one.say(path, Ack(handle=1, chunks=[(2 * (small > file), 2 * (small > file) + 1)]))
+    one.threads.advance(PATIENCE_S + size / SLOWEST_RATE - 0.1)
+    assert one.threads.results.empty()
+    one.threads.advance(0.2)
+    one.until(lambda: len(path.frames) == 3)
+    assert path.went[1:] == [(file, 0, False), (file, 1, False)]
+    # What it says too late changes nothing.
+    if told:
+        one.basis(path, 0)
+    else:
+        one.say(path, Older(handle=1, page=0, files=[file]))
+    assert path.said(WantBasis) == [WantBasis(handle=1, file=file)] * told
+
+
+def test_no_more_is_set_aside_than_a_limit(sending: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "MOST_ASIDE", 2)
+    one = sending([noise(200 * KIB, 1), b"small"])
+    file = one.number(0)
+    path = one.path(1)
+    one.say(path, Older(handle=1, page=0, files=[file]))
+    one.basis(path, 0)
+    one.until(lambda: len(path.frames) == 5)
+    assert all(patch for number, _, patch in path.went if number == file)
