@@ -54,13 +54,14 @@ class PathNews:
         """Nothing but the relay came of ``meeting``: say why, and what would change it, once for each reason."""
         if self._policy == "relay":
             return
-        mine, theirs = meeting.nats
+        punch = meeting.punch
+        mine, theirs = punch.nats
         found = judge(
-            Side(mine, plan=meeting.plan_state), Side(theirs, dials=meeting.introduction.dial), "relay",
-            meeting.one_address,
+            Side(mine, plan=punch.plan_state), Side(theirs, dials=meeting.introduction.dial), "relay",
+            punch.one_address,
         )  # fmt: skip
         # That both are at one address is the reason then.
-        tried = "" if meeting.one_address else meeting.tried
+        tried = "" if punch.one_address else punch.tried
         sentences = [reason_sentence(found, self._peer, tried), change_sentence(found, self._peer)]
         verdict = Verdict(
             path="relay",

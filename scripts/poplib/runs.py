@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from p2pxfer.net.session.meeting import SHORTEST_S
+from p2pxfer.net.session.punching import SHORTEST_S
 from scripts.matrixlib.results import percentile
 from scripts.poplib import knowledge, mixes, nats, side, world
 from scripts.poplib.knowledge import discovered

@@ -37,7 +37,7 @@ class Desk:
 def met(nats: tuple[NatSummary, NatSummary], **more: Any) -> Any:
     introduction = Introduction(bytes(32), True, bytes(32), dial=more.pop("dial", True), relay_token=bytes(32))
     facts = {"tried": "", "plan_state": "none", "one_address": False, **more}
-    return SimpleNamespace(introduction=introduction, nats=nats, **facts)
+    return SimpleNamespace(introduction=introduction, punch=SimpleNamespace(nats=nats, **facts))
 
 
 def test_who_has_to_wait_for_the_peer_is_told_once() -> None:

@@ -87,7 +87,7 @@ class CheckAnswers:
         if meeting.introduction.dial:
             await self._measured(discovery)
             found = self._found
-        against = meeting.tried if meeting.plan_state == "withheld" else ""
+        against = meeting.punch.tried if meeting.punch.plan_state == "withheld" else ""
         path.send(
             Checked(
                 filtering=found.filtering,
@@ -98,7 +98,7 @@ class CheckAnswers:
                 unanswered=found.unanswered,
                 simultaneous=found.simultaneous,
                 uncrossed=found.uncrossed,
-                plan=meeting.plan_state,
+                plan=meeting.punch.plan_state,
                 against=against,
             )
         )

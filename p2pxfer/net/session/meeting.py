@@ -8,39 +8,28 @@ Laws of this file:
 3. The initiator nominates: the first direct path that greeted.  The responder keeps the one that is nominated.  All
    other direct connections are reset, so that they leave no state in the NATs.
 4. A meeting that has no path and nothing under way any more says so once, with every reason it saw.
-5. Many SYNs go only to a peer whose key was verified before, only to where the server observed it, and not again for
-   ten minutes; ``gentle`` forbids them.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
-from typing import cast
 
-from msgspec import structs
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
-from twisted.logger import Logger
+from twisted.internet.interfaces import IDelayedCall, IProtocol
 from twisted.python.failure import Failure
 
 from p2pxfer.core.codec import Message
-from p2pxfer.core.messages import ALPN_PEER, Introduction, NatSummary, PeerNat
+from p2pxfer.core.messages import ALPN_PEER, Introduction, PeerNat
 from p2pxfer.core.server.experience import LOST, took
-from p2pxfer.core.session.wire import Chunk, Nominate, PathClass, PlanState
-from p2pxfer.core.traversal.dials import spare_ports
-from p2pxfer.core.traversal.ledger import Ledger
-from p2pxfer.core.traversal.strategies import ROUND_TRIP_S, Situation, kind
-from p2pxfer.errors import AddressRefused, P2pxferError, Unreachable
+from p2pxfer.core.session.wire import Chunk, Nominate, PathClass
+from p2pxfer.errors import P2pxferError, Unreachable
 from p2pxfer.net.connection.streams import SecureBootstrap
 from p2pxfer.net.connection.tls import PeerTLS
-from p2pxfer.net.session.parties import MeetingOwner, Party, why_gentle
+from p2pxfer.net.session.parties import MeetingOwner, Party
 from p2pxfer.net.session.path import PathFacts, PathOwner, PeerPath
+from p2pxfer.net.session.punching import Punching
 from p2pxfer.net.session.siblings import Siblings
-from p2pxfer.net.traversal.candidates import Candidates
-from p2pxfer.net.traversal.ownaddresses import endpoint_text
-from p2pxfer.net.traversal.puncher import Mapped, Puncher
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.waiting import Waiting
@@ -50,21 +39,11 @@ MAX_GREETING = 16
 """Most connections of one introduction that have not been nominated: strangers may connect to the punch port too."""
 NOMINATION_S = 10.0
 """How long after the punch a greeted connection may wait to be nominated, seconds."""
-ONE_ADDRESS = "both are behind one public address, which lets nothing back in to itself"
-DOUBT_S = 2.0
-"""After what time without a direct path it is doubted that both NATs let SYNs cross, seconds."""
-SHORTEST_S = 0.05
-"""Shortest round trip that a punch reckons with, seconds: the peers may be farther from each other than from the
-server."""
 _numbers = itertools.count(1)
-_ledger = Ledger()
-"""Of this process: every meeting takes part in the same limit."""
 
 
 class Meeting(PathOwner):
     """Everything that happens because of one introduction."""
-
-    log = Logger()
 
     def __init__(
         self,
@@ -87,19 +66,9 @@ class Meeting(PathOwner):
         self._nominated: PeerPath | None = None
         self._made_by: dict[PeerPath, str] = {}
         """The way to which direct connections belong that are not up yet."""
-        self._puncher: Puncher | None = None
-        self.tried = ""
-        """What the punch tried beyond the candidates, or why not, as a phrase for people."""
-        self.one_address = False
-        """Whether the server saw both at one address, known when the punch has ended."""
-        self.plan_state: PlanState = "none"
-        """What became of the plan of many dials, known when the punch has ended."""
-        self.nats = (introduction.my_nat, introduction.peer_nat)
-        """What is known of the NATs here and at the peer, after the punch all that came to be known in it."""
-        self._candidates = Candidates(client, introduction)
+        self.punch = Punching(reactor, introduction, party, client, self._protocol, self._may_come, self._punched)
         self._leg: Deferred[IProtocol] | None = None
         self._nomination: IDelayedCall | None = None
-        self._doubt: IDelayedCall | None = None
         self._reasons: list[P2pxferError] = []
         self.siblings = Siblings(reactor, client, self._creator, self, self._make_path, self._raise)
         self._undecided = Waiting()
@@ -116,29 +85,7 @@ class Meeting(PathOwner):
         """Join the relay and punch, as far as the introduction allows either."""
         introduction = self.introduction
         if introduction.dial:
-            found = self._candidates
-            observed = found.observed(introduction.observed)
-            candidates = [*found.lan(), *found.mapped(introduction.mapped), *found.public(observed)]
-            trip = max(introduction.round_trip_ms / 1000 or ROUND_TRIP_S, SHORTEST_S)
-            nats = (introduction.my_nat, introduction.peer_nat)
-            seen = tuple(self._client.discovery.seen)
-            situation = Situation(
-                *nats,
-                tuple(observed),
-                trip,
-                tuple(introduction.order),
-                seen,
-                spare_ports(introduction.session, self.party.role),
-            )
-            port, announced = self._client.mapped_port
-            self._puncher = Puncher(
-                self._reactor, self._client.port, candidates, self._direct_protocol, situation, self._permit,
-                Mapped(port, self._mapped_protocol, announced) if port else None, self._client.doorman,
-            )  # fmt: skip
-            self._puncher.done.addCallback(self._punched)
-            self._puncher.start()
-            Deferred.fromCoroutine(self._client.discovery.settled()).addCallback(self._settled)
-            self._doubt = self._reactor.callLater(DOUBT_S, self._suspect)
+            self.punch.start()
         if introduction.relay_token is not None:
             path = self._make_path("relay", "", "")
             self._leg = self._client.join_relay(introduction.relay_token, path, self._creator, self._is_client)
@@ -152,7 +99,7 @@ class Meeting(PathOwner):
 
     def _may_come(self) -> bool:
         """A direct path is looked for, or greets, and none is up."""
-        greets = self._puncher is not None or any(path.facts.kind != "relay" for path in self._greeting)
+        greets = self.punch.under_way or any(path.facts.kind != "relay" for path in self._greeting)
         return greets and not self._closed and (self._nominated is None or self._nominated in self._greeting)
 
     def _check_decided(self) -> None:
@@ -164,8 +111,7 @@ class Meeting(PathOwner):
         self._closed = True
         if self._nomination is not None and self._nomination.active():
             self._nomination.cancel()
-        if self._puncher is not None:
-            self._puncher.stop()
+        self.punch.stop()
         if self._leg is not None:
             self._leg.cancel()
         self.siblings.close()
@@ -177,14 +123,7 @@ class Meeting(PathOwner):
 
     def peer_nat(self, news: PeerNat) -> None:
         """See :class:`~p2pxfer.net.traversal.asking.Informed`."""
-        if self._puncher is None:
-            return
-        observed = self._candidates.observed(news.observed)
-        if observed:
-            self._puncher.peer_seen(observed)
-            self._puncher.add(self._candidates.public(observed))
-        if news.nat is not None:
-            self._puncher.peer_nat(news.nat)
+        self.punch.peer_nat(news)
 
     def peer_returned(self) -> None:
         """See :class:`~p2pxfer.net.traversal.asking.Informed`."""
@@ -197,63 +136,27 @@ class Meeting(PathOwner):
 
     def peer_mapped(self, mapped: list[str]) -> None:
         """See :class:`~p2pxfer.net.traversal.asking.Informed`."""
-        if self._puncher is not None:
-            self._puncher.add(self._candidates.mapped(mapped))
-
-    def _settled(self, _: object) -> None:
-        summary = self._client.discovery.summary
-        # Nothing is known any more after the connection to the server was lost; what was known then still holds.
-        if self._puncher is not None and summary.mapping != "unknown":
-            self._puncher.my_nat(summary)
-
-    def _suspect(self) -> None:
-        """What crosses should have met by now: see whether a NAT is in the way of that, as the peer does now, too."""
-        if self._may_come() and all(kind(nat) == "cone" for nat in self._nats_of(self._puncher)):
-            Deferred.fromCoroutine(self._client.discovery.find_crossing())
-
-    def _nats_of(self, puncher: Puncher | None) -> tuple[NatSummary, NatSummary]:
-        """What is known of the NATs here and at the peer by now."""
-        if puncher is None or puncher.situation is None:
-            return self.nats
-        mine = structs.replace(puncher.situation.mine, simultaneous=self._client.discovery.summary.simultaneous)
-        return mine, puncher.situation.theirs
+        self.punch.peer_mapped(mapped)
 
     @property
     def punching(self) -> bool:
         """A direct path may still come."""
-        return self._puncher is not None
+        return self.punch.under_way
 
     @property
     def paths(self) -> list[PeerPath]:
         """What is up."""
         return list(self._up)
 
-    def _permit(self) -> str | None:
-        return why_gentle(self.party, _ledger, self._reactor.seconds())
-
     # -- connections ---------------------------------------------------------------------------------------------
 
-    def _direct_protocol(self, address: IAddress) -> IProtocol | None:
-        """The protocol for a connection from or to the punch port."""
-        there = cast(IPv4Address | IPv6Address, address)
-        remote = endpoint_text(there.host, there.port)
-        try:
-            kind = self._candidates.kind(remote)
-        except AddressRefused:  # a neighbour's link-local address: never a candidate
-            return None
-        return self._protocol(kind, self._client.port, remote)
-
-    def _mapped_protocol(self, address: IAddress) -> IProtocol | None:
-        """The protocol for a connection that the router led here."""
-        there = cast(IPv4Address | IPv6Address, address)
-        return self._protocol("mapped", self._client.mapped_port[0], endpoint_text(there.host, there.port))
-
     def _protocol(self, kind: PathKind, port: int, remote: str) -> IProtocol | None:
+        """The protocol for a direct connection."""
         if self._closed or self._nominated is not None or len(self._greeting) >= MAX_GREETING:
             return None
         path = self._make_path(kind, f"port {port}", remote)
-        if self._puncher is not None:
-            self._made_by[path] = self._puncher.made_by
+        if self.punch.under_way:
+            self._made_by[path] = self.punch.made_by
         return SecureBootstrap(self._reactor, path, self._creator, is_client=self._is_client)
 
     def _make_path(
@@ -276,20 +179,12 @@ class Meeting(PathOwner):
             self._reasons.append(error if isinstance(error, P2pxferError) else Unreachable(result.getErrorMessage()))
             self._check_failed()
 
-    def _punched(self, dials: int) -> None:
-        puncher, self._puncher = self._puncher, None
-        if self._doubt is not None and self._doubt.active():
-            self._doubt.cancel()
-        self.log.debug("the punch ended after {dials} dials", dials=dials)
-        if puncher is not None:
-            self.one_address, self.plan_state = self._candidates.at_one_address(), puncher.plan_state
-            self.tried = puncher.tried or (ONE_ADDRESS if self.one_address else "")
-            self.nats = self._nats_of(puncher)
-            if self._nominated is None:
-                if self.had_path and not self._closed:  # the relay stood, so the peer took part
-                    self._client.outcome(self.introduction.session, puncher.way, LOST)
-                for (host, port), why in puncher.last_errors.items():
-                    self._reasons.append(Unreachable(f"{host}:{port}: {why}"))
+    def _punched(self) -> None:
+        if self._nominated is None:
+            if self.had_path and not self._closed:  # the relay stood, so the peer took part
+                self._client.outcome(self.introduction.session, self.punch.way, LOST)
+            for (host, port), why in self.punch.errors.items():
+                self._reasons.append(Unreachable(f"{host}:{port}: {why}"))
         if not self._closed:
             self._nomination = self._reactor.callLater(NOMINATION_S, self._drop_losers)
         self._check_failed()
@@ -302,7 +197,7 @@ class Meeting(PathOwner):
 
     def _check_failed(self) -> None:
         self._check_decided()
-        waiting = self._up or self._greeting or self._leg is not None or self._puncher is not None
+        waiting = self._up or self._greeting or self._leg is not None or self.punch.under_way
         if not waiting and not self._closed:
             self._closed = True
             self._owner.meeting_failed(self, self._reasons)
@@ -353,13 +248,11 @@ class Meeting(PathOwner):
     def _keep(self, path: PeerPath) -> None:
         """The nominated path stays, every other direct connection goes."""
         self._nominated = path
-        told = self._candidates.through_nats(path.facts.kind, path.facts.remote)
+        told = self.punch.candidates.through_nats(path.facts.kind, path.facts.remote)
         if told and (way := self._made_by.get(path)) is not None:
             self._client.outcome(self.introduction.session, way, took(self._reactor.seconds() - self.started))
         self._made_by.clear()
-        if self._puncher is not None:
-            self._puncher.stop()
-        _ledger.succeeded(self.party.peer_key)
+        self.punch.succeeded()
         self._drop_losers()
         self._raise(path)
 

@@ -156,9 +156,9 @@ class PeerCheck(MeetingOwner):
             None if found is None else found.facts.kind,
             None if found is None else self._after[found],
             None if found is None else found.rtt,
-            meeting.nats,
-            meeting.plan_state,
-            meeting.tried,
+            meeting.punch.nats,
+            meeting.punch.plan_state,
+            meeting.punch.tried,
             answer,
         )
 

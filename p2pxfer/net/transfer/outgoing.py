@@ -312,7 +312,7 @@ class OutgoingJob:
         if fatal is not None and not self._paths and not self._peer.may_prove_again(fatal):
             self.fail(fatal)
         elif self._is_final(meeting):
-            self.fail(NoDirectPath(no_direct_path(self._target.shown, *meeting.nats, meeting.tried)))
+            self.fail(NoDirectPath(no_direct_path(self._target.shown, *meeting.punch.nats, meeting.punch.tried)))
         else:
             self._look_around()
 
@@ -324,7 +324,7 @@ class OutgoingJob:
         only_direct = failed.introduction.relay_token is None
         if not only_direct or failed.unheard or self._paths or self._pump.accepted:
             return False
-        again, self._tried_again = not self._tried_again and should_meet(*failed.nats), True
+        again, self._tried_again = not self._tried_again and should_meet(*failed.punch.nats), True
         return not again
 
     def path_message(self, path: PeerPath, message: Message) -> None:

@@ -31,7 +31,7 @@ class Meeting:
 
     def __init__(self, *, dial: bool = True, plan: str = "none", tried: str = "") -> None:
         self.introduction = SimpleNamespace(dial=dial)
-        self.plan_state, self.tried = plan, tried
+        self.punch = SimpleNamespace(plan_state=plan, tried=tried)
         self.over: Deferred[None] = Deferred()
 
     async def decided(self) -> None:

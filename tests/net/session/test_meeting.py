@@ -23,7 +23,7 @@ from p2pxfer.core.traversal.dials import Candidate
 from p2pxfer.core.traversal.ledger import QUIET_S, Ledger
 from p2pxfer.core.traversal.strategies import LASTS_S
 from p2pxfer.net.private.identity import new_identity
-from p2pxfer.net.session import meeting
+from p2pxfer.net.session import punching
 from p2pxfer.net.session.meeting import Meeting
 from p2pxfer.net.session.parties import Party
 from p2pxfer.net.traversal.candidates import Candidates
@@ -36,7 +36,7 @@ KNOWN = Party(ME, "initiator", "alice", "bob", b"k" * 32, trusted=True)
 
 @pytest.fixture(autouse=True)
 def _ledger(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meeting, "_ledger", Ledger())
+    monkeypatch.setattr(punching, "_ledger", Ledger())
 
 
 def meet(party: Party, clock: Clock, *, here: str = "198.18.1.1:30000") -> Meeting:
@@ -57,7 +57,7 @@ def meet(party: Party, clock: Clock, *, here: str = "198.18.1.1:30000") -> Meeti
 
 def reason(party: Party, clock: Clock, *, here: str = "198.18.1.1:30000") -> str | None:
     """What a new meeting with ``party`` says against a plan."""
-    return meet(party, clock, here=here)._permit()
+    return meet(party, clock, here=here).punch.permit()
 
 
 def test_a_known_peer_is_punched_once_in_ten_minutes() -> None:
@@ -94,8 +94,8 @@ def test_ipv6_is_dialled_from_the_address_that_the_server_saw_or_not_at_all(own:
     )
     clock: Any = Clock()
     here: Any = Meeting(clock, Introduction(b"s" * 32, True, KNOWN.peer_key), KNOWN, client, cast(Any, None))
-    seen = here._candidates.observed(["198.18.2.1:31000", "[2a00::1]:31000", "[fe80::1]:31000"])
-    found = [(candidate.host, candidate.local) for candidate in here._candidates.public(seen)]
+    seen = here.punch.candidates.observed(["198.18.2.1:31000", "[2a00::1]:31000", "[fe80::1]:31000"])
+    found = [(candidate.host, candidate.local) for candidate in here.punch.candidates.public(seen)]
     assert found == [("198.18.2.1", "")] + ([("2a00::1", own)] if own else [])
 
 
@@ -122,13 +122,13 @@ class Punch:
         self.puncher: Any = SimpleNamespace(
             way="walk", made_by="walk", tried="", plan_state="none", situation=None, last_errors={}, stop=lambda: None
         )
-        self.meeting._puncher = self.puncher
+        self.meeting.punch._puncher = self.puncher
         self.meeting._drop_losers = lambda: None  # type: ignore[method-assign]  # nothing here has a socket
 
     def path(self, host: str) -> Any:
         """A direct connection with a host on another side."""
         address: Any = SimpleNamespace(host=host, port=31000)
-        assert self.meeting._direct_protocol(address) is not None
+        assert self.meeting.punch.came(address) is not None
         return max(self.meeting._greeting, key=lambda path: path.facts.number)
 
 
@@ -141,7 +141,7 @@ def test_the_way_of_the_nominated_path_and_its_time_are_told_once() -> None:
     punch.path("198.18.2.1")
     punch.clock.advance(2.0)
     punch.meeting._keep(winner)
-    punch.meeting._punched(0)
+    punch.meeting.punch._ended(0)
     assert punch.told == [(b"s" * 32, "single", "3s")]
 
 
@@ -158,8 +158,8 @@ def test_a_path_inside_the_carriers_network_is_not_told() -> None:
     client: Any = SimpleNamespace(own_endpoints=frozenset({parse_endpoint("198.18.2.1:30000")}), over_private=False)
     client.over_loopback = False
     told = structs.replace(punch.meeting.introduction, observed=["198.18.2.1:30001"], lan=["192.168.1.20:31000"])
-    punch.meeting._candidates = Candidates(client, told)
-    punch.meeting._candidates.mapped(["100.64.2.2:31000"])
+    punch.meeting.punch.candidates = Candidates(client, told)
+    punch.meeting.punch.candidates.mapped(["100.64.2.2:31000"])
     path = punch.path("100.64.2.2")
     assert path.facts.kind == "punched"
     punch.meeting._keep(path)
@@ -171,7 +171,7 @@ def test_a_lost_punch_is_told_if_the_peer_took_part_and_nobody_gave_up() -> None
         punch = Punch()
         punch.meeting.had_path = took_part
         punch.meeting._closed = closed
-        punch.meeting._punched(0)
+        punch.meeting.punch._ended(0)
         assert punch.told == ([(b"s" * 32, "walk", "lost")] if told else [])
 
 
@@ -179,13 +179,13 @@ def test_of_a_peers_router_only_addresses_are_dialled_at_which_the_peer_was_obse
     """Whatever a server passes on: another address, a service's port, this machine's own."""
     meeting = meet(KNOWN, Clock())
     bad = ["198.18.3.1:40000", "198.18.1.1:30000", "198.18.2.1:22", "198.18.2.1:3306", "127.0.0.1:40000", "nonsense"]
-    found = meeting._candidates.mapped([*bad, "198.18.2.1:40000"])
+    found = meeting.punch.candidates.mapped([*bad, "198.18.2.1:40000"])
     assert found == [Candidate("mapped", "198.18.2.1", 40000)]
-    assert meeting._candidates.kind("198.18.2.1:40000") == "mapped"
-    assert meeting._candidates.kind("198.18.2.1:31000") == "punched"
+    assert meeting.punch.candidates.kind("198.18.2.1:40000") == "mapped"
+    assert meeting.punch.candidates.kind("198.18.2.1:31000") == "punched"
     for port in range(30000, 30100):
-        meeting._candidates.mapped([f"198.18.2.1:{port}"])
-    assert len(meeting._candidates._mapped) == MAX_CANDIDATES
+        meeting.punch.candidates.mapped([f"198.18.2.1:{port}"])
+    assert len(meeting.punch.candidates._mapped) == MAX_CANDIDATES
 
 
 INNER = ["100.64.2.2:40000", "192.168.9.2:40000"]
@@ -194,26 +194,26 @@ INNER = ["100.64.2.2:40000", "192.168.9.2:40000"]
 def test_a_peers_router_inside_a_carriers_network_is_dialled_by_its_neighbours_only() -> None:
     """Of them, the one that the server sees at the same address; no public address, nor one of nobody's."""
     bad = ["198.18.3.1:40000", "169.254.169.254:40000", "127.0.0.1:40000", "100.64.2.2:3306", "100.64.2.2:80"]
-    assert meet(KNOWN, Clock())._candidates.mapped(INNER) == []
+    assert meet(KNOWN, Clock()).punch.candidates.mapped(INNER) == []
     meeting = meet(KNOWN, Clock(), here="198.18.2.1:30000")
-    found = meeting._candidates.mapped([*bad, *INNER])
+    found = meeting.punch.candidates.mapped([*bad, *INNER])
     assert [f"{one.host}:{one.port}" for one in found] == INNER
-    assert {meeting._candidates.kind(text) for text in INNER} == {"mapped"}
+    assert {meeting.punch.candidates.kind(text) for text in INNER} == {"mapped"}
 
 
 def test_the_punch_port_at_a_peers_inner_router_is_punched() -> None:
     """The port of its LAN candidates is that of its punch, so no router gave it."""
     meeting = meet(KNOWN, Clock(), here="198.18.2.1:30000")
     meeting.introduction = structs.replace(meeting.introduction, lan=["192.168.1.20:31000"])
-    meeting._candidates = Candidates(meeting._client, meeting.introduction)
-    (found,) = meeting._candidates.mapped(["100.64.2.2:31000"])
+    meeting.punch.candidates = Candidates(meeting._client, meeting.introduction)
+    (found,) = meeting.punch.candidates.mapped(["100.64.2.2:31000"])
     assert found == Candidate("host", "100.64.2.2", 31000)
-    assert meeting._candidates.kind("100.64.2.2:31000") == "punched"
+    assert meeting.punch.candidates.kind("100.64.2.2:31000") == "punched"
 
 
 def test_a_neighbour_with_a_link_local_address_is_turned_away() -> None:
     address: Any = SimpleNamespace(host="fe80::1%eth0", port=31000)
-    assert meet(KNOWN, Clock())._direct_protocol(address) is None
+    assert meet(KNOWN, Clock()).punch.came(address) is None
 
 
 def test_a_path_that_greets_when_the_meeting_is_over_is_ended() -> None:

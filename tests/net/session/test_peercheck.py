@@ -56,7 +56,7 @@ class Meeting:
         self.introduction, self.party, self.owner = introduction, party, owner
         self.started = reactor.seconds()
         self.unheard = self.closed = False
-        self.nats, self.plan_state, self.tried = NATS, "none", ""
+        self.punch = SimpleNamespace(nats=NATS, plan_state="none", tried="")
         self.over: Deferred[None] = Deferred()
         Meeting.made.append(self)
 
