@@ -14,12 +14,9 @@ from functools import partial
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.error import ConnectBindError
 from twisted.internet.interfaces import IProtocol
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from p2pxfer.core.addresses import PUNCH_PORTS, Endpoint, canonical_endpoint, parse_endpoint, scope
-from p2pxfer.core.backoff import Backoff
 from p2pxfer.core.codec import Message
 from p2pxfer.core.messages import (
     VERSION,
@@ -38,7 +35,7 @@ from p2pxfer.core.messages import (
 )
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.traversal.keepalive import KeepAlive
-from p2pxfer.errors import NameTaken, P2pxferError, ProtocolBreach, Replaced, Unreachable, from_wire
+from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable, from_wire
 from p2pxfer.net.connection.serverlink import ServerLink
 from p2pxfer.net.connection.streams import too_late
 from p2pxfer.net.connection.tls import Creator
@@ -50,15 +47,12 @@ from p2pxfer.net.traversal.networkwatch import NetworkWatch
 from p2pxfer.net.traversal.ownaddresses import endpoint_text, lan_candidates
 from p2pxfer.net.traversal.probing import NatDiscovery
 from p2pxfer.net.traversal.serverdial import CONNECT_S, ServerAddress, ServerDialler
+from p2pxfer.net.traversal.upkeep import FINAL, Upkeep
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.waiting import Waiting
 
 PORT_TRIES = 5
 """How many local ports are tried before the first one that is free, at most."""
-FINAL = (NameTaken, Replaced)
-"""What ends a client that was registered before; everything else may pass."""
-STEADY_S = 10.0
-"""A connection that lasted this long worked: the next loss is answered with short pauses again, seconds."""
 
 
 class RendezvousClient:
@@ -95,12 +89,10 @@ class RendezvousClient:
         self._on_note = on_note
         self._link: ServerLink | None = None
         self._introductions = Introductions(reactor)
-        self._running: Deferred[None] | None = None
-        self._first: Deferred[Registered] = Deferred()
+        self._upkeep: Upkeep[Registered] = Upkeep(reactor, self._one_connection)
         self._lost: Deferred[P2pxferError] = Deferred()
         self._waiting = Waiting()
         self._registration: Deferred[None] = succeed(None)
-        self._renewing = False
         self._missed = False
         self._nats = KeepAlive()
         self._network = NetworkWatch(reactor, self._moved)
@@ -119,7 +111,7 @@ class RendezvousClient:
         self.over_loopback = False
         self.over_private = False
         self._here: frozenset[Endpoint] = frozenset()
-        self.failed: Deferred[P2pxferError] = Deferred()
+        self.failed = self._upkeep.failed
 
     @property
     def own_endpoints(self) -> frozenset[Endpoint]:
@@ -139,13 +131,11 @@ class RendezvousClient:
 
     def start(self) -> Deferred[Registered]:
         """Connect and stay connected; fires with the first registration, or fails when the first attempt does."""
-        self._running = Deferred.fromCoroutine(self._run()).addErrback(self._ended)
-        return self._first
+        return self._upkeep.start()
 
     def stop(self) -> None:
         """Close every connection to the server and stay away."""
-        if self._running is not None:
-            self._running.cancel()
+        self._upkeep.stop()
         self._drop(Unreachable("the program is ending"))
 
     async def leave(self) -> None:
@@ -162,7 +152,7 @@ class RendezvousClient:
     def reconnect(self) -> None:
         """Leave this connection for another one: a NAT that lost one mapping has probably lost this one too."""
         if self._link is not None and self.registered is not None:
-            self._renewing = True
+            self._upkeep.at_once()
             self._drop(Unreachable("a fresh local port is wanted"))
 
     def _moved(self) -> None:
@@ -173,37 +163,6 @@ class RendezvousClient:
         """Wait until the control connection stands (again)."""
         if self.registered is None:
             await self._waiting.moment()
-
-    async def _run(self) -> None:
-        """Connect again after every loss, until the server says something that no reconnection would change."""
-        backoff = Backoff(random.random)
-        while True:
-            since = self._reactor.seconds()
-            error = await self._one_connection()
-            if self._reactor.seconds() - since > STEADY_S:
-                backoff.reset()
-            if not self._first.called:
-                self._first.errback(error)
-                return
-            if isinstance(error, FINAL):
-                self.failed.callback(error)
-                return
-            if self._renewing:
-                self._renewing = False
-                continue
-            delay = backoff.next()
-            self.log.info("server lost: {error}; next try in {delay:.1f} s", error=error, delay=delay)
-            await deferLater(self._reactor, delay)
-
-    def _ended(self, failure: Failure) -> None:
-        """The loop is over: stopped, or a fault of the program."""
-        if failure.check(CancelledError):
-            return
-        self.log.failure("the control connection's loop ended", failure)
-        if not self._first.called:
-            self._first.errback(failure)
-        elif not self.failed.called:
-            self.failed.callback(Unreachable("the connection to the server ended by a fault inside the program"))
 
     async def _one_connection(self) -> P2pxferError:
         """Connect, register and stay; returns why that ended."""
@@ -316,8 +275,7 @@ class RendezvousClient:
         if not self._registration.called:
             self._registration.callback(None)
         self._waiting.come()
-        if not self._first.called:
-            self._first.callback(message)
+        self._upkeep.stands(message)
 
     def _outside(self, registered: Registered) -> str:
         """The address that the server sees of this machine: where another NAT is, there is another one."""
