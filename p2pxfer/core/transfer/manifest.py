@@ -222,6 +222,14 @@ class Manifest:
                 directory = self._path_of(number - 1) if number else ""
             yield file, directory, reader.name
 
+    def outline(self) -> Iterator[tuple[int, Kind, str]]:
+        """(parent, kind, name) of each entry in order: entries are numbered from 1, and 0 is above the tops."""
+        reader = EntryReader(self._data)
+        for offset in self._offsets:
+            reader.at = offset
+            reader.read()
+            yield reader.parent, reader.kind, reader.name
+
     # -- all of it -----------------------------------------------------------------------------------------------
 
     def __eq__(self, other: object) -> bool:

@@ -5,7 +5,7 @@ Laws:
 - The data is not read again, so going on costs the same whatever the size: a claim was journalled only after its bytes
   were verified and synced, into a directory that nobody else may enter.  What is checked is that the file is there and
   reaches as far as the claim: one look at each file that is claimed, below directories that are opened once.
-- Pages that are not those of the list of now are dropped, with all that lies in the tree because of them.
+- Pages that are not those of the list of now are dropped, with all that lies in the tree and is on no other page.
 - Where names were published before the list became another one, nothing is gone on with: what is under those names is
   the user's, and the new list gets names of its own.
 """
@@ -17,14 +17,13 @@ import stat
 from contextlib import closing
 
 from p2pxfer.core.transfer.chunktable import ChunkTable
-from p2pxfer.core.transfer.entries import DIRECTORY
 from p2pxfer.core.transfer.geometry import chunk_span
 from p2pxfer.core.transfer.journal import JournalState
 from p2pxfer.core.transfer.manifest import Manifest
-from p2pxfer.errors import ChunkRefused, DiskError, LimitReached, ManifestRefused
-from p2pxfer.net.disk import parent_of, remove_whole, shown
+from p2pxfer.errors import ChunkRefused, LimitReached, ManifestRefused
 from p2pxfer.net.transfer.parents import LastParent
 from p2pxfer.net.transfer.publishing import Publisher
+from p2pxfer.net.transfer.strays import remove_strays
 
 
 def go_on(
@@ -44,7 +43,7 @@ def go_on(
         if publisher.begun and (relisted or common < len(state.pages)):
             return False
         publisher.reopen()
-        sweep(state, common, tree)
+        remove_strays(manifest, tree)
     believe(state, common, manifest, table)
     if state.published_root is None:
         prove(manifest, tree, publisher, table)
@@ -74,29 +73,6 @@ def take_up(state: JournalState, manifest: Manifest) -> None:
     manifest.complete = bool(added) and not state.more
 
 
-def sweep(state: JournalState, kept: int, tree: int) -> None:
-    """Remove from ``tree`` what only pages of the journal from ``kept`` on list.  Raises ``OSError``.
-
-    Directories go with all that lies in them: it may be of pages that were listed and not journalled any more.
-    """
-    if kept >= len(state.pages):
-        return
-    old = Manifest()
-    take_up(state, old)
-    gone: set[str] = set()
-    for number in range(kept, old.pages):
-        for entry in old.entries_of(number):
-            if entry.kind is DIRECTORY:
-                gone.add(entry.path)
-            if entry.path.rpartition("/")[0] in gone:
-                continue  # it went with the directory
-            try:
-                with parent_of(tree, entry.path) as (parent, name):
-                    remove_whole(name, parent)
-            except (FileNotFoundError, NotADirectoryError):
-                continue  # nothing of it had arrived
-
-
 def believe(state: JournalState, pages: int, manifest: Manifest, table: ChunkTable) -> None:
     """Put into ``table`` the journal's claims about files of the first ``pages`` pages."""
     files = manifest.files_before(pages)
@@ -111,9 +87,7 @@ def believe(state: JournalState, pages: int, manifest: Manifest, table: ChunkTab
 def prove(manifest: Manifest, tree: int, publisher: Publisher, proved: ChunkTable) -> None:
     """Leave in ``proved`` what ``tree`` can bear out, and what was published already: that now belongs to the user.
 
-    Raises:
-        DiskError: something that is not a file lies where one was received.
-        OSError: what the system refuses.
+    Raises ``OSError``.
     """
     with closing(LastParent()) as parents:
         for start, stop in list(proved.known):
@@ -125,9 +99,8 @@ def prove(manifest: Manifest, tree: int, publisher: Publisher, proved: ChunkTabl
 
 
 def _keep_proved(status: os.stat_result | None, file: int, path: str, manifest: Manifest, proved: ChunkTable) -> None:
-    if status is not None and not stat.S_ISREG(status.st_mode):
-        raise DiskError(f"the received file {shown(path)} was replaced by something else; remove it")
-    size, length = manifest.sizes[file], status.st_size if status is not None else 0
+    size = manifest.sizes[file]
+    length = status.st_size if status is not None and stat.S_ISREG(status.st_mode) else 0
     if length >= size:
         return
     first, stop = proved.file_range(file)

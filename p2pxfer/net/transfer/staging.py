@@ -6,7 +6,8 @@ Layout inside the destination, all of it in a directory that is private to the u
         journal                   see p2pxfer.core.transfer.journal
         tree/                     the manifest's files and directories, as far as anything arrived
 
-The manifest may grow meanwhile: its pages are journalled in their order, each before anything of its files.
+The manifest may grow meanwhile: its pages are journalled in their order, each before any claim about its files.  What
+no page lists is removed when the place is opened again (:mod:`p2pxfer.net.transfer.strays`).
 
 Laws:
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from p2pxfer.core.session.wire import Offer, Page
-from p2pxfer.core.transfer.manifest import Manifest
+from p2pxfer.core.transfer.manifest import DIRECTORY, Manifest
 from p2pxfer.core.transfer.receiveeffect import Listed
 from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.errors import ProtocolBreach
@@ -204,3 +204,86 @@ def test_what_became_a_directory_and_went_goes_as_the_file_that_it_was(dest: Pat
     same = next(n for n in range(pages) if old.manifest.page(n) != new.manifest.page(n))
     Staging.open(str(dest), SENDER, first_page(new.manifest, same), relisted=True).close()
     assert not (here / "d" / "g").exists()
+
+
+# -- what no page of the journal has listed --------------------------------------------------------------------------
+
+
+def killed_before_the_page(dest: Path, old: Content, *received: str) -> Path:
+    """A run that writes files of the last page, of which its journal knows nothing when it is killed; its tree."""
+    manifest = first_page(old.manifest)
+    staging = Staging.open(str(dest), SENDER, manifest)
+    for number in range(1, old.manifest.pages):
+        manifest.add(old.manifest.page(number), more=number + 1 < old.manifest.pages)
+    files = [entry.path for entry in old.manifest.files]
+    put(staging, old, [(files.index(path), 0) for path in received])
+    staging.close()
+    here = next(dest.glob(".p2pxfer-*/tree"))
+    assert all((here / path).exists() for path in received)
+    return here
+
+
+def received_whole(dest: Path, new: Content) -> dict[str, bytes | None]:
+    """The next run receives ``new`` page by page; what it publishes."""
+    manifest = first_page(new.manifest)
+    staging = Staging.open(str(dest), SENDER, manifest)
+    known = manifest.pages
+    for number in range(known, new.manifest.pages):
+        manifest.add(new.manifest.page(number), more=number + 1 < new.manifest.pages)
+    missing = [address for address in new.addresses() if address not in staging.have]
+    put(staging, new, missing)
+    staging.sync(map(new.claim, missing), range(known, new.manifest.pages))
+    staging.finish(new.root, NOW)
+    staging.discard()
+    return tree(dest)
+
+
+def all_of(content: Content) -> dict[str, bytes | None]:
+    links = {entry.path: b"-> " + entry.target.encode() for entry in content.manifest.entries if entry.target}
+    folders: dict[str, bytes | None] = dict.fromkeys(
+        entry.path for entry in content.manifest.entries if entry.kind is DIRECTORY
+    )
+    return {**folders, **links, **content.files}
+
+
+def test_a_file_whose_page_was_never_journalled_is_not_published(dest: Path) -> None:
+    old, new = content(b"old", "d/stray", "d/x/stray", "stray"), content(b"old")
+    killed_before_the_page(dest, old, "d/stray", "d/x/stray", "stray")
+    assert received_whole(dest, new) == all_of(new)
+
+
+@pytest.mark.parametrize("strays", [("d/g",), ("d/g/inner",), ("d/g/deep/inner", "f")])
+def test_what_lies_where_something_else_belongs_gives_way(dest: Path, strays: tuple[str, ...]) -> None:
+    """A file in a directory's place, a directory in a file's: neither had a page in the journal."""
+    old, new = content(b"old", *strays), content(b"old", "d/g/inner" if strays == ("d/g",) else "d/g")
+    killed_before_the_page(dest, old, *strays)
+    assert received_whole(dest, new) == all_of(new)
+
+
+def test_what_is_listed_and_claimed_stays_and_the_rest_goes_whatever_it_is(dest: Path, tmp_path: Path) -> None:
+    whole = content(b"old", "g/file", "z/file")
+    staging = open_staging(dest, whole)
+    put(staging, whole, whole.addresses())
+    staging.sync(map(whole.claim, whole.addresses()))
+    staging.close()
+    here = next(dest.glob(".p2pxfer-*/tree"))
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_bytes(b"another's")
+    os.mkfifo(here / "a fifo")
+    (here / "d" / "a link").symlink_to(outside)
+    (here / os.fsdecode(b"not \xff UTF-8")).write_bytes(b"")
+    (here / "zz").mkdir(0)
+    (here / "g" / "file").unlink()
+    (here / "g" / "file").symlink_to(outside / "kept")
+    (here / "z" / "file").unlink()
+    (here / "z").rmdir()
+    (here / "z").symlink_to(outside)
+    staging = open_staging(dest, whole)
+    lost = {("g/file", 0), ("z/file", 0)}
+    claimed = {(whole.manifest.files[file].path, index) for file, index in staging.have}
+    assert claimed == {(path, 0) for path in whole.files} - lost
+    staging.close()
+    assert tree(here).keys() == all_of(whole).keys() - {"g/file", "z", "z/file"}
+    assert tree(outside) == {"kept": b"another's"}
+    assert received_whole(dest, whole) == all_of(whole)
