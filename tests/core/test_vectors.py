@@ -35,6 +35,7 @@ from p2pxfer.core.framing import Frame, FrameDecoder
 from p2pxfer.core.ids import PeerId, parse_id
 from p2pxfer.core.messages import ALPN_PEER, ALPN_SERVER, SERVER, VERSION, Role
 from p2pxfer.core.session import channelwire, deltawire, wire
+from p2pxfer.core.session.bundlewire import BUNDLE_KIND, Bundle, bundle_prefix, decode_bundle
 from p2pxfer.core.session.channelwire import PIECE_KIND, Piece, decode_piece, piece_prefix
 from p2pxfer.core.session.deltawire import LITERAL, PATCH_KIND, decode_patch, patch_prefix
 from p2pxfer.core.session.hello import EXPORTER_LABEL, Greeting, Terms
@@ -53,6 +54,7 @@ DATA_FRAMES: dict[int, Callable[[Frame], object]] = {
     DATA_KIND: decode_chunk,
     PIECE_KIND: decode_piece,
     PATCH_KIND: decode_patch,
+    BUNDLE_KIND: decode_bundle,
 }
 """Kinds whose body is not a map, and who reads it."""
 PLACES: dict[str, dict[int, int]] = {
@@ -234,6 +236,12 @@ REFUSED: list[tuple[str, str, bytes]] = [
     ("a chunk over 4 MiB", "peer, in the session", struct.pack(">IB", 4 * 2**20 + 46, 64)),
     ("a piece without payload", "peer, in the session", struct.pack(">IB", 13, 65) + bytes(12)),
     ("a piece over 128 KiB", "peer, in the session", struct.pack(">IB", 2**17 + 14, 65)),
+    ("a bundle without a header", "peer, in the session", struct.pack(">IB", 10, 67) + bytes(9)),
+    ("a bundle of one file", "peer, in the session", struct.pack(">IBIIH", 44, 67, 1, 2, 1) + bytes(33)),
+    ("a bundle of 65 files", "peer, in the session", struct.pack(">IBIIH", 2156, 67, 1, 2, 65) + bytes(2145)),
+    ("a bundle with hashes cut short", "peer, in the session", struct.pack(">IBIIH", 74, 67, 1, 2, 2) + bytes(63)),
+    ("a bundle with an octet too few", "peer, in the session", struct.pack(">IBIIH", 76, 67, 1, 2, 2) + bytes(65)),
+    ("a bundle over its cap", "peer, in the session", struct.pack(">IB", 10 + 64 * 32 + 131072 + 2, 67)),
     (
         "a service with a capital letter",
         "peer, in the session",
@@ -334,6 +342,19 @@ def patch_vector() -> dict[str, Any]:
         "operations": [list(op) for op in ops],
         "literals": plain(PAYLOAD),
         "frame": plain(frame),
+    }
+
+
+def bundle_vector() -> dict[str, Any]:
+    parts = [PAYLOAD[:1], PAYLOAD[1:3], PAYLOAD[3:]]
+    hashes = b"".join(blake3(part).digest() for part in parts)
+    return {
+        "handle": 1,
+        "file": 2,
+        "sizes": [len(part) for part in parts],
+        "hashes": plain(hashes),
+        "payload": plain(PAYLOAD),
+        "frame": plain(bundle_prefix(1, 2, hashes, len(PAYLOAD)) + PAYLOAD),
     }
 
 
@@ -460,6 +481,7 @@ def everything() -> dict[str, Any]:
         "chunk": chunk_vector(),
         "piece": piece_vector(),
         "patch": patch_vector(),
+        "bundle": bundle_vector(),
         "cuts": [cut_vector(*sizes) for sizes in ((300_000, 8192), (300_000, 16384), (5000, 8192))],
         "averages": [{"size": size, "average": average_block(size)} for size in SIZES],
         "manifests": [manifest_vector(entries) for entries in MANIFESTS],
@@ -525,6 +547,20 @@ def test_chunk() -> None:
     assert row["hash"] == blake3(row["payload"]).digest()
     head = struct.pack(">IBIII", 45 + len(row["payload"]), 64, row["handle"], row["file"], row["index"])
     assert row["frame"] == head + row["hash"] + row["payload"]
+
+
+def test_bundle() -> None:
+    row = from_plain(VECTORS["bundle"])
+    bundle = decode_bundle(one_frame(row["frame"], SESSION_CAPS))
+    assert bundle == Bundle(row["handle"], row["file"], row["hashes"], memoryview(row["payload"]))
+    assert bundle.count == len(row["sizes"])
+    at = 0
+    for size, digest in zip(row["sizes"], bundle.digests(), strict=True):
+        assert digest == blake3(row["payload"][at : at + size]).digest()
+        at += size
+    assert at == len(row["payload"])
+    body = struct.pack(">IIH", row["handle"], row["file"], bundle.count) + row["hashes"] + row["payload"]
+    assert row["frame"] == struct.pack(">IB", 1 + len(body), 67) + body
 
 
 def test_piece() -> None:
@@ -631,9 +667,8 @@ def test_the_specification_lists_every_message_with_its_fields(side: str) -> Non
     section = (ROOT / "docs" / "protocol.rst").read_text(encoding="utf-8").partition(f".. _{side}-messages:")[2]
     table = section.partition(".. end of table")[0]
     found = {(int(kind), name) for kind, name in re.findall(r"^   \* - (\d+)\n     - ``(\w+)``", table, re.MULTILINE)}
-    assert found == {(row["kind"], row["type"]) for row in VECTORS[side]} | (
-        {(DATA_KIND, "Chunk"), (PIECE_KIND, "Piece"), (PATCH_KIND, "Patch")} if side == "peer" else set()
-    )
+    mapless = {(DATA_KIND, "Chunk"), (PIECE_KIND, "Piece"), (PATCH_KIND, "Patch"), (BUNDLE_KIND, "Bundle")}
+    assert found == {(row["kind"], row["type"]) for row in VECTORS[side]} | (mapless if side == "peer" else set())
     for row in VECTORS[side]:
         mine = table.partition(f"``{row['type']}``")[2].partition("\n   * - ")[0]
         assert set(re.findall(r"\*(\w+)\*", mine)) == set(row["fields"]), row["type"]

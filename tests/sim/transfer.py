@@ -9,9 +9,11 @@ from msgspec.structs import replace
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.framing import Frame
+from p2pxfer.core.session.bundlewire import BUNDLE_KIND, Bundle, bundle_prefix, decode_bundle
 from p2pxfer.core.session.wire import DATA_KIND, PEER, Chunk, chunk_prefix, decode_chunk
 from p2pxfer.core.transfer.chunktable import ChunkAddress
 from p2pxfer.core.transfer.geometry import chunk_span
+from p2pxfer.core.transfer.inflow import Incoming
 from p2pxfer.core.transfer.journal import ChunkClaim
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.receiveeffect import Decide, Listed, Publish, ReceiverEffect, Relist, Store
@@ -19,6 +21,7 @@ from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.core.transfer.sendeffect import Finished, HashChunks, Send, SenderEffect
 from p2pxfer.core.transfer.sender import SenderCore
 from p2pxfer.errors import ProtocolBreach
+from tests.core.bundles import packed, unpacked
 from tests.sim.disk import Disk
 from tests.sim.world import Network, PathEnd, World
 
@@ -28,6 +31,8 @@ SYNC_S = 0.25
 LONG_LISTS = 0.3
 """The share of transfers whose list has more than one page."""
 
+
+_CHUNKS: dict[int, Callable[[Frame], Incoming]] = {DATA_KIND: decode_chunk, BUNDLE_KIND: decode_bundle}
 
 Source = Sequence[Entry]
 """The files of a source: index -> entry."""
@@ -103,19 +108,29 @@ class Sender:
     def _push(self) -> None:
         for end in list(self._ends.values()):
             while self._core.is_open(end.number) and end.writable:
-                address = self._core.next_chunk()
-                if address is None:
-                    address = self._core.late_chunk(end.number)
-                    self._sim.taken_over += address is not None
-                if address is None:
+                taken = [self._core.next_chunk() for _ in range(self._sim.bundled)]
+                if taken[0] is None:
+                    taken = [self._core.late_chunk(end.number)]
+                    self._sim.taken_over += taken[0] is not None
+                if taken[0] is None:
                     break
-                data = content(self._source, address)
-                digest = blake3(data).digest()
-                self._core.chunk_read(address, digest)
-                self._sim.record[address] = digest
-                self._core.chunk_sent(address, end.number)
-                self._sim.sent += 1
-                end.send(chunk_prefix(1, *address, digest, len(data)) + data)
+                addresses = [address for address in taken if address is not None]
+                for chunk in packed(addresses, self._manifest.sizes, lambda address: content(self._source, address)):
+                    self._send(end, chunk)
+
+    def _send(self, end: PathEnd, chunk: Chunk | Bundle) -> None:
+        for each in unpacked(chunk, self._manifest.sizes):
+            self._sim.record[each.file, each.index] = each.hash
+            self._core.chunk_read((each.file, each.index), each.hash)
+            self._sim.sent += 1
+        if isinstance(chunk, Bundle):
+            self._sim.bundles += 1
+            self._core.chunk_sent((chunk.file, 0), end.number, chunk.count)
+            prefix = bundle_prefix(1, chunk.file, chunk.hashes, len(chunk.payload))
+        else:
+            self._core.chunk_sent((chunk.file, chunk.index), end.number)
+            prefix = chunk_prefix(1, chunk.file, chunk.index, chunk.hash, len(chunk.payload))
+        end.send(prefix + bytes(chunk.payload))
 
 
 class Receiver:
@@ -144,8 +159,8 @@ class Receiver:
         if self._relisting is not None:
             self._relisting.append(lambda: self.path_frame(end, frame) if end.number in self._ends else None)
             return
-        if frame.kind == DATA_KIND:
-            self._do(self._core.chunk(end.number, decode_chunk(frame)))
+        if frame.kind in _CHUNKS:
+            self._do(self._core.chunk(end.number, _CHUNKS[frame.kind](frame)))
             self._acks()
             return
         try:
@@ -219,15 +234,16 @@ class Receiver:
         for call in waiting:
             call()
 
-    def _store(self, path: int, chunk: Chunk) -> None:
+    def _store(self, path: int, chunk: Incoming) -> None:
         def stored() -> None:
             self._storing -= 1
-            payload = bytes(chunk.payload)
-            assert blake3(payload).digest() == chunk.hash
-            address = (chunk.file, chunk.index)
-            self._sim.disk.write(address, payload)
-            self._unsynced.append((*address, chunk.hash))
-            self._core.stored(path, address, chunk.hash)
+            for each in unpacked(chunk, self._manifest.sizes):
+                payload = bytes(each.payload)
+                assert blake3(payload).digest() == each.hash
+                address = (each.file, each.index)
+                self._sim.disk.write(address, payload)
+                self._unsynced.append((*address, each.hash))
+            self._core.stored(path, chunk)
             self._acks()
             if len(self._unsynced) >= SYNC_CHUNKS:
                 self._sync()
@@ -317,6 +333,8 @@ class TransferSim:
         self.manifest = Manifest(self._entries)
         self.relisted = 0
         self.changed = False
+        self.bundled = rng.choice([1, 4])
+        self.bundles = 0
         self.record: dict[ChunkAddress, bytes] = {}
         self.disk = Disk(world)
         self.network = Network(world)

@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from p2pxfer.core.codec import Message, Number
 from p2pxfer.core.framing import Frame, frame_header
+from p2pxfer.core.session.bundlewire import BUNDLE_KIND, decode_bundle
 from p2pxfer.core.session.channelwire import PIECE_KIND, decode_piece
 from p2pxfer.errors import FrameError
 
@@ -133,5 +134,9 @@ def decode_patch(frame: Frame) -> Patch:
     return Patch(handle, file, index, digest, ops, literals, sum(op[2] for op in ops))
 
 
-MAPLESS: dict[int, Callable[[Frame], Message]] = {PIECE_KIND: decode_piece, PATCH_KIND: decode_patch}
+MAPLESS: dict[int, Callable[[Frame], Message]] = {
+    PIECE_KIND: decode_piece,
+    PATCH_KIND: decode_patch,
+    BUNDLE_KIND: decode_bundle,
+}
 """Who reads the frames whose body is no map, apart from chunks."""

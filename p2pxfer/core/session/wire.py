@@ -12,7 +12,7 @@ Transcript of one path (``>`` initiator to responder; the initiator is the TLS c
     > Check          < Checked            instead of an offer: what the network is like
     > Offer          < Refuse | Accept    the first page of the file list comes with the offer
     > Page*          < Listed*            what the receiver holds of a page's files already
-    > Holes* Data*   < Ack*               of files whose page was answered, while more pages come
+    > Holes* Data*   < Ack*               chunks of files whose page was answered, while more pages come
     > Final          < FinalAck           the same root hash at both ends
     > Bye
 
@@ -33,6 +33,7 @@ from msgspec import Meta
 from p2pxfer.core.codec import Catalogue, Message, Number, Size
 from p2pxfer.core.framing import PRE_AUTH_CAP, Frame, frame_header
 from p2pxfer.core.messages import Bytes16, Bytes32, Text
+from p2pxfer.core.session.bundlewire import BUNDLE_CAP, BUNDLE_KIND
 from p2pxfer.core.session.channelwire import MAX_PIECE, PIECE_HEADER_SIZE, PIECE_KIND, SESSION_ROWS
 from p2pxfer.core.session.deltawire import DELTA_ROWS, PATCH_KIND
 from p2pxfer.core.traversal.discovery import Filtering, Hairpin, Simultaneous, Unsolicited
@@ -309,6 +310,7 @@ SESSION_CAPS = {
     DATA_KIND: MAX_CHUNK + CHUNK_HEADER_SIZE,
     PIECE_KIND: MAX_PIECE + PIECE_HEADER_SIZE,
     PATCH_KIND: MAX_CHUNK,
+    BUNDLE_KIND: BUNDLE_CAP,
 }
 """Caps afterwards."""
 

@@ -127,6 +127,14 @@ class ChunkTable:
         self._hashes[number * HASH_SIZE : (number + 1) * HASH_SIZE] = digest
         self.known.add(number, number + 1)
 
+    def set_run(self, start: int, digests: bytes) -> None:
+        """Record the hashes of as many chunks as there are in ``digests``, from ``start`` on."""
+        self._root = None
+        self._reach(start)
+        stop = start + len(digests) // HASH_SIZE
+        self._hashes[start * HASH_SIZE : stop * HASH_SIZE] = digests
+        self.known.add(start, stop)
+
     def forget(self, number: int) -> None:
         """This chunk is not here after all."""
         self._root = None
@@ -148,6 +156,10 @@ class ChunkTable:
     def hash(self, number: int) -> bytes:
         """The recorded hash of a chunk that is in :attr:`known`."""
         return bytes(self._hashes[number * HASH_SIZE : (number + 1) * HASH_SIZE])
+
+    def run(self, numbers: range) -> bytes:
+        """The recorded hashes of chunks that follow one another and are in :attr:`known`."""
+        return bytes(self._hashes[numbers.start * HASH_SIZE : numbers.stop * HASH_SIZE])
 
     def claims(self) -> Iterator[tuple[int, int, bytes]]:
         """(file index, chunk index, hash) of each chunk in :attr:`known`, in order."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.session.deltawire import Patch
 from p2pxfer.core.session.wire import Chunk, Have
 from p2pxfer.core.transfer.chunkhashes import ChunkHashes
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.core.transfer.claims import claims, runs
-from p2pxfer.core.transfer.geometry import zero_hash
+from p2pxfer.core.transfer.geometry import MIN_CHUNK, zero_hash
+from p2pxfer.core.transfer.journal import ChunkClaim
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.ranges import Range, RangeSet
 from p2pxfer.errors import ChunkRefused, Damaged, LimitReached
@@ -26,14 +28,25 @@ MAX_BAD_CHUNKS = 3
 """Chunks that fail their hash before the sender is dropped."""
 
 
-def length_of(chunk: Chunk | Patch) -> int:
-    """Bytes of a chunk, however it came."""
-    return len(chunk.payload) if isinstance(chunk, Chunk) else chunk.length
+Incoming = Chunk | Patch | Bundle
+"""What chunks come in."""
 
 
-def wire_size(chunk: Chunk | Patch) -> int:
-    """Bytes that travelled for a chunk."""
-    return len(chunk.payload) if isinstance(chunk, Chunk) else chunk.wire_size
+def length_of(chunk: Incoming) -> int:
+    """Bytes of a chunk or of those of a bundle, however they came."""
+    return chunk.length if isinstance(chunk, Patch) else len(chunk.payload)
+
+
+def wire_size(chunk: Incoming) -> int:
+    """Bytes that travelled for it."""
+    return chunk.wire_size if isinstance(chunk, Patch) else len(chunk.payload)
+
+
+def claims_of(chunk: Incoming) -> list[ChunkClaim]:
+    """What is to be journalled of it."""
+    if isinstance(chunk, Bundle):
+        return [(file, 0, digest) for file, digest in enumerate(chunk.digests(), chunk.file)]
+    return [(chunk.file, chunk.index, chunk.hash)]
 
 
 class Inflow:
@@ -75,12 +88,30 @@ class Inflow:
 
     # -- in ------------------------------------------------------------------------------------------------------
 
-    def number_of(self, chunk: Chunk | Patch) -> int:
-        """The number of a chunk that came.
+    def numbers_of(self, chunk: Incoming, files: int) -> range:
+        """The numbers of what came, of the first ``files`` files.
 
         Raises:
-            ChunkRefused: it is outside the transfer or of the wrong length.
+            ChunkRefused: it is outside these, or of the wrong length.
         """
+        if isinstance(chunk, Bundle):
+            return self._bundled(chunk, files)
+        if chunk.file >= files:
+            raise ChunkRefused(f"file {chunk.file} is not part of what was listed")
+        number = self._number_of(chunk)
+        return range(number, number + 1)
+
+    def _bundled(self, bundle: Bundle, files: int) -> range:
+        stop = bundle.file + bundle.count
+        if stop > files:
+            raise ChunkRefused("a bundle has files that are not part of what was listed")
+        sizes = self._manifest.sizes[bundle.file : stop]
+        if min(sizes) == 0 or max(sizes) > MIN_CHUNK or sum(sizes) != len(bundle.payload):
+            raise ChunkRefused("a bundle has files that are not of one chunk, or has the wrong length")
+        first = self.table.base(bundle.file)
+        return range(first, first + bundle.count)
+
+    def _number_of(self, chunk: Chunk | Patch) -> int:
         address = (chunk.file, chunk.index)
         number = self.table.number(address)
         if length_of(chunk) != self.table.length(address):
@@ -92,6 +123,15 @@ class Inflow:
         if number in self._have and self.table.hash(number) == digest:
             return False
         self._storing[number] = digest
+        return True
+
+    def wants_any(self, chunk: Incoming, numbers: range) -> bool:
+        """Whether it is to be stored; false if all of it is here."""
+        if not isinstance(chunk, Bundle):
+            return self.wants(numbers.start, chunk.hash)
+        if self._have.contains(numbers.start, numbers.stop) and self.table.run(numbers) == chunk.hashes:
+            return False
+        self._storing.update((number, chunk.hashes) for number in numbers)
         return True
 
     def hole(self, file: int, start: int, stop: int) -> tuple[list[int], list[Range]]:
@@ -119,6 +159,17 @@ class Inflow:
         self.table.set_hash(number, digest)
         return number
 
+    def stored_bundle(self, bundle: Bundle) -> range:
+        """The files were verified and written; the numbers of their chunks."""
+        first = self.table.base(bundle.file)
+        numbers = range(first, first + bundle.count)
+        for number in numbers:
+            self._storing.pop(number, None)
+        self.have_bytes += sum(self.table.bytes_in(*span) for span in self._have.missing(first, numbers.stop))
+        self._have.add(first, numbers.stop)
+        self.table.set_run(first, bundle.hashes)
+        return numbers
+
     def stored_hole(self, file: int, first: int, stop: int) -> Iterator[int]:
         """These chunks are zero on the disk; their numbers."""
         for index in range(first, stop):
@@ -135,15 +186,18 @@ class Inflow:
         if self._lacked > MAX_LACKED * self.table.total:
             raise Damaged("the sender's patches do not make what it says; what arrived whole is kept")
 
-    def damaged(self, address: ChunkAddress) -> None:
-        """The chunk did not match its hash.
+    def damaged(self, address: ChunkAddress, count: int = 1) -> None:
+        """The chunk did not match its hash, or one of a bundle of ``count`` did not.
 
         Raises:
             ChunkRefused: always; the path that brought it is to be dropped.
             Damaged: once too often; the session is to be ended.
         """
-        self._storing.pop(self.table.number(address), None)
+        first = self.table.number(address)
+        for number in range(first, first + count):
+            self._storing.pop(number, None)
         self._bad += 1
         if self._bad >= MAX_BAD_CHUNKS:
             raise Damaged("the sender's data does not match its own hashes; what arrived whole is kept")
-        raise ChunkRefused(f"chunk {address[1]} of file {address[0]} does not match its hash")
+        what = f"chunk {address[1]} of file {address[0]} does" if count == 1 else "the files of a bundle do"
+        raise ChunkRefused(f"{what} not match {'its hash' if count == 1 else 'their hashes'}")

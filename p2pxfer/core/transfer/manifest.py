@@ -211,16 +211,16 @@ class Manifest:
         """The entries of one page, in order."""
         return map(self._entry, range(self._ends[page][0], self._ends[page + 1][0]))
 
-    def located(self, start: int, stop: int) -> Iterator[tuple[int, str, str]]:
-        """(file, path of its directory, name) of the files from ``start`` to before ``stop``; makes no entries."""
-        reader, number, directory = EntryReader(self._data), -1, ""
+    def run_of_files(self, start: int, stop: int) -> Iterator[Entry]:
+        """The files from ``start`` to before ``stop``, one after the other, which is quicker than one by one."""
+        reader, number, directory = EntryReader(self._data), 0, ""
         for file in range(start, stop):
             reader.at = self._offsets[self._numbers[file]]
             reader.read()
             if reader.parent != number:
                 number = reader.parent
-                directory = self._path_of(number - 1) if number else ""
-            yield file, directory, reader.name
+                directory = f"{self._path_of(number - 1)}/" if number else ""
+            yield Entry(directory + reader.name, FILE, reader.size, reader.mtime_ns, reader.mode, "")
 
     def outline(self) -> Iterator[tuple[int, Kind, str]]:
         """(parent, kind, name) of each entry in order: entries are numbered from 1, and 0 is above the tops."""

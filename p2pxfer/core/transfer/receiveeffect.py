@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from p2pxfer.core.session.deltawire import Patch, WantBasis
-from p2pxfer.core.session.wire import Chunk
+from p2pxfer.core.session.deltawire import WantBasis
+from p2pxfer.core.transfer.inflow import Incoming
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.sendeffect import Send
 
@@ -49,13 +49,13 @@ class Relist(Struct, frozen=True):
 
 
 class Store(Struct, frozen=True):
-    """Verify and write this chunk, then call :meth:`ReceiverCore.stored` or :meth:`ReceiverCore.damaged`.
+    """Verify and write this chunk or bundle, then call :meth:`ReceiverCore.stored` or :meth:`ReceiverCore.damaged`.
 
     For one that cannot be made of its patch, call :meth:`ReceiverCore.lacking`.
     """
 
     path: int
-    chunk: Chunk | Patch
+    chunk: Incoming
 
 
 class TellBasis(Struct, frozen=True):

@@ -13,16 +13,17 @@ The caller decides, stores and publishes; calls return the effects to carry out,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from p2pxfer.core.codec import Message
-from p2pxfer.core.session.deltawire import Patch, WantBasis
-from p2pxfer.core.session.wire import Accept, Ack, Chunk, Final, FinalAck, Holes, Offer, Page, Refuse, Tally, WantPage
+from p2pxfer.core.session.bundlewire import Bundle
+from p2pxfer.core.session.deltawire import WantBasis
+from p2pxfer.core.session.wire import Accept, Ack, Final, FinalAck, Holes, Offer, Page, Refuse, Tally, WantPage
 from p2pxfer.core.session.wire import Listed as ListedMessage
 from p2pxfer.core.transfer.chunktable import ChunkAddress
 from p2pxfer.core.transfer.claims import runs
 from p2pxfer.core.transfer.holes import judge
-from p2pxfer.core.transfer.inflow import Inflow
+from p2pxfer.core.transfer.inflow import Incoming, Inflow
 from p2pxfer.core.transfer.listing import Answer, ListTaker
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.receiveeffect import (
@@ -199,34 +200,28 @@ class ReceiverCore:
             yield Send(path, ListedMessage(handle=handle, page=page, have=part, last=False))
         yield Send(path, ListedMessage(handle=handle, page=page, have=last))
 
-    def chunk(self, path: int, chunk: Chunk | Patch) -> list[ReceiverEffect]:
-        """A chunk, or what it is to be made of, came on ``path``.
+    def chunk(self, path: int, chunk: Incoming) -> list[ReceiverEffect]:
+        """A chunk, what it is to be made of, or a bundle came on ``path``.
 
         Raises ``ProtocolBreach`` where none is welcome, ``ChunkRefused`` for one that is not part of the transfer.
         """
         state = self._state_of(path, chunk.handle)
-        if state.talk is not Talk.OPEN or self._flow is None:
+        if state.talk is not Talk.OPEN or self._flow is None or self._list is None:
             raise ProtocolBreach(f"a chunk came while {state.talk.value}")
-        self._check_told(chunk.file)
-        number = self._flow.number_of(chunk)
+        numbers = self._flow.numbers_of(chunk, self._list.files)
         if self._phase is Phase.REFUSED:
             return []
-        if self._phase is Phase.RECEIVING and self._flow.wants(number, chunk.hash):
+        if self._phase is Phase.RECEIVING and self._flow.wants_any(chunk, numbers):
             return [Store(path, chunk)]
-        state.acks.append(number)
+        state.acks += numbers
         return []
 
-    def _check_told(self, file: int) -> None:
-        assert self._list is not None
-        if file >= self._list.files:
-            raise ChunkRefused(f"file {file} is not part of what was listed")
-
     def _on_holes(self, path: int, state: Path, holes: Holes) -> list[ReceiverEffect]:
-        assert self._flow is not None
+        assert self._flow is not None and self._list is not None
         if self._phase is not Phase.RECEIVING:
             return []
-        for file, _, _ in holes.chunks:
-            self._check_told(file)
+        if any(file >= self._list.files for file, _, _ in holes.chunks):
+            raise ChunkRefused("holes are told of files that are not part of what was listed")
         state.told = judge(self._flow.table, holes, state.told)
         effects: list[ReceiverEffect] = []
         for file, start, stop in holes.chunks:
@@ -294,25 +289,31 @@ class ReceiverCore:
         word, message = self._refusal
         return [Send(path, Refuse(state.handle, word, message)) for path, state in self._paths.items()]
 
-    def stored(self, path: int, address: ChunkAddress, digest: bytes) -> None:
-        """The chunk was verified and written; its acknowledgement waits for :meth:`take_acks`."""
+    def stored(self, path: int, chunk: Incoming) -> None:
+        """It was verified and written; its acknowledgement waits for :meth:`take_acks`."""
         assert self._flow is not None
-        self._acknowledge(path, [self._flow.stored(address, digest)])
+        if isinstance(chunk, Bundle):
+            self._acknowledge(path, self._flow.stored_bundle(chunk))
+        else:
+            self._acknowledge(path, [self._flow.stored((chunk.file, chunk.index), chunk.hash)])
 
     def stored_hole(self, path: int, file: int, first: int, stop: int) -> None:
         """These chunks are zero on the disk."""
         assert self._flow is not None
-        self._acknowledge(path, list(self._flow.stored_hole(file, first, stop)))
+        self._acknowledge(path, self._flow.stored_hole(file, first, stop))
 
-    def _acknowledge(self, path: int, numbers: list[int]) -> None:
+    def _acknowledge(self, path: int, numbers: Iterable[int]) -> None:
         state = self._paths.get(path)
         if state is not None:
             state.acks += numbers
 
-    def damaged(self, address: ChunkAddress) -> None:
-        """The chunk did not match its hash; raises as :meth:`~p2pxfer.core.transfer.inflow.Inflow.damaged`."""
+    def damaged(self, chunk: Incoming) -> None:
+        """It did not match its hash; raises as :meth:`~p2pxfer.core.transfer.inflow.Inflow.damaged`."""
         assert self._flow is not None
-        self._flow.damaged(address)
+        if isinstance(chunk, Bundle):
+            self._flow.damaged((chunk.file, 0), chunk.count)
+        else:
+            self._flow.damaged((chunk.file, chunk.index))
 
     def lacking(self, address: ChunkAddress) -> None:
         """The chunk cannot be made of its patch; raises as :meth:`~p2pxfer.core.transfer.inflow.Inflow.lacking`."""

@@ -152,17 +152,24 @@ class SenderCore:
         start, stop = self._table.base(file), self._table.base(file + 1)
         return next(iter(self._flow.acked.missing(start, stop)), None) is None
 
-    def is_told(self, address: ChunkAddress) -> bool:
-        """Whether the receiver knows the file of this chunk: another process may have taken over since it was read."""
-        return address[0] < self._list.files
+    def is_told(self, file: int) -> bool:
+        """Whether the receiver knows a file: another process may have taken over since it was read."""
+        return file < self._list.files
 
-    def may_go(self, address: ChunkAddress, path: int) -> bool:
-        """Whether a chunk that was taken out is still to be sent on ``path``: not where it is under way already."""
-        return self._flow.wants(self._table.number(address), path)
+    def _run(self, address: ChunkAddress, count: int) -> range:
+        first = self._table.number(address)
+        return range(first, first + count)
 
-    def drop_chunk(self, address: ChunkAddress) -> None:
-        """A chunk that was taken out is not sent now."""
-        self._flow.put_back(self._table.number(address))
+    def may_go(self, address: ChunkAddress, path: int, count: int = 1) -> bool:
+        """Whether ``count`` chunks that were taken out are still to be sent on ``path``: not where they are under way
+        already.
+        """
+        return any(self._flow.wants(number, path) for number in self._run(address, count))
+
+    def drop_chunk(self, address: ChunkAddress, count: int = 1) -> None:
+        """Chunks that were taken out are not sent now."""
+        for number in reversed(self._run(address, count)):
+            self._flow.put_back(number)
 
     def lacking(self, addresses: Iterable[ChunkAddress]) -> None:
         """The receiver could make nothing of these chunks as they were sent."""
@@ -177,13 +184,14 @@ class SenderCore:
         """Payload bytes of a chunk."""
         return self._table.length(address)
 
-    def chunk_read(self, address: ChunkAddress, digest: bytes) -> None:
-        """The chunk was read; ``digest`` is its BLAKE3 hash."""
-        self._table.set_hash(self._table.number(address), digest)
+    def chunk_read(self, address: ChunkAddress, digests: bytes) -> None:
+        """The chunk was read, and those behind it as far as there are BLAKE3 hashes in ``digests``."""
+        self._table.set_run(self._table.number(address), digests)
 
-    def chunk_sent(self, address: ChunkAddress, path: int) -> None:
-        """The chunk, taken with :meth:`next_chunk`, was written to ``path``."""
-        self._flow.sent(self._table.number(address), path, alive=path in self._talks)
+    def chunk_sent(self, address: ChunkAddress, path: int, count: int = 1) -> None:
+        """``count`` chunks, taken with :meth:`next_chunk`, were written to ``path``."""
+        for number in self._run(address, count):
+            self._flow.sent(number, path, alive=path in self._talks)
 
     def hashed(self) -> list[SenderEffect]:
         """Every chunk of a :class:`HashChunks` effect was given to :meth:`chunk_read`."""

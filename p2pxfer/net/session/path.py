@@ -28,6 +28,7 @@ from p2pxfer.core.addresses import Endpoint
 from p2pxfer.core.buffers import BufferPool
 from p2pxfer.core.codec import Message
 from p2pxfer.core.framing import Frame, FrameDecoder
+from p2pxfer.core.session.bundlewire import BUNDLE_KIND
 from p2pxfer.core.session.channelwire import Piece, piece_prefix
 from p2pxfer.core.session.deltawire import MAPLESS
 from p2pxfer.core.session.hello import EXPORTER_LABEL, PROOF_SIZE, Greeting, Terms
@@ -348,5 +349,9 @@ class PeerPath(Protocol):
         self.writable = False
 
 
+_POOLED = frozenset({DATA_KIND, BUNDLE_KIND})
+"""Kinds of frames whose memory comes back when their content is on the disk."""
+
+
 def _body_memory(kind: int, size: int) -> bytearray | memoryview:
-    return CHUNK_MEMORY.take(size) if kind == DATA_KIND else bytearray(size)
+    return CHUNK_MEMORY.take(size) if kind in _POOLED else bytearray(size)

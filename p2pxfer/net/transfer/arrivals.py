@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from p2pxfer.core.codec import Message
+from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.session.channelwire import Attach
 from p2pxfer.core.session.deltawire import Patch
 from p2pxfer.core.session.wire import Chunk, Offer
@@ -116,7 +117,7 @@ class Arrivals:
             P2pxferError: see the ``message`` of what it carries.
         """
         carried = self._on(path)
-        if isinstance(message, Patch) and isinstance(carried, IncomingTransfer):
+        if isinstance(message, (Patch, Bundle)) and isinstance(carried, IncomingTransfer):
             carried.chunk(path, message)
         else:
             carried.message(path, message)

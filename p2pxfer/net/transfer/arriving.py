@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from p2pxfer.core.session.deltawire import Lack, Patch
-from p2pxfer.core.session.wire import Chunk, Listed
+from p2pxfer.core.session.wire import Listed
 from p2pxfer.core.transfer.receiveeffect import Store, StoreHole, TellBasis
 from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.core.transfer.sendeffect import Send
@@ -40,7 +40,7 @@ class Arriving:
         self._ended = True
 
     def store(self, landing: Landing, effect: Store) -> None:
-        """Have a chunk verified and written."""
+        """Have a chunk or a bundle verified and written."""
         landing.store(effect.chunk, lambda failure: self._written(effect, failure))
 
     def _written(self, effect: Store, failure: Failure | None) -> None:
@@ -65,10 +65,10 @@ class Arriving:
 
     def _stored(self, effect: Store) -> None:
         chunk = effect.chunk
-        if isinstance(chunk, Chunk):
+        if not isinstance(chunk, Patch):
             CHUNK_MEMORY.give(chunk.payload)
         if not self._ended:
-            self._core.stored(effect.path, (chunk.file, chunk.index), chunk.hash)
+            self._core.stored(effect.path, chunk)
             self.acks_soon()
 
     def _not_stored(self, failure: Failure, effect: Store) -> None:
@@ -84,7 +84,7 @@ class Arriving:
             failure.raiseException()
         path = self._paths.get(effect.path)
         try:
-            self._core.damaged((chunk.file, chunk.index))
+            self._core.damaged(chunk)
         except ChunkRefused as error:
             if path is not None:
                 path.refuse(error)

@@ -105,12 +105,21 @@ class HashCache:
         with self._lock:
             self._table.grow()
             number = self._table.number((file, index))
-            record = _CHUNK.pack(file, index, self._tag(file), digest)
-            self._table.set_hash(number, digest)
-            self._pending.append(record)
-            self._pending_bytes += self._table.length((file, index))
-            if len(self._pending) >= FLUSH_CHUNKS or self._pending_bytes >= FLUSH_BYTES:
-                self._flush()
+            self._note(number, digest, [_CHUNK.pack(file, index, self._tag(file), digest)])
+
+    def add_files(self, first: int, digests: list[bytes]) -> None:
+        """The same for files of one chunk each, from ``first`` on."""
+        with self._lock:
+            self._table.grow()
+            records = [_CHUNK.pack(file, 0, self._tag(file), digest) for file, digest in enumerate(digests, first)]
+            self._note(self._table.base(first), b"".join(digests), records)
+
+    def _note(self, number: int, digests: bytes, records: list[bytes]) -> None:
+        self._table.set_run(number, digests)
+        self._pending += records
+        self._pending_bytes += self._table.bytes_in(number, number + len(records))
+        if len(self._pending) >= FLUSH_CHUNKS or self._pending_bytes >= FLUSH_BYTES:
+            self._flush()
 
     def forget(self) -> None:
         """The transfer is done: remove the record."""

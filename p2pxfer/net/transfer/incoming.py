@@ -20,9 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.codec import Message
-from p2pxfer.core.session.deltawire import Patch
-from p2pxfer.core.session.wire import Chunk
-from p2pxfer.core.transfer.inflow import wire_size
+from p2pxfer.core.transfer.inflow import Incoming, wire_size
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.receiveeffect import (
     Announced,
@@ -143,8 +141,8 @@ class IncomingTransfer:
         # Holes that are here already wait for an acknowledgement, and nothing need follow them.
         self._arriving.acks_soon()
 
-    def chunk(self, path: PeerPath, chunk: Chunk | Patch) -> None:
-        """A chunk, or what it is to be made of, came on ``path``.
+    def chunk(self, path: PeerPath, chunk: Incoming) -> None:
+        """A chunk, what it is to be made of, or a bundle came on ``path``.
 
         Raises:
             P2pxferError: see :meth:`~p2pxfer.core.transfer.receiver.ReceiverCore.chunk`.

@@ -21,9 +21,10 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
+from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.session.deltawire import Patch
 from p2pxfer.core.session.wire import Chunk
-from p2pxfer.core.transfer.inflow import length_of
+from p2pxfer.core.transfer.inflow import Incoming, claims_of, length_of
 from p2pxfer.core.transfer.journal import ChunkClaim
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import ChunkRefused
@@ -50,7 +51,7 @@ more than writing it."""
 CLAIM_COST = 64
 """What a hole counts among what is not durable yet, bytes."""
 
-_Storing = tuple[Chunk | Patch, Callable[[Failure | None], None]]
+_Storing = tuple[Incoming, Callable[[Failure | None], None]]
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -112,8 +113,8 @@ class Landing:
         self._closing = False
         self._failure: Failure | None = None
 
-    def store(self, chunk: Chunk | Patch, told: Callable[[Failure | None], None]) -> None:
-        """Verify and write a chunk; ``told`` hears of the end.
+    def store(self, chunk: Incoming, told: Callable[[Failure | None], None]) -> None:
+        """Verify and write a chunk or a bundle; ``told`` hears of the end.
 
         A failure is one of :meth:`~p2pxfer.net.transfer.staging.Staging.write_chunk`, or, for a patch, of which the
         thread makes a chunk, :class:`~p2pxfer.net.transfer.oldversions.VersionLost`.  There is no Deferred, for of
@@ -140,7 +141,9 @@ class Landing:
         results: list[Failure | None] = []
         for chunk, _ in batch:
             try:
-                if isinstance(chunk, Chunk):
+                if isinstance(chunk, Bundle):
+                    self._staging.write_bundle(chunk)
+                elif isinstance(chunk, Chunk):
                     self._staging.write_chunk(chunk.file, chunk.index, chunk.payload, chunk.hash)
                 else:
                     self._write_patched(chunk)
@@ -206,10 +209,10 @@ class Landing:
         self._done()
         return result if isinstance(result, Failure) else None
 
-    def _written(self, result: Failure | None, chunk: Chunk | Patch, size: int) -> None:
+    def _written(self, result: Failure | None, chunk: Incoming, size: int) -> None:
         self._waiting -= size + CHUNK_COST
         if not isinstance(result, Failure):
-            self._unsynced.append((chunk.file, chunk.index, chunk.hash))
+            self._unsynced += claims_of(chunk)
             self._unsynced_bytes += size
             self._sync_soon()
         self._done()

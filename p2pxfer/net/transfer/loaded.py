@@ -1,4 +1,4 @@
-"""A chunk on its way from the disk to a path."""
+"""What is on its way from the disk to a path: a chunk, or a bundle of small files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from p2pxfer.core.session.bundlewire import DIGEST, bundle_prefix
 from p2pxfer.core.session.deltawire import Op, patch_prefix
 from p2pxfer.core.session.wire import chunk_prefix
 from p2pxfer.core.transfer.chunktable import ChunkAddress
@@ -16,18 +17,33 @@ HANDLE = 1
 
 
 class Loaded(Struct, frozen=True):
-    """A chunk that was read and hashed: as it is, or with ``ops`` as a patch to the version with these blocks."""
+    """A chunk that was read and hashed: as it is, or with ``ops`` as a patch to the version with these blocks.
+
+    With more than one hash in ``digests`` it is a bundle of files, of which ``address`` is the first chunk.
+    """
 
     address: ChunkAddress
-    digest: bytes
+    digests: bytes
     size: int
     ops: list[Op] | None
     parts: Sequence[bytes | memoryview]
     older: Blocks | None
 
+    @property
+    def count(self) -> int:
+        """How many chunks there are."""
+        return len(self.digests) // DIGEST
+
+    @property
+    def last(self) -> int:
+        """The last file."""
+        return self.address[0] + self.count - 1
+
     def frame(self) -> list[bytes | memoryview]:
         """What goes out."""
-        (file, index), digest = self.address, self.digest
+        (file, index), digest = self.address, self.digests
+        if self.count > 1:
+            return [bundle_prefix(HANDLE, file, digest, self.size), *self.parts]
         if self.ops is not None:
             return [patch_prefix(HANDLE, file, index, digest, self.ops), *self.parts]
         return [chunk_prefix(HANDLE, file, index, digest, self.size), *self.parts]

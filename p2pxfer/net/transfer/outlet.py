@@ -17,6 +17,7 @@ from typing import IO, Final
 
 from blake3 import blake3
 
+from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.core.transfer.geometry import chunk_span
 from p2pxfer.core.transfer.journal import ChunkClaim
@@ -147,6 +148,14 @@ class OutletFile:
         except P2pxferError as error:
             self._broken = error
             raise
+
+    def write_bundle(self, bundle: Bundle) -> None:
+        """See :class:`~p2pxfer.net.transfer.places.Storage`.
+
+        Raises:
+            ChunkRefused: always; there is one file, and a bundle has several.
+        """
+        raise ChunkRefused(f"{bundle.count} files in a bundle are not part of one file")
 
     def write_hole(self, file: int, first: int, stop: int) -> list[ChunkClaim]:
         """See :class:`~p2pxfer.net.transfer.places.Storage`."""

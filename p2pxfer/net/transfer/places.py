@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.transfer.chunktable import ChunkAddress
 from p2pxfer.core.transfer.journal import ChunkClaim
 from p2pxfer.core.transfer.manifest import Manifest
@@ -52,6 +53,9 @@ class Storage(Protocol):
 
     def write_chunk(self, file: int, index: int, payload: memoryview, digest: bytes) -> None:
         """Verify a chunk and write it."""
+
+    def write_bundle(self, bundle: Bundle) -> None:
+        """Verify small files and write them."""
 
     def write_hole(self, file: int, first: int, stop: int) -> list[ChunkClaim]:
         """Have chunks be zero."""

@@ -22,7 +22,6 @@ from p2pxfer.core.codec import Message
 from p2pxfer.core.session.deltawire import Basis, Lack, Older
 from p2pxfer.core.session.wire import MAX_CHUNK
 from p2pxfer.core.transfer.chunktable import ChunkAddress
-from p2pxfer.core.transfer.delta import Blocks
 from p2pxfer.core.transfer.pacing import Pace
 from p2pxfer.core.transfer.sendeffect import AcceptedByPeer, Finished, HashChunks, Send, SenderEffect
 from p2pxfer.core.transfer.sender import SenderCore
@@ -30,9 +29,9 @@ from p2pxfer.errors import DiskError, P2pxferError
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.comparing import Comparing
-from p2pxfer.net.transfer.deltasource import Cuts
 from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.net.transfer.loaded import HANDLE, Loaded
+from p2pxfer.net.transfer.readahead import ReadAhead
 from p2pxfer.net.transfer.source import Source
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
@@ -78,7 +77,7 @@ class ChunkPump:
         self._cache = cache
         self._core = SenderCore(HANDLE, source.manifest, cache.load(), source.holes(), delta=delta)
         self._comparing = Comparing(reactor, source.manifest, self._core, self.push)
-        self._cuts = Cuts(source)
+        self._files = ReadAhead(source, cache)
         self._scanner = Worker(reactor, "scanner")
         self._ready: deque[Loaded] = deque()
         self._reading = 0
@@ -201,15 +200,16 @@ class ChunkPump:
         while self._may_go() and (path := self._taker(carriers)) is not None:
             loaded = self._ready.popleft()
             self._ahead -= loaded.size
-            if not self._core.may_go(loaded.address, path.facts.number) or self._comparing.is_vain(loaded):
-                self._core.drop_chunk(loaded.address)
+            chunks = (loaded.address, path.facts.number, loaded.count)
+            if not self._core.may_go(*chunks) or self._comparing.is_vain(loaded):
+                self._core.drop_chunk(loaded.address, loaded.count)
                 continue
             self._comparing.goes(loaded)
             frame = loaded.frame()
             size = sum(map(len, frame)) if loaded.ops is not None else loaded.size
             self._pace.spend(size)
             path.send_frame(frame)
-            self._core.chunk_sent(loaded.address, path.facts.number)
+            self._core.chunk_sent(*chunks)
             self.paths.carried(path, size)
         self._read_ahead(carriers)
         busy = self._reading or self._ready or not all(self.is_idle(path) for path in carriers)
@@ -223,7 +223,7 @@ class ChunkPump:
     def _may_go(self) -> bool:
         """Whether a chunk is ready and the limit lets it go; if it does not, the chunk goes when it does."""
         self._stop_waiting()
-        if not self._ready or not self._core.is_told(self._ready[0].address):
+        if not self._ready or not self._core.is_told(self._ready[0].last):
             return False
         wait = self._pace.wait(self._reactor.seconds())
         if wait > 0:
@@ -240,8 +240,9 @@ class ChunkPump:
         free = [path for path in carriers if path.writable]
         if len(carriers) == 1 or not free:
             return free[0] if free else None
-        address = self._ready[0].address
-        return next((path for path in free if self._core.may_go(address, path.facts.number)), free[0])
+        first = self._ready[0]
+        may_take = (path for path in free if self._core.may_go(first.address, path.facts.number, first.count))
+        return next(may_take, free[0])
 
     def _read_ahead(self, carriers: list[PeerPath]) -> None:
         if not carriers:
@@ -252,7 +253,7 @@ class ChunkPump:
                 return
             self._reading += 1
             self._ahead += sum(self._core.length(address) for address in batch)
-            reading = self._reader.do(self._read, [(address, self._comparing.of(address)) for address in batch])
+            reading = self._reader.do(self._files.read, [(address, self._comparing.of(address)) for address in batch])
             reading.addCallback(self._loaded)
             reading.addErrback(self._unreadable)
 
@@ -274,23 +275,12 @@ class ChunkPump:
             size += self._core.length(address)
         return batch
 
-    def _read(self, batch: list[tuple[ChunkAddress, Blocks | None]]) -> list[Loaded]:
-        """Read, hash and note the hashes, and compare with older versions; in the thread."""
-        loaded: list[Loaded] = []
-        for address, older in batch:
-            payload, digest = self._source.read_chunk(*address)
-            self._cache.add(*address, digest)
-            patch = self._cuts.patch(address, payload, *older) if older is not None else None
-            ops, parts = patch if patch is not None else (None, [payload])
-            loaded.append(Loaded(address, digest, len(payload), ops, parts, older))
-        return loaded
-
     def _loaded(self, batch: list[Loaded]) -> None:
         self._reading -= 1
         if self._closed:
             return
         for loaded in batch:
-            self._core.chunk_read(loaded.address, loaded.digest)
+            self._core.chunk_read(loaded.address, loaded.digests)
         self._ready.extend(batch)
         self.push()
 

@@ -92,14 +92,12 @@ def prove(manifest: Manifest, tree: int, publisher: Publisher, proved: ChunkTabl
     with closing(LastParent()) as parents:
         for start, stop in list(proved.known):
             first, last = proved.address(start)[0], proved.address(stop - 1)[0]
-            for file, directory, name in manifest.located(first, last + 1):
-                path = f"{directory}/{name}" if directory else name
-                if manifest.sizes[file] and not publisher.is_published(path):
-                    _keep_proved(parents.stat(tree, path), file, path, manifest, proved)
+            for file, entry in enumerate(manifest.run_of_files(first, last + 1), first):
+                if entry.size and not publisher.is_published(entry.path):
+                    _keep_proved(parents.stat(tree, entry.path), file, entry.size, proved)
 
 
-def _keep_proved(status: os.stat_result | None, file: int, path: str, manifest: Manifest, proved: ChunkTable) -> None:
-    size = manifest.sizes[file]
+def _keep_proved(status: os.stat_result | None, file: int, size: int, proved: ChunkTable) -> None:
     length = status.st_size if status is not None and stat.S_ISREG(status.st_mode) else 0
     if length >= size:
         return

@@ -149,22 +149,34 @@ class Source:
             raise ChunkRefused(f"file {file} is not part of the transfer")
         entry = self.manifest.files[file]
         offset, length = chunk_span(entry.size, index)
-        identity = self.identity(file)
+        if length < entry.size:
+            data = self.read_span(file, offset, length)
+        else:
+            data = self._read_whole(entry, self.identity(file))
+        return data, blake3(data).digest()
+
+    def read_files(self, start: int, stop: int) -> list[tuple[bytes, bytes]]:
+        """Files of one chunk each, from ``start`` to before ``stop``, and their BLAKE3 hashes; raises as
+        :meth:`read_chunk`.
+        """
+        found: list[tuple[bytes, bytes]] = []
+        for file, entry in enumerate(self.manifest.run_of_files(start, stop), start):
+            data = self._read_whole(entry, self.identity(file))
+            found.append((data, blake3(data).digest()))
+        return found
+
+    def _read_whole(self, entry: Entry, identity: Identity) -> bytes:
         try:
-            if length < entry.size:
-                with self._files.lease(file) as fd:
-                    data = self._read(fd, offset, length, identity, entry)
-            else:
-                fd = self._open_path(entry.path)
-                try:
-                    data = self._read(fd, offset, length, identity, entry)
-                finally:
-                    os.close(fd)
+            fd = self._open_path(entry.path)
+            try:
+                data = self._read(fd, 0, entry.size, identity, entry)
+            finally:
+                os.close(fd)
         except OSError as error:
             raise disk_error(error, f"reading {shown(entry.path)}", "run the command again to go on") from error
-        if len(data) != length:
+        if len(data) != entry.size:
             raise changed(entry.path)
-        return data, blake3(data).digest()
+        return data
 
     def read_span(self, file: int, offset: int, length: int) -> bytes:
         """Bytes of a file, all that there are.

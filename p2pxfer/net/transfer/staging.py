@@ -33,11 +33,12 @@ from typing import Final
 
 from blake3 import blake3
 
+from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.transfer.chunkhashes import ChunkHashes
 from p2pxfer.core.transfer.chunktable import ChunkTable
 from p2pxfer.core.transfer.geometry import chunk_count, chunk_span, zero_hash
 from p2pxfer.core.transfer.journal import ChunkClaim, pack_chunks
-from p2pxfer.core.transfer.manifest import Manifest
+from p2pxfer.core.transfer.manifest import Entry, Manifest
 from p2pxfer.core.transfer.pathrules import STAGING_PREFIX
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import ChunkRefused, Damaged, DiskError
@@ -208,7 +209,9 @@ class Staging:
         self._check_usable()
         if not 0 <= file < len(self._manifest.sizes):
             raise ChunkRefused(f"file {file} is not part of the transfer")
-        entry = self._manifest.files[file]
+        self._write(file, self._manifest.files[file], index, payload, digest)
+
+    def _write(self, file: int, entry: Entry, index: int, payload: memoryview, digest: bytes) -> None:
         offset, length = chunk_span(entry.size, index)
         if len(payload) != length:
             raise ChunkRefused(f"chunk {index} of file {file} has {len(payload)} bytes instead of {length}")
@@ -224,12 +227,21 @@ class Staging:
             raise self._trouble.said(error, f"writing {shown(entry.path)}") from error
         self._failpoint("rx.after_data_write")
 
+    def write_bundle(self, bundle: Bundle) -> None:
+        """Verify small files and write them; they count only after :meth:`sync`.  Raises as :meth:`write_chunk`."""
+        self._check_usable()
+        at, stop = 0, bundle.file + bundle.count
+        if stop > len(self._manifest.sizes):
+            raise ChunkRefused("a bundle has files that are not part of the transfer")
+        files = zip(self._manifest.run_of_files(bundle.file, stop), bundle.digests(), strict=True)
+        for file, (entry, digest) in enumerate(files, bundle.file):
+            self._write(file, entry, 0, bundle.payload[at : at + entry.size], digest)
+            at += entry.size
+
     def write_hole(self, file: int, first: int, stop: int) -> list[ChunkClaim]:
         """Have chunks of a file, from now on known as sparse, be zero; their claims for :meth:`sync`.
 
-        Raises:
-            NoSpace: the disk is full.
-            DiskError: the disk refused.
+        Raises :class:`~p2pxfer.errors.DiskError`: the disk refused, or is full.
         """
         self._check_usable()
         self._sparse.add(file)
@@ -322,11 +334,7 @@ class Staging:
             raise DiskError("everything was published already")
 
     def discard(self) -> None:
-        """Remove the private directory, the journal last, and close.
-
-        Raises:
-            DiskError: something could not be removed.
-        """
+        """Remove the private directory, the journal last, and close.  Raises :class:`~p2pxfer.errors.DiskError`."""
         with self._trouble.told(f"removing {shown(self.where)}"):
             self._files.close()
             remove_whole(_TREE, self._home)

@@ -152,7 +152,7 @@ class Pair:
                     self.to_sender.append(message)
                 case Store(path, chunk):
                     self.stored.append((chunk.file, chunk.index))
-                    self.receiver.stored(path, (chunk.file, chunk.index), chunk.hash)
+                    self.receiver.stored(path, chunk)
                 case ListedEffect(page):
                     self.listed.append(page)
 

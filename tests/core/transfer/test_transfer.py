@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pxfer.core.codec import Message
+from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.session.wire import Accept, Ack, Chunk, Final, FinalAck, Have, Listed, Offer
 from p2pxfer.core.transfer.chunktable import ChunkAddress
 from p2pxfer.core.transfer.geometry import chunk_span, claim_digest
@@ -21,6 +22,7 @@ from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.core.transfer.sendeffect import AcceptedByPeer, Finished, HashChunks, Send
 from p2pxfer.core.transfer.sender import SenderCore
 from p2pxfer.errors import ChunkRefused, Damaged, ManifestRefused, ProtocolBreach, Refused
+from tests.core.bundles import packed, unpacked
 
 KIB = 1024
 
@@ -49,6 +51,7 @@ class World:
     root: bytes | None = None
     published: int = 0
     sent_chunks: int = 0
+    sent_bundles: int = 0
     numbers: int = 0
     resumed: list[int] = field(default_factory=list)
     holes: dict[int, list[Range]] = field(default_factory=dict)
@@ -96,11 +99,12 @@ class World:
                 case Decide():
                     self.do_receiver(self.receiver.accepted(dict(self.disk)))
                 case Store(path, chunk):
-                    address = (chunk.file, chunk.index)
-                    assert blake3(chunk.payload).digest() == chunk.hash
-                    assert bytes(chunk.payload) == self.content(address)
-                    self.disk[address] = chunk.hash
-                    self.receiver.stored(path, address, chunk.hash)
+                    for each in unpacked(chunk, self.manifest.sizes):
+                        address = (each.file, each.index)
+                        assert blake3(each.payload).digest() == each.hash
+                        assert bytes(each.payload) == self.content(address)
+                        self.disk[address] = each.hash
+                    self.receiver.stored(path, chunk)
                 case StoreHole(path, file, first, stop):
                     for index in range(first, stop):
                         assert self.is_hole((file, index))
@@ -121,17 +125,21 @@ class World:
         if not self.sender.is_open(path):
             return
         self.wires[path][0].extend(send.message for send in self.sender.take_holes(path))
-        address = self.sender.next_chunk()
-        if address is None:
-            return
-        data = self.content(address)
-        self.hole_chunks_sent += self.is_hole(address)
-        digest = blake3(data).digest()
-        self.sender.chunk_read(address, digest)
-        self.cached[address] = digest
-        self.sender.chunk_sent(address, path)
-        self.sent_chunks += 1
-        self.wires[path][0].append(Chunk(1, address[0], address[1], digest, memoryview(data)))
+        taken = (self.sender.next_chunk() for _ in range(self.rng.randint(1, 4)))
+        addresses = [address for address in taken if address is not None]
+        self.hole_chunks_sent += sum(map(self.is_hole, addresses))
+        for chunk in packed(addresses, self.manifest.sizes, self.content):
+            for each in unpacked(chunk, self.manifest.sizes):
+                self.cached[each.file, each.index] = each.hash
+            bundled = isinstance(chunk, Bundle)
+            first, hashes = ((chunk.file, 0), chunk.hashes) if bundled else ((chunk.file, chunk.index), chunk.hash)
+            self.sent_bundles += bundled
+            count = len(hashes) // 32
+            self.sender.chunk_read(first, hashes)
+            assert self.sender.may_go(first, path, count)
+            self.sender.chunk_sent(first, path, count)
+            self.sent_chunks += count
+            self.wires[path][0].append(chunk)
 
     def deliver(self, path: int, to_receiver: bool) -> None:
         queue = self.wires[path][0 if to_receiver else 1]
@@ -140,7 +148,7 @@ class World:
         item = queue.pop(0)
         if not to_receiver:
             self.do_sender(self.sender.receive(path, item))
-        elif isinstance(item, Chunk):
+        elif isinstance(item, (Chunk, Bundle)):
             self.do_receiver(self.receiver.chunk(path, item))
             self.do_receiver(list(self.receiver.take_acks(path)))
         else:
@@ -186,9 +194,20 @@ def test_one_path_moves_everything_once() -> None:
     assert world.sent_chunks == total_chunks(world) == 0 + 1 + 1 + 2 + 5
 
 
+def test_small_files_that_follow_one_another_travel_together() -> None:
+    world = make_world([100] * 40, 1)
+    world.add_path()
+    world.finish()
+    assert world.sent_chunks == total_chunks(world) == 40
+    assert world.sent_bundles >= 5
+
+
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.integers(min_value=0, max_value=700 * KIB), min_size=1, max_size=5),
+    st.one_of(
+        st.lists(st.integers(min_value=0, max_value=700 * KIB), min_size=1, max_size=5),
+        st.lists(st.sampled_from([0, 1, 100, 64 * KIB, 64 * KIB + 1]), min_size=5, max_size=30),
+    ),
     st.integers(min_value=0, max_value=2**32),
     st.lists(st.sampled_from(["path", "cut", "kill sender", "kill receiver", "lose cache"]), max_size=8),
 )
@@ -314,6 +333,53 @@ def test_chunks_outside_the_transfer_are_refused(chunk: Chunk) -> None:
     path = offered(world)
     with pytest.raises(ChunkRefused):
         world.receiver.chunk(path, chunk)
+
+
+@pytest.mark.parametrize(
+    "bundle",
+    [
+        Bundle(1, 0, b"h" * 64, memoryview(b"x" * 19)),
+        Bundle(1, 0, b"h" * 64, memoryview(b"x" * 21)),
+        Bundle(1, 1, b"h" * 64, memoryview(b"x" * 10)),
+        Bundle(1, 2, b"h" * 64, memoryview(b"x" * 20)),
+        Bundle(1, 3, b"h" * 64, memoryview(b"x" * (65 * KIB + 10))),
+        Bundle(1, 4, b"h" * 64, memoryview(b"x" * 20)),
+        Bundle(1, 2**32 - 1, b"h" * 64, memoryview(b"x" * 20)),
+    ],
+    ids=["too short", "too long", "an empty file", "begins with it", "of two chunks", "behind the end", "far behind"],
+)
+def test_bundles_that_do_not_fit_the_list_are_refused(bundle: Bundle) -> None:
+    world = make_world([10, 10, 0, 65 * KIB, 10], 7)
+    path = offered(world)
+    with pytest.raises(ChunkRefused):
+        world.receiver.chunk(path, bundle)
+    assert world.receiver.have_bytes == 0
+
+
+def test_a_bundle_of_what_is_here_is_acknowledged_and_not_stored() -> None:
+    world = make_world([10, 20, 30], 7)
+    path = offered(world)
+    (bundle,) = packed([(0, 0), (1, 0), (2, 0)], world.manifest.sizes, world.content)
+    for times in range(2):
+        effects = world.receiver.chunk(path, bundle)
+        assert effects == ([] if times else [Store(path, bundle)])
+        for effect in effects:
+            world.receiver.stored(path, effect.chunk)
+        assert world.receiver.take_acks(path) == [Send(path, Ack(1, [(0, 3)]))]
+    assert world.receiver.have_bytes == 60
+
+
+def test_a_bundle_that_fails_its_hashes_is_fetched_again_and_counts_once() -> None:
+    world = make_world([10, 20, 30], 7)
+    path = offered(world)
+    (bundle,) = packed([(0, 0), (1, 0), (2, 0)], world.manifest.sizes, world.content)
+    for _ in range(2):
+        assert world.receiver.chunk(path, bundle) == [Store(path, bundle)]
+        with pytest.raises(ChunkRefused):
+            world.receiver.damaged(bundle)
+    assert world.receiver.take_acks(path) == []
+    with pytest.raises(Damaged):
+        world.receiver.damaged(bundle)
 
 
 def test_m22_a_chunk_before_accept_is_refused() -> None:

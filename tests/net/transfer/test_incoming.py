@@ -15,11 +15,12 @@ from twisted.internet.defer import Deferred, succeed
 
 from p2pxfer import status
 from p2pxfer.core.codec import Message
+from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.session.wire import Accept, Ack, Chunk, Final, Holes, Offer, Page, Tally
 from p2pxfer.core.transfer.geometry import MIN_CHUNK
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
-from p2pxfer.errors import DiskError
+from p2pxfer.errors import ChunkRefused, DiskError, P2pxferError
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.incoming import IncomingTransfer
@@ -27,6 +28,7 @@ from p2pxfer.net.transfer.landing import DiskThreads
 from p2pxfer.net.transfer.listbudget import ListBudget
 from p2pxfer.net.transfer.oldversions import OldVersions
 from p2pxfer.net.transfer.staging import Staging
+from tests.core.bundles import packed
 from tests.net.disk_tools import SENDER, Content, open_staging
 from tests.net.serverkit import until
 
@@ -43,9 +45,13 @@ class NotingPath:
     writable = True
 
     def __init__(self, number: int) -> None:
-        self.facts = SimpleNamespace(number=number, kind="direct", local="", remote="", beside=0)
+        self.facts = SimpleNamespace(number=number, kind="direct", local="", remote="", beside=0, group=number)
         self.sent: list[Message] = []
         self.held = False
+        self.refused: P2pxferError | None = None
+
+    def refuse(self, error: P2pxferError) -> None:
+        self.refused = error
 
     def send(self, message: Message) -> None:
         self.sent.append(message)
@@ -116,6 +122,47 @@ async def test_holes_that_are_here_already_are_acknowledged_at_once(tmp_path: Pa
     world.transfer.message(second, told)
     await until(lambda: second.has(Ack))
     assert second.sent[-1] == Ack(handle=1, chunks=[(0, 3)])
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_bundle_is_written_acknowledged_and_journalled_as_its_files(
+    tmp_path: Path, worlds: list[World]
+) -> None:
+    content = Content({f"d/{number}": bytes([number]) * (number + 1) for number in range(40)})
+    world = World(tmp_path, content.manifest)
+    worlds.append(world)
+    path = await world.offer(1)
+    (bundle,) = packed(content.addresses(), content.manifest.sizes, content.chunk)
+    world.transfer.chunk(path, bundle)
+    await until(lambda: path.has(Ack))
+    assert path.sent[-1] == Ack(handle=1, chunks=[(0, 40)])
+    assert world.transfer.have_bytes == content.manifest.total_bytes
+    await world.transfer.close()
+    again = open_staging(tmp_path, content)
+    assert dict(again.have) == {address: content.claim(address)[2] for address in content.addresses()}
+    again.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_bundle_of_which_one_hash_is_wrong_ends_its_path_and_is_fetched_again(
+    tmp_path: Path, worlds: list[World]
+) -> None:
+    content = Content({f"d/{number}": bytes([number]) * (number + 1) for number in range(40)})
+    world = World(tmp_path, content.manifest)
+    worlds.append(world)
+    path, other = await world.offer(1), await world.offer(2)
+    (bundle,) = packed(content.addresses(), content.manifest.sizes, content.chunk)
+    assert isinstance(bundle, Bundle)
+    wrong = bytearray(bundle.payload)
+    wrong[-1] ^= 1
+    world.transfer.chunk(path, Bundle(1, bundle.file, bundle.hashes, memoryview(wrong)))
+    await until(lambda: path.refused is not None)
+    assert isinstance(path.refused, ChunkRefused)
+    assert not path.has(Ack)
+    assert world.transfer.have_bytes == 0
+    world.transfer.chunk(other, bundle)
+    await until(lambda: other.has(Ack))
+    assert other.sent[-1] == Ack(handle=1, chunks=[(0, 40)])
 
 
 @pytest_twisted.ensureDeferred

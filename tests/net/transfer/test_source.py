@@ -14,10 +14,15 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
+from p2pxfer.core.framing import FrameDecoder
+from p2pxfer.core.session.bundlewire import decode_bundle
+from p2pxfer.core.session.wire import SESSION_CAPS
 from p2pxfer.core.transfer.geometry import chunk_count, chunk_span
 from p2pxfer.core.transfer.manifest import DIRECTORY, FILE, LINK, Entry
 from p2pxfer.errors import ChunkRefused, DiskError, LimitReached, NameCollision, SourceChanged, UsageError
 from p2pxfer.net.transfer import source as module
+from p2pxfer.net.transfer.hashcache import HashCache
+from p2pxfer.net.transfer.readahead import ReadAhead
 from p2pxfer.net.transfer.source import Source
 from tests.net.disk_tools import Content, noise, open_fds
 
@@ -360,6 +365,39 @@ def test_f19_changed_before_it_was_opened(here: Path, change) -> None:
     with pytest.raises(SourceChanged, match="'d/x' changed"):
         source.read_chunk(0, 0)
     assert source.read_chunk(1, 0)[0] == b"y"
+    source.close()
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_f19_one_of_several_small_files_has_changed(here: Path, change) -> None:
+    fill(here, {"d/w": b"w", "d/x": noise(100), "d/y": b"y"})
+    source = Source.scan(["d"])
+    assert [data for data, _ in source.read_files(0, 3)] == [b"w", noise(100), b"y"]
+    change(here / "d/x")
+    with pytest.raises(SourceChanged, match="'d/x' changed"):
+        source.read_files(0, 3)
+    assert source.read_files(2, 3) == [source.read_chunk(2, 0)]
+    source.close()
+
+
+def test_small_files_are_read_into_bundles_and_the_others_one_by_one(here: Path) -> None:
+    fill(here, {"d/a": b"aa", "d/b": b"b", "d/c": noise(CHUNK + 1), "d/d": b"d", "d/e": b"", "d/f": b"f", "d/g": b"g"})
+    source = Source.scan(["d"])
+    cache = HashCache(str(here / "state"), source.manifest, source.identity, 0.0)
+    addresses = [(file, index) for file, size in enumerate(source.manifest.sizes) for index in range(-(-size // CHUNK))]
+    loaded = ReadAhead(source, cache).read([(address, None) for address in addresses])
+    assert [(each.address, each.count, each.size) for each in loaded] == [
+        ((0, 0), 2, 3), ((2, 0), 1, CHUNK), ((2, 1), 1, 1), ((3, 0), 1, 1), ((5, 0), 2, 2),
+    ]  # fmt: skip
+    (frame,) = FrameDecoder(SESSION_CAPS).feed(b"".join(loaded[0].frame()))
+    bundle = decode_bundle(frame)
+    assert (bundle.file, bytes(bundle.payload)) == (0, b"aab")
+    assert list(bundle.digests()) == [blake3(b"aa").digest(), blake3(b"b").digest()]
+    assert set(cache.load()) == set(addresses)
+    cache.close()
+    again = HashCache(str(here / "state"), source.manifest, source.identity, 0.0)
+    assert [again.load()[0, 0], again.load()[1, 0]] == list(bundle.digests())
+    again.close()
     source.close()
 
 
