@@ -8,13 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from p2pxfer.core.framing import FrameDecoder
-from p2pxfer.core.session.channel import Arrived, Asked, Gone, Limits, PeerEnded, Stands
+from p2pxfer.core.session.channel import Arrived, Asked, Gone, PeerEnded, Stands
 from p2pxfer.core.session.channels import Channels
 from p2pxfer.core.session.channelwire import PIECE_KIND, ChannelMessage, Piece, decode_piece, piece_prefix
+from p2pxfer.core.session.windows import Limits
 from p2pxfer.core.session.wire import PEER, SESSION_CAPS
 from p2pxfer.errors import P2pxferError, Refused
 
-SMALL = Limits(channels=6, smallest=64, total=1000, share=4)
+SMALL = Limits(channels=6, smallest=64, first=100, total=1000, share=4)
 """So small that everything stalls all the time."""
 WIRE = 200
 """Bytes that a wire takes before it is full."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 
 from p2pxfer.core.framing import Frame
-from p2pxfer.core.session.channel import Arrived, Asked, Gone, Limits, PeerEnded, Stands, Writable
+from p2pxfer.core.session.channel import Arrived, Asked, Gone, PeerEnded, Stands, Writable
 from p2pxfer.core.session.channels import Channels
 from p2pxfer.core.session.channelwire import PIECE_KIND, Piece, decode_piece, piece_prefix
 from p2pxfer.core.session.pathchoice import PathChoice
+from p2pxfer.core.session.windows import Limits
 from p2pxfer.core.session.wire import PEER
 from p2pxfer.errors import Incomplete, P2pxferError
 from tests.sim.world import Network, PathEnd, World
 
-LIMITS = Limits(channels=5, smallest=4 * 1024, total=200_000, share=4)
+LIMITS = Limits(channels=5, smallest=4 * 1024, first=10_000, total=200_000, share=4)
 
 
 class Side:

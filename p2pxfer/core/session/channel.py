@@ -2,11 +2,15 @@
 
 Laws of this file:
 
-1. What is written and not received by the peer is at most the peer's credit, and at most this side's own window.
+1. What is written and not received by the peer is at most the peer's credit, and at most this side's own buffer.
 2. What came and was not consumed is at most the window, which is this side's credit to the peer.
-3. Credit is given back when half of the window was consumed, so a reader that reads never leaves the writer without;
-   and to the last byte when everything before the peer's End was consumed.
+3. Credit is given back when half of the window was consumed; and to the last byte when everything before the peer's End
+   was consumed.
 4. So a channel is not over at either side before both readers are done with everything: receiving is not enough.
+5. The window grows when the peer had used up all credit that it knew of while the reader here was not behind: then
+   nothing but the window held the writer up.  That is seen from the receipt for a Credit, behind everything that the
+   peer sent before it had that, so it takes no clock.  A reader that is slow, or a path, leaves it as it is.
+6. The buffer grows when it is what leaves the writer without room although the peer has given credit.
 """
 
 from __future__ import annotations
@@ -40,22 +44,6 @@ LEGAL: Final[Mapping[Phase, tuple[type, ...]]] = MappingProxyType(
     }
 )
 """What may come on a channel."""
-
-
-class Limits(Struct, frozen=True):
-    """How much one side of a session holds, for each direction: ``channels`` at once, ``total`` bytes for all.
-
-    Every channel gets a window of ``smallest`` bytes and a ``share``-th of what is then still free.
-    """
-
-    channels: int = 128
-    smallest: int = 128 * 1024
-    total: int = 80 * 1024 * 1024
-    share: int = 6
-
-    def window(self, windows: int, count: int) -> int:
-        """The window of one more channel, beside ``count`` channels with ``windows`` bytes together."""
-        return self.smallest + (self.total - windows - self.smallest * (self.channels - count)) // self.share
 
 
 class Asked(Struct, frozen=True):
@@ -121,6 +109,9 @@ class Channel:
 
     number: int
     window: int
+    """What may come and not be consumed."""
+    buffer: int
+    """What may be written and not be received by the peer."""
     phase: Phase
     credit: int = 0
     """What may still be written, as far as the peer is concerned."""
@@ -142,17 +133,21 @@ class Channel:
     """Came and was not consumed."""
     owed: int = 0
     """Consumed, and not given back as credit."""
+    came: int = 0
+    """Everything that arrived."""
+    known: int = 0
+    """What the peer knew to be welcome altogether when it sent what came last."""
     peer_ended: bool = False
 
     def __post_init__(self) -> None:
-        self.welcome = self.window
+        self.welcome = self.known = self.window
 
     @property
     def room(self) -> int:
         """How much may be written now."""
         if self.phase is not Phase.OPEN or self.ending:
             return 0
-        return max(0, min(self.credit, self.window - self.unacked - len(self.unsent)))
+        return max(0, min(self.credit, self.buffer - self.unacked - len(self.unsent)))
 
     @property
     def taken(self) -> bool:
@@ -183,15 +178,20 @@ class Channel:
         self.lent += len(data)
         self.stalled = self.room == 0
 
-    def give_back(self, more: int) -> None:
-        """The peer's reader is done with ``more`` bytes.
+    @property
+    def cramped(self) -> bool:
+        """The own buffer leaves the writer without room, and nothing else does."""
+        return self.stalled and self.credit > 0
+
+    def give_back(self, more: int, wider: int = 0) -> None:
+        """The peer's reader is done with ``more`` bytes; ``wider`` bytes are welcome beyond those.
 
         Raises:
             ProtocolBreach: not as many were written.
         """
         if more > self.lent:
             raise ProtocolBreach("the peer gives back more credit than was used")
-        self.credit += more
+        self.credit += more + wider
         self.lent -= more
 
     def unstalled(self) -> bool:
@@ -211,6 +211,18 @@ class Channel:
             raise ProtocolBreach("the peer sends more than it has credit for")
         self.welcome -= size
         self.unread += size
+        self.came += size
+
+    def confirmed(self, credit: int) -> bool:
+        """The peer has received so much credit; returns whether it is the window that holds its writer up."""
+        exhausted = self.came >= self.known
+        self.known += credit
+        return exhausted and 4 * self.unread <= self.window and not self.peer_ended
+
+    def widen(self, growth: int) -> None:
+        """So much more may come."""
+        self.window += growth
+        self.welcome += growth
 
     def consume(self, size: int) -> int:
         """The reader is done with ``size`` bytes; returns the credit to give to the peer now.

@@ -26,7 +26,6 @@ from p2pxfer.core.session.channel import (
     Channel,
     ChannelEvent,
     Gone,
-    Limits,
     PeerEnded,
     Phase,
     Stands,
@@ -45,6 +44,7 @@ from p2pxfer.core.session.channelwire import (
     Reset,
 )
 from p2pxfer.core.session.delivery import Delivery
+from p2pxfer.core.session.windows import Limits
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import LimitReached, P2pxferError, ProtocolBreach, from_wire
 
@@ -159,13 +159,20 @@ class Channels:
             self._numbered(frame)
 
     def _released(self, frame: Numbered) -> None:
-        if not isinstance(frame, Piece):
-            return
-        self._held -= len(frame.payload)
         channel = self._channels.get(frame.channel)
-        if channel is not None:
-            channel.unacked -= len(frame.payload)
-            self._tell_room(channel)
+        if isinstance(frame, Piece):
+            self._held -= len(frame.payload)
+            if channel is not None:
+                channel.unacked -= len(frame.payload)
+                self._tell_room(channel)
+        elif isinstance(frame, Credit) and channel is not None and channel.confirmed(frame.more + frame.wider):
+            self._widen(channel)
+
+    def _widen(self, channel: Channel) -> None:
+        growth = self._limits.growth(channel.window, [each.window for each in self._channels.values()])
+        if growth:
+            channel.widen(growth)
+            self._put_credit(channel, 0, growth)
 
     def _tell_room(self, channel: Channel) -> None:
         if channel.unstalled():
@@ -191,7 +198,7 @@ class Channels:
                 channel.open(message.credit)
                 self._events.append(Stands(channel.number, message.rate))
             case Credit():
-                channel.give_back(message.more)
+                channel.give_back(message.more, message.wider)
                 self._tell_room(channel)
                 self._if_taken(channel)
             case End():
@@ -258,6 +265,8 @@ class Channels:
         if state is None:
             raise ValueError(f"channel {channel} is over")
         state.write(data)
+        if state.cramped:
+            self._enlarge(state)
         if data:
             self._wants_turn(state)
 
@@ -294,10 +303,15 @@ class Channels:
     # -- helpers -------------------------------------------------------------------------------------------------
 
     def _make(self, channel: int, phase: Phase) -> Channel:
-        windows = sum(each.window for each in self._channels.values())
-        made = Channel(channel, self._limits.window(windows, len(self._channels)), phase)
+        window = self._limits.begin([each.window for each in self._channels.values()])
+        buffer = self._limits.begin([each.buffer for each in self._channels.values()])
+        made = Channel(channel, window, buffer, phase)
         self._channels[channel] = made
         return made
+
+    def _enlarge(self, channel: Channel) -> None:
+        channel.buffer += self._limits.growth(channel.buffer, [each.buffer for each in self._channels.values()])
+        channel.stalled = channel.room == 0
 
     def _put_piece(self, channel: int, payload: bytes | memoryview) -> None:
         self._delivery.put(lambda number: Piece(number, channel, payload))
@@ -309,8 +323,11 @@ class Channels:
 
     def _give_back(self, channel: Channel, credit: int) -> None:
         if credit:
-            self._delivery.put(lambda number: Credit(number=number, channel=channel.number, more=credit))
+            self._put_credit(channel, credit)
         self._forget_if_over(channel)
+
+    def _put_credit(self, channel: Channel, more: int, wider: int = 0) -> None:
+        self._delivery.put(lambda number: Credit(number=number, channel=channel.number, more=more, wider=wider))
 
     def _if_taken(self, channel: Channel) -> None:
         if channel.taken:

@@ -72,11 +72,12 @@ class Opened(Message, frozen=True):
 
 
 class Credit(Message, frozen=True):
-    """``more`` bytes are welcome, beyond those that were before."""
+    """``more`` bytes that came were dealt with, so as many more are welcome, and ``wider`` bytes beyond those."""
 
     number: Size
     channel: Number
     more: Number
+    wider: Number = 0
 
 
 class End(Message, frozen=True):

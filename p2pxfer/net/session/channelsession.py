@@ -18,10 +18,11 @@ from twisted.internet.defer import Deferred
 from p2pxfer.core.codec import Message
 from p2pxfer.core.contact.compare import LABEL, SECRET_BYTES, context, words_of
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.session.channel import ChannelEvent, Limits
+from p2pxfer.core.session.channel import ChannelEvent
 from p2pxfer.core.session.channels import LIMITS, Channels
 from p2pxfer.core.session.channelwire import Compare
 from p2pxfer.core.session.hello import keys_by_role
+from p2pxfer.core.session.windows import Limits
 from p2pxfer.core.session.wire import Bye, Chunk, Problem
 from p2pxfer.errors import (
     IdentityMismatch,

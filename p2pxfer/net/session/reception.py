@@ -24,8 +24,9 @@ from twisted.logger import Logger
 from p2pxfer.core.codec import Message
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction
-from p2pxfer.core.session.channel import ChannelEvent, Limits
+from p2pxfer.core.session.channel import ChannelEvent
 from p2pxfer.core.session.channelwire import Attach
+from p2pxfer.core.session.windows import Limits
 from p2pxfer.core.session.wire import Bye, Chunk, Problem
 from p2pxfer.errors import LimitReached, P2pxferError, ProtocolBreach, Refused, Unreachable
 from p2pxfer.net.private.identity import Identity
@@ -47,9 +48,9 @@ SESSIONS_EACH = 16
 """Most running programs of one contact at once."""
 ATTACH_S = 15.0
 """How long a path may leave open to which session it belongs, seconds."""
-FIRST_LIMITS = Limits(channels=128, smallest=128 * 1024, total=32 * 1024 * 1024, share=4)
+FIRST_LIMITS = Limits(channels=128, smallest=128 * 1024, total=32 * 1024 * 1024, share=2)
 """What the session of a contact may hold here: less than where there is only one."""
-FURTHER_LIMITS = Limits(channels=128, smallest=32 * 1024, total=8 * 1024 * 1024, share=4)
+FURTHER_LIMITS = Limits(channels=128, smallest=32 * 1024, total=8 * 1024 * 1024, share=2)
 """The same of every further program of that contact."""
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pxfer.core.session.bytequeue import ByteQueue
-from p2pxfer.core.session.channel import Arrived, Asked, Gone, Limits, PeerEnded, Stands, Taken, Writable
+from p2pxfer.core.session.channel import Arrived, Asked, Gone, PeerEnded, Stands, Taken, Writable
 from p2pxfer.core.session.channels import MAX_PIECES, Channels
 from p2pxfer.core.session.channelwire import (
     MAX_PIECE,
@@ -26,6 +26,7 @@ from p2pxfer.core.session.channelwire import (
     Reset,
 )
 from p2pxfer.core.session.delivery import MAX_FRAMES
+from p2pxfer.core.session.windows import Limits
 from p2pxfer.errors import Incomplete, LimitReached, ProtocolBreach, Refused
 from tests.core.channelworld import Pair
 
@@ -402,19 +403,6 @@ def test_a_peer_that_opens_and_never_acknowledges_is_cut_off() -> None:
     with pytest.raises(LimitReached):
         for number in range(2 * MAX_FRAMES):
             bob.receive(1, Open(number=number, channel=2 * number, service="pipe", credit=1))
-
-
-@given(st.lists(st.integers(min_value=0, max_value=200), max_size=200))
-def test_windows_of_all_channels_together_stay_within_the_total(closing: list[int]) -> None:
-    limits = Limits(channels=20, smallest=10, total=1000, share=3)
-    windows: list[int] = []
-    for number in closing:
-        if number % 3 == 0 and windows:
-            windows.pop(number % len(windows))
-        elif len(windows) < limits.channels:
-            windows.append(limits.window(sum(windows), len(windows)))
-        assert all(window >= limits.smallest for window in windows)
-        assert sum(windows) <= limits.total
 
 
 SOME = st.builds(

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from p2pxfer.core.session.channel import Limits
+from p2pxfer.core.session.windows import Limits
 from p2pxfer.errors import Incomplete, LimitReached, P2pxferError, Refused
 from p2pxfer.net.services.peeraddress import PeerAddress
 from p2pxfer.net.services.streamsession import LINGER_S, Asking, Streams
@@ -200,7 +200,7 @@ def test_a_paused_reader_holds_the_writer_at_the_far_end(two: Two) -> None:
         source.fill(most)
         two.world.run()
     assert source.paused
-    window = reception_module.FIRST_LIMITS.window(0, 0)
+    window = reception_module.FIRST_LIMITS.begin([])
     assert source.written <= window + 20_000
     assert there.heard == b""
     there.transport.resumeProducing()
