@@ -11,7 +11,7 @@ from typing import Final
 from p2pxfer.core.session.chatwire import MAX_TEXT
 from p2pxfer.core.session.conversation import Line
 from p2pxfer.core.text import safe_text
-from p2pxfer.net.services.pipe import write_whole
+from p2pxfer.net.blocking import write_whole
 
 LINE_MAX: Final = 4 * MAX_TEXT
 """Most bytes of one line: what is longer cannot be one of :data:`~p2pxfer.core.session.chatwire.MAX_TEXT`

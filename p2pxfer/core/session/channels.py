@@ -255,6 +255,11 @@ class Channels:
         state = self._channels.get(channel)
         return 0 if state is None else state.room
 
+    def waiting(self, channel: int) -> int:
+        """How many of the bytes that were written last the peer may not have received."""
+        state = self._channels.get(channel)
+        return 0 if state is None else state.unacked + len(state.unsent)
+
     def write(self, channel: int, data: bytes | memoryview) -> None:
         """Send data, which must not change afterwards.
 

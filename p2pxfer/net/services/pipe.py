@@ -13,9 +13,7 @@ Reading and writing block, so each has a thread; a read that never returns ends 
 from __future__ import annotations
 
 import errno
-import os
-import socket
-import stat
+from collections import deque
 from contextlib import suppress
 
 from twisted.internet.defer import Deferred
@@ -24,13 +22,17 @@ from twisted.python.failure import Failure
 
 from p2pxfer.core.session.channel import Arrived, Asked, ChannelEvent, Gone, PeerEnded, Stands, Writable
 from p2pxfer.errors import DiskError, LimitReached, P2pxferError, Refused
+from p2pxfer.net.blocking import READ, ReadBlocks, close_output, make_roomy, read_block, write_all
 from p2pxfer.net.session.pairsession import PairSession
+from p2pxfer.net.session.path import CHUNK_MEMORY
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
 
 SERVICE = "pipe"
-READ = 1024 * 1024
-"""Most bytes read at once."""
+WRITE = 1024 * 1024
+"""About so much is written by one job: as much more is welcome then."""
+WRITES = 2
+"""Jobs that the writing thread has at once, so that it does not wait for the reactor between two of them."""
 
 
 class Pipe:
@@ -50,14 +52,18 @@ class Pipe:
         self._session: PairSession | None = None
         self._channel: int | None = None
         self._reading = False
-        self._pending = bytearray()
-        self._writing = False
+        self._blocks = ReadBlocks()
+        self._pending: deque[memoryview] = deque()
+        self._writes = 0
         self._peer_ended = False
         self._closed = False
         self._gone = False
         self.bytes_in = 0
         self.bytes_out = 0
         self.done: Deferred[P2pxferError | None] = Deferred()
+        for end in (source, target):
+            if end is not None:
+                make_roomy(end)
 
     def attach(self, session: PairSession) -> None:
         """The session whose events come to :meth:`event` and :meth:`settled`; one side opens the channel."""
@@ -105,7 +111,7 @@ class Pipe:
             case Stands() | Writable():
                 self._read()
             case Arrived():
-                self._pending += event.data
+                self._pending.append(memoryview(event.data))
                 self._write()
             case PeerEnded():
                 self._peer_ended = True
@@ -132,15 +138,18 @@ class Pipe:
         room = self._on.channels.room(self._channel)
         if room:
             self._reading = True
-            self._reader.do(os.read, self._source, min(room, READ)).addCallbacks(self._read_some, self._unreadable)
+            self._blocks.received(self._on.channels.waiting(self._channel))
+            memory = self._blocks.take(min(room, READ))
+            reading = self._reader.do(read_block, self._source, memory)
+            reading.addCallbacks(self._read_some, self._unreadable, callbackArgs=(memory,))
 
-    def _read_some(self, data: bytes) -> None:
+    def _read_some(self, size: int, memory: memoryview) -> None:
         self._reading = False
         if self._closed or self._gone or self._channel is None:
             return
-        if data:
-            self.bytes_out += len(data)
-            self._on.channels.write(self._channel, data)
+        if size:
+            self.bytes_out += size
+            self._on.channels.write(self._channel, self._blocks.read(memory, size))
             self._read()
         else:
             self._source = None
@@ -153,19 +162,28 @@ class Pipe:
     # -- output ----------------------------------------------------------------------------------------------------
 
     def _write(self) -> None:
-        if self._writing or self._closed:
-            return
-        if self._pending:
-            data, self._pending = self._pending, bytearray()
-            self._writing = True
-            self._writer.do(write_whole, self._target, data).addCallbacks(self._written, self._unwritable)
-        elif self._peer_ended:
+        while self._pending and self._writes < WRITES and not self._closed:
+            views = self._next_views()
+            self._writes += 1
+            writing = self._writer.do(write_all, self._target, views)
+            writing.addCallbacks(self._written, self._unwritable, callbackArgs=(views,))
+        if self._peer_ended and not self._pending and not self._closed:
             self._peer_ended = False
             self._writer.do(close_output, self._target)
 
-    def _written(self, size: int) -> None:
-        self._writing = False
+    def _next_views(self) -> list[memoryview]:
+        views: list[memoryview] = []
+        size = 0
+        while self._pending and size < WRITE:
+            views.append(self._pending.popleft())
+            size += len(views[-1])
+        return views
+
+    def _written(self, size: int, views: list[memoryview]) -> None:
+        self._writes -= 1
         self.bytes_in += size
+        for view in views:
+            CHUNK_MEMORY.give(view)
         if self._channel is not None:
             try:
                 self._on.channels.consumed(self._channel, size)
@@ -184,26 +202,3 @@ class Pipe:
             self.log.failure("the pipe broke", failure)
         if not self._closed:
             self._end(error)
-
-
-def write_whole(target: int, data: bytes | bytearray | memoryview) -> int:
-    """Write all of ``data``, however long that takes; returns its size."""
-    with memoryview(data) as view:
-        at = 0
-        while at < len(view):
-            at += os.write(target, view[at:])
-    return len(data)
-
-
-def close_output(target: int) -> None:
-    """Let whoever reads see the end; the number stays taken, so that nothing else gets it.
-
-    A socket may be open under other numbers too, as where it is the input as well, so its direction is shut by itself.
-    """
-    if stat.S_ISSOCK(os.fstat(target).st_mode):
-        # One that the other end has reset is closed already.
-        with socket.socket(fileno=os.dup(target)) as other, suppress(OSError):
-            other.shutdown(socket.SHUT_WR)
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, target)
-    os.close(nothing)

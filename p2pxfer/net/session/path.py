@@ -29,7 +29,7 @@ from p2pxfer.core.buffers import BufferPool
 from p2pxfer.core.codec import Message
 from p2pxfer.core.framing import Frame, FrameDecoder
 from p2pxfer.core.session.bundlewire import BUNDLE_KIND
-from p2pxfer.core.session.channelwire import Piece, piece_prefix
+from p2pxfer.core.session.channelwire import PIECE_KIND, Piece, piece_prefix
 from p2pxfer.core.session.deltawire import MAPLESS
 from p2pxfer.core.session.hello import EXPORTER_LABEL, PROOF_SIZE, Greeting, Terms
 from p2pxfer.core.session.records import EXPORTER_LABEL as RECORDS_LABEL
@@ -57,7 +57,7 @@ from p2pxfer.net.traversal.ownaddresses import endpoint_of
 from p2pxfer.status import PathKind
 
 CHUNK_MEMORY = BufferPool()
-"""Memory for the chunks of all paths; whoever is done with a chunk gives its payload back."""
+"""Memory for the chunks and pieces of all paths; whoever is done with one gives its payload back, or forgets it."""
 GREETING_S = 10.0
 """Absolute deadline for TLS and the greeting together, seconds."""
 CLOSE_S = 5.0
@@ -349,8 +349,8 @@ class PeerPath(Protocol):
         self.writable = False
 
 
-_POOLED = frozenset({DATA_KIND, BUNDLE_KIND})
-"""Kinds of frames whose memory comes back when their content is on the disk."""
+_POOLED = frozenset({DATA_KIND, BUNDLE_KIND, PIECE_KIND})
+"""Kinds of frames whose memory comes back when their content is on the disk, or was written."""
 
 
 def _body_memory(kind: int, size: int) -> bytearray | memoryview:

@@ -25,8 +25,8 @@ from p2pxfer.core.transfer.manifest import FILE, Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.core.transfer.streams import check_end
 from p2pxfer.errors import ChunkRefused, Damaged, Interrupted, P2pxferError, Refused
+from p2pxfer.net.blocking import close_output, write_whole
 from p2pxfer.net.disk import disk_error, read_span, write_all
-from p2pxfer.net.services.pipe import close_output, write_whole
 from p2pxfer.net.transfer.oldversions import OldVersions
 from p2pxfer.net.transfer.places import Pieces, Sink, Storage
 

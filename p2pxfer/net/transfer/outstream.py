@@ -27,7 +27,7 @@ from p2pxfer.core.session.channels import Channels
 from p2pxfer.core.transfer.pacing import Pace
 from p2pxfer.core.transfer.streams import CANNOT_GO_ON, SERVICE, check_end
 from p2pxfer.errors import DiskError, Incomplete, Interrupted, LimitReached, P2pxferError, ProtocolBreach
-from p2pxfer.net.services.pipe import READ
+from p2pxfer.net.blocking import READ, ReadBlocks, make_roomy, read_block
 from p2pxfer.net.session.channelpaths import ChannelPaths
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
@@ -58,6 +58,8 @@ class StreamPump:
         self._done: Callable[[bytes], None] | None = None
         self._failed: Callable[[P2pxferError], None] | None = None
         self._reader = Worker(reactor, "input")
+        self._blocks = ReadBlocks()
+        make_roomy(source)
         self._hash = blake3()
         self._reading = False
         self._ended = False
@@ -183,22 +185,24 @@ class StreamPump:
             self._later = self._reactor.callLater(wait, self._read)
             return
         self._reading = True
-        self._reader.do(self._take, min(room, READ)).addCallbacks(self._taken, self._unreadable)
+        self._blocks.received(self._channels.waiting(self._channel))
+        memory = self._blocks.take(min(room, READ))
+        self._reader.do(self._take, memory).addCallbacks(self._taken, self._unreadable, callbackArgs=(memory,))
 
-    def _take(self, size: int) -> bytes:
+    def _take(self, memory: memoryview) -> int:
         """Read and hash; in the thread."""
-        data = os.read(self._source, size)
-        self._hash.update(data)
-        return data
+        size = read_block(self._source, memory)
+        self._hash.update(memory[:size])
+        return size
 
-    def _taken(self, data: bytes) -> None:
+    def _taken(self, size: int, memory: memoryview) -> None:
         self._reading = False
         if self._closed or self._gone:
             return
-        if data:
-            self._read_bytes += len(data)
-            self._pace.spend(len(data))
-            self._channels.write(self._channel, data)
+        if size:
+            self._read_bytes += size
+            self._pace.spend(size)
+            self._channels.write(self._channel, self._blocks.read(memory, size))
             self._read()
         else:
             self._ended = True

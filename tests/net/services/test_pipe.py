@@ -15,7 +15,8 @@ from twisted.internet.task import Clock
 from p2pxfer.core.session.channelwire import Attach, ChannelMessage, End, Open, Opened, Piece
 from p2pxfer.core.session.delivery import MAX_FRAMES
 from p2pxfer.errors import Interrupted, LimitReached
-from p2pxfer.net.services.pipe import SERVICE, Pipe, close_output
+from p2pxfer.net.blocking import close_output
+from p2pxfer.net.services.pipe import SERVICE, Pipe
 from tests.net.session.test_pairsession import HIGHEST, LOWEST, Stand
 
 
