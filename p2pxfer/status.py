@@ -54,11 +54,18 @@ class ContactListed(Struct, frozen=True):
     denied: tuple[str, ...] = ()
 
 
+JobState = Literal["cut", "running", "dropped", "queued", "paused", "failed", "done"]
+
+
 class JobListed(Struct, frozen=True):
     """From ``jobs``, one for each transfer that is not whole: ``bytes`` of ``total`` are through.
 
     ``changed`` is when, in UTC; ``where`` is the directory that holds what is sent or received.  ``state``: ``running``
-    if a process has it in hand, also a receiver whose sender is away; ``dropped`` if the command removed it.
+    if a process has it in hand, also a receiver whose sender is away; ``cut`` if none has; ``dropped`` if the command
+    removed it.  What ``send --queue`` left to the agent is ``queued`` while it waits for its turn, for its peer or for
+    the end of a pause, ``running`` while it moves, ``paused`` by a person, ``failed`` until a person resumes it, and
+    ``done``, which only the agent says; ``why`` is the last trouble with it in one line, and of two the one with the
+    higher ``priority`` goes first.
     """
 
     event: ClassVar[str] = "job"
@@ -70,7 +77,22 @@ class JobListed(Struct, frozen=True):
     total: int
     where: str
     changed: str
-    state: Literal["cut", "running", "dropped"]
+    state: JobState
+    priority: int = 0
+    why: str = ""
+
+
+class QueuedOne(Struct, frozen=True):
+    """The end of ``send --queue``: it is kept as ``job``, and sent to ``peer`` by the agent of this home.
+
+    ``attended``: an agent runs; without one nothing is sent.
+    """
+
+    event: ClassVar[str] = "queued"
+    job: str
+    peer: str
+    names: tuple[str, ...]
+    attended: bool
 
 
 class Registered(Struct, frozen=True):
@@ -319,6 +341,7 @@ Event = (
     Identity
     | ContactListed
     | JobListed
+    | QueuedOne
     | Registered
     | CodeShown
     | Peer

@@ -30,6 +30,7 @@ from p2pxfer.status import (
     Path,
     Peer,
     Progress,
+    QueuedOne,
     RefusedOffer,
     Registered,
     Resumed,
@@ -169,8 +170,8 @@ def describe(event: Event) -> str:
             return f"going on: {human_size(have)} are here already"
         case Path() | Nat() | Exposed() | Listening() | Connection():
             return _network_text(event)
-        case Done():
-            return "\n".join([_done_text(event), *(f"saved {safe_text(name)}" for name in event.saved)])
+        case Done() | QueuedOne():
+            return _end_text(event)
         case Note(message) | Verdict(message=message):
             return safe_text(message)
         case Failed(_, message, _):
@@ -180,6 +181,23 @@ def describe(event: Event) -> str:
             return ""
         case _:
             assert_never(event)
+
+
+def _end_text(event: Done | QueuedOne) -> str:
+    if isinstance(event, QueuedOne):
+        return queued_text(event)
+    return "\n".join([_done_text(event), *(f"saved {safe_text(name)}" for name in event.saved)])
+
+
+def queued_text(event: QueuedOne) -> str:
+    """What was queued, and what happens now."""
+    peer, names = safe_text(event.peer), ", ".join(safe_text(name, 60) for name in event.names[:3])
+    more = " ..." if len(event.names) > 3 else ""
+    if event.attended:
+        then = f"the agent sends it as soon as {peer} is there"
+    else:
+        then = "no agent runs on this home, and without one nothing is sent; this starts one: twistd p2pxfer-agent"
+    return f"queued as {event.job}: {names}{more} to {peer}; {then}"
 
 
 def contents(offer: Offer) -> str:

@@ -16,6 +16,10 @@ from p2pxfer.status import Nat
 EVENTS: dict[type, tuple[status.Event, str]] = {
     status.Identity: (status.Identity("id", "alice", "h:1", "/home"), ""),
     status.JobListed: (status.JobListed("12345678", "send", "bob", ("a",), 1, 2, "/", "2026-01-01", "cut"), ""),
+    status.QueuedOne: (
+        status.QueuedOne("12345678", "bob", ("a\x1b", "b", "c", "d"), attended=False),
+        r"queued as 12345678: a\\x1b, b, c ... to bob; no agent runs .* twistd p2pxfer-agent$",
+    ),
     status.ContactListed: (status.ContactListed("bob", "id", "code", "2026-01-01", "known"), ""),
     status.Registered: (status.Registered("bob", "id", "1.2.3.4:5"), "registered as bob, seen as 1.2.3.4:5"),
     status.CodeShown: (status.CodeShown("3-a-b-c", 600), "3-a-b-c .*10 minutes"),

@@ -1,0 +1,37 @@
+"""A transfer of this machine as people and programs are shown it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from p2pxfer.net.transfer.queuestore import Queued
+from p2pxfer.status import JobListed, JobState
+
+
+def where_and_what(paths: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """The directory in which all of these absolute paths lie, and what they are called there."""
+    where = os.path.commonpath([os.path.dirname(path.rstrip("/")) or "/" for path in paths])  # noqa: PTH120  # text
+    return where, tuple(os.path.relpath(path, where) for path in paths)
+
+
+def moment(seconds: float) -> str:
+    """A time since 1970 as text, UTC."""
+    return datetime.fromtimestamp(min(max(seconds, 0.0), 2**35), UTC).isoformat(timespec="seconds")
+
+
+def queued(entry: Queued, peer: str, *, attended: bool) -> JobListed:
+    """An entry of the queue; ``peer`` is what the contact is called, ``attended`` whether an agent is there."""
+    where, names = where_and_what(entry.paths)
+    state: JobState = "queued"
+    if entry.failed:
+        state = "failed"
+    elif entry.paused:
+        state = "paused"
+    elif entry.running and attended:
+        state = "running"
+    return JobListed(
+        entry.number, "send", peer, names, entry.acked, entry.size, where, moment(entry.changed), state,
+        entry.priority, entry.why,
+    )  # fmt: skip
