@@ -12,7 +12,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from p2pxfer.net.types import Reactor
@@ -21,6 +21,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _Job = tuple["Deferred[Any]", Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+
+def _nothing() -> None:
+    """What the thread does last."""
 
 
 class Worker:
@@ -43,11 +47,14 @@ class Worker:
         self._jobs.put((deferred, work, args, keywords))
         return deferred
 
-    def stop(self) -> None:
-        """End the thread when it has done what it was given."""
-        if self._thread is not None:
-            self._jobs.put(None)
-            self._thread = None
+    def stop(self) -> Deferred[None]:
+        """End the thread when it has done what it was given; fires then."""
+        if self._thread is None:
+            return succeed(None)
+        done = self.do(_nothing)
+        self._jobs.put(None)
+        self._thread = None
+        return done
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:

@@ -143,8 +143,16 @@ class Seeking:
     """The search of one job, until :meth:`run` is cancelled."""
 
     def __init__(
-        self, reactor: Reactor, client: RendezvousClient, target: Target, policy: PathPolicy, owner: SeekingOwner
+        self,
+        reactor: Reactor,
+        client: RendezvousClient,
+        target: Target,
+        policy: PathPolicy,
+        owner: SeekingOwner,
+        first: Introduction | None = None,
     ) -> None:
+        """``first``: an introduction that ``client`` got a moment ago, to begin with."""
+        self._first = first
         self._reactor = reactor
         self._client = client
         self._target = target
@@ -244,6 +252,9 @@ class Seeking:
         return isinstance(error, Unreachable) and not self._owner.begun
 
     async def _introduce(self) -> Introduction:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
         target = self._target
         absent = f"{target.shown} is not here now: start p2pxfer receive there, or wait for it with --wait"
         wait_s = WAIT_S if self._owner.begun else 0

@@ -61,7 +61,7 @@ class OutgoingJob:
     """One transfer to one peer.
 
     ``on_paired(key, name)`` is called when the code was proved, to store the contact; ``on_relayed(meeting)`` when one
-    is left with the relay alone.
+    is left with the relay alone.  ``first``: an introduction to the peer that is there already.
     """
 
     log = Logger()
@@ -81,6 +81,7 @@ class OutgoingJob:
         tell: Callable[[Event], None],
         on_paired: Callable[[bytes, str], None],
         on_relayed: Callable[[Meeting], None],
+        first: Introduction | None = None,
     ) -> None:
         self._reactor = reactor
         self._client = client
@@ -97,7 +98,7 @@ class OutgoingJob:
         self._meetings: list[Meeting] = []
         own = PairingParty(my_name, identity.id.digest)
         self._peer = Acquaintance(reactor, own, target, on_paired=on_paired, met=self._met, failed=self.fail)
-        self._seeking = Seeking(reactor, client, target, policy, self)
+        self._seeking = Seeking(reactor, client, target, policy, self, first)
         self._widener = Widener(reactor, self._paths, self._open_beside, pump.is_idle if pump.spreads else None)
         self._doubted: set[PeerPath] = set()
         self._pathless = Pathless(
@@ -130,8 +131,7 @@ class OutgoingJob:
         self._pump.attach(self._paths, self._finished, self.fail)
         self._pathless.begin()
         self._widener.start()
-        seeking = Deferred.fromCoroutine(self._seeking.run())
-        seeking.addErrback(self._give_up)
+        seeking = Deferred.fromCoroutine(self._seeking.run()).addErrback(self._give_up)
         try:
             root = await self._outcome
             await self._farewell()

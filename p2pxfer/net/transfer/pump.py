@@ -14,6 +14,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -86,6 +87,7 @@ class ChunkPump:
         self._done: Callable[[bytes], None] | None = None
         self._failed: Callable[[P2pxferError], None] | None = None
         self._reader = Worker(reactor, "reader")
+        self._stopping: list[Deferred[None]] = []
         self._closed = False
         self.introduced = False
         self.accepted = False
@@ -100,11 +102,15 @@ class ChunkPump:
     def close(self) -> None:
         """Read and send nothing more."""
         self._closed = True
-        self._reader.stop()
-        self._scanner.stop()
+        self._stopping = [self._reader.stop(), self._scanner.stop()]
         self._ready.clear()
         self._comparing.stop()
         self._stop_waiting()
+
+    async def quiet(self) -> None:
+        """Wait, after :meth:`close`, until no thread reads any more."""
+        for stopping in self._stopping:
+            await stopping
 
     @property
     def acked_bytes(self) -> int:

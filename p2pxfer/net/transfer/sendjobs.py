@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Annotated, Final, Literal
 
@@ -24,6 +24,7 @@ from p2pxfer.net.disk import OPEN_INNER_FILE
 from p2pxfer.net.private.identity import make_private_directory
 from p2pxfer.net.private.privatedir import is_locked
 from p2pxfer.net.transfer.hashcache import DIRECTORY as HASHES
+from p2pxfer.net.transfer.queuestore import QueueStore
 from p2pxfer.net.transfer.scan import Links
 
 DIRECTORY: Final = "jobs"
@@ -111,14 +112,9 @@ class SendJobs:
 
     def remove(self, job: SendJob) -> None:
         """Forget a job and the hashes that were noted for it, unless the same is sent to another peer too."""
-        try:
+        with suppress(OSError):
             self._path(job.number).unlink(missing_ok=True)
-            hashes = self._home / HASHES / job.transfer
-            shared = _is_file_locked(hashes) or any(other.transfer == job.transfer for other in self.all())
-            if job.transfer and not shared:
-                hashes.unlink(missing_ok=True)
-        except OSError:
-            return
+            forget_hashes(self._home, job.transfer)
 
     def is_running(self, job: SendJob) -> bool:
         """Whether a process sends it now, to this peer."""
@@ -144,6 +140,15 @@ class SendJobs:
             return sorted(self._directory.glob(f"*{_SUFFIX}"), key=lambda path: -path.stat().st_mtime)
         except OSError:
             return []
+
+
+def forget_hashes(home: Path, transfer: str) -> None:
+    """Remove the hashes that were noted for a transfer, an id in hex, unless somebody sends it or may go on with it."""
+    hashes = home / HASHES / transfer
+    others = [job.transfer for job in SendJobs(home).all()] + [entry.transfer for entry in QueueStore(home).read()[0]]
+    if transfer and transfer not in others and not _is_file_locked(hashes):
+        with suppress(OSError):
+            hashes.unlink(missing_ok=True)
 
 
 def _is_file_locked(path: Path) -> bool:
