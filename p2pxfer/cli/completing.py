@@ -18,20 +18,46 @@ from p2pxfer.core.contact.wordlist import WORDS
 from p2pxfer.core.text import safe_text
 
 
-def contact_names(ctx: Context, param: Parameter, incomplete: str) -> list[CompletionItem]:
-    """The contacts whose names begin like this."""
-    from p2pxfer.errors import P2pxferError
-    from p2pxfer.net.private.home import Home, default_home
+def _home(ctx: Context) -> Path | None:
+    """The private directory, if somebody is known there; it is not made."""
+    from p2pxfer.net.private.home import default_home
 
     named = ctx.find_root().params.get("home")
     path = Path(named) if named else default_home(os.environ)
-    if not (path / "contacts.json").exists():
+    return path if (path / "contacts.json").exists() else None
+
+
+def contact_names(ctx: Context, param: Parameter, incomplete: str) -> list[CompletionItem]:
+    """The contacts whose names begin like this."""
+    from p2pxfer.errors import P2pxferError
+    from p2pxfer.net.private.home import Home
+
+    path = _home(ctx)
+    if path is None:
         return []
     with suppress(P2pxferError, OSError):
         return [
             CompletionItem(safe_text(contact.name), help=f"verified by {contact.verified}")
             for contact in Home(path).contacts()
             if contact.name.startswith(incomplete)
+        ]
+    return []
+
+
+def job_numbers(ctx: Context, param: Parameter, incomplete: str) -> list[CompletionItem]:
+    """The jobs whose numbers begin like this."""
+    from p2pxfer.cli.jobs import everything
+    from p2pxfer.errors import P2pxferError
+    from p2pxfer.net.private.home import Home
+
+    path = _home(ctx)
+    if path is None:
+        return []
+    with suppress(P2pxferError, OSError):
+        return [
+            CompletionItem(job.job, help=safe_text(f"{', '.join(job.names[:2])} {job.state}", 60))
+            for _, job in everything(Home(path))
+            if job.job.startswith(incomplete.lower())
         ]
     return []
 

@@ -1,71 +1,106 @@
-"""``p2pxfer jobs``: transfers of this machine that are not whole yet."""
+"""``p2pxfer jobs``: transfers of this machine that are not whole yet, and those that wait in the queue."""
 
 from __future__ import annotations
 
-import os
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal
 
 import click
 from msgspec.structs import replace
 
+from p2pxfer.cli.completing import job_numbers
 from p2pxfer.cli.eventline import print_event
 from p2pxfer.cli.settings import Global, ListGroup
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import UsageError
-from p2pxfer.status import JobListed
+from p2pxfer.status import JobListed, Note
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from p2pxfer.net.private.home import Home
     from p2pxfer.net.transfer.partials import Partial
+    from p2pxfer.net.transfer.queuestore import Queued
     from p2pxfer.net.transfer.sendjobs import SendJob
 
+    Job = SendJob | Partial | Queued
 
 _IN_HAND: Final = {"send": " (running)", "receive": " (a running receive has it, or waits for its sender)"}
 """What is said of a job that a process has in hand; how near the sender is only that process knows."""
+MOST_PRIORITY: Final = 1000
+one_job = click.argument("job", shell_complete=job_numbers)
+some_jobs = click.argument("jobs", metavar="JOB...", nargs=-1, required=True, shell_complete=job_numbers)
 
 
 @click.group("jobs", cls=ListGroup)
 def command() -> None:
-    """List the transfers that were cut, in both directions; subcommands go on with one or drop it."""
+    """List the transfers that were cut, in both directions, and those in the queue; subcommands change them."""
 
 
 @command.command("list")
 @click.pass_obj
 def show(options: Global) -> None:
-    """List the transfers that were cut, which `jobs` alone does too."""
-    found = [job for _, job in everything(options.open_home())]
+    """List the transfers that were cut or are queued, which `jobs` alone does too."""
+    from p2pxfer.cli.queueing import UNATTENDED
+    from p2pxfer.net.transfer.queuestore import QueueStore
+
+    home = options.open_home()
+    store = QueueStore(home.path)
+    found = [job for _, job in everything(home)]
+    notes = [f"{each.why}; p2pxfer jobs cancel {each.number} drops it" for each in store.read()[1]]
+    if store.read()[0] and not store.attended:
+        notes.append(UNATTENDED)
     if options.json:
         for job in found:
             print_event(job)
+        for note in notes:
+            print_event(Note(note))
         return
-    if not found:
+    if found:
+        click.echo(f"{'JOB':<9} {'':<8} {'PEER':<24} {'DONE':>5}  {'LAST CHANGE':<17} WHAT")
+    elif not notes:
         click.echo("nothing is unfinished", err=True)
-        return
-    click.echo(f"{'JOB':<9} {'':<8} {'PEER':<24} {'DONE':>5}  {'LAST CHANGE':<17} WHAT")
     for job in found:
         done = f"{100 * job.bytes // job.total if job.total else 0} %"
         names = ", ".join(safe_text(name, 60) for name in job.names[:3]) + (" ..." if len(job.names) > 3 else "")
-        what = f"{names} in {safe_text(job.where, 200)}" + (_IN_HAND[job.direction] if job.state == "running" else "")
+        what = f"{names} in {safe_text(job.where, 200)}{remark(job)}"
         when = job.changed[:16].replace("T", " ")
         click.echo(f"{job.job:<9} {job.direction:<8} {safe_text(job.peer, 24):<24} {done:>5}  {when:<17} {what}")
+    for note in notes:
+        click.echo(note, err=True)
+
+
+def remark(job: JobListed) -> str:
+    """What is going on with a job, behind what it is."""
+    if job.state == "running":
+        return _IN_HAND[job.direction]
+    if job.state not in ("queued", "paused", "failed"):
+        return ""
+    priority = f", priority {job.priority}" if job.priority else ""
+    last = "; " if job.state == "failed" else "; the last try: "
+    return f" ({job.state}{priority}{last if job.why else ''}{safe_text(job.why, 500)})"
 
 
 @command.command("resume")
-@click.argument("job")
+@one_job
 @click.pass_context
 def resume(ctx: click.Context, job: str) -> None:
     """Go on with JOB: send the same again, or receive once where it was being received, with the options of before.
 
-    What is at the other end already is not sent again.
+    What is at the other end already is not sent again.  A queued JOB that was paused or has failed is tried again by
+    the agent.
     """
     from p2pxfer.net.transfer.partials import Partial
+    from p2pxfer.net.transfer.queuestore import Queued
 
     found, listed = chosen(ctx.obj.open_home(), job)
     if listed.state == "running":
         raise UsageError(f"{listed.job} is under way in another process")
-    if isinstance(found, Partial):
+    if isinstance(found, Queued):
+        from p2pxfer.cli import queueing
+
+        change(ctx.obj, job, queueing.resume, "resumed")
+    elif isinstance(found, Partial):
         from p2pxfer.cli.receive import command as receive
 
         into = found.into
@@ -80,34 +115,118 @@ def resume(ctx: click.Context, job: str) -> None:
         ctx.invoke(
             send, paths=tuple(found.paths), peer=found.peer, code_file=None, name=None, links=found.links,
             delta=found.delta, limit=found.limit, policy=found.policy, gentle=found.gentle,
-            port_mapping=found.port_mapping, wait=found.wait, timeout=found.timeout,
+            port_mapping=found.port_mapping, wait=found.wait, timeout=found.timeout, queue=False,
         )  # fmt: skip
 
 
+@command.command("pause")
+@some_jobs
+@click.pass_obj
+def pause(options: Global, jobs: tuple[str, ...]) -> None:
+    """Let every queued JOB wait until it is resumed; one that runs is stopped."""
+    from p2pxfer.cli import queueing
+
+    for number in jobs:
+        change(options, number, queueing.pause, "paused")
+
+
+@command.command("first")
+@one_job
+@click.pass_obj
+def first(options: Global, job: str) -> None:
+    """Let a queued JOB go before all others; what is being sent already is not stopped."""
+    from p2pxfer.cli import queueing
+
+    home = options.open_home()
+    change(options, job, queueing.first(home, queued_one(home, job)[0]), "first")
+
+
+@command.command("priority", context_settings={"ignore_unknown_options": True})
+@one_job
+@click.argument("number", type=click.IntRange(-MOST_PRIORITY, MOST_PRIORITY))
+@click.pass_obj
+def priority(options: Global, job: str, number: int) -> None:
+    """Give a queued JOB the priority NUMBER, which is 0 at first; higher ones go first, then older ones."""
+    from p2pxfer.cli import queueing
+
+    change(options, job, queueing.with_priority(number), f"priority {number}")
+
+
 @command.command("cancel")
-@click.argument("jobs", metavar="JOB...", nargs=-1, required=True)
+@some_jobs
 @click.pass_obj
 def cancel(options: Global, jobs: tuple[str, ...]) -> None:
-    """Drop every JOB: what arrived of it here is removed; a job of sending is only forgotten."""
+    """Drop every JOB: what arrived of it here is removed; a job of sending is only forgotten.
+
+    A queued JOB that runs is stopped.
+    """
+    from p2pxfer.cli import queueing
     from p2pxfer.net.transfer.partials import Partial, drop
+    from p2pxfer.net.transfer.queuestore import Queued
     from p2pxfer.net.transfer.sendjobs import SendJobs
 
     home = options.open_home()
     for number in jobs:
+        if queueing.drop_unreadable(home, number):
+            say(options, Note(f"dropped {number}"), f"dropped {number}")
+            continue
         found, job = chosen(home, number)
-        if job.state == "running":
+        if isinstance(found, Queued):
+            queueing.drop(home, found)
+        elif job.state == "running":
             raise UsageError(f"{job.job} is under way in another process; end that first")
-        if isinstance(found, Partial):
+        elif isinstance(found, Partial):
             drop(found)
         else:
             SendJobs(home.path).remove(found)
-        if options.json:
-            print_event(replace(job, state="dropped"))
-        else:
-            click.echo(f"dropped {job.job}", err=True)
+        say(options, replace(job, state="dropped"), f"dropped {job.job}")
 
 
-def chosen(home: Home, number: str) -> tuple[SendJob | Partial, JobListed]:
+def change(options: Global, number: str, how: Callable[[Queued], Queued], said: str) -> None:
+    """Change what a person wishes of a queued job, and say so.
+
+    Raises:
+        P2pxferError: there is none, or it could not be changed.
+    """
+    from p2pxfer.cli.queueing import UNATTENDED
+    from p2pxfer.cli.queueing import change as carry_out
+    from p2pxfer.net.transfer.joblist import queued
+    from p2pxfer.net.transfer.queuestore import QueueStore
+
+    home = options.open_home()
+    entry, job = queued_one(home, number)
+    attended = QueueStore(home.path).attended
+    listed = queued(carry_out(home, entry, how), job.peer, attended=attended)
+    say(options, listed, f"{job.job}: {said}")
+    if not attended and not options.json:
+        click.echo(UNATTENDED, err=True)
+
+
+def say(options: Global, event: JobListed | Note, text: str) -> None:
+    """Print what was done: an event, or a line for people."""
+    if options.json:
+        print_event(event)
+    else:
+        click.echo(text, err=True)
+
+
+def queued_one(home: Home, number: str) -> tuple[Queued, JobListed]:
+    """The job in the queue that ``number``, or the beginning of its number, names.
+
+    Raises:
+        UsageError: there is none, or several, or it is not queued.
+    """
+    from p2pxfer.net.transfer.queuestore import Queued
+
+    found, job = chosen(home, number)
+    if not isinstance(found, Queued):
+        raise UsageError(
+            f"{job.job} is not in the queue: its program is ended with Ctrl-C, and goes on with jobs resume"
+        )
+    return found, job
+
+
+def chosen(home: Home, number: str) -> tuple[Job, JobListed]:
     """The job that ``number``, or the beginning of its number, names.
 
     Raises:
@@ -120,36 +239,41 @@ def chosen(home: Home, number: str) -> tuple[SendJob | Partial, JobListed]:
     return found[0]
 
 
-def everything(home: Home) -> list[tuple[SendJob | Partial, JobListed]]:
+def everything(home: Home) -> list[tuple[Job, JobListed]]:
     """All jobs of this machine, the latest first."""
+    from p2pxfer.net.transfer.joblist import queued
     from p2pxfer.net.transfer.partials import find
+    from p2pxfer.net.transfer.queuestore import QueueStore
     from p2pxfer.net.transfer.sendjobs import SendJobs
 
-    found: list[tuple[SendJob | Partial, JobListed]] = [
+    contacts = {contact.id.digest: contact.name for contact in home.contacts()}
+    store = QueueStore(home.path)
+    attended = store.attended
+    found: list[tuple[Job, JobListed]] = [
         (job, sent(job, SendJobs(home.path).is_running(job))) for job in SendJobs(home.path).all()
     ]
-    contacts = {contact.id.digest: contact.name for contact in home.contacts()}
+    found += [
+        (entry, queued(entry, contacts.get(entry.key, entry.peer), attended=attended)) for entry in store.read()[0]
+    ]
     found += [(partial, received(partial, contacts)) for partial in find(home.path)]
     return sorted(found, key=lambda pair: pair[1].changed, reverse=True)
 
 
 def sent(job: SendJob, running: bool) -> JobListed:
     """A job of sending as it is shown."""
-    where = os.path.commonpath([os.path.dirname(path.rstrip("/")) or "/" for path in job.paths])  # noqa: PTH120  # text
-    names = tuple(os.path.relpath(path, where) for path in job.paths)
+    from p2pxfer.net.transfer.joblist import moment, where_and_what
+
+    where, names = where_and_what(job.paths)
     state: Literal["running", "cut"] = "running" if running else "cut"
     return JobListed(job.number, "send", job.peer, names, job.acked, job.size, where, moment(job.changed), state)
 
 
 def received(partial: Partial, contacts: dict[bytes, str]) -> JobListed:
     """A job of receiving as it is shown."""
+    from p2pxfer.net.transfer.joblist import moment
+
     peer = contacts.get(partial.sender, "") or str(PeerId(partial.sender))
     return JobListed(
         partial.number, "receive", peer, tuple(partial.names), partial.have, partial.total, partial.into.path,
         moment(partial.changed), "running" if partial.busy else "cut",
     )  # fmt: skip
-
-
-def moment(seconds: float) -> str:
-    """A time since 1970 as text, UTC."""
-    return datetime.fromtimestamp(min(max(seconds, 0.0), 2**35), UTC).isoformat(timespec="seconds")

@@ -48,23 +48,36 @@ NO_PATH_S = 60.0
 @mapping_option
 @click.option("--wait", is_flag=True, help="Wait for the peer if it is not there yet.")
 @click.option(
+    "--queue", is_flag=True,
+    help="Leave it to the agent of this machine, which sends it as soon as PEER, a contact, is there.",
+)  # fmt: skip
+@click.option(
     "--timeout", metavar="S", type=Seconds(), default=NO_PATH_S, show_default=True,
     help="Longest time without any path to the peer, seconds.",
 )  # fmt: skip
-@click.pass_obj
+@click.pass_context
 def command(
-    options: Global, paths: tuple[str, ...], peer: str, code_file: str | None, name: str | None, links: Links,
+    ctx: click.Context, paths: tuple[str, ...], peer: str, code_file: str | None, name: str | None, links: Links,
     delta: bool, limit: int, policy: PathPolicy, gentle: bool, port_mapping: bool, wait: bool, timeout: float,
+    queue: bool,
 ) -> None:  # fmt: skip
     """Send every PATH to PEER: a contact, a registered name, or a peer id.  The PATH - is standard input.
 
     The first time, PEER's one-time code is asked for; it may also come from P2PXFER_CODE or --code-file.  A transfer
     that was cut goes on when the same command is run again; standard input goes on over lost connections for as long as
-    both programs live.
+    both programs live.  With --queue nothing is sent by this command: p2pxfer jobs shows what becomes of it.
     """
     if not paths:
         raise UsageError("send needs at least one PATH and a PEER")
+    options: Global = ctx.obj
     home = options.open_home()
+    if queue:
+        from p2pxfer.cli.queueing import check_queueable, put
+
+        given = ctx.get_parameter_source("timeout") is not click.core.ParameterSource.DEFAULT
+        check_queueable(paths, name, code_file, timed=given)
+        put(options, home, list(paths), peer, links, delta, limit, policy, gentle, port_mapping)
+        return
     line = options.server_line(home)
     stream = stream_name(paths, name)
     from p2pxfer.cli.loads import FileLoad, StreamLoad
