@@ -1,0 +1,258 @@
+"""``send --queue`` with whole programs: a peer that is away, pauses, order, faults of one entry, kills."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from p2pxfer.net.transfer.queuestore import Queued, QueueStore
+from scripts.product import JsonEvent, Program
+from tests.e2e.conftest import MIB, Outcome, Stage, fast_pair, names_in, staging_of, wait_until
+from tests.scene import file_hash, random_file
+
+AGENT = Path(__file__).with_name("queue_agent.py")
+SIZE = 24 * MIB
+SLOW = "3M"
+"""A rate at which that takes long enough for every step of a test to come in its middle."""
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    with fast_pair() as made:
+        yield made
+
+
+def start_agent(stage: Stage, count: int = 1) -> Program:
+    argv = [sys.executable, AGENT, stage.alice, stage.address]
+    agent = Program(stage.place, "agent", argv, stage.folder / f"agent-{count}.log")
+    stage.callback(agent.stop)
+    return agent
+
+
+def kill(program: Program) -> None:
+    os.kill(program.pid, signal.SIGKILL)
+    assert program.wait(10).status == -signal.SIGKILL
+
+
+def entries(stage: Stage) -> list[Queued]:
+    return QueueStore(stage.alice).read()[0]
+
+
+def run(stage: Stage, *words: str | Path) -> list[JsonEvent]:
+    outcome: Outcome = stage.run(*words, as_json=True)
+    assert outcome.status == 0, outcome
+    return outcome.events
+
+
+def queue(stage: Stage, path: Path, *options: str) -> str:
+    """Queue a file for bob; the number of the job."""
+    (queued,) = run(stage, "send", "--queue", *options, path, "bob")
+    assert queued["event"] == "queued"
+    assert (queued["peer"], queued["names"]) == ("bob", [path.name])
+    return str(queued["job"])
+
+
+def jobs(stage: Stage) -> dict[str, JsonEvent]:
+    return {event["job"]: event for event in run(stage, "jobs") if event["event"] == "job"}
+
+
+def moving(stage: Stage, number: str, least: int = 2 * MIB) -> Queued:
+    """Wait until so much of a job is there."""
+
+    def there() -> bool:
+        return any(each.number == number and each.acked >= least for each in entries(stage))
+
+    wait_until(there, 40)
+    return next(each for each in entries(stage) if each.number == number)
+
+
+def arrived(stage: Stage, name: str, digest: str) -> None:
+    """Wait until it is there, and was forgotten here."""
+    wait_until((stage.inbox / name).exists, 60)
+    assert file_hash(stage.inbox / name) == digest
+    wait_until(lambda: not any(each.paths[0].endswith(name) for each in entries(stage)), 20)
+
+
+def came_once(bob: Program) -> None:
+    """What bob got in the transfer that is done next is hardly more than the file: what he had was not sent again."""
+    assert sum(bob.wait_for("done", 60)["bytes_by_path"].values()) <= SIZE + 4 * MIB
+
+
+@pytest.mark.deadline(120)
+def test_it_waits_for_the_agent_and_for_the_peer(stage: Stage) -> None:
+    source = stage.folder / "a.bin"
+    digest = random_file(source, MIB)
+    said = stage.run("send", "--queue", source, "bob")
+    assert said.status == 0, said
+    assert "no agent runs on this home" in said.err
+    assert "twistd p2pxfer-agent" in said.err
+    (job,) = jobs(stage).values()
+    assert (job["state"], job["peer"], job["names"]) == ("queued", "bob", ["a.bin"])
+    agent = start_agent(stage)
+    assert agent.wait_for("job")["state"] == "queued"
+    again = stage.run("send", "--queue", source, "bob")
+    assert "sends it as soon as bob is there" in again.err
+    source.write_bytes(b"changed while bob is away")
+    stage.receive("--no-code")
+    wait_until((stage.inbox / "a.bin").exists, 40)
+    assert (stage.inbox / "a.bin").read_bytes() == b"changed while bob is away"
+    assert file_hash(stage.inbox / "a.bin") != digest
+    wait_until(lambda: entries(stage) == [], 20)
+    assert names_in(stage.inbox) == ["a.bin"]
+    wait_until(lambda: not staging_of(stage.inbox), 20)
+    assert "nothing is unfinished" in stage.run("jobs").err
+
+
+@pytest.mark.deadline(180)
+def test_paused_in_the_middle_and_resumed(stage: Stage) -> None:
+    source = stage.folder / "big.bin"
+    digest = random_file(source, SIZE)
+    bob = stage.receive("--no-code")
+    start_agent(stage)
+    number = queue(stage, source, "--limit", SLOW)
+    moving(stage, number, 6 * MIB)
+    assert jobs(stage)[number]["state"] == "running"
+    (event,) = run(stage, "jobs", "pause", number)
+    assert (event["job"], event["state"]) == (number, "paused")
+    wait_until(lambda: not entries(stage)[0].running, 20)
+    (paused,) = entries(stage)
+    assert 6 * MIB <= paused.acked < SIZE
+    assert staging_of(stage.inbox)
+    (event,) = run(stage, "jobs", "resume", number)
+    assert event["state"] == "queued"
+    arrived(stage, "big.bin", digest)
+    came_once(bob)
+    wait_until(lambda: not staging_of(stage.inbox), 20)
+
+
+@pytest.mark.deadline(120)
+def test_order(stage: Stage) -> None:
+    numbers = []
+    for name in ("old", "middle", "young"):
+        random_file(stage.folder / name, MIB)
+        numbers.append(queue(stage, stage.folder / name))
+    run(stage, "jobs", "priority", numbers[1], "-2")
+    run(stage, "jobs", "first", numbers[2])
+    listed = jobs(stage)
+    assert [listed[number]["priority"] for number in numbers] == [0, -2, 1]
+    agent = start_agent(stage)
+    agent.wait_for("job")
+    bob = stage.receive("--no-code")
+    order = [Path(bob.wait_for("done", 40)["saved"][0]).name for _ in numbers]
+    assert order == ["young", "old", "middle"]
+    wait_until(lambda: entries(stage) == [], 20)
+    # Nothing is left of the runs: the thread for the files is there, and the one of Python's.
+    wait_until(lambda: held(agent) <= 2, 20)
+    first = opened(agent)
+    for name in ("old", "young"):
+        queue(stage, stage.folder / name)
+        bob.wait_for("done", 40)
+    wait_until(lambda: held(agent) <= 2 and opened(agent) <= first, 20)
+
+
+def held(agent: Program) -> int:
+    """How many threads it has."""
+    return len(os.listdir(f"/proc/{agent.pid}/task"))
+
+
+def opened(agent: Program) -> int:
+    """How many descriptors it has."""
+    return len(os.listdir(f"/proc/{agent.pid}/fd"))
+
+
+@pytest.mark.deadline(120)
+def test_cancelled_ones_do_not_arrive(stage: Stage) -> None:
+    for name in ("waits", "runs", "last"):
+        random_file(stage.folder / name, SIZE if name == "runs" else MIB)
+    stage.receive("--no-code")
+    start_agent(stage)
+    running = queue(stage, stage.folder / "runs", "--limit", SLOW)
+    moving(stage, running)
+    waiting = queue(stage, stage.folder / "waits")
+    queue(stage, stage.folder / "last")
+    for number in (waiting, running):
+        (event,) = run(stage, "jobs", "cancel", number)
+        assert (event["job"], event["state"]) == (number, "dropped")
+    wait_until((stage.inbox / "last").exists, 40)
+    wait_until(lambda: entries(stage) == [], 20)
+    assert names_in(stage.inbox) == ["last"]
+    wait_until(lambda: list((stage.alice / "outgoing").iterdir()) == [], 20)
+    refused = stage.run("jobs", "cancel", running)
+    assert refused.status == 2
+
+
+@pytest.mark.deadline(120)
+def test_what_is_gone_fails_and_the_others_go_on(stage: Stage) -> None:
+    gone, other = stage.folder / "gone", stage.folder / "other"
+    random_file(gone, MIB)
+    digest = random_file(other, MIB)
+    number = queue(stage, gone)
+    queue(stage, other)
+    (stage.alice / "queue" / "00000000.json").write_bytes(b'{"schema": 7}')
+    gone.unlink()
+    stage.receive("--no-code")
+    start_agent(stage)
+    arrived(stage, "other", digest)
+    listed = jobs(stage)
+    assert list(listed) == [number]
+    assert listed[number]["state"] == "failed"
+    assert "does not exist" in listed[number]["why"]
+    shown = stage.run("jobs")
+    assert "(failed; " in shown.out
+    assert [line for line in shown.err.splitlines() if "newer version" in line and "jobs cancel 00000000" in line]
+    assert stage.run("jobs", "pause", number).status == 2
+    digest = random_file(gone, MIB)
+    run(stage, "jobs", "resume", number)
+    arrived(stage, "gone", digest)
+
+
+@pytest.mark.deadline(120)
+def test_a_peer_that_refuses_is_not_asked_again_before_a_person_wants_it(stage: Stage) -> None:
+    source = stage.folder / "a"
+    digest = random_file(source, MIB)
+    assert stage.run("contacts", "deny", "alice", "files", home=stage.bob).status == 0
+    stage.receive("--no-code")
+    start_agent(stage)
+    number = queue(stage, source)
+    wait_until(lambda: entries(stage)[0].failed, 40)
+    assert "takes no files from you" in jobs(stage)[number]["why"]
+    assert stage.run("contacts", "allow", "alice", "files", home=stage.bob).status == 0
+    run(stage, "jobs", "resume", number)
+    arrived(stage, "a", digest)
+
+
+@pytest.mark.deadline(180)
+def test_the_agent_is_killed_in_the_middle(stage: Stage) -> None:
+    source = stage.folder / "big.bin"
+    digest = random_file(source, SIZE)
+    bob = stage.receive("--no-code")
+    agent = start_agent(stage)
+    number = queue(stage, source, "--limit", SLOW)
+    kept = moving(stage, number, 8 * MIB)
+    kill(agent)
+    listed = jobs(stage)[number]
+    assert (listed["state"], listed["bytes"] >= kept.acked) == ("queued", True)
+    start_agent(stage, 2)
+    arrived(stage, "big.bin", digest)
+    came_once(bob)
+    assert names_in(stage.inbox) == ["big.bin"]
+
+
+@pytest.mark.deadline(180)
+def test_the_peer_goes_away_in_the_middle_and_comes_back(stage: Stage) -> None:
+    source = stage.folder / "big.bin"
+    digest = random_file(source, SIZE)
+    bob = stage.receive("--no-code")
+    agent = start_agent(stage)
+    number = queue(stage, source, "--limit", SLOW)
+    moving(stage, number, 4 * MIB)
+    kill(bob)
+    stage.receive("--no-code")
+    arrived(stage, "big.bin", digest)
+    os.kill(agent.pid, signal.SIGTERM)
+    assert agent.wait(20).status == 0
