@@ -16,11 +16,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.cli.receiving import compose_question
-from p2pxfer.cli.report import contents
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import PathPolicy
+from p2pxfer.core.session.eventtext import contents
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import P2pxferError, Unreachable
 from p2pxfer.net.private.home import Home
@@ -107,8 +107,9 @@ class ChatFiles(InboxOwner):
         self._client: RendezvousClient | None = None
         self._started = False
         self._inbox = Inbox(
-            reactor, identity, name, Folder(destination), "contacts", CodeBook(), self, self._tell_some, gentle=gentle
-        )
+            reactor, identity, name, lambda _: Folder(destination), "contacts", CodeBook(), self, self._tell_some,
+            gentle=gentle,
+        )  # fmt: skip
 
     @property
     def waits_as(self) -> str:

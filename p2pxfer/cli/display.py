@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from p2pxfer import status
-from p2pxfer.cli.report import human_size
+from p2pxfer.core.session.eventtext import human_size
 
 
 class ProgressDisplay:

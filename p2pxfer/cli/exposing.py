@@ -5,10 +5,11 @@ from __future__ import annotations
 from msgspec import structs
 from twisted.internet.defer import CancelledError
 
-from p2pxfer.cli.report import Reporter, describe
+from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Registered
+from p2pxfer.core.session.eventtext import describe
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import Interrupted
 from p2pxfer.net.descriptors import raise_descriptor_limit

@@ -211,7 +211,7 @@ class Pairing(InboxOwner):
                 self._reactor,
                 self._identity,
                 self._name,
-                Folder(os.devnull),  # files are refused before anything is put anywhere
+                lambda _: Folder(os.devnull),  # files are refused before anything is put anywhere
                 "contacts",
                 codes,
                 self,

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from p2pxfer.cli.codedesk import CodeDesk, parse_given
 from p2pxfer.cli.newcontact import store_contact
 from p2pxfer.cli.questions import Questions
-from p2pxfer.cli.report import Reporter, human_size, size_of
+from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.cli.ticker import Ticker
 from p2pxfer.core.contact.codebook import CodeBook
@@ -21,6 +21,7 @@ from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import PathPolicy, Registered
 from p2pxfer.core.serveraddress import ServerLine
+from p2pxfer.core.session.eventtext import human_size, size_of
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import Incomplete, Interrupted, NameTaken, P2pxferError, Unreachable
 from p2pxfer.net.private.home import Home
@@ -150,7 +151,7 @@ class Receiving(InboxOwner):
             reactor,
             self._identity,
             self._name,
-            self._place,
+            lambda _: self._place,
             self._acceptance,
             self._codes,
             self,

@@ -10,7 +10,7 @@ import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 
 from p2pxfer.cli.pathnews import PathNews
-from p2pxfer.cli.report import Reporter, contents
+from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.cli.ticker import Ticker
 from p2pxfer.core.contact.codes import Code, typed_code
@@ -18,6 +18,7 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction, PathPolicy, Registered
 from p2pxfer.core.names import suggest_contact_name
 from p2pxfer.core.serveraddress import ServerLine
+from p2pxfer.core.session.eventtext import contents
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import CodeInvalid, CodeNeeded, Interrupted, P2pxferError, WrongCode
 from p2pxfer.net.private.home import Contact, Home

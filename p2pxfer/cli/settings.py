@@ -8,7 +8,6 @@ from __future__ import annotations
 import getpass
 import math
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -16,8 +15,9 @@ import click
 from msgspec import Struct
 
 from p2pxfer.core.names import check_name, normalise_name, suggest_name
+from p2pxfer.core.rates import parse_rate
 from p2pxfer.core.serveraddress import ServerLine, parse_server_line
-from p2pxfer.errors import ConfigError
+from p2pxfer.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from p2pxfer.net.types import Reactor
 
 
-MIN_RATE = 1024
-"""Least limit, bytes a second."""
 path_option = click.option(
     "--path", "policy", type=click.Choice(["auto", "direct", "relay"]), default="auto", show_default=True,
     help="auto: relay at once, direct as soon as it stands; direct: never the relay; relay: never a direct path.",
@@ -54,13 +52,10 @@ class Rate(click.ParamType["int"]):
         """See click."""
         if isinstance(value, int):
             return value
-        found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([kmg]?)(?:i?b)?(?:/s)?", value.strip(), re.IGNORECASE)
-        if found is None:
-            self.fail("a rate is a number of bytes a second, such as 800K or 2.5M", param, ctx)
-        rate = int(float(found[1]) * 1024 ** ("kmg".find(found[2].lower()) + 1 if found[2] else 0))
-        if not MIN_RATE <= rate < 2**63:
-            self.fail(f"the least rate is {MIN_RATE} bytes a second", param, ctx)
-        return rate
+        try:
+            return parse_rate(value)
+        except UsageError as error:
+            self.fail(error.message, param, ctx)
 
 
 limit_option = click.option(

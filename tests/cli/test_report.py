@@ -10,7 +10,8 @@ import pytest
 from msgspec import structs
 
 from p2pxfer import status
-from p2pxfer.cli.report import Reporter, describe
+from p2pxfer.cli.report import Reporter
+from p2pxfer.core.session.eventtext import describe
 from p2pxfer.status import Nat
 
 EVENTS: dict[type, tuple[status.Event, str]] = {

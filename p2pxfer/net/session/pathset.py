@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from p2pxfer.core.session.pathchoice import PathChoice
+from p2pxfer.core.session.pathchoice import OVER, PathChoice
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.status import Event, Path, PathKind, PathState
 
@@ -12,8 +12,6 @@ _RANK: dict[PathKind, int] = {"lan": 0, "ipv6": 1, "direct": 2, "mapped": 3, "pu
 """Which kind is preferred until paths were measured; lower is better."""
 STILL_S = 0.5
 """A path that carried data so lately, in seconds, still does."""
-
-OVER = "the session is over"
 
 
 class PathSet:

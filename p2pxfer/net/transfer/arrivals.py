@@ -18,10 +18,10 @@ from p2pxfer.core.codec import Message
 from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.session.channelwire import Attach
 from p2pxfer.core.session.deltawire import Patch
+from p2pxfer.core.session.pathchoice import OVER
 from p2pxfer.core.session.wire import Chunk, Offer
 from p2pxfer.errors import ProtocolBreach, Refused, Unreachable
 from p2pxfer.net.session.path import PeerPath
-from p2pxfer.net.session.pathset import OVER
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
 from p2pxfer.net.transfer.listbudget import ListBudget

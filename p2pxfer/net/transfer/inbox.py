@@ -28,6 +28,7 @@ from p2pxfer.core.contact.pairing import Party as PairingParty
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction
 from p2pxfer.core.session.channelwire import Attach
+from p2pxfer.core.session.pathchoice import OVER
 from p2pxfer.core.session.wire import Bye, Check, Chunk, Offer, Pair1, PairConfirm
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import CodeNeeded, P2pxferError, ProtocolBreach, Refused, WrongCode
@@ -38,7 +39,7 @@ from p2pxfer.net.session.firstcontact import FirstContact
 from p2pxfer.net.session.meeting import Meeting
 from p2pxfer.net.session.parties import Party, nat_event
 from p2pxfer.net.session.path import CLOSE_S, PeerPath
-from p2pxfer.net.session.pathset import OVER, PathSet
+from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.arrivals import Arrivals
 from p2pxfer.net.transfer.idlers import QUIET_S, QuietPaths, giving_way
 from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
@@ -69,7 +70,7 @@ class Inbox:
         reactor: Reactor,
         identity: Identity,
         name: str,
-        place: Place,
+        place_for: Callable[[bytes], Place],
         acceptance: Acceptance,
         codes: CodeBook,
         owner: InboxOwner,
@@ -79,13 +80,13 @@ class Inbox:
         limit: int = 0,
         patience: float = IDLE_S,
     ) -> None:
-        """``patience``: how long a stream may be without a path, seconds."""
+        """``place_for``: by a sender's key; ``patience``: how long a stream may be without a path, seconds."""
         self._reactor = reactor
         self._identity = identity
         self._name = name
         self._gentle = gentle
         self._limit = limit
-        self._place = place
+        self._place_for = place_for
         self._patience = patience
         self._acceptance = acceptance
         self._codes = codes
@@ -332,7 +333,7 @@ class Inbox:
     def _begin(self, session: PeerSession, path: PeerPath, number: bytes, budget: ListBudget) -> IncomingTransfer:
         name, known = session.name(path), self._owner.known(session.key) is not None
         transfer = IncomingTransfer(
-            self._reactor, session.key, number, self._instance, self._place, session.paths, self._disk,
+            self._reactor, session.key, number, self._instance, self._place_for(session.key), session.paths, self._disk,
             lambda offer: self._owner.decide(name, offer), self._tell, budget, self._limit, known=known,
         )  # fmt: skip
         self._owner.transfer_started(name, transfer, session.paths)
@@ -341,7 +342,7 @@ class Inbox:
     def _begin_stream(self, session: PeerSession, path: PeerPath) -> IncomingStream:
         name = session.name(path)
         return IncomingStream(
-            self._reactor, session.paths, self._place,
+            self._reactor, session.paths, self._place_for(session.key),
             decide=lambda offer: self._owner.decide(name, offer),
             started=lambda stream: self._owner.transfer_started(name, stream, session.paths),
             tell=self._tell, limit=self._limit, patience=self._patience,

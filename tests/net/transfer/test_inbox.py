@@ -98,8 +98,9 @@ class World:
         me = Home(tmp_path / "home").identity()
         clock: Any = self.clock
         self.inbox = Inbox(
-            clock, me, "bob", Folder(str(tmp_path)), "contacts", CodeBook(), owner, lambda event: None, gentle=False
-        )
+            clock, me, "bob", lambda _: Folder(str(tmp_path)), "contacts", CodeBook(), owner, lambda event: None,
+            gentle=False,
+        )  # fmt: skip
         self.begun: list[FakeTransfer] = []
         monkeypatch.setattr(self.inbox, "_begin", self._begin)
         self.meeting: Any = SimpleNamespace(started=0.0, party=SimpleNamespace(peer_key=KEY))
