@@ -664,7 +664,7 @@ def test_the_command_does_not_heed_a_step_of_the_clock(scene: Scene, step: float
 def test_the_server_follows_a_monotonic_clock(tmp_path: Path) -> None:
     text = """
 import os, time
-from p2pxfer import tap
+from p2pxfer.tap import rendezvous as tap
 from twisted.internet import reactor
 options = tap.Options()
 options.parseOptions(["--listen", "tcp:0:interface=127.0.0.1", "--state", "PLACE"])

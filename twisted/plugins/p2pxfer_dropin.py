@@ -4,7 +4,7 @@ from twisted.application.service import ServiceMaker
 
 rendezvous = ServiceMaker(
     "p2pxfer-rendezvous",
-    "p2pxfer.tap",
+    "p2pxfer.tap.rendezvous",
     "Rendezvous server and relay of p2pxfer.",
     "p2pxfer-rendezvous",
 )

@@ -5,10 +5,9 @@ from __future__ import annotations
 import ipaddress
 import socket
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from twisted.python import usage
 
@@ -19,8 +18,10 @@ from p2pxfer.errors import ConfigError, P2pxferError, UsageError
 from p2pxfer.net.descriptors import raise_descriptor_limit
 from p2pxfer.net.server.admission import AdmissionSettings, descriptor_ceiling
 from p2pxfer.net.server.hosting import Hosting, RendezvousService
+from p2pxfer.tap.manners import stop, use_monotonic_time
 
 PORTS = (8877, 8878)
+PROGRAM = "p2pxfer-rendezvous"
 
 
 class Options(usage.Options):
@@ -79,21 +80,11 @@ def makeService(options: Options) -> RendezvousService:
     """The service that ``options`` describe; what is wrong with them ends the process with one line and status 2."""
     from twisted.internet import reactor
 
-    _use_monotonic_time(reactor)
+    use_monotonic_time(reactor)
     try:
         return _Service(reactor, *_settings(options))
     except P2pxferError as error:
-        _stop(error)
-
-
-def _use_monotonic_time(reactor: Any) -> None:
-    """Let timers and deadlines follow a clock that nobody sets: Twisted's reactors read the time of day.
-
-    At the first moment that a plugin has; does nothing if another service of the process has scheduled a call by then,
-    since that call carries a time of the other clock.
-    """
-    if not reactor.getDelayedCalls():
-        reactor.seconds = time.monotonic
+        stop(PROGRAM, error)
 
 
 class _Service(RendezvousService):
@@ -106,7 +97,7 @@ class _Service(RendezvousService):
         try:
             super().privilegedStartService()
         except ConfigError as error:
-            _stop(error)
+            stop(PROGRAM, error)
 
 
 def _settings(options: Options) -> tuple[Hosting, AdmissionSettings]:
@@ -140,12 +131,3 @@ def _count(option: str, text: str) -> int:
 def _announce(address: str) -> None:
     sys.stdout.write(f"{address}\n")
     sys.stdout.flush()
-
-
-def _stop(error: P2pxferError) -> NoReturn:
-    """Say why and end the process; once ``twistd`` has turned standard error into log lines, say it in both places."""
-    for stream in {sys.__stderr__, sys.stderr}:
-        if stream is not None:
-            stream.write(f"p2pxfer-rendezvous: {error}\n")
-            stream.flush()
-    raise SystemExit(error.exit_code)
