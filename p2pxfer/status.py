@@ -95,6 +95,25 @@ class QueuedOne(Struct, frozen=True):
     attended: bool
 
 
+class Agent(Struct, frozen=True):
+    """From ``agent status``: the agent of this home runs, for ``up_s`` seconds; what it does follows as other events.
+
+    ``observed`` is the endpoint that the server sees, empty while it is not registered there.  ``transfers`` are under
+    way, ``queued`` ones wait to be sent; ``services`` are configured, and those that can be reached now follow.
+    """
+
+    event: ClassVar[str] = "agent"
+    pid: int
+    name: str
+    id: str
+    server: str
+    observed: str
+    up_s: float
+    transfers: int
+    queued: int
+    services: int
+
+
 class Registered(Struct, frozen=True):
     """The server knows this machine; ``name`` is empty where nothing is received, ``observed`` the endpoint it sees."""
 
@@ -341,6 +360,7 @@ Event = (
     Identity
     | ContactListed
     | JobListed
+    | Agent
     | QueuedOne
     | Registered
     | CodeShown

@@ -38,6 +38,7 @@ ROOMS = {
         "server": "traversal",
         "session": "traversal",
         "transfer": "session",
+        "agent": "session",
     },
     "net": {
         "": "",
@@ -48,6 +49,7 @@ ROOMS = {
         "session": "private connection traversal",
         "services": "private connection traversal session",
         "transfer": "private connection traversal session services",
+        "agent": "private connection traversal session services transfer",
     },
 }
 """Folder of a layer -> the other folders of it that its modules may import; what is in no folder may be used by all."""

@@ -33,6 +33,7 @@ _COMMANDS = {
     "chat": ("p2pxfer.cli.chat", "Talk with a contact, and send files meanwhile."),
     "netcheck": ("p2pxfer.cli.netcheck", "Show what the NAT here does, and what follows for direct paths."),
     "jobs": ("p2pxfer.cli.jobs", "List, continue and drop transfers that were cut."),
+    "agent": ("p2pxfer.cli.agent", "Show what the agent of this home does, which receives with nobody there."),
     "completion": ("p2pxfer.cli.completion", "Print the script for completion in bash, zsh or fish."),
     "contacts": ("p2pxfer.cli.contacts", "List verified peers, add, rename and remove them, say what each may do."),
 }

@@ -11,8 +11,8 @@ import click
 from msgspec.structs import replace
 
 from p2pxfer.cli.eventline import print_event
-from p2pxfer.cli.report import describe
 from p2pxfer.cli.settings import Global
+from p2pxfer.core.session.eventtext import describe
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import UsageError
 from p2pxfer.net.session.knownpeers import look_up

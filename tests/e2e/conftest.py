@@ -196,7 +196,7 @@ class Stage(Scene):
         for log in sorted(self.folder.glob("*.log")):
             text = log.read_text(errors="replace")
             assert "Traceback" not in text, f"{log.name}:\n{text}"
-            if log.name.startswith("server"):
+            if log.name.startswith(("server", "agent")):
                 assert not re.search(r"\[[^]]*#critical\]", text), f"{log.name}:\n{text}"
             else:
                 assert not text.strip(), f"{log.name} is not empty:\n{text}"

@@ -1,4 +1,4 @@
-"""Tells ``twistd`` and ``twist`` of the rendezvous server; the code it names is loaded only when it is used."""
+"""Tells ``twistd`` and ``twist`` of the rendezvous server and the agent; the code is loaded when it is used."""
 
 from twisted.application.service import ServiceMaker
 
@@ -7,4 +7,11 @@ rendezvous = ServiceMaker(
     "p2pxfer.tap.rendezvous",
     "Rendezvous server and relay of p2pxfer.",
     "p2pxfer-rendezvous",
+)
+
+agent = ServiceMaker(
+    "p2pxfer-agent",
+    "p2pxfer.tap.agent",
+    "Agent of p2pxfer: receives, exposes services and sends what is queued, with nobody there.",
+    "p2pxfer-agent",
 )

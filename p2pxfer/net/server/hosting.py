@@ -6,7 +6,6 @@ The state directory holds ``identity.pem`` (the server's key), ``names.sqlite``,
 
 from __future__ import annotations
 
-import fcntl
 import ipaddress
 import os
 import time
@@ -32,6 +31,7 @@ from p2pxfer.core.server.effects import Listening, ServerSettings
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError
 from p2pxfer.net.private.identity import Identity, load_or_make, load_pair, make_private_directory
+from p2pxfer.net.private.solelock import hold
 from p2pxfer.net.server.admission import AdmissionSettings
 from p2pxfer.net.server.metrics import MetricsSite, metrics_endpoint
 from p2pxfer.net.server.server import RendezvousServer
@@ -66,10 +66,8 @@ class State:
         self.path = path
         try:
             make_private_directory(path)
-            self._lock = os.open(path / "lock", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = hold(path / "lock")
         except BlockingIOError as error:
-            os.close(self._lock)
             raise ConfigError(f"another server uses the state directory {_show(path)}") from error
         except OSError as error:
             raise ConfigError(f"the state directory {_show(path)} cannot be used: {error.strerror}") from error

@@ -73,13 +73,18 @@ def _no_failpoint(_: str) -> None:
     """Failpoints are for tests."""
 
 
+def staging_name(sender: bytes, transfer: bytes) -> str:
+    """What the private directory of a transfer is called, after the sender's key and the transfer's id."""
+    return STAGING_PREFIX + hashlib.sha256(sender + transfer).hexdigest()[:32]
+
+
 class Staging:
     """One transfer from one sender into one destination; made by :meth:`open`."""
 
     def __init__(
         self, destination: str, sender: bytes, manifest: Manifest, failpoint: Callable[[str], None], reserve: int
     ) -> None:
-        self.name = STAGING_PREFIX + hashlib.sha256(sender + manifest.transfer_id).hexdigest()[:32]
+        self.name = staging_name(sender, manifest.transfer_id)
         self.where = str(Path(destination, self.name))
         self.published_root: bytes | None = None
         self.published_names: list[str] = []

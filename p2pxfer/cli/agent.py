@@ -1,0 +1,66 @@
+"""``p2pxfer agent``: what the agent of this home does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from p2pxfer.cli.eventline import print_event
+from p2pxfer.cli.settings import Global
+from p2pxfer.core.text import safe_text
+
+if TYPE_CHECKING:
+    from p2pxfer.core.agent.control import Status
+    from p2pxfer.status import Event
+
+
+@click.group("agent")
+def command() -> None:
+    """Ask the agent of this home; `twistd p2pxfer-agent` starts it."""
+
+
+@command.command("status")
+@click.pass_obj
+def status(options: Global) -> None:
+    """Say whether an agent runs, and what it does; exit code 3 if none runs."""
+    from p2pxfer.net.agent.asking import status as ask
+
+    found = ask(options.open_home().path)
+    if options.json:
+        events: tuple[Event, ...] = (found.agent, *found.services, *found.transfers)
+        for event in events:
+            print_event(event)
+        return
+    for line in lines(found):
+        click.echo(line)
+
+
+def lines(found: Status) -> list[str]:
+    """What people see of it."""
+    from p2pxfer.core.session.eventtext import describe, human_size
+
+    agent = found.agent
+    there = f"registered at {agent.server}, seen as {agent.observed}" if agent.observed else f"not at {agent.server}"
+    shown = [
+        f"the agent runs as {safe_text(agent.name)} (process {agent.pid}, for {_time(agent.up_s)})",
+        safe_text(there),
+        f"{agent.queued} to be sent, {agent.transfers} under way",
+    ]
+    for job in found.transfers:
+        names = ", ".join(safe_text(name, 60) for name in job.names)
+        way = "from" if job.direction == "receive" else "to"
+        part = f"{human_size(job.bytes)} of {human_size(job.total)}" if job.total else human_size(job.bytes)
+        shown.append(f"  {names} {way} {safe_text(job.peer)}: {part}")
+    if agent.services:
+        shown.append(f"{len(found.services)} of {agent.services} services can be reached")
+    return [*shown, *(f"  {describe(service)}" for service in found.services)]
+
+
+def _time(seconds: float) -> str:
+    """A time for people."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = ((days, "d"), (hours, "h"), (minutes, "min"), (rest, "s"))
+    return " ".join([f"{number} {unit}" for number, unit in parts if number][:2]) or "0 s"

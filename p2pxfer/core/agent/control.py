@@ -1,0 +1,89 @@
+"""What commands and an agent say to each other on its socket: one JSON object a line, one question and one answer.
+
+Whoever asks writes one line and reads one; both sides refuse a longer line than they must take.  Nothing here is for
+other machines or other users, so there is one version: that of the program, and what is not understood is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from p2pxfer.errors import ProtocolBreach
+from p2pxfer.status import Agent, Exposed, JobListed
+
+MAX_QUESTION: Final = 1024
+"""Longest line of whoever asks, bytes."""
+MAX_ANSWER: Final = 1024 * 1024
+"""Longest line of an agent, bytes."""
+MAX_TRANSFERS: Final = 64
+"""Most transfers that an answer describes; it counts all."""
+MAX_NAMES: Final = 5
+"""Most names of one of them."""
+
+
+class Doorbell(Struct, frozen=True, tag_field="ask", tag="doorbell"):
+    """The files of the queue were changed: look at them."""
+
+
+class StatusWanted(Struct, frozen=True, tag_field="ask", tag="status"):
+    """What is going on?"""
+
+
+Question = Doorbell | StatusWanted
+
+
+class Looking(Struct, frozen=True, tag_field="answer", tag="looking"):
+    """The agent looks at the queue now."""
+
+
+class Status(Struct, frozen=True, tag_field="answer", tag="status"):
+    """What is going on: the agent itself, the services that are reachable, the transfers under way."""
+
+    agent: Agent
+    services: tuple[Exposed, ...] = ()
+    transfers: tuple[JobListed, ...] = ()
+
+
+class Declined(Struct, frozen=True, tag_field="answer", tag="declined"):
+    """The question was not understood, or may not be asked."""
+
+    why: str
+
+
+Answer = Looking | Status | Declined
+_QUESTIONS: Final[msgspec.json.Decoder[Question]] = msgspec.json.Decoder(Question)
+_ANSWERS: Final[msgspec.json.Decoder[Answer]] = msgspec.json.Decoder(Answer)
+_Message = TypeVar("_Message")
+
+
+def encode_line(message: Question | Answer) -> bytes:
+    """A message as a line, with its end."""
+    return msgspec.json.encode(message) + b"\n"
+
+
+def decode_question(line: bytes) -> Question:
+    """The question in a line, without its end.
+
+    Raises:
+        ProtocolBreach: it is none.
+    """
+    return _decode(line, _QUESTIONS)
+
+
+def decode_answer(line: bytes) -> Answer:
+    """The answer in a line, without its end.
+
+    Raises:
+        ProtocolBreach: it is none.
+    """
+    return _decode(line, _ANSWERS)
+
+
+def _decode(line: bytes, decoder: msgspec.json.Decoder[_Message]) -> _Message:
+    try:
+        return decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolBreach("the other side of the agent's socket speaks another language") from error

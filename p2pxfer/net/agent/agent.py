@@ -1,0 +1,161 @@
+"""The agent of one home as a service: what it does is made here, begun, asked and ended."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from msgspec import structs
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ReactorNotRunning
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from p2pxfer.core.agent.config import AgentConfig, parse_config
+from p2pxfer.core.agent.control import MAX_TRANSFERS, Answer, Doorbell, Looking, Question, Status
+from p2pxfer.core.text import safe_text
+from p2pxfer.errors import ConfigError
+from p2pxfer.net.agent.door import Door
+from p2pxfer.net.agent.exposing import Exposing
+from p2pxfer.net.agent.folders import ContactFolders
+from p2pxfer.net.agent.receiving import Receiving
+from p2pxfer.net.agent.room import Room
+from p2pxfer.net.descriptors import raise_descriptor_limit
+from p2pxfer.net.private.home import Home
+from p2pxfer.net.services.machine import Machine
+from p2pxfer.net.transfer.partials import Destination
+from p2pxfer.net.traversal.serverdial import server_address
+from p2pxfer.status import Agent as AgentEvent
+
+CONFIG: Final = "agent.toml"
+END_S: Final = 10.0
+"""How long the end may take, seconds; what is not through then is as after a kill."""
+
+
+def read_config(home: Path) -> AgentConfig:
+    """The configuration in a private directory; the defaults if there is none.
+
+    Raises:
+        ConfigError: it cannot be read or used.
+    """
+    path = home / CONFIG
+    shown = safe_text(str(path), 300)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return AgentConfig()
+    except OSError as error:
+        raise ConfigError(f"cannot read {shown}: {error.strerror or error}") from error
+    return parse_config(data, shown)
+
+
+def directory(home: Path, text: str) -> Path:
+    """A path of the configuration: ``~`` is the user's home, and what is relative begins in the private directory.
+
+    Raises:
+        ConfigError: there is no such user.
+    """
+    try:
+        return home / Path(text).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{CONFIG}: {safe_text(text, 200)}: there is no such user") from error
+
+
+class Agent(Service):
+    """Receives, exposes and sends what is queued, for one home."""
+
+    log = Logger(namespace="p2pxfer-agent")
+
+    def __init__(self, reactor: Any, home: str | None, server: str | None) -> None:
+        """Check everything that can be checked before it begins; ``None`` is what commands take then.
+
+        Raises:
+            ConfigError: another agent runs for this home, or its configuration or state cannot be used.
+            UsageError: the server's address is none.
+        """
+        machine = Machine.here(reactor, home, server)
+        self._config = config = read_config(machine.home.path)
+        self._machine = structs.replace(
+            machine, name=config.name or machine.name, path=config.path, gentle=config.gentle,
+            port_mapping=config.port_mapping, patience=config.patience,
+        )  # fmt: skip
+        # What is damaged is said now and not to the first peer.
+        machine.home.identity()
+        machine.home.contacts()
+        self._room = Room(machine.home.path)
+        self._began = 0.0
+        self._receiving = Receiving(self._machine, self._folders(machine.home), config.rate, self._say)
+        self._services = [Exposing(self._machine, service, self._say) for service in config.services]
+        self._door = Door(reactor, self._room.path, self._answer)
+
+    def _folders(self, home: Home) -> ContactFolders:
+        config = self._config
+        used = Destination(
+            "", self._machine.name, "contacts", True, config.rate, config.path, config.gentle, config.port_mapping
+        )
+        others = {who: directory(home.path, text) for who, text in config.folders.items()}
+        return ContactFolders(home, directory(home.path, config.inbox), others, used)
+
+    def _say(self, text: str) -> None:
+        for line in text.splitlines():
+            self.log.info("{line}", line=line)
+
+    def startService(self) -> None:
+        """Begin.
+
+        Raises:
+            ConfigError: there can be no socket.
+        """
+        super().startService()  # type: ignore[no-untyped-call]  # Twisted does not annotate services
+        raise_descriptor_limit()
+        self._room.sign()
+        self._door.open()
+        self._began = self._machine.reactor.seconds()
+        home = safe_text(str(self._machine.home.path), 300)
+        self._say(f"the agent of {home} runs as {self._machine.name}, {self._machine.home.identity().id}")
+        if self._config.receive:
+            self._receiving.start()
+        for service in self._services:
+            service.start()
+
+    def stopService(self) -> Deferred[Any]:
+        """End in good order; what is under way goes on when it is started again."""
+        super().stopService()  # type: ignore[no-untyped-call]  # as above
+        self._say("ending; what is under way is kept and goes on with the next start")
+        ending: Deferred[Any] = Deferred.fromCoroutine(self._stop())
+        ending.addTimeout(END_S, self._machine.reactor, lambda result, timeout: None)
+        ending.addErrback(self._stopped_badly)
+        ending.addBoth(lambda _: self._room.close())
+        return ending
+
+    def _stopped_badly(self, failure: Failure) -> None:
+        if not failure.check(CancelledError, ReactorNotRunning):
+            self.log.failure("ending", failure)
+
+    async def _stop(self) -> None:
+        await self._door.close()
+        for service in self._services:
+            await service.stop()
+        await self._receiving.stop()
+
+    # -- questions -----------------------------------------------------------------------------------------------
+
+    def _answer(self, question: Question) -> Answer:
+        if isinstance(question, Doorbell):
+            return Looking()
+        transfers = self._receiving.under_way()
+        about = AgentEvent(
+            pid=os.getpid(),
+            name=self._machine.name,
+            id=str(self._machine.home.identity().id),
+            server=str(server_address(self._machine.server)),
+            observed=self._receiving.observed,
+            up_s=round(self._machine.reactor.seconds() - self._began, 1),
+            transfers=len(transfers),
+            queued=0,
+            services=len(self._services),
+        )
+        exposed = tuple(service.exposed for service in self._services if service.exposed is not None)
+        return Status(about, exposed, tuple(transfers[:MAX_TRANSFERS]))

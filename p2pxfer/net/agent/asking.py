@@ -1,0 +1,89 @@
+"""What commands ask the agent of their home; without Twisted, and they wait for the answer."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+from typing import Final
+
+from p2pxfer.core.agent.control import (
+    MAX_ANSWER,
+    Answer,
+    Declined,
+    Doorbell,
+    Question,
+    Status,
+    StatusWanted,
+    decode_answer,
+    encode_line,
+)
+from p2pxfer.core.text import safe_text
+from p2pxfer.errors import P2pxferError, ProtocolBreach, Refused, Unreachable
+from p2pxfer.net.agent.room import FOLDER, SocketName
+
+PATIENCE_S: Final = 5.0
+
+
+def ask(home: Path, question: Question, patience: float = PATIENCE_S) -> Answer:
+    """The answer of the agent that runs for ``home``, which may take ``patience`` seconds.
+
+    Raises:
+        Unreachable: none runs, or it does not answer.
+        Refused: it does not want to answer.
+        ProtocolBreach: what came is no answer.
+    """
+    nobody = f"no agent runs for the home {safe_text(str(home), 300)}; twist p2pxfer-agent starts one"
+    deadline = time.monotonic() + patience
+    try:
+        name = SocketName(home / FOLDER)
+    except OSError as error:
+        raise Unreachable(nobody) from error
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(patience)
+            try:
+                connection.connect(name.name)
+            except (FileNotFoundError, ConnectionRefusedError) as error:
+                raise Unreachable(nobody) from error
+            connection.sendall(encode_line(question))
+            line = _line(connection, deadline)
+    except OSError as error:
+        raise Unreachable(f"the agent does not answer ({error.strerror or 'it took too long'})") from error
+    finally:
+        name.close()
+    answer = decode_answer(line)
+    if isinstance(answer, Declined):
+        raise Refused(safe_text(answer.why, 300))
+    return answer
+
+
+def _line(connection: socket.socket, deadline: float) -> bytes:
+    """One line without its end.  Raises ``OSError`` or :class:`ProtocolBreach`."""
+    heard = bytearray()
+    while not heard.endswith(b"\n"):
+        connection.settimeout(max(0.001, deadline - time.monotonic()))
+        data = connection.recv(65536)
+        if not data:
+            raise ConnectionError(0, "it hung up")
+        heard += data
+        if len(heard) > MAX_ANSWER:
+            raise ProtocolBreach("the agent's answer is too long")
+    return bytes(heard[:-1])
+
+
+def status(home: Path) -> Status:
+    """What the agent of this home does.  Raises as :func:`ask`."""
+    answer = ask(home, StatusWanted())
+    if not isinstance(answer, Status):
+        raise ProtocolBreach("the agent answered another question")
+    return answer
+
+
+def ring(home: Path) -> bool:
+    """Tell the agent of this home, if one runs, that the queue was changed; whether one heard it."""
+    try:
+        ask(home, Doorbell())
+    except P2pxferError:
+        return False
+    return True

@@ -1,0 +1,89 @@
+"""A service that an agent exposes, as ``p2pxfer expose`` does, and goes on doing so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from msgspec import structs
+
+from p2pxfer.core.agent.config import ServiceConfig
+from p2pxfer.core.contact.rights import Right
+from p2pxfer.core.messages import Registered
+from p2pxfer.core.session.eventtext import describe
+from p2pxfer.core.session.services import parse_target
+from p2pxfer.core.text import safe_text
+from p2pxfer.errors import P2pxferError, Refused
+from p2pxfer.net.agent.presence import Presence
+from p2pxfer.net.services.forwarding import Outlet, tcp_target
+from p2pxfer.net.services.machine import Machine
+from p2pxfer.net.services.peerservice import PeerService
+from p2pxfer.net.session.knownpeers import known_peer
+from p2pxfer.net.session.peercheck import Checkee
+from p2pxfer.status import Event, Exposed, Note
+
+
+class Exposing:
+    """One service; ``tell`` gets lines for the log."""
+
+    def __init__(self, machine: Machine, config: ServiceConfig, tell: Callable[[str], None]) -> None:
+        self._config = config
+        self._tell_line = tell
+        self._machine = structs.replace(machine, tell=self._event)
+        self._presence = Presence(machine.reactor, self._attempt, self._tell)
+        self._left_out: set[str] = set()
+        host, port = parse_target(config.target)
+        # One for all attempts, since it counts the connections of each contact.
+        target = tcp_target(machine.reactor, host, port)
+        self._outlet = Outlet(machine.reactor, config.service, target, self._event)
+        self.exposed: Exposed | None = None
+        """What is open to whom, while the server knows of it."""
+
+    def start(self) -> None:
+        """Be there from now on."""
+        self._presence.start()
+
+    async def stop(self) -> None:
+        """Be there no more; the connections are reset."""
+        await self._presence.stop()
+
+    async def _attempt(self) -> P2pxferError:
+        # Each time anew: the user may have renamed contacts, or made some.
+        guests = list(self._guests())
+        if not guests:
+            raise Refused("it is exposed to nobody")
+        names = tuple(guest.shown for guest in guests)
+        service = PeerService(
+            self._machine, self._config.service, guests, self._outlet.asked,
+            lambda answer: self._registered(answer, names), lambda guest, event: self._event(event, guest),
+        )  # fmt: skip
+        try:
+            await service.start()
+            return await service.failed
+        finally:
+            self.exposed = None
+            await service.close()
+
+    def _guests(self) -> Iterator[Checkee]:
+        """Who of those in the configuration is a contact who may use services; of the others it is told once."""
+        for who in self._config.to:
+            try:
+                yield known_peer(self._machine.home, who, "a service", Right.SERVICES)
+            except P2pxferError as error:
+                if who not in self._left_out:
+                    self._left_out.add(who)
+                    self._tell(error.message)
+
+    def _registered(self, _: Registered, names: tuple[str, ...]) -> None:
+        self._presence.there()
+        told = self.exposed is not None
+        self.exposed = Exposed(self._config.service, self._config.target, names)
+        if not told:
+            self._tell(describe(self.exposed))
+
+    def _event(self, event: Event, guest: Checkee | None = None) -> None:
+        text = describe(event)
+        if text and not isinstance(event, Note):  # of the server the receiving side tells
+            self._tell(f"{safe_text(guest.shown)}: {text}" if guest is not None else text)
+
+    def _tell(self, text: str) -> None:
+        self._tell_line(f"service {self._config.service}: {text}")

@@ -1,0 +1,173 @@
+"""Where an agent puts what arrives: for each contact a folder of its own.
+
+Laws of this file:
+
+1. What one contact sends never lies in the folder of another one, whatever they are called now or were called before.
+2. A folder belongs to a key: a file in it says to which.  So a contact that is renamed keeps its folder, one that was
+   cut goes on in it, and people may give folders other names.
+3. A contact with a folder named in the configuration gets that one.
+
+The names of contacts are as :mod:`p2pxfer.core.names` has them, so they are names of directories everywhere here: no
+separator, no dot in front.  No sender can write the file: names that begin so are refused in manifests.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from msgspec.structs import replace
+
+from p2pxfer.core.ids import PeerId
+from p2pxfer.core.text import safe_text
+from p2pxfer.core.transfer.manifest import Manifest
+from p2pxfer.core.transfer.pathrules import STAGING_PREFIX
+from p2pxfer.core.transfer.receiveeffect import Announced
+from p2pxfer.errors import ConfigError, DiskError, Refused
+from p2pxfer.net.private.home import Contact, Home
+from p2pxfer.net.private.identity import make_private_directory
+from p2pxfer.net.transfer.folder import Folder
+from p2pxfer.net.transfer.oldversions import OldVersions
+from p2pxfer.net.transfer.partials import Destination, remember
+from p2pxfer.net.transfer.places import Sink, Storage
+
+OWNER: Final = f"{STAGING_PREFIX}contact"
+"""The file that says whose folder it is."""
+MAX_SAME: Final = 100
+"""Most folders for contacts that had one name after another."""
+MAX_FOLDERS: Final = 10_000
+"""Most entries of the inbox that are looked at."""
+
+
+class ContactFolders:
+    """The folders below ``inbox``, and ``others`` by name or id of a contact."""
+
+    def __init__(self, home: Home, inbox: Path, others: Mapping[str, Path], used: Destination) -> None:
+        """``used``: what is remembered of a folder into which something came, apart from its path.
+
+        Raises:
+            ConfigError: a folder cannot be made.
+        """
+        self._home = home
+        self._inbox = inbox
+        self._others = dict(others)
+        self._used = used
+        _make(inbox, "inbox")
+        for who, folder in self._others.items():
+            _make(folder, f"folders.{who}")
+
+    def place(self, key: bytes) -> ContactPlace:
+        """Where files of the contact with this key go, from now on."""
+        return ContactPlace(self, key)
+
+    def folder(self, key: bytes) -> Path:
+        """The directory of the contact with this key, made if need be; blocks.
+
+        Raises:
+            Refused: it is no contact any more.
+            DiskError: there can be no such directory.
+            ConfigError: the contacts cannot be read.
+        """
+        contact = self._home.contact_by_id(PeerId(key))
+        if contact is None:
+            raise Refused("no files are taken from this machine")
+        found = self._others.get(str(contact.id)) or self._others.get(contact.name) or self._own(contact)
+        remember(self._home.path, replace(self._used, path=str(found)))
+        return found
+
+    def _own(self, contact: Contact) -> Path:
+        try:
+            return self._found(contact) or self._begun(contact)
+        except OSError as error:
+            where = safe_text(str(error.filename or self._inbox), 300)
+            raise DiskError(f"the folder {where} cannot be used: {error.strerror or error}") from error
+
+    def _found(self, contact: Contact) -> Path | None:
+        """The folder that says that it is this contact's, the one of its name first."""
+        for folder in self._candidates(contact.name):
+            if _owner(folder) == str(contact.id):
+                return folder
+        return None
+
+    def _candidates(self, name: str) -> Iterator[Path]:
+        yield self._inbox / name
+        with os.scandir(self._inbox) as entries:
+            for number, entry in enumerate(entries):
+                if number >= MAX_FOLDERS:
+                    return
+                if entry.is_dir():
+                    yield Path(entry.path)
+
+    def _begun(self, contact: Contact) -> Path:
+        """The first folder of its name that is nobody's, from now on this contact's."""
+        for number in range(1, MAX_SAME + 1):
+            folder = self._inbox / (contact.name if number == 1 else f"{contact.name}-{number}")
+            if not folder.exists():
+                folder.mkdir(0o700)
+            elif _owner(folder):
+                continue
+            unfinished = folder / f"{OWNER}.new"
+            unfinished.write_text(f"{contact.id}\n", encoding="ascii")
+            unfinished.replace(folder / OWNER)
+            return folder
+        raise DiskError(f"all folders for {contact.name} belong to other contacts")
+
+
+def _owner(folder: Path) -> str:
+    """Whose folder it is; empty if nobody's."""
+    try:
+        with (folder / OWNER).open("rb") as file:
+            return file.read(200).decode("ascii", "replace").strip()
+    except FileNotFoundError:
+        return ""
+    except NotADirectoryError:
+        return "a file of this name"
+
+
+def _make(folder: Path, key: str) -> None:
+    try:
+        make_private_directory(folder)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ConfigError(f"{key}: the directory {safe_text(str(folder), 300)} cannot be made: {why}") from error
+
+
+class ContactPlace:
+    """The folder of one contact, as a :class:`~p2pxfer.net.transfer.places.Place`: looked up when it is first used."""
+
+    def __init__(self, folders: ContactFolders, key: bytes) -> None:
+        self._folders = folders
+        self._key = key
+        self._folder: Folder | None = None
+
+    def _there(self) -> Folder:
+        if self._folder is None:
+            self._folder = Folder(str(self._folders.folder(self._key)))
+        return self._folder
+
+    @property
+    def shown(self) -> str:
+        """See :class:`~p2pxfer.net.transfer.places.Place`; empty while nothing came."""
+        return self._folder.shown if self._folder is not None else ""
+
+    def check(self, manifest: Manifest, page: int) -> None:
+        """See :class:`~p2pxfer.net.transfer.places.Place`."""
+        self._there().check(manifest, page)
+
+    def open(self, sender: bytes, manifest: Manifest, announced: Announced, relisted: bool) -> Storage:
+        """See :class:`~p2pxfer.net.transfer.places.Place`."""
+        return self._there().open(sender, manifest, announced, relisted)
+
+    def older(self, sender: bytes, manifest: Manifest, asked: bool) -> OldVersions | None:
+        """See :class:`~p2pxfer.net.transfer.places.Place`."""
+        return self._there().older(sender, manifest, asked)
+
+    def check_stream(self, name: str) -> None:
+        """See :class:`~p2pxfer.net.transfer.places.Place`."""
+        self._there().check_stream(name)
+
+    def open_stream(self, name: str) -> Sink:
+        """See :class:`~p2pxfer.net.transfer.places.Place`."""
+        return self._there().open_stream(name)

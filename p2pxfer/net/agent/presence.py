@@ -1,0 +1,92 @@
+"""Being at the server for as long as the agent runs: what failed is tried again, whatever it was."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from p2pxfer.core.backoff import Backoff
+from p2pxfer.errors import NameTaken, P2pxferError, Unreachable
+from p2pxfer.net.traversal.rendezvous import FINAL, STEADY_S
+from p2pxfer.net.types import Reactor
+
+LATER_S: Final = 60.0
+"""The pause after what may last, as a name that is another program's, seconds."""
+REPEAT_S: Final = 600.0
+"""How often the same trouble is told again, seconds."""
+
+Attempt = Callable[[], Coroutine[Deferred[Any], Any, P2pxferError]]
+
+
+class Presence:
+    """Makes attempt after attempt until :meth:`stop`.
+
+    ``attempt`` is there until something ends it, and returns or raises what that was; ``tell`` gets a line for people.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, reactor: Reactor, attempt: Attempt, tell: Callable[[str], None], draw: Callable[[], float] = random.random
+    ) -> None:
+        self._reactor = reactor
+        self._attempt = attempt
+        self._tell = tell
+        self._backoff = Backoff(draw)
+        self._running: Deferred[None] | None = None
+        self._told: tuple[str, float] | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._running = Deferred.fromCoroutine(self._run())
+
+    async def stop(self) -> None:
+        """End the attempt that is under way, in good order."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.cancel()
+            try:
+                await running
+            except CancelledError:
+                pass
+
+    async def _run(self) -> None:
+        while True:
+            since = self._reactor.seconds()
+            error = await self._one()
+            if self._reactor.seconds() - since > STEADY_S:
+                self._backoff.reset()
+            soon = error.retry and not isinstance(error, FINAL)
+            pause = self._backoff.next() if soon else LATER_S
+            self._trouble(error, soon)
+            await deferLater(self._reactor, pause)
+
+    async def _one(self) -> P2pxferError:
+        try:
+            return await self._attempt()
+        except CancelledError:
+            raise
+        except P2pxferError as error:
+            return error
+        except Exception as fault:
+            self._log.failure("a fault inside the program", Failure())
+            return Unreachable(f"a fault inside the program ({type(fault).__name__})")
+
+    def _trouble(self, error: P2pxferError, soon: bool) -> None:
+        """Tell it once, and again when it lasts."""
+        now = self._reactor.seconds()
+        if self._told is None or self._told[0] != error.message or now - self._told[1] >= REPEAT_S:
+            self._told = error.message, now
+            again = "trying again" if soon else f"trying again in {LATER_S:g} s"
+            hint = "; choose another name in agent.toml" if isinstance(error, NameTaken) else ""
+            self._tell(f"{error.message}{hint}; {again}")
+
+    def there(self) -> None:
+        """The attempt succeeded: what fails next is news."""
+        self._told = None

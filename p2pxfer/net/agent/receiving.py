@@ -1,0 +1,170 @@
+"""What an agent receives: everything that contacts send who may, each into a folder of its own, and nobody is asked.
+
+Laws of this file:
+
+1. A transfer outlives the connection to the server and its end: the inbox stays while clients come and go.
+2. Whoever is no contact, or may send no files, is refused as by ``receive --no-code``; with contacts that cannot be
+   read there are none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+from twisted.internet.defer import succeed
+from twisted.python.failure import Failure
+
+from p2pxfer.core.agent.control import MAX_NAMES
+from p2pxfer.core.contact.codebook import CodeBook
+from p2pxfer.core.contact.rights import Right
+from p2pxfer.core.ids import PeerId
+from p2pxfer.core.messages import Registered
+from p2pxfer.core.session.eventtext import contents, describe, human_size
+from p2pxfer.core.text import safe_text
+from p2pxfer.core.transfer.pathrules import STAGING_PREFIX
+from p2pxfer.errors import ConfigError, P2pxferError, Refused
+from p2pxfer.net.agent.folders import ContactFolders, ContactPlace
+from p2pxfer.net.agent.presence import Presence
+from p2pxfer.net.services.machine import Machine
+from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.transfer.inbox import Inbox
+from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
+from p2pxfer.net.transfer.incoming import IncomingTransfer, Received
+from p2pxfer.net.transfer.instream import IncomingStream
+from p2pxfer.net.transfer.staging import staging_name
+from p2pxfer.net.traversal.rendezvous import RendezvousClient
+from p2pxfer.net.traversal.serverdial import server_address
+from p2pxfer.status import Event, JobListed, Note, Offer, Path, Resumed, Verdict
+
+
+class Receiving(InboxOwner):
+    """The receiving side; ``tell`` gets lines for the log."""
+
+    def __init__(self, machine: Machine, folders: ContactFolders, limit: int, tell: Callable[[str], None]) -> None:
+        """``limit`` in bytes a second of each transfer, 0 for none."""
+        self._machine = machine
+        self._folders = folders
+        self._tell = tell
+        self._places: dict[bytes, ContactPlace] = {}
+        self._under_way: dict[IncomingTransfer | IncomingStream, tuple[str, bytes]] = {}
+        self._presence = Presence(machine.reactor, self._attempt, tell)
+        self.observed = ""
+        """Where the server sees this machine; empty while it is not registered."""
+        self._inbox = Inbox(
+            machine.reactor, machine.home.identity(), machine.name, self._place, "contacts", CodeBook(), self,
+            self._event, gentle=machine.gentle, limit=limit,
+        )  # fmt: skip
+
+    def start(self) -> None:
+        """Be there from now on."""
+        self._presence.start()
+
+    async def stop(self) -> None:
+        """End what is under way so that it can go on, and be there no more."""
+        await self._inbox.close()
+        await self._presence.stop()
+
+    def _place(self, key: bytes) -> ContactPlace:
+        self._places[key] = self._folders.place(key)
+        return self._places[key]
+
+    async def _attempt(self) -> P2pxferError:
+        machine = self._machine
+        client = RendezvousClient(
+            machine.reactor,
+            machine.home.identity(),
+            server_address(machine.server),
+            name=machine.name,
+            policy=machine.path,
+            on_registered=self._registered,
+            on_introduction=self._inbox.introduced,
+            on_note=self._note,
+            port_mapping=machine.port_mapping,
+        )
+        self._inbox.attach(client)
+        try:
+            await client.start()
+            return await client.failed
+        finally:
+            self.observed = ""
+            await client.leave()
+
+    def _registered(self, answer: Registered) -> None:
+        self._presence.there()
+        self.observed = answer.observed
+        self._tell(f"registered as {self._machine.name}, seen as {safe_text(answer.observed, 100)}")
+
+    def _note(self, text: str) -> None:
+        """The connection to the server was lost, or is back, which a registration tells."""
+        self.observed = ""
+        self._tell(safe_text(text))
+
+    def _event(self, event: Event) -> None:
+        """What the inbox tells that belongs to a log: which way it went, and what is odd."""
+        if isinstance(event, (Path, Note, Verdict, Resumed)) and (text := describe(event)):
+            self._tell(text)
+
+    # -- see InboxOwner ------------------------------------------------------------------------------------------
+
+    def known(self, key: bytes) -> Known | None:
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
+        try:
+            contact = self._machine.home.contact_by_id(PeerId(key))
+        except ConfigError as error:
+            self._tell(f"nobody is let in: {error.message}")
+            return None
+        return Known(contact.name, "contact", contact.allows(Right.FILES)) if contact is not None else None
+
+    def paired(self, key: bytes, name: str) -> Known:
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`: there are no codes."""
+        raise Refused("an agent makes no contacts")
+
+    def code_used(self, error: P2pxferError | None) -> None:
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`: there are no codes."""
+
+    def decide(self, peer: str, offer: Offer) -> Awaitable[bool]:
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`: the rights were looked at already."""
+        self._tell(f"{safe_text(peer)} sends {contents(offer)}")
+        return succeed(True)
+
+    def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
+        shown = safe_text(peer)
+        since = self._machine.reactor.seconds()
+        self._under_way[transfer] = shown, next((path.peer_key for path in paths.ordered()), b"")
+
+        def received(outcome: Received) -> None:
+            """Everything is here and published."""
+            del self._under_way[transfer]
+            seconds = max(0.001, self._machine.reactor.seconds() - since)
+            names = ", ".join(safe_text(name, 200) for name in outcome.names[:MAX_NAMES])
+            more = f" and {len(outcome.names) - MAX_NAMES} more" if len(outcome.names) > MAX_NAMES else ""
+            ways = ", ".join(f"{kind} {human_size(size)}" for kind, size in transfer.bytes_by_path.items())
+            took = f"{human_size(outcome.size)} in {seconds:.1f} s" + (f"; {ways}" if ways else "")
+            self._tell(f"received {names}{more} from {shown} ({took})")
+
+        def failed(failure: Failure) -> None:
+            """It came to nothing, for now or for good."""
+            del self._under_way[transfer]
+            error = failure.value
+            assert isinstance(error, P2pxferError)
+            self._tell(f"from {shown}: {safe_text(error.message)}")
+
+        transfer.done.addCallbacks(received, failed)
+
+    def under_way(self) -> list[JobListed]:
+        """The transfers of now, the oldest first."""
+        now = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
+        return [self._listed(transfer, *who, now) for transfer, who in self._under_way.items()]
+
+    def _listed(self, transfer: IncomingTransfer | IncomingStream, peer: str, key: bytes, now: str) -> JobListed:
+        offer, place = transfer.offer, self._places.get(key)
+        staging = staging_name(key, transfer.number) if isinstance(transfer, IncomingTransfer) else ""
+        names = tuple(safe_text(name, 100) for name in offer.names[:MAX_NAMES]) if offer is not None else ()
+        total = (offer.bytes or 0) if offer is not None else 0
+        return JobListed(
+            staging.removeprefix(STAGING_PREFIX)[:8], "receive", peer, names, transfer.have_bytes, total,
+            place.shown if place is not None else "", now, "running",
+        )  # fmt: skip

@@ -1,0 +1,77 @@
+"""The agent's own corner of the private directory: a lock, so that there is one agent, and where its socket is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from p2pxfer.core.text import safe_text
+from p2pxfer.errors import ConfigError
+from p2pxfer.net.private.identity import make_private_directory
+from p2pxfer.net.private.solelock import hold
+
+FOLDER: Final = "agent"
+SOCKET: Final = "socket"
+LONGEST: Final = 100
+"""Longest address of a socket, bytes: Linux has room for 108 with the zero at the end, others for a few less."""
+
+
+class Room:
+    """The corner of a running agent; the lock lives as long as the process, or until :meth:`close`."""
+
+    def __init__(self, home: Path) -> None:
+        """Make it, and be the only agent of this home.
+
+        Raises:
+            ConfigError: another agent runs for it, or it cannot be used.
+        """
+        self.path = home / FOLDER
+        shown = safe_text(str(home), 300)
+        try:
+            make_private_directory(self.path)
+            self.path.chmod(0o700)
+            self._lock = hold(self.path / "lock")
+        except BlockingIOError as error:
+            raise ConfigError(f"another agent runs for the home {shown}{_process(self.path / 'lock')}") from error
+        except OSError as error:
+            raise ConfigError(f"the agent cannot use the home {shown}: {error.strerror or error}") from error
+
+    def sign(self) -> None:
+        """Say in the lock file which process this is; after it has become a daemon."""
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def close(self) -> None:
+        """Let another agent have it."""
+        os.close(self._lock)
+
+
+def _process(lock: Path) -> str:
+    """Who holds the lock, as far as that is written there."""
+    try:
+        text = lock.read_bytes()[:20].strip().decode("ascii")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return f" (process {text})" if text.isdigit() else ""
+
+
+class SocketName:
+    """A name for the socket in ``folder`` that is short enough for the system, until :meth:`close`.
+
+    A long one leads through a descriptor of the folder, which Linux shows as a directory.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Raises ``OSError`` if there is no such folder."""
+        self._descriptor: int | None = None
+        self.name = str(folder / SOCKET)
+        if len(os.fsencode(self.name)) > LONGEST:
+            self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self.name = f"/proc/self/fd/{self._descriptor}/{SOCKET}"
+
+    def close(self) -> None:
+        """The name is not used any more."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

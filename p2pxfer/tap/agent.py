@@ -1,0 +1,49 @@
+"""``twistd p2pxfer-agent`` and ``twist p2pxfer-agent``: the command line of the agent."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from twisted.python import usage
+
+from p2pxfer.errors import ConfigError, P2pxferError
+from p2pxfer.net.agent.agent import Agent
+from p2pxfer.tap.manners import stop, use_monotonic_time
+
+PROGRAM: Final = "p2pxfer-agent"
+
+
+class Options(usage.Options):
+    """The options; everything is checked when the service is made."""
+
+    synopsis = "[--home DIR] [--server HOST:PORT#PIN]"
+    longdesc = (
+        "The agent of p2pxfer: with nobody there it receives files from contacts, each into a folder of its own,"
+        " exposes services to them, and sends what is queued. What it does is said in agent.toml in its private"
+        " directory; without that file it receives."
+    )
+    optParameters = [  # Twisted reads and never changes it
+        ["home", None, None, "The private directory; also P2PXFER_HOME."],
+        ["server", None, None, "The rendezvous server; also P2PXFER_SERVER, and what p2pxfer init stored."],
+    ]
+
+
+def makeService(options: Options) -> Agent:
+    """The service that ``options`` describe; what is wrong with them ends the process with one line and status 2."""
+    from twisted.internet import reactor
+
+    use_monotonic_time(reactor)
+    try:
+        return _Service(reactor, options["home"], options["server"])
+    except P2pxferError as error:
+        stop(PROGRAM, error)
+
+
+class _Service(Agent):
+    """The agent with the manners of a command: what keeps it from starting is one line, not a traceback."""
+
+    def startService(self) -> None:
+        try:
+            super().startService()
+        except ConfigError as error:
+            stop(PROGRAM, error)

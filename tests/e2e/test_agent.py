@@ -1,0 +1,341 @@
+"""The agent as a real program: what it receives and exposes with nobody there, whatever ends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from p2pxfer.core.ids import PeerId
+from p2pxfer.net.private.home import Contact, Home
+from scripts.product import BIN, Program
+from tests.agents import befriend, configure, start_agent, until
+from tests.e2e.conftest import MIB, Outcome, Stage, check_failure, staging_of, wait_until
+from tests.scene import WORDS, events_of, file_hash, random_file
+from tests.services import Service
+
+pytestmark = pytest.mark.deadline(240)
+
+
+@pytest.fixture
+def field(tmp_path: Path) -> Iterator[Stage]:
+    """A stage on which bob has an agent to come, alice knows him, and carol as well."""
+    with Stage(tmp_path) as stage:
+        stage.start_server()
+        stage.make_contacts()
+        befriend(stage.bob, "carol", carol_of(stage), "bob")
+        configure(stage.bob, 'name = "bob"\n')
+        yield stage
+    stage.check_logs()
+
+
+def carol_of(stage: Stage) -> Path:
+    return stage.folder / "carol-home"
+
+
+def folder_of(stage: Stage, name: str) -> Path:
+    """Where the agent puts what a contact sends, by default."""
+    return stage.bob / "inbox" / name
+
+
+def arrived(folder: Path) -> list[str]:
+    """Everything below a directory that somebody sent."""
+    found = [path.relative_to(folder) for path in folder.rglob("*")]
+    return sorted(str(path) for path in found if not any(part.startswith(".p2pxfer-") for part in path.parts))
+
+
+def send(stage: Stage, source: Path, *words: str | Path, home: Path | None = None, **options: object) -> Outcome:
+    """A whole run of somebody's sender, alice's by default."""
+    return stage.run("send", source, "bob", *words, home=home, as_json=True, timeout=90, **options)  # type: ignore[arg-type]
+
+
+def kill(program: Program) -> None:
+    """As a power cut does it: no chance to do anything."""
+    os.killpg(program.pid, signal.SIGKILL)
+    program.wait(30)
+
+
+def agent_fails(stage: Stage, home: Path, says: str, *words: str | Path) -> None:
+    """An agent must not start: one line, and the exit code of a wrong configuration."""
+    argv = [BIN / "twist", "--log-format=text", "p2pxfer-agent", "--home", home, "--server", stage.address, *words]
+    outcome = stage.run_bare(argv, timeout=60)
+    assert outcome.status == 2, outcome
+    assert len(outcome.err.splitlines()) == 1, outcome.err
+    assert outcome.err.startswith("p2pxfer-agent: ")
+    assert says in outcome.err
+    assert outcome.err.rstrip("\n").isprintable()
+
+
+# -- receiving -------------------------------------------------------------------------------------------------------
+
+
+def test_each_contact_has_a_folder_and_a_stranger_none(field: Stage) -> None:
+    agent = start_agent(field, "bob", field.bob)
+    source = field.folder / "report.bin"
+    digest = random_file(source, 3 * MIB)
+    assert send(field, source).status == 0
+    assert send(field, source, home=carol_of(field)).status == 0
+    tree = field.folder / "tree"
+    (tree / "inner").mkdir(parents=True)
+    (tree / "inner" / "leaf").write_text("green")
+    assert send(field, tree).status == 0
+    for name in ("alice", "carol"):
+        assert file_hash(folder_of(field, name) / "report.bin") == digest
+    assert (folder_of(field, "alice") / "tree" / "inner" / "leaf").read_text() == "green"
+    assert arrived(field.bob / "inbox") == [
+        "alice", "alice/report.bin", "alice/tree", "alice/tree/inner", "alice/tree/inner/leaf",
+        "carol", "carol/report.bin",
+    ]  # fmt: skip
+    # A stranger who knows bob's key, and one who has a code for him.
+    mallory = field.folder / "mallory-home"
+    Home(mallory).add_contact(Contact("bob", Home(field.bob).identity().id, "id", "2026-01-01"))
+    assert send(field, source, "--timeout", "4", home=mallory).status != 0
+    stranger = field.folder / "stranger-home"
+    code = {"P2PXFER_CODE": f"1-{WORDS}"}
+    assert send(field, source, "--timeout", "4", home=stranger, env=code).status != 0
+    # A contact who may not.
+    assert field.run("contacts", "deny", "carol", "files", home=field.bob).status == 0
+    assert send(field, source, home=carol_of(field)).status == 4
+    assert sorted(path.name for path in (field.bob / "inbox").iterdir()) == ["alice", "carol"]
+    assert sorted(path.name for path in folder_of(field, "carol").iterdir()) == [".p2pxfer-contact", "report.bin"]
+    log = agent.last_words(200)
+    assert "received report.bin from alice" in log
+    assert "received report.bin from carol" in log
+
+
+def test_standard_input_goes_into_the_folder_too(field: Stage) -> None:
+    start_agent(field, "bob", field.bob)
+    done = field.run("send", "-", "bob", "--name", "notes.txt", typed="a line\n", timeout=60)
+    assert done.status == 0, done
+    assert (folder_of(field, "alice") / "notes.txt").read_text() == "a line\n"
+
+
+def test_a_contact_with_a_folder_elsewhere(field: Stage) -> None:
+    elsewhere = field.folder / "elsewhere"
+    configure(field.bob, f'name = "bob"\ninbox = "{field.folder}/arrived"\n[folders]\nalice = "{elsewhere}"\n')
+    start_agent(field, "bob", field.bob)
+    source = field.folder / "report.bin"
+    digest = random_file(source, MIB)
+    for home in (field.alice, carol_of(field)):
+        assert send(field, source, home=home).status == 0
+    assert file_hash(elsewhere / "report.bin") == digest
+    assert file_hash(field.folder / "arrived" / "carol" / "report.bin") == digest
+
+
+def test_a_contact_that_is_renamed_keeps_its_folder_and_another_one_does_not_get_it(field: Stage) -> None:
+    start_agent(field, "bob", field.bob)
+    source = field.folder / "report.bin"
+    digest = random_file(source, MIB)
+    assert send(field, source).status == 0
+    assert field.run("contacts", "rename", "alice", "alicia", home=field.bob).status == 0
+    assert field.run("contacts", "rename", "carol", "alice", home=field.bob).status == 0
+    second = field.folder / "second.bin"
+    random_file(second, MIB)
+    assert send(field, second).status == 0
+    assert send(field, source, home=carol_of(field)).status == 0
+    assert arrived(folder_of(field, "alice")) == ["report.bin", "second.bin"]
+    assert file_hash(folder_of(field, "alice-2") / "report.bin") == digest
+    assert sorted(path.name for path in (field.bob / "inbox").iterdir()) == ["alice", "alice-2"]
+
+
+# -- being killed, and ending ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["SIGKILL", "SIGTERM"])
+def test_a_transfer_goes_on_with_the_next_agent(field: Stage, end: str) -> None:
+    """The sender's command lives on; what was there is not sent again, also when the contact has another name now."""
+    agent = start_agent(field, "bob", field.bob)
+    source = field.folder / "big.bin"
+    digest = random_file(source, 48 * MIB)
+    alice = field.send(source, "--limit", "6M")
+    found = until(field.bob, lambda now: any(job.bytes > 12 * MIB for job in now.transfers), agent)
+    (job,) = found.transfers
+    assert (job.direction, job.peer, job.names, job.total) == ("receive", "alice", ("big.bin",), 48 * MIB)
+    assert job.where == str(folder_of(field, "alice"))
+    if end == "SIGKILL":
+        kill(agent)
+    else:
+        os.kill(agent.pid, signal.SIGTERM)
+        assert agent.wait(30).status in (0, -signal.SIGTERM)
+        assert "ending; what is under way is kept" in agent.last_words(30)
+    assert len([path for path in staging_of(folder_of(field, "alice")) if path.is_dir()]) == 1
+    assert not (folder_of(field, "alice") / "big.bin").exists()
+    listed = [json.loads(line) for line in field.run("jobs", home=field.bob, as_json=True).out.splitlines()]
+    assert [(one["job"], one["state"], one["names"]) for one in listed] == [(job.job, "cut", ["big.bin"])]
+    assert field.run("contacts", "rename", "alice", "alicia", home=field.bob).status == 0
+    again = start_agent(field, "bob", field.bob)
+    alice.succeed(90)
+    assert file_hash(folder_of(field, "alice") / "big.bin") == digest
+    assert "going on: " in again.last_words(100)
+    (done,) = [event for event in events_of(alice) if event["event"] == "done"]
+    assert sum(done["bytes_by_path"].values()) < 48 * MIB + 16 * MIB
+
+
+def test_without_a_server_it_waits_for_one_and_comes_back_to_it(tmp_path: Path) -> None:
+    with Stage(tmp_path) as stage:
+        server = stage.start_server()
+        stage.make_contacts()
+        server.stop()
+        configure(stage.bob, 'name = "bob"\n')
+        agent = start_agent(stage, "bob", stage.bob, ready=False)
+        wait_until(lambda: "cannot be reached" in agent.last_words(50), 60)
+        assert until(stage.bob, lambda now: True, agent).agent.observed == ""
+        server = stage.start_server()
+        until(stage.bob, lambda now: now.agent.observed != "", agent)
+        source = tmp_path / "one.bin"
+        digest = random_file(source, MIB)
+        assert send(stage, source).status == 0
+        assert file_hash(folder_of(stage, "alice") / "one.bin") == digest
+        server.stop()
+        until(stage.bob, lambda now: now.agent.observed == "", agent)
+        stage.start_server()
+        until(stage.bob, lambda now: now.agent.observed != "", agent)
+        two = tmp_path / "two.bin"
+        digest = random_file(two, MIB)
+        assert send(stage, two).status == 0
+        assert file_hash(folder_of(stage, "alice") / "two.bin") == digest
+    stage.check_logs()
+
+
+# -- one agent, and its socket ---------------------------------------------------------------------------------------
+
+
+def test_a_second_agent_of_a_home_is_refused(field: Stage) -> None:
+    agent = start_agent(field, "bob", field.bob)
+    agent_fails(field, field.bob, f"another agent runs for the home {field.bob} (process {agent.pid})")
+    assert until(field.bob, lambda now: True, agent).agent.pid == agent.pid
+    kill(agent)
+    assert (field.bob / "agent" / "socket").exists()
+    again = start_agent(field, "bob", field.bob)
+    assert until(field.bob, lambda now: True, again).agent.pid == again.pid
+    assert (field.bob / "agent" / "socket").stat().st_mode & 0o777 == 0o600
+    assert (field.bob / "agent").stat().st_mode & 0o777 == 0o700
+
+
+def test_what_status_says(field: Stage) -> None:
+    check_failure(field.run("agent", "status", home=field.bob), 3, "no agent runs for the home")
+    agent = start_agent(field, "bob", field.bob)
+    outcome = field.run("agent", "status", home=field.bob, as_json=True)
+    (event,) = outcome.events
+    assert (event["pid"], event["name"], event["services"]) == (agent.pid, "bob", 0)
+    assert event["id"] == str(PeerId(Home(field.bob).identity().id.digest))
+    assert event["observed"].startswith("127.0.0.1:")
+    outcome = field.run("agent", "status", home=field.bob)
+    assert outcome.status == 0
+    assert f"the agent runs as bob (process {agent.pid}" in outcome.out
+    assert "registered at 127.0.0.1:" in outcome.out
+
+
+def test_a_home_with_a_long_path_and_a_daemon(field: Stage) -> None:
+    """A path that no address of a socket can hold; and a daemon of twistd, which is another process than began."""
+    home = field.folder / ("deep-" * 12) / ("down-" * 12) / "home"
+    home.parent.mkdir(parents=True)
+    argv = [
+        BIN / "twistd", "--pidfile", field.folder / "pid", "--logfile", field.folder / "agent-daemon.log",
+        "p2pxfer-agent", "--home", home, "--server", field.address,
+    ]  # fmt: skip
+    field.callback(end_daemon, field.folder / "pid")
+    outcome = field.run_bare(argv, timeout=60)
+    assert outcome.status == 0, outcome
+
+    def there() -> bool:
+        return field.run("agent", "status", home=home).status == 0
+
+    wait_until(there, 60)
+    (event,) = field.run("agent", "status", home=home, as_json=True).events
+    assert event["pid"] == int((field.folder / "pid").read_text())
+    agent_fails(field, home, f"(process {event['pid']})")
+
+
+def end_daemon(pidfile: Path) -> None:
+    """End a daemon, if it began, and wait for that."""
+    if pidfile.exists():
+        pid = int(pidfile.read_text())
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not Path(f"/proc/{pid}").exists(), 30)
+
+
+# -- what is configured, and what is wrong with it -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("limit = 'fast'", "agent.toml: limit: a rate is"),
+        ("nmae = 'bob'", "agent.toml: nmae: there is no such key"),
+        ("name = ", "agent.toml is not TOML"),
+        ("schema = 99", "agent.toml is for a newer version"),
+        ("inbox = '/dev/null/x'", "inbox: the directory /dev/null/x cannot be made"),
+        ("[folders]\nalice = '/dev/null/x'", "folders.alice: the directory /dev/null/x cannot be made"),
+        ("[[services]]\ntarget = 'here'\nto = ['alice']", "agent.toml: services[0].target: an address is HOST:PORT"),
+    ],
+)
+def test_a_wrong_configuration_is_one_line(field: Stage, text: str, says: str) -> None:
+    configure(field.bob, text)
+    agent_fails(field, field.bob, says)
+
+
+def test_state_that_is_damaged_or_newer_is_one_line_and_left_alone(field: Stage) -> None:
+    contacts = field.bob / "contacts.json"
+    good = contacts.read_bytes()
+    for damaged, says in ((good[:-20], "is damaged"), (b'{"schema": 99}', "was written by a newer version")):
+        contacts.write_bytes(damaged)
+        agent_fails(field, field.bob, says)
+        assert contacts.read_bytes() == damaged
+    contacts.write_bytes(good)
+    (field.bob / "settings.json").write_text("{")
+    agent_fails(field, field.bob, "settings.json is damaged")
+
+
+def test_contacts_that_are_damaged_meanwhile_let_nobody_in_until_they_are_mended(field: Stage) -> None:
+    agent = start_agent(field, "bob", field.bob)
+    contacts = field.bob / "contacts.json"
+    good = contacts.read_bytes()
+    contacts.write_bytes(b"nothing")
+    source = field.folder / "report.bin"
+    digest = random_file(source, MIB)
+    assert send(field, source, "--timeout", "3").status != 0
+    assert "nobody is let in: " in agent.last_words(50)
+    contacts.write_bytes(good)
+    assert send(field, source).status == 0
+    assert file_hash(folder_of(field, "alice") / "report.bin") == digest
+
+
+# -- services --------------------------------------------------------------------------------------------------------
+
+
+def web(connection: object) -> None:
+    """A page for whoever asks."""
+    connection.recv(65536)  # type: ignore[attr-defined]  # a socket
+    connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: 12\r\n\r\nit works now")  # type: ignore[attr-defined]
+
+
+def test_a_web_server_is_reached_through_the_agent(field: Stage) -> None:
+    with Service(web) as service:
+        configure(
+            field.bob,
+            f'name = "bob"\n[[services]]\ntarget = "{service.address}"\nto = ["alice", "nobody-yet"]\nas = "web"\n'
+            '[[services]]\ntarget = "127.0.0.1:1"\nto = ["nobody-yet"]\nas = "other"\n',
+        )
+        agent = start_agent(field, "bob", field.bob, ready=False)
+        found = until(field.bob, lambda now: len(now.services) == 1, agent)
+        assert (found.agent.services, found.services[0].service, found.services[0].to) == (2, "web", ("alice",))
+        for _ in range(2):
+            reader = field.program("alice", field.alice, "connect", "bob:web", "--listen", "0")
+            address = reader.wait_for("listening")["address"]
+            with urllib.request.urlopen(f"http://{address}/", timeout=60) as page:
+                assert page.read() == b"it works now"
+            reader.stop()
+            kill(agent)
+            agent = start_agent(field, "bob", field.bob, ready=False)
+            until(field.bob, lambda now: len(now.services) == 1, agent)
+        assert "service web: nobody-yet is not a contact" in agent.last_words(50)
+        assert "service other: it is exposed to nobody" in agent.last_words(50)
+        denied = field.run("connect", "bob:web", "--listen", "-", "--timeout", "4", home=carol_of(field), timeout=60)
+        assert denied.status != 0
+        assert service.connections == 2
