@@ -11,10 +11,20 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
+from p2pxfer.core.agent.config import AgentConfig, ServiceConfig
 from scripts.docslib import directives, schema
 from tests.eventcheck import fault_in
 
 ROOT = Path(__file__).parent.parent
+
+
+def test_the_agents_configuration_is_described_whole() -> None:
+    text = "\n".join(directives.config_lines())
+    for part in (AgentConfig, ServiceConfig):
+        for field in part.__struct_encode_fields__:
+            assert f"``{field}``" in text
+    assert '``"auto"``' in text
+    assert "; needed" in text
 
 
 def test_the_published_schema_is_that_of_the_code() -> None:

@@ -1,19 +1,22 @@
-"""Sphinx directives for what the pages take from the code: events, errors, and which file does what."""
+"""Sphinx directives for what the pages take from the code: events, errors, settings, and which file does what."""
 
 from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from p2pxfer import errors
+from p2pxfer.core.agent.config import AgentConfig, ServiceConfig
 from scripts.docslib.schema import COMMON, Schema, event_schemas
 
 
@@ -42,6 +45,14 @@ class ModuleReference(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """The list."""
         return self.parse_text_to_nodes("\n".join(module_lines()))
+
+
+class AgentConfigReference(SphinxDirective):
+    """``.. agent-config::`` is the tables of the keys of ``agent.toml``."""
+
+    def run(self) -> list[nodes.Node]:
+        """The tables."""
+        return self.parse_text_to_nodes("\n".join(config_lines()))
 
 
 PACKAGE = Path(errors.__file__).parent
@@ -76,6 +87,27 @@ def event_lines() -> Iterator[str]:
                 ((f"``{field}``", type_text(schema["properties"][field])) for field in fields),
                 (30, 70),
             )
+
+
+def config_lines() -> Iterator[str]:
+    """The tables of the agent's configuration as reStructuredText: what stands alone, and what a service has."""
+    _, parts = msgspec.json.schema_components((AgentConfig,), ref_template="{name}")
+    for name, head in ((AgentConfig.__name__, "key"), (ServiceConfig.__name__, "key in ``[[services]]``")):
+        yield from table(
+            (head, "value", "meaning"), (_config_row(*each) for each in keys_of(parts[name])), (20, 30, 50)
+        )
+
+
+def keys_of(part: Schema) -> list[tuple[str, Schema, bool]]:
+    """Each key of a table of the configuration, and whether it must be there."""
+    return [(key, each, key in part["required"]) for key, each in part["properties"].items()]
+
+
+def _config_row(key: str, schema: Schema, required: bool) -> tuple[str, str, str]:
+    kind = "list of tables" if "$ref" in schema.get("items", {}) else type_text(schema)
+    default = schema.get("default")
+    shown = "; needed" if required else f"; ``{json.dumps(default)}``" if default not in (None, [], {}) else ""
+    return f"``{key}``", f"{kind}{shown}", schema["description"]
 
 
 def type_text(schema: Schema) -> str:
@@ -140,4 +172,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("events", EventReference)
     app.add_directive("errors", ErrorReference)
     app.add_directive("modules", ModuleReference)
+    app.add_directive("agent-config", AgentConfigReference)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
