@@ -13,6 +13,8 @@ from msgspec import Struct
 
 PathKind = Literal["relay", "lan", "direct", "punched", "mapped", "ipv6"]
 PathState = Literal["up", "active", "down"]
+ContactState = Literal["known", "added", "renamed", "removed", "changed"]
+JobState = Literal["cut", "running", "dropped", "queued", "paused", "failed", "done"]
 Verified = Literal["code", "contact", "id"]
 Where = Literal["", "here", "there", "both", "either"]
 """Which side is meant: this machine's, the peer's."""
@@ -36,9 +38,6 @@ class Identity(Struct, frozen=True):
     home: str
 
 
-ContactState = Literal["known", "added", "renamed", "removed", "changed"]
-
-
 class ContactListed(Struct, frozen=True):
     """From ``contacts``, one for each verified peer; ``state`` is ``known`` in a list, else what the command did.
 
@@ -54,18 +53,14 @@ class ContactListed(Struct, frozen=True):
     denied: tuple[str, ...] = ()
 
 
-JobState = Literal["cut", "running", "dropped", "queued", "paused", "failed", "done"]
-
-
 class JobListed(Struct, frozen=True):
     """From ``jobs``, one for each transfer that is not whole: ``bytes`` of ``total`` are through.
 
     ``changed`` is when, in UTC; ``where`` is the directory that holds what is sent or received.  ``state``: ``running``
     if a process has it in hand, also a receiver whose sender is away; ``cut`` if none has; ``dropped`` if the command
-    removed it.  What ``send --queue`` left to the agent is ``queued`` while it waits for its turn, for its peer or for
-    the end of a pause, ``running`` while it moves, ``paused`` by a person, ``failed`` until a person resumes it, and
-    ``done``, which only the agent says; ``why`` is the last trouble with it in one line, and of two the one with the
-    higher ``priority`` goes first.
+    removed it.  What ``send --queue`` left to the agent is ``queued`` while it waits, ``paused`` by a person,
+    ``failed`` until a person resumes it, and ``done``, which only the agent says; ``why`` is the last trouble with it
+    in one line, and of two the one with the higher ``priority`` goes first.
     """
 
     event: ClassVar[str] = "job"
@@ -83,10 +78,7 @@ class JobListed(Struct, frozen=True):
 
 
 class QueuedOne(Struct, frozen=True):
-    """The end of ``send --queue``: it is kept as ``job``, and sent to ``peer`` by the agent of this home.
-
-    ``attended``: an agent runs; without one nothing is sent.
-    """
+    """The end of ``send --queue``: kept as ``job``, and sent to ``peer`` by an agent; ``attended``: one runs."""
 
     event: ClassVar[str] = "queued"
     job: str
@@ -96,19 +88,15 @@ class QueuedOne(Struct, frozen=True):
 
 
 class Agent(Struct, frozen=True):
-    """From ``agent status``: the agent of this home runs, for ``up_s`` seconds; what it does follows as other events.
-
-    ``observed`` is the endpoint that the server sees, empty while it is not registered there.  ``transfers`` are under
-    way, ``queued`` ones wait to be sent; ``services`` are configured, and those that can be reached now follow.
-    """
+    """From ``agent status``, before services and transfers; ``observed`` is empty while the server does not know it."""
 
     event: ClassVar[str] = "agent"
     pid: int
+    up_s: float
     name: str
     id: str
     server: str
     observed: str
-    up_s: float
     transfers: int
     queued: int
     services: int
@@ -146,8 +134,7 @@ class Peer(Struct, frozen=True):
 class Nat(Struct, frozen=True):
     """What is known of this machine's NAT over TCP; ``unknown`` where nothing was measured.
 
-    ``netcheck`` says what it found, ``send`` and ``receive`` what the server knew at an introduction.  ``side`` is
-    ``there`` for the NAT of the peer.
+    ``netcheck`` says what it found, ``send`` and ``receive`` what the server knew; ``side``: whose NAT it is.
 
     ``mapping`` is ``none``, ``endpoint-independent``, ``address-dependent``, ``port-dependent`` or
     ``connection-dependent`` (another port even for the next connection between the same two endpoints); ``filtering``

@@ -83,6 +83,9 @@ def put(
 
 def ring(home: Home) -> None:
     """Tell the agent that the files were changed; without that it sees it within half a minute."""
+    from p2pxfer.net.agent.asking import ring as ring_agent
+
+    ring_agent(home.path)
 
 
 def change(home: Home, entry: Queued, how: Callable[[Queued], Queued]) -> Queued:

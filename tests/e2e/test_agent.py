@@ -13,7 +13,8 @@ import pytest
 
 from p2pxfer.core.ids import PeerId
 from p2pxfer.net.private.home import Contact, Home
-from scripts.product import BIN, Program
+from p2pxfer.net.transfer.queuerunner import LOOK_S
+from scripts.product import BIN, JsonEvent, Program
 from tests.agents import befriend, configure, start_agent, until
 from tests.e2e.conftest import MIB, Outcome, Stage, check_failure, staging_of, wait_until
 from tests.scene import WORDS, events_of, file_hash, random_file
@@ -200,6 +201,55 @@ def test_without_a_server_it_waits_for_one_and_comes_back_to_it(tmp_path: Path) 
         assert send(stage, two).status == 0
         assert file_hash(folder_of(stage, "alice") / "two.bin") == digest
     stage.check_logs()
+
+
+# -- what is queued --------------------------------------------------------------------------------------------------
+
+
+def queued(stage: Stage) -> list[JsonEvent]:
+    """What ``jobs`` says of alice's sending."""
+    return [
+        job for job in stage.run("jobs", as_json=True).events if job["event"] == "job" and job["direction"] == "send"
+    ]
+
+
+def test_what_is_queued_goes_at_once_where_both_are_there(field: Stage) -> None:
+    """Nobody waits for the half minute after which an agent looks by itself: the command rings."""
+    alice = start_agent(field, "alice", field.alice)
+    start_agent(field, "bob", field.bob)
+    source = field.folder / "report.bin"
+    digest = random_file(source, MIB)
+    (event,) = field.run("send", "--queue", source, "bob", as_json=True).events
+    assert (event["event"], event["peer"], event["attended"]) == ("queued", "bob", True)
+    wait_until((folder_of(field, "alice") / "report.bin").exists, LOOK_S * 0.7)
+    assert file_hash(folder_of(field, "alice") / "report.bin") == digest
+    until(field.alice, lambda now: now.agent.queued == 0 and now.agent.transfers == 0, alice)
+    wait_until(lambda: queued(field) == [], 30)
+
+
+def test_what_is_queued_survives_a_reboot_of_both(field: Stage) -> None:
+    """Only what is on the disks is left; only the agents are started again."""
+    source = field.folder / "big.bin"
+    digest = random_file(source, 64 * MIB)
+    outcome = field.run("send", "--queue", "--limit", "8M", source, "bob")
+    assert outcome.status == 0
+    assert "no agent runs" in outcome.err
+    alice = start_agent(field, "alice", field.alice)
+    assert until(field.alice, lambda now: now.agent.queued == 1, alice).agent.transfers == 0
+    bob = start_agent(field, "bob", field.bob)
+    until(field.bob, lambda now: any(job.bytes > 16 * MIB for job in now.transfers), bob)
+    found = until(field.alice, lambda now: any(job.bytes > 8 * MIB for job in now.transfers), alice)
+    assert [(job.direction, job.peer, job.names) for job in found.transfers] == [("send", "bob", ("big.bin",))]
+    for agent in (alice, bob):
+        kill(agent)
+    assert not (folder_of(field, "alice") / "big.bin").exists()
+    assert [job["state"] for job in queued(field)] == ["queued"]
+    start_agent(field, "alice", field.alice)
+    again = start_agent(field, "bob", field.bob)
+    wait_until((folder_of(field, "alice") / "big.bin").exists, 120)
+    assert file_hash(folder_of(field, "alice") / "big.bin") == digest
+    assert "going on: " in again.last_words(100)
+    wait_until(lambda: queued(field) == [], 60)
 
 
 # -- one agent, and its socket ---------------------------------------------------------------------------------------

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from msgspec import structs
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.agent.config import AgentConfig, parse_config
-from p2pxfer.core.agent.control import MAX_TRANSFERS, Answer, Doorbell, Looking, Question, Status
+from p2pxfer.core.agent.control import MAX_NAMES, MAX_TRANSFERS, Answer, Doorbell, Looking, Question, Status
+from p2pxfer.core.session.eventtext import describe, human_size
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError
 from p2pxfer.net.agent.door import Door
@@ -26,8 +27,10 @@ from p2pxfer.net.descriptors import raise_descriptor_limit
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.services.machine import Machine
 from p2pxfer.net.transfer.partials import Destination
+from p2pxfer.net.transfer.queuerunner import QueueRunner
 from p2pxfer.net.traversal.serverdial import server_address
 from p2pxfer.status import Agent as AgentEvent
+from p2pxfer.status import Event, JobListed
 
 CONFIG: Final = "agent.toml"
 END_S: Final = 10.0
@@ -88,6 +91,7 @@ class Agent(Service):
         self._began = 0.0
         self._receiving = Receiving(self._machine, self._folders(machine.home), config.rate, self._say)
         self._services = [Exposing(self._machine, service, self._say) for service in config.services]
+        self._queue = QueueRunner(reactor, self._machine.home, self._machine.server, self._machine.name, self._sent)
         self._door = Door(reactor, self._room.path, self._answer)
 
     def _folders(self, home: Home) -> ContactFolders:
@@ -102,16 +106,27 @@ class Agent(Service):
         for line in text.splitlines():
             self.log.info("{line}", line=line)
 
+    def _sent(self, event: Event) -> None:
+        """What becomes of the queue."""
+        if not isinstance(event, JobListed):
+            self._say(describe(event))
+            return
+        names = ", ".join(safe_text(name, 60) for name in event.names[:MAX_NAMES])
+        part = f"{human_size(event.bytes)} of {human_size(event.total)}"
+        why = f": {safe_text(event.why, 300)}" if event.why else ""
+        self._say(f"{event.job}, {names} to {safe_text(event.peer)}: {event.state} ({part}){why}")
+
     def startService(self) -> None:
         """Begin.
 
         Raises:
-            ConfigError: there can be no socket.
+            ConfigError: there can be no socket, or the queue cannot be used.
         """
         super().startService()  # type: ignore[no-untyped-call]  # Twisted does not annotate services
         raise_descriptor_limit()
         self._room.sign()
         self._door.open()
+        self._queue.start()
         self._began = self._machine.reactor.seconds()
         home = safe_text(str(self._machine.home.path), 300)
         self._say(f"the agent of {home} runs as {self._machine.name}, {self._machine.home.identity().id}")
@@ -136,16 +151,19 @@ class Agent(Service):
 
     async def _stop(self) -> None:
         await self._door.close()
-        for service in self._services:
-            await service.stop()
-        await self._receiving.stop()
+        ends = [self._queue.stop(), self._receiving.stop(), *(service.stop() for service in self._services)]
+        for well, result in await DeferredList(list(map(Deferred.fromCoroutine, ends)), consumeErrors=True):
+            if not well:
+                self.log.failure("ending", cast(Failure, result))
 
     # -- questions -----------------------------------------------------------------------------------------------
 
     def _answer(self, question: Question) -> Answer:
         if isinstance(question, Doorbell):
+            self._queue.doorbell()
             return Looking()
-        transfers = self._receiving.under_way()
+        queue = self._queue.listed()
+        transfers = [*self._receiving.under_way(), *(job for job in queue if job.state == "running")]
         about = AgentEvent(
             pid=os.getpid(),
             name=self._machine.name,
@@ -154,7 +172,7 @@ class Agent(Service):
             observed=self._receiving.observed,
             up_s=round(self._machine.reactor.seconds() - self._began, 1),
             transfers=len(transfers),
-            queued=0,
+            queued=sum(job.state != "running" for job in queue),
             services=len(self._services),
         )
         exposed = tuple(service.exposed for service in self._services if service.exposed is not None)

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from p2pxfer.core.backoff import Backoff
 from p2pxfer.errors import NameTaken, P2pxferError, Unreachable
-from p2pxfer.net.traversal.rendezvous import FINAL, STEADY_S
+from p2pxfer.net.traversal.upkeep import FINAL, STEADY_S
 from p2pxfer.net.types import Reactor
 
 LATER_S: Final = 60.0
