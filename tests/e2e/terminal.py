@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,11 +23,20 @@ class Terminal:
     """A command at a terminal of its own, and the person before it."""
 
     def __init__(self, stage: Stage, *words: str | Path) -> None:
+        self._open([BIN / "p2pxfer", "--server", stage.address, "--home", stage.alice, *words], dict(os.environ))
+
+    @classmethod
+    def of(cls, command: Sequence[str | Path], env: Mapping[str, str]) -> Terminal:
+        """Any command, with this environment."""
+        terminal = cls.__new__(cls)
+        terminal._open(command, env)
+        return terminal
+
+    def _open(self, command: Sequence[str | Path], env: Mapping[str, str]) -> None:
         self._keyboard, screen = os.openpty()
         self.text = ""
-        command = [BIN / "p2pxfer", "--server", stage.address, "--home", stage.alice, *words]
         self._process = subprocess.Popen(
-            command, stdin=screen, stdout=screen, stderr=screen, env={**os.environ, "TERM": "dumb"}
+            command, stdin=screen, stdout=screen, stderr=screen, env={**env, "TERM": "dumb"}
         )
         os.close(screen)
         os.set_blocking(self._keyboard, False)
@@ -56,9 +66,9 @@ class Terminal:
             assert time.monotonic() < deadline, self.text
             assert self._read(), self.text
 
-    def type(self, line: str) -> None:
-        """Type a line."""
-        os.write(self._keyboard, f"{line}\n".encode())
+    def type(self, line: str, end: str = "\n") -> None:
+        """Type a line, or with another ``end`` what is not one yet."""
+        os.write(self._keyboard, f"{line}{end}".encode())
 
     def answer(self, number: int, line: str) -> None:
         """Type ``line`` when the code is asked for the ``number``-th time."""

@@ -1,8 +1,9 @@
-"""Completion as shells ask for it: a real bash runs the script and shows what it would offer; zsh and fish read it."""
+"""Completion as shells ask for it: a real bash, zsh and fish run the script and show what they would offer."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,6 +15,7 @@ from p2pxfer.core.contact.wordlist import WORDS
 from p2pxfer.core.ids import PeerId
 from p2pxfer.net.private.home import Contact, Home
 from scripts.product import BIN
+from tests.e2e.terminal import Terminal
 
 pytestmark = pytest.mark.deadline(240)
 
@@ -79,14 +81,46 @@ def test_a_home_that_is_not_there_or_damaged_offers_nothing_and_is_not_made(home
     assert offered(home, "p2pxfer chat b", tmp_path) == []
 
 
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_the_other_shells_read_their_scripts(shell: str, tmp_path: Path) -> None:
-    path = tmp_path / "script"
-    path.write_text(script(shell))
-    assert f"_P2PXFER_COMPLETE={shell}_complete" in path.read_text()
-    if shutil.which(shell) is None:
+@pytest.fixture
+def env(home: Path) -> dict[str, str]:
+    """What a shell needs to find the program and the contacts."""
+    return {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "P2PXFER_HOME": str(home)}
+
+
+def need(shell: str) -> str:
+    """Where the shell is; as root, where `scripts/test` installs it, it has to be there."""
+    found = shutil.which(shell)
+    if found is None:
+        assert os.geteuid() != 0, f"{shell} is missing"
         pytest.skip(f"{shell} is not here")
-    subprocess.run([shell, "-n", path], check=True, timeout=30)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("typed", "wanted"),
+    [("chat b", ["bob", "bobby"]), ("cha", ["chat"]), ("pair 471101-zebra-zone-zi", ["471101-zebra-zone-zippy"])],
+)
+def test_fish_completes(typed: str, wanted: list[str], env: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "p2pxfer.fish"
+    path.write_text(script("fish"))
+    ask = f"source {path}; complete -C 'p2pxfer {typed}'"
+    done = subprocess.run(
+        [need("fish"), "--no-config", "-c", ask], capture_output=True, text=True, env=env, check=True, timeout=60
+    )
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == wanted
+
+
+def test_zsh_completes_at_a_terminal(env: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "p2pxfer.zsh"
+    path.write_text(script("zsh"))
+    person = Terminal.of([need("zsh"), "-f", "-i"], {**env, "HOME": str(tmp_path)})
+    try:
+        person.type(f"autoload -U compinit; compinit -u -D; source {path}; print -r READ''Y")
+        person.wait_for(re.compile("READY"))
+        person.type("p2pxfer chat car", "\t")
+        person.wait_for(re.compile("p2pxfer chat carol "))
+    finally:
+        person.close()
 
 
 def test_codes_go_on_word_by_word() -> None:
