@@ -213,14 +213,21 @@ class Manifest:
 
     def run_of_files(self, start: int, stop: int) -> Iterator[Entry]:
         """The files from ``start`` to before ``stop``, one after the other, which is quicker than one by one."""
+        return self._run_of(self._numbers[start:stop])
+
+    def in_order(self) -> Iterator[Entry]:
+        """All entries that are there now, likewise."""
+        return self._run_of(range(len(self._offsets)))
+
+    def _run_of(self, numbers: Iterable[int]) -> Iterator[Entry]:
         reader, number, directory = EntryReader(self._data), 0, ""
-        for file in range(start, stop):
-            reader.at = self._offsets[self._numbers[file]]
+        for position in numbers:
+            reader.at = self._offsets[position]
             reader.read()
             if reader.parent != number:
                 number = reader.parent
                 directory = f"{self._path_of(number - 1)}/" if number else ""
-            yield Entry(directory + reader.name, FILE, reader.size, reader.mtime_ns, reader.mode, "")
+            yield Entry(directory + reader.name, reader.kind, reader.size, reader.mtime_ns, reader.mode, reader.target)
 
     def outline(self) -> Iterator[tuple[int, Kind, str]]:
         """(parent, kind, name) of each entry in order: entries are numbered from 1, and 0 is above the tops."""

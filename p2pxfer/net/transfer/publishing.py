@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -115,7 +116,7 @@ class Publisher:
         """
         at_once = len(self._manifest.entries) > MANY_FILES and can_sync_file_system()
         latest = int(now) * 10**9 + _DAY_NS
-        for entry in _contents_first(self._manifest.entries):
+        for entry in _contents_first(self._manifest):
             if self.is_published(entry.path) or (at_once and self._is_ready(entry, latest)):
                 continue
             times = (min(entry.mtime_ns, latest), min(entry.mtime_ns, latest))
@@ -275,7 +276,13 @@ def free_names(name: str, is_file: bool, tries: int = 100_000) -> Iterator[str]:
         yield kept + tail
 
 
-def _contents_first(entries: Sequence[Entry]) -> Iterator[Entry]:
+def _contents_first(manifest: Manifest) -> Iterator[Entry]:
     """Files and links, then directories from the inside out: whatever is made in a directory changes its time."""
-    yield from (entry for entry in entries if entry.kind is not DIRECTORY)
-    yield from (entry for entry in reversed(entries) if entry.kind is DIRECTORY)
+    directories = array("I")
+    for number, entry in enumerate(manifest.in_order()):
+        if entry.kind is DIRECTORY:
+            directories.append(number)
+        else:
+            yield entry
+    for number in reversed(directories):
+        yield manifest.entries[number]
