@@ -372,7 +372,7 @@ def cut_vector(size: int, average: int) -> dict[str, Any]:
 
 def root_vector() -> dict[str, Any]:
     hashes = [octets(first) for first in (10, 20, 30)]
-    roots = [file_root(150_000, hashes), file_root(0, [])]
+    roots = [file_root(150_000, b"".join(hashes)), file_root(0, b"")]
     return {
         "chunk_hashes": plain(hashes),
         "file_sizes": [150_000, 0],

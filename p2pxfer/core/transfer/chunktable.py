@@ -185,6 +185,7 @@ class ChunkTable:
         return self._root
 
     def _file_roots(self) -> Iterator[bytes]:
-        for file, size in enumerate(self._manifest.sizes[: self.files]):
-            start, stop = self._bases[file], self._bases[file + 1]
-            yield file_root(size, [self.hash(number) for number in range(start, stop)])
+        stop = 0
+        for size, base in zip(self._manifest.sizes, self._bases[1:], strict=False):
+            start, stop = stop, base * HASH_SIZE
+            yield file_root(size, self._hashes[start:stop])

@@ -31,6 +31,7 @@ USUAL_CHUNKS: Final = 512
 """Files have at most that many chunks until their chunks have reached the largest size."""
 HASH_SIZE: Final = 32
 
+_SIZE: Final = struct.Struct(">Q")
 _FILE_ROOT: Final = "p2pxfer 1 file root"
 _TRANSFER_ROOT: Final = "p2pxfer 1 transfer root"
 CLAIM: Final = "p2pxfer 1 claimed chunks"
@@ -64,15 +65,15 @@ def chunk_span(size: int, index: int) -> tuple[int, int]:
     return offset, min(each, size - offset)
 
 
-def file_root(size: int, hashes: Sequence[bytes]) -> bytes:
-    """The hash (32 bytes) that stands for one file: its size and all its chunk hashes.
+def file_root(size: int, hashes: bytes | bytearray) -> bytes:
+    """The hash (32 bytes) that stands for one file: its size and all its chunk hashes, one behind the other.
 
     Raises:
-        ChunkRefused: not as many hashes as the file has chunks, or one is not 32 bytes long.
+        ChunkRefused: there are not 32 bytes for each chunk that the file has.
     """
-    if len(hashes) != chunk_count(size):
-        raise ChunkRefused(f"{len(hashes)} hashes for a file of {chunk_count(size)} chunks")
-    return _fold(_FILE_ROOT, struct.pack(">Q", size), hashes)
+    if len(hashes) != HASH_SIZE * chunk_count(size):
+        raise ChunkRefused(f"{len(hashes)} bytes of hashes for a file of {chunk_count(size)} chunks")
+    return blake3(_SIZE.pack(size) + hashes, derive_key_context=_FILE_ROOT).digest()
 
 
 def transfer_root(list_digest: bytes, file_roots: Sequence[bytes]) -> bytes:
