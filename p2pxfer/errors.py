@@ -147,6 +147,12 @@ class Refused(P2pxferError):
     exit_code = 4
 
 
+class RefusedForNow(Refused):
+    """The other end cannot take it at present: its disk is full, or its own part was cut."""
+
+    retry = True
+
+
 class NameTaken(Refused):
     """A registered name belongs to another key."""
 
@@ -247,7 +253,9 @@ def from_wire(word: str, message: str) -> P2pxferError:
     settings or user, and what is unknown, is a refusal here: nobody else chooses this program's exit code.
     """
     chosen = _BY_WORD.get(word, Refused)
-    return Refused(message) if issubclass(chosen, _LOCAL) else chosen(message)
+    if issubclass(chosen, _LOCAL):
+        return RefusedForNow(message) if chosen.retry else Refused(message)
+    return chosen(message)
 
 
 _BY_WORD: dict[str, type[P2pxferError]] = {}

@@ -22,8 +22,9 @@ def test_every_error_has_a_word_and_a_documented_exit_code(cls: type[P2pxferErro
 )
 def test_the_other_end_does_not_choose_the_exit_code_of_this_program(word: str) -> None:
     error = from_wire(word, "their disk is full")
-    assert type(error) is Refused
-    assert error.exit_code == 4
+    assert isinstance(error, Refused)
+    assert (error.word, error.exit_code) == ("E_DENIED", 4)
+    assert error.retry == (word in ("E_INTERRUPTED", "E_SPACE", "E_INCOMPLETE"))
 
 
 @pytest.mark.parametrize(
