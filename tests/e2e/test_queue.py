@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +11,10 @@ import pytest
 
 from p2pxfer.net.transfer.queuestore import Queued, QueueStore
 from scripts.product import JsonEvent, Program
+from tests.agents import start_agent, until
 from tests.e2e.conftest import MIB, Outcome, Stage, fast_pair, names_in, staging_of, wait_until
 from tests.scene import file_hash, random_file
 
-AGENT = Path(__file__).with_name("queue_agent.py")
 SIZE = 24 * MIB
 SLOW = "3M"
 """A rate at which that takes long enough for every step of a test to come in its middle."""
@@ -27,16 +26,14 @@ def stage() -> Iterator[Stage]:
         yield made
 
 
-def start_agent(stage: Stage, count: int = 1) -> Program:
-    argv = [sys.executable, AGENT, stage.alice, stage.address]
-    agent = Program(stage.place, "agent", argv, stage.folder / f"agent-{count}.log")
-    stage.callback(agent.stop)
-    return agent
+def start(stage: Stage) -> Program:
+    """Alice's agent."""
+    return start_agent(stage, "alice", stage.alice)
 
 
-def kill(program: Program) -> None:
-    os.kill(program.pid, signal.SIGKILL)
-    assert program.wait(10).status == -signal.SIGKILL
+def kill(program: Program, how: signal.Signals = signal.SIGKILL) -> None:
+    os.kill(program.pid, how)
+    assert program.wait(20).status == -how
 
 
 def entries(stage: Stage) -> list[Queued]:
@@ -61,14 +58,9 @@ def jobs(stage: Stage) -> dict[str, JsonEvent]:
     return {event["job"]: event for event in run(stage, "jobs") if event["event"] == "job"}
 
 
-def moving(stage: Stage, number: str, least: int = 2 * MIB) -> Queued:
+def moving(stage: Stage, agent: Program, number: str, least: int) -> None:
     """Wait until so much of a job is there."""
-
-    def there() -> bool:
-        return any(each.number == number and each.acked >= least for each in entries(stage))
-
-    wait_until(there, 40)
-    return next(each for each in entries(stage) if each.number == number)
+    until(stage.alice, lambda now: any(job.job == number and job.bytes >= least for job in now.transfers), agent)
 
 
 def arrived(stage: Stage, name: str, digest: str) -> None:
@@ -93,8 +85,7 @@ def test_it_waits_for_the_agent_and_for_the_peer(stage: Stage) -> None:
     assert "twistd p2pxfer-agent" in said.err
     (job,) = jobs(stage).values()
     assert (job["state"], job["peer"], job["names"]) == ("queued", "bob", ["a.bin"])
-    agent = start_agent(stage)
-    assert agent.wait_for("job")["state"] == "queued"
+    start(stage)
     again = stage.run("send", "--queue", source, "bob")
     assert "sends it as soon as bob is there" in again.err
     source.write_bytes(b"changed while bob is away")
@@ -113,9 +104,9 @@ def test_paused_in_the_middle_and_resumed(stage: Stage) -> None:
     source = stage.folder / "big.bin"
     digest = random_file(source, SIZE)
     bob = stage.receive("--no-code")
-    start_agent(stage)
+    agent = start(stage)
     number = queue(stage, source, "--limit", SLOW)
-    moving(stage, number, 6 * MIB)
+    moving(stage, agent, number, 6 * MIB)
     assert jobs(stage)[number]["state"] == "running"
     (event,) = run(stage, "jobs", "pause", number)
     assert (event["job"], event["state"]) == (number, "paused")
@@ -140,19 +131,18 @@ def test_order(stage: Stage) -> None:
     run(stage, "jobs", "first", numbers[2])
     listed = jobs(stage)
     assert [listed[number]["priority"] for number in numbers] == [0, -2, 1]
-    agent = start_agent(stage)
-    agent.wait_for("job")
+    agent = start(stage)
+    threads = held(agent)
     bob = stage.receive("--no-code")
     order = [Path(bob.wait_for("done", 40)["saved"][0]).name for _ in numbers]
     assert order == ["young", "old", "middle"]
     wait_until(lambda: entries(stage) == [], 20)
-    # Nothing is left of the runs: the thread for the files is there, and the one of Python's.
-    wait_until(lambda: held(agent) <= 2, 20)
+    wait_until(lambda: held(agent) <= threads, 20)  # nothing is left of the runs
     first = opened(agent)
     for name in ("old", "young"):
         queue(stage, stage.folder / name)
         bob.wait_for("done", 40)
-    wait_until(lambda: held(agent) <= 2 and opened(agent) <= first, 20)
+    wait_until(lambda: held(agent) <= threads and opened(agent) <= first, 20)
 
 
 def held(agent: Program) -> int:
@@ -170,9 +160,9 @@ def test_cancelled_ones_do_not_arrive(stage: Stage) -> None:
     for name in ("waits", "runs", "last"):
         random_file(stage.folder / name, SIZE if name == "runs" else MIB)
     stage.receive("--no-code")
-    start_agent(stage)
+    agent = start(stage)
     running = queue(stage, stage.folder / "runs", "--limit", SLOW)
-    moving(stage, running)
+    moving(stage, agent, running, 2 * MIB)
     waiting = queue(stage, stage.folder / "waits")
     queue(stage, stage.folder / "last")
     for number in (waiting, running):
@@ -196,7 +186,7 @@ def test_what_is_gone_fails_and_the_others_go_on(stage: Stage) -> None:
     (stage.alice / "queue" / "00000000.json").write_bytes(b'{"schema": 7}')
     gone.unlink()
     stage.receive("--no-code")
-    start_agent(stage)
+    start(stage)
     arrived(stage, "other", digest)
     listed = jobs(stage)
     assert list(listed) == [number]
@@ -217,7 +207,7 @@ def test_a_peer_that_refuses_is_not_asked_again_before_a_person_wants_it(stage: 
     digest = random_file(source, MIB)
     assert stage.run("contacts", "deny", "alice", "files", home=stage.bob).status == 0
     stage.receive("--no-code")
-    start_agent(stage)
+    start(stage)
     number = queue(stage, source)
     wait_until(lambda: entries(stage)[0].failed, 40)
     assert "takes no files from you" in jobs(stage)[number]["why"]
@@ -227,17 +217,19 @@ def test_a_peer_that_refuses_is_not_asked_again_before_a_person_wants_it(stage: 
 
 
 @pytest.mark.deadline(180)
-def test_the_agent_is_killed_in_the_middle(stage: Stage) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_the_agent_is_killed_in_the_middle(stage: Stage, how: signal.Signals) -> None:
     source = stage.folder / "big.bin"
     digest = random_file(source, SIZE)
     bob = stage.receive("--no-code")
-    agent = start_agent(stage)
+    agent = start(stage)
     number = queue(stage, source, "--limit", SLOW)
-    kept = moving(stage, number, 8 * MIB)
-    kill(agent)
-    listed = jobs(stage)[number]
-    assert (listed["state"], listed["bytes"] >= kept.acked) == ("queued", True)
-    start_agent(stage, 2)
+    moving(stage, agent, number, 8 * MIB)
+    kill(agent, how)
+    assert jobs(stage)[number]["state"] == "queued"
+    if how == signal.SIGTERM:
+        assert entries(stage)[0].acked >= 8 * MIB
+    start(stage)
     arrived(stage, "big.bin", digest)
     came_once(bob)
     assert names_in(stage.inbox) == ["big.bin"]
@@ -248,11 +240,9 @@ def test_the_peer_goes_away_in_the_middle_and_comes_back(stage: Stage) -> None:
     source = stage.folder / "big.bin"
     digest = random_file(source, SIZE)
     bob = stage.receive("--no-code")
-    agent = start_agent(stage)
+    agent = start(stage)
     number = queue(stage, source, "--limit", SLOW)
-    moving(stage, number, 4 * MIB)
+    moving(stage, agent, number, 4 * MIB)
     kill(bob)
     stage.receive("--no-code")
     arrived(stage, "big.bin", digest)
-    os.kill(agent.pid, signal.SIGTERM)
-    assert agent.wait(20).status == 0
