@@ -344,28 +344,7 @@ class Failed(Struct, frozen=True):
 
 
 Event = (
-    Identity
-    | ContactListed
-    | JobListed
-    | Agent
-    | QueuedOne
-    | Registered
-    | CodeShown
-    | Peer
-    | Nat
-    | Path
-    | Introduced
-    | Verdict
-    | Offer
-    | Accepted
-    | RefusedOffer
-    | Progress
-    | Resumed
-    | Done
-    | Exposed
-    | Listening
-    | Connection
-    | Note
-    | ChatLine
-    | Failed
-)
+    Identity | ContactListed | JobListed | Agent | QueuedOne | Registered | CodeShown | Peer | Nat | Path
+    | Introduced | Verdict | Offer | Accepted | RefusedOffer | Progress | Resumed | Done | Exposed | Listening
+    | Connection | Note | ChatLine | Failed
+)  # fmt: skip
