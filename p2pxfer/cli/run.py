@@ -108,6 +108,66 @@ class SignalBell:
         """See Twisted; the process ends with its reactor."""
 
 
+class _Run:
+    """One command under the reactor, from its start to what became of it."""
+
+    def __init__(self, reactor: Reactor, main: Main) -> None:
+        self._reactor = reactor
+        self._main = main
+        self._running: Deferred[None] | None = None
+        self._interrupted = False
+        self._outcome: list[Failure | None] = []
+
+    def begin(self) -> None:
+        """The reactor runs: begin, and end in good order when a signal says so."""
+        if IReactorFDSet.providedBy(self._reactor):
+            SignalBell(self._reactor)
+        for number in ending_signals():
+            signal.signal(number, self._signal)
+        self._running = Deferred.fromCoroutine(self._main(self._reactor))
+        self._running.addBoth(self._ended)
+
+    def _signal(self, number: int, frame: object) -> None:
+        """The first signal cancels, the second one ends the process at once."""
+        if not self._interrupted:
+            self._interrupted = True
+            self._reactor.callFromThread(self._end)
+        elif number != _HANG_UP:  # of a terminal that is closed several come: the shell's and the kernel's
+            os._exit(130)
+
+    def _end(self) -> None:
+        """End in good order, for a while."""
+        self._reactor.callLater(SAY_S, say_that_it_ends)
+        # Not `stop`, which waits for the threads.
+        self._reactor.callLater(END_S, cast(Any, self._reactor).crash)
+        assert self._running is not None
+        self._running.cancel()
+
+    def _ended(self, result: object) -> None:
+        """Keep how it ended, and stop the reactor."""
+        self._outcome.append(result if isinstance(result, Failure) else None)
+        if self._reactor.running:
+            self._reactor.stop()
+
+    def conclude(self) -> None:
+        """Raise what :func:`run` says."""
+        failure = self._outcome[0] if self._outcome else None
+        if self._interrupted and not self._outcome:
+            raise Interrupted(
+                f"interrupted; what was under way did not end within {END_S:g} seconds and is kept as it is: run the"
+                " same command again to go on"
+            )
+        if self._interrupted and (failure is None or not failure.check(Interrupted)):
+            raise Interrupted("interrupted; what arrived is kept, run the same command again to go on")
+        if failure is None:
+            return
+        if isinstance(failure.value, P2pxferError):
+            raise failure.value
+        if isinstance(failure.value, CancelledError):
+            raise Interrupted("interrupted")
+        failure.raiseException()
+
+
 def run(main: Main, verbose: int) -> None:
     """Run ``main`` until it ends.
 
@@ -120,60 +180,13 @@ def run(main: Main, verbose: int) -> None:
     reactor = cast(Reactor, installed)
     use_monotonic_time(reactor)
     start_logging(verbose)
-    outcome: list[Failure | None] = []
-    interrupted: list[int] = []
-
-    def ended(result: object) -> None:
-        """Keep how it ended, and stop the reactor."""
-        outcome.append(result if isinstance(result, Failure) else None)
-        if reactor.running:
-            reactor.stop()
-
-    def started() -> None:
-        """The reactor runs: begin, and end in good order when a signal says so."""
-        if IReactorFDSet.providedBy(installed):
-            SignalBell(installed)
-
-        def interrupt(number: int, frame: object) -> None:
-            """The first signal cancels, the second one ends the process at once."""
-            if interrupted:
-                if number == _HANG_UP:
-                    return  # of a terminal that is closed several come: the shell's and the kernel's
-                os._exit(130)
-            interrupted.append(number)
-            reactor.callFromThread(end)
-
-        def end() -> None:
-            """End in good order, for a while."""
-            reactor.callLater(SAY_S, say_that_it_ends)
-            # Not `stop`, which waits for the threads.
-            reactor.callLater(END_S, cast(Any, reactor).crash)
-            running.cancel()
-
-        for number in ending_signals():
-            signal.signal(number, interrupt)
-        running = Deferred.fromCoroutine(main(reactor))
-        running.addBoth(ended)
-
-    reactor.callWhenRunning(started)
+    command = _Run(reactor, main)
+    reactor.callWhenRunning(command.begin)
     gc.freeze()
     gc.enable()
     # The interface does not know the argument that every reactor takes.
     cast(Any, reactor).run(installSignalHandlers=False)
-    failure = outcome[0] if outcome else None
-    if interrupted and not outcome:
-        raise Interrupted(
-            f"interrupted; what was under way did not end within {END_S:g} seconds and is kept as it is: run the same"
-            " command again to go on"
-        )
-    if interrupted and (failure is None or not failure.check(Interrupted)):
-        raise Interrupted("interrupted; what arrived is kept, run the same command again to go on")
-    if failure is not None:
-        if isinstance(failure.value, P2pxferError):
-            raise failure.value
-        if isinstance(failure.value, CancelledError):
-            raise Interrupted("interrupted")
-        failure.raiseException()
+    command.conclude()
 
 
 def say_that_it_ends() -> None:

@@ -23,8 +23,8 @@ from twisted.python.failure import Failure
 from p2pxfer.core.session.channel import Arrived, Asked, ChannelEvent, Gone, PeerEnded, Stands, Writable
 from p2pxfer.errors import DiskError, LimitReached, P2pxferError, Refused
 from p2pxfer.net.blocking import READ, ReadBlocks, close_output, make_roomy, read_block, write_all
+from p2pxfer.net.session.bodies import CHUNK_MEMORY
 from p2pxfer.net.session.pairsession import PairSession
-from p2pxfer.net.session.path import CHUNK_MEMORY
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
 

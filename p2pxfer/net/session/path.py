@@ -25,11 +25,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from p2pxfer.core.addresses import Endpoint
-from p2pxfer.core.buffers import BufferPool
 from p2pxfer.core.codec import Message
 from p2pxfer.core.framing import Frame, FrameDecoder
-from p2pxfer.core.session.bundlewire import BUNDLE_KIND
-from p2pxfer.core.session.channelwire import PIECE_KIND, Piece, piece_prefix
+from p2pxfer.core.session.channelwire import Piece, piece_prefix
 from p2pxfer.core.session.deltawire import MAPLESS
 from p2pxfer.core.session.hello import EXPORTER_LABEL, PROOF_SIZE, Greeting, Terms
 from p2pxfer.core.session.records import EXPORTER_LABEL as RECORDS_LABEL
@@ -53,11 +51,10 @@ from p2pxfer.net.connection.liveness import Liveness
 from p2pxfer.net.connection.streams import lost_error
 from p2pxfer.net.connection.tls import exporter
 from p2pxfer.net.connection.transport import TLSTransport
+from p2pxfer.net.session.bodies import body_memory
 from p2pxfer.net.traversal.ownaddresses import endpoint_of
 from p2pxfer.status import PathKind
 
-CHUNK_MEMORY = BufferPool()
-"""Memory for the chunks and pieces of all paths; whoever is done with one gives its payload back, or forgets it."""
 GREETING_S = 10.0
 """Absolute deadline for TLS and the greeting together, seconds."""
 CLOSE_S = 5.0
@@ -117,7 +114,7 @@ class PeerPath(Protocol):
         self.terms = terms
         self._owner = owner
         self._clock = clock
-        self._decoder = FrameDecoder(HELLO_CAPS, _body_memory)
+        self._decoder = FrameDecoder(HELLO_CAPS, body_memory)
         self._receive: Callable[[Frame], None] = self._too_early
         self._greeting: Greeting | None = None
         self._timer: IDelayedCall | None = None
@@ -347,11 +344,3 @@ class PeerPath(Protocol):
     def stopProducing(self) -> None:
         """The connection is going away; :meth:`connectionLost` follows."""
         self.writable = False
-
-
-_POOLED = frozenset({DATA_KIND, BUNDLE_KIND, PIECE_KIND})
-"""Kinds of frames whose memory comes back when their content is on the disk, or was written."""
-
-
-def _body_memory(kind: int, size: int) -> bytearray | memoryview:
-    return CHUNK_MEMORY.take(size) if kind in _POOLED else bytearray(size)

@@ -14,7 +14,7 @@ from p2pxfer.core.transfer.receiveeffect import Store, StoreHole, TellBasis
 from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.core.transfer.sendeffect import Send
 from p2pxfer.errors import ChunkRefused, Damaged, ProtocolBreach
-from p2pxfer.net.session.path import CHUNK_MEMORY
+from p2pxfer.net.session.bodies import CHUNK_MEMORY
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.landing import Landing
 from p2pxfer.net.transfer.oldversions import VersionLost
