@@ -13,7 +13,7 @@ from p2pxfer.core.session.deltawire import BLOCK_HASH, LITERAL, Op, patch_size
 from p2pxfer.core.transfer.chunktable import ChunkAddress
 from p2pxfer.core.transfer.delta import Layout, operations
 from p2pxfer.core.transfer.geometry import chunk_span
-from p2pxfer.net.transfer.cutting import blocks
+from p2pxfer.net.transfer.cutting import blocks, can_cut
 from p2pxfer.net.transfer.source import Source
 
 OPEN_CUTS: Final = 4
@@ -51,12 +51,15 @@ class Cuts:
     def patch(
         self, address: ChunkAddress, payload: bytes, average: int, hashes: bytes
     ) -> tuple[list[Op], list[memoryview]] | None:
-        """Operations and literals that make a chunk of the older version, ``None`` if that is no smaller.
+        """Operations and literals that make a chunk of the older version, ``None`` if that is no smaller or cannot be
+        found out here.
 
         Raises:
             SourceChanged: the file is not what it was when it was scanned.
             DiskError: it cannot be read.
         """
+        if not can_cut():
+            return None
         file, index = address
         offset, length = chunk_span(self._source.manifest.files[file].size, index)
         cut = self._open.pop(file, None)

@@ -24,7 +24,7 @@ from p2pxfer.core.session.deltawire import BASIS_FILES, LITERAL, Patch
 from p2pxfer.core.transfer.delta import ALL_BLOCKS, MAX_BLOCKS, MIN_SIZE, Layout, average_block, places
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.net.disk import OPEN_INNER_FILE, FdCache, parent_of, read_span
-from p2pxfer.net.transfer.cutting import blocks
+from p2pxfer.net.transfer.cutting import blocks, can_cut
 from p2pxfer.net.transfer.scan import Identity
 
 OPEN_FILES: Final = 16
@@ -51,14 +51,14 @@ class OldVersions:
         self._files = FdCache(OPEN_FILES, self._open)
 
     def look(self, files: Iterable[int]) -> list[int]:
-        """Those of ``files`` of which there is an older version, in order."""
+        """Those of ``files`` of which there is an older version that can be cut, in order."""
         found: list[int] = []
         for file in files:
             if self._stopped.is_set() or len(found) == BASIS_FILES:
                 break
             if self._manifest.sizes[file] >= MIN_SIZE and self._is_there(file):
                 found.append(file)
-        return found
+        return found if found and can_cut() else []
 
     def _is_there(self, file: int) -> bool:
         for number, root in enumerate(self._roots):

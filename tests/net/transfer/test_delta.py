@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from blake3 import blake3
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from p2pxfer.core.session.deltawire import BLOCK_HASH, LITERAL, Older, Patch, WantBasis
 from p2pxfer.core.session.wire import Listed
@@ -20,7 +22,7 @@ from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.errors import ChunkRefused, ProtocolBreach, SourceChanged
 from p2pxfer.net.disk import OPEN_DIRECTORY
 from p2pxfer.net.transfer import oldversions
-from p2pxfer.net.transfer.cutting import READ, blocks
+from p2pxfer.net.transfer.cutting import READ, blocks, can_cut
 from p2pxfer.net.transfer.deltasource import Cuts
 from p2pxfer.net.transfer.oldversions import OldVersions, VersionLost
 from p2pxfer.net.transfer.rebuilding import Rebuilding
@@ -157,6 +159,25 @@ def test_an_old_version_that_is_not_what_it_was(both: Any, kind: str) -> None:
             assert pair.versions.make(patch) == old[: patch.length]
         except VersionLost:
             pass  # its time of status changed with its last name
+
+
+@pytest.fixture
+def no_cutter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The library that cuts cannot be imported."""
+    monkeypatch.setitem(sys.modules, "pyfastcdc", None)
+    can_cut.cache_clear()
+    yield
+    can_cut.cache_clear()
+
+
+def test_without_the_library_that_cuts_nothing_is_told_and_everything_is_sent_whole(both: Any, no_cutter: None) -> None:
+    old = noise(MIB, 4)
+    made = both(old, b"new" + old)
+    with capturedLogs() as events:
+        assert made.versions.look([0]) == []
+        assert made.patch(0, 8192, bytes(BLOCK_HASH)) is None
+    (line,) = [formatEvent(event) for event in events if event["log_level"] is LogLevel.warn]
+    assert "pip install pyfastcdc" in line
 
 
 def test_hashes_that_lie_make_no_chunk(both: Any) -> None:
