@@ -11,7 +11,7 @@ Laws of this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from p2pxfer.core.codec import Message
@@ -145,6 +145,7 @@ class Arrivals:
         if carried is not None:
             carried.close_path(path)
             self._live_streams()
+        self._forget_others([carried])
 
     def bye(self, path: PeerPath) -> None:
         """The sender knows that everything is here, or has given it up."""
@@ -161,6 +162,7 @@ class Arrivals:
                 self._finished[carried.number] = carried.confirmed, carried if short else None
             if len(self._finished) > MAX_TRANSFERS:
                 del self._finished[next(iter(self._finished))]
+            self._forget_others([carried])
 
     def _on(self, path: PeerPath) -> IncomingTransfer | IncomingStream:
         carried = self._carried.get(path)
@@ -173,11 +175,20 @@ class Arrivals:
     def _unfinished_one(self, path: PeerPath, number: bytes) -> IncomingTransfer:
         transfer = self._transfers.get(number)
         if transfer is None or transfer.over:
+            known = [*self._transfers.values()]
             self._transfers = {key: other for key, other in self._transfers.items() if not other.over}
+            self._forget_others(known)
             if len(self._transfers) >= MAX_TRANSFERS:
                 raise Refused("too many transfers at once")
             transfer = self._transfers[number] = self._begin(path, number, self._budget)
         return transfer
+
+    def _forget_others(self, among: Iterable[IncomingTransfer | IncomingStream | None]) -> None:
+        """Let those go that nothing leads to any more; short lists of finished ones are few enough not to count."""
+        for transfer in among:
+            known = transfer in self._carried.values() or transfer in self._transfers.values()
+            if isinstance(transfer, IncomingTransfer) and not known:
+                transfer.forgotten()
 
     def _live_streams(self) -> dict[bytes, IncomingStream]:
         """The streams of which something may still come; the others are only remembered by their number."""

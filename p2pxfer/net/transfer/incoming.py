@@ -177,6 +177,10 @@ class IncomingTransfer:
             except P2pxferError as error:
                 path.refuse(error)
 
+    def forgotten(self) -> None:
+        """Nobody asks for it any more: what its list takes is free for others."""
+        self._site.forgotten()
+
     def close_path(self, path: PeerPath) -> None:
         """A path is gone."""
         self._core.close_path(path.facts.number)
@@ -320,7 +324,6 @@ class IncomingTransfer:
         if self.ended:
             return
         self.ended = True
-        self._site.ended()
         self._arriving.end()
         if isinstance(outcome, Received):
             self.done.callback(outcome)

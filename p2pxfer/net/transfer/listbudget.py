@@ -1,4 +1,7 @@
-"""How much of file lists one peer may have this machine remember, over all its transfers and paths together."""
+"""How much of file lists one peer may have this machine remember, over all its transfers and paths together.
+
+The list of a transfer counts as long as the transfer is remembered, be it over or not.
+"""
 
 from __future__ import annotations
 

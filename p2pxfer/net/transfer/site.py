@@ -106,8 +106,8 @@ class Site:
         if self.landing is not None:
             self.landing.announce(announced)
 
-    def ended(self) -> None:
-        """The transfer has ended: its list does not grow any more."""
+    def forgotten(self) -> None:
+        """Nobody asks for the transfer any more, and its list goes with it."""
         self._budget.give_back(self)
 
     async def close(self, *, discard: bool = False) -> None:

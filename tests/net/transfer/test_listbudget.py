@@ -13,8 +13,10 @@ from twisted.internet.defer import Deferred, succeed
 
 from p2pxfer.core.session.wire import Accept, Listed, Offer, Page, Refuse
 from p2pxfer.core.transfer.manifest import FILE, PAGE, Entry, Manifest
-from p2pxfer.errors import LimitReached
+from p2pxfer.errors import Incomplete, LimitReached
 from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.transfer import arrivals as module
+from p2pxfer.net.transfer.arrivals import Arrivals
 from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.landing import DiskThreads
@@ -92,4 +94,57 @@ async def test_sixty_four_paths_of_one_peer_hold_no_more_than_one_list(tmp_path:
     assert ends
     assert all(isinstance(error, LimitReached) for error in ends)
     for transfer in transfers:
+        await Deferred.fromCoroutine(transfer.close())
+
+
+def tell_pages(arrivals: Arrivals, path: Any, manifest: Manifest) -> None:
+    for page in range(1, manifest.pages):
+        told = Page(
+            handle=1, page=page, digest=manifest.digest(page), data=manifest.page(page), more=page + 1 < manifest.pages
+        )
+        arrivals.message(path, told)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_list_of_a_transfer_that_is_over_counts_until_nobody_asks_for_it(
+    tmp_path: Path, disk: DiskThreads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists = [listing(number) for number in range(3)]
+    monkeypatch.setattr(module, "ListBudget", lambda: ListBudget(lists[0].size * 3 // 2))
+    paths = PathSet(reactor.seconds, lambda event: None)
+    made: list[IncomingTransfer] = []
+
+    def begin(path: Any, number: bytes, budget: ListBudget) -> IncomingTransfer:
+        transfer = IncomingTransfer(
+            reactor, b"s" * 32, number, bytes(16), Folder(str(tmp_path)), paths, disk, lambda offer: succeed(True),
+            lambda event: None, budget,
+        )  # fmt: skip
+        transfer.done.addErrback(lambda failure: failure.trap(Incomplete, LimitReached))
+        made.append(transfer)
+        return transfer
+
+    arrivals = Arrivals(begin, lambda path: None)  # type: ignore[arg-type, return-value]  # no stream comes
+
+    async def offer(number: int) -> Any:
+        path: Any = NotingPath(number)
+        paths.add(path)
+        manifest = lists[number]
+        size = manifest.total_bytes
+        message = Offer(1, manifest.transfer_id, files=len(manifest.sizes), size=size, page=manifest.page(0), more=True)
+        arrivals.offer(path, 0.0, message)
+        await until(lambda: path.has(Accept))
+        return path
+
+    first = await offer(0)
+    tell_pages(arrivals, first, lists[0])
+    made[0].abandon()
+    assert made[0].over
+    second = await offer(1)
+    with pytest.raises(LimitReached):
+        tell_pages(arrivals, second, lists[1])
+    arrivals.close_path(first)
+    arrivals.close_path(second)
+    third = await offer(2)
+    tell_pages(arrivals, third, lists[2])
+    for transfer in made:
         await Deferred.fromCoroutine(transfer.close())
