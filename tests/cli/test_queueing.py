@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from msgspec.structs import replace
 
 from p2pxfer.cli.main import cli
 from p2pxfer.core.ids import PeerId
-from p2pxfer.errors import LimitReached, P2pxferError, UsageError
+from p2pxfer.errors import LimitReached, NoSpace, P2pxferError, UsageError
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.transfer import queuestore
 from p2pxfer.net.transfer.queuestore import Queued, QueueStore
 from p2pxfer.net.transfer.sendjobs import SendJob, SendJobs
+from tests.e2e.conftest import mounted, needs_mounts
 from tests.eventcheck import fault_in
 
 BOB = PeerId(b"b" * 32)
@@ -127,6 +129,18 @@ def test_the_queue_is_full(home: Path, call: Call, file: Path, monkeypatch: pyte
     with pytest.raises(LimitReached):
         call("send", "--queue", file, "bob")
     assert entries(home) == []
+
+
+@needs_mounts
+def test_the_disk_is_full(tmp_path: Path, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with mounted(tmp_path / "small", "size=64k", "mode=700") as small:
+        Home(small).add_contact(Contact("bob", BOB, "code", "2026-01-01"))
+        (small / "ballast").write_bytes(bytes(os.statvfs(small).f_bavail * os.statvfs(small).f_bsize))
+        with pytest.raises(NoSpace, match="nothing was queued") as caught:
+            cli.main(["--home", str(small), "send", "--queue", str(file), "bob"], standalone_mode=False)
+        assert caught.value.message.isprintable()
+        assert entries(small) == []
+    assert capsys.readouterr() == ("", "")
 
 
 def put(home: Path, path: str, added: int, **options: Any) -> Queued:

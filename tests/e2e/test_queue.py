@@ -12,7 +12,7 @@ import pytest
 from p2pxfer.net.transfer.queuestore import Queued, QueueStore
 from scripts.product import JsonEvent, Program
 from tests.agents import start_agent, until
-from tests.e2e.conftest import MIB, Outcome, Stage, fast_pair, names_in, staging_of, wait_until
+from tests.e2e.conftest import MIB, Outcome, Stage, fast_folder, fast_pair, names_in, staging_of, wait_until
 from tests.scene import file_hash, random_file
 
 SIZE = 24 * MIB
@@ -246,3 +246,44 @@ def test_the_peer_goes_away_in_the_middle_and_comes_back(stage: Stage) -> None:
     kill(bob)
     stage.receive("--no-code")
     arrived(stage, "big.bin", digest)
+
+
+@pytest.mark.deadline(120)
+def test_somebody_else_under_the_name_of_the_peer(stage: Stage) -> None:
+    source = stage.folder / "a"
+    digest = random_file(source, MIB)
+    start(stage)
+    eve = stage.program("eve", stage.folder / "eve", "receive", "--as", "bob", "--accept", "all", "--to", stage.inbox)
+    eve.wait_for("registered")
+    number = queue(stage, source)
+    wait_until(lambda: entries(stage)[0].failed, 40)
+    assert "was verified before; nothing was sent" in jobs(stage)[number]["why"]
+    assert names_in(stage.inbox) == []
+    eve.stop()
+    # The name is hers at this server now, and what counts is the key.
+    stage.program("bob", stage.bob, "receive", "--as", "bobby", "--to", stage.inbox, "--no-code").wait_for("registered")
+    run(stage, "jobs", "resume", number)
+    arrived(stage, "a", digest)
+
+
+@pytest.mark.deadline(120)
+def test_the_server_is_away_when_it_begins_and_while_it_waits() -> None:
+    with fast_folder() as folder, Stage(folder) as stage:
+        server = stage.start_server()
+        stage.make_contacts()
+        source = stage.folder / "a"
+        digest = random_file(source, MIB)
+        kill(server)
+        agent = start_agent(stage, "alice", stage.alice, ready=False)
+        wait_until(lambda: QueueStore(stage.alice).attended, 40)
+        queue(stage, source)
+        wait_until(lambda: "cannot be reached" in entries(stage)[0].why, 40)
+        assert not entries(stage)[0].failed
+        server = stage.start_server()
+        until(stage.alice, lambda now: now.agent.observed != "", agent)
+        kill(server)
+        stage.start_server()
+        stage.receive("--no-code")
+        arrived(stage, "a", digest)
+        stage.close()
+        stage.check_logs()
