@@ -41,7 +41,7 @@ def command() -> None:
 @click.pass_obj
 def show(options: Global) -> None:
     """List the transfers that were cut or are queued, which `jobs` alone does too."""
-    from p2pxfer.cli.queueing import UNATTENDED
+    from p2pxfer.cli.queueing import unattended
     from p2pxfer.net.transfer.queuestore import QueueStore
 
     home = options.open_home()
@@ -49,7 +49,7 @@ def show(options: Global) -> None:
     found = [job for _, job in everything(home)]
     notes = [f"{each.why}; p2pxfer jobs cancel {each.number} drops it" for each in store.read()[1]]
     if store.read()[0] and not store.attended:
-        notes.append(UNATTENDED)
+        notes.append(unattended(options))
     if options.json:
         for job in found:
             print_event(job)
@@ -188,8 +188,8 @@ def change(options: Global, number: str, how: Callable[[Queued], Queued], said: 
     Raises:
         P2pxferError: there is none, or it could not be changed.
     """
-    from p2pxfer.cli.queueing import UNATTENDED
     from p2pxfer.cli.queueing import change as carry_out
+    from p2pxfer.cli.queueing import unattended
     from p2pxfer.net.transfer.joblist import queued
     from p2pxfer.net.transfer.queuestore import QueueStore
 
@@ -199,7 +199,7 @@ def change(options: Global, number: str, how: Callable[[Queued], Queued], said: 
     listed = queued(carry_out(home, entry, how), job.peer, attended=attended)
     say(options, listed, f"{job.job}: {said}")
     if not attended and not options.json:
-        click.echo(UNATTENDED, err=True)
+        click.echo(unattended(options), err=True)
 
 
 def say(options: Global, event: JobListed | Note, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -25,7 +26,15 @@ if TYPE_CHECKING:
     from p2pxfer.net.private.home import Home
     from p2pxfer.net.transfer.scan import Links
 
-UNATTENDED = "no agent runs on this home, so what is queued waits; this starts one: twistd p2pxfer-agent"
+
+def unattended(options: Global) -> str:
+    """What to say where no agent runs."""
+    return f"no agent runs on this home, so what is queued waits; {_start(options)}"
+
+
+def _start(options: Global) -> str:
+    home = f" --home {shlex.quote(safe_text(options.home, 300))}" if options.home else ""
+    return f"this starts one: twistd p2pxfer-agent{home}"
 
 
 def check_queueable(paths: Sequence[str], name: str | None, code_file: str | None, *, timed: bool) -> None:
@@ -78,7 +87,7 @@ def put(
     if options.json:
         print_event(queued)
     else:
-        click.echo(describe(queued), err=True)
+        click.echo(describe(queued) if attended else f"{describe(queued)}; {_start(options)}", err=True)
 
 
 def ring(home: Home) -> None:

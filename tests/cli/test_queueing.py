@@ -93,8 +93,9 @@ def test_it_says_whether_an_agent_is_there(home: Path, said: Callable[..., tuple
     out, err = said("send", "--queue", file, "bob")
     assert not out
     assert "no agent runs on this home" in err
-    assert err.endswith("this starts one: twistd p2pxfer-agent\n")
-    assert "twistd p2pxfer-agent" in said("jobs")[1]
+    start = f"this starts one: twistd p2pxfer-agent --home {home}\n"
+    assert err.endswith(start)
+    assert said("jobs")[1].endswith(start)
     held = QueueStore(home).hold()
     assert said("send", "--queue", file, "bob")[1].endswith("the agent sends it as soon as bob is there\n")
     out, err = said("jobs")

@@ -20,7 +20,7 @@ EVENTS: dict[type, tuple[status.Event, str]] = {
     status.Agent: (status.Agent(1, 2.5, "bob", "id", "h:1", "1.2.3.4:5", 0, 0, 0), ""),
     status.QueuedOne: (
         status.QueuedOne("12345678", "bob", ("a\x1b", "b", "c", "d"), attended=False),
-        r"queued as 12345678: a\\x1b, b, c ... to bob; no agent runs .* twistd p2pxfer-agent$",
+        r"queued as 12345678: a\\x1b, b, c ... to bob; no agent runs .* nothing is sent$",
     ),
     status.ContactListed: (status.ContactListed("bob", "id", "code", "2026-01-01", "known"), ""),
     status.Registered: (status.Registered("bob", "id", "1.2.3.4:5"), "registered as bob, seen as 1.2.3.4:5"),

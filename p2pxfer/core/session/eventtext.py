@@ -82,7 +82,7 @@ def queued_text(event: QueuedOne) -> str:
     if event.attended:
         then = f"the agent sends it as soon as {peer} is there"
     else:
-        then = "no agent runs on this home, and without one nothing is sent; this starts one: twistd p2pxfer-agent"
+        then = "no agent runs on this home, and without one nothing is sent"
     return f"queued as {event.job}: {names}{more} to {peer}; {then}"
 
 
