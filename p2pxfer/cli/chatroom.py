@@ -51,7 +51,7 @@ class ChatRoom(ChatOwner):
         self._home = home
         self._identity = home.identity()
         self._name = options.own_name(home, None)
-        self._report = Reporter(options.json)
+        self._report = Reporter(options.json, options.quiet)
         self._store = ChatStore(home.path, peer.key)
         self._conversation = Conversation(self._store.pending, self._store.seen)
         self._terminal = os.isatty(0)

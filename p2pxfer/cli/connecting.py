@@ -26,7 +26,7 @@ class Connecting:
     """One run of the command; connections to ``host`` and ``port`` go to ``service`` of ``peer``."""
 
     def __init__(self, options: Global, peer: Checkee, service: str, host: str, port: int, *, expected: bool) -> None:
-        self._report = Reporter(options.json)
+        self._report = Reporter(options.json, options.quiet)
         self._peer = peer
         self._service = service
         self._host = host

@@ -26,7 +26,7 @@ class Exposing:
     """One run of the command."""
 
     def __init__(self, options: Global, service: str, host: str, port: int, guests: list[Checkee]) -> None:
-        self._report = Reporter(options.json)
+        self._report = Reporter(options.json, options.quiet)
         self._service = service
         self._host = host
         self._port = port

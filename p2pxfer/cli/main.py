@@ -67,11 +67,16 @@ class LazyGroup(click.Group):
     "--home", metavar="DIR", type=click.Path(readable=False), help="The private directory; also P2PXFER_HOME."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON event a line on standard output.")
+@click.option(
+    "-q", "--quiet", is_flag=True, help="Say only what went wrong, what is asked, and codes and addresses to pass on."
+)
 @click.option("-v", "--verbose", count=True, help="Log what happens to standard error; twice for more.")
 @click.pass_context
-def cli(ctx: click.Context, server: str | None, home: str | None, as_json: bool, verbose: int) -> None:
+def cli(ctx: click.Context, server: str | None, home: str | None, as_json: bool, quiet: bool, verbose: int) -> None:
     """Move files between two machines behind NATs, directly where any TCP path exists."""
-    ctx.obj = Global(server=server, home=home, json=as_json, verbose=verbose)
+    if quiet and as_json:
+        raise click.UsageError("--quiet and --json: one of them")
+    ctx.obj = Global(server=server, home=home, json=as_json, verbose=verbose, quiet=quiet)
 
 
 def main() -> NoReturn:

@@ -74,7 +74,7 @@ class Pairing(InboxOwner):
         self._port_mapping = port_mapping
         self._timeout = timeout
         self._identity = home.identity()
-        self._report = Reporter(options.json)
+        self._report = Reporter(options.json, options.quiet)
         self._place = 0
         self._outcome: Deferred[P2pxferError | None] = Deferred()
 

@@ -8,6 +8,7 @@ from typing import Final
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from p2pxfer.cli.pairtext import change_sentence, reason_sentence
+from p2pxfer.cli.report import TRIED
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.session.eventtext import describe
 from p2pxfer.core.session.verdict import Side, judge
@@ -16,7 +17,6 @@ from p2pxfer.status import Event, Introduced, Note, Path, Verdict
 
 ABSENT_S: Final = 3.0
 """How long the server may take to introduce the two before it is said that the peer is waited for, seconds."""
-TRIED: Final = "a direct path is being tried beside it"
 
 
 class PathNews:

@@ -59,7 +59,7 @@ class Piping:
         self._timeout = timeout
         self._identity = home.identity()
         self._name = options.own_name(home, None)
-        self._report = Reporter(as_json=False)
+        self._report = Reporter(as_json=False, quiet=options.quiet)
 
     async def run(self, reactor: Reactor) -> None:
         """Join the two ends until both have ended.

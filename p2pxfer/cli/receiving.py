@@ -129,7 +129,7 @@ class Receiving(InboxOwner):
         self._timeout = timeout
         self._limit = limit
         self._identity = home.identity()
-        self._report = Reporter(options.json)
+        self._report = Reporter(options.json, options.quiet)
         self._codes = CodeBook()
         self._given = parse_given(code_words, self._codes.next_slot) if code_words is not None else None
         self._watches: list[_Watch] = []

@@ -9,10 +9,16 @@ from typing import TYPE_CHECKING
 
 from p2pxfer.cli.eventline import event_line
 from p2pxfer.core.session.eventtext import describe
-from p2pxfer.status import Done, Event, Failed, Progress
+from p2pxfer.core.text import safe_text
+from p2pxfer.status import CodeShown, Done, Event, Failed, Listening, Path, Progress, Verdict
 
 if TYPE_CHECKING:
     from p2pxfer.cli.display import ProgressDisplay
+
+TRIED = "a direct path is being tried beside it"
+"""What is said of a relay path beside which something goes on."""
+ALWAYS = (CodeShown, Failed, Listening)
+"""What people have to see also where they want quiet: it went wrong, or they are to pass it on."""
 
 
 def _nothing() -> None:
@@ -20,14 +26,19 @@ def _nothing() -> None:
 
 
 class Reporter:
-    """Takes events; one instance a command.  ``on_closed`` is called once when nobody reads the output any more."""
+    """Takes events; one instance a command.  ``on_closed`` is called once when nobody reads the output any more.
 
-    def __init__(self, as_json: bool) -> None:
+    ``quiet``: people see nothing but :data:`ALWAYS` and questions.
+    """
+
+    def __init__(self, as_json: bool, quiet: bool = False) -> None:
         self.on_closed: Callable[[], None] = _nothing
         self._closed = False
         self._json = as_json
+        self._quiet = quiet
         self._start = time.monotonic()
         self._display: ProgressDisplay | None = None
+        self._news = ""
         self._tty = sys.stderr.isatty()
         self._asking = False
 
@@ -74,10 +85,21 @@ class Reporter:
         if self._json:
             sys.stdout.write(event_line(event, self.elapsed) + "\n")
             sys.stdout.flush()
-        elif text is None:
+            return
+        if self._quiet and not isinstance(event, ALWAYS):
+            return
+        self._tell_news(event, text)
+        if text is None:
             self._show(event)
         elif text:
             self._say(text)
+
+    def _tell_news(self, event: Event, text: str | None) -> None:
+        news = news_of(event, text)
+        if news is not None:
+            self._news = news
+            if self._display is not None:
+                self._display.tell(news)
 
     @property
     def can_ask(self) -> bool:
@@ -123,5 +145,24 @@ class Reporter:
         if self._display is None:
             from p2pxfer.cli.display import ProgressDisplay
 
-            self._display = ProgressDisplay(event.total)
+            self._display = ProgressDisplay(self._news)
         self._display.update(event)
+
+
+def news_of(event: Event, text: str | None) -> str | None:
+    """What stands beside the graph from this event on, ``None`` for what was there before.
+
+    ``text`` is what is said of the event in place of the usual line.
+    """
+    match event:
+        case Path("relay", "active"):
+            # That nothing else came about may have been said before.
+            return TRIED if text is not None and text.endswith(TRIED) else None
+        case Path(state="active"):
+            return ""
+        case Path(state="down") if describe(event):
+            return describe(event)
+        case Verdict(message=message):
+            return safe_text(message)
+        case _:
+            return None

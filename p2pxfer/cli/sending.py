@@ -129,7 +129,7 @@ class Sending:
         self._patience = Patience(wait=wait, without_path=timeout)
         self._identity = home.identity()
         self._name = options.own_name(home, None)
-        self._report = Reporter(options.json)
+        self._report = Reporter(options.json, options.quiet)
         self._memory = memory
         self._skipped = 0
         self._job: OutgoingJob | None = None

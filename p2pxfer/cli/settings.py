@@ -90,6 +90,7 @@ class Global(Struct, frozen=True):
     home: str | None
     json: bool
     verbose: int
+    quiet: bool = False
 
     def open_home(self) -> Home:
         """The private directory, made on first use.

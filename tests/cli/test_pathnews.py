@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from p2pxfer.cli.pathnews import ABSENT_S, TRIED, PathNews
+from p2pxfer.cli.pathnews import ABSENT_S, PathNews
+from p2pxfer.cli.report import TRIED
 from p2pxfer.core.messages import Introduction, NatSummary
 from p2pxfer.status import Event, Introduced, Note, Path, Verdict
 

@@ -10,7 +10,7 @@ import pytest
 from msgspec import structs
 
 from p2pxfer import status
-from p2pxfer.cli.report import Reporter
+from p2pxfer.cli.report import TRIED, Reporter
 from p2pxfer.core.session.eventtext import describe
 from p2pxfer.status import Nat
 
@@ -84,9 +84,12 @@ class Screen:
         monkeypatch.setattr("sys.stderr.isatty", lambda: True)
         monkeypatch.setattr("p2pxfer.cli.display.ProgressDisplay", self._make)
 
-    def _make(self, total: int) -> Screen:
-        self.shown.append("display")
+    def _make(self, news: str) -> Screen:
+        self.shown.append(f"display{news}")
         return self
+
+    def tell(self, news: str) -> None:
+        self.shown.append(f"news: {news}")
 
     def update(self, event: status.Progress) -> None:
         pass
@@ -123,6 +126,35 @@ def test_no_progress_runs_over_a_question(monkeypatch: pytest.MonkeyPatch, capsy
     report.close()
     report.close()
     assert capsys.readouterr().err == "well? well? \n"
+
+
+def test_what_is_tried_and_why_not_stands_beside_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen(monkeypatch)
+    report = Reporter(False)
+    relay, direct = (status.Path(kind, "active", "l", "r", 3.0, 20.0, "") for kind in ("relay", "direct"))
+    report.tell(relay, f"{describe(relay)}; {TRIED}")
+    report.tell(EVENTS[status.Progress][0])
+    report.tell(EVENTS[status.Verdict][0])
+    report.tell(direct)
+    report.tell(EVENTS[status.Verdict][0])
+    report.tell(relay)
+    report.tell(status.Path("direct", "down", "l", "r", 3.0, 20.0, "it broke"))
+    assert [text for text in screen.shown if text.startswith(("display", "news"))] == [
+        f"display{TRIED}", "news: Only the relay.\\x1b", "news: ",
+        "news: Only the relay.\\x1b", "news: path lost: direct (it broke)",
+    ]  # fmt: skip
+
+
+def test_quiet_people_see_what_they_must(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Screen(monkeypatch)
+    report = Reporter(False, quiet=True)
+    for event, _ in EVENTS.values():
+        report.tell(event, "a text" if isinstance(event, status.Path) else None)
+    report.ask("well? ")
+    report.answered(echoed=True)
+    assert screen.shown == []
+    seen = [EVENTS[kind][0] for kind in EVENTS if kind in (status.CodeShown, status.Listening, status.Failed)]
+    assert capsys.readouterr().err == "".join(describe(event) + "\n" for event in seen) + "well? "
 
 
 # -- a NAT ---------------------------------------------------------------------------------------------------------
