@@ -356,6 +356,10 @@ def test_contacts_that_are_damaged_meanwhile_let_nobody_in_until_they_are_mended
     assert file_hash(folder_of(field, "alice") / "report.bin") == digest
 
 
+def test_a_server_line_that_is_none_is_one_line(field: Stage) -> None:
+    agent_fails(field, field.bob, "no where is not a server address", "--server", "no where")
+
+
 # -- services --------------------------------------------------------------------------------------------------------
 
 
@@ -369,12 +373,14 @@ def test_a_web_server_is_reached_through_the_agent(field: Stage) -> None:
     with Service(web) as service:
         configure(
             field.bob,
-            f'name = "bob"\n[[services]]\ntarget = "{service.address}"\nto = ["alice", "nobody-yet"]\nas = "web"\n'
+            f'name = "bob"\nreceive = false\n'
+            f'[[services]]\ntarget = "{service.address}"\nto = ["alice", "nobody-yet"]\nas = "web"\n'
             '[[services]]\ntarget = "127.0.0.1:1"\nto = ["nobody-yet"]\nas = "other"\n',
         )
         agent = start_agent(field, "bob", field.bob, ready=False)
         found = until(field.bob, lambda now: len(now.services) == 1, agent)
         assert (found.agent.services, found.services[0].service, found.services[0].to) == (2, "web", ("alice",))
+        assert found.agent.observed.startswith("127.0.0.1:")
         for _ in range(2):
             reader = field.program("alice", field.alice, "connect", "bob:web", "--listen", "0")
             address = reader.wait_for("listening")["address"]
@@ -386,6 +392,10 @@ def test_a_web_server_is_reached_through_the_agent(field: Stage) -> None:
             until(field.bob, lambda now: len(now.services) == 1, agent)
         assert "service web: nobody-yet is not a contact" in agent.last_words(50)
         assert "service other: it is exposed to nobody" in agent.last_words(50)
+        source = field.folder / "report.bin"
+        random_file(source, MIB)
+        assert send(field, source, "--timeout", "4").status != 0
+        assert list((field.bob / "inbox").iterdir()) == []
         denied = field.run("connect", "bob:web", "--listen", "-", "--timeout", "4", home=carol_of(field), timeout=60)
         assert denied.status != 0
         assert service.connections == 2

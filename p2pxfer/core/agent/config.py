@@ -44,7 +44,7 @@ class ServiceConfig(Struct, frozen=True, forbid_unknown_fields=True, rename={"se
 
     target: Annotated[str, Meta(description="``HOST:PORT``, or ``[IPV6]:PORT``, as this machine reaches it.")]
     to: Annotated[
-        tuple[str, ...], Meta(min_length=1, max_length=1024, description="Who may use it: names or ids of contacts.")
+        tuple[str, ...], Meta(min_length=1, max_length=256, description="Who may use it: names or ids of contacts.")
     ]
     service: Annotated[str, Meta(description="What they call it: ``p2pxfer connect THIS-MACHINE:NAME``.")] = (
         DEFAULT_SERVICE

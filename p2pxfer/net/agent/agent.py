@@ -164,12 +164,13 @@ class Agent(Service):
             return Looking()
         queue = self._queue.listed()
         transfers = [*self._receiving.under_way(), *(job for job in queue if job.state == "running")]
+        seen = [self._receiving.observed, *(service.observed for service in self._services)]
         about = AgentEvent(
             pid=os.getpid(),
             name=self._machine.name,
             id=str(self._machine.home.identity().id),
             server=str(server_address(self._machine.server)),
-            observed=self._receiving.observed,
+            observed=next(filter(None, seen), ""),
             up_s=round(self._machine.reactor.seconds() - self._began, 1),
             transfers=len(transfers),
             queued=sum(job.state != "running" for job in queue),

@@ -37,6 +37,8 @@ class Exposing:
         self._outlet = Outlet(machine.reactor, config.service, target, self._event)
         self.exposed: Exposed | None = None
         """What is open to whom, while the server knows of it."""
+        self.observed = ""
+        """Where the server saw this machine when it heard of the service."""
 
     def start(self) -> None:
         """Be there from now on."""
@@ -60,7 +62,7 @@ class Exposing:
             await service.start()
             return await service.failed
         finally:
-            self.exposed = None
+            self.exposed, self.observed = None, ""
             await service.close()
 
     def _guests(self) -> Iterator[Checkee]:
@@ -73,8 +75,9 @@ class Exposing:
                     self._left_out.add(who)
                     self._tell(error.message)
 
-    def _registered(self, _: Registered, names: tuple[str, ...]) -> None:
+    def _registered(self, answer: Registered, names: tuple[str, ...]) -> None:
         self._presence.there()
+        self.observed = answer.observed
         told = self.exposed is not None
         self.exposed = Exposed(self._config.service, self._config.target, names)
         if not told:
