@@ -1,0 +1,100 @@
+"""What the receiving side of an agent says and knows, without a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from p2pxfer.core.contact.rights import Right
+from p2pxfer.core.ids import PeerId
+from p2pxfer.core.serveraddress import parse_server_line
+from p2pxfer.errors import Incomplete, Refused
+from p2pxfer.net.agent.folders import ContactFolders
+from p2pxfer.net.agent.receiving import Receiving
+from p2pxfer.net.private.home import Contact, Home
+from p2pxfer.net.services.machine import Machine
+from p2pxfer.net.transfer.incoming import Received
+from p2pxfer.net.transfer.partials import Destination
+from p2pxfer.status import JobListed, Offer
+from tests.net.serverkit import reactor
+
+KEY = bytes(range(32))
+HOSTILE = "a\x1b[2Jb\nc"
+ESCAPED = r"a\x1b[2Jb\x0ac"
+
+
+class Side:
+    """A receiving side with one contact, alice."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = Home(folder / "home")
+        self.home.add_contact(Contact("alice", PeerId(KEY), "code", "2026-11-21"))
+        self.told: list[str] = []
+        machine = Machine(reactor, self.home, parse_server_line("127.0.0.1:1"), "bob")
+        folders = ContactFolders(self.home, folder / "inbox", {}, Destination("", "bob"))
+        self.receiving = Receiving(machine, folders, 0, self.told.append)
+
+    def begins(self, offer: Offer) -> Any:
+        transfer: Any = SimpleNamespace(
+            number=b"n" * 32, offer=offer, have_bytes=5, bytes_by_path={"punched": 4096}, done=Deferred()
+        )
+        paths: Any = SimpleNamespace(ordered=lambda: [SimpleNamespace(peer_key=KEY)])
+        hashable = type("Transfer", (), transfer.__dict__)()
+        self.receiving.transfer_started("alice", hashable, paths)
+        return hashable
+
+
+@pytest.fixture
+def side(tmp_path: Path) -> Side:
+    return Side(tmp_path)
+
+
+def test_contacts_who_may_are_known_as_they_are_now(side: Side) -> None:
+    known = side.receiving.known(KEY)
+    assert known is not None
+    assert (known.name, known.files) == ("alice", True)
+    side.home.set_rights("alice", [Right.FILES], allowed=False)
+    known = side.receiving.known(KEY)
+    assert known is not None
+    assert not known.files
+    side.home.remove_contact("alice")
+    assert side.receiving.known(KEY) is None
+    (side.home.path / "contacts.json").write_text("{")
+    assert side.receiving.known(KEY) is None
+    assert side.told[-1].startswith("nobody is let in: ")
+    with pytest.raises(Refused):
+        side.receiving.paired(KEY, "alice")
+
+
+def test_nothing_that_a_peer_says_reaches_the_log_as_it_is(side: Side) -> None:
+    offer = Offer(files=1, bytes=10, names=(HOSTILE,))
+    transfer = side.begins(offer)
+    answers: list[bool] = []
+    side.receiving.decide(HOSTILE, offer).addCallback(answers.append)  # type: ignore[attr-defined]  # a Deferred
+    assert answers == [True]
+    transfer.done.callback(Received(b"r" * 32, (HOSTILE, *"bcdefgh"), 10))
+    other = side.begins(offer)
+    other.done.errback(Incomplete(HOSTILE))
+    assert all(line.isprintable() for line in side.told), side.told
+    assert side.told[0] == f"{ESCAPED} sends {ESCAPED} (1 file, 10 B)"
+    assert side.told[1].startswith(f"received {ESCAPED}, b, c, d, e and 3 more from alice (10 B in ")
+    assert side.told[1].endswith("; punched 4.0 KiB)")
+    assert side.told[2] == f"from alice: {ESCAPED}"
+    assert side.receiving.under_way() == []
+
+
+def test_what_is_under_way_is_listed_as_jobs_list_it(side: Side) -> None:
+    """A stream has no number; that of a transfer is looked at in `tests/e2e/test_agent.py`."""
+    side.receiving._place(KEY).check_stream("name")
+    transfer = side.begins(Offer(files=1, bytes=10, names=tuple("abcdefg")))
+    (job,) = side.receiving.under_way()
+    where = str(side.home.path.parent / "inbox" / "alice")
+    assert job == JobListed("", "receive", "alice", tuple("abcde"), 5, 10, where, job.changed, "running")
+    transfer.offer = None
+    (job,) = side.receiving.under_way()
+    assert (job.names, job.total) == ((), 0)
+    transfer.done.callback(Received(b"r" * 32, (), 0))
