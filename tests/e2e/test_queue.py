@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from tests.agents import start_agent, until
 from tests.e2e.conftest import MIB, Outcome, Stage, fast_folder, fast_pair, names_in, staging_of, wait_until
 from tests.scene import file_hash, random_file
 
+KILLED_AGENT = Path(__file__).with_name("killed_agent.py")
 SIZE = 24 * MIB
 SLOW = "3M"
 """A rate at which that takes long enough for every step of a test to come in its middle."""
@@ -233,6 +236,27 @@ def test_the_agent_is_killed_in_the_middle(stage: Stage, how: signal.Signals) ->
     arrived(stage, "big.bin", digest)
     came_once(bob)
     assert names_in(stage.inbox) == ["big.bin"]
+
+
+@pytest.mark.deadline(120)
+@pytest.mark.parametrize("point", ["before", "after"])
+def test_the_agent_is_killed_when_the_peer_has_everything(stage: Stage, point: str) -> None:
+    """Before or after the entry is forgotten: nothing arrives twice."""
+    source = stage.folder / "a"
+    digest = random_file(source, MIB)
+    stage.receive("--no-code")
+    queue(stage, source)
+    words = ["--log-format=text", "p2pxfer-agent", "--home", stage.alice, "--server", stage.address]
+    agent = stage.start(sys.executable, KILLED_AGENT, point, *words, stdout=subprocess.DEVNULL)
+    assert agent.wait(60) == -signal.SIGKILL
+    assert file_hash(stage.inbox / "a") == digest
+    assert len(entries(stage)) == (1 if point == "before" else 0)
+    start(stage)
+    wait_until(lambda: entries(stage) == [], 40)
+    random_file(stage.folder / "b", MIB)
+    number = queue(stage, stage.folder / "b")  # when that is there too, nothing else comes
+    wait_until(lambda: number not in jobs(stage), 40)
+    assert names_in(stage.inbox) == ["a", "b"]
 
 
 @pytest.mark.deadline(180)

@@ -5,7 +5,9 @@ Laws of this file:
 1. Nothing is opened before the peer is there, and then all is looked at anew: what changes while the peer is away is
    sent as it is when the peer comes.
 2. Only the server is asked while the peer is away, and it answers the moment the peer registers.
-3. When a run has ended nothing of it is left: no connection, no thread, no open file.
+3. The peer remembers what it has got until it hears that this is known here, and hears it only when the queue has
+   forgotten the entry: whoever is killed in between sends nothing twice.
+4. When a run has ended nothing of it is left: no connection, no thread, no open file.
 """
 
 from __future__ import annotations
@@ -75,22 +77,21 @@ class RunOwner(Protocol):
     def met(self) -> None:
         """The peer is there."""
 
-    def through(self) -> None:
-        """The peer has all of it; what is left is to part."""
+    def through(self) -> Deferred[None]:
+        """The peer has all of it; what is left is to part, as soon as this fires."""
 
 
 class QueuedPump(ChunkPump):
-    """A pump that says at once when all is through, and knows who goes on after a cut."""
+    """A pump that says when all is through, before the peer hears that this is known, and who goes on after a cut."""
 
     after_cut = "what arrived is kept there, and it goes on by itself"
-    on_through: Callable[[], None]
+    on_through: Callable[[], Deferred[None]]
 
     def attach(self, paths: PathSet, done: Callable[[bytes], None], failed: Callable[[P2pxferError], None]) -> None:
         """See the base class."""
 
         def noted(root: bytes) -> None:
-            self.on_through()
-            done(root)
+            self.on_through().addCallback(lambda _: done(root))
 
         super().attach(paths, noted, failed)
 

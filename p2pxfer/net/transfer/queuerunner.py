@@ -247,11 +247,11 @@ class QueueRunner:
         self._note(item, running=True, why="")
         self._say(name, Input.MET)
 
-    def through(self, name: str, item: Item) -> None:
-        """The peer has all of an entry: it is not sent again, even if the process is killed while they part."""
+    def through(self, name: str, item: Item) -> Deferred[None]:
+        """The peer has all of an entry; fires when that is forgotten here, or the disk has refused that."""
         item.through = True
         self._over.add(name)
-        self._remove(item.entry)
+        return self._remove(item.entry)
 
     def _ended(self, result: object, name: str, item: Item) -> None:
         error = result.value if isinstance(result, Failure) else None
@@ -295,8 +295,8 @@ class QueueRunner:
         if not isinstance(failure.value, P2pxferError):
             self._fault(failure, "noting")
 
-    def _remove(self, entry: Queued) -> None:
-        self._files.remove(entry).addErrback(lambda failure: self._tell(Note(one_line(failure.value))))
+    def _remove(self, entry: Queued) -> Deferred[None]:
+        return self._files.remove(entry).addErrback(lambda failure: self._tell(Note(one_line(failure.value))))
 
     def _shown(self, item: Item, state: JobState | None = None) -> JobListed:
         entry = item.now()
@@ -315,5 +315,5 @@ class _Hearing:
     def met(self) -> None:
         self.runner.met(self.name, self.item)
 
-    def through(self) -> None:
-        self.runner.through(self.name, self.item)
+    def through(self) -> Deferred[None]:
+        return self.runner.through(self.name, self.item)
