@@ -97,6 +97,7 @@ class Agent(Struct, frozen=True):
     id: str
     server: str
     observed: str
+    receives: bool
     transfers: int
     queued: int
     services: int

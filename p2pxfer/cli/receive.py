@@ -64,9 +64,12 @@ def command(
         check_output(options, destination)
     else:
         check_destination(destination)
+    from p2pxfer.net.agent.asking import check_name_is_free
+
     home = options.open_home()
     line = options.server_line(home)
     own_name = options.own_name(home, name)
+    check_name_is_free(home.path, own_name)
     if acceptance == "ask" and not can_answer(0):
         raise UsageError(
             "--accept ask needs somebody to ask, and standard input is no terminal: use --accept contacts (take what"

@@ -17,7 +17,7 @@ from p2pxfer.status import Nat
 EVENTS: dict[type, tuple[status.Event, str]] = {
     status.Identity: (status.Identity("id", "alice", "h:1", "/home"), ""),
     status.JobListed: (status.JobListed("12345678", "send", "bob", ("a",), 1, 2, "/", "2026-01-01", "cut"), ""),
-    status.Agent: (status.Agent(1, 2.5, "bob", "id", "h:1", "1.2.3.4:5", 0, 0, 0), ""),
+    status.Agent: (status.Agent(1, 2.5, "bob", "id", "h:1", "1.2.3.4:5", True, 0, 0, 0), ""),
     status.QueuedOne: (
         status.QueuedOne("12345678", "bob", ("a\x1b", "b", "c", "d"), attended=False),
         r"queued as 12345678: a\\x1b, b, c ... to bob; no agent runs .* nothing is sent$",

@@ -109,6 +109,19 @@ def test_each_contact_has_a_folder_and_a_stranger_none(field: Stage) -> None:
     assert "received report.bin from carol" in log
 
 
+def test_a_receiver_beside_it_needs_another_name(field: Stage) -> None:
+    start_agent(field, "bob", field.bob)
+    inbox = field.folder / "desk"
+    inbox.mkdir()
+    refused = field.run("receive", "--as", "bob", "--to", inbox, home=field.bob, timeout=60)
+    check_failure(refused, 2, "receives as bob already")
+    quiet = field.run("receive", "--as", "bob-desk", "--to", inbox, "--timeout", "1", home=field.bob, timeout=60)
+    assert "registered as bob-desk" in quiet.err
+    source = field.folder / "note"
+    source.write_text("still here")
+    assert send(field, source).status == 0
+
+
 def test_standard_input_goes_into_the_folder_too(field: Stage) -> None:
     start_agent(field, "bob", field.bob)
     done = field.run("send", "-", "bob", "--name", "notes.txt", typed="a line\n", timeout=60)

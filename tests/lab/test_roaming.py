@@ -36,9 +36,7 @@ def test_a_transfer_goes_on_punched_when_the_laptop_leaves_the_lan(
         words = ("receive", "--as", receiver, "--once", "--no-code", "--path", "direct", "--to", scene.inbox)
         taking = scene.program(receiver, homes[receiver], *words)
         taking.wait_for("registered")
-        giving = scene.program(
-            sender, homes[sender], "send", source, receiver, "--path", "direct", "--limit", RATE
-        )
+        giving = scene.program(sender, homes[sender], "send", source, receiver, "--path", "direct", "--limit", RATE)
         heard = []
         for event in taking.events(60):
             heard.append(event)

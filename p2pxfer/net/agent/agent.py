@@ -171,6 +171,7 @@ class Agent(Service):
             id=str(self._machine.home.identity().id),
             server=str(server_address(self._machine.server)),
             observed=next(filter(None, seen), ""),
+            receives=self._config.receive,
             up_s=round(self._machine.reactor.seconds() - self._began, 1),
             transfers=len(transfers),
             queued=sum(job.state != "running" for job in queue),

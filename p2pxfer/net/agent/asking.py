@@ -19,7 +19,7 @@ from p2pxfer.core.agent.control import (
     encode_line,
 )
 from p2pxfer.core.text import safe_text
-from p2pxfer.errors import P2pxferError, ProtocolBreach, Refused, Unreachable
+from p2pxfer.errors import ConfigError, P2pxferError, ProtocolBreach, Refused, Unreachable
 from p2pxfer.net.agent.room import FOLDER, SocketName
 
 PATIENCE_S: Final = 5.0
@@ -78,6 +78,25 @@ def status(home: Path) -> Status:
     if not isinstance(answer, Status):
         raise ProtocolBreach("the agent answered another question")
     return answer
+
+
+def check_name_is_free(home: Path, name: str) -> None:
+    """Fail where the agent of this home receives under ``name``: whoever registers it next takes it from the other.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if not (home / FOLDER).is_dir():
+        return
+    try:
+        agent = status(home).agent
+    except P2pxferError:
+        return
+    if agent.receives and agent.name == name:
+        raise ConfigError(
+            f"the agent of this home (process {agent.pid}) receives as {name} already; stop it, or receive under"
+            " another name with --as"
+        )
 
 
 def ring(home: Path) -> bool:

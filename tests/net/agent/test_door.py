@@ -21,7 +21,7 @@ from p2pxfer.net.agent.room import FOLDER, Room
 from p2pxfer.status import Agent
 from tests.net.serverkit import reactor
 
-ABOUT = Agent(1, 1.5, "bob", "p2px1-x", "127.0.0.1:8877", "", 0, 0, 0)
+ABOUT = Agent(1, 1.5, "bob", "p2px1-x", "127.0.0.1:8877", "", True, 0, 0, 0)
 
 
 class Home:
