@@ -104,6 +104,10 @@ class ChunkTable:
         """Payload bytes of a chunk."""
         return chunk_span(self._manifest.sizes[address[0]], address[1])[1]
 
+    def bytes_of(self, files: int) -> int:
+        """How many bytes the first ``files`` files hold."""
+        return self._starts[files]
+
     def bytes_in(self, start: int, stop: int) -> int:
         """Payload bytes of the chunks from ``start`` to before ``stop``, however many these are."""
         return self._bytes_before(stop) - self._bytes_before(start)

@@ -18,10 +18,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from p2pxfer.core.codec import Message
 from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.session.deltawire import WantBasis
-from p2pxfer.core.session.wire import Accept, Ack, Final, FinalAck, Holes, Offer, Page, Refuse, Tally, WantPage
+from p2pxfer.core.session.wire import Accept, Final, FinalAck, Holes, Offer, Page, Refuse, Tally, WantPage
 from p2pxfer.core.session.wire import Listed as ListedMessage
 from p2pxfer.core.transfer.chunktable import ChunkAddress
-from p2pxfer.core.transfer.claims import runs
 from p2pxfer.core.transfer.holes import judge
 from p2pxfer.core.transfer.inflow import Incoming, Inflow
 from p2pxfer.core.transfer.listing import Answer, ListTaker
@@ -37,11 +36,9 @@ from p2pxfer.core.transfer.receiveeffect import (
     StoreHole,
     TellBasis,
 )
-from p2pxfer.core.transfer.receivestate import Path, Phase, Talk
+from p2pxfer.core.transfer.receivestate import Path, Phase, Talk, Total
 from p2pxfer.core.transfer.sendeffect import Send
 from p2pxfer.errors import ChunkRefused, Damaged, ManifestRefused, P2pxferError, ProtocolBreach
-
-ACKS_PER_MESSAGE = 1024
 
 
 class ReceiverCore:
@@ -53,7 +50,7 @@ class ReceiverCore:
         self._instance = instance
         self._phase = Phase.NEW
         self._paths: dict[int, Path] = {}
-        self._holes = 0
+        self._total = Total()
         self._manifest: Manifest | None = None
         self._list: ListTaker | None = None
         self._flow: Inflow | None = None
@@ -100,7 +97,7 @@ class ReceiverCore:
         state = self._state_of(path, getattr(message, "handle", None))
         match state.talk, message:
             case _, Tally():
-                return [self._announced(message)]
+                return [self._total.said(state, message)]
             case Talk.OPEN, Page():
                 return self._on_page(path, state, message)
             case Talk.OPEN, WantBasis():
@@ -124,9 +121,10 @@ class ReceiverCore:
         if self._list is not None and self._phase is not Phase.REFUSED and self._ends_elsewhere(offer):
             return self._relist(path)
         self._paths[path] = state = Path(offer.handle, Talk.OFFERED, [])
+        announced = self._total.said(state, offer)
         match self._phase:
             case Phase.NEW:
-                return self._first_offer(offer)
+                return [announced, self._first_offer(state, offer)]
             case Phase.DECIDING:
                 return []
             case Phase.REFUSED:
@@ -138,14 +136,15 @@ class ReceiverCore:
             case _:
                 return list(self._accept(path))
 
-    def _first_offer(self, offer: Offer) -> list[ReceiverEffect]:
+    def _first_offer(self, state: Path, offer: Offer) -> Decide:
         manifest = Manifest()
         manifest.add(offer.page, more=offer.more)
         if manifest.transfer_id != self._transfer:
             raise ManifestRefused("the file list is not the one that was offered")
+        state.judge(len(manifest.sizes), manifest.total_bytes)
         self._manifest, self._list = manifest, ListTaker(manifest)
         self._phase = Phase.DECIDING
-        return [self._announced(offer), Decide(manifest, offer.delta)]
+        return Decide(manifest, offer.delta)
 
     def _ends_elsewhere(self, offer: Offer) -> bool:
         """Whether the list of this offer is another one, though it begins with the same page."""
@@ -155,9 +154,10 @@ class ReceiverCore:
             return offer.more == self._is_short()
         return self._list.again(0, offer.more) is Answer.CHANGED
 
-    def _announced(self, said: Offer | Tally) -> Announced:
-        self._holes = max(self._holes, said.holes)
-        return Announced(said.files, said.size, said.holes, said.counting)
+    def _listed(self, state: Path) -> list[Announced]:
+        """Hold what is listed on a path against what was said there; more than was said at all is announced."""
+        assert self._list is not None and self._flow is not None
+        return self._total.listed(state, self._list.files, self._flow.table.bytes_of(self._list.files))
 
     def _is_short(self) -> bool:
         """Whether the offer brings the whole list."""
@@ -172,11 +172,11 @@ class ReceiverCore:
             case Answer.WANTED:
                 return [Send(path, WantPage(handle=state.handle, page=page.page))]
             case Answer.KNOWN:
-                return list(self._answer(path, page.page))
+                return [*self._listed(state), *self._answer(path, page.page)]
             case Answer.NEW:
                 assert self._flow is not None
-                self._flow.grow(sparse=self._holes > 0)
-                return [Listed(page.page), *self._answer(path, page.page)]
+                self._flow.grow(sparse=self._total.holes > 0)
+                return [*self._listed(state), Listed(page.page), *self._answer(path, page.page)]
             case _:
                 return self._relist(path)
 
@@ -266,7 +266,7 @@ class ReceiverCore:
         assert self._manifest is not None and self._list is not None
         self._list.closed = closed
         self._flow = Inflow(self._manifest, have)
-        self._flow.grow(sparse=self._holes > 0)
+        self._flow.grow(sparse=self._total.holes > 0)
 
     def relisted(self, have: Mapping[ChunkAddress, bytes]) -> None:
         """The manifest ends where the other list begins, and ``have`` is what is left; the path may go on."""
@@ -328,12 +328,7 @@ class ReceiverCore:
     def take_acks(self, path: int) -> list[Send]:
         """Acknowledgements that wait for ``path``, as messages."""
         state = self._paths.get(path)
-        if state is None or not state.acks:
-            return []
-        acks, state.acks = state.acks, []
-        joined = list(runs(acks))
-        portions = range(0, len(joined), ACKS_PER_MESSAGE)
-        return [Send(path, Ack(state.handle, joined[at : at + ACKS_PER_MESSAGE])) for at in portions]
+        return [Send(path, ack) for ack in state.take_acks()] if state is not None else []
 
     # -- helpers -------------------------------------------------------------------------------------------------
 

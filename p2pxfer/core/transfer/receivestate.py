@@ -6,7 +6,13 @@ from enum import Enum
 
 from msgspec import Struct, field
 
+from p2pxfer.core.session.wire import Ack, Offer, Tally
+from p2pxfer.core.transfer.claims import runs
 from p2pxfer.core.transfer.listing import Heard
+from p2pxfer.core.transfer.receiveeffect import Announced
+from p2pxfer.errors import ManifestRefused, ProtocolBreach
+
+ACKS_PER_MESSAGE = 1024
 
 
 class Phase(Enum):
@@ -28,6 +34,30 @@ class Talk(Enum):
     FINAL = "the sender is done"
 
 
+class Total:
+    """What the sender says of the whole list, on all paths; ``holes``: the most bytes that it told to be holes."""
+
+    def __init__(self) -> None:
+        self.holes = 0
+        self._last = Announced(0, 0, 0, counting=True)
+
+    def said(self, path: Path, said: Offer | Tally) -> Announced:
+        """The sender tells how much there is.  Raises as :meth:`Path.says`."""
+        path.says(said)
+        self.holes = max(self.holes, said.holes)
+        self._last = Announced(said.files, said.size, said.holes, said.counting)
+        return self._last
+
+    def listed(self, path: Path, files: int, size: int) -> list[Announced]:
+        """So much was listed on ``path`` by now; told if it is more than was said.  Raises as :meth:`Path.judge`."""
+        path.judge(files, size)
+        last = self._last
+        if files <= last.files and size <= last.bytes:
+            return []
+        self._last = Announced(max(files, last.files), max(size, last.bytes), last.holes, counting=True)
+        return [self._last]
+
+
 class Path(Struct):
     """A path and what waits for it.
 
@@ -39,3 +69,35 @@ class Path(Struct):
     acks: list[int]
     told: int = 0
     heard: Heard = field(default_factory=Heard)
+    most: tuple[int, int] | None = None
+    """Files and bytes of the whole list, once the sender says that it has counted."""
+
+    def says(self, said: Offer | Tally) -> None:
+        """The sender tells how much there is.
+
+        Raises:
+            ProtocolBreach: it had counted before.
+        """
+        if self.most is not None:
+            raise ProtocolBreach("the sender counts again what it has counted")
+        if not said.counting:
+            self.most = said.files, said.size
+
+    def judge(self, files: int, size: int) -> None:
+        """So many files and bytes are listed by now.
+
+        Raises:
+            ManifestRefused: more than the sender said.
+        """
+        if self.most is not None and (files > self.most[0] or size > self.most[1]):
+            raise ManifestRefused(
+                f"the file list goes beyond what was offered: {files} files and {size} bytes are listed so far, and"
+                f" {self.most[0]} files and {self.most[1]} bytes were offered"
+            )
+
+    def take_acks(self) -> list[Ack]:
+        """The acknowledgements that wait, as messages."""
+        acks, self.acks = self.acks, []
+        joined = list(runs(acks))
+        portions = range(0, len(joined), ACKS_PER_MESSAGE)
+        return [Ack(self.handle, joined[at : at + ACKS_PER_MESSAGE]) for at in portions]

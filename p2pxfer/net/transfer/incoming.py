@@ -39,6 +39,8 @@ from p2pxfer.errors import DiskError, Incomplete, LimitReached, ManifestRefused,
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.arriving import Arriving
+from p2pxfer.net.transfer.backlog import Backlog
+from p2pxfer.net.transfer.consent import Consent
 from p2pxfer.net.transfer.landing import DiskThreads
 from p2pxfer.net.transfer.listbudget import ListBudget
 from p2pxfer.net.transfer.places import Place, Storage
@@ -75,13 +77,13 @@ class IncomingTransfer:
         self._known = known
         self._reactor = reactor
         self._paths = paths
-        self._decide = decide
         self._tell = tell
         self._core = ReceiverCore(transfer, instance, limit)
         self._site = Site(reactor, disk, place, sender, budget, partial(paths.hold, self), self._failed)
         self._arriving = Arriving(reactor, self._core, paths, self._failed)
-        self._waiting: list[Callable[[], None]] | None = None
+        self._backlog = Backlog(paths, self._is_over)
         self._tally = Tally(tell)
+        self._consent = Consent(decide, self._tally)
         self.number = transfer
         self._closing = self._asked = False
         self.ended = False
@@ -124,10 +126,11 @@ class IncomingTransfer:
         Raises:
             P2pxferError: see :meth:`~p2pxfer.core.transfer.receiver.ReceiverCore.receive`.
         """
-        if self._closing:
+        if self._closing or self._backlog.keeps(path, lambda: self.message(path, message)):
             return
-        if self._waiting is not None:
-            self._waiting.append(lambda: self._late(path, lambda: self.message(path, message)))
+        if self._consent.exceeded(message):
+            self._backlog.begin(path, lambda: self.message(path, message))
+            self._start(self._ask_again(path, message))
             return
         try:
             effects = self._core.receive(path.facts.number, message)
@@ -136,7 +139,7 @@ class IncomingTransfer:
             raise
         if any(isinstance(effect, Relist) for effect in effects):
             # It is told again when there is room for it.
-            self._waiting = [lambda: self._late(path, lambda: self.message(path, message))]
+            self._backlog.begin(path, lambda: self.message(path, message))
         self._carry_out(effects)
         # Holes that are here already wait for an acknowledgement, and nothing need follow them.
         self._arriving.acks_soon()
@@ -147,10 +150,7 @@ class IncomingTransfer:
         Raises:
             P2pxferError: see :meth:`~p2pxfer.core.transfer.receiver.ReceiverCore.chunk`.
         """
-        if self._closing:
-            return
-        if self._waiting is not None:
-            self._waiting.append(lambda: self._late(path, lambda: self.chunk(path, chunk)))
+        if self._closing or self._backlog.keeps(path, lambda: self.chunk(path, chunk)):
             return
         kind = path.facts.kind
         self.bytes_by_path[kind] = self.bytes_by_path.get(kind, 0) + wire_size(chunk)
@@ -168,14 +168,6 @@ class IncomingTransfer:
             self._end(error)  # nothing was begun, and nothing will come of it
         elif isinstance(error, (ManifestRefused, LimitReached)):
             self._failed(Failure(error), discard=True)
-
-    def _late(self, path: PeerPath, call: Callable[[], None]) -> None:
-        """What had to wait, if its path is still there."""
-        if self._paths.get(path.facts.number) is path and not self._is_over():
-            try:
-                call()
-            except P2pxferError as error:
-                path.refuse(error)
 
     def forgotten(self) -> None:
         """Nobody asks for it any more: what its list takes is free for others."""
@@ -223,10 +215,16 @@ class IncomingTransfer:
             self._end(Received(staging.published_root, tuple(staging.published_names), manifest.total_bytes))
         elif self._is_over():
             await self._site.close()
-        elif await self._decide(self._tally.now):
+        elif await self._consent.ask():
             self._accept(staging)
         else:
-            await self._refuse(staging)
+            await self._refuse(discard=not staging.have)
+
+    async def _ask_again(self, path: PeerPath, message: Message) -> None:
+        """``path`` offers more than was agreed to."""
+        if not await self._backlog.held(self._consent.ask_again(message)):
+            path.refuse(await self._refuse(discard=False))
+        self._backlog.release()
 
     def _is_over(self) -> bool:
         return self.ended or self._closing
@@ -244,6 +242,12 @@ class IncomingTransfer:
     # -- the list ------------------------------------------------------------------------------------------------
 
     def _announce(self, announced: Announced) -> None:
+        """Raises :class:`~p2pxfer.errors.ManifestRefused` where it is more than was agreed to."""
+        try:
+            self._consent.check(announced)
+        except P2pxferError as error:
+            self._failed(Failure(error))
+            raise
         self._tally.says(announced, self.manifest)
         if not self.ended:
             self._site.announce(announced)
@@ -263,15 +267,8 @@ class IncomingTransfer:
         assert manifest is not None
         for other in filter(None, map(self._paths.get, effect.others)):
             other.refuse(ProtocolBreach("the sender lists other files now"))
-        holder = object()  # of its own: what the landing holds, it lets go when it is closed
-        self._paths.hold(holder, True)
-        try:
-            await self._reopen(manifest, effect.keep)
-        finally:
-            self._paths.hold(holder, False)
-        waiting, self._waiting = self._waiting or [], None
-        for call in waiting:
-            call()
+        await self._backlog.held(self._reopen(manifest, effect.keep))
+        self._backlog.release()
 
     async def _reopen(self, manifest: Manifest, pages: int) -> None:
         await self._site.close()
@@ -285,13 +282,14 @@ class IncomingTransfer:
         self._site.renew(self._arriving.rebuilding)
         self._core.relisted(staging.have)
 
-    async def _refuse(self, staging: Storage) -> None:
-        await self._site.close(discard=not staging.have)
+    async def _refuse(self, *, discard: bool) -> Refused:
+        refusal = Refused("the receiver's user said no")
+        await self._site.close(discard=discard)
         if not self.ended:
-            refusal = Refused("the receiver's user said no")
             self._tell(RefusedOffer(why="by the user here"))
             self._carry_out(self._core.refused(refusal))
             self._end(refusal)
+        return refusal
 
     async def _publish(self, root: bytes) -> None:
         landing = self._site.landing

@@ -33,6 +33,11 @@ class Tally:
         self.offer = Offer(*self._total(manifest), names, counting=self.announced.counting)
         self._tell(self.offer)
 
+    def grown(self, files: int, size: int, *, counting: bool) -> None:
+        """Tell that more is offered than before."""
+        self.offer = structs.replace(self.now, files=files, bytes=size, counting=counting)
+        self._tell(self.offer)
+
     def says(self, announced: Announced, manifest: Manifest | None) -> None:
         """The sender has seen more of what it sends."""
         self.announced = announced

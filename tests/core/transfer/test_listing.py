@@ -14,8 +14,8 @@ from p2pxfer.core.session.wire import PEER, Accept, Chunk, Final, Have, Listed, 
 from p2pxfer.core.transfer.chunktable import ChunkTable
 from p2pxfer.core.transfer.listing import WINDOW
 from p2pxfer.core.transfer.manifest import FILE, PAGE, Entry, Manifest
+from p2pxfer.core.transfer.receiveeffect import Announced, Relist, Store
 from p2pxfer.core.transfer.receiveeffect import Listed as ListedEffect
-from p2pxfer.core.transfer.receiveeffect import Relist, Store
 from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.core.transfer.sendeffect import Finished, HashChunks, Send, SenderEffect
 from p2pxfer.core.transfer.sender import SenderCore
@@ -298,7 +298,8 @@ def test_claims_of_several_pages_are_proved_each_when_its_chunks_were_hashed() -
 def accepting(known: int, now: Manifest, **earlier: bool) -> tuple[ReceiverCore, Manifest]:
     """A receiver that knows a list of so many full pages from an earlier run, and is offered another one."""
     receiver = ReceiverCore(now.transfer_id, b"i" * 16)
-    offer = Offer(handle=1, transfer=now.transfer_id, files=1, size=1, page=now.page(0), more=now.pages > 1)
+    files, size = len(now.sizes), now.total_bytes
+    offer = Offer(handle=1, transfer=now.transfer_id, files=files, size=size, page=now.page(0), more=now.pages > 1)
     receiver.receive(1, offer)
     before, manifest = manifest_of(known * FULL), receiver.manifest
     assert manifest is not None
@@ -400,3 +401,63 @@ def test_a_path_that_carries_pages_is_cut_and_another_one_takes_over() -> None:
     world.finish()
     assert world.published == 1
     assert second in world.wires
+
+
+# -- what was offered is held against the list -----------------------------------------------------------------------
+
+
+def held(manifest: Manifest, files: int, size: int, *, counting: bool = False, known: int = 1) -> ReceiverCore:
+    """A receiver that was offered so much, accepted it, and knows so many pages of the list from an earlier run."""
+    receiver = ReceiverCore(manifest.transfer_id, b"i" * 16)
+    offer = Offer(1, manifest.transfer_id, files=files, size=size, page=manifest.page(0), more=True, counting=counting)
+    receiver.receive(1, offer)
+    assert receiver.manifest is not None
+    for number in range(1, known):
+        receiver.manifest.add(manifest.page(number), more=True)
+    receiver.accepted({})
+    return receiver
+
+
+@pytest.mark.parametrize(("files", "size"), [(FULL - 1, FULL), (FULL, FULL - 1)])
+def test_an_offer_of_less_than_its_own_page_lists_is_refused(files: int, size: int) -> None:
+    with pytest.raises(ManifestRefused, match="goes beyond what was offered"):
+        held(manifest_of(2 * FULL), files, size)
+
+
+@pytest.mark.parametrize("known", [1, 3])
+@pytest.mark.parametrize(("files", "size"), [(3 * FULL - 1, 3 * FULL), (3 * FULL, 3 * FULL - 1)])
+def test_a_list_that_goes_beyond_a_complete_offer_is_refused(known: int, files: int, size: int) -> None:
+    manifest = manifest_of(3 * FULL)
+    receiver = held(manifest, files, size, known=known)
+    receiver.receive(1, page_of(manifest, 1, data=True))
+    with pytest.raises(ManifestRefused, match=f"{3 * FULL} files and {3 * FULL} bytes are listed"):
+        receiver.receive(1, page_of(manifest, 2, data=True))
+
+
+def test_a_list_of_what_was_offered_is_taken() -> None:
+    manifest = manifest_of(3 * FULL)
+    receiver = held(manifest, 3 * FULL, 3 * FULL)
+    for number in (1, 2):
+        effects = receiver.receive(1, page_of(manifest, number, data=True))
+        assert [type(each) for each in effects] == [ListedEffect, Send]
+
+
+def test_what_was_counted_binds_as_a_complete_offer_does() -> None:
+    manifest = manifest_of(3 * FULL)
+    receiver = held(manifest, 1, 1, counting=True)
+    receiver.receive(1, Tally(handle=1, files=2 * FULL, size=2 * FULL, counting=False))
+    receiver.receive(1, page_of(manifest, 1, data=True))
+    with pytest.raises(ManifestRefused):
+        receiver.receive(1, page_of(manifest, 2, data=True))
+    with pytest.raises(ProtocolBreach, match="counts again"):
+        receiver.receive(1, Tally(handle=1, files=3 * FULL, size=3 * FULL, counting=False))
+
+
+def test_what_is_listed_beyond_what_was_counted_so_far_is_announced_first() -> None:
+    """So that there is room for it, before anything of it is asked for."""
+    manifest = manifest_of(3 * FULL)
+    receiver = held(manifest, FULL, FULL, counting=True)
+    for number in (1, 2):
+        first, *others = receiver.receive(1, page_of(manifest, number, data=True))
+        assert first == Announced((number + 1) * FULL, (number + 1) * FULL, 0, counting=True)
+        assert [type(each) for each in others] == [ListedEffect, Send]

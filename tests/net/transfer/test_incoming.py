@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,17 +16,18 @@ from twisted.internet.defer import Deferred, succeed
 from p2pxfer import status
 from p2pxfer.core.codec import Message
 from p2pxfer.core.session.bundlewire import Bundle
-from p2pxfer.core.session.wire import Accept, Ack, Chunk, Final, Holes, Offer, Page, Tally
+from p2pxfer.core.session.wire import Accept, Ack, Chunk, Final, Holes, Listed, Offer, Page, Tally
 from p2pxfer.core.transfer.geometry import MIN_CHUNK
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
-from p2pxfer.errors import ChunkRefused, DiskError, P2pxferError
+from p2pxfer.errors import ChunkRefused, DiskError, ManifestRefused, NoSpace, P2pxferError, Refused
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.landing import DiskThreads
 from p2pxfer.net.transfer.listbudget import ListBudget
 from p2pxfer.net.transfer.oldversions import OldVersions
+from p2pxfer.net.transfer.preflight import Room
 from p2pxfer.net.transfer.staging import Staging
 from tests.core.bundles import packed
 from tests.net.disk_tools import SENDER, Content, open_staging
@@ -72,6 +73,7 @@ class World:
     def __init__(self, destination: Path, manifest: Manifest, folder: Folder | None = None) -> None:
         self.manifest = manifest
         self.asked: list[tuple[status.Offer, bool]] = []
+        self.answers: list[Deferred[bool]] = []
         self.disk = DiskThreads(reactor)
         self.paths = PathSet(reactor.seconds, lambda event: None)
         self.transfer = IncomingTransfer(
@@ -81,7 +83,7 @@ class World:
 
     def _decide(self, offer: status.Offer) -> Deferred[bool]:
         self.asked.append((offer, offer is self.transfer.offer))
-        return succeed(True)
+        return self.answers.pop(0) if self.answers else succeed(True)
 
     async def offer(self, number: int) -> Any:
         """Offer the files on a path of that number and wait until they are accepted there."""
@@ -274,3 +276,111 @@ async def test_a_place_that_could_not_be_opened_whole_is_free_for_the_next_run(
     with pytest.raises(DiskError):
         await world.transfer.done
     open_staging(tmp_path, content).close()
+
+
+# -- what was agreed to ----------------------------------------------------------------------------------------------
+
+
+def grown(count: int) -> Manifest:
+    """A list that begins as a shorter one does, with full pages."""
+    return Manifest([Entry(f"f{number:05d}-{'x' * 200}", FILE, 1) for number in range(count)])
+
+
+def told(manifest: Manifest, page: int) -> Page:
+    more = page + 1 < manifest.pages
+    return Page(1, page, manifest.digest(page), manifest.page(page), more)
+
+
+async def offered_twice(world: World, whole: Manifest, *, counting: bool = False) -> Any:
+    """The first page is offered as all there is and taken; then another path offers ``whole``."""
+    first: Any = NotingPath(1)
+    world.paths.add(first)
+    files = whole.files_before(1)
+    message = Offer(1, whole.transfer_id, files=files, size=files, page=whole.page(0), more=False)
+    world.transfer.message(first, message)
+    await until(lambda: first.has(Accept))
+    second: Any = NotingPath(2)
+    world.paths.add(second)
+    most = (files, files) if counting else (len(whole.sizes), whole.total_bytes)
+    message = Offer(1, whole.transfer_id, *most, page=whole.page(0), more=True, counting=counting)
+    world.transfer.message(second, message)
+    return second
+
+
+@pytest_twisted.ensureDeferred
+async def test_more_than_was_agreed_to_is_asked_about_before_anything_of_it_is_taken(
+    tmp_path: Path, worlds: list[World]
+) -> None:
+    whole = grown(400)
+    world = World(tmp_path, whole)
+    worlds.append(world)
+    answer: Deferred[bool] = Deferred()
+    world.answers = [succeed(True), answer]
+    second = await offered_twice(world, whole)
+    world.transfer.message(second, told(whole, 1))
+    assert [offer.files for offer, _ in world.asked] == [whole.files_before(1), 400]
+    assert second.held
+    assert not second.sent
+    answer.callback(True)
+    await until(lambda: second.has(Accept))
+    await until(lambda: not second.held)
+    assert [sent.page for sent in second.sent if isinstance(sent, Listed)] == [0, 1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_refuses_more_ends_it_and_keeps_what_is_there(tmp_path: Path, worlds: list[World]) -> None:
+    whole = grown(400)
+    world = World(tmp_path, whole)
+    worlds.append(world)
+    world.answers = [succeed(True), succeed(False)]
+    second = await offered_twice(world, whole)
+    with pytest.raises(Refused, match="said no"):
+        await world.transfer.done
+    await until(lambda: second.refused is not None)
+    assert isinstance(second.refused, Refused)
+    assert not second.held
+    assert not second.sent
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_list_that_goes_beyond_what_was_agreed_to_ends_it(tmp_path: Path, worlds: list[World]) -> None:
+    """A second run says that it counts, and would never say how much."""
+    whole = grown(400)
+    world = World(tmp_path, whole)
+    worlds.append(world)
+    second = await offered_twice(world, whole, counting=True)
+    await until(lambda: second.has(Accept))
+    with pytest.raises(ManifestRefused, match="goes beyond what was agreed to"):
+        world.transfer.message(second, told(whole, 1))
+    with pytest.raises(ManifestRefused):
+        await world.transfer.done
+    assert not any(sent.page == 1 for sent in second.sent if isinstance(sent, Listed))
+    assert len(world.asked) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_sender_that_never_ends_counting_is_stopped_by_the_disk(
+    tmp_path: Path, worlds: list[World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The room is looked at again with each page that goes beyond what it said."""
+    whole = grown(400)
+    monkeypatch.setattr(Room, "check_space", no_room_beyond(whole.files_before(1)))
+    world = World(tmp_path, whole)
+    worlds.append(world)
+    path: Any = NotingPath(1)
+    world.paths.add(path)
+    world.transfer.message(
+        path, Offer(1, whole.transfer_id, files=1, size=1, page=whole.page(0), more=True, counting=True)
+    )
+    await until(lambda: path.has(Accept))
+    world.transfer.message(path, told(whole, 1))
+    with pytest.raises(NoSpace):
+        await world.transfer.done
+
+
+def no_room_beyond(most: int) -> Callable[..., None]:
+    def check(room: Room, directory: int, on_its_way: int = 0) -> None:
+        if room._bytes > most:
+            raise NoSpace("the disk is full")
+
+    return check

@@ -125,7 +125,8 @@ def one_page() -> tuple[Content, Content]:
 
 def offered(whole: Manifest) -> tuple[ReceiverCore, Manifest]:
     receiver = ReceiverCore(whole.transfer_id, b"i" * 16)
-    receiver.receive(1, Offer(1, whole.transfer_id, files=1, size=1, page=whole.page(0), more=True))
+    files, size = len(whole.sizes), whole.total_bytes
+    receiver.receive(1, Offer(1, whole.transfer_id, files=files, size=size, page=whole.page(0), more=True))
     assert receiver.manifest is not None
     return receiver, receiver.manifest
 

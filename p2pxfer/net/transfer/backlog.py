@@ -1,0 +1,51 @@
+"""What comes for a transfer while something has to be settled first: kept in order, with the paths held."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from p2pxfer.errors import P2pxferError
+from p2pxfer.net.session.path import PeerPath
+from p2pxfer.net.session.pathset import PathSet
+
+T = TypeVar("T")
+
+
+class Backlog:
+    """The calls that wait; ``over`` tells that none of them matters any more."""
+
+    def __init__(self, paths: PathSet, over: Callable[[], bool]) -> None:
+        self._paths = paths
+        self._over = over
+        self._waiting: list[tuple[PeerPath, Callable[[], None]]] | None = None
+
+    def begin(self, path: PeerPath, call: Callable[[], None]) -> None:
+        """From now on everything waits, this call for ``path`` first."""
+        self._waiting = [(path, call)]
+
+    def keeps(self, path: PeerPath, call: Callable[[], None]) -> bool:
+        """Whether something is to be settled first; then the call for ``path`` waits."""
+        if self._waiting is None:
+            return False
+        self._waiting.append((path, call))
+        return True
+
+    async def held(self, work: Awaitable[T]) -> T:
+        """Do what has to be settled, without reading more from the paths."""
+        holder = object()  # of its own: what a landing holds, it lets go when it is closed
+        self._paths.hold(holder, True)
+        try:
+            return await work
+        finally:
+            self._paths.hold(holder, False)
+
+    def release(self) -> None:
+        """Go on: carry out what waited on paths that are still there."""
+        waiting, self._waiting = self._waiting or [], None
+        for path, call in waiting:
+            if self._paths.get(path.facts.number) is path and not self._over():
+                try:
+                    call()
+                except P2pxferError as error:
+                    path.refuse(error)

@@ -1,0 +1,62 @@
+"""What the user agreed to: how much was offered when it was taken.
+
+Laws:
+
+- Whoever agreed to an amount is asked again before a larger one is taken, as when files were added between two runs of
+  the sender.  Where nobody is asked, the answer is there at once.
+- A list that goes beyond the amount without being offered ends the transfer; what is here is kept for the next offer.
+- Whoever agreed while the sender was still counting agreed to what it counts: the disk's free space is the limit then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from p2pxfer.core.codec import Message
+from p2pxfer.core.session import wire
+from p2pxfer.core.transfer.receiveeffect import Announced
+from p2pxfer.errors import ManifestRefused
+from p2pxfer.net.transfer.tally import Tally
+from p2pxfer.status import Offer
+
+
+class Consent:
+    """Of one transfer, whose offer is in ``tally``; ``decide(offer)`` asks."""
+
+    def __init__(self, decide: Callable[[Offer], Awaitable[bool]], tally: Tally) -> None:
+        self._decide = decide
+        self._tally = tally
+        self._agreed: Offer | None = None
+
+    async def ask(self) -> bool:
+        """Whether the offer, with the numbers of now, is taken."""
+        taken = await self._decide(self._tally.now)
+        if taken:
+            self._agreed = self._tally.now
+        return taken
+
+    def exceeded(self, message: Message) -> bool:
+        """Whether a message of the sender offers more than was agreed to."""
+        return isinstance(message, (wire.Offer, wire.Tally)) and self._is_more(message.files, message.size)
+
+    def _is_more(self, files: int, size: int) -> bool:
+        agreed = self._agreed
+        return agreed is not None and not agreed.counting and (files > agreed.files or size > (agreed.bytes or 0))
+
+    def check(self, announced: Announced) -> None:
+        """So much is announced, or listed.
+
+        Raises:
+            ManifestRefused: that is more than was agreed to.
+        """
+        if self._is_more(announced.files, announced.bytes):
+            raise ManifestRefused(
+                f"the file list goes beyond what was agreed to: {announced.files} files and {announced.bytes} bytes by"
+                " now; send again to offer all of it"
+            )
+
+    async def ask_again(self, message: Message) -> bool:
+        """Whether that is taken too."""
+        assert isinstance(message, (wire.Offer, wire.Tally))
+        self._tally.grown(message.files, message.size, counting=message.counting)
+        return await self.ask()
