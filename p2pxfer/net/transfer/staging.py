@@ -264,12 +264,7 @@ class Staging:
             self._room.announced(announced, bool(announced.holes) and keeps_holes(self._destination))
 
     def announce(self, announced: Announced) -> None:
-        """The sender has seen more of what it sends.
-
-        Raises:
-            NoSpace: it does not fit.
-            DiskError: the disk refused.
-        """
+        """The sender has seen more of what it sends.  Raises :class:`~p2pxfer.errors.NoSpace` if it does not fit."""
         with self._trouble.told(f"looking at the directory {shown(self._destination_path)}"):
             self._note(announced)
             self._room.check_space(self._destination, ON_ITS_WAY)
