@@ -313,7 +313,7 @@ class Manifest:
 
 def _denies_owner(reader: EntryReader) -> bool:
     """Whether the mode forbids its owner what this program needs."""
-    needed = {FILE: 0o600, DIRECTORY: _OWNER, LINK: 0}[reader.kind]
+    needed = 0o600 if reader.kind is FILE else _OWNER if reader.kind is DIRECTORY else 0
     return reader.mode & needed != needed
 
 
