@@ -23,7 +23,6 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Registered
 from p2pxfer.core.session.eventtext import contents, describe, human_size
 from p2pxfer.core.text import safe_text
-from p2pxfer.core.transfer.pathrules import STAGING_PREFIX
 from p2pxfer.errors import ConfigError, P2pxferError, Refused
 from p2pxfer.net.agent.folders import ContactFolders, ContactPlace
 from p2pxfer.net.agent.presence import Presence
@@ -33,7 +32,7 @@ from p2pxfer.net.transfer.inbox import Inbox
 from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
 from p2pxfer.net.transfer.incoming import IncomingTransfer, Received
 from p2pxfer.net.transfer.instream import IncomingStream
-from p2pxfer.net.transfer.staging import staging_name
+from p2pxfer.net.transfer.partials import number_of, staging_name
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.traversal.serverdial import server_address
 from p2pxfer.status import Event, JobListed, Note, Offer, Path, Resumed, Verdict
@@ -161,10 +160,10 @@ class Receiving(InboxOwner):
 
     def _listed(self, transfer: IncomingTransfer | IncomingStream, peer: str, key: bytes, now: str) -> JobListed:
         offer, place = transfer.offer, self._places.get(key)
-        staging = staging_name(key, transfer.number) if isinstance(transfer, IncomingTransfer) else ""
+        number = number_of(staging_name(key, transfer.number)) if isinstance(transfer, IncomingTransfer) else ""
         names = tuple(safe_text(name, 100) for name in offer.names[:MAX_NAMES]) if offer is not None else ()
         total = (offer.bytes or 0) if offer is not None else 0
         return JobListed(
-            staging.removeprefix(STAGING_PREFIX)[:8], "receive", peer, names, transfer.have_bytes, total,
+            number, "receive", peer, names, transfer.have_bytes, total,
             place.shown if place is not None else "", now, "running",
         )  # fmt: skip

@@ -8,6 +8,7 @@ Laws:
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -41,6 +42,16 @@ MAX_TREE_JOURNAL: Final = 8 * 1024 * 1024
 _STAGING: Final = re.compile(re.escape(STAGING_PREFIX) + "[0-9a-f]{32}")
 
 
+def staging_name(sender: bytes, transfer: bytes) -> str:
+    """What the private directory of a transfer is called, after the sender's key and the transfer's id."""
+    return STAGING_PREFIX + hashlib.sha256(sender + transfer).hexdigest()[:32]
+
+
+def number_of(name: str) -> str:
+    """The 8 hexadecimal digits by which people name a transfer whose private directory is called so."""
+    return name.removeprefix(STAGING_PREFIX)[:8]
+
+
 @dataclass(frozen=True, slots=True)
 class Partial:
     """A transfer that is not whole: ``have`` of ``total`` bytes, ``changed`` in seconds since 1970.
@@ -61,7 +72,7 @@ class Partial:
     @property
     def number(self) -> str:
         """8 hexadecimal digits."""
-        return self.name.removeprefix(STAGING_PREFIX)[:8]
+        return number_of(self.name)
 
 
 # -- destinations ------------------------------------------------------------------------------------------------

@@ -23,7 +23,6 @@ Every function blocks, so it belongs in a thread; :meth:`Staging.write_chunk` ma
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -39,7 +38,6 @@ from p2pxfer.core.transfer.chunktable import ChunkTable
 from p2pxfer.core.transfer.geometry import chunk_count, chunk_span, zero_hash
 from p2pxfer.core.transfer.journal import ChunkClaim, pack_chunks
 from p2pxfer.core.transfer.manifest import Entry, Manifest
-from p2pxfer.core.transfer.pathrules import STAGING_PREFIX
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import ChunkRefused, Damaged, DiskError
 from p2pxfer.net.disk import (
@@ -58,6 +56,7 @@ from p2pxfer.net.transfer import replay
 from p2pxfer.net.transfer.holes import keeps_holes, leave_hole, write_around_holes
 from p2pxfer.net.transfer.journalfile import JournalFile, new_journal, pack_listed
 from p2pxfer.net.transfer.parents import LastParent
+from p2pxfer.net.transfer.partials import staging_name
 from p2pxfer.net.transfer.preflight import ON_ITS_WAY, Room
 from p2pxfer.net.transfer.publishing import MANY_FILES, Publisher, all_there, write_whole
 from p2pxfer.net.transfer.trouble import Trouble
@@ -71,11 +70,6 @@ _TREE: Final = b"tree"
 
 def _no_failpoint(_: str) -> None:
     """Failpoints are for tests."""
-
-
-def staging_name(sender: bytes, transfer: bytes) -> str:
-    """What the private directory of a transfer is called, after the sender's key and the transfer's id."""
-    return STAGING_PREFIX + hashlib.sha256(sender + transfer).hexdigest()[:32]
 
 
 class Staging:
