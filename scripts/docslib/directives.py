@@ -105,8 +105,9 @@ def keys_of(part: Schema) -> list[tuple[str, Schema, bool]]:
 
 def _config_row(key: str, schema: Schema, required: bool) -> tuple[str, str, str]:
     kind = "list of tables" if "$ref" in schema.get("items", {}) else type_text(schema)
+    kind = kind.removesuffix(" or null").replace("object", "table")  # TOML has no null: what is left out is none
     default = schema.get("default")
-    shown = "; needed" if required else f"; ``{json.dumps(default)}``" if default not in (None, [], {}) else ""
+    shown = "; needed" if required else f"; ``{json.dumps(default)}``" if default or default in (0, False) else ""
     return f"``{key}``", f"{kind}{shown}", schema["description"]
 
 

@@ -26,6 +26,7 @@ from p2pxfer.net.agent.room import Room
 from p2pxfer.net.descriptors import raise_descriptor_limit
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.services.machine import Machine
+from p2pxfer.net.session.knownpeers import look_up
 from p2pxfer.net.transfer.partials import Destination
 from p2pxfer.net.transfer.queuerunner import QueueRunner
 from p2pxfer.net.traversal.serverdial import server_address
@@ -131,6 +132,9 @@ class Agent(Service):
         home = safe_text(str(self._machine.home.path), 300)
         self._say(f"the agent of {home} runs as {self._machine.name}, {self._machine.home.identity().id}")
         if self._config.receive:
+            for who in self._config.folders:
+                if look_up(self._machine.home, who)[2] is None:
+                    self._say(f"folders.{who}: there is no such contact; the folder waits for one")
             self._receiving.start()
         for service in self._services:
             service.start()
