@@ -27,9 +27,9 @@ def arrived(home: Path, sender: str, name: str) -> Path:
     return home / "inbox" / sender / name
 
 
-def queue(scene: Scene, home: Path, source: Path, peer: str, *words: str) -> None:
-    """Leave a file to the agent of a home, without the relay."""
-    program = scene.program(peer, home, "send", "--queue", "--path", "direct", *words, source, peer)
+def queue(scene: Scene, home: Path, source: Path, peer: str, *words: str, path: str = "direct") -> None:
+    """Leave a file to the agent of a home, without the relay unless `path` says otherwise."""
+    program = scene.program(peer, home, "send", "--queue", "--path", path, *words, source, peer)
     assert program.wait_for("queued")["attended"]
     program.succeed(60)
 
@@ -108,3 +108,41 @@ def test_a_reboot_of_both_hosts_in_a_queued_transfer(lab_factory: LabFactory, tm
         assert file_hash(target) == digest
         assert "going on: " in bob.last_words(100)
         assert lab.server_bytes() - before < 2 * MIB
+
+
+@pytest.mark.deadline(300)
+def test_two_agents_over_the_relay_go_on_with_a_server_that_was_started_anew(
+    lab_factory: LabFactory, tmp_path: Path
+) -> None:
+    """What is queued arrives, and the connections to a service live on."""
+    lab = lab_factory(KINDS["port-restricted"], KINDS["port-restricted"], rtt_ms=40)
+    with Scene(lab, tmp_path, loopback=False) as scene:
+        server = scene.start_server()
+        scene.make_contacts()
+        with entered(lab.names["alice"]):
+            service = Service(echo)
+        with service:
+            served = f'[[services]]\ntarget = "{service.address}"\nto = ["bob"]\nas = "echo"\n'
+            configure(scene.alice, f'path = "relay"\nname = "alice"\n{served}')
+            configure(scene.bob, 'path = "relay"\nname = "bob"\n')
+            start_agent(scene, "alice", scene.alice)
+            bob = start_agent(scene, "bob", scene.bob)
+            source = tmp_path / "to-bob.bin"
+            digest = random_file(source, 64 * MIB)
+            user = scene.program("bob", scene.bob, "connect", "alice:echo", "--listen", "0", "--path", "relay")
+            at = str(user.wait_for("listening")["address"])
+            talks = [Talk(lab, at) for _ in range(4)]
+            queue(scene, scene.alice, source, "bob", "--limit", "8M", path="relay")
+            is_under_way(scene.bob, bob, 12 * MIB)
+            all_went_on(talks)
+            server.stop()
+            target = arrived(scene.bob, "alice", "to-bob.bin")
+            assert not target.exists()
+            before = lab.server_bytes()
+            scene.start_server()
+            wait_until(target.exists, 120)
+            assert file_hash(target) == digest
+            assert lab.server_bytes() - before > 2 * 32 * MIB
+            all_went_on(talks)
+            for talk in talks:
+                talk.ends()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,26 @@ from tests.chats import ChatEnd
 from tests.e2e.conftest import wait_until
 from tests.lab.conftest import LabFactory
 from tests.lab.nat import KINDS
+from tests.lab.topology import Lab
 from tests.scene import Scene, file_hash, random_file
 
 MIB = 1 << 20
+SIZE = 24 * MIB
+SLOW_BPS = 16_000_000
+"""A line on which that takes twelve seconds."""
+
+
+def sent_in_the_middle(lab: Lab, scene: Scene, alice: ChatEnd, change: Callable[[], None]) -> None:
+    """Alice sends a file from the chat; the path changes when a part of it is there."""
+    source = scene.folder / "film.bin"
+    digest = random_file(source, SIZE)
+    begun = lab.link_bytes("bob")
+    alice.say(f"/send {source}")
+    wait_until(lambda: lab.link_bytes("bob") - begun > SIZE // 4, 90)
+    assert not (scene.inbox / source.name).exists()
+    change()
+    wait_until((scene.inbox / source.name).exists, 150)
+    assert file_hash(scene.inbox / source.name) == digest
 
 
 def talk(alice: ChatEnd, bob: ChatEnd, turn: int) -> None:
@@ -78,3 +96,48 @@ def test_a_chat_over_the_relay_survives_the_server(lab_factory: LabFactory, tmp_
         assert alice.heard() == said_by("bob", 2)
         alice.finish()
         alice.ends(0)
+
+
+@pytest.mark.deadline(300)
+@pytest.mark.parametrize("router", ["nat_a", "nat_b"])
+def test_a_file_from_a_chat_arrives_though_a_nat_moves(lab_factory: LabFactory, tmp_path: Path, router: str) -> None:
+    """Without the relay, in the middle of the file; lines go on as well."""
+    lab = lab_factory(KINDS["port-restricted"], KINDS["port-restricted"], rtt_ms=40, rate_bps=SLOW_BPS)
+    with Scene(lab, tmp_path, loopback=False) as scene:
+        scene.start_server()
+        scene.make_contacts()
+        before = lab.server_bytes()
+        words = ("--path", "direct", "--commands", "--to", scene.inbox)
+        alice, bob = (ChatEnd(scene, role, *words) for role in ("alice", "bob"))
+        alice.wait_said("bob is here", 90)
+        sent_in_the_middle(lab, scene, alice, lambda: lab.reboot_nat(router, new_address=True))
+        talk(alice, bob, 0)
+        bob.wait_heard(20, 120)
+        alice.wait_heard(20, 120)
+        assert bob.heard() == said_by("alice", 1)
+        assert lab.server_bytes() - before < 2 * MIB
+
+
+@pytest.mark.deadline(300)
+def test_a_file_from_a_chat_over_the_relay_arrives_though_the_server_was_started_anew(
+    lab_factory: LabFactory, tmp_path: Path
+) -> None:
+    lab = lab_factory(KINDS["port-restricted"], KINDS["port-restricted"], rtt_ms=40, rate_bps=SLOW_BPS)
+    with Scene(lab, tmp_path, loopback=False) as scene:
+        server = scene.start_server()
+        scene.make_contacts()
+        words = ("--path", "relay", "--commands", "--to", scene.inbox)
+        alice, bob = (ChatEnd(scene, role, *words) for role in ("alice", "bob"))
+        alice.wait_said("bob is here", 90)
+        before = lab.server_bytes()
+
+        def anew() -> None:
+            server.stop()
+            scene.start_server()
+
+        sent_in_the_middle(lab, scene, alice, anew)
+        assert lab.server_bytes() - before > 2 * SIZE
+        talk(alice, bob, 0)
+        bob.wait_heard(20, 120)
+        alice.wait_heard(20, 120)
+        assert bob.heard() == said_by("alice", 1)
