@@ -102,9 +102,10 @@ class _Window:
 
 
 class Widening:
-    """The connections between two hosts, by number; one of these for each transfer."""
+    """The connections between two hosts, by number; one of these for each transfer.  ``most``: so many at once."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, most: int = MAX_LINES) -> None:
+        self._most = most
         self._phase = _Phase.WATCHING
         self._until = 0.0
         self._rest = REST_S
@@ -227,7 +228,7 @@ class Widening:
         if lost and self._steady is None:
             self._phase = _Phase.CHANGING
             return Steady(True)
-        if len(self._lines) < MAX_LINES:
+        if len(self._lines) < self._most:
             self._phase = _Phase.CHANGING
             return Open()
         self._phase = _Phase.WATCHING

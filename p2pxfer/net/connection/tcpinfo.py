@@ -25,8 +25,9 @@ _ROUND_TRIP = 8 + 15
 """Index of ``tcpi_rtt``: the smoothed round trip, microseconds."""
 _REPEATED = 8 + 23
 """Index of ``tcpi_total_retrans``: segments that were sent again, since the first SYN."""
-_COUNTS = struct.Struct("=120xQ28xI")
-"""Of ``struct tcp_info`` in Linux 4.6 and later: bytes acknowledged, segments with data that were sent."""
+_COUNTS = struct.Struct("=120xQ16xI8xI")
+"""Of ``struct tcp_info`` in Linux 4.6 and later: bytes acknowledged, bytes that were not sent yet, segments with data
+that were sent."""
 TIMEOUTS = 2
 """Time-outs in a row before silence counts: one may be a lost packet."""
 
@@ -50,12 +51,13 @@ def retransmissions(sock: socket.socket) -> int | None:
 
 class Flow(Struct, frozen=True):
     """What went out over a connection since it stood: bytes ``acked``, segments ``sent`` and ``repeated``; its round
-    ``trip``, smoothed, seconds."""
+    ``trip``, smoothed, seconds; bytes ``waiting`` that were written and not sent once."""
 
     acked: int
     sent: int
     repeated: int
     trip: float
+    waiting: int = 0
 
 
 def flow(sock: socket.socket) -> Flow | None:
@@ -67,9 +69,9 @@ def counted(raw: bytes) -> Flow | None:
     """As :func:`flow`, from the kernel's answer."""
     if len(raw) < _COUNTS.size:
         return None
-    acked, sent = _COUNTS.unpack_from(raw)
+    acked, waiting, sent = _COUNTS.unpack_from(raw)
     fields = _fields(raw)
-    return Flow(acked, sent, fields[_REPEATED], fields[_ROUND_TRIP] / 1e6)
+    return Flow(acked, sent, fields[_REPEATED], fields[_ROUND_TRIP] / 1e6, waiting)
 
 
 def governor(sock: socket.socket) -> str | None:

@@ -5,6 +5,8 @@ Laws of this file:
 1. Numbered frames go over the best path on which the peer has attached itself; receipts over the path that they are
    about.
 2. What comes in one turn of the reactor is answered once, so one receipt stands for many pieces.
+3. While data is on its way what the path delivers is measured, and where packets get lost it is given a congestion
+   control that bears that (:class:`~p2pxfer.net.session.widening.Steadier`).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from p2pxfer.core.session.channelwire import CHANNEL_ROWS, ChannelMessage, Piece
 from p2pxfer.errors import P2pxferError, ProtocolBreach
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.session.widening import Steadier
 
 _TYPES: tuple[type[Message], ...] = (*(kind for _, kind in CHANNEL_ROWS), Piece)
 
@@ -47,6 +50,7 @@ class ChannelPaths:
         self._on_settled = on_settled
         self._on_failed = on_failed
         self._soon: IDelayedCall | None = None
+        self._steadier = Steadier(clock, paths, lambda: core.held_bytes > 0)
 
     def open_path(self, path: PeerPath) -> None:
         """A path of the session is up and open."""
@@ -83,6 +87,7 @@ class ChannelPaths:
 
     def stop(self) -> None:
         """Nothing more is sent."""
+        self._steadier.stop()
         if self._soon is not None:
             self._soon.cancel()
         self._soon = None
@@ -120,3 +125,4 @@ class ChannelPaths:
             path.send(message)
             if isinstance(message, Piece):
                 self._paths.carried(path, len(message.payload))
+                self._steadier.start()

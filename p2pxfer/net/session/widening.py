@@ -1,22 +1,22 @@
-"""Further connections of a job while it sends: measures what there is, and does what
-:mod:`p2pxfer.core.session.widening` says.
+"""The connections of what sends, while it does: measures them, and does what :mod:`p2pxfer.core.session.widening` says.
 
-A connection that is to go is given no more chunks, and closed when the last one on it was acknowledged.
+A connection that is to go is given no more chunks, and closed when the last one on it was acknowledged.  Channels take
+one connection at a time, so of all changes only that of the congestion control is one for them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.session.widening import Close, Line, Open, Steady, Widening
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
-from p2pxfer.net.types import Reactor
 
 LOOK_S = 0.2
 """How often the connections are looked at, seconds."""
@@ -32,7 +32,7 @@ class Widener:
 
     def __init__(
         self,
-        reactor: Reactor,
+        reactor: IReactorTime,
         paths: PathSet,
         open_beside: Callable[[PeerPath], Awaitable[PeerPath | None]],
         idle: Callable[[PeerPath], bool] | None,
@@ -43,7 +43,7 @@ class Widener:
         self._idle = idle
         self._group = 0
         self._rule = Widening(reactor.seconds())
-        self._usual: str | None = None
+        self._governing = _Governing()
         self._opening: Deferred[None] | None = None
         self._timer: IDelayedCall | None = None
 
@@ -76,7 +76,7 @@ class Widener:
             case Close(number):
                 self._paths.retire(number)
             case Steady(on):
-                self._govern(group, on)
+                self._governing.change(self._rule, group, on, self._reactor.seconds())
 
     async def _open(self, beside: PeerPath) -> None:
         rule, path = self._rule, None
@@ -91,13 +91,70 @@ class Widener:
         if not failure.check(CancelledError):
             self.log.failure("opening a further connection", failure)
 
-    def _govern(self, group: list[PeerPath], on: bool) -> None:
+
+class Steadier:
+    """That of channels: gives their connection another congestion control where that delivers more.
+
+    ``carries`` says whether data is still on its way; without any nothing is measured until :meth:`start`.
+    """
+
+    def __init__(self, reactor: IReactorTime, paths: PathSet, carries: Callable[[], bool]) -> None:
+        self._reactor = reactor
+        self._paths = paths
+        self._carries = carries
+        self._watched: int | None = None
+        self._rule = Widening(reactor.seconds(), most=1)
+        self._governing = _Governing()
+        self._timer: IDelayedCall | None = None
+
+    def start(self) -> None:
+        """Data is on its way; may be said again and again."""
+        if self._timer is None:
+            self._look(begins=True)
+
+    def stop(self) -> None:
+        """Change nothing more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+
+    def _look(self, begins: bool = False) -> None:
+        self._timer = None
+        if not self._carries():
+            return
+        self._timer = self._reactor.callLater(LOOK_S, self._look)
+        path = next(iter(self._paths.leaders), None)
+        now = self._reactor.seconds()
+        number = None if path is None else path.facts.number
+        if number != self._watched:
+            self._watched, self._rule = number, Widening(now, most=1)
+        # All that waits may be with the kernel: a window of a channel is smaller than its buffers.
+        line = None if path is None else _line(path, in_kernel=True)
+        if path is None or number is None or line is None:
+            return
+        if begins:
+            line = replace(line, full=False)  # what was measured before the pause counts no more
+        order = self._rule.look({number: line}, now)
+        if isinstance(order, Steady):
+            self._governing.change(self._rule, [path], order.on, now)
+
+
+class _Governing:
+    """The congestion control of a group of connections, and the one that they had before."""
+
+    log = Logger()
+
+    def __init__(self) -> None:
+        self._usual: str | None = None
+
+    def change(self, rule: Widening, group: list[PeerPath], on: bool, now: float) -> None:
+        """As a :class:`~p2pxfer.core.session.widening.Steady` of ``rule`` says."""
         if on:
             first = group[0].descriptor
             self._usual = first.governor if first is not None else None
             done = self._usual not in (None, BEARS_LOSS) and all(_govern(path, BEARS_LOSS) for path in group)
             self.log.debug("{name} bears loss: {done}", name=BEARS_LOSS, done=done)
-            self._rule.steadied(done, self._reactor.seconds())
+            rule.steadied(done, now)
         elif self._usual is not None:
             for path in group:
                 _govern(path, self._usual)
@@ -107,8 +164,10 @@ def _govern(path: PeerPath, name: str) -> bool:
     return path.descriptor is not None and path.descriptor.govern(name)
 
 
-def _line(path: PeerPath) -> Line | None:
+def _line(path: PeerPath, in_kernel: bool = False) -> Line | None:
+    """``in_kernel``: what the kernel was given and did not send yet counts as more than the path takes."""
     flow = path.descriptor.flow() if path.descriptor is not None else None
     if flow is None:
         return None
-    return Line(flow.acked, flow.sent, flow.repeated, flow.trip, not path.writable)
+    full = not path.writable or (in_kernel and flow.waiting > 0)
+    return Line(flow.acked, flow.sent, flow.repeated, flow.trip, full)

@@ -89,3 +89,20 @@ def test_what_went_out_is_counted() -> None:
 def test_an_older_kernel_counts_nothing() -> None:
     assert tcpinfo.counted(answer()[:159]) is None
     assert tcpinfo.counted(b"") is None
+
+
+def test_what_waits_in_the_kernel_is_counted() -> None:
+    """The peer does not read: what is beyond its window is written and not sent."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as here:
+        there, _ = listener.accept()
+        with there:
+            idle = tcpinfo.flow(here)
+            assert idle is not None
+            assert idle.waiting == 0
+            here.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    here.send(bytes(1 << 16))
+            full = tcpinfo.flow(here)
+            assert full is not None
+            assert full.waiting > 0

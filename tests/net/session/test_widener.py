@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from twisted.internet.task import Clock
@@ -11,9 +11,9 @@ from twisted.internet.task import Clock
 from p2pxfer.core.session.widening import Open
 from p2pxfer.errors import Unreachable
 from p2pxfer.net.session import widening
-from p2pxfer.net.session.path import PathFacts
+from p2pxfer.net.session.path import PathFacts, PeerPath
 from p2pxfer.net.session.pathset import PathSet
-from p2pxfer.net.session.widening import LOOK_S, Widener
+from p2pxfer.net.session.widening import BEARS_LOSS, LOOK_S, Steadier, Widener
 from p2pxfer.net.transfer.outstream import StreamPump
 from p2pxfer.net.transfer.pump import ChunkPump
 from tests.guard import LostErrors
@@ -128,3 +128,93 @@ def test_nothing_is_looked_at_for_a_cargo_that_takes_one_connection() -> None:
     widener.stop()
     assert ChunkPump.spreads
     assert not StreamPump.spreads
+
+
+# -- channels ------------------------------------------------------------------------------------------------------
+
+
+class LossyPath(FakePath):
+    """One that delivers little under loss, and much with what bears that; all that waits is with the kernel."""
+
+    writable = True
+
+    def __init__(self, number: int, has: bool = True) -> None:
+        super().__init__(number)
+        self.flows = SimpleNamespace(acked=1 << 20, sent=1000, repeated=0, trip=0.05, waiting=1)
+        self.changes: list[str] = []
+
+        def govern(name: str) -> bool:
+            if has:
+                self.changes.append(name)
+                self.descriptor.governor = name
+            return has
+
+        self.descriptor = SimpleNamespace(flow=lambda: self.flows, governor="cubic", govern=govern)
+
+    def goes_on(self, better: float = 20) -> None:
+        """What a fifth of a second brings."""
+        self.flows.acked += int(50_000 * (better if self.descriptor.governor == BEARS_LOSS else 1))
+        self.flows.sent += 40
+        self.flows.repeated += 1
+
+
+def steadied(path: LossyPath, seconds: float, better: float = 20) -> tuple[Any, list[bool], Steadier]:
+    clock: Any = Clock()
+    paths = PathSet(clock.seconds, lambda event: None)
+    paths.add(cast(PeerPath, path))
+    carries = [True]
+    steadier = Steadier(clock, paths, lambda: carries[0])
+    steadier.start()
+    run(clock, path, seconds, better)
+    return clock, carries, steadier
+
+
+def run(clock: Any, path: LossyPath, seconds: float, better: float = 20) -> None:
+    for _ in range(int(seconds / LOOK_S)):
+        path.goes_on(better)
+        clock.advance(LOOK_S)
+
+
+def test_the_connection_of_channels_gets_what_bears_loss_and_keeps_it_where_that_delivers_more() -> None:
+    path = LossyPath(1)
+    steadied(path, 30)
+    assert path.changes == [BEARS_LOSS]
+
+
+def test_what_does_not_deliver_more_is_undone_and_no_other_connection_is_wanted() -> None:
+    path = LossyPath(1)
+    steadied(path, 60, better=1)
+    assert path.changes == [BEARS_LOSS, "cubic"]
+
+
+def test_where_the_system_does_not_have_it_all_stays() -> None:
+    path = LossyPath(1, has=False)
+    steadied(path, 30)
+    assert path.descriptor.governor == "cubic"
+
+
+def test_a_path_that_takes_more_than_there_is_stays_as_it_is() -> None:
+    path = LossyPath(1)
+    path.flows.waiting = 0
+    steadied(path, 30)
+    assert path.changes == []
+
+
+def test_nothing_is_looked_at_while_nothing_is_carried_and_the_pause_does_not_count() -> None:
+    path = LossyPath(1)
+    path.descriptor.governor = "reno"
+    clock, carries, steadier = steadied(path, 0.4)
+    carries[0] = False
+    clock.advance(LOOK_S)
+    assert clock.getDelayedCalls() == []
+    clock.advance(3600)
+    carries[0] = True
+    steadier.start()
+    steadier.start()
+    assert len(clock.getDelayedCalls()) == 1
+    run(clock, path, 0.4)
+    assert path.changes == [], "an hour without data is no slow connection"
+    run(clock, path, 10)
+    assert path.changes == [BEARS_LOSS]
+    steadier.stop()
+    assert clock.getDelayedCalls() == []

@@ -53,6 +53,7 @@ class FakePath:
     rtt = None
     began = 0.0
     writable = True
+    descriptor = None
 
     def __init__(self, number: int = 1) -> None:
         self.facts = PathFacts(number, "punched", "", "")
