@@ -42,8 +42,9 @@ def lines(found: Status) -> list[str]:
 
     agent = found.agent
     there = f"registered at {agent.server}, seen as {agent.observed}" if agent.observed else f"not at {agent.server}"
+    only = "" if agent.receives else ", receives nothing"
     shown = [
-        f"the agent runs as {safe_text(agent.name)}{'' if agent.receives else ', receives nothing'} (process {agent.pid}, for {_time(agent.up_s)})",
+        f"the agent runs as {safe_text(agent.name)}{only} (process {agent.pid}, for {_time(agent.up_s)})",
         safe_text(there),
         f"{agent.queued} to be sent, {agent.transfers} under way",
     ]
