@@ -263,6 +263,8 @@ def start_server(place: Place, folder: Path, *, loopback: bool, listen: Sequence
     `ProgramError`.
     """
     state = folder / "server"
+    # One that was killed has left its address there, which says nothing of this one.
+    (state / "address").unlink(missing_ok=True)
     argv: list[str | Path] = [BIN / "twist", "--log-format=text", "p2pxfer-rendezvous", "--state", state]
     if loopback:
         for port in free_ports(2):

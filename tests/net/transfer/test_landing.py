@@ -132,9 +132,9 @@ async def test_small_chunks_go_to_the_thread_together_and_a_bad_one_fails_alone(
     jobs: list[int] = []
     do = world.disk.writer.do
 
-    def counted(work: Any, batch: Any) -> Deferred[Any]:
-        jobs.append(len(batch))
-        return do(work, batch)
+    def counted(work: Any, *batch: Any) -> Deferred[Any]:
+        jobs.extend(map(len, batch))
+        return do(work, *batch)
 
     monkeypatch.setattr(world.disk.writer, "do", counted)
     world.staging.bad = {7, 200}
