@@ -278,7 +278,7 @@ class ChatFiles(InboxOwner):
         allowed = contact is None or contact.allows(Right.FILES)
         return Known(self._peer.shown, self._peer.verified, files=allowed and self._acceptance != "none")
 
-    def paired(self, key: bytes, name: str) -> Known:
+    def paired(self, key: bytes, name: str, words: Callable[[], tuple[str, ...]]) -> Known:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`: no code is ever open."""
         raise Unreachable("no code is open in a chat")
 

@@ -17,13 +17,17 @@ from p2pxfer.core.names import check_name, normalise_name
 @click.option("--call", "alias", metavar="NAME", help="Store the other machine as NAME (default: its own name).")
 @click.option("--code-file", metavar="F", type=click.Path(readable=False), help="Read the code to enter from a file.")
 @click.option("--qr", is_flag=True, help="Show the code as a QR code, too.")
+@click.option(
+    "--verify", is_flag=True,
+    help="Compare eight words by voice before the other machine is stored; to be given on both machines.",
+)  # fmt: skip
 @path_option
 @mapping_option
 @click.option("--timeout", metavar="S", type=Seconds(), help="Longest time to wait for the other machine, seconds.")
 @click.pass_obj
 def command(
     options: Global, code: str | None, name: str | None, alias: str | None, code_file: str | None, qr: bool,
-    policy: PathPolicy, port_mapping: bool, timeout: float | None,
+    verify: bool, policy: PathPolicy, port_mapping: bool, timeout: float | None,
 ) -> None:  # fmt: skip
     """Show a one-time code and wait until it is entered on the other machine; or enter the CODE that that one shows.
 
@@ -31,7 +35,9 @@ def command(
     --code-file, which other users of this machine do not see.
     """
     from p2pxfer.cli.send import read_code
+    from p2pxfer.cli.wordscheck import check_answerable
 
+    check_answerable(verify)
     entered = typed_code(code) if code is not None else read_code(code_file)
     home = options.open_home()
     line = options.server_line(home)
@@ -40,5 +46,5 @@ def command(
     from p2pxfer.cli.run import run
 
     called = None if alias is None else check_name(normalise_name(alias))
-    pairing = Pairing(options, home, line, own_name, entered, called, qr, policy, port_mapping, timeout)
+    pairing = Pairing(options, home, line, own_name, entered, called, qr, policy, port_mapping, timeout, verify)
     run(pairing.run, options.verbose)

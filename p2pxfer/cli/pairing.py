@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Final, cast
 
 from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race
@@ -12,10 +12,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.cli.codedesk import CodeDesk
-from p2pxfer.cli.newcontact import store_contact
+from p2pxfer.cli.newcontact import store_contact, today
 from p2pxfer.cli.questions import Questions
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
+from p2pxfer.cli.wordscheck import Words, WordsCheck
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.codes import Code, typed_code
 from p2pxfer.core.contact.pairplace import name_of, place_in, place_of, slots_at
@@ -63,6 +64,7 @@ class Pairing(InboxOwner):
         policy: PathPolicy,
         port_mapping: bool,
         timeout: float | None,
+        verify: bool = False,
     ) -> None:
         self._home = home
         self._line = line
@@ -73,9 +75,11 @@ class Pairing(InboxOwner):
         self._policy: PathPolicy = policy
         self._port_mapping = port_mapping
         self._timeout = timeout
+        self._verify = verify
         self._identity = home.identity()
         self._report = Reporter(options.json, options.quiet)
         self._place = 0
+        self._comparing: Deferred[None] | None = None
         self._outcome: Deferred[P2pxferError | None] = Deferred()
 
     async def run(self, reactor: Reactor) -> None:
@@ -85,6 +89,7 @@ class Pairing(InboxOwner):
             P2pxferError: the outcome, when it is not success.
         """
         self._reactor = reactor
+        self._questions = Questions(reactor, self._report)
         self._report.on_closed = lambda: self._end(Interrupted("nobody reads the output any more"))
         clock = None
         if self._timeout is not None:
@@ -97,6 +102,7 @@ class Pairing(InboxOwner):
         finally:
             if clock is not None and clock.active():
                 clock.cancel()
+            self._questions.close()
             self._report.close()
 
     def _end(self, error: P2pxferError | None) -> None:
@@ -131,12 +137,22 @@ class Pairing(InboxOwner):
         """Nobody can ask for a machine without a name."""
 
     def _store(self, key: bytes, name: str) -> Contact:
-        """The peer proved the code: it is a contact now."""
+        """The peer proved the code, and with ``--verify`` the words were the same: it is a contact now."""
         contact = store_contact(self._home, key, self._alias or name, lambda text: self._report.tell(Note(text)))
+        if self._verify:
+            contact = self._home.add_contact(Contact(contact.name, contact.id, "words", today()))
         self._report.tell(Peer(contact.name, str(contact.id), "code"))
         listed = ContactListed(contact.name, str(contact.id), contact.verified, contact.added, "added")
         self._report.tell(listed, f"{contact.name} is a contact now; {contact.name} knows this machine as {self._name}")
         return contact
+
+    async def _become(self, key: bytes, name: str, words: Words) -> None:
+        """The peer proved the code: make it a contact, after the words where they are to be compared."""
+        if self._verify:
+            check = WordsCheck(self._home, self._questions, self._report, "Nothing was stored")
+            await check.ask(key, safe_text(name, 64), words)
+        self._store(key, name)
+        self._end(None)
 
     # -- entering a code ---------------------------------------------------------------------------------------------
 
@@ -175,8 +191,7 @@ class Pairing(InboxOwner):
             tell=self._report.tell,
         )
         proved = await joining.run()
-        self._store(proved.key, proved.name)
-        self._end(None)
+        await self._become(proved.key, proved.name, proved.words)
 
     # -- showing one -------------------------------------------------------------------------------------------------
 
@@ -186,16 +201,18 @@ class Pairing(InboxOwner):
             self._reactor, codes, self._report, None, command="pair", text=self._shown, on_exhausted=self._exhausted
         )
         asking = None
-        questions = Questions(self._reactor, self._report)
         try:
             self._desk.open()
-            if self._report.can_ask:
-                asking = Deferred.fromCoroutine(self._ask(questions, client))
+            # One question at a time: with --verify that is the one about the words.
+            if self._report.can_ask and not self._verify:
+                asking = Deferred.fromCoroutine(self._ask(client))
                 asking.addErrback(self._not_joined)
             await self._until_the_end(client)
         finally:
             self._desk.close()
-            questions.close()
+            self._questions.close()
+            if self._comparing is not None:
+                self._comparing.cancel()
             if asking is not None:
                 asking.cancel()
             self._report.close()
@@ -241,11 +258,11 @@ class Pairing(InboxOwner):
     def _exhausted(self) -> None:
         self._end(WrongCode("too many wrong codes in a row; start pair again for another one"))
 
-    async def _ask(self, questions: Questions, client: RendezvousClient) -> None:
+    async def _ask(self, client: RendezvousClient) -> None:
         """Take the code of the other machine from the keyboard, while the own one is shown."""
         wrong = 0
         while True:
-            typed = await questions.line(lambda: "or type the code that the other machine shows: ")
+            typed = await self._questions.line(lambda: "or type the code that the other machine shows: ")
             if typed is None:
                 return
             text = typed.decode("ascii", "replace")
@@ -276,8 +293,13 @@ class Pairing(InboxOwner):
         contact = self._home.contact_by_id(PeerId(key))
         return Known(contact.name, "contact", files=False) if contact is not None else None
 
-    def paired(self, key: bytes, name: str) -> Known:
+    def paired(self, key: bytes, name: str, words: Callable[[], Words]) -> Known:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
+        if self._verify:
+            if self._comparing is None:
+                self._comparing = Deferred.fromCoroutine(self._become(key, name, words()))
+                self._comparing.addErrback(self._not_joined)
+            return Known("", "code", files=False)
         try:
             contact = self._store(key, name)
         except P2pxferError as error:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     "--stdout", "to_stdout", is_flag=True,
     help="Write one file, or the standard input of a sender, to standard output, and end.",
 )  # fmt: skip
+@click.option("--verify", is_flag=True, help="Compare eight words by voice with each sender before anything is stored.")
 @click.option("--once", is_flag=True, help="End after one whole transfer.")
 @click.option(
     "--accept", "acceptance", type=click.Choice(["ask", "contacts", "all"]), default="contacts", show_default=True,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 )
 @click.pass_obj
 def command(
-    options: Global, name: str | None, destination: str, to_stdout: bool, once: bool,
+    options: Global, name: str | None, destination: str, to_stdout: bool, verify: bool, once: bool,
     acceptance: Literal["ask", "contacts", "all"], code_words: str | None, no_code: bool, limit: int,
     policy: PathPolicy, gentle: bool, port_mapping: bool, timeout: float | None,
 ) -> None:  # fmt: skip
@@ -64,6 +65,7 @@ def command(
         check_output(options, destination)
     else:
         check_destination(destination)
+    from p2pxfer.cli.wordscheck import check_answerable
     from p2pxfer.net.agent.asking import check_name_is_free
 
     home = options.open_home()
@@ -75,6 +77,7 @@ def command(
             "--accept ask needs somebody to ask, and standard input is no terminal: use --accept contacts (take what"
             " contacts send) or --accept all"
         )
+    check_answerable(verify)
     place: Place
     if to_stdout:
         from p2pxfer.net.transfer.outlet import Outlet
@@ -93,7 +96,7 @@ def command(
     receiving = Receiving(
         options, home, line, own_name, place,
         once=once or to_stdout, acceptance=acceptance, code_words=code_words, no_code=no_code, policy=policy,
-        gentle=gentle, port_mapping=port_mapping, timeout=timeout, limit=limit,
+        gentle=gentle, port_mapping=port_mapping, timeout=timeout, limit=limit, verify=verify,
     )  # fmt: skip
     run(receiving.run, options.verbose)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race
@@ -15,16 +15,19 @@ from p2pxfer.cli.newcontact import store_contact
 from p2pxfer.cli.questions import Questions
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
-from p2pxfer.cli.ticker import Ticker
+from p2pxfer.cli.watching import Watch
+from p2pxfer.cli.wordscheck import Words, WordsCheck
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import PathPolicy, Registered
 from p2pxfer.core.serveraddress import ServerLine
+from p2pxfer.core.session.channelwire import Compare
 from p2pxfer.core.session.eventtext import human_size, size_of
 from p2pxfer.core.text import safe_text
-from p2pxfer.errors import Incomplete, Interrupted, NameTaken, P2pxferError, Unreachable
+from p2pxfer.errors import IdentityMismatch, Incomplete, Interrupted, NameTaken, P2pxferError, Unreachable
 from p2pxfer.net.private.home import Home
+from p2pxfer.net.session.channelsession import words_on
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.inbox import IDLE_S, Acceptance, Inbox
 from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
@@ -47,54 +50,6 @@ LOOK_S = 0.25
 """How often ``--timeout`` looks whether a transfer is under way, seconds."""
 
 
-class _Watch:
-    """One transfer from its first sign to its end: when it was accepted, its progress, whether it is under way."""
-
-    def __init__(
-        self, reactor: Reactor, transfer: IncomingTransfer | IncomingStream, paths: PathSet, report: Reporter
-    ) -> None:
-        self._reactor = reactor
-        self.transfer = transfer
-        self._paths = paths
-        self._report = report
-        self._since = report.elapsed
-        self._carried: float | None = None
-        self._ticker: Ticker | None = None
-
-    def accepted(self) -> None:
-        """The transfer was accepted just now."""
-        self._since = self._report.elapsed
-        self._carried = self._reactor.seconds()
-        # One turn later the event is told, and what an earlier run left is counted and no part of the rate.
-        self._reactor.callLater(0, self._start)
-
-    def _start(self) -> None:
-        if not self.transfer.ended:
-            self._ticker = Ticker(self._reactor, self._measure, self._report.tell)
-            self._ticker.start()
-
-    def _measure(self) -> tuple[int, int | None, str]:
-        offer = self.transfer.offer
-        return self.transfer.have_bytes, offer.bytes if offer is not None else 0, self._paths.active_kind
-
-    @property
-    def taken(self) -> bool:
-        """Whether it was accepted."""
-        return self._carried is not None
-
-    def under_way(self, now: float) -> bool:
-        """Whether it was accepted and a path carries it, or may again: so long the inbox waits for its sender."""
-        if self._carried is not None and self.transfer.attached:
-            self._carried = now
-        return self._carried is not None and now - self._carried < IDLE_S
-
-    def stop(self) -> float:
-        """The transfer has ended: seconds since it was accepted."""
-        if self._ticker is not None:
-            self._ticker.stop()
-        return self._report.elapsed - self._since
-
-
 class Receiving(InboxOwner):
     """One run of the command."""
 
@@ -115,6 +70,7 @@ class Receiving(InboxOwner):
         port_mapping: bool,
         timeout: float | None,
         limit: int = 0,
+        verify: bool = False,
     ) -> None:
         self._home = home
         self._line = line
@@ -128,13 +84,15 @@ class Receiving(InboxOwner):
         self._port_mapping = port_mapping
         self._timeout = timeout
         self._limit = limit
+        self._verify = verify
         self._identity = home.identity()
         self._report = Reporter(options.json, options.quiet)
         self._codes = CodeBook()
         self._given = parse_given(code_words, self._codes.next_slot) if code_words is not None else None
-        self._watches: list[_Watch] = []
+        self._watches: list[Watch] = []
         self._quiet_since = 0.0
         self._received = 0
+        self._denied: IdentityMismatch | None = None
         self._finished: Deferred[P2pxferError | None] = Deferred()
 
     async def run(self, reactor: Reactor) -> None:
@@ -147,6 +105,7 @@ class Receiving(InboxOwner):
         self._reactor = reactor
         self._desk = CodeDesk(reactor, self._codes, self._report, self._given)
         self._questions = Questions(reactor, self._report)
+        self._words = WordsCheck(self._home, self._questions, self._report)
         inbox = Inbox(
             reactor,
             self._identity,
@@ -250,7 +209,7 @@ class Receiving(InboxOwner):
         contact = self._home.contact_by_id(PeerId(key))
         return Known(contact.name, "contact", contact.allows(Right.FILES)) if contact is not None else None
 
-    def paired(self, key: bytes, name: str) -> Known:
+    def paired(self, key: bytes, name: str, words: Callable[[], tuple[str, ...]]) -> Known:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
         try:
             contact = store_contact(self._home, key, name, lambda text: self._report.tell(Note(text)))
@@ -258,6 +217,10 @@ class Receiving(InboxOwner):
             self._report.tell(Failed(code=error.word, message=error.message, retry=error.retry))
             raise
         return Known(contact.name, "code", contact.allows(Right.FILES))
+
+    def compared(self, key: bytes, peer: str, words: Words) -> None:
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
+        self._words.show(key, safe_text(peer), words)
 
     # -- transfers -----------------------------------------------------------------------------------------------
 
@@ -267,6 +230,8 @@ class Receiving(InboxOwner):
 
     async def _decide(self, peer: str, offer: Offer) -> bool:
         watch = next((watch for watch in self._watches if watch.transfer.offer is offer), None)
+        if self._verify and not await self._same_words(watch, peer):
+            return False
         if self._acceptance == "ask":
             offer = await self._counted(watch, offer)
             if not await self._questions.ask(lambda: compose_question(peer, offer, self._place.shown)):
@@ -275,7 +240,23 @@ class Receiving(InboxOwner):
             watch.accepted()
         return True
 
-    async def _counted(self, watch: _Watch | None, offer: Offer) -> Offer:
+    async def _same_words(self, watch: Watch | None, peer: str) -> bool:
+        """Whether the user hears the same words, those that the sender compares or else those of a path."""
+        path = next(iter(watch.paths.ordered()), None) if watch is not None else None
+        if path is None or self._words.passed(path.peer_key):
+            return path is not None
+        words = self._words.shown_to(path.peer_key)
+        if words is None:
+            path.send(Compare())
+            words = words_on(path)
+        try:
+            await self._words.ask(path.peer_key, safe_text(peer), words)
+        except IdentityMismatch as error:
+            self._denied = error
+            return False
+        return True
+
+    async def _counted(self, watch: Watch | None, offer: Offer) -> Offer:
         """Whoever decides should know how much it is; whoever sends a million files is not waited for."""
         for _ in range(round(COUNTING_S / LOOK_S)):
             if watch is None or not offer.counting or watch.transfer.ended:
@@ -286,7 +267,7 @@ class Receiving(InboxOwner):
 
     def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
-        watch = _Watch(self._reactor, transfer, paths, self._report)
+        watch = Watch(self._reactor, transfer, paths, self._report)
         self._watches.append(watch)
 
         def ended() -> float:
@@ -321,6 +302,9 @@ class Receiving(InboxOwner):
             ended()
             error = failure.value
             assert isinstance(error, P2pxferError)
+            if self._denied is not None:
+                self._finish(self._denied)
+                return
             if isinstance(error, Incomplete) and isinstance(transfer, IncomingTransfer):
                 # Not the end of the wait: the sender may come back, also to ``--once``.
                 self._report.tell(Note(error.message))

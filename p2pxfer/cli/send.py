@@ -46,6 +46,7 @@ NO_PATH_S = 60.0
 @path_option
 @gentle_option
 @mapping_option
+@click.option("--verify", is_flag=True, help="Compare eight words by voice before anything is sent.")
 @click.option("--wait", is_flag=True, help="Wait for the peer if it is not there yet.")
 @click.option(
     "--queue", is_flag=True,
@@ -58,8 +59,8 @@ NO_PATH_S = 60.0
 @click.pass_context
 def command(
     ctx: click.Context, paths: tuple[str, ...], peer: str, code_file: str | None, name: str | None, links: Links,
-    delta: bool, limit: int, policy: PathPolicy, gentle: bool, port_mapping: bool, wait: bool, timeout: float,
-    queue: bool,
+    delta: bool, limit: int, policy: PathPolicy, gentle: bool, port_mapping: bool, verify: bool, wait: bool,
+    timeout: float, queue: bool,
 ) -> None:  # fmt: skip
     """Send every PATH to PEER: a contact, a registered name, or a peer id.  The PATH - is standard input.
 
@@ -71,6 +72,8 @@ def command(
         raise UsageError("send needs at least one PATH and a PEER")
     options: Global = ctx.obj
     home = options.open_home()
+    if queue and verify:
+        raise UsageError("--verify needs somebody who compares words, and with --queue nobody is there")
     if queue:
         from p2pxfer.cli.queueing import check_queueable, put
 
@@ -82,7 +85,11 @@ def command(
     stream = stream_name(paths, name)
     from p2pxfer.cli.loads import FileLoad, StreamLoad
     from p2pxfer.cli.sending import Load, SendMemory
+    from p2pxfer.cli.wordscheck import check_answerable
 
+    if verify and stream is not None:
+        raise UsageError("--verify asks at standard input, which is what is sent here")
+    check_answerable(verify)
     load: Load
     memory = None
     if stream is not None:
@@ -102,7 +109,9 @@ def command(
     from p2pxfer.cli.run import run
     from p2pxfer.cli.sending import Sending
 
-    sending = Sending(options, home, line, load, target, policy, gentle, port_mapping, wait, timeout, limit, memory)
+    sending = Sending(
+        options, home, line, load, target, policy, gentle, port_mapping, wait, timeout, limit, memory, verify
+    )
     run(sending.run, options.verbose)
 
 

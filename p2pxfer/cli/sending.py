@@ -10,9 +10,11 @@ import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 
 from p2pxfer.cli.pathnews import PathNews
+from p2pxfer.cli.questions import Questions
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.cli.ticker import Ticker
+from p2pxfer.cli.wordscheck import WordsCheck
 from p2pxfer.core.contact.codes import Code, typed_code
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction, PathPolicy, Registered
@@ -24,6 +26,7 @@ from p2pxfer.errors import CodeInvalid, CodeNeeded, Interrupted, P2pxferError, W
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.session.seeking import Patience, Target
 from p2pxfer.net.transfer.cargo import Cargo
+from p2pxfer.net.transfer.compared import ComparedCargo
 from p2pxfer.net.transfer.outgoing import OutgoingJob
 from p2pxfer.net.transfer.sendjobs import SendJob, SendJobs
 from p2pxfer.net.transfer.source import Source
@@ -117,6 +120,7 @@ class Sending:
         timeout: float,
         limit: int = 0,
         memory: SendMemory | None = None,
+        verify: bool = False,
     ) -> None:
         self._home = home
         self._line = line
@@ -131,11 +135,13 @@ class Sending:
         self._name = options.own_name(home, None)
         self._report = Reporter(options.json, options.quiet)
         self._memory = memory
+        self._verify = verify
         self._skipped = 0
         self._job: OutgoingJob | None = None
         self._news: PathNews | None = None
         self._ended: P2pxferError | None = None
         self._asking: Deferred[Code | None] | None = None
+        self._words: WordsCheck | None = None
 
     async def run(self, reactor: Reactor) -> None:
         """Send everything and report it.
@@ -156,12 +162,15 @@ class Sending:
             port_mapping=self._port_mapping,
         )
         self._report.on_closed = lambda: self._end(Interrupted("nobody reads the output any more"))
+        questions = Questions(reactor, self._report)
+        self._words = WordsCheck(self._home, questions, self._report)
         try:
             await client.start()
             client.failed.addCallback(self._end)
             await self._until_known(reactor, client)
         finally:
             client.stop()
+            questions.close()
             if self._memory is not None:
                 self._memory.close()
             self._load.close()
@@ -209,7 +218,13 @@ class Sending:
             self._asking = None
 
     async def _send(self, reactor: Reactor, client: RendezvousClient) -> None:
-        pump = self._load.cargo(reactor, self._limit, self._tell_offer)
+        cargo = self._load.cargo(reactor, self._limit, self._tell_offer)
+        shown, words = safe_text(self._target.shown), self._words
+        pump = ComparedCargo(
+            cargo,
+            (lambda key, found: words.ask(key, shown, found)) if self._verify and words is not None else None,
+            lambda key, found: words.show(key, shown, found) if words is not None else None,
+        )
         news = self._news = PathNews(reactor, self._target.shown, self._policy, self._report.tell)
         job = self._job = OutgoingJob(
             reactor,
@@ -285,8 +300,6 @@ class Sending:
 
 async def ask_again(reactor: Reactor, report: Reporter, peer: str) -> Code | None:
     """The code that the person at the terminal types, asked for until it is one; ``None`` if nothing is typed."""
-    from p2pxfer.cli.questions import Questions
-
     questions = Questions(reactor, report)
     try:
         while True:

@@ -10,6 +10,7 @@ import pytest
 from p2pxfer.cli.chatcommands import ChatCommands
 from p2pxfer.cli.chatlines import LINE_MAX, TOO_LONG, LineInput
 from p2pxfer.cli.chatwords import ChatWords
+from p2pxfer.cli.newcontact import today
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.session.conversation import Line
 from p2pxfer.net.private.home import Contact, Home
@@ -82,7 +83,7 @@ def test_a_contact_under_another_name_is_strengthened(bench: Bench) -> None:
     bench.home.add_contact(Contact("robert", PeerId(KEY), "code", "2026-01-01"))
     bench.commands.run("/verify")
     bench.commands.run("/same")
-    assert bench.home.contacts() == [Contact("robert", PeerId(KEY), "words", "2026-01-01")]
+    assert bench.home.contacts() == [Contact("robert", PeerId(KEY), "words", today())]
     assert bench.talk.released
 
 

@@ -45,7 +45,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_a_proved_code_ends_the_run_with_a_contact(run: Run) -> None:
-    assert run.command.paired(KEY, "alice").name == "alice"
+    assert run.command.paired(KEY, "alice", tuple).name == "alice"
     assert run.ended.result is None
     assert [contact.name for contact in run.home.contacts()] == ["alice"]
 
@@ -54,5 +54,5 @@ def test_a_contact_that_cannot_be_stored_is_the_outcome(run: Run) -> None:
     """The code is spent; whoever waits would wait for ever."""
     (run.home.path / "contacts.json").write_text("{damaged")
     with pytest.raises(ConfigError):
-        run.command.paired(KEY, "alice")
+        run.command.paired(KEY, "alice", tuple)
     assert isinstance(run.ended.result, ConfigError)

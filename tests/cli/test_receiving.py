@@ -344,7 +344,7 @@ def test_a_contact_that_cannot_be_stored_is_told(make: Any, tmp_path: Path) -> N
     run = make()
     (tmp_path / "home" / "contacts.json").write_text("{damaged")
     with pytest.raises(ConfigError):
-        run.command.paired(b"k" * 32, "alice")
+        run.command.paired(b"k" * 32, "alice", tuple)
     assert [event["code"] for event in run.events("error")] == [ConfigError.word]
 
 

@@ -116,7 +116,7 @@ class Receiving(InboxOwner):
             return None
         return Known(contact.name, "contact", contact.allows(Right.FILES)) if contact is not None else None
 
-    def paired(self, key: bytes, name: str) -> Known:
+    def paired(self, key: bytes, name: str, words: Callable[[], tuple[str, ...]]) -> Known:
         """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`: there are no codes."""
         raise Refused("an agent makes no contacts")
 

@@ -28,7 +28,7 @@ _STRENGTH: Final = {"id": 0, "code": 1, "words": 2}
 class Contact(Struct, frozen=True):
     """A peer whose key was verified: by a one-time ``code``, its ``id`` that was typed in, or ``words`` compared.
 
-    ``name`` is a legal registered name, ``added`` an ISO date such as ``2026-11-20``.
+    ``name`` is a legal registered name, ``added`` the ISO date of that, such as ``2026-11-20``.
     """
 
     name: str

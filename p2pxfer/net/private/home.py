@@ -125,7 +125,8 @@ class Home:
     def add_contact(self, contact: Contact) -> Contact:
         """Store a verified key; returns the contact as it stands afterwards.
 
-        A key that is known already stays under the name it has; a code, or words, make its verification stronger.
+        A key that is known already stays under the name it has; a code, or words, make its verification stronger, of
+        that day.
 
         Raises:
             IdentityMismatch: the name belongs to another key.
@@ -148,7 +149,7 @@ class Home:
             if same is not None:
                 if not same.is_weaker_than(contact.verified):
                     return same
-                contact = replace(same, verified=contact.verified)
+                contact = replace(same, verified=contact.verified, added=contact.added)
             self._save([other for other in known if other is not same] + [contact])
             return contact
 

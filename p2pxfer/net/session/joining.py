@@ -24,6 +24,7 @@ from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.session.wire import Bye, Chunk, Pair2, Paired
 from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable
 from p2pxfer.net.private.identity import Identity
+from p2pxfer.net.session.channelsession import words_on
 from p2pxfer.net.session.firstcontact import FirstContact
 from p2pxfer.net.session.meeting import Meeting
 from p2pxfer.net.session.parties import MeetingOwner, Party
@@ -43,10 +44,14 @@ NOT_SHOWN = (
 
 @dataclass(frozen=True, slots=True)
 class Proved:
-    """Who knew the code: the key (SHA-256 of its SPKI) and the name that it gives itself."""
+    """Who knew the code: the key (SHA-256 of its SPKI) and the name that it gives itself.
+
+    ``words`` are those of the connection, which people may compare.
+    """
 
     key: bytes
     name: str
+    words: tuple[str, ...]
 
 
 class Joining(MeetingOwner):
@@ -126,7 +131,7 @@ class Joining(MeetingOwner):
         if error is not None:
             self._fail(error)
         elif not self._outcome.called:
-            self._outcome.callback(Proved(self._path.peer_key, self._path.peer_name))
+            self._outcome.callback(Proved(self._path.peer_key, self._path.peer_name, words_on(self._path)))
 
     def _fail(self, error: P2pxferError) -> None:
         if not self._outcome.called:

@@ -16,10 +16,13 @@ from p2pxfer.status import Event
 class Cargo(Protocol):
     """What a job asks of it; the job gives it paths and messages, and hears of its end."""
 
-    introduced: bool
-    """A path was given to it."""
-    accepted: bool
-    """The receiver took it."""
+    @property
+    def introduced(self) -> bool:
+        """Whether a path was given to it."""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the receiver took it."""
 
     @property
     def spreads(self) -> bool:

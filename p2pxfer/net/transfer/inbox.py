@@ -27,13 +27,13 @@ from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.pairing import Party as PairingParty
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction
-from p2pxfer.core.session.channelwire import Attach
+from p2pxfer.core.session.channelwire import Attach, Compare
 from p2pxfer.core.session.pathchoice import OVER
 from p2pxfer.core.session.wire import Bye, Check, Chunk, Offer, Pair1, PairConfirm
-from p2pxfer.core.text import safe_text
 from p2pxfer.errors import CodeNeeded, P2pxferError, ProtocolBreach, Refused, WrongCode
 from p2pxfer.net.connection.liveness import PacketsLost
 from p2pxfer.net.private.identity import Identity
+from p2pxfer.net.session.channelsession import words_on
 from p2pxfer.net.session.checkanswer import CheckAnswers
 from p2pxfer.net.session.firstcontact import FirstContact
 from p2pxfer.net.session.meeting import Meeting
@@ -51,10 +51,12 @@ from p2pxfer.net.transfer.peersession import PeerSession
 from p2pxfer.net.transfer.places import Place
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.types import Reactor
-from p2pxfer.status import Event, Introduced, Note, Peer
+from p2pxfer.status import Event, Introduced, Note
 
 IDLE_S = 120.0
 """How long a transfer without a path keeps its staging place locked, seconds."""
+COMPARE_S = 600.0
+"""How long people may compare words before a path must bring something, seconds."""
 MAX_MEETINGS = 64
 """Most introductions at once, whatever the server sends: each one dials."""
 Acceptance = Literal["ask", "contacts", "all"]
@@ -157,6 +159,7 @@ class Inbox:
             path in session.contacts
             or any(map(self._brings, session.paths.ordered()))
             or session.arrivals.confirmed_since(self._reactor.seconds() - QUIET_S)
+            or self._reactor.seconds() < session.comparing + COMPARE_S
         )
 
     def _session(self, key: bytes) -> PeerSession:
@@ -205,17 +208,9 @@ class Inbox:
         session.paths.add(path)
         self._quiet.watch(path)
         if session.known is not None:
-            self._open(session, path)
+            session.open(path, self._tell)
         else:
             self._expect_code(session, path)
-
-    def _open(self, session: PeerSession, path: PeerPath) -> None:
-        path.open_session()
-        if not session.told:
-            session.told = True
-            assert session.known is not None
-            name = session.known.name or safe_text(path.peer_name, 64)
-            self._tell(Peer(name=name, id=str(PeerId(session.key)), verified=session.known.verified))
 
     def _expect_code(self, session: PeerSession, path: PeerPath) -> FirstContact:
         own = PairingParty(self._name, self._identity.id.digest)
@@ -225,9 +220,9 @@ class Inbox:
             tried = session.contacts.pop(path, None) is not None and (error is None or isinstance(error, WrongCode))
             try:
                 if error is None:
-                    session.known = self._owner.paired(session.key, path.peer_name)
+                    session.known = self._owner.paired(session.key, path.peer_name, partial(words_on, path))
                     for greeted in session.paths.ordered():
-                        self._open(session, greeted)
+                        session.open(greeted, self._tell)
             finally:
                 # Also where the contact cannot be stored: the code is spent.
                 if tried:
@@ -292,6 +287,9 @@ class Inbox:
             )
         elif isinstance(message, Check):
             self._check(session, path)
+        elif isinstance(message, Compare):
+            session.comparing = self._reactor.seconds()
+            self._owner.compared(session.key, session.name(path), words_on(path))
         elif isinstance(message, (Offer, Attach)):
             self._brought(session, path, message)
         elif isinstance(message, Bye):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol as Interface
 
-from p2pxfer.errors import P2pxferError
+from p2pxfer.errors import P2pxferError, Refused
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
@@ -29,9 +29,16 @@ class InboxOwner(Interface):
         """The contact with this key."""
         ...
 
-    def paired(self, key: bytes, name: str) -> Known:
-        """A code was proved by this key: store the contact and return it."""
+    def paired(self, key: bytes, name: str, words: Callable[[], tuple[str, ...]]) -> Known:
+        """A code was proved by this key: store the contact and return it.
+
+        ``words`` gives those of the connection, which people may compare, while it stands.
+        """
         ...
+
+    def compared(self, key: bytes, peer: str, words: tuple[str, ...]) -> None:
+        """The peer shows its user these words, to be compared."""
+        raise Refused("nobody is there to compare words with")
 
     def code_used(self, error: P2pxferError | None) -> None:
         """A code was used up, with success or by a wrong try."""

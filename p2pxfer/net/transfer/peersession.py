@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from twisted.internet.interfaces import IDelayedCall
 
+from p2pxfer.core.ids import PeerId
 from p2pxfer.core.text import safe_text
 from p2pxfer.net.session.firstcontact import FirstContact
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.arrivals import Arrivals
 from p2pxfer.net.transfer.inboxowner import Known
+from p2pxfer.status import Event, Peer
 
 
 @dataclass(slots=True)
@@ -29,6 +32,16 @@ class PeerSession:
     since: dict[PeerPath, float] = field(default_factory=dict)
     idle: IDelayedCall | None = None
     told: bool = False
+    comparing: float = float("-inf")
+    """When the peer began to compare words."""
+
+    def open(self, path: PeerPath, tell: Callable[[Event], None]) -> None:
+        """The peer's key is verified: it may say what it wants on ``path``."""
+        path.open_session()
+        if not self.told:
+            self.told = True
+            assert self.known is not None
+            tell(Peer(name=self.name(path), id=str(PeerId(self.key)), verified=self.known.verified))
 
     def name(self, path: PeerPath) -> str:
         """What the peer is called."""

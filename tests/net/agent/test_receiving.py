@@ -67,7 +67,7 @@ def test_contacts_who_may_are_known_as_they_are_now(side: Side) -> None:
     assert side.receiving.known(KEY) is None
     assert side.told[-1].startswith("nobody is let in: ")
     with pytest.raises(Refused):
-        side.receiving.paired(KEY, "alice")
+        side.receiving.paired(KEY, "alice", tuple)
 
 
 def test_nothing_that_a_peer_says_reaches_the_log_as_it_is(side: Side) -> None:

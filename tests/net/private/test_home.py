@@ -112,7 +112,7 @@ def test_a_known_key_keeps_its_name(home: Home) -> None:
     home.add_contact(BOB)
     assert home.add_contact(Contact("robert", BOB.id, "id", "2026-12-01")) == BOB
     stronger = home.add_contact(Contact("robert", BOB.id, "code", "2026-12-01"))
-    assert stronger == Contact("bob", BOB.id, "code", BOB.added)
+    assert stronger == Contact("bob", BOB.id, "code", "2026-12-01")
     assert home.add_contact(BOB) == stronger
     assert home.contacts() == [stronger]
 

@@ -15,7 +15,7 @@ from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.codes import parse_code
 from p2pxfer.core.contact.pairing import SID_BYTES, PairFrame, Pairing, Party, Setting
 from p2pxfer.core.messages import NatSummary
-from p2pxfer.core.session.channelwire import Attach, ChannelMessage, Open, Reset
+from p2pxfer.core.session.channelwire import Attach, ChannelMessage, Compare, Open, Reset
 from p2pxfer.core.session.wire import Bye, Offer, Pair1, PairConfirm
 from p2pxfer.errors import ConfigError, P2pxferError, ProtocolBreach, Unreachable
 from p2pxfer.net.connection.liveness import PacketsLost
@@ -24,7 +24,7 @@ from p2pxfer.net.session.firstcontact import PAIRING_S
 from p2pxfer.net.transfer import inbox as module
 from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.idlers import MAX_OF_CONTACT, MAX_OF_STRANGER, MAX_OF_STRANGERS, QUIET_S
-from p2pxfer.net.transfer.inbox import MAX_MEETINGS, Inbox
+from p2pxfer.net.transfer.inbox import COMPARE_S, MAX_MEETINGS, Inbox
 from p2pxfer.net.transfer.inboxowner import Known
 
 KEY = bytes(32)
@@ -342,6 +342,23 @@ def test_a_stream_that_waits_for_an_answer_keeps_its_paths(world: World) -> None
     assert path.refused is None
 
 
+def test_who_compares_words_has_time_for_it_and_not_for_ever(world: World) -> None:
+    owner: Any = world.inbox._owner
+    seen: list[tuple[bytes, tuple[str, ...]]] = []
+    owner.compared = lambda key, peer, words: seen.append((key, words))
+    path: Any = FakePath(1, "relay")
+    path.terms = SimpleNamespace(my_key=bytes(32), peer_key=KEY, role="responder")
+    world.inbox.path_up(world.meeting, path)
+    world.inbox.path_message(path, Compare())
+    assert [(key, len(words)) for key, words in seen] == [(KEY, 8)]
+    while world.clock.seconds() < COMPARE_S - QUIET_S:
+        world.clock.advance(QUIET_S)
+    assert path.refused is None
+    for _ in range(3):
+        world.clock.advance(QUIET_S)
+    assert isinstance(path.refused, Unreachable)
+
+
 def test_a_path_that_is_gone_is_not_looked_at(world: World) -> None:
     path: Any = FakePath(1, "relay")
     world.inbox.path_up(world.meeting, path)
@@ -356,7 +373,7 @@ def test_a_code_is_spent_also_where_the_contact_cannot_be_stored(world: World) -
     owner: Any = world.inbox._owner
     owner.code_used = used.append
 
-    def full(key: bytes, name: str) -> Known:
+    def full(key: bytes, name: str, words: object) -> Known:
         raise ConfigError("the contacts cannot be written")
 
     owner.paired = full

@@ -1,0 +1,59 @@
+"""One transfer that a receiver watches: when it was accepted, its progress, whether it is under way."""
+
+from __future__ import annotations
+
+from p2pxfer.cli.report import Reporter
+from p2pxfer.cli.ticker import Ticker
+from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.transfer.inbox import IDLE_S
+from p2pxfer.net.transfer.incoming import IncomingTransfer
+from p2pxfer.net.transfer.instream import IncomingStream
+from p2pxfer.net.types import Reactor
+
+
+class Watch:
+    """One transfer from its first sign to its end: when it was accepted, its progress, whether it is under way."""
+
+    def __init__(
+        self, reactor: Reactor, transfer: IncomingTransfer | IncomingStream, paths: PathSet, report: Reporter
+    ) -> None:
+        self._reactor = reactor
+        self.transfer = transfer
+        self.paths = paths
+        self._report = report
+        self._since = report.elapsed
+        self._carried: float | None = None
+        self._ticker: Ticker | None = None
+
+    def accepted(self) -> None:
+        """The transfer was accepted just now."""
+        self._since = self._report.elapsed
+        self._carried = self._reactor.seconds()
+        # One turn later the event is told, and what an earlier run left is counted and no part of the rate.
+        self._reactor.callLater(0, self._start)
+
+    def _start(self) -> None:
+        if not self.transfer.ended:
+            self._ticker = Ticker(self._reactor, self._measure, self._report.tell)
+            self._ticker.start()
+
+    def _measure(self) -> tuple[int, int | None, str]:
+        offer = self.transfer.offer
+        return self.transfer.have_bytes, offer.bytes if offer is not None else 0, self.paths.active_kind
+
+    @property
+    def taken(self) -> bool:
+        """Whether it was accepted."""
+        return self._carried is not None
+
+    def under_way(self, now: float) -> bool:
+        """Whether it was accepted and a path carries it, or may again: so long the inbox waits for its sender."""
+        if self._carried is not None and self.transfer.attached:
+            self._carried = now
+        return self._carried is not None and now - self._carried < IDLE_S
+
+    def stop(self) -> float:
+        """The transfer has ended: seconds since it was accepted."""
+        if self._ticker is not None:
+            self._ticker.stop()
+        return self._report.elapsed - self._since

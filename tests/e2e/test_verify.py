@@ -1,0 +1,174 @@
+"""`--verify`: two people read words to each other before anything is sent, stored, or made a contact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from p2pxfer.cli.newcontact import today
+from p2pxfer.net.private.home import Contact, Home
+from scripts.product import Program, client
+from tests.e2e.conftest import MIB, Stage, check_failure, names_in, staging_of, wait_until
+from tests.scene import events_of, file_hash, last, random_file
+
+pytestmark = pytest.mark.deadline(240)
+COMPARE = "compare by voice with "
+
+
+class Person:
+    """A command and whoever answers its questions."""
+
+    def __init__(self, stage: Stage, role: str, home: Path, *words: str | Path) -> None:
+        argv = client(stage.address, home, *words)
+        self.log = stage.folder / f"{role}-{words[0]}.log"
+        self.program = Program(stage.place, role, argv, self.log, commanded=True)
+        self.heard: list[str] = []
+        stage.callback(self.program.stop)
+
+    def words(self) -> str:
+        """The words that are shown next."""
+        for event in self.program.events(60):
+            self.heard.append(event["event"])
+            if event["event"] == "note" and event["message"].startswith(COMPARE):
+                return str(event["message"].partition(": ")[2])
+        raise AssertionError(f"no words were shown{self.program.last_words()}")
+
+    def answer(self, line: str) -> None:
+        """Answer the question, which is there."""
+        wait_until(lambda: "the same words? [y/N]" in self.log.read_text(), 60)
+        self.program.tell(line)
+
+
+def alice_sends(stage: Stage, *words: str) -> Person:
+    return Person(stage, "alice", stage.alice, "send", stage.folder / "some.bin", "bob", *words)
+
+
+def bob_receives(stage: Stage, *words: str) -> Person:
+    bob = Person(stage, "bob", stage.bob, "receive", "--as", "bob", "--no-code", "--to", stage.inbox, *words)
+    bob.program.wait_for("registered")
+    return bob
+
+
+@pytest.fixture
+def digest(room: Stage) -> str:
+    return random_file(room.folder / "some.bin", MIB)
+
+
+def how(home: Path) -> list[tuple[str, str]]:
+    return [(contact.verified, contact.added) for contact in Home(home).contacts()]
+
+
+def long_ago(stage: Stage) -> None:
+    """Both became contacts by a code, on another day."""
+    for home in (stage.alice, stage.bob):
+        (known,) = Home(home).contacts()
+        Home(home).remove_contact(known.name)
+        Home(home).add_contact(Contact(known.name, known.id, "code", "2026-01-02"))
+
+
+def test_a_sender_compares_before_anything_is_offered(room: Stage, digest: str) -> None:
+    long_ago(room)
+    bob, alice = bob_receives(room, "--once"), alice_sends(room, "--verify")
+    words = alice.words()
+    assert len(words.split()) == 8
+    assert bob.words() == words
+    assert "offer" not in bob.heard
+    assert names_in(room.inbox) == []
+    alice.answer("y")
+    for person in (alice, bob):
+        person.program.succeed(60)
+    assert file_hash(room.inbox / "some.bin") == digest
+    assert how(room.alice) == [("words", today())]
+    assert how(room.bob) == [("code", "2026-01-02")]  # nobody was asked there
+    assert f"by words, {today()}" in room.run("contacts").out
+
+
+@pytest.mark.parametrize("said", ["n", ""])
+def test_a_sender_that_hears_other_words_sends_nothing(room: Stage, digest: str, said: str) -> None:
+    bob, alice = bob_receives(room), alice_sends(room, "--verify")
+    assert alice.words() == bob.words()
+    alice.answer(said)
+    assert alice.program.wait(60).status == 5
+    assert last(events_of(alice.program), "error")["code"] == "E_PIN"
+    lost = next(
+        event for event in bob.program.events(60) if event["event"] == "path" and "words" in str(event.get("why"))
+    )
+    assert "differ" in lost["why"]
+    assert names_in(room.inbox) == []
+    assert not staging_of(room.inbox)
+    assert [verified for verified, _ in how(room.alice)] == ["code"]
+
+
+def test_a_receiver_compares_before_anything_is_stored(room: Stage, digest: str) -> None:
+    bob, alice = bob_receives(room, "--once", "--verify"), alice_sends(room)
+    words = bob.words()
+    assert alice.words() == words
+    assert names_in(room.inbox) == []
+    bob.answer("yes")
+    for person in (alice, bob):
+        person.program.succeed(60)
+    assert file_hash(room.inbox / "some.bin") == digest
+    assert how(room.bob) == [("words", today())]
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_a_receiver_that_hears_other_words_takes_nothing_and_ends(room: Stage, digest: str, once: bool) -> None:
+    bob, alice = bob_receives(room, "--verify", *(["--once"] if once else [])), alice_sends(room)
+    assert alice.words() == bob.words()
+    bob.answer("n")
+    assert bob.program.wait(60).status == 5
+    assert alice.program.wait(60).status == 4
+    assert names_in(room.inbox) == []
+    assert not staging_of(room.inbox)
+    assert [verified for verified, _ in how(room.bob)] == ["code"]
+
+
+def test_where_both_compare_they_compare_the_same(room: Stage, digest: str) -> None:
+    bob, alice = bob_receives(room, "--once", "--verify"), alice_sends(room, "--verify")
+    words = alice.words()
+    assert bob.words() == words
+    alice.answer("y")
+    assert bob.words() == words
+    bob.answer("y")
+    for person in (alice, bob):
+        person.program.succeed(60)
+    assert file_hash(room.inbox / "some.bin") == digest
+    assert how(room.alice) == how(room.bob) == [("words", today())]
+
+
+def pairing(stage: Stage) -> tuple[Person, Person]:
+    """Both with `--verify`; bob shows the code, alice enters it."""
+    bob = Person(stage, "bob", stage.bob, "pair", "--as", "bob", "--verify")
+    code = str(bob.program.wait_for("code")["code"])
+    return Person(stage, "alice", stage.alice, "pair", "--as", "alice", "--verify", code), bob
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_two_that_pair_compare_before_they_are_contacts(tmp_path: Path, same: bool) -> None:
+    with Stage(tmp_path) as stage:
+        stage.start_server()
+        compare_in_a_pairing(stage, same)
+
+
+def compare_in_a_pairing(stage: Stage, same: bool) -> None:
+    """Alice says whether she hears the same words, bob always does."""
+    alice, bob = pairing(stage)
+    words = alice.words()
+    assert bob.words() == words
+    assert how(stage.alice) == how(stage.bob) == []
+    alice.answer("y" if same else "n")
+    bob.answer("y")
+    assert bob.program.wait(60).status == 0
+    assert alice.program.wait(60).status == (0 if same else 5)
+    assert how(stage.bob) == [("words", today())]
+    assert how(stage.alice) == ([("words", today())] if same else [])
+
+
+def test_who_cannot_compare(room: Stage, digest: str) -> None:
+    needs = "--verify needs somebody who compares words"
+    sending = ["send", "--verify", str(room.folder / "some.bin"), "bob"]
+    for words in (sending, ["receive", "--verify"], ["pair", "--verify"]):
+        check_failure(room.run(*words, prefix=["sh", "-c", 'exec "$@" </dev/null', "sh"]), 2, needs)
+    check_failure(room.run(*sending, "--queue", typed="y"), 2, "with --queue nobody is there")
+    check_failure(room.run("send", "--verify", "-", "bob", typed="x"), 2, "which is what is sent here")
