@@ -171,7 +171,8 @@ class Path(Struct, frozen=True):
     """A path of the session changed; ``after_ms`` counts from the introduction, ``why`` is a plain phrase.
 
     ``state`` is ``up``, ``active`` (it carries the data) or ``down``; a ``mapped`` path leads through a port that a
-    router gave.  ``tcp_ms``: when the TCP connection of a direct path stood, counted in the same way.
+    router gave.  ``tcp_ms``: when the TCP connection of a direct path stood, counted in the same way.  ``expose``,
+    which has paths to many, says with which ``peer`` and for which ``service``; elsewhere both are empty.
     """
 
     event: ClassVar[str] = "path"
@@ -183,6 +184,8 @@ class Path(Struct, frozen=True):
     after_ms: float
     why: str
     tcp_ms: float | None = None
+    peer: str = ""
+    service: str = ""
 
 
 class Introduced(Struct, frozen=True):

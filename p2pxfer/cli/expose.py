@@ -1,4 +1,4 @@
-"""``p2pxfer expose``: a TCP service of this machine for some contacts."""
+"""``p2pxfer expose``: TCP services of this machine for some contacts."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from p2pxfer.cli.completing import contact_names
 from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.messages import PathPolicy
-from p2pxfer.core.session.services import DEFAULT_SERVICE, check_service, parse_target
+from p2pxfer.core.session.services import DEFAULT_SERVICE, parse_offered
 
 
 @click.command("expose")
-@click.argument("target", metavar="HOST:PORT")
+@click.argument("targets", metavar="[NAME=]HOST:PORT...", nargs=-1, required=True)
 @click.option(
     "--to", "peers", metavar="PEER", multiple=True, required=True, shell_complete=contact_names,
-    help="Who may use it, a contact; once for each.  Nobody else may.",
+    help="Who may use them, a contact; once for each.  Nobody else may.",
 )  # fmt: skip
 @click.option(
-    "--as", "service", metavar="NAME", default=DEFAULT_SERVICE, show_default=True,
-    help="What they call it: p2pxfer connect THIS-MACHINE:NAME.",
+    "--as", "called", metavar="NAME", show_default=DEFAULT_SERVICE,
+    help="What they call a single HOST:PORT without NAME: p2pxfer connect THIS-MACHINE:NAME.",
 )  # fmt: skip
 @path_option
 @gentle_option
@@ -30,15 +30,15 @@ from p2pxfer.core.session.services import DEFAULT_SERVICE, check_service, parse_
 )  # fmt: skip
 @click.pass_obj
 def command(
-    options: Global, target: str, peers: tuple[str, ...], service: str, policy: PathPolicy, gentle: bool,
-    port_mapping: bool, timeout: float,
+    options: Global, targets: tuple[str, ...], peers: tuple[str, ...], called: str | None, policy: PathPolicy,
+    gentle: bool, port_mapping: bool, timeout: float,
 ) -> None:  # fmt: skip
     """Let each PEER connect to HOST:PORT as this machine does, with p2pxfer connect, until this command is stopped.
 
-    One command exposes one service; several may run at once.  Nothing but HOST:PORT can be reached through it.
+    Several get a NAME each, by which PEER asks for them: web=127.0.0.1:80 ssh=127.0.0.1:22.  Nothing but each HOST:PORT
+    can be reached.
     """
-    host, port = parse_target(target)
-    check_service(service)
+    offered = parse_offered(targets, called)
     home = options.open_home()
     line = options.server_line(home)
     from p2pxfer.net.session.knownpeers import known_peer
@@ -48,6 +48,6 @@ def command(
     from p2pxfer.cli.run import run
     from p2pxfer.cli.settings import machine_of
 
-    exposing = Exposing(options, service, host, port, guests)
+    exposing = Exposing(options, offered, guests)
     made = machine_of(options, home, line, policy, gentle, port_mapping, timeout)
     run(lambda reactor: exposing.run(made(reactor)), options.verbose)

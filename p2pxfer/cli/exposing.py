@@ -2,62 +2,78 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from msgspec import structs
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Registered
 from p2pxfer.core.session.eventtext import describe
+from p2pxfer.core.session.services import Offered
 from p2pxfer.core.text import safe_text
-from p2pxfer.errors import Interrupted
+from p2pxfer.errors import Interrupted, P2pxferError
 from p2pxfer.net.descriptors import raise_descriptor_limit
 from p2pxfer.net.services.forwarding import Outlet, tcp_target
 from p2pxfer.net.services.machine import Machine
 from p2pxfer.net.services.peerservice import PeerService
 from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.traversal.ownaddresses import endpoint_text
-from p2pxfer.status import Event, Exposed
+from p2pxfer.status import Event, Exposed, Path
 from p2pxfer.status import Registered as RegisteredEvent
 
 
 class Exposing:
     """One run of the command."""
 
-    def __init__(self, options: Global, service: str, host: str, port: int, guests: list[Checkee]) -> None:
+    def __init__(self, options: Global, offered: list[Offered], guests: list[Checkee]) -> None:
         self._report = Reporter(options.json, options.quiet)
-        self._service = service
-        self._host = host
-        self._port = port
+        self._offered = offered
         self._guests = guests
+        self._ended: Deferred[P2pxferError] = Deferred()
 
     async def run(self, machine: Machine) -> None:
-        """Be there until somebody stops it.
+        """Be there until somebody stops it, or one of the services ends.
 
         Raises:
             P2pxferError: why it ended.
         """
         # Each connection is a socket, and most systems begin with 1024 for all of them.
         raise_descriptor_limit()
-        target = tcp_target(machine.reactor, self._host, self._port)
-        outlet = Outlet(machine.reactor, self._service, target, self._report.tell)
         machine = structs.replace(machine, tell=self._report.tell)
-        service = PeerService(machine, self._service, self._guests, outlet.asked, self._registered, self._of_guest)
+        services = [self._service(machine, one) for one in self._offered]
+        names = tuple(guest.shown for guest in self._guests)
         try:
-            await service.start()
-            names = tuple(guest.shown for guest in self._guests)
-            self._report.tell(Exposed(self._service, endpoint_text(self._host, self._port), names))
-            raise await service.failed
+            for one, service in zip(self._offered, services, strict=True):
+                await service.start()
+                self._report.tell(Exposed(one.service, endpoint_text(one.host, one.port), names))
+            raise await self._ended
         except CancelledError:
             raise Interrupted("interrupted; its connections were reset") from None
         finally:
-            await service.close()
+            await gatherResults([Deferred.fromCoroutine(service.close()) for service in services], consumeErrors=True)
             self._report.close()
+
+    def _service(self, machine: Machine, one: Offered) -> PeerService:
+        target = tcp_target(machine.reactor, one.host, one.port)
+        outlet = Outlet(machine.reactor, one.service, target, self._report.tell)
+        of_guest = partial(self._of_guest, one.service)
+        service = PeerService(machine, one.service, self._guests, outlet.asked, self._registered, of_guest)
+        service.failed.addCallback(self._fail)
+        return service
+
+    def _fail(self, error: P2pxferError) -> None:
+        if not self._ended.called:
+            self._ended.callback(error)
 
     def _registered(self, answer: Registered) -> None:
         self._report.tell(RegisteredEvent(answer.name or "", str(PeerId(answer.id)), answer.observed), "")
 
-    def _of_guest(self, guest: Checkee, event: Event) -> None:
+    def _of_guest(self, service: str, guest: Checkee, event: Event) -> None:
+        if isinstance(event, Path):
+            event = structs.replace(event, peer=guest.shown, service=service)
         text = describe(event)
-        self._report.tell(event, f"{safe_text(guest.shown)}: {text}" if text else "")
+        who = safe_text(guest.shown) if len(self._offered) == 1 else f"{safe_text(guest.shown)} at {service}"
+        self._report.tell(event, f"{who}: {text}" if text else "")

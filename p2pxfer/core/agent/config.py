@@ -22,14 +22,14 @@ from p2pxfer.core.ids import PREFIX, parse_id
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.names import check_contact_name, check_name, normalise_name
 from p2pxfer.core.rates import parse_rate
-from p2pxfer.core.session.services import DEFAULT_SERVICE, check_service, parse_target
+from p2pxfer.core.session.services import DEFAULT_SERVICE, MAX_OFFERED, check_service, parse_target
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError, P2pxferError
 
 SCHEMA: Final = 1
 """Version of the file; a newer one is refused."""
 MAX_BYTES: Final = 256 * 1024
-MAX_SERVICES: Final = 64
+MAX_SERVICES: Final = MAX_OFFERED
 MAX_FOLDERS: Final = 1024
 _LONG: Final = 4096
 """Most characters of a path."""

@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 import re
 from base64 import b32encode
+from collections.abc import Iterable
 from typing import Final
+
+from msgspec import Struct
 
 from p2pxfer.core.names import MAX_CHARS
 from p2pxfer.errors import UsageError
 
 DEFAULT_SERVICE: Final = "default"
 """What is meant where no service is named."""
+MAX_OFFERED: Final = 64
+"""Most services of one program; each has a connection to the server of its own."""
 _SERVICE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 _HOST: Final = re.compile(r"\[[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9._-]{1,32})?\]|[A-Za-z0-9._-]{1,253}")
 
@@ -50,6 +55,36 @@ def parse_wanted(text: str) -> tuple[str, str]:
     if not peer:
         raise UsageError("a service is named PEER or PEER:SERVICE")
     return peer, check_service(service) if colon else DEFAULT_SERVICE
+
+
+class Offered(Struct, frozen=True):
+    """What contacts call ``service`` is at ``host`` and ``port``."""
+
+    service: str
+    host: str
+    port: int
+
+
+def parse_offered(texts: Iterable[str], called: str | None) -> list[Offered]:
+    """``HOST:PORT`` or ``NAME=HOST:PORT``, once or several times; ``called`` is the name of one that bears none.
+
+    Raises:
+        UsageError: one of them is neither, or there are too many, or two of one name.
+    """
+    found: list[Offered] = []
+    unnamed = 0
+    for text in texts:
+        name, equals, target = text.rpartition("=")
+        unnamed += not equals
+        found.append(Offered(check_service(name if equals else called or DEFAULT_SERVICE), *parse_target(target)))
+    if len(found) > MAX_OFFERED:
+        raise UsageError(f"one command exposes at most {MAX_OFFERED} services")
+    if called is not None and (unnamed != 1 or len(found) > 1):
+        raise UsageError("--as names one HOST:PORT; several are given their names as NAME=HOST:PORT")
+    for number, one in enumerate(found):
+        if any(other.service == one.service for other in found[:number]):
+            raise UsageError(f"two services are called {one.service}; each needs a name, as in NAME=HOST:PORT")
+    return found
 
 
 def parse_target(text: str, default_host: str | None = None) -> tuple[str, int]:

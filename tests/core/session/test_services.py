@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from p2pxfer.core.names import check_name
-from p2pxfer.core.session.services import DEFAULT_SERVICE, check_service, parse_target, parse_wanted, waiting_name
+from p2pxfer.core.session.services import (
+    DEFAULT_SERVICE,
+    MAX_OFFERED,
+    Offered,
+    check_service,
+    parse_offered,
+    parse_target,
+    parse_wanted,
+    waiting_name,
+)
 from p2pxfer.errors import UsageError
 
 ALICE, BOB = b"a" * 32, b"b" * 32
@@ -66,3 +75,35 @@ def test_a_port_alone_is_at_the_default_host() -> None:
     assert parse_target("[::]:0", "127.0.0.1") == ("::", 0)
     with pytest.raises(UsageError):
         parse_target(":8080", "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("texts", "called", "offered"),
+    [
+        (["h:1"], None, [Offered(DEFAULT_SERVICE, "h", 1)]),
+        (["h:1"], "web", [Offered("web", "h", 1)]),
+        (["web=h:1"], None, [Offered("web", "h", 1)]),
+        (["web=h:1", "ssh=[::1]:22"], None, [Offered("web", "h", 1), Offered("ssh", "::1", 22)]),
+        (["h:1", "ssh=h:22"], None, [Offered(DEFAULT_SERVICE, "h", 1), Offered("ssh", "h", 22)]),
+    ],
+)
+def test_what_one_command_exposes(texts: list[str], called: str | None, offered: list[Offered]) -> None:
+    assert parse_offered(texts, called) == offered
+
+
+@pytest.mark.parametrize(
+    ("texts", "called", "says"),
+    [
+        (["web=h:1", "web=h:2"], None, "two services are called web"),
+        (["h:1", "h:2"], None, "two services are called default"),
+        (["h:1", "ssh=h:2"], "web", "--as names one"),
+        (["web=h:1"], "web", "--as names one"),
+        (["=h:1"], None, "the name of a service"),
+        (["a=b=h:1"], None, "the name of a service"),
+        (["web=80"], None, "an address is"),
+        ([f"s{number}=h:1" for number in range(MAX_OFFERED + 1)], None, "at most 64"),
+    ],
+)
+def test_what_no_command_exposes(texts: list[str], called: str | None, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        parse_offered(texts, called)
