@@ -1,4 +1,4 @@
-"""The page of faults and tests: every test that it names exists."""
+"""The pages of faults, and of features and paths: every test that they name exists."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "durability.rst"
+PATHS = ROOT / "docs" / "paths.rst"
 USUAL = "tests/net/transfer/test_staging.py"
 NAME = re.compile(r"``(?:(tests/[a-z0-9_/]+\.py)::)?(test_[a-z0-9_]+)``")
 
@@ -51,3 +52,21 @@ def test_every_double_quoted_name_of_a_test_is_read() -> None:
     """Nothing is named in a way that the test above would not see."""
     text = PAGE.read_text()
     assert len(re.findall(r"(?:::|``)test_\w+``", text)) == sum(len(named(tests)) for *_, tests in rows())
+
+
+def test_every_feature_names_tests_of_every_kind_of_path() -> None:
+    text = PATHS.read_text()
+    cells = re.findall(
+        r"^   \* - (.+?)\n     - (.+?)\n     - (.+?)\n     - (.+?)(?=\n   \* - |\n*\Z)", text, re.M | re.S
+    )
+    found = [row for row in cells if row[0] != "feature"]
+    assert len(found) >= 9
+    assert len(found) == text.count("\n   * - ") - 1
+    for feature, directly, relayed, changed in found:
+        for cell in (directly, relayed):
+            assert named(cell), f"no test for: {feature}"
+        assert named(changed) or changed.startswith("both"), f"no change of path for: {feature}"
+        for file, name in (test for cell in (directly, relayed, changed) for test in named(cell)):
+            assert file.startswith("tests/lab/"), f"{name} is not in the lab"
+            assert name in names_in(ROOT / file), f"{file} has no {name}, which shows: {feature}"
+    assert len(re.findall(r"(?:::|``)test_\w+``", text)) == sum(len(named(cell)) for row in found for cell in row[1:])
