@@ -12,7 +12,8 @@ Laws of this file:
    lost, nothing is judged: the sum says nothing about the change then.  But a connection on trial that delivers nothing
    at all for :data:`TRIAL` windows, while another one does, is undone too.
 4. Where packets get lost (:data:`LOSS`) the first change is another congestion control, which does not take loss for a
-   full line; it costs nothing.  All further ones are connections, :data:`MAX_LINES` at most.
+   full line; it costs nothing.  All further ones are connections, :data:`MAX_LINES` at most, and none is opened before
+   enough went out (:data:`ENOUGH`) to tell whether packets get lost.
 
 Times in seconds, sizes in bytes.
 """
@@ -40,6 +41,8 @@ QUEUE_S: Final = 0.002
 """Packets queue when the round trip is so many times the shortest one, and so much longer."""
 LOSS: Final = 0.0005
 """Share of segments that were sent again."""
+ENOUGH: Final = 1000
+"""Segments after which it is known whether packets get lost: of so many one in two hundred leaves none out."""
 WARM: Final = 128 * 1024
 """Bytes after which a round trip counts: the one that a kernel knows of two SYNs that crossed is too short by half."""
 REST_S: Final = 30.0
@@ -118,6 +121,8 @@ class Widening:
         """The connection on trial; ``None``: the congestion control is."""
         self._at_trial: dict[int, Line] = {}
         """The connections as they were when the trial began."""
+        self._sent = self._repeated = 0
+        """Segments in all windows that were full."""
         self._steady: bool | None = None
         """Whether the other congestion control is in use; ``None``: not tried."""
 
@@ -136,7 +141,9 @@ class Widening:
         if window.moved != set(lines):
             return self._stuck(now)
         rate = window.acked / (now - window.begun)
-        lost = window.repeated > LOSS * window.sent
+        self._sent += window.sent
+        self._repeated += window.repeated
+        lost = window.repeated > LOSS * window.sent or self._repeated > LOSS * self._sent
         match self._phase:
             case _Phase.WATCHING:
                 return self._watched(rate, lost, now)
@@ -228,7 +235,8 @@ class Widening:
         if lost and self._steady is None:
             self._phase = _Phase.CHANGING
             return Steady(True)
-        if len(self._lines) < self._most:
+        known = lost or self._steady is not None or self._sent >= ENOUGH
+        if known and len(self._lines) < self._most:
             self._phase = _Phase.CHANGING
             return Open()
         self._phase = _Phase.WATCHING

@@ -145,6 +145,15 @@ def test_against_loss_another_congestion_control_comes_first() -> None:
     assert len(model.up) == 2
 
 
+@pytest.mark.parametrize("each", [0.1, 0.2, 0.3])
+def test_loss_is_found_where_so_little_goes_that_most_windows_see_none(each: float) -> None:
+    """Cubic gets a few hundred kilobytes a second of such a line; and no other connection comes about."""
+    model = Model(each=each * MB, line=20 * MB, loss=0.005, steady_gain=50, opens=False)
+    model.run(25)
+    assert model.orders[0][1] == Steady(True)
+    assert model.steady
+
+
 def test_a_congestion_control_that_does_not_help_is_given_back_once() -> None:
     model = Model(each=MB, line=100 * MB, loss=0.005, steady_gain=1.0)
     model.run(40)
