@@ -34,6 +34,8 @@ from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
 from p2pxfer.status import Accepted, Event, Offer, RefusedOffer
 
+LETTING_GO_S = 2.0
+"""How long the end waits for a sink that is being let go of, seconds: what it writes to may be blocked."""
 FAREWELL_S = 30.0
 """How long the sender's paths count as bringing something after the end, so that it hears of that, seconds."""
 
@@ -279,12 +281,18 @@ class IncomingStream:
         self._ended_at = self._reactor.seconds()
         self._stop_waiting()
         self._pending.clear()
-        if self._sink is not None:
-            self._worker.do(self._sink.discard).addErrback(
-                lambda failure: self.log.failure("letting go of an unfinished stream", failure)
-            )
-            self._sink = None
+        sink, self._sink = self._sink, None
+        if sink is None:
+            self._tell_end(outcome)
+        else:
+            # Whoever hears of the end may end the process, and with it the thread.
+            letting_go = self._worker.do(sink.discard)
+            letting_go.addTimeout(LETTING_GO_S, self._reactor, lambda result, timeout: None)
+            letting_go.addErrback(lambda failure: self.log.failure("letting go of an unfinished stream", failure))
+            letting_go.addCallback(lambda _: self._tell_end(outcome))
         self._worker.stop()
+
+    def _tell_end(self, outcome: Received | P2pxferError) -> None:
         if isinstance(outcome, Received):
             self.done.callback(outcome)
         elif self.offer is not None:
