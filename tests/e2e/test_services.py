@@ -178,43 +178,6 @@ def test_a_target_that_refuses_is_told_and_the_rest_goes_on(served: Served) -> N
             assert connection.recv(1) == b"x"
 
 
-def test_one_command_exposes_several_services_and_each_is_its_own(served: Served) -> None:
-    """Both to both; what is said of a path names the peer and the service."""
-    with Service(echo) as one, Service(digest_of_all) as other:
-        carol = befriend(served, "carol")
-        words = (f"echo={one.address}", f"sum={other.address}", "--to", "bob", "--to", "carol")
-        alice = served.program("alice", served.alice, "expose", *words)
-        said = [alice.wait_for("exposed") for _ in range(2)]
-        assert [(event["service"], event["target"]) for event in said] == [
-            ("echo", one.address),
-            ("sum", other.address),
-        ]
-        for name, home in (("bob", served.bob), ("carol", carol)):
-            for service in ("echo", "sum"):
-                user = served.program(name, home, "connect", f"alice:{service}", "--listen", "0")
-                with dial(str(user.wait_for("listening")["address"])) as connection:
-                    connection.sendall(b"content")
-                    connection.shutdown(socket.SHUT_WR)
-                    expected = b"content" if service == "echo" else hashlib.sha256(b"content").digest()
-                    assert everything(connection) == expected
-                # Those of the ones before may still be going down.
-                paths = (event for event in alice.events(60) if event["event"] == "path")
-                assert next(True for path in paths if (path["peer"], path["service"]) == (name, service))
-                user.stop()
-        check_failure(served.run("connect", "alice", "--listen", "0", home=served.bob), 3, "not expose default now")
-
-
-def test_another_program_with_one_of_several_services_ends_them_all(served: Served) -> None:
-    with Service(echo) as service:
-        both = served.program(
-            "alice", served.alice, "expose", f"one={service.address}", f"two={service.address}", "--to", "bob"
-        )
-        for _ in range(2):
-            both.wait_for("exposed")
-        expose(served, service.address, "--as", "two")
-        assert both.wait(30).status == 4
-
-
 def test_who_is_not_named_may_not_and_what_is_not_exposed_is_not_there(served: Served) -> None:
     with Service(echo) as service:
         carol = befriend(served, "carol")
