@@ -136,7 +136,6 @@ class Nat(Struct, frozen=True):
     """What is known of this machine's NAT over TCP; ``unknown`` where nothing was measured.
 
     ``netcheck`` says what it found, ``send`` and ``receive`` what the server knew; ``side``: whose NAT it is.
-
     ``mapping`` is ``none``, ``endpoint-independent``, ``address-dependent``, ``port-dependent`` or
     ``connection-dependent`` (another port even for the next connection between the same two endpoints); ``filtering``
     is one of the middle three.  ``ports`` is ``preserving``, ``offset``, ``changed``, ``sequential`` (by ``step``),
