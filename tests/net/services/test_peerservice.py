@@ -12,7 +12,7 @@ from twisted.internet.protocol import Protocol
 from p2pxfer.cli import exposing as exposing_module
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.contact.rights import Right
-from p2pxfer.core.session.services import waiting_name
+from p2pxfer.core.session.services import Offered, waiting_name
 from p2pxfer.errors import Interrupted, P2pxferError, Refused
 from p2pxfer.net.services.peeraddress import PeerAddress
 from p2pxfer.net.services.peerservice import PeerService
@@ -99,7 +99,8 @@ def test_who_exposes_may_have_as_many_sockets_as_the_system_allows(
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 500), hard))
     try:
-        exposing = exposing_module.Exposing(Global(None, None, True, 0), "web", "127.0.0.1", 80, [alice.peer("bob")])
+        offered = [Offered("web", "127.0.0.1", 80)]
+        exposing = exposing_module.Exposing(Global(None, None, True, 0), offered, [alice.peer("bob")])
         running = Deferred.fromCoroutine(exposing.run(alice))
         raised, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     finally:
