@@ -71,15 +71,21 @@ class World(Scene):
         """Bytes of chunks that came to any run of the receiver."""
         return sum(map(int, (self.folder / "arrived").read_text().split()))
 
-    def until_written(self, wanted: float) -> None:
-        """Wait until so many bytes of the file are on the receiver's disk."""
+    def until_written(self, wanted: float) -> bool:
+        """Wait until so many bytes of the file are on the receiver's disk; False if the transfer is through before.
+
+        It goes on while a server is away.
+        """
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             for program in (self.sending, self.receiving):
-                assert program.poll() is None, (program.role, program.poll(), events_of(program)[-3:])
+                ended = program.poll()
+                if ended is not None and ended.status == 0:
+                    return False
+                assert ended is None, (program.role, ended, events_of(program)[-3:])
             blocks = [path.stat().st_blocks for path in self.inbox.glob(f".p2pxfer-*/tree/{NAME}")]
             if sum(blocks) * 512 >= wanted:
-                return
+                return True
             time.sleep(0.02)
         pytest.fail(f"{wanted} bytes were not there after 120 s")
 
@@ -145,7 +151,9 @@ def check(lab: Lab, folder: Path, size: int, faults: int, seed: int, chunk_ms: i
         points = sorted(world.draw.uniform(0.02, 0.9) for _ in range(faults))
         with Watch(world.inbox, NAME, world.digest) as watch:
             for point in points:
-                world.until_written(point * size)
+                if not world.until_written(point * size):
+                    print(f"through before {point:.2f}")
+                    break
                 fault = world.draw.choice(FAULTS)
                 began = time.monotonic()
                 fault(world)
