@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
 from rich.text import Text
 
 from p2pxfer import status
@@ -55,7 +54,7 @@ class ProgressDisplay:
 
     def say(self, text: str) -> None:
         """Print a line above."""
-        self._console.print(escape(text), highlight=False, soft_wrap=True)
+        self._console.print(Text(text), soft_wrap=True)
 
     def close(self) -> None:
         """Take the lines away."""
