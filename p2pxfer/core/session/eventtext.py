@@ -137,7 +137,8 @@ def _done_text(done: Done) -> str:
 def human_size(size: float) -> str:
     """Bytes with a binary unit."""
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        shown = f"{size:.0f}" if unit == "B" else f"{size:.1f}"
+        if float(shown) < 1024:
+            return f"{shown} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
