@@ -45,6 +45,8 @@ Line = list[Piece]
 
 class _Second(Struct):
     at: int
+    since: float
+    """When what it holds began to be moved: the time of the report before its first one."""
     bytes: int = 0
     path: str = "none"
     most: int = 0
@@ -57,15 +59,16 @@ class RateHistory:
     def __init__(self) -> None:
         self._seconds: deque[_Second] = deque(maxlen=SPAN_S + 1)
         self._before: int | None = None
-        self._since = 0.0
+        self._since = self._last = 0.0
 
     def add(self, now: float, size: int, path: str) -> None:
         """``size`` bytes are there in all, the newest of them over ``path``."""
         if self._before is None:
-            self._before, self._since = size, now
+            self._before, self._since, self._last = size, now, now
         moved, self._before = max(0, size - self._before), size
         if not self._seconds or self._seconds[-1].at != int(now):
-            self._seconds.append(_Second(int(now)))
+            self._seconds.append(_Second(int(now), self._last))
+        self._last = now
         second = self._seconds[-1]
         second.bytes += moved
         if moved and moved >= second.most:
@@ -90,9 +93,9 @@ class RateHistory:
 
     def rate(self, now: float) -> float:
         """Bytes a second in the last seconds, for what is left."""
-        lasted = min(_RATE_S, now - self._since)
-        recent = sum(one.bytes for one in self._seconds if one.at > now - _RATE_S - 1)
-        return recent / lasted if lasted > 0 else 0.0
+        recent = [one for one in self._seconds if one.at > now - _RATE_S - 1]
+        lasted = now - recent[0].since if recent else 0.0
+        return sum(one.bytes for one in recent) / lasted if lasted > 0 else 0.0
 
 
 def graph(columns: Sequence[tuple[float, str]], *, plain: bool = False) -> Line:

@@ -63,6 +63,18 @@ def test_a_stop_is_seen_and_the_start_falls_out_in_the_end() -> None:
     assert history.rate(300.0) == 0.0
 
 
+@pytest.mark.parametrize("wait", [0.1, 0.25, 0.7, 1.0, 1.3, 4.0, 15.0])
+@pytest.mark.parametrize("start", [100.0, 100.6])
+def test_an_even_rate_is_the_one_that_it_is(wait: float, start: float) -> None:
+    """Whatever part of a second has gone by, and however often somebody says how much there is."""
+    history = RateHistory()
+    for number in range(200):
+        now = start + number * wait
+        history.add(now, round(1_000_000 * number * wait), "direct")
+        if number:
+            assert history.rate(now) == pytest.approx(1_000_000, rel=1e-3)
+
+
 @given(
     st.lists(st.tuples(st.floats(0.0, 5.0), st.integers(0, 10**9)), max_size=200), st.integers(1, SPAN_S),
     st.floats(0.0, 100.0),
