@@ -2,7 +2,8 @@
 
 Laws of this file:
 
-1. No line is wider than the terminal: what matters least is left out first, and the graph takes what is left.
+1. No line is wider than the terminal: what matters least is left out first, and the graph takes what is left.  Wide is
+   what a terminal shows: some letters take two of its columns, others none.
 2. The graph shows bytes that were moved, by the path that moved them; what never moved, such as what was here before,
    is not in it.
 3. Memory is bounded by the span of the graph.
@@ -16,6 +17,7 @@ from math import ceil
 from typing import Final, Literal
 
 from msgspec import Struct
+from rich.cells import cell_len, set_cell_size
 
 from p2pxfer.core.session.eventtext import human_size
 from p2pxfer.status import Progress
@@ -131,7 +133,7 @@ def state_line(progress: Progress, left: float | None, width: int, *, plain: boo
     fields = next(one for one in choices if not one or _width([path, *one]) <= width)
     fields = [field for field in fields if field]
     room = width - _width([path, *fields]) - 2
-    line = [Piece(path[:width], style)]
+    line = [Piece(_cut(path, width), style)]
     if progress.total and room >= NARROW:
         line += [Piece("  "), *_bar(progress.bytes / progress.total, room, style, plain=plain)]
     if fields:
@@ -141,7 +143,7 @@ def state_line(progress: Progress, left: float | None, width: int, *, plain: boo
 
 def _width(fields: Sequence[str]) -> int:
     shown = [field for field in fields if field]
-    return sum(map(len, shown)) + 2 * (len(shown) - 1)
+    return sum(map(cell_len, shown)) + 2 * (len(shown) - 1)
 
 
 def _bar(share: float, width: int, style: Style, *, plain: bool) -> Line:
@@ -165,7 +167,13 @@ def news_line(columns: Sequence[tuple[float, str]], news: str, width: int, *, pl
     if not news or room < NARROW:
         return line
     more = "..." if plain else "…"
-    return [*line, Piece("  " + (news if len(news) <= room else news[: room - len(more)] + more), "dim")]
+    shown = news if cell_len(news) <= room else _cut(news, room - cell_len(more)) + more
+    return [*line, Piece("  " + shown, "dim")]
+
+
+def _cut(text: str, width: int) -> str:
+    """As much of a text as has room; where half a letter would have, a space."""
+    return text if cell_len(text) <= width else set_cell_size(text, width)
 
 
 def graph_width(width: int) -> int:

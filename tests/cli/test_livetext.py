@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from p2pxfer.cli.livetext import (
     BARS,
@@ -123,16 +124,17 @@ def test_what_matters_least_is_left_out_first(width: int, says: str) -> None:
 @settings(deadline=None)
 @given(
     st.integers(1, 200), st.integers(0, 2**50), st.one_of(st.none(), st.integers(0, 2**50)),
-    st.floats(0, 1e12), st.one_of(st.none(), st.floats(0, 1e12)), st.text(max_size=300), st.booleans(),
+    st.floats(0, 1e12), st.one_of(st.none(), st.floats(0, 1e12)),
+    st.text(max_size=300) | st.text("a 漢字가🎉\u0301", max_size=300), st.booleans(),
 )  # fmt: skip
 def test_no_line_is_wider_than_the_terminal(
     width: int, size: int, total: int | None, rate: float, left: float | None, news: str, plain: bool
 ) -> None:
     progress = Progress(size, None if total is None else max(size, total), rate, "punched")
-    assert len(text_of(state_line(progress, left, width, plain=plain))) <= width
+    assert cell_len(text_of(state_line(progress, left, width, plain=plain))) <= width
     columns = [(rate, "relay")] * graph_width(width)
     line = text_of(news_line(columns, news, width, plain=plain))
-    assert graph_width(width) <= len(line) <= width
+    assert graph_width(width) <= cell_len(line) <= width
 
 
 def test_news_that_have_no_room_are_cut() -> None:
@@ -140,6 +142,10 @@ def test_news_that_have_no_room_are_cut() -> None:
     assert text_of(news_line(columns, "a direct path is being tried", 50)) == "█████  a direct path is being tried"
     assert text_of(news_line(columns, "a direct path is being tried", 20)) == "█████  a direct pat…"
     assert text_of(news_line(columns, "a direct path is being tried", 20, plain=True)) == "#####  a direct p..."
+    # Letters of two columns; where only half a one has room, nothing of it is shown.
+    assert text_of(news_line(columns, "漢字漢字漢字漢字", 19)) == "█████  漢字漢字漢 …"
+    assert text_of(news_line(columns, "漢字漢字漢字漢字", 18)) == "█████  漢字漢字漢…"
+    assert text_of(news_line(columns, "漢字漢字漢字", 19)) == "█████  漢字漢字漢字"
     assert text_of(news_line(columns, "a direct path is being tried", 14)) == "█████"
 
 
