@@ -19,12 +19,12 @@ from p2pxfer.core.text import safe_text
 
 
 def _home(ctx: Context) -> Path | None:
-    """The private directory, if somebody is known there; it is not made."""
+    """The private directory, if it is there; it is not made."""
     from p2pxfer.net.private.home import default_home
 
     named = ctx.find_root().params.get("home")
     path = Path(named) if named else default_home(os.environ)
-    return path if (path / "contacts.json").exists() else None
+    return path if path.is_dir() else None
 
 
 def contact_names(ctx: Context, param: Parameter, incomplete: str) -> list[CompletionItem]:

@@ -239,3 +239,15 @@ def test_numbers_of_jobs_are_completed(home: Path, command: str) -> None:
     assert [item.value for item in complete(words, entry.number[:4])] == [entry.number]
     assert complete(["--home", str(home / "nowhere"), "jobs", command], "") == []
     assert not (home / "nowhere").exists()
+
+
+def test_numbers_of_jobs_are_completed_where_nobody_is_known(tmp_path: Path) -> None:
+    """Who receives by codes alone has jobs and no contacts; and asking makes no file."""
+    home = Home(tmp_path / "alone").path
+    complete = ShellComplete(cli, {}, "p2pxfer", "_P2PXFER_COMPLETE").get_completions
+    words = ["--home", str(home)]
+    assert complete([*words, "jobs", "cancel"], "") == []
+    assert complete([*words, "chat"], "") == []
+    assert list(home.iterdir()) == []
+    SendJobs(home).save(SendJob(["/2"], "bob"))
+    assert [item.value for item in complete([*words, "jobs", "cancel"], "")] == [SendJob(["/2"], "bob").number]
