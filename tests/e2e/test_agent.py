@@ -131,9 +131,8 @@ def test_standard_input_goes_into_the_folder_too(field: Stage) -> None:
 
 def test_a_contact_with_a_folder_elsewhere(field: Stage) -> None:
     elsewhere = field.folder / "elsewhere"
-    configure(
-        field.bob, f'name = "bob"\ninbox = "{field.folder}/arrived"\n[folders]\nalice = "{elsewhere}"\ndora = "x"\n'
-    )
+    folders = f'[folders]\nalice = "{elsewhere}"\ndora = "inbox/x"\n'
+    configure(field.bob, f'name = "bob"\ninbox = "{field.folder}/arrived"\n{folders}')
     agent = start_agent(field, "bob", field.bob)
     assert "folders.dora: there is no such contact" in agent.last_words(50)
     source = field.folder / "report.bin"

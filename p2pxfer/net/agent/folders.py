@@ -6,6 +6,8 @@ Laws of this file:
 2. A folder belongs to a key: a file in it says to which.  So a contact that is renamed keeps its folder, one that was
    cut goes on in it, and people may give folders other names.
 3. A contact with a folder named in the configuration gets that one.
+4. No folder is another one or lies in it, and none lies in the private directory, but for ``inbox``, or around it: what
+   a contact sends becomes no entry of the queue.
 
 The names of contacts are as :mod:`p2pxfer.core.names` has them, so they are names of directories everywhere here: no
 separator, no dot in front.  No sender can write the file: names that begin so are refused in manifests.
@@ -33,6 +35,8 @@ from p2pxfer.net.transfer.oldversions import OldVersions
 from p2pxfer.net.transfer.partials import Destination, remember
 from p2pxfer.net.transfer.places import Sink, Storage
 
+INBOX: Final = "inbox"
+"""The only part of the private directory that files of contacts may be in."""
 OWNER: Final = f"{STAGING_PREFIX}contact"
 """The file that says whose folder it is."""
 MAX_SAME: Final = 100
@@ -48,15 +52,16 @@ class ContactFolders:
         """``used``: what is remembered of a folder into which something came, apart from its path.
 
         Raises:
-            ConfigError: a folder cannot be made.
+            ConfigError: a folder cannot be made, or may not be where it is.
         """
         self._home = home
         self._inbox = inbox
         self._others = dict(others)
         self._used = used
-        _make(inbox, "inbox")
-        for who, folder in self._others.items():
-            _make(folder, f"folders.{who}")
+        folders = {"inbox": inbox, **{f"folders.{who}": folder for who, folder in self._others.items()}}
+        _check_apart(home.path.resolve(), folders)
+        for name, folder in folders.items():
+            _make(folder, name)
 
     def place(self, key: bytes) -> ContactPlace:
         """Where files of the contact with this key go, from now on."""
@@ -124,6 +129,29 @@ def _owner(folder: Path) -> str:
         return ""
     except NotADirectoryError:
         return "a file of this name"
+
+
+def _check_apart(private: Path, folders: Mapping[str, Path]) -> None:
+    """Law 4, of folders by their keys in the configuration; raises :class:`ConfigError`."""
+    used: dict[Path, str] = {}
+    for key, folder in folders.items():
+        shown = f"{key}: the directory {safe_text(str(folder), 300)}"
+        try:
+            real = folder.resolve()
+        except (OSError, RuntimeError) as error:
+            raise ConfigError(f"{shown} cannot be used: its links lead nowhere") from error
+        if real.is_relative_to(private) and not real.is_relative_to(private / INBOX):
+            raise ConfigError(f"{shown} is in the private directory, where files go into {INBOX} only")
+        if private.is_relative_to(real):
+            raise ConfigError(f"{shown} has the private directory in it")
+        if real in used:
+            raise ConfigError(f"{shown} is that of {used[real]} too")
+        used[real] = key
+    for real, key in used.items():
+        for around in real.parents:
+            if around in used:
+                where = safe_text(str(folders[key]), 300)
+                raise ConfigError(f"{key}: the directory {where} is in that of {used[around]}")
 
 
 def _make(folder: Path, key: str) -> None:

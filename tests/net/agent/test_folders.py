@@ -139,6 +139,41 @@ def test_what_cannot_be_made_is_one_line(world: World, tmp_path: Path) -> None:
         world.folder(0)
 
 
+@pytest.mark.parametrize(
+    ("inbox", "alice", "says"),
+    [
+        ("home", "a", "inbox: .* is in the private directory"),
+        ("home/inbox/..", "a", "inbox: .* is in the private directory"),
+        ("home/queue", "a", "inbox: .* is in the private directory"),
+        ("link", "a", "inbox: .* is in the private directory"),
+        (".", "a", "inbox: .* has the private directory in it"),
+        ("inbox", "home/incoming", r"folders\.alice: .* is in the private directory"),
+        ("inbox", "inbox", r"folders\.alice: .* is that of inbox too"),
+        ("inbox", "inbox/bob", r"folders\.alice: .* is in that of inbox"),
+        ("home/inbox", "home/inbox/deep/er", r"folders\.alice: .* is in that of inbox"),
+        ("a/inbox", "a", r"inbox: .* is in that of folders\.alice"),
+        ("loop", "a", "inbox: .* cannot be used"),
+    ],
+)
+def test_no_folder_is_where_another_or_private_things_are(
+    world: World, tmp_path: Path, inbox: str, alice: str, says: str
+) -> None:
+    (tmp_path / "link").symlink_to("home/queue")
+    (tmp_path / "loop").symlink_to("loop")
+    world.inbox = tmp_path / inbox
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ConfigError, match=says):
+        world.made(alice=tmp_path / alice)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_folders_beside_each_other_and_in_the_inbox_of_the_private_directory(world: World, tmp_path: Path) -> None:
+    world.inbox = world.home.path / "inbox"
+    world.made(alice=tmp_path / "inbox-a", bob=tmp_path / "inbox-b")
+    world.inbox = tmp_path / "elsewhere"
+    world.made(alice=world.home.path / "inbox" / "alice", bob=world.home.path / "inbox" / "bob")
+
+
 def test_contacts_that_are_damaged_are_an_error_and_no_folder(world: World) -> None:
     world.contact("alice", 0)
     (world.home.path / "contacts.json").write_text("{")
