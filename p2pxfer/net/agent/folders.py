@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -91,19 +92,14 @@ class ContactFolders:
 
     def _found(self, contact: Contact) -> Path | None:
         """The folder that says that it is this contact's, the one of its name first."""
-        for folder in self._candidates(contact.name):
-            if _owner(folder) == str(contact.id):
-                return folder
-        return None
+        first = self._inbox / contact.name
+        if _owner(first) == str(contact.id):
+            return first
+        return next((folder for folder in self._others_here() if _seen_owner(folder) == str(contact.id)), None)
 
-    def _candidates(self, name: str) -> Iterator[Path]:
-        yield self._inbox / name
+    def _others_here(self) -> Iterator[Path]:
         with os.scandir(self._inbox) as entries:
-            for number, entry in enumerate(entries):
-                if number >= MAX_FOLDERS:
-                    return
-                if entry.is_dir():
-                    yield Path(entry.path)
+            yield from (Path(entry.path) for entry in islice(entries, MAX_FOLDERS))
 
     def _begun(self, contact: Contact) -> Path:
         """The first folder of its name that is nobody's, from now on this contact's."""
@@ -111,7 +107,7 @@ class ContactFolders:
             folder = self._inbox / (contact.name if number == 1 else f"{contact.name}-{number}")
             if not folder.exists():
                 folder.mkdir(0o700)
-            elif _owner(folder):
+            elif _seen_owner(folder):
                 continue
             unfinished = folder / f"{OWNER}.new"
             unfinished.write_text(f"{contact.id}\n", encoding="ascii")
@@ -129,6 +125,16 @@ def _owner(folder: Path) -> str:
         return ""
     except NotADirectoryError:
         return "a file of this name"
+
+
+def _seen_owner(folder: Path) -> str:
+    """The same of a folder that is not looked at for its name: one that cannot be read, as ``lost+found``, is somebody
+    else's, and shuts out nobody.
+    """
+    try:
+        return _owner(folder)
+    except OSError:
+        return "who cannot be read"
 
 
 def _check_apart(private: Path, folders: Mapping[str, Path]) -> None:

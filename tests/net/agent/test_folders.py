@@ -99,6 +99,24 @@ def test_a_file_in_the_way_is_nobodys_folder(world: World) -> None:
     assert (world.inbox / "alice").read_text() == "a file"
 
 
+def test_a_directory_that_cannot_be_read_shuts_out_nobody_else(world: World) -> None:
+    """A marker that is a directory cannot be read by root either."""
+    for name in ("lost+found", "bob-2"):
+        (world.inbox / name / OWNER).mkdir(parents=True)
+    (world.inbox / "loop").symlink_to("loop")
+    world.contact("alice", 0)
+    assert world.folder(0) == "alice"
+    (world.inbox / "alice").rename(world.inbox / "zoe")
+    assert world.folder(0) == "zoe"
+    (world.inbox / "bob").write_text("a file")
+    world.contact("bob", 1)
+    assert world.folder(1) == "bob-3"
+    (world.inbox / "carol" / OWNER).mkdir(parents=True)
+    world.contact("carol", 2)
+    with pytest.raises(DiskError, match=r"carol.* cannot be used: Is a directory"):
+        world.folder(2)
+
+
 def test_names_run_out_with_one_line(world: World) -> None:
     for number in range(MAX_SAME):
         world.contact("alice", number)
