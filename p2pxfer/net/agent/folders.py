@@ -30,7 +30,7 @@ from p2pxfer.core.transfer.pathrules import STAGING_PREFIX
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import ConfigError, DiskError, Refused
 from p2pxfer.net.private.home import Contact, Home
-from p2pxfer.net.private.identity import make_private_directory
+from p2pxfer.net.private.identity import make_private_directory, sync_directory
 from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.oldversions import OldVersions
 from p2pxfer.net.transfer.partials import Destination, remember
@@ -109,18 +109,28 @@ class ContactFolders:
                 folder.mkdir(0o700)
             elif _seen_owner(folder):
                 continue
-            unfinished = folder / f"{OWNER}.new"
-            unfinished.write_text(f"{contact.id}\n", encoding="ascii")
-            unfinished.replace(folder / OWNER)
+            _give(folder, contact.id)
             return folder
         raise DiskError(f"all folders for {contact.name} belong to other contacts")
 
 
+def _give(folder: Path, owner: PeerId) -> None:
+    """Make it the folder of ``owner`` before anything comes into it, whatever crashes afterwards."""
+    unfinished = folder / f"{OWNER}.new"
+    with unfinished.open("wb") as file:
+        file.write(f"{owner}\n".encode())
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(folder / OWNER)
+    sync_directory(folder)
+    sync_directory(folder.parent)
+
+
 def _owner(folder: Path) -> str:
-    """Whose folder it is; empty if nobody's."""
+    """Whose folder it is; empty if nobody's, which a marker that says nothing does not make it."""
     try:
         with (folder / OWNER).open("rb") as file:
-            return file.read(200).decode("ascii", "replace").strip()
+            return file.read(200).decode("ascii", "replace").strip() or "whoever a crash made forgotten"
     except FileNotFoundError:
         return ""
     except NotADirectoryError:

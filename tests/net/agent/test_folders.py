@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -87,8 +88,33 @@ def test_a_crash_while_the_owner_was_written_costs_no_folder(world: World) -> No
     (world.inbox / "alice" / f"{OWNER}.new").write_text("")
     world.contact("alice", 0)
     assert world.folder(0) == "alice"
-    (world.inbox / "alice" / OWNER).write_text("")
+
+
+def test_a_marker_that_says_nothing_gives_what_lies_there_to_nobody(world: World) -> None:
+    world.contact("alice", 0)
     assert world.folder(0) == "alice"
+    (world.inbox / "alice" / OWNER).write_text("")
+    world.home.remove_contact("alice")
+    world.contact("alice", 1)
+    assert world.folder(1) == "alice-2"
+
+
+def test_the_owner_is_durable_before_anything_comes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was synced, in order: the file under its first name, then its name, then the folder's."""
+    synced: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.path.relpath(os.readlink(f"/proc/self/fd/{descriptor}"), world.inbox))
+        real(descriptor)
+
+    real = os.fsync
+    world.contact("alice", 0)
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert world.folder(0) == "alice"
+    assert synced[:3] == [f"alice/{OWNER}.new", "alice", "."]
+    del synced[:]
+    assert world.folder(0) == "alice"
+    assert not any(OWNER in name for name in synced)
 
 
 def test_a_file_in_the_way_is_nobodys_folder(world: World) -> None:
