@@ -12,12 +12,11 @@ from p2pxfer.core.messages import Registered
 from p2pxfer.core.session.eventtext import describe
 from p2pxfer.core.session.services import parse_target
 from p2pxfer.core.text import safe_text
-from p2pxfer.errors import P2pxferError, Refused
+from p2pxfer.errors import ConfigError, P2pxferError, Refused
 from p2pxfer.net.agent.presence import Presence
 from p2pxfer.net.services.forwarding import Outlet, tcp_target
 from p2pxfer.net.services.machine import Machine
 from p2pxfer.net.services.peerservice import PeerService
-from p2pxfer.net.session.knownpeers import known_peer
 from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.status import Event, Exposed, Note
 
@@ -30,7 +29,7 @@ class Exposing:
         self._tell_line = tell
         self._machine = structs.replace(machine, tell=self._event)
         self._presence = Presence(machine.reactor, self._attempt, self._tell)
-        self._left_out: set[str] = set()
+        self._left_out: dict[str, str] = {}
         host, port = parse_target(config.target)
         # One for all attempts, since it counts the connections of each contact.
         target = tcp_target(machine.reactor, host, port)
@@ -66,14 +65,30 @@ class Exposing:
             await service.close()
 
     def _guests(self) -> Iterator[Checkee]:
-        """Who of those in the configuration is a contact who may use services; of the others it is told once."""
+        """Who of those in the configuration is a contact who may use services; of the others it is told once.
+
+        An id is no exception: who was removed from the contacts is let in no more.
+        """
+        try:
+            contacts = self._machine.home.contacts()
+        except ConfigError as error:
+            self._left("", f"it is exposed to nobody: {error.message}")
+            return
+        known = {name: contact for contact in contacts for name in (contact.name, str(contact.id))}
         for who in self._config.to:
-            try:
-                yield known_peer(self._machine.home, who, "a service", Right.SERVICES)
-            except P2pxferError as error:
-                if who not in self._left_out:
-                    self._left_out.add(who)
-                    self._tell(error.message)
+            contact = known.get(who)
+            if contact is None:
+                self._left(who, f"{safe_text(who)} is not a contact, and is left out")
+            elif not contact.allows(Right.SERVICES):
+                self._left(who, f"{contact.name} is denied services here, and is left out")
+            else:
+                self._left_out.pop(who, None)
+                yield Checkee(contact.id.digest, contact.name, "contact")
+
+    def _left(self, who: str, why: str) -> None:
+        if self._left_out.get(who) != why:
+            self._left_out[who] = why
+            self._tell(why)
 
     def _registered(self, answer: Registered, names: tuple[str, ...]) -> None:
         self._presence.there()

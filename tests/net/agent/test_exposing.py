@@ -1,0 +1,72 @@
+"""Who gets into a service of an agent: the contacts of now, and nobody else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from p2pxfer.core.agent.config import ServiceConfig
+from p2pxfer.core.contact.rights import Right
+from p2pxfer.core.session.services import waiting_name
+from p2pxfer.net.agent.exposing import Exposing
+from p2pxfer.net.services.peeraddress import PeerAddress
+from p2pxfer.net.services.streamsession import Streams
+from tests.net.machineworld import befriend, machine
+from tests.net.sessionworld import World, world
+
+__all__ = ["world"]
+
+# The clock of these tests resolves no names, and nobody gets as far as the target.
+pytestmark = pytest.mark.filterwarnings("ignore:Passing HostnameEndpoint a reactor:DeprecationWarning")
+
+
+class Exposed:
+    """A service of alice for bob and carol, who are contacts, by their names or ids."""
+
+    def __init__(self, world: World, *, by_id: bool) -> None:
+        self.world = world
+        self.alice, *guests = self.all = [machine(world, name, clients=[]) for name in ("alice", "bob", "carol")]
+        befriend(self.alice, *guests)
+        to = tuple(str(guest.home.identity().id) if by_id else guest.name for guest in guests)
+        self.told: list[str] = []
+        self.exposing = Exposing(self.alice, ServiceConfig("127.0.0.1:80", to, "web"), self.told.append)
+
+    def start(self) -> None:
+        self.exposing.start()
+        self.world.run()
+
+    def meets(self, name: str) -> bool:
+        """Whether a caller of that name is let in."""
+        reactor: Any = self.world.clock
+        streams = Streams(reactor, PeerAddress("here", None, "web"), PeerAddress("there", "alice", "web"))
+        waiting = waiting_name(self.alice.home.identity().id.digest, "web")
+        caller = self.world.caller(name, "alice", streams, waiting)
+        self.world.run()
+        return caller.session.met.called
+
+    def stop(self) -> None:
+        Deferred.fromCoroutine(self.exposing.stop())
+        self.world.run()
+
+
+@pytest.mark.parametrize("by_id", [True, False])
+def test_who_was_removed_from_the_contacts_is_not_let_in_again(world: World, by_id: bool) -> None:
+    exposed = Exposed(world, by_id=by_id)
+    exposed.alice.home.remove_contact("bob")
+    exposed.start()
+    assert (exposed.meets("bob"), exposed.meets("carol")) == (False, True)
+    (line,) = [line for line in exposed.told if "is left out" in line]
+    who = str(exposed.all[1].home.identity().id) if by_id else "bob"
+    assert line == f"service web: {who} is not a contact, and is left out"
+    exposed.stop()
+
+
+def test_who_is_denied_services_is_told_and_left_out(world: World) -> None:
+    exposed = Exposed(world, by_id=True)
+    exposed.alice.home.set_rights("bob", [Right.SERVICES], allowed=False)
+    exposed.start()
+    assert exposed.meets("carol")
+    assert "service web: bob is denied services here, and is left out" in exposed.told
+    exposed.stop()
