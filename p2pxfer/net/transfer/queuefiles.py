@@ -40,7 +40,7 @@ class QueueFiles:
         self._thread = Worker(reactor, "queue")
 
     def look(self) -> Deferred[Look]:
-        """What the files say now."""
+        """What the files say now.  Fails with :class:`~p2pxfer.errors.DiskError` if that cannot be known."""
         return self._thread.do(self._look)
 
     def _look(self) -> Look:
@@ -64,6 +64,10 @@ class QueueFiles:
     def _remove(self, entry: Queued) -> None:
         self.store.remove(entry.number, entry.added)
         forget_hashes(self._home.path, entry.transfer)
+
+    def forget(self, entry: Queued) -> Deferred[None]:
+        """Remove what helped to send an entry whose file is gone; should the file be back, it stays."""
+        return self._thread.do(forget_hashes, self._home.path, entry.transfer)
 
     def stop(self) -> Deferred[None]:
         """Fires when everything that was asked for is done; nothing may be asked for any more."""

@@ -207,7 +207,10 @@ class QueueRunner:
         after = self._queue.say(name, what, self._reactor.seconds())
         if after is State.GONE:
             del self._items[name]
-            self._remove(item.entry)
+            if item.through:
+                self._remove(item.entry)
+            else:  # its file was gone: nothing of it is removed here on the word of one look
+                self._files.forget(item.entry).addErrback(self._fault, "forgetting")
         if before is not after:
             self._tell(self._shown(item, None if after is not State.GONE else "done" if item.through else "dropped"))
 

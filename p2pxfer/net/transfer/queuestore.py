@@ -113,7 +113,11 @@ class QueueStore:
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def read(self) -> tuple[list[Queued], list[Unreadable]]:
-        """The entries, the oldest first, and those that cannot be used."""
+        """The entries, the oldest first, and those that cannot be used.
+
+        Raises:
+            DiskError: the directory cannot be read now, which says nothing about what is in it.
+        """
         entries: list[Queued] = []
         unreadable: list[Unreadable] = []
         numbers = self._numbers()
@@ -129,8 +133,10 @@ class QueueStore:
     def _numbers(self) -> list[str]:
         try:
             names = os.listdir(self.path)  # noqa: PTH208  # names are wanted
-        except OSError:
+        except FileNotFoundError:
             return []
+        except OSError as error:
+            raise disk_error(error, f"reading {shown(str(self.path))}", "what is queued is as it was") from error
         numbers = (name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
         return sorted(number for number in numbers if _NUMBER.fullmatch(number))
 

@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Meta
 
 from p2pxfer.core.messages import PathPolicy
+from p2pxfer.errors import DiskError
 from p2pxfer.net.disk import OPEN_INNER_FILE
 from p2pxfer.net.private.identity import make_private_directory
 from p2pxfer.net.private.privatedir import is_locked
@@ -145,7 +146,11 @@ class SendJobs:
 def forget_hashes(home: Path, transfer: str) -> None:
     """Remove the hashes that were noted for a transfer, an id in hex, unless somebody sends it or may go on with it."""
     hashes = home / HASHES / transfer
-    others = [job.transfer for job in SendJobs(home).all()] + [entry.transfer for entry in QueueStore(home).read()[0]]
+    try:
+        entries = QueueStore(home).read()[0]
+    except DiskError:
+        return  # whoever may go on with it is not known now
+    others = [job.transfer for job in SendJobs(home).all()] + [entry.transfer for entry in entries]
     if transfer and transfer not in others and not _is_file_locked(hashes):
         with suppress(OSError):
             hashes.unlink(missing_ok=True)

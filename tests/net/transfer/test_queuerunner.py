@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from twisted.internet.task import deferLater
 
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.serveraddress import ServerLine
-from p2pxfer.errors import ConfigError, Refused, ServerUntrusted, Unreachable, UsageError
+from p2pxfer.errors import ConfigError, DiskError, Refused, ServerUntrusted, Unreachable, UsageError
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.transfer import queuerunner
 from p2pxfer.net.transfer.queuerun import RunOwner
@@ -331,6 +332,44 @@ async def test_damaged_files_are_told_once_and_the_rest_goes_on(world: World) ->
     notes = [event.message for event in world.told if isinstance(event, Note)]
     assert ["damaged" in note or "newer" in note for note in notes] == [True, True]
     assert all(note.endswith("the other transfers go on") for note in notes)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_look_that_fails_cancels_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, lost_errors: Any
+) -> None:
+    """No descriptor is free, or the file server is away."""
+    world.put("/1")
+    world.put("/2", CAROL, added=2, paused=True)
+    world.runner.start()
+    await world.until(lambda: world.running == ["/1"])
+    with monkeypatch.context() as harmed:
+        harmed.setattr(os, "listdir", refuse)
+        await world.settle()
+    assert [type(each) for each in lost_errors.flush(DiskError)] == [DiskError]
+    assert world.states == [("1", "queued"), ("2", "paused")]
+    await world.settle()
+    assert world.running == ["/1"]
+    assert [each.paths for each in world.store.read()[0]] == [["/1"], ["/2"]]
+
+
+@pytest_twisted.ensureDeferred
+async def test_files_that_were_away_come_back(world: World) -> None:
+    """The disk with the home was gone for a moment: what was not seen is ended, and its file is nobody's to remove."""
+    world.put("/1")
+    world.put("/2", added=2, paused=True)
+    world.runner.start()
+    await world.until(lambda: world.running == ["/1"])
+    away = world.store.path.with_name("away")
+    world.store.path.rename(away)
+    await world.settle()
+    assert ("2", "paused") not in world.states
+    away.rename(world.store.path)
+    await world.until(lambda: world.running == [])
+    world.runner.doorbell()
+    await world.until(lambda: world.running == ["/1"])
+    assert world.states == [("1", "queued"), ("2", "paused")]
+    assert len(world.store.read()[0]) == 2
 
 
 @pytest_twisted.ensureDeferred

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -15,7 +16,7 @@ import msgspec
 import pytest
 
 from p2pxfer.core.ids import PeerId
-from p2pxfer.errors import ConfigError, LimitReached, NoSpace, UsageError
+from p2pxfer.errors import ConfigError, DiskError, LimitReached, NoSpace, UsageError
 from p2pxfer.net.transfer import queuestore
 from p2pxfer.net.transfer.queuestore import Queued, QueueStore
 from tests.e2e.conftest import mounted, needs_mounts
@@ -250,6 +251,21 @@ def test_one_that_cannot_be_used_is_reported_in_a_line_and_left_alone(
     assert bad.read_bytes() == data
     assert store.remove(entry().number)  # as a person may wish
     assert store.read() == ([good], [])
+
+
+def test_a_directory_that_cannot_be_read_is_not_an_empty_one(
+    store: QueueStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(entry())
+    with monkeypatch.context() as harmed:
+
+        def refuse(path: object) -> list[str]:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        harmed.setattr(os, "listdir", refuse)
+        with pytest.raises(DiskError, match="Too many open files"):
+            store.read()
+    assert one(store) == entry()
 
 
 def test_what_is_no_entry_is_not_looked_at(store: QueueStore) -> None:
