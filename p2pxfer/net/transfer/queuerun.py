@@ -170,6 +170,8 @@ class QueueRun:
 
     async def _whole(self, client: RendezvousClient, identity: Identity, target: Target) -> None:
         introduction = await self._introduction(client, target)
+        # That may have taken days, in which a person may have removed or renamed the contact.
+        identity, target = await self._disk.do(self._look_up)
         self._owner.met()
         await self._send(client, identity, target, introduction)
 

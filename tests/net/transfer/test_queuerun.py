@@ -1,0 +1,106 @@
+"""One run of the queue, with a server that does what the test says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, succeed
+
+from p2pxfer.core.ids import PeerId
+from p2pxfer.core.messages import Introduction
+from p2pxfer.core.serveraddress import ServerLine
+from p2pxfer.errors import UsageError
+from p2pxfer.net.private.home import Contact, Home
+from p2pxfer.net.private.identity import Identity
+from p2pxfer.net.session.seeking import Target
+from p2pxfer.net.transfer.queuerun import QueueRun
+from p2pxfer.net.transfer.queuestore import Queued
+from p2pxfer.net.traversal.rendezvous import RendezvousClient
+
+BOB = PeerId(b"b" * 32)
+
+
+class Server:
+    """A server that has the peer when ``meanwhile`` has happened."""
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        self.failed: Deferred[Any] = Deferred()
+        self.meanwhile = meanwhile
+        self.left = False
+
+    def start(self) -> Deferred[None]:
+        return succeed(None)
+
+    def when_registered(self) -> Deferred[None]:
+        return succeed(None)
+
+    async def introduce(self, *words: object, **options: object) -> str:
+        self.meanwhile()
+        return "an introduction"
+
+    async def leave(self) -> None:
+        self.left = True
+
+
+class Owner:
+    """The queue: whether the run has met its peer."""
+
+    def __init__(self) -> None:
+        self.has_met = False
+
+    def met(self) -> None:
+        self.has_met = True
+
+    def through(self) -> Deferred[None]:
+        return succeed(None)
+
+
+class Sent(QueueRun):
+    """A run up to the moment in which the peer is there."""
+
+    server: Server
+    target: Target | None = None
+
+    def _client(self, identity: Identity) -> RendezvousClient:
+        return cast(RendezvousClient, self.server)
+
+    async def _send(self, client: RendezvousClient, identity: Identity, target: Target, first: Introduction) -> None:
+        self.target = target
+
+
+class World:
+    """A home with a contact, and a run of a file to it."""
+
+    def __init__(self, folder: Path, meanwhile: Callable[[Home], object] = lambda home: None) -> None:
+        self.home = Home(folder / "home")
+        self.home.add_contact(Contact("bob", BOB, "code", "2026-11-21"))
+        (folder / "file").write_bytes(b"secret")
+        self.owner = Owner()
+        self.entry = Queued([str(folder / "file")], str(BOB), 1)
+        self.run = Sent(reactor, self.home, ServerLine("server", 1, None), "alice", self.entry, self.owner)
+        self.run.server = Server(lambda: meanwhile(self.home))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_peer_that_comes_is_met(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    await world.run.run()
+    assert world.owner.has_met
+    assert world.run.target is not None
+    assert (world.run.target.to, world.run.target.alias) == (str(BOB), "bob")
+    assert world.run.server.left
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_contact_that_was_removed_while_it_was_away_gets_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path, lambda home: home.remove_contact("bob"))
+    with pytest.raises(UsageError, match="not a contact any more"):
+        await world.run.run()
+    assert not world.owner.has_met
+    assert world.run.target is None
+    assert world.run.server.left
