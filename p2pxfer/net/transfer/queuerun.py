@@ -74,8 +74,8 @@ class Run(Protocol):
 class RunOwner(Protocol):
     """The queue, as a run sees it."""
 
-    def met(self) -> None:
-        """The peer is there."""
+    def met(self) -> Deferred[None]:
+        """The peer is there; the run goes on as soon as this fires, when whoever queues the same again can see it."""
 
     def through(self) -> Deferred[None]:
         """The peer has all of it; what is left is to part, as soon as this fires."""
@@ -172,7 +172,7 @@ class QueueRun:
         introduction = await self._introduction(client, target)
         # That may have taken days, in which a person may have removed or renamed the contact.
         identity, target = await self._disk.do(self._look_up)
-        self._owner.met()
+        await self._owner.met()
         await self._send(client, identity, target, introduction)
 
     async def _introduction(self, client: RendezvousClient, target: Target) -> Introduction:

@@ -211,7 +211,8 @@ class QueueRunner:
                 self._remove(item.entry)
             else:  # its file was gone: nothing of it is removed here on the word of one look
                 self._files.forget(item.entry).addErrback(self._fault, "forgetting")
-        if before is not after:
+        again = after is State.GONE and not item.through and any(each.startswith(name[:8]) for each in self._items)
+        if before is not after and not again:  # what was queued again meanwhile is not dropped
             self._tell(self._shown(item, None if after is not State.GONE else "done" if item.through else "dropped"))
 
     def _act(self) -> None:
@@ -245,10 +246,11 @@ class QueueRunner:
         item.running = Deferred.fromCoroutine(run.run())
         item.running.addBoth(self._ended, name, item).addErrback(self._fault, "the end of a run")
 
-    def met(self, name: str, item: Item) -> None:
-        """The run of an entry has met its peer."""
-        self._note(item, running=True, why="")
+    def met(self, name: str, item: Item) -> Deferred[None]:
+        """The run of an entry has met its peer; fires when that is noted, or the disk has refused that."""
+        noted = self._note(item, running=True, why="")
         self._say(name, Input.MET)
+        return noted
 
     def through(self, name: str, item: Item) -> Deferred[None]:
         """The peer has all of an entry; fires when that is forgotten here, or the disk has refused that."""
@@ -287,15 +289,15 @@ class QueueRunner:
                 item.entry = now
                 self._note(item)
 
-    def _note(self, item: Item, **fields: Any) -> None:
+    def _note(self, item: Item, **fields: Any) -> Deferred[None]:
         """Keep what became of an entry; where the disk refuses, it is tried again with the next look."""
         item.noted = True
         item.entry = replace(item.entry, **fields, changed=time.time())
-        self._files.note(item.entry).addErrback(self._not_noted, item)
+        return self._files.note(item.entry).addCallback(lambda _: None).addErrback(self._not_noted, item)
 
     def _not_noted(self, failure: Failure, item: Item) -> None:
         item.noted = False
-        if not isinstance(failure.value, P2pxferError):
+        if not failure.check(P2pxferError, CancelledError):  # a run that is stopped does not wait for it
             self._fault(failure, "noting")
 
     def _remove(self, entry: Queued) -> Deferred[None]:
@@ -315,8 +317,8 @@ class _Hearing:
     name: str
     item: Item
 
-    def met(self) -> None:
-        self.runner.met(self.name, self.item)
+    def met(self) -> Deferred[None]:
+        return self.runner.met(self.name, self.item)
 
     def through(self) -> Deferred[None]:
         return self.runner.through(self.name, self.item)

@@ -171,7 +171,8 @@ class QueueStore:
     def put(self, entry: Queued) -> Queued:
         """Add an entry; where the same is queued already it gets these options, and is tried again.
 
-        Returns the entry as it stands.
+        One that an agent is sending is another one from now on: what its files were when that began may not be what
+        they are now, so the end of that run is not the end of this entry.  Returns the entry as it stands.
 
         Raises:
             LimitReached: there are too many.
@@ -189,9 +190,10 @@ class QueueStore:
                 if len(self._numbers()) >= MAX_ENTRIES:
                     raise LimitReached(f"{MAX_ENTRIES} transfers wait already; p2pxfer jobs lists them")
             else:
+                added = max(entry.added, known.added + 1) if known.running else known.added
                 entry = msgspec.structs.replace(
-                    entry, added=known.added, priority=known.priority, resumed=known.resumed + 1,
-                    running=known.running, transfer=known.transfer, size=known.size, acked=known.acked,
+                    entry, added=added, priority=known.priority, resumed=known.resumed + 1,
+                    transfer=known.transfer, size=known.size, acked=known.acked,
                 )  # fmt: skip
             self._write(entry, "nothing was queued")
             return entry

@@ -53,8 +53,9 @@ class Owner:
     def __init__(self) -> None:
         self.has_met = False
 
-    def met(self) -> None:
+    def met(self) -> Deferred[None]:
         self.has_met = True
+        return succeed(None)
 
     def through(self) -> Deferred[None]:
         return succeed(None)

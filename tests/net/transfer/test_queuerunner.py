@@ -284,6 +284,53 @@ async def test_a_file_that_cannot_be_removed_sends_nothing_twice(world: World, m
     await world.until(lambda: world.running == ["/1"])  # another one
 
 
+@pytest_twisted.ensureDeferred
+async def test_what_is_queued_again_while_it_is_sent_is_sent_again(world: World) -> None:
+    entry = world.put("/1")
+    world.runner.start()
+    await world.until(lambda: world.running == ["/1"])
+    await world.runs[0].owner.met()
+    assert world.entry().running
+    world.put("/1", added=2, limit=7)
+    await world.runs[0].owner.through()
+    world.runs[0].end.callback(None)
+    await world.settle()
+    await world.until(lambda: world.running == ["/1"])
+    assert (world.runs[0].entry.limit, world.entry().number) == (7, entry.number)
+    world.runs[0].end.callback(None)
+    await world.until(lambda: world.store.read() == ([], []))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_run_ends_for_the_same_that_is_queued_again_and_nothing_is_dropped(world: World) -> None:
+    world.put("/1")
+    world.runner.start()
+    await world.until(lambda: world.running == ["/1"])
+    await world.runs[0].owner.met()
+    world.put("/1", added=2, limit=7)
+    world.runner.doorbell()
+    await world.until(lambda: [run.entry.limit for run in world.runs] == [7])
+    assert world.states == [("1", "queued")]
+    assert not any(isinstance(event, JobListed) and event.state == "dropped" for event in world.told)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_queued_again_after_a_refused_removal_is_sent(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.put("/1")
+    world.runner.start()
+    await world.until(lambda: world.running == ["/1"])
+    await world.runs[0].owner.met()
+    with monkeypatch.context() as harmed:
+        harmed.setattr(Path, "unlink", refuse)
+        world.runs[0].end.callback(None)
+        await world.until(lambda: any(isinstance(event, Note) for event in world.told))
+    world.put("/1", added=2)
+    world.runner.doorbell()
+    await world.until(lambda: world.running == ["/1"])
+
+
 def refuse(*words: object, **options: object) -> None:
     raise OSError(30, "Read-only file system")
 

@@ -62,6 +62,17 @@ def test_the_same_again_gets_the_new_options_and_another_try(store: QueueStore) 
     assert again == entry(added=1, delta=True, priority=3, resumed=1, acked=5, size=9) == one(store)
 
 
+def test_the_same_again_while_it_is_sent_is_another_one(store: QueueStore) -> None:
+    """The agent has read the files, which were changed then: that it has sent them is not the end of this one."""
+    store.put(entry())
+    store.change(entry().number, lambda old: msgspec.structs.replace(old, running=True, acked=5, size=9))
+    again = store.put(entry(added=9, limit=7))
+    assert again == entry(added=9, limit=7, resumed=1, acked=5, size=9) == one(store)
+    assert not store.remove(entry().number, entry().added)
+    store.change(entry().number, lambda old: msgspec.structs.replace(old, running=True))
+    assert store.put(entry(added=9)).added == 10
+
+
 def test_only_the_entry_that_is_meant_is_changed_and_removed(store: QueueStore) -> None:
     number = entry().number
     assert store.change(number, lambda old: old) is None
