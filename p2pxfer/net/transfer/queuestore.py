@@ -44,6 +44,9 @@ MAX_PRIORITY: Final = 1_000_000
 MAX_WHY: Final = 500
 """Most characters of a reason."""
 _MAX_SIZE: Final = 1024 * 1024
+"""Longest file of an entry, bytes."""
+_ROOM: Final = 16 * MAX_WHY
+"""What a new one leaves for what becomes of it, bytes: a reason of characters that take six each, and numbers."""
 _SUFFIX: Final = ".json"
 _NUMBER: Final = re.compile(r"[0-9a-f]{8}")
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -176,7 +179,7 @@ class QueueStore:
 
         Raises:
             LimitReached: there are too many.
-            UsageError: a path cannot be written down.
+            UsageError: a path cannot be written down, or there are too many of them.
             DiskError: the disk refused; nothing is changed.
             ConfigError: what is queued already cannot be read.
         """
@@ -195,7 +198,7 @@ class QueueStore:
                     entry, added=added, priority=known.priority, resumed=known.resumed + 1,
                     transfer=known.transfer, size=known.size, acked=known.acked,
                 )  # fmt: skip
-            self._write(entry, "nothing was queued")
+            self._write(entry, "nothing was queued", _MAX_SIZE - _ROOM)
             return entry
 
     def change(self, number: str, change: Callable[[Queued], Queued]) -> Queued | None:
@@ -251,13 +254,15 @@ class QueueStore:
         finally:
             os.close(descriptor)
 
-    def _write(self, entry: Queued, advice: str) -> None:
+    def _write(self, entry: Queued, advice: str, most: int = _MAX_SIZE) -> None:
         path = self._path(entry.number)
         temporary = path.with_name(f".{entry.number}.new")
         try:
             data = msgspec.json.encode(entry) + b"\n"
         except UnicodeEncodeError:
             raise UsageError("a path that is not UTF-8 cannot be queued; send it without --queue") from None
+        if len(data) > most:
+            raise UsageError(f"{len(entry.paths)} paths are too many for one entry of the queue; queue their directory")
         try:
             descriptor = os.open(temporary, _FLAGS | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "wb") as file:

@@ -18,7 +18,7 @@ import pytest
 from p2pxfer.core.ids import PeerId
 from p2pxfer.errors import ConfigError, DiskError, LimitReached, NoSpace, UsageError
 from p2pxfer.net.transfer import queuestore
-from p2pxfer.net.transfer.queuestore import Queued, QueueStore
+from p2pxfer.net.transfer.queuestore import MAX_WHY, Queued, QueueStore
 from tests.e2e.conftest import mounted, needs_mounts
 from tests.net.disk_tools import open_fds
 
@@ -98,6 +98,24 @@ def test_a_path_that_is_no_text_is_refused(store: QueueStore) -> None:
     with pytest.raises(UsageError, match="not UTF-8"):
         store.put(entry("/\udcff"))
     assert store.read() == ([], [])
+
+
+def test_more_paths_than_an_entry_can_be_read_with_are_refused(store: QueueStore) -> None:
+    def of(size: int) -> Queued:
+        """One whose file has this many bytes."""
+        made = Queued(["/" + "x" * 1000] * 1000, BOB, 1)
+        return msgspec.structs.replace(made, paths=[*made.paths, "/" * (size - len(msgspec.json.encode(made)) - 4)])
+
+    largest = 1024 * 1024 - 16 * MAX_WHY
+    with pytest.raises(UsageError, match=r"1001 paths .* queue their directory"):
+        store.put(of(largest + 1))
+    assert store.read() == ([], [])
+    put = store.put(of(largest))
+    assert one(store) == put
+    why = "\x01" * MAX_WHY  # and there is room for what becomes of it
+    huge = msgspec.structs.replace(put, failed=True, why=why, transfer="a" * 64, size=2**63, acked=2**63, priority=10)
+    store.change(put.number, lambda _: huge)
+    assert one(store) == huge
 
 
 # -- several at once ---------------------------------------------------------------------------------------------------
