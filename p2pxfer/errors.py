@@ -115,6 +115,10 @@ class ManifestRefused(ProtocolBreach):
     word = "E_MANIFEST"
 
 
+class BeyondOffer(ManifestRefused):
+    """A list is longer than its sender, or the user who took it, had been told; what is here of it is not at fault."""
+
+
 class PathRefused(ManifestRefused):
     """A name in a manifest may not be created on this machine."""
 

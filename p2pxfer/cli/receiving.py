@@ -31,9 +31,9 @@ from p2pxfer.net.session.channelsession import words_on
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.inbox import IDLE_S, Acceptance, Inbox
 from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
-from p2pxfer.net.transfer.incoming import IncomingTransfer, Received
+from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
-from p2pxfer.net.transfer.places import Place
+from p2pxfer.net.transfer.places import Place, Received
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.traversal.serverdial import server_address
 from p2pxfer.net.types import Reactor

@@ -34,7 +34,7 @@ from p2pxfer.errors import ConfigError, Damaged, P2pxferError, Refused, Unreacha
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.inbox import IDLE_S
-from p2pxfer.net.transfer.incoming import Received
+from p2pxfer.net.transfer.places import Received
 from p2pxfer.status import Offer
 from scripts.product import Loopback, Program
 from tests.net.serverkit import sleep, until

@@ -155,9 +155,13 @@ class ReceiverCore:
         return self._list.again(0, offer.more) is Answer.CHANGED
 
     def _listed(self, state: Path) -> list[Announced]:
-        """Hold what is listed on a path against what was said there; more than was said at all is announced."""
-        assert self._list is not None and self._flow is not None
-        return self._total.listed(state, self._list.files, self._flow.table.bytes_of(self._list.files))
+        """Hold what is listed on a path against what was said there; more than was said at all is announced.
+
+        What other paths or runs brought may be of a list that was longer.
+        """
+        assert self._manifest is not None and self._flow is not None
+        files = self._manifest.files_before(state.heard.next)
+        return self._total.listed(state, files, self._flow.table.bytes_of(files))
 
     def _is_short(self) -> bool:
         """Whether the offer brings the whole list."""

@@ -10,7 +10,7 @@ from p2pxfer.core.session.wire import Ack, Offer, Tally
 from p2pxfer.core.transfer.claims import runs
 from p2pxfer.core.transfer.listing import Heard
 from p2pxfer.core.transfer.receiveeffect import Announced
-from p2pxfer.errors import ManifestRefused, ProtocolBreach
+from p2pxfer.errors import BeyondOffer, ProtocolBreach
 
 ACKS_PER_MESSAGE = 1024
 
@@ -84,13 +84,13 @@ class Path(Struct):
             self.most = said.files, said.size
 
     def judge(self, files: int, size: int) -> None:
-        """So many files and bytes are listed by now.
+        """So many files and bytes are listed on this path by now.
 
         Raises:
-            ManifestRefused: more than the sender said.
+            BeyondOffer: more than the sender said here.
         """
         if self.most is not None and (files > self.most[0] or size > self.most[1]):
-            raise ManifestRefused(
+            raise BeyondOffer(
                 f"the file list goes beyond what was offered: {files} files and {size} bytes are listed so far, and"
                 f" {self.most[0]} files and {self.most[1]} bytes were offered"
             )

@@ -30,9 +30,10 @@ from p2pxfer.net.services.machine import Machine
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.inbox import Inbox
 from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
-from p2pxfer.net.transfer.incoming import IncomingTransfer, Received
+from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
 from p2pxfer.net.transfer.partials import number_of, staging_name
+from p2pxfer.net.transfer.places import Received
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.traversal.serverdial import server_address
 from p2pxfer.status import Event, JobListed, Note, Offer, Path, Resumed, Verdict

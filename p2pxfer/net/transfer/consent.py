@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from p2pxfer.core.codec import Message
 from p2pxfer.core.session import wire
 from p2pxfer.core.transfer.receiveeffect import Announced
-from p2pxfer.errors import ManifestRefused
+from p2pxfer.errors import BeyondOffer
 from p2pxfer.net.transfer.tally import Tally
 from p2pxfer.status import Offer
 
@@ -47,10 +47,10 @@ class Consent:
         """So much is announced, or listed.
 
         Raises:
-            ManifestRefused: that is more than was agreed to.
+            BeyondOffer: that is more than was agreed to.
         """
         if self._is_more(announced.files, announced.bytes):
-            raise ManifestRefused(
+            raise BeyondOffer(
                 f"the file list goes beyond what was agreed to: {announced.files} files and {announced.bytes} bytes by"
                 " now; send again to offer all of it"
             )

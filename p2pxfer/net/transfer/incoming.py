@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -35,7 +34,7 @@ from p2pxfer.core.transfer.receiveeffect import (
 )
 from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.core.transfer.sendeffect import Send
-from p2pxfer.errors import DiskError, Incomplete, LimitReached, ManifestRefused, P2pxferError, ProtocolBreach, Refused
+from p2pxfer.errors import BeyondOffer, DiskError, Incomplete, P2pxferError, ProtocolBreach, Refused
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.arriving import Arriving
@@ -43,20 +42,11 @@ from p2pxfer.net.transfer.backlog import Backlog
 from p2pxfer.net.transfer.consent import Consent
 from p2pxfer.net.transfer.landing import DiskThreads
 from p2pxfer.net.transfer.listbudget import ListBudget
-from p2pxfer.net.transfer.places import Place, Storage
-from p2pxfer.net.transfer.site import Site
+from p2pxfer.net.transfer.places import Place, Received, Storage
+from p2pxfer.net.transfer.site import FATAL, Site
 from p2pxfer.net.transfer.tally import Tally
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Accepted, Event, Offer, RefusedOffer, Resumed
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """The end of a transfer that was published, or of a stream: its hash, names and size in bytes."""
-
-    root: bytes
-    names: tuple[str, ...]
-    size: int
 
 
 class IncomingTransfer:
@@ -166,8 +156,8 @@ class IncomingTransfer:
             self._start(self.close(discard=True))
         elif self.manifest is None:
             self._end(error)  # nothing was begun, and nothing will come of it
-        elif isinstance(error, (ManifestRefused, LimitReached)):
-            self._failed(Failure(error), discard=True)
+        elif isinstance(error, FATAL):
+            self._failed(Failure(error), discard=not isinstance(error, BeyondOffer))
 
     def forgotten(self) -> None:
         """Nobody asks for it any more: what its list takes is free for others."""
@@ -242,7 +232,7 @@ class IncomingTransfer:
     # -- the list ------------------------------------------------------------------------------------------------
 
     def _announce(self, announced: Announced) -> None:
-        """Raises :class:`~p2pxfer.errors.ManifestRefused` where it is more than was agreed to."""
+        """Raises :class:`~p2pxfer.errors.BeyondOffer` where it is more than was agreed to."""
         try:
             self._consent.check(announced)
         except P2pxferError as error:

@@ -28,8 +28,7 @@ from p2pxfer.errors import DiskError, Incomplete, Interrupted, LimitReached, P2p
 from p2pxfer.net.session.channelpaths import ChannelPaths
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
-from p2pxfer.net.transfer.incoming import Received
-from p2pxfer.net.transfer.places import Pieces, Place, Sink
+from p2pxfer.net.transfer.places import Pieces, Place, Received, Sink
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
 from p2pxfer.status import Accepted, Event, Offer, RefusedOffer

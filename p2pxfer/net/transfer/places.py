@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from p2pxfer.core.session.bundlewire import Bundle
@@ -13,6 +14,15 @@ from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.net.transfer.oldversions import OldVersions
 
 Pieces = list[bytes | bytearray | memoryview]
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """The end of a transfer that was published, or of a stream: its hash, names and size in bytes."""
+
+    root: bytes
+    names: tuple[str, ...]
+    size: int
 
 
 class Sink(Protocol):

@@ -9,11 +9,13 @@ Laws:
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from twisted.python.failure import Failure
 
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
+from p2pxfer.errors import LimitReached, ManifestRefused
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.landing import DiskThreads, Landing
 from p2pxfer.net.transfer.listbudget import ListBudget
@@ -22,6 +24,9 @@ from p2pxfer.net.transfer.places import Place, Storage
 from p2pxfer.net.transfer.rebuilding import Rebuilding
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
+
+FATAL: Final = (ManifestRefused, LimitReached)
+"""What refuses a list, and with it the whole transfer, not only the path that brought it."""
 
 
 class Site:

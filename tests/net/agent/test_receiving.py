@@ -17,8 +17,8 @@ from p2pxfer.net.agent.folders import ContactFolders
 from p2pxfer.net.agent.receiving import Receiving
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.services.machine import Machine
-from p2pxfer.net.transfer.incoming import Received
 from p2pxfer.net.transfer.partials import Destination
+from p2pxfer.net.transfer.places import Received
 from p2pxfer.status import JobListed, Offer
 from tests.net.serverkit import reactor
 
