@@ -4,6 +4,8 @@ Inside core and net each folder may use those that its row names, so there is no
 
 An import inside a function counts as one at the top does, and so does one that only the type checker sees: a layer
 that names another depends on it.
+
+How long modules and functions may be is held here too.
 """
 
 from __future__ import annotations
@@ -60,6 +62,9 @@ _SYSTEM = (
 )  # fmt: skip
 NO_IO = frozenset({*_SYSTEM, "twisted", "OpenSSL", "ssl", "sqlite3", "asyncio", "logging"})
 """What `core` and `base` may not import: they get bytes, values, the time and random numbers as arguments."""
+
+LONGEST_MODULE, LONGEST_FUNCTION = 355, 66
+"""Lines that a module and a function may have; decorators, which hold the options of commands, do not count."""
 
 GLOBAL_REACTOR = "twisted.internet.reactor"
 ENTRIES = frozenset({"cli", "tap"})
@@ -149,6 +154,18 @@ def through_walls(source: str, module: str, *, is_package: bool = False) -> list
     return [f"line {each.line}: {here} imports {each.name}" for each in theirs if room(each.name) not in allowed]
 
 
+def too_long(source: str) -> list[str]:
+    """What of a module has more lines than it may."""
+    count = len(source.splitlines())
+    found = [f"the module has {count} lines"] if count > LONGEST_MODULE else []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            count = (node.end_lineno or node.lineno) - node.lineno + 1
+            if count > LONGEST_FUNCTION:
+                found.append(f"{node.name} in line {node.lineno} has {count} lines")
+    return found
+
+
 def modules() -> list[tuple[str, Path]]:
     """The dotted names of all modules of the package, and their files."""
     found = []
@@ -167,6 +184,19 @@ def test_module_keeps_the_rules(module: str, path: Path) -> None:
 @pytest.mark.parametrize(("module", "path"), modules(), ids=[name for name, _ in modules()])
 def test_module_stays_inside_its_walls(module: str, path: Path) -> None:
     assert through_walls(path.read_text(), module, is_package=path.name == "__init__.py") == []
+
+
+@pytest.mark.parametrize(("module", "path"), modules(), ids=[name for name, _ in modules()])
+def test_module_is_not_too_long(module: str, path: Path) -> None:
+    assert too_long(path.read_text()) == [], module
+
+
+def test_what_is_too_long_is_found() -> None:
+    fits = "class C:\n    @decorated\n    async def f(self):\n" + "        pass\n" * (LONGEST_FUNCTION - 1)
+    assert too_long(fits) == []
+    assert too_long(fits + "        pass\n") == [f"f in line 3 has {LONGEST_FUNCTION + 1} lines"]
+    assert too_long("a = 1\n" * LONGEST_MODULE) == []
+    assert too_long("a = 1\n" * (LONGEST_MODULE + 1)) == [f"the module has {LONGEST_MODULE + 1} lines"]
 
 
 def test_every_folder_has_a_row_and_no_circle() -> None:

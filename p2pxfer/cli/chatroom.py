@@ -68,6 +68,27 @@ class ChatRoom(ChatOwner):
         Raises:
             P2pxferError: the outcome, when it is not success.
         """
+        client = self._make(reactor)
+        talking: Deferred[None] | None = None
+        try:
+            await client.start()
+            # At once: an introduction may come right behind the registration.
+            talking = Deferred.fromCoroutine(self._chatting.run(client)).addErrback(self._talk_ended)
+            if not self._manners.verify:
+                await self._start_files()
+            self._greet()
+            self._typing.read()
+            await self._until_the_end(client)
+            await self._part()
+        except (CancelledError, FailureGroup):  # the second is what a race makes of the first
+            raise Interrupted("interrupted; lines that wait are kept") from None
+        finally:
+            if talking is not None:
+                talking.cancel()
+            await self._close(client)
+
+    def _make(self, reactor: Reactor) -> RendezvousClient:
+        """What the run consists of, and the client that is to be started."""
         self._reactor = reactor
         self._report.on_closed = self._unread
         chatting = self._chatting = Chatting(
@@ -112,23 +133,7 @@ class ChatRoom(ChatOwner):
             end=self.end,
             fault=self._fault,
         )
-        talking: Deferred[None] | None = None
-        try:
-            await client.start()
-            # At once: an introduction may come right behind the registration.
-            talking = Deferred.fromCoroutine(chatting.run(client)).addErrback(self._talk_ended)
-            if not self._manners.verify:
-                await self._start_files()
-            self._greet()
-            self._typing.read()
-            await self._until_the_end(client)
-            await self._part()
-        except (CancelledError, FailureGroup):  # the second is what a race makes of the first
-            raise Interrupted("interrupted; lines that wait are kept") from None
-        finally:
-            if talking is not None:
-                talking.cancel()
-            await self._close(client)
+        return client
 
     async def _close(self, client: RendezvousClient) -> None:
         """Whatever goes wrong with one of them, the others are closed: what was said is written in any case."""
