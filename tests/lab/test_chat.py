@@ -16,6 +16,8 @@ from tests.scene import Scene, file_hash, random_file
 
 MIB = 1 << 20
 SIZE = 24 * MIB
+LONG = "." * 2000
+"""What makes lines so long that they are more than what else is said over the relay."""
 SLOW_BPS = 16_000_000
 """A line on which that takes twelve seconds."""
 
@@ -33,14 +35,14 @@ def sent_in_the_middle(lab: Lab, scene: Scene, alice: ChatEnd, change: Callable[
     assert file_hash(scene.inbox / source.name) == digest
 
 
-def talk(alice: ChatEnd, bob: ChatEnd, turn: int) -> None:
+def talk(alice: ChatEnd, bob: ChatEnd, turn: int, more: str = "") -> None:
     """Twenty lines each way."""
-    alice.say(*[f"alice {turn} {number}" for number in range(20)])
-    bob.say(*[f"bob {turn} {number}" for number in range(20)])
+    alice.say(*[f"alice {turn} {number}{more}" for number in range(20)])
+    bob.say(*[f"bob {turn} {number}{more}" for number in range(20)])
 
 
-def said_by(name: str, turns: int) -> list[str]:
-    return [f"{name} {turn} {number}" for turn in range(turns) for number in range(20)]
+def said_by(name: str, turns: int, more: str = "") -> list[str]:
+    return [f"{name} {turn} {number}{more}" for turn in range(turns) for number in range(20)]
 
 
 @pytest.mark.deadline(300)
@@ -83,17 +85,23 @@ def test_a_chat_over_the_relay_survives_the_server(lab_factory: LabFactory, tmp_
     with Scene(lab, tmp_path, loopback=False) as scene:
         server = scene.start_server()
         scene.make_contacts()
+        before = lab.server_bytes()
         alice, bob = (ChatEnd(scene, role, "--path", "relay") for role in ("alice", "bob"))
-        talk(alice, bob, 0)
+        talk(alice, bob, 0, LONG)
         bob.wait_heard(20)
         alice.wait_heard(20)
+        # In and out again at the server.
+        relayed = 2 * 2 * 20 * len(LONG)
+        assert lab.server_bytes() - before > relayed
         server.stop()
-        talk(alice, bob, 1)
+        before = lab.server_bytes()
+        talk(alice, bob, 1, LONG)
         scene.start_server()
         bob.wait_heard(40, 120)
         alice.wait_heard(40, 120)
-        assert bob.heard() == said_by("alice", 2)
-        assert alice.heard() == said_by("bob", 2)
+        assert bob.heard() == said_by("alice", 2, LONG)
+        assert alice.heard() == said_by("bob", 2, LONG)
+        assert lab.server_bytes() - before > relayed
         alice.finish()
         alice.ends(0)
 

@@ -77,6 +77,7 @@ def test_a_connection_of_endpoints_over_the_relay_survives_the_server(lab_factor
     with Scene(lab, tmp_path, loopback=False) as scene:
         server = scene.start_server()
         scene.make_contacts()
+        before = lab.server_bytes()
         ends = Ends(scene, "relay")
         ends.goes_on(1)
         server.stop()
@@ -84,3 +85,5 @@ def test_a_connection_of_endpoints_over_the_relay_survives_the_server(lab_factor
         ends.goes_on(2)
         ends.finish()
         assert set(ends.paths) == {"relay"}
+        # There and back, each in and out of the server.
+        assert lab.server_bytes() - before > 4 * endpoint_program.ROUND * ends.rounds

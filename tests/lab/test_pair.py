@@ -10,6 +10,7 @@ import pytest
 from p2pxfer.net.private.home import Home
 from tests.lab.conftest import LabFactory
 from tests.lab.nat import KINDS
+from tests.lab.test_video import keep_to_the_relay
 from tests.scene import Scene, events_of, last
 
 MIB = 1 << 20
@@ -53,6 +54,8 @@ def test_a_code_pairs_two_over_the_relay_of_a_server_that_was_started_anew(
     lab = lab_factory(KINDS["port-restricted"], KINDS["port-restricted"], rtt_ms=40)
     with Scene(lab, tmp_path, loopback=False) as scene:
         server = scene.start_server()
+        # What a pairing moves is too little to be seen beside what both say to the server.
+        keep_to_the_relay(lab)
 
         def anew() -> None:
             server.stop()

@@ -53,6 +53,7 @@ def test_a_pipe_goes_over_the_relay_and_survives_the_server(lab_factory: LabFact
     with Scene(lab, tmp_path, loopback=False) as scene:
         server = scene.start_server()
         scene.make_contacts()
+        before = lab.server_bytes()
         source = tmp_path / "one"
         digest = random_file(source, SIZE)
         ends = joined(scene, {"alice": source}, "--path", "relay")
@@ -64,6 +65,7 @@ def test_a_pipe_goes_over_the_relay_and_survives_the_server(lab_factory: LabFact
         for end in ends:
             assert end.ends(0, 120).count("path: relay") >= 2
         assert file_hash(out) == digest
+        assert lab.server_bytes() - before > 2 * SIZE
 
 
 @pytest.mark.deadline(300)

@@ -27,6 +27,9 @@ MIB = 1 << 20
 TOOLS = {"sshd": "openssh-server", "ssh": "openssh-client", "ssh-keygen": "openssh-client", "rsync": "rsync"}
 
 
+ROUND = 50_000
+
+
 class Talk:
     """A connection of its own thread in bob's home: it says something, hears it back whole, and so on."""
 
@@ -50,7 +53,7 @@ class Talk:
             self.error = error
 
     def _round(self, connection: socket.socket) -> None:
-        said = os.urandom(50_000)
+        said = os.urandom(ROUND)
         connection.sendall(said)
         heard = bytearray()
         while len(heard) < len(said) and (data := connection.recv(65536)):
@@ -125,6 +128,7 @@ def test_connections_over_the_relay_live_on_when_the_server_is_started_anew(
     with Scene(lab, tmp_path, loopback=False) as scene:
         server = scene.start_server()
         scene.make_contacts()
+        before = lab.server_bytes()
         with exposed(scene, lab, "--path", "relay") as (at, _):
             talks = [Talk(lab, at) for _ in range(8)]
             all_went_on(talks)
@@ -133,6 +137,8 @@ def test_connections_over_the_relay_live_on_when_the_server_is_started_anew(
             all_went_on(talks)
             for talk in talks:
                 talk.ends()
+            # There and back, each in and out of the server.
+            assert lab.server_bytes() - before > 4 * ROUND * sum(talk.rounds for talk in talks)
 
 
 # -- ssh and rsync -------------------------------------------------------------------------------------------------
