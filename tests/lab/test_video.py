@@ -119,19 +119,30 @@ def test_a_live_video_is_played_whole_while_its_path_changes(lab_factory: LabFac
         os.close(shown)
         camera, viewer = Camera(feed), Viewer(os.fdopen(screen, "rb"), tmp_path / "film.ts")
 
-        def film_until(kind: str, times: int) -> None:
-            """A part, and then a little at a time until bob's end says that a path of this kind has the data."""
+        def film_until(kind: str, before: list[int]) -> int:
+            """A part, a little at a time until both ends say that another path of this kind has the data, and a part.
+
+            Returns what came and went at the server for the last one.
+            """
             camera.film(PART)
             viewer.waits_for(camera.sent)
-            wait_until(lambda: paths_of(ends[1], kind) >= times or film_a_little(camera, viewer), 90)
+            wait_until(lambda: all_above(counts(kind), before) or film_a_little(camera, viewer), 90)
+            served, sent = lab.server_bytes(), camera.sent
+            camera.film(PART)
+            assert camera.sent - sent == PART, "the film is too short for this"
+            viewer.waits_for(camera.sent)
+            return lab.server_bytes() - served
 
-        film_until("punched", 1)
-        relayed = paths_of(ends[1], "relay")
+        def counts(kind: str) -> list[int]:
+            return [paths_of(end, kind) for end in ends]
+
+        assert film_until("punched", [0, 0]) < PART // 2
+        relayed = counts("relay")
         keep_to_the_relay(lab)
-        film_until("relay", relayed + 1)
-        punched = paths_of(ends[1], "punched")
+        assert film_until("relay", relayed) > 2 * PART
+        punched = counts("punched")
         lab.unblock("pub")
-        film_until("punched", punched + 1)
+        assert film_until("punched", punched) < PART // 2
         digest = camera.finish()
         for end in ends:
             end.ends(0, 60)
@@ -139,6 +150,10 @@ def test_a_live_video_is_played_whole_while_its_path_changes(lab_factory: LabFac
         assert hashlib.sha256(viewer.copy.read_bytes()).hexdigest() == digest
         counted = subprocess.run([*COUNT, viewer.copy], capture_output=True, text=True, timeout=60, check=True)
         assert (set(counted.stdout.replace(",", " ").split()), counted.stderr) == ({str(FRAMES)}, "")
+
+
+def all_above(counts: list[int], before: list[int]) -> bool:
+    return all(count > old for count, old in zip(counts, before, strict=True))
 
 
 def film_a_little(camera: Camera, viewer: Viewer) -> bool:
