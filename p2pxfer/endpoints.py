@@ -162,7 +162,7 @@ class PeerServerEndpoint:
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:  # noqa: N803  # Twisted's name
         """See Twisted; fires when the server knows the service."""
         service = PeerService(
-            self._machine, self._service, self._guests, lambda who, asking: _accept(asking, protocolFactory)
+            self._machine, self._service, lambda: self._guests, lambda who, asking: _accept(asking, protocolFactory)
         )
         port = PeerPort(service, protocolFactory)
         listening = service.start()

@@ -60,7 +60,7 @@ class Exposing:
         target = tcp_target(machine.reactor, one.host, one.port)
         outlet = Outlet(machine.reactor, one.service, target, self._report.tell)
         of_guest = partial(self._of_guest, one.service)
-        service = PeerService(machine, one.service, self._guests, outlet.asked, self._registered, of_guest)
+        service = PeerService(machine, one.service, lambda: self._guests, outlet.asked, self._registered, of_guest)
         service.failed.addCallback(self._fail)
         return service
 

@@ -181,5 +181,5 @@ class Agent(Service):
             queued=sum(job.state != "running" for job in queue),
             services=len(self._services),
         )
-        exposed = tuple(service.exposed for service in self._services if service.exposed is not None)
-        return Status(about, exposed, tuple(transfers[:MAX_TRANSFERS]))
+        exposed = (service.exposed for service in self._services)
+        return Status(about, tuple(one for one in exposed if one is not None), tuple(transfers[:MAX_TRANSFERS]))

@@ -12,7 +12,7 @@ from p2pxfer.core.messages import Registered
 from p2pxfer.core.session.eventtext import describe
 from p2pxfer.core.session.services import parse_target
 from p2pxfer.core.text import safe_text
-from p2pxfer.errors import ConfigError, P2pxferError, Refused
+from p2pxfer.errors import ConfigError, P2pxferError
 from p2pxfer.net.agent.presence import Presence
 from p2pxfer.net.services.forwarding import Outlet, tcp_target
 from p2pxfer.net.services.machine import Machine
@@ -34,8 +34,7 @@ class Exposing:
         # One for all attempts, since it counts the connections of each contact.
         target = tcp_target(machine.reactor, host, port)
         self._outlet = Outlet(machine.reactor, config.service, target, self._event)
-        self.exposed: Exposed | None = None
-        """What is open to whom, while the server knows of it."""
+        self._registered_now = False
         self.observed = ""
         """Where the server saw this machine when it heard of the service."""
 
@@ -48,25 +47,21 @@ class Exposing:
         await self._presence.stop()
 
     async def _attempt(self) -> P2pxferError:
-        # Each time anew: the user may have renamed contacts, or made some.
-        guests = list(self._guests())
-        if not guests:
-            raise Refused("it is exposed to nobody")
-        names = tuple(guest.shown for guest in guests)
         service = PeerService(
-            self._machine, self._config.service, guests, self._outlet.asked,
-            lambda answer: self._registered(answer, names), lambda guest, event: self._event(event, guest),
+            self._machine, self._config.service, self._guests, self._outlet.asked, self._registered,
+            lambda guest, event: self._event(event, guest),
         )  # fmt: skip
         try:
             await service.start()
             return await service.failed
         finally:
-            self.exposed, self.observed = None, ""
+            self._registered_now, self.observed = False, ""
             await service.close()
 
     def _guests(self) -> Iterator[Checkee]:
         """Who of those in the configuration is a contact who may use services; of the others it is told once.
 
+        It is asked whenever somebody comes, since the user makes and renames contacts while the agent runs.
         An id is no exception: who was removed from the contacts is let in no more.
         """
         try:
@@ -90,13 +85,19 @@ class Exposing:
             self._left_out[who] = why
             self._tell(why)
 
-    def _registered(self, answer: Registered, names: tuple[str, ...]) -> None:
+    def _registered(self, answer: Registered) -> None:
         self._presence.there()
         self.observed = answer.observed
-        told = self.exposed is not None
-        self.exposed = Exposed(self._config.service, self._config.target, names)
+        told, self._registered_now = self._registered_now, True
         if not told:
-            self._tell(describe(self.exposed))
+            exposed = self.exposed
+            self._tell(describe(exposed) if exposed is not None else "it is exposed to nobody yet")
+
+    @property
+    def exposed(self) -> Exposed | None:
+        """What is open to whom, while the server knows of it and there is anybody."""
+        names = tuple(guest.shown for guest in self._guests()) if self._registered_now else ()
+        return Exposed(self._config.service, self._config.target, names) if names else None
 
     def _event(self, event: Event, guest: Checkee | None = None) -> None:
         text = describe(event)

@@ -70,7 +70,10 @@ class PeerSession:
 
 
 class PeerService:
-    """``service`` of this machine, open to ``guests`` and nobody else; ``asked(who, asking)`` hears of connections."""
+    """``service`` of this machine; ``asked(who, asking)`` hears of connections.
+
+    It is open to those whom ``guests()``, which raises nothing, names when somebody comes, and to nobody else.
+    """
 
     _log = Logger()
 
@@ -78,14 +81,14 @@ class PeerService:
         self,
         machine: Machine,
         service: str,
-        guests: Iterable[Checkee],
+        guests: Callable[[], Iterable[Checkee]],
         asked: Callable[[str, Asking], None],
         on_registered: Callable[[Registered], None] = _unheard,
         tell: Callable[[Checkee, Event], None] | None = None,
     ) -> None:
         self._machine = machine
         self._service = check_service(service)
-        self._guests = {guest.key: guest for guest in guests}
+        self._guests = guests
         self._asked = asked
         identity = machine.home.identity()
         self.address = PeerAddress(str(identity.id), None, service)
@@ -124,7 +127,7 @@ class PeerService:
         except ConfigError as error:
             self._log.error("nobody is admitted: {error}", error=error)
             return None
-        guest = self._guests.get(key)
+        guest = next((guest for guest in self._guests() if guest.key == key), None)
         if contact is None:
             return guest if guest is not None and guest.verified == "id" else None
         if guest is None or not contact.allows(Right.SERVICES):

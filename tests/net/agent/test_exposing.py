@@ -9,10 +9,12 @@ from twisted.internet.defer import Deferred
 
 from p2pxfer.core.agent.config import ServiceConfig
 from p2pxfer.core.contact.rights import Right
+from p2pxfer.core.messages import Registered
 from p2pxfer.core.session.services import waiting_name
 from p2pxfer.net.agent.exposing import Exposing
 from p2pxfer.net.services.peeraddress import PeerAddress
 from p2pxfer.net.services.streamsession import Streams
+from p2pxfer.status import Exposed as Event
 from tests.net.machineworld import befriend, machine
 from tests.net.sessionworld import World, world
 
@@ -70,3 +72,22 @@ def test_who_is_denied_services_is_told_and_left_out(world: World) -> None:
     assert exposed.meets("carol")
     assert "service web: bob is denied services here, and is left out" in exposed.told
     exposed.stop()
+
+
+@pytest.mark.parametrize("by_id", [True, False])
+def test_contacts_that_come_later_get_in_without_a_restart(world: World, by_id: bool) -> None:
+    """Also where there were none at all when it began."""
+    exposed = Exposed(world, by_id=by_id)
+    for name in ("bob", "carol"):
+        exposed.alice.home.remove_contact(name)
+    exposed.start()
+    exposed.exposing._registered(Registered("alice", b"", "192.0.2.1:2000"))
+    assert exposed.told[-1] == "service web: it is exposed to nobody yet"
+    assert exposed.exposing.exposed is None
+    assert not exposed.meets("bob")
+    befriend(exposed.alice, exposed.all[1])
+    assert exposed.meets("bob")
+    assert exposed.exposing.exposed == Event("web", "127.0.0.1:80", ("bob",))
+    assert not exposed.meets("carol")
+    exposed.stop()
+    assert exposed.exposing.exposed is None

@@ -27,7 +27,8 @@ def test_only_the_service_itself_is_offered(world: World) -> None:
     alice, bob = machine(world, "alice", clients=[]), machine(world, "bob", clients=[])
     befriend(alice, bob)
     asked: list[tuple[str, Asking]] = []
-    service = PeerService(alice, "web", [alice.peer("bob")], lambda who, asking: asked.append((who, asking)))
+    guests = [alice.peer("bob")]
+    service = PeerService(alice, "web", lambda: guests, lambda who, asking: asked.append((who, asking)))
     service.start()
     reactor: Any = world.clock
     streams = Streams(reactor, PeerAddress("here", None, "web"), PeerAddress("there", "alice", "web"))
@@ -48,7 +49,8 @@ def test_only_the_service_itself_is_offered(world: World) -> None:
 def test_nobody_is_met_while_the_contacts_cannot_be_read(world: World) -> None:
     alice, bob = machine(world, "alice", clients=[]), machine(world, "bob", clients=[])
     befriend(alice, bob)
-    service = PeerService(alice, "web", [alice.peer("bob")], lambda who, asking: None)
+    guests = [alice.peer("bob")]
+    service = PeerService(alice, "web", lambda: guests, lambda who, asking: None)
     service.start()
     (alice.home.path / "contacts.json").write_text("{damaged")
     reactor: Any = world.clock
@@ -65,7 +67,8 @@ def test_a_session_does_not_outlive_its_rights(world: World, way: str) -> None:
     alice, bob = machine(world, "alice", clients=[]), machine(world, "bob", clients=[])
     befriend(alice, bob)
     asked: list[Asking] = []
-    service = PeerService(alice, "web", [alice.peer("bob")], lambda who, asking: asked.append(asking))
+    guests = [alice.peer("bob")]
+    service = PeerService(alice, "web", lambda: guests, lambda who, asking: asked.append(asking))
     service.start()
     reactor: Any = world.clock
     streams = Streams(reactor, PeerAddress("here", None, "web"), PeerAddress("there", "alice", "web"))
