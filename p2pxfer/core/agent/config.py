@@ -146,30 +146,34 @@ def _checked(config: AgentConfig, where: str) -> AgentConfig:
         name = config.name
         config = replace(config, name=check("name", lambda: check_name(normalise_name(name))))
     check("limit", lambda: _rate(config.limit))
-    for who in config.folders:
-        check(f"folders.{who}", lambda who=who: check_who(who))  # type: ignore[misc]  # bound in each turn
+    folders: dict[str, str] = {}
+    for key, folder in config.folders.items():
+        who = check(f"folders.{key}", lambda key=key: check_who(key))  # type: ignore[misc]  # bound in each turn
+        if who in folders:
+            raise ConfigError(f"{where}: {safe_text(f'folders.{key}', 100)}: there are two folders for this contact")
+        folders[who] = folder
+    services = []
     for number, service in enumerate(config.services):
         at = f"services[{number}]"
         check(f"{at}.as", lambda one=service: check_service(one.service))  # type: ignore[misc]  # as above
         check(f"{at}.target", lambda one=service: parse_target(one.target))  # type: ignore[misc]  # as above
-        for who in service.to:
-            check(f"{at}.to", lambda who=who: check_who(who))  # type: ignore[misc]  # as above
+        guests = check(f"{at}.to", lambda one=service: tuple(map(check_who, one.to)))  # type: ignore[misc]  # as above
+        services.append(replace(service, to=guests))
     names = [service.service for service in config.services]
     for number, each in enumerate(names):
         if each in names[:number]:
             raise ConfigError(f"{where}: services[{number}].as: there are two services called {each}")
-    return config
+    return replace(config, folders=folders, services=tuple(services))
 
 
 def check_who(text: str) -> str:
-    """``text`` itself if it may name a contact, by name or id.
+    """What may name a contact: a name as it is, an id as ids are written here, however it was spelled.
 
     Raises:
         UsageError: it cannot.
     """
-    if text.startswith(f"{PREFIX}-"):
-        parse_id(text)
-        return text
+    if text.lower().startswith(f"{PREFIX}-"):
+        return str(parse_id(text))
     return check_contact_name(text)
 
 

@@ -47,14 +47,17 @@ MAX_FOLDERS: Final = 10_000
 
 
 class ContactFolders:
-    """The folders below ``inbox``, and ``others`` by name or id of a contact."""
+    """The folders below ``inbox``, and ``others`` by name or id of a contact, as the configuration has it."""
 
     def __init__(self, home: Home, inbox: Path, others: Mapping[str, Path], used: Destination) -> None:
         """``used``: what is remembered of a folder into which something came, apart from its path.
 
         Raises:
-            ConfigError: a folder cannot be made, or may not be where it is.
+            ConfigError: a folder cannot be made, or may not be where it is, or a contact has two.
         """
+        for contact in home.contacts():
+            if contact.name in others and str(contact.id) in others:
+                raise ConfigError(f"folders.{contact.name}: there is another folder for this contact, by its id")
         self._home = home
         self._inbox = inbox
         self._others = dict(others)

@@ -62,6 +62,16 @@ def test_everything_that_may_be_said() -> None:
     assert parse("limit = 2048").rate == 2048
 
 
+@pytest.mark.parametrize("spelled", [ID, ID.upper(), ID[:6] + ID[6:].replace("-", "").upper()])
+def test_an_id_is_found_however_it_is_spelled(spelled: str) -> None:
+    assert parse(f'[folders]\n"{spelled}" = "x"\n').folders == {ID: "x"}
+    assert parse(SERVICE.replace("bob", spelled)).services[0].to == (ID,)
+    if spelled != ID:
+        with pytest.raises(ConfigError, match="two folders for this contact") as caught:
+            parse(f'[folders]\n"{ID}" = "x"\n"{spelled}" = "y"\n')
+        assert caught.value.message.startswith(f"agent.toml: folders.{spelled}: ")
+
+
 SERVICE = '[[services]]\ntarget = "127.0.0.1:80"\nto = ["bob"]\n'
 
 

@@ -165,6 +165,13 @@ def test_folders_of_the_configuration_by_name_and_by_id(world: World, tmp_path: 
     assert not (world.inbox / "alice").exists()
 
 
+def test_two_folders_of_one_contact_are_an_error(world: World, tmp_path: Path) -> None:
+    world.contact("alice", 0)
+    with pytest.raises(ConfigError, match=r"folders\.alice: there is another folder for this contact, by its id"):
+        world.made(alice=tmp_path / "a", **{str(PeerId(KEYS[0])): tmp_path / "b"})
+    world.made(alice=tmp_path / "a", **{str(PeerId(KEYS[1])): tmp_path / "b"})
+
+
 def test_what_was_used_is_remembered_for_jobs(world: World) -> None:
     world.contact("alice", 0)
     world.folders.folder(KEYS[0])
