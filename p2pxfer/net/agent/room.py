@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Final
@@ -38,9 +39,13 @@ class Room:
             raise ConfigError(f"the agent cannot use the home {shown}: {error.strerror or error}") from error
 
     def sign(self) -> None:
-        """Say in the lock file which process this is; after it has become a daemon."""
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        """Say in the lock file which process this is; after it has become a daemon.
+
+        It is for people; a disk that refuses it keeps no agent from running.
+        """
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
     def close(self) -> None:
         """Let another agent have it."""
