@@ -7,6 +7,8 @@ from collections.abc import Callable
 FIRST_S = 0.5
 FACTOR = 1.5
 LONGEST_S = 30.0
+STEADY_S = 10.0
+"""What stood for longer than this worked: the next loss is answered with short pauses again, seconds."""
 
 
 class Backoff:
@@ -16,10 +18,22 @@ class Backoff:
         self._draw = draw
         self._longest = longest
         self._ceiling = FIRST_S
+        self._since: float | None = None
 
     def reset(self) -> None:
         """Something worked: start again with short pauses."""
         self._ceiling = FIRST_S
+
+    def stands(self, now: float) -> None:
+        """What is tried has come about; the first time since :meth:`ended` counts."""
+        if self._since is None:
+            self._since = now
+
+    def ended(self, now: float) -> None:
+        """It ended, or never came about, however long that took; short pauses follow if it stood for a while."""
+        if self._since is not None and now - self._since > STEADY_S:
+            self.reset()
+        self._since = None
 
     def next(self) -> float:
         """The next pause: uniform between a tenth of the ceiling and the ceiling, which grows."""

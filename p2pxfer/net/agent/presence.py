@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from p2pxfer.core.backoff import Backoff
 from p2pxfer.errors import NameTaken, P2pxferError, Unreachable
-from p2pxfer.net.traversal.upkeep import FINAL, STEADY_S
+from p2pxfer.net.traversal.upkeep import FINAL
 from p2pxfer.net.types import Reactor
 
 LATER_S: Final = 60.0
@@ -58,10 +58,8 @@ class Presence:
 
     async def _run(self) -> None:
         while True:
-            since = self._reactor.seconds()
             error = await self._one()
-            if self._reactor.seconds() - since > STEADY_S:
-                self._backoff.reset()
+            self._backoff.ended(self._reactor.seconds())
             soon = error.retry and not isinstance(error, FINAL)
             pause = self._backoff.next() if soon else LATER_S
             self._trouble(error, soon)
@@ -88,5 +86,6 @@ class Presence:
             self._tell(f"{error.message}{hint}; {again}")
 
     def there(self) -> None:
-        """The attempt succeeded: what fails next is news."""
+        """The attempt succeeded: what fails next is news, and soon tried again if it lasted."""
         self._told = None
+        self._backoff.stands(self._reactor.seconds())

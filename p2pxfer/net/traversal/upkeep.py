@@ -24,8 +24,6 @@ from p2pxfer.net.types import Reactor
 
 FINAL = (NameTaken, Replaced)
 """What ends a client that was registered before; everything else may pass."""
-STEADY_S = 10.0
-"""A connection that lasted this long worked: the next loss is answered with short pauses again, seconds."""
 Standing = TypeVar("Standing")
 
 
@@ -40,6 +38,7 @@ class Upkeep(Generic[Standing]):
         self._first: Deferred[Standing] = Deferred()
         self._running: Deferred[None] | None = None
         self._at_once = False
+        self._backoff = Backoff(random.random)
         self.failed: Deferred[P2pxferError] = Deferred()
         """Fires with what ended it after it had stood."""
 
@@ -55,6 +54,7 @@ class Upkeep(Generic[Standing]):
 
     def stands(self, what: Standing) -> None:
         """A connection stands."""
+        self._backoff.stands(self._reactor.seconds())
         if not self._first.called:
             self._first.callback(what)
 
@@ -63,12 +63,9 @@ class Upkeep(Generic[Standing]):
         self._at_once = True
 
     async def _run(self) -> None:
-        backoff = Backoff(random.random)
         while True:
-            since = self._reactor.seconds()
             error = await self._connect()
-            if self._reactor.seconds() - since > STEADY_S:
-                backoff.reset()
+            self._backoff.ended(self._reactor.seconds())
             if not self._first.called:
                 self._first.errback(error)
                 return
@@ -78,7 +75,7 @@ class Upkeep(Generic[Standing]):
             if self._at_once:
                 self._at_once = False
                 continue
-            delay = backoff.next()
+            delay = self._backoff.next()
             self.log.info("server lost: {error}; next try in {delay:.1f} s", error=error, delay=delay)
             await deferLater(self._reactor, delay)
 

@@ -52,6 +52,24 @@ def test_what_passes_is_tried_again_with_growing_pauses_and_told_once() -> None:
     assert world.told == ["nobody is there; trying again"]
 
 
+@pytest.mark.parametrize("stood", [None, 9.0, 11.0])
+def test_only_an_attempt_that_stood_makes_the_pauses_short_again(stood: float | None) -> None:
+    """A timeout takes longer than what counts as a connection that worked."""
+    world = Attempts()
+    pauses: list[float] = []
+    for number in range(1, 16):
+        world.passes(15)
+        if stood is not None:
+            world.presence.there()
+            world.passes(stood)
+        ended = world.clock.seconds()
+        world.now.callback(Unreachable("it does not answer"))
+        while len(world.begun) == number:
+            world.passes(0.5)
+        pauses.append(world.begun[-1] - ended)
+    assert pauses[-1] == (0.5 if stood == 11.0 else 30.0)
+
+
 def test_trouble_that_lasts_is_told_again_and_so_is_another_one() -> None:
     world = Attempts()
     while world.clock.seconds() < REPEAT_S + 60:
