@@ -113,6 +113,8 @@ class Inbox:
         """The server introduces somebody who wants to send."""
         client = self._client
         assert client is not None
+        if self._parted is not None:
+            return  # whoever is met now would not be ended any more
         key = introduction.peer_id
         if key == self._identity.id.digest or not self._welcome(key):
             self.log.info("an introduction to a stranger was not taken up")

@@ -436,3 +436,19 @@ def test_only_a_contact_makes_the_receiver_leave_the_server_by_losing_packets(
     path: Any = path_of(open_house, meeting, 1)
     open_house.inbox.path_down(meeting, path, PacketsLost("nothing comes"))
     assert open_house.client.left == left  # type: ignore[attr-defined]  # the fixture's
+
+
+def test_nobody_is_met_by_an_inbox_that_is_being_closed(open_house: World) -> None:
+    """The connection to the server outlives the inbox for as long as a transfer takes to end."""
+    meeting: Any = meet(open_house, CONTACT)
+    path: Any = path_of(open_house, meeting, 1)
+    closed: list[object] = []
+    Deferred.fromCoroutine(open_house.inbox.close()).addBoth(closed.append)
+    assert (closed, meeting.closed) == ([], True)
+    introduction: Any = SimpleNamespace(peer_id=CONTACT, session=bytes(16), my_nat=NatSummary())
+    open_house.inbox.introduced(introduction)
+    assert FakeMeeting.made == [meeting]
+    open_house.inbox.path_down(meeting, path, Unreachable("closed"))
+    assert closed == [None]
+    open_house.inbox.introduced(introduction)
+    assert FakeMeeting.made == [meeting]
