@@ -6,10 +6,12 @@ other machines or other users, so there is one version: that of the program, and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from p2pxfer.errors import ProtocolBreach
 from p2pxfer.status import Agent, Exposed, JobListed
@@ -19,7 +21,7 @@ MAX_QUESTION: Final = 1024
 MAX_ANSWER: Final = 1024 * 1024
 """Longest line of an agent, bytes."""
 MAX_TRANSFERS: Final = 64
-"""Most transfers that an answer describes; it counts all."""
+"""Most transfers that an answer describes; it counts all, and describes fewer where the line would be too long."""
 MAX_NAMES: Final = 5
 """Most names of one of them."""
 
@@ -45,6 +47,14 @@ class Status(Struct, frozen=True, tag_field="answer", tag="status"):
     agent: Agent
     services: tuple[Exposed, ...] = ()
     transfers: tuple[JobListed, ...] = ()
+
+
+def status_that_fits(agent: Agent, services: tuple[Exposed, ...], transfers: Sequence[JobListed]) -> Status:
+    """What is going on, in a line that whoever asked takes: fewer names, and transfers, where there are too many."""
+    shown = tuple(replace(job, names=job.names[:MAX_NAMES]) for job in transfers[:MAX_TRANSFERS])
+    while shown and len(encode_line(Status(agent, services, shown))) > MAX_ANSWER:
+        shown = shown[: len(shown) // 2]
+    return Status(agent, services, shown)
 
 
 class Declined(Struct, frozen=True, tag_field="answer", tag="declined"):

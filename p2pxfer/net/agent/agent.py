@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.agent.config import AgentConfig, parse_config
-from p2pxfer.core.agent.control import MAX_NAMES, MAX_TRANSFERS, Answer, Doorbell, Looking, Question, Status
+from p2pxfer.core.agent.control import MAX_NAMES, Answer, Doorbell, Looking, Question, status_that_fits
 from p2pxfer.core.session.eventtext import describe, human_size
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError
@@ -182,4 +182,4 @@ class Agent(Service):
             services=len(self._services),
         )
         exposed = (service.exposed for service in self._services)
-        return Status(about, tuple(one for one in exposed if one is not None), tuple(transfers[:MAX_TRANSFERS]))
+        return status_that_fits(about, tuple(one for one in exposed if one is not None), transfers)

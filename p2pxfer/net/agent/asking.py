@@ -33,19 +33,28 @@ def ask(home: Path, question: Question, patience: float = PATIENCE_S) -> Answer:
         Refused: it does not want to answer.
         ProtocolBreach: what came is no answer.
     """
-    nobody = f"no agent runs for the home {safe_text(str(home), 300)}; twist p2pxfer-agent starts one"
+    answer = _answer(home, question, patience)
+    if answer is None:
+        raise Unreachable(f"no agent runs for the home {safe_text(str(home), 300)}; twist p2pxfer-agent starts one")
+    return answer
+
+
+def _answer(home: Path, question: Question, patience: float) -> Answer | None:
+    """The same, and ``None`` if none runs."""
     deadline = time.monotonic() + patience
     try:
         name = SocketName(home / FOLDER)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as error:
-        raise Unreachable(nobody) from error
+        raise Unreachable(f"the agent cannot be asked ({error.strerror or error})") from error
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(patience)
             try:
                 connection.connect(name.name)
-            except (FileNotFoundError, ConnectionRefusedError) as error:
-                raise Unreachable(nobody) from error
+            except (FileNotFoundError, ConnectionRefusedError):
+                return None
             connection.sendall(encode_line(question))
             line = _line(connection, deadline)
     except OSError as error:
@@ -74,7 +83,10 @@ def _line(connection: socket.socket, deadline: float) -> bytes:
 
 def status(home: Path) -> Status:
     """What the agent of this home does.  Raises as :func:`ask`."""
-    answer = ask(home, StatusWanted())
+    return _status(ask(home, StatusWanted()))
+
+
+def _status(answer: Answer) -> Status:
     if not isinstance(answer, Status):
         raise ProtocolBreach("the agent answered another question")
     return answer
@@ -84,14 +96,17 @@ def check_name_is_free(home: Path, name: str) -> None:
     """Fail where the agent of this home receives under ``name``: whoever registers it next takes it from the other.
 
     Raises:
-        ConfigError: it does.
+        ConfigError: it does, or one runs and it cannot be known under which name.
     """
-    if not (home / FOLDER).is_dir():
-        return
     try:
-        agent = status(home).agent
-    except P2pxferError:
-        return
+        answer = _answer(home, StatusWanted(), PATIENCE_S)
+        if answer is None:
+            return
+        agent = _status(answer).agent
+    except P2pxferError as error:
+        raise ConfigError(
+            f"whether the agent of this home receives as {name} cannot be known: {error.message}; stop it, or try again"
+        ) from error
     if agent.receives and agent.name == name:
         raise ConfigError(
             f"the agent of this home (process {agent.pid}) receives as {name} already; stop it, or receive under"

@@ -21,9 +21,12 @@ def moment(seconds: float) -> str:
     return datetime.fromtimestamp(min(max(seconds, 0.0), 2**35), UTC).isoformat(timespec="seconds")
 
 
-def queued(entry: Queued, peer: str, *, attended: bool) -> JobListed:
-    """An entry of the queue; ``peer`` is what the contact is called, ``attended`` whether an agent is there."""
-    where, names = where_and_what(entry.paths)
+def queued(entry: Queued, peer: str, *, attended: bool, lies: tuple[str, tuple[str, ...]] | None = None) -> JobListed:
+    """An entry of the queue; ``peer`` is what the contact is called, ``attended`` whether an agent is there.
+
+    ``lies``: what :func:`where_and_what` says of its paths, for whoever has it.
+    """
+    where, names = lies or where_and_what(entry.paths)
     state: JobState = "queued"
     if entry.failed:
         state = "failed"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from msgspec.structs import replace
@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError, P2pxferError, ServerUntrusted
+from p2pxfer.net.transfer.joblist import where_and_what
 from p2pxfer.net.transfer.queuerun import Run
 from p2pxfer.net.transfer.queuestore import MAX_WHY, Queued
 
@@ -21,7 +22,8 @@ PASSES: Final = (ServerUntrusted, ConfigError)
 class Item:
     """An entry as its file was read last, with what became of it since.
 
-    ``noted``: the file knows; ``best``: what had been confirmed before this run; ``through``: the peer has all of it.
+    ``noted``: the file knows; ``best``: what had been confirmed before this run; ``through``: the peer has all of it;
+    ``lies``: where its paths lie and what they are called there, which takes long for many and never changes.
     """
 
     entry: Queued
@@ -30,6 +32,11 @@ class Item:
     noted: bool = True
     best: int = 0
     through: bool = False
+    lies: tuple[str, tuple[str, ...]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Find out what never changes."""
+        self.lies = where_and_what(self.entry.paths)
 
     def now(self) -> Queued:
         """With how far the run has come by now; of a peer that is away, what the last one knew."""

@@ -305,7 +305,7 @@ class QueueRunner:
 
     def _shown(self, item: Item, state: JobState | None = None) -> JobListed:
         entry = item.now()
-        listed = queued(entry, self._names.get(entry.peer, entry.peer), attended=True)
+        listed = queued(entry, self._names.get(entry.peer, entry.peer), attended=True, lies=item.lies)
         return listed if state is None else replace(listed, state=state)
 
 

@@ -95,6 +95,19 @@ async def test_nobody_is_there(home: Home, tmp_path: Path) -> None:
         asking.status(tmp_path / "elsewhere")
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_name_is_free_only_where_that_is_known(home: Home, tmp_path: Path) -> None:
+    asking.check_name_is_free(tmp_path / "elsewhere", "bob")
+    await deferToThread(asking.check_name_is_free, home.path, "carol")
+    with pytest.raises(ConfigError, match="receives as bob already"):
+        await deferToThread(asking.check_name_is_free, home.path, "bob")
+    home.error = Refused("not now")
+    with pytest.raises(ConfigError, match="cannot be known: not now; stop it"):
+        await deferToThread(asking.check_name_is_free, home.path, "bob")
+    await home.door.close()
+    asking.check_name_is_free(home.path, "bob")
+
+
 @pytest.mark.parametrize(
     "data",
     [b"\n", b"[]\n", b'{"ask": "money"}\n', b"\xff\n", b"x" * (MAX_QUESTION + 1), b'{"ask": "status", "x": [[[]]\n'],
