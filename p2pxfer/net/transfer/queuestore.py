@@ -34,6 +34,7 @@ from p2pxfer.errors import ConfigError, LimitReached, P2pxferError, UsageError
 from p2pxfer.net.disk import disk_error, shown
 from p2pxfer.net.private.identity import make_private_directory, sync_directory
 from p2pxfer.net.private.privatedir import is_locked
+from p2pxfer.net.private.solelock import hold
 from p2pxfer.net.transfer.scan import Links
 
 DIRECTORY: Final = "queue"
@@ -289,15 +290,11 @@ class QueueStore:
         """
         try:
             make_private_directory(self.path)
-            held = os.fdopen(os.open(self._holder, _FLAGS, 0o600), "r+b", buffering=0)
+            return os.fdopen(hold(self._holder), "r+b", buffering=0)
+        except BlockingIOError:
+            raise ConfigError(f"another agent carries out the queue in {shown(str(self.path))}") from None
         except OSError as error:
             raise ConfigError(f"cannot use {shown(str(self.path))}: {error.strerror}") from error
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            held.close()
-            raise ConfigError(f"another agent carries out the queue in {shown(str(self.path))}") from None
-        return held
 
     @property
     def attended(self) -> bool:
