@@ -110,6 +110,7 @@ class QueueRun:
         self._owner = owner
         self._disk = Worker(reactor, "queued")
         self._source: Source | None = None
+        self._cache: HashCache | None = None
         self._pump: QueuedPump | None = None
         self._lost: P2pxferError | None = None
 
@@ -194,31 +195,36 @@ class QueueRun:
 
     async def _send(self, client: RendezvousClient, identity: Identity, target: Target, first: Introduction) -> None:
         entry = self._entry
-        source = await self._disk.do(self._open)
-        cache = HashCache(str(self._home.path), source.manifest, source.identity, time.time())
-        try:
-            pump = self._pump = QueuedPump(self._reactor, source, cache, entry.limit, delta=entry.delta)
-            pump.on_through = self._owner.through
-            job = OutgoingJob(
-                self._reactor, client, identity, self._name, target, pump, policy=entry.policy,
-                patience=Patience(wait=False, without_path=PATHLESS_S), gentle=entry.gentle, tell=_told,
-                on_paired=_paired, on_relayed=_relayed, first=first,
-            )  # fmt: skip
-            await job.run()
-        finally:
-            cache.close()
+        source, cache = await self._disk.do(self._open)
+        pump = self._pump = QueuedPump(self._reactor, source, cache, entry.limit, delta=entry.delta)
+        pump.on_through = self._owner.through
+        job = OutgoingJob(
+            self._reactor, client, identity, self._name, target, pump, policy=entry.policy,
+            patience=Patience(wait=False, without_path=PATHLESS_S), gentle=entry.gentle, tell=_told,
+            on_paired=_paired, on_relayed=_relayed, first=first,
+        )  # fmt: skip
+        await job.run()
 
-    def _open(self) -> Source:
-        """In the thread; who is stopped meanwhile finds it there."""
-        self._source = Source.open(self._entry.paths, self._entry.links)
-        return self._source
+    def _open(self) -> tuple[Source, HashCache]:
+        """In the thread, since the hashes of a million files take a second; who is stopped meanwhile finds both."""
+        source = self._source = Source.open(self._entry.paths, self._entry.links)
+        self._cache = HashCache(str(self._home.path), source.manifest, source.identity, time.time())
+        return source, self._cache
+
+    def _close_cache(self) -> None:
+        """In the thread."""
+        if self._cache is not None:
+            self._cache.close()
 
     async def _tidy(self) -> None:
         """Close what is open as soon as no thread uses it."""
+        self._disk.do(self._close_cache)
         quiet = Deferred.fromCoroutine(self._quiet())
-        await quiet.addTimeout(QUIET_S, self._reactor, lambda result, timeout: None)
-        if self._source is not None:
-            self._source.close()
+        try:
+            await quiet.addTimeout(QUIET_S, self._reactor, lambda result, timeout: None)
+        finally:
+            if self._source is not None:
+                self._source.close()
 
     async def _quiet(self) -> None:
         await self._disk.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -9,7 +10,8 @@ from typing import Any, cast
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.task import deferLater
 
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction
@@ -18,9 +20,13 @@ from p2pxfer.errors import UsageError
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.private.identity import Identity
 from p2pxfer.net.session.seeking import Target
+from p2pxfer.net.transfer import queuerun
+from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.net.transfer.queuerun import QueueRun
 from p2pxfer.net.transfer.queuestore import Queued
+from p2pxfer.net.transfer.source import Source
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
+from tests.net.disk_tools import open_fds
 
 BOB = PeerId(b"b" * 32)
 
@@ -74,16 +80,25 @@ class Sent(QueueRun):
         self.target = target
 
 
+class Opened(Sent):
+    """The same, with the files open."""
+
+    async def _send(self, client: RendezvousClient, identity: Identity, target: Target, first: Introduction) -> None:
+        await self._disk.do(self._open)
+
+
 class World:
     """A home with a contact, and a run of a file to it."""
 
-    def __init__(self, folder: Path, meanwhile: Callable[[Home], object] = lambda home: None) -> None:
+    def __init__(
+        self, folder: Path, meanwhile: Callable[[Home], object] = lambda home: None, make: type[Sent] = Sent
+    ) -> None:
         self.home = Home(folder / "home")
         self.home.add_contact(Contact("bob", BOB, "code", "2026-11-21"))
         (folder / "file").write_bytes(b"secret")
         self.owner = Owner()
         self.entry = Queued([str(folder / "file")], str(BOB), 1)
-        self.run = Sent(reactor, self.home, ServerLine("server", 1, None), "alice", self.entry, self.owner)
+        self.run = make(reactor, self.home, ServerLine("server", 1, None), "alice", self.entry, self.owner)
         self.run.server = Server(lambda: meanwhile(self.home))
 
 
@@ -105,3 +120,48 @@ async def test_a_contact_that_was_removed_while_it_was_away_gets_nothing(tmp_pat
     assert not world.owner.has_met
     assert world.run.target is None
     assert world.run.server.left
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_cancel_while_threads_come_to_rest_closes_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stuck(Opened):
+        async def _quiet(self) -> None:
+            waiting.append(self)
+            await Deferred()
+
+    waiting: list[Stuck] = []
+    closed: list[Source] = []
+    monkeypatch.setattr(Source, "close", lambda source: closed.append(source))  # noqa: PLW0108  # as a method
+    world = World(tmp_path, make=Stuck)
+    running = Deferred.fromCoroutine(world.run.run())
+    while not waiting:
+        await deferLater(reactor, 0.005)
+    assert closed == []
+    running.cancel()
+    with pytest.raises(CancelledError):
+        await running
+    assert closed == [world.run._source]
+    await world.run._disk.stop()
+    monkeypatch.undo()
+    closed[0].close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_hashes_are_read_and_written_in_the_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Watched(HashCache):
+        def __init__(self, *words: Any) -> None:
+            steps.append(("made", threading.current_thread().name))
+            super().__init__(*words)
+
+        def close(self) -> None:
+            steps.append(("closed", threading.current_thread().name))
+            super().close()
+
+    steps: list[tuple[str, str]] = []
+    monkeypatch.setattr(queuerun, "HashCache", Watched)
+    before = open_fds()
+    await World(tmp_path, make=Opened).run.run()
+    assert steps == [("made", "queued"), ("closed", "queued")]
+    assert open_fds() == before
