@@ -126,15 +126,15 @@ class ReceiverCore:
             case Phase.NEW:
                 return [announced, self._first_offer(state, offer)]
             case Phase.DECIDING:
-                return []
+                return [announced]
             case Phase.REFUSED:
                 word, message = self._refusal or ("E_DENIED", "refused")
                 return [Send(path, Refuse(handle=offer.handle, word=word, message=message))]
             case Phase.PUBLISHED if self._is_short():
                 state.talk = Talk.FINAL
-                return [Send(path, FinalAck(handle=offer.handle, root=self._root))]
+                return [announced, Send(path, FinalAck(handle=offer.handle, root=self._root))]
             case _:
-                return list(self._accept(path))
+                return [announced, *self._accept(path)]
 
     def _first_offer(self, state: Path, offer: Offer) -> Decide:
         manifest = Manifest()
@@ -154,8 +154,8 @@ class ReceiverCore:
             return offer.more == self._is_short()
         return self._list.again(0, offer.more) is Answer.CHANGED
 
-    def _listed(self, state: Path) -> list[Announced]:
-        """Hold what is listed on a path against what was said there; more than was said at all is announced.
+    def _listed(self, state: Path) -> Announced:
+        """Hold what is listed on a path against what was said there, and announce what is known of the whole list.
 
         What other paths or runs brought may be of a list that was longer.
         """
@@ -176,11 +176,11 @@ class ReceiverCore:
             case Answer.WANTED:
                 return [Send(path, WantPage(handle=state.handle, page=page.page))]
             case Answer.KNOWN:
-                return [*self._listed(state), *self._answer(path, page.page)]
+                return [self._listed(state), *self._answer(path, page.page)]
             case Answer.NEW:
                 assert self._flow is not None
                 self._flow.grow(sparse=self._total.holes > 0)
-                return [*self._listed(state), Listed(page.page), *self._answer(path, page.page)]
+                return [self._listed(state), Listed(page.page), *self._answer(path, page.page)]
             case _:
                 return self._relist(path)
 

@@ -48,14 +48,13 @@ class Total:
         self._last = Announced(said.files, said.size, said.holes, said.counting)
         return self._last
 
-    def listed(self, path: Path, files: int, size: int) -> list[Announced]:
-        """So much was listed on ``path`` by now; told if it is more than was said.  Raises as :meth:`Path.judge`."""
+    def listed(self, path: Path, files: int, size: int) -> Announced:
+        """So much was listed on ``path`` by now, which may be more than was said.  Raises as :meth:`Path.judge`."""
         path.judge(files, size)
         last = self._last
-        if files <= last.files and size <= last.bytes:
-            return []
-        self._last = Announced(max(files, last.files), max(size, last.bytes), last.holes, counting=True)
-        return [self._last]
+        if files > last.files or size > last.bytes:
+            self._last = Announced(max(files, last.files), max(size, last.bytes), last.holes, counting=True)
+        return self._last
 
 
 class Path(Struct):

@@ -4,7 +4,9 @@ Laws:
 
 - Whoever agreed to an amount is asked again before a larger one is taken, as when files were added between two runs of
   the sender.  Where nobody is asked, the answer is there at once.
-- A list that goes beyond the amount without being offered ends the transfer; what is here is kept for the next offer.
+- What another path offers while the question stands is no part of it: if that is more, it is asked about next.
+- What is listed is held against the amount at each page, whatever was said.  A list that goes beyond it without being
+  offered ends the transfer; what is here is kept for the next offer.
 - Whoever agreed while the sender was still counting agreed to what it counts: the disk's free space is the limit then.
 """
 
@@ -21,19 +23,26 @@ from p2pxfer.status import Offer
 
 
 class Consent:
-    """Of one transfer, whose offer is in ``tally``; ``decide(offer)`` asks."""
+    """Of one transfer, whose offer is in ``tally``; ``decide(offer)`` asks, and nobody is asked when it is ``over``."""
 
-    def __init__(self, decide: Callable[[Offer], Awaitable[bool]], tally: Tally) -> None:
+    def __init__(self, decide: Callable[[Offer], Awaitable[bool]], tally: Tally, over: Callable[[], bool]) -> None:
         self._decide = decide
         self._tally = tally
+        self._over = over
         self._agreed: Offer | None = None
 
     async def ask(self) -> bool:
-        """Whether the offer, with the numbers of now, is taken."""
-        taken = await self._decide(self._tally.now)
-        if taken:
-            self._agreed = self._tally.now
-        return taken
+        """Whether the offer, with the numbers of now, is taken, and what was offered meanwhile."""
+        while True:
+            shown = self._tally.now
+            if not await self._decide(shown):
+                return False
+            # What was still being counted was shown as that, and is shown again when it is counted.
+            self._agreed = self._tally.now if shown.counting else shown
+            said = self._tally.announced
+            if self._over() or not self._is_more(said.files, said.bytes):
+                return True
+            self._tally.grown(said.files, said.bytes, counting=said.counting)
 
     def exceeded(self, message: Message) -> bool:
         """Whether a message of the sender offers more than was agreed to."""

@@ -73,7 +73,7 @@ class IncomingTransfer:
         self._arriving = Arriving(reactor, self._core, paths, self._failed)
         self._backlog = Backlog(paths, self._is_over)
         self._tally = Tally(tell)
-        self._consent = Consent(decide, self._tally)
+        self._consent = Consent(decide, self._tally, self._is_over)
         self.number = transfer
         self._closing = self._asked = False
         self.ended = False
@@ -238,6 +238,8 @@ class IncomingTransfer:
         except P2pxferError as error:
             self._failed(Failure(error))
             raise
+        if announced == self._tally.announced:
+            return
         self._tally.says(announced, self.manifest)
         if not self.ended:
             self._site.announce(announced)

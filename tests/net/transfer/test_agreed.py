@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import pytest_twisted
 from blake3 import blake3
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from p2pxfer.core.session.wire import Accept, Ack, Chunk, Listed, Offer, Page, WantPage
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
-from p2pxfer.errors import BeyondOffer, P2pxferError
+from p2pxfer.core.transfer.receiveeffect import Announced
+from p2pxfer.core.transfer.receiver import ReceiverCore
+from p2pxfer.errors import BeyondOffer, P2pxferError, Refused
 from p2pxfer.net.transfer.staging import Staging
 from tests.net.disk_tools import SENDER
 from tests.net.serverkit import until
@@ -107,3 +109,65 @@ async def test_a_list_that_goes_beyond_its_offer_ends_it_and_what_is_here_stays(
 
     await until(is_let_go)
     assert kept == [1]
+
+
+def offered(world: World, number: int, files: int) -> Any:
+    """Offer that many files of 100 bytes on a new path."""
+    path: Any = NotingPath(number)
+    world.paths.add(path)
+    list_ = world.manifest
+    world.transfer.message(path, Offer(1, list_.transfer_id, files, files * 100, page=list_.page(0), more=True))
+    return path
+
+
+@pytest_twisted.ensureDeferred
+async def test_more_that_is_offered_while_the_user_decides_is_asked_about_next(
+    tmp_path: Path, made: list[World]
+) -> None:
+    world = World(tmp_path, ending_with(100))
+    made.append(world)
+    world.answers = [Deferred(), Deferred()]
+    first, second = world.answers
+    offered(world, 1, 600)
+    await until(lambda: len(world.asked) == 1)
+    path = offered(world, 2, COUNT)
+    first.callback(True)
+    await until(lambda: len(world.asked) == 2)
+    assert [(offer.files, offer.bytes) for offer, _ in world.asked] == [(600, 60_000), (COUNT, COUNT * 100)]
+    assert not path.has(Accept)
+    second.callback(True)
+    await until(lambda: path.has(Accept))
+    tell(world, path, world.manifest, range(1, world.manifest.pages))
+    assert not world.transfer.ended
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_refuses_what_was_offered_meanwhile_gets_nothing(tmp_path: Path, made: list[World]) -> None:
+    world = World(tmp_path, ending_with(100))
+    made.append(world)
+    first: Deferred[bool] = Deferred()
+    world.answers = [first, succeed(False)]
+    path = offered(world, 1, 600)
+    await until(lambda: len(world.asked) == 1)
+    offered(world, 2, COUNT)
+    first.callback(True)
+    with pytest.raises(Refused):
+        await world.transfer.done
+    assert not path.has(Accept)
+
+
+def test_each_page_is_held_against_what_was_agreed_to() -> None:
+    """Whatever a path said before, the core tells how much is listed with each page, known or new."""
+    manifest = ending_with(100)
+    core = ReceiverCore(manifest.transfer_id, bytes(16))
+    offer = Offer(1, manifest.transfer_id, COUNT, COUNT * 100, page=manifest.page(0), more=True)
+    said = Announced(COUNT, COUNT * 100, 0, counting=False)
+    assert core.receive(1, offer)[0] == said
+    assert core.receive(2, offer) == [said]
+    core.accepted({})
+    assert core.receive(3, offer)[0] == said
+    for path in (1, 2):
+        for number in range(1, manifest.pages):
+            more = number + 1 < manifest.pages
+            page = Page(1, number, manifest.digest(number), manifest.page(number), more)
+            assert said in core.receive(path, page)
