@@ -149,7 +149,7 @@ class Pairing(InboxOwner):
     async def _become(self, key: bytes, name: str, words: Words) -> None:
         """The peer proved the code: make it a contact, after the words where they are to be compared."""
         if self._verify:
-            check = WordsCheck(self._home, self._questions, self._report, "Nothing was stored")
+            check = WordsCheck(self._home, self._questions, self._report, self._reactor.seconds, "Nothing was stored")
             await check.ask(key, safe_text(name, 64), words)
         self._store(key, name)
         self._end(None)

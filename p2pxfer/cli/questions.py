@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import termios
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -18,6 +19,8 @@ from p2pxfer.status import Note
 
 ANSWER_MAX: Final = 4096
 """Most bytes of one typed line; what is longer is no answer."""
+WITHDRAWN_S: Final = 0.25
+"""How soon the thread that waits for a line sees that nobody wants it any more, seconds."""
 
 
 class _Typed:
@@ -39,11 +42,14 @@ class _Typed:
                 termios.tcflush(self._descriptor, termios.TCIFLUSH)
         return terminal
 
-    def line(self) -> bytes | None:
-        """Wait for the next line; ``None`` when the input has ended."""
+    def line(self, withdrawn: threading.Event) -> bytes | None:
+        """Wait for the next line; ``None`` when the input has ended, or the question was ``withdrawn``."""
         while b"\n" not in self._rest and len(self._rest) < ANSWER_MAX:
+            if withdrawn.is_set():
+                return None
             try:
-                select.select([self._descriptor], [], [])
+                if not select.select([self._descriptor], [], [], WITHDRAWN_S)[0]:
+                    continue
                 data = os.read(self._descriptor, ANSWER_MAX)
             except BlockingIOError:
                 continue  # somebody else who shares the terminal was faster
@@ -78,7 +84,10 @@ class Questions:
         return answer.strip().lower() in (b"y", b"yes")
 
     async def line(self, compose: Callable[[], str]) -> bytes | None:
-        """The line that is typed after what ``compose`` gives; ``None`` when standard input has ended."""
+        """The line that is typed after what ``compose`` gives; ``None`` when standard input has ended.
+
+        Whoever cancels this withdraws the question: what is typed after that answers the next one.
+        """
         return await self._lock.run(self._line, compose)
 
     async def _line(self, compose: Callable[[], str]) -> bytes | None:
@@ -86,9 +95,11 @@ class Questions:
         terminal = await self._worker.do(self._typed.forget)
         self._report.ask(question)
         answer: bytes | None = None
+        withdrawn = threading.Event()
         try:
-            answer = await self._worker.do(self._typed.line)
+            answer = await self._worker.do(self._typed.line, withdrawn)
         finally:
+            withdrawn.set()
             self._report.answered(echoed=terminal and answer is not None)
         return answer
 

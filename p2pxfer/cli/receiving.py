@@ -16,7 +16,7 @@ from p2pxfer.cli.questions import Questions
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.cli.watching import Watch
-from p2pxfer.cli.wordscheck import Words, WordsCheck
+from p2pxfer.cli.wordscheck import WordsCheck
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
@@ -28,6 +28,7 @@ from p2pxfer.core.text import safe_text
 from p2pxfer.errors import IdentityMismatch, Incomplete, Interrupted, NameTaken, P2pxferError, Unreachable
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.session.channelsession import words_on
+from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.inbox import IDLE_S, Acceptance, Inbox
 from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
@@ -93,6 +94,7 @@ class Receiving(InboxOwner):
         self._quiet_since = 0.0
         self._received = 0
         self._denied: IdentityMismatch | None = None
+        self._leaving = False
         self._finished: Deferred[P2pxferError | None] = Deferred()
 
     async def run(self, reactor: Reactor) -> None:
@@ -105,7 +107,7 @@ class Receiving(InboxOwner):
         self._reactor = reactor
         self._desk = CodeDesk(reactor, self._codes, self._report, self._given)
         self._questions = Questions(reactor, self._report)
-        self._words = WordsCheck(self._home, self._questions, self._report)
+        self._words = WordsCheck(self._home, self._questions, self._report, reactor.seconds)
         inbox = Inbox(
             reactor,
             self._identity,
@@ -140,6 +142,7 @@ class Receiving(InboxOwner):
         except (CancelledError, FailureGroup):  # the second is what a race makes of the first
             raise Interrupted(self._interrupted()) from None
         finally:
+            self._leaving = True
             self._desk.close()
             self._questions.close()
             for watch in self._watches:
@@ -218,9 +221,14 @@ class Receiving(InboxOwner):
             raise
         return Known(contact.name, "code", contact.allows(Right.FILES))
 
-    def compared(self, key: bytes, peer: str, words: Words) -> None:
+    def compared(self, path: PeerPath, peer: str) -> None:
         """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
-        self._words.show(key, safe_text(peer), words)
+        self._words.show(path.peer_key, safe_text(peer), words_on(path), path)
+        self._words.outdate(path.peer_key)
+
+    def path_gone(self, path: PeerPath) -> None:
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
+        self._words.gone(path)
 
     # -- transfers -----------------------------------------------------------------------------------------------
 
@@ -241,20 +249,28 @@ class Receiving(InboxOwner):
         return True
 
     async def _same_words(self, watch: Watch | None, peer: str) -> bool:
-        """Whether the user hears the same words, those that the sender compares or else those of a path."""
-        path = next(iter(watch.paths.ordered()), None) if watch is not None else None
-        if path is None or self._words.passed(path.peer_key):
-            return path is not None
-        words = self._words.shown_to(path.peer_key)
-        if words is None:
-            path.send(Compare())
-            words = words_on(path)
-        try:
-            await self._words.ask(path.peer_key, safe_text(peer), words)
-        except IdentityMismatch as error:
-            self._denied = error
-            return False
-        return True
+        """Whether the user hears the same words, those that the sender compares or else those of a path.
+
+        Where a connection is gone before the answer, the words of the next one are asked about.
+        """
+        while watch is not None and self._denied is None and not self._leaving and not watch.transfer.ended:
+            path = next(iter(watch.paths.ordered()), None)
+            if path is None:
+                await deferLater(self._reactor, LOOK_S)
+                continue
+            found = self._words.shown_to(path.peer_key)
+            if found is None and not self._words.passed(path.peer_key):
+                path.send(Compare())
+            words, connection = found or (words_on(path), path)
+            try:
+                await self._words.ask(path.peer_key, safe_text(peer), words, connection)
+            except CancelledError:
+                continue
+            except IdentityMismatch as error:
+                self._denied = error
+                return False
+            return True
+        return False
 
     async def _counted(self, watch: Watch | None, offer: Offer) -> Offer:
         """Whoever decides should know how much it is; whoever sends a million files is not waited for."""

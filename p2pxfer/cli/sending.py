@@ -163,7 +163,7 @@ class Sending:
         )
         self._report.on_closed = lambda: self._end(Interrupted("nobody reads the output any more"))
         questions = Questions(reactor, self._report)
-        self._words = WordsCheck(self._home, questions, self._report)
+        self._words = WordsCheck(self._home, questions, self._report, reactor.seconds)
         try:
             await client.start()
             client.failed.addCallback(self._end)
@@ -222,8 +222,9 @@ class Sending:
         shown, words = safe_text(self._target.shown), self._words
         pump = ComparedCargo(
             cargo,
-            (lambda key, found: words.ask(key, shown, found)) if self._verify and words is not None else None,
-            lambda key, found: words.show(key, shown, found) if words is not None else None,
+            (lambda path, found: words.ask(path.peer_key, shown, found)) if self._verify and words else None,
+            lambda path, found: words.show(path.peer_key, shown, found, path) if words else None,
+            lambda path: words.gone(path) if words else None,
         )
         news = self._news = PathNews(reactor, self._target.shown, self._policy, self._report.tell)
         job = self._job = OutgoingJob(

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import Final
+
+from twisted.internet.defer import Deferred, DeferredLock
 
 from p2pxfer.cli.newcontact import today
 from p2pxfer.cli.questions import Questions
@@ -13,6 +17,12 @@ from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.status import Note
 
 Words = tuple[str, ...]
+SHOWS: Final = 20
+"""Most words that are shown in :data:`SHOW_S`, whatever peers send."""
+SHOW_S: Final = 60.0
+"""In seconds."""
+MOST_SHOWN: Final = 16
+"""Most peers whose words are remembered."""
 REMOVE = "Remove the contact and pair again"
 
 
@@ -29,39 +39,88 @@ def check_answerable(verify: bool) -> None:
 
 
 class WordsCheck:
-    """Asks the user of a command; each peer once.  ``advice`` is what to do where the words differ."""
+    """Asks the user of a command; no peer again after a yes.  ``advice`` is what to do where the words differ.
 
-    def __init__(self, home: Home, questions: Questions, report: Reporter, advice: str = REMOVE) -> None:
+    Words are those of one connection, and hold no longer than it: another one of the same peer has others.
+    ``seconds`` is the time.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        questions: Questions,
+        report: Reporter,
+        seconds: Callable[[], float],
+        advice: str = REMOVE,
+    ) -> None:
         self._advice = advice
         self._home = home
         self._questions = questions
         self._report = report
         self._same: set[bytes] = set()
-        self._shown: dict[bytes, Words] = {}
-        """Words that a peer compares, newest last."""
+        self._shown: dict[bytes, tuple[Words, object]] = {}
+        """Words that a peer compares and their connection, newest last."""
+        self._seconds = seconds
+        self._times: list[float] = []
+        self._asked: list[tuple[bytes, Words, object, Deferred[None]]] = []
+        self._lock = DeferredLock()
 
-    def show(self, key: bytes, shown: str, words: Words) -> None:
-        """The peer compares these words; one that asks again and again changes nothing."""
-        if key not in self._shown:
-            while len(self._shown) >= 16:
-                del self._shown[next(iter(self._shown))]
-            self._shown[key] = words
-            self._report.tell(Note(f"compare by voice with {shown}: {' '.join(words)}"))
+    def show(self, key: bytes, shown: str, words: Words, connection: object) -> None:
+        """The peer compares these words, those of ``connection``; one that asks again and again changes nothing.
 
-    def shown_to(self, key: bytes) -> Words | None:
-        """The words that this peer compares, if it does."""
+        What comes too often is not shown, and then nothing of that peer holds.
+        """
+        if self._shown.get(key, (None,))[0] == words:
+            return
+        self._shown.pop(key, None)
+        now = self._seconds()
+        self._times = [then for then in self._times if then > now - SHOW_S]
+        if len(self._times) >= SHOWS:
+            return
+        self._times.append(now)
+        while len(self._shown) >= MOST_SHOWN:
+            del self._shown[next(iter(self._shown))]
+        self._shown[key] = (words, connection)
+        self._report.tell(Note(f"compare by voice with {shown}: {' '.join(words)}"))
+
+    def shown_to(self, key: bytes) -> tuple[Words, object] | None:
+        """The words that this peer compares and their connection, if it does."""
         return self._shown.get(key)
+
+    def gone(self, connection: object) -> None:
+        """A connection is gone, and its words with it: whoever is asked about them is asked no more."""
+        self._shown = {key: found for key, found in self._shown.items() if found[1] is not connection}
+        for asked in [asked for asked in self._asked if asked[2] is connection]:
+            asked[3].cancel()
+
+    def outdate(self, key: bytes) -> None:
+        """Whoever is asked about other words of this peer than it compares now is asked no more."""
+        now = self._shown.get(key)
+        for asked in [asked for asked in self._asked if now is not None and asked[0] == key and asked[1] != now[0]]:
+            asked[3].cancel()
 
     def passed(self, key: bytes) -> bool:
         """Whether the user said of this peer that the words are the same."""
         return key in self._same
 
-    async def ask(self, key: bytes, shown: str, words: Words) -> None:
-        """Show the words and ask.
+    async def ask(self, key: bytes, shown: str, words: Words, connection: object = None) -> None:
+        """Show the words and ask, unless the user said yes of this peer meanwhile.
 
         Raises:
             IdentityMismatch: they are not the same, or nobody answers.
+            CancelledError: the words do not hold any more, see :meth:`gone`; the next ones are to be compared.
         """
+        asking = self._lock.run(lambda: Deferred.fromCoroutine(self._ask(key, shown, words)))
+        asked = (key, words, connection, asking)
+        self._asked.append(asked)
+        try:
+            await asking
+        finally:
+            self._asked.remove(asked)
+
+    async def _ask(self, key: bytes, shown: str, words: Words) -> None:
+        if key in self._same:
+            return
         said = f"compare by voice with {shown}: {' '.join(words)}"
         self._report.tell(Note(said), "")  # people see it in the question
         if not await self._questions.ask(lambda: f"{said}\ndoes the other one read the same words?"):

@@ -153,7 +153,7 @@ async def test_a_cancelled_question_leaves_the_next_one_its_turn(
         given_up.cancel()
         with pytest.raises(CancelledError):
             await given_up
-    desk.type("y\n")  # to the first question, which nobody asks any more
+    # Nobody has to type anything to a question that nobody asks any more.
     await until(lambda: "third?" in capsys.readouterr().err)
     assert not third.called
     desk.type("yes\n")

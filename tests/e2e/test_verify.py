@@ -34,9 +34,10 @@ class Person:
                 return str(event["message"].partition(": ")[2])
         raise AssertionError(f"no words were shown{self.program.last_words()}")
 
-    def answer(self, line: str) -> None:
-        """Answer the question, which is there."""
-        wait_until(lambda: "the same words? [y/N]" in self.log.read_text(), 60)
+    def answer(self, line: str, about: str = "") -> None:
+        """Answer the question, which is there, ``about`` these words."""
+        asked = f"{about}\ndoes the other one read the same words? [y/N]"
+        wait_until(lambda: asked in self.log.read_text(), 60)
         self.program.tell(line)
 
 
@@ -132,6 +133,40 @@ def test_where_both_compare_they_compare_the_same(room: Stage, digest: str) -> N
     assert bob.words() == words
     bob.answer("y")
     for person in (alice, bob):
+        person.program.succeed(60)
+    assert file_hash(room.inbox / "some.bin") == digest
+    assert how(room.alice) == how(room.bob) == [("words", today())]
+
+
+def test_a_receiver_that_runs_on_shows_the_words_of_every_run_of_the_sender(room: Stage, digest: str) -> None:
+    bob, first = bob_receives(room), alice_sends(room, "--verify")
+    words = first.words()
+    assert bob.words() == words
+    first.program.stop()
+    second = alice_sends(room, "--verify")
+    other = second.words()
+    assert other != words
+    assert bob.words() == other
+    second.answer("y")
+    second.program.succeed(60)
+    assert file_hash(room.inbox / "some.bin") == digest
+
+
+def test_a_receiver_is_asked_about_the_words_of_the_run_that_it_hears(room: Stage, digest: str) -> None:
+    """Also where it was being asked about those of an earlier one."""
+    bob, first = bob_receives(room, "--once", "--verify"), alice_sends(room, "--verify")
+    words = first.words()
+    assert bob.words() == words
+    first.answer("y")
+    assert bob.words() == words  # in the question
+    first.program.stop()
+    second = alice_sends(room, "--verify")
+    other = second.words()
+    second.answer("y")
+    while bob.words() != other:
+        pass  # whoever is not asked any more may have seen words of the first run's last moment
+    bob.answer("y", about=other)
+    for person in (second, bob):
         person.program.succeed(60)
     assert file_hash(room.inbox / "some.bin") == digest
     assert how(room.alice) == how(room.bob) == [("words", today())]

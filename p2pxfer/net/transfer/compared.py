@@ -4,7 +4,7 @@ Laws of this file:
 
 1. No path is given to the cargo before the user said that the words are the same; the peer learns nothing of it.
 2. Every path of a job leads to one key, which TLS proved on each.  So words of one connection are enough, and the first
-   path gives them.
+   path gives them; where it ends before the answer, its words are seen there no more, and the next path gives others.
 3. What the user denies ends the job, and the peer is told why on every path.
 """
 
@@ -33,8 +33,9 @@ Words = tuple[str, ...]
 class ComparedCargo:
     """``cargo`` behind a comparison.
 
-    ``compare(key, words)`` asks the user and raises :class:`~p2pxfer.errors.P2pxferError` for a no; ``None`` where
-    nothing is compared.  ``shown(key, words)`` gets those that the peer compares.
+    ``compare(path, words)`` asks the user and raises :class:`~p2pxfer.errors.P2pxferError` for a no; ``None`` where
+    nothing is compared.  It is cancelled where the words do not hold any more.  ``shown(path, words)`` gets those that
+    the peer compares, and ``gone(path)`` tells when they do not hold any more.
     """
 
     log = Logger()
@@ -42,15 +43,19 @@ class ComparedCargo:
     def __init__(
         self,
         cargo: Cargo,
-        compare: Callable[[bytes, Words], Awaitable[None]] | None,
-        shown: Callable[[bytes, Words], None],
+        compare: Callable[[PeerPath, Words], Awaitable[None]] | None,
+        shown: Callable[[PeerPath, Words], None],
+        gone: Callable[[PeerPath], None],
     ) -> None:
         self._cargo = cargo
         self._compare = compare
         self._shown = shown
+        self._gone = gone
         self._same = compare is None
         self._held: list[PeerPath] = []
         self._asking: Deferred[None] | None = None
+        self._asked: PeerPath | None = None
+        """Whose words the user is asked about now."""
         self._failed: Callable[[P2pxferError], None] | None = None
         self._refused = False
         self.introduced = False
@@ -67,11 +72,16 @@ class ComparedCargo:
             self._cargo.open_path(path)
             return
         self._held.append(path)
-        if self._asking is None and self._compare is not None:
-            path.send(Compare())
-            asking = Deferred.fromCoroutine(self._ask(self._compare(path.peer_key, words_on(path))))
-            self._asking = asking
-            asking.addErrback(self._not_asked)
+        if self._asking is None:
+            self._ask_about(path)
+
+    def _ask_about(self, path: PeerPath) -> None:
+        assert self._compare is not None
+        path.send(Compare())
+        self._asked = path
+        asking = Deferred.fromCoroutine(self._ask(self._compare(path, words_on(path))))
+        self._asking = asking
+        asking.addErrback(self._not_asked)
 
     async def _ask(self, comparing: Awaitable[None]) -> None:
         try:
@@ -79,6 +89,7 @@ class ComparedCargo:
         except P2pxferError as error:
             self._refuse(error)
             return
+        self._asked = None
         self._same = True
         held, self._held = self._held, []
         for path in held:
@@ -91,6 +102,7 @@ class ComparedCargo:
 
     def _refuse(self, error: P2pxferError) -> None:
         self._refused = True
+        self._asked = None
         there = IdentityMismatch(DIFFER) if isinstance(error, IdentityMismatch) else error
         for path in self._held:
             path.send(Problem(word=there.word, message=there.message[:1000]))
@@ -101,17 +113,24 @@ class ComparedCargo:
         """See :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
         if path in self._held:
             self._held.remove(path)
+        self._gone(path)
+        if path is self._asked and self._asking is not None:
+            asking, self._asking, self._asked = self._asking, None, None
+            asking.cancel()
+            if self._held:
+                self._ask_about(self._held[0])
         self._cargo.close_path(path)
 
     def message(self, path: PeerPath, message: Message) -> list[Event]:
         """See :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
         if isinstance(message, Compare):
-            self._shown(path.peer_key, words_on(path))
+            self._shown(path, words_on(path))
             return []
         return self._cargo.message(path, message)
 
     def close(self) -> None:
         """See :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
+        self._asked = None
         if self._asking is not None:
             self._asking.cancel()
         self._cargo.close()

@@ -260,6 +260,7 @@ class Inbox:
                 self._parted.callback(None)
         elif not session.paths:
             session.idle = self._reactor.callLater(IDLE_S, self._idle, session)
+        self._owner.path_gone(path)
 
     def _idle(self, session: PeerSession) -> None:
         """Nothing came back: unlock the staging places."""
@@ -291,7 +292,7 @@ class Inbox:
             self._check(session, path)
         elif isinstance(message, Compare):
             session.comparing = self._reactor.seconds()
-            self._owner.compared(session.key, session.name(path), words_on(path))
+            self._owner.compared(path, session.name(path))
         elif isinstance(message, (Offer, Attach)):
             self._brought(session, path, message)
         elif isinstance(message, Bye):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol as Interface
 
 from p2pxfer.errors import P2pxferError, Refused
+from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
@@ -36,9 +37,13 @@ class InboxOwner(Interface):
         """
         ...
 
-    def compared(self, key: bytes, peer: str, words: tuple[str, ...]) -> None:
-        """The peer shows its user these words, to be compared."""
+    def compared(self, path: PeerPath, peer: str) -> None:
+        """The peer shows its user the words of this path, to be compared."""
         raise Refused("nobody is there to compare words with")
+
+    def path_gone(self, path: PeerPath) -> None:
+        """A path is gone, and its words with it."""
+        return
 
     def code_used(self, error: P2pxferError | None) -> None:
         """A code was used up, with success or by a wrong try."""

@@ -94,7 +94,7 @@ class World:
 
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = Clock()
-        owner: Any = SimpleNamespace(known=lambda key: Known("alice", "contact"))
+        owner: Any = SimpleNamespace(known=lambda key: Known("alice", "contact"), path_gone=lambda path: None)
         me = Home(tmp_path / "home").identity()
         clock: Any = self.clock
         self.inbox = Inbox(
@@ -344,13 +344,12 @@ def test_a_stream_that_waits_for_an_answer_keeps_its_paths(world: World) -> None
 
 def test_who_compares_words_has_time_for_it_and_not_for_ever(world: World) -> None:
     owner: Any = world.inbox._owner
-    seen: list[tuple[bytes, tuple[str, ...]]] = []
-    owner.compared = lambda key, peer, words: seen.append((key, words))
+    seen: list[Any] = []
+    owner.compared = lambda path, peer: seen.append(path)
     path: Any = FakePath(1, "relay")
-    path.terms = SimpleNamespace(my_key=bytes(32), peer_key=KEY, role="responder")
     world.inbox.path_up(world.meeting, path)
     world.inbox.path_message(path, Compare())
-    assert [(key, len(words)) for key, words in seen] == [(KEY, 8)]
+    assert seen == [path]
     while world.clock.seconds() < COMPARE_S - QUIET_S:
         world.clock.advance(QUIET_S)
     assert path.refused is None
