@@ -15,7 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pxfer.cli.receiving import compose_question
+from p2pxfer.cli.questions import compose_question
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import termios
 import threading
 from collections.abc import Callable
@@ -13,9 +14,11 @@ from typing import Final
 from twisted.internet.defer import DeferredLock
 
 from p2pxfer.cli.report import Reporter
+from p2pxfer.core.session.eventtext import human_size, size_of
+from p2pxfer.core.text import safe_text
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
-from p2pxfer.status import Note
+from p2pxfer.status import Note, Offer
 
 ANSWER_MAX: Final = 4096
 """Most bytes of one typed line; what is longer is no answer."""
@@ -106,3 +109,15 @@ class Questions:
     def close(self) -> None:
         """Ask nothing any more; an open question stays without an answer."""
         self._worker.stop()
+
+
+def compose_question(peer: str, offer: Offer, destination: str) -> str:
+    """Whether to take a transfer, with what there is to know; looks at the disk, so it runs in a thread."""
+    names = ", ".join(safe_text(name, 60) for name in offer.names[:5])
+    more = f" and {len(offer.names) - 5} more" if len(offer.names) > 5 else ""
+    try:
+        free = f"{human_size(shutil.disk_usage(destination).free)} free here"
+    except OSError:
+        free = "free space unknown"
+    least = f"at least {offer.files} files, " if offer.counting else ""
+    return f"take {names}{more} ({least}{size_of(offer)}, {free}) from {safe_text(peer)}?"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Awaitable, Callable
 from typing import cast
 
@@ -12,7 +11,7 @@ from twisted.python.failure import Failure
 
 from p2pxfer.cli.codedesk import CodeDesk, parse_given
 from p2pxfer.cli.newcontact import store_contact
-from p2pxfer.cli.questions import Questions
+from p2pxfer.cli.questions import Questions, compose_question
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.cli.watching import Watch
@@ -23,7 +22,6 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import PathPolicy, Registered
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.core.session.channelwire import Compare
-from p2pxfer.core.session.eventtext import human_size, size_of
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import IdentityMismatch, Incomplete, Interrupted, NameTaken, P2pxferError, Unreachable
 from p2pxfer.net.private.home import Home
@@ -210,10 +208,19 @@ class Receiving(InboxOwner):
     def known(self, key: bytes) -> Known | None:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
         contact = self._home.contact_by_id(PeerId(key))
-        return Known(contact.name, "contact", contact.allows(Right.FILES)) if contact is not None else None
+        if contact is None:
+            return Known("", "code") if self._words.holds(key) else None
+        return Known(contact.name, "contact", contact.allows(Right.FILES))
 
     def paired(self, key: bytes, name: str, words: Callable[[], tuple[str, ...]]) -> Known:
-        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
+        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`; with ``--verify`` the words come first."""
+        if self._verify:
+            self._words.hold(key, lambda: self._store(key, name))
+            return self.known(key) or Known("", "code")
+        return self._store(key, name)
+
+    def _store(self, key: bytes, name: str) -> Known:
+        """The peer is a contact from here on."""
         try:
             contact = store_contact(self._home, key, name, lambda text: self._report.tell(Note(text)))
         except P2pxferError as error:
@@ -335,15 +342,3 @@ class Receiving(InboxOwner):
     def _finish(self, error: P2pxferError | None) -> None:
         if not self._finished.called:
             self._finished.callback(error)
-
-
-def compose_question(peer: str, offer: Offer, destination: str) -> str:
-    """Whether to take a transfer, with what there is to know; looks at the disk, so it runs in a thread."""
-    names = ", ".join(safe_text(name, 60) for name in offer.names[:5])
-    more = f" and {len(offer.names) - 5} more" if len(offer.names) > 5 else ""
-    try:
-        free = f"{human_size(shutil.disk_usage(destination).free)} free here"
-    except OSError:
-        free = "free space unknown"
-    least = f"at least {offer.files} files, " if offer.counting else ""
-    return f"take {names}{more} ({least}{size_of(offer)}, {free}) from {safe_text(peer)}?"

@@ -290,6 +290,13 @@ class Sending:
         """Nobody may send to a sender; the server knows that from the registration without a name."""
 
     def _paired(self, key: bytes, peer_name: str) -> None:
+        """The peer proved the code; with ``--verify`` the words come before the contact."""
+        if self._verify and self._words is not None:
+            self._words.hold(key, lambda: self._store(key, peer_name))
+        else:
+            self._store(key, peer_name)
+
+    def _store(self, key: bytes, peer_name: str) -> None:
         from p2pxfer.cli.newcontact import today
 
         name = self._target.alias or self._target.name or suggest_contact_name(peer_name)

@@ -22,7 +22,7 @@ SHOWS: Final = 20
 SHOW_S: Final = 60.0
 """In seconds."""
 MOST_SHOWN: Final = 16
-"""Most peers whose words are remembered."""
+"""Most peers whose words are remembered, and most that are to become contacts."""
 REMOVE = "Remove the contact and pair again"
 
 
@@ -60,6 +60,7 @@ class WordsCheck:
         self._same: set[bytes] = set()
         self._shown: dict[bytes, tuple[Words, object]] = {}
         """Words that a peer compares and their connection, newest last."""
+        self._held: dict[bytes, Callable[[], object]] = {}
         self._seconds = seconds
         self._times: list[float] = []
         self._asked: list[tuple[bytes, Words, object, Deferred[None]]] = []
@@ -103,6 +104,19 @@ class WordsCheck:
         """Whether the user said of this peer that the words are the same."""
         return key in self._same
 
+    def hold(self, key: bytes, store: Callable[[], object]) -> None:
+        """This peer proved a code; ``store`` makes it a contact, when the words are the same and not before."""
+        self._held.pop(key, None)
+        while len(self._held) >= MOST_SHOWN:
+            del self._held[next(iter(self._held))]
+        self._held[key] = store
+        if key in self._same:
+            self._settle(key)
+
+    def holds(self, key: bytes) -> bool:
+        """Whether this peer proved a code and its words are still to be compared."""
+        return key in self._held
+
     async def ask(self, key: bytes, shown: str, words: Words, connection: object = None) -> None:
         """Show the words and ask, unless the user said yes of this peer meanwhile.
 
@@ -123,17 +137,22 @@ class WordsCheck:
             return
         said = f"compare by voice with {shown}: {' '.join(words)}"
         self._report.tell(Note(said), "")  # people see it in the question
-        if not await self._questions.ask(lambda: f"{said}\ndoes the other one read the same words?"):
+        same = await self._questions.ask(lambda: f"{said}\ndoes the other one read the same words?")
+        if not same:
+            self._held.pop(key, None)
             raise IdentityMismatch(
                 "the words differ, or nobody compared them: somebody may sit between this machine and"
                 f" {shown}. {self._advice}"
             )
         self._same.add(key)
-        self._note_it(PeerId(key))
+        self._settle(key)
         self._report.tell(Note(f"{shown} is verified by words"))
 
-    def _note_it(self, peer: PeerId) -> None:
-        """Only a contact that exists: whoever was removed meanwhile does not come back."""
+    def _settle(self, key: bytes) -> None:
+        """Only a contact that exists, or waited for this: whoever was removed meanwhile does not come back."""
+        peer, store = PeerId(key), self._held.pop(key, None)
+        if store is not None:
+            store()
         contact = self._home.contact_by_id(peer)
         if contact is not None:
             self._home.add_contact(Contact(contact.name, peer, "words", today()))

@@ -23,7 +23,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from p2pxfer.cli import receiving
-from p2pxfer.cli.questions import Questions
+from p2pxfer.cli.questions import Questions, compose_question
 from p2pxfer.cli.receive import can_answer
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
@@ -183,14 +183,14 @@ async def test_what_was_typed_on_a_terminal_before_a_question_is_no_answer_to_it
 
 def test_the_question_names_what_there_is_to_know(tmp_path: Path) -> None:
     offer = Offer(files=7, bytes=3 << 20, names=tuple(f"n{number}" for number in range(7)))
-    text = receiving.compose_question("al\x1bice", offer, str(tmp_path))
+    text = compose_question("al\x1bice", offer, str(tmp_path))
     assert text.startswith("take n0, n1, n2, n3, n4 and 2 more (3.0 MiB, ")
     assert "free here) from al\\x1bice?" in text
-    assert "free space unknown" in receiving.compose_question("a", offer, str(tmp_path / "none"))
+    assert "free space unknown" in compose_question("a", offer, str(tmp_path / "none"))
     counting = structs.replace(offer, counting=True)
-    assert "2 more (at least 7 files, 3.0 MiB, " in receiving.compose_question("a", counting, str(tmp_path))
+    assert "2 more (at least 7 files, 3.0 MiB, " in compose_question("a", counting, str(tmp_path))
     stream = Offer(files=1, bytes=None, names=("stdin",))
-    assert receiving.compose_question("a", stream, str(tmp_path)).startswith("take stdin (a stream of unknown size, ")
+    assert compose_question("a", stream, str(tmp_path)).startswith("take stdin (a stream of unknown size, ")
 
 
 # -- a run with a clock of its own ---------------------------------------------------------------------------------

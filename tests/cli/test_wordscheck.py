@@ -110,6 +110,23 @@ def test_two_offers_of_one_peer_are_one_question(bench: Bench) -> None:
     assert len(bench.open) == 1
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_who_proved_a_code_is_a_contact_after_the_words_and_not_before(bench: Bench, same: bool) -> None:
+    stored: list[bytes] = []
+    bench.check.hold(KEY, lambda: stored.append(KEY))
+    asking = bench.asking(OLD)
+    assert bench.check.holds(KEY)
+    assert stored == []
+    bench.open[0][1].callback(same)
+    assert stored == ([KEY] if same else [])
+    assert not bench.check.holds(KEY)
+    if same:
+        bench.check.hold(KEY, lambda: stored.append(KEY))
+        assert stored == [KEY, KEY]
+    else:
+        failed(asking)
+
+
 def test_a_no_is_a_mismatch(bench: Bench) -> None:
     asking = bench.asking(OLD)
     bench.open[0][1].callback(False)

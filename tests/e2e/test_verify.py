@@ -172,6 +172,34 @@ def test_a_receiver_is_asked_about_the_words_of_the_run_that_it_hears(room: Stag
     assert how(room.alice) == how(room.bob) == [("words", today())]
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_a_code_makes_no_contact_before_the_words(tmp_path: Path, same: bool) -> None:
+    with Stage(tmp_path) as stage:
+        stage.start_server()
+        compare_after_a_code(stage, same)
+
+
+def compare_after_a_code(stage: Stage, same: bool) -> None:
+    """Bob shows a code, alice sends with it; both are asked for the words."""
+    random_file(stage.folder / "some.bin", MIB)
+    bob = Person(stage, "bob", stage.bob, "receive", "--as", "bob", "--to", stage.inbox, "--once", "--verify")
+    code = stage.folder / "code"
+    code.write_text(str(bob.program.wait_for("code")["code"]))
+    alice = alice_sends(stage, "--verify", "--code-file", str(code))
+    words = alice.words()
+    assert bob.words() == words
+    assert how(stage.alice) == how(stage.bob) == []
+    alice.answer("y" if same else "n")
+    if same:
+        assert bob.words() == words
+        assert how(stage.alice) == [("words", today())]
+        assert how(stage.bob) == []
+        bob.answer("y")
+        bob.program.succeed(60)
+    assert alice.program.wait(60).status == (0 if same else 5)
+    assert how(stage.alice) == how(stage.bob) == ([("words", today())] if same else [])
+
+
 def pairing(stage: Stage) -> tuple[Person, Person]:
     """Both with `--verify`; bob shows the code, alice enters it."""
     bob = Person(stage, "bob", stage.bob, "pair", "--as", "bob", "--verify")
