@@ -54,6 +54,19 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is named; of one that is mistyped, what may be meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], _COMMANDS, n=1, cutoff=0.7)
+            hint = f"did you mean {near[0]!r}?" if near else "p2pxfer --help lists them"
+            raise click.UsageError(f"No such command {args[0]!r}; {hint}", ctx) from error
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         with formatter.section("Commands"):
@@ -117,7 +130,7 @@ def run_command_line(as_json: bool) -> int:
         click.echo(error.format_message(), err=True)
         return 2
     except click.ClickException as error:
-        return report_error("E_USAGE", safe_text(error.format_message()), False, 2, as_json)
+        return report_error("E_USAGE", safe_text(usage_text(error)), False, 2, as_json)
     except click.exceptions.Exit as end:
         return end.exit_code
     except BrokenPipeError:
@@ -125,6 +138,17 @@ def run_command_line(as_json: bool) -> int:
     except Exception as fault:
         return report_fault(fault, as_json)
     return code if isinstance(code, int) else 0
+
+
+def usage_text(error: click.ClickException) -> str:
+    """What is wrong with the words of the command, in one line."""
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None and error.ctx.parent is not None:
+        own = next((param for param in cli.params if error.option_name in param.opts), None)
+        if own is not None:
+            return (
+                f"{error.option_name} stands before the command: p2pxfer {error.option_name} ... {error.ctx.info_name}"
+            )
+    return " ".join(error.format_message().split())
 
 
 def open_standard_streams() -> None:

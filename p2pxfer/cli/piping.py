@@ -9,6 +9,7 @@ from typing import cast
 from msgspec import Struct
 from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race
 
+from p2pxfer.cli.pathnews import PathNews
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.messages import PathPolicy
@@ -60,6 +61,7 @@ class Piping:
         self._identity = home.identity()
         self._name = options.own_name(home, None)
         self._report = Reporter(as_json=False, quiet=options.quiet)
+        self._news: PathNews | None = None
 
     async def run(self, reactor: Reactor) -> None:
         """Join the two ends until both have ended.
@@ -96,6 +98,7 @@ class Piping:
         )
         try:
             await client.start()
+            self._news = PathNews(reactor, self._peer.shown, self._policy, self._report.tell)
             session.start(client)
             await self._until_the_end(client, pipe)
             await session.finish()
@@ -111,6 +114,8 @@ class Piping:
             await session.leave()
             raise stopped from None
         finally:
+            if self._news is not None:
+                self._news.stop()
             pipe.close()
             session.close()
             await client.leave()
@@ -128,6 +133,8 @@ class Piping:
         return service_appointment(self._peer, self._wanted.service, expected=self._wanted.expected)
 
     def _tell(self, event: Event) -> None:
+        if self._news is not None:
+            self._news.hear(event)
         if isinstance(event, Note) or not self._brief:
             self._report.tell(event)
 

@@ -20,7 +20,7 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction, PathPolicy, Registered
 from p2pxfer.core.names import suggest_contact_name
 from p2pxfer.core.serveraddress import ServerLine
-from p2pxfer.core.session.eventtext import contents
+from p2pxfer.core.session.eventtext import contents, human_size
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import CodeInvalid, CodeNeeded, Interrupted, P2pxferError, WrongCode
 from p2pxfer.net.private.home import Contact, Home
@@ -33,7 +33,7 @@ from p2pxfer.net.transfer.source import Source
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.traversal.serverdial import server_address
 from p2pxfer.net.types import Reactor
-from p2pxfer.status import Accepted, Done, Event, Note, Offer, Progress
+from p2pxfer.status import Accepted, Done, Event, Note, Offer, Progress, Resumed
 from p2pxfer.status import Registered as RegisteredEvent
 
 SAVE_S: Final = 5.0
@@ -262,7 +262,13 @@ class Sending:
     def _tell(self, event: Event) -> None:
         if self._memory is not None:
             self._memory.event(event)
-        self._report.tell(event, self._news.hear(event) if self._news is not None else None)
+        self._report.tell(event, self._words_of(event))
+
+    def _words_of(self, event: Event) -> str | None:
+        """What people see of an event, ``None`` for the usual line."""
+        if isinstance(event, Resumed):
+            return f"going on: {safe_text(self._target.shown)} has {human_size(event.have_bytes)} already"
+        return self._news.hear(event) if self._news is not None else None
 
     def _end(self, error: P2pxferError) -> None:
         """No attempt, neither the one that runs nor a later one, can succeed any more."""

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from p2pxfer.core.ids import PeerId
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.private.identity import Identity
-from scripts.product import Program
+from scripts.product import BIN, Program
 from tests.e2e.conftest import (
     MIB,
     WITHOUT_OVERRIDE,
@@ -495,3 +495,16 @@ def test_streams_that_are_closed_from_the_start(pair: Stage, source: Path) -> No
     assert file_hash(pair.inbox / source.name) == file_hash(source)
     assert bob.poll() is None
     assert pair.run("id", prefix=["sh", "-c", 'exec "$@" <&- >/dev/full', "sh"]).status == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["recieve"], "did you mean 'receive'?"),
+        (["receive", "--server", "x"], "--server stands before the command: p2pxfer --server ... receive"),
+        (["completion"], "Choose from: bash, zsh, fish"),
+    ],
+)
+def test_what_a_newcomer_mistypes(words: list[str], says: str, stage: Stage) -> None:
+    outcome = stage.run_bare([BIN / "p2pxfer", *words], timeout=60)
+    check_failure(outcome, 2, says)
