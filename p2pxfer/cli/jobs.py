@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _IN_HAND: Final = {"send": " (running)", "receive": " (a running receive has it, or waits for its sender)"}
 """What is said of a job that a process has in hand; how near the sender is only that process knows."""
 MOST_PRIORITY: Final = 1000
+"""The most that a person may give; the queue knows higher ones, so that ``jobs first`` still has room above it."""
 one_job = click.argument("job", shell_complete=job_numbers)
 some_jobs = click.argument("jobs", metavar="JOB...", nargs=-1, required=True, shell_complete=job_numbers)
 

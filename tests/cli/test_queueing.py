@@ -162,6 +162,8 @@ def test_a_person_changes_the_queue(home: Path, call: Call) -> None:
     assert call("jobs", "first", second.number)[0]["priority"] == 0
     assert call("jobs", "first", first.number)[0]["priority"] == 1
     assert call("jobs", "first", first.number)[0]["priority"] == 1
+    assert call("jobs", "priority", first.number, "1000")[0]["priority"] == 1000
+    assert call("jobs", "first", second.number)[0]["priority"] == 1001
     (event,) = call("jobs", "cancel", second.number)
     assert (event["job"], event["state"]) == (second.number, "dropped")
     assert [entry.number for entry in entries(home)] == [first.number]

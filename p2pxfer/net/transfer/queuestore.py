@@ -42,6 +42,7 @@ SCHEMA: Final = 1
 MAX_ENTRIES: Final = 1000
 """Most transfers that may wait."""
 MAX_PRIORITY: Final = 1_000_000
+"""Far above what a person may give with a number: ``jobs first`` counts on from the highest one."""
 MAX_WHY: Final = 500
 """Most characters of a reason."""
 _MAX_SIZE: Final = 1024 * 1024
