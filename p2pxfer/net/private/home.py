@@ -76,18 +76,23 @@ class Home:
     """One private directory; making the object creates the directory.
 
     Raises:
-        ConfigError: the directory cannot be made, or others may write in it.
+        ConfigError: the directory cannot be made, others may write in it, or it is another user's: what the
+            superuser makes in it, its owner could not open any more.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         try:
             make_private_directory(self.path)
-            mode = self.path.stat().st_mode
+            status = self.path.stat()
         except OSError as error:
             raise ConfigError(f"cannot use {self._show(self.path)} as home: {error.strerror or error}") from error
-        if mode & 0o022:
-            where = self._show(self.path)
+        where = self._show(self.path)
+        if status.st_uid != os.geteuid():
+            raise ConfigError(
+                f"the home directory {where} belongs to another user (number {status.st_uid}); run this as that user"
+            )
+        if status.st_mode & 0o022:
             raise ConfigError(f"others may write in the home directory {where}; run: chmod 700 {where}")
 
     def identity(self) -> Identity:

@@ -63,6 +63,17 @@ def test_a_directory_in_which_others_may_write_is_refused(tmp_path: Path) -> Non
     Home(path)
 
 
+def test_the_home_of_another_user_is_refused_and_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The superuser could use it, and its owner's agent could not open what was made in it then."""
+    path = tmp_path / "home"
+    path.mkdir(0o700)
+    mine = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
+    with pytest.raises(ConfigError, match=rf"{path} belongs to another user \(number {mine}\); run this as that user"):
+        Home(path)
+    assert list(path.iterdir()) == []
+
+
 def test_a_home_that_cannot_be_is_a_configuration_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError):
