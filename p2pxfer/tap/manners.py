@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import time
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
-from p2pxfer.errors import P2pxferError
+from p2pxfer.errors import ConfigError, DiskError, P2pxferError
+
+_PASSING: Final = frozenset(
+    {
+        errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ESTALE,
+        errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENODEV, errno.ENXIO, errno.ENOTCONN,
+    }
+)  # fmt: skip
+"""What the system says of disks, mounts and limits that may be well again later.  Not of a read-only file system: so
+looks a directory that the unit does not let the program write into."""
 
 
 def use_monotonic_time(reactor: Any) -> None:
@@ -20,9 +30,20 @@ def use_monotonic_time(reactor: Any) -> None:
 
 
 def stop(program: str, error: P2pxferError) -> NoReturn:
-    """Say why and end the process; once ``twistd`` has turned standard error into log lines, say it in both places."""
+    """Say why and end the process; once ``twistd`` has turned standard error into log lines, say it in both places.
+
+    The status is that of the error; but where the system failed in what may pass it is that of :class:`DiskError`, so
+    that whoever supervises the program starts it again.
+    """
     for stream in {sys.__stderr__, sys.stderr}:
         if stream is not None:
             stream.write(f"{program}: {error}\n")
             stream.flush()
-    raise SystemExit(error.exit_code)
+    raise SystemExit(DiskError.exit_code if _may_pass(error) else error.exit_code)
+
+
+def _may_pass(error: P2pxferError) -> bool:
+    cause = error.__cause__
+    # Twisted wraps what it was told about a socket.
+    fault = getattr(cause, "socketError", cause)
+    return isinstance(error, ConfigError) and isinstance(fault, OSError) and fault.errno in _PASSING

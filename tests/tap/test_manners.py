@@ -1,0 +1,56 @@
+"""How a service that cannot be ends: one line, and a status that says whether trying again may help."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from pathlib import Path
+
+import pytest
+from twisted.internet.error import CannotListenError
+
+from p2pxfer.errors import ConfigError, DiskError, UsageError
+from p2pxfer.net.agent.room import Room
+from p2pxfer.tap.manners import stop
+
+
+def status(error: ConfigError | UsageError) -> object:
+    with pytest.raises(SystemExit) as caught:
+        stop("prog", error)
+    return caught.value.code
+
+
+def test_a_limit_that_is_reached_is_no_wrong_configuration(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """As on a machine with no descriptors left."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open("/", os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        with pytest.raises(ConfigError, match="Too many open files") as caught:
+            Room(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert status(caught.value) == DiskError.exit_code
+    assert f"prog: {caught.value}\n" in capfd.readouterr().err
+
+
+def test_what_somebody_must_mend_is_a_wrong_configuration(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="File exists") as caught:
+        Room(tmp_path / "file")
+    assert status(caught.value) == ConfigError.exit_code == 2
+    assert status(ConfigError("a key is wrong")) == 2
+    assert status(UsageError("an option is wrong")) == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"), [("EIO", 8), ("ENOSPC", 8), ("ESTALE", 8), ("ENOTCONN", 8), ("EACCES", 2), ("EROFS", 2)]
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_what_the_system_says_decides(code: str, expected: int, wrapped: bool) -> None:
+    fault: Exception = OSError(getattr(errno, code), code)
+    error = ConfigError("it cannot be read")
+    error.__cause__ = CannotListenError(None, "socket", fault) if wrapped else fault
+    assert status(error) == expected
