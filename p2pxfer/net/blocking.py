@@ -30,23 +30,30 @@ _KEPT: Final = 8
 
 def make_roomy(number: int) -> None:
     """Let a pipe hold as much as is read at once, where the system allows it: with 64 KiB its ends wait all the
-    time."""
+    time.  One that holds more already is left alone."""
     if stat.S_ISFIFO(os.fstat(number).st_mode):
         # More than a user may have is refused, as is anything on a pipe of somebody else.
         with suppress(OSError):
-            fcntl.fcntl(number, fcntl.F_SETPIPE_SZ, READ)
+            if fcntl.fcntl(number, fcntl.F_GETPIPE_SZ) < READ:
+                fcntl.fcntl(number, fcntl.F_SETPIPE_SZ, READ)
 
 
 def read_block(source: int, memory: memoryview) -> int:
     """Wait for bytes and take those that are there, as many as ``memory`` holds; 0 at the end.  ``OSError`` as of
-    ``read``."""
+    ``read``.
+
+    Only a pipe is asked for more behind the first bytes: it tells its end as often as it is asked.  A terminal tells
+    it once, and a socket tells once that it was reset.
+    """
     size = at = os.readv(source, [memory])
+    if not size or at == len(memory) or not stat.S_ISFIFO(os.fstat(source).st_mode):
+        return at
     poll = select.poll()
     poll.register(source, select.POLLIN)
     while size and at < len(memory) and poll.poll(0):
         try:
             size = os.readv(source, [memory[at:]])
-        except OSError:  # the next read meets it again
+        except BlockingIOError:  # somebody else reads from it, too
             break
         at += size
     return at

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pty
+import select
+import socket
+import struct
 import threading
 from pathlib import Path
 
 import pytest
 
+from p2pxfer.net import blocking
 from p2pxfer.net.blocking import MOST_VIEWS, READ, ReadBlocks, make_roomy, read_block, write_all
 
 
@@ -52,6 +57,46 @@ def test_a_pipe_is_made_roomy_and_nothing_else_is_touched(ends: tuple[int, int],
         make_roomy(file.fileno())
     os.close(out)
     os.close(into)
+
+
+def test_a_pipe_that_holds_more_is_left_alone(ends: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    out, into = ends
+    monkeypatch.setattr(blocking, "READ", 4096)
+    before = fcntl.fcntl(into, fcntl.F_SETPIPE_SZ, 16384)
+    make_roomy(out)
+    assert fcntl.fcntl(into, fcntl.F_GETPIPE_SZ) == before == 16384
+    os.close(out)
+    os.close(into)
+
+
+def test_a_socket_that_was_reset_behind_its_last_bytes_is_no_end() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        sender = socket.create_connection(server.getsockname())
+        receiver, _ = server.accept()
+    with receiver:
+        sender.sendall(b"x" * 1000)
+        assert len(receiver.recv(1000, socket.MSG_PEEK | socket.MSG_WAITALL)) == 1000
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sender.close()
+        poll = select.poll()
+        poll.register(receiver, 0)
+        assert poll.poll(30_000)  # the reset is there
+        memory = memoryview(bytearray(READ))
+        with pytest.raises(ConnectionResetError):
+            while read_block(receiver.fileno(), memory):
+                pass
+
+
+def test_the_end_that_is_typed_behind_a_line_is_met() -> None:
+    keyboard, terminal = pty.openpty()
+    os.write(keyboard, b"line\n\x04")
+    memory = memoryview(bytearray(READ))
+    assert select.select([terminal], [], [], 30)[0]
+    assert read_block(terminal, memory) == 5
+    assert select.select([terminal], [], [], 30)[0]
+    assert read_block(terminal, memory) == 0
+    os.close(keyboard)
+    os.close(terminal)
 
 
 def test_many_views_are_written_whole_and_in_order(ends: tuple[int, int]) -> None:
