@@ -1,7 +1,7 @@
 """What a user or a program may see of a run: frozen values, no secrets in them.
 
-Each class is one event of ``--json``: its ``event`` name and its fields are the JSON object, in this order (the
-command line adds ``t``, seconds since the start of the command).  The progress display is drawn from the same values.
+Each class is one event of ``--json``: its ``event`` name and its fields are the JSON object, in this order (the command
+line adds ``t``, seconds since the start of the command).  The progress display is drawn from the same values.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Reason = Literal[
     "forbidden", "same-nat", "pooled", "unmeasured", "withheld", "closed", "blocked", "both-random", "both-change",
     "counted-and-random", "not-found", "overtaken", "no-crossing",
 ]  # fmt: skip
-"""Why a pair of machines got its path: the first row explains a direct one, the others the want of one."""
+"""Why a pair got its path: the first row explains a direct one, the others the want of one."""
 Change = Literal["none", "allow", "join", "permit", "unblock", "map"]
 """What would make a relayed pair direct."""
 
@@ -120,11 +120,16 @@ class CodeShown(Struct, frozen=True):
     expires_s: int
 
 
-class Peer(Struct, frozen=True):
-    """The peer of a session and how its key was verified.
+class Words(Struct, frozen=True):
+    """What to compare by voice with ``peer``, who sees the same where nobody sits in between."""
 
-    With ``receive --accept all`` a stranger's key is reported as ``id``, although nobody verified it.
-    """
+    event: ClassVar[str] = "words"
+    peer: str
+    words: tuple[str, ...]
+
+
+class Peer(Struct, frozen=True):
+    """The peer of a session and how its key was verified; ``id``: by nothing, with ``receive --accept all``."""
 
     event: ClassVar[str] = "peer"
     name: str
@@ -137,16 +142,14 @@ class Nat(Struct, frozen=True):
 
     ``netcheck`` says what it found, ``send`` and ``receive`` what the server knew; ``side``: whose NAT it is.
     ``mapping`` is ``none``, ``endpoint-independent``, ``address-dependent``, ``port-dependent`` or
-    ``connection-dependent`` (another port even for the next connection between the same two endpoints); ``filtering``
-    is one of the middle three.  ``ports`` is ``preserving``, ``offset``, ``changed``, ``sequential`` (by ``step``),
-    ``block`` or ``random`` (from ``low`` to ``high``, as estimated); these three are 0 elsewhere.  ``hairpin``:
-    whether two ports behind the NAT meet at their outside endpoints (``yes``, ``no``).  ``unsolicited``: how a SYN is
-    answered that nobody asked for (``drop``, ``rst``, ``icmp``); ``simultaneous``: whether one comes in that crosses
-    one of this side.
-
-    ``addresses`` are the outside addresses, ``why`` says of each property that is unknown why it is; both are empty
-    where only the server speaks.  ``router`` are the protocols for port mapping in which the router answered,
-    ``mapped`` the outside endpoints that it leads here; both are empty where nobody asked it.
+    ``connection-dependent`` (another port even for the next connection between the same endpoints); ``filtering`` is
+    one of the middle three.  ``ports`` is ``preserving``, ``offset``, ``changed``, ``sequential`` (by ``step``),
+    ``block`` or ``random`` (from ``low`` to ``high``, as estimated); these three are 0 elsewhere.  ``hairpin``: whether
+    two ports behind the NAT meet outside.  ``unsolicited``: how a SYN is answered that nobody asked for (``drop``,
+    ``rst``, ``icmp``); ``simultaneous``: whether one comes in that crosses one of this side.  ``addresses`` are the
+    outside ones, ``why`` says of each unknown property why it is; both are empty where only the server speaks.
+    ``router`` are the protocols for port mapping in which the router answered, ``mapped`` the outside endpoints that it
+    leads here; both are empty where nobody asked it.
     """
 
     event: ClassVar[str] = "nat"
@@ -169,9 +172,8 @@ class Nat(Struct, frozen=True):
 class Path(Struct, frozen=True):
     """A path of the session changed; ``after_ms`` counts from the introduction, ``why`` is a plain phrase.
 
-    ``state`` is ``up``, ``active`` (it carries the data) or ``down``; a ``mapped`` path leads through a port that a
-    router gave.  ``tcp_ms``: when the TCP connection of a direct path stood, counted in the same way.  ``expose``,
-    which has paths to many, says with which ``peer`` and for which ``service``; elsewhere both are empty.
+    ``state`` is ``up``, ``active`` (it carries the data) or ``down``; ``mapped``: through a port that a router gave.
+    ``tcp_ms``: when the TCP connection of a direct path stood, counted so too.  ``expose`` says ``peer``, ``service``.
     """
 
     event: ClassVar[str] = "path"
@@ -198,9 +200,8 @@ class Introduced(Struct, frozen=True):
 class Verdict(Struct, frozen=True):
     """What a check of the network between two peers came to; beside a transfer, why the relay is all that is left.
 
-    ``path`` is the best path that stood, ``none`` without any, ``after_ms`` counts from the introduction.  ``reason``
-    and ``change`` are words for programs, ``where`` and ``at`` the side that each is about; ``message`` says all of it
-    for people.
+    ``path`` is the best that stood, or ``none``; ``after_ms`` counts from the introduction; ``reason`` and ``change``
+    are for programs, ``where`` and ``at`` the side that each is about; ``message`` says all of it for people.
     """
 
     event: ClassVar[str] = "verdict"
@@ -244,8 +245,7 @@ class RefusedOffer(Struct, frozen=True):
 class Progress(Struct, frozen=True):
     """Verified bytes of ``total`` so far, about five times a second.
 
-    ``rate`` is in bytes a second; ``path`` is the one in use, ``none`` while nothing carries data.  ``total`` is
-    null for a stream.
+    ``rate`` in bytes a second; ``path`` in use, ``none`` while nothing carries data; ``total`` is null for a stream.
     """
 
     event: ClassVar[str] = "progress"
@@ -265,8 +265,7 @@ class Resumed(Struct, frozen=True):
 class Done(Struct, frozen=True):
     """The transfer is whole and verified at both ends; ``root`` is its hash in hex.
 
-    ``bytes_by_path`` counts payload by kind of path, what was sent twice included; ``saved`` are the final names, empty
-    in ``send``.
+    ``bytes_by_path`` counts payload by kind of path, repeats too; ``saved`` are the final names, empty in ``send``.
     """
 
     event: ClassVar[str] = "done"
@@ -347,7 +346,7 @@ class Failed(Struct, frozen=True):
 
 
 Event = (
-    Identity | ContactListed | JobListed | Agent | QueuedOne | Registered | CodeShown | Peer | Nat | Path
+    Identity | ContactListed | JobListed | Agent | QueuedOne | Registered | CodeShown | Words | Peer | Nat | Path
     | Introduced | Verdict | Offer | Accepted | RefusedOffer | Progress | Resumed | Done | Exposed | Listening
     | Connection | Note | ChatLine | Failed
 )  # fmt: skip

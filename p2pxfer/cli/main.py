@@ -81,7 +81,10 @@ class LazyGroup(click.Group):
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON event a line on standard output.")
 @click.option(
-    "-q", "--quiet", is_flag=True, help="Say only what went wrong, what is asked, and codes and addresses to pass on."
+    "-q",
+    "--quiet",
+    is_flag=True,
+    help="Say only what went wrong, what is asked, and codes, words, addresses to pass on.",
 )
 @click.option("-v", "--verbose", count=True, help="Log what happens to standard error; twice for more.")
 @click.pass_context

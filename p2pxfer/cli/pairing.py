@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, cast
 
 from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race
@@ -260,9 +261,11 @@ class Pairing(InboxOwner):
 
     async def _ask(self, client: RendezvousClient) -> None:
         """Take the code of the other machine from the keyboard, while the own one is shown."""
-        wrong = 0
+        wrong, why = 0, ""
         while True:
-            typed = await self._questions.line(lambda: "or type the code that the other machine shows: ")
+            # Why it is asked for again is part of the question, where it is seen with --quiet too.
+            question = f"{safe_text(why)}\n" * bool(why) + "or type the code that the other machine shows: "
+            typed = await self._questions.line(partial(str, question))
             if typed is None:
                 return
             text = typed.decode("ascii", "replace")
@@ -271,10 +274,10 @@ class Pairing(InboxOwner):
             try:
                 code = typed_code(text)
             except CodeInvalid as error:
-                self._report.tell(Note(error.message))
+                why = error.message
                 continue
             if place_in(code) == self._place:
-                self._report.tell(Note("that is the code of this machine; it is to be entered on the other one"))
+                why = "that is the code of this machine; it is to be entered on the other one"
                 continue
             try:
                 await self._join(client, code)
@@ -282,7 +285,7 @@ class Pairing(InboxOwner):
                 wrong += isinstance(error, WrongCode)
                 if wrong == WRONG_TRIES:
                     raise
-                self._report.tell(Note(error.message))
+                why = error.message
             else:
                 return
 

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 from p2pxfer.cli.eventline import event_line
 from p2pxfer.core.session.eventtext import describe
 from p2pxfer.core.text import safe_text
-from p2pxfer.status import CodeShown, Done, Event, Failed, Listening, Path, Progress, Verdict
+from p2pxfer.status import CodeShown, Connection, Done, Event, Failed, Listening, Path, Progress, Verdict, Words
 
 if TYPE_CHECKING:
     from p2pxfer.cli.display import ProgressDisplay
 
 TRIED = "a direct path is being tried beside it"
 """What is said of a relay path beside which something goes on."""
-ALWAYS = (CodeShown, Failed, Listening)
-"""What people have to see also where they want quiet: it went wrong, or they are to pass it on."""
+ALWAYS = (CodeShown, Failed, Listening, Words)
+"""What people have to see also where they want quiet: it went wrong, or they are to pass it on.
+
+A connection that was refused is of the first kind, see :func:`is_urgent`."""
 
 
 def _nothing() -> None:
@@ -28,7 +30,7 @@ def _nothing() -> None:
 class Reporter:
     """Takes events; one instance a command.  ``on_closed`` is called once when nobody reads the output any more.
 
-    ``quiet``: people see nothing but :data:`ALWAYS` and questions.
+    ``quiet``: people see nothing but what :func:`is_urgent` and questions.
     """
 
     def __init__(self, as_json: bool, quiet: bool = False) -> None:
@@ -86,7 +88,7 @@ class Reporter:
             sys.stdout.write(event_line(event, self.elapsed) + "\n")
             sys.stdout.flush()
             return
-        if self._quiet and not isinstance(event, ALWAYS):
+        if self._quiet and not is_urgent(event):
             return
         self._tell_news(event, text)
         if text is None:
@@ -147,6 +149,11 @@ class Reporter:
 
             self._display = ProgressDisplay(self._news)
         self._display.update(event)
+
+
+def is_urgent(event: Event) -> bool:
+    """Whether people have to see this also where they want quiet."""
+    return isinstance(event, ALWAYS) or (isinstance(event, Connection) and event.state == "refused")
 
 
 def news_of(event: Event, text: str | None) -> str | None:

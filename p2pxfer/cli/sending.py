@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 import msgspec
@@ -196,18 +197,16 @@ class Sending:
             except (WrongCode, CodeNeeded) as error:
                 if not tries_left or not self._report.can_ask:
                     raise
-                if isinstance(error, WrongCode):
-                    self._report.tell(Note(error.message))
-                code = await self._ask_again(reactor)
+                code = await self._ask_again(reactor, error.message if isinstance(error, WrongCode) else "")
                 if code is None:
                     raise
                 self._target = self._target.proved_by(code)
             else:
                 return
 
-    async def _ask_again(self, reactor: Reactor) -> Code | None:
-        """The code that the person types; the question ends with the run."""
-        asking = self._asking = Deferred.fromCoroutine(ask_again(reactor, self._report, self._target.shown))
+    async def _ask_again(self, reactor: Reactor, why: str) -> Code | None:
+        """The code that the person types, who is told ``why``; the question ends with the run."""
+        asking = self._asking = Deferred.fromCoroutine(ask_again(reactor, self._report, self._target.shown, why))
         try:
             return await asking
         except CancelledError:
@@ -312,19 +311,22 @@ class Sending:
             self._report.tell(Note(f"the contact was not stored: {error.message}"))
 
 
-async def ask_again(reactor: Reactor, report: Reporter, peer: str) -> Code | None:
-    """The code that the person at the terminal types, asked for until it is one; ``None`` if nothing is typed."""
+async def ask_again(reactor: Reactor, report: Reporter, peer: str, why: str = "") -> Code | None:
+    """The code that the person at the terminal types, asked for until it is one; ``None`` if nothing is typed.
+
+    ``why`` it is asked for again is part of the question, where it is seen with ``--quiet`` too.
+    """
     questions = Questions(reactor, report)
     try:
         while True:
-            typed = await questions.line(
-                lambda: f"one-time code of {safe_text(peer)}, as shown now (empty to give up): "
-            )
+            said = f"{safe_text(why)}\n" if why else ""
+            question = f"{said}one-time code of {safe_text(peer)}, as shown now (empty to give up): "
+            typed = await questions.line(partial(str, question))
             if typed is None or not typed.strip():
                 return None
             try:
                 return typed_code(typed[:200].decode("ascii", "replace"))
             except CodeInvalid as error:
-                report.tell(Note(error.message))
+                why = error.message
     finally:
         questions.close()

@@ -8,10 +8,12 @@ from typing import Final
 
 from twisted.internet.defer import Deferred, DeferredLock
 
+from p2pxfer import status
 from p2pxfer.cli.newcontact import today
 from p2pxfer.cli.questions import Questions
 from p2pxfer.cli.report import Reporter
 from p2pxfer.core.ids import PeerId
+from p2pxfer.core.session.eventtext import describe
 from p2pxfer.errors import IdentityMismatch, UsageError
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.status import Note
@@ -82,7 +84,7 @@ class WordsCheck:
         while len(self._shown) >= MOST_SHOWN:
             del self._shown[next(iter(self._shown))]
         self._shown[key] = (words, connection)
-        self._report.tell(Note(f"compare by voice with {shown}: {' '.join(words)}"))
+        self._report.tell(status.Words(shown, words))
 
     def shown_to(self, key: bytes) -> tuple[Words, object] | None:
         """The words that this peer compares and their connection, if it does."""
@@ -135,9 +137,9 @@ class WordsCheck:
     async def _ask(self, key: bytes, shown: str, words: Words) -> None:
         if key in self._same:
             return
-        said = f"compare by voice with {shown}: {' '.join(words)}"
-        self._report.tell(Note(said), "")  # people see it in the question
-        same = await self._questions.ask(lambda: f"{said}\ndoes the other one read the same words?")
+        event = status.Words(shown, words)
+        self._report.tell(event, "")  # people see it in the question
+        same = await self._questions.ask(lambda: f"{describe(event)}\ndoes the other one read the same words?")
         if not same:
             self._held.pop(key, None)
             raise IdentityMismatch(

@@ -25,6 +25,10 @@ EVENTS: dict[type, tuple[status.Event, str]] = {
     status.ContactListed: (status.ContactListed("bob", "id", "code", "2026-01-01", "known"), ""),
     status.Registered: (status.Registered("bob", "id", "1.2.3.4:5"), "registered as bob, seen as 1.2.3.4:5"),
     status.CodeShown: (status.CodeShown("3-a-b-c", 600), "3-a-b-c .*10 minutes"),
+    status.Words: (
+        status.Words("anna\x1b", ("one", "two")),
+        r"compare by voice with anna\\x1b: one two",
+    ),
     status.Peer: (status.Peer("alice", "id", "code"), "peer alice id .verified by code."),
     status.Nat: (status.Nat("x", "x", "x", "x"), ""),
     status.Path: (status.Path("direct", "active", "l", "r", 3.0, 20.0, ""), "path: direct to r after 0.02 s"),
@@ -152,8 +156,10 @@ def test_quiet_people_see_what_they_must(monkeypatch: pytest.MonkeyPatch, capsys
         report.tell(event, "a text" if isinstance(event, status.Path) else None)
     report.ask("well? ")
     report.answered(echoed=True)
+    report.tell(status.Connection(1, "alice", "web", "open", 1), "a text")
     assert screen.shown == []
-    seen = [EVENTS[kind][0] for kind in EVENTS if kind in (status.CodeShown, status.Listening, status.Failed)]
+    must = (status.CodeShown, status.Words, status.Listening, status.Connection, status.Failed)
+    seen = [EVENTS[kind][0] for kind in EVENTS if kind in must]
     assert capsys.readouterr().err == "".join(describe(event) + "\n" for event in seen) + "well? "
 
 

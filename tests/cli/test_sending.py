@@ -60,7 +60,10 @@ def test_a_question_for_another_code_ends_with_the_run(
     """The person thinks about the code while the connection to the server ends for good."""
     question: Deferred[None] = Deferred()
 
-    async def ask(*_: object) -> None:
+    given: list[object] = []
+
+    async def ask(*all_of_it: object) -> None:
+        given.extend(all_of_it)
         await question
 
     async def refused(*_: object) -> None:
@@ -75,6 +78,7 @@ def test_a_question_for_another_code_ends_with_the_run(
     outcome: list[object] = []
     running.addErrback(lambda failure: outcome.append(failure.value))
     assert not outcome
+    assert given[-1] == "it was not that one"  # seen in the question, also with --quiet
     error = Replaced("the same key came again")
     FakeClient.made.failed.callback(error)
     assert outcome == [error]

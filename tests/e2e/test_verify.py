@@ -13,7 +13,6 @@ from tests.e2e.conftest import MIB, Stage, check_failure, names_in, staging_of, 
 from tests.scene import events_of, file_hash, last, random_file
 
 pytestmark = pytest.mark.deadline(240)
-COMPARE = "compare by voice with "
 
 
 class Person:
@@ -30,8 +29,8 @@ class Person:
         """The words that are shown next."""
         for event in self.program.events(60):
             self.heard.append(event["event"])
-            if event["event"] == "note" and event["message"].startswith(COMPARE):
-                return str(event["message"].partition(": ")[2])
+            if event["event"] == "words":
+                return " ".join(event["words"])
         raise AssertionError(f"no words were shown{self.program.last_words()}")
 
     def answer(self, line: str, about: str = "") -> None:

@@ -36,6 +36,7 @@ from p2pxfer.status import (
     Registered,
     Resumed,
     Verdict,
+    Words,
 )
 
 
@@ -44,8 +45,8 @@ def describe(event: Event) -> str:
     match event:
         case Registered(name, peer_id, observed):
             return f"registered as {name}, seen as {observed}\nthis machine: {peer_id}" if name else ""
-        case CodeShown(code, expires):
-            return f"one-time code for a sender that is not a contact: {code}   (valid {expires // 60} minutes)"
+        case CodeShown() | Words():
+            return _secret_text(event)
         case Peer(name, peer_id, verified):
             return f"peer {safe_text(name)} {peer_id} (verified by {verified})"
         case Offer():
@@ -67,6 +68,13 @@ def describe(event: Event) -> str:
             return ""
         case _:
             assert_never(event)
+
+
+def _secret_text(event: CodeShown | Words) -> str:
+    if isinstance(event, Words):
+        return f"compare by voice with {safe_text(event.peer)}: {' '.join(event.words)}"
+    minutes = event.expires_s // 60
+    return f"one-time code for a sender that is not a contact: {event.code}   (valid {minutes} minutes)"
 
 
 def _end_text(event: Done | QueuedOne) -> str:
