@@ -47,6 +47,7 @@ def test_a_stream_into_a_file_survives_the_server(lab_factory: LabFactory, tmp_p
     with Scene(lab, tmp_path, loopback=False) as scene:
         server = scene.start_server()
         scene.make_contacts()
+        before = lab.server_bytes()
         source = tmp_path / "in"
         digest = random_file(source, SIZE // 2)
         bob = scene.receive("--no-code", "--once", "--path", "relay")
@@ -60,3 +61,4 @@ def test_a_stream_into_a_file_survives_the_server(lab_factory: LabFactory, tmp_p
         assert alice.ends(0, 120).count("path: relay") >= 2
         bob.succeed(30)
         assert file_hash(scene.inbox / "dump.bin") == digest
+        assert lab.server_bytes() - before > 2 * (SIZE // 2)
