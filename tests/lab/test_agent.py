@@ -63,14 +63,16 @@ def test_two_agents_send_to_each_other_while_a_nat_moves(lab_factory: LabFactory
             user = scene.program("bob", scene.bob, "connect", "alice:echo", "--listen", "0", "--path", "direct")
             at = str(user.wait_for("listening")["address"])
             talks = [Talk(lab, at) for _ in range(4)]
-            queue(scene, scene.alice, sources[0], "bob", "--limit", "12M")
-            queue(scene, scene.bob, sources[1], "alice", "--limit", "12M")
-            is_under_way(scene.bob, bob, 12 * MIB)
-            is_under_way(scene.alice, alice, 12 * MIB)
             all_went_on(talks)
+            # Slowly: both are still under way when the second one was looked at, on a busy machine too.
+            queue(scene, scene.alice, sources[0], "bob", "--limit", "5M")
+            queue(scene, scene.bob, sources[1], "alice", "--limit", "5M")
+            is_under_way(scene.bob, bob, 4 * MIB)
+            is_under_way(scene.alice, alice, 4 * MIB)
             lab.reboot_nat(router, new_address=True)
             targets = [arrived(scene.bob, "alice", "to-bob.bin"), arrived(scene.alice, "bob", "to-alice.bin")]
             assert not any(target.exists() for target in targets)
+            all_went_on(talks)
             for target, digest in zip(targets, digests, strict=True):
                 wait_until(target.exists, 120)
                 assert file_hash(target) == digest
@@ -132,9 +134,9 @@ def test_two_agents_over_the_relay_go_on_with_a_server_that_was_started_anew(
             user = scene.program("bob", scene.bob, "connect", "alice:echo", "--listen", "0", "--path", "relay")
             at = str(user.wait_for("listening")["address"])
             talks = [Talk(lab, at) for _ in range(4)]
-            queue(scene, scene.alice, source, "bob", "--limit", "8M", path="relay")
-            is_under_way(scene.bob, bob, 12 * MIB)
             all_went_on(talks)
+            queue(scene, scene.alice, source, "bob", "--limit", "5M", path="relay")
+            is_under_way(scene.bob, bob, 4 * MIB)
             server.stop()
             target = arrived(scene.bob, "alice", "to-bob.bin")
             assert not target.exists()
