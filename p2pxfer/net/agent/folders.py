@@ -19,6 +19,7 @@ import os
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 from msgspec.structs import replace
@@ -62,6 +63,7 @@ class ContactFolders:
         self._inbox = inbox
         self._others = dict(others)
         self._used = used
+        self._one = Lock()
         folders = {"inbox": inbox, **{f"folders.{who}": folder for who, folder in self._others.items()}}
         _check_apart(home.path.resolve(), folders)
         for name, folder in folders.items():
@@ -82,8 +84,10 @@ class ContactFolders:
         contact = self._home.contact_by_id(PeerId(key))
         if contact is None:
             raise Refused("no files are taken from this machine")
-        found = self._others.get(str(contact.id)) or self._others.get(contact.name) or self._own(contact)
-        remember(self._home.path, replace(self._used, path=str(found)))
+        # Two transfers that begin together ask in two threads.
+        with self._one:
+            found = self._others.get(str(contact.id)) or self._others.get(contact.name) or self._own(contact)
+            remember(self._home.path, replace(self._used, path=str(found)))
         return found
 
     def _own(self, contact: Contact) -> Path:

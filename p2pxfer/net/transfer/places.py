@@ -87,7 +87,10 @@ class Storage(Protocol):
 
 
 class Place(Protocol):
-    """What a receiver receives into; the methods that open something block."""
+    """What a receiver receives into.
+
+    The methods that open something block, and so does the first call of any.
+    """
 
     @property
     def shown(self) -> str:

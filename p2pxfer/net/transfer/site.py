@@ -71,7 +71,7 @@ class Site:
             P2pxferError: see :class:`~p2pxfer.net.transfer.places.Place`.
         """
         if not relisted:
-            self._place.check(manifest, 0)
+            await self._disk.elsewhere(self._place.check, manifest, 0)
         storage = await self._disk.elsewhere(self._place.open, self._sender, manifest, announced, relisted)
         self._manifest = manifest
         try:

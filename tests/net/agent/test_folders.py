@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -245,3 +246,10 @@ def test_a_place_asks_for_its_folder_when_it_is_used(world: World) -> None:
     place.check_stream("name.txt")
     with pytest.raises(Refused):
         world.folders.place(KEYS[0]).check_stream("name.txt")
+
+
+def test_transfers_that_begin_together_get_one_folder(world: World) -> None:
+    world.contact("alice", 0)
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(world.folders.folder, 32 * [KEYS[0]]))
+    assert found == {world.inbox / "alice"}
