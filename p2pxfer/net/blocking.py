@@ -6,6 +6,7 @@ Laws of this file:
 2. Memory that was read into is used again when the peer has received what was in it, so a long stream costs no page
    faults.  A path that was left may still hold it and send what is in it now; the peer has that frame and drops it by
    its number (:mod:`p2pxfer.core.session.delivery`, law 3).
+3. What waits to be written takes little more memory than it has bytes, however small the pieces are that it came in.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import select
 import socket
 import stat
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import MutableSequence, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -24,6 +25,10 @@ READ: Final = 1024 * 1024
 """Most bytes read at once."""
 MOST_VIEWS: Final = 256
 """Most pieces written by one call; the system's limit is 1024."""
+SMALL: Final = 4096
+"""Pieces below this are joined while they wait to be written."""
+_JOINED: Final = 64 * 1024
+"""Nothing more is added to what has grown so large."""
 _KEPT: Final = 8
 """Blocks that wait to be used again."""
 
@@ -93,6 +98,18 @@ class ReadBlocks:
     def _give(self, block: bytearray) -> None:
         if len(self._free) < _KEPT:
             self._free.append(block)
+
+
+def keep(waiting: MutableSequence[bytes | bytearray | memoryview], piece: bytes | bytearray | memoryview) -> None:
+    """Let ``piece`` wait to be written behind the others: as a view if it is large; small ones are joined, because what
+    holds a single byte takes hundreds."""
+    last = waiting[-1] if waiting else None
+    if len(piece) >= SMALL:
+        waiting.append(memoryview(piece))
+    elif isinstance(last, bytearray) and len(last) < _JOINED:
+        last += piece
+    else:
+        waiting.append(bytearray(piece))
 
 
 def write_whole(target: int, data: bytes | bytearray | memoryview) -> int:

@@ -9,12 +9,14 @@ import select
 import socket
 import struct
 import threading
+import tracemalloc
+from collections import deque
 from pathlib import Path
 
 import pytest
 
 from p2pxfer.net import blocking
-from p2pxfer.net.blocking import MOST_VIEWS, READ, ReadBlocks, make_roomy, read_block, write_all
+from p2pxfer.net.blocking import MOST_VIEWS, READ, SMALL, ReadBlocks, keep, make_roomy, read_block, write_all
 
 
 @pytest.fixture
@@ -142,3 +144,19 @@ def test_a_little_that_was_read_does_not_hold_a_whole_block() -> None:
     assert again.obj is memory.obj
     again[:5] = b"other"
     assert kept == b"hello"
+
+
+def test_what_waits_takes_no_more_than_it_has_bytes() -> None:
+    """A peer that sends single bytes may send as many of them as the window has."""
+    waiting: deque[bytes | bytearray | memoryview] = deque()
+    pieces = [bytes([number % 251]) for number in range(20_000)]
+    pieces[10_000:10_000] = [b"l" * SMALL, b"m" * SMALL]
+    tracemalloc.start()
+    for piece in pieces:
+        keep(waiting, memoryview(bytearray(piece)))
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < 500_000
+    assert b"".join(waiting) == b"".join(pieces)
+    large = [view for view in waiting if isinstance(view, memoryview)]
+    assert [bytes(view) for view in large] == [b"l" * SMALL, b"m" * SMALL]

@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 
 from p2pxfer.core.session.channel import Arrived, Asked, ChannelEvent, Gone, PeerEnded, Stands, Writable
 from p2pxfer.errors import DiskError, LimitReached, P2pxferError, Refused
-from p2pxfer.net.blocking import READ, ReadBlocks, close_output, make_roomy, read_block, write_all
+from p2pxfer.net.blocking import READ, ReadBlocks, close_output, keep, make_roomy, read_block, write_all
 from p2pxfer.net.session.bodies import CHUNK_MEMORY
 from p2pxfer.net.session.pairsession import PairSession
 from p2pxfer.net.types import Reactor
@@ -53,7 +53,7 @@ class Pipe:
         self._channel: int | None = None
         self._reading = False
         self._blocks = ReadBlocks()
-        self._pending: deque[memoryview] = deque()
+        self._pending: deque[bytes | bytearray | memoryview] = deque()
         self._writes = 0
         self._peer_ended = False
         self._closed = False
@@ -111,7 +111,7 @@ class Pipe:
             case Stands() | Writable():
                 self._read()
             case Arrived():
-                self._pending.append(memoryview(event.data))
+                keep(self._pending, event.data)
                 self._write()
             case PeerEnded():
                 self._peer_ended = True
@@ -165,25 +165,26 @@ class Pipe:
         while self._pending and self._writes < WRITES and not self._closed:
             views = self._next_views()
             self._writes += 1
-            writing = self._writer.do(write_all, self._target, views)
+            writing = self._writer.do(write_all, self._target, [memoryview(view) for view in views])
             writing.addCallbacks(self._written, self._unwritable, callbackArgs=(views,))
         if self._peer_ended and not self._pending and not self._closed:
             self._peer_ended = False
             self._writer.do(close_output, self._target)
 
-    def _next_views(self) -> list[memoryview]:
-        views: list[memoryview] = []
+    def _next_views(self) -> list[bytes | bytearray | memoryview]:
+        views: list[bytes | bytearray | memoryview] = []
         size = 0
         while self._pending and size < WRITE:
             views.append(self._pending.popleft())
             size += len(views[-1])
         return views
 
-    def _written(self, size: int, views: list[memoryview]) -> None:
+    def _written(self, size: int, views: list[bytes | bytearray | memoryview]) -> None:
         self._writes -= 1
         self.bytes_in += size
         for view in views:
-            CHUNK_MEMORY.give(view)
+            if isinstance(view, memoryview):
+                CHUNK_MEMORY.give(view)
         if self._channel is not None:
             try:
                 self._on.channels.consumed(self._channel, size)

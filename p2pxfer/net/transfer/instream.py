@@ -25,6 +25,7 @@ from p2pxfer.core.session.channel import Arrived, Asked, ChannelEvent, Gone, Pee
 from p2pxfer.core.session.channels import Channels
 from p2pxfer.core.transfer.streams import CANNOT_GO_ON, SERVICE, check_stream_name
 from p2pxfer.errors import DiskError, Incomplete, Interrupted, LimitReached, P2pxferError, Refused
+from p2pxfer.net.blocking import keep
 from p2pxfer.net.session.channelpaths import ChannelPaths
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
@@ -155,7 +156,7 @@ class IncomingStream:
                 Deferred.fromCoroutine(self._open(channel, name)).addErrback(self._broken)
             case Arrived(_, data):
                 self._count(len(data))
-                self._pending.append(data)
+                keep(self._pending, data)
                 self._work()
             case PeerEnded(_, digest):
                 self._digest = digest
