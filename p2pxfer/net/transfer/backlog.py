@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from p2pxfer.errors import P2pxferError
+from p2pxfer.errors import Incomplete, P2pxferError
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 
@@ -40,12 +40,18 @@ class Backlog:
         finally:
             self._paths.hold(holder, False)
 
-    def release(self) -> None:
-        """Go on: carry out what waited on paths that are still there."""
+    def release(self, refusal: P2pxferError | None = None) -> None:
+        """Go on: carry out what waited on paths that are still there, or refuse these if it is over."""
         waiting, self._waiting = self._waiting or [], None
+        refused: set[int] = set()
         for path, call in waiting:
-            if self._paths.get(path.facts.number) is path and not self._over():
-                try:
-                    call()
-                except P2pxferError as error:
-                    path.refuse(error)
+            number = path.facts.number
+            if self._paths.get(number) is not path or number in refused:
+                continue
+            try:
+                if self._over():
+                    raise refusal or Incomplete("the transfer ended while this path waited")
+                call()
+            except P2pxferError as error:
+                refused.add(number)
+                path.refuse(error)

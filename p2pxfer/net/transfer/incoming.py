@@ -120,7 +120,7 @@ class IncomingTransfer:
             return
         if self._consent.exceeded(message):
             self._backlog.begin(path, lambda: self.message(path, message))
-            self._start(self._ask_again(path, message))
+            self._start(self._ask_again(message))
             return
         try:
             effects = self._core.receive(path.facts.number, message)
@@ -210,11 +210,16 @@ class IncomingTransfer:
         else:
             await self._refuse(discard=not staging.have)
 
-    async def _ask_again(self, path: PeerPath, message: Message) -> None:
-        """``path`` offers more than was agreed to."""
-        if not await self._backlog.held(self._consent.ask_again(message)):
-            path.refuse(await self._refuse(discard=False))
-        self._backlog.release()
+    async def _ask_again(self, message: Message) -> None:
+        """A path offers more than was agreed to."""
+        refusal: Refused | None = None
+        try:
+            if not await self._backlog.held(self._consent.ask_again(message)):
+                refusal = await self._refuse(discard=False)
+        except Exception:
+            self._failed(Failure())
+        finally:
+            self._backlog.release(refusal)
 
     def _is_over(self) -> bool:
         return self.ended or self._closing
@@ -259,8 +264,12 @@ class IncomingTransfer:
         assert manifest is not None
         for other in filter(None, map(self._paths.get, effect.others)):
             other.refuse(ProtocolBreach("the sender lists other files now"))
-        await self._backlog.held(self._reopen(manifest, effect.keep))
-        self._backlog.release()
+        try:
+            await self._backlog.held(self._reopen(manifest, effect.keep))
+        except Exception:
+            self._failed(Failure())
+        finally:
+            self._backlog.release()
 
     async def _reopen(self, manifest: Manifest, pages: int) -> None:
         await self._site.close()

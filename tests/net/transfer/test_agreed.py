@@ -16,7 +16,7 @@ from p2pxfer.core.session.wire import Accept, Ack, Chunk, Listed, Offer, Page, W
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.core.transfer.receiver import ReceiverCore
-from p2pxfer.errors import BeyondOffer, P2pxferError, Refused
+from p2pxfer.errors import BeyondOffer, DiskError, P2pxferError, Refused
 from p2pxfer.net.transfer.staging import Staging
 from tests.net.disk_tools import SENDER
 from tests.net.serverkit import until
@@ -171,3 +171,20 @@ def test_each_page_is_held_against_what_was_agreed_to() -> None:
             more = number + 1 < manifest.pages
             page = Page(1, number, manifest.digest(number), manifest.page(number), more)
             assert said in core.receive(path, page)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_question_that_fails_leaves_no_path_waiting(tmp_path: Path, made: list[World]) -> None:
+    world = World(tmp_path, ending_with(100))
+    made.append(world)
+    failing: Deferred[bool] = Deferred()
+    world.answers = [succeed(True), failing]
+    first = offered(world, 1, 600)
+    await until(lambda: first.has(Accept))
+    path = offered(world, 2, COUNT)
+    assert path.held
+    failing.errback(DiskError("the question cannot be kept"))
+    with pytest.raises(DiskError):
+        await world.transfer.done
+    await until(lambda: path.refused is not None)
+    assert not path.held
