@@ -108,7 +108,7 @@ def resume(ctx: click.Context, job: str) -> None:
         ctx.invoke(
             receive, name=into.name, destination=into.path, to_stdout=False, once=True, acceptance=into.acceptance,
             no_code=into.no_code, limit=into.limit, policy=into.policy, gentle=into.gentle,
-            port_mapping=into.port_mapping, timeout=into.timeout,
+            port_mapping=into.port_mapping, timeout=into.timeout, verify=into.verify,
         )  # fmt: skip
     else:
         from p2pxfer.cli.send import command as send
@@ -117,6 +117,7 @@ def resume(ctx: click.Context, job: str) -> None:
             send, paths=tuple(found.paths), peer=found.peer, code_file=None, name=None, links=found.links,
             delta=found.delta, limit=found.limit, policy=found.policy, gentle=found.gentle,
             port_mapping=found.port_mapping, wait=found.wait, timeout=found.timeout, queue=False,
+            verify=found.verify,
         )  # fmt: skip
 
 

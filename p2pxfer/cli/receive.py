@@ -88,7 +88,9 @@ def command(
         from p2pxfer.net.transfer.partials import Destination, remember
 
         place = Folder(destination)
-        used = Destination(destination, own_name, acceptance, no_code, limit, policy, gentle, port_mapping, timeout)
+        used = Destination(
+            destination, own_name, acceptance, no_code, limit, policy, gentle, port_mapping, timeout, verify
+        )
         remember(home.path, used)
     from p2pxfer.cli.receiving import Receiving
     from p2pxfer.cli.run import run

@@ -103,7 +103,7 @@ def command(
         target = resolve(home, peer, read_code(code_file))
         memo = SendJob(
             [os.path.abspath(path) for path in paths], peer, links, limit, policy, gentle, delta=delta,  # noqa: PTH100  # as text
-            port_mapping=port_mapping, wait=wait, timeout=timeout,
+            port_mapping=port_mapping, wait=wait, timeout=timeout, verify=verify,
         )  # fmt: skip
         load, memory = FileLoad(source, home.path, delta=delta), SendMemory(home, memo, source)
     from p2pxfer.cli.run import run

@@ -342,6 +342,7 @@ def test_a_group_alone_lists_and_its_subcommands_are_completed(
 RECEIVE = [
     ["--accept", "ask", "--no-code", "--path", "direct", "--limit", "5M", "--gentle", "--no-port-mapping"],
     ["--accept", "all", "--timeout", "7", "--as", "carol"],
+    ["--verify"],
     [],
 ]
 
@@ -362,6 +363,7 @@ def test_receiving_goes_on_with_the_options_of_before(
 
 SEND = [
     ["--no-port-mapping", "--wait", "--timeout", "7"],
+    ["--verify"],
     ["--links", "keep", "--path", "relay", "--limit", "5M", "--gentle"],
     [],
 ]

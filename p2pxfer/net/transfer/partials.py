@@ -93,6 +93,7 @@ class Destination(msgspec.Struct, frozen=True):
     gentle: bool = False
     port_mapping: bool = True
     timeout: Annotated[float, Meta(gt=0)] | None = None
+    verify: bool = False
 
 
 def remember(home: Path, used: Destination) -> None:

@@ -57,6 +57,7 @@ class SendJob(msgspec.Struct, frozen=True):
     wait: bool = False
     timeout: Annotated[float, Meta(gt=0)] = 60.0
     delta: bool = False
+    verify: bool = False
     schema: Literal[1] = 1
 
     @property
