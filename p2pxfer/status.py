@@ -15,7 +15,7 @@ PathKind = Literal["relay", "lan", "direct", "punched", "mapped", "ipv6"]
 PathState = Literal["up", "active", "down"]
 ContactState = Literal["known", "added", "renamed", "removed", "changed"]
 JobState = Literal["cut", "running", "dropped", "queued", "paused", "failed", "done"]
-Verified = Literal["code", "contact", "id"]
+Verified = Literal["code", "contact", "id", "words"]
 Where = Literal["", "here", "there", "both", "either"]
 """Which side is meant: this machine's, the peer's."""
 Reason = Literal[

@@ -142,7 +142,7 @@ class Pairing(InboxOwner):
         contact = store_contact(self._home, key, self._alias or name, lambda text: self._report.tell(Note(text)))
         if self._verify:
             contact = self._home.add_contact(Contact(contact.name, contact.id, "words", today()))
-        self._report.tell(Peer(contact.name, str(contact.id), "code"))
+        self._report.tell(Peer(contact.name, str(contact.id), contact.verified))
         listed = ContactListed(contact.name, str(contact.id), contact.verified, contact.added, "added")
         self._report.tell(listed, f"{contact.name} is a contact now; {contact.name} knows this machine as {self._name}")
         return contact

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,15 @@ def test_a_proved_code_ends_the_run_with_a_contact(run: Run) -> None:
     assert run.command.paired(KEY, "alice", tuple).name == "alice"
     assert run.ended.result is None
     assert [contact.name for contact in run.home.contacts()] == ["alice"]
+
+
+def test_after_the_words_the_peer_is_told_as_verified_by_them(
+    run: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run.command, "_verify", True)
+    run.command._store(KEY, "alice")
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["verified"] for event in told if event["event"] in ("peer", "contact")] == ["words", "words"]
 
 
 def test_a_contact_that_cannot_be_stored_is_the_outcome(run: Run) -> None:
