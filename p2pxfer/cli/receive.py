@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     "--stdout", "to_stdout", is_flag=True,
     help="Write one file, or the standard input of a sender, to standard output, and end.",
 )  # fmt: skip
-@click.option("--verify", is_flag=True, help="Compare eight words by voice with each sender before anything is stored.")
+@click.option("--verify", is_flag=True, help="Compare eight words by voice with each sender before a file is taken.")
 @click.option("--once", is_flag=True, help="End after one whole transfer.")
 @click.option(
     "--accept", "acceptance", type=click.Choice(["ask", "contacts", "all"]), default="contacts", show_default=True,
