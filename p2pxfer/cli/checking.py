@@ -61,7 +61,7 @@ class Checking:
         self._port_mapping = port_mapping
         self._pair = pair
         self._identity = home.identity()
-        self._report = Reporter(options.json)
+        self._report = Reporter(options.json, options.quiet)
         self._registered_in_time = False
         self._inbound = Inbound(closed=_NO_TIME, unturned=_NO_TIME, unanswered=_NO_TIME, uncrossed=_NO_TIME)
 
@@ -93,7 +93,7 @@ class Checking:
                 if not self._registered_in_time:
                     raise Unreachable(f"the server did not answer within {self._timeout:g} seconds") from None
             found = nat_found(client.discovery, self._inbound, client.announcer)
-            self._report.tell(found, None if self._pair is None else "")
+            self._report.tell(found, None if self._pair is None else "", wanted=True)
             if self._pair is not None:
                 await self._both(reactor, client, self._pair, found, ends)
         except CancelledError:
@@ -157,7 +157,7 @@ class Checking:
             at=verdict.at,
             message=" ".join(filter(None, sentences)),
         )
-        self._report.tell(event, "\n".join([pair_table(here, there, name), *filter(None, sentences)]))
+        self._report.tell(event, "\n".join([pair_table(here, there, name), *filter(None, sentences)]), wanted=True)
         if findings.path is None:
             raise NoDirectPath(f"there is no direct path to {name}, and --path direct, here or there, allows no other")
 

@@ -86,8 +86,10 @@ def put(
     queued = QueuedOne(entry.number, contact.name, where_and_what(entry.paths)[1], attended)
     if options.json:
         print_event(queued)
-    else:
-        click.echo(describe(queued) if attended else f"{describe(queued)}; {_start(options)}", err=True)
+    elif not attended:
+        click.echo(f"{describe(queued)}; {_start(options)}", err=True)
+    elif not options.quiet:
+        click.echo(describe(queued), err=True)
 
 
 def ring(home: Home) -> None:

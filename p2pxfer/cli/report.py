@@ -49,12 +49,13 @@ class Reporter:
         """Seconds since the start of the command."""
         return time.monotonic() - self._start
 
-    def tell(self, event: Event, text: str | None = None) -> None:
+    def tell(self, event: Event, text: str | None = None, *, wanted: bool = False) -> None:
         """Show one event; after the output was closed by whoever read it, do nothing.
 
-        ``text`` is what people see of it in place of the usual line; empty for nothing.
+        ``text`` is what people see of it in place of the usual line; empty for nothing.  ``wanted``: it is what the
+        command was called for, so people who want quiet see it too.
         """
-        self._guarded(lambda: self._write(event, text))
+        self._guarded(lambda: self._write(event, text, wanted=wanted))
 
     def told(self, event: Event) -> bool:
         """:meth:`tell` an event; returns whether it was written."""
@@ -83,12 +84,12 @@ class Reporter:
             return False
         return True
 
-    def _write(self, event: Event, text: str | None) -> None:
+    def _write(self, event: Event, text: str | None, *, wanted: bool = False) -> None:
         if self._json:
             sys.stdout.write(event_line(event, self.elapsed) + "\n")
             sys.stdout.flush()
             return
-        if self._quiet and not is_urgent(event):
+        if self._quiet and not wanted and not is_urgent(event):
             return
         self._tell_news(event, text)
         if text is None:

@@ -95,9 +95,11 @@ def test_it_says_whether_an_agent_is_there(home: Path, said: Callable[..., tuple
     assert "no agent runs on this home" in err
     start = f"this starts one: twistd p2pxfer-agent --home {home}\n"
     assert err.endswith(start)
+    assert said("--quiet", "send", "--queue", file, "bob")[1].endswith(start)  # nothing would come of it
     assert said("jobs")[1].endswith(start)
     held = QueueStore(home).hold()
     assert said("send", "--queue", file, "bob")[1].endswith("the agent sends it as soon as bob is there\n")
+    assert said("--quiet", "send", "--queue", file, "bob") == ("", "")
     out, err = said("jobs")
     assert "a file in" in out
     assert "(queued)" in out

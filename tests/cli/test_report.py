@@ -163,6 +163,13 @@ def test_quiet_people_see_what_they_must(monkeypatch: pytest.MonkeyPatch, capsys
     assert capsys.readouterr().err == "".join(describe(event) + "\n" for event in seen) + "well? "
 
 
+def test_what_the_command_was_called_for_is_seen_by_quiet_people_too(capsys: pytest.CaptureFixture[str]) -> None:
+    report = Reporter(False, quiet=True)
+    report.tell(status.Note("on the way"))
+    report.tell(status.Note("found"), wanted=True)
+    assert capsys.readouterr().err == "found\n"
+
+
 # -- a NAT ---------------------------------------------------------------------------------------------------------
 
 

@@ -58,6 +58,10 @@ def test_text(stage: Stage) -> None:
         "mapping", "outside", "outside", "filtering", "unsolicited", "simultaneous", "hairpin", "port",
     ]  # fmt: skip
     assert "Others can reach this machine directly" in lines[-1]
+    quiet = stage.run("--quiet", "netcheck")
+    assert (quiet.status, quiet.out) == (0, "")
+    assert "asking the server" not in quiet.err
+    assert "Others can reach this machine directly" in quiet.err
 
 
 def test_a_server_with_one_endpoint_cannot_tell(tmp_path: Path) -> None:
