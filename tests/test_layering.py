@@ -40,6 +40,7 @@ ROOMS = {
         "server": "traversal",
         "session": "traversal",
         "transfer": "session",
+        "words": "traversal session",
         "agent": "session",
     },
     "net": {

@@ -38,7 +38,7 @@ def status(options: Global) -> None:
 
 def lines(found: Status) -> list[str]:
     """What people see of it."""
-    from p2pxfer.core.session.eventtext import describe, human_size
+    from p2pxfer.core.words.eventtext import describe, human_size
 
     agent = found.agent
     there = f"registered at {agent.server}, seen as {agent.observed}" if agent.observed else f"not at {agent.server}"

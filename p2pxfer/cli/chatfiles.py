@@ -20,8 +20,8 @@ from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import PathPolicy
-from p2pxfer.core.session.eventtext import contents
 from p2pxfer.core.text import safe_text
+from p2pxfer.core.words.eventtext import contents
 from p2pxfer.errors import P2pxferError, Unreachable
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.private.identity import Identity

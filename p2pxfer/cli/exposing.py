@@ -11,9 +11,9 @@ from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Registered
-from p2pxfer.core.session.eventtext import describe
 from p2pxfer.core.session.services import Offered
 from p2pxfer.core.text import safe_text
+from p2pxfer.core.words.eventtext import describe
 from p2pxfer.errors import Interrupted, P2pxferError
 from p2pxfer.net.descriptors import raise_descriptor_limit
 from p2pxfer.net.services.forwarding import Outlet, tcp_target

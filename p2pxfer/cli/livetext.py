@@ -19,7 +19,7 @@ from typing import Final, Literal
 from msgspec import Struct
 from rich.cells import cell_len, set_cell_size
 
-from p2pxfer.core.session.eventtext import human_size
+from p2pxfer.core.words.eventtext import human_size
 from p2pxfer.status import Progress
 
 SPAN_S: Final = 60

@@ -10,8 +10,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from p2pxfer.cli.pairtext import change_sentence, reason_sentence
 from p2pxfer.cli.report import TRIED
 from p2pxfer.core.messages import PathPolicy
-from p2pxfer.core.session.eventtext import describe
 from p2pxfer.core.session.verdict import Side, judge
+from p2pxfer.core.words.eventtext import describe
 from p2pxfer.net.session.meeting import Meeting
 from p2pxfer.status import Event, Introduced, Note, Path, Verdict
 

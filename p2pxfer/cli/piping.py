@@ -14,7 +14,7 @@ from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.serveraddress import ServerLine
-from p2pxfer.core.session.eventtext import human_size
+from p2pxfer.core.words.eventtext import human_size
 from p2pxfer.errors import Interrupted, P2pxferError
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.services.calling import service_appointment

@@ -14,8 +14,8 @@ from typing import Final
 from twisted.internet.defer import DeferredLock
 
 from p2pxfer.cli.report import Reporter
-from p2pxfer.core.session.eventtext import human_size, size_of
 from p2pxfer.core.text import safe_text
+from p2pxfer.core.words.eventtext import human_size, size_of
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
 from p2pxfer.status import Note, Offer

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from p2pxfer.cli.eventline import print_event
 from p2pxfer.cli.settings import Global
-from p2pxfer.core.session.eventtext import describe
 from p2pxfer.core.text import safe_text
+from p2pxfer.core.words.eventtext import describe
 from p2pxfer.errors import UsageError
 from p2pxfer.net.session.knownpeers import look_up
 from p2pxfer.net.transfer.joblist import where_and_what

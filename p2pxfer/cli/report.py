@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from p2pxfer.cli.eventline import event_line
-from p2pxfer.core.session.eventtext import describe
 from p2pxfer.core.text import safe_text
+from p2pxfer.core.words.eventtext import describe
 from p2pxfer.status import CodeShown, Connection, Done, Event, Failed, Listening, Path, Progress, Verdict, Words
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction, PathPolicy, Registered
 from p2pxfer.core.names import suggest_contact_name
 from p2pxfer.core.serveraddress import ServerLine
-from p2pxfer.core.session.eventtext import contents, human_size
 from p2pxfer.core.text import safe_text
+from p2pxfer.core.words.eventtext import contents, human_size
 from p2pxfer.errors import CodeInvalid, CodeNeeded, Interrupted, P2pxferError, WrongCode
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.session.seeking import Patience, Target

@@ -13,7 +13,7 @@ from p2pxfer.cli.newcontact import today
 from p2pxfer.cli.questions import Questions
 from p2pxfer.cli.report import Reporter
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.session.eventtext import describe
+from p2pxfer.core.words.eventtext import describe
 from p2pxfer.errors import IdentityMismatch, UsageError
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.status import Note

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from p2pxfer import status
 from p2pxfer.cli.report import TRIED, Reporter
-from p2pxfer.core.session.eventtext import describe
+from p2pxfer.core.words.eventtext import describe
 from p2pxfer.status import Nat
 
 EVENTS: dict[type, tuple[status.Event, str]] = {

@@ -15,8 +15,8 @@ from twisted.python.failure import Failure
 
 from p2pxfer.core.agent.config import AgentConfig, parse_config
 from p2pxfer.core.agent.control import MAX_NAMES, Answer, Doorbell, Looking, Question, status_that_fits
-from p2pxfer.core.session.eventtext import describe, human_size
 from p2pxfer.core.text import safe_text
+from p2pxfer.core.words.eventtext import describe, human_size
 from p2pxfer.errors import ConfigError
 from p2pxfer.net.agent.door import Door
 from p2pxfer.net.agent.exposing import Exposing

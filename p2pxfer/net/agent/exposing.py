@@ -9,9 +9,9 @@ from msgspec import structs
 from p2pxfer.core.agent.config import ServiceConfig
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.messages import Registered
-from p2pxfer.core.session.eventtext import describe
 from p2pxfer.core.session.services import parse_target
 from p2pxfer.core.text import safe_text
+from p2pxfer.core.words.eventtext import describe
 from p2pxfer.errors import ConfigError, P2pxferError
 from p2pxfer.net.agent.presence import Presence
 from p2pxfer.net.services.forwarding import Outlet, tcp_target

@@ -21,8 +21,8 @@ from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Registered
-from p2pxfer.core.session.eventtext import contents, describe, human_size
 from p2pxfer.core.text import safe_text
+from p2pxfer.core.words.eventtext import contents, describe, human_size
 from p2pxfer.errors import ConfigError, P2pxferError, Refused
 from p2pxfer.net.agent.folders import ContactFolders, ContactPlace
 from p2pxfer.net.agent.presence import Presence

@@ -9,7 +9,7 @@ from typing import assert_never
 
 from p2pxfer.core.session.pathchoice import OVER
 from p2pxfer.core.text import safe_text
-from p2pxfer.core.traversal.nattable import nat_text
+from p2pxfer.core.words.nattable import nat_text
 from p2pxfer.status import (
     Accepted,
     Agent,

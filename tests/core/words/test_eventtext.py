@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2pxfer.core.session.eventtext import human_size
+from p2pxfer.core.words.eventtext import human_size
 
 KIB, MIB, GIB, TIB = (1 << power for power in (10, 20, 30, 40))
 

@@ -1,0 +1,1 @@
+"""What happened, in words for people: commands and agents say it alike."""
