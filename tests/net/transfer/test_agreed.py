@@ -3,7 +3,9 @@ agreed to."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +29,23 @@ FIRST = b"z" * 100
 
 
 @pytest.fixture
-def made() -> Iterator[list[World]]:
+def made(tmp_path: Path) -> Iterator[list[World]]:
     worlds: list[World] = []
     yield worlds
     for world in worlds:
         pytest_twisted.blockon(Deferred.fromCoroutine(world.transfer.close()))
+        # What ended by itself lets go of its place in a thread.
+        pytest_twisted.blockon(Deferred.fromCoroutine(until(lambda: not is_open_in(tmp_path))))
         world.disk.stop()
+
+
+def is_open_in(folder: Path) -> bool:
+    """Whether this process has anything open there."""
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            if os.readlink(f"/proc/self/fd/{number}").startswith(str(folder)):
+                return True
+    return False
 
 
 def ending_with(size: int) -> Manifest:
