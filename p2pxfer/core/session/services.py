@@ -15,8 +15,8 @@ from p2pxfer.errors import UsageError
 
 DEFAULT_SERVICE: Final = "default"
 """What is meant where no service is named."""
-MAX_OFFERED: Final = 64
-"""Most services of one program; each has a connection to the server of its own."""
+MAX_OFFERED: Final = 16
+"""Most services of one program; each has a connection to the server, sessions and memory for these of its own."""
 _SERVICE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 _HOST: Final = re.compile(r"\[[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9._-]{1,32})?\]|[A-Za-z0-9._-]{1,253}")
 

@@ -12,7 +12,7 @@ Laws of this file:
    lost, nothing is judged: the sum says nothing about the change then.  But a connection on trial that delivers nothing
    at all for :data:`TRIAL` windows, while another one does, is undone too.
 4. Where packets get lost (:data:`LOSS`) the first change is another congestion control, which does not take loss for a
-   full line; it costs nothing.  All further ones are connections, :data:`MAX_LINES` at most, and none is opened before
+   full line; it costs nothing.  All further ones are connections, ``most`` at most, and none is opened before
    enough went out (:data:`ENOUGH`) to tell whether packets get lost.
 
 Times in seconds, sizes in bytes.

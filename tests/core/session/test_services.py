@@ -101,7 +101,7 @@ def test_what_one_command_exposes(texts: list[str], called: str | None, offered:
         (["=h:1"], None, "the name of a service"),
         (["a=b=h:1"], None, "the name of a service"),
         (["web=80"], None, "an address is"),
-        ([f"s{number}=h:1" for number in range(MAX_OFFERED + 1)], None, "at most 64"),
+        ([f"s{number}=h:1" for number in range(MAX_OFFERED + 1)], None, "at most 16"),
     ],
 )
 def test_what_no_command_exposes(texts: list[str], called: str | None, says: str) -> None:
