@@ -126,7 +126,7 @@ class Side(MeetingOwner):
     def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:
         """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
         if not self._over.called:
-            self._over.errback(NoDirectPath(no_direct_path("bob", *meeting.nats, meeting.tried)))
+            self._over.errback(NoDirectPath(no_direct_path("bob", *meeting.punch.nats, meeting.punch.tried)))
 
     def path_message(self, path: PeerPath, message: Message) -> None:
         """See :class:`~p2pxfer.net.session.path.PathOwner`."""
