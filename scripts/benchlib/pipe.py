@@ -45,9 +45,10 @@ class Streams:
     def _program(self, role: str, home: str, *words: str, line: str = 'exec "$@"') -> Program:
         """One command; it stands as ``"$@"`` in the line of a shell."""
         self._count += 1
-        argv = [BIN / "p2pxfer", "--server", self.product.address, "--home", self.folder / home, *words]
+        command = [BIN / "p2pxfer", "--server", self.product.address, "--home", self.folder / home, *words]
+        argv: list[str | Path] = ["sh", "-c", line, "sh", *command]
         log = self.folder / f"{home}-{self._count}.log"
-        return Program(Loopback(), role, ["sh", "-c", line, "sh", *argv], log)
+        return Program(Loopback(), role, argv, log)
 
     def pipe(self, source: Path, target: Path, ready: Callable[[], None]) -> float:
         """From file to file, as two shells open them."""
