@@ -45,8 +45,8 @@ class Streams:
     def _program(self, role: str, home: str, *words: str, line: str = 'exec "$@"') -> Program:
         """One command; it stands as ``"$@"`` in the line of a shell."""
         self._count += 1
-        command = [BIN / "p2pxfer", "--server", self.product.address, "--home", self.folder / home, *words]
-        argv: list[str | Path] = ["sh", "-c", line, "sh", *command]
+        argv: list[str | Path] = ["sh", "-c", line, "sh", BIN / "p2pxfer"]
+        argv += ["--server", self.product.address, "--home", self.folder / home, *words]
         log = self.folder / f"{home}-{self._count}.log"
         return Program(Loopback(), role, argv, log)
 
