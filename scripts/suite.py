@@ -1,9 +1,9 @@
 """Runs the checks and the tests, up to three jobs at a time, and ends with a verdict and one line of counts.
 
 The tests of the lab wait for networks most of their time, the others compute.  So beside one job that computes there
-are two of the lab, as long as there are any, and then another one that computes.  Each file of the lab and of the tests
-with whole programs is a job of its own.  A job's output is printed when it ends, whole.  With arguments there is one
-job, pytest with these arguments, and its output is seen as it comes.
+are two of the lab, as long as there are any.  Each file of the lab and of the tests with whole programs is a job of its
+own.  A job's output is printed when it ends, whole.  With arguments there is one job, pytest with these arguments, and
+its output is seen as it comes.
 
 A test with real programs or a real network measures the machine too, and what else it does at the moment.  So when a
 few of those fail, they alone are run once more, with nothing beside them.  One that passes then is named as unstable in
@@ -27,10 +27,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-WORKERS = (("computing", "lab"), ("lab", "computing"), ("lab",))
+WORKERS = (("computing", "lab"), ("lab", "computing"), ("lab", "computing"))
 """Where each of those who run jobs looks for the next one, in this order: together they keep two processors busy."""
-SHORT = 24 * 60.0
-"""Seconds for everything, unless long runs are asked for."""
+SHORT = 40 * 60.0
+"""Seconds after which a run has hung, unless long runs are asked for; two quiet processors need some 22 minutes."""
 SOAK = 6 * 3600.0
 PATIENCE = 10.0
 """Seconds between the signals that end a job, each stronger than the last."""

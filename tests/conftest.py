@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marks known; a coroutine that nobody awaits is an error."""
+    # Under nohup the programs that tests start would ignore SIGHUP as well, and live on where it should end them.
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     config.addinivalue_line("markers", f"deadline(seconds): fail the test after so long (default {guard.DEADLINE:g})")
     config.addinivalue_line("markers", "on_reactor: check that the test leaves the reactor empty (async ones always)")
     config.addinivalue_line("filterwarnings", "error:coroutine .* was never awaited:RuntimeWarning")
