@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -55,7 +56,8 @@ def _answer(home: Path, question: Question, patience: float) -> Answer | None:
                 connection.connect(name.name)
             except (FileNotFoundError, ConnectionRefusedError):
                 return None
-            connection.sendall(encode_line(question))
+            with suppress(BrokenPipeError):  # who is not heard out was given a reason
+                connection.sendall(encode_line(question))
             line = _line(connection, deadline)
     except OSError as error:
         raise Unreachable(f"the agent does not answer ({error.strerror or 'it took too long'})") from error

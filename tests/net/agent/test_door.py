@@ -13,7 +13,17 @@ import pytest_twisted
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
-from p2pxfer.core.agent.control import MAX_QUESTION, Answer, Doorbell, Looking, Question, Status, StatusWanted
+from p2pxfer.core.agent.control import (
+    MAX_QUESTION,
+    Answer,
+    Declined,
+    Doorbell,
+    Looking,
+    Question,
+    Status,
+    StatusWanted,
+    encode_line,
+)
 from p2pxfer.errors import ConfigError, P2pxferError, Refused, Unreachable
 from p2pxfer.net.agent import asking, door
 from p2pxfer.net.agent.door import MAX_CONNECTIONS, Door
@@ -170,6 +180,25 @@ async def test_another_user_gets_no_answer(home: Home, monkeypatch: pytest.Monke
     with pytest.raises(Refused, match="another user's agent"):
         await deferToThread(asking.status, home.path)
     assert home.questions == []
+
+
+def test_who_is_not_heard_out_gets_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent may have answered and hung up before the question is sent."""
+    room = Room(tmp_path / "home")
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(str(room.path / "socket"))
+        agent.listen()
+
+        def hang_up(question: StatusWanted) -> bytes:
+            caller, _ = agent.accept()
+            caller.sendall(encode_line(Declined("not you")))
+            caller.close()
+            return encode_line(question)
+
+        monkeypatch.setattr(asking, "encode_line", hang_up)
+        with pytest.raises(Refused, match="not you"):
+            asking.status(tmp_path / "home")
+    room.close()
 
 
 @pytest_twisted.ensureDeferred
