@@ -34,8 +34,7 @@ def command(
     Without CODE a terminal offers both: the code of either machine is enough.  CODE may also come from P2PXFER_CODE or
     --code-file, which other users of this machine do not see.
     """
-    from p2pxfer.cli.send import read_code
-    from p2pxfer.cli.wordscheck import check_answerable
+    from p2pxfer.cli.inputs import check_answerable, read_code
 
     check_answerable(verify)
     entered = typed_code(code) if code is not None else read_code(code_file)

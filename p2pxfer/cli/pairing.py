@@ -17,9 +17,10 @@ from p2pxfer.cli.newcontact import store_contact, today
 from p2pxfer.cli.questions import Questions
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
-from p2pxfer.cli.wordscheck import Words, WordsCheck
+from p2pxfer.cli.wordscheck import WordsCheck
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.codes import Code, typed_code
+from p2pxfer.core.contact.compare import Words
 from p2pxfer.core.contact.pairplace import name_of, place_in, place_of, slots_at
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction, PathPolicy, Registered

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import select
-import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
+from p2pxfer.cli import inputs
 from p2pxfer.cli.settings import Global, Seconds, gentle_option, limit_option, mapping_option, path_option, was_closed
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.text import safe_text
@@ -65,19 +64,18 @@ def command(
         check_output(options, destination)
     else:
         check_destination(destination)
-    from p2pxfer.cli.wordscheck import check_answerable
     from p2pxfer.net.agent.asking import check_name_is_free
 
     home = options.open_home()
     line = options.server_line(home)
     own_name = options.own_name(home, name)
     check_name_is_free(home.path, own_name)
-    if acceptance == "ask" and not can_answer(0):
+    if acceptance == "ask" and not inputs.can_answer(0):
         raise UsageError(
             "--accept ask needs somebody to ask, and standard input is no terminal: use --accept contacts (take what"
             " contacts send) or --accept all"
         )
-    check_answerable(verify)
+    inputs.check_answerable(verify)
     place: Place
     if to_stdout:
         from p2pxfer.net.transfer.outlet import Outlet
@@ -101,17 +99,6 @@ def command(
         gentle=gentle, port_mapping=port_mapping, timeout=timeout, limit=limit, verify=verify,
     )  # fmt: skip
     run(receiving.run, options.verbose)
-
-
-def can_answer(descriptor: int) -> bool:
-    """Whether a person or a program may write answers there: not to a null device, and not to a pipe without writer."""
-    if os.isatty(descriptor):
-        return True
-    if stat.S_ISCHR(os.fstat(descriptor).st_mode):
-        return False
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return not any(event & select.POLLHUP and not event & select.POLLIN for _, event in poll.poll(0))
 
 
 def check_output(options: Global, destination: str) -> None:

@@ -25,9 +25,9 @@ from p2pxfer.core.session.channelwire import Compare
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import IdentityMismatch, Incomplete, Interrupted, NameTaken, P2pxferError, Unreachable
 from p2pxfer.net.private.home import Home
-from p2pxfer.net.session.channelsession import words_on
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.session.pathwords import words_on
 from p2pxfer.net.transfer.inbox import IDLE_S, Acceptance, Inbox
 from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
 from p2pxfer.net.transfer.incoming import IncomingTransfer

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from p2pxfer.cli.completing import codes_at_the_prompt, paths_and_contacts
+from p2pxfer.cli.inputs import check_answerable, read_code
 from p2pxfer.cli.settings import Global, Seconds, gentle_option, limit_option, mapping_option, path_option, was_closed
-from p2pxfer.core.contact.codes import Code, normalise_code, parse_code, typed_code
+from p2pxfer.core.contact.codes import Code, typed_code
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.errors import CodeInvalid, UsageError
 from p2pxfer.net.session.knownpeers import look_up
@@ -85,7 +85,6 @@ def command(
     stream = stream_name(paths, name)
     from p2pxfer.cli.loads import FileLoad, StreamLoad
     from p2pxfer.cli.sending import Load, SendMemory
-    from p2pxfer.cli.wordscheck import check_answerable
 
     if verify and stream is not None:
         raise UsageError("--verify asks at standard input, which is what is sent here")
@@ -136,23 +135,6 @@ def stream_name(paths: tuple[str, ...], name: str | None) -> str | None:
         raise UsageError("standard input is a terminal; - sends what another program or a file gives to it")
     check_stream_name(name or DEFAULT_NAME)
     return name or DEFAULT_NAME
-
-
-def read_code(code_file: str | None) -> Code | None:
-    """The code from the file or the environment, if it is there.
-
-    Raises:
-        CodeInvalid: it is not a code.
-        UsageError: the file cannot be read.
-    """
-    text = os.environ.get("P2PXFER_CODE")
-    if code_file is not None:
-        try:
-            with Path(code_file).open(encoding="ascii") as file:
-                text = file.read(200)
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError("the code file cannot be read as text") from error
-    return parse_code(normalise_code(text)) if text else None
 
 
 def resolve(home: Home, peer: str, code: Code | None) -> Target:

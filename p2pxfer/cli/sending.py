@@ -261,9 +261,9 @@ class Sending:
     def _tell(self, event: Event) -> None:
         if self._memory is not None:
             self._memory.event(event)
-        self._report.tell(event, self._words_of(event))
+        self._report.tell(event, self._text_of(event))
 
-    def _words_of(self, event: Event) -> str | None:
+    def _text_of(self, event: Event) -> str | None:
         """What people see of an event, ``None`` for the usual line."""
         if isinstance(event, Resumed):
             return f"going on: {safe_text(self._target.shown)} has {human_size(event.have_bytes)} already"

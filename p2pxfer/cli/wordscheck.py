@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Final
 
@@ -12,13 +11,13 @@ from p2pxfer import status
 from p2pxfer.cli.newcontact import today
 from p2pxfer.cli.questions import Questions
 from p2pxfer.cli.report import Reporter
+from p2pxfer.core.contact.compare import Words
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.words.eventtext import describe
-from p2pxfer.errors import IdentityMismatch, UsageError
+from p2pxfer.errors import IdentityMismatch
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.status import Note
 
-Words = tuple[str, ...]
 SHOWS: Final = 20
 """Most words that are shown in :data:`SHOW_S`, whatever peers send."""
 SHOW_S: Final = 60.0
@@ -26,18 +25,6 @@ SHOW_S: Final = 60.0
 MOST_SHOWN: Final = 16
 """Most peers whose words are remembered, and most that are to become contacts."""
 REMOVE = "Remove the contact and pair again"
-
-
-def check_answerable(verify: bool) -> None:
-    """Fail early where nobody can say whether the words are the same.
-
-    Raises:
-        UsageError: standard input is neither a terminal nor a pipe that somebody writes to.
-    """
-    from p2pxfer.cli.receive import can_answer
-
-    if verify and (sys.stdin is None or not can_answer(0)):
-        raise UsageError("--verify needs somebody who compares words, and standard input is no terminal")
 
 
 class WordsCheck:

@@ -314,7 +314,7 @@ def call(home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
     monkeypatch.setattr(receiving, "Receiving", Run)
     monkeypatch.setattr(sending, "Sending", Run)
     monkeypatch.setattr("p2pxfer.cli.run.run", lambda *_: None)
-    monkeypatch.setattr("p2pxfer.cli.receive.can_answer", lambda _: True)
+    monkeypatch.setattr("p2pxfer.cli.inputs.can_answer", lambda _: True)
 
     def run(*words: str) -> Run:
         cli.main(["--home", str(home), "--server", f"h:1#{PeerId(bytes(32))}", *words], standalone_mode=False)

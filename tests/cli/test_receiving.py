@@ -23,8 +23,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from p2pxfer.cli import receiving
+from p2pxfer.cli.inputs import can_answer
 from p2pxfer.cli.questions import Questions, compose_question
-from p2pxfer.cli.receive import can_answer
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.contact.codebook import FRESH_PAUSES, WrongTries

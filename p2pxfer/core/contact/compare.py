@@ -13,6 +13,7 @@ from typing import Final
 
 from p2pxfer.core.contact.wordlist import WORDS
 
+Words = tuple[str, ...]
 LABEL: Final = b"EXPORTER-p2pxfer-words"
 SECRET_BYTES: Final = 32
 COUNT: Final = 8
@@ -23,7 +24,7 @@ def context(initiator: bytes, responder: bytes) -> bytes:
     return hashlib.sha256(b"p2pxfer-words" + initiator + responder).digest()
 
 
-def words_of(secret: bytes) -> tuple[str, ...]:
+def words_of(secret: bytes) -> Words:
     """The words for :data:`SECRET_BYTES` bytes of the exporter.
 
     Raises:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 
 from twisted.internet.defer import succeed
 from twisted.python.failure import Failure
@@ -32,6 +31,7 @@ from p2pxfer.net.transfer.inbox import Inbox
 from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
+from p2pxfer.net.transfer.joblist import moment
 from p2pxfer.net.transfer.partials import number_of, staging_name
 from p2pxfer.net.transfer.places import Received
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
@@ -156,7 +156,7 @@ class Receiving(InboxOwner):
 
     def under_way(self) -> list[JobListed]:
         """The transfers of now, the oldest first."""
-        now = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
+        now = moment(time.time())
         return [self._listed(transfer, *who, now) for transfer, who in self._under_way.items()]
 
     def _listed(self, transfer: IncomingTransfer | IncomingStream, peer: str, key: bytes, now: str) -> JobListed:

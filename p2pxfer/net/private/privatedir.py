@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from p2pxfer.errors import ConfigError, DiskError
-from p2pxfer.net.disk import OPEN_INNER_DIRECTORY, shown, stat_or_none
+from p2pxfer.net.disk import OPEN_INNER_DIRECTORY, OPEN_INNER_FILE, shown, stat_or_none
 
 _TRIES: Final = 10
 _LOCKS: Final = Path("/proc/locks")
@@ -58,6 +58,18 @@ def is_locked(fd: int) -> bool:
     device = _device(fd)
     where = f"{' ' + device if device else ''}:{os.fstat(fd).st_ino} "
     return any("FLOCK" in line and where in line for line in lines)
+
+
+def is_file_locked(path: Path) -> bool:
+    """Whether a process holds a lock on the file ``path``: not so where there is none, or none that may be opened."""
+    try:
+        fd = os.open(path, OPEN_INNER_FILE)
+    except OSError:
+        return False
+    try:
+        return is_locked(fd)
+    finally:
+        os.close(fd)
 
 
 def _device(fd: int) -> str:

@@ -16,12 +16,10 @@ from collections.abc import Callable, Iterable
 from twisted.internet.defer import Deferred
 
 from p2pxfer.core.codec import Message
-from p2pxfer.core.contact.compare import LABEL, SECRET_BYTES, context, words_of
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.session.channel import ChannelEvent
 from p2pxfer.core.session.channels import LIMITS, Channels
 from p2pxfer.core.session.channelwire import Compare
-from p2pxfer.core.session.hello import keys_by_role
 from p2pxfer.core.session.windows import Limits
 from p2pxfer.core.session.wire import Bye, Chunk, Problem
 from p2pxfer.errors import (
@@ -39,6 +37,7 @@ from p2pxfer.net.session.meeting import Meeting
 from p2pxfer.net.session.parties import MeetingOwner
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.session.pathwords import words_on
 from p2pxfer.net.session.patience import Parting, Pathless
 from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.types import Reactor
@@ -52,11 +51,6 @@ FATAL = (IdentityMismatch, Incomplete, LimitReached, ProtocolBreach, Refused)
 def only_relayed(meeting: Meeting) -> bool:
     """Whether a meeting came to something and has no direct path, nor will have one."""
     return {path.facts.kind for path in meeting.paths} == {"relay"} and not meeting.punching
-
-
-def words_on(path: PeerPath) -> tuple[str, ...]:
-    """The words of this path's connection, which two people may compare."""
-    return words_of(path.export(LABEL, context(*keys_by_role(path.terms)), SECRET_BYTES))
 
 
 def oldest_relayed(meetings: Iterable[Meeting]) -> Meeting | None:

@@ -24,11 +24,11 @@ from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.session.wire import Bye, Chunk, Pair2, Paired
 from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable
 from p2pxfer.net.private.identity import Identity
-from p2pxfer.net.session.channelsession import words_on
 from p2pxfer.net.session.firstcontact import FirstContact
 from p2pxfer.net.session.meeting import Meeting
 from p2pxfer.net.session.parties import MeetingOwner, Party
 from p2pxfer.net.session.path import PeerPath
+from p2pxfer.net.session.pathwords import words_on
 from p2pxfer.net.session.patience import Parting
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.types import Reactor

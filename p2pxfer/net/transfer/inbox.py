@@ -33,13 +33,13 @@ from p2pxfer.core.session.wire import Bye, Check, Chunk, Offer, Pair1, PairConfi
 from p2pxfer.errors import CodeNeeded, P2pxferError, ProtocolBreach, Refused, WrongCode
 from p2pxfer.net.connection.liveness import PacketsLost
 from p2pxfer.net.private.identity import Identity
-from p2pxfer.net.session.channelsession import words_on
 from p2pxfer.net.session.checkanswer import CheckAnswers
 from p2pxfer.net.session.firstcontact import FirstContact
 from p2pxfer.net.session.meeting import Meeting
 from p2pxfer.net.session.parties import Party, nat_event
 from p2pxfer.net.session.path import CLOSE_S, PeerPath
 from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.session.pathwords import words_on
 from p2pxfer.net.transfer.arrivals import Arrivals
 from p2pxfer.net.transfer.idlers import QUIET_S, QuietPaths, giving_way
 from p2pxfer.net.transfer.inboxowner import InboxOwner, Known

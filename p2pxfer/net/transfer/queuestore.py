@@ -33,7 +33,7 @@ from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError, LimitReached, P2pxferError, UsageError
 from p2pxfer.net.disk import disk_error, shown
 from p2pxfer.net.private.identity import make_private_directory, sync_directory
-from p2pxfer.net.private.privatedir import is_locked
+from p2pxfer.net.private.privatedir import is_file_locked
 from p2pxfer.net.private.solelock import hold
 from p2pxfer.net.transfer.scan import Links
 
@@ -300,14 +300,7 @@ class QueueStore:
     @property
     def attended(self) -> bool:
         """Whether a process carries the queue out, as far as the system shows it."""
-        try:
-            descriptor = os.open(self._holder, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
-            return False
-        try:
-            return is_locked(descriptor)
-        finally:
-            os.close(descriptor)
+        return is_file_locked(self._holder)
 
     @property
     def _holder(self) -> Path:

@@ -21,11 +21,9 @@ from msgspec import Meta
 
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.errors import DiskError
-from p2pxfer.net.disk import OPEN_INNER_FILE
 from p2pxfer.net.private.identity import make_private_directory
-from p2pxfer.net.private.privatedir import is_locked
+from p2pxfer.net.private.privatedir import is_file_locked
 from p2pxfer.net.transfer.hashcache import DIRECTORY as HASHES
-from p2pxfer.net.transfer.queuestore import QueueStore
 from p2pxfer.net.transfer.scan import Links
 
 DIRECTORY: Final = "jobs"
@@ -120,7 +118,7 @@ class SendJobs:
 
     def is_running(self, job: SendJob) -> bool:
         """Whether a process sends it now, to this peer."""
-        return _is_file_locked(self._path(job.number))
+        return is_file_locked(self._path(job.number))
 
     def all(self) -> list[SendJob]:
         """Every job that can be read, the latest first."""
@@ -146,23 +144,17 @@ class SendJobs:
 
 def forget_hashes(home: Path, transfer: str) -> None:
     """Remove the hashes that were noted for a transfer, an id in hex, unless somebody sends it or may go on with it."""
+    if not transfer:
+        return
+    # Most commands of sending never come here with a queue, and all of them load this file.
+    from p2pxfer.net.transfer.queuestore import QueueStore
+
     hashes = home / HASHES / transfer
     try:
         entries = QueueStore(home).read()[0]
     except DiskError:
         return  # whoever may go on with it is not known now
     others = [job.transfer for job in SendJobs(home).all()] + [entry.transfer for entry in entries]
-    if transfer and transfer not in others and not _is_file_locked(hashes):
+    if transfer not in others and not is_file_locked(hashes):
         with suppress(OSError):
             hashes.unlink(missing_ok=True)
-
-
-def _is_file_locked(path: Path) -> bool:
-    try:
-        fd = os.open(path, OPEN_INNER_FILE)
-    except OSError:
-        return False
-    try:
-        return is_locked(fd)
-    finally:
-        os.close(fd)
