@@ -243,6 +243,7 @@ def chosen(home: Home, number: str) -> tuple[Job, JobListed]:
 
 def everything(home: Home) -> list[tuple[Job, JobListed]]:
     """All jobs of this machine, the latest first."""
+    from p2pxfer.net.private.privatedir import HeldLocks
     from p2pxfer.net.transfer.joblist import queued
     from p2pxfer.net.transfer.partials import find
     from p2pxfer.net.transfer.queuestore import QueueStore
@@ -251,9 +252,8 @@ def everything(home: Home) -> list[tuple[Job, JobListed]]:
     contacts = {contact.id.digest: contact.name for contact in home.contacts()}
     store = QueueStore(home.path)
     attended = store.attended
-    found: list[tuple[Job, JobListed]] = [
-        (job, sent(job, SendJobs(home.path).is_running(job))) for job in SendJobs(home.path).all()
-    ]
+    jobs, locks = SendJobs(home.path), HeldLocks()
+    found: list[tuple[Job, JobListed]] = [(job, sent(job, jobs.is_running(job, locks))) for job in jobs.all()]
     found += [
         (entry, queued(entry, contacts.get(entry.key, entry.peer), attended=attended)) for entry in store.read()[0]
     ]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,9 +19,8 @@ from p2pxfer.cli.settings import Global
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.errors import ConfigError, DiskError, UsageError
-from p2pxfer.net.private import privatedir
 from p2pxfer.net.private.home import Contact, Home
-from p2pxfer.net.private.privatedir import is_locked
+from p2pxfer.net.private.privatedir import HeldLocks
 from p2pxfer.net.transfer import partials, sendjobs
 from p2pxfer.net.transfer.partials import MAX_DESTINATIONS, Destination, destinations, drop, find, remember
 from p2pxfer.net.transfer.sendjobs import SendJob, SendJobs
@@ -171,13 +168,13 @@ def test_a_job_runs_while_who_saved_it_does(home: Path) -> None:
     before = open_fds()
     job = SendJob(["/a"], "bob", transfer="cd" * 32)
     jobs, looked = SendJobs(home), SendJobs(home)
-    assert not looked.is_running(job)
+    assert not looked.is_running(job, HeldLocks())
     for acked in range(3):
         jobs.save(msgspec.structs.replace(job, acked=acked))
-        assert looked.is_running(job)
-    assert not looked.is_running(msgspec.structs.replace(job, peer="carol"))
+        assert looked.is_running(job, HeldLocks())
+    assert not looked.is_running(msgspec.structs.replace(job, peer="carol"), HeldLocks())
     jobs.close()
-    assert not looked.is_running(job)
+    assert not looked.is_running(job, HeldLocks())
     assert looked.all() == [msgspec.structs.replace(job, acked=2)]
     assert open_fds() == before
 
@@ -195,13 +192,13 @@ def test_a_job_that_is_gone_on_with_runs_before_its_receiver_is_there(home: Path
     jobs.save(job)
     second = sending.SendMemory(Home(home), job, source)
     second.close()
-    assert jobs.is_running(job)
+    assert jobs.is_running(job, HeldLocks())
     jobs.close()
     again = sending.SendMemory(Home(home), job, source)
-    assert jobs.is_running(job)
+    assert jobs.is_running(job, HeldLocks())
     again.close()
     source.close()
-    assert not jobs.is_running(job)
+    assert not jobs.is_running(job, HeldLocks())
     assert open_fds() == before
 
 
@@ -241,27 +238,6 @@ def test_the_hashes_of_what_another_job_sends_stay(home: Path) -> None:
     assert jobs.all() == [second]
     jobs.remove(second)
     assert not record.exists()
-
-
-@pytest.mark.parametrize("folder", ["", "/dev/shm"])
-def test_a_lock_on_another_file_system_is_another_one(
-    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Inodes of the same number are common there; the line that the system shows is changed to be of such a one."""
-    with tempfile.TemporaryFile(dir=folder or tmp_path) as held:
-        fd = held.fileno()
-        assert not is_locked(fd)
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        assert is_locked(fd)
-        (line,) = re.findall(rf".*\b{os.getpid()} \S+:{os.fstat(fd).st_ino} .*", Path("/proc/locks").read_text())
-        elsewhere = tmp_path / "locks"
-        elsewhere.write_text(line + "\n")
-        monkeypatch.setattr(privatedir, "_LOCKS", elsewhere)
-        assert is_locked(fd)
-        elsewhere.write_text(re.sub(r" \w+:\w+:", " 7f:03:", line) + "\n")
-        assert not is_locked(fd)
-        monkeypatch.setattr(privatedir, "_MOUNTS", tmp_path / "nothing")
-        assert is_locked(fd)
 
 
 def test_records_are_bounded_and_damaged_ones_ignored(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -46,30 +47,37 @@ def enter(parent: int, name: str, where: str, before_creation: Callable[[], None
     raise ConfigError(f"{shown(where)} comes and goes: another process is at work there")
 
 
-def is_locked(fd: int) -> bool:
-    """Whether a process holds a lock on this open file or directory, as far as the system shows it.
+class HeldLocks:
+    """Which files and directories processes hold a lock on, as far as the system shows it.
 
-    It is looked up, since a lock taken for a moment could turn away who wants it.
+    They are looked up, since a lock taken for a moment could turn away who wants it.  The list is read when it is first
+    needed and once: that takes the kernel, which waits for all processors, some 16 ms.
     """
-    try:
-        lines = _LOCKS.read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return False
-    device = _device(fd)
-    where = f"{' ' + device if device else ''}:{os.fstat(fd).st_ino} "
-    return any("FLOCK" in line and where in line for line in lines)
 
+    @cached_property
+    def _lines(self) -> list[str]:
+        try:
+            lines = _LOCKS.read_text(encoding="ascii", errors="replace").splitlines()
+        except OSError:
+            return []
+        return [line for line in lines if "FLOCK" in line]
 
-def is_file_locked(path: Path) -> bool:
-    """Whether a process holds a lock on the file ``path``: not so where there is none, or none that may be opened."""
-    try:
-        fd = os.open(path, OPEN_INNER_FILE)
-    except OSError:
-        return False
-    try:
-        return is_locked(fd)
-    finally:
-        os.close(fd)
+    def is_held(self, fd: int) -> bool:
+        """Whether a process holds one on this open file or directory."""
+        device = _device(fd)
+        where = f"{' ' + device if device else ''}:{os.fstat(fd).st_ino} "
+        return any(where in line for line in self._lines)
+
+    def is_file_held(self, path: Path) -> bool:
+        """Whether a process holds one on the file ``path``: not so where there is none, or none that may be opened."""
+        try:
+            fd = os.open(path, OPEN_INNER_FILE)
+        except OSError:
+            return False
+        try:
+            return self.is_held(fd)
+        finally:
+            os.close(fd)
 
 
 def _device(fd: int) -> str:

@@ -13,12 +13,11 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.transfer.chunktable import ChunkTable
@@ -28,7 +27,7 @@ from p2pxfer.core.transfer.pathrules import STAGING_PREFIX
 from p2pxfer.errors import P2pxferError, UsageError
 from p2pxfer.net.disk import OPEN_DIRECTORY, OPEN_INNER_DIRECTORY, disk_error, remove_whole, shown
 from p2pxfer.net.private.identity import make_private_directory
-from p2pxfer.net.private.privatedir import enter, is_locked
+from p2pxfer.net.private.privatedir import HeldLocks, enter
 from p2pxfer.net.transfer import replay
 from p2pxfer.net.transfer.journalfile import MAX_JOURNAL, JournalFile
 from p2pxfer.net.transfer.journalfile import NAME as JOURNAL
@@ -52,8 +51,7 @@ def number_of(name: str) -> str:
     return name.removeprefix(STAGING_PREFIX)[:8]
 
 
-@dataclass(frozen=True, slots=True)
-class Partial:
+class Partial(Struct, frozen=True):
     """A transfer that is not whole: ``have`` of ``total`` bytes, ``changed`` in seconds since 1970.
 
     ``into`` is how ``receive`` was called there last, ``sender`` is the digest of the sender's key; ``busy``: a process
@@ -125,6 +123,7 @@ def destinations(home: Path) -> list[Destination]:
 
 def find(home: Path) -> Iterator[Partial]:
     """Everything that is not whole in the destinations that are remembered."""
+    locks = HeldLocks()
     for destination in destinations(home):
         try:
             names = sorted(filter(_STAGING.fullmatch, os.listdir(destination.path)))  # noqa: PTH208  # names are wanted
@@ -132,14 +131,14 @@ def find(home: Path) -> Iterator[Partial]:
             continue  # gone, or not there today
         for name in names:
             try:
-                found = _look(destination, name)
+                found = _look(destination, name, locks)
             except (OSError, P2pxferError):
                 continue  # another user's, or nothing that this program knows
             if found is not None:
                 yield found
 
 
-def _look(destination: Destination, name: str) -> Partial | None:
+def _look(destination: Destination, name: str, locks: HeldLocks) -> Partial | None:
     root = os.open(destination.path, OPEN_DIRECTORY)
     try:
         fd = os.open(name.encode(), OPEN_INNER_DIRECTORY, dir_fd=root)
@@ -153,7 +152,7 @@ def _look(destination: Destination, name: str) -> Partial | None:
         if state is None or state.published_root is not None:
             return None
         changed = os.stat(JOURNAL, dir_fd=fd, follow_symlinks=False).st_mtime
-        busy = is_locked(fd)
+        busy = locks.is_held(fd)
         manifest = Manifest()
         replay.take_up(state, manifest)
         table = ChunkTable(manifest)
@@ -179,6 +178,7 @@ def partial_trees(destination: str, sender: bytes, but: bytes) -> list[int]:
     ``but`` is the id of the transfer that is left out.  What another process holds is left out too.
     """
     found: list[tuple[float, int]] = []
+    own, locks = staging_name(sender, but), HeldLocks()
     try:
         root = os.open(os.fsencode(destination), OPEN_DIRECTORY)
     except OSError:
@@ -186,7 +186,7 @@ def partial_trees(destination: str, sender: bytes, but: bytes) -> list[int]:
     try:
         for name in filter(_STAGING.fullmatch, os.listdir(root)):  # noqa: PTH208  # a descriptor
             with suppress(OSError, P2pxferError):
-                found += _tree_of(root, name, sender, but)
+                found += [] if name == own else _tree_of(root, name, sender, locks)
     finally:
         os.close(root)
     found.sort(reverse=True)
@@ -195,14 +195,14 @@ def partial_trees(destination: str, sender: bytes, but: bytes) -> list[int]:
     return [fd for _, fd in found[:MAX_TREES]]
 
 
-def _tree_of(root: int, name: str, sender: bytes, but: bytes) -> list[tuple[float, int]]:
+def _tree_of(root: int, name: str, sender: bytes, locks: HeldLocks) -> list[tuple[float, int]]:
     fd = os.open(name.encode(), OPEN_INNER_DIRECTORY, dir_fd=root)
     try:
         status = os.fstat(fd)
-        if status.st_uid != os.geteuid() or status.st_mode & 0o077 or is_locked(fd):
+        if status.st_uid != os.geteuid() or status.st_mode & 0o077 or locks.is_held(fd):
             return []
         state = read_journal(JournalFile(fd, lambda _: None).read(MAX_TREE_JOURNAL))
-        if state is None or state.sender != sender or state.transfer == but:
+        if state is None or state.sender != sender:
             return []
         changed = os.stat(JOURNAL, dir_fd=fd, follow_symlinks=False).st_mtime
         return [(changed, os.open(b"tree", OPEN_INNER_DIRECTORY, dir_fd=fd))]

@@ -33,7 +33,7 @@ from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError, LimitReached, P2pxferError, UsageError
 from p2pxfer.net.disk import disk_error, shown
 from p2pxfer.net.private.identity import make_private_directory, sync_directory
-from p2pxfer.net.private.privatedir import is_file_locked
+from p2pxfer.net.private.privatedir import HeldLocks
 from p2pxfer.net.private.solelock import hold
 from p2pxfer.net.transfer.scan import Links
 
@@ -300,7 +300,7 @@ class QueueStore:
     @property
     def attended(self) -> bool:
         """Whether a process carries the queue out, as far as the system shows it."""
-        return is_file_locked(self._holder)
+        return HeldLocks().is_file_held(self._holder)
 
     @property
     def _holder(self) -> Path:

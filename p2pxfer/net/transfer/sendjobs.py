@@ -22,7 +22,7 @@ from msgspec import Meta
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.errors import DiskError
 from p2pxfer.net.private.identity import make_private_directory
-from p2pxfer.net.private.privatedir import is_file_locked
+from p2pxfer.net.private.privatedir import HeldLocks
 from p2pxfer.net.transfer.hashcache import DIRECTORY as HASHES
 from p2pxfer.net.transfer.scan import Links
 
@@ -116,9 +116,9 @@ class SendJobs:
             self._path(job.number).unlink(missing_ok=True)
             forget_hashes(self._home, job.transfer)
 
-    def is_running(self, job: SendJob) -> bool:
+    def is_running(self, job: SendJob, locks: HeldLocks) -> bool:
         """Whether a process sends it now, to this peer."""
-        return is_file_locked(self._path(job.number))
+        return locks.is_file_held(self._path(job.number))
 
     def all(self) -> list[SendJob]:
         """Every job that can be read, the latest first."""
@@ -155,6 +155,6 @@ def forget_hashes(home: Path, transfer: str) -> None:
     except DiskError:
         return  # whoever may go on with it is not known now
     others = [job.transfer for job in SendJobs(home).all()] + [entry.transfer for entry in entries]
-    if transfer not in others and not is_file_locked(hashes):
+    if transfer not in others and not HeldLocks().is_file_held(hashes):
         with suppress(OSError):
             hashes.unlink(missing_ok=True)
