@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final, Literal
 
+from msgspec import Struct
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -54,8 +54,7 @@ NO_PATH_S: Final = 60.0
 Acceptance = Literal["ask", "contacts", "none"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Question:
+class _Question(Struct, frozen=True, eq=False):
     """An offer that waits for an answer; only the first one is shown."""
 
     text: str

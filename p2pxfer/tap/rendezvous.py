@@ -5,10 +5,10 @@ from __future__ import annotations
 import ipaddress
 import socket
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
 from twisted.python import usage
 
 from p2pxfer.core.addresses import Address

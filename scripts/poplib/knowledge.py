@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import ip_address
+
+from msgspec.structs import replace
 
 from p2pxfer.core.addresses import Endpoint
 from p2pxfer.core.messages import NatSummary

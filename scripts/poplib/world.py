@@ -18,11 +18,11 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
 from msgspec import structs
+from msgspec.structs import replace
 
 from p2pxfer.core.addresses import Endpoint
 from p2pxfer.core.messages import MAX_OBSERVED, NatSummary

@@ -28,6 +28,8 @@ from dataclasses import dataclass, field
 from enum import Enum, unique
 from typing import Final, TypeVar
 
+from msgspec import Struct
+
 from p2pxfer.core.contact import cpace
 from p2pxfer.core.contact.codes import Code
 from p2pxfer.errors import FrameError, P2pxferError, ProtocolBreach, WrongCode
@@ -77,8 +79,7 @@ class State(Enum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Party:
+class Party(Struct, frozen=True):
     """One end of a run: its name and its public key (SPKI DER, or the SHA-256 of it, the same on both sides)."""
 
     name: str
@@ -103,8 +104,7 @@ class Setting:
             raise ValueError("the session id and the scalar are 32 bytes each")
 
 
-@dataclass(frozen=True, slots=True)
-class OutFrame:
+class OutFrame(Struct, frozen=True):
     """A frame to send to the other side."""
 
     kind: PairFrame

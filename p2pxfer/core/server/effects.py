@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from p2pxfer.core.addresses import Address, Endpoint
 from p2pxfer.core.codec import Message
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True):
     """Write ``message`` to a connection."""
 
     conn: int
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(Struct, frozen=True):
     """End a connection when everything sent before has gone out; ignore what still arrives on it."""
 
     conn: int
 
 
-@dataclass(frozen=True, slots=True)
-class Abort:
+class Abort(Struct, frozen=True):
     """End a connection at once: the other end is dead."""
 
     conn: int
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimName:
+class ClaimName(Struct, frozen=True):
     """Ask the store whether ``key`` owns ``name``, and answer with :meth:`Registry.name_claimed`.
 
     ``may_create`` is False if the source of the connection has registered too many new names already.
@@ -44,24 +41,21 @@ class ClaimName:
     may_create: bool
 
 
-@dataclass(frozen=True, slots=True)
-class TouchName:
+class TouchName(Struct, frozen=True):
     """``key`` has stopped using ``name``: from now on its 30 days count."""
 
     name: str
     key: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class PairRelay:
+class PairRelay(Struct, frozen=True):
     """From now on the bytes of two connections belong to each other."""
 
     one: int
     other: int
 
 
-@dataclass(frozen=True, slots=True)
-class DialOut:
+class DialOut(Struct, frozen=True):
     """Dial ``target``, the endpoint that was seen of the connection, once from each of ``sources`` that is an address,
     show ``token``; knock at ``unopened``, a port of the same address, from the first source; and answer with
     :meth:`Registry.dialled`."""
@@ -73,8 +67,7 @@ class DialOut:
     unopened: Endpoint
 
 
-@dataclass(frozen=True, slots=True)
-class OpenDeaf:
+class OpenDeaf(Struct, frozen=True):
     """Open a port of the address ``at`` that answers no SYN, and answer with :meth:`Registry.deaf`; what comes of it is
     told once with :meth:`Registry.crossed`, even if the connection ends before."""
 
@@ -83,8 +76,7 @@ class OpenDeaf:
     target: Endpoint
 
 
-@dataclass(frozen=True, slots=True)
-class CrossOut:
+class CrossOut(Struct, frozen=True):
     """Dial the target of the connection's :class:`OpenDeaf` from that port."""
 
     conn: int
@@ -104,8 +96,7 @@ CLAIM_FAILURES: dict[str, tuple[str, str]] = {
 """What a client is told whose claim was not granted: the word of the failure and its sentence."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listening:
+class Listening(Struct, frozen=True):
     """Where the server listens: ``bound`` addresses with ports (``0.0.0.0`` and ``::`` stand for every address), and
     further addresses of the machine (``observe``) at which clients may let themselves be observed."""
 
@@ -113,8 +104,7 @@ class Listening:
     observe: tuple[Address, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ServerSettings:
+class ServerSettings(Struct, frozen=True):
     """Limits of a rendezvous server; times in seconds, rates per minute unless said otherwise, outcomes per hour."""
 
     ping_s: int = 25

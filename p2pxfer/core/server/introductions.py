@@ -14,10 +14,9 @@ Laws of this file:
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from ipaddress import IPv6Address
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from p2pxfer.core import addresses
 from p2pxfer.core.addresses import Address, Endpoint
@@ -32,8 +31,7 @@ _MAX_OBSERVERS = 8
 _LOCAL = frozenset(("private", "shared", "loopback"))
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(Struct, frozen=True):
     """One party of an introduction: what the server saw of its socket binding ``tag``, and what it asserts."""
 
     control: Endpoint

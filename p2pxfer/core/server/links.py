@@ -10,9 +10,10 @@ Laws of this table:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Literal
+
+from msgspec import Struct, field
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.limits import Bucket
@@ -38,8 +39,7 @@ class Role(Enum):
 _CONTROLS = frozenset((Role.CLAIMING, Role.CONTROL))
 
 
-@dataclass(slots=True)
-class Link:
+class Link(Struct):
     """One authenticated connection: whose it is, how the server sees it, and what it registered."""
 
     conn: int
@@ -57,7 +57,7 @@ class Link:
     """The claim under way counts as a new name of its source."""
     lan: tuple[str, ...] = ()
     path: PathPolicy = "auto"
-    reported: NatSummary = NatSummary()  # noqa: RUF009  # a frozen value
+    reported: NatSummary = NatSummary()  # a frozen value
     """What the client said last of its NAT."""
     mapped: tuple[str, ...] = ()
     """The endpoints that the client says its router leads to it."""

@@ -10,13 +10,13 @@ Laws of this table:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from p2pxfer.core.messages import Introduce
 
 
-@dataclass(frozen=True, slots=True)
-class _Wait:
+class _Wait(Struct, frozen=True):
     request: Introduce
     until: float
 

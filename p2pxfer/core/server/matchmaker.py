@@ -11,9 +11,9 @@ Laws of this file:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
-from msgspec import structs
+from msgspec import Struct, structs
+from msgspec.structs import replace
 
 from p2pxfer.core.addresses import Endpoint
 from p2pxfer.core.ids import PeerId, parse_id
@@ -178,8 +178,7 @@ class Matchmaker:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Meeting:
+class _Meeting(Struct, frozen=True):
     """One side's half of an introduction: who is told, of whom, asked for by which name."""
 
     reader: Link

@@ -11,21 +11,20 @@ Laws of this machine:
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from p2pxfer.core.server.effects import ServerSettings
 from p2pxfer.errors import LimitReached, Refused
 
 
-@dataclass(frozen=True, slots=True)
-class _Ticket:
+class _Ticket(Struct, frozen=True):
     session: bytes
     key: bytes
     expires: float
 
 
-@dataclass(slots=True)
-class _Session:
+class _Session(Struct):
     legs: dict[int, bytes] = field(default_factory=dict)
 
 

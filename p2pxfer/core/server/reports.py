@@ -21,8 +21,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from p2pxfer.core.addresses import Endpoint, source_network
 from p2pxfer.core.codec import Message
@@ -48,8 +49,7 @@ _Client = tuple[bytes, str | None]
 """A key, and the name under which it is there: what a client keeps when it connects again."""
 
 
-@dataclass(slots=True)
-class _Meeting:
+class _Meeting(Struct):
     """Two introduced connections, the tag of each, and how often each may still report."""
 
     born: float

@@ -16,12 +16,11 @@ Laws of this file:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from p2pxfer.core.session.bytequeue import ByteQueue
 from p2pxfer.core.session.channelwire import Credit, End, Opened, Piece, Reset
@@ -103,8 +102,7 @@ class Gone(Struct, frozen=True):
 ChannelEvent = Asked | Stands | Arrived | Writable | PeerEnded | Taken | Gone
 
 
-@dataclass(slots=True)
-class Channel:
+class Channel(Struct):
     """The state of one channel; sizes in bytes."""
 
     number: int

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.framing import FrameDecoder
@@ -32,8 +33,7 @@ REMEMBERED: Final = 4096
 """How many ids of lines that came are remembered."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """One line; ``id`` 16 random bytes, ``at`` when it was written, seconds since 1970."""
 
     id: bytes
@@ -41,22 +41,19 @@ class Line:
     at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(Struct, frozen=True):
     """A line of the peer: show it, note it, and then :meth:`Conversation.kept`."""
 
     line: Line
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(Struct, frozen=True):
     """The peer has noted a line of this side."""
 
     line: Line
 
 
-@dataclass(frozen=True, slots=True)
-class PeerOver:
+class PeerOver(Struct, frozen=True):
     """The peer has no more lines."""
 
 

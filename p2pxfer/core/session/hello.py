@@ -20,8 +20,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 from p2pxfer.core.framing import Frame, frame_header
 from p2pxfer.core.messages import VERSION, Role
@@ -32,8 +33,7 @@ EXPORTER_LABEL = b"EXPORTER-p2pxfer-hello"
 PROOF_SIZE = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(Struct, frozen=True):
     """What this side knows before the greeting.
 
     ``peer_name`` is ``None`` at the responder, which takes the name that the initiator gives itself; ``peer_key`` is

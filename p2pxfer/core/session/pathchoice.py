@@ -23,8 +23,9 @@ connection is enough (:mod:`p2pxfer.core.session.widening`).  Times in seconds, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 BLOCK: Final = 1024 * 1024
 """What is to be delivered soon: round trip and rate count in this proportion."""
@@ -46,8 +47,7 @@ DETOUR_S: Final = 0.1
 """A detour has a round trip so many times as long, and so much longer."""
 
 
-@dataclass(slots=True)
-class _Path:
+class _Path(Struct):
     number: int
     rank: int
     group: int

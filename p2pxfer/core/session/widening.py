@@ -21,9 +21,10 @@ Times in seconds, sizes in bytes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
+
+from msgspec import Struct, field
 
 MAX_LINES: Final = 8
 LEAST_TRIP_S: Final = 0.01
@@ -49,8 +50,7 @@ REST_S: Final = 30.0
 MAX_REST_S: Final = 960.0
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """One connection at one moment: bytes acknowledged, segments sent and segments sent again since it stood; its
     smoothed round trip; ``full``: more waits than it takes."""
 
@@ -61,20 +61,17 @@ class Line:
     full: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Open:
+class Open(Struct, frozen=True):
     """Open another connection, and tell :meth:`Widening.opened` what came of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(Struct, frozen=True):
     """Give this connection nothing more, and close it."""
 
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class Steady:
+class Steady(Struct, frozen=True):
     """Take the congestion control that bears loss, or (``on`` false) the usual one again, on every connection; see
     :meth:`Widening.steadied`."""
 
@@ -92,8 +89,7 @@ class _Phase(Enum):
     RESTING = "nothing is tried for a while"
 
 
-@dataclass(slots=True)
-class _Window:
+class _Window(Struct):
     """A time in which all connections were full."""
 
     begun: float

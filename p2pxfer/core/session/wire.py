@@ -25,10 +25,9 @@ appear or die at any moment: what one dialogue left undone, the next one takes u
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from p2pxfer.core.codec import Catalogue, Message, Number, Size
 from p2pxfer.core.framing import PRE_AUTH_CAP, Frame, frame_header
@@ -315,8 +314,7 @@ SESSION_CAPS = {
 """Caps afterwards."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(Struct, frozen=True):
     """A chunk as it travels: its address, its BLAKE3 hash (32 bytes) and its payload."""
 
     handle: int

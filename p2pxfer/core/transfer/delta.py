@@ -17,8 +17,9 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from p2pxfer.core.session.deltawire import BLOCK_HASH, LITERAL, Basis, Lack, Older, Op
 from p2pxfer.core.transfer.chunktable import ChunkAddress
@@ -117,8 +118,7 @@ def places(ops: tuple[Op, ...], layout: Layout) -> list[tuple[int, int]]:
     return found
 
 
-@dataclass(slots=True)
-class _Telling:
+class _Telling(Struct):
     """What was told of one file so far; ``fits`` while there is room to remember it."""
 
     average: int

@@ -10,7 +10,8 @@ Laws:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from p2pxfer.core.session.wire import Holes
 from p2pxfer.core.transfer.chunktable import ChunkTable
@@ -64,8 +65,7 @@ def _portions(runs: list[Run]) -> Iterator[list[Run]]:
         yield part
 
 
-@dataclass(slots=True)
-class _Told:
+class _Told(Struct):
     """What one path was told: chunks, and how many of the sparse files."""
 
     chunks: RangeSet = field(default_factory=RangeSet)

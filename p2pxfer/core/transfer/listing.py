@@ -13,8 +13,9 @@ Laws:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 from p2pxfer.core.session.wire import Page
 from p2pxfer.core.transfer.manifest import Manifest
@@ -24,8 +25,7 @@ from p2pxfer.errors import ManifestRefused, ProtocolBreach
 WINDOW = 8
 
 
-@dataclass(slots=True)
-class _Path:
+class _Path(Struct):
     """Pages below ``remembered`` the receiver may know, below ``next`` were told, below ``answered`` answered."""
 
     remembered: int
@@ -131,8 +131,7 @@ class Answer(Enum):
     CHANGED = "the list is another one than before"
 
 
-@dataclass(slots=True)
-class Heard:
+class Heard(Struct):
     """What a path brought of the list: the ``next`` page, and whether its bytes were ``wanted``."""
 
     next: int = 1

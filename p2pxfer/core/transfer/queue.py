@@ -21,9 +21,10 @@ goes back.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
+
+from msgspec import Struct
 
 from p2pxfer.core.backoff import Backoff
 
@@ -111,22 +112,19 @@ _STOPPED: Final = frozenset({State.YIELDING, State.PAUSING, State.LEAVING})
 _ENDS: Final = frozenset({Input.DONE, Input.BROKE, Input.REFUSED})
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(Struct, frozen=True):
     """Begin a run of this entry; it is to say when it has met the peer, and how it ended."""
 
     entry: str
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Struct, frozen=True):
     """End the run of this entry; that it has ended is still to be said."""
 
     entry: str
 
 
-@dataclass(slots=True)
-class _Entry:
+class _Entry(Struct):
     name: str
     peer: bytes
     priority: int

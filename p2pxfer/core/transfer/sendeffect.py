@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.transfer.chunktable import ChunkAddress
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True):
     """Send ``message`` on ``path``."""
 
     path: int
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class HashChunks:
+class HashChunks(Struct, frozen=True):
     """Read and hash these chunks again: ``SenderCore.chunk_read`` for each, then ``SenderCore.hashed``."""
 
     addresses: tuple[ChunkAddress, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptedByPeer:
+class AcceptedByPeer(Struct, frozen=True):
     """The receiver accepted, holding ``have_bytes`` already; told once for each receiving process.
 
     It wants at most ``rate`` bytes a second, 0 for no limit; with ``older`` it tells of older versions of the files.
@@ -35,8 +32,7 @@ class AcceptedByPeer:
     older: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(Struct, frozen=True):
     """The receiver holds and published everything."""
 
     root: bytes

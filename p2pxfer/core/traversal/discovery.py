@@ -16,8 +16,10 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
 from typing import Final, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from p2pxfer.core.addresses import Address, Endpoint
 from p2pxfer.core.messages import MAX_STEP, CrossOutcome, KnockOutcome, NatSummary
@@ -52,24 +54,21 @@ MEETING_S: Final = 30.0
 _CHANCE: Final = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Struct, frozen=True):
     """One observation: the endpoint ``seen`` of a client on a connection to the server's endpoint ``at``."""
 
     seen: Endpoint
     at: Endpoint
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(Struct, frozen=True):
     """One answer to a probe: dialled from the local ``port``, ``seen`` by the server."""
 
     port: int
     seen: Endpoint
 
 
-@dataclass(frozen=True, slots=True)
-class Inbound:
+class Inbound(Struct, frozen=True):
     """What a NAT does with connections that come in, and why something of it is unknown: ``closed`` for ``filtering``,
     ``unturned`` for ``hairpin``, ``unanswered`` for ``unsolicited``, ``uncrossed`` for ``simultaneous``."""
 
@@ -83,8 +82,7 @@ class Inbound:
     uncrossed: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Allocation:
+class Allocation(Struct, frozen=True):
     """How outside ports are chosen.
 
     ``step`` and ``latest`` belong to ``sequential``; ``low`` to ``high``, inclusive, to ``block`` and ``random``; they

@@ -24,11 +24,11 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from functools import cache
 from ipaddress import IPv4Address
 from typing import Final, Literal
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from p2pxfer.core.addresses import DENIED_PORTS, MIN_PORT, Endpoint, scope
@@ -84,8 +84,7 @@ AT_ONCE: Final = math.inf
 """A pace that only the budget limits, dials a second."""
 
 
-@dataclass(frozen=True, slots=True)
-class Situation:
+class Situation(Struct, frozen=True):
     """What one side knows when it plans.
 
     ``observed`` are the endpoints of the peer that the server saw, ``seen`` those of this side, as far as they are

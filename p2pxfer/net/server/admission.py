@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from msgspec import Struct
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from p2pxfer.core.addresses import Address, source_network
@@ -28,8 +28,7 @@ def descriptor_ceiling() -> int:
     return 1 << 20 if soft == resource.RLIM_INFINITY else int(soft * 0.8)
 
 
-@dataclass(frozen=True, slots=True)
-class AdmissionSettings:
+class AdmissionSettings(Struct, frozen=True):
     """Times in seconds, rates per second, numbers of connections."""
 
     tls_s: float = 10.0

@@ -10,13 +10,13 @@ import ipaddress
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Final
 
 import ifaddr
 from cryptography import x509
+from msgspec import Struct
 from twisted.application.service import Service
 from twisted.internet import address as tcp_address
 from twisted.internet.defer import Deferred, DeferredList
@@ -42,8 +42,7 @@ _HANDED_OUT: Final = ("public", "private", "shared")
 """The scopes of addresses that lead to this machine from others, the best first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hosting:
+class Hosting(Struct, frozen=True):
     """What an operator decides: ``listen`` are Twisted endpoint texts, the first one is handed out to clients."""
 
     listen: tuple[str, ...]

@@ -10,8 +10,8 @@ Laws of this file:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.internet.error import TimeoutError as TooLong
 
@@ -42,8 +42,7 @@ NOT_SHOWN = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Proved:
+class Proved(Struct, frozen=True):
     """Who knew the code: the key (SHA-256 of its SPKI) and the name that it gives itself.
 
     ``words`` are those of the connection, which people may compare.

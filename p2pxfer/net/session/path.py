@@ -8,10 +8,10 @@ on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol as Interface
 from typing import cast
 
+from msgspec import Struct
 from twisted.internet.interfaces import (
     IConsumer,
     IDelayedCall,
@@ -80,8 +80,7 @@ class PathOwner(Interface):
         """The path is gone, for this reason; told exactly once, whatever happened before."""
 
 
-@dataclass(frozen=True, slots=True)
-class PathFacts:
+class PathFacts(Struct, frozen=True):
     """What a path is: its number in this process, its kind, and its two ends as text.
 
     ``beside`` is the number of the path over which it was agreed upon, 0 for one of an introduction.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.pathrules import check_dangerous
@@ -18,8 +19,7 @@ from p2pxfer.net.transfer.staging import Staging
 from p2pxfer.net.transfer.streamfile import StreamFile
 
 
-@dataclass(frozen=True, slots=True)
-class Folder:
+class Folder(Struct, frozen=True):
     """The directory ``shown``, as a :class:`~p2pxfer.net.transfer.places.Place`."""
 
     shown: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Protocol as Interface
+
+from msgspec import Struct
 
 from p2pxfer.errors import P2pxferError, Refused
 from p2pxfer.net.session.path import PeerPath
@@ -14,8 +15,7 @@ from p2pxfer.net.transfer.instream import IncomingStream
 from p2pxfer.status import Offer, Verified
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """What the contact list says of a key; ``files``: whether it may offer any."""
 
     name: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.transfer.chunktable import ChunkAddress
@@ -16,8 +17,7 @@ from p2pxfer.net.transfer.oldversions import OldVersions
 Pieces = list[bytes | bytearray | memoryview]
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(Struct, frozen=True):
     """The end of a transfer that was published, or of a stream: its hash, names and size in bytes."""
 
     root: bytes

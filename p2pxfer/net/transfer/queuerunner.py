@@ -13,9 +13,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import IO, Any, Final, Protocol
 
+from msgspec import Struct
 from msgspec.structs import replace
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall
@@ -309,8 +309,7 @@ class QueueRunner:
         return listed if state is None else replace(listed, state=state)
 
 
-@dataclass(frozen=True, slots=True)
-class _Hearing:
+class _Hearing(Struct, frozen=True):
     """What the run of one entry has to say."""
 
     runner: QueueRunner

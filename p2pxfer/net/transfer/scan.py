@@ -17,8 +17,9 @@ import stat
 from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from p2pxfer.core.transfer.manifest import DIRECTORY, FILE, LINK, PERMISSIONS, Entry
 from p2pxfer.core.transfer.pathrules import STAGING_PREFIX, check_component, check_path, check_target
@@ -45,8 +46,7 @@ _MOST_REFUSED: Final = 1000
 _DANGLING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """What tells one state of one file from every other."""
 
     dev: int

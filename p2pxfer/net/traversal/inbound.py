@@ -12,9 +12,10 @@ Laws of this file:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec import Struct
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from p2pxfer.core.addresses import Address, Endpoint, dialable_public, scope
@@ -34,8 +35,7 @@ _LOST = "the server is not connected"
 _MOVES = "the outside port depends on the destination"
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(Struct, frozen=True):
     """How this machine stands to the server: reached ``at``, with the addresses ``own``, seen in ``views``."""
 
     at: Endpoint

@@ -13,8 +13,8 @@ Laws of this file:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
+from msgspec.structs import replace
 from twisted.logger import Logger
 
 from p2pxfer.core.traversal import discovery

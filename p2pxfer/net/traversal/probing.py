@@ -15,8 +15,8 @@ Laws of this file:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IProtocol
 from twisted.logger import Logger
@@ -49,8 +49,7 @@ MAX_MEETINGS = 64
 """Most meetings that are told of news; of more the last ones."""
 
 
-@dataclass(slots=True)
-class _Told:
+class _Told(Struct):
     """What the other side of a meeting knows: since when it may ask, of the NAT, and whether of both families."""
 
     since: float

@@ -11,7 +11,6 @@ file has the sockets.
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import os
 import random
@@ -20,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
@@ -185,18 +185,18 @@ class Puncher:
     def peer_seen(self, observed: Sequence[Endpoint]) -> None:
         """All endpoints at which the server saw the peer, for a plan that has not begun."""
         if self.situation is not None:
-            self.situation = dataclasses.replace(self.situation, observed=tuple(observed))
+            self.situation = replace(self.situation, observed=tuple(observed))
 
     def peer_nat(self, nat: NatSummary) -> None:
         """More is known of the peer's NAT; a plan that has begun is not changed."""
         self._heard = True
         if self.situation is not None:
-            self._know(dataclasses.replace(self.situation, theirs=nat))
+            self._know(replace(self.situation, theirs=nat))
 
     def my_nat(self, nat: NatSummary) -> None:
         """More is known of this side's NAT; a plan that has begun is not changed."""
         if self.situation is not None:
-            self._know(dataclasses.replace(self.situation, mine=nat))
+            self._know(replace(self.situation, mine=nat))
 
     def _no_news(self) -> None:
         """What is known of the peer's next ports must do."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from p2pxfer.core.contact import cpace
 from p2pxfer.core.contact.codebook import CODE_LIFETIME, OPEN_CODES, CodeBook
@@ -148,13 +149,13 @@ def test_two_machines_agree_exactly_on_equal_inputs(
 
 DIFFERENCES: dict[str, Callable[[Setting], Setting]] = {
     "code": lambda setting: setting,
-    "own name": lambda setting: replace(setting, own=replace(setting.own, name="bobby")),
-    "peer name": lambda setting: replace(setting, peer=replace(setting.peer, name="alicia")),
-    "own key": lambda setting: replace(setting, own=replace(setting.own, spki=b"another")),
-    "peer key": lambda setting: replace(setting, peer=replace(setting.peer, spki=b"another")),
+    "own name": lambda setting: replace(setting, own=structs.replace(setting.own, name="bobby")),
+    "peer name": lambda setting: replace(setting, peer=structs.replace(setting.peer, name="alicia")),
+    "own key": lambda setting: replace(setting, own=structs.replace(setting.own, spki=b"another")),
+    "peer key": lambda setting: replace(setting, peer=structs.replace(setting.peer, spki=b"another")),
     "session": lambda setting: replace(setting, sid=bytes(32)),
     "names moved over": lambda setting: replace(
-        setting, own=replace(setting.own, name="ebob"), peer=replace(setting.peer, name="alic")
+        setting, own=structs.replace(setting.own, name="ebob"), peer=structs.replace(setting.peer, name="alic")
     ),
 }
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
+from msgspec.structs import replace
 
 from p2pxfer.core.addresses import DENIED_PORTS, parse_endpoint
 from p2pxfer.core.messages import Cross, CrossAt, Crossed, CrossNow, DialBack, DialledBack, Observe

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.ids import PeerId

@@ -6,7 +6,6 @@ import itertools
 import random
 import statistics
 from collections import Counter
-from dataclasses import replace
 from ipaddress import ip_address
 from typing import get_args
 
@@ -14,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
+from msgspec.structs import replace
 
 from p2pxfer.core.addresses import DENIED_PORTS, MIN_PORT, PUNCH_PORTS, Endpoint
 from p2pxfer.core.messages import NatSummary

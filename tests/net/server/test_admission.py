@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
+from msgspec.structs import replace
 from twisted.internet.task import Clock
 
 from p2pxfer.net.server.admission import Admission, AdmissionSettings, Visitor, descriptor_ceiling

@@ -3,12 +3,12 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
+from msgspec.structs import replace
 from OpenSSL import SSL
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import Clock
