@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import gc
 import importlib
@@ -12,6 +13,7 @@ import os
 import re
 import sys
 import threading
+from contextlib import suppress
 from typing import NoReturn
 
 import click
@@ -19,7 +21,7 @@ import click
 from p2pxfer import __version__
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.text import safe_text
-from p2pxfer.errors import P2pxferError
+from p2pxfer.errors import Interrupted, P2pxferError
 
 _COMMANDS = {
     "init": ("p2pxfer.cli.init", "Store the server, the private directory and this machine's name."),
@@ -108,13 +110,24 @@ def main() -> NoReturn:
         # if that reader had interrupted us.
         for stream in (sys.stdout, sys.stderr):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        code = 130
-    gc.freeze()  # the process ends: its memory goes as a whole, and sorting it first costs 50 ms
-    if code == 130 and any(not one.daemon for one in threading.enumerate() if one is not threading.main_thread()):
-        # The system keeps it in a call, such as a sync, and an exit in good order would wait for that.
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+        code = Interrupted.exit_code
+    leave(code)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process: what was registered for the end is done, what is left in memory goes as a whole.
+
+    To take every module and object apart would take the interpreter longer than a small file takes to be sent.
+    """
+    for thread in threading.enumerate():
+        # After an interruption the system may keep one in a call, such as a sync, for as long as it likes.
+        if code != Interrupted.exit_code and not thread.daemon and thread is not threading.current_thread():
+            thread.join()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def run_command_line(as_json: bool) -> int:
@@ -128,7 +141,7 @@ def run_command_line(as_json: bool) -> int:
     except P2pxferError as error:
         return report_error(error.word, error.message, error.retry, error.exit_code, as_json)
     except click.exceptions.Abort:
-        return report_error("E_INTERRUPTED", "interrupted", True, 130, as_json)
+        return report_error("E_Interrupted.exit_code", "interrupted", True, Interrupted.exit_code, as_json)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return 2

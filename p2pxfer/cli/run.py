@@ -133,7 +133,7 @@ class _Run:
             self._interrupted = True
             self._reactor.callFromThread(self._end)
         elif number != _HANG_UP:  # of a terminal that is closed several come: the shell's and the kernel's
-            os._exit(130)
+            os._exit(Interrupted.exit_code)
 
     def _end(self) -> None:
         """End in good order, for a while."""
