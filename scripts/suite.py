@@ -35,7 +35,7 @@ SOAK = 6 * 3600.0
 PATIENCE = 10.0
 """Seconds between the signals that end a job, each stronger than the last."""
 
-SOURCES = ("p2pxfer", "scripts", "tests", "twisted")
+SOURCES = ("p2pxfer", "scripts", "tests", "twisted", "typings")
 CHECKS = {
     "ruff format --check": ["ruff", "format", "--check", *SOURCES],
     "ruff check": ["ruff", "check", *SOURCES],
