@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from p2pxfer.core.framing import FrameDecoder
+from p2pxfer.core.framing import Frame, FrameDecoder
 from p2pxfer.core.session.channel import Arrived, Asked, Gone, PeerEnded, Stands
 from p2pxfer.core.session.channels import Channels
 from p2pxfer.core.session.channelwire import PIECE_KIND, ChannelMessage, Piece, decode_piece, piece_prefix
@@ -25,6 +25,13 @@ def as_bytes(message: ChannelMessage) -> bytes:
     if isinstance(message, Piece):
         return piece_prefix(message) + bytes(message.payload)
     return PEER.encode(message)
+
+
+def as_message(frame: Frame) -> ChannelMessage:
+    """What ``as_bytes`` took apart."""
+    message = decode_piece(frame) if frame.kind == PIECE_KIND else PEER.decode(frame)
+    assert isinstance(message, ChannelMessage)
+    return message
 
 
 @dataclass
@@ -121,7 +128,7 @@ class End:
         data = bytes(wire.queue[:size])
         del wire.queue[:size]
         for frame in wire.decoder.feed(data):
-            self.core.receive(path, decode_piece(frame) if frame.kind == PIECE_KIND else PEER.decode(frame))
+            self.core.receive(path, as_message(frame))
             self.drain()
 
     def lose(self, path: int) -> None:

@@ -7,11 +7,12 @@ from collections import defaultdict
 from p2pxfer.core.framing import Frame
 from p2pxfer.core.session.channel import Arrived, Asked, Gone, PeerEnded, Stands, Writable
 from p2pxfer.core.session.channels import Channels
-from p2pxfer.core.session.channelwire import PIECE_KIND, Piece, decode_piece, piece_prefix
+from p2pxfer.core.session.channelwire import Piece, piece_prefix
 from p2pxfer.core.session.pathchoice import PathChoice
 from p2pxfer.core.session.windows import Limits
 from p2pxfer.core.session.wire import PEER
 from p2pxfer.errors import Incomplete, P2pxferError
+from tests.core.channelworld import as_message
 from tests.sim.world import Network, PathEnd, World
 
 LIMITS = Limits(channels=5, smallest=4 * 1024, first=10_000, total=200_000, share=4)
@@ -55,7 +56,7 @@ class Side:
         if self.failed is not None:
             return
         try:
-            self.core.receive(end.number, decode_piece(frame) if frame.kind == PIECE_KIND else PEER.decode(frame))
+            self.core.receive(end.number, as_message(frame))
         except Incomplete as error:
             self.failed = error
             return

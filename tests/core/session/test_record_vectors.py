@@ -103,11 +103,12 @@ def expand(secret: bytes, purpose: bytes, size: int) -> bytes:
 @pytest.mark.parametrize("row", EACH_SUITE)
 def test_the_records_by_hand(row: dict[str, Any]) -> None:
     """With HMAC and the plain ciphers alone, as the specification has it."""
-    cipher, key_size = {
+    ciphers: dict[str, tuple[type[AESGCM | ChaCha20Poly1305], int]] = {
         "TLS_AES_128_GCM_SHA256": (AESGCM, 16),
         "TLS_AES_256_GCM_SHA384": (AESGCM, 32),
         "TLS_CHACHA20_POLY1305_SHA256": (ChaCha20Poly1305, 32),
-    }[row["suite"]]
+    }
+    cipher, key_size = ciphers[row["suite"]]
     for each in row["records"]:
         secret, number = bytes.fromhex(row["secret"]), each["number"]
         while number >= VECTORS["records_under_one_key"]:

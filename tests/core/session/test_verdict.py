@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import get_args
+from typing import Final, get_args
 
 import pytest
 
@@ -11,7 +11,7 @@ from p2pxfer.core.messages import NatSummary
 from p2pxfer.core.session.verdict import Side, Verdict, judge, no_direct_path, should_meet
 from p2pxfer.status import Change, PathKind, Reason, Where
 
-DEPENDENT = "port-dependent"
+DEPENDENT: Final = "port-dependent"
 NATS = {
     "unseen": NatSummary(),
     "unmapped": NatSummary(ports="preserving"),

@@ -25,7 +25,7 @@ class Line:
 
     def __init__(self, carries: int, reads: int, limits: Limits = LIMITS) -> None:
         self.carries, self.reads = carries, reads
-        self.writer, self.reader = (Channels(name * 16, parity, limits) for name, parity in ((b"a", 0), (b"b", 1)))
+        self.writer, self.reader = Channels(b"a" * 16, 0, limits), Channels(b"b" * 16, 1, limits)
         for end in (self.writer, self.reader):
             end.open_path(1)
             end.use(1)
@@ -49,8 +49,8 @@ class Line:
             self.read += size
             self.reader.consumed(self.channel, size)
         said: list[tuple[Channels, ChannelMessage]] = [(self.reader, message) for message in self._written()]
-        while (message := self.reader.take(1)) is not None:
-            said.append((self.writer, message))
+        while (answer := self.reader.take(1)) is not None:
+            said.append((self.writer, answer))
         self._under_way.append(said)
 
     def _written(self) -> Iterator[ChannelMessage]:

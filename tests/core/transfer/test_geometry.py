@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 import pytest
 from blake3 import blake3
@@ -101,6 +102,6 @@ def test_roots_of_nothing_differ() -> None:
         pytest.param(lambda: claim_digest([bytes(31), bytes(33)]), id="shifted"),
     ],
 )
-def test_wrong_numbers_of_hashes_are_refused(fold) -> None:
+def test_wrong_numbers_of_hashes_are_refused(fold: Callable[[], bytes]) -> None:
     with pytest.raises(ChunkRefused):
         fold()

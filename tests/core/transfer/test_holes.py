@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 from blake3 import blake3
@@ -17,6 +18,7 @@ from p2pxfer.core.transfer.geometry import MIN_CHUNK, chunk_count, zero_hash
 from p2pxfer.core.transfer.holes import CHUNKS_PER_MESSAGE, RUNS_PER_MESSAGE, HoleTeller, judge
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.ranges import Range, RangeSet
+from p2pxfer.core.transfer.sendeffect import Send
 from p2pxfer.errors import ChunkRefused, LimitReached, ProtocolBreach
 from tests.core.transfer.test_transfer import KIB, World, make_manifest, make_world
 
@@ -114,7 +116,7 @@ def test_one_message_tells_a_bounded_number_of_chunks() -> None:
     while not world.sender.is_open(path):
         world.deliver(path, True)
         world.deliver(path, False)
-    messages = [send.message for send in world.sender.take_holes(path)]
+    messages = holes_of(world.sender.take_holes(path))
     table = ChunkTable(world.manifest)
     assert [judge(table, message, 0) for message in messages] == [65_536, 65_536, 65_535]
     with pytest.raises(ProtocolBreach):
@@ -136,18 +138,30 @@ def test_holes_do_not_make_a_transfer_larger_than_any_disk(monkeypatch: pytest.M
     open_world({}).finish()
 
 
+def holes_of(sends: list[Send]) -> list[Holes]:
+    """The messages of what is to be sent, which are holes and nothing else."""
+    messages = [send.message for send in sends]
+    assert all(isinstance(message, Holes) for message in messages)
+    return cast(list[Holes], messages)
+
+
+def told_by(teller: HoleTeller, path: int, acked: RangeSet, files: int = 1) -> list[list[tuple[int, int, int]]]:
+    """The runs in each message that the teller has for ``path`` now."""
+    return [message.chunks for message in holes_of(teller.take(path, acked, files))]
+
+
 def test_messages_are_bounded_and_name_what_is_missing() -> None:
     sizes = [2 * MIN_CHUNK] * 3000
     table = ChunkTable(make_manifest(sizes))
     teller = HoleTeller(1, table, {file: [(0, 1)] for file in range(3000)})
     assert teller.bytes == 3000 * MIN_CHUNK
     acked = RangeSet([(0, 1)])
-    told = [run for send in teller.take(7, acked, 3000) for run in send.message.chunks]
-    assert all(len(send.message.chunks) <= RUNS_PER_MESSAGE for send in teller.take(8, RangeSet(), 3000))
+    told = [run for runs in told_by(teller, 7, acked, 3000) for run in runs]
+    assert all(len(runs) <= RUNS_PER_MESSAGE for runs in told_by(teller, 8, RangeSet(), 3000))
     assert told == [(file, 0, 0) for file in range(3000)] + [(file, 0, 1) for file in range(1, 3000)]
     assert teller.take(7, acked, 3000) == []
     teller.lost(7)
-    assert [run for send in teller.take(8, acked, 3000) for run in send.message.chunks] == told[3000:]
+    assert [run for runs in told_by(teller, 8, acked, 3000) for run in runs] == told[3000:]
 
 
 class Watched(RangeSet):
@@ -171,23 +185,23 @@ def test_holes_are_gone_through_only_when_one_may_be_untold() -> None:
     assert teller.take(7, acked, 1)
     walks = acked.walks
     assert [teller.take(7, acked, 1) for _ in range(20)] == [[]] * 20
-    assert [send.message.chunks for send in teller.take(8, acked, 1)] == [[(0, 0, 0)]]
+    assert told_by(teller, 8, acked) == [[(0, 0, 0)]]
     teller.lost(8)
-    assert [send.message.chunks for send in teller.take(8, acked, 1)] == [[(0, 0, 0)]]
+    assert told_by(teller, 8, acked) == [[(0, 0, 0)]]
     assert acked.walks == walks
     teller.lost(7)
-    assert [send.message.chunks for send in teller.take(9, acked, 1)] == [[(0, 0, 0), (0, 0, 5), (0, 9, 12)]]
+    assert told_by(teller, 9, acked) == [[(0, 0, 0), (0, 0, 5), (0, 9, 12)]]
     teller.forget()
-    assert [send.message.chunks for send in teller.take(9, acked, 1)] == [[(0, 0, 0), (0, 0, 5), (0, 9, 12)]]
+    assert told_by(teller, 9, acked) == [[(0, 0, 0), (0, 0, 5), (0, 9, 12)]]
 
 
 def test_what_a_lost_path_was_told_is_told_on_another_beside_its_own() -> None:
     teller = HoleTeller(1, ChunkTable(make_manifest([64 * MIN_CHUNK])), {0: [(0, 5), (9, 12), (20, 22)]})
     acked = RangeSet([(0, 5), (20, 22)])
-    assert [send.message.chunks for send in teller.take(7, acked, 1)] == [[(0, 0, 0), (0, 9, 12)]]
-    assert [send.message.chunks for send in teller.take(8, acked, 1)] == [[(0, 0, 0)]]
+    assert told_by(teller, 7, acked) == [[(0, 0, 0), (0, 9, 12)]]
+    assert told_by(teller, 8, acked) == [[(0, 0, 0)]]
     teller.lost(7)
-    assert [send.message.chunks for send in teller.take(8, acked, 1)] == [[(0, 9, 12)]]
+    assert told_by(teller, 8, acked) == [[(0, 9, 12)]]
     assert teller.take(8, acked, 1) == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -14,7 +15,7 @@ from p2pxfer.core.session.wire import PEER, Accept, Chunk, Final, Have, Listed, 
 from p2pxfer.core.transfer.chunktable import ChunkTable
 from p2pxfer.core.transfer.listing import WINDOW
 from p2pxfer.core.transfer.manifest import FILE, PAGE, Entry, Manifest
-from p2pxfer.core.transfer.receiveeffect import Announced, Relist, Store
+from p2pxfer.core.transfer.receiveeffect import Announced, ReceiverEffect, Relist, Store
 from p2pxfer.core.transfer.receiveeffect import Listed as ListedEffect
 from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.core.transfer.sendeffect import Finished, HashChunks, Send, SenderEffect
@@ -145,12 +146,13 @@ class Pair:
             elif isinstance(effect, Finished):
                 self.root = effect.root
 
-    def from_receiver(self, effects: list) -> None:  # type: ignore[type-arg]  # the effects of the core
+    def from_receiver(self, effects: Sequence[ReceiverEffect]) -> None:
         for effect in effects:
             match effect:
                 case Send(_, message):
                     self.to_sender.append(message)
                 case Store(path, chunk):
+                    assert isinstance(chunk, Chunk)
                     self.stored.append((chunk.file, chunk.index))
                     self.receiver.stored(path, chunk)
                 case ListedEffect(page):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import time
+from typing import TypeAlias
 
 import pytest
 from hypothesis import given, settings
@@ -296,9 +297,11 @@ def test_one_changed_byte_changes_the_manifest_or_is_refused(data: st.DataObject
 
 NAMES = st.text(st.characters(codec="utf-8", categories=["L", "N", "P"]), min_size=1, max_size=6)
 TREES = st.recursive(st.integers(0, 2**40), lambda inner: st.dictionaries(NAMES, inner, max_size=4), max_leaves=12)
+Tree: TypeAlias = "int | dict[str, Tree]"
+"""A file's size, or what is in a directory."""
 
 
-def flatten(tree: dict[str, object], prefix: str = "") -> list[Entry]:
+def flatten(tree: dict[str, Tree], prefix: str = "") -> list[Entry]:
     found: list[Entry] = []
     for name, inner in tree.items():
         if isinstance(inner, dict):
@@ -309,7 +312,7 @@ def flatten(tree: dict[str, object], prefix: str = "") -> list[Entry]:
 
 
 @given(st.dictionaries(NAMES, TREES, min_size=1, max_size=4))
-def test_decoding_undoes_encoding(tree: dict[str, object]) -> None:
+def test_decoding_undoes_encoding(tree: dict[str, Tree]) -> None:
     entries = flatten(tree)
     try:
         built = Manifest(entries)

@@ -300,7 +300,7 @@ def test_nobody_starves(entries: list[tuple[int, int]], most: int, luck: random.
     queue = Queue(luck.random, most)
     for number, (peer, priority) in enumerate(entries):
         queue.add(str(number), bytes([peer]), priority, number, 0.0)
-    heads = {}
+    heads: dict[int, tuple[int, int]] = {}
     for number, (peer, priority) in enumerate(entries):
         heads[peer] = min(heads.get(peer, (9, 0)), (-priority, number))
     wanted = {str(number) for _, number in heads.values()}

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pxfer.core.transfer.ranges import RangeSet
+from p2pxfer.core.transfer.ranges import Range, RangeSet
 
 N = 40
 SPANS = st.tuples(st.integers(0, N), st.integers(0, N)).map(lambda pair: (min(pair), max(pair)))
 CHANGES = st.lists(st.tuples(st.sampled_from(["add", "remove"]), SPANS), max_size=30)
 
+Changes = list[tuple[str, Range]]
 
-def integers(ranges) -> set[int]:
+
+def integers(ranges: Iterable[Range]) -> set[int]:
     return {number for start, stop in ranges for number in range(start, stop)}
 
 
-def build(changes) -> tuple[RangeSet, set[int]]:
-    ranges, model = RangeSet(), set()
+def build(changes: Changes) -> tuple[RangeSet, set[int]]:
+    ranges = RangeSet()
+    model: set[int] = set()
     for change, span in changes:
         if change == "add":
             ranges.add(*span)
@@ -32,7 +36,7 @@ def build(changes) -> tuple[RangeSet, set[int]]:
 
 
 @given(CHANGES)
-def test_behaves_like_a_set(changes) -> None:
+def test_behaves_like_a_set(changes: Changes) -> None:
     ranges, model = build(changes)
     assert integers(ranges) == model
     assert ranges.total == len(model)
@@ -40,14 +44,14 @@ def test_behaves_like_a_set(changes) -> None:
 
 
 @given(CHANGES)
-def test_is_sorted_and_joined(changes) -> None:
+def test_is_sorted_and_joined(changes: Changes) -> None:
     listed = build(changes)[0].to_list()
     assert all(start < stop for start, stop in listed)
     assert all(stop < start for (_, stop), (start, _) in pairwise(listed))
 
 
 @given(CHANGES, SPANS)
-def test_parts(changes, span) -> None:
+def test_parts(changes: Changes, span: Range) -> None:
     ranges, model = build(changes)
     window = set(range(*span))
     overlap, missing = list(ranges.overlap(*span)), list(ranges.missing(*span))
@@ -58,7 +62,7 @@ def test_parts(changes, span) -> None:
 
 
 @given(CHANGES, CHANGES)
-def test_equality_is_that_of_sets(one, other) -> None:
+def test_equality_is_that_of_sets(one: Changes, other: Changes) -> None:
     first, second = build(one), build(other)
     assert (first[0] == second[0]) == (first[1] == second[1])
     assert RangeSet(reversed(first[0].to_list())) == first[0]

@@ -7,7 +7,7 @@ from p2pxfer.core.traversal.keepalive import BELIEVED_S, MAX_ADDRESSES, SHORTEST
 
 def test_pauses_are_halved_behind_the_nat_that_forgot_until_it_bears_them() -> None:
     nat = KeepAlive()
-    pauses = []
+    pauses: list[float] = []
     while len(pauses) < 5:
         pauses.append(nat.pause("198.18.1.1", 25, 0.0))
         nat.lost("198.18.1.1", pauses[-1], 0.0)

@@ -26,6 +26,7 @@ from p2pxfer.core.traversal.portcontrol import (
     State,
 )
 from p2pxfer.core.traversal.routes import default_gateway
+from tests.moments import for_now
 
 ME = IPv4Address("192.168.1.10")
 OUTSIDE = IPv4Address("198.18.1.1")
@@ -206,7 +207,7 @@ def test_a_router_that_says_it_knows_nat_pmp_only_is_asked_by_that_at_once() -> 
 def test_a_router_that_keeps_silent_about_pcp_is_asked_by_nat_pmp_soon() -> None:
     router = Router(lambda datagram: None if datagram[0] == 2 else only_pmp(datagram))
     router.begin()
-    assert router.core.granted is None
+    assert for_now(router.core.granted) is None
     router.until(100 + PATIENCE_S)
     assert router.core.granted == Granted("nat-pmp", Endpoint(OUTSIDE, 40001))
     assert router.times(PMP_ASK) == [PATIENCE_S]
@@ -300,7 +301,7 @@ def test_a_router_that_fell_silent_is_asked_more_and_more_often_until_the_port_i
     router.until(100 + LIFETIME_S + 1)
     begun = sorted({round(when - 100) for when, _ in router.sent})
     assert begun[1:4] == [LIFETIME_S // 2, LIFETIME_S // 2 + 1, LIFETIME_S // 2 + 2]  # and the repeats
-    assert router.core.state is State.NOTHING
+    assert for_now(router.core.state) is State.NOTHING
     assert router.core.granted is None
     rounds = router.times(pcp.pcp_map(ME, NONCE, PORT, 40000, LIFETIME_S))
     pauses = [after - before for before, after in itertools.pairwise(rounds) if after - before > GIVE_UP_S]
@@ -361,7 +362,7 @@ def test_nat_pmp_is_asked_again_after_its_port_ran_out() -> None:
     router.begin()
     router.answers = lambda _: None
     router.until(100 + LIFETIME_S + 1)
-    assert router.core.state is State.NOTHING
+    assert for_now(router.core.state) is State.NOTHING
     router.answers = only_pmp
     router.begin()
     assert router.core.state is State.MAPPED
@@ -415,7 +416,7 @@ def test_only_a_router_that_speaks_is_waited_for() -> None:
     router.answers = lambda _: None
     router.core.release(router.now)
     router.run()
-    assert router.core.parting
+    assert for_now(router.core.parting)
     router.answers = lambda datagram: None if datagram[0] == 2 else only_pmp(datagram)
     router.until(101.3)
     assert not router.core.parting

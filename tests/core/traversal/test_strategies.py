@@ -47,7 +47,7 @@ FIRST = NatKind(mapping="port-dependent", ports="first-preserved")
 
 
 def variant(base: NatKind, **changes: object) -> NatKind:
-    return NatKind(**{**base.__dict__, **changes})  # type: ignore[arg-type]  # fields of the same class
+    return NatKind(**{**base.__dict__, **changes})
 
 
 def by_address(size: int, **changes: object) -> NatKind:
