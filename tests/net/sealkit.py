@@ -84,7 +84,7 @@ async def changing_pair(
         for one, other, tcp in ((*middle, listening), (*middle[::-1], near)):
             one.other = other
             tcp.transport.protocol = one
-            one.makeConnection(tcp.transport)
+            one.makeConnection(tcp.transport)  # type: ignore[no-untyped-call]  # Twisted's
     pair = Pair(client or Changing("initiator"), server or Changing("responder"), plain)
     start_tls(plain[1].transport, pair.server, BOB_TLS, is_client=False, reactor=reactor, on_socket=on_socket[1])
     start_tls(plain[0].transport, pair.client, ANN_TLS, is_client=True, reactor=reactor, on_socket=on_socket[0])

@@ -219,6 +219,7 @@ def test_changes_of_keys_are_followed_and_answered(stranger: Stranger) -> None:
 def test_an_end_that_asks_for_answers_and_reads_none_is_dropped(stranger: Stranger) -> None:
     """Each change of keys makes OpenSSL say something; nothing but an end of the connection makes it stop."""
     changer, near, server = stranger
+    assert isinstance(server._socket, socket.socket)
     server._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
     stop: SSL.Error | None = None
     rounds = 0

@@ -120,7 +120,7 @@ async def test_changes_of_keys_in_tls_put_nothing_between_the_records() -> None:
     size = len(b"first record") + 2 * OVERHEAD
     opener, memory = Opener(SECRETS["responder"], SUITE), memoryview(bytearray(12))
     opener.open(memoryview(heard)[-size:-OVERHEAD], memory)
-    assert memory == b"first record"
+    assert bytes(memory) == b"first record"
     dialling.transport.abortConnection()
     await server.ended
 

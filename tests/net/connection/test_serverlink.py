@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import CancelledError, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IHandshakeListener
 from zope.interface import implementer
 
@@ -46,7 +46,8 @@ async def end_of(make: Callable[..., RelayLeg], on_socket: bool, *, cancelled: b
     server = Upper()
     start_tls(listening.transport, server, SERVER_TLS, is_client=False, reactor=reactor, on_socket=on_socket)
     start_tls(dialling.transport, leg, LEG_TLS, is_client=True, reactor=reactor, on_socket=on_socket)
-    await DeferredList([server.got(1), server.ended], fireOnOneCallback=True)
+    either: list[Deferred[Any]] = [server.got(1), server.ended]
+    await DeferredList(either, fireOnOneCallback=True)
     return leg, inner, server
 
 
@@ -60,7 +61,8 @@ async def test_a_leg_shows_its_token_and_carries_the_inner_protocol(on_socket: b
     peer = Upper()
     server.transport.write(SERVER.encode(RelayReady()))
     start_tls(server.transport, peer, INNER_TLS, is_client=False, reactor=reactor)
-    assert await leg.joined is inner
+    stands: object = await leg.joined
+    assert stands is inner
     assert await inner.secured and await peer.secured
     peer.transport.abortConnection()
     await peer.ended

@@ -140,7 +140,12 @@ def test_a_session_cannot_be_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
     server = tls(BOB, ANN)
     checked: list[int] = []
     accept = server._accept
-    monkeypatch.setattr(server, "_accept", lambda *details: (checked.append(1), accept(*details)))
+
+    def counted(*details: Any) -> None:
+        checked.append(1)
+        accept(*details)
+
+    monkeypatch.setattr(server, "_accept", counted)
     context = raw_context(ANN, lambda context: context.set_alpn_protos([ALPN_PEER]))
     first = raw_link(context, is_client=True)
     shake(first, server.link(False))

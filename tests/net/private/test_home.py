@@ -131,7 +131,7 @@ def test_a_known_key_keeps_its_name(home: Home) -> None:
 def test_what_proves_more_stays(home: Home) -> None:
     home.add_contact(BOB)
     for how in ("code", "words", "code", "id"):
-        home.add_contact(Contact("bob", BOB.id, how, "2026-12-01"))  # type: ignore[arg-type]  # one of them
+        home.add_contact(Contact("bob", BOB.id, how, "2026-12-01"))
     assert [contact.verified for contact in home.contacts()] == ["words"]
 
 

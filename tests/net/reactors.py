@@ -1,0 +1,18 @@
+"""Reactors for tests in the type that the package asks for: the installed one, and a clock that stands for one."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from twisted.internet import reactor as _installed
+from twisted.internet.interfaces import IReactorTime
+
+from p2pxfer.net.types import Reactor
+
+reactor = cast(Reactor, _installed)
+"""The installed reactor; Twisted's own type of it leaves out what only those of POSIX provide."""
+
+
+def time_only(clock: IReactorTime) -> Reactor:
+    """A clock where a reactor is asked for and only its time is used; anything else fails, as it is not there."""
+    return cast(Reactor, clock)
