@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.messages import Introduction
@@ -24,6 +25,16 @@ from p2pxfer.net.session.path import PathFacts
 from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.session.reception import ChannelUser, Reception
 from p2pxfer.status import Event, PathKind
+
+
+def into(errors: list[P2pxferError]) -> Callable[[Failure], None]:
+    """An errback that keeps the error there."""
+
+    def keep(failure: Failure) -> None:
+        assert isinstance(failure.value, P2pxferError)
+        errors.append(failure.value)
+
+    return keep
 
 
 class WorldPath:

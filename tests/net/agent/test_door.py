@@ -176,7 +176,7 @@ async def test_too_many_at_once_are_turned_away(home: Home) -> None:
 async def test_another_user_gets_no_answer(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """The directory keeps others out; should it not, whoever connects is looked at."""
     mine = os.geteuid()
-    monkeypatch.setattr(door.os, "geteuid", lambda: mine + 1)
+    monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
     with pytest.raises(Refused, match="another user's agent"):
         await deferToThread(asking.status, home.path)
     assert home.questions == []

@@ -15,6 +15,7 @@ from p2pxfer.net.agent.exposing import Exposing
 from p2pxfer.net.services.peeraddress import PeerAddress
 from p2pxfer.net.services.streamsession import Streams
 from p2pxfer.status import Exposed as Event
+from tests.moments import for_now
 from tests.net.machineworld import befriend, machine
 from tests.net.sessionworld import World, world
 
@@ -81,9 +82,9 @@ def test_contacts_that_come_later_get_in_without_a_restart(world: World, by_id: 
     for name in ("bob", "carol"):
         exposed.alice.home.remove_contact(name)
     exposed.start()
-    exposed.exposing._registered(Registered("alice", b"", "192.0.2.1:2000"))
+    exposed.exposing._registered(Registered(bytes(32), "192.0.2.1:2000", "alice"))
     assert exposed.told[-1] == "service web: it is exposed to nobody yet"
-    assert exposed.exposing.exposed is None
+    assert for_now(exposed.exposing.exposed) is None
     assert not exposed.meets("bob")
     befriend(exposed.alice, exposed.all[1])
     assert exposed.meets("bob")

@@ -11,19 +11,20 @@ from twisted.internet.task import Clock
 
 from p2pxfer.errors import NameTaken, P2pxferError, Replaced, ServerUntrusted, Unreachable
 from p2pxfer.net.agent.presence import LATER_S, REPEAT_S, Presence
+from tests.net.reactors import time_only
 
 
 class Attempts:
     """Attempts that end when the test says so."""
 
     def __init__(self) -> None:
-        self.clock: Any = Clock()
+        self.clock = Clock()
         self.told: list[str] = []
         self.begun: list[float] = []
         self.left = 0
         self.now: Deferred[P2pxferError] = Deferred()
         self.leaving: Deferred[None] | None = None
-        self.presence = Presence(self.clock, self._one, self.told.append, draw=lambda: 1.0)
+        self.presence = Presence(time_only(self.clock), self._one, self.told.append, draw=lambda: 1.0)
         self.presence.start()
 
     async def _one(self) -> P2pxferError:

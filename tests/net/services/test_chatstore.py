@@ -35,7 +35,7 @@ def again(tmp_path: Path, store: ChatStore) -> ChatStore:
 
 
 def test_lines_that_wait_are_found_again(store: ChatStore, tmp_path: Path) -> None:
-    assert store.pending == store.seen == []
+    assert (store.pending, store.seen) == ([], [])
     lines = [line(1, "ä\u202e"), line(2, "")]
     store.save_outbox(lines)
     assert again(tmp_path, store).pending == lines

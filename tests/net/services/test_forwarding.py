@@ -127,10 +127,10 @@ class Socket:
 def test_a_reset_that_the_reactor_calls_an_end_is_a_reset(error: int) -> None:
     first, second = Joint(), Socket()
     there: Any = Socket(error)
-    first.makeConnection(there)
+    first.makeConnection(there)  # type: ignore[no-untyped-call]  # Twisted's
     channel = Joint(first)
     here: Any = second
-    channel.makeConnection(here)
+    channel.makeConnection(here)  # type: ignore[no-untyped-call]  # Twisted's
     first.readConnectionLost()
     assert ("loseWriteConnection" in second.did) is (error == 0)
     assert ("abortConnection" in there.did) is (error != 0)

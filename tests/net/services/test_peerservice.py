@@ -18,7 +18,7 @@ from p2pxfer.net.services.peeraddress import PeerAddress
 from p2pxfer.net.services.peerservice import PeerService
 from p2pxfer.net.services.streamsession import Asking, Streams
 from tests.net.machineworld import befriend, machine
-from tests.net.sessionworld import World, world
+from tests.net.sessionworld import World, into, world
 
 __all__ = ["world"]
 
@@ -36,12 +36,12 @@ def test_only_the_service_itself_is_offered(world: World) -> None:
     world.run()
     errors: list[P2pxferError] = []
     for name in ("ssh", "pipe", "default", "webb"):
-        streams.open(name, lambda address: Protocol()).addErrback(lambda failure: errors.append(failure.value))
+        streams.open(name, lambda address: Protocol()).addErrback(into(errors))
     world.run()
     assert [type(error) for error in errors] == 4 * [Refused]
     assert "ssh is not exposed here" in errors[0].message
     assert asked == []
-    streams.open("web", lambda address: Protocol()).addErrback(lambda failure: errors.append(failure.value))
+    streams.open("web", lambda address: Protocol()).addErrback(into(errors))
     world.run()
     assert [who for who, _ in asked] == ["bob"]
 
@@ -75,7 +75,7 @@ def test_a_session_does_not_outlive_its_rights(world: World, way: str) -> None:
     world.caller("bob", "alice", streams, waiting_name(alice.home.identity().id.digest, "web"))
     world.run()
     errors: list[P2pxferError] = []
-    streams.open("web", lambda address: Protocol()).addErrback(lambda failure: errors.append(failure.value))
+    streams.open("web", lambda address: Protocol()).addErrback(into(errors))
     world.run()
     assert asked.pop().accept(lambda address: Protocol())
     world.run()
@@ -85,7 +85,7 @@ def test_a_session_does_not_outlive_its_rights(world: World, way: str) -> None:
         alice.home.remove_contact("bob")
     else:
         (alice.home.path / "contacts.json").write_text("{damaged")
-    streams.open("web", lambda address: Protocol()).addErrback(lambda failure: errors.append(failure.value))
+    streams.open("web", lambda address: Protocol()).addErrback(into(errors))
     world.run()
     assert asked == []
     assert [type(error) for error in errors] == [Refused]
@@ -109,8 +109,8 @@ def test_who_exposes_may_have_as_many_sockets_as_the_system_allows(
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert raised == (65536 if hard == resource.RLIM_INFINITY else min(hard, 65536))
-    errors: list[object] = []
-    running.addErrback(lambda failure: errors.append(failure.value))
+    errors: list[P2pxferError] = []
+    running.addErrback(into(errors))
     running.cancel()
     world.run(1)
     assert [type(error) for error in errors] == [Interrupted]

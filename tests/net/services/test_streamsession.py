@@ -23,7 +23,8 @@ from p2pxfer.net.services.streamsession import LINGER_S, Asking, Streams
 from p2pxfer.net.session import reception as reception_module
 from p2pxfer.net.session.peercheck import Checkee
 from tests.guard import LostErrors
-from tests.net.sessionworld import Caller, World, world
+from tests.moments import for_now
+from tests.net.sessionworld import Caller, World, into, world
 
 __all__ = ["world"]
 
@@ -37,13 +38,14 @@ class Plain(Protocol):
 
     def __init__(self) -> None:
         self.heard = b""
-        self.ends: list[type[Exception]] = []
+        self.ends: list[type[BaseException]] = []
         self.said: list[str] = []
 
     def dataReceived(self, data: bytes) -> None:
         self.heard += data
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008  # as Twisted has it
+        assert reason.value is not None
         self.ends.append(type(reason.value))
         self.said.append(str(reason.value))
 
@@ -199,7 +201,7 @@ def test_a_paused_reader_holds_the_writer_at_the_far_end(two: Two) -> None:
     for _ in range(20):
         source.fill(most)
         two.world.run()
-    assert source.paused
+    assert for_now(source.paused)
     window = reception_module.FIRST_LIMITS.begin([])
     assert source.written <= window + 20_000
     assert there.heard == b""
@@ -346,7 +348,7 @@ def test_a_factory_that_fails_leaves_no_connection_behind(two: Two, lost_errors:
 def test_a_connection_too_many_is_refused_and_the_others_go_on(two: Two) -> None:
     ends = [two.connect() for _ in range(Limits().channels)]
     errors: list[P2pxferError] = []
-    two.here.open("echo", lambda address: Plain()).addErrback(lambda failure: errors.append(failure.value))
+    two.here.open("echo", lambda address: Plain()).addErrback(into(errors))
     two.world.run()
     assert [type(error) for error in errors] == [LimitReached]
     for number, (here, _) in enumerate(ends):
@@ -358,7 +360,7 @@ def test_a_connection_too_many_is_refused_and_the_others_go_on(two: Two) -> None
 def test_what_is_asked_of_who_asks_is_refused(two: Two) -> None:
     """Only one side offers something; the other one has nobody who would answer."""
     errors: list[P2pxferError] = []
-    two.there[0].open("echo", lambda address: Plain()).addErrback(lambda failure: errors.append(failure.value))
+    two.there[0].open("echo", lambda address: Plain()).addErrback(into(errors))
     two.world.run()
     assert [type(error) for error in errors] == [Refused]
     assert "nothing is offered" in errors[0].message

@@ -14,6 +14,7 @@ from p2pxfer.core.session.wire import Checked
 from p2pxfer.core.traversal.discovery import Inbound
 from p2pxfer.errors import ProtocolBreach
 from p2pxfer.net.session.checkanswer import FRESH_S, CheckAnswers
+from tests.net.reactors import time_only
 
 
 class Path:
@@ -54,8 +55,8 @@ class Discovery:
 
 class World:
     def __init__(self) -> None:
-        self.clock: Any = Clock()
-        self.answers = CheckAnswers(self.clock)
+        self.clock = Clock()
+        self.answers = CheckAnswers(time_only(self.clock))
         self.discovery: Any = Discovery()
 
     def ask(self, path: Any = None, meeting: Any = None, decided: bool = True) -> Any:

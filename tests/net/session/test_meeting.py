@@ -119,10 +119,10 @@ class Punch:
         owner: Any = SimpleNamespace(path_up=lambda *_: None, meeting_failed=lambda *_: None)
         reactor: Any = self.clock
         self.meeting = Meeting(reactor, introduction, KNOWN, client, owner)
-        self.puncher: Any = SimpleNamespace(
+        puncher: Any = SimpleNamespace(
             way="walk", made_by="walk", tried="", plan_state="none", situation=None, last_errors={}, stop=lambda: None
         )
-        self.meeting.punch._puncher = self.puncher
+        self.puncher = self.meeting.punch._puncher = puncher
         self.meeting._drop_losers = lambda: None  # type: ignore[method-assign]  # nothing here has a socket
 
     def path(self, host: str) -> Any:

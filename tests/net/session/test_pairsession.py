@@ -16,12 +16,12 @@ from p2pxfer.core.messages import Introduction
 from p2pxfer.core.names import check_name
 from p2pxfer.core.session.channel import ChannelEvent
 from p2pxfer.core.session.channelwire import Attach, Open
+from p2pxfer.core.session.pathchoice import OVER
 from p2pxfer.core.session.wire import Bye, Problem
 from p2pxfer.errors import IdentityMismatch, Incomplete, P2pxferError, ProtocolBreach, Unreachable
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.session import pairsession as module
 from p2pxfer.net.session.pairsession import MAX_MEETINGS, PairSession, pipe_name
-from p2pxfer.net.session.pathset import OVER
 from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.status import Event, Note
 from p2pxfer.status import Path as PathEvent
@@ -115,8 +115,9 @@ class Stand:
             on_settled=lambda: None,
         )
         self.session.failed.addCallback(self.errors.append)
-        self.client: Any = FakeClient()
-        self.session.start(self.client)
+        client: Any = FakeClient()
+        self.client = client
+        self.session.start(client)
 
     def _hear(self, event: ChannelEvent) -> None:
         self.hear(event)

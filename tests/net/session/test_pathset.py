@@ -96,7 +96,8 @@ def test_ends_that_send_on_different_paths_do_not_report_each_piece() -> None:
 def test_paths_that_carry_in_turn_are_not_reported_each_time() -> None:
     clock, told = Clock(), list[Event]()
     paths = PathSet(clock.seconds, told.append)
-    for number, kind in enumerate(("relay", "punched", "punched"), 1):
+    kinds: list[PathKind] = ["relay", "punched", "punched"]
+    for number, kind in enumerate(kinds, 1):
         path: Any = FakePath(number, kind, 1)
         paths.add(path)
 

@@ -18,6 +18,7 @@ from p2pxfer.net.session import peercheck
 from p2pxfer.net.session.peercheck import ANSWER_S, FAREWELL_S, MEETINGS, Checkee, Findings, PeerCheck
 from p2pxfer.status import Event
 from p2pxfer.status import Path as PathEvent
+from tests.net.reactors import time_only
 
 ME = new_identity()
 KEY = b"k" * 32
@@ -89,7 +90,7 @@ class World:
     """A check under way; ``result`` is what came of it."""
 
     def __init__(self, answers: list[Any], relay: bool = True, policy: Any = "auto") -> None:
-        self.clock: Any = Clock()
+        self.clock = Clock()
         self.asked: list[str] = []
         self.answers = answers
         self.told: list[Event] = []
@@ -97,8 +98,9 @@ class World:
         client: Any = SimpleNamespace(
             when_registered=lambda: succeed(None), introduce=self._introduce, registered=object()
         )
-        check = PeerCheck(self.clock, client, ME, "alice", BOB, policy=policy, gentle=False, tell=self.told.append)
-        self.check = check
+        self.check = check = PeerCheck(
+            time_only(self.clock), client, ME, "alice", BOB, policy=policy, gentle=False, tell=self.told.append
+        )
         self.relay = relay
         self.running = Deferred.fromCoroutine(check.run())
         self.running.addBoth(self.result.append)
