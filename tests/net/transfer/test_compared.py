@@ -46,12 +46,13 @@ class FakeCargo:
 
 class Bench:
     def __init__(self) -> None:
-        self.cargo: Any = FakeCargo()
+        self.cargo = FakeCargo()
+        cargo: Any = self.cargo
         self.asked: list[tuple[str, Deferred[None]]] = []
         self.withdrawn: list[str] = []
         self.gone: list[Any] = []
         self.failed: list[Exception] = []
-        self.compared = ComparedCargo(self.cargo, self._compare, lambda path, words: None, self.gone.append)
+        self.compared = ComparedCargo(cargo, self._compare, lambda path, words: None, self.gone.append)
         paths: Any = None
         self.compared.attach(paths, lambda root: None, self.failed.append)
 

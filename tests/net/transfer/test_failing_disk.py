@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -114,7 +114,7 @@ def test_f14_a_failed_sync_is_not_repeated(dest: Path, monkeypatch: pytest.Monke
     content = Content({"x": noise(2 * CHUNK), "y": b"y"})
     calls = 0
 
-    def failing(real):
+    def failing(real: Callable[[int], None]) -> Callable[[int], None]:
         def sync(fd: int) -> None:
             nonlocal calls
             calls += 1
@@ -181,8 +181,13 @@ def test_many_files_are_synced_at_once(dest: Path, monkeypatch: pytest.MonkeyPat
     content = Content({f"d/{number}": b"%d" % number for number in range(100)})
     calls: list[str] = []
     real = disk.sync_file_system
+
+    def sync_all(fd: int) -> bool:
+        calls.append("all")
+        return real(fd)
+
     for module in (staging, publishing):
-        monkeypatch.setattr(module, "sync_file_system", lambda fd: calls.append("all") or real(fd))
+        monkeypatch.setattr(module, "sync_file_system", sync_all)
     monkeypatch.setattr(staging, "fdatasync", lambda _: calls.append("one"))
     run(dest, content, batch=1000)
     assert calls == ["all", "all"] if real(0) else calls.count("one") == 100

@@ -12,6 +12,7 @@ from p2pxfer.core.transfer.geometry import MIN_CHUNK, chunk_span, zero_hash
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import NoSpace
+from p2pxfer.net.disk import write_all
 from p2pxfer.net.transfer import holes as module
 from p2pxfer.net.transfer.holes import find_holes, keeps_holes, leave_hole, may_be_sparse, write_around_holes
 from p2pxfer.net.transfer.source import Source
@@ -91,7 +92,6 @@ def no_holes(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_holes")
 def test_what_is_new_in_a_file_is_zero_and_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[tuple[int, int]] = []
-    write_all = module.write_all
 
     def noted(fd: int, data: memoryview, offset: int) -> None:
         written.append((offset, len(data)))

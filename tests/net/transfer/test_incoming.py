@@ -27,6 +27,7 @@ from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.landing import DiskThreads
 from p2pxfer.net.transfer.listbudget import ListBudget
 from p2pxfer.net.transfer.oldversions import OldVersions
+from p2pxfer.net.transfer.places import Storage
 from p2pxfer.net.transfer.preflight import Room
 from p2pxfer.net.transfer.staging import Staging
 from tests.core.bundles import packed
@@ -209,7 +210,7 @@ async def test_what_is_being_published_keeps_its_descriptors_until_it_is_done(
 class FailingFolder(Folder):
     """A folder that cannot be opened again for a list that has become another one."""
 
-    def open(self, sender: bytes, manifest: Manifest, announced: Announced, relisted: bool) -> Staging:
+    def open(self, sender: bytes, manifest: Manifest, announced: Announced, relisted: bool) -> Storage:
         if relisted:
             raise DiskError("the disk is gone")
         return super().open(sender, manifest, announced, relisted)

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
@@ -17,6 +16,7 @@ from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import ChunkRefused, DiskError, NoSpace
 from p2pxfer.net.transfer import landing as module
 from p2pxfer.net.transfer.landing import DiskThreads, Landing
+from tests.net.reactors import reactor
 from tests.net.serverkit import until
 
 SIZE = 100_000
@@ -230,9 +230,9 @@ async def test_of_many_announcements_that_wait_the_last_one_counts() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_announcement_for_which_there_is_no_room_is_told() -> None:
+async def test_an_announcement_for_which_there_is_no_room_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
-    world.staging.announce = raiser(NoSpace("too much"))  # type: ignore[method-assign]  # a double
+    monkeypatch.setattr(world.staging, "announce", raiser(NoSpace("too much")))
     world.landing.announce(Announced(1, 0, 0, counting=True))
     await until(lambda: bool(world.failures))
     assert world.failures[0].check(NoSpace)

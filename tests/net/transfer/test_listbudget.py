@@ -76,7 +76,7 @@ async def test_sixty_four_paths_of_one_peer_hold_no_more_than_one_list(tmp_path:
         transfer.message(path, offer)
         assert transfer.manifest is not None
         assert transfer.manifest.size <= PAGE
-        await until(lambda path=path: path.has(Accept) or path.has(Refuse))  # type: ignore[misc]  # bound in the loop
+        await until(lambda path=path: path.has(Accept) or path.has(Refuse))
         for page in range(1, manifest.pages):
             if transfer.ended:
                 break

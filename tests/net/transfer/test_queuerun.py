@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import deferLater
 
@@ -27,6 +26,7 @@ from p2pxfer.net.transfer.queuestore import Queued
 from p2pxfer.net.transfer.source import Source
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from tests.net.disk_tools import open_fds
+from tests.net.reactors import reactor
 
 BOB = PeerId(b"b" * 32)
 

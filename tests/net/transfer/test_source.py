@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -210,7 +210,7 @@ def test_c06_unreadable(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(here, {"d/x\x1b": b"x", "top": b"x"})
     real = os.open
 
-    def denied(path, flags, mode=0o777, *, dir_fd=None):
+    def denied(path: str | bytes, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         if os.fsencode(path).rpartition(b"/")[2] in {b"x\x1b", b"top", b"locked"}:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return real(path, flags, mode, dir_fd=dir_fd)
@@ -358,7 +358,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_f19_changed_before_it_was_opened(here: Path, change) -> None:
+def test_f19_changed_before_it_was_opened(here: Path, change: Callable[[Path], None]) -> None:
     fill(here, {"d/x": noise(3 * CHUNK), "d/y": b"y"})
     source = Source.scan(["d"])
     change(here / "d/x")
@@ -369,7 +369,7 @@ def test_f19_changed_before_it_was_opened(here: Path, change) -> None:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_f19_one_of_several_small_files_has_changed(here: Path, change) -> None:
+def test_f19_one_of_several_small_files_has_changed(here: Path, change: Callable[[Path], None]) -> None:
     fill(here, {"d/w": b"w", "d/x": noise(100), "d/y": b"y"})
     source = Source.scan(["d"])
     assert [data for data, _ in source.read_files(0, 3)] == [b"w", noise(100), b"y"]
@@ -402,7 +402,7 @@ def test_small_files_are_read_into_bundles_and_the_others_one_by_one(here: Path)
 
 
 @pytest.mark.parametrize("change", [change_grown, change_shrunk, change_rewritten, change_rewritten_with_its_old_time])
-def test_f19_changed_while_it_is_open(here: Path, change) -> None:
+def test_f19_changed_while_it_is_open(here: Path, change: Callable[[Path], None]) -> None:
     fill(here, {"x": noise(3 * CHUNK)})
     source = Source.scan(["x"])
     source.read_chunk(0, 0)
@@ -611,7 +611,7 @@ def test_closing_does_not_wait_for_a_search_that_hangs(tmp_path: Path, monkeypat
     source = Source.open([str(tmp_path)])
     begun, hangs, ended = threading.Event(), threading.Event(), threading.Event()
 
-    def entries() -> Iterator[Entry]:
+    def entries() -> Generator[Entry, None, None]:
         try:
             begun.set()
             assert hangs.wait(60)

@@ -362,9 +362,10 @@ class Giving:
         self.done: list[bytes] = []
         self.failed: list[P2pxferError] = []
         self.pump.attach(self.paths, self.done.append, self.failed.append)
-        self.path: Any = FakePath()
-        self.paths.add(self.path)
-        self.pump.open_path(self.path)
+        path: Any = FakePath()
+        self.path = path
+        self.paths.add(path)
+        self.pump.open_path(path)
         self.say(Attach(instance=THERE))
 
     def say(self, message: ChannelMessage) -> None:
