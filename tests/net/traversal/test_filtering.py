@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectionRefusedError
@@ -32,6 +31,7 @@ from p2pxfer.net.traversal import filtering
 from p2pxfer.net.traversal.filtering import CHECK_S, TOKEN, FilteringCheck
 from p2pxfer.net.traversal.flight import fresh_ports
 from p2pxfer.net.traversal.listening import reuse_binding
+from tests.net.reactors import reactor
 from tests.net.serverkit import Site, Stranger, site, until
 
 
@@ -40,12 +40,12 @@ def checks(here: Site, port: int) -> FilteringCheck:
 
     def opener(link: ServerLink, host: str, number: int, local: int) -> Deferred[Any]:
         creator = PeerTLS(identity, here.identity.id.digest, ALPN_SERVER)
-        bootstrap = SecureBootstrap(reactor, link, creator, is_client=True)  # type: ignore[arg-type]  # Reactor
+        bootstrap = SecureBootstrap(reactor, link, creator, is_client=True)
         endpoint = TCP4ClientEndpoint(reactor, host, number, bindAddress=reuse_binding(local))
-        return endpoint.connect(Factory.forProtocol(lambda: bootstrap))  # type: ignore[no-any-return]  # Twisted's
+        return endpoint.connect(Factory.forProtocol(lambda: bootstrap))
 
     target = parse_endpoint(f"127.0.0.1:{here.ports[0]}")
-    return FilteringCheck(reactor, opener, target, port)  # type: ignore[arg-type]  # Reactor
+    return FilteringCheck(reactor, opener, target, port)
 
 
 async def gone(here: Site) -> None:
@@ -186,12 +186,13 @@ def test_an_event_for_another_socket_is_no_answer_to_a_knock() -> None:
         full.listen(0)
         with socket.create_connection(full.getsockname()):
             outcome: Deferred[str] = Deferred()
-            before = set(reactor.getWriters())  # type: ignore[attr-defined]  # IReactorFDSet
+            before = set(reactor.getWriters())
             target = parse_endpoint(f"127.0.0.1:{full.getsockname()[1]}")
             knock(reactor, target, ip_address("127.0.0.1"), outcome.callback)
-            (trying,) = set(reactor.getWriters()) - before  # type: ignore[attr-defined]  # the same
+            (trying,) = set(reactor.getWriters()) - before
             trying.doWrite()
             assert not outcome.called
+            assert isinstance(trying, knock_module._Knock)
             trying._end("silent")
             assert outcome.called
 

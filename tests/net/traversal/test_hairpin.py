@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory
@@ -24,6 +23,7 @@ from p2pxfer.net.traversal import crossing, hairpin
 from p2pxfer.net.traversal import inbound as inbound_module
 from p2pxfer.net.traversal.hairpin import CHECK_S, TOKEN, HairpinCheck
 from p2pxfer.net.traversal.listening import reuse_binding
+from tests.net.reactors import reactor
 from tests.net.serverkit import Site, Stranger, site, sleep, until
 from tests.net.traversal.test_probing import AT, OTHERS, TAG, Net
 
@@ -39,16 +39,16 @@ class Check(HairpinCheck):
         def opener(link: ServerLink, host: str, number: int, local: int) -> Deferred[Any]:
             self.ports.append(local)
             creator = PeerTLS(identity, here.identity.id.digest, ALPN_SERVER)
-            bootstrap = SecureBootstrap(reactor, link, creator, is_client=True)  # type: ignore[arg-type]  # Reactor
+            bootstrap = SecureBootstrap(reactor, link, creator, is_client=True)
             endpoint = TCP4ClientEndpoint(reactor, host, number, bindAddress=reuse_binding(local))
-            return endpoint.connect(Factory.forProtocol(lambda: bootstrap))  # type: ignore[no-any-return]  # Twisted's
+            return endpoint.connect(Factory.forProtocol(lambda: bootstrap))
 
         def allowed(endpoint: Endpoint) -> bool:
             self.wanted.append(endpoint)
             return may_dial
 
         target = parse_endpoint(f"127.0.0.1:{here.ports[0]}")
-        super().__init__(reactor, opener, target, allowed)  # type: ignore[arg-type]  # Reactor
+        super().__init__(reactor, opener, target, allowed)
         self.start()
 
 

@@ -12,6 +12,7 @@ from p2pxfer.core.messages import Introduction, NatSummary, Registered, Report
 from p2pxfer.core.traversal.discovery import Inbound, View
 from p2pxfer.net.traversal import inbound
 from p2pxfer.net.traversal.inbound import FRESH_S, UNKNOWN_S
+from tests.moments import for_now
 from tests.net.traversal.test_probing import OTHERS, TAG, Net
 
 KEEPS = NatSummary("endpoint-independent", "changed")
@@ -76,7 +77,7 @@ def test_it_is_found_once_for_all_who_ask_and_then_believed(made: list[Crossing]
     assert check.started
     check.done.callback(("no", ""))
     assert waiting == ([None], [None])
-    assert net.discovery.summary.simultaneous == "no"
+    assert for_now(net.discovery.summary.simultaneous) == "no"
     assert told(net) == [("no", True)]
     look(net)
     assert len(made) == 1

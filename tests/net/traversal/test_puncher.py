@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
@@ -31,6 +30,7 @@ from p2pxfer.net.traversal.gateway import hold_port
 from p2pxfer.net.traversal.halfopen import RESERVE, HalfOpen, descriptor_room
 from p2pxfer.net.traversal.listening import Doorman
 from p2pxfer.net.traversal.puncher import MAPPED_START, Mapped, Puncher
+from tests.net.reactors import reactor
 from tests.net.serverkit import dialled_from, free_port, is_reset, sleep, until
 
 HOST = "127.0.0.1"
@@ -232,7 +232,7 @@ def listening_at(port: int) -> bool:
 async def test_punches_that_share_their_ports_get_the_connections_of_their_own_peers() -> None:
     """The kernel would spread them over all listeners; the end of one punch leaves the others theirs."""
     port, mapped = free_port(), free_port()
-    doorman = Doorman(reactor)  # type: ignore[arg-type]  # the reactor
+    doorman = Doorman(reactor)
     punches: dict[str, Puncher] = {}
     came: list[tuple[str, str]] = []
     built: list[Peer] = []
@@ -310,24 +310,24 @@ async def _accepted(listener: socket.socket) -> tuple[socket.socket, Any]:
 
 @pytest_twisted.ensureDeferred
 async def test_what_is_half_open_is_closed_in_the_end(monkeypatch: pytest.MonkeyPatch, silent: int) -> None:
-    before = len(reactor.getWriters())  # type: ignore[attr-defined]  # IReactorFDSet
+    before = len(reactor.getWriters())
     punch = Punch(monkeypatch, Plan("", (volley(silent, 300),)))
     await until(lambda: punch.puncher.tried)
-    assert len(reactor.getWriters()) >= before + 290  # type: ignore[attr-defined]  # the same
+    assert len(reactor.getWriters()) >= before + 290
     punch.end()
-    assert len(reactor.getWriters()) == before  # type: ignore[attr-defined]  # the same
+    assert len(reactor.getWriters()) == before
     assert await punch.puncher.done == 300
 
 
 @pytest_twisted.ensureDeferred
 async def test_the_oldest_makes_room_and_errors_are_counted(monkeypatch: pytest.MonkeyPatch, silent: int) -> None:
-    before = len(reactor.getWriters())  # type: ignore[attr-defined]  # IReactorFDSet
+    before = len(reactor.getWriters())
     rolling = volley(silent, 60, window=20, keep=0.0)
     refusing = volley(free_port(), 30)
     punch = Punch(monkeypatch, Plan("", (rolling, refusing)))
     await until(lambda: punch.puncher.plan_errors["Connection refused"] == 30)
     await until(lambda: "90 SYNs" in punch.puncher.tried)
-    assert len(reactor.getWriters()) <= before + 20  # type: ignore[attr-defined]  # IReactorFDSet
+    assert len(reactor.getWriters()) <= before + 20
     punch.end()
 
 
@@ -358,7 +358,7 @@ async def test_the_one_that_stands_is_kept_when_descriptors_have_run_out(
     monkeypatch: pytest.MonkeyPatch, listener: socket.socket, silent: int
 ) -> None:
     """Handing a connection over takes one descriptor more: those that only try make room for it."""
-    adopt, calls = reactor.adoptStreamConnection, []  # type: ignore[attr-defined]  # IReactorSocket
+    adopt, calls = reactor.adoptStreamConnection, []
 
     def exhausted_once(*args: Any) -> None:
         calls.append(args)
@@ -367,12 +367,12 @@ async def test_the_one_that_stands_is_kept_when_descriptors_have_run_out(
         adopt(*args)
 
     monkeypatch.setattr(reactor, "adoptStreamConnection", exhausted_once)
-    before = len(reactor.getWriters())  # type: ignore[attr-defined]  # IReactorFDSet
+    before = len(reactor.getWriters())
     waiting = volley(silent, 50)
     punch = Punch(monkeypatch, Plan("", (waiting, volley(listener.getsockname()[1]))))
     await until(lambda: punch.built)
     assert len(calls) == 2
-    assert len(reactor.getWriters()) == before  # type: ignore[attr-defined]  # the same
+    assert len(reactor.getWriters()) == before
     far, _ = await _accepted(listener)
     far.sendall(b"hello")
     await until(lambda: punch.built[0].heard == b"hello")
@@ -397,8 +397,8 @@ async def test_a_connection_that_nobody_can_take_is_reset_whatever_goes_wrong(
 
 def test_the_soft_limit_is_raised_and_what_is_short_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = [(400, 1000)]
-    monkeypatch.setattr(halfopen.resource, "getrlimit", lambda kind: limits[-1])
-    monkeypatch.setattr(halfopen.resource, "setrlimit", lambda kind, pair: limits.append(pair))
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, pair: limits.append(pair))
     monkeypatch.setattr(halfopen, "Path", lambda text: _Directory(100))
     assert descriptor_room(40) == 40
     assert limits == [(400, 1000)]
@@ -513,17 +513,18 @@ async def test_a_plan_begins_when_the_order_says(
 
 def test_a_dial_that_fails_at_once_is_an_error() -> None:
     with pytest.raises(OSError) as raised:
-        HalfOpen(reactor, 0, ("255.255.255.255", 30000), lambda code: None)  # type: ignore[arg-type]  # the reactor
+        HalfOpen(reactor, 0, ("255.255.255.255", 30000), lambda code: None)
     assert raised.value.errno in (errno.ENETUNREACH, errno.EACCES, errno.EHOSTUNREACH)
 
 
 def test_an_event_that_was_meant_for_another_socket_decides_nothing(silent: int) -> None:
     """Within one batch of events a descriptor's number may have been closed and given to a new dial."""
     ends: list[int] = []
-    half_open = HalfOpen(reactor, 0, (HOST, silent), ends.append)  # type: ignore[arg-type]  # the reactor
+    half_open = HalfOpen(reactor, 0, (HOST, silent), ends.append)
     half_open.doWrite()
     assert ends == []
-    assert half_open in reactor.getWriters()  # type: ignore[attr-defined]  # IReactorFDSet
+    writers: list[object] = list(reactor.getWriters())
+    assert half_open in writers
     half_open.close()
 
 

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import TCP4ServerEndpoint
-from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.interfaces import IHandshakeListener, ITransport
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.internet.testing import MemoryReactorClock
@@ -26,12 +25,15 @@ from p2pxfer.net.private.identity import new_identity
 from p2pxfer.net.traversal import rendezvous
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.traversal.serverdial import ServerAddress
+from tests.net.reactors import reactor, time_only
 
 SERVER_KEY = new_identity()
 
 
 class Plain(Protocol):
     """Takes the TCP connection and lets the double decide what becomes of it."""
+
+    transport: ITransport
 
     def __init__(self, double: Double) -> None:
         self.double = double
@@ -47,6 +49,8 @@ class Plain(Protocol):
 
 @implementer(IHandshakeListener)
 class Answering(Protocol):
+    transport: Any
+
     def __init__(self, double: Double) -> None:
         self.double = double
 
@@ -236,11 +240,11 @@ class Faked:
     """A client whose connections are fakes, on a clock of the test."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.clock: Any = MemoryReactorClock()
+        self.clock = MemoryReactorClock()
         self.identity = new_identity()
         self.links: list[Any] = []
         self.client = RendezvousClient(
-            self.clock, self.identity, ServerAddress("127.0.0.1", 1, ServerTrust("127.0.0.1")), name=None,
+            time_only(self.clock), self.identity, ServerAddress("127.0.0.1", 1, ServerTrust("127.0.0.1")), name=None,
             policy="relay", on_registered=lambda answer: None, on_introduction=lambda introduction: None,
             on_note=lambda text: None,
         )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 
 from p2pxfer.core.addresses import parse_endpoint
 from p2pxfer.net.connection.tcpinfo import retransmissions
@@ -57,7 +57,7 @@ async def test_a_server_that_refuses_shows_nothing(listener: socket.socket, monk
         listener.accept()[0].close()
         return real(clock, seconds)
 
-    real = samepair.deferLater
+    real = deferLater
     monkeypatch.setattr(samepair, "deferLater", turn_away)
     going = check(listener)
     going.start()
