@@ -16,6 +16,7 @@ from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.errors import ConfigError
 from p2pxfer.net.private.home import Home
 from tests.cli.test_receiving import FakeClient, FakeInbox
+from tests.net.reactors import time_only
 
 KEY = b"k" * 32
 
@@ -24,13 +25,13 @@ class Run:
     """A run that shows a code."""
 
     def __init__(self, folder: Path) -> None:
-        self.clock: Any = Clock()
+        self.clock = Clock()
         self.home = Home(folder / "home")
         self.command = pairing.Pairing(
             Global(None, None, True, 0), self.home, ServerLine("h", 1, None), "bob", None, None, False, "auto", False,
             None,
         )  # fmt: skip
-        self.ended = Deferred.fromCoroutine(self.command.run(self.clock))
+        self.ended = Deferred.fromCoroutine(self.command.run(time_only(self.clock)))
         self.ended.addErrback(lambda failure: failure.value)
         assert not self.ended.called, self.ended.result
 

@@ -64,8 +64,18 @@ def test_who_may_answer_a_question(tmp_path: Path) -> None:
 
 
 def test_a_receiver_that_has_nobody_to_ask_ends_at_once_and_says_what_to_use(tmp_path: Path) -> None:
-    argv = [Path(sys.executable).parent / "p2pxfer", "--server", f"localhost:1#{PeerId(bytes(32))}"]
-    argv += ["--home", tmp_path / "home", "receive", "--accept", "ask", "--to", tmp_path]
+    argv: list[str | Path] = [Path(sys.executable).parent / "p2pxfer"]
+    argv += [
+        "--server",
+        f"localhost:1#{PeerId(bytes(32))}",
+        "--home",
+        tmp_path / "home",
+        "receive",
+        "--accept",
+        "ask",
+        "--to",
+        tmp_path,
+    ]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
     assert done.stdout == ""
@@ -523,7 +533,7 @@ def test_a_signal_ends_a_receiver_that_asks(scene: Scene, number: int) -> None:
     argv = ["receive", "--as", "bob", "--to", scene.inbox, "--no-code", "--accept", "ask"]
     command = [str(word) for word in (*client_words(scene), *argv)]
     log = scene.folder / "asked.log"
-    bob = Program(Typing(), "bob", command, log)  # type: ignore[arg-type]  # a place, but for types
+    bob = Program(Typing(), "bob", command, log)
     scene.callback(bob.stop)
     os.close(typing)
     bob.wait_for("registered")

@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 
 from p2pxfer.cli import sending
 from p2pxfer.cli.loads import FileLoad
+from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.errors import P2pxferError, Replaced, WrongCode
@@ -71,7 +72,7 @@ def test_a_question_for_another_code_ends_with_the_run(
 
     monkeypatch.setattr(sending, "RendezvousClient", FakeClient)
     monkeypatch.setattr(sending, "ask_again", ask)
-    monkeypatch.setattr(sending.Reporter, "can_ask", True)
+    monkeypatch.setattr(Reporter, "can_ask", True)
     command = make_command(tmp_path)
     monkeypatch.setattr(command, "_send", refused)
     running = Deferred.fromCoroutine(command.run(cast(Any, Clock())))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from p2pxfer.cli.wordscheck import SHOW_S, SHOWS, WordsCheck
 from p2pxfer.errors import IdentityMismatch
@@ -51,7 +52,12 @@ def bench(tmp_path: Path) -> Bench:
 
 def failed(asking: Deferred[None]) -> BaseException:
     found: list[BaseException] = []
-    asking.addErrback(lambda failure: found.append(failure.value))
+
+    def note(failure: Failure) -> None:
+        assert failure.value is not None
+        found.append(failure.value)
+
+    asking.addErrback(note)
     (error,) = found
     return error
 
