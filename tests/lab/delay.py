@@ -116,11 +116,17 @@ def open_tun(name: str, batching: bool) -> int:
     return descriptor
 
 
+def _sizes(packet: bytes) -> tuple[int, int]:
+    """How long the headers of a batch are, and each of its segments but the last."""
+    headers, size = _VIRTIO_SIZES.unpack_from(packet, 2)
+    return headers, size
+
+
 def segments_of(packet: bytes) -> int:
     """How many segments a packet with its virtio header holds; 1 for everything that is no batch of IPv4."""
     if packet[1] & _GSO_KIND != _GSO_TCPV4:
         return 1
-    headers, size = _VIRTIO_SIZES.unpack_from(packet, 2)
+    headers, size = _sizes(packet)
     return max(1, -(-(len(packet) - _VIRTIO - headers) // size))
 
 
@@ -128,7 +134,7 @@ def without(packet: bytes, lost: int) -> list[bytes]:
     """What is left of a packet when its segment number `lost` is cut out: up to two batches."""
     if segments_of(packet) == 1:
         return []
-    headers, size = _VIRTIO_SIZES.unpack_from(packet, 2)
+    headers, size = _sizes(packet)
     start = _VIRTIO + headers
     cut = start + lost * size
     parts = [(0, packet[start:cut]), (cut + size - start, packet[cut + size :])]

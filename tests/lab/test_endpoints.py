@@ -22,7 +22,7 @@ class Ends:
 
     def __init__(self, scene: Scene, path: str) -> None:
         for role, home in (("serve", scene.alice), ("ask", scene.bob)):
-            argv = [BIN / "python", "-m", endpoint_program.__name__, role, path]
+            argv: list[str | Path] = [BIN / "python", "-m", endpoint_program.__name__, role, path]
             env = {"P2PXFER_HOME": str(home), "P2PXFER_SERVER": scene.address}
             who = "alice" if role == "serve" else "bob"
             root = Path(__file__).parents[2]

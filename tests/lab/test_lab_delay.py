@@ -179,7 +179,7 @@ def batch(segments: int, size: int, number: int = 7) -> bytes:
 
 def folded(data: bytes) -> int:
     """The sum of the Internet's checksums, not yet turned over."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total > 0xFFFF:
         total = (total & 0xFFFF) + (total >> 16)
     return total

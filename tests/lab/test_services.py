@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shlex
 import shutil
@@ -210,7 +211,7 @@ def test_ssh_and_rsync_go_through_two_nats_and_over_a_change_of_path(lab_factory
         with source.open("rb") as file, log.open("w") as errors:
             words = [*ssh, f"cat > {shlex.quote(str(target))}"]
             child = lab.popen("bob", words, stdin=subprocess.PIPE, stderr=errors)
-            assert child.stdin is not None
+            assert isinstance(child.stdin, io.TextIOWrapper)
             with child.stdin:
                 child.stdin.buffer.write(file.read(24 * MIB))
                 wait_until(lambda: target.exists() and target.stat().st_size > MIB, 90)

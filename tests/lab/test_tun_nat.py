@@ -85,7 +85,7 @@ def test_what_passes_is_whole(lab_factory: LabFactory, kind: TunKind) -> None:
     for end in ends:
         end.setblocking(False)
     sent = [os.urandom(3 << 20) for _ in ends]
-    left = dict(zip(ends, map(memoryview, sent), strict=True))
+    left = {end: memoryview(data) for end, data in zip(ends, sent, strict=True)}
     got: dict[socket.socket, bytearray] = {end: bytearray() for end in ends}
     while any(len(data) < 3 << 20 for data in got.values()):
         readable, writable, _ = select.select(ends, [end for end in ends if left[end]], [], 10.0)

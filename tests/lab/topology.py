@@ -164,9 +164,10 @@ class Lab(Faults):
                     with entered(self.names[role]):
                         ends.append(delay.open_tun(device, self._shape.batching))
                 words.append(":".join([*map(str, ends[-2:]), *self._translation(home.router)]))
-            program = tunnat if any(":" in word.partition(":")[2] for word in words) else delay
+            translates = any(":" in word.partition(":")[2] for word in words)
+            program = tunnat.__file__ if translates else delay.__file__
             self._line = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(Path(program.__file__)), self._shape.encode(), *words],
+                [sys.executable, "-I", "-S", program, self._shape.encode(), *words],
                 stdin=subprocess.PIPE,
                 pass_fds=ends,
                 start_new_session=True,

@@ -16,13 +16,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
-if __package__:
+if TYPE_CHECKING or __package__:
     from tests.lab import delay
 else:  # started as a program, without a path to anything
     sys.path.insert(0, str(Path(__file__).parent))
-    import delay  # type: ignore[no-redef]  # the same file, found in another way
+    import delay  # the same file, found in another way
 
 TunMapping = Literal["by-connection", "first-preserved"]
 MOST: Final = 100_000
@@ -63,10 +63,12 @@ class TunKind:
     @classmethod
     def decode(cls, word: str) -> TunKind:
         """The kind that `encode` wrote. Raises `ValueError` for anything else."""
-        mapping, low, high = word.split(",")
-        if mapping == "by-connection" or mapping == "first-preserved":
-            return cls(mapping, int(low), int(high))
-        raise ValueError(f"no such mapping: {mapping}")
+        name, low, high = word.split(",")
+        mappings: tuple[TunMapping, ...] = get_args(TunMapping)
+        for mapping in mappings:
+            if mapping == name:
+                return cls(mapping, int(low), int(high))
+        raise ValueError(f"no such mapping: {name}")
 
 
 @dataclass(slots=True)
