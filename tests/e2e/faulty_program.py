@@ -13,14 +13,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from p2pxfer.cli import main
-from p2pxfer.core.session.wire import Chunk
+from p2pxfer.core.transfer.inflow import Incoming, length_of
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.transfer import incoming, journalfile, publishing, source, staging
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 TEN_YEARS: Final = 10 * 365 * 86_400.0
 
@@ -47,18 +50,24 @@ def short(_: int) -> None:
     """Every call reads or writes half of what was asked."""
     pread, pwrite = os.pread, os.pwrite
     os.pread = lambda fd, length, offset: pread(fd, -(-length // 2), offset)
-    os.pwrite = lambda fd, data, offset: pwrite(fd, memoryview(data)[: -(-len(data) // 2)], offset)  # type: ignore[assignment]
+
+    def pwrite_half(fd: int, data: ReadableBuffer, offset: int) -> int:
+        view = memoryview(data)
+        return pwrite(fd, view[: -(-len(view) // 2)], offset)
+
+    os.pwrite = pwrite_half
 
 
 def slow(milliseconds: int) -> None:
     """Writing a chunk takes so long, however small it is."""
-    real = staging.write_all
+    uses = vars(staging)
+    real = uses["write_all"]
 
     def slowly(fd: int, data: bytes | memoryview, offset: int) -> None:
         time.sleep(milliseconds / 1000)
         real(fd, data, offset)
 
-    staging.write_all = slowly
+    uses["write_all"] = slowly
 
 
 def counted(milliseconds: int) -> None:
@@ -68,11 +77,11 @@ def counted(milliseconds: int) -> None:
     counts = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     real = incoming.IncomingTransfer.chunk
 
-    def chunk(self: incoming.IncomingTransfer, path: PeerPath, arrived: Chunk) -> None:
-        os.write(counts, b"%d\n" % len(arrived.payload))
-        real(self, path, arrived)
+    def counting(self: incoming.IncomingTransfer, path: PeerPath, chunk: Incoming) -> None:
+        os.write(counts, b"%d\n" % length_of(chunk))
+        real(self, path, chunk)
 
-    incoming.IncomingTransfer.chunk = chunk  # type: ignore[method-assign]
+    incoming.IncomingTransfer.chunk = counting  # type: ignore[method-assign]  # the program's own
 
 
 def steps(seconds: float) -> Callable[[int], None]:

@@ -24,9 +24,9 @@ def main() -> None:
     point, *words = sys.argv[1:]
     remove = QueueFiles._remove
 
-    def removed(files: QueueFiles, entry: Queued) -> None:
+    def removed(self: QueueFiles, entry: Queued) -> None:
         if point == "after":
-            remove(files, entry)
+            remove(self, entry)
         os.kill(os.getpid(), signal.SIGKILL)
 
     QueueFiles._remove = removed  # type: ignore[method-assign]  # that is what this program is for

@@ -301,7 +301,7 @@ def test_a_home_with_a_long_path_and_a_daemon(field: Stage) -> None:
     """A path that no address of a socket can hold; and a daemon of twistd, which is another process than began."""
     home = field.folder / ("deep-" * 12) / ("down-" * 12) / "home"
     home.parent.mkdir(parents=True)
-    argv = [
+    argv: list[str | Path] = [
         BIN / "twistd", "--pidfile", field.folder / "pid", "--logfile", field.folder / "agent-daemon.log",
         "p2pxfer-agent", "--home", home, "--server", field.address,
     ]  # fmt: skip

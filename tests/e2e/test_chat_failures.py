@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,16 @@ pytestmark = pytest.mark.deadline(240)
 
 def test_lines_that_a_program_did_not_read_come_again(room: Stage) -> None:
     """The reader of the events goes away: what could not be written has no receipt."""
-    command = [BIN / "p2pxfer", "--json", "--server", room.address, "--home", room.alice, "chat", "bob"]
+    command: list[str | Path] = [
+        BIN / "p2pxfer",
+        "--json",
+        "--server",
+        room.address,
+        "--home",
+        room.alice,
+        "chat",
+        "bob",
+    ]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as alice:
         room.callback(alice.kill)
         bob = ChatEnd(room, "bob")

@@ -109,7 +109,7 @@ def check_receiver_killed(stage: Stage, source: Path, watch: Watch, point: float
     again = stage.receive("--once", "--no-code")
     status, events = end_of(again)
     assert status == 0, events
-    assert alice.succeed(10)
+    alice.succeed(10)
     resumed = last(events, "resumed")["have_bytes"]
     refetched = written + payload(last(events, "done")) - SIZE
     print(f"killed with {written / MIB:.0f} MiB written, {resumed / MIB:.0f} kept, {refetched / MIB:.1f} fetched again")

@@ -250,7 +250,7 @@ def test_the_agent_is_killed_when_the_peer_has_everything(stage: Stage, point: s
     digest = random_file(source, MIB)
     stage.receive("--no-code")
     queue(stage, source)
-    words = ["--log-format=text", "p2pxfer-agent", "--home", stage.alice, "--server", stage.address]
+    words: list[str | Path] = ["--log-format=text", "p2pxfer-agent", "--home", stage.alice, "--server", stage.address]
     agent = stage.start(sys.executable, KILLED_AGENT, point, *words, stdout=subprocess.DEVNULL)
     assert agent.wait(60) == -signal.SIGKILL
     assert file_hash(stage.inbox / "a") == digest

@@ -296,7 +296,9 @@ def test_whoever_waits_gets_a_service_that_comes_later(served: Served) -> None:
 
 def joined(stage: Stage, wanted: str) -> subprocess.Popen[bytes]:
     """`connect --listen -` of bob, with all its streams in the hands of the test."""
-    words = [stage.binary, "--server", stage.address, "--home", stage.bob, "connect", wanted, "--listen", "-"]
+    words: list[str | Path] = [
+        stage.binary, "--server", stage.address, "--home", stage.bob, "connect", wanted, "--listen", "-",
+    ]  # fmt: skip
     streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     return stage.start(*words, **streams)
 

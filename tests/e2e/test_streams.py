@@ -315,12 +315,9 @@ def test_somebody_is_asked_about_a_stream(pair: Stage, typed: bytes, status: int
 def test_commands_that_make_no_sense(pair: Stage) -> None:
     some = pair.folder / "some"
     random_file(some, 10)
-    for says, words in {
-        "sent alone": ["send", "-", some, "bob"],
-        "--name is for standard input": ["send", some, "bob", "--name", "x"],
-        "--stdout and --to contradict": ["receive", "--stdout", "--to", pair.inbox],
-    }.items():
-        pair.fails_plainly(2, says, *words)
+    pair.fails_plainly(2, "sent alone", "send", "-", some, "bob")
+    pair.fails_plainly(2, "--name is for standard input", "send", some, "bob", "--name", "x")
+    pair.fails_plainly(2, "--stdout and --to contradict", "receive", "--stdout", "--to", pair.inbox)
     check_failure(pair.run("send", "-", "bob", "--name", "a/b", typed="x"), 6, "a/b")
     check_failure(pair.run("send", "-", "bob", "--name", "con", typed="x"), 6, "con")
     outcome = pair.run("receive", "--stdout", as_json=True)
