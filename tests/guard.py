@@ -21,8 +21,9 @@ import pytest
 from twisted.internet import defer, task
 from twisted.internet.base import DelayedCall
 from twisted.internet.error import ConnectionDone
-from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 DEADLINE = 60.0
 """Seconds that a test may take, unless it is marked `deadline(seconds)`."""
@@ -121,6 +122,7 @@ class Deadline:
             self._waiting.throw(TestDeadline(self._complaint))
 
 
+@implementer(ILogObserver)
 class LostErrors:
     """Collects what the log calls critical: errors in Deferreds that nobody holds, and `Logger.failure`."""
 
@@ -130,14 +132,15 @@ class LostErrors:
 
     def __enter__(self) -> LostErrors:
         """Start to listen to the log."""
-        globalLogPublisher.addObserver(self._observe)
+        globalLogPublisher.addObserver(self)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop it."""
-        globalLogPublisher.removeObserver(self._observe)
+        globalLogPublisher.removeObserver(self)
 
-    def _observe(self, event: LogEvent) -> None:
+    def __call__(self, event: LogEvent) -> None:
+        """Look at one event of the log."""
         # Twisted announces the error of a Deferred in an event of its own, before the one that holds it.
         announced = event.get("log_namespace") == "twisted.internet.defer" and "log_failure" not in event
         if event.get("log_level") is LogLevel.critical and not announced:

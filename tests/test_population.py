@@ -19,7 +19,8 @@ from scripts.poplib.knowledge import discovered, summary
 from scripts.poplib.mixes import CASES, MIXES, SHARES, SOURCES, Drawer, draw_pair, label
 from scripts.poplib.nats import OPEN, RST_BURST, RST_RATE, Nat, NatKind
 from scripts.poplib.runs import Outcome, by_labels, digest, figures, simulate
-from scripts.poplib.world import MAPPED_PORT, Machine, World
+from scripts.poplib.side import MAPPED_PORT, Machine
+from scripts.poplib.world import World
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "population.rst"
@@ -286,8 +287,8 @@ def test_the_same_seed_gives_the_same_page_and_another_one_another(tmp_path: Pat
         assert population.main(["--pairs", "56", "--seed", str(seed), "--out", str(tmp_path / str(number))]) == 0
         pages.append((tmp_path / str(number)).read_bytes())
     assert pages[0] == pages[1] != pages[2].replace(b"--seed 2", b"--seed 1")
-    program = [sys.executable, "-m", "scripts.poplib", "--pairs", "56", "--jobs", "2", "--out", tmp_path / "parallel"]
-    subprocess.run(program, cwd=ROOT, check=True, capture_output=True, timeout=120)
+    program = [sys.executable, "-m", "scripts.poplib", "--pairs", "56", "--jobs", "2"]
+    subprocess.run([*program, "--out", tmp_path / "parallel"], cwd=ROOT, check=True, capture_output=True, timeout=120)
     assert (tmp_path / "parallel").read_bytes() == pages[0]
 
 

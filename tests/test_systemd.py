@@ -96,7 +96,7 @@ def test_the_unit_is_hardened(analyze: str, tmp_path: Path, name: str) -> None:
     assert found["ReadWritePaths"]
     mark = str(EXPOSURE[name] * 10).partition(".")[0]
     unit = placed(tmp_path, name)
-    argv = [analyze, "security", "--no-pager", "--offline=true", f"--threshold={mark}", unit]
+    argv: list[str | Path] = [analyze, "security", "--no-pager", "--offline=true", f"--threshold={mark}", unit]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=50, check=False, cwd=tmp_path)
     if "unrecognized option" in done.stderr:
         pytest.skip("this systemd-analyze is older than 250 and gives no marks to files")
