@@ -86,8 +86,8 @@ def test_two_sides_with_the_same_terms_greet(piece: int) -> None:
     ],
 )
 def test_different_terms_never_greet(initiator: dict[str, object], responder: dict[str, object]) -> None:
-    one = Greeting(replace(I_TERMS, **initiator), exporter(b"tls"))  # type: ignore[arg-type]  # by parameter
-    other = Greeting(replace(R_TERMS, **responder), exporter(b"tls"))  # type: ignore[arg-type]  # by parameter
+    one = Greeting(replace(I_TERMS, **initiator), exporter(b"tls"))
+    other = Greeting(replace(R_TERMS, **responder), exporter(b"tls"))
     with pytest.raises((IdentityMismatch, ProtocolBreach)):
         talk(one, other)
     assert not (one.greeted and other.greeted)
