@@ -39,7 +39,7 @@ SOURCES = ("p2pxfer", "scripts", "tests", "twisted", "typings")
 CHECKS = {
     "ruff format --check": ["ruff", "format", "--check", *SOURCES],
     "ruff check": ["ruff", "check", *SOURCES],
-    "mypy": ["mypy", "-p", "p2pxfer", "-p", "scripts"],
+    "mypy": ["mypy"],
 }
 _COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|xpassed)\b")
 _NO_TESTS = 5

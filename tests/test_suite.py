@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import sys
 from pathlib import Path
 
@@ -45,6 +46,16 @@ def test_a_job_that_does_not_end_is_ended_and_named(capsys: pytest.CaptureFixtur
         runner.run(suite.Job("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"]), outcome)
     assert outcome.broken == ["sleeper"]
     assert "out of time" in capsys.readouterr().out
+
+
+def test_every_package_is_type_checked_and_none_less_strictly() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    assert suite.CHECKS["mypy"] == ["mypy"]  # what it checks, and how, is in the configuration
+    packages = {package.strip() for package in config["mypy"]["packages"].split(",")}
+    assert packages == {path.parent.name for path in ROOT.glob("*/__init__.py")} >= {"tests"}
+    assert config.getboolean("mypy", "strict") and config.getboolean("mypy", "warn_unreachable")
+    assert not [section for section in config.sections() if section.startswith("mypy-")]
 
 
 def test_every_file_is_run_once() -> None:
