@@ -32,6 +32,7 @@ from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import ConfigError, DiskError, Refused
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.private.identity import make_private_directory, sync_directory
+from p2pxfer.net.private.wholefile import replace_whole
 from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.oldversions import OldVersions
 from p2pxfer.net.transfer.partials import Destination, remember
@@ -123,13 +124,7 @@ class ContactFolders:
 
 def _give(folder: Path, owner: PeerId) -> None:
     """Make it the folder of ``owner`` before anything comes into it, whatever crashes afterwards."""
-    unfinished = folder / f"{OWNER}.new"
-    with unfinished.open("wb") as file:
-        file.write(f"{owner}\n".encode())
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(folder / OWNER)
-    sync_directory(folder)
+    replace_whole(folder / OWNER, f"{owner}\n".encode())
     sync_directory(folder.parent)
 
 

@@ -9,8 +9,8 @@ from typing import Final
 
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError
+from p2pxfer.net.private.filelocks import hold
 from p2pxfer.net.private.identity import make_private_directory
-from p2pxfer.net.private.solelock import hold
 
 FOLDER: Final = "agent"
 SOCKET: Final = "socket"

@@ -14,10 +14,9 @@ a thread.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -32,7 +31,9 @@ from p2pxfer.core.names import check_contact_name
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError, IdentityMismatch, P2pxferError, UsageError
 from p2pxfer.net.private.contactfile import CONTACTS_SCHEMA, Contact, contacts_file, read_contacts
-from p2pxfer.net.private.identity import Identity, load_or_make, make_private_directory, sync_directory
+from p2pxfer.net.private.filelocks import locked
+from p2pxfer.net.private.identity import Identity, load_or_make, make_private_directory
+from p2pxfer.net.private.wholefile import replace_whole, version_of
 
 __all__ = ["Contact", "Home", "Settings", "default_home"]
 
@@ -60,10 +61,6 @@ class _SettingsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class _SettingsFile2(_SettingsFile, frozen=True, forbid_unknown_fields=True):
     history: bool = True
-
-
-class _AnyFile(msgspec.Struct, frozen=True):
-    schema: int
 
 
 def default_home(environment: Mapping[str, str]) -> Path:
@@ -211,15 +208,12 @@ class Home:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Keep other processes from changing files between a read and the write that follows from it."""
-        try:
-            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise ConfigError(f"cannot lock {self._show(self.path)}: {error.strerror}") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with ExitStack() as lock:
+            try:
+                lock.enter_context(locked(self.path / "lock"))
+            except OSError as error:
+                raise ConfigError(f"cannot lock {self._show(self.path)}: {error.strerror}") from error
             yield
-        finally:
-            os.close(descriptor)
 
     def _read(self, name: str, newest: int, decode: Callable[[bytes, int], _Content]) -> _Content | None:
         """The checked content of a file; ``None`` if there is no such file.  ``decode`` gets its version too."""
@@ -231,13 +225,7 @@ class Home:
         except OSError as error:
             raise ConfigError(f"cannot read {self._show(path)}: {error.strerror}") from error
         try:
-            schema = msgspec.json.decode(data, type=_AnyFile).schema
-            if schema > newest:
-                newer = f"format {schema}, this program knows {newest}"
-                raise ConfigError(f"{self._show(path)} was written by a newer version of this program ({newer})")
-            if schema < 1:
-                raise ValueError(f"there is no format {schema}")
-            return decode(data, schema)
+            return decode(data, version_of(data, newest, self._show(path)))
         except ConfigError:
             raise
         except (msgspec.MsgspecError, ValueError, RecursionError, P2pxferError) as error:
@@ -250,9 +238,7 @@ class Home:
         try:
             if path.exists():
                 self._keep_backup(path)
-            temporary = self._write_temporary(name, data)
-            temporary.replace(path)
-            sync_directory(self.path)
+            replace_whole(path, data)
         except OSError as error:
             raise ConfigError(f"cannot write {self._show(path)}: {error.strerror or error}") from error
 
@@ -262,18 +248,6 @@ class Home:
         link.unlink(missing_ok=True)
         link.hardlink_to(path)
         link.replace(_backup(path))
-
-    def _write_temporary(self, name: str, data: bytes) -> Path:
-        """A durable private file with ``data`` beside its later place; the lock is held, so its name may be fixed."""
-        temporary = self.path / f".{name}.new"
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, 0o600)
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        return temporary
 
     def _damaged(self, name: str, error: Exception) -> ConfigError:
         path = self.path / name

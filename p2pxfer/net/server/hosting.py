@@ -30,8 +30,8 @@ from p2pxfer.core.addresses import Address, scope
 from p2pxfer.core.server.effects import Listening, ServerSettings
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError
+from p2pxfer.net.private.filelocks import hold
 from p2pxfer.net.private.identity import Identity, load_or_make, load_pair, make_private_directory
-from p2pxfer.net.private.solelock import hold
 from p2pxfer.net.server.admission import AdmissionSettings
 from p2pxfer.net.server.metrics import MetricsSite, metrics_endpoint
 from p2pxfer.net.server.server import RendezvousServer

@@ -15,7 +15,6 @@ All functions block; those that write raise ``OSError``.
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import threading
@@ -30,7 +29,9 @@ from p2pxfer.core.session.chatwire import MAX_TEXT
 from p2pxfer.core.session.conversation import MAX_PENDING, REMEMBERED, Line
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError
-from p2pxfer.net.private.identity import make_private_directory, sync_directory
+from p2pxfer.net.private.filelocks import hold
+from p2pxfer.net.private.identity import make_private_directory
+from p2pxfer.net.private.wholefile import replace_whole, version_of
 
 DIRECTORY: Final = "chats"
 SCHEMA: Final = 1
@@ -53,10 +54,6 @@ class _Outbox(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lines: Annotated[list[_Waiting], Meta(max_length=MAX_PENDING)] = []
 
 
-class _AnyFile(msgspec.Struct, frozen=True):
-    schema: int
-
-
 class ChatStore:
     """The files of the chat with the contact that has this key (SHA-256 of its SPKI)."""
 
@@ -70,24 +67,22 @@ class ChatStore:
         self._ids_lock = threading.Lock()
         try:
             make_private_directory(self.path)
-            self._lock = os.open(self.path / "lock", _FLAGS, 0o600)
-        except OSError as error:
-            raise ConfigError(f"cannot use {self._show(self.path)}: {error.strerror}") from error
-        try:
-            self._take()
-        except BaseException:
-            os.close(self._lock)
-            raise
-
-    def _take(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.pending = self._read_outbox()
-            self.seen = self._read_ids()
+            self._lock = hold(self.path / "lock")
         except BlockingIOError:
             raise ConfigError("another chat with this contact runs on this machine") from None
         except OSError as error:
-            raise ConfigError(f"cannot use {self._show(self.path)}: {error.strerror}") from error
+            raise self._unusable(error) from error
+        try:
+            self.pending = self._read_outbox()
+            self.seen = self._read_ids()
+        except BaseException as error:
+            os.close(self._lock)
+            if isinstance(error, OSError):
+                raise self._unusable(error) from error
+            raise
+
+    def _unusable(self, error: OSError) -> ConfigError:
+        return ConfigError(f"cannot use {self._show(self.path)}: {error.strerror}")
 
     def close(self) -> None:
         """Give the files to whoever comes next."""
@@ -102,12 +97,7 @@ class ChatStore:
         except FileNotFoundError:
             return []
         try:
-            schema = msgspec.json.decode(data, type=_AnyFile).schema
-            if schema > SCHEMA:
-                raise ConfigError(
-                    f"{self._show(path)} was written by a newer version of this program (format {schema}, this program"
-                    f" knows {SCHEMA})"
-                )
+            version_of(data, SCHEMA, self._show(path))
             lines = msgspec.json.decode(data, type=_Outbox).lines
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             why = safe_text(str(error), 200)
@@ -117,17 +107,7 @@ class ChatStore:
     def save_outbox(self, lines: list[Line]) -> None:
         """These lines have no receipt yet.  Raises ``OSError``."""
         content = _Outbox(SCHEMA, [_Waiting(each.id.hex(), each.text, each.at) for each in lines])
-        self._replace("outbox.json", msgspec.json.encode(content) + b"\n")
-
-    def _replace(self, name: str, data: bytes) -> None:
-        temporary = self.path / f".{name}.new"
-        descriptor = os.open(temporary, _FLAGS | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(self.path / name)
-        sync_directory(self.path)
+        replace_whole(self.path / "outbox.json", msgspec.json.encode(content) + b"\n")
 
     # -- ids ---------------------------------------------------------------------------------------------------------
 
@@ -161,7 +141,7 @@ class ChatStore:
             descriptor = os.open(self.path / "seen", _FLAGS, 0o600)
             try:
                 if os.fstat(descriptor).st_size > 2 * REMEMBERED * _ID:
-                    self._replace("seen", b"".join(self._read_ids()))
+                    replace_whole(self.path / "seen", b"".join(self._read_ids()))
                 else:
                     os.fdatasync(descriptor)
             finally:

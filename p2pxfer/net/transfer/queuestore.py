@@ -15,12 +15,11 @@ All functions block for some milliseconds.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Annotated, Final, Literal
 
@@ -32,9 +31,10 @@ from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError, LimitReached, P2pxferError, UsageError
 from p2pxfer.net.disk import disk_error, shown
+from p2pxfer.net.private.filelocks import hold, locked
 from p2pxfer.net.private.identity import make_private_directory, sync_directory
 from p2pxfer.net.private.privatedir import HeldLocks
-from p2pxfer.net.private.solelock import hold
+from p2pxfer.net.private.wholefile import replace_whole, version_of
 from p2pxfer.net.transfer.scan import Links
 
 DIRECTORY: Final = "queue"
@@ -51,7 +51,6 @@ _ROOM: Final = 16 * MAX_WHY
 """What a new one leaves for what becomes of it, bytes: a reason of characters that take six each, and numbers."""
 _SUFFIX: Final = ".json"
 _NUMBER: Final = re.compile(r"[0-9a-f]{8}")
-_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 Count = Annotated[int, Meta(ge=0)]
 
@@ -105,10 +104,6 @@ class Unreadable(msgspec.Struct, frozen=True):
     why: str
 
 
-class _AnyFile(msgspec.Struct, frozen=True):
-    schema: int
-
-
 class QueueStore:
     """The queue in a home."""
 
@@ -156,12 +151,7 @@ class QueueStore:
         except OSError as error:
             raise ConfigError(f"cannot read {shown(str(path))}: {error.strerror}") from error
         try:
-            schema = msgspec.json.decode(data, type=_AnyFile).schema
-            if schema > SCHEMA:
-                raise ConfigError(
-                    f"{shown(str(path))} was written by a newer version of this program (format {schema}, this program"
-                    f" knows {SCHEMA})"
-                )
+            version_of(data, SCHEMA, shown(str(path)))
             entry = msgspec.json.decode(data, type=Queued)
             if entry.number != number or str(PeerId(entry.key)) != entry.peer:
                 raise ValueError("it is another transfer than its name says")
@@ -243,22 +233,17 @@ class QueueStore:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        try:
-            descriptor = os.open(self.path / "lock", _FLAGS, 0o600)
-        except FileNotFoundError:
-            yield  # without the directory there is nothing that somebody else could change
-            return
-        except OSError as error:
-            raise disk_error(error, f"locking {shown(str(self.path))}", "nothing was changed") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with ExitStack() as lock:
+            try:
+                lock.enter_context(locked(self.path / "lock"))
+            except FileNotFoundError:
+                pass  # without the directory there is nothing that somebody else could change
+            except OSError as error:
+                raise disk_error(error, f"locking {shown(str(self.path))}", "nothing was changed") from error
             yield
-        finally:
-            os.close(descriptor)
 
     def _write(self, entry: Queued, advice: str, most: int = _MAX_SIZE) -> None:
         path = self._path(entry.number)
-        temporary = path.with_name(f".{entry.number}.new")
         try:
             data = msgspec.json.encode(entry) + b"\n"
         except UnicodeEncodeError:
@@ -266,16 +251,8 @@ class QueueStore:
         if len(data) > most:
             raise UsageError(f"{len(entry.paths)} paths are too many for one entry of the queue; queue their directory")
         try:
-            descriptor = os.open(temporary, _FLAGS | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(descriptor)
-            temporary.replace(path)
-            sync_directory(self.path)
+            replace_whole(path, data)
         except OSError as error:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
             raise disk_error(error, f"writing {shown(str(path))}", advice) from error
 
     def _path(self, number: str) -> Path:

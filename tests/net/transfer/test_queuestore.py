@@ -300,7 +300,7 @@ def test_a_directory_that_cannot_be_read_is_not_an_empty_one(
 
 def test_what_is_no_entry_is_not_looked_at(store: QueueStore) -> None:
     store.put(entry())
-    for name in ("notes.txt", "x.json", ".12345678.new", "123456789.json"):
+    for name in ("notes.txt", "x.json", "12345678.json.new", "123456789.json"):
         (store.path / name).write_text("?")
     (store.path / "00000000.json").mkdir()
     (found,), (unreadable,) = store.read()
