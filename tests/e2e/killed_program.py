@@ -13,7 +13,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, NoReturn
@@ -141,6 +142,27 @@ def hooked(name: str) -> Callable[[Counter], None]:
     return install
 
 
+def before_its_page(passed: Counter) -> None:
+    """A file is in the tree, and the page that lists it is on its way to the journal, which takes long enough."""
+    listed = 0
+
+    def opened(staging: Staging, _relisted: bool) -> None:
+        nonlocal listed
+        listed = staging._manifest.pages
+
+    def slow(_: Staging, _chunks: object, pages: Sequence[int]) -> None:
+        if pages:
+            threading.Event().wait(60)
+
+    def written(staging: Staging, file: int, *_: object) -> None:
+        if file >= staging._manifest.files_before(listed):
+            passed()
+
+    around(Staging, "_resume", None, opened)
+    around(Staging, "sync", slow, None)
+    around(Staging, "_write", None, written)
+
+
 RECEIVER: Final[dict[str, Callable[[Counter], None]]] = {
     "rx.place_made": after(Staging, "_open_tree"),
     "rx.half_a_chunk": half(staging),
@@ -171,12 +193,14 @@ SENDER: Final[dict[str, Callable[[Counter], None]]] = {
     "tx.after_forget": after(HashCache, "forget"),
 }
 POINTS: Final = RECEIVER | SENDER
+LONG_LISTS: Final[dict[str, Callable[[Counter], None]]] = {"rx.before_its_page": before_its_page}
+"""By which only what has many pages comes."""
 
 
 def run() -> None:
     name, count, *words = sys.argv[1:]
     around(Staging, "write_chunk", None, _count)
-    POINTS[name](Counter(int(count)))
+    (POINTS | LONG_LISTS)[name](Counter(int(count)))
     sys.argv[1:] = words
     main.main()
 

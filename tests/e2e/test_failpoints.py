@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 
 import p2pxfer
+from p2pxfer.core.transfer.journal import read_journal
+from p2pxfer.core.transfer.manifest import Manifest
 from scripts.product import JsonEvent, Program, client
 from tests.e2e import killed_program
 from tests.e2e.conftest import MIB, Stage, Watch, end_of, fast_folder, staging_of, wait_until
@@ -192,6 +194,53 @@ def test_f01_the_receiver_of_a_tree_dies(field: Field) -> None:
     assert end_of(alice)[0] == 0
     assert contents(stage.inbox / TREE) == expected
     assert (stage.inbox / TREE / "hole.bin").stat().st_blocks * 512 < 16 * MIB
+    wait_until(lambda: not staging_of(stage.inbox))
+    assert os.listdir(stage.inbox) == [TREE]
+
+
+def strays_of(place: Path) -> set[str]:
+    """The files that lie in the tree of a staging place and are on no page of its journal."""
+    state = read_journal((place / "journal").read_bytes())
+    assert state is not None
+    manifest = Manifest()
+    for page in state.pages:
+        manifest.add(page, more=True)
+    listed = {entry.path for entry in manifest.files}
+    there = {str(path.relative_to(place / "tree")) for path in (place / "tree").rglob("*") if path.is_file()}
+    print(f"{len(state.pages)} pages list {len(listed)} files; {len(there)} are there")
+    return there - listed
+
+
+@pytest.mark.deadline(120)
+def test_f01_the_receiver_dies_between_a_file_and_its_page(field: Field) -> None:
+    """What lies in the tree and is on no page of the journal is not published, though the next list has it no more."""
+    stage = field.stage
+    top = stage.folder / TREE
+    top.mkdir()
+    for number in range(1000):
+        (top / f"{number:04d}-{'n' * 80}").write_bytes(b"%04d" % number * 50)
+    changed = top.stat().st_mtime_ns
+    alice = stage.send(top, "--wait")
+    words = ("receive", "--as", "bob", "--to", stage.inbox, "--once", "--no-code")
+    field.dies("rx.before_its_page", stage.bob, *words, passes=20)
+    alice.stop()
+    (place,) = staging_of(stage.inbox)
+    first, *others = sorted(strays_of(place))
+    assert len(others) >= 19
+    for stray in others:
+        (stage.folder / stray).unlink()
+    # Where one lies there is a directory now.
+    (stage.folder / first).unlink()
+    (stage.folder / first).mkdir()
+    (stage.folder / first / "inner").write_bytes(b"inner")
+    # The first page, by which it is the same transfer, tells this time.
+    os.utime(top, ns=(changed, changed))
+    bob = stage.receive("--once", "--no-code")
+    alice = stage.send(top, "--wait")
+    status, events = end_of(bob)
+    assert status == 0, events
+    assert end_of(alice)[0] == 0
+    assert contents(stage.inbox / TREE) == contents(top)
     wait_until(lambda: not staging_of(stage.inbox))
     assert os.listdir(stage.inbox) == [TREE]
 
