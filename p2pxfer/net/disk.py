@@ -83,6 +83,19 @@ def _enter(here: int, name: bytes, make: bool) -> int:
     return os.open(name, OPEN_INNER_DIRECTORY, dir_fd=here)
 
 
+def open_own_directory(name: bytes, parent: int) -> int:
+    """A descriptor of a directory whose mode may shut this user, its owner, out: then it does so no more.
+
+    Only in directories that nobody else may enter.  Raises ``OSError``.
+    """
+    try:
+        return os.open(name, OPEN_INNER_DIRECTORY, dir_fd=parent)
+    except PermissionError:
+        mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+        os.chmod(name, stat.S_IMODE(mode) | 0o700, dir_fd=parent)
+    return os.open(name, OPEN_INNER_DIRECTORY, dir_fd=parent)
+
+
 def write_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
     """Write all of ``data`` at ``offset``, however many calls it takes.  Raises ``OSError``."""
     left = memoryview(data)

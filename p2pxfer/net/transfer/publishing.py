@@ -91,17 +91,19 @@ class Publisher:
                 self._finals[each.name] = each.final
 
     def reopen(self) -> None:
-        """Take back what :meth:`prepare` of an earlier run forbade this user.  Raises ``OSError``."""
+        """Let this user into files again out of which :meth:`prepare` of an earlier run shut them.
+
+        The directories were opened before (:mod:`p2pxfer.net.transfer.strays`).  Raises ``OSError``.
+        """
         for number in self._manifest.restricted:
             entry = self._manifest.entries[number]
-            needed = OWNER_DIRECTORY if entry.kind is DIRECTORY else OWNER_FILE
-            if self.is_published(entry.path):
+            if entry.kind is not FILE or self.is_published(entry.path):
                 continue
             try:
                 with parent_of(self._tree, entry.path) as (parent, name):
                     status = stat_or_none(parent, name)
-                    if status is not None and not stat.S_ISLNK(status.st_mode):
-                        os.chmod(name, stat.S_IMODE(status.st_mode) | needed, dir_fd=parent)
+                    if status is not None and stat.S_ISREG(status.st_mode):
+                        os.chmod(name, stat.S_IMODE(status.st_mode) | OWNER_FILE, dir_fd=parent)
             except FileNotFoundError:
                 continue  # nothing of it has arrived
 

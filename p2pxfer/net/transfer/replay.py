@@ -42,8 +42,8 @@ def go_on(
         publisher.settle(state.publishing)
         if publisher.begun and (relisted or common < len(state.pages)):
             return False
-        publisher.reopen()
         remove_strays(manifest, tree)
+        publisher.reopen()
     believe(state, common, manifest, table)
     if state.published_root is None:
         prove(manifest, tree, publisher, table)

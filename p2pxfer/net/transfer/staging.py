@@ -42,10 +42,10 @@ from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import ChunkRefused, Damaged, DiskError
 from p2pxfer.net.disk import (
     OPEN_DIRECTORY,
-    OPEN_INNER_DIRECTORY,
     OPEN_INNER_FILE,
     FdCache,
     fdatasync,
+    open_own_directory,
     remove_whole,
     shown,
     sync_file_system,
@@ -187,7 +187,7 @@ class Staging:
             os.mkdir(_TREE, 0o700, dir_fd=self._home)
         except FileExistsError:
             pass  # from an earlier run
-        self._tree = self._keep(os.open(_TREE, OPEN_INNER_DIRECTORY, dir_fd=self._home))
+        self._tree = self._keep(open_own_directory(_TREE, self._home))
         os.fsync(self._home)
         self._publisher = Publisher(self._manifest, self._tree, self._destination, self._journal, self._failpoint)
 

@@ -8,17 +8,23 @@ Laws:
 
 - Nothing is written into the tree before this has been gone through, when a place is opened again.
 - What is listed stays if it is of the kind that the list says; what it holds is for the journal to claim.
-- One pass through the list and one through the tree, both in the order of the list, and no look at single files: names
-  of the directories on the way to the one of now are all that is in memory.
+- Behind it the tree and its listed directories have the mode 0700, whatever a run that was cut before its end, or
+  somebody else, gave them.  In one in which others may have written, what is another user's, or has a second name on
+  the disk, is removed even under a listed name: chunks would be written to where that leads.
+- One pass through the list and one through the tree, both in the order of the list, and no look at single files, but
+  for those in such directories: names of the directories on the way to the one of now are all that is in memory.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 
 from p2pxfer.core.transfer.entries import DIRECTORY, FILE, LINK, Kind
 from p2pxfer.core.transfer.manifest import Manifest
-from p2pxfer.net.disk import parent_of, remove_whole
+from p2pxfer.net.disk import open_own_directory, parent_of, remove_whole
+
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def remove_strays(manifest: Manifest, tree: int) -> None:
@@ -30,9 +36,21 @@ def remove_strays(manifest: Manifest, tree: int) -> None:
         here = open_ones[-1]
         there = here.reach(name, kind, tree)
         if kind is DIRECTORY:
-            open_ones.append(_Directory(number, f"{here.path}/{name}", tree if there else None))
+            open_ones.append(_open(number, f"{here.path}/{name}", tree if there else None))
     while open_ones:
         open_ones.pop().leave(tree)
+
+
+def _open(number: int, path: str, tree: int | None) -> _Directory:
+    """A listed directory; ``tree`` is ``None`` if nothing is there."""
+    if tree is None:
+        return _Directory(number, path, None)
+    with parent_of(tree, path) as (parent, name):
+        here = open_own_directory(name, parent)
+    try:
+        return _Directory(number, path, here)
+    finally:
+        os.close(here)
 
 
 class _Directory:
@@ -40,20 +58,24 @@ class _Directory:
 
     __slots__ = ("_at", "_kinds", "_names", "number", "path")
 
-    def __init__(self, number: int, path: str, tree: int | None) -> None:
-        """``number`` as in the list, ``path`` from the tree, which is ``None`` if nothing is there."""
+    def __init__(self, number: int, path: str, here: int | None) -> None:
+        """``number`` as in the list, ``path`` from the tree; ``here`` is a descriptor, ``None`` if nothing is there."""
         self.number = number
         self.path = path
         self._at = 0
         self._kinds: dict[str, Kind | None] = {}
         self._names: list[str] = []
-        if tree is None:
+        if here is None:
             return
-        # Its last component is entered as well, so a link is not followed.
-        with parent_of(tree, f"{path}/.") as (here, _), os.scandir(here) as found:
+        mode = os.fstat(here).st_mode
+        if stat.S_IMODE(mode) != stat.S_IRWXU:
+            os.fchmod(here, stat.S_IRWXU)
+        with os.scandir(here) as found:
             for each in found:
                 self._names.append(each.name)
-                if not each.is_file(follow_symlinks=False):
+                if mode & _OTHERS_WRITE and not _is_own(each):
+                    self._kinds[each.name] = None
+                elif not each.is_file(follow_symlinks=False):
                     self._kinds[each.name] = _kind_of(each)
         self._names.sort()
 
@@ -78,6 +100,11 @@ class _Directory:
             with parent_of(tree, f"{self.path}/.") as (here, _):
                 for name in names:
                     remove_whole(os.fsencode(name), here)
+
+
+def _is_own(each: os.DirEntry[str]) -> bool:
+    status = each.stat(follow_symlinks=False)
+    return status.st_uid == os.geteuid() and (stat.S_ISDIR(status.st_mode) or status.st_nlink == 1)
 
 
 def _kind_of(each: os.DirEntry[str]) -> Kind | None:

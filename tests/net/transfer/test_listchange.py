@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from p2pxfer.core.transfer.receiveeffect import Listed
 from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.errors import ProtocolBreach
 from p2pxfer.net.transfer.staging import Staging
+from tests.e2e.conftest import WITHOUT_OVERRIDE
 from tests.net.disk_tools import NOW, SENDER, Content, open_staging, put, tree
 
 COUNT = 1100
@@ -288,3 +291,58 @@ def test_what_is_listed_and_claimed_stays_and_the_rest_goes_whatever_it_is(dest:
     assert tree(here).keys() == all_of(whole).keys() - {"g/file", "z", "z/file"}
     assert tree(outside) == {"kept": b"another's"}
     assert received_whole(dest, whole) == all_of(whole)
+
+
+# -- directories whose modes somebody changed meanwhile ----------------------------------------------------------------
+
+NEXT_RUN = """
+import sys
+from pathlib import Path
+from tests.net.transfer import test_listchange as tests
+
+tests.received_whole(Path(sys.argv[1]), tests.content(b"old"))
+"""
+
+
+@pytest.mark.parametrize("mode", [0, 0o300, 0o500, 0o600])
+@pytest.mark.parametrize("where", [".", "d", "d/x"])
+def test_a_directory_that_shuts_its_owner_out_is_gone_through_all_the_same(dest: Path, where: str, mode: int) -> None:
+    """By a process that heeds modes, as all but root's do: the tree, a listed directory and one that nothing lists."""
+    here = killed_before_the_page(dest, content(b"old", "d/stray", "d/x/stray"), "d/stray", "d/x/stray")
+    (here / where).chmod(mode)
+    argv = [*WITHOUT_OVERRIDE, sys.executable, "-c", NEXT_RUN, str(dest)]
+    ended = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    assert tree(dest) == all_of(content(b"old"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give files away")
+def test_what_others_laid_into_a_directory_that_was_open_to_them_is_not_taken_for_received(
+    dest: Path, tmp_path: Path
+) -> None:
+    """Under listed names: a file of theirs, a link of the disk to another file of this user, a directory of theirs."""
+    whole = content(b"old", "f/g/h")
+    staging = open_staging(dest, whole)
+    received = [address for address in whole.addresses() if whole.manifest.files[address[0]].path != named(0)]
+    put(staging, whole, received)
+    staging.sync(map(whole.claim, received))
+    staging.close()
+    here = next(dest.glob(".p2pxfer-*/tree"))
+    for folder in (here, here / "d"):
+        folder.chmod(0o777)
+    theirs, precious = here / named(1), tmp_path / "precious"
+    theirs.unlink()
+    theirs.write_bytes(b"bad")
+    os.chown(theirs, 65534, 65534)
+    precious.write_bytes(b"mine")
+    (here / named(0)).hardlink_to(precious)
+    os.chown(here / "f", 65534, 65534)
+    staging = open_staging(dest, whole)
+    assert all(path.stat().st_mode & 0o777 == 0o700 for path in [here, *here.rglob("*")] if path.is_dir())
+    assert not (here / named(0)).exists()
+    assert not theirs.exists()
+    missing = {whole.manifest.files[file].path for file, index in set(whole.addresses()) - set(staging.have)}
+    assert missing == {named(0), named(1), "f/g/h"}
+    staging.close()
+    assert received_whole(dest, whole) == all_of(whole)
+    assert precious.read_bytes() == b"mine"
