@@ -6,7 +6,7 @@ import os
 import random
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import Final, cast
 
 from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race
 from twisted.logger import Logger
@@ -37,6 +37,9 @@ from p2pxfer.net.traversal.serverdial import server_address
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Event, Note
 
+ALONE_S: Final = 1.0
+"""After what time a peer that has not come is said to be waited for, seconds."""
+
 
 class ChatRoom(ChatOwner):
     """One run of the command."""
@@ -59,6 +62,7 @@ class ChatRoom(ChatOwner):
         self._input_ended = False
         self._typed = 0
         self._peer_over = False
+        self._met = False
         self._ending = False
         self._outcome: Deferred[P2pxferError | None] = Deferred()
 
@@ -231,6 +235,13 @@ class ChatRoom(ChatOwner):
         kept = f"; {_lines(waiting)} of before waiting to be delivered" if waiting else ""
         help_text = "; /help names the commands" if self._commands else ""
         self._note(f"chat with {self._peer.shown}{kept}{help_text}")
+        self._reactor.callLater(ALONE_S, self._alone)
+
+    def _alone(self) -> None:
+        """Say what it waits for: without a terminal nothing else shows that it does."""
+        if not (self._met or self._ending):
+            shown = self._peer.shown
+            self._note(f"waiting for {shown}, who is not in this chat yet; what is said is delivered when {shown} is")
 
     # -- what is typed -----------------------------------------------------------------------------------------------
 
@@ -290,6 +301,7 @@ class ChatRoom(ChatOwner):
 
     def chat_stands(self) -> None:
         """See :class:`~p2pxfer.net.services.chatting.ChatOwner`."""
+        self._met = True
         self._words.ask()
 
     def chat_released(self) -> None:
@@ -305,6 +317,7 @@ class ChatRoom(ChatOwner):
         if self._ending:
             return
         if here:
+            self._met = True
             self._peer_over = False
         shown = self._peer.shown
         self._note(f"{shown} is here" if here else f"{shown} has left; lines for {shown} wait")
