@@ -131,6 +131,7 @@ class ChatRoom(ChatOwner):
             self._peer.shown,
             terminal=self._terminal,
             command=self._chat_commands.run,
+            answer=self._words.answer,
             say=self.say,
             note=self._note,
             ended=self._end_of_input,
@@ -327,6 +328,7 @@ class ChatRoom(ChatOwner):
         """See :class:`~p2pxfer.net.services.chatting.ChatOwner`."""
         match event:
             case Heard(line):
+                self._words.heard()
                 self._screen.hear(line)
             case Delivered(line):
                 self._screen.tell(line, "delivered")

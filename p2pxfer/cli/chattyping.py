@@ -28,7 +28,10 @@ TAKEN: Final = 256
 
 
 class ChatTyping:
-    """``ended`` is called at the end of the input, ``end`` when the chat is over for it."""
+    """``answer`` gives the command that a line means as an answer to what was asked, and other lines as they are.
+
+    ``ended`` is called at the end of the input, ``end`` when the chat is over for it.
+    """
 
     def __init__(
         self,
@@ -39,6 +42,7 @@ class ChatTyping:
         *,
         terminal: bool,
         command: Callable[[str], None],
+        answer: Callable[[str], str],
         say: Callable[[str], None],
         note: Callable[[str], None],
         ended: Callable[[], None],
@@ -52,6 +56,7 @@ class ChatTyping:
         self._terminal = terminal
         self._commands = terminal or manners.commands
         self._command, self._say, self._note = command, say, note
+        self._answer = answer
         self._when_ended, self._end, self._fault = ended, end, fault
         self._worker = Worker(reactor, "input")
         self._input = LineInput(0)
@@ -105,6 +110,9 @@ class ChatTyping:
                 self._watch()
                 return
             self._backlog.popleft()
+            if self._commands and not command:
+                typed, text = text, self._answer(text)
+                command = text != typed
             if text == TOO_LONG or len(text) > MAX_TEXT:
                 self._drop(f"a line of a chat has at most {MAX_TEXT} characters; this one was not sent")
             elif command:

@@ -24,6 +24,7 @@ class Talk:
     """The connection of a chat, which shows words."""
 
     asks = True
+    held = False
     released = False
 
     def compare(self) -> tuple[str, ...]:
@@ -44,7 +45,7 @@ class Bench:
         files: Any = self
         talk: Any = self.talk
         end: Callable[[object], None] = lambda error: pytest.fail(str(error))  # noqa: E731
-        words = ChatWords(self.home, Checkee(KEY, "bob", "contact"), talk, self.said.append, end)
+        words = self.words = ChatWords(self.home, Checkee(KEY, "bob", "contact"), talk, self.said.append, end)
         self.commands = ChatCommands(files, self.store, "bob", words, self.said.append, lambda: None)
 
     def send(self, path: str) -> None:
@@ -85,6 +86,35 @@ def test_a_contact_under_another_name_is_strengthened(bench: Bench) -> None:
     bench.commands.run("/same")
     assert bench.home.contacts() == [Contact("robert", PeerId(KEY), "words", today())]
     assert bench.talk.released
+
+
+def test_a_plain_yes_answers_the_question_that_this_side_asked(bench: Bench) -> None:
+    bench.home.add_contact(Contact("bob", PeerId(KEY), "code", "2026-01-01"))
+    assert bench.words.answer("yes") == "yes"
+    bench.commands.run("/verify")
+    assert "yes, or /same, if the other one reads the same words" in bench.said[-1]
+    assert bench.words.answer("yes, let us meet") == "yes, let us meet"
+    assert (bench.words.answer(" Yes. "), bench.words.answer("N")) == ("/same", "/differ")
+    bench.commands.run("/same")
+    assert bench.words.answer("yes") == "yes"
+
+
+def test_a_yes_that_may_be_meant_for_a_line_of_the_peer_is_no_answer(bench: Bench) -> None:
+    """Whoever sits in between could ask something else in that moment."""
+    bench.commands.run("/verify")
+    bench.words.heard()
+    assert bench.words.answer("yes") == "yes"
+    assert bench.said[-1] == "this is said to bob; the answer about the words is /same"
+    bench.talk.asks = False
+    bench.words.asked(("c", "d"))
+    assert bench.said[-1] == "/same if the other one reads the same words; /differ if not"
+    assert bench.words.answer("yes") == "yes"
+
+
+def test_a_yes_answers_where_no_line_of_the_peer_is_shown_before_it(bench: Bench) -> None:
+    bench.talk.held = True
+    bench.words.asked(("c", "d"))
+    assert bench.words.answer("y") == "/same"
 
 
 def test_no_lines_of_the_history_are_none(bench: Bench) -> None:

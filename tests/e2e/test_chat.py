@@ -322,9 +322,10 @@ def test_words_are_the_same_at_both_ends_and_hold_the_lines_until_then(room: Sta
     assert WORDS.findall(alice.text) == WORDS.findall(bob.said())
     assert bob.heard() == []
     assert "who is there?" not in alice.text
-    alice.type("/same")
+    alice.type("yes")
     bob.wait_heard(1)
     alice.wait_for(re.compile("bob: who is there"))
+    assert bob.heard() == ["for your ears only"]
     assert contacts_of(room.alice)["bob"][1] == "words"
     assert contacts_of(room.bob)["alice"][1] == "code"
     bob.say("/same", "/quit")
@@ -338,7 +339,7 @@ def test_words_that_differ_end_the_chat_at_both_ends(room: Stage, terminals: lis
     alice = Terminal(room, "chat", "bob")
     terminals.append(alice)
     bob = ChatEnd(room, "bob", "--commands", "--verify")
-    bob.wait_said("/differ if not")
+    bob.wait_said("no, or /differ, if not")
     alice.wait_for(WORDS)
     bob.say("/differ")
     assert "the words differ" in bob.ends(5)

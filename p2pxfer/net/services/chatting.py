@@ -92,6 +92,11 @@ class Chatting:
         """Whether this side asks for the introductions."""
         return self._session is not None and self._session.asks
 
+    @property
+    def held(self) -> bool:
+        """Whether no line goes or comes before :meth:`release`."""
+        return self._held
+
     def compare(self) -> tuple[str, ...] | None:
         """The words of a connection, which the peer shows too; ``None`` if it is not here."""
         return self._session.compare() if self._session is not None else None
