@@ -11,21 +11,13 @@ from typing import ClassVar, Literal
 
 from msgspec import Struct
 
+from p2pxfer.reasons import Change, Reason, Where
+
 PathKind = Literal["relay", "lan", "direct", "punched", "mapped", "ipv6"]
 PathState = Literal["up", "active", "down"]
 ContactState = Literal["known", "added", "renamed", "removed", "changed"]
 JobState = Literal["cut", "running", "dropped", "queued", "paused", "failed", "done"]
 Verified = Literal["code", "contact", "id", "words"]
-Where = Literal["", "here", "there", "both", "either"]
-"""Which side is meant: this machine's, the peer's."""
-Reason = Literal[
-    "same-network", "ipv6", "mapped", "open", "kept", "let-in", "predicted", "searched", "met",
-    "forbidden", "same-nat", "pooled", "unmeasured", "withheld", "closed", "blocked", "both-random", "both-change",
-    "counted-and-random", "not-found", "overtaken", "no-crossing",
-]  # fmt: skip
-"""Why a pair got its path: the first row explains a direct one, the others the want of one."""
-Change = Literal["none", "allow", "join", "permit", "unblock", "map"]
-"""What would make a relayed pair direct."""
 
 
 class Identity(Struct, frozen=True):
@@ -88,7 +80,11 @@ class QueuedOne(Struct, frozen=True):
 
 
 class Agent(Struct, frozen=True):
-    """From ``agent status``, before services and transfers; ``observed`` is empty while the server does not know it."""
+    """From ``agent status``, before services and transfers; ``observed`` is empty while the server does not know it.
+
+    ``trouble`` is why it does not, ``again_s`` when it tries again, in seconds, null while it does.  ``inbox`` has the
+    contacts' folders, but for ``folders`` that are elsewhere.  ``closed``: services that nobody can reach, and why.
+    """
 
     event: ClassVar[str] = "agent"
     pid: int
@@ -101,6 +97,11 @@ class Agent(Struct, frozen=True):
     transfers: int
     queued: int
     services: int
+    inbox: str = ""
+    folders: int = 0
+    trouble: str = ""
+    again_s: float | None = None
+    closed: tuple[str, ...] = ()
 
 
 class Registered(Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +13,7 @@ from p2pxfer.core.text import safe_text
 
 if TYPE_CHECKING:
     from p2pxfer.core.agent.control import Status
-    from p2pxfer.status import Event
+    from p2pxfer.status import Agent, Event
 
 
 @click.group("agent")
@@ -41,11 +42,10 @@ def lines(found: Status) -> list[str]:
     from p2pxfer.core.words.eventtext import describe, human_size
 
     agent = found.agent
-    there = f"registered at {agent.server}, seen as {agent.observed}" if agent.observed else f"not at {agent.server}"
     only = "" if agent.receives else ", receives nothing"
     shown = [
         f"the agent runs as {safe_text(agent.name)}{only} (process {agent.pid}, for {_time(agent.up_s)})",
-        safe_text(there),
+        *map(safe_text, _place(agent)),
         f"{agent.queued} to be sent, {agent.transfers} under way",
     ]
     for job in found.transfers:
@@ -55,7 +55,24 @@ def lines(found: Status) -> list[str]:
         shown.append(f"  {names} {way} {safe_text(job.peer)}: {part}")
     if agent.services:
         shown.append(f"{len(found.services)} of {agent.services} services can be reached")
-    return [*shown, *(f"  {describe(service)}" for service in found.services)]
+    closed = (f"  {safe_text(one)}" for one in agent.closed)
+    return [*shown, *(f"  {describe(service)}" for service in found.services), *closed]
+
+
+def _place(agent: Agent) -> Iterator[str]:
+    """Where it is to be found, or why it is not, and where it puts what comes."""
+    again = f"; tried again in {agent.again_s:g} s" if agent.again_s is not None else ""
+    why = f": {agent.trouble}{again}" if agent.trouble else ""
+    if agent.observed:
+        yield f"registered at {agent.server}, seen as {agent.observed}"
+        if why:
+            yield f"not under all its names{why}"
+    else:
+        yield f"not registered at {agent.server}{why}"
+    if agent.inbox:
+        has = "has another one" if agent.folders == 1 else "have others"
+        others = f"; {agent.folders} {has}" if agent.folders else ""
+        yield f"files go to {agent.inbox}, a folder for each contact{others}"
 
 
 def _time(seconds: float) -> str:

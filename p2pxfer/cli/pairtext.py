@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from p2pxfer.core.session.verdict import Verdict
-from p2pxfer.status import Change, Nat, PathKind, Reason, Where
+from p2pxfer.reasons import Change, Reason, Where
+from p2pxfer.status import Nat, PathKind
 
 _ROWS: Final = (
     ("mapping", "mapping"),

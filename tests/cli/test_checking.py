@@ -15,7 +15,8 @@ from p2pxfer.core.session.verdict import Verdict
 from p2pxfer.core.session.wire import Checked
 from p2pxfer.core.traversal.discovery import Inbound
 from p2pxfer.net.session.peercheck import Findings
-from p2pxfer.status import Change, PathKind, Reason, Where
+from p2pxfer.reasons import Change, Reason, Where
+from p2pxfer.status import PathKind
 from tests.net.traversal.test_probing import TAG, Net
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import urllib.request
 from collections.abc import Iterator
@@ -295,6 +296,27 @@ def test_what_status_says(field: Stage) -> None:
     assert outcome.status == 0
     assert f"the agent runs as bob (process {agent.pid}" in outcome.out
     assert "registered at 127.0.0.1:" in outcome.out
+    assert f"files go to {field.bob / 'inbox'}, a folder for each contact\n" in outcome.out
+
+
+def test_status_says_why_it_is_not_registered_and_what_it_exposes(tmp_path: Path) -> None:
+    with Stage(tmp_path) as stage:
+        server = stage.start_server()
+        stage.make_contacts()
+        web = '[[services]]\ntarget = "127.0.0.1:80"\nto = ["nobody"]\nas = "web"\n'
+        configure(stage.bob, f'name = "bob"\n[folders]\nalice = "{tmp_path / "photos"}"\n{web}')
+        (tmp_path / "photos").mkdir()
+        agent = start_agent(stage, "bob", stage.bob, ready=False)
+        left_out = "web, 127.0.0.1:80: nobody is not a contact, and is left out"
+        until(stage.bob, lambda now: now.agent.closed == (left_out,), agent)
+        until(stage.bob, lambda now: now.agent.observed != "" and now.agent.trouble == "", agent)
+        server.stop()
+        until(stage.bob, lambda now: now.agent.observed == "" and now.agent.trouble != "", agent)
+        shown = stage.run("agent", "status", home=stage.bob).out
+        assert re.search(r"not registered at 127\.0\.0\.1:\d+: .+\n", shown), shown
+        assert f"files go to {stage.bob / 'inbox'}, a folder for each contact; 1 has another one\n" in shown
+        assert re.search(r"\n0 of 1 services can be reached\n  web, 127\.0\.0\.1:80: .+\n", shown), shown
+    stage.check_logs()
 
 
 def test_a_home_with_a_long_path_and_a_daemon(field: Stage) -> None:

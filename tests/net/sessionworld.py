@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from p2pxfer.core.codec import Message
-from p2pxfer.core.messages import Introduction
+from p2pxfer.core.messages import Introduction, Registered
 from p2pxfer.core.session.wire import Problem
 from p2pxfer.errors import P2pxferError, Unreachable, from_wire
 from p2pxfer.net.private.home import Home
@@ -136,11 +136,11 @@ class WorldMeeting:
 class WorldClient:
     """The connection of one machine to the server of the world."""
 
-    registered = object()
-
     def __init__(self, world: World, identity: Identity, introduced: Callable[[Introduction], None]) -> None:
         self.world = world
         self.key = identity.id.digest
+        self.registered = Registered(self.key, "192.0.2.1:2000")
+        self.trouble: tuple[str, float | None] = ("", None)
         self.asked_by = introduced
         self.reconnects = 0
 

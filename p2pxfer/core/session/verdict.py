@@ -17,7 +17,8 @@ from msgspec import Struct
 from p2pxfer.core.messages import NatSummary
 from p2pxfer.core.session.wire import PlanState
 from p2pxfer.core.traversal.strategies import Kind, kind
-from p2pxfer.status import Change, PathKind, Reason, Where
+from p2pxfer.reasons import Change, Reason, Where
+from p2pxfer.status import PathKind
 
 
 class Side(Struct, frozen=True):

@@ -169,6 +169,8 @@ class Agent(Service):
         queue = self._queue.listed()
         transfers = [*self._receiving.under_way(), *(job for job in queue if job.state == "running")]
         seen = [self._receiving.observed, *(service.observed for service in self._services)]
+        exposed = [(service, service.exposed) for service in self._services]
+        trouble, again = self._trouble
         about = AgentEvent(
             pid=os.getpid(),
             name=self._machine.name,
@@ -180,6 +182,20 @@ class Agent(Service):
             transfers=len(transfers),
             queued=sum(job.state != "running" for job in queue),
             services=len(self._services),
+            inbox=self._inbox if self._config.receive else "",
+            folders=len(self._config.folders),
+            trouble=safe_text(trouble, 300),
+            again_s=None if again is None else round(again, 1),
+            closed=tuple(safe_text(service.closed, 400) for service, one in exposed if one is None),
         )
-        exposed = (service.exposed for service in self._services)
-        return status_that_fits(about, tuple(one for one in exposed if one is not None), transfers)
+        return status_that_fits(about, tuple(one for _, one in exposed if one is not None), transfers)
+
+    @property
+    def _inbox(self) -> str:
+        return safe_text(str(directory(self._machine.home.path, self._config.inbox)), 1000)
+
+    @property
+    def _trouble(self) -> tuple[str, float | None]:
+        """Why the server does not know this machine by its name, or by that of a service."""
+        troubles = [self._receiving.trouble, *(service.trouble for service in self._services)]
+        return next((trouble for trouble in troubles if trouble[0]), ("", None))

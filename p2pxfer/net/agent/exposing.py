@@ -34,9 +34,8 @@ class Exposing:
         # One for all attempts, since it counts the connections of each contact.
         target = tcp_target(machine.reactor, host, port)
         self._outlet = Outlet(machine.reactor, config.service, target, self._event)
-        self._registered_now = False
-        self.observed = ""
-        """Where the server saw this machine when it heard of the service."""
+        self._service: PeerService | None = None
+        self._told = False
 
     def start(self) -> None:
         """Be there from now on."""
@@ -47,7 +46,7 @@ class Exposing:
         await self._presence.stop()
 
     async def _attempt(self) -> P2pxferError:
-        service = PeerService(
+        service = self._service = PeerService(
             self._machine, self._config.service, self._guests, self._outlet.asked, self._registered,
             lambda guest, event: self._event(event, guest),
         )  # fmt: skip
@@ -55,7 +54,7 @@ class Exposing:
             await service.start()
             return await service.failed
         finally:
-            self._registered_now, self.observed = False, ""
+            self._service, self._told = None, False
             await service.close()
 
     def _guests(self) -> Iterator[Checkee]:
@@ -87,17 +86,34 @@ class Exposing:
 
     def _registered(self, answer: Registered) -> None:
         self._presence.there()
-        self.observed = answer.observed
-        told, self._registered_now = self._registered_now, True
+        told, self._told = self._told, True
         if not told:
             exposed = self.exposed
             self._tell(describe(exposed) if exposed is not None else "it is exposed to nobody yet")
 
     @property
+    def observed(self) -> str:
+        """Where the server sees this machine; empty while it does not know of the service."""
+        registered = self._service.registered if self._service is not None else None
+        return registered.observed if registered is not None else ""
+
+    @property
     def exposed(self) -> Exposed | None:
         """What is open to whom, while the server knows of it and there is anybody."""
-        names = tuple(guest.shown for guest in self._guests()) if self._registered_now else ()
+        names = tuple(guest.shown for guest in self._guests()) if self.observed else ()
         return Exposed(self._config.service, self._config.target, names) if names else None
+
+    @property
+    def trouble(self) -> tuple[str, float | None]:
+        """As of :class:`~p2pxfer.net.agent.receiving.Receiving`."""
+        own = self._presence.trouble, self._presence.again_s
+        return own if own[0] or self._service is None else self._service.trouble
+
+    @property
+    def closed(self) -> str:
+        """Why nobody can reach it, with what it is, while :attr:`exposed` is nothing."""
+        why = "; ".join(self._left_out.values()) if self.observed else self.trouble[0]
+        return f"{self._config.service}, {self._config.target}: {why or 'the server does not know of it yet'}"
 
     def _event(self, event: Event, guest: Checkee | None = None) -> None:
         text = describe(event)

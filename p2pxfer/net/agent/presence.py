@@ -41,6 +41,9 @@ class Presence:
         self._backoff = Backoff(draw)
         self._running: Deferred[None] | None = None
         self._told: tuple[str, float] | None = None
+        self._due: float | None = None
+        self.trouble = ""
+        """What the last attempt ended with, for people; empty while one stands."""
 
     def start(self) -> None:
         """Begin."""
@@ -63,7 +66,14 @@ class Presence:
             soon = error.retry and not isinstance(error, FINAL)
             pause = self._backoff.next() if soon else LATER_S
             self._trouble(error, soon)
+            self._due = self._reactor.seconds() + pause
             await deferLater(self._reactor, pause)
+            self._due = None
+
+    @property
+    def again_s(self) -> float | None:
+        """After what time the next attempt begins, seconds; ``None`` while one is under way."""
+        return None if self._due is None else max(0.0, self._due - self._reactor.seconds())
 
     async def _one(self) -> P2pxferError:
         try:
@@ -79,13 +89,15 @@ class Presence:
     def _trouble(self, error: P2pxferError, soon: bool) -> None:
         """Tell it once, and again when it lasts."""
         now = self._reactor.seconds()
+        hint = "; choose another name in agent.toml" if isinstance(error, NameTaken) else ""
+        self.trouble = f"{error.message}{hint}"
         if self._told is None or self._told[0] != error.message or now - self._told[1] >= REPEAT_S:
             self._told = error.message, now
             again = "trying again" if soon else f"trying again in {LATER_S:g} s"
-            hint = "; choose another name in agent.toml" if isinstance(error, NameTaken) else ""
-            self._tell(f"{error.message}{hint}; {again}")
+            self._tell(f"{self.trouble}; {again}")
 
     def there(self) -> None:
         """The attempt succeeded: what fails next is news, and soon tried again if it lasted."""
         self._told = None
+        self.trouble = ""
         self._backoff.stands(self._reactor.seconds())

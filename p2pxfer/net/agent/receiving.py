@@ -50,6 +50,7 @@ class Receiving(InboxOwner):
         self._places: dict[bytes, ContactPlace] = {}
         self._under_way: dict[IncomingTransfer | IncomingStream, tuple[str, bytes]] = {}
         self._presence = Presence(machine.reactor, self._attempt, tell)
+        self._client: RendezvousClient | None = None
         self.observed = ""
         """Where the server sees this machine; empty while it is not registered."""
         self._inbox = Inbox(
@@ -72,7 +73,7 @@ class Receiving(InboxOwner):
 
     async def _attempt(self) -> P2pxferError:
         machine = self._machine
-        client = RendezvousClient(
+        client = self._client = RendezvousClient(
             machine.reactor,
             machine.home.identity(),
             server_address(machine.server),
@@ -88,7 +89,7 @@ class Receiving(InboxOwner):
             await client.start()
             return await client.failed
         finally:
-            self.observed = ""
+            self._client, self.observed = None, ""
             await client.leave()
 
     def _registered(self, answer: Registered) -> None:
@@ -100,6 +101,12 @@ class Receiving(InboxOwner):
         """The connection to the server was lost, or is back, which a registration tells."""
         self.observed = ""
         self._tell(safe_text(text))
+
+    @property
+    def trouble(self) -> tuple[str, float | None]:
+        """Why the server does not know this machine, if it does not, and after what time that is tried again."""
+        own = self._presence.trouble, self._presence.again_s
+        return own if own[0] or self._client is None else self._client.trouble
 
     def _event(self, event: Event) -> None:
         """What the inbox tells that belongs to a log: which way it went, and what is odd."""

@@ -107,6 +107,16 @@ class PeerService:
         self.failed = self._client.failed
         """What ends the service: another program of this machine exposes it, for one."""
 
+    @property
+    def registered(self) -> Registered | None:
+        """What the server said of it, while the server knows of it."""
+        return self._client.registered
+
+    @property
+    def trouble(self) -> tuple[str, float | None]:
+        """See :class:`~p2pxfer.net.traversal.rendezvous.RendezvousClient`."""
+        return self._client.trouble
+
     def start(self) -> Deferred[Registered]:
         """Be there from now on; fails with a :class:`~p2pxfer.errors.P2pxferError`."""
         self._reception.start(self._client)

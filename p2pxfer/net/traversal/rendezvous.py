@@ -133,6 +133,11 @@ class RendezvousClient:
         """Connect and stay connected; fires with the first registration, or fails when the first attempt does."""
         return self._upkeep.start()
 
+    @property
+    def trouble(self) -> tuple[str, float | None]:
+        """Why it is not connected any more, empty while it is; and after what time it tries again, seconds."""
+        return self._upkeep.trouble, self._upkeep.again_s
+
     def stop(self) -> None:
         """Close every connection to the server and stay away."""
         self._upkeep.stop()

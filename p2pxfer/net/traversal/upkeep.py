@@ -39,6 +39,9 @@ class Upkeep(Generic[Standing]):
         self._running: Deferred[None] | None = None
         self._at_once = False
         self._backoff = Backoff(random.random)
+        self._due: float | None = None
+        self.trouble = ""
+        """What the last connection ended with, for people; empty while one stands."""
         self.failed: Deferred[P2pxferError] = Deferred()
         """Fires with what ended it after it had stood."""
 
@@ -55,12 +58,18 @@ class Upkeep(Generic[Standing]):
     def stands(self, what: Standing) -> None:
         """A connection stands."""
         self._backoff.stands(self._reactor.seconds())
+        self.trouble = ""
         if not self._first.called:
             self._first.callback(what)
 
     def at_once(self) -> None:
         """The end that comes now is wanted: connect again without a pause."""
         self._at_once = True
+
+    @property
+    def again_s(self) -> float | None:
+        """After what time it connects again, seconds; ``None`` while it does, or is connected."""
+        return None if self._due is None else max(0.0, self._due - self._reactor.seconds())
 
     async def _run(self) -> None:
         while True:
@@ -76,8 +85,10 @@ class Upkeep(Generic[Standing]):
                 self._at_once = False
                 continue
             delay = self._backoff.next()
+            self.trouble, self._due = error.message, self._reactor.seconds() + delay
             self.log.info("server lost: {error}; next try in {delay:.1f} s", error=error, delay=delay)
             await deferLater(self._reactor, delay)
+            self._due = None
 
     def _ended(self, failure: Failure) -> None:
         """The loop is over: stopped, or a fault of the program."""

@@ -9,7 +9,8 @@ import pytest
 
 from p2pxfer.core.messages import NatSummary
 from p2pxfer.core.session.verdict import Side, Verdict, judge, no_direct_path, should_meet
-from p2pxfer.status import Change, PathKind, Reason, Where
+from p2pxfer.reasons import Change, Reason, Where
+from p2pxfer.status import PathKind
 
 DEPENDENT: Final = "port-dependent"
 NATS = {

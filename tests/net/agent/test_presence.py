@@ -53,6 +53,21 @@ def test_what_passes_is_tried_again_with_growing_pauses_and_told_once() -> None:
     assert world.told == ["nobody is there; trying again"]
 
 
+def test_who_asks_is_told_why_and_when_it_is_tried_again() -> None:
+    world = Attempts()
+    assert (world.presence.trouble, world.presence.again_s) == ("", None)
+    world.now.errback(NameTaken("bob is another key's"))
+    assert world.presence.trouble == "bob is another key's; choose another name in agent.toml"
+    assert world.presence.again_s == LATER_S
+    world.passes(20)
+    assert world.presence.again_s == LATER_S - 20
+    world.passes(LATER_S - 20)
+    assert len(world.begun) == 2
+    assert (bool(world.presence.trouble), world.presence.again_s) == (True, None)
+    world.presence.there()
+    assert world.presence.trouble == ""
+
+
 @pytest.mark.parametrize("stood", [None, 9.0, 11.0])
 def test_only_an_attempt_that_stood_makes_the_pauses_short_again(stood: float | None) -> None:
     """A timeout takes longer than what counts as a connection that worked."""
