@@ -1,4 +1,4 @@
-"""``p2pxfer agent``: what the agent of this home does."""
+"""``p2pxfer agent``: what the agent of this home does, and its end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group("agent")
 def command() -> None:
-    """Ask the agent of this home; `twistd p2pxfer-agent` starts it."""
+    """Ask or end the agent of this home; `twistd p2pxfer-agent` starts it."""
 
 
 @command.command("status")
@@ -35,6 +35,24 @@ def status(options: Global) -> None:
         return
     for line in lines(found):
         click.echo(line)
+
+
+@command.command("stop")
+@click.pass_obj
+def stop(options: Global) -> None:
+    """End the agent in good order and wait until it has ended; exit code 3 if none runs.
+
+    What is under way is kept, and goes on when an agent is started again.
+    """
+    from p2pxfer.net.agent.asking import stop as end
+    from p2pxfer.status import Note
+
+    process = end(options.open_home().path)
+    ended = f"the agent (process {process}) has ended; what was under way is kept and goes on with the next one"
+    if options.json:
+        print_event(Note(ended))
+    else:
+        click.echo(ended)
 
 
 def lines(found: Status) -> list[str]:

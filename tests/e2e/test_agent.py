@@ -340,6 +340,32 @@ def test_a_home_with_a_long_path_and_a_daemon(field: Stage) -> None:
     agent_fails(field, home, f"(process {event['pid']})")
 
 
+def test_it_is_stopped_by_a_command_which_waits_for_its_end(field: Stage) -> None:
+    check_failure(field.run("agent", "stop", home=field.bob), 3, "no agent runs for the home")
+    agent = start_agent(field, "bob", field.bob)
+    outcome = field.run("agent", "stop", home=field.bob)
+    assert outcome.status == 0, outcome
+    assert f"the agent (process {agent.pid}) has ended" in outcome.out
+    assert agent.wait(30).status == 0
+    assert "what is under way is kept" in agent.last_words(20)
+    check_failure(field.run("agent", "stop", home=field.bob), 3, "no agent runs for the home")
+    agent = start_agent(field, "bob", field.bob)
+    (event,) = field.run("agent", "stop", home=field.bob, as_json=True).events
+    assert (event["event"], f"process {agent.pid}" in event["message"]) == ("note", True)
+    start_agent(field, "bob", field.bob)
+
+
+def test_an_agent_that_does_not_end_is_waited_for_no_longer_than_asked(field: Stage) -> None:
+    agent = start_agent(field, "bob", field.bob)
+    os.killpg(agent.pid, signal.SIGSTOP)
+    try:
+        check_failure(field.run("agent", "stop", home=field.bob), 3, "the agent does not answer")
+    finally:
+        os.killpg(agent.pid, signal.SIGCONT)
+    # It was told, and does so when it can.
+    assert agent.wait(30).status == 0
+
+
 def end_daemon(pidfile: Path) -> None:
     """End a daemon, if it began, and wait for that."""
     if pidfile.exists():

@@ -34,7 +34,11 @@ class StatusWanted(Struct, frozen=True, tag_field="ask", tag="status"):
     """What is going on?"""
 
 
-Question = Doorbell | StatusWanted
+class EndWanted(Struct, frozen=True, tag_field="ask", tag="end"):
+    """End in good order; the connection ends with the process."""
+
+
+Question = Doorbell | StatusWanted | EndWanted
 
 
 class Looking(Struct, frozen=True, tag_field="answer", tag="looking"):
@@ -63,7 +67,13 @@ class Declined(Struct, frozen=True, tag_field="answer", tag="declined"):
     why: str
 
 
-Answer = Looking | Status | Declined
+class Ending(Struct, frozen=True, tag_field="answer", tag="ending"):
+    """The agent, process ``pid``, ends now."""
+
+    pid: int
+
+
+Answer = Looking | Status | Ending | Declined
 _QUESTIONS: Final[msgspec.json.Decoder[Question]] = msgspec.json.Decoder(Question)
 _ANSWERS: Final[msgspec.json.Decoder[Answer]] = msgspec.json.Decoder(Answer)
 _Message = TypeVar("_Message")

@@ -14,7 +14,16 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.agent.config import AgentConfig, parse_config
-from p2pxfer.core.agent.control import MAX_NAMES, Answer, Doorbell, Looking, Question, status_that_fits
+from p2pxfer.core.agent.control import (
+    MAX_NAMES,
+    Answer,
+    Doorbell,
+    Ending,
+    EndWanted,
+    Looking,
+    Question,
+    status_that_fits,
+)
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import describe, human_size
 from p2pxfer.errors import ConfigError
@@ -166,6 +175,10 @@ class Agent(Service):
         if isinstance(question, Doorbell):
             self._queue.doorbell()
             return Looking()
+        if isinstance(question, EndWanted):
+            # A round of the reactor later: the answer is out then.
+            self._machine.reactor.callLater(0, self._machine.reactor.callLater, 0, self._end)
+            return Ending(os.getpid())
         queue = self._queue.listed()
         transfers = [*self._receiving.under_way(), *(job for job in queue if job.state == "running")]
         seen = [self._receiving.observed, *(service.observed for service in self._services)]
@@ -189,6 +202,10 @@ class Agent(Service):
             closed=tuple(safe_text(service.closed, 400) for service, one in exposed if one is None),
         )
         return status_that_fits(about, tuple(one for _, one in exposed if one is not None), transfers)
+
+    def _end(self) -> None:
+        if self.running:  # a signal may have been faster
+            self._machine.reactor.stop()
 
     @property
     def _inbox(self) -> str:

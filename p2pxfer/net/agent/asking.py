@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,8 @@ from p2pxfer.core.agent.control import (
     Answer,
     Declined,
     Doorbell,
+    Ending,
+    EndWanted,
     Question,
     Status,
     StatusWanted,
@@ -20,10 +23,12 @@ from p2pxfer.core.agent.control import (
     encode_line,
 )
 from p2pxfer.core.text import safe_text
-from p2pxfer.errors import ConfigError, P2pxferError, ProtocolBreach, Refused, Unreachable
+from p2pxfer.errors import ConfigError, Incomplete, P2pxferError, ProtocolBreach, Refused, Unreachable
 from p2pxfer.net.agent.room import FOLDER, SocketName
 
 PATIENCE_S: Final = 5.0
+END_PATIENCE_S: Final = 30.0
+"""How long the end of an agent is waited for, seconds; it gives what is under way a third of that."""
 
 
 def ask(home: Path, question: Question, patience: float = PATIENCE_S) -> Answer:
@@ -36,17 +41,38 @@ def ask(home: Path, question: Question, patience: float = PATIENCE_S) -> Answer:
     """
     answer = _answer(home, question, patience)
     if answer is None:
-        raise Unreachable(f"no agent runs for the home {safe_text(str(home), 300)}; twist p2pxfer-agent starts one")
+        raise _nobody(home)
     return answer
+
+
+def _nobody(home: Path) -> Unreachable:
+    return Unreachable(f"no agent runs for the home {safe_text(str(home), 300)}; twist p2pxfer-agent starts one")
 
 
 def _answer(home: Path, question: Question, patience: float) -> Answer | None:
     """The same, and ``None`` if none runs."""
+    with _dialled(home, patience) as connection:
+        return _asked(connection, question, patience) if connection is not None else None
+
+
+def _asked(connection: socket.socket, question: Question, patience: float) -> Answer:
     deadline = time.monotonic() + patience
+    with suppress(BrokenPipeError):  # who is not heard out was given a reason
+        connection.sendall(encode_line(question))
+    answer = decode_answer(_line(connection, deadline))
+    if isinstance(answer, Declined):
+        raise Refused(safe_text(answer.why, 300))
+    return answer
+
+
+@contextmanager
+def _dialled(home: Path, patience: float) -> Iterator[socket.socket | None]:
+    """A connection to the agent, ``None`` if none runs; what goes wrong with it becomes an error for people."""
     try:
         name = SocketName(home / FOLDER)
     except (FileNotFoundError, NotADirectoryError):
-        return None
+        yield None
+        return
     except OSError as error:
         raise Unreachable(f"the agent cannot be asked ({error.strerror or error})") from error
     try:
@@ -55,18 +81,13 @@ def _answer(home: Path, question: Question, patience: float) -> Answer | None:
             try:
                 connection.connect(name.name)
             except (FileNotFoundError, ConnectionRefusedError):
-                return None
-            with suppress(BrokenPipeError):  # who is not heard out was given a reason
-                connection.sendall(encode_line(question))
-            line = _line(connection, deadline)
+                yield None
+            else:
+                yield connection
     except OSError as error:
         raise Unreachable(f"the agent does not answer ({error.strerror or 'it took too long'})") from error
     finally:
         name.close()
-    answer = decode_answer(line)
-    if isinstance(answer, Declined):
-        raise Refused(safe_text(answer.why, 300))
-    return answer
 
 
 def _line(connection: socket.socket, deadline: float) -> bytes:
@@ -88,10 +109,41 @@ def status(home: Path) -> Status:
     return _status(ask(home, StatusWanted()))
 
 
+def _other() -> ProtocolBreach:
+    return ProtocolBreach("the agent answered another question")
+
+
 def _status(answer: Answer) -> Status:
     if not isinstance(answer, Status):
-        raise ProtocolBreach("the agent answered another question")
+        raise _other()
     return answer
+
+
+def stop(home: Path, patience: float = END_PATIENCE_S) -> int:
+    """End the agent of this home and wait for its end, ``patience`` seconds at most; returns which process it was.
+
+    Raises:
+        Unreachable: none runs, or it does not answer.
+        Incomplete: it was told, and still runs.
+    """
+    deadline = time.monotonic() + patience
+    with _dialled(home, PATIENCE_S) as connection:
+        if connection is None:
+            raise _nobody(home)
+        answer = _asked(connection, EndWanted(), PATIENCE_S)
+        if not isinstance(answer, Ending):
+            raise _other()
+        connection.settimeout(max(0.001, deadline - time.monotonic()))
+        try:
+            connection.recv(1)
+        except TimeoutError:
+            raise Incomplete(
+                f"the agent (process {answer.pid}) was told to end and has not in {patience:g} s; what arrived is kept"
+                f" in any case, kill -9 {answer.pid} too"
+            ) from None
+        except ConnectionError:
+            pass  # the end all the same
+    return answer.pid
 
 
 def check_name_is_free(home: Path, name: str) -> None:

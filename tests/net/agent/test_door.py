@@ -18,13 +18,15 @@ from p2pxfer.core.agent.control import (
     Answer,
     Declined,
     Doorbell,
+    Ending,
+    EndWanted,
     Looking,
     Question,
     Status,
     StatusWanted,
     encode_line,
 )
-from p2pxfer.errors import ConfigError, P2pxferError, Refused, Unreachable
+from p2pxfer.errors import ConfigError, Incomplete, P2pxferError, Refused, Unreachable
 from p2pxfer.net.agent import asking, door
 from p2pxfer.net.agent.door import MAX_CONNECTIONS, Door
 from p2pxfer.net.agent.room import FOLDER, Room
@@ -49,6 +51,8 @@ class Home:
         self.questions.append(question)
         if self.error is not None:
             raise self.error
+        if isinstance(question, EndWanted):
+            return Ending(os.getpid())
         return Looking() if isinstance(question, Doorbell) else Status(ABOUT)
 
     def dial(self) -> socket.socket:
@@ -156,6 +160,24 @@ async def test_whoever_says_nothing_is_hung_up_on(home: Home, monkeypatch: pytes
         slow.sendall(b'{"ask":')
         assert await deferToThread(heard, silent) == b""
         assert await deferToThread(heard, slow) == b""
+
+
+@pytest_twisted.ensureDeferred
+async def test_whoever_ends_the_agent_stays_to_its_end_and_no_longer_than_it_wants(home: Home) -> None:
+    """Nothing but the end of the process ends that connection, so it shows when it comes."""
+    with pytest.raises(Incomplete, match=rf"the agent .process {os.getpid()}. was told to end and has not in 0.3 s"):
+        await deferToThread(asking.stop, home.path, 0.3)
+    with home.dial() as connection:
+        connection.sendall(encode_line(EndWanted()))
+        answered = await deferToThread(connection.recv, 1000)
+        assert answered == encode_line(Ending(os.getpid()))
+        await home.door.close()
+        connection.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            await deferToThread(connection.recv, 1000)
+    assert home.questions == [EndWanted()] * 2
+    with pytest.raises(Unreachable, match="no agent runs"):
+        asking.stop(home.path)
 
 
 @pytest_twisted.ensureDeferred
