@@ -52,7 +52,7 @@ class JobListed(Struct, frozen=True):
     if a process has it in hand, also a receiver whose sender is away; ``cut`` if none has; ``dropped`` if the command
     removed it.  What ``send --queue`` left to the agent is ``queued`` while it waits, ``paused`` by a person,
     ``failed`` until a person resumes it, and ``done``, which only the agent says; ``why`` is the last trouble with it
-    in one line, and of two the one with the higher ``priority`` goes first.
+    in one line.  ``place`` of what is queued counts from 1, by ``priority`` and age; who is away lets others go first.
     """
 
     event: ClassVar[str] = "job"
@@ -67,6 +67,7 @@ class JobListed(Struct, frozen=True):
     state: JobState
     priority: int = 0
     why: str = ""
+    place: int = 0
 
 
 class QueuedOne(Struct, frozen=True):

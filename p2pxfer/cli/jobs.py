@@ -41,7 +41,10 @@ def command() -> None:
 @command.command("list")
 @click.pass_obj
 def show(options: Global) -> None:
-    """List the transfers that were cut or are queued, which `jobs` alone does too."""
+    """List the transfers that were cut or are queued, which `jobs` alone does too.
+
+    First those under way, then those in the queue in the order in which they go, then the others, the latest first.
+    """
     from p2pxfer.cli.queueing import unattended
     from p2pxfer.net.transfer.queuestore import QueueStore
 
@@ -77,9 +80,10 @@ def remark(job: JobListed) -> str:
         return _IN_HAND[job.direction]
     if job.state not in ("queued", "paused", "failed"):
         return ""
+    place = f", place {job.place}" if job.place > 1 else ", goes next" if job.place else ""
     priority = f", priority {job.priority}" if job.priority else ""
     last = "; " if job.state == "failed" else "; the last try: "
-    return f" ({job.state}{priority}{last if job.why else ''}{safe_text(job.why, 500)})"
+    return f" ({job.state}{place}{priority}{last if job.why else ''}{safe_text(job.why, 500)})"
 
 
 @command.command("resume")
@@ -242,7 +246,7 @@ def chosen(home: Home, number: str) -> tuple[Job, JobListed]:
 
 
 def everything(home: Home) -> list[tuple[Job, JobListed]]:
-    """All jobs of this machine, the latest first."""
+    """All jobs of this machine: what runs, what is queued in the order in which it goes, the others, latest first."""
     from p2pxfer.net.private.privatedir import HeldLocks
     from p2pxfer.net.transfer.joblist import queued
     from p2pxfer.net.transfer.partials import find
@@ -258,7 +262,23 @@ def everything(home: Home) -> list[tuple[Job, JobListed]]:
         (entry, queued(entry, contacts.get(entry.key, entry.peer), attended=attended)) for entry in store.read()[0]
     ]
     found += [(partial, received(partial, contacts)) for partial in find(home.path)]
-    return sorted(found, key=lambda pair: pair[1].changed, reverse=True)
+    return in_order(found)
+
+
+def in_order(found: list[tuple[Job, JobListed]]) -> list[tuple[Job, JobListed]]:
+    """These as :func:`everything` has them; those that are queued are told their place."""
+    from p2pxfer.core.transfer.queue import rank
+    from p2pxfer.net.transfer.queuestore import Queued
+
+    latest = sorted(found, key=lambda pair: pair[1].changed, reverse=True)
+    waiting = {
+        rank(job.priority, job.added, job.number): (job, listed)
+        for job, listed in latest
+        if isinstance(job, Queued) and listed.state == "queued"
+    }
+    queue = [(job, replace(listed, place=n)) for n, (_, (job, listed)) in enumerate(sorted(waiting.items()), 1)]
+    running = [pair for pair in latest if pair[1].state == "running"]
+    return [*running, *queue, *(pair for pair in latest if pair[1].state not in ("running", "queued"))]
 
 
 def sent(job: SendJob, running: bool) -> JobListed:

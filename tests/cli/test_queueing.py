@@ -102,7 +102,7 @@ def test_it_says_whether_an_agent_is_there(home: Path, said: Callable[..., tuple
     assert said("--quiet", "send", "--queue", file, "bob") == ("", "")
     out, err = said("jobs")
     assert "a file in" in out
-    assert "(queued)" in out
+    assert "(queued, goes next)" in out
     assert not err
     held.close()
 
@@ -153,7 +153,7 @@ def put(home: Path, path: str, added: int, **options: Any) -> Queued:
 def test_a_person_changes_the_queue(home: Path, call: Call) -> None:
     first, second = put(home, "/1", 1), put(home, "/2", 2)
     assert [(job["job"], job["state"]) for job in call("jobs") if job["event"] == "job"] == [
-        (second.number, "queued"), (first.number, "queued"),
+        (first.number, "queued"), (second.number, "queued"),
     ]  # fmt: skip
     events = call("jobs", "pause", first.number, second.number[:6])
     assert [(event["job"], event["state"]) for event in events] == [(first.number, "paused"), (second.number, "paused")]
@@ -173,6 +173,24 @@ def test_a_person_changes_the_queue(home: Path, call: Call) -> None:
         call("jobs", "priority", first.number, "100000")
 
 
+def test_they_are_listed_as_they_will_go(home: Path, call: Call, said: Callable[..., tuple[str, str]]) -> None:
+    """What runs, then what waits in the order of sending, then the rest, the latest first."""
+    older, newer, urgent, paused, runs = (put(home, f"/{number}", number) for number in range(1, 6))
+    QueueStore(home).change(urgent.number, lambda old: replace(old, priority=1))
+    QueueStore(home).change(paused.number, lambda old: replace(old, paused=True))
+    QueueStore(home).change(runs.number, lambda old: replace(old, running=True))
+    QueueStore(home).change(older.number, lambda old: replace(old, changed=99.0))
+    held = QueueStore(home).hold()
+    jobs = call("jobs")
+    assert [(job["job"], job["place"]) for job in jobs] == [
+        (runs.number, 0), (urgent.number, 1), (older.number, 2), (newer.number, 3), (paused.number, 0),
+    ]  # fmt: skip
+    out, _ = said("jobs")
+    assert "(queued, goes next, priority 1)" in out
+    assert "(queued, place 3)" in out
+    held.close()
+
+
 def test_what_failed_is_shown_with_its_reason_and_tried_again(
     home: Path, call: Call, said: Callable[..., tuple[str, str]]
 ) -> None:
@@ -185,7 +203,7 @@ def test_what_failed_is_shown_with_its_reason_and_tried_again(
     (event,) = call("jobs", "resume", entry.number)
     assert (event["state"], event["why"]) == ("queued", "")
     QueueStore(home).change(entry.number, lambda old: replace(old, why="bob was not reachable"))
-    assert "(queued, priority 4; the last try: bob was not reachable)" in said("jobs")[0]
+    assert "(queued, goes next, priority 4; the last try: bob was not reachable)" in said("jobs")[0]
 
 
 def test_what_an_agent_said_holds_as_long_as_it_lives(home: Path, call: Call) -> None:

@@ -139,7 +139,12 @@ class _Entry(Struct):
     @property
     def rank(self) -> tuple[int, float, str]:
         """What goes first, whatever turns it had."""
-        return -self.priority, self.age, self.name
+        return rank(self.priority, self.age, self.name)
+
+
+def rank(priority: int, age: float, name: str) -> tuple[int, float, str]:
+    """Less for what goes first, whatever turns it had; the arguments are those of :meth:`Queue.add`."""
+    return -priority, age, name
 
 
 class Queue:
