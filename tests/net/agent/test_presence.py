@@ -53,19 +53,24 @@ def test_what_passes_is_tried_again_with_growing_pauses_and_told_once() -> None:
     assert world.told == ["nobody is there; trying again"]
 
 
+def seen(world: Attempts) -> tuple[str, float | None]:
+    """What the agent's status says of them."""
+    return world.presence.trouble, world.presence.again_s
+
+
 def test_who_asks_is_told_why_and_when_it_is_tried_again() -> None:
     world = Attempts()
-    assert (world.presence.trouble, world.presence.again_s) == ("", None)
+    assert seen(world) == ("", None)
     world.now.errback(NameTaken("bob is another key's"))
-    assert world.presence.trouble == "bob is another key's; choose another name in agent.toml"
-    assert world.presence.again_s == LATER_S
+    why = "bob is another key's; choose another name in agent.toml"
+    assert seen(world) == (why, LATER_S)
     world.passes(20)
-    assert world.presence.again_s == LATER_S - 20
+    assert seen(world) == (why, LATER_S - 20)
     world.passes(LATER_S - 20)
     assert len(world.begun) == 2
-    assert (bool(world.presence.trouble), world.presence.again_s) == (True, None)
+    assert seen(world) == (why, None)
     world.presence.there()
-    assert world.presence.trouble == ""
+    assert seen(world) == ("", None)
 
 
 @pytest.mark.parametrize("stood", [None, 9.0, 11.0])
