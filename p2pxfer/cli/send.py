@@ -83,7 +83,6 @@ def command(
         return
     line = options.server_line(home)
     stream = stream_name(paths, name)
-    from p2pxfer.cli.loads import FileLoad, StreamLoad
     from p2pxfer.cli.sending import Load, SendMemory
 
     if verify and stream is not None:
@@ -92,9 +91,12 @@ def command(
     load: Load
     memory = None
     if stream is not None:
+        from p2pxfer.cli.streamload import StreamLoad
+
         load = StreamLoad(sys.stdin.fileno(), stream)
         target = resolve(home, peer, read_code(code_file))
     else:
+        from p2pxfer.cli.fileload import FileLoad
         from p2pxfer.net.transfer.sendjobs import SendJob
         from p2pxfer.net.transfer.source import Source
 

@@ -13,7 +13,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from p2pxfer.cli import receiving, sending
-from p2pxfer.cli.loads import FileLoad
+from p2pxfer.cli.fileload import FileLoad
 from p2pxfer.cli.main import cli
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.ids import PeerId

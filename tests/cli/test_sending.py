@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from p2pxfer.cli import sending
-from p2pxfer.cli.loads import FileLoad
+from p2pxfer.cli.fileload import FileLoad
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.serveraddress import ServerLine

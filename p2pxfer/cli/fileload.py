@@ -1,4 +1,4 @@
-"""What ``p2pxfer send`` can be given: files and directories, or standard input."""
+"""What ``p2pxfer send`` is given: files and directories."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 from p2pxfer.net.transfer.cargo import Cargo
 from p2pxfer.net.transfer.hashcache import HashCache
-from p2pxfer.net.transfer.outstream import StreamPump
 from p2pxfer.net.transfer.pump import ChunkPump
 from p2pxfer.net.transfer.source import Source
 from p2pxfer.net.types import Reactor
@@ -50,20 +49,3 @@ class FileLoad:
         """See :class:`~p2pxfer.cli.sending.Load`."""
         self._cache.close()
         self._source.close()
-
-
-class StreamLoad:
-    """What comes from a descriptor, under a name."""
-
-    def __init__(self, descriptor: int, name: str) -> None:
-        self.offer = Offer(files=1, bytes=None, names=(name,))
-        self.total = None
-        self.skipped: list[str] = []
-        self._descriptor = descriptor
-
-    def cargo(self, reactor: Reactor, limit: int, counted: Callable[[], None]) -> Cargo:
-        """See :class:`~p2pxfer.cli.sending.Load`; nothing is read before the receiver has taken it."""
-        return StreamPump(reactor, self._descriptor, self.offer.names[0], limit)
-
-    def close(self) -> None:
-        """See :class:`~p2pxfer.cli.sending.Load`."""
