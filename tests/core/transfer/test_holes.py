@@ -20,7 +20,7 @@ from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.ranges import Range, RangeSet
 from p2pxfer.core.transfer.sendeffect import Send
 from p2pxfer.errors import ChunkRefused, LimitReached, ProtocolBreach
-from tests.core.transfer.test_transfer import KIB, World, make_manifest, make_world
+from tests.core.transferworld import KIB, World, make_manifest, make_world
 
 
 def test_the_hash_of_zeros() -> None:
@@ -38,28 +38,7 @@ def test_holes_are_never_sent_and_never_lost(sizes: list[int], seed: int, faults
     world = make_world(sizes, seed)
     world.holes = some_holes(sizes, world.rng)
     world.start_sender()
-    for fault in faults:
-        if not world.wires:
-            world.add_path()
-        for _ in range(world.rng.randrange(40)):
-            if world.root is None:
-                world.step()
-        if world.published:
-            break
-        if fault == "path":
-            world.add_path()
-            continue
-        for path in list(world.wires) if fault != "cut" else [world.rng.choice(list(world.wires))]:
-            world.cut(path)
-        if fault == "lose cache":
-            world.cached.clear()
-        if fault == "lie":
-            world.disk.update((address, b"?" * 32) for address in list(world.disk)[:1])
-            world.lied = world.lied or bool(world.disk)
-        if fault in ("kill receiver", "lie"):
-            world.start_receiver()
-        elif fault != "cut":
-            world.start_sender()
+    world.go_through(faults)
     world.finish()
     assert world.published == 1
     assert len(world.disk) == sum(map(chunk_count, sizes))

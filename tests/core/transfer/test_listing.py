@@ -21,7 +21,7 @@ from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.core.transfer.sendeffect import Finished, HashChunks, Send, SenderEffect
 from p2pxfer.core.transfer.sender import SenderCore
 from p2pxfer.errors import ManifestRefused, NameCollision, PathRefused, ProtocolBreach
-from tests.core.transfer.test_transfer import World
+from tests.core.transferworld import World
 
 FULL = 122
 """So many files with names of 244 bytes fill a page."""
