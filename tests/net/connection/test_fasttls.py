@@ -10,20 +10,20 @@ import pytest_twisted
 from OpenSSL import SSL
 from twisted.internet.defer import gatherResults
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IPushProducer, IReadWriteDescriptor
-from zope.interface import implementer
+from twisted.internet.interfaces import IReadWriteDescriptor
 from zope.interface.verify import verifyObject
 
 from p2pxfer.core.messages import ALPN_PEER, ALPN_SERVER
 from p2pxfer.errors import ConfigError, IdentityMismatch, P2pxferError, Unreachable
 from p2pxfer.net.connection import delivery, fasttls, wire
 from p2pxfer.net.connection.bulktls import BLOCK
-from p2pxfer.net.connection.outbuffer import BUFFERED, RECORD
+from p2pxfer.net.connection.outbuffer import RECORD
 from p2pxfer.net.connection.securing import can_take_over, start_tls, take_over, wrap
 from p2pxfer.net.connection.streamtls import TLSStreamTransport
 from p2pxfer.net.connection.tls import Link, PeerTLS, exporter
 from p2pxfer.net.private.identity import Identity, new_identity
 from tests.moments import for_now
+from tests.net.flowkit import Source, stopped_and_going_on
 from tests.net.keychange import RECORD_SIZE, KeyChanger
 from tests.net.tlskit import Pair, Plain, Upper, by_hand, reactor, sleep, tcp_pair, tls_pair
 
@@ -45,42 +45,6 @@ async def joined(**options: Any) -> Pair:
 
 def descriptors() -> set[str]:
     return set(os.listdir("/proc/self/fd"))
-
-
-@implementer(IPushProducer)
-class Source:
-    """A push producer that writes pieces as long as it may."""
-
-    def __init__(self, transport: Any, piece: bytes, total: int) -> None:
-        self.transport, self.piece, self.left = transport, piece, total
-        self.running = True
-        self.pauses = self.stopped = self.highest = 0
-
-    def start(self) -> None:
-        self.transport.registerProducer(self, True)
-        self.pump()
-
-    def pump(self) -> None:
-        while self.running and self.left > 0:
-            self.left -= len(self.piece)
-            self.transport.write(self.piece)
-            self.highest = max(self.highest, getattr(self.transport, "unsent", 0))
-        if self.left <= 0 and not self.stopped:
-            self.stopped += 1
-            self.transport.unregisterProducer()
-
-    def pauseProducing(self) -> None:
-        assert self.running
-        self.running = False
-        self.pauses += 1
-
-    def resumeProducing(self) -> None:
-        assert not self.running
-        self.running = True
-        self.pump()
-
-    def stopProducing(self) -> None:
-        self.stopped += 1
 
 
 # -- the handshake -----------------------------------------------------------------------------------------------
@@ -321,21 +285,7 @@ async def test_one_turn_reads_and_writes_a_bounded_number_of_bytes(monkeypatch: 
 @pytest_twisted.ensureDeferred
 async def test_a_stopped_reader_stops_the_writer(on_socket: tuple[bool, bool]) -> None:
     pair = await joined(on_socket=on_socket)
-    pair.server.transport.pauseProducing()
-    piece = bytes(100_000)
-    source = Source(pair.client.transport, piece, 64 << 20)
-    source.start()
-    await sleep(0.2)
-    assert source.pauses and not source.running
-    left = source.left
-    assert left > 32 << 20, "the kernel takes some, but not this much"
-    await sleep(0.1)
-    assert source.left == left and not pair.server.received
-    assert source.highest <= BUFFERED + len(piece)
-    pair.server.transport.resumeProducing()
-    total = -(-(64 << 20) // len(piece)) * len(piece)
-    await pair.server.got(total)
-    assert len(pair.server.received) == total and source.pauses > 1
+    await stopped_and_going_on(pair)
     await pair.close()
 
 

@@ -18,10 +18,10 @@ from p2pxfer.core.session.records import MAX_RECORD, OVERHEAD, Direction, Opener
 from p2pxfer.core.session.wire import PEER, Chunk, Ping, chunk_prefix
 from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable
 from p2pxfer.net.connection import delivery, fasttls
-from p2pxfer.net.connection.outbuffer import BUFFERED
 from p2pxfer.net.private.identity import Identity
 from p2pxfer.net.session.path import PathFacts, PeerPath
-from tests.net.connection.test_fasttls import STACKS, Source
+from tests.net.connection.test_fasttls import STACKS
+from tests.net.flowkit import stopped_and_going_on
 from tests.net.keychange import KeyChanger
 from tests.net.sealkit import (
     ANN,
@@ -195,20 +195,7 @@ async def test_large_pieces_are_opened_where_they_belong(on_socket: tuple[bool, 
 @pytest_twisted.ensureDeferred
 async def test_a_stopped_reader_stops_the_writer(on_socket: tuple[bool, bool]) -> None:
     pair = await changed_pair(on_socket)
-    pair.server.transport.pauseProducing()
-    piece = bytes(100_000)
-    source = Source(pair.client.transport, piece, 64 << 20)
-    source.start()
-    left = -1
-    while left != source.left:
-        left = source.left
-        await sleep(0.2)
-    assert left > 32 << 20 and not pair.server.received
-    assert source.highest <= BUFFERED + len(piece)
-    pair.server.transport.resumeProducing()
-    total = -(-(64 << 20) // len(piece)) * len(piece)
-    await pair.server.got(total)
-    assert len(pair.server.received) == total and source.pauses > 1
+    await stopped_and_going_on(pair)
     await pair.close()
 
 
