@@ -7,6 +7,7 @@ from functools import partial
 from msgspec import structs
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
+from p2pxfer.cli.displaced import displaced
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.ids import PeerId
@@ -61,7 +62,8 @@ class Exposing:
         outlet = Outlet(machine.reactor, one.service, target, self._report.tell)
         of_guest = partial(self._of_guest, one.service)
         service = PeerService(machine, one.service, lambda: self._guests, outlet.asked, self._registered, of_guest)
-        service.failed.addCallback(self._fail)
+        then = "its connections were reset; --as NAME exposes beside it"
+        service.failed.addCallback(lambda error: self._fail(displaced(error, f"expose of {one.service}", then)))
         return service
 
     def _fail(self, error: P2pxferError) -> None:

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.cli.codedesk import CodeDesk
+from p2pxfer.cli.displaced import displaced
 from p2pxfer.cli.newcontact import store_contact, today
 from p2pxfer.cli.questions import Questions
 from p2pxfer.cli.report import Reporter
@@ -116,7 +117,7 @@ class Pairing(InboxOwner):
         ends = [cast("Deferred[P2pxferError | None]", client.failed), self._outcome]
         _, error = await race(ends)
         if error is not None:
-            raise error
+            raise displaced(error, "pair", "the code of the newer one is good, and the one shown here is not")
 
     def _client(self, name: str | None, inbox: Inbox | None) -> RendezvousClient:
         return RendezvousClient(

@@ -9,6 +9,7 @@ from typing import cast
 from msgspec import Struct
 from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race
 
+from p2pxfer.cli.displaced import displaced
 from p2pxfer.cli.pathnews import PathNews
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
@@ -138,13 +139,12 @@ class Piping:
         if isinstance(event, Note) or not self._brief:
             self._report.tell(event)
 
-    @staticmethod
-    async def _until_the_end(client: RendezvousClient, pipe: Pipe) -> None:
+    async def _until_the_end(self, client: RendezvousClient, pipe: Pipe) -> None:
         # Values and not failures, since a race waits for the first success.
         ends = [cast("Deferred[P2pxferError | None]", client.failed), pipe.done]
         _, error = await race(ends)
         if error is not None:
-            raise error
+            raise displaced(error, f"a pipe with {self._peer.shown}", "what was under way is lost")
 
     def _summary(self, pipe: Pipe, session: PairSession) -> None:
         paths = ", ".join(f"{kind} {human_size(size)}" for kind, size in session.paths.bytes_by_path.items())

@@ -10,6 +10,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 
 from p2pxfer.cli.codedesk import CodeDesk, parse_given
+from p2pxfer.cli.displaced import displaced
 from p2pxfer.cli.newcontact import store_contact
 from p2pxfer.cli.questions import Questions, compose_question
 from p2pxfer.cli.report import Reporter
@@ -174,7 +175,8 @@ class Receiving(InboxOwner):
             if looking.running:
                 looking.stop()
         if isinstance(result, P2pxferError):
-            raise result
+            then = "what arrived is kept and goes on there; --as NAME receives beside it"
+            raise displaced(result, f"receive as {self._name}", then)
 
     def _look(self) -> None:
         """Whether it was quiet for ``--timeout`` seconds; the time of a transfer does not count."""

@@ -1,0 +1,15 @@
+"""What a command says whose name another program of the same key has taken."""
+
+from __future__ import annotations
+
+from p2pxfer.errors import P2pxferError, Replaced
+
+
+def displaced(error: P2pxferError, what: str, then: str) -> P2pxferError:
+    """``error``; where it is that ``what`` was started again, a sentence that says so, and ``then`` what follows."""
+    if not isinstance(error, Replaced):
+        return error
+    return Replaced(
+        f"{what} was started again with the key of this machine, here or with a copy of its private directory, and the"
+        f" newer one counts: this one has ended; {then}"
+    )
