@@ -80,6 +80,26 @@ def test_what_programs_read(kind: type, capsys: pytest.CaptureFixture[str]) -> N
     assert json.loads(shown.out)["event"] == event.event
 
 
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("moved", "says"),
+    [
+        ({"relay": 8 * MIB}, "done: 1 file, 8.0 MiB in 2.0 s (4.0 MiB/s); relay 8.0 MiB (100 %)"),
+        (
+            {"relay": MIB, "direct": MIB},
+            "done: 1 file, 8.0 MiB, of which 2.0 MiB were sent, in 2.0 s (1.0 MiB/s); relay",
+        ),
+        ({}, "done: 1 file, 8.0 MiB, of which nothing had to be sent, in 2.0 s"),
+        ({"direct": 9 * MIB}, "done: 1 file, 8.0 MiB, with repeats 9.0 MiB were sent, in 2.0 s (4.5 MiB/s); direct"),
+    ],
+)
+def test_what_was_sent_is_told_from_what_is_whole(moved: dict[str, int], says: str) -> None:
+    """After a delta, or a cut, it is less than there is."""
+    assert describe(status.Done(8 * MIB, 1, 2.0, moved, "00")).startswith(says)
+
+
 class Screen:
     """A terminal with a progress display, as far as the reporter sees it."""
 

@@ -136,10 +136,18 @@ def _done_text(done: Done) -> str:
         f"{path} {human_size(size)} ({100 * size / moved:.0f} %)" for path, size in done.bytes_by_path.items() if moved
     )
     files = f"{done.files} file{'s' if done.files != 1 else ''}"
-    rate = human_size(moved / done.seconds) if done.seconds > 0 else human_size(moved)
-    return f"done: {files}, {human_size(done.bytes)} in {done.seconds:.1f} s ({rate}/s)" + (
-        f"; {shares}" if shares else ""
-    )
+    rate = f" ({human_size(moved / done.seconds if done.seconds > 0 else moved)}/s)" if moved else ""
+    size = f"{human_size(done.bytes)}{_sent_of(human_size(done.bytes), done.bytes, moved)}"
+    return f"done: {files}, {size} in {done.seconds:.1f} s{rate}" + (f"; {shares}" if shares else "")
+
+
+def _sent_of(size: str, whole: int, moved: int) -> str:
+    """What of ``whole`` bytes, which people read as ``size``, was sent, where it is not the same."""
+    if human_size(moved) == size:
+        return ""
+    if not moved:
+        return ", of which nothing had to be sent,"
+    return f", {'of which' if moved < whole else 'with repeats'} {human_size(moved)} were sent,"
 
 
 def human_size(size: float) -> str:
