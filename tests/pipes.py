@@ -4,38 +4,18 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
-from typing import IO
 
-from scripts.product import BIN
+from tests.ends import End, Stream, peer_of
 from tests.scene import Scene
 
-Stream = int | IO[bytes]
 
-
-class PipeEnd:
-    """One running `p2pxfer pipe`; what it says goes to a log of its own."""
+class PipeEnd(End):
+    """One running `p2pxfer pipe`."""
 
     def __init__(
         self, scene: Scene, role: str, *words: str, source: Stream = subprocess.DEVNULL, target: Stream
     ) -> None:
-        home, peer = (scene.alice, "bob") if role == "alice" else (scene.bob, "alice")
-        self.log = scene.folder / f"pipe-{role}-{len(list(scene.folder.glob('pipe-*.log')))}.log"
-        argv = [BIN / "p2pxfer", "--server", scene.address, "--home", home, "pipe", peer, *words]
-        with self.log.open("w") as errors:
-            self.child = scene.place.popen(
-                role, [str(word) for word in argv], stdin=source, stdout=target, stderr=errors
-            )
-        scene.callback(self.child.wait, 10)
-        scene.callback(self.child.kill)
-
-    def said(self) -> str:
-        return self.log.read_text(errors="replace")
-
-    def ends(self, status: int, timeout: float = 120.0) -> str:
-        """Its end, with this status; returns what it said."""
-        assert self.child.wait(timeout) == status, self.said()
-        assert "Traceback" not in self.said(), self.said()
-        return self.said()
+        super().__init__(scene, role, "pipe", peer_of(role), *words, source=source, target=target)
 
 
 def joined(scene: Scene, sources: dict[str, Path], *words: str) -> tuple[PipeEnd, PipeEnd]:

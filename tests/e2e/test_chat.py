@@ -30,8 +30,8 @@ def files_of(stage: Stage, home: Path, other: Path) -> Path:
 
 def both(stage: Stage, *words: str) -> tuple[ChatEnd, ChatEnd]:
     alice, bob = ChatEnd(stage, "alice", *words), ChatEnd(stage, "bob", *words)
-    alice.wait_said("bob is here")
-    bob.wait_said("alice is here")
+    alice.waits_for("bob is here")
+    bob.waits_for("alice is here")
     return alice, bob
 
 
@@ -46,7 +46,7 @@ def test_lines_go_both_ways(room: Stage, path: str) -> None:
     assert alice.heard() == ["not much, /quit is no command here", "ä€😀"]
     alice.finish()
     alice.ends(0)
-    bob.wait_said("alice has left")
+    bob.waits_for("alice has left")
     bob.finish()
     bob.ends(0)
 
@@ -89,7 +89,7 @@ def test_lines_for_a_peer_that_is_not_there_wait_for_it_also_over_a_restart(room
     alice.finish()
     assert "bob has not taken 2 lines within 1 seconds" in alice.ends(75)
     alice = ChatEnd(room, "alice")
-    alice.wait_said("2 lines of before waiting to be delivered")
+    alice.waits_for("2 lines of before waiting to be delivered")
     alice.say("third")
     alice.finish()
     bob = ChatEnd(room, "bob")
@@ -103,7 +103,7 @@ def test_lines_for_a_peer_that_is_not_there_wait_for_it_also_over_a_restart(room
 def test_who_waits_without_a_terminal_is_told_so_once(room: Stage) -> None:
     alice = ChatEnd(room, "alice")
     alice.say("are you there?")
-    alice.wait_said("waiting for bob, who is not in this chat yet")
+    alice.waits_for("waiting for bob, who is not in this chat yet")
     program = room.program("alice", room.bob, "chat", "alice")
     program.wait_for("line")
     alice.finish()
@@ -251,7 +251,7 @@ def test_a_full_disk_is_said_once_and_stops_nothing(room: Stage) -> None:
         bob.say(*[f"{'answer ' * 200}{number}" for number in range(12)])
         bob.wait_heard(13)
         alice.wait_heard(12)
-        alice.wait_said("cannot be kept on the disk (No space left on device)")
+        alice.waits_for("cannot be kept on the disk (No space left on device)")
         (room.alice / "chats" / "filler").unlink()
         alice.say("after")
         bob.wait_heard(14)
@@ -318,7 +318,7 @@ def test_words_are_the_same_at_both_ends_and_hold_the_lines_until_then(room: Sta
     bob = ChatEnd(room, "bob", "--commands")
     bob.say("who is there?")
     alice.wait_for(WORDS)
-    bob.wait_said("compare by voice with alice")
+    bob.waits_for("compare by voice with alice")
     assert WORDS.findall(alice.text) == WORDS.findall(bob.said())
     assert bob.heard() == []
     assert "who is there?" not in alice.text
@@ -339,7 +339,7 @@ def test_words_that_differ_end_the_chat_at_both_ends(room: Stage, terminals: lis
     alice = Terminal(room, "chat", "bob")
     terminals.append(alice)
     bob = ChatEnd(room, "bob", "--commands", "--verify")
-    bob.wait_said("no, or /differ, if not")
+    bob.waits_for("no, or /differ, if not")
     alice.wait_for(WORDS)
     bob.say("/differ")
     assert "the words differ" in bob.ends(5)
@@ -358,7 +358,7 @@ def test_an_offer_is_asked_about_and_refused(room: Stage, terminals: list[Termin
     bob.say(f"/send {source}")
     alice.wait_for(re.compile("take letter.bin .*/accept or /refuse"))
     alice.type("/refuse")
-    bob.wait_said("not sent")
+    bob.waits_for("not sent")
     assert names_in(room.inbox) == []
     bob.say(f"/send {source}")
     alice.wait_for(re.compile("take letter.bin .*/accept or /refuse"), 2)

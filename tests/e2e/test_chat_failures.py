@@ -46,11 +46,11 @@ def test_lines_that_a_program_did_not_read_come_again(room: Stage) -> None:
 
 def test_words_that_are_compared_in_a_chat_that_runs_disturb_nothing(room: Stage) -> None:
     alice, bob = ChatEnd(room, "alice", "--commands"), ChatEnd(room, "bob", "--commands")
-    bob.wait_said("alice is here")
-    alice.wait_said("bob is here")
+    bob.waits_for("alice is here")
+    alice.waits_for("bob is here")
     alice.say("/verify")
-    alice.wait_said("/same if")
-    bob.wait_said("/same if")
+    alice.waits_for("/same if")
+    bob.waits_for("/same if")
     alice.say("/same", "/same", "after")
     bob.wait_heard(1)
     alice.say("/quit")
@@ -66,13 +66,13 @@ def test_a_pipe_whose_lines_nobody_takes_ends_with_the_timeout(room: Stage) -> N
     alice.say(*map(str, range(300)))
     assert "256 wait, and what the input has beyond them is not kept" in alice.ends(75)
     alice.finish()
-    ChatEnd(room, "alice").wait_said("256 lines of before waiting")
+    ChatEnd(room, "alice").waits_for("256 lines of before waiting")
 
 
 def test_commands_go_on_while_too_many_lines_wait(room: Stage) -> None:
     alice = ChatEnd(room, "alice", "--commands")
     alice.say(*map(str, range(257)), "/dance")
-    alice.wait_said("256 lines wait for bob; this one was not taken")
-    alice.wait_said("there is no command /dance")
+    alice.waits_for("256 lines wait for bob; this one was not taken")
+    alice.waits_for("there is no command /dance")
     alice.say("/quit")
     alice.ends(0)

@@ -20,16 +20,16 @@ def room(room: Stage) -> Stage:
 def test_a_contact_that_is_denied_files_sends_none_in_a_chat(room: Stage) -> None:
     alice = ChatEnd(room, "alice", "--to", room.inbox)
     bob = ChatEnd(room, "bob", "--commands")
-    bob.wait_said("alice is here")
+    bob.waits_for("alice is here")
     assert room.run("contacts", "deny", "bob", "files").status == 0
     bob.say(f"/send {room.folder / 'letter.bin'}")
-    bob.wait_said("not sent: ")
+    bob.waits_for("not sent: ")
     assert "takes no files from you" in bob.said()
     assert names_in(room.inbox) == []
     # Asked each time: what is allowed again works at once.
     assert room.run("contacts", "allow", "bob", "files").status == 0
     bob.say(f"/send {room.folder / 'letter.bin'}")
-    bob.wait_said("done: 1 file")
+    bob.waits_for("done: 1 file")
     assert names_in(room.inbox) == ["letter.bin"]
     bob.say("/quit")
     bob.ends(0)
@@ -42,19 +42,19 @@ def test_files_wait_both_ways_until_the_words_were_compared(room: Stage) -> None
     there.mkdir()
     alice = ChatEnd(room, "alice", "--verify", "--commands", "--to", room.inbox)
     alice.say(f"/send {room.folder / 'reply.bin'}")
-    alice.wait_said("files wait until the words were compared")
+    alice.waits_for("files wait until the words were compared")
     bob = ChatEnd(room, "bob", "--commands", "--to", there)
     bob.say(f"/send {room.folder / 'letter.bin'}")
-    bob.wait_said("sending letter.bin")
-    alice.wait_said("compare by voice")
+    bob.waits_for("sending letter.bin")
+    alice.waits_for("compare by voice")
     # The answer to this comes over the same connection as the words, so whatever was let through had its chance.
     bob.say("/verify")
-    bob.wait_said("compare by voice")
+    bob.waits_for("compare by voice")
     assert "sending" not in alice.said()
     assert names_in(room.inbox) == names_in(there) == []
     alice.say("/same")
-    alice.wait_said("saved letter.bin")
-    bob.wait_said("saved reply.bin")
+    alice.waits_for("saved letter.bin")
+    bob.waits_for("saved reply.bin")
     alice.say("/quit")
     alice.ends(0)
     bob.say("/quit")
@@ -68,7 +68,7 @@ def test_the_end_of_the_input_waits_for_the_file_that_is_sent(room: Stage) -> No
     alice = ChatEnd(room, "alice", "--to", room.inbox)
     said = bob.ends(0)
     assert "done: 1 file" in said
-    alice.wait_said("saved letter.bin")
+    alice.waits_for("saved letter.bin")
     assert alice.heard() == ["here it comes"]
     alice.finish()
 
@@ -85,7 +85,7 @@ def test_a_file_that_nobody_takes_ends_with_the_timeout(room: Stage) -> None:
     bob = ChatEnd(room, "bob", "--commands", "--timeout", "1")
     alice = ChatEnd(room, "alice", "--accept", "ask")
     bob.say("here it comes", f"/send {room.folder / 'letter.bin'}")
-    alice.wait_said("/accept or /refuse")
+    alice.waits_for("/accept or /refuse")
     bob.finish()
     assert "a file is not sent within 1 seconds" in bob.ends(75)
     alice.finish()

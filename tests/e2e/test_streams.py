@@ -12,8 +12,9 @@ import pytest
 
 from tests.e2e.conftest import MIB, Stage, check_failure, names_in, staging_of, wait_until
 from tests.e2e.test_pipe import resident
+from tests.ends import End
 from tests.scene import events_of, file_hash, last, random_file
-from tests.streams import End, giver, opened, taker
+from tests.streams import giver, opened, taker
 
 pytestmark = pytest.mark.deadline(240)
 AWAY = "12"

@@ -56,7 +56,7 @@ def test_a_chat_goes_on_when_a_nat_moves(lab_factory: LabFactory, tmp_path: Path
         alice, bob = (
             ChatEnd(scene, role, "--path", "direct", "--commands", "--to", scene.inbox) for role in ("alice", "bob")
         )
-        alice.wait_said("bob is here", 90)
+        alice.waits_for("bob is here", 90)
         talk(alice, bob, 0)
         bob.wait_heard(20)
         alice.wait_heard(20)
@@ -117,7 +117,7 @@ def test_a_file_from_a_chat_arrives_though_a_nat_moves(lab_factory: LabFactory, 
         before = lab.server_bytes()
         words = ("--path", "direct", "--commands", "--to", scene.inbox)
         alice, bob = (ChatEnd(scene, role, *words) for role in ("alice", "bob"))
-        alice.wait_said("bob is here", 90)
+        alice.waits_for("bob is here", 90)
         sent_in_the_middle(lab, scene, alice, lambda: lab.reboot_nat(router, new_address=True))
         talk(alice, bob, 0)
         bob.wait_heard(20, 120)
@@ -136,7 +136,7 @@ def test_a_file_from_a_chat_over_the_relay_arrives_though_the_server_was_started
         scene.make_contacts()
         words = ("--path", "relay", "--commands", "--to", scene.inbox)
         alice, bob = (ChatEnd(scene, role, *words) for role in ("alice", "bob"))
-        alice.wait_said("bob is here", 90)
+        alice.waits_for("bob is here", 90)
         before = lab.server_bytes()
 
         def anew() -> None:
