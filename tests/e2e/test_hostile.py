@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import socket
 import ssl
 import struct
@@ -19,7 +20,7 @@ import pytest
 from p2pxfer.net.private.home import Home
 from scripts.product import Program
 from tests.e2e.conftest import MIB, Outcome, Stage, Words, check_failed_event, check_failure, names_in, wait_until
-from tests.scene import WORDS, random_file
+from tests.scene import WORDS, events_of, last, random_file
 
 
 @pytest.fixture
@@ -136,6 +137,95 @@ def test_a_hostile_sender_names_itself(stage: Stage) -> None:
     assert sent.status in (0, 6)
     for contact in Home(stage.bob).contacts():
         assert re.fullmatch("[a-z0-9.-]+", contact.name)
+
+
+UNDERSTATING = """
+    from p2pxfer.core.transfer import sender
+
+    sender.Offer = lambda plain=sender.Offer, **said: plain(**said | OFFERED)
+    sender.SenderCore.grow = lambda self, *more, plain=sender.SenderCore.grow: [
+        each for each in plain(self, *more) if not isinstance(each.message, sender.Tally)
+    ]
+"""
+"""A sender that says less than it lists, and that it has counted."""
+EACH = 200
+
+
+def make_long_tree(top: Path, first: int, stop: int) -> None:
+    """Add files with such names that the list takes a page for each three hundred; the first page stays as it was."""
+    top.mkdir(exist_ok=True)
+    before = top.stat().st_mtime_ns
+    for number in range(first, stop):
+        (top / f"{number:04d}-{'n' * 80}").write_bytes(b"%04d" % number * (EACH // 4))
+    if first:
+        os.utime(top, ns=(before, before))
+
+
+def test_a_hostile_sender_lists_more_than_it_offered(pair: Stage) -> None:
+    """It is stopped at the first page that goes beyond, with nothing of it under a name."""
+    top = pair.folder / "tree"
+    make_long_tree(top, 0, 1000)
+    told = {"files": 400, "size": 400 * EACH, "counting": False}
+    double(pair, f"OFFERED = {told}\n" + textwrap.dedent(UNDERSTATING))
+    bob = pair.receive("--once", "--no-code")
+    sent = as_double(pair, pair.alice, "send", top, "bob")
+    says = "the file list goes beyond what was offered: "
+    check_failure(sent, 6, says)
+    ended = bob.wait(30)
+    events = events_of(bob)
+    assert ended.status == 6, events
+    offer = next(event for event in events if event["event"] == "offer")
+    assert (offer["files"], offer["bytes"]) == (400, 400 * EACH)
+    error = last(events, "error")
+    assert error["code"] == "E_MANIFEST"
+    assert error["message"].startswith(says)
+    assert error["message"].endswith(f"and 400 files and {400 * EACH} bytes were offered")
+    assert not (pair.inbox / "tree").exists()
+
+
+@pytest.mark.parametrize("answer", ["n", "y"])
+def test_a_sender_that_comes_back_with_more_is_asked_about_again(pair: Stage, answer: str) -> None:
+    """The user took 400 files; what the same transfer lists now goes nowhere before the user has taken that, too."""
+    top = pair.folder / "tree"
+    make_long_tree(top, 0, 400)
+    double(pair, """
+        import os, signal
+        from p2pxfer.core.session.wire import Accept
+        from p2pxfer.core.transfer.sender import SenderCore
+
+        def killed(self, path, message, plain=SenderCore.receive):
+            if isinstance(message, Accept):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return plain(self, path, message)
+
+        SenderCore.receive = killed
+    """)  # fmt: skip
+    answers, into = os.pipe()
+    try:
+        bob = pair.asking_receiver(answers, "--once", "--no-code")
+        os.write(into, b"y\n")
+        assert as_double(pair, pair.alice, "send", top, "bob").status == -signal.SIGKILL
+        make_long_tree(top, 400, 1000)
+        # It may be asked about before the sender has counted, and once more then.
+        os.write(into, f"{answer}\n".encode() * 3)
+        sent = pair.run("send", top, "bob")
+        ended = bob.wait(30)
+    finally:
+        os.close(answers)
+        os.close(into)
+    asked = pair.folder / "asking.log"
+    assert len(re.findall(r"take tree .* from alice\? \[y/N\]", asked.read_text())) >= 2
+    asked.unlink()
+    events = events_of(bob)
+    offers = [event["files"] for event in events if event["event"] == "offer"]
+    assert (offers[0], offers[-1] > 400) == (400, True)
+    if answer == "y":
+        assert (sent.status, ended.status) == (0, 0)
+        assert offers[-1] == len(list((pair.inbox / "tree").iterdir())) == 1000
+    else:
+        check_failure(sent, 4, "the receiver's user said no")
+        assert ended.status == 4
+        assert not (pair.inbox / "tree").exists()
 
 
 def test_a_hostile_receiver_gives_a_reason(pair: Stage, source: Path) -> None:

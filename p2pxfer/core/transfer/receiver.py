@@ -6,7 +6,8 @@ Laws of this file:
 2. A chunk is acknowledged after it was verified against its hash and written; never before.
 3. FinalAck goes out after everything was published and made durable; the same answer is given again on every path
    that asks.  The end of a stream means nothing.
-4. Every path holds its own dialogue; all share one set of chunks, so a chunk that comes twice is harmless.
+4. What comes on a path behind its Refuse is of no account; an offer is refused for the same reason.
+5. Every path holds its own dialogue; all share one set of chunks, so a chunk that comes twice is harmless.
 
 The caller decides, stores and publishes; calls return the effects to carry out, in order.
 """
@@ -95,6 +96,8 @@ class ReceiverCore:
         if isinstance(message, Offer):
             return self._on_offer(path, message)
         state = self._state_of(path, getattr(message, "handle", None))
+        if self._phase is Phase.REFUSED:
+            return []
         match state.talk, message:
             case _, Tally():
                 return [self._total.said(state, message)]

@@ -40,7 +40,7 @@ class Backlog:
         finally:
             self._paths.hold(holder, False)
 
-    def release(self, refusal: P2pxferError | None = None) -> None:
+    def release(self) -> None:
         """Go on: carry out what waited on paths that are still there, or refuse these if it is over."""
         waiting, self._waiting = self._waiting or [], None
         refused: set[int] = set()
@@ -50,7 +50,7 @@ class Backlog:
                 continue
             try:
                 if self._over():
-                    raise refusal or Incomplete("the transfer ended while this path waited")
+                    raise Incomplete("the transfer ended while this path waited")
                 call()
             except P2pxferError as error:
                 refused.add(number)

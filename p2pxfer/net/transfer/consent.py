@@ -44,6 +44,10 @@ class Consent:
                 return True
             self._tally.grown(said.files, said.bytes, counting=said.counting)
 
+    def withdraw(self) -> None:
+        """Nothing is agreed to any more, and nobody is asked again."""
+        self._agreed = None
+
     def exceeded(self, message: Message) -> bool:
         """Whether a message of the sender offers more than was agreed to."""
         return isinstance(message, (wire.Offer, wire.Tally)) and self._is_more(message.files, message.size)

@@ -212,14 +212,13 @@ class IncomingTransfer:
 
     async def _ask_again(self, message: Message) -> None:
         """A path offers more than was agreed to."""
-        refusal: Refused | None = None
         try:
             if not await self._backlog.held(self._consent.ask_again(message)):
-                refusal = await self._refuse(discard=False)
+                await self._refuse(discard=False)
         except Exception:
             self._failed(Failure())
         finally:
-            self._backlog.release(refusal)
+            self._backlog.release()
 
     def _is_over(self) -> bool:
         return self.ended or self._closing
@@ -283,14 +282,18 @@ class IncomingTransfer:
         self._site.renew(self._arriving.rebuilding)
         self._core.relisted(staging.have)
 
-    async def _refuse(self, *, discard: bool) -> Refused:
-        refusal = Refused("the receiver's user said no")
+    async def _refuse(self, *, discard: bool) -> None:
         await self._site.close(discard=discard)
         if not self.ended:
             self._tell(RefusedOffer(why="by the user here"))
-            self._carry_out(self._core.refused(refusal))
-            self._end(refusal)
-        return refusal
+            self._refused(Refused("the receiver's user said no"))
+
+    def _refused(self, error: P2pxferError) -> None:
+        """End, and tell the sender on all paths: on those whose offer waits too, before whoever hears closes them."""
+        self._consent.withdraw()
+        self._carry_out(self._core.refused(error))
+        self._backlog.release()
+        self._end(error)
 
     async def _publish(self, root: bytes) -> None:
         landing = self._site.landing
@@ -315,8 +318,7 @@ class IncomingTransfer:
             self.log.failure("receiving failed", failure)
             error = DiskError(f"receiving failed inside the program: {type(error).__name__}; what arrived is kept")
         if not self.ended:
-            self._carry_out(self._core.refused(error))
-            self._end(error)
+            self._refused(error)
             self._start(self.close(discard=discard))
 
     def _end(self, outcome: Received | P2pxferError) -> None:

@@ -14,7 +14,7 @@ import pytest_twisted
 from blake3 import blake3
 from twisted.internet.defer import Deferred, succeed
 
-from p2pxfer.core.session.wire import Accept, Ack, Chunk, Listed, Offer, Page, WantPage
+from p2pxfer.core.session.wire import Accept, Ack, Chunk, Listed, Offer, Page, Refuse, WantPage
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.core.transfer.receiver import ReceiverCore
@@ -199,5 +199,5 @@ async def test_a_question_that_fails_leaves_no_path_waiting(tmp_path: Path, made
     failing.errback(DiskError("the question cannot be kept"))
     with pytest.raises(DiskError):
         await world.transfer.done
-    await until(lambda: path.refused is not None)
+    assert path.has(Refuse)
     assert not path.held

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 from p2pxfer import status
 from p2pxfer.core.codec import Message
 from p2pxfer.core.session.bundlewire import Bundle
-from p2pxfer.core.session.wire import Accept, Ack, Chunk, Final, Holes, Listed, Offer, Page, Tally
+from p2pxfer.core.session.wire import Accept, Ack, Chunk, Final, Holes, Listed, Offer, Page, Refuse, Tally
 from p2pxfer.core.transfer.geometry import MIN_CHUNK
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
@@ -337,10 +337,11 @@ async def test_who_refuses_more_ends_it_and_keeps_what_is_there(tmp_path: Path, 
     second = await offered_twice(world, whole)
     with pytest.raises(Refused, match="said no"):
         await world.transfer.done
-    await until(lambda: second.refused is not None)
-    assert isinstance(second.refused, Refused)
+    # Told before the end: whoever hears of that closes the paths.
+    (refusal,) = second.sent
+    assert isinstance(refusal, Refuse)
+    assert (refusal.word, second.refused) == ("E_DENIED", None)
     assert not second.held
-    assert not second.sent
 
 
 @pytest_twisted.ensureDeferred
