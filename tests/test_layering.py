@@ -5,7 +5,8 @@ Inside core and net each folder may use those that its row names, so there is no
 An import inside a function counts as one at the top does, and so does one that only the type checker sees: a layer
 that names another depends on it.
 
-How long modules and functions may be is held here too.
+How long modules and functions may be is held here too, and that functions say what they do where ruff does not look:
+in private classes and in other functions.
 """
 
 from __future__ import annotations
@@ -168,6 +169,19 @@ def too_long(source: str) -> list[str]:
     return found
 
 
+def undocumented(source: str) -> list[str]:
+    """Functions and classes of a module, wherever they are, that have a public name and no docstring."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or node.name.startswith("_"):
+            continue
+        # A setter is documented with its property, and what is overloaded where it is carried out.
+        decorators = (ast.unparse(each) for each in node.decorator_list)
+        if not ast.get_docstring(node) and not any(each.endswith((".setter", "overload")) for each in decorators):
+            found.append(f"{node.name} in line {node.lineno}")
+    return found
+
+
 def modules() -> list[tuple[str, Path]]:
     """The dotted names of all modules of the package, and their files."""
     found = []
@@ -191,6 +205,19 @@ def test_module_stays_inside_its_walls(module: str, path: Path) -> None:
 @pytest.mark.parametrize(("module", "path"), modules(), ids=[name for name, _ in modules()])
 def test_module_is_not_too_long(module: str, path: Path) -> None:
     assert too_long(path.read_text()) == [], module
+
+
+@pytest.mark.parametrize(("module", "path"), modules(), ids=[name for name, _ in modules()])
+def test_every_function_with_a_public_name_says_what_it_does(module: str, path: Path) -> None:
+    assert undocumented(path.read_text()) == [], module
+
+
+def test_what_says_nothing_is_found() -> None:
+    said = 'class _C:\n    def f(self):\n        """Said."""\n        def _g(): ...\n'
+    assert undocumented(said) == []
+    assert undocumented(said + "        def g(): ...\n        class D: ...\n") == ["g in line 5", "D in line 6"]
+    assert undocumented(said + "    async def h(self): ...\n") == ["h in line 5"]
+    assert undocumented(said + "    @f.setter\n    def f(self, to): ...\n    @overload\n    def i(self): ...\n") == []
 
 
 def test_what_is_too_long_is_found() -> None:

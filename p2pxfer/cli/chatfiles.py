@@ -306,17 +306,20 @@ class ChatFiles(InboxOwner):
         began = self._reactor.seconds()
 
         def received(outcome: Received) -> None:
+            """It is here and published: say so."""
             assert transfer.offer is not None
             seconds = self._reactor.seconds() - began
             files = transfer.offer.files
             self._done(outcome.size, files, seconds, dict(transfer.bytes_by_path), outcome.root, outcome.names)
 
         def failed(failure: Failure) -> None:
+            """It came to nothing: say why."""
             error = failure.value
             assert isinstance(error, P2pxferError)
             self._note(f"not received: {error.message}")
 
         def over(result: object) -> None:
+            """Either way nothing of it is awaited any more."""
             self._coming.remove(transfer)
             self._drop(transfer)
 

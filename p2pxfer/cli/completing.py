@@ -113,6 +113,7 @@ def codes_at_the_prompt() -> Iterator[None]:
     found: list[str] = []
 
     def complete(text: str, state: int) -> str | None:
+        """The ``state``-th way to go on from ``text``, as readline asks for them, one by one."""
         if state == 0:
             found[:] = completed_codes(text)
         return found[state] if state < len(found) else None

@@ -43,6 +43,7 @@ class _Service(Agent):
     """The agent with the manners of a command: what keeps it from starting is one line, not a traceback."""
 
     def startService(self) -> None:
+        """Start it, or end the program with the error that a user can do something about, in one line."""
         try:
             super().startService()
         except ConfigError as error:

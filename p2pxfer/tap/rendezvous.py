@@ -94,6 +94,7 @@ class _Service(RendezvousService):
         super().__init__(reactor, hosting, _announce, ServerSettings(), admission)
 
     def privilegedStartService(self) -> None:
+        """Open the ports, or end the program with the error that a user can do something about, in one line."""
         try:
             super().privilegedStartService()
         except ConfigError as error:

@@ -137,6 +137,7 @@ def _key_and_fault(text: str) -> str:
 
 def _checked(config: AgentConfig, where: str) -> AgentConfig:
     def check(key: str, look: Callable[[], _Value]) -> _Value:
+        """What ``look`` says of the value of ``key``; its error names the file and the key."""
         try:
             return look()
         except P2pxferError as error:

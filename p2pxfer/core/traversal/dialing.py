@@ -66,14 +66,17 @@ class _Running(Struct):
 
     @property
     def has_work(self) -> bool:
+        """Whether a port is left to be dialled, and a dial to do it with."""
         left = bool(self.owed) or self.next_index < len(self.volley.ports)
         return left and self.dials < self.volley.most
 
     @property
     def end(self) -> float:
+        """When no dial of it is to be pending any more, on the clock of ``now``."""
         return self.began + self.volley.ends
 
     def take_port(self) -> int:
+        """The next port to dial: first one that was taken from a dial before its time."""
         if self.owed:
             return self.owed.popleft()
         self.next_index += 1

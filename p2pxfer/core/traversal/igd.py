@@ -209,6 +209,7 @@ def _leaves(text: bytes) -> list[tuple[list[str], str]]:
     count = 0
 
     def start(name: str, attributes: dict[str, str]) -> None:
+        """An element begins."""
         nonlocal leaf, count
         count += 1
         if count > MAX_ELEMENTS or len(path) > 32:
@@ -218,6 +219,7 @@ def _leaves(text: bytes) -> list[tuple[list[str], str]]:
         leaf = True
 
     def end(name: str) -> None:
+        """An element ends: it is noted if no other one was in it."""
         nonlocal leaf
         if leaf:
             found.append((list(path), "".join(inside).strip()))
@@ -225,6 +227,7 @@ def _leaves(text: bytes) -> list[tuple[list[str], str]]:
         leaf = False
 
     def refuse(*_: object) -> None:
+        """A document type, by which a small document could become a large one."""
         raise BadAnswer("a document type")
 
     parser = expat.ParserCreate()

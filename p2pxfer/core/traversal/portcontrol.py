@@ -109,6 +109,7 @@ class _Asked(Struct):
 
     @property
     def due(self) -> float:
+        """When it is sent again, or given up, on the clock of ``now``."""
         return self.began + (SEND_AT[self.sent] if self.sent < len(SEND_AT) else GIVE_UP_S)
 
 

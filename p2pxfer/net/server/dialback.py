@@ -36,11 +36,13 @@ class _Caller(Protocol):
         self._timer: Any = None
 
     def connectionMade(self) -> None:
+        """Say the line, and go when the client had time to read it."""
         assert self.transport is not None
         self.transport.write(self._line)
         self._timer = self._clock.callLater(LINGER_S, self.transport.abortConnection)  # type: ignore[attr-defined]  # TCP
 
     def connectionLost(self, reason: Failure | None = None) -> None:
+        """The client went first."""
         if self._timer.active():
             self._timer.cancel()
 
@@ -60,6 +62,7 @@ def dial_back(
     left = 1 + sum(source is not None for source in sources)
 
     def ended(result: object, number: int | None) -> None:
+        """The dial from the source of this number came to its end; ``None``: all of them are begun."""
         nonlocal left
         if number is not None:
             outcomes[number] = _outcome(result)

@@ -226,6 +226,7 @@ class RendezvousServer:
         knocked: list[KnockOutcome] = []
 
         def take(into: list[Any], outcome: object) -> None:
+            """Keep an outcome; when both are there, the registry hears of them."""
             into.append(outcome)
             if back and knocked:
                 self._apply(self.registry.dialled(order.conn, back[0], knocked[0], self.clock.seconds()))

@@ -166,6 +166,7 @@ class Ledger:
         self._tell(Connection(number, peer, self._service, "open", self._open.total()))
 
         def ended(reason: Failure) -> None:
+            """The connection is over: it counts no more, and is told."""
             self._open -= Counter({peer: 1})
             well = reason.check(ConnectionDone) is not None
             why = "" if well else safe_text(_words(reason.value), 200)
@@ -217,16 +218,19 @@ class Outlet:
         asking.on_gone = connecting.cancel
 
         def connected(protocol: IProtocol) -> None:
+            """The target answered: join it with the channel, unless the peer has gone meanwhile."""
             asking.on_gone = None
             tcp = cast(Joint, protocol)
             if not asking.accept(lambda address: self._join(peer, tcp)):
                 tcp.abort()
 
         def failed(failure: Failure) -> None:
+            """The target cannot be had: the peer hears why."""
             asking.on_gone = None
             self._refuse(peer, asking, Unreachable(f"the target of {self._service} {_why(failure)}"))
 
         def over(_: object) -> None:
+            """It is not on its way any more."""
             self._coming -= Counter({peer: 1})
 
         connecting.addCallbacks(connected, failed)

@@ -236,6 +236,7 @@ class Reception(MeetingOwner):
         self._leaving.add(leaving)
 
         def left(_: object) -> None:
+            """The peer has heard the end, or had the time to."""
             self._leaving.discard(leaving)
             session.close()
 

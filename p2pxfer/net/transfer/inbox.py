@@ -219,6 +219,7 @@ class Inbox:
         peer = PairingParty(path.peer_name, session.key)
 
         def verdict(error: P2pxferError | None) -> None:
+            """The code was proved, or not, for this reason."""
             tried = session.contacts.pop(path, None) is not None and (error is None or isinstance(error, WrongCode))
             try:
                 if error is None:

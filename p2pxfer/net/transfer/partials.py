@@ -221,6 +221,7 @@ def drop(partial: Partial) -> None:
     where = str(Path(partial.into.path, partial.name))
 
     def gone() -> None:
+        """Raise that there is nothing to be dropped."""
         raise UsageError(f"{shown(where)} is gone already")
 
     try:

@@ -304,9 +304,11 @@ class ChunkPump:
         """Prove claims for which the record of earlier runs is lost."""
 
         def read_all() -> list[tuple[ChunkAddress, bytes]]:
+            """Read and hash them, in the thread."""
             return [(address, self._source.read_chunk(*address)[1]) for address in effect.addresses]
 
         def have_all(hashes: list[tuple[ChunkAddress, bytes]]) -> None:
+            """Go on with what they are."""
             for address, digest in hashes:
                 self._core.chunk_read(address, digest)
             self._carry_out(self._core.hashed())

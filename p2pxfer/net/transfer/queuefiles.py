@@ -76,6 +76,7 @@ class QueueFiles:
 
 def _noting(mine: Queued) -> Callable[[Queued], Queued]:
     def change(there: Queued) -> Queued:
+        """What is to be in the file now, in which ``there`` is."""
         if there.added != mine.added:
             return there
         fresh = there.resumed == mine.resumed  # else a person has said since that it is to be tried again

@@ -91,6 +91,7 @@ class QueuedPump(ChunkPump):
         """See the base class."""
 
         def noted(root: bytes) -> None:
+            """It is through: that is written down before the peer is told that this side knows."""
             self.on_through().addCallback(lambda _: done(root))
 
         super().attach(paths, noted, failed)

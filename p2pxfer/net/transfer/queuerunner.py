@@ -317,7 +317,9 @@ class _Hearing(Struct, frozen=True):
     item: Item
 
     def met(self) -> Deferred[None]:
+        """See :meth:`QueueRunner.met`."""
         return self.runner.met(self.name, self.item)
 
     def through(self) -> Deferred[None]:
+        """See :meth:`QueueRunner.through`."""
         return self.runner.through(self.name, self.item)

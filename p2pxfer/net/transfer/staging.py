@@ -151,6 +151,7 @@ class Staging:
 
     def _enter(self) -> None:
         def check_room() -> None:
+            """Whether there is room for it at all; before anything is made."""
             self._room.check_space(self._destination)
             self._room.check_inodes(self._destination, None, 4, lambda path: False)
 

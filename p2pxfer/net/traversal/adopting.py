@@ -26,6 +26,7 @@ class _Connected(Factory):
         self.build = build
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
+        """The protocol of the factory inside, and whether there was one."""
         protocol = self.build(addr) if addr is not None else None
         self.taken = protocol is not None
         return protocol

@@ -47,12 +47,15 @@ class _Visitor(Protocol):
         self._data = b""
 
     def connectionMade(self) -> None:
+        """Somebody came in."""
         self._visitors.present.add(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The visitor has gone."""
         self._visitors.present.discard(self)
 
     def dataReceived(self, data: bytes) -> None:
+        """Collect what is shown, no more than a token and a byte, which makes it a wrong one."""
         self._data += data
         if len(self._data) > TOKEN:
             self._visitors.shown(self._data[: TOKEN + 1])
@@ -74,6 +77,7 @@ class _Visitors(Factory):
         self._left = MAX_VISITORS
 
     def buildProtocol(self, addr: IAddress | None) -> _Visitor | None:
+        """A visitor, as long as there is room for one."""
         self._left -= 1
         return _Visitor(self) if self._left >= 0 else None
 

@@ -52,10 +52,12 @@ class _Guest(Protocol):
         self._data = b""
 
     def connectionMade(self) -> None:
+        """Show this side's token."""
         self._check.guests.add(self)
         cast(ITCPTransport, self.transport).write(self._mine)
 
     def dataReceived(self, data: bytes) -> None:
+        """Compare what the other end shows, when all of it is here."""
         self._data += data
         if len(self._data) >= len(self._theirs):
             if hmac.compare_digest(self._data[: len(self._theirs)], self._theirs):
@@ -63,6 +65,7 @@ class _Guest(Protocol):
             self.leave()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The other end has gone."""
         self._check.guests.discard(self)
 
     def leave(self) -> None:

@@ -51,6 +51,7 @@ class _Search(DatagramProtocol):
         self.done: Deferred[str | None] = Deferred(lambda _: self._end(None))
 
     def startProtocol(self) -> None:
+        """Ask, some times, from the address that leads to the router."""
         transport: Any = self.transport
         transport.setOutgoingInterface(self._own).addErrback(lambda failure: self._end(None))
         transport.setTTL(2)
@@ -66,6 +67,7 @@ class _Search(DatagramProtocol):
                 self.log.debug("the search was not sent: {why}", why=str(error))
 
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+        """An answer, which counts if it comes from the router."""
         if addr[0] != str(self._gateway):
             return
         try:
@@ -94,9 +96,11 @@ class _Body(Protocol):
         self.done: Deferred[bytes] = Deferred()
 
     def dataReceived(self, data: bytes) -> None:
+        """Collect a part of the answer."""
         self._data += data
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The answer ends: what there is of it is all."""
         self.done.callback(bytes(self._data))
 
 
@@ -106,6 +110,7 @@ class _Limited(ProtocolWrapper):
     _left = MAX_ANSWER
 
     def dataReceived(self, data: bytes) -> None:
+        """Hand on what is within the limit, and end the connection beyond."""
         self._left -= len(data)
         if self._left >= 0:
             super().dataReceived(data)  # type: ignore[no-untyped-call]  # Twisted's
@@ -231,6 +236,7 @@ class _Text:
         self._text = text
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """Write all of it at once."""
         consumer.write(self._text)
         return succeed(None)
 
@@ -248,6 +254,7 @@ class _Endpoints:
         self._transports: list[Any] = []
 
     def endpointForURI(self, uri: Any) -> _LimitedEndpoint:
+        """Where the host and port of an address are connected to."""
         return _LimitedEndpoint(self._reactor, uri.host.decode("ascii"), uri.port, self._transports.append)
 
     def abort(self) -> None:

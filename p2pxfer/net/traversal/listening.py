@@ -97,6 +97,7 @@ class _Door(ServerFactory):
         self.port: IListeningPort | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
+        """The protocol of the first guest that wants who comes, or what turns them away."""
         there = cast(IPv4Address | IPv6Address, addr)
         seen = observed_endpoint(there.host, there.port)
         for guest in in_turn(self.guests, str(seen.host), seen.port):
@@ -110,4 +111,5 @@ class _TurnedAway(Protocol):
     """A connection that nobody takes; one that is merely closed would leave a state in the NATs."""
 
     def connectionMade(self) -> None:
+        """Nobody wants this connection: reset it."""
         cast(ITCPTransport, self.transport).abortConnection()
