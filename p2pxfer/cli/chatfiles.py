@@ -214,7 +214,7 @@ class ChatFiles(InboxOwner):
             self._note(f"skipped {safe_text(str(skipped))}")
         offer = Offer(files=len(manifest.files), bytes=manifest.total_bytes, names=tuple(manifest.top_names))
         self._note(f"sending {contents(offer)}")
-        cache = HashCache(str(self._home.path), manifest, source.identity, time.time())
+        cache = await self._disk.do(HashCache, str(self._home.path), manifest, source.identity, time.time())
         key = self._peer.key
         job = self._job = OutgoingJob(
             self._reactor,
@@ -234,7 +234,7 @@ class ChatFiles(InboxOwner):
         try:
             root = await job.run()
         finally:
-            cache.close()
+            await self._disk.do(cache.close)
         seconds = self._reactor.seconds() - began
         self._done(manifest.total_bytes, len(manifest.files), seconds, dict(job.bytes_by_path), root, ())
 

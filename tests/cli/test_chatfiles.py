@@ -1,18 +1,23 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from p2pxfer.cli import chatfiles
 from p2pxfer.cli.chatfiles import ChatFiles
 from p2pxfer.core.ids import PeerId
-from p2pxfer.errors import Incomplete
+from p2pxfer.errors import Incomplete, Unreachable
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.session.peercheck import Checkee
+from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.status import Offer
+from tests.net.services.test_pipe import Threads
 
 KEY = bytes(range(32))
 
@@ -54,3 +59,51 @@ def test_an_answer_is_for_the_one_offer_that_is_shown(tmp_path: Path) -> None:
     assert files.answer(False)
     assert answers["last"] is False
     assert not files.answer(True)
+
+
+def test_the_hashes_of_earlier_runs_are_read_and_written_in_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a file is opened to be sent, and let go of when that has failed, the lines of the chat go on."""
+    here = threading.get_ident()
+    users: list[tuple[str, bool]] = []
+
+    def note(name: str) -> None:
+        real = getattr(HashCache, name)
+
+        def noted(self: HashCache, *words: Any) -> None:
+            users.append((name, threading.get_ident() == here))
+            real(self, *words)
+
+        monkeypatch.setattr(HashCache, name, noted)
+
+    note("__init__")
+    note("close")
+
+    class Job:
+        def __init__(self, *_words: Any, **_options: Any) -> None:
+            self.bytes_by_path: dict[str, int] = {}
+
+        async def run(self) -> bytes:
+            raise Unreachable("nobody is there")
+
+    monkeypatch.setattr(chatfiles, "OutgoingJob", Job)
+    home = Home(tmp_path / "home")
+    told: list[Any] = []
+    threads = Threads()
+    reactor: Any = threads
+    client: Any = object()
+    files = ChatFiles(
+        reactor, home.identity(), "alice", Checkee(KEY, "bob", "contact"), home=home, destination=str(tmp_path),
+        acceptance="ask", policy="auto", gentle=False, tell=told.append, on_idle=lambda: None,
+    )  # fmt: skip
+    files._client, files._started = client, True
+    (tmp_path / "note").write_text("to be sent")
+    files.send(str(tmp_path / "note"))
+    while not any("not sent: nobody is there" in event.message for event in told):
+        threads.wait()
+        threads.advance(0)
+    assert users == [("__init__", False), ("close", False)]
+    stopped = files._disk.stop()
+    while not stopped.called:
+        threads.wait()

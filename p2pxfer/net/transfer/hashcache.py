@@ -52,7 +52,10 @@ class HashCache:
     """The record for one transfer; ``identify`` gives the present identity of a file by its index."""
 
     def __init__(self, state: str, manifest: Manifest, identify: Callable[[int], Identity], now: float) -> None:
-        """Open the record below the directory ``state``; remove those that are too old at ``now`` (since 1970)."""
+        """Open the record below the directory ``state``; remove those that are too old at ``now`` (since 1970).
+
+        It blocks, with a million chunks for a second: what the record says of files that are listed is taken up here.
+        """
         self._directory = Path(state, DIRECTORY)
         self._path = self._directory / manifest.transfer_id.hex()
         self._manifest = manifest
@@ -71,10 +74,10 @@ class HashCache:
             self._open()
         except OSError:
             self._give_up()
+        self.grow()
 
     def load(self) -> Mapping[ChunkAddress, bytes]:
-        """(file index, chunk index) -> BLAKE3 hash, of files that are what they were and were listed by now."""
-        self.grow()
+        """(file index, chunk index) -> BLAKE3 hash, of files that are what they were and were taken up by now."""
         return ChunkHashes(self._table)
 
     def grow(self) -> list[tuple[ChunkAddress, bytes]]:

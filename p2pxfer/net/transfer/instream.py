@@ -75,6 +75,7 @@ class IncomingStream:
         self._worker = Worker(reactor, "stream")
         self._attached: set[PeerPath] = set()
         self._waiting: IDelayedCall | None = None
+        self._asked = False
         self._channel: int | None = None
         self._sink: Sink | None = None
         self._pending: Pieces = []
@@ -149,10 +150,10 @@ class IncomingStream:
     def _event(self, event: ChannelEvent) -> None:
         match event:
             case Asked(channel, service, name):
-                if service != SERVICE or self._channel is not None or self.offer is not None or self.ended:
+                if service != SERVICE or self._asked or self.ended:
                     self._channels.reset(channel, Refused("one stream is expected here and nothing else"))
                     return
-                self._channel = channel
+                self._asked, self._channel = True, channel
                 Deferred.fromCoroutine(self._open(channel, name)).addErrback(self._broken)
             case Arrived(_, data):
                 self._count(len(data))
@@ -176,7 +177,9 @@ class IncomingStream:
 
     async def _open(self, channel: int, name: str) -> None:
         check_stream_name(name)
-        self._place.check_stream(name)
+        await self._worker.do(self._place.check_stream, name)
+        if self._has_ended():
+            return
         offer = self.offer = Offer(files=1, bytes=None, names=(name,))
         self._tell(offer)
         self._started(self)

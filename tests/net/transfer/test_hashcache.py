@@ -13,6 +13,7 @@ import pytest
 from p2pxfer.core.transfer.geometry import chunk_count
 from p2pxfer.errors import ChunkRefused
 from p2pxfer.net.transfer.hashcache import MAX_AGE, HashCache
+from p2pxfer.net.transfer.scan import Identity
 from p2pxfer.net.transfer.source import Source
 from tests.net.disk_tools import noise
 from tests.net.transfer.test_source import CHUNK, change_replaced, fill
@@ -41,6 +42,27 @@ def sent(here: Path) -> Iterator[Source]:
 def addresses(source: Source) -> list[tuple[int, int]]:
     files = enumerate(source.manifest.files)
     return [(number, index) for number, entry in files for index in range(chunk_count(entry.size))]
+
+
+def test_the_record_is_taken_up_where_it_is_opened_and_asking_for_it_costs_nothing(here: Path, sent: Source) -> None:
+    """Opening is for a thread; with a million chunks it takes a second."""
+    cache = cache_for(here, sent)
+    hashes = {address: sent.read_chunk(*address)[1] for address in addresses(sent)}
+    for address, digest in hashes.items():
+        cache.add(*address, digest)
+    cache.close()
+    looked: list[int] = []
+
+    def identify(file: int) -> Identity:
+        looked.append(file)
+        return sent.identity(file)
+
+    again = HashCache(str(here / "state"), sent.manifest, identify, time.time())
+    assert set(looked) == {0, 1}
+    looked.clear()
+    assert dict(again.load()) == hashes
+    assert looked == []
+    again.close()
 
 
 def test_hashes_come_back(here: Path, sent: Source) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -72,14 +73,19 @@ class FakePath:
 class Taking:
     """A stream that is received into a folder; the sender is the test."""
 
-    def __init__(self, folder: Path, answer: Callable[[Offer], Awaitable[bool]] = lambda offer: succeed(True)) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        answer: Callable[[Offer], Awaitable[bool]] = lambda offer: succeed(True),
+        place: Any = None,
+    ) -> None:
         self.threads = Threads()
         reactor: Any = self.threads
         self.told: list[Event] = []
         self.paths = PathSet(reactor.seconds, self.told.append)
         self.started: list[IncomingStream] = []
         self.stream = IncomingStream(
-            reactor, self.paths, Folder(str(folder)), decide=answer, started=self.started.append,
+            reactor, self.paths, place or Folder(str(folder)), decide=answer, started=self.started.append,
             tell=self.told.append, limit=7000, patience=5.0,
         )  # fmt: skip
         self.outcome: list[Received | BaseException] = []
@@ -173,6 +179,51 @@ def test_a_name_that_may_not_be_created_is_refused_before_anybody_is_asked(
     assert list(inbox.iterdir()) == []
 
 
+class SlowFolder:
+    """One whose disk takes its time to say whether a stream may come."""
+
+    def __init__(self, path: str) -> None:
+        self._folder = Folder(path)
+        self.open_stream = self._folder.open_stream
+        self.looking = threading.Event()
+        self.answer = threading.Event()
+        self.lookers: list[int] = []
+
+    def check_stream(self, name: str) -> None:
+        self.lookers.append(threading.get_ident())
+        self.looking.set()
+        assert self.answer.wait(30)
+        self._folder.check_stream(name)
+
+
+@pytest.mark.parametrize("ends", ["it is offered", "the sender gives up", "another one is opened"])
+def test_a_disk_that_is_slow_to_look_holds_nobody_up(inbox: Path, ends: str) -> None:
+    folder = SlowFolder(str(inbox))
+    taking = Taking(inbox, place=folder)
+    try:
+        taking.say(opening())
+        assert folder.looking.wait(30)
+        if ends == "the sender gives up":
+            taking.say(Reset(number=1, channel=0, word="E_INTERRUPTED", message="never mind"))
+        elif ends == "another one is opened":
+            taking.say(opening(1, channel=2))
+            assert [reset.channel for reset in taking.path.said(Reset)] == [2]
+        assert (taking.started, taking.stream.offer) == ([], None)
+    finally:
+        folder.answer.set()
+    if ends == "the sender gives up":
+        taking.threads.wait()
+        taking.threads.advance(0)
+        assert (taking.started, taking.stream.offer) == ([], None)
+        assert taking.stream.ended
+    else:
+        taking.run(lambda: bool(taking.path.said(Opened)))
+        assert taking.started == [taking.stream]
+    assert threading.get_ident() not in folder.lookers
+    taking.stream.close()
+    taking.threads.advance(0)
+
+
 def test_what_is_no_stream_and_a_second_one_are_refused(taking: Taking) -> None:
     taking.say(opening(0, service="web"))
     taking.say(opening(1, channel=2))
@@ -192,10 +243,11 @@ def test_what_was_opened_once_is_not_opened_again(inbox: Path, name: str) -> Non
         return Deferred()
 
     taking = Taking(inbox, ask)
+    expected = 0 if "/" in name else 1
     for number in range(20):
         taking.say(opening(2 * number, name=name, channel=2 * number))
+        taking.run(lambda: len(asked) == expected)
         taking.say(Reset(number=2 * number + 1, channel=2 * number, word="E_INTERRUPTED", message="never mind"))
-    expected = 0 if "/" in name else 1
     assert (len(asked), len(taking.started)) == (expected, expected)
     taking.say(opening(40, channel=40))
     assert (len(asked), len(taking.started)) == (expected, expected)
