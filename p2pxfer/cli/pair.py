@@ -12,7 +12,7 @@ from p2pxfer.core.names import check_name, normalise_name
 
 
 @click.command("pair")
-@click.argument("code", required=False, shell_complete=code_words)
+@click.argument("words", metavar="[CODE]", nargs=-1, shell_complete=code_words)
 @click.option("--as", "name", metavar="NAME", help="Register under this name (default: stored name, user name).")
 @click.option("--call", "alias", metavar="NAME", help="Store the other machine as NAME (default: its own name).")
 @click.option("--code-file", metavar="F", type=click.Path(readable=False), help="Read the code to enter from a file.")
@@ -26,7 +26,7 @@ from p2pxfer.core.names import check_name, normalise_name
 @click.option("--timeout", metavar="S", type=Seconds(), help="Longest time to wait for the other machine, seconds.")
 @click.pass_obj
 def command(
-    options: Global, code: str | None, name: str | None, alias: str | None, code_file: str | None, qr: bool,
+    options: Global, words: tuple[str, ...], name: str | None, alias: str | None, code_file: str | None, qr: bool,
     verify: bool, policy: PathPolicy, port_mapping: bool, timeout: float | None,
 ) -> None:  # fmt: skip
     """Show a one-time code and wait until it is entered on the other machine; or enter the CODE that that one shows.
@@ -37,7 +37,7 @@ def command(
     from p2pxfer.cli.inputs import check_answerable, read_code
 
     check_answerable(verify)
-    entered = typed_code(code) if code is not None else read_code(code_file)
+    entered = typed_code(" ".join(words)) if words else read_code(code_file)
     home = options.open_home()
     line = options.server_line(home)
     own_name = options.own_name(home, name)

@@ -24,6 +24,9 @@ MAX_SLOT: Final = 999_999_999
 RANDOM_BYTES: Final = 32
 
 _FORM: Final = re.compile(r"([0-9]{1,9})-([a-z]{1,16})-([a-z]{1,16})-([a-z]{1,16})")
+_AROUND: Final = " \t\r\n\v\f\u00a0,;:."
+_BETWEEN: Final = re.compile(rf"[{_AROUND}_/\u2010-\u2015\u2212-]+")
+"""What people and word processors put between words that were read out to them."""
 _ASCII_LOWER: Final = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _DRAW_BYTES: Final = 2
 _DRAW_LIMIT: Final = 2**16 - 2**16 % len(WORDS)
@@ -63,8 +66,11 @@ def parse_code(text: str) -> Code:
 
 
 def normalise_code(text: str) -> str:
-    """Typed text without outer white space and with ASCII letters in lower case; for the command line only."""
-    return text.strip().translate(_ASCII_LOWER)
+    """Typed text as a code is written: one dash for what may stand between words, ASCII letters in lower case.
+
+    For the command line only.  No word holds any of these characters, so it stays clear what was meant.
+    """
+    return _BETWEEN.sub("-", text.strip(_AROUND)).translate(_ASCII_LOWER)
 
 
 def typed_code(text: str) -> Code:

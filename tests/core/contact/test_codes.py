@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pxfer.core.contact.codes import MAX_SLOT, RANDOM_BYTES, Code, make_code, normalise_code, parse_code
+from p2pxfer.core.contact.codes import MAX_SLOT, RANDOM_BYTES, Code, make_code, normalise_code, parse_code, typed_code
 from p2pxfer.core.contact.wordlist import WORD_SET, WORDS
 from p2pxfer.errors import CodeInvalid
 
@@ -66,6 +66,25 @@ def test_malformed_codes(text: str) -> None:
 def test_typed_text_is_normalised_apart_from_parsing() -> None:
     assert normalise_code(" 7-Acorn-TULIP-zebra\r\n") == "7-acorn-tulip-zebra"
     assert parse_code(normalise_code("7-ACORN-tulip-zebra\n")).slot == 7
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "7 acorn tulip zebra", "7, acorn, tulip, zebra.", "  7  Acorn\tTULIP  zebra\r\n", "7 - acorn - tulip - zebra",
+        "7\u2013acorn\u2014tulip\u2011zebra", "7_acorn_tulip_zebra", "7;acorn:tulip/zebra",
+    ],
+)  # fmt: skip
+def test_a_code_as_people_write_down_what_they_hear(text: str) -> None:
+    assert typed_code(text) == parse_code("7-acorn-tulip-zebra")
+
+
+@pytest.mark.parametrize(
+    "text", ["7 acorn tulip", "7acorntulipzebra", "7 acorn tulip zebra zinc", "a 7 tulip zebra", "- 7"]
+)
+def test_what_could_mean_something_else_is_no_code(text: str) -> None:
+    with pytest.raises(CodeInvalid):
+        typed_code(text)
     for text in ("7-\u212aeg-tulip-zebra", "\uff17-acorn-tulip-zebra"):
         with pytest.raises(CodeInvalid):
             parse_code(normalise_code(text))
