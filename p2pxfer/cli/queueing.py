@@ -16,7 +16,7 @@ from p2pxfer.cli.settings import Global
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import describe
 from p2pxfer.errors import UsageError
-from p2pxfer.net.session.knownpeers import look_up
+from p2pxfer.net.session.knownpeers import look_up, not_a_contact
 from p2pxfer.net.transfer.joblist import where_and_what
 from p2pxfer.net.transfer.queuestore import MAX_PRIORITY, Queued, QueueStore
 from p2pxfer.status import QueuedOne
@@ -69,7 +69,7 @@ def put(
     _, called, contact = look_up(home, peer)
     if contact is None:
         raise UsageError(
-            f"{safe_text(called or peer, 100)} is not a contact, and what is queued goes to contacts: p2pxfer pair"
+            f"{not_a_contact(home, called or safe_text(peer, 100))}, and what is queued goes to contacts: p2pxfer pair"
             " makes one, and so does a first send with a code"
         )
     source = Source.open(paths, links)

@@ -14,7 +14,7 @@ from p2pxfer.cli.settings import Global, Seconds, gentle_option, limit_option, m
 from p2pxfer.core.contact.codes import Code, typed_code
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.errors import CodeInvalid, UsageError
-from p2pxfer.net.session.knownpeers import look_up
+from p2pxfer.net.session.knownpeers import look_up, near, not_a_contact
 
 if TYPE_CHECKING:
     from p2pxfer.net.private.home import Home
@@ -154,15 +154,18 @@ def resolve(home: Home, peer: str, code: Code | None) -> Target:
         return Target(str(contact.id), contact.id.digest, None, contact.name, "contact", code)
     if number is not None:
         return Target(str(number), number.digest, None, None, "code" if code else "id", code)
-    return Target(name, None, name, None, "code", code or ask_code(name))
+    return Target(name, None, name, None, "code", code or ask_code(home, name))
 
 
-def ask_code(name: str) -> Code:
-    """Ask the person at the terminal for the code of ``name``."""
+def ask_code(home: Home, name: str) -> Code:
+    """Ask the person at the terminal for the code of ``name``, who is no contact, which may be a slip."""
     if not sys.stdin.isatty():
         raise UsageError(
-            f"{name} is not a contact: give the one-time code that {name} shows, in P2PXFER_CODE or with --code-file"
+            f"{not_a_contact(home, name)}: give the one-time code that {name} shows, in P2PXFER_CODE or with"
+            " --code-file"
         )
+    meant = near(home, name)
+    click.echo(f"no contact is called {name}{f'; {meant}' if meant else ' yet'}", err=True)
     with codes_at_the_prompt():
         code: Code = click.prompt(f"one-time code of {name}", hide_input=False, err=True, value_proc=prompted_code)
     return code

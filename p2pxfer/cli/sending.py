@@ -325,7 +325,7 @@ async def ask_again(reactor: Reactor, report: Reporter, peer: str, why: str = ""
             if typed is None or not typed.strip():
                 return None
             try:
-                return typed_code(typed[:200].decode("ascii", "replace"))
+                return typed_code(typed[:200].decode("utf-8", "replace"))
             except CodeInvalid as error:
                 why = error.message
     finally:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Stage
+from tests.e2e.conftest import Stage, check_failure
 from tests.e2e.terminal import Terminal
 from tests.e2e.test_first_contact import pair_up
 from tests.scene import WORDS, file_hash, random_file
@@ -35,6 +35,19 @@ def test_a_mistyped_code_is_asked_for_again(stage: Stage, source: Path, terminal
     assert alice.status() == 0, alice.text
     bob.succeed(20)
     assert file_hash(stage.inbox / source.name) == file_hash(source)
+
+
+def test_a_misspelt_name_is_said_to_be_no_contact(stage: Stage, source: Path, terminals: list[Terminal]) -> None:
+    pair_up(stage)
+    alice = Terminal(stage, "send", source, "bbo")
+    terminals.append(alice)
+    alice.wait_for(re.compile(r"no contact is called bbo; did you mean bob\?\s.*code of bbo: ", re.DOTALL))
+    stranger = Terminal(stage, "send", source, "zacharias")
+    terminals.append(stranger)
+    stranger.wait_for(re.compile(r"no contact is called zacharias yet\s.*code of zacharias: ", re.DOTALL))
+    check_failure(stage.run("send", source, "bbo"), 2, "bbo is not a contact (did you mean bob?): give the")
+    check_failure(stage.run("chat", "bbo"), 2, "bbo is not a contact (did you mean bob?), and a chat")
+    check_failure(stage.run("send", "--queue", source, "bbo"), 2, "bbo is not a contact (did you mean bob?), and what")
 
 
 def test_a_contact_that_was_forgotten_is_asked_for_the_code(

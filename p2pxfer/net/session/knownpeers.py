@@ -39,6 +39,20 @@ def look_up(home: Home, peer: str) -> tuple[PeerId | None, str, Contact | None]:
     return number, name, home.contact(name) if number is None else home.contact_by_id(number)
 
 
+def near(home: Home, name: str) -> str:
+    """A question whether one of the contacts with names like ``name`` was meant; empty where there are none."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(name, [contact.name for contact in home.contacts()], n=3)
+    return f"did you mean {' or '.join(found)}?" if found else ""
+
+
+def not_a_contact(home: Home, name: str) -> str:
+    """That ``name`` is none, as the beginning of a sentence, with those that may be meant."""
+    meant = near(home, name)
+    return f"{name} is not a contact ({meant})" if meant else f"{name} is not a contact"
+
+
 def known_peer(home: Home, peer: str, what: str, right: Right | None = None) -> Checkee:
     """The contact ``peer``, by its name or id, or whoever has that id; ``what`` is to be done with it.
 
@@ -58,6 +72,6 @@ def known_peer(home: Home, peer: str, what: str, right: Right | None = None) -> 
     if number is not None:
         return Checkee(number.digest, None, "id")
     raise UsageError(
-        f"{name} is not a contact, and {what} is made between contacts only: send {name} something first, with its"
-        " one-time code"
+        f"{not_a_contact(home, name)}, and {what} is made between contacts only: send {name} something first, with"
+        " its one-time code"
     )
