@@ -292,7 +292,7 @@ class Receiving(InboxOwner):
 
     def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
-        watch = Watch(self._reactor, transfer, paths, self._report)
+        watch = Watch(self._reactor, transfer, paths, self._report, peer)
         self._watches.append(watch)
 
         def ended() -> float:

@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.ticker import Ticker
+from p2pxfer.core.text import safe_text
+from p2pxfer.core.words.eventtext import human_size
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.inbox import IDLE_S
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
 from p2pxfer.net.types import Reactor
+from p2pxfer.status import Note
+
+GONE_S: Final = 3.0
+"""How long no path carries a transfer before people are told what that means, seconds; most are back by then."""
 
 
 class Watch:
-    """One transfer from its first sign to its end: when it was accepted, its progress, whether it is under way."""
+    """One transfer from its first sign to its end: when it was accepted, its progress, whether it is under way.
+
+    ``peer`` is what the sender is called.
+    """
 
     def __init__(
-        self, reactor: Reactor, transfer: IncomingTransfer | IncomingStream, paths: PathSet, report: Reporter
+        self,
+        reactor: Reactor,
+        transfer: IncomingTransfer | IncomingStream,
+        paths: PathSet,
+        report: Reporter,
+        peer: str,
     ) -> None:
         self._reactor = reactor
+        self._peer = safe_text(peer)
+        self._seen = 0.0
+        self._told = False
         self.transfer = transfer
         self.paths = paths
         self._report = report
@@ -28,7 +47,7 @@ class Watch:
     def accepted(self) -> None:
         """The transfer was accepted just now."""
         self._since = self._report.elapsed
-        self._carried = self._reactor.seconds()
+        self._carried = self._seen = self._reactor.seconds()
         # One turn later the event is told, and what an earlier run left is counted and no part of the rate.
         self._reactor.callLater(0, self._start)
 
@@ -39,7 +58,29 @@ class Watch:
 
     def _measure(self) -> tuple[int, int | None, str]:
         offer = self.transfer.offer
+        self._look()
         return self.transfer.have_bytes, offer.bytes if offer is not None else 0, self.paths.active_kind
+
+    def _look(self) -> None:
+        """Say it once when the sender stays away."""
+        now = self._reactor.seconds()
+        if self.transfer.attached:
+            self._seen, self._told = now, False
+        elif now - self._seen >= GONE_S and not self._told:
+            self._told = True
+            self._report.tell(Note(self._gone()))
+
+    def _gone(self) -> str:
+        """What happened, what is kept, what to do."""
+        here, offer = human_size(self.transfer.have_bytes), self.transfer.offer
+        gone = f"{self._peer} is gone: that program has ended, or its network is lost"
+        if isinstance(self.transfer, IncomingStream):
+            return f"{gone}; {here} came, and a stream goes on only if that program still runs, for which this waits"
+        whole = f" of {human_size(offer.bytes)}" if offer is not None and offer.bytes is not None else ""
+        return (
+            f"{gone}; {here}{whole} are kept, and go on by themselves when it is back; where the program has ended,"
+            f" {self._peer} runs the same command again"
+        )
 
     @property
     def taken(self) -> bool:

@@ -27,6 +27,7 @@ from p2pxfer.cli.inputs import can_answer
 from p2pxfer.cli.questions import Questions, compose_question
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
+from p2pxfer.cli.watching import GONE_S
 from p2pxfer.core.contact.codebook import FRESH_PAUSES, WrongTries
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.serveraddress import ServerLine
@@ -320,6 +321,32 @@ def make(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     yield start
     for run in runs:
         run.stop()
+
+
+def test_a_sender_that_is_gone_is_said_once_with_what_is_kept(make: Any) -> None:
+    run = make()
+    transfer = run.transfer()
+    transfer.attached = 0
+    run.pass_time(GONE_S + 1)
+    assert run.events("note") == []  # nothing was accepted yet, so nothing is kept
+    transfer.attached, transfer.have_bytes = 1, 4
+    run.accept(transfer)
+    run.pass_time(1)
+    transfer.attached = 0
+    run.pass_time(GONE_S - 1)
+    assert run.events("note") == []
+    transfer.attached = 1
+    run.pass_time(1)
+    for times in (1, 2):
+        transfer.attached = 0
+        run.pass_time(3 * GONE_S)
+        assert len(run.events("note")) == times
+        transfer.attached = 1
+        run.pass_time(1)
+    assert run.events("note")[0]["message"] == (
+        "alice is gone: that program has ended, or its network is lost; 4 B of 10 B are kept, and go on by themselves"
+        " when it is back; where the program has ended, alice runs the same command again"
+    )
 
 
 @pytest.mark.parametrize("error", [None, WRONG], ids=["used", "wrong"])

@@ -442,6 +442,23 @@ def test_an_interruption_keeps_what_arrived(pair: Stage, who: str, signum: signa
     assert [path.name for path in pair.inbox.iterdir()] == ["big.bin"]
 
 
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
+def test_a_receiver_says_what_the_end_of_its_sender_means(pair: Stage, signum: signal.Signals) -> None:
+    big = pair.folder / "big.bin"
+    digest = random_file(big, 16 * MIB)
+    bob = pair.receive("--once", "--no-code")
+    alice = pair.send(big, "--limit", "4M")
+    until_bytes(bob, 4 * MIB)
+    os.kill(alice.pid, signum)
+    said = bob.wait_for("note")["message"]
+    while "alice is gone" not in said:
+        said = bob.wait_for("note")["message"]
+    assert "of 16.0 MiB are kept" in said
+    pair.send(big)
+    bob.succeed(60)
+    assert file_hash(pair.inbox / "big.bin") == digest
+
+
 @pytest.mark.parametrize("words", [["receive", "--no-code"], ["send", "--wait"]], ids=["receive", "send"])
 def test_an_interruption_while_nobody_is_there(pair: Stage, source: Path, words: list[str]) -> None:
     argv: list[str | Path] = (
