@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final, Literal
 
 import click
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
     Job = SendJob | Partial | Queued
 
-_IN_HAND: Final = {"send": " (running)", "receive": " (a running receive has it, or waits for its sender)"}
-"""What is said of a job that a process has in hand; how near the sender is only that process knows."""
+QUIET_S: Final = 10.0
+"""After what time in which nothing came a receiver that runs is said to wait for its sender, seconds."""
 MOST_PRIORITY: Final = 1000
 """The most that a person may give; the queue knows higher ones, so that ``jobs first`` still has room above it."""
 one_job = click.argument("job", shell_complete=job_numbers)
@@ -77,7 +78,7 @@ def show(options: Global) -> None:
 def remark(job: JobListed) -> str:
     """What is going on with a job, behind what it is."""
     if job.state == "running":
-        return _IN_HAND[job.direction]
+        return f" (running; {job.why})" if job.why else " (running)"
     if job.state not in ("queued", "paused", "failed"):
         return ""
     place = f", place {job.place}" if job.place > 1 else ", goes next" if job.place else ""
@@ -294,8 +295,10 @@ def received(partial: Partial, contacts: dict[bytes, str]) -> JobListed:
     """A job of receiving as it is shown."""
     from p2pxfer.net.transfer.joblist import moment
 
+    quiet = time.time() - partial.changed
+    why = f"nothing came for {quiet:.0f} s, so it waits for its sender" if partial.busy and quiet >= QUIET_S else ""
     peer = contacts.get(partial.sender, "") or str(PeerId(partial.sender))
     return JobListed(
         partial.number, "receive", peer, tuple(partial.names), partial.have, partial.total, partial.into.path,
-        moment(partial.changed), "running" if partial.busy else "cut",
+        moment(partial.changed), "running" if partial.busy else "cut", why=why,
     )  # fmt: skip

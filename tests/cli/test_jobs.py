@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from click.shell_completion import ShellComplete
 
 from p2pxfer.cli import receiving, sending
 from p2pxfer.cli.fileload import FileLoad
+from p2pxfer.cli.jobs import everything, remark
 from p2pxfer.cli.main import cli
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.ids import PeerId
@@ -69,6 +71,22 @@ def test_what_is_not_whole_is_found(home: Path, dest: Path) -> None:
 def test_what_is_whole_is_not_found(home: Path, dest: Path) -> None:
     run(dest, content(), batch=3)
     assert list(find(home)) == []
+
+
+def test_a_receiver_to_which_nothing_comes_is_said_to_wait(home: Path, dest: Path) -> None:
+    """Whether its sender is there only its process knows; what is on the disk everybody sees."""
+    staging = open_staging(dest, content())
+    ((_, job),) = everything(Home(home))
+    assert (job.state, job.why, remark(job)) == ("running", "", " (running)")
+    (found,) = find(home)
+    journal = dest / found.name / "journal"
+    then = journal.stat().st_mtime - 100
+    os.utime(journal, (then, then))
+    ((_, job),) = everything(Home(home))
+    assert re.fullmatch(r" \(running; nothing came for 1\d\d s, so it waits for its sender\)", remark(job))
+    staging.close()
+    ((_, job),) = everything(Home(home))
+    assert (job.state, remark(job)) == ("cut", "")
 
 
 def test_a_running_transfer_is_shown_and_not_dropped(home: Path, dest: Path) -> None:

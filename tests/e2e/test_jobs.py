@@ -13,7 +13,7 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.transfer.partials import Destination, remember
 from scripts.product import JsonEvent, Program
-from tests.e2e.conftest import MIB, Stage, end_of, fast_pair, names_in, staging_of, until_bytes
+from tests.e2e.conftest import MIB, Stage, end_of, fast_pair, names_in, staging_of, until_bytes, wait_until
 from tests.scene import file_hash, last, random_file
 
 SIZE = 160 * MIB
@@ -97,7 +97,7 @@ def test_an_interrupted_sender_notes_how_far_it_came(stage: Stage) -> None:
     status, events = end_of(alice, 30)
     assert status == 130, events
     (job,) = jobs(stage, stage.alice)
-    assert "or waits for its sender" in stage.run("jobs", home=stage.bob).out
+    wait_until(lambda: "so it waits for its sender" in stage.run("jobs", home=stage.bob).out, 60)
     assert (job["state"], job["total"]) == ("cut", SIZE)
     assert 2 * MIB <= job["bytes"] < SIZE
 
