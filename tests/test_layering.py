@@ -12,6 +12,7 @@ in private classes and in other functions.
 from __future__ import annotations
 
 import ast
+import configparser
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -338,6 +339,13 @@ def test_a_package_resolves_its_relative_imports_from_itself() -> None:
 
 def test_no_package_file_shadows_twisted() -> None:
     assert list((ROOT / "twisted").rglob("__init__.py")) == []
+
+
+def test_every_package_is_installed() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    here = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "p2pxfer").rglob("__init__.py")}
+    assert set(config["options"]["packages"].split()) == here | {"twisted.plugins"}
 
 
 def test_help_loads_neither_twisted_nor_rich() -> None:
