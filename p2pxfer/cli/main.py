@@ -14,14 +14,14 @@ import re
 import sys
 import threading
 from contextlib import suppress
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
 from p2pxfer import __version__
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.text import safe_text
-from p2pxfer.errors import Interrupted, P2pxferError
+from p2pxfer.errors import DiskError, Interrupted, P2pxferError
 
 _COMMANDS = {
     "init": ("p2pxfer.cli.init", "Store the server, the private directory and this machine's name."),
@@ -106,24 +106,34 @@ def main() -> NoReturn:
         code = run_command_line(as_json)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Nobody reads our output any more: say nothing, keep the interpreter from complaining at exit, and end as
-        # if that reader had interrupted us.
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        # Nobody reads our output any more: say nothing, and end as if that reader had interrupted us.
+        silence(sys.stdout, sys.stderr)
         code = Interrupted.exit_code
+    except OSError as error:
+        silence(sys.stdout)
+        why = f"standard output cannot be written: {error.strerror or error}"
+        code = report_error(DiskError.word, why, False, DiskError.exit_code, as_json=False)
     leave(code)
+
+
+def silence(*streams: TextIO) -> None:
+    """Let these lead nowhere, what they hold back included."""
+    for stream in streams:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def leave(code: int) -> NoReturn:
     """End the process: what was registered for the end is done, what is left in memory goes as a whole.
 
-    To take every module and object apart would take the interpreter longer than a small file takes to be sent.
+    To take every module and object apart would take the interpreter longer than a small file takes to be sent.  It does
+    that where threads are to end first.
     """
-    for thread in threading.enumerate():
-        # After an interruption the system may keep one in a call, such as a sync, for as long as it likes.
-        if code != Interrupted.exit_code and not thread.daemon and thread is not threading.current_thread():
-            thread.join()
-    atexit._run_exitfuncs()
+    gc.freeze()
+    threads = [each for each in threading.enumerate() if not each.daemon and each is not threading.current_thread()]
+    if threads and code != Interrupted.exit_code:
+        sys.exit(code)
+    if not threads:  # else the system keeps one in a call, such as a sync, for as long as it likes, maybe with a lock
+        atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()
@@ -141,7 +151,7 @@ def run_command_line(as_json: bool) -> int:
     except P2pxferError as error:
         return report_error(error.word, error.message, error.retry, error.exit_code, as_json)
     except click.exceptions.Abort:
-        return report_error("E_Interrupted.exit_code", "interrupted", True, Interrupted.exit_code, as_json)
+        return report_error(Interrupted.word, "interrupted", Interrupted.retry, Interrupted.exit_code, as_json)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return 2
@@ -151,6 +161,9 @@ def run_command_line(as_json: bool) -> int:
         return end.exit_code
     except BrokenPipeError:
         raise
+    except OSError as fault:
+        sys.stdout.flush()  # fails too where that is what cannot be written
+        return report_fault(fault, as_json)
     except Exception as fault:
         return report_fault(fault, as_json)
     return code if isinstance(code, int) else 0
