@@ -8,7 +8,7 @@ from twisted.python import usage
 
 from p2pxfer.errors import ConfigError, P2pxferError
 from p2pxfer.net.agent.agent import Agent
-from p2pxfer.tap.manners import stop, use_monotonic_time
+from p2pxfer.tap.manners import name_files, stop, use_monotonic_time
 
 PROGRAM: Final = "p2pxfer-agent"
 
@@ -26,6 +26,10 @@ class Options(usage.Options):
         ["home", None, None, "The private directory; also P2PXFER_HOME."],
         ["server", None, None, "The rendezvous server; also P2PXFER_SERVER, and what p2pxfer init stored."],
     ]
+
+    def postOptions(self) -> None:
+        """See :func:`~p2pxfer.tap.manners.name_files`."""
+        name_files(self.parent, PROGRAM)
 
 
 def makeService(options: Options) -> Agent:

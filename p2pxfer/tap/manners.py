@@ -1,4 +1,4 @@
-"""The manners of a command for what ``twistd`` runs: time that nobody sets, and one line for what cannot be."""
+"""The manners of a command for what ``twistd`` runs: time that nobody sets, files of its own, one line for a fault."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ _PASSING: Final = frozenset(
 """What the system says of disks, mounts and limits that may be well again later.  Not of a read-only file system: so
 looks a directory that the unit does not let the program write into."""
 
+_PIDFILE: Final = "twistd.pid"
+"""What ``twistd`` calls it where nothing is said."""
+
 
 def use_monotonic_time(reactor: Any) -> None:
     """Let timers and deadlines follow a clock that nobody sets: Twisted's reactors read the time of day.
@@ -27,6 +30,21 @@ def use_monotonic_time(reactor: Any) -> None:
     """
     if not reactor.getDelayedCalls():
         reactor.seconds = time.monotonic
+
+
+def name_files(given: Any, program: str) -> None:
+    """Name the file of the process id, and a daemon's log, after the program where nobody has said how they are called.
+
+    ``given`` is what ``twistd`` was told itself; ``twist``, and whoever is not called by either, has no such files.
+    All of ``twistd``'s programs would use the same two, so a server and an agent could not begin in one directory.
+    """
+    if given is None or "pidfile" not in given:
+        return
+    if given["pidfile"] == _PIDFILE:
+        given["pidfile"] = f"{program}.pid"
+    elsewhere = given["logfile"] or given["logger"] or given["syslog"]
+    if not given["nodaemon"] and not elsewhere:
+        given["logfile"] = f"{program}.log"
 
 
 def stop(program: str, error: P2pxferError) -> NoReturn:

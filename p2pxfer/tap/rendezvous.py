@@ -18,7 +18,7 @@ from p2pxfer.errors import ConfigError, P2pxferError, UsageError
 from p2pxfer.net.descriptors import raise_descriptor_limit
 from p2pxfer.net.server.admission import AdmissionSettings, descriptor_ceiling
 from p2pxfer.net.server.hosting import Hosting, RendezvousService
-from p2pxfer.tap.manners import stop, use_monotonic_time
+from p2pxfer.tap.manners import name_files, stop, use_monotonic_time
 
 PORTS = (8877, 8878)
 PROGRAM = "p2pxfer-rendezvous"
@@ -63,6 +63,10 @@ class Options(usage.Options):
         self["observe"].append(address)
 
     opt_l = opt_listen
+
+    def postOptions(self) -> None:
+        """See :func:`~p2pxfer.tap.manners.name_files`."""
+        name_files(self.parent, PROGRAM)
 
 
 def default_listen() -> tuple[str, ...]:

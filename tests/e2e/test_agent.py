@@ -366,6 +366,28 @@ def test_an_agent_that_does_not_end_is_waited_for_no_longer_than_asked(field: St
     assert agent.wait(30).status == 0
 
 
+def test_a_server_and_an_agent_begin_in_one_directory(field: Stage, tmp_path: Path) -> None:
+    """Both are daemons with nothing said about their files; so a directory holds those of each."""
+    here = tmp_path / "one directory"
+    here.mkdir()
+    began = {
+        "p2pxfer-rendezvous": ["--listen", "tcp:0:interface=127.0.0.1"],
+        "p2pxfer-agent": ["--home", field.bob, "--server", field.address],
+    }
+    for program, words in began.items():
+        field.callback(end_daemon, here / f"{program}.pid")
+        outcome = field.run_bare([BIN / "twistd", program, *words], timeout=60, cwd=here)
+        assert outcome.status == 0, outcome
+        wait_until((here / f"{program}.pid").exists, 30)
+    wait_until(lambda: field.run("agent", "status", home=field.bob).status == 0, 60)
+    wait_until((here / "p2pxfer-state" / "address").exists, 30)
+    assert sorted(path.name for path in here.iterdir()) == [
+        "p2pxfer-agent.log", "p2pxfer-agent.pid", "p2pxfer-rendezvous.log", "p2pxfer-rendezvous.pid", "p2pxfer-state",
+    ]  # fmt: skip
+    second = field.run_bare([BIN / "twistd", "p2pxfer-rendezvous"], timeout=60, cwd=here)
+    assert "Another twistd server is running" in second.out + second.err
+
+
 def end_daemon(pidfile: Path) -> None:
     """End a daemon, if it began, and wait for that."""
     if pidfile.exists():

@@ -9,10 +9,37 @@ from pathlib import Path
 
 import pytest
 from twisted.internet.error import CannotListenError
+from twisted.scripts.twistd import ServerOptions
 
 from p2pxfer.errors import ConfigError, DiskError, UsageError
 from p2pxfer.net.agent.room import Room
-from p2pxfer.tap.manners import stop
+from p2pxfer.tap.manners import name_files, stop
+
+
+@pytest.mark.parametrize("program", ["p2pxfer-agent", "p2pxfer-rendezvous"])
+@pytest.mark.parametrize(
+    ("words", "pidfile", "logfile"),
+    [
+        ([], "PROGRAM.pid", "PROGRAM.log"),
+        (["-n"], "PROGRAM.pid", None),
+        (["--pidfile=other", "--logfile=here"], "other", "here"),
+        (["--pidfile", "mine", "--syslog"], "mine", None),
+    ],
+)
+def test_a_program_of_twistd_has_files_of_its_own(
+    program: str, words: list[str], pidfile: str, logfile: str | None
+) -> None:
+    options = ServerOptions()  # type: ignore[no-untyped-call]  # Twisted's
+    options.parseOptions([*words, program])
+    assert Path(options["pidfile"]).name == pidfile.replace("PROGRAM", program)
+    assert options["logfile"] == (logfile and logfile.replace("PROGRAM", program))
+
+
+def test_a_program_of_twist_has_none() -> None:
+    options = {"reactor": "default"}
+    name_files(options, "prog")
+    name_files(None, "prog")
+    assert options == {"reactor": "default"}
 
 
 def status(error: ConfigError | UsageError) -> object:
