@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import subprocess
@@ -226,14 +227,16 @@ def digest(path: Path) -> str:
 # -- and how --------------------------------------------------------------------------------------------------------
 
 REAL_MACHINES = """
-The same between real machines, with p2pxfer installed on all three (pip install {root}):
+The same between real machines, with p2pxfer installed on all three:
 
+      python3 -m venv ~/p2pxfer-env && ~/p2pxfer-env/bin/pip install {root}
+      . ~/p2pxfer-env/bin/activate
   on a host with a public address, TCP ports 8877 and 8878 open:
       twistd -n p2pxfer-rendezvous          prints HOST:PORT#PIN
   on the receiving machine:
-      p2pxfer --server HOST:PORT#PIN receive --as bob
+      p2pxfer --server 'HOST:PORT#PIN' receive --as bob
   on the sending machine, with the code that the receiver shows:
-      p2pxfer --server HOST:PORT#PIN send FILE bob
+      p2pxfer --server 'HOST:PORT#PIN' send FILE bob
 """
 
 BEHIND_NATS = "network: namespaces {how}, a port-restricted NAT in front of each peer"
@@ -284,7 +287,7 @@ def main(arguments: Sequence[str]) -> int:
         print("interrupted; everything is stopped and removed", file=sys.stderr)
         return 130
     if status == 0 and _INSIDE not in os.environ:
-        show(REAL_MACHINES.format(root=Path(__file__).resolve().parent.parent))
+        show(REAL_MACHINES.format(root=shlex.quote(str(Path(__file__).resolve().parent.parent))))
     return status
 
 
