@@ -49,7 +49,7 @@ def test_words_that_are_compared_in_a_chat_that_runs_disturb_nothing(room: Stage
     bob.waits_for("alice is here")
     alice.waits_for("bob is here")
     alice.say("/verify")
-    alice.waits_for("/same if")
+    alice.waits_for("yes, or /same, if")
     bob.waits_for("/same if")
     alice.say("/same", "/same", "after")
     bob.wait_heard(1)
