@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
@@ -16,8 +17,8 @@ from p2pxfer.core.traversal.dials import Plan, Volley
 from p2pxfer.core.traversal.strategies import Draw, Situation
 from scripts.poplib import __main__ as population
 from scripts.poplib.knowledge import discovered, summary
-from scripts.poplib.mixes import CASES, MIXES, SHARES, SOURCES, Drawer, draw_pair, label
-from scripts.poplib.nats import OPEN, RST_BURST, RST_RATE, Nat, NatKind
+from scripts.poplib.mixes import CASES, MIXES, SHARES, SOURCES, Case, Drawer, draw_pair, label
+from scripts.poplib.nats import OPEN, RST_BURST, RST_RATE, Mapping, Nat, NatKind
 from scripts.poplib.runs import Outcome, by_labels, digest, figures, simulate
 from scripts.poplib.side import MAPPED_PORT, Machine
 from scripts.poplib.world import World
@@ -40,9 +41,9 @@ def nat(kind: NatKind, seed: int = 1) -> Nat:
     return Nat(kind, "198.18.1.1", random.Random(seed))
 
 
-def met(one: NatKind | Machine, other: NatKind | Machine, seeds: int = 20, **options: object) -> int:
+def met(one: NatKind | Machine, other: NatKind | Machine, seeds: int = 20, **options: Any) -> int:
     """How many of so many pairs meet."""
-    worlds = [World((one, other), seed, known=discovered, **options) for seed in range(seeds)]  # type: ignore[arg-type]
+    worlds = [World((one, other), seed, known=discovered, **options) for seed in range(seeds)]
     return sum(world.run() is not None for world in worlds)
 
 
@@ -59,8 +60,8 @@ def met(one: NatKind | Machine, other: NatKind | Machine, seeds: int = 20, **opt
         ("connection-dependent", "none"),
     ],
 )
-def test_what_a_mapping_depends_on(mapping: str, same: str) -> None:
-    box = nat(NatKind(mapping, "preserving" if mapping == "none" else "random"))  # type: ignore[arg-type]
+def test_what_a_mapping_depends_on(mapping: Mapping, same: str) -> None:
+    box = nat(NatKind(mapping, "preserving" if mapping == "none" else "random"))
     first = box.out(20000, PEER, 0.0)
     assert box.out(20000, PEER, 0.0) == first
     assert (box.out(20000, (PEER[0], 1), 0.0) == first) is (same != "none")
@@ -68,17 +69,19 @@ def test_what_a_mapping_depends_on(mapping: str, same: str) -> None:
 
 
 def test_only_a_mapping_of_connections_forgets_what_was_closed() -> None:
-    for mapping, kept in (("port-dependent", True), ("connection-dependent", False)):
-        box = nat(NatKind(mapping, "random"))  # type: ignore[arg-type]
+    mappings: tuple[Mapping, Mapping] = ("port-dependent", "connection-dependent")
+    for mapping, kept in zip(mappings, (True, False), strict=True):
+        box = nat(NatKind(mapping, "random"))
         first = box.out(20000, PEER, 0.0)
         assert box.closed(20000, PEER) == first
         assert (box.out(20000, PEER, 0.0) == first) is kept
 
 
 @pytest.mark.parametrize(("filtering", "entered"), [("none", (1, 1, 1)), ("address", (1, 1, 0)), ("port", (1, 0, 0))])
-def test_whom_a_filter_lets_in(filtering: str, entered: tuple[int, ...]) -> None:
-    for mapping in ("endpoint-independent", "port-dependent"):
-        box = nat(NatKind(mapping, filtering=filtering))  # type: ignore[arg-type]
+def test_whom_a_filter_lets_in(filtering: Literal["none", "address", "port"], entered: tuple[int, ...]) -> None:
+    mappings: tuple[Mapping, Mapping] = ("endpoint-independent", "port-dependent")
+    for mapping in mappings:
+        box = nat(NatKind(mapping, filtering=filtering))
         outside = box.out(20000, PEER, 0.0)
         assert outside is not None
         sources = (PEER, (PEER[0], 1), ("198.18.3.1", 1))
@@ -238,13 +241,13 @@ def test_mapped_ports_and_ipv6_are_ways_of_their_own() -> None:
     assert met(both, hopeless, 5) == 0
 
 
-def test_a_walk_that_comes_to_a_mapped_port_goes_on() -> None:
+def test_a_walk_that_comes_to_a_mapped_port_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     without = NatKind("port-dependent", "random", low=MAPPED_PORT - 30, high=MAPPED_PORT + 30, simo=False)
     worlds = [World((Machine((without,), mapped=True), CONE), seed, known=discovered) for seed in range(3)]
     for world in worlds:
         # Single dials have no answer for as long as the walk goes on.
         for side in world.sides:
-            side.nats[-1].lets_in = lambda *_: None  # type: ignore[method-assign]
+            monkeypatch.setattr(side.nats[-1], "lets_in", lambda *_: None)
         assert world.run() is None
         walked = [dial for _, dial in world.sides[1].dialled if dial.serial and dial.port != MAPPED_PORT]
         assert len(walked) > 1000
@@ -274,9 +277,9 @@ def test_machines_are_drawn_as_the_shares_say() -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_every_mix_can_be_drawn(case: str) -> None:
+def test_every_mix_can_be_drawn(case: Case) -> None:
     for mix in MIXES:
-        drawer = Drawer(case, random.Random(1))  # type: ignore[arg-type]
+        drawer = Drawer(case, random.Random(1))
         assert mix.one(drawer).kinds
         assert mix.other(drawer).kinds
 

@@ -297,7 +297,7 @@ class Run:
         return made
 
     def accept(self, transfer: FakeTransfer) -> None:
-        decided: Any = Deferred.fromCoroutine(self.command.decide("alice", transfer.offer))  # type: ignore[arg-type]
+        decided: Any = Deferred.fromCoroutine(self.command.decide("alice", transfer.offer))  # type: ignore[arg-type]  # all that is used
         assert decided.result is True
 
     def pass_time(self, seconds: float) -> None:

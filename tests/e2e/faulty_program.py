@@ -100,8 +100,8 @@ def steps(seconds: float) -> Callable[[int], None]:
 
             return ticked
 
-        staging.Staging.write_chunk = ticking(staging.Staging.write_chunk)  # type: ignore[method-assign]
-        source.Source.read_chunk = ticking(source.Source.read_chunk)  # type: ignore[method-assign]
+        staging.Staging.write_chunk = ticking(staging.Staging.write_chunk)  # type: ignore[method-assign]  # the fault
+        source.Source.read_chunk = ticking(source.Source.read_chunk)  # type: ignore[method-assign]  # the fault
 
     return install
 
@@ -154,7 +154,7 @@ def rewritten(count: int) -> None:
             rewrite(Path(sys.argv[-2]))
         return real(self, file, index)
 
-    source.Source.read_chunk = read_chunk  # type: ignore[method-assign]
+    source.Source.read_chunk = read_chunk  # type: ignore[method-assign]  # the fault
 
 
 FAULTS: Final[dict[str, Callable[[int], None]]] = {

@@ -6,9 +6,11 @@ import json
 import os
 import re
 import signal
+import socket
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,9 +53,9 @@ def arrived(folder: Path) -> list[str]:
     return sorted(str(path) for path in found if not any(part.startswith(".p2pxfer-") for part in path.parts))
 
 
-def send(stage: Stage, source: Path, *words: str | Path, home: Path | None = None, **options: object) -> Outcome:
+def send(stage: Stage, source: Path, *words: str | Path, home: Path | None = None, **options: Any) -> Outcome:
     """A whole run of somebody's sender, alice's by default."""
-    return stage.run("send", source, "bob", *words, home=home, as_json=True, timeout=90, **options)  # type: ignore[arg-type]
+    return stage.run("send", source, "bob", *words, home=home, as_json=True, timeout=90, **options)
 
 
 def kill(program: Program) -> None:
@@ -451,10 +453,10 @@ def test_a_server_line_that_is_none_is_one_line(field: Stage) -> None:
 # -- services --------------------------------------------------------------------------------------------------------
 
 
-def web(connection: object) -> None:
+def web(connection: socket.socket) -> None:
     """A page for whoever asks."""
-    connection.recv(65536)  # type: ignore[attr-defined]  # a socket
-    connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: 12\r\n\r\nit works now")  # type: ignore[attr-defined]
+    connection.recv(65536)
+    connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: 12\r\n\r\nit works now")
 
 
 def test_a_web_server_is_reached_through_the_agent(field: Stage) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+from typing import Any
 
 import pytest
 
@@ -27,9 +28,10 @@ class Reactor:
 @pytest.mark.parametrize(("answer", "icmp"), [("rst", False), ("icmp", True)])
 def test_a_dial_that_a_nat_refuses_knows_by_what(answer: str, icmp: bool, lab_factory: LabFactory) -> None:
     lab = lab_factory(KINDS["port-restricted"], KINDS[f"port-restricted/{answer}"], rtt_ms=20)
-    reactor, codes = Reactor(), list[int]()
+    reactor: Any = Reactor()
+    codes: list[int] = []
     with entered(lab.names["alice"]):
-        dial = halfopen.HalfOpen(reactor, 0, (lab.public_addr("nat_b"), 40000), codes.append)  # type: ignore[arg-type]
+        dial = halfopen.HalfOpen(reactor, 0, (lab.public_addr("nat_b"), 40000), codes.append)
     assert select.select([], [dial], [], 5.0)[1]
     dial.doWrite()
     assert codes
@@ -39,9 +41,10 @@ def test_a_dial_that_a_nat_refuses_knows_by_what(answer: str, icmp: bool, lab_fa
 def test_a_dial_that_stands_is_not_ended_by_icmp_any_more(lab_factory: LabFactory) -> None:
     lab = lab_factory(rtt_ms=0)
     listener = probe.listen(lab, "srv", 40000)
-    reactor, codes = Reactor(), list[int]()
+    reactor: Any = Reactor()
+    codes: list[int] = []
     with entered(lab.names["alice"]):
-        dial = halfopen.HalfOpen(reactor, 0, (lab.server_addresses[0], 40000), codes.append)  # type: ignore[arg-type]
+        dial = halfopen.HalfOpen(reactor, 0, (lab.server_addresses[0], 40000), codes.append)
     assert select.select([], [dial], [], 5.0)[1]
     dial.doWrite()
     assert codes == [0]

@@ -71,8 +71,8 @@ class Between(Protocol):
 async def changing_pair(
     on_socket: tuple[bool, bool] = (True, True),
     between: Callable[[bytes], bytes] | None = None,
-    client: Upper | None = None,
-    server: Upper | None = None,
+    client: Any = None,
+    server: Any = None,
 ) -> Pair:
     """Two ends in the middle of their handshake; ``between`` changes what the client says on its way to the server."""
     dialling, listening = await tcp_pair()

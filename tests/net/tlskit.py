@@ -64,7 +64,7 @@ def certificate_for(
     if sans is not None:
         builder = builder.add_extension(x509.SubjectAlternativeName(sans), critical=False)
     digest = hashes.SHA256() if isinstance(signer, ec.EllipticCurvePrivateKey) else None
-    return builder.sign(signer, digest)  # type: ignore[arg-type]
+    return builder.sign(signer, digest)  # type: ignore[arg-type]  # a key that signs
 
 
 class Authority:
@@ -145,7 +145,7 @@ def raw_context(
         context.use_certificate(identity.certificate)
         for certificate in identity.chain:
             context.add_extra_chain_cert(certificate)
-        context.use_privatekey(identity.key)  # type: ignore[arg-type]
+        context.use_privatekey(identity.key)  # type: ignore[arg-type]  # a key that signs
     change(context)
     return context
 

@@ -9,6 +9,7 @@ import pytest
 
 from p2pxfer.core.messages import NatSummary
 from p2pxfer.core.session.verdict import Side, Verdict, judge, no_direct_path, should_meet
+from p2pxfer.core.session.wire import PlanState
 from p2pxfer.reasons import Change, Reason, Where
 from p2pxfer.status import PathKind
 
@@ -28,13 +29,13 @@ NATS = {
     "changed": NatSummary(DEPENDENT, "changed"),
 }
 PATHS: list[PathKind | None] = [None, "relay", "lan", "direct", "punched", "mapped", "ipv6"]
-PLANS = ("none", "followed", "withheld")
+PLANS: tuple[PlanState, ...] = ("none", "followed", "withheld")
 
 
-def said(one: str, other: str, path: PathKind | None, *plans: str) -> tuple[Reason, Where, Change, Where]:
+def said(one: str, other: str, path: PathKind | None, *plans: PlanState) -> tuple[Reason, Where, Change, Where]:
     """The verdict on two NATs by their names, ``plans`` as far as they are not ``none``."""
-    states = [*plans, "none", "none"]
-    here, there = (Side(NATS[name], plan=state) for name, state in zip((one, other), states, strict=False))  # type: ignore[arg-type]
+    states: list[PlanState] = [*plans, "none", "none"]
+    here, there = (Side(NATS[name], plan=state) for name, state in zip((one, other), states, strict=False))
     verdict = judge(here, there, path, same_address=False)
     assert verdict.path == path
     return verdict.reason, verdict.where, verdict.change, verdict.at
@@ -58,7 +59,7 @@ def said(one: str, other: str, path: PathKind | None, *plans: str) -> tuple[Reas
     ],
 )
 def test_why_a_punched_path_came(
-    one: str, other: str, plans: list[str], expected: tuple[Reason, Where, Change, Where]
+    one: str, other: str, plans: list[PlanState], expected: tuple[Reason, Where, Change, Where]
 ) -> None:
     assert said(one, other, "punched", *plans) == expected
 
@@ -90,7 +91,7 @@ def test_why_a_punched_path_came(
     ],
 )
 def test_why_there_is_no_direct_path(
-    one: str, other: str, plans: list[str], expected: tuple[Reason, Where, Change, Where]
+    one: str, other: str, plans: list[PlanState], expected: tuple[Reason, Where, Change, Where]
 ) -> None:
     assert said(one, other, "relay", *plans) == said(one, other, None, *plans) == expected
 
@@ -148,7 +149,7 @@ def test_the_laws_hold_for_all_pairs() -> None:
     """Symmetry, one piece of advice and only for who needs it, nothing claimed that was not measured."""
     reasons, changes = set(), set()
     sides = [
-        (name, Side(nat, pooled, dials, plan))  # type: ignore[arg-type]
+        (name, Side(nat, pooled, dials, plan))
         for (name, nat), pooled, dials, plan in itertools.product(NATS.items(), (False, True), (True, False), PLANS)
     ]
     for (one, here), (other, there) in itertools.product(sides, repeat=2):

@@ -442,11 +442,12 @@ def path(role: Direction, mine: Identity, theirs: Identity) -> tuple[PeerPath, O
 async def test_two_paths_speak_in_records_once_they_greeted(on_socket: tuple[bool, bool]) -> None:
     client, ann = path("initiator", ANN, BOB)
     server, bob = path("responder", BOB, ANN)
-    await changing_pair(on_socket, client=client, server=server)  # type: ignore[arg-type]
+    await changing_pair(on_socket, client=client, server=server)
     await gatherResults([ann.greeted, bob.greeted])
     said: list[bytes] = []
     for end in (client, server):
-        link = end.transport.getHandle()  # type: ignore[union-attr]
+        transport: Any = end.transport
+        link = transport.getHandle()
         link.send = said.append
         link.recv_into = said.append
     payload = random.Random(1).randbytes(1 << 20)
@@ -471,7 +472,7 @@ async def test_a_peer_that_goes_on_in_tls_behind_its_greeting_is_refused() -> No
 
     owner, (server, bob) = Owner(), path("responder", BOB, ANN)
     client = Chatty(PathFacts(1, "direct", "", ""), terms("initiator", ANN, BOB), owner, reactor)
-    await changing_pair(client=client, server=server)  # type: ignore[arg-type]
+    await changing_pair(client=client, server=server)
     error = await bob.lost
     assert isinstance(error, ProtocolBreach) and "more in TLS" in error.message
     await owner.lost
@@ -483,7 +484,7 @@ async def test_each_direction_of_each_connection_has_a_secret_of_its_own() -> No
     for _ in range(2):
         client, ann = path("initiator", ANN, BOB)
         server, bob = path("responder", BOB, ANN)
-        await changing_pair(client=client, server=server)  # type: ignore[arg-type]
+        await changing_pair(client=client, server=server)
         await gatherResults([ann.greeted, bob.greeted])
         for direction in ("initiator", "responder"):
             mine, theirs = client._record_secret(direction)[0], server._record_secret(direction)[0]

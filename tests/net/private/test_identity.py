@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -52,8 +52,10 @@ def test_the_certificate_has_the_agreed_form() -> None:
 
 def test_the_id_is_that_of_the_public_key() -> None:
     made = new_identity()
+    public = made.key.public_key()
+    assert isinstance(public, Ed25519PublicKey)
     # RFC 8410 section 4: the SubjectPublicKeyInfo of Ed25519 is this prefix and the 32 bytes of the key.
-    spki = bytes.fromhex("302a300506032b6570032100") + made.key.public_key().public_bytes_raw()  # type: ignore[union-attr]
+    spki = bytes.fromhex("302a300506032b6570032100") + public.public_bytes_raw()
     assert made.id == PeerId.of_spki(spki) and made.id.digest == spki_digest(made.certificate)
     assert str(made.id) in repr(made) and "PrivateKey" not in repr(made)
 

@@ -118,7 +118,7 @@ def test_a_path_that_is_gone_is_not_answered_and_the_others_are(world: World) ->
     meeting = Meeting()
     gone, stays = world.ask(meeting=meeting), world.ask()
     assert world.answers.ended(gone, meeting)  # type: ignore[arg-type]  # as much of a meeting as is used
-    assert not world.answers.ended(Path(), Meeting())  # type: ignore[arg-type]
+    assert not world.answers.ended(Path(), Meeting())  # type: ignore[arg-type]  # the same
     world.discovery.runs[0].callback(Inbound("port-dependent"))
     assert (gone.sent, len(stays.sent)) == ([], 1)
     assert gone not in world.answers

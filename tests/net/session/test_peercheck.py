@@ -75,11 +75,11 @@ class Meeting:
         return path
 
     def down(self, path: Any, error: P2pxferError) -> None:
-        self.owner.path_down(self, path, error)  # type: ignore[arg-type]
+        self.owner.path_down(self, path, error)  # type: ignore[arg-type]  # the same
 
     def failed(self, *reasons: P2pxferError) -> None:
         self.over.callback(None)
-        self.owner.meeting_failed(self, list(reasons))  # type: ignore[arg-type]
+        self.owner.meeting_failed(self, list(reasons))  # type: ignore[arg-type]  # the same
 
     def unread(self) -> None:
         self.unheard = True

@@ -7,12 +7,13 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from p2pxfer.core.messages import Introduction
-from p2pxfer.core.session.channel import ChannelEvent
+from p2pxfer.core.session.channel import Asked, ChannelEvent
 from p2pxfer.core.session.channelwire import Open
 from p2pxfer.errors import Incomplete, LimitReached, P2pxferError, ProtocolBreach, Refused, Unreachable
 from p2pxfer.net.session.channelsession import ChannelSession
 from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.session.reception import ATTACH_S, MEETINGS_EACH, SESSIONS_EACH, Reception
+from p2pxfer.status import Note
 from tests.net.sessionworld import World, world
 
 __all__ = ["world"]
@@ -67,7 +68,9 @@ def test_several_contacts_and_several_programs_of_one_have_sessions_of_their_own
         caller.session.channels.open(f"service{number}")
         caller.session.link.flush()
     world.run()
-    asked = sorted(event.service for user in house.users for event in user.events)  # type: ignore[union-attr]
+    events = [event for user in house.users for event in user.events]
+    asked = sorted(event.service for event in events if isinstance(event, Asked))
+    assert len(asked) == len(events)
     assert asked == ["service0", "service1", "service2"]
     assert sorted(session.peer.name or "" for session in house.reception.sessions) == ["alice", "alice", "bob"]
     assert [caller.errors for caller in callers] == [[], [], []]
@@ -225,7 +228,7 @@ def test_the_end_of_the_host_is_told(world: World) -> None:
     world.run(1)
     assert ending.called
     assert house.users[0].errors[0].message == "it is over here"
-    notes = [event.message for event in bob.told if event.event == "note"]  # type: ignore[union-attr]
+    notes = [event.message for event in bob.told if isinstance(event, Note)]
     assert "it is over here" in notes[0]
     world.run(40)
     assert [type(error) for error in bob.errors] == [Incomplete]

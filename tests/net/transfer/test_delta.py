@@ -356,10 +356,10 @@ async def test_of_what_the_list_has_lost_nothing_is_told(both: Any) -> None:
     look, manifest = pair.versions.look, pair.source.manifest
 
     def changes_meanwhile(files: Any) -> list[int]:
-        found = look(files)
+        found: list[int] = look(files)
         manifest.cut(0)
         rebuilding.renew(pair.versions)
-        return found  # type: ignore[no-any-return]
+        return found
 
     pair.versions.look = changes_meanwhile
     await rebuilding.announce(path, Listed(handle=1, page=0))

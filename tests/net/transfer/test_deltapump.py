@@ -40,7 +40,7 @@ class Taker(FakePath):
         self.room = 1000
 
     @property
-    def writable(self) -> bool:  # type: ignore[override]
+    def writable(self) -> bool:  # type: ignore[override]  # an attribute there
         return self.room > 0
 
     def send_frame(self, parts: list[bytes | memoryview]) -> None:
@@ -66,20 +66,22 @@ class Sending:
         self.threads = Threads()
         self.source = Source.scan([str(folder / "new")])
         self.cache = HashCache(str(folder / "state"), self.source.manifest, self.source.identity, 0.0)
-        self.pump = ChunkPump(self.threads, self.source, self.cache, delta=True)  # type: ignore[arg-type]
+        reactor: Any = self.threads
+        self.pump = ChunkPump(reactor, self.source, self.cache, delta=True)
         self.errors: list[P2pxferError] = []
         self.paths = PathSet(self.threads.seconds, lambda event: None)
         self.pump.attach(self.paths, lambda root: None, self.errors.append)
 
     def path(self, number: int, *, instance: bytes = b"i" * 16, older: bool = True, beside: int = 0) -> Taker:
         """Another path, on which everything is accepted and nothing claimed."""
-        path: Any = Taker(number, beside)
+        made = Taker(number, beside)
+        path: Any = made
         self.paths.add(path)
         self.pump.open_path(path)
         pages = self.source.manifest.pages
         self.say(path, Accept(handle=1, instance=instance, pages=pages, older=older))
         self.say(path, Listed(handle=1, page=0))
-        return path  # type: ignore[no-any-return]
+        return made
 
     def say(self, path: Any, message: Message) -> None:
         """The receiver says this."""

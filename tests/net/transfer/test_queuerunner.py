@@ -234,13 +234,15 @@ async def test_what_may_pass_is_tried_again(world: World, error: Exception) -> N
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_fault_of_the_program_ends_one_entry_and_is_logged(world: World) -> None:
+async def test_a_fault_of_the_program_ends_one_entry_and_is_logged(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.put("/1")
     world.put("/2", CAROL, added=2)
     world.runner.start()
     await world.until(lambda: len(world.running) == 2)
     faults: list[object] = []
-    world.runner._fault = lambda failure, what: faults.append(failure.value)  # type: ignore[method-assign]
+    monkeypatch.setattr(world.runner, "_fault", lambda failure, what: faults.append(failure.value))
     world.runs[0].end.errback(ZeroDivisionError())
     await world.until(lambda: ("1", "failed") in world.states)
     assert "ZeroDivisionError" in world.runner.listed()[0].why

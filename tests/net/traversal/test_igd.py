@@ -174,7 +174,7 @@ async def test_silence_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_silence_after_the_headers_keeps_no_connection(monkeypatch: pytest.MonkeyPatch, more: bytes) -> None:
     monkeypatch.setattr(igd, "CALL_S", 0.2)
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
-    async with router(lambda web: web.transport.write(head + more)) as made:  # type: ignore[union-attr]
+    async with router(lambda web: web.transport.write(head + more)) as made:  # type: ignore[union-attr]  # connected
         with pytest.raises(BadAnswer):
             await made.igd.external()
         await until(lambda: made.webs[0].gone)

@@ -20,7 +20,7 @@ from p2pxfer.core.messages import Announce, Introduction
 from p2pxfer.core.traversal import igd
 from p2pxfer.core.traversal.discovery import MEETING_S
 from p2pxfer.core.traversal.igd import BadAnswer
-from p2pxfer.core.traversal.portcontrol import GIVE_UP_S, LIFETIME_S, Granted, PortControl
+from p2pxfer.core.traversal.portcontrol import GIVE_UP_S, LIFETIME_S, Granted, PortControl, Protocol
 from p2pxfer.net.traversal import upnpport
 from p2pxfer.net.traversal.announcing import Announcer
 from p2pxfer.net.traversal.gateway import Datagrams
@@ -155,12 +155,12 @@ def world() -> Iterator[World]:
 
 
 @pytest.mark.parametrize(("speaks", "port"), [("pcp", 40000), ("nat-pmp", 40001)])
-def test_a_port_is_given_kept_and_given_back(world: World, speaks: str, port: int) -> None:
+def test_a_port_is_given_kept_and_given_back(world: World, speaks: Protocol, port: int) -> None:
     world.speaks = {speaks}
     world.begin()
     assert 20000 <= world.mapping.port < 32768
     world.advance(0.1)
-    assert world.mapping.granted == Granted(speaks, Endpoint(IPv4Address("198.18.1.1"), port))  # type: ignore[arg-type]
+    assert world.mapping.granted == Granted(speaks, Endpoint(IPv4Address("198.18.1.1"), port))
     assert world.mapping.speaks == (speaks,)
     assert world.changes
     asked = len(world.asked)

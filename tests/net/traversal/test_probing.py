@@ -537,7 +537,8 @@ def test_the_peer_of_a_meeting_is_told_that_the_server_saw_the_other_family_too(
     if source is None:
         return
     assert net.wires[0].local == TAG
-    net.answer = lambda wire: wire.link.dataReceived(SERVER.encode(Observed(tag=TAG, observed=f"[{source}]:{TAG}")))  # type: ignore[method-assign]
+    seen = SERVER.encode(Observed(tag=TAG, observed=f"[{source}]:{TAG}"))
+    monkeypatch.setattr(net, "answer", lambda wire: wire.link.dataReceived(seen))
     net.wait(1)
     assert net.sent == [Report(None, b"s" * 32)]
     net.discovery.introduced(met(b"t" * 32))
