@@ -27,6 +27,7 @@ from p2pxfer.net.transfer.idlers import MAX_OF_CONTACT, MAX_OF_STRANGER, MAX_OF_
 from p2pxfer.net.transfer.inbox import COMPARE_S, MAX_MEETINGS, Inbox
 from p2pxfer.net.transfer.inboxowner import Known
 from tests.moments import for_now
+from tests.net.services.test_pipe import Threads
 
 KEY = bytes(32)
 NUMBER = bytes([1]) * 32
@@ -94,7 +95,7 @@ class World:
     """An inbox whose transfers are fakes, and one meeting with the peer."""
 
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.clock = Clock()
+        self.clock = Threads()
         owner: Any = SimpleNamespace(known=lambda key: Known("alice", "contact"), path_gone=lambda path: None)
         me = Home(tmp_path / "home").identity()
         clock: Any = self.clock
@@ -340,6 +341,7 @@ def test_a_stream_that_waits_for_an_answer_keeps_its_paths(world: World) -> None
     owner.decide = lambda peer, offer: Deferred()
     owner.transfer_started = lambda peer, stream, paths: stream.done.addErrback(lambda failure: None)
     path = stream(world, OPEN)
+    world.clock.wait()  # a thread has looked whether it may come
     for _ in range(10):
         world.clock.advance(QUIET_S)
     assert path.refused is None
