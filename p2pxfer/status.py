@@ -7,7 +7,7 @@ line adds ``t``, seconds since the start of the command).  The progress display 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 from msgspec import Struct
 
@@ -16,7 +16,9 @@ from p2pxfer.reasons import Change, Reason, Where
 PathKind = Literal["relay", "lan", "direct", "punched", "mapped", "ipv6"]
 PathState = Literal["up", "active", "down"]
 ContactState = Literal["known", "added", "renamed", "removed", "changed"]
-JobState = Literal["cut", "running", "dropped", "queued", "paused", "failed", "done"]
+JobState = Literal["cut", "asking", "running", "dropped", "queued", "paused", "failed", "done"]
+UNDER_WAY: Final[frozenset[JobState]] = frozenset({"asking", "running"})
+"""Of a job that a process has in hand; a queued one is ``asking`` until its peer's user has agreed."""
 Verified = Literal["code", "contact", "id", "words"]
 
 

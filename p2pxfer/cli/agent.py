@@ -70,6 +70,7 @@ def lines(found: Status) -> list[str]:
         names = ", ".join(safe_text(name, 60) for name in job.names)
         way = "from" if job.direction == "receive" else "to"
         part = f"{human_size(job.bytes)} of {human_size(job.total)}" if job.total else human_size(job.bytes)
+        part = "waits for the peer's consent" if job.state == "asking" else part
         shown.append(f"  {names} {way} {safe_text(job.peer)}: {part}")
     if agent.services:
         shown.append(f"{len(found.services)} of {agent.services} services can be reached")

@@ -14,7 +14,7 @@ from p2pxfer.cli.settings import Global, ListGroup
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import UsageError
-from p2pxfer.status import JobListed, Note
+from p2pxfer.status import UNDER_WAY, JobListed, Note
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,6 +77,8 @@ def show(options: Global) -> None:
 
 def remark(job: JobListed) -> str:
     """What is going on with a job, behind what it is."""
+    if job.state == "asking":
+        return " (waits for the peer's consent)"
     if job.state == "running":
         return f" (running; {job.why})" if job.why else " (running)"
     if job.state not in ("queued", "paused", "failed"):
@@ -100,7 +102,7 @@ def resume(ctx: click.Context, job: str) -> None:
     from p2pxfer.net.transfer.queuestore import Queued
 
     found, listed = chosen(ctx.obj.open_home(), job)
-    if listed.state == "running":
+    if listed.state in UNDER_WAY:
         raise UsageError(f"{listed.job} is under way in another process")
     if isinstance(found, Queued):
         from p2pxfer.cli import queueing
@@ -180,7 +182,7 @@ def cancel(options: Global, jobs: tuple[str, ...]) -> None:
         found, job = chosen(home, number)
         if isinstance(found, Queued):
             queueing.drop(home, found)
-        elif job.state == "running":
+        elif job.state in UNDER_WAY:
             raise UsageError(f"{job.job} is under way in another process; end that first")
         elif isinstance(found, Partial):
             drop(found)
@@ -278,8 +280,8 @@ def in_order(found: list[tuple[Job, JobListed]]) -> list[tuple[Job, JobListed]]:
         if isinstance(job, Queued) and listed.state == "queued"
     }
     queue = [(job, replace(listed, place=n)) for n, (_, (job, listed)) in enumerate(sorted(waiting.items()), 1)]
-    running = [pair for pair in latest if pair[1].state == "running"]
-    return [*running, *queue, *(pair for pair in latest if pair[1].state not in ("running", "queued"))]
+    under_way = [pair for pair in latest if pair[1].state in UNDER_WAY]
+    return [*under_way, *queue, *(pair for pair in latest if pair[1].state not in {*UNDER_WAY, "queued"})]
 
 
 def sent(job: SendJob, running: bool) -> JobListed:

@@ -175,19 +175,22 @@ def test_a_person_changes_the_queue(home: Path, call: Call) -> None:
 
 def test_they_are_listed_as_they_will_go(home: Path, call: Call, said: Callable[..., tuple[str, str]]) -> None:
     """What runs, then what waits in the order of sending, then the rest, the latest first."""
-    older, newer, urgent, paused, runs = (put(home, f"/{number}", number) for number in range(1, 6))
+    older, newer, urgent, paused, runs, asks = (put(home, f"/{number}", number) for number in range(1, 7))
     QueueStore(home).change(urgent.number, lambda old: replace(old, priority=1))
     QueueStore(home).change(paused.number, lambda old: replace(old, paused=True))
-    QueueStore(home).change(runs.number, lambda old: replace(old, running=True))
+    QueueStore(home).change(runs.number, lambda old: replace(old, running=True, changed=2.0))
+    QueueStore(home).change(asks.number, lambda old: replace(old, running=True, asking=True, changed=1.0))
     QueueStore(home).change(older.number, lambda old: replace(old, changed=99.0))
     held = QueueStore(home).hold()
     jobs = call("jobs")
     assert [(job["job"], job["place"]) for job in jobs] == [
-        (runs.number, 0), (urgent.number, 1), (older.number, 2), (newer.number, 3), (paused.number, 0),
+        (runs.number, 0), (asks.number, 0), (urgent.number, 1), (older.number, 2), (newer.number, 3),
+        (paused.number, 0),
     ]  # fmt: skip
     out, _ = said("jobs")
     assert "(queued, goes next, priority 1)" in out
     assert "(queued, place 3)" in out
+    assert "(waits for the peer's consent)" in out
     held.close()
 
 

@@ -128,6 +128,30 @@ def test_paused_in_the_middle_and_resumed(stage: Stage) -> None:
 
 
 @pytest.mark.deadline(120)
+def test_a_peer_that_asks_its_user_is_shown_as_that(stage: Stage) -> None:
+    source = stage.folder / "asked.bin"
+    digest = random_file(source, MIB)
+    answers, into = os.pipe()
+    try:
+        stage.asking_receiver(answers, "--no-code")
+        start(stage)
+        number = queue(stage, source)
+        wait_until(lambda: jobs(stage)[number]["state"] == "asking", 40)
+        assert "asked.bin in " in stage.run("jobs").out
+        assert "(waits for the peer's consent)" in stage.run("jobs").out
+        there = stage.run("agent", "status")
+        assert "0 to be sent, 1 under way" in there.out
+        assert "  asked.bin to bob: waits for the peer's consent" in there.out
+        assert not (stage.inbox / "asked.bin").exists()
+        os.write(into, b"y\n")
+        arrived(stage, "asked.bin", digest)
+    finally:
+        os.close(answers)
+        os.close(into)
+    (stage.folder / "asking.log").unlink()
+
+
+@pytest.mark.deadline(120)
 def test_order(stage: Stage) -> None:
     numbers = []
     for name in ("old", "middle", "young"):

@@ -2,7 +2,9 @@
 
 Laws:
 
-1. At most :data:`MAX_RUNNING` run at once, and one to each peer.  A run that was told to stop counts until it ended.
+1. Nothing is begun while :data:`MAX_RUNNING` runs have a place, nor to a peer to which one runs.  A run that was told
+   to stop has its place until it ended.  One that waits for its peer's user to agree, which may take hours, has none,
+   as long as there are not more than :data:`MAX_ASKING` of them.  So there are never more than both numbers together.
 2. Among those whose time has come the one with the fewest turns goes first, then the one of higher priority, then the
    older one.
 3. Who found nobody for :data:`SEEK_S` gives its place to one that waits for a place.  That was a turn, and so is a run
@@ -30,6 +32,8 @@ from p2pxfer.core.backoff import Backoff
 
 MAX_RUNNING: Final = 8
 """Runs at the same time; each has a connection of its own to the server."""
+MAX_ASKING: Final = 8
+"""Runs that may wait for their peers' users beside these."""
 SEEK_S: Final = 30.0
 """How long a run may look for an absent peer while another one waits for its place, seconds."""
 LONGEST_S: Final = 60.0
@@ -45,8 +49,10 @@ class State(Enum):
     FAILED = auto()
     SEEKING = auto()
     """It runs, and has not met the peer."""
+    ASKING = auto()
+    """It runs, and has; the peer's user has not agreed yet."""
     MOVING = auto()
-    """It runs, and has."""
+    """It runs, and the peer takes it."""
     YIELDING = auto()
     """Its run was told to stop, and waits again after that."""
     PAUSING = auto()
@@ -60,6 +66,8 @@ class Input(Enum):
 
     MET = auto()
     """The run has met the peer."""
+    ACCEPTED = auto()
+    """The peer takes what was offered."""
     DONE = auto()
     BROKE = auto()
     """The run ended, for a reason that may pass, or because it was told to stop."""
@@ -85,29 +93,33 @@ TABLE: Final[dict[State, dict[Input, State]]] = {
         _I.PAUSE: _S.PAUSED, _I.RESUME: _S.WAITING, _I.CANCEL: _S.GONE,
     },
     _S.SEEKING: {
-        _I.MET: _S.MOVING, _I.DONE: _S.GONE, _I.BROKE: _S.WAITING, _I.REFUSED: _S.FAILED,
+        _I.MET: _S.ASKING, _I.DONE: _S.GONE, _I.BROKE: _S.WAITING, _I.REFUSED: _S.FAILED,
         _I.YIELD: _S.YIELDING, _I.PAUSE: _S.PAUSING, _I.RESUME: _S.SEEKING, _I.CANCEL: _S.LEAVING,
     },
+    _S.ASKING: {
+        _I.MET: _S.ASKING, _I.ACCEPTED: _S.MOVING, _I.DONE: _S.GONE, _I.BROKE: _S.WAITING, _I.REFUSED: _S.FAILED,
+        _I.PAUSE: _S.PAUSING, _I.RESUME: _S.ASKING, _I.CANCEL: _S.LEAVING,
+    },
     _S.MOVING: {
-        _I.MET: _S.MOVING, _I.DONE: _S.GONE, _I.BROKE: _S.WAITING, _I.REFUSED: _S.FAILED,
+        _I.MET: _S.MOVING, _I.ACCEPTED: _S.MOVING, _I.DONE: _S.GONE, _I.BROKE: _S.WAITING, _I.REFUSED: _S.FAILED,
         _I.PAUSE: _S.PAUSING, _I.RESUME: _S.MOVING, _I.CANCEL: _S.LEAVING,
     },
     _S.YIELDING: {
-        _I.MET: _S.YIELDING, _I.DONE: _S.GONE, _I.BROKE: _S.WAITING, _I.REFUSED: _S.FAILED,
+        _I.MET: _S.YIELDING, _I.ACCEPTED: _S.YIELDING, _I.DONE: _S.GONE, _I.BROKE: _S.WAITING, _I.REFUSED: _S.FAILED,
         _I.PAUSE: _S.PAUSING, _I.RESUME: _S.YIELDING, _I.CANCEL: _S.LEAVING,
     },
     _S.PAUSING: {
-        _I.MET: _S.PAUSING, _I.DONE: _S.GONE, _I.BROKE: _S.PAUSED, _I.REFUSED: _S.FAILED,
+        _I.MET: _S.PAUSING, _I.ACCEPTED: _S.PAUSING, _I.DONE: _S.GONE, _I.BROKE: _S.PAUSED, _I.REFUSED: _S.FAILED,
         _I.PAUSE: _S.PAUSING, _I.RESUME: _S.YIELDING, _I.CANCEL: _S.LEAVING,
     },
     _S.LEAVING: {
-        _I.MET: _S.LEAVING, _I.DONE: _S.GONE, _I.BROKE: _S.GONE, _I.REFUSED: _S.GONE,
+        _I.MET: _S.LEAVING, _I.ACCEPTED: _S.LEAVING, _I.DONE: _S.GONE, _I.BROKE: _S.GONE, _I.REFUSED: _S.GONE,
         _I.PAUSE: _S.LEAVING, _I.RESUME: _S.LEAVING, _I.CANCEL: _S.LEAVING,
     },
 }  # fmt: skip
 """Everything that may happen; what is missing here is a fault of whoever says it."""
 
-RUNNING: Final = frozenset({State.SEEKING, State.MOVING, State.YIELDING, State.PAUSING, State.LEAVING})
+RUNNING: Final = frozenset({State.SEEKING, State.ASKING, State.MOVING, State.YIELDING, State.PAUSING, State.LEAVING})
 _STOPPED: Final = frozenset({State.YIELDING, State.PAUSING, State.LEAVING})
 _ENDS: Final = frozenset({Input.DONE, Input.BROKE, Input.REFUSED})
 
@@ -226,7 +238,7 @@ class Queue:
             if found.state in _STOPPED and found.name not in self._said_stop:
                 self._said_stop.add(found.name)
                 todo.append(Stop(found.name))
-        for found in self._startable(now)[: max(0, self._most - self._running())]:
+        for found in self._startable(now)[: self._free()]:
             found.since, found.moved = now, False
             self.say(found.name, Input.START, now)
             todo.append(Start(found.name))
@@ -242,8 +254,10 @@ class Queue:
     def _of(self, state: State) -> Iterable[_Entry]:
         return [found for found in self._entries.values() if found.state is state]
 
-    def _running(self) -> int:
-        return sum(found.state in RUNNING for found in self._entries.values())
+    def _free(self) -> int:
+        """How many places there are."""
+        running = sum(found.state in RUNNING for found in self._entries.values())
+        return max(0, self._most - running + min(MAX_ASKING, sum(1 for _ in self._of(State.ASKING))))
 
     def _startable(self, now: float) -> list[_Entry]:
         """One for each peer to which nothing runs, in their order."""
@@ -259,7 +273,7 @@ class Queue:
     def _crowded_out(self, now: float) -> int:
         """How many could start but for the want of a place, those aside for which one is becoming free."""
         yielding = sum(found.state in _STOPPED for found in self._entries.values())
-        return max(0, len(self._startable(now)) - max(0, self._most - self._running()) - yielding)
+        return max(0, len(self._startable(now)) - self._free() - yielding)
 
     def _give_way(self, now: float) -> None:
         """Those that have found nobody make room."""

@@ -39,8 +39,8 @@ from p2pxfer.net.session.knownpeers import look_up
 from p2pxfer.net.transfer.partials import Destination
 from p2pxfer.net.transfer.queuerunner import QueueRunner
 from p2pxfer.net.traversal.serverdial import server_address
+from p2pxfer.status import UNDER_WAY, Event, JobListed
 from p2pxfer.status import Agent as AgentEvent
-from p2pxfer.status import Event, JobListed
 
 CONFIG: Final = "agent.toml"
 END_S: Final = 10.0
@@ -180,7 +180,7 @@ class Agent(Service):
             self._machine.reactor.callLater(0, self._machine.reactor.callLater, 0, self._end)
             return Ending(os.getpid())
         queue = self._queue.listed()
-        transfers = [*self._receiving.under_way(), *(job for job in queue if job.state == "running")]
+        transfers = [*self._receiving.under_way(), *(job for job in queue if job.state in UNDER_WAY)]
         seen = [self._receiving.observed, *(service.observed for service in self._services)]
         exposed = [(service, service.exposed) for service in self._services]
         trouble, again = self._trouble
@@ -193,7 +193,7 @@ class Agent(Service):
             receives=self._config.receive,
             up_s=round(self._machine.reactor.seconds() - self._began, 1),
             transfers=len(transfers),
-            queued=sum(job.state != "running" for job in queue),
+            queued=sum(job.state not in UNDER_WAY for job in queue),
             services=len(self._services),
             inbox=self._inbox if self._config.receive else "",
             folders=len(self._config.folders),

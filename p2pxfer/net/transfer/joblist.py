@@ -33,7 +33,7 @@ def queued(entry: Queued, peer: str, *, attended: bool, lies: tuple[str, tuple[s
     elif entry.paused:
         state = "paused"
     elif entry.running and attended:
-        state = "running"
+        state = "asking" if entry.asking else "running"
     return JobListed(
         entry.number, "send", peer, names, entry.acked, entry.size, where, moment(entry.changed), state,
         entry.priority, entry.why,

@@ -82,7 +82,7 @@ def _noting(mine: Queued) -> Callable[[Queued], Queued]:
         fresh = there.resumed == mine.resumed  # else a person has said since that it is to be tried again
         return replace(
             there, failed=mine.failed and fresh, why=mine.why if fresh else "", running=mine.running,
-            transfer=mine.transfer, size=mine.size, acked=mine.acked, changed=mine.changed,
+            asking=mine.asking, transfer=mine.transfer, size=mine.size, acked=mine.acked, changed=mine.changed,
         )  # fmt: skip
 
     return change

@@ -40,7 +40,7 @@ from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.traversal.serverdial import server_address
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
-from p2pxfer.status import Event
+from p2pxfer.status import Accepted, Event
 
 PATHLESS_S = 60.0
 """How long a run may be without any path before it ends and the queue decides, seconds."""
@@ -76,6 +76,9 @@ class RunOwner(Protocol):
 
     def met(self) -> Deferred[None]:
         """The peer is there; the run goes on as soon as this fires, when whoever queues the same again can see it."""
+
+    def accepted(self) -> None:
+        """The peer takes it; may be said again after a cut."""
 
     def through(self) -> Deferred[None]:
         """The peer has all of it; what is left is to part, as soon as this fires."""
@@ -201,10 +204,14 @@ class QueueRun:
         pump.on_through = self._owner.through
         job = OutgoingJob(
             self._reactor, client, identity, self._name, target, pump, policy=entry.policy,
-            patience=Patience(wait=False, without_path=PATHLESS_S), gentle=entry.gentle, tell=_told,
+            patience=Patience(wait=False, without_path=PATHLESS_S), gentle=entry.gentle, tell=self._told,
             on_paired=_paired, on_relayed=_relayed, first=first,
         )  # fmt: skip
         await job.run()
+
+    def _told(self, event: Event) -> None:
+        if isinstance(event, Accepted):
+            self._owner.accepted()
 
     def _open(self) -> tuple[Source, HashCache]:
         """In the thread, since the hashes of a million files take a second; who is stopped meanwhile finds both."""
@@ -243,10 +250,6 @@ def _uninvited(introduction: Introduction) -> None:
 
 def _noted(text: str) -> None:
     """The agent says that the server is gone, once for all."""
-
-
-def _told(event: Event) -> None:
-    """Nobody looks."""
 
 
 def _paired(key: bytes, name: str) -> None:

@@ -178,14 +178,14 @@ class QueueRunner:
         state = State.FAILED if entry.failed else State.PAUSED if entry.paused else State.WAITING
         self._queue.add(name, entry.key, entry.priority, entry.added, self._reactor.seconds(), state)
         if entry.running:
-            self._note(item, running=False)  # a process said so that is gone
+            self._note(item, running=False, asking=False)  # a process said so that is gone
         self._tell(self._shown(item))
 
     def _changed(self, name: str, item: Item, entry: Queued) -> None:
         before = item.entry
         item.entry = replace(
-            entry, failed=before.failed, why=before.why, running=before.running, transfer=before.transfer,
-            size=before.size, acked=before.acked, changed=before.changed,
+            entry, failed=before.failed, why=before.why, running=before.running, asking=before.asking,
+            transfer=before.transfer, size=before.size, acked=before.acked, changed=before.changed,
         )  # fmt: skip
         if entry.priority != before.priority:
             self._queue.set_priority(name, entry.priority)
@@ -248,9 +248,16 @@ class QueueRunner:
 
     def met(self, name: str, item: Item) -> Deferred[None]:
         """The run of an entry has met its peer; fires when that is noted, or the disk has refused that."""
-        noted = self._note(item, running=True, why="")
+        noted = self._note(item, running=True, asking=True, why="")
         self._say(name, Input.MET)
+        self._reactor.callLater(0, self._act)
         return noted
+
+    def accepted(self, name: str, item: Item) -> None:
+        """The peer takes an entry."""
+        if item.entry.asking:
+            self._note(item, asking=False)
+        self._say(name, Input.ACCEPTED)
 
     def through(self, name: str, item: Item) -> Deferred[None]:
         """The peer has all of an entry; fires when that is forgotten here, or the disk has refused that."""
@@ -269,12 +276,12 @@ class QueueRunner:
             if run is not None and run.acked > item.best:
                 self._queue.moved(name)
             why = item.entry.why if isinstance(error, CancelledError) else one_line(error)
-            self._note(item, running=False, why=why)
+            self._note(item, running=False, asking=False, why=why)
             self._say(name, Input.BROKE)
         else:
             if not isinstance(error, P2pxferError):
                 self._fault(Failure(error), "a run")
-            self._note(item, running=False, failed=True, why=one_line(error))
+            self._note(item, running=False, asking=False, failed=True, why=one_line(error))
             self._say(name, Input.REFUSED)
         if not self._stopping:
             self._reactor.callLater(0, self._act)
@@ -319,6 +326,10 @@ class _Hearing(Struct, frozen=True):
     def met(self) -> Deferred[None]:
         """See :meth:`QueueRunner.met`."""
         return self.runner.met(self.name, self.item)
+
+    def accepted(self) -> None:
+        """See :meth:`QueueRunner.accepted`."""
+        self.runner.accepted(self.name, self.item)
 
     def through(self) -> Deferred[None]:
         """See :meth:`QueueRunner.through`."""

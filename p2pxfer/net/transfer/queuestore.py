@@ -61,7 +61,8 @@ class Queued(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     As it was given: ``limit`` in bytes a second, 0 for none; ``added`` in nanoseconds since 1970.  What a person
     wishes: ``priority`` (higher goes first), ``paused``, and ``resumed``, which counts how often that was said.  What
     became of it: ``failed`` for good, ``why`` in one line, also while it is only repeated; ``running`` as long as the
-    agent that said so lives; ``transfer``, the transfer id in hex; ``changed`` in seconds since 1970.
+    agent that said so lives, and ``asking`` while the peer's user has not agreed to that; ``transfer``, the transfer id
+    in hex; ``changed`` in seconds since 1970.
     """
 
     paths: Annotated[list[str], Meta(min_length=1)]
@@ -79,6 +80,7 @@ class Queued(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     failed: bool = False
     why: Annotated[str, Meta(max_length=MAX_WHY)] = ""
     running: bool = False
+    asking: bool = False
     transfer: Annotated[str, Meta(pattern="^[0-9a-f]{0,64}$")] = ""
     size: Count = 0
     acked: Count = 0

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from p2pxfer.core.transfer.queue import (
     LONGEST_S,
+    MAX_ASKING,
     MAX_RUNNING,
     RUNNING,
     SEEK_S,
@@ -85,9 +86,49 @@ def test_no_more_than_the_limit_and_the_urgent_ones_first() -> None:
     assert starts(queue) == ["4", "3"]
     for each in "43":
         queue.say(each, Input.MET, 1.0)
+        queue.say(each, Input.ACCEPTED, 1.0)
     assert queue.act(1000.0) == []
     queue.say("4", Input.DONE, 1000.0)
     assert starts(queue, 1000.0) == ["2"]
+
+
+def test_who_waits_for_the_peers_user_keeps_no_place_from_others_that_could_go() -> None:
+    queue = make(most=2)
+    for number in range(2 * MAX_ASKING):
+        queue.add(str(number), bytes([number]), 0, number, 0.0)
+    begun = starts(queue)
+    assert begun == ["0", "1"]
+    for number in range(MAX_ASKING):
+        queue.say(str(number), Input.MET, float(number))
+        begun += starts(queue, float(number))
+    assert begun == [str(number) for number in range(MAX_ASKING + 2)]
+    # Of those that wait so there are not more than that for nothing.
+    for number in (MAX_ASKING, MAX_ASKING + 1):
+        queue.say(str(number), Input.MET, 10.0)
+        assert queue.act(10.0) == []
+    # Who is taken goes on, whatever places there are, and ends before anybody else begins.
+    queue.say("0", Input.ACCEPTED, 2000.0)
+    queue.say("1", Input.ACCEPTED, 2000.0)
+    assert {queue.state("0"), queue.state("1")} == {State.MOVING}
+    assert queue.act(3000.0) == []
+    queue.say("0", Input.DONE, 3000.0)
+    assert starts(queue, 3000.0) == [str(MAX_ASKING + 2)]
+
+
+def test_who_waits_for_the_peers_user_is_the_only_one_to_this_peer_and_obeys() -> None:
+    queue = make()
+    queue.add("a", BOB, 0, 1, 0.0)
+    queue.add("b", BOB, 9, 2, 0.0)
+    queue.set_priority("a", 10)
+    assert starts(queue) == ["a"]
+    queue.say("a", Input.MET, 1.0)
+    queue.set_priority("b", 11)
+    assert queue.act(1000.0) == []
+    queue.say("a", Input.PAUSE, 1000.0)
+    assert queue.act(1000.0) == [Stop("a")]
+    queue.say("a", Input.ACCEPTED, 1001.0)  # too late
+    assert queue.say("a", Input.BROKE, 1001.0) is State.PAUSED
+    assert starts(queue, 1001.0) == ["b"]
 
 
 def test_one_that_is_made_urgent_takes_the_place_of_one_that_has_found_nobody() -> None:
@@ -232,7 +273,7 @@ class World:
                 assert todo.entry not in self.running | self.unwanted
                 assert self.peers[todo.entry] not in {self.peers[each] for each in self.running}
                 self.running.add(todo.entry)
-                assert len(self.running) <= self.most
+                assert len(self.running) <= self.most + MAX_ASKING
             else:
                 assert todo.entry in self.running
                 assert todo.entry not in self.told
@@ -266,6 +307,9 @@ class World:
             self.queue.say(name, what, self.now)
         elif name in self.running and what is Input.MET:
             self.queue.say(name, what, self.now)
+        elif name in self.running and what is Input.ACCEPTED:
+            if self.queue.state(name) is not State.SEEKING:
+                self.queue.say(name, what, self.now)
         elif name in self.running:
             self.end(name, what)
 

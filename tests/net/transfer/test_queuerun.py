@@ -59,6 +59,9 @@ class Owner:
     def __init__(self) -> None:
         self.has_met = False
 
+    def accepted(self) -> None:
+        raise AssertionError("nothing was offered")
+
     def met(self) -> Deferred[None]:
         self.has_met = True
         return succeed(None)

@@ -16,6 +16,7 @@ from twisted.internet.task import deferLater
 
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.serveraddress import ServerLine
+from p2pxfer.core.transfer.queue import Queue
 from p2pxfer.errors import ConfigError, DiskError, Refused, ServerUntrusted, Unreachable, UsageError
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.transfer import queuerunner
@@ -47,9 +48,10 @@ class FakeRun:
             self._world.runs.remove(self)
 
     def move(self, acked: int) -> None:
-        """It has met the peer, and this much is there."""
+        """It has met the peer, who takes it, and this much is there."""
         self.transfer, self.size, self.acked = "ab" * 32, 100, acked
         self.owner.met()
+        self.owner.accepted()
 
 
 class World:
@@ -136,6 +138,33 @@ async def test_what_is_queued_is_sent_in_order_and_forgotten_when_it_is_done(wor
     ]
     assert {job.peer for job in done} == {"bob", "carol"}
     assert world.runner.listed() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_peer_whose_user_has_not_agreed_is_waited_for_and_holds_up_nobody_else(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.runner._queue = Queue(lambda: 1.0, most=1)
+    entry = world.put("/1", added=1)
+    world.put("/2", CAROL, added=2)
+    world.runner.start()
+    await world.until(lambda: world.running == ["/1"])
+    asking = world.runs[0]
+    asking.owner.met()
+    await world.until(lambda: world.running == ["/1", "/2"])
+    assert world.states == [("1", "asking"), ("2", "queued")]
+    await world.until(lambda: any(each.running and each.asking for each in world.store.read()[0]))
+    asking.owner.accepted()
+    assert world.states[0] == ("1", "running")
+    asking.owner.accepted()  # after a cut
+    await world.until(lambda: any(each.running and not each.asking for each in world.store.read()[0]))
+    told = [event.state for event in world.told if isinstance(event, JobListed) and event.job == entry.number]
+    assert told[-2:] == ["asking", "running"]
+    world.runs[1].owner.met()
+    world.runs[1].end.errback(Unreachable("the peer went away before its user had looked"))
+    await world.until(
+        lambda: not any(each.asking or (each.running and each.peer == str(CAROL)) for each in world.store.read()[0])
+    )
 
 
 @pytest_twisted.ensureDeferred
