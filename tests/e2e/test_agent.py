@@ -372,7 +372,7 @@ def test_a_server_and_an_agent_begin_in_one_directory(field: Stage, tmp_path: Pa
     """Both are daemons with nothing said about their files; so a directory holds those of each."""
     here = tmp_path / "one directory"
     here.mkdir()
-    began = {
+    began: dict[str, list[str | Path]] = {
         "p2pxfer-rendezvous": ["--listen", "tcp:0:interface=127.0.0.1"],
         "p2pxfer-agent": ["--home", field.bob, "--server", field.address],
     }

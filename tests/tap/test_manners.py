@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from twisted.internet.error import CannotListenError
-from twisted.scripts.twistd import ServerOptions
+from twisted.scripts.twistd import ServerOptions  # type: ignore[attr-defined]  # Twisted does not say that it exports it
 
 from p2pxfer.errors import ConfigError, DiskError, UsageError
 from p2pxfer.net.agent.room import Room
@@ -29,7 +29,7 @@ from p2pxfer.tap.manners import name_files, stop
 def test_a_program_of_twistd_has_files_of_its_own(
     program: str, words: list[str], pidfile: str, logfile: str | None
 ) -> None:
-    options = ServerOptions()  # type: ignore[no-untyped-call]  # Twisted's
+    options = ServerOptions()
     options.parseOptions([*words, program])
     assert Path(options["pidfile"]).name == pidfile.replace("PROGRAM", program)
     assert options["logfile"] == (logfile and logfile.replace("PROGRAM", program))
