@@ -7,7 +7,7 @@ line adds ``t``, seconds since the start of the command).  The progress display 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Final, Literal
+from typing import ClassVar, Literal
 
 from msgspec import Struct
 
@@ -17,8 +17,6 @@ PathKind = Literal["relay", "lan", "direct", "punched", "mapped", "ipv6"]
 PathState = Literal["up", "active", "down"]
 ContactState = Literal["known", "added", "renamed", "removed", "changed"]
 JobState = Literal["cut", "asking", "running", "dropped", "queued", "paused", "failed", "done"]
-UNDER_WAY: Final[frozenset[JobState]] = frozenset({"asking", "running"})
-"""Of a job that a process has in hand; a queued one is ``asking`` until its peer's user has agreed."""
 Verified = Literal["code", "contact", "id", "words"]
 
 
@@ -52,9 +50,9 @@ class JobListed(Struct, frozen=True):
 
     ``changed`` is when, in UTC; ``where`` is the directory that holds what is sent or received.  ``state``: ``running``
     if a process has it in hand, also a receiver whose sender is away; ``cut`` if none has; ``dropped`` if the command
-    removed it.  What ``send --queue`` left to the agent is ``queued`` while it waits, ``paused`` by a person,
-    ``failed`` until a person resumes it, and ``done``, which only the agent says; ``why`` is the last trouble with it
-    in one line.  ``place`` of what is queued counts from 1, by ``priority`` and age; who is away lets others go first.
+    removed it.  What ``send --queue`` left to the agent is ``queued`` while it waits, ``asking`` until its peer's user
+    agrees, ``paused`` by a person, ``failed`` until one resumes it, and ``done``, which only the agent says; ``why`` is
+    the last trouble.  ``place`` of what is queued counts from 1, by ``priority`` and age; who is away lets others go.
     """
 
     event: ClassVar[str] = "job"

@@ -14,7 +14,7 @@ from p2pxfer.cli.settings import Global, ListGroup
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import UsageError
-from p2pxfer.status import UNDER_WAY, JobListed, Note
+from p2pxfer.status import JobListed, Note
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,6 +98,7 @@ def resume(ctx: click.Context, job: str) -> None:
     What is at the other end already is not sent again.  A queued JOB that was paused or has failed is tried again by
     the agent.
     """
+    from p2pxfer.net.transfer.joblist import UNDER_WAY
     from p2pxfer.net.transfer.partials import Partial
     from p2pxfer.net.transfer.queuestore import Queued
 
@@ -170,6 +171,7 @@ def cancel(options: Global, jobs: tuple[str, ...]) -> None:
     A queued JOB that runs is stopped.
     """
     from p2pxfer.cli import queueing
+    from p2pxfer.net.transfer.joblist import UNDER_WAY
     from p2pxfer.net.transfer.partials import Partial, drop
     from p2pxfer.net.transfer.queuestore import Queued
     from p2pxfer.net.transfer.sendjobs import SendJobs
@@ -271,6 +273,7 @@ def everything(home: Home) -> list[tuple[Job, JobListed]]:
 def in_order(found: list[tuple[Job, JobListed]]) -> list[tuple[Job, JobListed]]:
     """These as :func:`everything` has them; those that are queued are told their place."""
     from p2pxfer.core.transfer.queue import rank
+    from p2pxfer.net.transfer.joblist import UNDER_WAY
     from p2pxfer.net.transfer.queuestore import Queued
 
     latest = sorted(found, key=lambda pair: pair[1].changed, reverse=True)

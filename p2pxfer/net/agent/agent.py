@@ -36,11 +36,12 @@ from p2pxfer.net.descriptors import raise_descriptor_limit
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.services.machine import Machine
 from p2pxfer.net.session.knownpeers import look_up
+from p2pxfer.net.transfer.joblist import UNDER_WAY
 from p2pxfer.net.transfer.partials import Destination
 from p2pxfer.net.transfer.queuerunner import QueueRunner
 from p2pxfer.net.traversal.serverdial import server_address
-from p2pxfer.status import UNDER_WAY, Event, JobListed
 from p2pxfer.status import Agent as AgentEvent
+from p2pxfer.status import Event, JobListed
 
 CONFIG: Final = "agent.toml"
 END_S: Final = 10.0

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from p2pxfer.net.transfer.queuestore import Queued
 from p2pxfer.status import JobListed, JobState
+
+UNDER_WAY: Final[frozenset[JobState]] = frozenset({"asking", "running"})
+"""Of a job that a process has in hand."""
 
 
 def where_and_what(paths: Sequence[str]) -> tuple[str, tuple[str, ...]]:
