@@ -35,7 +35,7 @@ class StatusWanted(Struct, frozen=True, tag_field="ask", tag="status"):
 
 
 class EndWanted(Struct, frozen=True, tag_field="ask", tag="end"):
-    """End in good order; the connection ends with the process."""
+    """End in good order; whoever asks waits for the end of the process, which a closed connection does not show."""
 
 
 Question = Doorbell | StatusWanted | EndWanted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +24,8 @@ from p2pxfer.core.agent.control import (
 )
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError, Incomplete, P2pxferError, ProtocolBreach, Refused, Unreachable
-from p2pxfer.net.agent.room import FOLDER, SocketName
+from p2pxfer.net.agent.process import OtherEnd
+from p2pxfer.net.agent.room import FOLDER, LOCK, SocketName
 
 PATIENCE_S: Final = 5.0
 END_PATIENCE_S: Final = 30.0
@@ -120,7 +121,7 @@ def _status(answer: Answer) -> Status:
 
 
 def stop(home: Path, patience: float = END_PATIENCE_S) -> int:
-    """End the agent of this home and wait for its end, ``patience`` seconds at most; returns which process it was.
+    """End the agent of this home; returns when its process has ended, within ``patience`` seconds, which one it was.
 
     Raises:
         Unreachable: none runs, or it does not answer.
@@ -130,19 +131,15 @@ def stop(home: Path, patience: float = END_PATIENCE_S) -> int:
     with _dialled(home, PATIENCE_S) as connection:
         if connection is None:
             raise _nobody(home)
-        answer = _asked(connection, EndWanted(), PATIENCE_S)
-        if not isinstance(answer, Ending):
-            raise _other()
-        connection.settimeout(max(0.001, deadline - time.monotonic()))
-        try:
-            connection.recv(1)
-        except TimeoutError:
-            raise Incomplete(
-                f"the agent (process {answer.pid}) was told to end and has not in {patience:g} s; what arrived is kept"
-                f" in any case, kill -9 {answer.pid} too"
-            ) from None
-        except ConnectionError:
-            pass  # the end all the same
+        with closing(OtherEnd(connection, home / FOLDER / LOCK)) as agent:
+            answer = _asked(connection, EndWanted(), PATIENCE_S)
+            if not isinstance(answer, Ending):
+                raise _other()
+            if not agent.ends_by(deadline, answer.pid):
+                raise Incomplete(
+                    f"the agent (process {answer.pid}) was told to end and has not in {patience:g} s; what arrived is"
+                    f" kept in any case, kill -9 {answer.pid} too"
+                )
     return answer.pid
 
 

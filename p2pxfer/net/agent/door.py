@@ -5,7 +5,6 @@ Laws of this file:
 1. It is private by its directory (0700) and its own mode (0600), and where the system tells who connects, nobody but
    the same user is answered.
 2. A connection is one short line and one answer, within :data:`DEADLINE_S`; there are :data:`MAX_CONNECTIONS` at once.
-   Whoever asked for the agent's end stays connected until its process ends, which tells that it has.
 3. The socket of an agent that was killed is replaced; whoever does that holds the lock of the home.
 """
 
@@ -13,7 +12,6 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -30,13 +28,13 @@ from p2pxfer.core.agent.control import (
     MAX_QUESTION,
     Answer,
     Declined,
-    Ending,
     Question,
     decode_question,
     encode_line,
 )
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError, P2pxferError, ProtocolBreach
+from p2pxfer.net.agent.process import peer_of
 from p2pxfer.net.agent.room import SocketName
 
 DEADLINE_S: Final = 5.0
@@ -94,8 +92,8 @@ class _Visitors(Factory):
         return _Visitor(self) if len(self.here) < MAX_CONNECTIONS else None
 
     def drop(self) -> None:
-        """End all connections, but for those that wait for the end of the process."""
-        for visitor in [visitor for visitor in self.here if not visitor.stays]:
+        """End all connections."""
+        for visitor in list(self.here):
             visitor.transport.abortConnection()  # type: ignore[union-attr]  # it is connected
 
 
@@ -108,8 +106,6 @@ class _Visitor(LineOnlyReceiver):
         self._visitors = visitors
         self._late: IDelayedCall | None = None
         self._answered = False
-        self.stays = False
-        """Whether the end of the process is to end it."""
 
     def connectionMade(self) -> None:
         """See Twisted."""
@@ -140,26 +136,16 @@ class _Visitor(LineOnlyReceiver):
             self._answered = True
             tcp: Any = self.transport
             tcp.write(encode_line(answer))
-            self.stays = isinstance(answer, Ending)
-            if self.stays:
-                self._in_time()
-            else:
-                tcp.loseConnection()
+            tcp.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """See Twisted."""
         self._visitors.here.discard(self)
-        self._in_time()
-
-    def _in_time(self) -> None:
         if self._late is not None and self._late.active():
             self._late.cancel()
 
 
 def _is_same_user(connection: socket.socket) -> bool:
     """Whether the process at the other end is this user's; true where the system does not tell."""
-    if not hasattr(socket, "SO_PEERCRED"):
-        return True
-    size = struct.calcsize("3i")
-    _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-    return bool(user == os.geteuid())
+    told = peer_of(connection)
+    return told is None or told[1] == os.geteuid()

@@ -14,6 +14,7 @@ from p2pxfer.net.private.identity import make_private_directory
 
 FOLDER: Final = "agent"
 SOCKET: Final = "socket"
+LOCK: Final = "lock"
 LONGEST: Final = 100
 """Longest address of a socket, bytes: Linux has room for 108 with the zero at the end, others for a few less."""
 
@@ -32,7 +33,7 @@ class Room:
         try:
             make_private_directory(self.path)
             self.path.chmod(0o700)
-            self._lock = hold(self.path / "lock")
+            self._lock = hold(self.path / LOCK)
         except BlockingIOError as error:
             raise ConfigError(f"another agent runs for the home {shown}{_process(self.path / 'lock')}") from error
         except OSError as error:

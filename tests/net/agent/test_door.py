@@ -163,19 +163,12 @@ async def test_whoever_says_nothing_is_hung_up_on(home: Home, monkeypatch: pytes
 
 
 @pytest_twisted.ensureDeferred
-async def test_whoever_ends_the_agent_stays_to_its_end_and_no_longer_than_it_wants(home: Home) -> None:
-    """Nothing but the end of the process ends that connection, so it shows when it comes."""
+async def test_whoever_ends_the_agent_is_answered_as_others_are(home: Home) -> None:
+    assert await home.says(encode_line(EndWanted())) == encode_line(Ending(os.getpid()))
     with pytest.raises(Incomplete, match=rf"the agent .process {os.getpid()}. was told to end and has not in 0.3 s"):
         await deferToThread(asking.stop, home.path, 0.3)
-    with home.dial() as connection:
-        connection.sendall(encode_line(EndWanted()))
-        answered = await deferToThread(connection.recv, 1000)
-        assert answered == encode_line(Ending(os.getpid()))
-        await home.door.close()
-        connection.settimeout(0.3)
-        with pytest.raises(TimeoutError):
-            await deferToThread(connection.recv, 1000)
     assert home.questions == [EndWanted()] * 2
+    await home.door.close()
     with pytest.raises(Unreachable, match="no agent runs"):
         asking.stop(home.path)
 
