@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -205,8 +206,9 @@ class Agent(Service):
         return status_that_fits(about, tuple(one for _, one in exposed if one is not None), transfers)
 
     def _end(self) -> None:
-        if self.running:  # a signal may have been faster
-            self._machine.reactor.stop()
+        if self.running:
+            with suppress(ReactorNotRunning):  # a signal, or another command, was faster
+                self._machine.reactor.stop()
 
     @property
     def _inbox(self) -> str:
