@@ -96,6 +96,21 @@ def open_own_directory(name: bytes, parent: int) -> int:
     return os.open(name, OPEN_INNER_DIRECTORY, dir_fd=parent)
 
 
+def open_own_file(name: bytes, flags: int, parent: int) -> int:
+    """A descriptor of a file whose mode may shut this user, its owner, out: then it does so no more; if new, 0600.
+
+    Only in directories that nobody else may enter.  Raises ``OSError``.
+    """
+    try:
+        return os.open(name, flags, 0o600, dir_fd=parent)
+    except PermissionError:
+        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+            raise
+        os.chmod(name, stat.S_IMODE(status.st_mode) | 0o600, dir_fd=parent)
+    return os.open(name, flags, 0o600, dir_fd=parent)
+
+
 def write_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
     """Write all of ``data`` at ``offset``, however many calls it takes.  Raises ``OSError``."""
     left = memoryview(data)

@@ -39,8 +39,6 @@ __all__ = [
 MAX_MANIFEST: Final = 64 * 1024 * 1024
 """Largest encoded manifest, bytes."""
 
-_OWNER: Final = 0o700
-"""What this program needs of its own directories until they are published; of files no execution."""
 _SHOWN: Final = 200
 
 
@@ -86,8 +84,6 @@ class Manifest:
         """Sum of the sizes of all files."""
         self.complete = False
         """Whether no further page follows; whoever finds out otherwise may change it."""
-        self.restricted = array("I")
-        """Positions of entries whose owner is to be denied something."""
         self._clear()
         ordered = sorted(entries, key=_steps)
         if ordered:
@@ -111,7 +107,6 @@ class Manifest:
         self._tops = array("I")
         self.total_bytes = 0
         self.complete = False
-        self.restricted = array("I")
 
     @classmethod
     def decode(cls, encoded: bytes) -> Manifest:
@@ -153,7 +148,7 @@ class Manifest:
         reader = EntryReader(page, _start(page, self.pages))
         if reader.at == len(page):
             raise ManifestRefused("a page of the file list is empty")
-        offsets, numbers, restricted = array("I"), array("I"), array("I")
+        offsets, numbers = array("I"), array("I")
         sizes, tops = array("q"), array("I")
         base, walk = len(self._data), self._walk
         while reader.at < len(page):
@@ -166,8 +161,6 @@ class Manifest:
                 sizes.append(min(reader.size, MAX_TOTAL))
             if not reader.parent:
                 tops.append(walk.count)
-            if reader.mode & _OWNER != _OWNER and _denies_owner(reader):
-                restricted.append(walk.count)
             walk.admit(reader.kind, reader.parent, reader.name, reader.size, reader.target)
         self._data += page
         self._digest.update(page)
@@ -175,7 +168,6 @@ class Manifest:
         self._tops.extend(tops)
         self._offsets.extend(offsets)
         self._numbers.extend(numbers)
-        self.restricted.extend(restricted)
         self.sizes.extend(sizes)
         self._digests.append(self._digest.digest())
         self._ends.append((len(self._offsets), len(self._numbers), len(self._data)))
@@ -309,12 +301,6 @@ class Manifest:
             names.append(reader.name)
             number = reader.parent - 1
         return "/".join(reversed(names))
-
-
-def _denies_owner(reader: EntryReader) -> bool:
-    """Whether the mode forbids its owner what this program needs."""
-    needed = 0o600 if reader.kind is FILE else _OWNER if reader.kind is DIRECTORY else 0
-    return reader.mode & needed != needed
 
 
 def _start(page: bytes, pages: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 
-from p2pxfer.net.disk import parent_of
+from p2pxfer.net.disk import open_own_file, parent_of
 
 
 class LastParent:
@@ -21,16 +21,24 @@ class LastParent:
         self._path = ""
         self._fd = -1
 
-    def open(self, root: int, path: str, flags: int, mode: int = 0o600, *, make: bool = False) -> int:
-        """The file ``path`` below the descriptor ``root``; with ``make`` missing directories are created.
+    def open(self, root: int, path: str, flags: int) -> int:
+        """The file ``path`` below the descriptor ``root``.  Raises ``OSError``."""
+        parent, _, name = path.rpartition("/")
+        if not parent:
+            return os.open(name.encode(), flags, dir_fd=root)
+        with self._lock:
+            return os.open(name.encode(), flags, dir_fd=self._enter(root, parent, make=False))
 
-        Raises ``OSError``.
+    def open_own(self, root: int, path: str, flags: int) -> int:
+        """As :meth:`open`, in a tree that nobody else may enter: missing directories are created.
+
+        A mode that shuts this user out does so no more (:func:`~p2pxfer.net.disk.open_own_file`).
         """
         parent, _, name = path.rpartition("/")
         if not parent:
-            return os.open(name.encode(), flags, mode, dir_fd=root)
+            return open_own_file(name.encode(), flags, root)
         with self._lock:
-            return os.open(name.encode(), flags, mode, dir_fd=self._enter(root, parent, make))
+            return open_own_file(name.encode(), flags, self._enter(root, parent, make=True))
 
     def stat(self, root: int, path: str) -> os.stat_result | None:
         """What ``path`` is, itself and not what it points to; ``None`` if nothing is there.  Raises ``OSError``."""

@@ -30,6 +30,7 @@ from p2pxfer.net.disk import (
     OPEN_INNER_FILE,
     can_sync_file_system,
     exists,
+    open_own_file,
     parent_of,
     rename_new,
     shown,
@@ -89,23 +90,6 @@ class Publisher:
             elif not stat.S_ISDIR(staged.st_mode) and os.path.samestat(found, staged):
                 os.unlink(each.name.encode(), dir_fd=self._tree)  # linked, and cut before the old name went
                 self._finals[each.name] = each.final
-
-    def reopen(self) -> None:
-        """Let this user into files again out of which :meth:`prepare` of an earlier run shut them.
-
-        The directories were opened before (:mod:`p2pxfer.net.transfer.strays`).  Raises ``OSError``.
-        """
-        for number in self._manifest.restricted:
-            entry = self._manifest.entries[number]
-            if entry.kind is not FILE or self.is_published(entry.path):
-                continue
-            try:
-                with parent_of(self._tree, entry.path) as (parent, name):
-                    status = stat_or_none(parent, name)
-                    if status is not None and stat.S_ISREG(status.st_mode):
-                        os.chmod(name, stat.S_IMODE(status.st_mode) | OWNER_FILE, dir_fd=parent)
-            except FileNotFoundError:
-                continue  # nothing of it has arrived
 
     # -- modes, times, sync --------------------------------------------------------------------------------------
 
@@ -167,7 +151,7 @@ class Publisher:
                 return os.dup(inner)
         flags = os.O_RDWR | OPEN_INNER_FILE | (0 if entry.size else os.O_CREAT)
         with parent_of(self._tree, entry.path, make=True) as (parent, name):
-            fd = os.open(name, flags, 0o600, dir_fd=parent)
+            fd = open_own_file(name, flags, parent)
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size < entry.size:
             os.close(fd)
@@ -248,7 +232,7 @@ def write_whole(parents: LastParent, tree: int, entry: Entry, payload: memoryvie
 
     Raises ``OSError``.
     """
-    fd = parents.open(tree, entry.path, os.O_RDWR | os.O_CREAT | OPEN_INNER_FILE, make=True)
+    fd = parents.open_own(tree, entry.path, os.O_RDWR | os.O_CREAT | OPEN_INNER_FILE)
     try:
         write_all(fd, payload, 0)
         if entry.mode & OWNER_FILE == OWNER_FILE:

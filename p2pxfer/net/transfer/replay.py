@@ -43,7 +43,6 @@ def go_on(
         if publisher.begun and (relisted or common < len(state.pages)):
             return False
         remove_strays(manifest, tree)
-        publisher.reopen()
     believe(state, common, manifest, table)
     if state.published_root is None:
         prove(manifest, tree, publisher, table)

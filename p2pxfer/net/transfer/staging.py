@@ -196,7 +196,7 @@ class Staging:
 
     def _open_file(self, file: int) -> int:
         flags = os.O_RDWR | os.O_CREAT | OPEN_INNER_FILE
-        return self._parents.open(self._tree, self._manifest.files[file].path, flags, make=True)
+        return self._parents.open_own(self._tree, self._manifest.files[file].path, flags)
 
     def write_chunk(self, file: int, index: int, payload: memoryview, digest: bytes) -> None:
         """Verify a chunk and write it; it counts only after :meth:`sync`.

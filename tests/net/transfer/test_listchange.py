@@ -316,6 +316,49 @@ def test_a_directory_that_shuts_its_owner_out_is_gone_through_all_the_same(dest:
     assert tree(dest) == all_of(content(b"old"))
 
 
+CHANGED_RUN = """
+import sys
+from pathlib import Path
+from tests.net import disk_tools
+from tests.net.transfer import test_listchange as tests
+
+disk_tools.run(Path(sys.argv[1]), tests.shut_file(tests.LATER, 0o644), batch=2000)
+"""
+LATER = b"E" * 70_000
+
+
+def shut_file(data: bytes, mode: int) -> Content:
+    """Files on several pages, and one more with that mode."""
+    return Content({**dict.fromkeys(map(named, range(COUNT)), b"old"), "e": data}, modes={"e": mode})
+
+
+@pytest.mark.parametrize("mode", [0, 0o400])
+@pytest.mark.parametrize("earlier", [b"e", b"e" * 70_000])
+def test_a_file_that_was_shut_for_publishing_and_changed_then_is_written_again(
+    dest: Path, earlier: bytes, mode: int
+) -> None:
+    """By a process that heeds modes: what the new list says of the file tells nothing of the run before."""
+    old, new = shut_file(earlier, mode), shut_file(LATER, 0o644)
+    assert old.manifest.transfer_id == new.manifest.transfer_id
+
+    def cut(point: str) -> None:
+        if point == "rx.before_rename":
+            raise KeyboardInterrupt
+
+    staging = open_staging(dest, old, cut)
+    put(staging, old, old.addresses())
+    staging.sync(map(old.claim, old.addresses()))
+    with pytest.raises(KeyboardInterrupt):
+        staging.finish(old.root, NOW)
+    staging.close()
+    assert next(dest.glob(".p2pxfer-*/tree/e")).stat().st_mode & 0o777 == mode
+    argv = [*WITHOUT_OVERRIDE, sys.executable, "-c", CHANGED_RUN, str(dest)]
+    ended = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    assert tree(dest) == all_of(new)
+    assert (dest / "e").stat().st_mode & 0o777 == 0o644
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give files away")
 def test_what_others_laid_into_a_directory_that_was_open_to_them_is_not_taken_for_received(
     dest: Path, tmp_path: Path
