@@ -20,7 +20,7 @@ class Reactor(MemoryReactorClock):
     """It is stopped once, as real ones are."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Twisted's
         self.stops = 0
 
     def stop(self) -> None:
