@@ -30,6 +30,7 @@ class Exposing:
         self._machine = structs.replace(machine, tell=self._event)
         self._presence = Presence(machine.reactor, self._attempt, self._tell)
         self._left_out: dict[str, str] = {}
+        """Why somebody of the configuration is let in no more; under no name why nobody is."""
         host, port = parse_target(config.target)
         # One for all attempts, since it counts the connections of each contact.
         target = tcp_target(machine.reactor, host, port)
@@ -68,6 +69,7 @@ class Exposing:
         except ConfigError as error:
             self._left("", f"it is exposed to nobody: {error.message}")
             return
+        self._left_out.pop("", None)
         known = {name: contact for contact in contacts for name in (contact.name, str(contact.id))}
         for who in self._config.to:
             contact = known.get(who)
@@ -112,7 +114,8 @@ class Exposing:
     @property
     def closed(self) -> str:
         """Why nobody can reach it, with what it is, while :attr:`exposed` is nothing."""
-        why = "; ".join(self._left_out.values()) if self.observed else self.trouble[0]
+        left_out = self._left_out.get("") or "; ".join(self._left_out.values())
+        why = left_out if self.observed else self.trouble[0]
         return f"{self._config.service}, {self._config.target}: {why or 'the server does not know of it yet'}"
 
     def _event(self, event: Event, guest: Checkee | None = None) -> None:

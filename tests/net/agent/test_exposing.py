@@ -92,3 +92,24 @@ def test_contacts_that_come_later_get_in_without_a_restart(world: World, by_id: 
     assert not exposed.meets("carol")
     exposed.stop()
     assert exposed.exposing.exposed is None
+
+
+def test_contacts_that_cannot_be_read_are_told_each_time_and_forgotten_when_they_can(world: World) -> None:
+    exposed = Exposed(world, by_id=False)
+    exposed.alice.home.remove_contact("carol")
+    exposed.start()
+    exposed.exposing._registered(Registered(bytes(32), "192.0.2.1:2000", "alice"))
+    contacts = exposed.alice.home.path / "contacts.json"
+    good, told = contacts.read_bytes(), "service web: it is exposed to nobody: "
+    carol = "web, 127.0.0.1:80: carol is not a contact, and is left out"
+    for times in (1, 2):
+        contacts.write_bytes(b"damaged")
+        assert exposed.exposing.exposed is None
+        assert for_now(exposed.exposing.closed).startswith("web, 127.0.0.1:80: it is exposed to nobody: ")
+        assert "carol" not in for_now(exposed.exposing.closed)
+        assert len([line for line in exposed.told if line.startswith(told)]) == times
+        contacts.write_bytes(good)
+        assert exposed.exposing.exposed is not None
+        assert for_now(exposed.exposing.closed) == carol
+    assert len([line for line in exposed.told if "carol" in line]) == 1
+    exposed.stop()
