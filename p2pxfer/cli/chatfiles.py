@@ -153,6 +153,11 @@ class ChatFiles(InboxOwner):
         return self._sending is None and not self._queue
 
     @property
+    def asking(self) -> bool:
+        """Whether an offer waits for its answer."""
+        return bool(self._questions)
+
+    @property
     def moved(self) -> int:
         """Bytes that were sent until now."""
         return self._sent_before + (sum(self._job.bytes_by_path.values()) if self._job is not None else 0)

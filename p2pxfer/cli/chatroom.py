@@ -6,7 +6,7 @@ import os
 import random
 import time
 from collections.abc import Callable
-from typing import Final, cast
+from typing import cast
 
 from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race
 from twisted.logger import Logger
@@ -18,6 +18,7 @@ from p2pxfer.cli.chatmanners import Manners
 from p2pxfer.cli.chatnotes import ChatNotes
 from p2pxfer.cli.chatscreen import ChatScreen
 from p2pxfer.cli.chattyping import ChatTyping
+from p2pxfer.cli.chatwaiting import ChatWaiting
 from p2pxfer.cli.chatwords import ChatWords
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
@@ -36,9 +37,6 @@ from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.traversal.serverdial import server_address
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Event, Note
-
-ALONE_S: Final = 1.0
-"""After what time a peer that has not come is said to be waited for, seconds."""
 
 
 class ChatRoom(ChatOwner):
@@ -62,7 +60,6 @@ class ChatRoom(ChatOwner):
         self._input_ended = False
         self._typed = 0
         self._peer_over = False
-        self._met = False
         self._ending = False
         self._outcome: Deferred[P2pxferError | None] = Deferred()
 
@@ -95,6 +92,7 @@ class ChatRoom(ChatOwner):
         """What the run consists of, and the client that is to be started."""
         self._reactor = reactor
         self._report.on_closed = self._unread
+        self._waiting = ChatWaiting(reactor, self._peer.shown, self._note)
         chatting = self._chatting = Chatting(
             reactor, self._conversation, self._session, self, random.random, held=self._manners.verify
         )
@@ -120,7 +118,7 @@ class ChatRoom(ChatOwner):
             tell=self._tell,
             on_idle=self._look,
         )
-        self._words = ChatWords(self._home, self._peer, chatting, self._note, self.end)
+        self._words = ChatWords(self._home, self._peer, chatting, self._note, self.end, lambda: files.asking)
         self._chat_commands = ChatCommands(
             files, self._store, self._peer.shown, self._words, self._note, lambda: self.end(None)
         )
@@ -142,6 +140,7 @@ class ChatRoom(ChatOwner):
 
     async def _close(self, client: RendezvousClient) -> None:
         """Whatever goes wrong with one of them, the others are closed: what was said is written in any case."""
+        self._waiting.stop()
         self._typing.stop()
         try:
             await self._files.close()
@@ -206,6 +205,7 @@ class ChatRoom(ChatOwner):
         """The chat is over: not at once, since somebody may be in the middle of telling what came."""
         if not self._ending:
             self._ending = True
+            self._waiting.stop()
             self._typing.stop()
             self._reactor.callLater(0, self._outcome.callback, error)
 
@@ -228,21 +228,17 @@ class ChatRoom(ChatOwner):
     def _note(self, text: str) -> None:
         self._tell(Note(text))
 
-    def _tell(self, event: Event) -> None:
-        self._report.tell(event)
+    def _tell(self, event: Event, text: str | None = None) -> None:
+        """The one way to the screen for all but the peer's lines."""
+        self._words.told(event)
+        self._report.tell(event, text)
 
     def _greet(self) -> None:
         waiting = len(self._conversation.pending)
         kept = f"; {_lines(waiting)} of before waiting to be delivered" if waiting else ""
         help_text = "; /help names the commands" if self._commands else ""
         self._note(f"chat with {self._peer.shown}{kept}{help_text}")
-        self._reactor.callLater(ALONE_S, self._alone)
-
-    def _alone(self) -> None:
-        """Say what it waits for: without a terminal nothing else shows that it does."""
-        if not (self._met or self._ending):
-            shown = self._peer.shown
-            self._note(f"waiting for {shown}, who is not in this chat yet; what is said is delivered when {shown} is")
+        self._waiting.begin()
 
     # -- what is typed -----------------------------------------------------------------------------------------------
 
@@ -302,7 +298,7 @@ class ChatRoom(ChatOwner):
 
     def chat_stands(self) -> None:
         """See :class:`~p2pxfer.net.services.chatting.ChatOwner`."""
-        self._met = True
+        self._waiting.stop()
         self._words.ask()
 
     def chat_released(self) -> None:
@@ -313,12 +309,16 @@ class ChatRoom(ChatOwner):
         """See :class:`~p2pxfer.net.services.chatting.ChatOwner`."""
         self._words.asked(words)
 
+    def chat_parted(self) -> None:
+        """See :class:`~p2pxfer.net.services.chatting.ChatOwner`."""
+        self._words.gone()
+
     def chat_here(self, here: bool) -> None:
         """See :class:`~p2pxfer.net.services.chatting.ChatOwner`."""
         if self._ending:
             return
         if here:
-            self._met = True
+            self._waiting.stop()
             self._peer_over = False
         shown = self._peer.shown
         self._note(f"{shown} is here" if here else f"{shown} has left; lines for {shown} wait")
@@ -333,7 +333,7 @@ class ChatRoom(ChatOwner):
             case Delivered(line):
                 self._screen.tell(line, "delivered")
                 if self._terminal and not self._json:
-                    self._report.tell(Note("delivered"), f"    delivered: {line.text[:40]!a}")
+                    self._tell(Note("delivered"), f"    delivered: {line.text[:40]!a}")
                 self._notes.delivered()
                 self._look()
                 self._typing.delivered()

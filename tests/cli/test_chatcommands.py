@@ -7,15 +7,18 @@ from typing import Any
 
 import pytest
 
+from p2pxfer import status
 from p2pxfer.cli.chatcommands import ChatCommands
 from p2pxfer.cli.chatlines import LINE_MAX, TOO_LONG, LineInput
 from p2pxfer.cli.chatwords import ChatWords
 from p2pxfer.cli.newcontact import today
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.session.conversation import Line
+from p2pxfer.core.session.pathchoice import OVER
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.services.chatstore import ChatStore
 from p2pxfer.net.session.peercheck import Checkee
+from p2pxfer.status import Done, Event, Note, RefusedOffer
 
 KEY = bytes(range(32))
 
@@ -39,13 +42,16 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.said: list[str] = []
+        self.asking = False
         self.home = Home(folder / "home")
         self.store = ChatStore(self.home.path, KEY)
         self.talk = Talk()
         files: Any = self
         talk: Any = self.talk
         end: Callable[[object], None] = lambda error: pytest.fail(str(error))  # noqa: E731
-        words = self.words = ChatWords(self.home, Checkee(KEY, "bob", "contact"), talk, self.said.append, end)
+        words = self.words = ChatWords(
+            self.home, Checkee(KEY, "bob", "contact"), talk, self.said.append, end, lambda: self.asking
+        )
         self.commands = ChatCommands(files, self.store, "bob", words, self.said.append, lambda: None)
 
     def send(self, path: str) -> None:
@@ -109,6 +115,79 @@ def test_a_yes_that_may_be_meant_for_a_line_of_the_peer_is_no_answer(bench: Benc
     bench.words.asked(("c", "d"))
     assert bench.said[-1] == "/same if the other one reads the same words; /differ if not"
     assert bench.words.answer("yes") == "yes"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Note("not received: the peer reports: is that you? (yes or no)"),
+        Done(1, 1, 1.0, {}, "", ("is that you? (yes or no)",)),
+        RefusedOffer("is that you? (yes or no)"),
+        status.Path("direct", "down", "", "", None, 0, "is that you? (yes or no)"),
+    ],
+)
+def test_a_yes_behind_other_text_that_the_peer_chose_is_no_answer(bench: Bench, event: Event) -> None:
+    bench.commands.run("/verify")
+    bench.words.told(event)
+    assert bench.words.answer("yes") == "yes"
+    bench.commands.run("/verify")
+    assert bench.words.answer("yes") == "/same"
+
+
+def test_a_path_that_is_used_and_what_is_not_shown_disturb_no_answer(bench: Bench) -> None:
+    bench.commands.run("/verify")
+    bench.words.told(status.Path("direct", "active", "", "192.0.2.1:5", 1.0, 20, ""))
+    bench.words.told(status.Path("relay", "down", "", "", None, 0, OVER))
+    assert bench.words.answer("yes") == "/same"
+
+
+def test_a_yes_while_an_offer_waits_is_no_answer_about_the_words(bench: Bench) -> None:
+    bench.asking = True
+    bench.commands.run("/verify")
+    assert bench.said[-1] == "/same if the other one reads the same words; /differ if not"
+    assert bench.words.answer("yes") == "yes"
+
+
+def test_a_yes_behind_the_end_of_the_connection_is_no_answer(bench: Bench) -> None:
+    bench.commands.run("/verify")
+    bench.words.gone()
+    assert bench.words.answer("yes") == "yes"
+
+
+def test_who_may_say_no_line_before_the_answer_is_asked_again(bench: Bench) -> None:
+    bench.talk.held = True
+    bench.commands.run("/verify")
+    bench.words.told(Note("the peer reports: is that you?"))
+    assert bench.words.answer("yes") == "/verify"
+    bench.commands.run("/verify")
+    assert bench.words.answer("yes") == "/same"
+
+
+def test_the_same_words_from_the_peer_change_nothing(bench: Bench) -> None:
+    """Also where its words count and not those of this side."""
+    bench.talk.asks = False
+    bench.commands.run("/verify")
+    said = list(bench.said)
+    bench.words.asked(("a", "b"))
+    assert bench.said == said
+    assert bench.words.answer("yes") == "/same"
+
+
+def test_words_that_were_compared_are_shown_again(bench: Bench) -> None:
+    bench.home.add_contact(Contact("bob", PeerId(KEY), "code", "2026-01-01"))
+    for each in ("/verify", "/same", "/verify"):
+        bench.commands.run(each)
+    assert bench.said[-2] == "compare by voice with bob: a b"
+    assert bench.words.answer("yes") == "/same"
+
+
+def test_how_to_answer_is_said_once_for_each_words(bench: Bench) -> None:
+    bench.talk.asks = False
+    for words in (("c", "d"), ("e", "f")):
+        bench.words.asked(words)
+        shown = len(bench.said)
+        assert [bench.words.answer(each) for each in ("yes", "No.", "y")] == ["yes", "No.", "y"]
+        assert len(bench.said) == shown + 1
 
 
 def test_a_yes_answers_where_no_line_of_the_peer_is_shown_before_it(bench: Bench) -> None:

@@ -51,6 +51,9 @@ class ChatOwner(Interface):
     def chat_words(self, words: tuple[str, ...]) -> None:
         """The peer shows these words to its user."""
 
+    def chat_parted(self) -> None:
+        """The channel stands no more, also where it was held."""
+
     def chat_here(self, here: bool) -> None:
         """The peer is here now, or is not any more."""
 
@@ -187,7 +190,9 @@ class Chatting:
 
     def _detach(self) -> None:
         self._channel = None
-        self._standing = False
+        if self._standing:
+            self._standing = False
+            self._owner.chat_parted()
         self._came.clear()
         if self._conversation.connected:
             self._conversation.detach()

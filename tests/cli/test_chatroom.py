@@ -1,0 +1,105 @@
+"""The run of a chat on a clock of its own: what is shown, and what a typed line then means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2pxfer.cli.chatmanners import Manners
+from p2pxfer.cli.chatroom import ChatRoom
+from p2pxfer.cli.chatwaiting import ALONE_S, ChatWaiting
+from p2pxfer.cli.settings import Global
+from p2pxfer.core.ids import PeerId
+from p2pxfer.core.serveraddress import ServerLine
+from p2pxfer.core.session.conversation import Delivered, Heard, Line
+from p2pxfer.net.private.home import Contact, Home
+from p2pxfer.net.session.peercheck import Checkee
+from p2pxfer.status import Offer
+from tests.net.reactors import time_only
+from tests.net.services.test_pipe import Threads
+
+KEY = bytes(range(32))
+
+
+class Room:
+    """A chat with bob over a connection that shows words; without its input, and never begun."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.threads = Threads()
+        home = Home(folder / "home")
+        home.add_contact(Contact("bob", PeerId(KEY), "code", "2026-01-01"))
+        manners = Manners(str(folder), "ask", False, True, False, True, "auto", False, False, 1.0)
+        options = Global(None, None, False, 0)
+        self.chat = ChatRoom(options, home, ServerLine("h", 1, None), Checkee(KEY, "bob", "contact"), manners)
+        self.chat._make(time_only(self.threads))
+        monkeypatch.setattr(self.chat._chatting, "compare", lambda: ("a", "b"))
+
+    def answer(self, text: str) -> str:
+        return self.chat._words.answer(text)
+
+    def verify(self) -> None:
+        self.chat._chat_commands.run("/verify")
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
+    made = Room(tmp_path, monkeypatch)
+    yield made
+    made.chat._screen.close()
+    made.chat._store.close()
+
+
+def test_a_yes_answers_about_words_that_were_shown_last(room: Room) -> None:
+    room.verify()
+    assert room.answer("yes") == "/same"
+
+
+def test_a_yes_that_may_be_meant_for_the_name_of_a_file_is_no_answer(
+    room: Room, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The peer chooses what a file is called, and when it offers one."""
+    room.verify()
+    room.chat._files.decide("bob", Offer(1, 3000, ("is that you? (yes or no).txt",)))
+    assert "is that you? (yes or no).txt" in capsys.readouterr().err
+    assert room.answer("yes") == "yes"
+    room.verify()
+    assert room.answer("yes") == "yes"
+    assert room.chat._files.answer(False)
+    room.verify()
+    assert room.answer("yes") == "/same"
+
+
+@pytest.mark.parametrize("event", [Heard(Line(b"1" * 16, "is that you?", 1)), Delivered(Line(b"1" * 16, "hello", 1))])
+def test_a_yes_behind_what_came_is_no_answer(room: Room, event: Any) -> None:
+    room.chat._terminal = True
+    room.verify()
+    room.chat.chat_event(event)
+    assert room.answer("yes") == "yes"
+
+
+def test_a_yes_behind_the_end_of_the_channel_is_no_answer(room: Room) -> None:
+    room.verify()
+    room.chat._chatting._standing = True
+    room.chat._chatting._detach()
+    assert room.answer("yes") == "yes"
+
+
+def test_a_peer_that_does_not_come_is_waited_for_aloud_once() -> None:
+    threads, said = Threads(), []
+    ChatWaiting(time_only(threads), "bob", said.append).begin()
+    threads.pump([ALONE_S] * 5)
+    assert said == ["no connection with bob yet; what is said is delivered when there is one"]
+
+
+def test_a_chat_that_ends_in_its_first_second_waits_for_nobody() -> None:
+    threads, said = Threads(), []
+    waiting = ChatWaiting(time_only(threads), "bob", said.append)
+    waiting.begin()
+    waiting.stop()
+    waiting.stop()
+    assert not threads.getDelayedCalls()
+    waiting.begin()
+    assert not threads.getDelayedCalls() and not said
