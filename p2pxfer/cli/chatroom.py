@@ -223,7 +223,7 @@ class ChatRoom(ChatOwner):
         if not isinstance(error, P2pxferError):
             self.log.failure("the chat ended", failure)
             error = Unreachable("the chat ended by a fault inside the program")
-        self.end(error)
+        self.end(self._words.denied(error) if self._chatting.denied else error)
 
     def _note(self, text: str) -> None:
         self._tell(Note(text))

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from p2pxfer.cli.wordscheck import REMOVE
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.words.eventtext import describe
 from p2pxfer.errors import IdentityMismatch, P2pxferError, UsageError
@@ -48,6 +49,8 @@ class ChatWords:
         """Whether this side asked, and the words are the last thing that was shown since."""
         self._hinted = False
         self._answered = False
+        self._before: Contact | None = None
+        """What the contact was before the words of this chat."""
 
     def ask(self) -> None:
         """Show the words here and there."""
@@ -117,6 +120,7 @@ class ChatWords:
         if contact is None:
             raise UsageError(f"{self._peer.shown} is not a contact any more")
         self._home.add_contact(Contact(contact.name, peer, "words", today))
+        self._before = self._before or contact
 
     def differ(self) -> None:
         """The user heard other words."""
@@ -124,9 +128,26 @@ class ChatWords:
             self._say("no words are shown; /verify shows some")
             return
         name = self._peer.shown
-        here = IdentityMismatch(
-            f"the words differ: somebody may sit between this machine and {name}. Remove the contact and pair again"
-        )
+        here = IdentityMismatch(f"the words differ: somebody may sit between this machine and {name}. {REMOVE}")
         there = IdentityMismatch("the words that were compared differ: somebody may sit in between")
+        self._withdraw()
         if not self._chatting.refuse(there, here):
             self._end(here)
+
+    def denied(self, error: P2pxferError) -> P2pxferError:
+        """The peer's user heard other words, and the chat ends with this; returns it with what is to be done."""
+        self._withdraw()
+        name = self._peer.shown
+        return IdentityMismatch(f"{error.message}: between this machine and {name}. {REMOVE}")
+
+    def _withdraw(self) -> None:
+        """A yes of before, in this chat, counts no more; the chat ends also where that cannot be stored."""
+        before, self._before = self._before, None
+        if before is None:
+            return
+        try:
+            self._home.withdraw_words(before)
+        except P2pxferError as error:
+            self._say(f"{self._peer.shown} stays verified by words: {error.message}")
+        else:
+            self._say(f"{self._peer.shown} is not verified by words any more")

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from twisted.python.failure import Failure
 
 from p2pxfer.cli.chatmanners import Manners
 from p2pxfer.cli.chatroom import ChatRoom
 from p2pxfer.cli.chatwaiting import ALONE_S, ChatWaiting
 from p2pxfer.cli.settings import Global
+from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.serveraddress import ServerLine
+from p2pxfer.core.session.channel import Gone
 from p2pxfer.core.session.conversation import Delivered, Heard, Line
+from p2pxfer.errors import IdentityMismatch, P2pxferError, ProtocolBreach
+from p2pxfer.net.private.contactfile import How
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.status import Offer
@@ -29,7 +35,7 @@ class Room:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.threads = Threads()
-        home = Home(folder / "home")
+        home = self.home = Home(folder / "home")
         home.add_contact(Contact("bob", PeerId(KEY), "code", "2026-01-01"))
         manners = Manners(str(folder), "ask", False, True, False, True, "auto", False, False, 1.0)
         options = Global(None, None, False, 0)
@@ -39,6 +45,19 @@ class Room:
 
     def answer(self, text: str) -> str:
         return self.chat._words.answer(text)
+
+    def contact(self, contact: Contact) -> None:
+        """Bob is this one, and no other."""
+        self.home.remove_contact("bob")
+        self.home.add_contact(contact)
+
+    def peer_ends(self, error: P2pxferError) -> None:
+        """Bob ends the channel with this."""
+        chatting: Any = self.chat._chatting
+        chatting._session = SimpleNamespace(link=None)
+        chatting._event(Gone(1, error))
+        self.chat._talk_ended(Failure(chatting._ended.result))
+        self.threads.advance(0)
 
     def verify(self) -> None:
         self.chat._chat_commands.run("/verify")
@@ -85,6 +104,54 @@ def test_a_yes_behind_the_end_of_the_channel_is_no_answer(room: Room) -> None:
     room.chat._chatting._standing = True
     room.chat._chatting._detach()
     assert room.answer("yes") == "yes"
+
+
+@pytest.mark.parametrize("before", ["id", "code"])
+def test_a_yes_is_withdrawn_where_the_other_one_says_that_the_words_differ(
+    room: Room, capsys: pytest.CaptureFixture[str], before: How
+) -> None:
+    stood = Contact("bob", PeerId(KEY), before, "2026-01-01", frozenset({Right.CHAT}))
+    room.contact(stood)
+    room.verify()
+    room.chat._chat_commands.run("/same")
+    assert [each.verified for each in room.home.contacts()] == ["words"]
+    room.peer_ends(IdentityMismatch("the words that were compared differ"))
+    assert room.home.contacts() == [stood]
+    assert "bob is not verified by words any more" in capsys.readouterr().err
+    outcome: Any = room.chat._outcome.result
+    assert isinstance(outcome, IdentityMismatch)
+    assert "between this machine and bob. Remove the contact and pair again" in outcome.message
+
+
+def test_words_of_an_earlier_chat_and_other_ends_withdraw_nothing(room: Room) -> None:
+    room.contact(Contact("bob", PeerId(KEY), "words", "2026-01-01"))
+    room.peer_ends(IdentityMismatch("the words that were compared differ"))
+    assert [each.verified for each in room.home.contacts()] == ["words"]
+
+
+def test_an_end_for_another_reason_withdraws_no_yes(room: Room) -> None:
+    room.verify()
+    room.chat._chat_commands.run("/same")
+    room.peer_ends(ProtocolBreach("a frame was malformed"))
+    assert [each.verified for each in room.home.contacts()] == ["words"]
+
+
+def test_a_yes_that_cannot_be_withdrawn_is_said_and_the_chat_ends(
+    room: Room, capsys: pytest.CaptureFixture[str]
+) -> None:
+    room.verify()
+    room.chat._chat_commands.run("/same")
+    (room.home.path / "contacts.json").write_text("{")
+    room.peer_ends(IdentityMismatch("the words that were compared differ"))
+    assert "bob stays verified by words" in capsys.readouterr().err
+    assert isinstance(room.chat._outcome.result, IdentityMismatch)
+
+
+def test_no_after_yes_withdraws_the_yes(room: Room) -> None:
+    room.verify()
+    for each in ("/same", "/differ"):
+        room.chat._chat_commands.run(each)
+    assert [each.verified for each in room.home.contacts()] == ["code"]
 
 
 def test_a_peer_that_does_not_come_is_waited_for_aloud_once() -> None:

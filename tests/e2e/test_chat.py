@@ -341,10 +341,14 @@ def test_words_that_differ_end_the_chat_at_both_ends(room: Stage, terminals: lis
     bob = ChatEnd(room, "bob", "--commands", "--verify")
     bob.waits_for("no, or /differ, if not")
     alice.wait_for(WORDS)
+    alice.type("/same")
+    alice.wait_for(re.compile("bob is verified by words"))
     bob.say("/differ")
     assert "the words differ" in bob.ends(5)
     assert alice.status() == 5, alice.text
     assert "the words that were compared differ" in alice.text
+    assert "Remove the contact and pair again" in alice.text
+    assert contacts_of(room.alice)["bob"][1] == "code"
     assert contacts_of(room.bob)["alice"][1] == "code"
     check_failure(room.run("chat", "bob", "--verify"), 2, "somebody who answers")
 

@@ -155,6 +155,18 @@ class Home:
             self._save([other for other in known if other is not same] + [contact])
             return contact
 
+    def withdraw_words(self, before: Contact) -> None:
+        """Words that were said to be the same were not: what is proved of the contact is what it was ``before``.
+
+        Its name and rights stay; one that was removed meanwhile does not come back.  Raises :class:`ConfigError`.
+        """
+        with self._locked():
+            known = self.contacts()
+            same = next((other for other in known if other.id == before.id), None)
+            if same is not None and same.verified == "words":
+                weaker = replace(same, verified=before.verified, added=before.added)
+                self._save([other for other in known if other is not same] + [weaker])
+
     def rename_contact(self, old: str, new: str) -> Contact:
         """Give a contact another name.
 

@@ -21,7 +21,7 @@ from p2pxfer.core.messages import Introduction
 from p2pxfer.core.session.channel import Arrived, Asked, ChannelEvent, Gone, PeerEnded, Stands, Writable
 from p2pxfer.core.session.chatwire import SERVICE
 from p2pxfer.core.session.conversation import ChatEvent, Conversation
-from p2pxfer.errors import Incomplete, LimitReached, P2pxferError, Refused, Unreachable
+from p2pxfer.errors import IdentityMismatch, Incomplete, LimitReached, P2pxferError, Refused, Unreachable
 from p2pxfer.net.session.pairsession import PairSession
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.types import Reactor
@@ -61,7 +61,8 @@ class ChatOwner(Interface):
 class Chatting:
     """See the laws above.  ``make`` gives a new session with these two listeners.
 
-    ``held``: no line goes out or is looked at before :meth:`release`.
+    ``held``: no line goes out or is looked at before :meth:`release`.  ``denied``: the peer ended the channel since the
+    words that its user compared differ.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Chatting:
         self._channel: int | None = None
         self._early: Introduction | None = None
         self._held = held
+        self.denied = False
         self._standing = False
         self._came: list[bytes] = []
         self._gone = False
@@ -246,6 +248,7 @@ class Chatting:
             case Gone():
                 self._detach()
                 self._gone = True
+                self.denied = isinstance(event.error, IdentityMismatch)
                 if event.error is not None:
                     self._over(event.error)
             case Writable():
