@@ -63,7 +63,7 @@ class ChatCommands:
                 for line in HELP.splitlines():
                     self._say(line)
             case "/send" if rest:
-                self._files.send(str(Path(rest).expanduser()))
+                self._files.send(str(Path(_unquoted(rest)).expanduser()))
             case "/send":
                 self._say("/send needs a PATH")
             case "/accept" | "/refuse":
@@ -94,3 +94,9 @@ class ChatCommands:
             self._say(f"{when} {'me' if side == 'here' else self._peer}: {safe_text(line.text, 400)}")
         if not lines:
             self._say("the history is empty")
+
+
+def _unquoted(path: str) -> str:
+    """A path without the quotes that a shell would want around one with spaces."""
+    quoted = len(path) > 2 and path[0] == path[-1] and path[0] in "\"'"
+    return path[1:-1] if quoted else path

@@ -21,7 +21,7 @@ from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.text import safe_text
-from p2pxfer.core.words.eventtext import contents
+from p2pxfer.core.words.eventtext import contents, received_text
 from p2pxfer.errors import P2pxferError, Unreachable
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.private.identity import Identity
@@ -29,7 +29,7 @@ from p2pxfer.net.session.pairsession import common_name
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.session.seeking import Patience, Target
-from p2pxfer.net.transfer.folder import Folder
+from p2pxfer.net.transfer.folder import Folder, directory_of
 from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.net.transfer.inbox import Inbox
 from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
@@ -63,8 +63,9 @@ class _Question(Struct, frozen=True, eq=False):
 
 
 class ChatFiles(InboxOwner):
-    """Both directions; ``tell`` hears of each step, ``on_idle`` that everything is sent that was to be.
+    """Both directions; ``on_idle`` is called when everything is sent that was to be.
 
+    ``tell`` hears of each step, with what people see of it, ``None`` for the usual line.
     ``failed``: why the last file that was not sent was not.
     """
 
@@ -82,7 +83,7 @@ class ChatFiles(InboxOwner):
         acceptance: Acceptance,
         policy: PathPolicy,
         gentle: bool,
-        tell: Callable[[Event], None],
+        tell: Callable[[Event, str | None], None],
         on_idle: Callable[[], None],
     ) -> None:
         self._reactor = reactor
@@ -163,12 +164,12 @@ class ChatFiles(InboxOwner):
         return self._sent_before + (sum(self._job.bytes_by_path.values()) if self._job is not None else 0)
 
     def _note(self, text: str) -> None:
-        self._tell(Note(text))
+        self._tell(Note(text), None)
 
     def _tell_some(self, event: Event) -> None:
         """Paths of files are no news beside those of the chat."""
         if isinstance(event, (Note, RefusedOffer)):
-            self._tell(event)
+            self._tell(event, None)
 
     # -- sending -----------------------------------------------------------------------------------------------------
 
@@ -241,12 +242,10 @@ class ChatFiles(InboxOwner):
         finally:
             await self._disk.do(cache.close)
         seconds = self._reactor.seconds() - began
-        self._done(manifest.total_bytes, len(manifest.files), seconds, dict(job.bytes_by_path), root, ())
-
-    def _done(
-        self, size: int, files: int, seconds: float, by_path: dict[str, int], root: bytes, saved: tuple[str, ...]
-    ) -> None:
-        self._tell(Done(size, files, round(seconds, 3), by_path, root.hex(), saved))
+        done = Done(
+            manifest.total_bytes, len(manifest.files), round(seconds, 3), dict(job.bytes_by_path), root.hex(), ()
+        )
+        self._tell(done, None)
 
     # -- receiving ---------------------------------------------------------------------------------------------------
 
@@ -314,8 +313,10 @@ class ChatFiles(InboxOwner):
             """It is here and published: say so."""
             assert transfer.offer is not None
             seconds = self._reactor.seconds() - began
-            files = transfer.offer.files
-            self._done(outcome.size, files, seconds, dict(transfer.bytes_by_path), outcome.root, outcome.names)
+            shares = dict(transfer.bytes_by_path)
+            files, root = transfer.offer.files, outcome.root.hex()
+            done = Done(outcome.size, files, round(seconds, 3), shares, root, outcome.names)
+            self._tell(done, received_text(done, peer, directory_of(Folder(self._destination))))
 
         def failed(failure: Failure) -> None:
             """It came to nothing: say why."""

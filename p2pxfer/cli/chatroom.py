@@ -27,6 +27,7 @@ from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.core.session.channel import ChannelEvent
 from p2pxfer.core.session.chatwire import SERVICE
 from p2pxfer.core.session.conversation import ChatEvent, Conversation, Delivered, Heard, Line, PeerOver
+from p2pxfer.core.text import safe_text
 from p2pxfer.errors import Incomplete, Interrupted, LimitReached, P2pxferError, Unreachable
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.services.chatstore import ChatStore
@@ -236,8 +237,7 @@ class ChatRoom(ChatOwner):
     def _greet(self) -> None:
         waiting = len(self._conversation.pending)
         kept = f"; {_lines(waiting)} of before waiting to be delivered" if waiting else ""
-        help_text = "; /help names the commands" if self._commands else ""
-        self._note(f"chat with {self._peer.shown}{kept}{help_text}")
+        self._note(f"chat with {self._peer.shown}{kept}" + "; /help names the commands" * self._commands)
         self._waiting.begin()
 
     # -- what is typed -----------------------------------------------------------------------------------------------
@@ -333,7 +333,7 @@ class ChatRoom(ChatOwner):
             case Delivered(line):
                 self._screen.tell(line, "delivered")
                 if self._terminal and not self._json:
-                    self._tell(Note("delivered"), f"    delivered: {line.text[:40]!a}")
+                    self._tell(Note("delivered"), f"    delivered: '{safe_text(line.text, 40)}'")
                 self._notes.delivered()
                 self._look()
                 self._typing.delivered()

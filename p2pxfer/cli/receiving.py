@@ -24,11 +24,13 @@ from p2pxfer.core.messages import PathPolicy, Registered
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.core.session.channelwire import Compare
 from p2pxfer.core.text import safe_text
+from p2pxfer.core.words.eventtext import received_text
 from p2pxfer.errors import IdentityMismatch, Incomplete, Interrupted, NameTaken, P2pxferError, Unreachable
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.session.pathwords import words_on
+from p2pxfer.net.transfer.folder import directory_of
 from p2pxfer.net.transfer.inbox import IDLE_S, Acceptance, Inbox
 from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
 from p2pxfer.net.transfer.incoming import IncomingTransfer
@@ -306,16 +308,15 @@ class Receiving(InboxOwner):
             seconds = ended()
             self._received += 1
             assert transfer.offer is not None
-            self._report.tell(
-                Done(
-                    bytes=outcome.size,
-                    files=transfer.offer.files,
-                    seconds=round(seconds, 3),
-                    bytes_by_path=dict(transfer.bytes_by_path),
-                    root=outcome.root.hex(),
-                    saved=outcome.names,
-                )
+            done = Done(
+                bytes=outcome.size,
+                files=transfer.offer.files,
+                seconds=round(seconds, 3),
+                bytes_by_path=dict(transfer.bytes_by_path),
+                root=outcome.root.hex(),
+                saved=outcome.names,
             )
+            self._report.tell(done, received_text(done, peer, directory_of(self._place)))
             if self._once:
                 settled = transfer.settled
                 patience = FAREWELL_S if isinstance(transfer, IncomingTransfer) else STREAM_FAREWELL_S

@@ -95,6 +95,8 @@ class Reporter:
         if text is None:
             self._show(event)
         elif text:
+            if isinstance(event, Done):
+                self._drop_display()
             self._say(text)
 
     def _tell_news(self, event: Event, text: str | None) -> None:

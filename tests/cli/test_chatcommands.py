@@ -42,6 +42,7 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.said: list[str] = []
+        self.sent: list[str] = []
         self.asking = False
         self.home = Home(folder / "home")
         self.store = ChatStore(self.home.path, KEY)
@@ -55,7 +56,7 @@ class Bench:
         self.commands = ChatCommands(files, self.store, "bob", words, self.said.append, lambda: None)
 
     def send(self, path: str) -> None:
-        raise AssertionError(path)
+        self.sent.append(path)
 
 
 @pytest.fixture
@@ -66,6 +67,23 @@ def bench(tmp_path: Path) -> Bench:
 def test_a_home_that_nobody_has_is_said(bench: Bench) -> None:
     bench.commands.run("/send ~nosuchuserhere/x")
     assert bench.said == ["/send: Could not determine home directory."]
+    assert bench.sent == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "path"),
+    [
+        ('"/path/my docs/x"', "/path/my docs/x"),
+        ("'/path/my docs/x'", "/path/my docs/x"),
+        ("/path/my docs/x", "/path/my docs/x"),
+        ('"/path/x', '"/path/x'),
+        ('"', '"'),
+        ('""', '""'),
+    ],
+)
+def test_quotes_around_a_path_are_not_part_of_it(bench: Bench, typed: str, path: str) -> None:
+    bench.commands.run(f"/send {typed}")
+    assert bench.sent == [path]
 
 
 def test_a_name_that_was_taken_meanwhile_is_said_and_releases_nothing(bench: Bench) -> None:

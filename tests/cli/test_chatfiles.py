@@ -16,6 +16,7 @@ from p2pxfer.errors import Incomplete, Unreachable
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.transfer.hashcache import HashCache
+from p2pxfer.net.transfer.places import Received
 from p2pxfer.status import Offer
 from tests.net.services.test_pipe import Threads
 
@@ -37,7 +38,7 @@ def test_an_answer_is_for_the_one_offer_that_is_shown(tmp_path: Path) -> None:
     clock: Any = Clock()
     files = ChatFiles(
         clock, home.identity(), "alice", Checkee(KEY, "bob", "contact"), home=home, destination=str(tmp_path),
-        acceptance="ask", policy="auto", gentle=False, tell=told.append, on_idle=lambda: None,
+        acceptance="ask", policy="auto", gentle=False, tell=lambda event, _: told.append(event), on_idle=lambda: None,
     )  # fmt: skip
     answers: dict[str, bool] = {}
     offered = {name: Transfer(name) for name in ("first", "second", "gone", "last")}
@@ -59,6 +60,27 @@ def test_an_answer_is_for_the_one_offer_that_is_shown(tmp_path: Path) -> None:
     assert files.answer(False)
     assert answers["last"] is False
     assert not files.answer(True)
+
+
+def test_what_was_saved_is_said_with_whom_it_came_from_and_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path)
+    told: list[str | None] = []
+    clock: Any = Clock()
+    files = ChatFiles(
+        clock, Home(tmp_path / "home").identity(), "alice", Checkee(KEY, "bob", "contact"),
+        home=Home(tmp_path / "home"), destination="there", acceptance="contacts", policy="auto", gentle=False,
+        tell=lambda event, text: told.append(text), on_idle=lambda: None,
+    )  # fmt: skip
+    transfer: Any = Transfer("a file.txt")
+    transfer.bytes_by_path = {"direct": 1}
+    nothing: Any = None
+    files.transfer_started("bob", transfer, nothing)
+    transfer.done.callback(Received(b"", ("a file.txt",), 1))
+    assert told[0] is not None
+    assert told[0].splitlines()[1:] == [f"saved a file.txt from bob in {tmp_path / 'there'}"]
 
 
 def test_the_hashes_of_earlier_runs_are_read_and_written_in_a_thread(
@@ -95,7 +117,7 @@ def test_the_hashes_of_earlier_runs_are_read_and_written_in_a_thread(
     client: Any = object()
     files = ChatFiles(
         reactor, home.identity(), "alice", Checkee(KEY, "bob", "contact"), home=home, destination=str(tmp_path),
-        acceptance="ask", policy="auto", gentle=False, tell=told.append, on_idle=lambda: None,
+        acceptance="ask", policy="auto", gentle=False, tell=lambda event, _: told.append(event), on_idle=lambda: None,
     )  # fmt: skip
     files._client, files._started = client, True
     (tmp_path / "note").write_text("to be sent")

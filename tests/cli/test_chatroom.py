@@ -99,6 +99,12 @@ def test_a_yes_behind_what_came_is_no_answer(room: Room, event: Any) -> None:
     assert room.answer("yes") == "yes"
 
 
+def test_a_delivered_line_is_shown_as_it_was_typed(room: Room, capsys: pytest.CaptureFixture[str]) -> None:
+    room.chat._terminal = True
+    room.chat.chat_event(Delivered(Line(b"1" * 16, "h\u00e4llo \x1b[2J \u202e" + "x" * 40, 1)))
+    assert "delivered: 'h\u00e4llo \\x1b[2J \\u202exxx" in capsys.readouterr().err
+
+
 def test_a_yes_behind_the_end_of_the_channel_is_no_answer(room: Room) -> None:
     room.verify()
     room.chat._chatting._standing = True

@@ -83,6 +83,13 @@ def _end_text(event: Done | QueuedOne) -> str:
     return "\n".join([_done_text(event), *(f"saved {safe_text(name)}" for name in event.saved)])
 
 
+def received_text(done: Done, peer: str, directory: str) -> str:
+    """The end of a transfer from ``peer``: what was saved, and in which directory, where it went into one."""
+    where = f" in {safe_text(directory)}" if directory else ""
+    saved = (f"saved {safe_text(name)} from {safe_text(peer)}{where}" for name in done.saved)
+    return "\n".join([_done_text(done), *saved])
+
+
 def queued_text(event: QueuedOne) -> str:
     """What was queued, and what happens now."""
     peer, names = safe_text(event.peer), ", ".join(safe_text(name, 60) for name in event.names[:3])

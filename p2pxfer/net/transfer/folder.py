@@ -14,7 +14,7 @@ from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.net.disk import OPEN_DIRECTORY
 from p2pxfer.net.transfer.oldversions import OldVersions
 from p2pxfer.net.transfer.partials import partial_trees
-from p2pxfer.net.transfer.places import Sink, Storage
+from p2pxfer.net.transfer.places import Place, Sink, Storage
 from p2pxfer.net.transfer.staging import Staging
 from p2pxfer.net.transfer.streamfile import StreamFile
 
@@ -57,3 +57,13 @@ def is_home(directory: str) -> bool:
         return Path(directory).resolve() == Path.home().resolve()
     except (OSError, RuntimeError):
         return False
+
+
+def directory_of(place: Place) -> str:
+    """The whole path of where things are put, for people; empty where that is no directory."""
+    if not isinstance(place, Folder):
+        return ""
+    try:
+        return str(Path(place.shown).absolute())
+    except OSError:  # the current directory is gone
+        return place.shown

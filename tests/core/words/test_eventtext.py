@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from p2pxfer.core.words.eventtext import human_size
+from p2pxfer.core.words.eventtext import human_size, received_text
+from p2pxfer.status import Done
 
 KIB, MIB, GIB, TIB = (1 << power for power in (10, 20, 30, 40))
 
@@ -26,3 +27,12 @@ KIB, MIB, GIB, TIB = (1 << power for power in (10, 20, 30, 40))
 )
 def test_no_size_is_1024_of_a_unit_that_has_a_next_one(size: float, text: str) -> None:
     assert human_size(size) == text
+
+
+def test_what_came_is_said_with_whom_it_came_from_and_where_it_is() -> None:
+    done = Done(5, 2, 2.0, {"relay": 5}, "00", ("a.txt", "b\x1b.txt"))
+    assert received_text(done, "bob", "/home/x/in").splitlines()[1:] == [
+        "saved a.txt from bob in /home/x/in",
+        "saved b\\x1b.txt from bob in /home/x/in",
+    ]
+    assert received_text(done, "bob", "").splitlines()[1] == "saved a.txt from bob"
