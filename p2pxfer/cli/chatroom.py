@@ -20,6 +20,7 @@ from p2pxfer.cli.chatscreen import ChatScreen
 from p2pxfer.cli.chattyping import ChatTyping
 from p2pxfer.cli.chatwaiting import ChatWaiting
 from p2pxfer.cli.chatwords import ChatWords
+from p2pxfer.cli.displaced import displaced
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.messages import Introduction
@@ -197,10 +198,9 @@ class ChatRoom(ChatOwner):
 
     async def _until_the_end(self, client: RendezvousClient) -> None:
         # Values and not failures, since a race waits for the first success.
-        ends = [cast("Deferred[P2pxferError | None]", client.failed), self._outcome]
-        _, error = await race(ends)
+        _, error = await race([cast("Deferred[P2pxferError | None]", client.failed), self._outcome])
         if error is not None:
-            raise error
+            raise displaced(error, f"the chat with {self._peer.shown}", "lines that wait are kept here")
 
     def end(self, error: P2pxferError | None) -> None:
         """The chat is over: not at once, since somebody may be in the middle of telling what came."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from p2pxfer.core.text import safe_text
 from p2pxfer.errors import P2pxferError, Replaced
 
 
@@ -13,3 +16,9 @@ def displaced(error: P2pxferError, what: str, then: str) -> P2pxferError:
         f"{what} was started again with the key of this machine, here or with a copy of its private directory, and the"
         f" newer one counts: this one has ended; {then}"
     )
+
+
+def kept_in(directory: str) -> str:
+    """What becomes of files that were under way into ``directory``: the newer receive may have another one."""
+    shown = safe_text(str(Path(directory).absolute()), 300)
+    return f"what arrived is kept in {shown}; it goes on when a receive into {shown} runs"

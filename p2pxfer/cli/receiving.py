@@ -10,7 +10,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 
 from p2pxfer.cli.codedesk import CodeDesk, parse_given
-from p2pxfer.cli.displaced import displaced
+from p2pxfer.cli.displaced import displaced, kept_in
 from p2pxfer.cli.newcontact import store_contact
 from p2pxfer.cli.questions import Questions, compose_question
 from p2pxfer.cli.report import Reporter
@@ -177,7 +177,9 @@ class Receiving(InboxOwner):
             if looking.running:
                 looking.stop()
         if isinstance(result, P2pxferError):
-            then = "what arrived is kept and goes on there; --as NAME receives beside it"
+            beside = "--as NAME receives beside the newer one"
+            files = any(isinstance(watch.transfer, IncomingTransfer) for watch in self._watches)  # a stream begins anew
+            then = f"{kept_in(self._place.shown)}; {beside}" if files else beside
             raise displaced(result, f"receive as {self._name}", then)
 
     def _look(self) -> None:

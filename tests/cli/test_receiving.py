@@ -31,7 +31,7 @@ from p2pxfer.cli.watching import GONE_S
 from p2pxfer.core.contact.codebook import FRESH_PAUSES, WrongTries
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.serveraddress import ServerLine
-from p2pxfer.errors import ConfigError, Damaged, P2pxferError, Refused, Unreachable, WrongCode
+from p2pxfer.errors import ConfigError, Damaged, P2pxferError, Refused, Replaced, Unreachable, WrongCode
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.inbox import IDLE_S
@@ -321,6 +321,21 @@ def make(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     yield start
     for run in runs:
         run.stop()
+
+
+@pytest.mark.parametrize("files", [True, False])
+def test_who_is_displaced_is_told_where_files_are_kept_and_nothing_of_a_stream(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: bool
+) -> None:
+    if files:
+        monkeypatch.setattr(receiving, "IncomingTransfer", FakeTransfer)
+    run = make()
+    run.transfer()
+    run.command._finish(Replaced("the newer one counts"))
+    message = run.ended.result.message
+    kept = f"what arrived is kept in {tmp_path}; it goes on when a receive into {tmp_path} runs"
+    assert (kept in message, "kept" in message) == (files, files)
+    assert message.endswith("--as NAME receives beside the newer one")
 
 
 def test_a_sender_that_is_gone_is_said_once_with_what_is_kept(make: Any) -> None:

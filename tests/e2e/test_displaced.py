@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
+from p2pxfer.net.private.home import Home
 from tests.e2e.conftest import MIB, Stage, end_of, until_bytes
 from tests.scene import random_file
 
@@ -38,6 +41,21 @@ def test_what_was_under_way_goes_on_at_the_newer_one(pair: Stage) -> None:
     second = pair.receive()
     status, events = end_of(first)
     assert status == 4
-    assert "what arrived is kept and goes on there" in events[-1]["message"]
+    assert f"what arrived is kept in {pair.inbox}; it goes on when a receive into" in events[-1]["message"]
     assert second.wait_for("resumed")["have_bytes"] > 0
     sender.stop()
+
+
+def test_a_chat_is_displaced_by_a_copy_of_the_home(pair: Stage) -> None:
+    """The end with the larger key is the one that waits under a name at the server."""
+    ends = [("alice", pair.alice, "bob"), ("bob", pair.bob, "alice")]
+    who, home, peer = max(ends, key=lambda end: Home(end[1]).identity().id.digest)
+    first = pair.program(who, home, "chat", peer)
+    first.wait_for("note")
+    copy = pair.folder / "copy"
+    shutil.copytree(home, copy)
+    pair.program(who, copy, "chat", peer).wait_for("note")
+    status, events = end_of(first)
+    assert (status, events[-1]["event"], events[-1]["code"]) == (4, "error", "E_REPLACED")
+    assert f"the chat with {peer} was started again with the key of this machine" in events[-1]["message"]
+    assert "lines that wait are kept here" in events[-1]["message"]
