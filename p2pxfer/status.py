@@ -83,8 +83,9 @@ class QueuedOne(Struct, frozen=True):
 class Agent(Struct, frozen=True):
     """From ``agent status``, before services and transfers; ``observed`` is empty while the server does not know it.
 
-    ``trouble`` is why it does not, ``again_s`` when it tries again, in seconds, null while it does.  ``inbox`` has the
-    contacts' folders, but for ``folders`` that are elsewhere.  ``closed``: services that nobody can reach, and why.
+    ``trouble``: why it does not; ``again_s``: seconds to the next try, null during one.  ``inbox`` has the contacts'
+    folders, but for ``folders`` elsewhere.  ``closed``: services that nobody can reach, and why.  ``queued`` wait for
+    their peers, ``paused`` and ``failed`` for a person; ``sent`` and ``received`` are through since it started.
     """
 
     event: ClassVar[str] = "agent"
@@ -103,6 +104,10 @@ class Agent(Struct, frozen=True):
     trouble: str = ""
     again_s: float | None = None
     closed: tuple[str, ...] = ()
+    paused: int = 0
+    failed: int = 0
+    sent: int = 0
+    received: int = 0
 
 
 class Registered(Struct, frozen=True):
@@ -148,10 +153,9 @@ class Nat(Struct, frozen=True):
     one of the middle three.  ``ports`` is ``preserving``, ``offset``, ``changed``, ``sequential`` (by ``step``),
     ``block`` or ``random`` (from ``low`` to ``high``, as estimated); these three are 0 elsewhere.  ``hairpin``: whether
     two ports behind the NAT meet outside.  ``unsolicited``: how a SYN is answered that nobody asked for (``drop``,
-    ``rst``, ``icmp``); ``simultaneous``: whether one comes in that crosses one of this side.  ``addresses`` are the
-    outside ones, ``why`` says of each unknown property why it is; both are empty where only the server speaks.
-    ``router`` are the protocols for port mapping in which the router answered, ``mapped`` the outside endpoints that it
-    leads here; both are empty where nobody asked it.
+    ``rst``, ``icmp``); ``simultaneous``: whether one comes in that crosses one of this side.  ``addresses`` are those
+    outside, ``why``: why a property is unknown; both are empty where only the server speaks.  ``router``: the protocols
+    for port mapping in which the router answered, ``mapped``: the outside endpoints that lead here; empty if not asked.
     """
 
     event: ClassVar[str] = "nat"
@@ -336,10 +340,7 @@ class ChatLine(Struct, frozen=True):
 
 
 class Failed(Struct, frozen=True):
-    """The command failed; ``code`` is the error's word, ``retry`` whether the same command may succeed later.
-
-    It is the last event of a command that failed; a ``receive`` without ``--once`` reports failures and goes on.
-    """
+    """The command failed, or ``receive`` did and goes on; ``code``: the error's word, ``retry``: it may work later."""
 
     event: ClassVar[str] = "error"
     code: str

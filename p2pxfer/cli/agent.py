@@ -64,7 +64,8 @@ def lines(found: Status) -> list[str]:
     shown = [
         f"the agent runs as {safe_text(agent.name)}{only} (process {agent.pid}, for {_time(agent.up_s)})",
         *map(safe_text, _place(agent)),
-        f"{agent.queued} to be sent, {agent.transfers} under way",
+        f"{agent.queued} to be sent, {agent.transfers} under way{_stuck(agent)}",
+        f"{agent.sent} sent and {agent.received} received since it started",
     ]
     for job in found.transfers:
         names = ", ".join(safe_text(name, 60) for name in job.names)
@@ -76,6 +77,12 @@ def lines(found: Status) -> list[str]:
         shown.append(f"{len(found.services)} of {agent.services} services can be reached")
     closed = (f"  {safe_text(one)}" for one in agent.closed)
     return [*shown, *(f"  {describe(service)}" for service in found.services), *closed]
+
+
+def _stuck(agent: Agent) -> str:
+    """What waits for a person."""
+    counts = [f", {number} {what}" for number, what in ((agent.paused, "paused"), (agent.failed, "failed")) if number]
+    return "".join([*counts, "; p2pxfer jobs names them"]) if counts else ""
 
 
 def _place(agent: Agent) -> Iterator[str]:

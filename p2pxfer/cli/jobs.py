@@ -53,7 +53,7 @@ def show(options: Global) -> None:
     store = QueueStore(home.path)
     found = [job for _, job in everything(home)]
     notes = [f"{each.why}; p2pxfer jobs cancel {each.number} drops it" for each in store.read()[1]]
-    if store.read()[0] and not store.attended:
+    if any(not (entry.paused or entry.failed) for entry in store.read()[0]) and not store.attended:
         notes.append(unattended(options))
     if options.json:
         for job in found:
@@ -209,7 +209,7 @@ def change(options: Global, number: str, how: Callable[[Queued], Queued], said: 
     attended = QueueStore(home.path).attended
     listed = queued(carry_out(home, entry, how), job.peer, attended=attended)
     say(options, listed, f"{job.job}: {said}")
-    if not attended and not options.json:
+    if listed.state == "queued" and not attended and not options.json:
         click.echo(unattended(options), err=True)
 
 

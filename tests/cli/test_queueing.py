@@ -107,6 +107,19 @@ def test_it_says_whether_an_agent_is_there(home: Path, said: Callable[..., tuple
     held.close()
 
 
+def test_nobody_is_missed_where_nothing_waits(
+    home: Path, call: Call, said: Callable[..., tuple[str, str]], file: Path
+) -> None:
+    """What has failed, or was paused, no agent would send."""
+    call("send", "--queue", file, "bob")
+    (entry,) = entries(home)
+    assert "no agent runs" not in said("jobs", "pause", entry.number)[1]
+    assert not said("jobs")[1]
+    QueueStore(home).change(entry.number, lambda there: replace(there, paused=False, failed=True, why="no"))
+    assert not said("jobs")[1]
+    assert "no agent runs" in said("jobs", "resume", entry.number)[1]
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

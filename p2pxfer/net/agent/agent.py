@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, cast
@@ -101,6 +102,7 @@ class Agent(Service):
         machine.home.contacts()
         self._room = Room(machine.home.path)
         self._began = 0.0
+        self._through = 0
         self._receiving = Receiving(self._machine, self._folders(machine.home), config.rate, self._say)
         self._services = [Exposing(self._machine, service, self._say) for service in config.services]
         self._queue = QueueRunner(reactor, self._machine.home, self._machine.server, self._machine.name, self._sent)
@@ -123,6 +125,7 @@ class Agent(Service):
         if not isinstance(event, JobListed):
             self._say(describe(event))
             return
+        self._through += event.state == "done"
         names = ", ".join(safe_text(name, 60) for name in event.names[:MAX_NAMES])
         part = f"{human_size(event.bytes)} of {human_size(event.total)}"
         why = f": {safe_text(event.why, 300)}" if event.why else ""
@@ -182,6 +185,7 @@ class Agent(Service):
             self._machine.reactor.callLater(0, self._machine.reactor.callLater, 0, self._end)
             return Ending(os.getpid())
         queue = self._queue.listed()
+        states = Counter(job.state for job in queue)
         transfers = [*self._receiving.under_way(), *(job for job in queue if job.state in UNDER_WAY)]
         seen = [self._receiving.observed, *(service.observed for service in self._services)]
         exposed = [(service, service.exposed) for service in self._services]
@@ -195,13 +199,17 @@ class Agent(Service):
             receives=self._config.receive,
             up_s=round(self._machine.reactor.seconds() - self._began, 1),
             transfers=len(transfers),
-            queued=sum(job.state not in UNDER_WAY for job in queue),
+            queued=states["queued"],
             services=len(self._services),
             inbox=self._inbox if self._config.receive else "",
             folders=len(self._config.folders),
             trouble=safe_text(trouble, 300),
             again_s=None if again is None else round(again, 1),
             closed=tuple(safe_text(service.closed, 400) for service, one in exposed if one is None),
+            paused=states["paused"],
+            failed=states["failed"],
+            sent=self._through,
+            received=self._receiving.received,
         )
         return status_that_fits(about, tuple(one for _, one in exposed if one is not None), transfers)
 

@@ -53,6 +53,8 @@ class Receiving(InboxOwner):
         self._client: RendezvousClient | None = None
         self.observed = ""
         """Where the server sees this machine; empty while it is not registered."""
+        self.received = 0
+        """How many transfers are here whole."""
         self._inbox = Inbox(
             machine.reactor, machine.home.identity(), machine.name, self._place, "contacts", CodeBook(), self,
             self._event, gentle=machine.gentle, limit=limit,
@@ -145,6 +147,7 @@ class Receiving(InboxOwner):
         def received(outcome: Received) -> None:
             """Everything is here and published."""
             del self._under_way[transfer]
+            self.received += 1
             seconds = max(0.001, self._machine.reactor.seconds() - since)
             names = ", ".join(safe_text(name, 200) for name in outcome.names[:MAX_NAMES])
             more = f" and {len(outcome.names) - MAX_NAMES} more" if len(outcome.names) > MAX_NAMES else ""

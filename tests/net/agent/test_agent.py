@@ -9,9 +9,10 @@ import pytest
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.testing import MemoryReactorClock
 
-from p2pxfer.core.agent.control import Ending, EndWanted
+from p2pxfer.core.agent.control import Ending, EndWanted, Status, StatusWanted
 from p2pxfer.core.ids import PeerId
 from p2pxfer.net.agent.agent import Agent
+from p2pxfer.status import JobListed, JobState, Note
 
 SERVER = f"127.0.0.1:9#{PeerId(bytes(32))}"
 
@@ -44,3 +45,20 @@ def test_two_who_end_it_at_once_are_both_answered_and_it_ends_once(agent: Agent)
     for _ in range(4):
         reactor.advance(0)
     assert reactor.stops == 2
+
+
+def job(state: JobState) -> JobListed:
+    return JobListed("0" * 8, "send", "bob", ("a",), 5, 9, "/srv", "2026-11-21T00:00:00+00:00", state)
+
+
+def test_it_counts_what_waits_what_does_not_and_what_is_through(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    states: tuple[JobState, ...] = ("running", "queued", "queued", "paused", "failed")
+    monkeypatch.setattr(agent._queue, "listed", lambda: [job(state) for state in states])
+    for event in (job("done"), job("dropped"), job("done"), job("failed"), Note("a note")):
+        agent._sent(event)
+    agent._receiving.received = 3
+    status = agent._answer(StatusWanted())
+    assert isinstance(status, Status)
+    about = status.agent
+    assert (about.transfers, about.queued, about.paused, about.failed) == (1, 2, 1, 1)
+    assert (about.sent, about.received) == (2, 3)

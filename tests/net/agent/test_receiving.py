@@ -85,6 +85,7 @@ def test_nothing_that_a_peer_says_reaches_the_log_as_it_is(side: Side) -> None:
     assert side.told[1].endswith("; punched 4.0 KiB)")
     assert side.told[2] == f"from alice: {ESCAPED}"
     assert side.receiving.under_way() == []
+    assert side.receiving.received == 1
 
 
 def test_what_is_under_way_is_listed_as_jobs_list_it(side: Side) -> None:

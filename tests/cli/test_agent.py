@@ -1,0 +1,20 @@
+"""What ``p2pxfer agent`` shows of an agent; real agents are in ``tests/e2e/test_agent.py``."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from p2pxfer.cli.agent import lines
+from p2pxfer.core.agent.control import Status
+from p2pxfer.status import Agent
+
+ABOUT = Agent(7, 61.0, "bob", "p2px1-x", "127.0.0.1:8877", "1.2.3.4:5", True, 1, 2, 0)
+
+
+def test_what_failed_is_not_counted_as_waiting_and_what_is_through_is_counted() -> None:
+    assert lines(Status(ABOUT))[2:] == ["2 to be sent, 1 under way", "0 sent and 0 received since it started"]
+    more = replace(ABOUT, queued=0, transfers=0, paused=2, failed=1, sent=5, received=3)
+    assert lines(Status(more))[2:] == [
+        "0 to be sent, 0 under way, 2 paused, 1 failed; p2pxfer jobs names them",
+        "5 sent and 3 received since it started",
+    ]
