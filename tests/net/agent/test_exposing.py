@@ -104,7 +104,7 @@ def test_contacts_that_cannot_be_read_are_told_each_time_and_forgotten_when_they
     carol = "web, 127.0.0.1:80: carol is not a contact, and is left out"
     for times in (1, 2):
         contacts.write_bytes(b"damaged")
-        assert exposed.exposing.exposed is None
+        assert for_now(exposed.exposing.exposed) is None
         assert for_now(exposed.exposing.closed).startswith("web, 127.0.0.1:80: it is exposed to nobody: ")
         assert "carol" not in for_now(exposed.exposing.closed)
         assert len([line for line in exposed.told if line.startswith(told)]) == times
