@@ -13,7 +13,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import shutil
 import stat
 import sys
 import threading
@@ -257,32 +256,54 @@ class FdCache:
                 os.close(self._open.popitem()[1][0])
 
 
+class NotRemoved(OSError):
+    """Something is in the way and stays there; ``filename`` is its path from the directory that was given."""
+
+
 def remove_whole(name: bytes, parent: int) -> None:
     """Remove what lies under ``name`` in ``parent``, if anything, with all below it, whatever modes that has got.
 
-    Only for directories that nobody else may enter.  Raises ``OSError``.
+    Only for directories that nobody else may enter.  Raises :class:`NotRemoved`: another user's directory, which only
+    goes if it is empty or open to this user, or what else the system refuses.
     """
     status = stat_or_none(parent, name)
-    if status is None:
-        return
-    if not stat.S_ISDIR(status.st_mode):
-        os.unlink(name, dir_fd=parent)
-        return
-    open_up(name, parent)
-    shutil.rmtree(os.fsdecode(name), dir_fd=parent)
+    if status is not None:
+        _remove(name, parent, stat.S_ISDIR(status.st_mode), name)
 
 
-def open_up(name: bytes, parent: int) -> None:
-    """Let this user into a directory and all below, whose modes may be those that they were to be published with.
-
-    Raises ``OSError``.
-    """
-    os.chmod(name, 0o700, dir_fd=parent)
-    here = os.open(name, OPEN_INNER_DIRECTORY, dir_fd=parent)
+def _remove(name: bytes, parent: int, directory: bool, path: bytes) -> None:
     try:
+        if not directory:
+            os.unlink(name, dir_fd=parent)
+        elif not _remove_empty(name, parent):
+            _remove_contents(name, parent, path)
+            os.rmdir(name, dir_fd=parent)
+    except NotRemoved:
+        raise
+    except OSError as error:
+        raise NotRemoved(error.errno, error.strerror, os.fsdecode(path)) from error
+
+
+def _remove_empty(name: bytes, parent: int) -> bool:
+    """Whether it was empty and is gone: of another user's the system may allow this and no more."""
+    try:
+        os.rmdir(name, dir_fd=parent)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
+
+
+def _remove_contents(name: bytes, parent: int, path: bytes) -> None:
+    here = open_own_directory(name, parent)
+    try:
+        status = os.fstat(here)
+        if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) & 0o700 != 0o700:
+            os.fchmod(here, 0o700)
         with os.scandir(here) as listing:
-            inner = [os.fsencode(each.name) for each in listing if each.is_dir(follow_symlinks=False)]
-        for each in inner:
-            open_up(each, here)
+            inner = [(os.fsencode(each.name), each.is_dir(follow_symlinks=False)) for each in listing]
+        for each, is_directory in inner:
+            _remove(each, here, is_directory, path + b"/" + each)
     finally:
         os.close(here)

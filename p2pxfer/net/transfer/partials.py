@@ -25,7 +25,7 @@ from p2pxfer.core.transfer.journal import read_journal
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.pathrules import STAGING_PREFIX
 from p2pxfer.errors import P2pxferError, UsageError
-from p2pxfer.net.disk import OPEN_DIRECTORY, OPEN_INNER_DIRECTORY, disk_error, remove_whole, shown
+from p2pxfer.net.disk import OPEN_DIRECTORY, OPEN_INNER_DIRECTORY, NotRemoved, disk_error, remove_whole, shown
 from p2pxfer.net.private.identity import make_private_directory
 from p2pxfer.net.private.privatedir import HeldLocks, enter
 from p2pxfer.net.transfer import replay
@@ -237,4 +237,5 @@ def drop(partial: Partial) -> None:
         finally:
             os.close(root)
     except OSError as error:
-        raise disk_error(error, f"removing {shown(where)}", "remove it by hand") from error
+        blamed = Path(where, error.filename) if isinstance(error, NotRemoved) else where
+        raise disk_error(error, f"removing {shown(str(blamed))}", "remove it by hand") from error

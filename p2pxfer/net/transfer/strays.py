@@ -9,8 +9,9 @@ Laws:
 - Nothing is written into the tree before this has been gone through, when a place is opened again.
 - What is listed stays if it is of the kind that the list says; what it holds is for the journal to claim.
 - Behind it the tree and its listed directories have the mode 0700, whatever a run that was cut before its end, or
-  somebody else, gave them.  In one in which others may have written, what is another user's, or has a second name on
-  the disk, is removed even under a listed name: chunks would be written to where that leads.
+  somebody else, gave them.  Another user's directory, or link, and in a directory in which others may have written
+  whatever is another user's, or has a second name on the disk, is removed even under a listed name: chunks would be
+  written to where that leads.
 - One pass through the list and one through the tree, both in the order of the list, and no look at single files, but
   for those in such directories: names of the directories on the way to the one of now are all that is in memory.
 """
@@ -19,16 +20,22 @@ from __future__ import annotations
 
 import os
 import stat
+from typing import Final
 
 from p2pxfer.core.transfer.entries import DIRECTORY, FILE, LINK, Kind
 from p2pxfer.core.transfer.manifest import Manifest
-from p2pxfer.net.disk import open_own_directory, parent_of, remove_whole
+from p2pxfer.net.disk import NotRemoved, open_own_directory, parent_of, remove_whole
 
+TREE: Final = "tree"
+"""What the tree is called in its staging place."""
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def remove_strays(manifest: Manifest, tree: int) -> None:
-    """Remove from ``tree`` what ``manifest`` does not list there.  Raises ``OSError``."""
+    """Remove from ``tree`` what ``manifest`` does not list there.
+
+    Raises ``OSError``; :class:`~p2pxfer.net.disk.NotRemoved` with the path from the staging place.
+    """
     open_ones = [_Directory(0, ".", tree)]
     for number, (parent, kind, name) in enumerate(manifest.outline(), 1):
         while open_ones[-1].number != parent:
@@ -73,9 +80,10 @@ class _Directory:
         with os.scandir(here) as found:
             for each in found:
                 self._names.append(each.name)
-                if mode & _OTHERS_WRITE and not _is_own(each):
+                is_file = each.is_file(follow_symlinks=False)
+                if (mode & _OTHERS_WRITE or not is_file) and not _is_own(each):
                     self._kinds[each.name] = None
-                elif not each.is_file(follow_symlinks=False):
+                elif not is_file:
                     self._kinds[each.name] = _kind_of(each)
         self._names.sort()
 
@@ -99,7 +107,14 @@ class _Directory:
         if names:
             with parent_of(tree, f"{self.path}/.") as (here, _):
                 for name in names:
-                    remove_whole(os.fsencode(name), here)
+                    self._remove_one(name, here)
+
+    def _remove_one(self, name: str, here: int) -> None:
+        try:
+            remove_whole(os.fsencode(name), here)
+        except NotRemoved as error:
+            path = f"{TREE}/{self.path}/{error.filename}"
+            raise NotRemoved(error.errno, error.strerror, path) from error
 
 
 def _is_own(each: os.DirEntry[str]) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from p2pxfer.errors import DiskError, NoSpace
-from p2pxfer.net.disk import disk_error, shown
+from p2pxfer.net.disk import NotRemoved, disk_error, shown
 
 
 class Trouble:
@@ -39,7 +41,9 @@ class Trouble:
             raise self.said(error, what) from error
 
     def said(self, error: OSError, what: str) -> DiskError:
-        """``error`` as a sentence, with what to do."""
+        """``error`` as a sentence, with what to do; of something in the way its path instead of ``what``."""
+        if isinstance(error, NotRemoved):
+            what = f"removing {shown(os.path.normpath(Path(self._where, error.filename)))}"
         repair = "free some space" if isinstance(disk_error(error, "", ""), NoSpace) else "repair that"
         kept = f"what arrived is kept in {shown(self._where)}; {repair} and run the command again to go on"
         nothing = f"nothing was received; {repair} and run the command again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -389,3 +390,60 @@ def test_what_others_laid_into_a_directory_that_was_open_to_them_is_not_taken_fo
     staging.close()
     assert received_whole(dest, whole) == all_of(whole)
     assert precious.read_bytes() == b"mine"
+
+
+OTHERS_RUN = """
+import sys
+from pathlib import Path
+from p2pxfer.errors import DiskError
+from tests.net import disk_tools
+
+try:
+    disk_tools.run(Path(sys.argv[1]), disk_tools.Content({"a": b"a", "f/g/h": b"x"}), batch=10)
+except DiskError as error:
+    sys.exit(error.message)
+"""
+
+
+def run_beside(dest: Path, mode: int, inside: str = "", tree_mode: int = 0o777) -> tuple[int, str]:
+    """A run, by a process without rights over others', where the listed directory ``f`` is another user's."""
+    whole = Content({"a": b"a", "f/g/h": b"x"})
+    staging = open_staging(dest, whole)
+    put(staging, whole, whole.addresses()[:1])
+    staging.sync(map(whole.claim, whole.addresses()[:1]))
+    staging.close()
+    here = next(dest.glob(".p2pxfer-*/tree"))
+    theirs = here / "f"
+    theirs.mkdir()
+    if inside:
+        (theirs / inside).touch()
+        os.chown(theirs / inside, 65534, 65534)
+    theirs.chmod(mode)
+    os.chown(theirs, 65534, 65534)
+    here.chmod(tree_mode)
+    argv = ["setpriv", "--bounding-set=-all", sys.executable, "-c", OTHERS_RUN, str(dest)]
+    ended = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)
+    return ended.returncode, ended.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give directories away")
+@pytest.mark.parametrize("tree_mode", [0o700, 0o777])
+@pytest.mark.parametrize(("mode", "inside"), [(0o700, ""), (0, ""), (0o755, ""), (0o777, "k")])
+def test_a_directory_of_another_user_is_removed_where_the_system_lets_it(
+    dest: Path, mode: int, inside: str, tree_mode: int
+) -> None:
+    assert run_beside(dest, mode, inside, tree_mode) == (0, "")
+    assert tree(dest) == {"a": b"a", "f": None, "f/g": None, "f/g/h": b"x"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give directories away")
+@pytest.mark.parametrize(("mode", "inside", "blamed"), [(0o700, "k", "f"), (0o755, "k", "f/k")])
+def test_what_another_user_lets_nobody_remove_is_named(dest: Path, mode: int, inside: str, blamed: str) -> None:
+    code, said = run_beside(dest, mode, inside)
+    here = next(dest.glob(".p2pxfer-*"))
+    assert code == 1
+    assert re.fullmatch(
+        rf"removing '{re.escape(str(here))}/tree/{blamed}' failed: (Permission denied|Operation not permitted); what "
+        rf"arrived is kept in '{re.escape(str(here))}'; repair that and run the command again to go on\n",
+        said,
+    ), said
