@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -270,6 +272,28 @@ def test_records_are_bounded_and_damaged_ones_ignored(home: Path, monkeypatch: p
     assert [job.paths for job in jobs.all()] == [["/3"], ["/2"]]
     newest.write_bytes(b'{"paths": [], "peer": "bob"}')
     assert [job.paths for job in jobs.all()] == [["/3"], ["/2"]]
+
+
+def test_records_are_private_from_their_first_moment_and_leave_nothing_beside_them(home: Path, tmp_path: Path) -> None:
+    """Whatever the umask is; and one that could not be written leaves nothing either."""
+    jobs = SendJobs(home)
+    old = os.umask(0)
+    try:
+        remember(home, Destination(str(tmp_path), "bob"))
+        jobs.save(SendJob(["/a"], "bob"))
+        with pytest.MonkeyPatch.context() as broken:
+            broken.setattr(fcntl, "flock", refuse)
+            jobs.save(SendJob(["/b"], "bob"))
+    finally:
+        os.umask(old)
+        jobs.close()
+    found = {path.relative_to(home): stat.S_IMODE(path.stat().st_mode) for path in home.rglob("*") if path.is_file()}
+    record = Path("jobs", f"{SendJob(['/a'], 'bob').number}.json")
+    assert found == dict.fromkeys([Path("lock"), Path("destinations.json"), record], 0o600)
+
+
+def refuse(*_: object) -> None:
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
 
 def test_a_home_that_refuses_stops_nothing(home: Path) -> None:

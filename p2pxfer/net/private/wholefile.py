@@ -6,14 +6,18 @@ Laws:
 2. It is 0600 from its first moment, and no link in its place, or in that of what is not whole yet, is followed.
 3. A file of a newer version of this program is not taken for anything else.
 
-Whoever writes has the lock of the directory, or is the only one who writes there: what is not whole yet has always the
-same name beside the file, and one that a crash left is in nobody's way.  All functions block for some milliseconds.
+4. What is not whole yet has a name beside the file that no other writer uses, so that two who have no lock spoil
+   nothing; whoever changes what was there needs one.  What a crash left goes when somebody writes an hour later.
+
+All functions block for some milliseconds.
 """
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -22,8 +26,10 @@ import msgspec
 from p2pxfer.errors import ConfigError
 from p2pxfer.net.private.identity import sync_directory
 
-UNFINISHED: Final = ".new"
+_UNFINISHED: Final = re.compile(r"\.[0-9a-f]{12}\.new")
 """Behind the name of a file, while it is not whole."""
+_LEFT_OVER_NS: Final = 3600 * 10**9
+"""What is so much older than a file that is written now was left by a crash."""
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -37,21 +43,41 @@ def replace_whole(path: Path, data: bytes) -> None:
     Raises ``OSError``; the file of before is still there then, unless it was the directory that could not be made
     durable.
     """
-    unfinished = path.with_name(path.name + UNFINISHED)
-    unfinished.unlink(missing_ok=True)
-    try:
-        descriptor = os.open(unfinished, _FLAGS, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, 0o600)
+    with in_place_of(path) as descriptor:
+        with os.fdopen(descriptor, "wb", closefd=False) as file:
             file.write(data)
-            file.flush()
-            os.fsync(descriptor)
+        os.fsync(descriptor)
+    sync_directory(path.parent)
+
+
+@contextmanager
+def in_place_of(path: Path) -> Iterator[int]:
+    """A descriptor for writing what gets the name ``path`` at the end of the block, unless that raises.
+
+    It is closed then; not made durable.  Raises ``OSError``.
+    """
+    unfinished = path.with_name(f"{path.name}.{os.urandom(6).hex()}.new")
+    descriptor = os.open(unfinished, _FLAGS, 0o600)
+    try:
+        os.fchmod(descriptor, 0o600)
+        yield descriptor
         unfinished.replace(path)
-        sync_directory(path.parent)
+        _remove_left_over(path, os.fstat(descriptor).st_mtime_ns)
     except BaseException:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(descriptor)
+
+
+def _remove_left_over(path: Path, now_ns: int) -> None:
+    """By the clock of the file system, since that is what gave both times."""
+    with suppress(OSError):
+        for found in path.parent.iterdir():
+            mine = found.name.startswith(path.name) and _UNFINISHED.fullmatch(found.name, len(path.name))
+            if mine and found.lstat().st_mtime_ns < now_ns - _LEFT_OVER_NS:
+                found.unlink()
 
 
 def version_of(data: bytes, newest: int, where: str) -> int:

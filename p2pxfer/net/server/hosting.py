@@ -32,6 +32,7 @@ from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError
 from p2pxfer.net.private.filelocks import hold
 from p2pxfer.net.private.identity import Identity, load_or_make, load_pair, make_private_directory
+from p2pxfer.net.private.wholefile import replace_whole
 from p2pxfer.net.server.admission import AdmissionSettings
 from p2pxfer.net.server.metrics import MetricsSite, metrics_endpoint
 from p2pxfer.net.server.server import RendezvousServer
@@ -84,10 +85,8 @@ class State:
         return path
 
     def publish(self, address: str) -> None:
-        """Write the line that clients need, whole or not at all."""
-        unfinished = self.path / "address.new"
-        unfinished.write_text(f"{address}\n", encoding="ascii")
-        unfinished.replace(self.path / "address")
+        """Write the line that clients need, whole or not at all.  Raises ``OSError``."""
+        replace_whole(self.path / "address", f"{address}\n".encode("ascii"))
 
     def close(self) -> None:
         """Give the lock back."""

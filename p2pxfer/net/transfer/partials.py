@@ -26,8 +26,10 @@ from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.pathrules import STAGING_PREFIX
 from p2pxfer.errors import P2pxferError, UsageError
 from p2pxfer.net.disk import OPEN_DIRECTORY, OPEN_INNER_DIRECTORY, NotRemoved, disk_error, remove_whole, shown
+from p2pxfer.net.private.filelocks import locked
 from p2pxfer.net.private.identity import make_private_directory
 from p2pxfer.net.private.privatedir import HeldLocks, enter
+from p2pxfer.net.private.wholefile import replace_whole
 from p2pxfer.net.transfer import replay
 from p2pxfer.net.transfer.journalfile import MAX_JOURNAL, JournalFile
 from p2pxfer.net.transfer.journalfile import NAME as JOURNAL
@@ -97,15 +99,13 @@ class Destination(msgspec.Struct, frozen=True):
 def remember(home: Path, used: Destination) -> None:
     """Note how files are received into a destination; without effect if the home cannot be written."""
     new = msgspec.structs.replace(used, path=os.path.realpath(used.path))
-    known = destinations(home)
-    if known[:1] == [new]:
-        return
-    known = [new, *(other for other in known if other.path != new.path)][:MAX_DESTINATIONS]
-    temporary = home / f".{DESTINATIONS}.{os.getpid()}"
     try:
         make_private_directory(home)
-        temporary.write_bytes(msgspec.json.encode(known))
-        temporary.replace(home / DESTINATIONS)
+        with locked(home / "lock"):
+            known = destinations(home)
+            if known[:1] != [new]:
+                known = [new, *(other for other in known if other.path != new.path)][:MAX_DESTINATIONS]
+                replace_whole(home / DESTINATIONS, msgspec.json.encode(known))
     except (OSError, UnicodeEncodeError):
         return
 

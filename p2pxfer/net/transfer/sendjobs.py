@@ -23,6 +23,7 @@ from p2pxfer.core.messages import PathPolicy
 from p2pxfer.errors import DiskError
 from p2pxfer.net.private.identity import make_private_directory
 from p2pxfer.net.private.privatedir import HeldLocks
+from p2pxfer.net.private.wholefile import in_place_of
 from p2pxfer.net.transfer.hashcache import DIRECTORY as HASHES
 from p2pxfer.net.transfer.scan import Links
 
@@ -75,15 +76,14 @@ class SendJobs:
     def save(self, job: SendJob) -> None:
         """Write the record of a job, in place of the one before, and hold it."""
         path = self._path(job.number)
-        temporary = path.with_suffix(f".{os.getpid()}.new")
         try:
             make_private_directory(self._directory)
             data = msgspec.json.encode(job)
             with ExitStack() as failed:
-                held = failed.enter_context(temporary.open("wb", buffering=0))
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                held.write(data)
-                temporary.replace(path)
+                with in_place_of(path) as descriptor:
+                    held = failed.enter_context(os.fdopen(os.dup(descriptor), "wb", buffering=0))
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    held.write(data)
                 failed.pop_all()
             self.close()
             self._held = held

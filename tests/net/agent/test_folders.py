@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def test_a_folder_that_is_there_already_is_taken(world: World) -> None:
 
 def test_a_crash_while_the_owner_was_written_costs_no_folder(world: World) -> None:
     (world.inbox / "alice").mkdir(parents=True)
-    (world.inbox / "alice" / f"{OWNER}.new").write_text("")
+    (world.inbox / "alice" / f"{OWNER}.0123456789ab.new").write_text("")
     world.contact("alice", 0)
     assert world.folder(0) == "alice"
 
@@ -112,7 +113,8 @@ def test_the_owner_is_durable_before_anything_comes(world: World, monkeypatch: p
     world.contact("alice", 0)
     monkeypatch.setattr(os, "fsync", fsync)
     assert world.folder(0) == "alice"
-    assert synced[:3] == [f"alice/{OWNER}.new", "alice", "."]
+    assert re.fullmatch(rf"alice/{re.escape(OWNER)}\.[0-9a-f]{{12}}\.new", synced[0])
+    assert synced[1:3] == ["alice", "."]
     del synced[:]
     assert world.folder(0) == "alice"
     assert not any(OWNER in name for name in synced)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -34,19 +35,24 @@ def test_a_file_is_made_and_replaced_and_private_whatever_the_umask_and_the_one_
     assert os.listdir(tmp_path) == ["notes"]
 
 
-def test_what_a_crash_left_is_in_nobodys_way_and_is_not_taken_over(tmp_path: Path) -> None:
-    (tmp_path / "notes.new").write_bytes(b"half of something longer")
-    (tmp_path / "notes.new").chmod(0o666)
+def test_what_a_crash_left_is_in_nobodys_way_and_goes_some_time_later(tmp_path: Path) -> None:
+    """What is young may be another writer's; what has another name is none of this."""
+    old, young, other = (tmp_path / f"notes.{name}.new" for name in ("0123456789ab", "0123456789ac", "mine"))
+    for path in (old, young, other):
+        path.write_bytes(b"half of something longer")
     replace_whole(tmp_path / "notes", b"whole")
-    assert ((tmp_path / "notes").read_bytes(), mode(tmp_path / "notes")) == (b"whole", 0o600)
-    assert os.listdir(tmp_path) == ["notes"]
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "notes", old, young, other])
+    for path in (old, other):
+        os.utime(path, (1, 1))
+    replace_whole(tmp_path / "notes", b"again")
+    assert ((tmp_path / "notes").read_bytes(), mode(tmp_path / "notes")) == (b"again", 0o600)
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "notes", young, other])
 
 
-def test_links_in_both_places_are_replaced_and_what_they_lead_to_stays(tmp_path: Path) -> None:
+def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_bytes(b"stays")
-    for name in ("notes", "notes.new"):
-        (tmp_path / name).symlink_to(elsewhere)
+    (tmp_path / "notes").symlink_to(elsewhere)
     replace_whole(tmp_path / "notes", b"whole")
     assert elsewhere.read_bytes() == b"stays"
     assert not (tmp_path / "notes").is_symlink()
@@ -54,12 +60,27 @@ def test_links_in_both_places_are_replaced_and_what_they_lead_to_stays(tmp_path:
     assert sorted(os.listdir(tmp_path)) == ["elsewhere", "notes"]
 
 
+def test_two_who_write_at_once_do_not_spoil_each_others_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync, seen = os.fsync, []
+
+    def write_between(descriptor: int) -> None:
+        monkeypatch.undo()
+        replace_whole(tmp_path / "notes", b"of the second")
+        seen.append((tmp_path / "notes").read_bytes())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", write_between)
+    replace_whole(tmp_path / "notes", b"of the first, who was slower")
+    assert seen == [b"of the second"]
+    assert (tmp_path / "notes").read_bytes() == b"of the first, who was slower"
+    assert os.listdir(tmp_path) == ["notes"]
+
+
 @pytest.mark.parametrize("call", ["fsync", "fchmod", "fdopen"])
 def test_a_disk_that_refuses_leaves_the_file_of_before_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    def refuse(descriptor: int, *words: object) -> None:
-        os.close(descriptor) if call == "fdopen" else None
+    def refuse(descriptor: int, *words: object, **more: object) -> None:
         raise OSError(28, "No space left on device")
 
     replace_whole(tmp_path / "notes", b"before")
@@ -74,15 +95,18 @@ def test_a_disk_that_refuses_leaves_the_file_of_before_and_nothing_else(
 def test_data_is_durable_before_its_name_and_the_name_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def without_number(name: str) -> str:
+        return re.sub(r"\.[0-9a-f]{12}\.new$", ".new", name)
+
     steps: list[str] = []
     fsync, replace = os.fsync, Path.replace
 
     def note_sync(descriptor: int) -> None:
-        steps.append(os.path.relpath(os.readlink(f"/proc/self/fd/{descriptor}"), tmp_path))
+        steps.append(without_number(os.path.relpath(os.readlink(f"/proc/self/fd/{descriptor}"), tmp_path)))
         fsync(descriptor)
 
     def note_replace(self: Path, target: Path) -> Path:
-        steps.append(f"{self.name} -> {target.name}")
+        steps.append(f"{without_number(self.name)} -> {target.name}")
         return replace(self, target)
 
     monkeypatch.setattr(os, "fsync", note_sync)
