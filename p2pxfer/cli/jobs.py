@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Job = SendJob | Partial | Queued
 
 QUIET_S: Final = 10.0
-"""After what time in which nothing came a receiver that runs is said to wait for its sender, seconds."""
+"""After what time in which a receiver that runs wrote nothing this is said, seconds.  A slow one writes seldom, too."""
 MOST_PRIORITY: Final = 1000
 """The most that a person may give; the queue knows higher ones, so that ``jobs first`` still has room above it."""
 one_job = click.argument("job", shell_complete=job_numbers)
@@ -301,7 +301,7 @@ def received(partial: Partial, contacts: dict[bytes, str]) -> JobListed:
     from p2pxfer.net.transfer.joblist import moment
 
     quiet = time.time() - partial.changed
-    why = f"nothing came for {quiet:.0f} s, so it waits for its sender" if partial.busy and quiet >= QUIET_S else ""
+    why = f"nothing was written for {quiet:.0f} s" if partial.busy and quiet >= QUIET_S else ""
     peer = contacts.get(partial.sender, "") or str(PeerId(partial.sender))
     return JobListed(
         partial.number, "receive", peer, tuple(partial.names), partial.have, partial.total, partial.into.path,

@@ -75,8 +75,8 @@ def test_what_is_whole_is_not_found(home: Path, dest: Path) -> None:
     assert list(find(home)) == []
 
 
-def test_a_receiver_to_which_nothing_comes_is_said_to_wait(home: Path, dest: Path) -> None:
-    """Whether its sender is there only its process knows; what is on the disk everybody sees."""
+def test_of_a_receiver_it_is_said_for_how_long_nothing_was_written(home: Path, dest: Path) -> None:
+    """Whether its sender is there, or slow, only its process knows; what is on the disk everybody sees."""
     staging = open_staging(dest, content())
     ((_, job),) = everything(Home(home))
     assert (job.state, job.why, remark(job)) == ("running", "", " (running)")
@@ -85,7 +85,7 @@ def test_a_receiver_to_which_nothing_comes_is_said_to_wait(home: Path, dest: Pat
     then = journal.stat().st_mtime - 100
     os.utime(journal, (then, then))
     ((_, job),) = everything(Home(home))
-    assert re.fullmatch(r" \(running; nothing came for 1\d\d s, so it waits for its sender\)", remark(job))
+    assert re.fullmatch(r" \(running; nothing was written for 1\d\d s\)", remark(job))
     staging.close()
     ((_, job),) = everything(Home(home))
     assert (job.state, remark(job)) == ("cut", "")
