@@ -8,7 +8,7 @@ import stat
 import sys
 from pathlib import Path
 
-from p2pxfer.core.contact.codes import Code, normalise_code, parse_code
+from p2pxfer.core.contact.codes import Code, typed_code
 from p2pxfer.errors import UsageError
 
 
@@ -34,7 +34,7 @@ def check_answerable(verify: bool) -> None:
 
 
 def read_code(code_file: str | None) -> Code | None:
-    """The code from the file or the environment, if it is there.
+    """The code from the file or the environment, if it is there; read as one that is typed.
 
     Raises:
         CodeInvalid: it is not a code.
@@ -43,8 +43,8 @@ def read_code(code_file: str | None) -> Code | None:
     text = os.environ.get("P2PXFER_CODE")
     if code_file is not None:
         try:
-            with Path(code_file).open(encoding="ascii") as file:
+            with Path(code_file).open(encoding="utf-8") as file:
                 text = file.read(200)
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError("the code file cannot be read as text") from error
-    return parse_code(normalise_code(text)) if text else None
+    return typed_code(text) if text else None
