@@ -149,6 +149,13 @@ class _Run:
         if self._reactor.running:
             self._reactor.stop()
 
+    def let_go_of_signals(self) -> None:
+        """The reactor is gone: from now on a signal ends the process, which may still wait for a thread."""
+        signal.set_wakeup_fd(-1)
+        if not self._interrupted:  # after a first signal, `_signal` ends the process at the next one
+            for number in ending_signals():
+                signal.signal(number, signal.SIG_DFL)
+
     def conclude(self) -> None:
         """Raise what :func:`run` says."""
         failure = self._outcome[0] if self._outcome else None
@@ -186,6 +193,7 @@ def run(main: Main, verbose: int) -> None:
     gc.enable()
     # The interface does not know the argument that every reactor takes.
     cast(Any, reactor).run(installSignalHandlers=False)
+    command.let_go_of_signals()
     command.conclude()
 
 

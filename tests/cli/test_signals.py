@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 COMMAND = """
 import signal, threading, time
 from twisted.internet.defer import Deferred
@@ -77,6 +79,34 @@ def test_a_signal_that_another_thread_gets_wakes_the_reactor() -> None:
         os.kill(child.pid, signal.SIGTERM)
         out, _ = child.communicate(timeout=20)
         assert out == "interrupted\n"
+    finally:
+        child.kill()
+        child.wait()
+
+
+LEFT = """
+import os, signal, sys, threading, time
+from p2pxfer.cli import main
+from p2pxfer.cli.run import run
+
+async def command(reactor):
+    threading.Thread(target=time.sleep, args=(60,)).start()
+
+run(command, 0)
+print("ended", flush=True)
+main.leave(0)
+"""
+"""A command that is over, but for a thread."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_after_the_end_of_the_command_ends_the_process_without_a_word(number: signal.Signals) -> None:
+    child = subprocess.Popen([sys.executable, "-c", LEFT], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ended\n"
+        os.kill(child.pid, number)
+        assert (child.communicate(timeout=20)[1], child.returncode) == ("", -number)
     finally:
         child.kill()
         child.wait()
