@@ -39,13 +39,15 @@ from p2pxfer.net.transfer.instream import IncomingStream
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.traversal.serverdial import server_address
 from p2pxfer.net.types import Reactor
-from p2pxfer.status import CodeShown, ContactListed, Note, Offer, Peer
+from p2pxfer.status import CodeShown, ContactListed, Event, Note, Offer, Path, Peer
 from p2pxfer.status import Registered as RegisteredEvent
 
 PLACES: Final = 8
 """How many places are tried before it is given up to find one that is nobody else's."""
 JOIN_S: Final = 60.0
 """Longest time from an entered code to the proof, where the user names none, seconds."""
+BOTH: Final = "the other machine shows them only where pair was started with --verify there, too"
+"""What whoever compares has to know: a machine without that makes the contact and ends."""
 WRONG_TRIES: Final = 3
 """How many wrong codes a person may enter in one run."""
 
@@ -83,6 +85,7 @@ class Pairing(InboxOwner):
         self._report = Reporter(options.json, options.quiet)
         self._place = 0
         self._comparing: Deferred[None] | None = None
+        self._asking: Deferred[None] | None = None
         self._outcome: Deferred[P2pxferError | None] = Deferred()
 
     async def run(self, reactor: Reactor) -> None:
@@ -152,7 +155,9 @@ class Pairing(InboxOwner):
     async def _become(self, key: bytes, name: str, words: Words) -> None:
         """The peer proved the code: make it a contact, after the words where they are to be compared."""
         if self._verify:
-            check = WordsCheck(self._home, self._questions, self._report, self._reactor.seconds, "Nothing was stored")
+            check = WordsCheck(
+                self._home, self._questions, self._report, self._reactor.seconds, "Nothing was stored here", BOTH
+            )
             await check.ask(key, safe_text(name, 64), words)
         self._store(key, name)
         self._end(None)
@@ -203,21 +208,20 @@ class Pairing(InboxOwner):
         self._desk = CodeDesk(
             self._reactor, codes, self._report, None, command="pair", text=self._shown, on_exhausted=self._exhausted
         )
-        asking = None
         try:
             self._desk.open()
             # One question at a time: with --verify that is the one about the words.
             if self._report.can_ask and not self._verify:
-                asking = Deferred.fromCoroutine(self._ask(client))
-                asking.addErrback(self._not_joined)
+                self._asking = Deferred.fromCoroutine(self._ask(client))
+                self._asking.addErrback(self._not_joined)
             await self._until_the_end(client)
         finally:
             self._desk.close()
             self._questions.close()
             if self._comparing is not None:
                 self._comparing.cancel()
-            if asking is not None:
-                asking.cancel()
+            if self._asking is not None:
+                self._asking.cancel()
             self._report.close()
             await inbox.close()
             await client.leave()
@@ -235,7 +239,7 @@ class Pairing(InboxOwner):
                 "contacts",
                 codes,
                 self,
-                self._report.tell,
+                self._tell,
                 gentle=True,
             )
             client = self._client(name_of(place), inbox)
@@ -291,6 +295,12 @@ class Pairing(InboxOwner):
             else:
                 return
 
+    def _tell(self, event: Event) -> None:
+        """What the inbox tells: the peer is told when it is stored, and that its connection ends is no news."""
+        if not isinstance(event, Peer):
+            ended = isinstance(event, Path) and event.state == "down"
+            self._report.tell(event, "" if ended else None)
+
     # -- from the inbox ----------------------------------------------------------------------------------------------
 
     def known(self, key: bytes) -> Known | None:
@@ -305,6 +315,8 @@ class Pairing(InboxOwner):
                 self._comparing = Deferred.fromCoroutine(self._become(key, name, words()))
                 self._comparing.addErrback(self._not_joined)
             return Known("", "code", files=False)
+        if self._asking is not None:
+            self._asking.cancel()  # the question is over, so that what comes of it is not said into its line
         try:
             contact = self._store(key, name)
         except P2pxferError as error:

@@ -42,7 +42,7 @@ class Reporter:
         self._display: ProgressDisplay | None = None
         self._news = ""
         self._tty = sys.stderr.isatty()
-        self._asking = False
+        self._question: str | None = None
 
     @property
     def elapsed(self) -> float:
@@ -62,15 +62,18 @@ class Reporter:
         return self._guarded(lambda: self._write(event, None))
 
     def ask(self, question: str) -> None:
-        """Show a question and, until :meth:`answered`, no progress, which would run over it."""
-        self._asking = True
+        """Show a question and, until :meth:`answered`, no progress, which would run over it.
+
+        On a terminal what is said meanwhile has lines of its own, and the question comes again behind it.
+        """
+        self._question = question
         self._drop_display()
         self._guarded(lambda: self._print(question))
 
     def answered(self, echoed: bool) -> None:
         """The question is over; ``echoed``: the terminal has ended its line."""
-        asking, self._asking = self._asking, False
-        if asking and not echoed:
+        question, self._question = self._question, None
+        if question is not None and not echoed:
             self._guarded(lambda: self._print("\n"))
 
     def _guarded(self, show: Callable[[], None]) -> bool:
@@ -124,6 +127,8 @@ class Reporter:
     def _say(self, text: str) -> None:
         if self._display is not None:
             self._display.say(text)
+        elif self._question is not None and self._tty:
+            self._print(f"\n{text}\n{self._question}")
         else:
             self._print(text + "\n")
 
@@ -145,7 +150,7 @@ class Reporter:
                     self._say(text)
 
     def _progress(self, event: Progress) -> None:
-        if not self._tty or self._asking:
+        if not self._tty or self._question is not None:
             return
         if self._display is None:
             from p2pxfer.cli.display import ProgressDisplay

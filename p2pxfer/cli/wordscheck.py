@@ -30,6 +30,8 @@ REMOVE = "Remove the contact and pair again"
 class WordsCheck:
     """Asks the user of a command; no peer again after a yes.  ``advice`` is what to do where the words differ.
 
+    ``hint`` is said beside the words.
+
     Words are those of one connection, and hold no longer than it: another one of the same peer has others.
     ``seconds`` is the time.
     """
@@ -41,8 +43,10 @@ class WordsCheck:
         report: Reporter,
         seconds: Callable[[], float],
         advice: str = REMOVE,
+        hint: str = "",
     ) -> None:
         self._advice = advice
+        self._hint = f"\n{hint}" if hint else ""
         self._home = home
         self._questions = questions
         self._report = report
@@ -126,7 +130,9 @@ class WordsCheck:
             return
         event = status.Words(shown, words)
         self._report.tell(event, "")  # people see it in the question
-        same = await self._questions.ask(lambda: f"{describe(event)}\ndoes the other one read the same words?")
+        same = await self._questions.ask(
+            lambda: f"{describe(event)}{self._hint}\ndoes the other one read the same words?"
+        )
         if not same:
             self._held.pop(key, None)
             raise IdentityMismatch(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from p2pxfer import status
 from p2pxfer.cli import pairing
+from p2pxfer.cli.pairing import BOTH
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.errors import ConfigError
@@ -59,6 +62,50 @@ def test_after_the_words_the_peer_is_told_as_verified_by_them(
     run.command._store(KEY, "alice")
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [event["verified"] for event in told if event["event"] in ("peer", "contact")] == ["words", "words"]
+
+
+def test_the_peer_is_told_once_and_the_end_of_its_connection_to_programs(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The inbox tells of both; who sits at the terminal wants neither in the question for a code."""
+    for event in (status.Peer("alice", "id", "code"), status.Path("lan", "down", "", "", None, 1.0, "it broke")):
+        run.command._tell(event)
+    run.command.paired(KEY, "alice", tuple)
+    told = [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()]
+    assert (told.count("peer"), told.count("path")) == (1, 1)
+    run.command._report._json = False
+    run.command._tell(status.Path("lan", "down", "", "", None, 1.0, "it broke"))
+    assert capsys.readouterr().err == ""
+
+
+def test_the_question_for_a_code_is_over_before_the_contact_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    question: Deferred[None] = Deferred(lambda _: steps.append("withdrawn"))
+    question.addErrback(lambda _: None)
+    monkeypatch.setattr(run.command, "_asking", question)
+    store = run.command._store
+
+    def stored(key: bytes, name: str) -> Any:
+        steps.append("stored")
+        return store(key, name)
+
+    monkeypatch.setattr(run.command, "_store", stored)
+    run.command.paired(KEY, "alice", tuple)
+    assert steps == ["withdrawn", "stored"]
+
+
+def test_who_compares_is_told_what_the_other_one_must_have_given(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    async def ask(compose: Callable[[], str]) -> bool:
+        asked.append(compose())
+        return True
+
+    monkeypatch.setattr(run.command, "_verify", True)
+    monkeypatch.setattr(run.command._questions, "ask", ask)
+    run.command.paired(KEY, "alice", lambda: ("a", "b"))
+    assert asked == [f"compare by voice with alice: a b\n{BOTH}\ndoes the other one read the same words?"]
+    assert [contact.verified for contact in run.home.contacts()] == ["words"]
 
 
 def test_a_contact_that_cannot_be_stored_is_the_outcome(run: Run) -> None:

@@ -152,6 +152,29 @@ def test_no_progress_runs_over_a_question(monkeypatch: pytest.MonkeyPatch, capsy
     assert capsys.readouterr().err == "well? well? \n"
 
 
+def test_what_is_said_while_a_question_is_open_has_lines_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Screen(monkeypatch)
+    report = Reporter(False)
+    report.ask("well? ")
+    report.tell(status.Note("something else"))
+    report.answered(echoed=True)
+    report.tell(status.Note("more"))
+    assert capsys.readouterr().err == "well? \nsomething else\nwell? more\n"
+
+
+def test_what_arrived_takes_the_progress_display_away_in_other_words_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen = Screen(monkeypatch)
+    report = Reporter(False)
+    report.tell(EVENTS[status.Progress][0])
+    report.tell(EVENTS[status.Done][0], "done, and where")
+    assert screen.shown == ["display", "closed"]
+    assert capsys.readouterr().err == "done, and where\n"
+
+
 def test_what_is_tried_and_why_not_stands_beside_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Screen(monkeypatch)
     report = Reporter(False)

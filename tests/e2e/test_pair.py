@@ -155,6 +155,9 @@ def test_a_terminal_that_shows_a_code_ends_when_it_is_entered_elsewhere(
     assert stage.run("pair", "--as", "bob", code, home=stage.bob).status == 0
     assert alice.status() == 0, alice.text
     assert "bob is a contact now; bob knows this machine as alice" in alice.text
+    assert len(re.findall(r"^peer bob ", alice.text, re.M)) == 1
+    assert "path lost" not in alice.text
+    assert not re.search(ASKED.pattern + r"[^\s]", alice.text)
     assert list(contacts_of(stage.alice)) == ["bob"]
 
 
