@@ -161,14 +161,16 @@ def test_no_after_yes_withdraws_the_yes(room: Room) -> None:
 
 
 def test_a_peer_that_does_not_come_is_waited_for_aloud_once() -> None:
-    threads, said = Threads(), []
+    threads = Threads()
+    said: list[str] = []
     ChatWaiting(time_only(threads), "bob", said.append).begin()
     threads.pump([ALONE_S] * 5)
     assert said == ["no connection with bob yet; what is said is delivered when there is one"]
 
 
 def test_a_chat_that_ends_in_its_first_second_waits_for_nobody() -> None:
-    threads, said = Threads(), []
+    threads = Threads()
+    said: list[str] = []
     waiting = ChatWaiting(time_only(threads), "bob", said.append)
     waiting.begin()
     waiting.stop()
