@@ -310,6 +310,17 @@ def test_a_terminal_has_marks_and_commands_and_sends_files(room: Stage, terminal
 WORDS = re.compile(r"compare by voice with (?:bob|alice): ((?:[a-z]+ ){7}[a-z]+)")
 
 
+def say_yes(end: Terminal) -> None:
+    """A plain yes; where something is shown behind the words, such as a path that is lost, they are shown once more."""
+    for shown in range(1, 5):
+        end.wait_for(WORDS, shown)
+        end.type("yes")
+        end.wait_for(re.compile(f"is verified by words|{WORDS.pattern}"), shown + 1)
+        if "is verified by words" in end.text:
+            return
+    raise AssertionError(end.text)
+
+
 def test_words_are_the_same_at_both_ends_and_hold_the_lines_until_then(room: Stage, terminals: list[Terminal]) -> None:
     alice = Terminal(room, "chat", "bob", "--verify")
     terminals.append(alice)
@@ -322,7 +333,7 @@ def test_words_are_the_same_at_both_ends_and_hold_the_lines_until_then(room: Sta
     assert WORDS.findall(alice.text) == WORDS.findall(bob.said())
     assert bob.heard() == []
     assert "who is there?" not in alice.text
-    alice.type("yes")
+    say_yes(alice)
     bob.wait_heard(1)
     alice.wait_for(re.compile("bob: who is there"))
     assert bob.heard() == ["for your ears only"]
