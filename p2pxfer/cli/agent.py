@@ -10,6 +10,7 @@ import click
 from p2pxfer.cli.eventline import print_event
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.text import safe_text
+from p2pxfer.errors import UsageError
 
 if TYPE_CHECKING:
     from p2pxfer.core.agent.control import Status
@@ -35,6 +36,15 @@ def status(options: Global) -> None:
         return
     for line in lines(found):
         click.echo(line)
+
+
+@command.command("start", hidden=True)
+@click.pass_obj
+def start(options: Global) -> None:
+    """Say what starts an agent, which is no command of this program."""
+    from p2pxfer.net.agent.room import how_to_start
+
+    raise UsageError(f"p2pxfer agent asks or ends an agent; {how_to_start(options.open_home().path)}")
 
 
 @command.command("stop")

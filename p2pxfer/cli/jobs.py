@@ -54,7 +54,7 @@ def show(options: Global) -> None:
     found = [job for _, job in everything(home)]
     notes = [f"{each.why}; p2pxfer jobs cancel {each.number} drops it" for each in store.read()[1]]
     if any(not (entry.paused or entry.failed) for entry in store.read()[0]) and not store.attended:
-        notes.append(unattended(options))
+        notes.append(unattended(home))
     if options.json:
         for job in found:
             print_event(job)
@@ -210,7 +210,7 @@ def change(options: Global, number: str, how: Callable[[Queued], Queued], said: 
     listed = queued(carry_out(home, entry, how), job.peer, attended=attended)
     say(options, listed, f"{job.job}: {said}")
     if listed.state == "queued" and not attended and not options.json:
-        click.echo(unattended(options), err=True)
+        click.echo(unattended(home), err=True)
 
 
 def say(options: Global, event: JobListed | Note, text: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from p2pxfer.cli.settings import Global
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import describe
 from p2pxfer.errors import UsageError
+from p2pxfer.net.agent.room import how_to_start
 from p2pxfer.net.session.knownpeers import look_up, not_a_contact
 from p2pxfer.net.transfer.joblist import where_and_what
 from p2pxfer.net.transfer.queuestore import MAX_PRIORITY, Queued, QueueStore
@@ -27,14 +27,9 @@ if TYPE_CHECKING:
     from p2pxfer.net.transfer.scan import Links
 
 
-def unattended(options: Global) -> str:
+def unattended(home: Home) -> str:
     """What to say where no agent runs."""
-    return f"no agent runs on this home, so what is queued waits; {_start(options)}"
-
-
-def _start(options: Global) -> str:
-    home = f" --home {shlex.quote(safe_text(options.home, 300))}" if options.home else ""
-    return f"this starts one: twistd p2pxfer-agent{home}"
+    return f"no agent runs on this home, so what is queued waits; {how_to_start(home.path)}"
 
 
 def check_queueable(paths: Sequence[str], name: str | None, code_file: str | None, *, timed: bool) -> None:
@@ -87,7 +82,7 @@ def put(
     if options.json:
         print_event(queued)
     elif not attended:
-        click.echo(f"{describe(queued)}; {_start(options)}", err=True)
+        click.echo(f"{describe(queued)}; {how_to_start(home.path)}", err=True)
     elif not options.quiet:
         click.echo(describe(queued), err=True)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from pathlib import Path
 from typing import Final
 
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError
 from p2pxfer.net.private.filelocks import hold
+from p2pxfer.net.private.home import default_home
 from p2pxfer.net.private.identity import make_private_directory
 
 FOLDER: Final = "agent"
@@ -17,6 +19,12 @@ SOCKET: Final = "socket"
 LOCK: Final = "lock"
 LONGEST: Final = 100
 """Longest address of a socket, bytes: Linux has room for 108 with the zero at the end, others for a few less."""
+
+
+def how_to_start(home: Path) -> str:
+    """How a person starts the agent of ``home``, in words; the directory is named unless it is the default one."""
+    option = "" if home == default_home({}) else f" --home {shlex.quote(safe_text(str(home.absolute()), 300))}"
+    return f"this starts one: twistd p2pxfer-agent{option}"
 
 
 class Room:
