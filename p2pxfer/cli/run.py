@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from p2pxfer.errors import Interrupted, P2pxferError
+from p2pxfer.net.debuglog import want_debug
 from p2pxfer.net.types import Reactor
 
 Main = Callable[[Reactor], Coroutine[Deferred[Any], Any, None]]
@@ -47,6 +48,7 @@ def start_logging(verbose: int) -> None:
         )
         return
     level = _LEVELS[min(verbose, len(_LEVELS) - 1)]
+    want_debug(level is LogLevel.debug)
     predicate = LogLevelFilterPredicate(defaultLogLevel=level)
     observer = FilteringLogObserver(textFileLogObserver(sys.stderr), [predicate])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=True)

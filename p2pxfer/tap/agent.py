@@ -8,7 +8,7 @@ from twisted.python import usage
 
 from p2pxfer.errors import ConfigError, P2pxferError
 from p2pxfer.net.agent.agent import Agent
-from p2pxfer.tap.manners import name_files, stop, use_monotonic_time
+from p2pxfer.tap.manners import name_files, stop, take_log_level, use_monotonic_time
 
 PROGRAM: Final = "p2pxfer-agent"
 
@@ -28,8 +28,9 @@ class Options(usage.Options):
     ]
 
     def postOptions(self) -> None:
-        """See :func:`~p2pxfer.tap.manners.name_files`."""
+        """See :mod:`p2pxfer.tap.manners`."""
         name_files(self.parent, PROGRAM)
+        take_log_level(self.parent)
 
 
 def makeService(options: Options) -> Agent:

@@ -7,7 +7,10 @@ import sys
 import time
 from typing import Any, Final, NoReturn
 
+from twisted.logger import LogLevel
+
 from p2pxfer.errors import ConfigError, DiskError, P2pxferError
+from p2pxfer.net.debuglog import want_debug
 
 _PASSING: Final = frozenset(
     {
@@ -45,6 +48,11 @@ def name_files(given: Any, program: str) -> None:
     elsewhere = given["logfile"] or given["logger"] or given["syslog"]
     if not given["nodaemon"] and not elsewhere:
         given["logfile"] = f"{program}.log"
+
+
+def take_log_level(given: Any) -> None:
+    """Let debug messages be said where ``twist`` was told to; ``twistd`` would show them all, always."""
+    want_debug(given is not None and given.get("logLevel") is LogLevel.debug)
 
 
 def stop(program: str, error: P2pxferError) -> NoReturn:

@@ -18,7 +18,7 @@ from p2pxfer.errors import ConfigError, P2pxferError, UsageError
 from p2pxfer.net.descriptors import raise_descriptor_limit
 from p2pxfer.net.server.admission import AdmissionSettings, descriptor_ceiling
 from p2pxfer.net.server.hosting import Hosting, RendezvousService
-from p2pxfer.tap.manners import name_files, stop, use_monotonic_time
+from p2pxfer.tap.manners import name_files, stop, take_log_level, use_monotonic_time
 
 PORTS = (8877, 8878)
 PROGRAM = "p2pxfer-rendezvous"
@@ -65,8 +65,9 @@ class Options(usage.Options):
     opt_l = opt_listen
 
     def postOptions(self) -> None:
-        """See :func:`~p2pxfer.tap.manners.name_files`."""
+        """See :mod:`p2pxfer.tap.manners`."""
         name_files(self.parent, PROGRAM)
+        take_log_level(self.parent)
 
 
 def default_listen() -> tuple[str, ...]:

@@ -13,12 +13,12 @@ from typing import Final
 from weakref import WeakSet
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.session.wire import Checked
 from p2pxfer.core.traversal.discovery import Inbound
 from p2pxfer.errors import ProtocolBreach
+from p2pxfer.net.debuglog import Logger
 from p2pxfer.net.session.meeting import Meeting
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.traversal.probing import NatDiscovery

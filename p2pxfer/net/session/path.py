@@ -20,7 +20,6 @@ from twisted.internet.interfaces import (
     IReactorTime,
 )
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -51,6 +50,7 @@ from p2pxfer.net.connection.liveness import Liveness
 from p2pxfer.net.connection.streams import lost_error
 from p2pxfer.net.connection.tls import exporter
 from p2pxfer.net.connection.transport import TLSTransport
+from p2pxfer.net.debuglog import Logger
 from p2pxfer.net.session.bodies import body_memory
 from p2pxfer.net.traversal.ownaddresses import endpoint_of
 from p2pxfer.status import PathKind

@@ -16,7 +16,6 @@ from msgspec import structs
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
-from twisted.logger import Logger
 
 from p2pxfer.core.messages import Introduction, NatSummary, PeerNat
 from p2pxfer.core.session.wire import PlanState
@@ -24,6 +23,7 @@ from p2pxfer.core.traversal.dials import spare_ports
 from p2pxfer.core.traversal.ledger import Ledger
 from p2pxfer.core.traversal.strategies import ROUND_TRIP_S, Situation, kind
 from p2pxfer.errors import AddressRefused
+from p2pxfer.net.debuglog import Logger
 from p2pxfer.net.session.parties import Party, why_gentle
 from p2pxfer.net.traversal.candidates import Candidates
 from p2pxfer.net.traversal.ownaddresses import endpoint_text

@@ -22,7 +22,6 @@ from typing import Protocol as Interface
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.addresses import PUNCH_PORTS, Endpoint
@@ -34,6 +33,7 @@ from p2pxfer.core.traversal.discovery import DEPENDENT, one_family
 from p2pxfer.errors import AddressRefused, P2pxferError, ProtocolBreach, Unreachable
 from p2pxfer.net.connection.streams import SecureBootstrap
 from p2pxfer.net.connection.tls import PeerTLS
+from p2pxfer.net.debuglog import Logger
 from p2pxfer.net.session.parties import Party
 from p2pxfer.net.session.path import PathOwner, PeerPath
 from p2pxfer.net.traversal.flight import Flight

@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable
 from msgspec.structs import replace
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.session.widening import Close, Line, Open, Steady, Widening
+from p2pxfer.net.debuglog import Logger
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 

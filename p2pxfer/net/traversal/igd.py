@@ -21,12 +21,12 @@ from twisted.internet.defer import TimeoutError as TooLong
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IConsumer, IDelayedCall, IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol, Protocol, connectionDone
-from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 
 from p2pxfer.core.traversal import igd
 from p2pxfer.core.traversal.igd import MAX_TEXT, SEARCH_AT, BadAnswer, Control, Reply
+from p2pxfer.net.debuglog import Logger
 from p2pxfer.net.types import Reactor
 
 SEARCH_AGAIN_S: Final = (0.0, 0.4, 1.0)

@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
-from twisted.logger import Logger
 
 from p2pxfer.core.traversal import discovery
 from p2pxfer.core.traversal.discovery import DEPENDENT, Allocation, Mapping, Probe, View
+from p2pxfer.net.debuglog import Logger
 from p2pxfer.net.traversal.flight import Flight, Opener, fresh_ports, probe_ports
 from p2pxfer.net.traversal.samepair import SamePairCheck
 from p2pxfer.net.types import Reactor

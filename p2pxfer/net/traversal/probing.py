@@ -19,7 +19,6 @@ from collections.abc import Callable
 from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IProtocol
-from twisted.logger import Logger
 
 from p2pxfer.core.addresses import (
     Address,
@@ -34,6 +33,7 @@ from p2pxfer.core.traversal import discovery
 from p2pxfer.core.traversal.discovery import DEPENDENT, MEETING_S, Allocation, Inbound, Mapping, View
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.connection.serverlink import ServerLink
+from p2pxfer.net.debuglog import Logger
 from p2pxfer.net.traversal.flight import Opener
 from p2pxfer.net.traversal.inbound import InboundChecks, Placement
 from p2pxfer.net.traversal.ownaddresses import source_towards

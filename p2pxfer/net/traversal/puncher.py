@@ -23,7 +23,6 @@ from msgspec.structs import replace
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
-from twisted.logger import Logger
 
 from p2pxfer.core.addresses import PUNCH_PORTS, Endpoint
 from p2pxfer.core.messages import NatSummary
@@ -31,6 +30,7 @@ from p2pxfer.core.session.wire import PlanState
 from p2pxfer.core.traversal.dialing import DialSchedule
 from p2pxfer.core.traversal.dials import Candidate, Dial
 from p2pxfer.core.traversal.strategies import NEWS, SINGLE, Situation, head_start, plan, wants_news
+from p2pxfer.net.debuglog import Logger
 from p2pxfer.net.traversal.adopting import adopt
 from p2pxfer.net.traversal.halfopen import EXHAUSTED, HalfOpen, descriptor_room
 from p2pxfer.net.traversal.listening import Doorman, Guest

@@ -21,10 +21,10 @@ from collections.abc import Sequence
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 
 from p2pxfer.core.addresses import Endpoint
 from p2pxfer.net.connection.tcpinfo import retransmissions
+from p2pxfer.net.debuglog import Logger
 from p2pxfer.net.traversal.halfopen import HalfOpen, reset
 from p2pxfer.net.types import Reactor
 
