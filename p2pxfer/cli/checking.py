@@ -85,7 +85,7 @@ class Checking:
         client.discovery.watch = self._note
         ends = reactor.seconds() + self._timeout
         try:
-            self._note(f"asking the server at {self._line.host}:{self._line.port}")
+            self._note(f"asking the server at {server_address(self._line)}")
             try:
                 await self._within(reactor, min(self._timeout, ALONE_S), self._find_out(client))
             except TooLong:

@@ -46,7 +46,7 @@ from p2pxfer.net.traversal.listening import Doorman
 from p2pxfer.net.traversal.networkwatch import NetworkWatch
 from p2pxfer.net.traversal.ownaddresses import endpoint_text, lan_candidates
 from p2pxfer.net.traversal.probing import NatDiscovery
-from p2pxfer.net.traversal.serverdial import CONNECT_S, ServerAddress, ServerDialler
+from p2pxfer.net.traversal.serverdial import CONNECT_S, ServerAddress, ServerDialler, why_not_reached
 from p2pxfer.net.traversal.upkeep import FINAL, Upkeep
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.waiting import Waiting
@@ -185,7 +185,7 @@ class RendezvousClient:
             self._nats.unreached()
             if isinstance(fault, P2pxferError):
                 return fault
-            return Unreachable(f"the server at {self._server} cannot be reached: {safe_text(str(fault), 200)}")
+            return Unreachable(f"the server at {self._server} cannot be reached: {why_not_reached(fault)}")
         finally:
             link.close()
             if self._link is link:

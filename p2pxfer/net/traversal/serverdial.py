@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from functools import partial
 
 from msgspec import Struct
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError, NoRouteError, TimeoutError
 from twisted.internet.interfaces import IProtocol
 
 from p2pxfer.core.serveraddress import ServerLine
@@ -13,9 +16,10 @@ from p2pxfer.core.text import safe_text
 from p2pxfer.net.connection.serverlink import RelayLeg, ServerLink
 from p2pxfer.net.connection.servertrust import ServerTLS, ServerTrust
 from p2pxfer.net.connection.streams import SecureBootstrap, dial, too_late
-from p2pxfer.net.connection.tls import Creator
+from p2pxfer.net.connection.tls import Creator, first_line
 from p2pxfer.net.private.identity import Identity
 from p2pxfer.net.traversal.listening import reuse_binding
+from p2pxfer.net.traversal.ownaddresses import endpoint_text
 from p2pxfer.net.types import Reactor
 
 CONNECT_S = 15.0
@@ -32,12 +36,30 @@ class ServerAddress(Struct, frozen=True):
     trust: ServerTrust
 
     def __str__(self) -> str:
-        return f"{safe_text(self.host, 100)}:{self.port}"
+        return endpoint_text(safe_text(self.host, 100), self.port)
 
 
 def server_address(line: ServerLine) -> ServerAddress:
     """Where the server of an address line is and what proves it: its pin, or its host name."""
     return ServerAddress(line.host, line.port, ServerTrust(host=line.host, pin=line.pin))
+
+
+def why_not_reached(fault: Exception) -> str:
+    """Why no connection to the server came about, and what may help; Twisted's own texts say it twice, with numbers."""
+    number = fault.osError if isinstance(fault, ConnectError) else None
+    match fault:
+        case ConnectionRefusedError():
+            return "connections are refused; does the server run there?"
+        case DNSLookupError():
+            return "that name leads to no address; is it spelled right?"
+        case TimeoutError() | ConnectError(osError=errno.ETIMEDOUT):
+            return "nothing answers; is the address right, and its port open in the firewall there?"
+        case NoRouteError() | ConnectError(osError=errno.EHOSTUNREACH):
+            return "no way leads there; is this machine's network up?"
+        case _ if isinstance(number, int):
+            return safe_text(os.strerror(number)).lower()
+        case _:
+            return first_line(fault)
 
 
 class ServerDialler:
