@@ -61,22 +61,22 @@ class PeerId(Struct, frozen=True, order=True):
         return f"PeerId({self})"
 
 
-def parse_id(text: str) -> PeerId:
-    """The id that `text` spells, whatever its ASCII case and dashes.
+def parse_id(text: str, what: str = "peer id") -> PeerId:
+    """The id that `text` spells, whatever its ASCII case and dashes; errors call it `what`.
 
     Raises `IdInvalid` for a wrong prefix, length, character or check character.
     """
     if len(text) > _INPUT_LIMIT or not text.isascii():
-        raise IdInvalid("not a peer id: too long, or characters other than letters, digits and dashes")
+        raise IdInvalid(f"not a {what}: too long, or characters other than letters, digits and dashes")
     plain = text.lower().replace("-", "")
     if not plain.startswith(PREFIX):
-        raise IdInvalid(f"not a peer id: it must begin with {PREFIX}-")
+        raise IdInvalid(f"not a {what}: it must begin with {PREFIX}-")
     body = plain[len(PREFIX) :]
     if len(body) != _TEXT_CHARS:
-        raise IdInvalid(f"not a peer id: {_TEXT_CHARS} characters must follow {PREFIX}-")
+        raise IdInvalid(f"not a {what}: {_TEXT_CHARS} characters must follow {PREFIX}-")
     if not _VALUE.keys() >= set(body):
-        raise IdInvalid("not a peer id: only the letters a to z and the digits 2 to 7 occur in one")
-    return PeerId(_digest(body))
+        raise IdInvalid(f"not a {what}: only the letters a to z and the digits 2 to 7 occur in one")
+    return PeerId(_digest(body, what))
 
 
 def _checked_text(digest: bytes) -> str:
@@ -86,7 +86,7 @@ def _checked_text(digest: bytes) -> str:
     return "".join(block + _check_character(block) for block in blocks)
 
 
-def _digest(body: str) -> bytes:
+def _digest(body: str, what: str) -> bytes:
     """The digest in 56 valid characters; `IdInvalid` if a check fails or spare bits are set."""
     plain = ""
     step = _CHECKED_CHARS + 1
@@ -94,12 +94,12 @@ def _digest(body: str) -> bytes:
         block, check = body[at : at + _CHECKED_CHARS], body[at + _CHECKED_CHARS]
         if _check_character(block) != check:
             groups = f"{2 * number - 1} and {2 * number}"
-            raise IdInvalid(f"the peer id has a typing error in groups {groups} after {PREFIX}-")
+            raise IdInvalid(f"the {what} has a typing error in groups {groups} after {PREFIX}-")
         plain += block
     digest = b32decode(plain.upper() + "====")
     # 52 characters hold 260 bits: without this, 16 texts would name the same key.
     if b32encode(digest).decode("ascii").rstrip("=").lower() != plain:
-        raise IdInvalid("not a peer id: unused bits are set")
+        raise IdInvalid(f"not a {what}: unused bits are set")
     return digest
 
 

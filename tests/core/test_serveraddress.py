@@ -34,6 +34,21 @@ def test_everything_else_is_refused(text: str) -> None:
         parse_server_line(text)
 
 
+@pytest.mark.parametrize(
+    ("pin", "says"),
+    [
+        (
+            f"{str(PIN)[:-1]}{'a' if str(PIN)[-1] != 'a' else 'b'}",
+            "the PIN of --server has a typing error in groups 7 and 8",
+        ),
+        ("p2px1-x", "not a PIN of --server: "),
+    ],
+)
+def test_a_pin_with_a_typing_error_is_not_called_a_peer_id(pin: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        parse_server_line(f"example.org:1#{pin}")
+
+
 @given(st.text())
 def test_arbitrary_text_is_parsed_or_refused(text: str) -> None:
     try:
