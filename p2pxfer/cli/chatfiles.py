@@ -206,7 +206,7 @@ class ChatFiles(InboxOwner):
         self._note(f"not sent: {error.message}")
 
     async def _send(self, path: str) -> None:
-        source = await self._disk.do(Source.scan, [path])
+        source = await self._disk.make(Source.scan, [path])
         try:
             await self._send_source(source)
         finally:
@@ -220,7 +220,7 @@ class ChatFiles(InboxOwner):
             self._note(f"skipped {safe_text(str(skipped))}")
         offer = Offer(files=len(manifest.files), bytes=manifest.total_bytes, names=tuple(manifest.top_names))
         self._note(f"sending {contents(offer)}")
-        cache = await self._disk.do(HashCache, str(self._home.path), manifest, source.identity, time.time())
+        cache = await self._disk.make(HashCache, str(self._home.path), manifest, source.identity, time.time())
         key = self._peer.key
         job = self._job = OutgoingJob(
             self._reactor,

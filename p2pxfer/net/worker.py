@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
@@ -19,6 +19,14 @@ from p2pxfer.net.types import Reactor
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class _Closable(Protocol):
+    def close(self) -> None:
+        """Let go of it."""
+
+
+Kept = TypeVar("Kept", bound=_Closable)
 
 _Job = tuple["Deferred[Any]", Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
@@ -46,6 +54,24 @@ class Worker:
         deferred: Deferred[R] = Deferred()
         self._jobs.put((deferred, work, args, keywords))
         return deferred
+
+    def make(self, work: Callable[P, Kept], *args: P.args, **keywords: P.kwargs) -> Deferred[Kept]:
+        """As :meth:`do`, for what has to be closed: it is, if nobody waits for it any more when it is there."""
+        made: Deferred[Kept] = Deferred()
+
+        def give(result: Kept | Failure) -> None:
+            """Hand it over, or let go of it."""
+            if not made.called:
+                made.callback(result)
+            elif isinstance(result, Failure):
+                pass  # whoever does not wait does not care
+            elif self._thread is not None:
+                self.do(result.close)
+            else:
+                result.close()
+
+        self.do(work, *args, **keywords).addBoth(give)
+        return made
 
     def stop(self) -> Deferred[None]:
         """End the thread when it has done what it was given; fires then."""
