@@ -48,7 +48,7 @@ class ProgressDisplay:
         width = max(1, self._console.width - 1)
         columns = self._history.columns(now, graph_width(width))
         left = time_left(self._progress, self._history.rate(now))
-        lines = [state_line(self._progress, left, width, plain=self._plain)]
+        lines = [state_line(self._progress, left, width, plain=self._plain, still=self._history.still(now))]
         lines.append(news_line(columns, self._news, width, plain=self._plain))
         self._live.update(Group(*map(_text, lines)), refresh=True)
 

@@ -29,6 +29,8 @@ PLAIN_BARS: Final = "_.-=+*%#"
 """For terminals that know no others."""
 NARROW: Final = 8
 """A bar or graph of fewer columns says nothing."""
+STILL_S: Final = 3.0
+"""From when on a path over which nothing comes has no rate, seconds."""
 _RATE_S: Final = 10
 """The time left follows from the rate of so many seconds."""
 
@@ -62,12 +64,15 @@ class RateHistory:
         self._seconds: deque[_Second] = deque(maxlen=SPAN_S + 1)
         self._before: int | None = None
         self._since = self._last = 0.0
+        self._moved: float | None = None
 
     def add(self, now: float, size: int, path: str) -> None:
         """``size`` bytes are there in all, the newest of them over ``path``."""
         if self._before is None:
-            self._before, self._since, self._last = size, now, now
+            self._before, self._since, self._last, self._moved = size, now, now, now
         moved, self._before = max(0, size - self._before), size
+        if moved:
+            self._moved = now
         if not self._seconds or self._seconds[-1].at != int(now):
             self._seconds.append(_Second(int(now), self._last))
         self._last = now
@@ -93,6 +98,10 @@ class RateHistory:
             found.append((sum(one.bytes for one in inside) / (last - first), path))
         return found
 
+    def still(self, now: float) -> float:
+        """For how long nothing was moved, seconds; 0 before the first report."""
+        return 0.0 if self._moved is None else max(0.0, now - self._moved)
+
     def rate(self, now: float) -> float:
         """Bytes a second in the last seconds, for what is left."""
         recent = [one for one in self._seconds if one.at > now - _RATE_S - 1]
@@ -115,21 +124,20 @@ def graph(columns: Sequence[tuple[float, str]], *, plain: bool = False) -> Line:
     return line
 
 
-def state_line(progress: Progress, left: float | None, width: int, *, plain: bool = False) -> Line:
-    """Path, bar, bytes, rate and time left; ``left`` in seconds, ``None`` if nobody knows."""
+def state_line(progress: Progress, left: float | None, width: int, *, plain: bool = False, still: float = 0.0) -> Line:
+    """Path, bar, bytes, rate and time left, or for how long nothing was moved, ``still`` in seconds.
+
+    ``left`` in seconds, ``None`` if nobody knows.
+    """
     path = "waiting" if progress.path == "none" else progress.path
     style: Style = "" if progress.path == "none" else "relay" if progress.path == "relay" else "direct"
     size = human_size(progress.bytes)
     share = f"{100 * progress.bytes / progress.total:.0f} %" if progress.total else ""
     full = f"{size} of {human_size(progress.total)}" if progress.total is not None else size
+    waits = _waits(progress, still)
+    rate, rest = (waits, "") if waits else (f"{human_size(progress.rate)}/s", _time_left(left))
     # In the order in which they are given up.
-    choices = [
-        [full, f"{human_size(progress.rate)}/s", _time_left(left)],
-        [share or size, f"{human_size(progress.rate)}/s", _time_left(left)],
-        [share or size, f"{human_size(progress.rate)}/s"],
-        [share or size],
-        [],
-    ]
+    choices = [[full, rate, rest], [share or size, rate, rest], [share or size, rate], [share or size], []]
     fields = next(one for one in choices if not one or _width([path, *one]) <= width)
     fields = [field for field in fields if field]
     room = width - _width([path, *fields]) - 2
@@ -152,12 +160,21 @@ def _bar(share: float, width: int, style: Style, *, plain: bool) -> Line:
     return [Piece(full * done, style), Piece(empty * (width - done), "dim")]
 
 
+def _waits(progress: Progress, still: float) -> str:
+    """For how long nothing has moved, if that is worth a word; of what is whole nothing will."""
+    if progress.path == "none":
+        return f"for {_clock(still)}"
+    return f"nothing for {_clock(still)}" if still >= STILL_S and progress.bytes != progress.total else ""
+
+
 def _time_left(left: float | None) -> str:
-    if left is None:
-        return ""
-    seconds = min(round(left), 359_999)
-    hours, minutes = seconds // 3600, seconds // 60 % 60
-    return (f"{hours}:{minutes:02}" if hours else f"{minutes}") + f":{seconds % 60:02} left"
+    return "" if left is None else f"{_clock(left)} left"
+
+
+def _clock(seconds: float) -> str:
+    whole = min(round(seconds), 359_999)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return (f"{hours}:{minutes:02}" if hours else f"{minutes}") + f":{whole % 60:02}"
 
 
 def news_line(columns: Sequence[tuple[float, str]], news: str, width: int, *, plain: bool = False) -> Line:

@@ -100,7 +100,7 @@ def test_the_state_says_all_where_there_is_room() -> None:
     assert text.endswith("──  50.0 MiB of 100.0 MiB  5.0 MiB/s  1:01:01 left")
     assert text.count("━") == (text.count("━") + text.count("─")) // 2
     assert state_line(HALF, None, 100)[0] == Piece("relay", "relay")
-    assert text_of(state_line(Progress(7, None, 2.0, "none"), None, 100)) == "waiting  7 B  2 B/s"
+    assert text_of(state_line(Progress(7, None, 2.0, "none"), None, 100)) == "waiting  7 B  for 0:00"
     assert "#####-----" in text_of(state_line(HALF, 10.0, 100, plain=True))
 
 
@@ -153,3 +153,38 @@ def test_nobody_knows_when_what_does_not_move_is_there() -> None:
     assert time_left(HALF, 10 * MIB) == 5
     assert time_left(HALF, 0.0) is None
     assert time_left(Progress(1, None, 1.0, "lan"), 5.0) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "still", "shown"),
+    [
+        ("relay", 0.0, "relay  50.0 MiB of 100.0 MiB  5.0 MiB/s  10 left"),
+        ("relay", 2.9, "relay  50.0 MiB of 100.0 MiB  5.0 MiB/s  10 left"),
+        ("relay", 12.4, "relay  50.0 MiB of 100.0 MiB  nothing for 0:12"),
+        ("none", 0.0, "waiting  50.0 MiB of 100.0 MiB  for 0:00"),
+        ("none", 3725.0, "waiting  50.0 MiB of 100.0 MiB  for 1:02:05"),
+    ],
+)
+def test_while_nothing_moves_it_is_shown_for_how_long_and_no_rate(path: str, still: float, shown: str) -> None:
+    progress = Progress(50 * MIB, 100 * MIB, 5 * MIB, path)
+    line = text_of(state_line(progress, 10.0, 100, plain=True, still=still))
+    assert " ".join(line.replace("#", "").replace("-", "").split()) == " ".join(
+        shown.replace("10 left", "0:10 left").split()
+    )
+    for width in range(1, 60):
+        assert cell_len(text_of(state_line(progress, 10.0, width, still=still))) <= width
+
+
+def test_what_has_come_whole_is_not_said_to_stand_still() -> None:
+    whole = Progress(100 * MIB, 100 * MIB, 0, "relay")
+    assert "nothing" not in text_of(state_line(whole, 0.0, 100, still=60.0))
+
+
+def test_the_history_knows_since_when_nothing_moved() -> None:
+    history = RateHistory()
+    assert history.still(5.0) == 0.0
+    history.add(10.0, 500, "none")
+    assert history.still(12.0) == 2.0
+    history.add(13.0, 600, "relay")
+    history.add(14.0, 600, "relay")
+    assert history.still(15.5) == 2.5
