@@ -269,7 +269,7 @@ class Resumed(Struct, frozen=True):
 
 
 class Done(Struct, frozen=True):
-    """The transfer is whole and verified at both ends; ``root`` is its hash in hex.
+    """The transfer is whole and verified at both ends, ``seconds`` after its acceptance; ``root`` is its hash in hex.
 
     ``bytes_by_path`` counts payload by kind of path, repeats too; ``saved`` are the final names, empty in ``send``.
     """

@@ -138,6 +138,7 @@ class Sending:
         self._memory = memory
         self._verify = verify
         self._skipped = 0
+        self._accepted_at: float | None = None
         self._job: OutgoingJob | None = None
         self._news: PathNews | None = None
         self._ended: P2pxferError | None = None
@@ -259,6 +260,8 @@ class Sending:
         self._done(root, job, pump)
 
     def _tell(self, event: Event) -> None:
+        if isinstance(event, Accepted) and self._accepted_at is None:
+            self._accepted_at = self._report.elapsed
         if self._memory is not None:
             self._memory.event(event)
         self._report.tell(event, self._text_of(event))
@@ -282,7 +285,8 @@ class Sending:
             Done(
                 bytes=pump.acked_bytes,
                 files=self._load.offer.files,
-                seconds=round(self._report.elapsed, 3),
+                # People's time, at a question here or there, is not the transfer's.
+                seconds=round(self._report.elapsed - (self._accepted_at or 0.0), 3),
                 bytes_by_path=dict(job.bytes_by_path),
                 root=root.hex(),
             )

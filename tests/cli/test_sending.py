@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +20,7 @@ from p2pxfer.errors import P2pxferError, Replaced, WrongCode
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.session.seeking import Target
 from p2pxfer.net.transfer.source import Source
+from p2pxfer.status import Accepted, Event
 
 
 class FakeClient:
@@ -101,3 +104,31 @@ def test_a_sender_that_waits_ends_when_its_connection_to_the_server_does(
     clock.advance(10)
     assert outcome == [error]
     assert FakeClient.made.stopped
+
+
+def test_the_time_at_the_end_counts_from_the_acceptance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A minute at the question for a code is no part of it, and a second acceptance is not its start."""
+    times = {"now": 60.0}
+    monkeypatch.setattr(Reporter, "elapsed", property(lambda _: times["now"]))
+
+    class Job:
+        def __init__(self, *_words: object, tell: Callable[[Event], None], **_options: object) -> None:
+            self._tell = tell
+            self.path_kind = "lan"
+            self.bytes_by_path = {"lan": 9}
+
+        async def run(self) -> bytes:
+            for now in (100.0, 101.5):
+                times["now"] = now
+                self._tell(Accepted())
+            times["now"] = 102.0
+            return bytes(32)
+
+    monkeypatch.setattr(sending, "RendezvousClient", FakeClient)
+    monkeypatch.setattr(sending, "OutgoingJob", Job)
+    ended = Deferred.fromCoroutine(make_command(tmp_path).run(cast(Any, Clock())))
+    assert ended.called
+    done = [event for event in map(json.loads, capsys.readouterr().out.splitlines()) if event["event"] == "done"]
+    assert [event["seconds"] for event in done] == [2.0]
