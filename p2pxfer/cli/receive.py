@@ -122,7 +122,7 @@ def check_destination(destination: str) -> None:
 
     Raises:
         UsageError: it is missing or not a directory.
-        DiskError: it may not be written.
+        DiskError: it may not be written, or nothing can be kept there, as in ``/proc``.
     """
     shown = safe_text(destination, 300)
     path = Path(destination)
@@ -130,6 +130,9 @@ def check_destination(destination: str) -> None:
         raise UsageError(f"the destination {shown} does not exist")
     if not path.is_dir():
         raise UsageError(f"the destination {shown} is not a directory")
-    read_only = os.statvfs(path).f_flag & os.ST_RDONLY
+    system = os.statvfs(path)
+    if not system.f_blocks:
+        raise DiskError(f"the destination {shown} is on a file system that holds no data; choose another with --to")
+    read_only = system.f_flag & os.ST_RDONLY
     if read_only or not os.access(path, os.W_OK | os.X_OK):
         raise DiskError(f"the destination {shown} cannot be written; choose another with --to")
