@@ -190,7 +190,7 @@ def cancel(options: Global, jobs: tuple[str, ...]) -> None:
             drop(found)
         else:
             SendJobs(home.path).remove(found)
-        say(options, replace(job, state="dropped"), f"dropped {job.job}")
+        say(options, replace(job, state="dropped", place=0), f"dropped {job.job}")
 
 
 def change(options: Global, number: str, how: Callable[[Queued], Queued], said: str) -> None:

@@ -180,7 +180,7 @@ def test_a_person_changes_the_queue(home: Path, call: Call) -> None:
     assert call("jobs", "priority", first.number, "1000")[0]["priority"] == 1000
     assert call("jobs", "first", second.number)[0]["priority"] == 1001
     (event,) = call("jobs", "cancel", second.number)
-    assert (event["job"], event["state"]) == (second.number, "dropped")
+    assert (event["job"], event["state"], event["place"]) == (second.number, "dropped", 0)
     assert [entry.number for entry in entries(home)] == [first.number]
     with pytest.raises(click.UsageError):
         call("jobs", "priority", first.number, "100000")
