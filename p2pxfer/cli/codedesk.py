@@ -56,12 +56,14 @@ class CodeDesk:
 
     def used(self, error: P2pxferError | None) -> None:
         """A sender tried a code; ``error`` if it was wrong."""
+        # A try at a number under which no code is open costs nothing, here and in the pauses.
+        burned = self._showing and not self._codes.open_slots
         if error is not None:
-            self._report.tell(Failed(code=error.word, message=error.message, retry=False))
+            # That it is burned says it all to people.
+            self._report.tell(Failed(code=error.word, message=error.message, retry=False), "" if burned else None)
         else:
             self._tries.right()
-        # A try at a number under which no code is open costs nothing, here and in the pauses.
-        if self._showing and not self._codes.open_slots:
+        if burned:
             self._showing = False
             self.close()
             self._follow(wrong=error is not None)
@@ -95,7 +97,7 @@ class CodeDesk:
         else:
             hint = f"; another one is shown in {pause:g} seconds" if pause else ""
         if wrong:
-            self._report.tell(Note(f"somebody tried a wrong code; it is burned{hint}"))
+            self._report.tell(Note(f"somebody tried a wrong code; it is burned{hint}"), wanted=True)
         if pause is None:
             self._on_exhausted()
         if self._given is None and pause is not None:

@@ -23,12 +23,13 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from p2pxfer.cli import receiving
+from p2pxfer.cli.codedesk import CodeDesk
 from p2pxfer.cli.inputs import can_answer
 from p2pxfer.cli.questions import Questions, compose_question
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.cli.watching import GONE_S
-from p2pxfer.core.contact.codebook import FRESH_PAUSES, WrongTries
+from p2pxfer.core.contact.codebook import FRESH_PAUSES, CodeBook, WrongTries
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.errors import ConfigError, Damaged, P2pxferError, Refused, Replaced, Unreachable, WrongCode
@@ -390,6 +391,26 @@ def test_wrong_tries_cost_ever_longer_pauses_and_then_there_is_no_code(make: Any
     run.clock.advance(100_000)
     assert len(run.events("code")) == 1 + len(FRESH_PAUSES)
     assert len(run.events("note")) == notes + 1
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_wrong_code_is_one_line_for_people(tmp_path: Path, capsys: pytest.CaptureFixture[str], quiet: bool) -> None:
+    clock: Any = Clock()
+    codes = CodeBook()
+    desk = CodeDesk(clock, codes, Reporter(False, quiet), None)
+    desk.open()
+    capsys.readouterr()
+    for slot in codes.open_slots:
+        codes.close(slot)
+    desk.used(WRONG)
+    said = capsys.readouterr().err.splitlines()
+    assert [line for line in said if not line.startswith("one-time code")] == [
+        "somebody tried a wrong code; it is burned"
+    ]
+    clock.advance(0)
+    desk.close()
+    CodeDesk(clock, codes, Reporter(False, quiet), None).used(WRONG)  # no code was open: nothing is burned
+    assert capsys.readouterr().err == f"error: {WRONG.message}\n"
 
 
 def test_a_contact_that_cannot_be_stored_is_told(make: Any, tmp_path: Path) -> None:

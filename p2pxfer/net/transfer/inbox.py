@@ -243,7 +243,9 @@ class Inbox:
         """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
         session = self._session(meeting.party.peer_key)
         self._quiet.forget(path)
-        session.paths.remove(path, OVER if self._checks.ended(path, meeting) else error.message)
+        # Of a wrong code its desk tells.
+        told = isinstance(error, WrongCode) or self._checks.ended(path, meeting)
+        session.paths.remove(path, OVER if told else error.message)
         contact = session.contacts.get(path)
         if contact is not None:
             contact.lost()

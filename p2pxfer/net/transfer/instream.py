@@ -230,6 +230,7 @@ class IncomingStream:
             return
         self._sink = None
         self._received = Received(digest, tuple(names), self.have_bytes)
+        self._paths.finish()
         if self._channel is not None and not self._overtaken:
             self._channels.end(self._channel, digest)
             self._link.soon()

@@ -17,7 +17,8 @@ from p2pxfer.core.contact.pairing import SID_BYTES, PairFrame, Pairing, Party, S
 from p2pxfer.core.messages import NatSummary
 from p2pxfer.core.session.channelwire import Attach, ChannelMessage, Compare, Open, Reset
 from p2pxfer.core.session.wire import Bye, Offer, Pair1, PairConfirm
-from p2pxfer.errors import ConfigError, P2pxferError, ProtocolBreach, Unreachable
+from p2pxfer.core.words.eventtext import describe
+from p2pxfer.errors import ConfigError, P2pxferError, ProtocolBreach, Unreachable, WrongCode
 from p2pxfer.net.connection.liveness import PacketsLost
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.session.firstcontact import PAIRING_S
@@ -254,6 +255,21 @@ def test_a_stranger_who_proves_no_code_does_not_keep_the_path(world: World) -> N
     world.inbox.path_down(world.meeting, path, path.refused)
     calls: Any = world.clock.getDelayedCalls()
     assert not [call for call in calls if call.func == world.inbox._quiet._look]
+
+
+@pytest.mark.parametrize("wrong", [True, False])
+def test_a_path_that_a_wrong_code_ends_is_not_said_to_be_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch, wrong: bool
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(world.inbox, "_tell", told.append)
+    world.inbox._sessions.clear()
+    world.inbox._session(KEY).known = None
+    path: Any = FakePath(1, "relay")
+    world.inbox.path_up(world.meeting, path)
+    world.inbox.path_down(world.meeting, path, WrongCode("wrong code") if wrong else Unreachable("gone"))
+    assert (describe(told[-1]) == "") is wrong
+    assert told[-1].state == "down"
 
 
 def test_a_path_that_was_lost_in_a_pairing_is_not_refused_as_well(world: World) -> None:

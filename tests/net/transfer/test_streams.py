@@ -18,6 +18,7 @@ from p2pxfer.core.session.channelwire import Attach, ChannelMessage, Credit, End
 from p2pxfer.core.transfer.geometry import chunk_count, chunk_span
 from p2pxfer.core.transfer.manifest import DIRECTORY, FILE, Entry, Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
+from p2pxfer.core.words.eventtext import describe
 from p2pxfer.errors import (
     ChunkRefused,
     Damaged,
@@ -41,6 +42,7 @@ from p2pxfer.net.transfer.outstream import StreamPump
 from p2pxfer.net.transfer.places import Received
 from p2pxfer.net.transfer.streamfile import StreamFile
 from p2pxfer.status import Event, Offer
+from p2pxfer.status import Path as PathEvent
 from tests.net.disk_tools import open_fds
 from tests.net.services.test_pipe import Threads
 
@@ -151,6 +153,19 @@ def test_a_stream_ends_when_everything_is_in_its_place(taking: Taking, inbox: Pa
     assert outcome == Received(end.digest, ("log.txt",), 10)
     assert sum(credit.more for credit in taking.path.said(Credit)) == 10
     assert [path.name for path in inbox.iterdir()] == ["log.txt"]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_path_that_goes_when_all_is_in_its_place_is_no_loss(taking: Taking, whole: bool) -> None:
+    taking.say(opening())
+    taking.run(lambda: bool(taking.path.said(Opened)))
+    taking.say(Piece(1, 0, b"words"))
+    if whole:
+        taking.say(ending(2, b"words"))
+        taking.run(lambda: bool(taking.outcome))
+    taking.paths.remove(taking.path, "closed cleanly")
+    (down,) = [event for event in taking.told if isinstance(event, PathEvent) and event.state == "down"]
+    assert (describe(down) == "") is whole
 
 
 @pytest.mark.parametrize("digest", [b"", b"short", bytes(31), bytes(32)])
