@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -158,8 +160,8 @@ def test_nobody_knows_when_what_does_not_move_is_there() -> None:
 @pytest.mark.parametrize(
     ("path", "still", "shown"),
     [
-        ("relay", 0.0, "relay  50.0 MiB of 100.0 MiB  5.0 MiB/s  10 left"),
-        ("relay", 2.9, "relay  50.0 MiB of 100.0 MiB  5.0 MiB/s  10 left"),
+        ("relay", 0.0, "relay  50.0 MiB of 100.0 MiB  5.0 MiB/s  0:10 left"),
+        ("relay", 2.9, "relay  50.0 MiB of 100.0 MiB  5.0 MiB/s  0:10 left"),
         ("relay", 12.4, "relay  50.0 MiB of 100.0 MiB  nothing for 0:12"),
         ("none", 0.0, "waiting  50.0 MiB of 100.0 MiB  for 0:00"),
         ("none", 3725.0, "waiting  50.0 MiB of 100.0 MiB  for 1:02:05"),
@@ -168,9 +170,7 @@ def test_nobody_knows_when_what_does_not_move_is_there() -> None:
 def test_while_nothing_moves_it_is_shown_for_how_long_and_no_rate(path: str, still: float, shown: str) -> None:
     progress = Progress(50 * MIB, 100 * MIB, 5 * MIB, path)
     line = text_of(state_line(progress, 10.0, 100, plain=True, still=still))
-    assert " ".join(line.replace("#", "").replace("-", "").split()) == " ".join(
-        shown.replace("10 left", "0:10 left").split()
-    )
+    assert re.sub("  [#-]+  ", "  ", line) == shown
     for width in range(1, 60):
         assert cell_len(text_of(state_line(progress, 10.0, width, still=still))) <= width
 
