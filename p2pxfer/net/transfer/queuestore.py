@@ -29,7 +29,7 @@ from msgspec import Meta
 from p2pxfer.core.ids import PeerId, parse_id
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.text import safe_text
-from p2pxfer.errors import ConfigError, LimitReached, P2pxferError, UsageError
+from p2pxfer.errors import ConfigError, DiskError, LimitReached, P2pxferError, UsageError
 from p2pxfer.net.disk import disk_error, shown
 from p2pxfer.net.private.filelocks import hold, locked
 from p2pxfer.net.private.identity import make_private_directory, sync_directory
@@ -181,7 +181,9 @@ class QueueStore:
             make_private_directory(self.path)
         except OSError as error:
             raise disk_error(error, f"making {shown(str(self.path))}", "nothing was queued") from error
-        with self._locked():
+        with self._locked() as there:
+            if not there:
+                raise DiskError(f"{shown(str(self.path))} is gone; nothing was queued")
             known = self._read(entry.number)
             if known is None:
                 if len(self._numbers()) >= MAX_ENTRIES:
@@ -202,8 +204,8 @@ class QueueStore:
             DiskError: the disk refused; nothing is changed.
             ConfigError: it cannot be read.
         """
-        with self._locked():
-            known = self._read(number)
+        with self._locked() as there:
+            known = self._read(number) if there else None
             if known is None:
                 return None
             entry = change(known)
@@ -218,7 +220,9 @@ class QueueStore:
             DiskError: the disk refused.
             ConfigError: with ``added``, that it cannot be read.
         """
-        with self._locked():
+        with self._locked() as there:
+            if not there:
+                return False
             if added is not None:
                 known = self._read(number)
                 if known is None or known.added != added:
@@ -234,15 +238,17 @@ class QueueStore:
             return True
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[bool]:
+        """Whether there is a directory, and so a lock: without one nothing is read and nothing written."""
         with ExitStack() as lock:
+            there = True
             try:
                 lock.enter_context(locked(self.path / "lock"))
             except FileNotFoundError:
-                pass  # without the directory there is nothing that somebody else could change
+                there = False
             except OSError as error:
                 raise disk_error(error, f"locking {shown(str(self.path))}", "nothing was changed") from error
-            yield
+            yield there
 
     def _write(self, entry: Queued, advice: str, most: int = _MAX_SIZE) -> None:
         path = self._path(entry.number)

@@ -56,6 +56,22 @@ def test_what_is_put_comes_back_in_order_and_private(store: QueueStore) -> None:
     assert open_fds() == before
 
 
+def test_without_a_lock_nothing_is_changed(store: QueueStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The directory is not there when the lock is wanted, and a moment later somebody has made it and queues."""
+    store.put(entry())
+
+    def gone(path: Path) -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queuestore, "locked", gone)
+        assert store.change(entry().number, lambda old: msgspec.structs.replace(old, paused=True)) is None
+        assert not store.remove(entry().number)
+        with pytest.raises(DiskError, match="nothing was queued"):
+            store.put(entry(priority=3))
+    assert one(store) == entry()
+
+
 def test_the_same_again_gets_the_new_options_and_another_try(store: QueueStore) -> None:
     store.put(entry(priority=3))
     store.change(entry().number, lambda old: msgspec.structs.replace(old, failed=True, why="gone", acked=5, size=9))
