@@ -34,5 +34,5 @@ def parse_server_line(text: str) -> ServerLine:
     port = int(match["port"] or DEFAULT_PORT)
     if not 1 <= port <= 65535:
         raise UsageError(f"{port} is not a port")
-    pin = parse_id(match["pin"], "PIN of --server") if match["pin"] else None
+    pin = parse_id(match["pin"], "PIN of the server") if match["pin"] else None
     return ServerLine(match["v6"] or match["host"], port, pin)

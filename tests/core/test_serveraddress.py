@@ -39,9 +39,9 @@ def test_everything_else_is_refused(text: str) -> None:
     [
         (
             f"{str(PIN)[:-1]}{'a' if str(PIN)[-1] != 'a' else 'b'}",
-            "the PIN of --server has a typing error in groups 7 and 8",
+            "the PIN of the server has a typing error in groups 7 and 8",
         ),
-        ("p2px1-x", "not a PIN of --server: "),
+        ("p2px1-x", "not a PIN of the server: "),
     ],
 )
 def test_a_pin_with_a_typing_error_is_not_called_a_peer_id(pin: str, says: str) -> None:
