@@ -99,6 +99,11 @@ def payload(done: JsonEvent) -> int:
     return int(sum(done["bytes_by_path"].values()))
 
 
+def largest_buffers() -> int:
+    """What the kernel lets a connection have under way at most, bytes: a receiver that lags behind fills all of it."""
+    return sum(int(Path(f"/proc/sys/net/ipv4/tcp_{way}mem").read_text().split()[2]) for way in "rw")
+
+
 def check_receiver_killed(stage: Stage, source: Path, watch: Watch, point: float) -> None:
     bob = stage.receive("--once", "--no-code")
     alice = stage.send(source)
@@ -116,7 +121,7 @@ def check_receiver_killed(stage: Stage, source: Path, watch: Watch, point: float
     assert resumed >= point * SIZE - REFETCHED
     assert refetched <= REFETCHED
     # What was under way between the two when the receiver died is the sender's cost only.
-    assert payload(last(events_of(alice), "done")) - SIZE <= REFETCHED + 16 * MIB
+    assert payload(last(events_of(alice), "done")) - SIZE <= REFETCHED + largest_buffers()
 
 
 @pytest.mark.deadline(60)
