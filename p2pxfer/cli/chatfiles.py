@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.cli.questions import compose_question
+from p2pxfer.cli.watching import done_event
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
@@ -311,12 +312,8 @@ class ChatFiles(InboxOwner):
 
         def received(outcome: Received) -> None:
             """It is here and published: say so."""
-            assert transfer.offer is not None
-            seconds = self._reactor.seconds() - began
-            shares = dict(transfer.bytes_by_path)
-            files, root = transfer.offer.files, outcome.root.hex()
-            done = Done(outcome.size, files, round(seconds, 3), shares, root, outcome.names)
-            self._tell(done, received_text(done, peer, directory_of(Folder(self._destination))))
+            event = done_event(transfer, outcome, self._reactor.seconds() - began)
+            self._tell(event, received_text(event, peer, directory_of(Folder(self._destination))))
 
         def failed(failure: Failure) -> None:
             """It came to nothing: say why."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from p2pxfer.cli.wordscheck import REMOVE
+from p2pxfer.core.contact.compare import DIFFER
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.words.eventtext import describe
 from p2pxfer.errors import IdentityMismatch, P2pxferError, UsageError
@@ -129,7 +130,7 @@ class ChatWords:
             return
         name = self._peer.shown
         here = IdentityMismatch(f"the words differ: somebody may sit between this machine and {name}. {REMOVE}")
-        there = IdentityMismatch("the words that were compared differ: somebody may sit in between")
+        there = IdentityMismatch(DIFFER)
         self._withdraw()
         if not self._chatting.refuse(there, here):
             self._end(here)

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final, Literal
 
 import click
+from msgspec import Struct
 from msgspec.structs import replace
 
 from p2pxfer.cli.completing import job_numbers
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from p2pxfer.net.private.home import Home
     from p2pxfer.net.transfer.partials import Partial
-    from p2pxfer.net.transfer.queuestore import Queued
+    from p2pxfer.net.transfer.queuestore import Queued, Unreadable
     from p2pxfer.net.transfer.sendjobs import SendJob
 
     Job = SendJob | Partial | Queued
@@ -47,13 +48,12 @@ def show(options: Global) -> None:
     First those under way, then those in the queue in the order in which they go, then the others, the latest first.
     """
     from p2pxfer.cli.queueing import unattended
-    from p2pxfer.net.transfer.queuestore import QueueStore
 
     home = options.open_home()
-    store = QueueStore(home.path)
-    found = [job for _, job in everything(home)]
-    notes = [f"{each.why}; p2pxfer jobs cancel {each.number} drops it" for each in store.read()[1]]
-    if any(not (entry.paused or entry.failed) for entry in store.read()[0]) and not store.attended:
+    seen = survey(home)
+    found = [job for _, job in seen.jobs]
+    notes = [f"{each.why}; p2pxfer jobs cancel {each.number} drops it" for each in seen.unreadable]
+    if any(job.state == "queued" for job in found) and not seen.attended:
         notes.append(unattended(home))
     if options.json:
         for job in found:
@@ -250,8 +250,21 @@ def chosen(home: Home, number: str) -> tuple[Job, JobListed]:
     return found[0]
 
 
+class Survey(Struct, frozen=True):
+    """What one look at a home shows: its jobs, what cannot be used of the queue, whether an agent carries that out."""
+
+    jobs: list[tuple[Job, JobListed]]
+    unreadable: list[Unreadable]
+    attended: bool
+
+
 def everything(home: Home) -> list[tuple[Job, JobListed]]:
     """All jobs of this machine: what runs, what is queued in the order in which it goes, the others, latest first."""
+    return survey(home).jobs
+
+
+def survey(home: Home) -> Survey:
+    """Look at a home; the jobs are as of :func:`everything`."""
     from p2pxfer.net.private.privatedir import HeldLocks
     from p2pxfer.net.transfer.joblist import queued
     from p2pxfer.net.transfer.partials import find
@@ -259,15 +272,13 @@ def everything(home: Home) -> list[tuple[Job, JobListed]]:
     from p2pxfer.net.transfer.sendjobs import SendJobs
 
     contacts = {contact.id.digest: contact.name for contact in home.contacts()}
-    store = QueueStore(home.path)
-    attended = store.attended
-    jobs, locks = SendJobs(home.path), HeldLocks()
+    store, jobs, locks = QueueStore(home.path), SendJobs(home.path), HeldLocks()
+    attended = store.is_attended(locks)
+    entries, unreadable = store.read()
     found: list[tuple[Job, JobListed]] = [(job, sent(job, jobs.is_running(job, locks))) for job in jobs.all()]
-    found += [
-        (entry, queued(entry, contacts.get(entry.key, entry.peer), attended=attended)) for entry in store.read()[0]
-    ]
-    found += [(partial, received(partial, contacts)) for partial in find(home.path)]
-    return in_order(found)
+    found += [(entry, queued(entry, contacts.get(entry.key, entry.peer), attended=attended)) for entry in entries]
+    found += [(partial, received(partial, contacts)) for partial in find(home.path, locks)]
+    return Survey(in_order(found), unreadable, attended)
 
 
 def in_order(found: list[tuple[Job, JobListed]]) -> list[tuple[Job, JobListed]]:

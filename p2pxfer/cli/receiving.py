@@ -15,7 +15,7 @@ from p2pxfer.cli.newcontact import store_contact
 from p2pxfer.cli.questions import Questions, compose_question
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
-from p2pxfer.cli.watching import Watch
+from p2pxfer.cli.watching import Watch, done_event
 from p2pxfer.cli.wordscheck import WordsCheck
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.rights import Right
@@ -39,7 +39,7 @@ from p2pxfer.net.transfer.places import Place, Received
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.traversal.serverdial import server_address
 from p2pxfer.net.types import Reactor
-from p2pxfer.status import Done, Failed, Note, Offer
+from p2pxfer.status import Failed, Note, Offer
 from p2pxfer.status import Registered as RegisteredEvent
 
 FAREWELL_S = 5.0
@@ -309,16 +309,8 @@ class Receiving(InboxOwner):
             """Everything is here and published."""
             seconds = ended()
             self._received += 1
-            assert transfer.offer is not None
-            done = Done(
-                bytes=outcome.size,
-                files=transfer.offer.files,
-                seconds=round(seconds, 3),
-                bytes_by_path=dict(transfer.bytes_by_path),
-                root=outcome.root.hex(),
-                saved=outcome.names,
-            )
-            self._report.tell(done, received_text(done, peer, directory_of(self._place)))
+            event = done_event(transfer, outcome, seconds)
+            self._report.tell(event, received_text(event, peer, directory_of(self._place)))
             if self._once:
                 settled = transfer.settled
                 patience = FAREWELL_S if isinstance(transfer, IncomingTransfer) else STREAM_FAREWELL_S

@@ -12,11 +12,25 @@ from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.inbox import IDLE_S
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
+from p2pxfer.net.transfer.places import Received
 from p2pxfer.net.types import Reactor
-from p2pxfer.status import Note
+from p2pxfer.status import Done, Note
 
 GONE_S: Final = 3.0
 """How long no path carries a transfer before people are told what that means, seconds; most are back by then."""
+
+
+def done_event(transfer: IncomingTransfer | IncomingStream, outcome: Received, seconds: float) -> Done:
+    """What is told of an accepted transfer that is here and published, ``seconds`` after it was accepted."""
+    assert transfer.offer is not None
+    return Done(
+        bytes=outcome.size,
+        files=transfer.offer.files,
+        seconds=round(seconds, 3),
+        bytes_by_path=dict(transfer.bytes_by_path),
+        root=outcome.root.hex(),
+        saved=outcome.names,
+    )
 
 
 class Watch:

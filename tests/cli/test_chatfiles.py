@@ -18,7 +18,7 @@ from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.net.transfer.places import Received
 from p2pxfer.status import Offer
-from tests.net.services.test_pipe import Threads
+from tests.net.reactors import Threads
 
 KEY = bytes(range(32))
 

@@ -24,8 +24,7 @@ from p2pxfer.net.private.contactfile import How
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.status import Offer
-from tests.net.reactors import time_only
-from tests.net.services.test_pipe import Threads
+from tests.net.reactors import Threads, time_only
 
 KEY = bytes(range(32))
 

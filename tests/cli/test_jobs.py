@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -27,9 +28,10 @@ from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.private.privatedir import HeldLocks
 from p2pxfer.net.transfer import partials, sendjobs
 from p2pxfer.net.transfer.partials import MAX_DESTINATIONS, Destination, destinations, drop, find, remember
+from p2pxfer.net.transfer.queuestore import Queued, QueueStore
 from p2pxfer.net.transfer.sendjobs import SendJob, SendJobs
 from p2pxfer.net.transfer.source import Source
-from tests.net.disk_tools import SENDER, Content, noise, open_fds, open_staging, put, restricted, run
+from tests.net.disk_tools import SENDER, Content, count_lock_reads, noise, open_fds, open_staging, put, restricted, run
 
 CHUNK = 65_536
 
@@ -63,7 +65,7 @@ def dest(tmp_path: Path, home: Path) -> Path:
 def test_what_is_not_whole_is_found(home: Path, dest: Path) -> None:
     before = open_fds()
     begin(dest, content(), 3)
-    (found,) = find(home)
+    (found,) = find(home, HeldLocks())
     assert (found.names, found.have, found.total) == (["d", "top"], 3 * CHUNK, 5 * CHUNK + 6)
     assert (found.sender, found.into, found.busy) == (SENDER, Destination(str(dest), "bob"), False)
     assert abs(found.changed - (dest / found.name / "journal").stat().st_mtime) < 1
@@ -72,7 +74,7 @@ def test_what_is_not_whole_is_found(home: Path, dest: Path) -> None:
 
 def test_what_is_whole_is_not_found(home: Path, dest: Path) -> None:
     run(dest, content(), batch=3)
-    assert list(find(home)) == []
+    assert list(find(home, HeldLocks())) == []
 
 
 def test_of_a_receiver_it_is_said_for_how_long_nothing_was_written(home: Path, dest: Path) -> None:
@@ -80,7 +82,7 @@ def test_of_a_receiver_it_is_said_for_how_long_nothing_was_written(home: Path, d
     staging = open_staging(dest, content())
     ((_, job),) = everything(Home(home))
     assert (job.state, job.why, remark(job)) == ("running", "", " (running)")
-    (found,) = find(home)
+    (found,) = find(home, HeldLocks())
     journal = dest / found.name / "journal"
     then = journal.stat().st_mtime - 100
     os.utime(journal, (then, then))
@@ -93,12 +95,12 @@ def test_of_a_receiver_it_is_said_for_how_long_nothing_was_written(home: Path, d
 
 def test_a_running_transfer_is_shown_and_not_dropped(home: Path, dest: Path) -> None:
     staging = open_staging(dest, content())
-    (found,) = find(home)
+    (found,) = find(home, HeldLocks())
     assert found.busy
     with pytest.raises(ConfigError):
         drop(found)
     staging.close()
-    (found,) = find(home)
+    (found,) = find(home, HeldLocks())
     assert not found.busy
     drop(found)
     assert os.listdir(dest) == []
@@ -106,10 +108,27 @@ def test_a_running_transfer_is_shown_and_not_dropped(home: Path, dest: Path) -> 
         drop(found)
 
 
+def test_all_jobs_and_the_queue_take_one_look_at_the_locks(
+    home: Path, dest: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reading the kernel's list of them takes longer than all else that ``jobs`` does."""
+    staging = open_staging(dest, content())
+    queue = QueueStore(home)
+    queue.put(Queued(["/1"], str(PeerId(SENDER)), 1, changed=1.0))
+    sends = SendJobs(home)
+    sends.save(SendJob(["/2"], "bob", changed=2.0))
+    reads = count_lock_reads(monkeypatch)
+    with contextlib.closing(sends), queue.hold():
+        cli.main(["--home", str(home), "jobs"], standalone_mode=False)
+    staging.close()
+    assert len(capsys.readouterr().out.splitlines()) >= 3
+    assert len(reads) == 1
+
+
 def test_nothing_else_is_dropped(home: Path, dest: Path, tmp_path: Path) -> None:
     """Links are removed and not followed, and what lies beside stays."""
     begin(dest, content(), 3)
-    (found,) = find(home)
+    (found,) = find(home, HeldLocks())
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "kept").write_text("kept")
@@ -123,7 +142,7 @@ def test_nothing_else_is_dropped(home: Path, dest: Path, tmp_path: Path) -> None
 
 def test_directories_that_shut_their_owner_out_are_dropped(home: Path, dest: Path) -> None:
     begin(dest, restricted(), 2)
-    (found,) = find(home)
+    (found,) = find(home, HeldLocks())
     inner = dest / found.name / "tree" / "d" / "e"
     inner.mkdir(parents=True, exist_ok=True)
     for path in (inner, inner.parent):
@@ -135,7 +154,7 @@ def test_directories_that_shut_their_owner_out_are_dropped(home: Path, dest: Pat
 @pytest.mark.parametrize("harm", ["open", "link", "journal", "nothing", "not a directory"])
 def test_what_is_not_to_be_trusted_is_left_alone(home: Path, dest: Path, tmp_path: Path, harm: str) -> None:
     begin(dest, content(), 3)
-    (found,) = find(home)
+    (found,) = find(home, HeldLocks())
     place = dest / found.name
     if harm == "open":
         place.chmod(0o755)
@@ -149,7 +168,7 @@ def test_what_is_not_to_be_trusted_is_left_alone(home: Path, dest: Path, tmp_pat
     else:
         place.rename(tmp_path / "moved")
         place.write_text("")
-    assert list(find(home)) == []
+    assert list(find(home, HeldLocks())) == []
     if harm in ("open", "link", "not a directory"):
         with pytest.raises(DiskError):
             drop(found)
@@ -167,7 +186,7 @@ def test_destinations_are_remembered_in_order_and_bounded(home: Path, tmp_path: 
     assert destinations(home) == []
     remember(home, Destination(str(tmp_path), "bob"))
     assert destinations(home) == [Destination(str(tmp_path), "bob")]
-    assert list(find(home)) == []
+    assert list(find(home, HeldLocks())) == []
 
 
 def test_jobs_of_sending_come_back(home: Path) -> None:
@@ -373,7 +392,7 @@ def test_receiving_goes_on_with_the_options_of_before(
     dest.mkdir()
     before = call("receive", "--to", str(dest), *options)
     begin(dest, content(), 3)
-    (found,) = find(home)
+    (found,) = find(home, HeldLocks())
     after = call("jobs", "resume", found.number)
     assert after.words == before.words
     assert after.options == {**before.options, "once": True}

@@ -7,11 +7,13 @@ import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import pytest
 from blake3 import blake3
 
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.core.transfer.geometry import chunk_count, chunk_span
 from p2pxfer.core.transfer.manifest import DIRECTORY, FILE, LINK, Entry, Manifest
+from p2pxfer.net.private import privatedir
 from p2pxfer.net.transfer.staging import Staging
 
 SENDER = b"s" * 32
@@ -118,3 +120,16 @@ def tree(where: Path) -> dict[str, bytes | None]:
 
 def open_fds() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def count_lock_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Gets longer whenever the kernel's list of locks is read."""
+    reads = []
+
+    class Counted:
+        def read_text(self, encoding: str, errors: str) -> str:
+            reads.append(encoding)
+            return Path("/proc/locks").read_text(encoding, errors)
+
+    monkeypatch.setattr(privatedir, "_LOCKS", Counted())
+    return reads

@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from queue import SimpleQueue
 from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import Clock
 
 from p2pxfer.net.worker import Worker
-
-
-class Threads(Clock):
-    """A clock that also takes the results of threads."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.results: SimpleQueue[Callable[[], None]] = SimpleQueue()
-
-    def callFromThread(self, call: Callable[[], None]) -> None:
-        self.results.put(call)
+from tests.net.reactors import Threads
 
 
 class Kept:
@@ -70,13 +57,13 @@ def test_what_is_waited_for_is_handed_over_open_and_a_failure_too() -> None:
     event.set()
     got: list[Any] = []
     worker.make(Kept, event, event).addCallback(got.append)
-    threads.results.get(timeout=30)()
+    threads.wait()
     assert got == made and not got[0].closed.is_set()
 
     def fail() -> Kept:
         raise OSError("no")
 
     worker.make(fail).addErrback(lambda failure: got.append(failure.type))
-    threads.results.get(timeout=30)()
+    threads.wait()
     assert got[1:] == [OSError]
     worker.stop()

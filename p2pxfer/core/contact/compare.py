@@ -14,6 +14,8 @@ from typing import Final
 from p2pxfer.core.contact.wordlist import WORDS
 
 Words = tuple[str, ...]
+DIFFER: Final = "the words that were compared differ: somebody may sit in between"
+"""What the other end hears."""
 LABEL: Final = b"EXPORTER-p2pxfer-words"
 SECRET_BYTES: Final = 32
 COUNT: Final = 8

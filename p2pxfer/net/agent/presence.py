@@ -7,12 +7,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.backoff import Backoff
 from p2pxfer.errors import NameTaken, P2pxferError, Unreachable
+from p2pxfer.net.pause import Pause
 from p2pxfer.net.traversal.upkeep import FINAL
 from p2pxfer.net.types import Reactor
 
@@ -41,7 +41,7 @@ class Presence:
         self._backoff = Backoff(draw)
         self._running: Deferred[None] | None = None
         self._told: tuple[str, float] | None = None
-        self._due: float | None = None
+        self._pause = Pause(reactor)
         self.trouble = ""
         """What the last attempt ended with, for people; empty while one stands."""
 
@@ -66,14 +66,12 @@ class Presence:
             soon = error.retry and not isinstance(error, FINAL)
             pause = self._backoff.next() if soon else LATER_S
             self._trouble(error, soon)
-            self._due = self._reactor.seconds() + pause
-            await deferLater(self._reactor, pause)
-            self._due = None
+            await self._pause.last(pause)
 
     @property
     def again_s(self) -> float | None:
         """After what time the next attempt begins, seconds; ``None`` while one is under way."""
-        return None if self._due is None else max(0.0, self._due - self._reactor.seconds())
+        return self._pause.left_s
 
     async def _one(self) -> P2pxferError:
         try:

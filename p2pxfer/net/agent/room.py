@@ -43,7 +43,7 @@ class Room:
             self.path.chmod(0o700)
             self._lock = hold(self.path / LOCK)
         except BlockingIOError as error:
-            raise ConfigError(f"another agent runs for the home {shown}{_process(self.path / 'lock')}") from error
+            raise ConfigError(f"another agent runs for the home {shown}{_process(self.path / LOCK)}") from error
         except OSError as error:
             raise ConfigError(f"the agent cannot use the home {shown}: {error.strerror or error}") from error
 

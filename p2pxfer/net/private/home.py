@@ -39,6 +39,8 @@ __all__ = ["Contact", "Home", "Settings", "default_home"]
 
 SETTINGS_SCHEMA: Final = 2
 """Version of the settings' file; a newer one is refused.  2 knows whether chats are kept."""
+LOCK: Final = "lock"
+"""Whoever changes a file in the directory has the lock of this one."""
 _Content = TypeVar("_Content")
 
 
@@ -222,7 +224,7 @@ class Home:
         """Keep other processes from changing files between a read and the write that follows from it."""
         with ExitStack() as lock:
             try:
-                lock.enter_context(locked(self.path / "lock"))
+                lock.enter_context(locked(self.path / LOCK))
             except OSError as error:
                 raise ConfigError(f"cannot lock {self._show(self.path)}: {error.strerror}") from error
             yield

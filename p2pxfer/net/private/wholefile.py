@@ -5,7 +5,6 @@ Laws:
 1. Whoever reads sees the file of before or the new one, whatever crashes in between, and the new one is durable.
 2. It is 0600 from its first moment, and no link in its place, or in that of what is not whole yet, is followed.
 3. A file of a newer version of this program is not taken for anything else.
-
 4. What is not whole yet has a name beside the file that no other writer uses, so that two who have no lock spoil
    nothing; whoever changes what was there needs one.  What a crash left goes when somebody writes an hour later.
 

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.codec import Message
-from p2pxfer.core.contact.compare import Words
+from p2pxfer.core.contact.compare import DIFFER, Words
 from p2pxfer.core.session.channelwire import Compare
 from p2pxfer.core.session.wire import Problem
 from p2pxfer.errors import IdentityMismatch, P2pxferError, Unreachable
@@ -26,8 +26,6 @@ from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.session.pathwords import words_on
 from p2pxfer.net.transfer.cargo import Cargo
 from p2pxfer.status import Event
-
-DIFFER = "the words that were compared differ: somebody may sit in between"
 
 
 class ComparedCargo:

@@ -27,12 +27,14 @@ from p2pxfer.core.transfer.pathrules import STAGING_PREFIX
 from p2pxfer.errors import P2pxferError, UsageError
 from p2pxfer.net.disk import OPEN_DIRECTORY, OPEN_INNER_DIRECTORY, NotRemoved, disk_error, remove_whole, shown
 from p2pxfer.net.private.filelocks import locked
+from p2pxfer.net.private.home import LOCK
 from p2pxfer.net.private.identity import make_private_directory
 from p2pxfer.net.private.privatedir import HeldLocks, enter
 from p2pxfer.net.private.wholefile import replace_whole
 from p2pxfer.net.transfer import replay
 from p2pxfer.net.transfer.journalfile import MAX_JOURNAL, JournalFile
 from p2pxfer.net.transfer.journalfile import NAME as JOURNAL
+from p2pxfer.net.transfer.strays import TREE
 
 DESTINATIONS: Final = "destinations.json"
 MAX_DESTINATIONS: Final = 64
@@ -101,7 +103,7 @@ def remember(home: Path, used: Destination) -> None:
     new = msgspec.structs.replace(used, path=os.path.realpath(used.path))
     try:
         make_private_directory(home)
-        with locked(home / "lock"):
+        with locked(home / LOCK):
             known = destinations(home)
             if known[:1] != [new]:
                 known = [new, *(other for other in known if other.path != new.path)][:MAX_DESTINATIONS]
@@ -121,9 +123,8 @@ def destinations(home: Path) -> list[Destination]:
 # -- what lies there ---------------------------------------------------------------------------------------------
 
 
-def find(home: Path) -> Iterator[Partial]:
+def find(home: Path, locks: HeldLocks) -> Iterator[Partial]:
     """Everything that is not whole in the destinations that are remembered."""
-    locks = HeldLocks()
     for destination in destinations(home):
         try:
             names = sorted(filter(_STAGING.fullmatch, os.listdir(destination.path)))  # noqa: PTH208  # names are wanted
@@ -205,7 +206,7 @@ def _tree_of(root: int, name: str, sender: bytes, locks: HeldLocks) -> list[tupl
         if state is None or state.sender != sender:
             return []
         changed = os.stat(JOURNAL, dir_fd=fd, follow_symlinks=False).st_mtime
-        return [(changed, os.open(b"tree", OPEN_INNER_DIRECTORY, dir_fd=fd))]
+        return [(changed, os.open(TREE.encode(), OPEN_INNER_DIRECTORY, dir_fd=fd))]
     finally:
         os.close(fd)
 

@@ -285,7 +285,11 @@ class QueueStore:
     @property
     def attended(self) -> bool:
         """Whether a process carries the queue out, as far as the system shows it."""
-        return HeldLocks().is_file_held(self._holder)
+        return self.is_attended(HeldLocks())
+
+    def is_attended(self, locks: HeldLocks) -> bool:
+        """The same, for who asks for other locks too."""
+        return locks.is_file_held(self._holder)
 
     @property
     def _holder(self) -> Path:

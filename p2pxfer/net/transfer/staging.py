@@ -59,13 +59,14 @@ from p2pxfer.net.transfer.parents import LastParent
 from p2pxfer.net.transfer.partials import staging_name
 from p2pxfer.net.transfer.preflight import ON_ITS_WAY, Room
 from p2pxfer.net.transfer.publishing import MANY_FILES, Publisher, all_there, write_whole
+from p2pxfer.net.transfer.strays import TREE
 from p2pxfer.net.transfer.trouble import Trouble
 
 RESERVE: Final = 1024 * 1024
 """Bytes of the disk that a transfer leaves free."""
 OPEN_FILES: Final = 64
 
-_TREE: Final = b"tree"
+_TREE: Final = TREE.encode()
 
 
 def _no_failpoint(_: str) -> None:

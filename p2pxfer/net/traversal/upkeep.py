@@ -14,12 +14,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.backoff import Backoff
 from p2pxfer.errors import NameTaken, P2pxferError, Replaced, Unreachable
+from p2pxfer.net.pause import Pause
 from p2pxfer.net.types import Reactor
 
 FINAL = (NameTaken, Replaced)
@@ -39,7 +39,7 @@ class Upkeep(Generic[Standing]):
         self._running: Deferred[None] | None = None
         self._at_once = False
         self._backoff = Backoff(random.random)
-        self._due: float | None = None
+        self._pause = Pause(reactor)
         self.trouble = ""
         """What the last connection ended with, for people; empty while one stands."""
         self.failed: Deferred[P2pxferError] = Deferred()
@@ -69,7 +69,7 @@ class Upkeep(Generic[Standing]):
     @property
     def again_s(self) -> float | None:
         """After what time it connects again, seconds; ``None`` while it does, or is connected."""
-        return None if self._due is None else max(0.0, self._due - self._reactor.seconds())
+        return self._pause.left_s
 
     async def _run(self) -> None:
         while True:
@@ -85,10 +85,9 @@ class Upkeep(Generic[Standing]):
                 self._at_once = False
                 continue
             delay = self._backoff.next()
-            self.trouble, self._due = error.message, self._reactor.seconds() + delay
+            self.trouble = error.message
             self.log.info("server lost: {error}; next try in {delay:.1f} s", error=error, delay=delay)
-            await deferLater(self._reactor, delay)
-            self._due = None
+            await self._pause.last(delay)
 
     def _ended(self, failure: Failure) -> None:
         """The loop is over: stopped, or a fault of the program."""

@@ -12,6 +12,7 @@ import pytest
 
 from p2pxfer.net.private import privatedir
 from p2pxfer.net.private.privatedir import HeldLocks
+from tests.net.disk_tools import count_lock_reads
 
 
 @pytest.mark.parametrize("folder", ["", "/dev/shm"])
@@ -39,14 +40,7 @@ def test_the_list_is_read_once_however_many_files_are_asked_about(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reading it takes the kernel longer than a hundred transfers take to be listed."""
-    reads = []
-
-    class Counted:
-        def read_text(self, encoding: str, errors: str) -> str:
-            reads.append(encoding)
-            return Path("/proc/locks").read_text(encoding, errors)
-
-    monkeypatch.setattr(privatedir, "_LOCKS", Counted())
+    reads = count_lock_reads(monkeypatch)
     names = [tmp_path / name for name in ("free", "held", "also held", "not there")]
     for name in names[:3]:
         name.touch()

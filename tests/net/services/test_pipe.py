@@ -4,35 +4,18 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import pytest
-from twisted.internet.task import Clock
 
 from p2pxfer.core.session.channelwire import Attach, ChannelMessage, End, Open, Opened, Piece
 from p2pxfer.core.session.delivery import MAX_FRAMES
 from p2pxfer.errors import Interrupted, LimitReached
 from p2pxfer.net.blocking import close_output
 from p2pxfer.net.services.pipe import SERVICE, Pipe
+from tests.net.reactors import Threads
 from tests.net.session.test_pairsession import HIGHEST, LOWEST, Stand
-
-
-class Threads(Clock):
-    """A clock that also takes the results of threads."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.results: SimpleQueue[Callable[[], None]] = SimpleQueue()
-
-    def callFromThread(self, call: Callable[[], None]) -> None:
-        self.results.put(call)
-
-    def wait(self) -> None:
-        """Until a thread has done something."""
-        self.results.get(timeout=30)()
 
 
 class Ends:

@@ -24,7 +24,7 @@ from p2pxfer.net.transfer.cutting import blocks
 from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.net.transfer.pump import ChunkPump
 from p2pxfer.net.transfer.source import Source
-from tests.net.services.test_pipe import Threads
+from tests.net.reactors import Threads
 from tests.net.transfer.test_streams import FakePath
 
 KIB = 1024

@@ -28,7 +28,7 @@ from p2pxfer.net.transfer.idlers import MAX_OF_CONTACT, MAX_OF_STRANGER, MAX_OF_
 from p2pxfer.net.transfer.inbox import COMPARE_S, MAX_MEETINGS, Inbox
 from p2pxfer.net.transfer.inboxowner import Known
 from tests.moments import for_now
-from tests.net.services.test_pipe import Threads
+from tests.net.reactors import Threads
 
 KEY = bytes(32)
 NUMBER = bytes([1]) * 32

@@ -44,7 +44,7 @@ from p2pxfer.net.transfer.streamfile import StreamFile
 from p2pxfer.status import Event, Offer
 from p2pxfer.status import Path as PathEvent
 from tests.net.disk_tools import open_fds
-from tests.net.services.test_pipe import Threads
+from tests.net.reactors import Threads
 
 THERE = b"b" * 16
 
