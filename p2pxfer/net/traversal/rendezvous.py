@@ -187,6 +187,8 @@ class RendezvousClient:
                 return fault
             return Unreachable(f"the server at {self._server} cannot be reached: {why_not_reached(fault)}")
         finally:
+            # A dial says a turn of the reactor late that it stands: who ends before that has not come to wait for TLS.
+            link.secured.addErrback(lambda _: None)
             link.close()
             if self._link is link:
                 self._drop(Unreachable("the connection to the server ended"))

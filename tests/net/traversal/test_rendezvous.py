@@ -19,6 +19,7 @@ from p2pxfer.core.messages import ALPN_SERVER, SERVER, Failure, Registered
 from p2pxfer.core.traversal.keepalive import SOON_S
 from p2pxfer.errors import Replaced, Unreachable
 from p2pxfer.net.connection.securing import start_tls
+from p2pxfer.net.connection.serverlink import ServerLink
 from p2pxfer.net.connection.servertrust import ServerTrust
 from p2pxfer.net.connection.tls import PeerTLS
 from p2pxfer.net.private.identity import new_identity
@@ -209,6 +210,31 @@ async def test_a_server_that_answers_everything_as_a_registration_is_left_alone(
     assert double.registrations < 20
     client.stop()
     await double.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_whoever_stops_between_tcp_and_tls_loses_no_error(
+    monkeypatch: pytest.MonkeyPatch, lost_errors: Any
+) -> None:
+    """The dial has brought a connection and has not said so yet: nobody waits for its TLS, which fails now."""
+    double = Double()
+    double.answers = [GOOD]
+    await double.start()
+    client = double.client()
+    await client.start()
+
+    class Stopping(ServerLink):
+        def connectionMade(self) -> None:
+            client.stop()
+            stopped.append(self)
+
+    stopped: list[ServerLink] = []
+    monkeypatch.setattr(rendezvous, "ServerLink", Stopping)
+    client.reconnect()
+    await until(lambda: stopped and stopped[0].secured.called)
+    await double.stop()
+    stopped.clear()
+    assert lost_errors.flush() == []
 
 
 class _Silent:
