@@ -5,9 +5,10 @@ are two of the lab, as long as there are any.  Each file of the lab and of the t
 own.  A job's output is printed when it ends, whole.  With arguments there is one job, pytest with these arguments, and
 its output is seen as it comes.
 
-A test with real programs or a real network measures the machine too, and what else it does at the moment.  So when a
-few of those fail, they alone are run once more, with nothing beside them.  One that passes then is named as unstable in
-the verdict and in the counts; one that fails again, any other test, or more than a few at once is a failure.
+A test with real programs, networks, sockets, threads or disks measures the machine too, and what else it does at the
+moment.  So when a few tests fail, they alone are run once more, with nothing beside them, unless a test of `tests/core`
+is among them: what is tested there does no I/O.  One that passes then is named as unstable in the verdict and in the
+counts; one that fails again, or more than a few at once, is a failure, as is a check or a job that ends in another way.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ CHECKS = {
 }
 _COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|xpassed)\b")
 _NO_TESTS = 5
-_FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/(?:lab|e2e)/\S+?::.+?)(?: - .*)?$", re.MULTILINE)
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/(?!core/)\S+?::.+?)(?: - .*)?$", re.MULTILINE)
+_STOPPED = re.compile(r"^!+ .+ !+$", re.MULTILINE)
+"""Where pytest says that it has not run all tests; which they are nobody knows."""
 SECOND_TRIES = 3
 """More tests than this that fail in one run are not explained by a busy machine."""
 
@@ -91,11 +94,13 @@ class Runner:
         with self._print:
             if not live:
                 print(f"\n== {job.name} ({time.monotonic() - started:.0f} s)\n{output.rstrip()}", flush=True)
+            again = second_tries(output, counts)
+            if again:  # one that failed and could not be cleaned up is one
+                counts["failed"] = len(again)
             outcome.counts.update(counts)
             if code and not idle:
                 outcome.broken.append(job.name)
-                again = second_tries(output)
-                if again and len(again) == counts["failed"]:
+                if again:
                     outcome.doubtful[job.name] = again
 
     def _collect(self, job: Job, *, live: bool) -> tuple[str, int]:
@@ -166,9 +171,12 @@ def tally(output: str) -> Counter[str]:
     return Counter()
 
 
-def second_tries(output: str) -> list[str]:
-    """The tests that failed, by pytest's summary, and that may be run once more."""
-    return _FAILED.findall(output)
+def second_tries(output: str, counts: Counter[str]) -> list[str]:
+    """The tests that failed, by pytest's summary, each once; none if they are not all that went wrong in the job."""
+    failed = _FAILED.findall(output)
+    if len(failed) != counts["failed"] or _STOPPED.search(output):
+        return []
+    return list(dict.fromkeys(failed))
 
 
 def pytest_job(name: str, *arguments: str, lane: str = "computing") -> Job:

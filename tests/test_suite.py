@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,23 @@ def test_only_at_the_second_try():
     seen = again.exists()
     again.touch()
     assert seen
+"""
+UNSTABLE_SITE = """\
+import pytest
+from pathlib import Path
+
+AGAIN = Path(__file__).with_suffix(".again")
+SEEN = AGAIN.exists()
+AGAIN.touch()
+
+@pytest.fixture
+def site():
+    assert SEEN or "set-up" not in __file__
+    yield
+    assert SEEN or "clean-up" not in __file__
+
+def test_in_it(site):
+    assert SEEN or "inside" not in __file__
 """
 WRONG = "def test_wrong():\n    assert False\n"
 BROKEN = "import pytest\n\n@pytest.fixture\ndef site():\n    assert False\n\ndef test_broken(site):\n    pass\n"
@@ -69,41 +87,73 @@ def test_every_file_is_run_once() -> None:
     assert {job.lane for job in jobs} <= {lane for lanes in suite.WORKERS for lane in lanes}
 
 
-def _run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> int:
+def _run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], options: Sequence[str] = ()) -> int:
     """Run the suite on a project of these files, without the linters."""
     for name, text in files.items():
         place = tmp_path / "tests" / name
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text)
     monkeypatch.setattr(suite, "ROOT", tmp_path)
-    monkeypatch.setattr(suite, "CHECKS", {})
     # They take longer to load than all these tests to run.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    return suite.main([])
+    return suite.main(options)
 
 
-def test_a_lab_test_that_passes_alone_is_unstable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.fixture(autouse=True)
+def _no_linters(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    if "tmp_path" in request.fixturenames:
+        monkeypatch.setattr(suite, "CHECKS", {})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "test", "passed"),
+    [
+        ("lab/test_a.py", UNSTABLE, "test_only_at_the_second_try", 1),
+        ("e2e/test_a.py", UNSTABLE, "test_only_at_the_second_try", 1),
+        ("net/test_a.py", UNSTABLE, "test_only_at_the_second_try", 1),
+        ("test_a.py", UNSTABLE, "test_only_at_the_second_try", 1),
+        ("net/test_set-up.py", UNSTABLE_SITE, "test_in_it", 1),
+        ("net/test_inside.py", UNSTABLE_SITE, "test_in_it", 1),
+        ("net/test_clean-up.py", UNSTABLE_SITE, "test_in_it", 2),  # pytest counts the test as passed
+        ("net/test_inside_and_clean-up.py", UNSTABLE_SITE, "test_in_it", 1),
+    ],
+    ids=lambda value: value.partition(".")[0] if isinstance(value, str) and value.endswith(".py") else "",
+)
+def test_what_passes_alone_is_unstable(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    text: str,
+    test: str,
+    passed: int,
 ) -> None:
-    files = {"lab/test_a.py": UNSTABLE, "test_core.py": "def test_right():\n    pass\n"}
+    files = {name: text, "test_right.py": "def test_right():\n    pass\n"}
     assert _run(tmp_path, monkeypatch, files) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert "UNSTABLE, failed once and passed alone: tests/lab/test_a.py::test_only_at_the_second_try" in lines
-    assert lines[-2:] == ["PASS", "1 passed, 0 failed, 1 unstable"]
+    output = capsys.readouterr().out
+    assert output.count(f"UNSTABLE, failed once and passed alone: tests/{name}::{test}\n") == 1
+    assert output.splitlines()[-2:] == ["PASS", f"{passed} passed, 0 failed, 1 unstable"]
 
 
 @pytest.mark.parametrize(
     ("files", "last"),
     [
         ({"lab/test_a.py": WRONG}, "0 passed, 1 failed"),
+        ({"net/test_a.py": WRONG}, "0 passed, 1 failed"),
         ({"lab/test_a.py": BROKEN}, "0 passed, 1 failed"),
         ({"core/test_a.py": UNSTABLE}, "0 passed, 1 failed"),
+        ({"core/test_a.py": UNSTABLE, "net/test_b.py": UNSTABLE}, "0 passed, 2 failed"),
         ({"lab/test_a.py": UNSTABLE, "lab/test_b.py": WRONG}, "0 passed, 1 failed, 1 unstable"),
         ({f"lab/test_{n}.py": UNSTABLE for n in range(suite.SECOND_TRIES + 1)}, "0 passed, 4 failed"),
+        ({f"net/test_{n}.py": UNSTABLE for n in range(suite.SECOND_TRIES + 1)}, "0 passed, 4 failed"),
         ({"lab/test_a.py": "import nothing_of_this_name\n"}, "0 passed, 1 failed"),
+        ({"net/test_a.py": "import nothing_of_this_name\n"}, "0 passed, 1 failed"),
     ],
-    ids=["wrong", "broken", "not the lab", "one of two", "too many", "no import"],
-)
+    ids=[
+        "wrong", "wrong and not the lab", "broken", "core", "core and another", "one of two", "too many",
+        "too many in one job", "no import", "no import outside the lab",
+    ],
+)  # fmt: skip
 def test_what_fails_twice_or_may_not_be_tried_twice_fails(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -115,3 +165,16 @@ def test_what_fails_twice_or_may_not_be_tried_twice_fails(
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == last
     assert lines[-2].startswith("FAIL: ")
+
+
+def test_a_job_that_stopped_early_is_not_saved_by_a_second_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The test that failed passes alone; nobody knows of those that did not run."""
+    assert _run(tmp_path, monkeypatch, {"net/test_a.py": UNSTABLE, "net/test_b.py": WRONG}, ["-x"]) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "0 passed, 1 failed"
+
+
+def test_a_check_that_fails_cannot_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite, "CHECKS", {"strictness": [sys.executable, "-c", "raise SystemExit(1)"]})
+    assert _run(tmp_path, monkeypatch, {"net/test_a.py": "def test_right():\n    pass\n"}) == 1
