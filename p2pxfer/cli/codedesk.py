@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ from twisted.internet.interfaces import IDelayedCall
 from p2pxfer.cli.report import Reporter
 from p2pxfer.core.contact.codebook import CodeBook, WrongTries
 from p2pxfer.core.contact.codes import RANDOM_BYTES, Code, make_code, normalise_code, parse_code
+from p2pxfer.core.text import safe_text
 from p2pxfer.errors import CodeInvalid, P2pxferError
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import CodeShown, Failed, Note
@@ -118,3 +120,13 @@ def parse_given(text: str, slot: int) -> Code:
         return parse_code(plain)
     except CodeInvalid:
         return parse_code(f"{slot}-{plain}")
+
+
+def qr_code(code: str) -> str:
+    """The code as a QR code of block characters, for terminals with light letters on a dark ground."""
+    import segno
+
+    text = io.StringIO()
+    # Capitals, digits and dashes need few modules.
+    segno.make(safe_text(code).upper(), error="m", micro=False).terminal(out=text, compact=True, border=2)
+    return text.getvalue().rstrip("\n")

@@ -19,7 +19,7 @@ from p2pxfer.core.names import check_name, normalise_name
 @click.option("--qr", is_flag=True, help="Show the code as a QR code, too.")
 @click.option(
     "--verify", is_flag=True,
-    help="Compare eight words by voice before the other machine is stored; to be given on both machines.",
+    help="Compare eight words by voice before either machine stores the other; enough on one of them.",
 )  # fmt: skip
 @path_option
 @mapping_option

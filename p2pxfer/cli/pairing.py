@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -12,13 +11,13 @@ from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pxfer.cli.codedesk import CodeDesk
+from p2pxfer.cli.codedesk import CodeDesk, qr_code
 from p2pxfer.cli.displaced import displaced
 from p2pxfer.cli.newcontact import store_contact, today
+from p2pxfer.cli.pairwords import PairWords
 from p2pxfer.cli.questions import Questions
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
-from p2pxfer.cli.wordscheck import WordsCheck
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.codes import Code, typed_code
 from p2pxfer.core.contact.compare import Words
@@ -29,6 +28,7 @@ from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import CodeInvalid, Interrupted, NameTaken, P2pxferError, Refused, Unreachable, WrongCode
 from p2pxfer.net.private.home import Contact, Home
+from p2pxfer.net.session.bothsame import BothSame
 from p2pxfer.net.session.joining import Joining
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.folder import Folder
@@ -46,8 +46,6 @@ PLACES: Final = 8
 """How many places are tried before it is given up to find one that is nobody else's."""
 JOIN_S: Final = 60.0
 """Longest time from an entered code to the proof, where the user names none, seconds."""
-BOTH: Final = "the other machine shows them only where pair was started with --verify there, too"
-"""What whoever compares has to know: a machine without that makes the contact and ends."""
 WRONG_TRIES: Final = 3
 """How many wrong codes a person may enter in one run."""
 
@@ -80,7 +78,7 @@ class Pairing(InboxOwner):
         self._policy: PathPolicy = policy
         self._port_mapping = port_mapping
         self._timeout = timeout
-        self._verify = verify
+        self.compares = verify
         self._identity = home.identity()
         self._report = Reporter(options.json, options.quiet)
         self._place = 0
@@ -142,25 +140,18 @@ class Pairing(InboxOwner):
     def _uninvited(self, introduction: Introduction) -> None:
         """Nobody can ask for a machine without a name."""
 
-    def _store(self, key: bytes, name: str) -> Contact:
-        """The peer proved the code, and with ``--verify`` the words were the same: it is a contact now."""
+    def _store(self, key: bytes, name: str, by_words: bool = False) -> Contact:
+        """The peer proved the code, and where ``by_words`` both users said that the words are the same."""
         contact = store_contact(self._home, key, self._alias or name, lambda text: self._report.tell(Note(text)))
-        if self._verify:
+        if by_words:
             contact = self._home.add_contact(Contact(contact.name, contact.id, "words", today()))
         self._report.tell(Peer(contact.name, str(contact.id), contact.verified))
         listed = ContactListed(contact.name, str(contact.id), contact.verified, contact.added, "added")
         self._report.tell(listed, f"{contact.name} is a contact now; {contact.name} knows this machine as {self._name}")
         return contact
 
-    async def _become(self, key: bytes, name: str, words: Words) -> None:
-        """The peer proved the code: make it a contact, after the words where they are to be compared."""
-        if self._verify:
-            check = WordsCheck(
-                self._home, self._questions, self._report, self._reactor.seconds, "Nothing was stored here", BOTH
-            )
-            await check.ask(key, safe_text(name, 64), words)
-        self._store(key, name)
-        self._end(None)
+    async def _compare(self, name: str, both: BothSame) -> None:
+        await PairWords(self._questions, self._report).compare(safe_text(name, 64), both)
 
     # -- entering a code ---------------------------------------------------------------------------------------------
 
@@ -197,9 +188,11 @@ class Pairing(InboxOwner):
             policy=self._policy,
             patience=self._timeout or JOIN_S,
             tell=self._report.tell,
+            compare=self.compares,
         )
-        proved = await joining.run()
-        await self._become(proved.key, proved.name, proved.words)
+        proved = await joining.run(lambda proved, both: self._compare(proved.name, both))
+        self._store(proved.key, proved.name, by_words=proved.both is not None)
+        self._end(None)
 
     # -- showing one -------------------------------------------------------------------------------------------------
 
@@ -211,7 +204,7 @@ class Pairing(InboxOwner):
         try:
             self._desk.open()
             # One question at a time: with --verify that is the one about the words.
-            if self._report.can_ask and not self._verify:
+            if self._report.can_ask and not self.compares:
                 self._asking = Deferred.fromCoroutine(self._ask(client))
                 self._asking.addErrback(self._not_joined)
             await self._until_the_end(client)
@@ -310,13 +303,7 @@ class Pairing(InboxOwner):
 
     def paired(self, key: bytes, name: str, words: Callable[[], Words]) -> Known:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
-        if self._verify:
-            if self._comparing is None:
-                self._comparing = Deferred.fromCoroutine(self._become(key, name, words()))
-                self._comparing.addErrback(self._not_joined)
-            return Known("", "code", files=False)
-        if self._asking is not None:
-            self._asking.cancel()  # the question is over, so that what comes of it is not said into its line
+        self._withdraw_the_question()
         try:
             contact = self._store(key, name)
         except P2pxferError as error:
@@ -325,6 +312,23 @@ class Pairing(InboxOwner):
             raise
         self._end(None)
         return Known(contact.name, "code", files=False)
+
+    def to_compare(self, key: bytes, name: str, both: BothSame) -> None:
+        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
+        self._withdraw_the_question()
+        self._desk.close()  # the next code would run into the question
+        self._comparing = Deferred.fromCoroutine(self._become(key, name, both))
+        self._comparing.addErrback(self._not_joined)
+
+    async def _become(self, key: bytes, name: str, both: BothSame) -> None:
+        await self._compare(name, both)
+        self._store(key, name, by_words=True)
+        self._end(None)
+
+    def _withdraw_the_question(self) -> None:
+        """What comes of the code is not said into the line of the question for one."""
+        if self._asking is not None:
+            self._asking.cancel()
 
     def code_used(self, error: P2pxferError | None) -> None:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
@@ -337,13 +341,3 @@ class Pairing(InboxOwner):
 
     def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
-
-
-def qr_code(code: str) -> str:
-    """The code as a QR code of block characters, for terminals with light letters on a dark ground."""
-    import segno
-
-    text = io.StringIO()
-    # Capitals, digits and dashes need few modules.
-    segno.make(safe_text(code).upper(), error="m", micro=False).terminal(out=text, compact=True, border=2)
-    return text.getvalue().rstrip("\n")

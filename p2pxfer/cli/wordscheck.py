@@ -27,10 +27,23 @@ MOST_SHOWN: Final = 16
 REMOVE = "Remove the contact and pair again"
 
 
+async def ask_same(questions: Questions, report: Reporter, event: status.Words, advice: str, hint: str = "") -> None:
+    """Show the words and ask; ``hint`` is said beside them, ``advice`` is what to do where they differ.
+
+    Raises:
+        IdentityMismatch: they are not the same, or nobody answers.
+    """
+    report.tell(event, "")  # people see it in the question
+    beside = f"\n{hint}" if hint else ""
+    if not await questions.ask(lambda: f"{describe(event)}{beside}\ndoes the other one read the same words?"):
+        raise IdentityMismatch(
+            "the words differ, or nobody compared them: somebody may sit between this machine and"
+            f" {event.peer}. {advice}"
+        )
+
+
 class WordsCheck:
     """Asks the user of a command; no peer again after a yes.  ``advice`` is what to do where the words differ.
-
-    ``hint`` is said beside the words.
 
     Words are those of one connection, and hold no longer than it: another one of the same peer has others.
     ``seconds`` is the time.
@@ -43,10 +56,8 @@ class WordsCheck:
         report: Reporter,
         seconds: Callable[[], float],
         advice: str = REMOVE,
-        hint: str = "",
     ) -> None:
         self._advice = advice
-        self._hint = f"\n{hint}" if hint else ""
         self._home = home
         self._questions = questions
         self._report = report
@@ -128,17 +139,11 @@ class WordsCheck:
     async def _ask(self, key: bytes, shown: str, words: Words) -> None:
         if key in self._same:
             return
-        event = status.Words(shown, words)
-        self._report.tell(event, "")  # people see it in the question
-        same = await self._questions.ask(
-            lambda: f"{describe(event)}{self._hint}\ndoes the other one read the same words?"
-        )
-        if not same:
+        try:
+            await ask_same(self._questions, self._report, status.Words(shown, words), self._advice)
+        except IdentityMismatch:
             self._held.pop(key, None)
-            raise IdentityMismatch(
-                "the words differ, or nobody compared them: somebody may sit between this machine and"
-                f" {shown}. {self._advice}"
-            )
+            raise
         self._same.add(key)
         self._settle(key)
         self._report.tell(Note(f"{shown} is verified by words"))

@@ -12,12 +12,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from p2pxfer import status
-from p2pxfer.cli import pairing
-from p2pxfer.cli.pairing import BOTH
+from p2pxfer.cli import pairing, pairwords
+from p2pxfer.cli.pairwords import BOTH
 from p2pxfer.cli.settings import Global
+from p2pxfer.core.ids import PeerId
 from p2pxfer.core.serveraddress import ServerLine
-from p2pxfer.errors import ConfigError
-from p2pxfer.net.private.home import Home
+from p2pxfer.errors import ConfigError, IdentityMismatch, Refused
+from p2pxfer.net.private.home import Contact, Home
 from tests.cli.test_receiving import FakeClient, FakeInbox
 from tests.net.reactors import time_only
 
@@ -55,11 +56,8 @@ def test_a_proved_code_ends_the_run_with_a_contact(run: Run) -> None:
     assert [contact.name for contact in run.home.contacts()] == ["alice"]
 
 
-def test_after_the_words_the_peer_is_told_as_verified_by_them(
-    run: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run.command, "_verify", True)
-    run.command._store(KEY, "alice")
+def test_after_the_words_the_peer_is_told_as_verified_by_them(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    run.command._store(KEY, "alice", by_words=True)
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [event["verified"] for event in told if event["event"] in ("peer", "contact")] == ["words", "words"]
 
@@ -94,18 +92,60 @@ def test_the_question_for_a_code_is_over_before_the_contact_is_told(run: Run, mo
     assert steps == ["withdrawn", "stored"]
 
 
-def test_who_compares_is_told_what_the_other_one_must_have_given(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+class Both:
+    """A comparison whose other side says yes when it is told to."""
+
+    def __init__(self) -> None:
+        self.other: Deferred[None] = Deferred()
+
+    async def agree(self, ask: Callable[[tuple[str, ...]], Any]) -> None:
+        await ask(("a", "b"))
+        await self.other
+
+
+@pytest.fixture
+def asked(run: Run, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the user was asked, who says yes."""
+    texts: list[str] = []
 
     async def ask(compose: Callable[[], str]) -> bool:
-        asked.append(compose())
+        texts.append(compose())
         return True
 
-    monkeypatch.setattr(run.command, "_verify", True)
     monkeypatch.setattr(run.command._questions, "ask", ask)
-    run.command.paired(KEY, "alice", lambda: ("a", "b"))
+    monkeypatch.setattr(pairwords, "can_answer", lambda descriptor: True)
+    return texts
+
+
+@pytest.mark.parametrize("wanted_here", [True, False])
+def test_there_is_a_contact_when_both_have_said_yes(run: Any, asked: list[str], wanted_here: bool) -> None:
+    run.command.compares = wanted_here
+    both = Both()
+    run.command.to_compare(KEY, "alice", both)
     assert asked == [f"compare by voice with alice: a b\n{BOTH}\ndoes the other one read the same words?"]
+    assert run.home.contacts() == []
+    assert not run.ended.called
+    both.other.callback(None)
+    assert run.ended.result is None
     assert [contact.verified for contact in run.home.contacts()] == ["words"]
+
+
+@pytest.mark.parametrize("before", [None, "code"], ids=["new", "contact"])
+def test_a_no_there_leaves_what_was_here(run: Any, asked: list[str], before: Any) -> None:
+    if before is not None:
+        run.home.add_contact(Contact("alice", PeerId(KEY), before, "2026-01-02"))
+    both = Both()
+    run.command.to_compare(KEY, "alice", both)
+    both.other.errback(IdentityMismatch("the peer reports: no"))
+    assert isinstance(run.ended.result, IdentityMismatch)
+    assert [contact.verified for contact in run.home.contacts()] == [before] * (before is not None)
+
+
+def test_with_nobody_there_to_compare_nothing_is_stored(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairwords, "can_answer", lambda descriptor: False)
+    run.command.to_compare(KEY, "alice", Both())
+    assert isinstance(run.ended.result, Refused)
+    assert run.home.contacts() == []
 
 
 def test_a_contact_that_cannot_be_stored_is_the_outcome(run: Run) -> None:

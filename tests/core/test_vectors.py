@@ -164,6 +164,9 @@ PEER_SAMPLES: list[Message] = [
     wire.Pair2(body=octets(0, 96)),
     wire.PairConfirm(body=octets(0, 64)),
     wire.Paired(),
+    wire.PairConfirm(body=octets(0, 64), compare=True),
+    wire.Paired(compare=True),
+    wire.SameWords(),
     wire.Offer(handle=1, transfer=octets(7), files=1, size=3, page=b"the whole list"),
     wire.Offer(
         handle=1, transfer=octets(7), files=2, size=2**63 - 1, page=b"a page", more=True, counting=True, holes=65536

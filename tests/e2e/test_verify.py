@@ -199,32 +199,81 @@ def compare_after_a_code(stage: Stage, same: bool) -> None:
     assert how(stage.alice) == how(stage.bob) == ([("words", today())] if same else [])
 
 
-def pairing(stage: Stage) -> tuple[Person, Person]:
-    """Both with `--verify`; bob shows the code, alice enters it."""
-    bob = Person(stage, "bob", stage.bob, "pair", "--as", "bob", "--verify")
+VERIFY = "--verify"
+
+
+def pairing(stage: Stage, alice_too: str = VERIFY, bob_too: str = VERIFY) -> tuple[Person, Person]:
+    """Bob shows the code, alice enters it; each with or without `--verify`."""
+    bob = Person(stage, "bob", stage.bob, "pair", "--as", "bob", *bob_too.split())
     code = str(bob.program.wait_for("code")["code"])
-    return Person(stage, "alice", stage.alice, "pair", "--as", "alice", "--verify", code), bob
+    return Person(stage, "alice", stage.alice, "pair", "--as", "alice", *alice_too.split(), code), bob
 
 
-@pytest.mark.parametrize("same", [True, False])
-def test_two_that_pair_compare_before_they_are_contacts(tmp_path: Path, same: bool) -> None:
+SIDES = pytest.mark.parametrize(
+    ("alice_too", "bob_too"), [(VERIFY, VERIFY), (VERIFY, ""), ("", VERIFY)], ids=["both", "alice", "bob"]
+)
+
+
+@SIDES
+def test_two_that_pair_compare_before_they_are_contacts(tmp_path: Path, alice_too: str, bob_too: str) -> None:
+    """Where one of them asks for it both do, and the first yes alone makes no contact."""
     with Stage(tmp_path) as stage:
         stage.start_server()
-        compare_in_a_pairing(stage, same)
+        alice, bob = pairing(stage, alice_too, bob_too)
+        words = alice.words()
+        assert bob.words() == words
+        alice.answer("y")
+        bob.answer("")
+        assert bob.program.wait(60).status == 5
+        assert alice.program.wait(60).status == 5
+        assert how(stage.alice) == how(stage.bob) == []
+
+        alice, bob = pairing(stage, alice_too, bob_too)
+        words = bob.words()
+        assert alice.words() == words
+        bob.answer("y")
+        assert how(stage.alice) == how(stage.bob) == []
+        alice.answer("y")
+        for person in (alice, bob):
+            person.program.succeed(60)
+        assert how(stage.alice) == how(stage.bob) == [("words", today())]
 
 
-def compare_in_a_pairing(stage: Stage, same: bool) -> None:
-    """Alice says whether she hears the same words, bob always does."""
-    alice, bob = pairing(stage)
-    words = alice.words()
-    assert bob.words() == words
-    assert how(stage.alice) == how(stage.bob) == []
-    alice.answer("y" if same else "n")
-    bob.answer("y")
-    assert bob.program.wait(60).status == 0
-    assert alice.program.wait(60).status == (0 if same else 5)
-    assert how(stage.bob) == [("words", today())]
-    assert how(stage.alice) == ([("words", today())] if same else [])
+@SIDES
+@pytest.mark.parametrize("denies", ["alice", "bob"])
+def test_a_no_of_either_ends_the_pairing_of_both(tmp_path: Path, alice_too: str, bob_too: str, denies: str) -> None:
+    with Stage(tmp_path) as stage:
+        stage.start_server()
+        alice, bob = pairing(stage, alice_too, bob_too)
+        assert alice.words() == bob.words()
+        {"alice": alice, "bob": bob}[denies].answer("n")
+        for person in (alice, bob):
+            assert person.program.wait(60).status == 5
+            assert last(events_of(person.program), "error")["code"] == "E_PIN"
+        assert how(stage.alice) == how(stage.bob) == []
+
+
+@pytest.mark.parametrize("shows", [True, False], ids=["shown", "entered"])
+def test_who_pairs_with_nobody_there_makes_no_contact_that_is_to_be_compared(tmp_path: Path, shows: bool) -> None:
+    nobody = ["sh", "-c", 'exec "$@" </dev/null', "sh"]
+    with Stage(tmp_path) as stage:
+        stage.start_server()
+        if shows:
+            argv = client(stage.address, stage.bob, "pair", "--as", "bob")
+            bob = Program(stage.place, "bob", [*nobody, *argv], stage.folder / "bob.log")
+            stage.callback(bob.stop)
+            code = str(bob.wait_for("code")["code"])
+            alice = Person(stage, "alice", stage.alice, "pair", "--as", "alice", VERIFY, code).program
+        else:
+            bob = Person(stage, "bob", stage.bob, "pair", "--as", "bob", VERIFY).program
+            code = str(bob.wait_for("code")["code"])
+            argv = client(stage.address, stage.alice, "pair", "--as", "alice", code)
+            alice = Program(stage.place, "alice", [*nobody, *argv], stage.folder / "alice.log")
+            stage.callback(alice.stop)
+        for program in (alice, bob):
+            assert program.wait(60).status == 4
+            assert "nobody" in last(events_of(program), "error")["message"]
+        assert how(stage.alice) == how(stage.bob) == []
 
 
 def test_who_cannot_compare(room: Stage, digest: str) -> None:

@@ -7,6 +7,7 @@ Transcript of one path (``>`` initiator to responder; the initiator is the TLS c
     < Hello HelloOk                       the same, and proof over the TLS exporter and both Hellos
     > HelloOk                             nothing else goes before it
     > Pair1  < Pair2  > PairConfirm  < Paired    only when the responder's key is not verified yet
+    > SameWords      < SameWords          where either asked in these that the users compare words
     > Nominate                            this direct path is the one to keep of its introduction
     > Widen          < Widened?           another connection beside this path, at any time in the session
     > Check          < Checked            instead of an offer: what the network is like
@@ -83,13 +84,23 @@ class Pair2(Message, frozen=True):
 
 
 class PairConfirm(Message, frozen=True):
-    """Third frame of the pairing: the initiator's confirmation."""
+    """Third frame of the pairing: the initiator's confirmation; with ``compare`` its user wants words compared."""
 
     body: PairBody
+    compare: bool = False
 
 
 class Paired(Message, frozen=True):
-    """The responder checked the initiator's confirmation: both may store the contact."""
+    """The responder checked the initiator's confirmation; with ``compare`` its user wants words compared.
+
+    Where neither does, both may store the contact now, otherwise when both have sent :class:`SameWords`.
+    """
+
+    compare: bool = False
+
+
+class SameWords(Message, frozen=True):
+    """The user of this side said that the words are the same."""
 
 
 class Nominate(Message, frozen=True):
@@ -285,8 +296,8 @@ PEER: Catalogue[Message] = Catalogue(
     [
         (1, Hello), (2, HelloOk), (3, Nominate), (4, Ping), (5, Pong), (6, Problem), (7, Bye), (8, Check),
         (9, Checked), (10, Widen), (11, Widened), (16, Pair1), (17, Pair2), (18, PairConfirm), (19, Paired),
-        (32, Offer), (33, WantPage), (34, Page), (35, Accept), (36, Refuse), (37, Ack), (38, Final), (39, FinalAck),
-        (40, Holes), (41, Listed), (42, Tally),
+        (20, SameWords), (32, Offer), (33, WantPage), (34, Page), (35, Accept), (36, Refuse), (37, Ack), (38, Final),
+        (39, FinalAck), (40, Holes), (41, Listed), (42, Tally),
         *DELTA_ROWS, *SESSION_ROWS,
     ]
 )  # fmt: skip
@@ -298,7 +309,7 @@ CHUNK_HEADER_SIZE = _CHUNK.size
 HELLO_CAPS = PEER.caps([Hello, HelloOk, Problem], PRE_AUTH_CAP)
 """Caps until the peer's HelloOk was verified."""
 PAIR_CAPS = {
-    **PEER.caps([Pair1, Pair2, PairConfirm, Paired, Problem, Ping, Pong, Nominate, Bye], PRE_AUTH_CAP),
+    **PEER.caps([Pair1, Pair2, PairConfirm, Paired, SameWords, Problem, Ping, Pong, Nominate, Bye], PRE_AUTH_CAP),
     **PEER.caps([Check], PRE_AUTH_CAP),
     **PEER.caps([Offer]),
 }

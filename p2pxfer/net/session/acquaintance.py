@@ -15,7 +15,7 @@ from collections.abc import Callable
 from p2pxfer.core.codec import Message
 from p2pxfer.core.contact.pairing import Party
 from p2pxfer.core.ids import PeerId
-from p2pxfer.errors import CodeNeeded, IdentityMismatch, P2pxferError, ProtocolBreach
+from p2pxfer.errors import CodeNeeded, IdentityMismatch, P2pxferError, ProtocolBreach, Refused
 from p2pxfer.net.session.firstcontact import FirstContact
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.seeking import Target
@@ -79,8 +79,10 @@ class Acquaintance:
 
     def _verdict(self, error: P2pxferError | None) -> None:
         assert self._pairing is not None
-        path, _ = self._pairing
+        path, contact = self._pairing
         self._pairing = None
+        if error is None and contact.both is not None:
+            error = Refused("the other side wants words compared first, which is for pair and not for files")
         if error is not None:
             self._failed(error)
             return

@@ -5,11 +5,13 @@ Laws of this file:
 1. The code is tried once, on the first path that stands; whatever becomes of that path, it is not tried on another one.
 2. Whoever the server presents is a claim until the code is proved, so no plan of many dials is made.
 3. A joining ends with the key that knew the code, or with one error, and leaves no connection behind.
+4. Where either user wants words compared, it ends well only behind that (:mod:`p2pxfer.net.session.bothsame`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from msgspec import Struct
 from twisted.internet.defer import Deferred
@@ -21,14 +23,14 @@ from p2pxfer.core.contact.pairing import Party as PairingParty
 from p2pxfer.core.contact.pairplace import name_of, place_in
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import PathPolicy
-from p2pxfer.core.session.wire import Bye, Chunk, Pair2, Paired
+from p2pxfer.core.session.wire import Bye, Chunk, Pair2, Paired, SameWords
 from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable
 from p2pxfer.net.private.identity import Identity
+from p2pxfer.net.session.bothsame import BothSame
 from p2pxfer.net.session.firstcontact import FirstContact
 from p2pxfer.net.session.meeting import Meeting
 from p2pxfer.net.session.parties import MeetingOwner, Party
 from p2pxfer.net.session.path import PeerPath
-from p2pxfer.net.session.pathwords import words_on
 from p2pxfer.net.session.patience import Parting
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.types import Reactor
@@ -45,16 +47,19 @@ NOT_SHOWN = (
 class Proved(Struct, frozen=True):
     """Who knew the code: the key (SHA-256 of its SPKI) and the name that it gives itself.
 
-    ``words`` are those of the connection, which people may compare.
+    ``both``: what comes first where words are to be compared.
     """
 
     key: bytes
     name: str
-    words: tuple[str, ...]
+    both: BothSame | None
 
 
 class Joining(MeetingOwner):
-    """One code, entered here.  ``tell`` hears of each step; ``patience`` is the longest time for all of it, seconds."""
+    """One code, entered here.  ``tell`` hears of each step; ``patience`` is the longest time to the proof, seconds.
+
+    ``compare``: the user of this side wants words compared.
+    """
 
     def __init__(
         self,
@@ -67,6 +72,7 @@ class Joining(MeetingOwner):
         policy: PathPolicy,
         patience: float,
         tell: Callable[[Event], None],
+        compare: bool = False,
     ) -> None:
         self._reactor = reactor
         self._client = client
@@ -76,20 +82,38 @@ class Joining(MeetingOwner):
         self._policy: PathPolicy = policy
         self._patience = patience
         self._tell = tell
+        self._compare = compare
+        self._meeting: Meeting | None = None
         self._contact: FirstContact | None = None
         self._path: PeerPath | None = None
         self._paths: list[PeerPath] = []
         self._outcome: Deferred[Proved] = Deferred()
         self._parting = Parting(reactor, FAREWELL_S)
 
-    async def run(self) -> Proved:
-        """Meet whoever shows the code, and prove it.
+    async def run(self, agree: Callable[[Proved, BothSame], Coroutine[Any, Any, None]]) -> Proved:
+        """Meet whoever shows the code, and prove it; ``agree`` compares the words where that is wanted.
 
         Raises:
             Unreachable: nobody shows it, or no path came about.
             WrongCode: the words are not those that are shown; they are good for nothing any more.
-            P2pxferError: the server refused.
+            P2pxferError: the server refused, or ``agree`` raised it.
         """
+        try:
+            proved = await self._in_time()
+            if proved.both is not None:
+                await agree(proved, proved.both)
+            for path in self._paths:
+                path.send(Bye())
+            await self._part()
+            return proved
+        except P2pxferError:
+            await self._part()  # the other side hears why
+            raise
+        finally:
+            if self._meeting is not None:
+                self._meeting.close()
+
+    async def _in_time(self) -> Proved:
         working = Deferred.fromCoroutine(self._prove())
         working.addTimeout(self._patience, self._reactor)
         try:
@@ -109,28 +133,22 @@ class Joining(MeetingOwner):
             raise Unreachable(NOT_SHOWN) from gone
         self._tell(Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(introduction.peer_id))))
         party = Party(self._identity, "initiator", self._my_name, None, introduction.peer_id)
-        meeting = Meeting(self._reactor, introduction, party, self._client, self)
-        meeting.start()
-        try:
-            proved = await self._outcome
-            await self._part()
-            return proved
-        finally:
-            meeting.close()
+        self._meeting = Meeting(self._reactor, introduction, party, self._client, self)
+        self._meeting.start()
+        return await self._outcome
 
     async def _part(self) -> None:
         for path in self._paths:
-            path.send(Bye())
             path.close()
         if self._paths:
             await self._parting.wait()
 
     def _verdict(self, error: P2pxferError | None) -> None:
-        assert self._path is not None
+        assert self._path is not None and self._contact is not None
         if error is not None:
             self._fail(error)
         elif not self._outcome.called:
-            self._outcome.callback(Proved(self._path.peer_key, self._path.peer_name, words_on(self._path)))
+            self._outcome.callback(Proved(self._path.peer_key, self._path.peer_name, self._contact.both))
 
     def _fail(self, error: P2pxferError) -> None:
         if not self._outcome.called:
@@ -146,7 +164,7 @@ class Joining(MeetingOwner):
         self._path = path
         own = PairingParty(self._my_name, self._identity.id.digest)
         peer = PairingParty(path.peer_name, path.peer_key)
-        self._contact = FirstContact(self._reactor, path, own, peer, self._verdict)
+        self._contact = FirstContact(self._reactor, path, own, peer, self._verdict, self._compare)
         self._contact.enter(self._code)
 
     def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
@@ -164,7 +182,7 @@ class Joining(MeetingOwner):
 
     def path_message(self, path: PeerPath, message: Message) -> None:
         """See :class:`~p2pxfer.net.session.path.PathOwner`."""
-        if not isinstance(message, Pair2 | Paired) or path is not self._path or self._contact is None:
+        if not isinstance(message, Pair2 | Paired | SameWords) or path is not self._path or self._contact is None:
             raise ProtocolBreach(f"{type(message).__name__} came in a pairing")
         self._contact.receive(message)
 

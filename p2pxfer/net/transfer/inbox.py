@@ -29,18 +29,18 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction
 from p2pxfer.core.session.channelwire import Attach, Compare
 from p2pxfer.core.session.pathchoice import OVER
-from p2pxfer.core.session.wire import Bye, Check, Chunk, Offer, Pair1, PairConfirm
+from p2pxfer.core.session.wire import Bye, Check, Chunk, Offer, Pair1, PairConfirm, SameWords
 from p2pxfer.errors import CodeNeeded, P2pxferError, ProtocolBreach, Refused, WrongCode
 from p2pxfer.net.connection.liveness import PacketsLost
 from p2pxfer.net.private.identity import Identity
+from p2pxfer.net.session.bothsame import COMPARE_S
 from p2pxfer.net.session.checkanswer import CheckAnswers
-from p2pxfer.net.session.firstcontact import FirstContact
 from p2pxfer.net.session.meeting import Meeting
 from p2pxfer.net.session.parties import Party, nat_event
 from p2pxfer.net.session.path import CLOSE_S, PeerPath
 from p2pxfer.net.session.pathset import PathSet
-from p2pxfer.net.session.pathwords import words_on
 from p2pxfer.net.transfer.arrivals import Arrivals
+from p2pxfer.net.transfer.codeproofs import CodeProofs
 from p2pxfer.net.transfer.idlers import QUIET_S, QuietPaths, giving_way
 from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
 from p2pxfer.net.transfer.incoming import IncomingTransfer
@@ -55,8 +55,6 @@ from p2pxfer.status import Event, Introduced, Note
 
 IDLE_S = 120.0
 """How long a transfer without a path keeps its staging place locked, seconds."""
-COMPARE_S = 600.0
-"""How long people may compare words before a path must bring something, seconds."""
 MAX_MEETINGS = 64
 """Most introductions at once, whatever the server sends: each one dials."""
 Acceptance = Literal["ask", "contacts", "all"]
@@ -101,6 +99,7 @@ class Inbox:
         self._disk = DiskThreads(reactor)
         self._checks = CheckAnswers(reactor)
         self._quiet = QuietPaths(reactor, self._needed)
+        self._proofs = CodeProofs(reactor, PairingParty(name, identity.id.digest), codes, owner, tell, self._needed)
         self._parted: Deferred[None] | None = None
 
     def attach(self, client: RendezvousClient) -> None:
@@ -212,32 +211,7 @@ class Inbox:
         if session.known is not None:
             session.open(path, self._tell)
         else:
-            self._expect_code(session, path)
-
-    def _expect_code(self, session: PeerSession, path: PeerPath) -> FirstContact:
-        own = PairingParty(self._name, self._identity.id.digest)
-        peer = PairingParty(path.peer_name, session.key)
-
-        def verdict(error: P2pxferError | None) -> None:
-            """The code was proved, or not, for this reason."""
-            tried = session.contacts.pop(path, None) is not None and (error is None or isinstance(error, WrongCode))
-            try:
-                if error is None:
-                    session.known = self._owner.paired(session.key, path.peer_name, partial(words_on, path))
-                    for greeted in session.paths.ordered():
-                        session.open(greeted, self._tell)
-            finally:
-                # Also where the contact cannot be stored: the code is spent.
-                if tried:
-                    self._owner.code_used(error)
-            up = session.paths.get(path.facts.number) is path
-            if error is not None and up and not self._needed(path):
-                path.refuse(error)
-
-        contact = FirstContact(self._reactor, path, own, peer, verdict)
-        contact.show(lambda slot: self._codes.take(slot, self._reactor.seconds()))
-        session.contacts[path] = contact
-        return contact
+            self._proofs.expect(session, path)
 
     def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
         """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
@@ -246,9 +220,7 @@ class Inbox:
         # Of a wrong code its desk tells.
         told = isinstance(error, WrongCode) or self._checks.ended(path, meeting)
         session.paths.remove(path, OVER if told else error.message)
-        contact = session.contacts.get(path)
-        if contact is not None:
-            contact.lost()
+        self._proofs.lost(session, path, error)
         session.arrivals.close_path(path)
         session.since.pop(path, None)
         # Anybody may greet, and then drop our packets; with ``--accept all`` anybody has a session.
@@ -282,10 +254,8 @@ class Inbox:
     def path_message(self, path: PeerPath, message: Message) -> None:
         """See :class:`~p2pxfer.net.session.path.PathOwner`."""
         session = self._session(path.peer_key)
-        if isinstance(message, (Pair1, PairConfirm)):
-            # A contact proves a code as well; that costs the code and changes nothing.
-            contact = session.contacts.get(path) or self._expect_code(session, path)
-            contact.receive(message)
+        if isinstance(message, (Pair1, PairConfirm, SameWords)):
+            self._proofs.receive(session, path, message)
         elif session.known is None or (isinstance(message, Check) and self._owner.known(session.key) is None):
             raise CodeNeeded(
                 f"{self._name} does not know this key: ask for the one-time code that receive shows, and give it with"

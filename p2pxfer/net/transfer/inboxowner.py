@@ -8,6 +8,7 @@ from typing import Protocol as Interface
 from msgspec import Struct
 
 from p2pxfer.errors import P2pxferError, Refused
+from p2pxfer.net.session.bothsame import BothSame
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.incoming import IncomingTransfer
@@ -26,6 +27,9 @@ class Known(Struct, frozen=True):
 class InboxOwner(Interface):
     """What an inbox asks of the command that runs it."""
 
+    compares: bool = False
+    """Whether the users are to compare words before whoever proves a code becomes a contact."""
+
     def known(self, key: bytes) -> Known | None:
         """The contact with this key."""
         ...
@@ -36,6 +40,10 @@ class InboxOwner(Interface):
         ``words`` gives those of the connection, which people may compare, while it stands.
         """
         ...
+
+    def to_compare(self, key: bytes, name: str, both: BothSame) -> None:
+        """A code was proved by this key, and one of the two users wants words compared before :meth:`paired` holds."""
+        raise Refused("nobody compares words here")
 
     def compared(self, path: PeerPath, peer: str) -> None:
         """The peer shows its user the words of this path, to be compared."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from p2pxfer.core.contact.codes import parse_code
 from p2pxfer.core.contact.pairing import Party
-from p2pxfer.errors import CodeNeeded, IdentityMismatch, WrongCode
+from p2pxfer.errors import CodeNeeded, IdentityMismatch, P2pxferError, Refused, WrongCode
 from p2pxfer.net.session.acquaintance import Acquaintance
 from p2pxfer.net.session.seeking import Target
 from tests.moments import for_now
@@ -47,3 +48,15 @@ def test_a_key_that_was_verified_is_the_only_one() -> None:
     assert peer.may_prove_again(FORGOTTEN)
     with pytest.raises(IdentityMismatch):  # the code is proved to the contact's key or not at all
         peer.introduced(OTHER)
+
+
+def test_who_wants_words_compared_is_sent_nothing_to() -> None:
+    peer = acquaintance("4-acid-acorn-acre")
+    failed: list[P2pxferError] = []
+    peer._failed = failed.append
+    path: Any = SimpleNamespace(peer_key=OTHER)
+    pairing: Any = SimpleNamespace(both=object())
+    peer._pairing = (path, pairing)
+    peer._verdict(None)
+    assert [type(error) for error in failed] == [Refused]
+    assert for_now(peer.key) == KEY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,15 +19,17 @@ from p2pxfer.core.messages import NatSummary
 from p2pxfer.core.session.channelwire import Attach, ChannelMessage, Compare, Open, Reset
 from p2pxfer.core.session.wire import Bye, Offer, Pair1, PairConfirm
 from p2pxfer.core.words.eventtext import describe
-from p2pxfer.errors import ConfigError, P2pxferError, ProtocolBreach, Unreachable, WrongCode
+from p2pxfer.errors import ConfigError, P2pxferError, ProtocolBreach, Refused, Unreachable, WrongCode
 from p2pxfer.net.connection.liveness import PacketsLost
 from p2pxfer.net.private.home import Home
+from p2pxfer.net.session import bothsame
+from p2pxfer.net.session.bothsame import COMPARE_S, BothSame
 from p2pxfer.net.session.firstcontact import PAIRING_S
 from p2pxfer.net.transfer import inbox as module
 from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.idlers import MAX_OF_CONTACT, MAX_OF_STRANGER, MAX_OF_STRANGERS, QUIET_S
-from p2pxfer.net.transfer.inbox import COMPARE_S, MAX_MEETINGS, Inbox
-from p2pxfer.net.transfer.inboxowner import Known
+from p2pxfer.net.transfer.inbox import MAX_MEETINGS, Inbox
+from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
 from tests.moments import for_now
 from tests.net.reactors import Threads
 
@@ -97,7 +100,9 @@ class World:
 
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = Threads()
-        owner: Any = SimpleNamespace(known=lambda key: Known("alice", "contact"), path_gone=lambda path: None)
+        owner: Any = SimpleNamespace(
+            known=lambda key: Known("alice", "contact"), path_gone=lambda path: None, compares=False
+        )
         me = Home(tmp_path / "home").identity()
         clock: Any = self.clock
         self.inbox = Inbox(
@@ -387,6 +392,24 @@ def test_a_path_that_is_gone_is_not_looked_at(world: World) -> None:
     assert path.refused is None
 
 
+def prove(world: World, compare: bool) -> StreamPath:
+    """Alice proves a code on a path that is up; whether her user wants words compared."""
+    code = parse_code("4-acid-acorn-acre")
+    world.inbox._codes.open(code, world.clock.seconds())
+    made = StreamPath(1)
+    path: Any = made
+    world.inbox.path_up(world.meeting, path)
+    bob = Party("bob", world.inbox._identity.id.digest)
+    setting = Setting(own=Party("alice", KEY), peer=bob, sid=bytes(SID_BYTES), scalar=b"s" * 32)
+    alice = Pairing.initiator(code, setting)
+    (first,) = alice.start()
+    world.inbox.path_message(path, Pair1(body=first.body))
+    shown: Any = made.sent[-1]
+    (confirm,) = alice.receive(PairFrame.PAIR2, shown.body)
+    world.inbox.path_message(path, PairConfirm(body=confirm.body, compare=compare))
+    return made
+
+
 def test_a_code_is_spent_also_where_the_contact_cannot_be_stored(world: World) -> None:
     world.inbox._session(KEY).known = None
     used: list[P2pxferError | None] = []
@@ -397,19 +420,47 @@ def test_a_code_is_spent_also_where_the_contact_cannot_be_stored(world: World) -
         raise ConfigError("the contacts cannot be written")
 
     owner.paired = full
-    code = parse_code("4-acid-acorn-acre")
-    world.inbox._codes.open(code, world.clock.seconds())
-    path: Any = StreamPath(1)
-    world.inbox.path_up(world.meeting, path)
-    bob = Party("bob", world.inbox._identity.id.digest)
-    setting = Setting(own=Party("alice", KEY), peer=bob, sid=bytes(SID_BYTES), scalar=b"s" * 32)
-    alice = Pairing.initiator(code, setting)
-    (first,) = alice.start()
-    world.inbox.path_message(path, Pair1(body=first.body))
-    (confirm,) = alice.receive(PairFrame.PAIR2, path.sent[-1].body)
     with pytest.raises(ConfigError):
-        world.inbox.path_message(path, PairConfirm(body=confirm.body))
+        prove(world, compare=False)
     assert used == [None]
+    assert world.inbox._session(KEY).known is None
+
+
+def test_who_is_to_be_compared_first_is_not_known_by_the_code(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And stays until the comparison is over, of which the owner is told everything."""
+    monkeypatch.setattr(bothsame, "words_on", lambda path: ("a", "b"))
+    session = world.inbox._session(KEY)
+    session.known = None
+    owner: Any = world.inbox._owner
+    comparisons: list[BothSame] = []
+    owner.code_used = lambda error: None
+    owner.to_compare = lambda key, name, both: comparisons.append(both)
+    path: Any = prove(world, compare=True)
+    (both,) = comparisons
+    assert session.known is None
+    assert not path.sent[-1].compare  # nobody wanted it here
+    for _ in range(3):
+        world.clock.advance(QUIET_S)
+    assert path.refused is None
+    ended: list[Any] = []
+
+    async def yes(words: object) -> None:
+        """Say so."""
+
+    Deferred.fromCoroutine(both.agree(yes)).addErrback(ended.append)
+    world.inbox.path_down(world.meeting, path, Unreachable("the line was cut"))
+    assert "the line was cut" in str(ended[0].value)
+    assert session.contacts == {}
+
+
+def test_an_inbox_that_pairs_nobody_refuses_to_compare(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bothsame, "words_on", lambda path: ("a", "b"))
+    world.inbox._session(KEY).known = None
+    owner: Any = world.inbox._owner
+    owner.code_used = lambda error: None
+    owner.to_compare = partial(InboxOwner.to_compare, owner)  # what an owner does that says nothing of it
+    with pytest.raises(Refused):
+        prove(world, compare=True)
     assert world.inbox._session(KEY).known is None
 
 

@@ -1,0 +1,44 @@
+"""The words of a pairing: either user may want them compared, and then both are asked before there is a contact."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+from p2pxfer import status
+from p2pxfer.cli.inputs import can_answer
+from p2pxfer.cli.questions import Questions
+from p2pxfer.cli.report import Reporter
+from p2pxfer.cli.wordscheck import ask_same
+from p2pxfer.core.contact.compare import Words
+from p2pxfer.errors import Refused
+from p2pxfer.net.session.bothsame import BothSame
+from p2pxfer.status import Note
+
+BOTH = "the other machine shows its words now, and asks the same"
+ADVICE = "Nothing was stored on either machine"
+
+
+class PairWords:
+    """Asks the user of ``pair``, and waits for the one of the other machine."""
+
+    def __init__(self, questions: Questions, report: Reporter) -> None:
+        self._questions = questions
+        self._report = report
+
+    async def compare(self, shown: str, both: BothSame) -> None:
+        """Come back when both have said yes; ``shown`` is the other machine for people.
+
+        Raises:
+            P2pxferError: see :meth:`~p2pxfer.net.session.bothsame.BothSame.agree`.
+        """
+        await both.agree(partial(self._ask, shown))
+
+    async def _ask(self, shown: str, words: Words) -> None:
+        if sys.stdin is None or not can_answer(0):
+            raise Refused(
+                "one of the two machines compares words (--verify), and nobody is there to answer at the other one:"
+                " nothing was stored"
+            )
+        await ask_same(self._questions, self._report, status.Words(shown, words), ADVICE, BOTH)
+        self._report.tell(Note(f"waiting for the answer at {shown}"))
