@@ -15,7 +15,7 @@ from typing import Any
 
 from msgspec import Struct
 from twisted.internet.defer import Deferred
-from twisted.internet.error import TimeoutError as TooLong
+from twisted.internet.defer import TimeoutError as TooLong
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.contact.codes import Code
