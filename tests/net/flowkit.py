@@ -8,7 +8,8 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from p2pxfer.net.connection.outbuffer import BUFFERED
-from tests.net.tlskit import Pair, sleep
+from tests.net.reactors import quiet
+from tests.net.tlskit import Pair
 
 PIECE = 100_000
 """Bytes in one write."""
@@ -57,10 +58,7 @@ async def stopped_and_going_on(pair: Pair) -> None:
     pair.server.transport.pauseProducing()
     source = Source(pair.client.transport, bytes(PIECE), MUCH)
     source.start()
-    left = -1
-    while left != source.left:
-        left = source.left
-        await sleep(0.2)
+    left = await quiet(lambda: source.left)
     assert source.pauses and not source.running
     assert left > MUCH // 2, "the kernel takes some, but not this much"
     assert not pair.server.received

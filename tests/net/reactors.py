@@ -1,19 +1,25 @@
-"""Reactors for tests in the type that the package asks for: the installed one, and a clock that stands for one."""
+"""Reactors for tests in the type that the package asks for: the installed one, and a clock that stands for one.
+
+And what tests wait with, in which a machine that stands still now and then is no more than slow.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import cast
+from typing import Any, Final, cast
 
 from twisted.internet import reactor as _installed
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 
 from p2pxfer.net.types import Reactor
 
 reactor = cast(Reactor, _installed)
 """The installed reactor; Twisted's own type of it leaves out what only those of POSIX provide."""
+TURNS: Final = 20
+"""More turns of the reactor than what is under way within this process needs to arrive."""
 
 
 def time_only(clock: IReactorTime) -> Reactor:
@@ -34,3 +40,30 @@ class Threads(Clock):
     def wait(self) -> None:
         """Until a thread has done something."""
         self.results.get(timeout=30)()
+
+
+async def sleep(seconds: float) -> None:
+    """Let so much time go by, and :data:`TURNS` turns of the reactor with it; 0 is one turn.
+
+    Where the machine does not run this process for a while, its time is over before it has read what came meanwhile.
+    """
+    end = time.monotonic() + seconds
+    for left in range(TURNS if seconds else 1, 0, -1):
+        await deferLater(reactor, max(0.0, end - time.monotonic()) / left)
+
+
+async def until(condition: Any, seconds: float = 40.0) -> None:
+    """Wait until ``condition()`` is true; raises ``AssertionError`` after so long."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        await deferLater(reactor, 0.01)
+
+
+async def quiet(count: Callable[[], int], seconds: float = 0.3) -> int:
+    """Wait until this number has stayed the same for so long, in the sense of :func:`sleep`; returns it."""
+    while True:
+        before = count()
+        await sleep(seconds)
+        if count() == before:
+            return before

@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -44,23 +44,11 @@ from p2pxfer.net.private.identity import Identity, new_identity
 from p2pxfer.net.server.admission import AdmissionSettings
 from p2pxfer.net.server.server import RendezvousServer
 from p2pxfer.net.server.store import NameStore, check_database
+from tests.net.reactors import until
 
 reactor: Any = _reactor
 LIMITS = AdmissionSettings(pending_per_source=300, per_source=1000, accept_rate=1e6, accept_burst=1e6)
 _M = TypeVar("_M", bound=Message)
-
-
-def sleep(seconds: float) -> Deferred[Any]:
-    return deferLater(reactor, seconds)
-
-
-async def until(condition: Any, seconds: float = 10.0) -> None:
-    """Wait until `condition()` is true."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError("it did not come to that")
-        await sleep(0.01)
 
 
 def free_port() -> int:

@@ -19,13 +19,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from p2pxfer.net.connection.securing import start_tls
 from p2pxfer.net.connection.tls import Creator
 from p2pxfer.net.private.identity import Identity
+from tests.net.reactors import sleep
 
 reactor: Any = _reactor
 DAY = datetime.timedelta(days=1)
@@ -296,7 +296,3 @@ def flush(link: SSL.Connection, transport: Any) -> None:
         transport.write(link.bio_read(1 << 20))
     except SSL.WantReadError:
         pass
-
-
-async def sleep(seconds: float) -> None:
-    await deferLater(reactor, seconds)

@@ -25,7 +25,8 @@ from p2pxfer.net.private.identity import Identity, new_identity
 from tests.moments import for_now
 from tests.net.flowkit import Source, stopped_and_going_on
 from tests.net.keychange import RECORD_SIZE, KeyChanger
-from tests.net.tlskit import Pair, Plain, Upper, by_hand, reactor, sleep, tcp_pair, tls_pair
+from tests.net.reactors import sleep
+from tests.net.tlskit import Pair, Plain, Upper, by_hand, reactor, tcp_pair, tls_pair
 
 ANN, BOB, EVE = new_identity(), new_identity(), new_identity()
 ANN_TLS = PeerTLS(ANN, BOB.id.digest, ALPN_PEER)

@@ -16,9 +16,9 @@ from p2pxfer.core.session.records import MAX_RECORD
 from p2pxfer.net.connection import fasttls
 from p2pxfer.net.connection.securing import wrap
 from p2pxfer.net.connection.tls import PeerTLS
+from tests.net.reactors import sleep, until
 from tests.net.sealkit import ANN, ANN_TLS, BOB, BOB_TLS, Changing
-from tests.net.serverkit import until
-from tests.net.tlskit import Pair, reactor, sleep, tls_pair
+from tests.net.tlskit import Pair, reactor, tls_pair
 
 
 @dataclass

@@ -23,6 +23,7 @@ from p2pxfer.net.session.path import PathFacts, PeerPath
 from tests.net.connection.test_fasttls import STACKS
 from tests.net.flowkit import stopped_and_going_on
 from tests.net.keychange import KeyChanger
+from tests.net.reactors import sleep
 from tests.net.sealkit import (
     ANN,
     ANN_TLS,
@@ -35,7 +36,7 @@ from tests.net.sealkit import (
     changed_pair,
     changing_pair,
 )
-from tests.net.tlskit import Upper, by_hand, flush, reactor, sleep
+from tests.net.tlskit import Upper, by_hand, flush, reactor
 
 # -- the change ----------------------------------------------------------------------------------------------------
 

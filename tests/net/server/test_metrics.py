@@ -17,7 +17,8 @@ from twisted.python.failure import Failure as Reason
 
 from p2pxfer.core.messages import Failure, Introduce, Observe
 from p2pxfer.net.server.metrics import MetricsSite, metrics_endpoint
-from tests.net.serverkit import Site, reactor, site, until
+from tests.net.reactors import until
+from tests.net.serverkit import Site, reactor, site
 
 
 class Question(Protocol):

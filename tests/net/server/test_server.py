@@ -31,7 +31,8 @@ from p2pxfer.core.messages import (
 )
 from p2pxfer.net.private.identity import new_identity
 from p2pxfer.net.server.relay import LINGER_S, STALL_S
-from tests.net.serverkit import LIMITS, Client, site, sleep, until
+from tests.net.reactors import quiet, sleep, until
+from tests.net.serverkit import LIMITS, Client, site
 
 MIB = 1024 * 1024
 
@@ -155,10 +156,7 @@ async def test_a_reader_that_stops_stops_the_writer_and_memory_is_bounded(tmp_pa
         other.tls.pauseProducing()
         fountain = Fountain(one, float("inf"))
         (relay,) = here.server.relays
-        stopped = -1
-        while relay.counts[0] > stopped:
-            stopped = relay.counts[0]
-            await sleep(0.3)
+        await quiet(lambda: relay.counts[0])
         sent = fountain.sent
         await sleep(0.3)
         assert fountain.sent == sent
@@ -179,7 +177,7 @@ async def test_t_x8_a_reader_that_stays_away_ends_the_relay(tmp_path: Path) -> N
         Fountain(one, float("inf"))
         (relay,) = here.server.relays
         await until(lambda: relay.counts[0] > MIB)
-        await sleep(0.5)
+        await quiet(lambda: relay.counts[0])
         clock.advance(STALL_S - 1)
         assert here.server.relays
         clock.advance(2)

@@ -28,7 +28,8 @@ from p2pxfer.net.session.meeting import Meeting
 from p2pxfer.net.session.parties import Party
 from p2pxfer.net.traversal.candidates import Candidates
 from p2pxfer.net.traversal.listening import Doorman
-from tests.net.serverkit import dialled_from, free_port, until
+from tests.net.reactors import until
+from tests.net.serverkit import dialled_from, free_port
 
 ME = new_identity()
 KNOWN = Party(ME, "initiator", "alice", "bob", b"k" * 32, trusted=True)

@@ -30,7 +30,8 @@ from p2pxfer.net.session.siblings import MAX_SIBLINGS, OPEN_S, Siblings
 from p2pxfer.net.traversal.listening import Doorman
 from p2pxfer.status import PathKind
 from tests.moments import for_now
-from tests.net.serverkit import free_port, until
+from tests.net.reactors import until
+from tests.net.serverkit import free_port
 
 ALICE, BOB = new_identity(), new_identity()
 _numbers = itertools.count(100)

@@ -32,7 +32,7 @@ from p2pxfer.net.transfer.preflight import Room
 from p2pxfer.net.transfer.staging import Staging
 from tests.core.bundles import packed
 from tests.net.disk_tools import SENDER, Content, open_staging
-from tests.net.serverkit import until
+from tests.net.reactors import until
 
 reactor: Any = _reactor
 

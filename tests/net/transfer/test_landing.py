@@ -16,8 +16,7 @@ from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import ChunkRefused, DiskError, NoSpace
 from p2pxfer.net.transfer import landing as module
 from p2pxfer.net.transfer.landing import DiskThreads, Landing
-from tests.net.reactors import reactor
-from tests.net.serverkit import until
+from tests.net.reactors import reactor, until
 
 SIZE = 100_000
 
@@ -100,8 +99,7 @@ async def test_everything_stored_is_durable_after_settling() -> None:
 async def test_a_few_chunks_are_synced_without_being_asked() -> None:
     world = World()
     await world.store(1)
-    await deferLater(reactor, module.SYNC_S + 0.2)
-    assert world.staging.synced == [1]
+    await until(lambda: world.staging.synced == [1])
     await world.end()
 
 

@@ -21,7 +21,7 @@ from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.landing import DiskThreads
 from p2pxfer.net.transfer.listbudget import ListBudget
-from tests.net.serverkit import until
+from tests.net.reactors import until
 from tests.net.transfer.test_incoming import NotingPath
 
 reactor: Any = _reactor

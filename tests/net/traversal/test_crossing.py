@@ -42,7 +42,8 @@ from p2pxfer.net.traversal.crossing import CHECK_S, CrossingCheck
 from p2pxfer.net.traversal.flight import fresh_ports
 from p2pxfer.net.traversal.listening import reuse_binding
 from tests.moments import for_now
-from tests.net.serverkit import Site, dialled_from, is_reset, site, sleep, until
+from tests.net.reactors import sleep, until
+from tests.net.serverkit import Site, dialled_from, is_reset, site
 
 reactor: Any = _reactor
 HOST = ip_address("127.0.0.1")

@@ -31,8 +31,8 @@ from p2pxfer.net.traversal import filtering
 from p2pxfer.net.traversal.filtering import CHECK_S, TOKEN, FilteringCheck
 from p2pxfer.net.traversal.flight import fresh_ports
 from p2pxfer.net.traversal.listening import reuse_binding
-from tests.net.reactors import reactor
-from tests.net.serverkit import Site, Stranger, site, until
+from tests.net.reactors import reactor, until
+from tests.net.serverkit import Site, Stranger, site
 
 
 def checks(here: Site, port: int) -> FilteringCheck:

@@ -23,8 +23,8 @@ from p2pxfer.net.traversal import crossing, hairpin
 from p2pxfer.net.traversal import inbound as inbound_module
 from p2pxfer.net.traversal.hairpin import CHECK_S, TOKEN, HairpinCheck
 from p2pxfer.net.traversal.listening import reuse_binding
-from tests.net.reactors import reactor
-from tests.net.serverkit import Site, Stranger, site, sleep, until
+from tests.net.reactors import reactor, sleep, until
+from tests.net.serverkit import Site, Stranger, site
 from tests.net.traversal.test_probing import AT, OTHERS, TAG, Net
 
 

@@ -17,7 +17,7 @@ from p2pxfer.core.traversal.igd import BadAnswer, Control
 from p2pxfer.net.traversal import igd
 from p2pxfer.net.traversal.igd import MAX_ANSWER, Igd
 from tests.core.traversal.test_igd import IP1, outside, soap
-from tests.net.serverkit import until
+from tests.net.reactors import until
 
 reactor: Any = _reactor
 HERE = IPv4Address("127.0.0.1")

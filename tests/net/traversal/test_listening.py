@@ -11,7 +11,8 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Protocol
 
 from p2pxfer.net.traversal.listening import Doorman, Guest, in_turn
-from tests.net.serverkit import dialled_from, free_port, is_reset, until
+from tests.net.reactors import until
+from tests.net.serverkit import dialled_from, free_port, is_reset
 
 
 def waiting(*expected: tuple[str, int]) -> Guest:

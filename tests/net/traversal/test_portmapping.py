@@ -30,8 +30,7 @@ from p2pxfer.net.traversal.probing import SETTLED_S
 from p2pxfer.net.traversal.upnpport import UPNP_AGAIN_S, UPNP_WAITS_S
 from tests.core.traversal.test_portcontrol import PCP_UNKNOWN, pcp_answer, pmp_address_answer, pmp_answer
 from tests.moments import for_now
-from tests.net.reactors import time_only
-from tests.net.serverkit import until
+from tests.net.reactors import time_only, until
 
 GATEWAY = IPv4Address("192.168.1.1")
 HOME = ip_address("198.18.1.1")

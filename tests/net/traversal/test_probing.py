@@ -45,8 +45,8 @@ from p2pxfer.net.traversal.probing import OBSERVE_S, NatDiscovery
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.traversal.serverdial import ServerAddress
 from tests.moments import for_now
-from tests.net.reactors import reactor, time_only
-from tests.net.serverkit import site, until
+from tests.net.reactors import reactor, time_only, until
+from tests.net.serverkit import site
 
 HOME, TAG = "198.18.1.1", 20_001
 AT = parse_endpoint("198.18.0.10:8877")
