@@ -12,6 +12,7 @@ from typing import Any
 import greenlet
 import pytest
 import pytest_twisted
+from hypothesis import HealthCheck, settings
 
 from scripts.product import Program
 from tests import guard
@@ -22,13 +23,20 @@ ON_REACTOR = tuple(Path(__file__).parent / folder for folder in ("net", "cli"))
 _deadline = pytest.StashKey[guard.Deadline]()
 
 
+# What an example takes says how busy the machine is; and what is drawn anew in each run fails by chance one day.
+_QUIET = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("every run", _QUIET, derandomize=True)
+settings.register_profile("long runs", _QUIET)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the switch for long runs."""
-    parser.addoption("--soak", action="store_true", help="run the tests marked soak too, which take long")
+    parser.addoption("--soak", action="store_true", help="run the tests marked soak too, and draw new examples")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marks known; a coroutine that nobody awaits is an error."""
+    """Make the marks known; a coroutine that nobody awaits is an error; long runs look for new examples."""
+    settings.load_profile("long runs" if config.getoption("--soak") else "every run")
     # Under nohup the programs that tests start would ignore SIGHUP as well, and live on where it should end them.
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)

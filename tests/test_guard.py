@@ -129,6 +129,19 @@ async def test_good_closes_in_a_moment():
 async def test_good_under_hypothesis(number, factor):
     await task.deferLater(reactor, 0, lambda: None)
 
+stood_still = []
+
+@given(number=st.integers())
+def test_good_on_a_machine_that_stands_still_once(number):
+    if not stood_still:
+        stood_still.append(number)
+        time.sleep(0.4)
+
+@given(number=st.integers())
+def test_good_draws(number):
+    with open("drawn", "a") as file:
+        file.write(f"{number}\\n")
+
 @pytest.mark.parametrize("factor", [1, 2])
 @given(number=st.integers())
 def test_good_synchronous_under_hypothesis(number, factor):
@@ -180,8 +193,18 @@ def test_every_bad_case_fails_with_its_reason_and_every_good_one_passes(tmp_path
     found = run(tmp_path)
     assert {name: reason in found.get(name, "") for name, reason in EXPECTED.items()} == dict.fromkeys(EXPECTED, True)
     rest = {name: text for name, text in found.items() if name not in EXPECTED}
-    assert len(rest) == 7, rest
+    assert len(rest) == 9, rest
     assert all(name.startswith("test_good") and not text for name, text in rest.items()), rest
+
+
+@pytest.mark.deadline(150)
+def test_what_is_drawn_by_chance_is_the_same_in_every_run_but_long_ones(tmp_path: Path) -> None:
+    drawn = []
+    for options in ((), (), ("--soak",)):
+        assert run(tmp_path, "-k", "test_good_draws", *options) == {"test_good_draws": ""}
+        drawn.append((tmp_path / "drawn").read_text())
+        (tmp_path / "drawn").unlink()
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_long_runs_take_part_only_when_asked_for(tmp_path: Path) -> None:
