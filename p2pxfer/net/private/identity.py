@@ -6,6 +6,7 @@ Laws of the file:
 2. It is never written over. A file that cannot be read or understood is an error for its owner to settle: a new key
    in its place would make every contact refuse this machine.
 3. Two processes that make it at once end up with the same key.
+4. What a crash left while it was made may hold a key that nobody has seen; it goes when the file is used an hour later.
 
 The functions that take a path block for a few milliseconds: call them at start-up or in a thread.
 """
@@ -16,7 +17,7 @@ import datetime
 import hashlib
 import os
 import stat
-import tempfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -36,6 +37,7 @@ from cryptography.hazmat.primitives.serialization import (
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError
+from p2pxfer.net.private.leftover import remove_left_over, unfinished_name
 
 COMMON_NAME: Final = "p2pxfer"
 """Subject and issuer of every certificate made here; nothing ever decides by it."""
@@ -103,12 +105,13 @@ def load_or_make(path: Path) -> Identity:
         ConfigError: the file is readable for others, damaged, or cannot be read or made.
     """
     try:
-        return load(path)
-    except FileNotFoundError:
-        pass
-    try:
-        _publish(path, _to_pem(new_identity()))
-        return load(path)
+        try:
+            identity = load(path)
+        except FileNotFoundError:
+            _publish(path, _to_pem(new_identity()))
+            identity = load(path)
+        remove_left_over(path, time.time_ns())
+        return identity
     except OSError as error:
         raise ConfigError(f"cannot make the identity file {_show(path)}: {error.strerror or error}") from error
 
@@ -184,7 +187,8 @@ def _read_private(path: Path) -> bytes:
 def _publish(path: Path, data: bytes) -> None:
     """Give `data` the name `path`, whole and durable, unless that name is taken already."""
     make_private_directory(path.parent)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = unfinished_name(path)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, 0o600)
@@ -196,7 +200,7 @@ def _publish(path: Path, data: bytes) -> None:
         except FileExistsError:
             pass  # another process was faster: its key is the one that counts
     finally:
-        Path(temporary).unlink()
+        temporary.unlink(missing_ok=True)
     sync_directory(path.parent)
 
 

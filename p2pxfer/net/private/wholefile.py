@@ -14,7 +14,6 @@ All functions block for some milliseconds.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,11 +23,8 @@ import msgspec
 
 from p2pxfer.errors import ConfigError
 from p2pxfer.net.private.identity import sync_directory
+from p2pxfer.net.private.leftover import remove_left_over, unfinished_name
 
-_UNFINISHED: Final = re.compile(r"\.[0-9a-f]{12}\.new")
-"""Behind the name of a file, while it is not whole."""
-_LEFT_OVER_NS: Final = 3600 * 10**9
-"""What is so much older than a file that is written now was left by a crash."""
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -55,28 +51,19 @@ def in_place_of(path: Path) -> Iterator[int]:
 
     It is closed then; not made durable.  Raises ``OSError``.
     """
-    unfinished = path.with_name(f"{path.name}.{os.urandom(6).hex()}.new")
+    unfinished = unfinished_name(path)
     descriptor = os.open(unfinished, _FLAGS, 0o600)
     try:
         os.fchmod(descriptor, 0o600)
         yield descriptor
         unfinished.replace(path)
-        _remove_left_over(path, os.fstat(descriptor).st_mtime_ns)
+        remove_left_over(path, os.fstat(descriptor).st_mtime_ns)
     except BaseException:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
         raise
     finally:
         os.close(descriptor)
-
-
-def _remove_left_over(path: Path, now_ns: int) -> None:
-    """By the clock of the file system, since that is what gave both times."""
-    with suppress(OSError):
-        for found in path.parent.iterdir():
-            mine = found.name.startswith(path.name) and _UNFINISHED.fullmatch(found.name, len(path.name))
-            if mine and found.lstat().st_mtime_ns < now_ns - _LEFT_OVER_NS:
-                found.unlink()
 
 
 def version_of(data: bytes, newest: int, where: str) -> int:

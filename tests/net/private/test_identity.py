@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -216,3 +217,29 @@ def test_a_server_certificate_comes_from_two_files(tmp_path: Path) -> None:
         load_pair(tmp_path / "missing", key)
     with pytest.raises(ConfigError, match="missing"):
         load_pair(chain, tmp_path / "missing")
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from p2pxfer.net.private.identity import load_or_make
+os.link = lambda *names, **more: os.kill(os.getpid(), signal.SIGKILL)
+load_or_make(pathlib.Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("made_since", [False, True])
+def test_what_a_kill_left_goes_some_time_later(tmp_path: Path, made_since: bool) -> None:
+    """Also where the file was made long ago, since nothing is written there any more."""
+    path = tmp_path / "identity.pem"
+    ended = subprocess.run([sys.executable, "-c", KILLED, str(path)], timeout=60, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    other = tmp_path / "identity.pem.mine.new"
+    other.write_text("nothing of this")
+    if made_since:
+        load_or_make(path)
+        assert left.exists()  # it is young, and may be another writer's
+    for each in (left, other):
+        os.utime(each, (1, 1))
+    load_or_make(path)
+    assert sorted(tmp_path.iterdir()) == [path, other]
