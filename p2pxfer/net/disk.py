@@ -87,26 +87,22 @@ def open_own_directory(name: bytes, parent: int) -> int:
 
     Only in directories that nobody else may enter.  Raises ``OSError``.
     """
-    try:
-        return os.open(name, OPEN_INNER_DIRECTORY, dir_fd=parent)
-    except PermissionError:
-        mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
-        os.chmod(name, stat.S_IMODE(mode) | 0o700, dir_fd=parent)
-    return os.open(name, OPEN_INNER_DIRECTORY, dir_fd=parent)
+    return _open_own(name, OPEN_INNER_DIRECTORY, parent, stat.S_IFDIR, 0o700)
 
 
 def open_own_file(name: bytes, flags: int, parent: int) -> int:
-    """A descriptor of a file whose mode may shut this user, its owner, out: then it does so no more; if new, 0600.
+    """The same of a file; if new, 0600."""
+    return _open_own(name, flags, parent, stat.S_IFREG, 0o600)
 
-    Only in directories that nobody else may enter.  Raises ``OSError``.
-    """
+
+def _open_own(name: bytes, flags: int, parent: int, kind: int, needed: int) -> int:
     try:
         return os.open(name, flags, 0o600, dir_fd=parent)
     except PermissionError:
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+        if stat.S_IFMT(status.st_mode) != kind or status.st_uid != os.geteuid():
             raise
-        os.chmod(name, stat.S_IMODE(status.st_mode) | 0o600, dir_fd=parent)
+        os.chmod(name, stat.S_IMODE(status.st_mode) | needed, dir_fd=parent)
     return os.open(name, flags, 0o600, dir_fd=parent)
 
 
