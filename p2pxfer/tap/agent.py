@@ -8,7 +8,7 @@ from twisted.python import usage
 
 from p2pxfer.errors import ConfigError, P2pxferError
 from p2pxfer.net.agent.agent import Agent
-from p2pxfer.tap.manners import name_files, stop, take_log_level, use_monotonic_time
+from p2pxfer.tap.manners import name_files, stop, stop_once, take_log_level, use_monotonic_time
 
 PROGRAM: Final = "p2pxfer-agent"
 
@@ -38,6 +38,7 @@ def makeService(options: Options) -> Agent:
     from twisted.internet import reactor
 
     use_monotonic_time(reactor)
+    stop_once(reactor)
     try:
         return _Service(reactor, options["home"], options["server"])
     except P2pxferError as error:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import errno
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any, Final, NoReturn
 
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import LogLevel
 
 from p2pxfer.errors import ConfigError, DiskError, P2pxferError
@@ -33,6 +37,16 @@ def use_monotonic_time(reactor: Any) -> None:
     """
     if not reactor.getDelayedCalls():
         reactor.seconds = time.monotonic
+
+
+def stop_once(reactor: Any) -> None:
+    """Let a signal be no fault that comes while the reactor stops already: Twisted's own handlers stop it again."""
+    reactor.stop = partial(_stop_quietly, reactor.stop)
+
+
+def _stop_quietly(stop_reactor: Callable[[], None]) -> None:
+    with suppress(ReactorNotRunning):
+        stop_reactor()
 
 
 def name_files(given: Any, program: str) -> None:

@@ -18,7 +18,7 @@ from p2pxfer.errors import ConfigError, P2pxferError, UsageError
 from p2pxfer.net.descriptors import raise_descriptor_limit
 from p2pxfer.net.server.admission import AdmissionSettings, descriptor_ceiling
 from p2pxfer.net.server.hosting import Hosting, RendezvousService
-from p2pxfer.tap.manners import name_files, stop, take_log_level, use_monotonic_time
+from p2pxfer.tap.manners import name_files, stop, stop_once, take_log_level, use_monotonic_time
 
 PORTS = (8877, 8878)
 PROGRAM = "p2pxfer-rendezvous"
@@ -86,6 +86,7 @@ def makeService(options: Options) -> RendezvousService:
     from twisted.internet import reactor
 
     use_monotonic_time(reactor)
+    stop_once(reactor)
     try:
         return _Service(reactor, *_settings(options))
     except P2pxferError as error:
