@@ -164,6 +164,45 @@ async def test_whoever_says_nothing_is_hung_up_on(home: Home, monkeypatch: pytes
         assert await deferToThread(heard, slow) == b""
 
 
+LONG = "no" * (asking.MAX_ANSWER // 3)
+"""A reason that does not fit into the buffers of a socket."""
+
+
+@pytest.mark.parametrize(
+    ("says", "answered"),
+    [
+        (b"", False),
+        (b'{"ask":', False),
+        (encode_line(StatusWanted()), True),
+        (encode_line(StatusWanted()), False),
+        (encode_line(EndWanted()), True),
+        (encode_line(EndWanted()), False),
+        (b"x" * (MAX_QUESTION + 1), True),
+    ],
+    ids=["silent", "slow", "asks", "reads nothing", "ends it", "ends it and reads nothing", "says too much"],
+)
+@pytest_twisted.ensureDeferred
+async def test_nobody_keeps_a_place_longer_than_the_deadline(
+    home: Home, monkeypatch: pytest.MonkeyPatch, says: bytes, answered: bool
+) -> None:
+    """Nor who keeps its own end, as whoever waits for the end of the agent does."""
+    monkeypatch.setattr(door, "DEADLINE_S", 1.0 if not answered else 3600.0)
+    if not answered:
+        home.error = Refused(LONG)
+    visitors = home.door._factory.here
+    with home.dial() as visitor:
+        visitor.sendall(says)
+        if answered:
+            assert await deferToThread(heard, visitor)
+        else:
+            while not visitors:
+                await deferLater(reactor, 0.01)
+        while visitors:
+            await deferLater(reactor, 0.01)
+        home.error = None
+        assert await deferToThread(asking.ring, home.path)
+
+
 @pytest_twisted.ensureDeferred
 async def test_whoever_ends_the_agent_is_answered_as_others_are(home: Home) -> None:
     assert await home.says(encode_line(EndWanted())) == encode_line(Ending(os.getpid()))
