@@ -37,13 +37,14 @@ from p2pxfer.errors import Unreachable
 
 EXPORTER_LABEL: Final = b"EXPORTER-p2pxfer-records"
 SECRET_SIZE: Final = 32
-MAX_RECORD: Final = 128 * 1024
-"""Largest plaintext of a record, bytes: as much as the largest piece of a channel, twice the smallest whole chunk."""
+MAX_RECORD: Final = 512 * 1024
+"""Largest plaintext of a record, bytes.  Nothing of it is opened before all of it came, so only chunks are in so large
+ones, which are of no use either before they are whole."""
 HEADER_SIZE: Final = 4
 OVERHEAD: Final = HEADER_SIZE + 16
 """What a record takes beside its plaintext, bytes."""
 MAX_SEALED: Final = MAX_RECORD + OVERHEAD
-KEY_RECORDS: Final = 1 << 16
+KEY_RECORDS: Final = 1 << 14
 """Records under one key: 8 GiB at most.  AES-GCM is good for hundreds of times as much (RFC 8446 section 5.5)."""
 
 _DATA: Final = 0

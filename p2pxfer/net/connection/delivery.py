@@ -13,8 +13,10 @@ from typing import ClassVar, Final, Protocol, runtime_checkable
 
 from twisted.internet.interfaces import IProtocol
 
-DELIVERY: Final = 256 * 1024
-"""Most bytes in one ``dataReceived``: 16 records, still inside a processor's second-level cache."""
+from p2pxfer.core.session.records import MAX_RECORD
+
+DELIVERY: Final = MAX_RECORD
+"""Most bytes in one ``dataReceived``: any record has room, and it stays inside a processor's second-level cache."""
 
 
 @runtime_checkable

@@ -10,6 +10,8 @@ from p2pxfer.net.connection.tls import Octets
 
 RECORD: Final = 16 * 1024
 """Largest plaintext of a TLS record, bytes (RFC 8446 section 5.1)."""
+JOINED: Final = 128 * 1024
+"""Most bytes of small pieces in one sealed record: the first of them are opened no sooner than the last."""
 BUFFERED: Final = 256 * 1024
 """A push producer is paused above this many unsent bytes and resumed at half of it: the kernel's own buffer covers the
 line, this one only the time until the producer delivers again."""
@@ -58,7 +60,7 @@ class OutBuffer:
 
     def first(self, most: int) -> memoryview:
         """The piece to send next, up to ``most`` bytes of it: small ones are joined, large ones begin a record."""
-        self._join_small(most)
+        self._join_small(min(most, JOINED))
         return self._pieces[0][:most]
 
     def take_all(self) -> list[memoryview]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pxfer.net.connection.outbuffer import RECORD, OutBuffer
+from p2pxfer.net.connection.outbuffer import JOINED, RECORD, OutBuffer
 
 SIZES = st.one_of(st.integers(1, 100), st.integers(RECORD - 1, RECORD + 1), st.integers(1, 3 * RECORD))
 
@@ -38,3 +38,14 @@ def test_a_payload_goes_in_one_call_with_the_head_that_stands_before_it() -> Non
     queue = OutBuffer()
     queue.add([b"head", bytes(10 * RECORD)])
     assert [len(piece) for piece in queue.next(5 * RECORD)] == [4, 5 * RECORD - 4]
+
+
+def test_a_large_piece_begins_a_record_and_small_ones_share_one_that_is_not_large() -> None:
+    queue = OutBuffer()
+    queue.add([b"head", bytes(40 * RECORD), *[bytes(1000)] * 300])
+    sizes: list[int] = []
+    while queue:
+        sizes.append(len(queue.first(32 * RECORD)))
+        queue.sent(sizes[-1])
+    assert sizes[:3] == [4, 32 * RECORD, 8 * RECORD]
+    assert sum(sizes[3:]) == 300_000 and len(sizes[3:]) == 3 and max(sizes[3:]) <= JOINED
