@@ -32,10 +32,10 @@ from zope.interface import implementer
 from p2pxfer.core.session.services import check_service
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.services.channelstream import ChannelStream
-from p2pxfer.net.services.machine import Machine
 from p2pxfer.net.services.peeraddress import PeerAddress
 from p2pxfer.net.services.peerservice import PeerService, PeerSession
 from p2pxfer.net.services.streamsession import Asking
+from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.peercheck import Checkee
 
 __all__ = ["Machine", "PeerAddress", "PeerClientEndpoint", "PeerPort", "PeerServerEndpoint"]

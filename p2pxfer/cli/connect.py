@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from p2pxfer.cli.completing import contact_names
-from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
-from p2pxfer.core.messages import PathPolicy
+from p2pxfer.cli.settings import Global, Seconds, approach_options, machine_of
+from p2pxfer.core.approach import Approach
 from p2pxfer.core.session.services import parse_target, parse_wanted
 from p2pxfer.errors import Interrupted, UsageError
 
@@ -18,18 +18,13 @@ from p2pxfer.errors import Interrupted, UsageError
     help="Where connections are taken, at 127.0.0.1 unless HOST says otherwise; - for standard input and output.",
 )  # fmt: skip
 @click.option("--wait", is_flag=True, help="Wait for a PEER that does not expose the service yet.")
-@path_option
-@gentle_option
-@mapping_option
+@approach_options
 @click.option(
     "--timeout", metavar="S", default=60.0, show_default=True, type=Seconds(),
     help="How long connections are kept, and new ones wait, without any path to the peer, seconds.",
 )  # fmt: skip
 @click.pass_context
-def command(
-    ctx: click.Context, wanted: str, listen: str, wait: bool, policy: PathPolicy, gentle: bool, port_mapping: bool,
-    timeout: float,
-) -> None:  # fmt: skip
+def command(ctx: click.Context, wanted: str, listen: str, wait: bool, approach: Approach, timeout: float) -> None:
     """Connect to SERVICE, which PEER, a contact, exposes to this machine.
 
     Paths may change and the server may be started anew meanwhile: connections go on.  If PEER exposes the service anew,
@@ -47,22 +42,20 @@ def command(
     from p2pxfer.net.session.knownpeers import known_peer
 
     checkee = known_peer(home, peer, "a service")
+    made = machine_of(options, home, line, approach, timeout)
     from p2pxfer.cli.run import run
 
     if at is not None:
         from p2pxfer.cli.connecting import Connecting
-        from p2pxfer.cli.settings import machine_of
 
         connecting = Connecting(options, checkee, service, *at, expected=wait)
-        made = machine_of(options, home, line, policy, gentle, port_mapping, timeout)
         run(lambda reactor: connecting.run(made(reactor)), options.verbose)
         return
     from p2pxfer.cli.piping import Piping, Wanted
 
-    wish = Wanted(service, wait)
-    piping = Piping(options, home, line, checkee, policy, gentle, port_mapping, timeout, wish)
+    piping = Piping(options, checkee, Wanted(service, wait))
     try:
-        run(piping.run, options.verbose)
+        run(lambda reactor: piping.run(made(reactor)), options.verbose)
     except Interrupted as end:
         # ssh ends its proxy in this way, and its user should not read about it.
         ctx.exit(end.exit_code)

@@ -15,8 +15,8 @@ from p2pxfer.cli.settings import Global
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError, Interrupted
 from p2pxfer.net.services.forwarding import Inlet
-from p2pxfer.net.services.machine import Machine
 from p2pxfer.net.services.peerservice import PeerSession
+from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.traversal.ownaddresses import endpoint_text
 from p2pxfer.status import Listening, Note

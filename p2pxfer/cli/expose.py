@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from p2pxfer.cli.completing import contact_names
-from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
+from p2pxfer.cli.settings import Global, Seconds, approach_options, machine_of
+from p2pxfer.core.approach import Approach
 from p2pxfer.core.contact.rights import Right
-from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.session.services import DEFAULT_SERVICE, parse_offered
 
 
@@ -21,17 +21,15 @@ from p2pxfer.core.session.services import DEFAULT_SERVICE, parse_offered
     "--as", "called", metavar="NAME", show_default=DEFAULT_SERVICE,
     help="What they call a single HOST:PORT without NAME: p2pxfer connect THIS-MACHINE:NAME.",
 )  # fmt: skip
-@path_option
-@gentle_option
-@mapping_option
+@approach_options
 @click.option(
     "--timeout", metavar="S", default=60.0, show_default=True, type=Seconds(),
     help="How long the connections of a PEER are kept without any path to it, seconds.",
 )  # fmt: skip
 @click.pass_obj
 def command(
-    options: Global, targets: tuple[str, ...], peers: tuple[str, ...], called: str | None, policy: PathPolicy,
-    gentle: bool, port_mapping: bool, timeout: float,
+    options: Global, targets: tuple[str, ...], peers: tuple[str, ...], called: str | None,
+    approach: Approach, timeout: float,
 ) -> None:  # fmt: skip
     """Let each PEER connect to HOST:PORT as this machine does, with p2pxfer connect, until this command is stopped.
 
@@ -46,8 +44,7 @@ def command(
     guests = [known_peer(home, peer, "a service", Right.SERVICES) for peer in peers]
     from p2pxfer.cli.exposing import Exposing
     from p2pxfer.cli.run import run
-    from p2pxfer.cli.settings import machine_of
 
     exposing = Exposing(options, offered, guests)
-    made = machine_of(options, home, line, policy, gentle, port_mapping, timeout)
+    made = machine_of(options, home, line, approach, timeout)
     run(lambda reactor: exposing.run(made(reactor)), options.verbose)

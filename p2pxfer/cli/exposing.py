@@ -18,8 +18,8 @@ from p2pxfer.core.words.eventtext import describe
 from p2pxfer.errors import Interrupted, P2pxferError
 from p2pxfer.net.descriptors import raise_descriptor_limit
 from p2pxfer.net.services.forwarding import Outlet, tcp_target
-from p2pxfer.net.services.machine import Machine
 from p2pxfer.net.services.peerservice import PeerService
+from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.traversal.ownaddresses import endpoint_text
 from p2pxfer.status import Event, Exposed, Path

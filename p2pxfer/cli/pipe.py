@@ -5,24 +5,22 @@ from __future__ import annotations
 import click
 
 from p2pxfer.cli.completing import contact_names
-from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
+from p2pxfer.cli.settings import Global, Seconds, approach_options, machine_of
+from p2pxfer.core.approach import Approach
 from p2pxfer.core.contact.rights import Right
-from p2pxfer.core.messages import PathPolicy
 from p2pxfer.errors import UsageError
 from p2pxfer.net.session.knownpeers import known_peer
 
 
 @click.command("pipe")
 @click.argument("peer", shell_complete=contact_names)
-@path_option
-@gentle_option
-@mapping_option
+@approach_options
 @click.option(
     "--timeout", metavar="S", default=60.0, show_default=True, type=Seconds(),
     help="Longest time without any path to the peer, seconds; also how long the first side waits for the other one.",
 )  # fmt: skip
 @click.pass_obj
-def command(options: Global, peer: str, policy: PathPolicy, gentle: bool, port_mapping: bool, timeout: float) -> None:
+def command(options: Global, peer: str, approach: Approach, timeout: float) -> None:
     """Send standard input to PEER and write what it sends to standard output; PEER is a contact that does the same.
 
     Whoever writes waits for who reads.  A path that is lost costs no byte and doubles none.  It ends when both inputs
@@ -33,8 +31,9 @@ def command(options: Global, peer: str, policy: PathPolicy, gentle: bool, port_m
     home = options.open_home()
     line = options.server_line(home)
     checkee = known_peer(home, peer, "a pipe", Right.PIPE)
+    made = machine_of(options, home, line, approach, timeout)
     from p2pxfer.cli.piping import Piping
     from p2pxfer.cli.run import run
 
-    piping = Piping(options, home, line, checkee, policy, gentle, port_mapping, timeout)
-    run(piping.run, options.verbose)
+    piping = Piping(options, checkee)
+    run(lambda reactor: piping.run(made(reactor)), options.verbose)

@@ -6,24 +6,22 @@ import os
 import sys
 from typing import cast
 
-from msgspec import Struct
+from msgspec import Struct, structs
 from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race
 
 from p2pxfer.cli.displaced import displaced
 from p2pxfer.cli.pathnews import PathNews
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
-from p2pxfer.core.messages import PathPolicy
-from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.core.words.eventtext import human_size
 from p2pxfer.errors import Interrupted, P2pxferError
-from p2pxfer.net.private.home import Home
+from p2pxfer.net.private.identity import Identity
 from p2pxfer.net.services.calling import service_appointment
 from p2pxfer.net.services.pipe import Pipe
+from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.pairsession import Appointment, PairSession, pipe_appointment, pipe_name
 from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
-from p2pxfer.net.traversal.serverdial import server_address
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Event, Note
 
@@ -38,68 +36,40 @@ class Wanted(Struct, frozen=True):
 class Piping:
     """One run of the command; without anything ``wanted`` the peer runs ``pipe`` too."""
 
-    def __init__(
-        self,
-        options: Global,
-        home: Home,
-        line: ServerLine,
-        peer: Checkee,
-        policy: PathPolicy,
-        gentle: bool,
-        port_mapping: bool,
-        timeout: float,
-        wanted: Wanted | None = None,
-    ) -> None:
+    def __init__(self, options: Global, peer: Checkee, wanted: Wanted | None = None) -> None:
         self._wanted = wanted
         # Whoever uses a service, such as ssh, shows its own user what matters.
         self._brief = wanted is not None and not options.verbose
-        self._line = line
         self._peer = peer
-        self._policy: PathPolicy = policy
-        self._gentle = gentle
-        self._port_mapping = port_mapping
-        self._timeout = timeout
-        self._identity = home.identity()
-        self._name = options.own_name(home, None)
         self._report = Reporter(as_json=False, quiet=options.quiet)
         self._news: PathNews | None = None
 
-    async def run(self, reactor: Reactor) -> None:
+    async def run(self, machine: Machine) -> None:
         """Join the two ends until both have ended.
 
         Raises:
             P2pxferError: the outcome, when it is not success.
         """
-        pipe = self._pipe(reactor)
+        machine = structs.replace(machine, tell=self._report.tell)
+        pipe = self._pipe(machine.reactor)
         session = PairSession(
-            reactor,
-            self._identity,
-            self._name,
+            machine.reactor,
+            machine.identity,
+            machine.name,
             self._peer,
-            policy=self._policy,
-            gentle=self._gentle,
-            patience=self._timeout,
+            policy=machine.approach.policy,
+            gentle=machine.approach.gentle,
+            patience=machine.patience,
             tell=self._tell,
             on_event=pipe.event,
             on_settled=pipe.settled,
-            appointment=self._appointment(),
+            appointment=self._appointment(machine.identity),
         )
         pipe.attach(session)
-        client = RendezvousClient(
-            reactor,
-            self._identity,
-            server_address(self._line),
-            name=None if session.asks else pipe_name(self._identity.id.digest),
-            policy=self._policy,
-            on_registered=lambda answer: None,
-            on_introduction=session.introduced,
-            on_note=lambda text: self._report.tell(Note(text)),
-            port_mapping=self._port_mapping,
-            by_key=False,
-        )
+        client = machine.client(None if session.asks else pipe_name(machine.identity.id.digest), session.introduced)
         try:
             await client.start()
-            self._news = PathNews(reactor, self._peer.shown, self._policy, self._report.tell)
+            self._news = PathNews(machine.reactor, self._peer.shown, machine.approach.policy, self._report.tell)
             session.start(client)
             await self._until_the_end(client, pipe)
             await session.finish()
@@ -128,9 +98,9 @@ class Piping:
             return Pipe(reactor, input_of(source), target)
         return Pipe(reactor, source, target, self._wanted.service)
 
-    def _appointment(self) -> Appointment:
+    def _appointment(self, identity: Identity) -> Appointment:
         if self._wanted is None:
-            return pipe_appointment(self._identity, self._peer)
+            return pipe_appointment(identity, self._peer)
         return service_appointment(self._peer, self._wanted.service, expected=self._wanted.expected)
 
     def _tell(self, event: Event) -> None:

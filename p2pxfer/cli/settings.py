@@ -5,6 +5,7 @@ Nothing here imports Twisted.
 
 from __future__ import annotations
 
+import functools
 import getpass
 import math
 import os
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 from msgspec import Struct
 
+from p2pxfer.core.approach import Approach
 from p2pxfer.core.names import check_name, normalise_name, suggest_name
 from p2pxfer.core.rates import parse_rate
 from p2pxfer.core.serveraddress import ServerLine, parse_server_line
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from p2pxfer.core.messages import PathPolicy
     from p2pxfer.net.private.home import Home
-    from p2pxfer.net.services.machine import Machine
+    from p2pxfer.net.session.machine import Machine
     from p2pxfer.net.types import Reactor
 
 
@@ -41,6 +43,17 @@ mapping_option = click.option(
     "--port-mapping/--no-port-mapping", "port_mapping", default=True, show_default=True,
     help="Ask the router (PCP, NAT-PMP, UPnP) to let peers in at one port, and give it back at the end.",
 )  # fmt: skip
+
+
+def approach_options(command: Callable[..., None]) -> Callable[..., None]:
+    """All three of them, which the command gets as one ``approach``."""
+
+    @functools.wraps(command)
+    def with_approach(*words: object, policy: PathPolicy, gentle: bool, port_mapping: bool, **options: object) -> None:
+        """Hand them on."""
+        command(*words, approach=Approach(policy, gentle, port_mapping), **options)
+
+    return path_option(gentle_option(mapping_option(with_approach)))
 
 
 class Rate(click.ParamType["int"]):
@@ -135,10 +148,21 @@ class ListGroup(click.Group):
 
 
 def machine_of(
-    options: Global, home: Home, line: ServerLine, policy: PathPolicy, gentle: bool, port_mapping: bool, patience: float
+    options: Global,
+    home: Home,
+    line: ServerLine,
+    approach: Approach,
+    patience: float | None = None,
+    name: str | None = None,
 ) -> Callable[[Reactor], Machine]:
-    """This machine as the options say, on the reactor that there will be."""
-    from p2pxfer.net.services.machine import Machine
+    """This machine as the options say, on the reactor that there will be.
 
-    name = options.own_name(home, None)
-    return lambda reactor: Machine(reactor, home, line, name, policy, gentle, port_mapping, patience)
+    Raises:
+        ConfigError: its key cannot be used.
+        NameInvalid: its name is not legal.
+    """
+    from p2pxfer.net.session.machine import PATIENCE_S, Machine
+
+    identity, known_as = home.identity(), options.own_name(home, name)
+    patience = PATIENCE_S if patience is None else patience
+    return lambda reactor: Machine(reactor, home, identity, line, known_as, approach, patience)

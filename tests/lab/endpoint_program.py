@@ -85,7 +85,7 @@ class Command(Protocol):
         self._talk.over = True
 
 
-async def main(reactor: Any, role: str, path: str) -> None:
+async def main(reactor: Any, role: str, path: Any) -> None:
     machine = Machine.here(reactor, path=path, tell=tell)
     if role == "serve":
         await PeerServerEndpoint(machine, "echo", to=["bob"]).listen(Factory.forProtocol(Echo))

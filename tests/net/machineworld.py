@@ -13,7 +13,7 @@ from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.private.identity import Identity
-from p2pxfer.net.services.machine import Machine
+from p2pxfer.net.session.machine import Machine
 from tests.net.sessionworld import World, WorldClient
 
 
@@ -42,6 +42,10 @@ class LibraryClient(WorldClient):
             self.world.waiting.pop(self.name, None)
 
 
+def nobody(introduction: Introduction) -> None:
+    raise AssertionError("nobody can ask for a machine without a name")
+
+
 class WorldMachine(Machine, frozen=True):
     """A machine that knows the server of a world."""
 
@@ -50,11 +54,13 @@ class WorldMachine(Machine, frozen=True):
 
     def client(
         self,
-        name: str | None,
-        on_introduction: Callable[[Introduction], None],
-        on_registered: Callable[[Registered], None],
+        name: str | None = None,
+        on_introduction: Callable[[Introduction], None] = nobody,
+        on_registered: Callable[[Registered], None] = lambda answer: None,
+        *,
+        by_key: bool = False,
     ) -> Any:
-        made = LibraryClient(self.world, self.home.identity(), name, on_introduction)
+        made = LibraryClient(self.world, self.identity, name, on_introduction)
         self.clients.append(made)
         return made
 
@@ -63,7 +69,7 @@ def machine(world: World, name: str, **options: Any) -> WorldMachine:
     """The machine ``name``."""
     reactor: Any = world.clock
     home = Home(world.folder / name)
-    return WorldMachine(reactor, home, ServerLine("server", 1, None), name, world=world, **options)
+    return WorldMachine(reactor, home, home.identity(), ServerLine("server", 1, None), name, world=world, **options)
 
 
 def befriend(*machines: WorldMachine) -> None:

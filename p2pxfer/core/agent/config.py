@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
+from p2pxfer.core.approach import Approach
 from p2pxfer.core.ids import PREFIX, parse_id
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.names import check_contact_name, check_name, normalise_name
@@ -90,6 +91,11 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True):
     services: Annotated[
         tuple[ServiceConfig, ...], Meta(max_length=MAX_SERVICES, description="Services, each a table of its own.")
     ] = ()
+
+    @property
+    def approach(self) -> Approach:
+        """How peers are reached."""
+        return Approach(self.path, self.gentle, self.port_mapping)
 
     @property
     def rate(self) -> int:

@@ -36,8 +36,8 @@ from p2pxfer.net.agent.receiving import Receiving
 from p2pxfer.net.agent.room import Room
 from p2pxfer.net.descriptors import raise_descriptor_limit
 from p2pxfer.net.private.home import Home
-from p2pxfer.net.services.machine import Machine
 from p2pxfer.net.session.knownpeers import look_up
+from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.transfer.joblist import UNDER_WAY
 from p2pxfer.net.transfer.partials import Destination
 from p2pxfer.net.transfer.queuerunner import QueueRunner
@@ -94,11 +94,9 @@ class Agent(Service):
         machine = Machine.here(reactor, home, server)
         self._config = config = read_config(machine.home.path)
         self._machine = structs.replace(
-            machine, name=config.name or machine.name, path=config.path, gentle=config.gentle,
-            port_mapping=config.port_mapping, patience=config.patience,
-        )  # fmt: skip
+            machine, name=config.name or machine.name, approach=config.approach, patience=config.patience
+        )
         # What is damaged is said now and not to the first peer.
-        machine.home.identity()
         machine.home.contacts()
         self._room = Room(machine.home.path)
         self._began = 0.0
@@ -144,7 +142,7 @@ class Agent(Service):
         self._queue.start()
         self._began = self._machine.reactor.seconds()
         home = safe_text(str(self._machine.home.path), 300)
-        self._say(f"the agent of {home} runs as {self._machine.name}, {self._machine.home.identity().id}")
+        self._say(f"the agent of {home} runs as {self._machine.name}, {self._machine.identity.id}")
         if self._config.receive:
             for who in self._config.folders:
                 if look_up(self._machine.home, who)[2] is None:
@@ -193,7 +191,7 @@ class Agent(Service):
         about = AgentEvent(
             pid=os.getpid(),
             name=self._machine.name,
-            id=str(self._machine.home.identity().id),
+            id=str(self._machine.identity.id),
             server=str(server_address(self._machine.server)),
             observed=next(filter(None, seen), ""),
             receives=self._config.receive,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 
+from msgspec import structs
 from twisted.internet.defer import succeed
 from twisted.python.failure import Failure
 
@@ -25,7 +26,7 @@ from p2pxfer.core.words.eventtext import contents, describe, human_size
 from p2pxfer.errors import ConfigError, P2pxferError, Refused
 from p2pxfer.net.agent.folders import ContactFolders, ContactPlace
 from p2pxfer.net.agent.presence import Presence
-from p2pxfer.net.services.machine import Machine
+from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.inbox import Inbox
 from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
@@ -35,7 +36,6 @@ from p2pxfer.net.transfer.joblist import moment
 from p2pxfer.net.transfer.partials import number_of, staging_name
 from p2pxfer.net.transfer.places import Received
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
-from p2pxfer.net.traversal.serverdial import server_address
 from p2pxfer.status import Event, JobListed, Note, Offer, Path, Resumed, Verdict
 
 
@@ -44,7 +44,7 @@ class Receiving(InboxOwner):
 
     def __init__(self, machine: Machine, folders: ContactFolders, limit: int, tell: Callable[[str], None]) -> None:
         """``limit`` in bytes a second of each transfer, 0 for none."""
-        self._machine = machine
+        self._machine = structs.replace(machine, tell=self._server_says)
         self._folders = folders
         self._tell = tell
         self._places: dict[bytes, ContactPlace] = {}
@@ -56,8 +56,8 @@ class Receiving(InboxOwner):
         self.received = 0
         """How many transfers are here whole."""
         self._inbox = Inbox(
-            machine.reactor, machine.home.identity(), machine.name, self._place, "contacts", CodeBook(), self,
-            self._event, gentle=machine.gentle, limit=limit,
+            machine.reactor, machine.identity, machine.name, self._place, "contacts", CodeBook(), self,
+            self._event, gentle=machine.approach.gentle, limit=limit,
         )  # fmt: skip
 
     def start(self) -> None:
@@ -75,17 +75,7 @@ class Receiving(InboxOwner):
 
     async def _attempt(self) -> P2pxferError:
         machine = self._machine
-        client = self._client = RendezvousClient(
-            machine.reactor,
-            machine.home.identity(),
-            server_address(machine.server),
-            name=machine.name,
-            policy=machine.path,
-            on_registered=self._registered,
-            on_introduction=self._inbox.introduced,
-            on_note=self._note,
-            port_mapping=machine.port_mapping,
-        )
+        client = self._client = machine.client(machine.name, self._inbox.introduced, self._registered, by_key=True)
         self._inbox.attach(client)
         try:
             await client.start()
@@ -99,10 +89,10 @@ class Receiving(InboxOwner):
         self.observed = answer.observed
         self._tell(f"registered as {self._machine.name}, seen as {safe_text(answer.observed, 100)}")
 
-    def _note(self, text: str) -> None:
+    def _server_says(self, event: Event) -> None:
         """The connection to the server was lost, or is back, which a registration tells."""
         self.observed = ""
-        self._tell(safe_text(text))
+        self._tell(describe(event))
 
     @property
     def trouble(self) -> tuple[str, float | None]:

@@ -10,20 +10,16 @@ from twisted.python.failure import Failure
 
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.messages import Introduction, Registered
+from p2pxfer.core.messages import Registered
 from p2pxfer.core.session.services import check_service, waiting_name
 from p2pxfer.errors import ConfigError, P2pxferError, Refused, Unreachable
 from p2pxfer.net.services.calling import Calling
-from p2pxfer.net.services.machine import Machine
 from p2pxfer.net.services.peeraddress import PeerAddress
 from p2pxfer.net.services.streamsession import Asking, Streams
+from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.session.reception import Reception
 from p2pxfer.status import Event
-
-
-def _nobody(introduction: Introduction) -> None:
-    """Who only asks is not asked."""
 
 
 def _unheard(registered: Registered) -> None:
@@ -39,18 +35,18 @@ class PeerSession:
     def __init__(self, machine: Machine, peer: Checkee, service: str, *, expected: bool = False) -> None:
         self.calling = Calling(
             machine.reactor,
-            machine.home.identity(),
+            machine.identity,
             machine.name,
             peer,
             check_service(service),
-            policy=machine.path,
-            gentle=machine.gentle,
+            policy=machine.approach.policy,
+            gentle=machine.approach.gentle,
             patience=machine.patience,
             tell=machine.tell,
             expected=expected,
         )
         """The connections; its ``ended`` tells what no other session would change."""
-        self._client = machine.client(None, _nobody, _unheard)
+        self._client = machine.client()
 
     def start(self) -> None:
         """Connect to the server, and begin to look for the peer."""
@@ -90,7 +86,7 @@ class PeerService:
         self._service = check_service(service)
         self._guests = guests
         self._asked = asked
-        identity = machine.home.identity()
+        identity = machine.identity
         self.address = PeerAddress(str(identity.id), None, service)
         self._reception = Reception(
             machine.reactor,
@@ -98,7 +94,7 @@ class PeerService:
             machine.name,
             self._admit,
             self._user_for,
-            gentle=machine.gentle,
+            gentle=machine.approach.gentle,
             patience=machine.patience,
             tell=tell or (lambda peer, event: machine.tell(event)),
         )

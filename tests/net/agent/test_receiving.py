@@ -16,7 +16,7 @@ from p2pxfer.errors import Incomplete, Refused
 from p2pxfer.net.agent.folders import ContactFolders
 from p2pxfer.net.agent.receiving import Receiving
 from p2pxfer.net.private.home import Contact, Home
-from p2pxfer.net.services.machine import Machine
+from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.transfer.partials import Destination
 from p2pxfer.net.transfer.places import Received
 from p2pxfer.status import JobListed, Offer
@@ -34,7 +34,7 @@ class Side:
         self.home = Home(folder / "home")
         self.home.add_contact(Contact("alice", PeerId(KEY), "code", "2026-11-21"))
         self.told: list[str] = []
-        machine = Machine(reactor, self.home, parse_server_line("127.0.0.1:1"), "bob")
+        machine = Machine(reactor, self.home, self.home.identity(), parse_server_line("127.0.0.1:1"), "bob")
         folders = ContactFolders(self.home, folder / "inbox", {}, Destination("", "bob"))
         self.receiving = Receiving(machine, folders, 0, self.told.append)
 
