@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import click
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from p2pxfer.cli.completing import job_numbers
 from p2pxfer.cli.eventline import print_event
@@ -115,17 +115,16 @@ def resume(ctx: click.Context, job: str) -> None:
         into = found.into
         ctx.invoke(
             receive, name=into.name, destination=into.path, to_stdout=False, once=True, acceptance=into.acceptance,
-            no_code=into.no_code, limit=into.limit, policy=into.policy, gentle=into.gentle,
-            port_mapping=into.port_mapping, timeout=into.timeout, verify=into.verify,
+            no_code=into.no_code, limit=into.limit, timeout=into.timeout, verify=into.verify,
+            **asdict(into.approach),
         )  # fmt: skip
     else:
         from p2pxfer.cli.send import command as send
 
         ctx.invoke(
             send, paths=tuple(found.paths), peer=found.peer, code_file=None, name=None, links=found.links,
-            delta=found.delta, limit=found.limit, policy=found.policy, gentle=found.gentle,
-            port_mapping=found.port_mapping, wait=found.wait, timeout=found.timeout, queue=False,
-            verify=found.verify,
+            delta=found.delta, limit=found.limit, wait=found.wait, timeout=found.timeout, queue=False,
+            verify=found.verify, **asdict(found.approach),
         )  # fmt: skip
 
 

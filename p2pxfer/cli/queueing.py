@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from p2pxfer.cli.eventline import print_event
 from p2pxfer.cli.settings import Global
@@ -22,7 +22,7 @@ from p2pxfer.net.transfer.queuestore import MAX_PRIORITY, Queued, QueueStore
 from p2pxfer.status import QueuedOne
 
 if TYPE_CHECKING:
-    from p2pxfer.core.messages import PathPolicy
+    from p2pxfer.core.approach import Approach
     from p2pxfer.net.private.home import Home
     from p2pxfer.net.transfer.scan import Links
 
@@ -49,9 +49,8 @@ def check_queueable(paths: Sequence[str], name: str | None, code_file: str | Non
 
 
 def put(
-    options: Global, home: Home, paths: list[str], peer: str, links: Links, delta: bool, limit: int,
-    policy: PathPolicy, gentle: bool, port_mapping: bool,
-) -> None:  # fmt: skip
+    options: Global, home: Home, paths: list[str], peer: str, links: Links, delta: bool, limit: int, approach: Approach
+) -> None:
     """Check it, keep it, and say what happens now.
 
     Raises:
@@ -71,8 +70,8 @@ def put(
     size = source.manifest.total_bytes
     source.close()
     entry = Queued(
-        [os.path.abspath(path) for path in paths], str(contact.id), time.time_ns(), links, delta, limit, policy,  # noqa: PTH100  # as text
-        gentle, port_mapping, size=size, changed=time.time(),
+        [os.path.abspath(path) for path in paths], str(contact.id), time.time_ns(), links, delta, limit,  # noqa: PTH100  # as text
+        size=size, changed=time.time(), **asdict(approach),
     )  # fmt: skip
     store = QueueStore(home.path)
     entry = store.put(entry)

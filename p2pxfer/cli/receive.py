@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
+from msgspec.structs import asdict
 
 from p2pxfer.cli import inputs
-from p2pxfer.cli.settings import Global, Seconds, gentle_option, limit_option, mapping_option, path_option, was_closed
-from p2pxfer.core.messages import PathPolicy
+from p2pxfer.cli.settings import Global, Seconds, approach_options, limit_option, machine_of, was_closed
+from p2pxfer.core.approach import Approach
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import DiskError, UsageError
 
@@ -38,9 +39,7 @@ if TYPE_CHECKING:
 @click.option("--code", "code_words", metavar="WORDS", help="Use this one-time code, for tests and scripts.")
 @click.option("--no-code", is_flag=True, help="Offer no code: only contacts may send.")
 @limit_option
-@path_option
-@gentle_option
-@mapping_option
+@approach_options
 @click.option(
     "--timeout",
     metavar="S",
@@ -51,7 +50,7 @@ if TYPE_CHECKING:
 def command(
     options: Global, name: str | None, destination: str, to_stdout: bool, verify: bool, once: bool,
     acceptance: Literal["ask", "contacts", "all"], code_words: str | None, no_code: bool, limit: int,
-    policy: PathPolicy, gentle: bool, port_mapping: bool, timeout: float | None,
+    approach: Approach, timeout: float | None,
 ) -> None:  # fmt: skip
     """Register with the server, show a one-time code for new senders, and store what arrives in DIR.
 
@@ -87,18 +86,18 @@ def command(
 
         place = Folder(destination)
         used = Destination(
-            destination, own_name, acceptance, no_code, limit, policy, gentle, port_mapping, timeout, verify
+            destination, own_name, acceptance, no_code, limit, timeout=timeout, verify=verify, **asdict(approach)
         )
         remember(home.path, used)
     from p2pxfer.cli.receiving import Receiving
     from p2pxfer.cli.run import run
 
     receiving = Receiving(
-        options, home, line, own_name, place,
-        once=once or to_stdout, acceptance=acceptance, code_words=code_words, no_code=no_code, policy=policy,
-        gentle=gentle, port_mapping=port_mapping, timeout=timeout, limit=limit, verify=verify,
+        options, place, once=once or to_stdout, acceptance=acceptance, code_words=code_words, no_code=no_code,
+        timeout=timeout, limit=limit, verify=verify,
     )  # fmt: skip
-    run(receiving.run, options.verbose)
+    made = machine_of(options, home, line, approach, name=own_name)
+    run(lambda reactor: receiving.run(made(reactor)), options.verbose)
 
 
 def check_output(options: Global, destination: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import cast
 
+from msgspec import structs
 from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
@@ -20,13 +21,12 @@ from p2pxfer.cli.wordscheck import WordsCheck
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.messages import PathPolicy, Registered
-from p2pxfer.core.serveraddress import ServerLine
+from p2pxfer.core.messages import Registered
 from p2pxfer.core.session.channelwire import Compare
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import received_text
 from p2pxfer.errors import IdentityMismatch, Incomplete, Interrupted, NameTaken, P2pxferError, Unreachable
-from p2pxfer.net.private.home import Home
+from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.session.pathwords import words_on
@@ -37,8 +37,6 @@ from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
 from p2pxfer.net.transfer.places import Place, Received
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
-from p2pxfer.net.traversal.serverdial import server_address
-from p2pxfer.net.types import Reactor
 from p2pxfer.status import Failed, Note, Offer
 from p2pxfer.status import Registered as RegisteredEvent
 
@@ -58,36 +56,23 @@ class Receiving(InboxOwner):
     def __init__(
         self,
         options: Global,
-        home: Home,
-        line: ServerLine,
-        name: str,
         place: Place,
         *,
         once: bool,
         acceptance: str,
         code_words: str | None,
         no_code: bool,
-        policy: PathPolicy,
-        gentle: bool,
-        port_mapping: bool,
         timeout: float | None,
         limit: int = 0,
         verify: bool = False,
     ) -> None:
-        self._home = home
-        self._line = line
-        self._name = name
         self._place = place
         self._once = once
         self._acceptance = cast(Acceptance, acceptance)
         self._no_code = no_code
-        self._policy: PathPolicy = policy
-        self._gentle = gentle
-        self._port_mapping = port_mapping
         self._timeout = timeout
         self._limit = limit
         self._verify = verify
-        self._identity = home.identity()
         self._report = Reporter(options.json, options.quiet)
         self._codes = CodeBook()
         self._given = parse_given(code_words, self._codes.next_slot) if code_words is not None else None
@@ -98,41 +83,32 @@ class Receiving(InboxOwner):
         self._leaving = False
         self._finished: Deferred[P2pxferError | None] = Deferred()
 
-    async def run(self, reactor: Reactor) -> None:
+    async def run(self, machine: Machine) -> None:
         """Receive until the end that the options name; ``--timeout`` after a transfer is a good end too.
 
         Raises:
             P2pxferError: the server refused, ``--timeout`` passed without any transfer, or, with ``--once``, the
                 transfer failed.
         """
-        self._reactor = reactor
+        machine = self._machine = structs.replace(machine, tell=self._report.tell)
+        reactor = self._reactor = machine.reactor
         self._desk = CodeDesk(reactor, self._codes, self._report, self._given)
         self._questions = Questions(reactor, self._report)
-        self._words = WordsCheck(self._home, self._questions, self._report, reactor.seconds)
+        self._words = WordsCheck(machine.home, self._questions, self._report, reactor.seconds)
         inbox = Inbox(
             reactor,
-            self._identity,
-            self._name,
+            machine.identity,
+            machine.name,
             lambda _: self._place,
             self._acceptance,
             self._codes,
             self,
             self._report.tell,
-            gentle=self._gentle,
+            gentle=machine.approach.gentle,
             limit=self._limit,
             patience=min(self._timeout or IDLE_S, IDLE_S),
         )
-        client = RendezvousClient(
-            reactor,
-            self._identity,
-            server_address(self._line),
-            name=self._name,
-            policy=self._policy,
-            on_registered=self._registered,
-            on_introduction=inbox.introduced,
-            on_note=lambda text: self._report.tell(Note(text)),
-            port_mapping=self._port_mapping,
-        )
+        client = machine.client(machine.name, inbox.introduced, self._registered, by_key=True)
         inbox.attach(client)
         self._report.on_closed = lambda: self._finish(Interrupted("nobody reads the output any more"))
         try:
@@ -157,7 +133,7 @@ class Receiving(InboxOwner):
         try:
             await client.start()
         except NameTaken as error:
-            why = f"the name {self._name} belongs to another key on this server; choose another with --as"
+            why = f"the name {self._machine.name} belongs to another key on this server; choose another with --as"
             raise NameTaken(why) from error
 
     async def _until_the_end(self, client: RendezvousClient) -> None:
@@ -180,7 +156,7 @@ class Receiving(InboxOwner):
             beside = "--as NAME receives beside the newer one"
             files = any(isinstance(watch.transfer, IncomingTransfer) for watch in self._watches)  # a stream begins anew
             then = f"{kept_in(self._place.shown)}; {beside}" if files else beside
-            raise displaced(result, f"receive as {self._name}", then)
+            raise displaced(result, f"receive as {self._machine.name}", then)
 
     def _look(self) -> None:
         """Whether it was quiet for ``--timeout`` seconds; the time of a transfer does not count."""
@@ -198,7 +174,8 @@ class Receiving(InboxOwner):
                 self._finish(None)
 
     def _registered(self, answer: Registered) -> None:
-        self._report.tell(RegisteredEvent(name=self._name, id=str(self._identity.id), observed=answer.observed))
+        name, own = self._machine.name, self._machine.identity.id
+        self._report.tell(RegisteredEvent(name=name, id=str(own), observed=answer.observed))
 
     def _interrupted(self) -> str:
         if self._watches:
@@ -213,7 +190,7 @@ class Receiving(InboxOwner):
 
     def known(self, key: bytes) -> Known | None:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
-        contact = self._home.contact_by_id(PeerId(key))
+        contact = self._machine.home.contact_by_id(PeerId(key))
         if contact is None:
             return Known("", "code") if self._words.holds(key) else None
         return Known(contact.name, "contact", contact.allows(Right.FILES))
@@ -228,7 +205,7 @@ class Receiving(InboxOwner):
     def _store(self, key: bytes, name: str) -> Known:
         """The peer is a contact from here on."""
         try:
-            contact = store_contact(self._home, key, name, lambda text: self._report.tell(Note(text)))
+            contact = store_contact(self._machine.home, key, name, lambda text: self._report.tell(Note(text)))
         except P2pxferError as error:
             self._report.tell(Failed(code=error.word, message=error.message, retry=error.retry))
             raise

@@ -7,12 +7,13 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
+from msgspec.structs import asdict
 
 from p2pxfer.cli.completing import codes_at_the_prompt, paths_and_contacts
 from p2pxfer.cli.inputs import check_answerable, read_code
-from p2pxfer.cli.settings import Global, Seconds, gentle_option, limit_option, mapping_option, path_option, was_closed
+from p2pxfer.cli.settings import Global, Seconds, approach_options, limit_option, machine_of, was_closed
+from p2pxfer.core.approach import Approach
 from p2pxfer.core.contact.codes import Code, typed_code
-from p2pxfer.core.messages import PathPolicy
 from p2pxfer.errors import CodeInvalid, UsageError
 from p2pxfer.net.session.knownpeers import look_up, near, not_a_contact
 
@@ -43,9 +44,7 @@ NO_PATH_S = 60.0
     help="Where PEER has an older version under the same name, send only what differs; the old one stays as it is.",
 )  # fmt: skip
 @limit_option
-@path_option
-@gentle_option
-@mapping_option
+@approach_options
 @click.option("--verify", is_flag=True, help="Compare eight words by voice before anything is sent.")
 @click.option("--wait", is_flag=True, help="Wait for the peer if it is not there yet.")
 @click.option(
@@ -59,8 +58,7 @@ NO_PATH_S = 60.0
 @click.pass_context
 def command(
     ctx: click.Context, paths: tuple[str, ...], peer: str, code_file: str | None, name: str | None, links: Links,
-    delta: bool, limit: int, policy: PathPolicy, gentle: bool, port_mapping: bool, verify: bool, wait: bool,
-    timeout: float, queue: bool,
+    delta: bool, limit: int, approach: Approach, verify: bool, wait: bool, timeout: float, queue: bool,
 ) -> None:  # fmt: skip
     """Send every PATH to PEER: a contact, a registered name, or a peer id.  The PATH - is standard input.
 
@@ -79,7 +77,7 @@ def command(
 
         given = ctx.get_parameter_source("timeout") is not click.core.ParameterSource.DEFAULT
         check_queueable(paths, name, code_file, timed=given)
-        put(options, home, list(paths), peer, links, delta, limit, policy, gentle, port_mapping)
+        put(options, home, list(paths), peer, links, delta, limit, approach)
         return
     line = options.server_line(home)
     stream = stream_name(paths, name)
@@ -103,17 +101,16 @@ def command(
         source = Source.open(list(paths), links)
         target = resolve(home, peer, read_code(code_file))
         memo = SendJob(
-            [os.path.abspath(path) for path in paths], peer, links, limit, policy, gentle, delta=delta,  # noqa: PTH100  # as text
-            port_mapping=port_mapping, wait=wait, timeout=timeout, verify=verify,
+            [os.path.abspath(path) for path in paths], peer, links, limit, delta=delta, wait=wait,  # noqa: PTH100  # as text
+            timeout=timeout, verify=verify, **asdict(approach),
         )  # fmt: skip
         load, memory = FileLoad(source, home.path, delta=delta), SendMemory(home, memo, source)
     from p2pxfer.cli.run import run
     from p2pxfer.cli.sending import Sending
 
-    sending = Sending(
-        options, home, line, load, target, policy, gentle, port_mapping, wait, timeout, limit, memory, verify
-    )
-    run(sending.run, options.verbose)
+    sending = Sending(options, load, target, wait=wait, limit=limit, memory=memory, verify=verify)
+    made = machine_of(options, home, line, approach, timeout)
+    run(lambda reactor: sending.run(made(reactor)), options.verbose)
 
 
 def stream_name(paths: tuple[str, ...], name: str | None) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
-import msgspec
+from msgspec import structs
 from twisted.internet.defer import CancelledError, Deferred
 
 from p2pxfer.cli.pathnews import PathNews
@@ -18,13 +18,13 @@ from p2pxfer.cli.ticker import Ticker
 from p2pxfer.cli.wordscheck import WordsCheck
 from p2pxfer.core.contact.codes import Code, typed_code
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.messages import Introduction, PathPolicy, Registered
+from p2pxfer.core.messages import Registered
 from p2pxfer.core.names import suggest_contact_name
-from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import contents, human_size
 from p2pxfer.errors import CodeInvalid, CodeNeeded, Interrupted, P2pxferError, WrongCode
 from p2pxfer.net.private.home import Contact, Home
+from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.seeking import Patience, Target
 from p2pxfer.net.transfer.cargo import Cargo
 from p2pxfer.net.transfer.compared import ComparedCargo
@@ -32,7 +32,6 @@ from p2pxfer.net.transfer.outgoing import OutgoingJob
 from p2pxfer.net.transfer.sendjobs import SendJob, SendJobs
 from p2pxfer.net.transfer.source import Source
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
-from p2pxfer.net.traversal.serverdial import server_address
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Accepted, Done, Event, Note, Offer, Progress, Resumed
 from p2pxfer.status import Registered as RegisteredEvent
@@ -49,7 +48,7 @@ class SendMemory:
     def __init__(self, home: Home, memo: SendJob, source: Source) -> None:
         self._jobs = SendJobs(home.path)
         self._manifest = source.manifest
-        self._memo = msgspec.structs.replace(memo, transfer=source.manifest.transfer_id.hex())
+        self._memo = structs.replace(memo, transfer=source.manifest.transfer_id.hex())
         self._accepted = False
         self._saved = 0.0
         self._jobs.hold(self._memo)
@@ -67,7 +66,7 @@ class SendMemory:
         if self._accepted:
             self._saved = time.monotonic()
             size = self._manifest.total_bytes
-            self._memo = msgspec.structs.replace(self._memo, acked=acked, size=size, changed=time.time())
+            self._memo = structs.replace(self._memo, acked=acked, size=size, changed=time.time())
             self._jobs.save(self._memo)
 
     def done(self) -> None:
@@ -110,30 +109,18 @@ class Sending:
     def __init__(
         self,
         options: Global,
-        home: Home,
-        line: ServerLine,
         load: Load,
         target: Target,
-        policy: PathPolicy,
-        gentle: bool,
-        port_mapping: bool,
+        *,
         wait: bool,
-        timeout: float,
         limit: int = 0,
         memory: SendMemory | None = None,
         verify: bool = False,
     ) -> None:
-        self._home = home
-        self._line = line
         self._load = load
         self._target = target
-        self._policy: PathPolicy = policy
-        self._gentle = gentle
-        self._port_mapping = port_mapping
+        self._wait = wait
         self._limit = limit
-        self._patience = Patience(wait=wait, without_path=timeout)
-        self._identity = home.identity()
-        self._name = options.own_name(home, None)
         self._report = Reporter(options.json, options.quiet)
         self._memory = memory
         self._verify = verify
@@ -145,31 +132,23 @@ class Sending:
         self._asking: Deferred[Code | None] | None = None
         self._words: WordsCheck | None = None
 
-    async def run(self, reactor: Reactor) -> None:
+    async def run(self, machine: Machine) -> None:
         """Send everything and report it.
 
         Raises:
             P2pxferError: the outcome, when it is not success.
         """
+        machine = self._machine = structs.replace(machine, tell=self._report.tell)
+        reactor = machine.reactor
         self._tell_offer()
-        client = RendezvousClient(
-            reactor,
-            self._identity,
-            server_address(self._line),
-            name=None,
-            policy=self._policy,
-            on_registered=self._registered,
-            on_introduction=self._uninvited,
-            on_note=lambda text: self._report.tell(Note(text)),
-            port_mapping=self._port_mapping,
-        )
+        client = machine.client(on_registered=self._registered)
         self._report.on_closed = lambda: self._end(Interrupted("nobody reads the output any more"))
         questions = Questions(reactor, self._report)
-        self._words = WordsCheck(self._home, questions, self._report, reactor.seconds)
+        self._words = WordsCheck(machine.home, questions, self._report, reactor.seconds)
         try:
             await client.start()
             client.failed.addCallback(self._end)
-            await self._until_known(reactor, client)
+            await self._until_known(client)
         finally:
             client.stop()
             questions.close()
@@ -188,26 +167,27 @@ class Sending:
         offer = self._load.offer
         self._report.tell(offer, f"to send: {contents(offer)}")
 
-    async def _until_known(self, reactor: Reactor, client: RendezvousClient) -> None:
+    async def _until_known(self, client: RendezvousClient) -> None:
         """Send; where the peer wants a code, or another one, and a person is there, ask for it and send again."""
         tries_left = CODE_TRIES
         while True:
             tries_left -= 1
             try:
-                await self._send(reactor, client)
+                await self._send(client)
             except (WrongCode, CodeNeeded) as error:
                 if not tries_left or not self._report.can_ask:
                     raise
-                code = await self._ask_again(reactor, error.message if isinstance(error, WrongCode) else "")
+                code = await self._ask_again(error.message if isinstance(error, WrongCode) else "")
                 if code is None:
                     raise
                 self._target = self._target.proved_by(code)
             else:
                 return
 
-    async def _ask_again(self, reactor: Reactor, why: str) -> Code | None:
+    async def _ask_again(self, why: str) -> Code | None:
         """The code that the person types, who is told ``why``; the question ends with the run."""
-        asking = self._asking = Deferred.fromCoroutine(ask_again(reactor, self._report, self._target.shown, why))
+        reactor, shown = self._machine.reactor, self._target.shown
+        asking = self._asking = Deferred.fromCoroutine(ask_again(reactor, self._report, shown, why))
         try:
             return await asking
         except CancelledError:
@@ -217,7 +197,8 @@ class Sending:
         finally:
             self._asking = None
 
-    async def _send(self, reactor: Reactor, client: RendezvousClient) -> None:
+    async def _send(self, client: RendezvousClient) -> None:
+        machine, reactor, approach = self._machine, self._machine.reactor, self._machine.approach
         cargo = self._load.cargo(reactor, self._limit, self._tell_offer)
         shown, words = safe_text(self._target.shown), self._words
         pump = ComparedCargo(
@@ -226,17 +207,17 @@ class Sending:
             lambda path, found: words.show(path.peer_key, shown, found, path) if words else None,
             lambda path: words.gone(path) if words else None,
         )
-        news = self._news = PathNews(reactor, self._target.shown, self._policy, self._report.tell)
+        news = self._news = PathNews(reactor, self._target.shown, approach.policy, self._report.tell)
         job = self._job = OutgoingJob(
             reactor,
             client,
-            self._identity,
-            self._name,
+            machine.identity,
+            machine.name,
             self._target,
             pump,
-            policy=self._policy,
-            patience=self._patience,
-            gentle=self._gentle,
+            policy=approach.policy,
+            patience=Patience(wait=self._wait, without_path=machine.patience),
+            gentle=approach.gentle,
             tell=self._tell,
             on_paired=self._paired,
             on_relayed=news.relayed,
@@ -293,10 +274,7 @@ class Sending:
         )
 
     def _registered(self, answer: Registered) -> None:
-        self._report.tell(RegisteredEvent(name="", id=str(self._identity.id), observed=answer.observed))
-
-    def _uninvited(self, introduction: Introduction) -> None:
-        """Nobody may send to a sender; the server knows that from the registration without a name."""
+        self._report.tell(RegisteredEvent(name="", id=str(self._machine.identity.id), observed=answer.observed))
 
     def _paired(self, key: bytes, peer_name: str) -> None:
         """The peer proved the code; with ``--verify`` the words come before the contact."""
@@ -310,7 +288,7 @@ class Sending:
 
         name = self._target.alias or self._target.name or suggest_contact_name(peer_name)
         try:
-            self._home.add_contact(Contact(name, PeerId(key), "code", today()))
+            self._machine.home.add_contact(Contact(name, PeerId(key), "code", today()))
         except P2pxferError as error:
             self._report.tell(Note(f"the contact was not stored: {error.message}"))
 

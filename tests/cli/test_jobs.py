@@ -10,6 +10,7 @@ import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -22,10 +23,10 @@ from p2pxfer.cli.jobs import everything, remark
 from p2pxfer.cli.main import cli
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.errors import ConfigError, DiskError, UsageError
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.private.privatedir import HeldLocks
+from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.transfer import partials, sendjobs
 from p2pxfer.net.transfer.partials import MAX_DESTINATIONS, Destination, destinations, drop, find, remember
 from p2pxfer.net.transfer.queuestore import Queued, QueueStore
@@ -330,18 +331,19 @@ class Run:
 
     made: list[Run]
 
-    def __init__(self, options: Global, home: Home, line: ServerLine, *words: object, **options_given: object) -> None:
+    def __init__(self, options: Global, *words: object, **options_given: Any) -> None:
         self.words = [word for word in words if not isinstance(word, FileLoad)]
         self.options = options_given
-        for number, word in enumerate(self.words):
-            if isinstance(word, sending.SendMemory):
-                word.close()
-                self.words[number] = word._memo
-                SendJobs(home.path).save(word._memo)
         type(self).made.append(self)
 
-    async def run(self, reactor: object) -> None:
-        raise AssertionError("it was not to run")
+    def run(self, machine: Machine) -> None:
+        """Instead of that, what it would have run on is noted."""
+        memory = self.options.get("memory")
+        if memory is not None:
+            memory.close()
+            self.options["memory"] = memory._memo
+            SendJobs(machine.home.path).save(memory._memo)
+        self.words += [machine.name, machine.server, machine.approach, machine.patience]
 
 
 @pytest.fixture
@@ -350,7 +352,7 @@ def call(home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
     Run.made = []
     monkeypatch.setattr(receiving, "Receiving", Run)
     monkeypatch.setattr(sending, "Sending", Run)
-    monkeypatch.setattr("p2pxfer.cli.run.run", lambda *_: None)
+    monkeypatch.setattr("p2pxfer.cli.run.run", lambda main, verbose: main(None))
     monkeypatch.setattr("p2pxfer.cli.inputs.can_answer", lambda _: True)
 
     def run(*words: str) -> Run:

@@ -31,14 +31,15 @@ from p2pxfer.cli.settings import Global
 from p2pxfer.cli.watching import GONE_S
 from p2pxfer.core.contact.codebook import FRESH_PAUSES, CodeBook, WrongTries
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.errors import ConfigError, Damaged, P2pxferError, Refused, Replaced, Unreachable, WrongCode
 from p2pxfer.net.private.home import Home
+from p2pxfer.net.session import machine
 from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.inbox import IDLE_S
 from p2pxfer.net.transfer.places import Received
 from p2pxfer.status import Offer
 from scripts.product import Loopback, Program
+from tests.net.machines import machine_at
 from tests.net.reactors import sleep, until
 from tests.scene import WORDS, Scene, events_of, last
 
@@ -269,14 +270,12 @@ class Run:
         self._events: list[dict[str, Any]] = []
         self.clock = Clock()
         given: dict[str, Any] = {
-            "once": False, "acceptance": "contacts", "code_words": None, "no_code": False, "policy": "auto",
-            "timeout": None, "gentle": False, "port_mapping": False,
+            "once": False, "acceptance": "contacts", "code_words": None, "no_code": False, "timeout": None,
         }  # fmt: skip
         self.command = receiving.Receiving(
-            Global(None, None, True, 0), Home(tmp_path / "home"), ServerLine("h", 1, None), "bob",
-            Folder(str(tmp_path)), **(given | options),
+            Global(None, None, True, 0), Folder(str(tmp_path)), **(given | options)
         )  # fmt: skip
-        self.ended = Deferred.fromCoroutine(self.command.run(self.clock))  # type: ignore[arg-type]  # time is enough
+        self.ended = Deferred.fromCoroutine(self.command.run(machine_at(Home(tmp_path / "home"), self.clock, "bob")))
         self.ended.addErrback(lambda failure: failure.value)
         assert not self.ended.called, self.ended.result
 
@@ -312,7 +311,7 @@ class Run:
 @pytest.fixture
 def make(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(receiving, "Inbox", FakeInbox)
-    monkeypatch.setattr(receiving, "RendezvousClient", FakeClient)
+    monkeypatch.setattr(machine, "RendezvousClient", FakeClient)
     runs: list[Run] = []
 
     def start(**options: Any) -> Run:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -15,12 +15,13 @@ from p2pxfer.cli import sending
 from p2pxfer.cli.fileload import FileLoad
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
-from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.errors import P2pxferError, Replaced, WrongCode
 from p2pxfer.net.private.home import Home
+from p2pxfer.net.session import machine
 from p2pxfer.net.session.seeking import Target
 from p2pxfer.net.transfer.source import Source
 from p2pxfer.status import Accepted, Event
+from tests.net.machines import machine_at
 
 
 class FakeClient:
@@ -51,11 +52,12 @@ def make_command(tmp_path: Path) -> sending.Sending:
     file = tmp_path / "a.txt"
     file.write_text("some text")
     load = FileLoad(Source.scan([str(file)]), tmp_path / "home")
-    return sending.Sending(
-        Global(None, None, True, 0), Home(tmp_path / "home"), ServerLine("h", 1, None), load,
-        Target(to="bob", key=None, name="bob", alias=None, verified="id", code=None),
-        policy="auto", gentle=False, port_mapping=False, wait=True, timeout=1.0,
-    )  # fmt: skip
+    target = Target(to="bob", key=None, name="bob", alias=None, verified="id", code=None)
+    return sending.Sending(Global(None, None, True, 0), load, target, wait=True)
+
+
+def here(tmp_path: Path, clock: Any) -> machine.Machine:
+    return machine_at(Home(tmp_path / "home"), clock, patience=1.0)
 
 
 def test_a_question_for_another_code_ends_with_the_run(
@@ -73,12 +75,12 @@ def test_a_question_for_another_code_ends_with_the_run(
     async def refused(*_: object) -> None:
         raise WrongCode("it was not that one")
 
-    monkeypatch.setattr(sending, "RendezvousClient", FakeClient)
+    monkeypatch.setattr(machine, "RendezvousClient", FakeClient)
     monkeypatch.setattr(sending, "ask_again", ask)
     monkeypatch.setattr(Reporter, "can_ask", True)
     command = make_command(tmp_path)
     monkeypatch.setattr(command, "_send", refused)
-    running = Deferred.fromCoroutine(command.run(cast(Any, Clock())))
+    running = Deferred.fromCoroutine(command.run(here(tmp_path, Clock())))
     outcome: list[object] = []
     running.addErrback(lambda failure: outcome.append(failure.value))
     assert not outcome
@@ -91,10 +93,10 @@ def test_a_question_for_another_code_ends_with_the_run(
 def test_a_sender_that_waits_ends_when_its_connection_to_the_server_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sending, "RendezvousClient", FakeClient)
+    monkeypatch.setattr(machine, "RendezvousClient", FakeClient)
     command = make_command(tmp_path)
     clock: Any = Clock()
-    running = Deferred.fromCoroutine(command.run(clock))
+    running = Deferred.fromCoroutine(command.run(here(tmp_path, clock)))
     outcome: list[object] = []
     running.addErrback(lambda failure: outcome.append(failure.value))
     clock.advance(1000)
@@ -126,9 +128,9 @@ def test_the_time_at_the_end_counts_from_the_acceptance(
             times["now"] = 102.0
             return bytes(32)
 
-    monkeypatch.setattr(sending, "RendezvousClient", FakeClient)
+    monkeypatch.setattr(machine, "RendezvousClient", FakeClient)
     monkeypatch.setattr(sending, "OutgoingJob", Job)
-    ended = Deferred.fromCoroutine(make_command(tmp_path).run(cast(Any, Clock())))
+    ended = Deferred.fromCoroutine(make_command(tmp_path).run(here(tmp_path, Clock())))
     assert ended.called
     done = [event for event in map(json.loads, capsys.readouterr().out.splitlines()) if event["event"] == "done"]
     assert [event["seconds"] for event in done] == [2.0]

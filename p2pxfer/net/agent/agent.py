@@ -108,9 +108,7 @@ class Agent(Service):
 
     def _folders(self, home: Home) -> ContactFolders:
         config = self._config
-        used = Destination(
-            "", self._machine.name, "contacts", True, config.rate, config.path, config.gentle, config.port_mapping
-        )
+        used = Destination("", self._machine.name, "contacts", True, config.rate, **structs.asdict(config.approach))
         others = {who: directory(home.path, text) for who, text in config.folders.items()}
         return ContactFolders(home, directory(home.path, config.inbox), others, used)
 

@@ -19,6 +19,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from p2pxfer.core.approach import Approach
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.transfer.chunktable import ChunkTable
 from p2pxfer.core.transfer.journal import read_journal
@@ -96,6 +97,11 @@ class Destination(msgspec.Struct, frozen=True):
     port_mapping: bool = True
     timeout: Annotated[float, Meta(gt=0)] | None = None
     verify: bool = False
+
+    @property
+    def approach(self) -> Approach:
+        """How senders were met."""
+        return Approach(self.policy, self.gentle, self.port_mapping)
 
 
 def remember(home: Path, used: Destination) -> None:

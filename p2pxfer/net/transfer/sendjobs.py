@@ -19,6 +19,7 @@ from typing import IO, Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from p2pxfer.core.approach import Approach
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.errors import DiskError
 from p2pxfer.net.private.identity import make_private_directory
@@ -58,6 +59,11 @@ class SendJob(msgspec.Struct, frozen=True):
     delta: bool = False
     verify: bool = False
     schema: Literal[1] = 1
+
+    @property
+    def approach(self) -> Approach:
+        """How the peer was reached."""
+        return Approach(self.policy, self.gentle, self.port_mapping)
 
     @property
     def number(self) -> str:
