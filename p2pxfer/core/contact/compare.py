@@ -15,7 +15,7 @@ from p2pxfer.core.contact.wordlist import WORDS
 
 Words = tuple[str, ...]
 DIFFER: Final = "the words that were compared differ: somebody may sit in between"
-"""What the other end hears."""
+"""What the other side is told where its words are others."""
 LABEL: Final = b"EXPORTER-p2pxfer-words"
 SECRET_BYTES: Final = 32
 COUNT: Final = 8

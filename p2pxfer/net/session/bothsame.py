@@ -17,11 +17,11 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as TooLong
 from twisted.internet.interfaces import IReactorTime
 
-from p2pxfer.core.contact.compare import Words
+from p2pxfer.core.contact.compare import DIFFER, Words
 from p2pxfer.core.session.wire import Problem, SameWords
 from p2pxfer.errors import IdentityMismatch, P2pxferError, ProtocolBreach, Refused, Unreachable
 from p2pxfer.net.session.path import PeerPath
-from p2pxfer.net.session.pathwords import DIFFER, words_on
+from p2pxfer.net.session.pathwords import words_on
 
 COMPARE_S: Final = 600.0
 """How long two people may compare words, seconds."""

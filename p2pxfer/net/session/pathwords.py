@@ -6,9 +6,6 @@ from p2pxfer.core.contact.compare import LABEL, SECRET_BYTES, Words, context, wo
 from p2pxfer.core.session.hello import keys_by_role
 from p2pxfer.net.session.path import PeerPath
 
-DIFFER = "the words that were compared differ: somebody may sit in between"
-"""What the other side is told where its words are others."""
-
 
 def words_on(path: PeerPath) -> Words:
     """The words of this path's connection, which two people may compare."""

@@ -23,7 +23,7 @@ from p2pxfer.core.session.wire import Problem
 from p2pxfer.errors import IdentityMismatch, P2pxferError, Unreachable
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
-from p2pxfer.net.session.pathwords import DIFFER, words_on
+from p2pxfer.net.session.pathwords import words_on
 from p2pxfer.net.transfer.cargo import Cargo
 from p2pxfer.status import Event
 
