@@ -334,10 +334,11 @@ def test_there_is_always_room_for_what_is_missing_of_a_record() -> None:
 
 def test_the_head_of_a_chunk_and_a_large_record_go_out_at_once() -> None:
     outlet = Outlet(Sealer(SECRET, SUITE))
-    outlet.seal(bytes(SMALL - OVERHEAD))
-    assert outlet.has_room
-    outlet.seal(bytes(MAX_RECORD))
-    assert not outlet.has_room
+    room = [outlet.has_room]
+    for size in (SMALL - OVERHEAD, MAX_RECORD):
+        outlet.seal(bytes(size))
+        room.append(outlet.has_room)
+    assert room == [True, True, False]
     outlet.seal_last()
     outlet.seal_last()
     assert len(outlet.waiting) == SMALL + MAX_SEALED + OVERHEAD

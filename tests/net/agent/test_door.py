@@ -15,6 +15,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from p2pxfer.core.agent.control import (
+    MAX_ANSWER,
     MAX_QUESTION,
     Answer,
     Declined,
@@ -164,7 +165,7 @@ async def test_whoever_says_nothing_is_hung_up_on(home: Home, monkeypatch: pytes
         assert await deferToThread(heard, slow) == b""
 
 
-LONG = "no" * (asking.MAX_ANSWER // 3)
+LONG = "no" * (MAX_ANSWER // 3)
 """A reason that does not fit into the buffers of a socket."""
 
 
