@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any
 
-from msgspec import Struct
+from msgspec import structs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as TooLong
 
@@ -13,17 +13,15 @@ from p2pxfer.cli.findings import nat_found, peer_found, sides
 from p2pxfer.cli.pairtext import change_sentence, pair_table, path_sentence, reason_sentence
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
-from p2pxfer.core.messages import Introduction, PathPolicy, Registered
-from p2pxfer.core.serveraddress import ServerLine
+from p2pxfer.core.messages import Registered
 from p2pxfer.core.session.verdict import judge
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.traversal.discovery import Inbound
 from p2pxfer.errors import Interrupted, NoDirectPath, Unreachable
-from p2pxfer.net.private.home import Home
+from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.peercheck import Checkee, Findings, PeerCheck
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.traversal.serverdial import server_address
-from p2pxfer.net.types import Reactor
 from p2pxfer.status import Nat, Note, Verdict
 from p2pxfer.status import Registered as RegisteredEvent
 
@@ -34,76 +32,49 @@ ALONE_S = 20.0
 _NO_TIME = "there was no time to find out"
 
 
-class Pair(Struct, frozen=True):
-    """The peer to check with, and how."""
-
-    peer: Checkee
-    my_name: str
-    policy: PathPolicy
-    gentle: bool
-
-
 class Checking:
-    """One check of the network, with a ``pair`` of the two."""
+    """One check of the network, with a ``peer`` of the two."""
 
-    def __init__(
-        self,
-        options: Global,
-        home: Home,
-        line: ServerLine,
-        timeout: float,
-        port_mapping: bool,
-        pair: Pair | None = None,
-    ) -> None:
-        self._line = line
+    def __init__(self, options: Global, timeout: float, peer: Checkee | None = None) -> None:
         self._timeout = timeout
-        self._port_mapping = port_mapping
-        self._pair = pair
-        self._identity = home.identity()
+        self._peer = peer
         self._report = Reporter(options.json, options.quiet)
         self._registered_in_time = False
         self._inbound = Inbound(closed=_NO_TIME, unturned=_NO_TIME, unanswered=_NO_TIME, uncrossed=_NO_TIME)
 
-    async def run(self, reactor: Reactor) -> None:
+    async def run(self, machine: Machine) -> None:
         """Find out and report.
 
         Raises:
             P2pxferError: the server cannot be reached, or does not register this machine; with a peer also that it is
                 not there, or that no path came about that ``--path`` allows.
         """
-        client = RendezvousClient(
-            reactor,
-            self._identity,
-            server_address(self._line),
-            name=None,
-            policy="auto",
-            on_registered=self._registered,
-            on_introduction=self._uninvited,
-            on_note=self._note,
-            port_mapping=self._port_mapping,
-        )
+        machine = self._machine = structs.replace(machine, tell=self._report.tell)
+        # What is found of this side is the same whatever the two may use.
+        any_way = structs.replace(machine.approach, policy="auto")
+        client = structs.replace(machine, approach=any_way).client(on_registered=self._registered)
         client.discovery.watch = self._note
-        ends = reactor.seconds() + self._timeout
+        ends = machine.reactor.seconds() + self._timeout
         try:
-            self._note(f"asking the server at {server_address(self._line)}")
+            self._note(f"asking the server at {server_address(machine.server)}")
             try:
-                await self._within(reactor, min(self._timeout, ALONE_S), self._find_out(client))
+                await self._within(min(self._timeout, ALONE_S), self._find_out(client))
             except TooLong:
                 if not self._registered_in_time:
                     raise Unreachable(f"the server did not answer within {self._timeout:g} seconds") from None
             found = nat_found(client.discovery, self._inbound, client.announcer)
-            self._report.tell(found, None if self._pair is None else "", wanted=True)
-            if self._pair is not None:
-                await self._both(reactor, client, self._pair, found, ends)
+            self._report.tell(found, None if self._peer is None else "", wanted=True)
+            if self._peer is not None:
+                await self._both(client, self._peer, found, ends)
         except CancelledError:
             raise Interrupted("interrupted before the check was over") from None
         finally:
             await client.leave()
             self._report.close()
 
-    async def _within(self, reactor: Reactor, seconds: float, work: Coroutine[Deferred[Any], Any, Any]) -> Any:
+    async def _within(self, seconds: float, work: Coroutine[Deferred[Any], Any, Any]) -> Any:
         working = Deferred.fromCoroutine(work)
-        working.addTimeout(max(seconds, 0.0), reactor)
+        working.addTimeout(max(seconds, 0.0), self._machine.reactor)
         self._report.on_closed = working.cancel
         return await working
 
@@ -117,26 +88,23 @@ class Checking:
 
     # -- with a peer -------------------------------------------------------------------------------------------------
 
-    async def _both(self, reactor: Reactor, client: RendezvousClient, pair: Pair, here: Nat, ends: float) -> None:
+    async def _both(self, client: RendezvousClient, peer: Checkee, here: Nat, ends: float) -> None:
+        machine = self._machine
         check = PeerCheck(
-            reactor, client, self._identity, pair.my_name, pair.peer,
-            policy=pair.policy, gentle=pair.gentle, tell=self._report.tell,
+            machine.reactor, client, machine.identity, machine.name, peer,
+            policy=machine.approach.policy, gentle=machine.approach.gentle, tell=machine.tell,
         )  # fmt: skip
         try:
-            findings: Findings = await self._within(reactor, ends - reactor.seconds(), check.run())
+            findings: Findings = await self._within(ends - machine.reactor.seconds(), check.run())
         except TooLong:
-            raise Unreachable(
-                f"the check with {pair.peer.shown} was not over within {self._timeout:g} seconds"
-            ) from None
+            raise Unreachable(f"the check with {peer.shown} was not over within {self._timeout:g} seconds") from None
         there = peer_found(findings)
         self._report.tell(there, "")
-        self._tell_verdict(pair, findings, here, there)
+        self._tell_verdict(peer.shown, findings, here, there)
 
-    def _tell_verdict(self, pair: Pair, findings: Findings, here: Nat, there: Nat) -> None:
-        name = pair.peer.shown
-        verdict = judge(
-            *sides(pair.policy, findings, here, there), findings.path, _meet(here.addresses, there.addresses)
-        )
+    def _tell_verdict(self, name: str, findings: Findings, here: Nat, there: Nat) -> None:
+        both = sides(self._machine.approach.policy, findings, here, there)
+        verdict = judge(*both, findings.path, _meet(here.addresses, there.addresses))
         tried = findings.tried
         if findings.answer is not None and findings.answer.against:
             tried = "; ".join(filter(None, [tried, f"{name} says: {safe_text(findings.answer.against, 200)}"]))
@@ -164,13 +132,10 @@ class Checking:
 
     def _registered(self, answer: Registered) -> None:
         self._registered_in_time = True
-        self._report.tell(RegisteredEvent(name="", id=str(self._identity.id), observed=answer.observed))
+        self._report.tell(RegisteredEvent(name="", id=str(self._machine.identity.id), observed=answer.observed))
         asked = len(answer.observers)
         further = f"{asked} further endpoint{'' if asked == 1 else 's'} of the server to ask"
         self._note(f"seen as {answer.observed}; {further}")
-
-    def _uninvited(self, introduction: Introduction) -> None:
-        """Nobody can ask for a machine without a name."""
 
     def _note(self, text: str) -> None:
         self._report.tell(Note(text))

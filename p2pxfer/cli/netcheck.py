@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from p2pxfer.cli.completing import contact_names
-from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
+from p2pxfer.cli.settings import Global, Seconds, gentle_option, machine_of, mapping_option, path_option
+from p2pxfer.core.approach import Approach
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.errors import UsageError
 from p2pxfer.net.session.knownpeers import known_peer
@@ -37,10 +38,9 @@ def command(
     home = options.open_home()
     line = options.server_line(home)
     checkee = None if peer is None else known_peer(home, peer, "a check")
-    from p2pxfer.cli.checking import Checking, Pair
+    made = machine_of(options, home, line, Approach(policy, gentle, port_mapping))
+    from p2pxfer.cli.checking import Checking
     from p2pxfer.cli.run import run
 
-    pair = None if checkee is None else Pair(checkee, options.own_name(home, None), policy, gentle)
-    timeout = timeout or (ALONE_S if pair is None else WITH_PEER_S)
-    checking = Checking(options, home, line, timeout, port_mapping, pair)
-    run(checking.run, options.verbose)
+    checking = Checking(options, timeout or (ALONE_S if checkee is None else WITH_PEER_S), checkee)
+    run(lambda reactor: checking.run(made(reactor)), options.verbose)
