@@ -32,7 +32,10 @@ GRACE = 1.0
 """Seconds between the measures against a test that does not end."""
 
 SETTLING = 0.5
-"""Seconds in which a connection that is being closed may still go away."""
+"""Seconds in which a connection that is being closed may still go away..."""
+
+SETTLING_TURNS = 50
+"""...and as many turns of the reactor, should the machine leave the process alone meanwhile."""
 
 
 class TestDeadline(BaseException):
@@ -197,9 +200,10 @@ class Leftovers:
 
     def settle(self, wait: Callable[[defer.Deferred[None]], object]) -> None:
         """Give connections that are being closed a moment; `wait` blocks until a Deferred fires."""
-        end = time.monotonic() + SETTLING
-        while (self.calls() or self.descriptors()) and time.monotonic() < end:
+        end, turns = time.monotonic() + SETTLING, SETTLING_TURNS
+        while (self.calls() or self.descriptors()) and (turns or time.monotonic() < end):
             wait(task.deferLater(self._reactor, 0.01))
+            turns = max(0, turns - 1)
 
     def clear(self) -> list[str]:
         """Remove them, so that the next test is not blamed, and return what they were."""

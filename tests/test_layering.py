@@ -360,7 +360,7 @@ def test_help_loads_neither_twisted_nor_rich() -> None:
         "main()\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=50, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "Usage" in done.stdout

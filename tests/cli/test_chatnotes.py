@@ -39,7 +39,7 @@ def test_a_history_that_cannot_be_written_stops_nothing_else(tmp_path: Path) -> 
         notes.said(line)
     closed = Deferred.fromCoroutine(notes.close())
     while not closed.called:
-        reactor.results.get(timeout=30)()
+        reactor.results.get(timeout=50)()
     outbox = json.loads((store.path / "outbox.json").read_text())
     assert [each["text"] for each in outbox["lines"]] == ["line 0", "line 1", "line 2"]
     assert len(said) == 1 and "only the history misses lines" in said[0]

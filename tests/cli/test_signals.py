@@ -61,7 +61,7 @@ def test_the_end_after_a_signal_is_bounded_and_says_what_it_waits_for() -> None:
         assert child.stdout is not None
         assert child.stdout.readline() == "waiting\n"
         os.kill(child.pid, signal.SIGINT)
-        _, said = child.communicate(timeout=20)
+        _, said = child.communicate(timeout=50)
         assert child.returncode == 130
         ending, end = said.splitlines()
         assert "ending" in ending
@@ -77,7 +77,7 @@ def test_a_signal_that_another_thread_gets_wakes_the_reactor() -> None:
         assert child.stdout is not None
         assert child.stdout.readline() == "waiting\n"
         os.kill(child.pid, signal.SIGTERM)
-        out, _ = child.communicate(timeout=20)
+        out, _ = child.communicate(timeout=50)
         assert out == "interrupted\n"
     finally:
         child.kill()
@@ -106,7 +106,7 @@ def test_a_signal_after_the_end_of_the_command_ends_the_process_without_a_word(n
         assert child.stdout is not None
         assert child.stdout.readline() == "ended\n"
         os.kill(child.pid, number)
-        assert (child.communicate(timeout=20)[1], child.returncode) == ("", -number)
+        assert (child.communicate(timeout=50)[1], child.returncode) == ("", -number)
     finally:
         child.kill()
         child.wait()

@@ -39,7 +39,7 @@ class Threads(Clock):
 
     def wait(self) -> None:
         """Until a thread has done something."""
-        self.results.get(timeout=30)()
+        self.results.get(timeout=50)()
 
 
 async def sleep(seconds: float) -> None:

@@ -39,7 +39,7 @@ def test_what_is_made_for_somebody_who_has_gone_is_closed(stopped: bool, when: s
     if when == "under way":
         waiting.cancel()
     go_on.set()
-    deliver = threads.results.get(timeout=30)
+    deliver = threads.results.get(timeout=50)
     waiting.cancel()
     if stopped:
         worker.stop()

@@ -348,6 +348,6 @@ def test_processes_that_write_at_once_lose_nothing(home: Home) -> None:
         process.stdin.write("x")
         process.stdin.flush()
     for process in processes:
-        process.communicate(timeout=30)
+        process.communicate(timeout=50)
         assert process.returncode == 0
     assert len(home.contacts()) == 30

@@ -189,7 +189,7 @@ def test_processes_that_make_it_at_once_agree(tmp_path: Path) -> None:
         assert process.stdin is not None
         process.stdin.write("x")
         process.stdin.flush()
-    texts = {process.communicate(timeout=30)[0].strip() for process in processes}
+    texts = {process.communicate(timeout=50)[0].strip() for process in processes}
     assert texts == {str(load(path).id)}
 
 

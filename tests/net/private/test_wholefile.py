@@ -152,7 +152,7 @@ def test_the_lock_of_a_change_is_waited_for(tmp_path: Path) -> None:
         with pytest.raises(BlockingIOError):
             hold(lock)
         done.touch()
-    assert other.communicate(timeout=30)[0] == "True\n"
+    assert other.communicate(timeout=50)[0] == "True\n"
     os.close(hold(lock))
 
 

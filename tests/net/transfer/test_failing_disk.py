@@ -278,12 +278,12 @@ def tiny(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     where = tmp_path / "tiny"
     where.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", request.param, "tmpfs", str(where)]
-    if not ROOT or subprocess.run(mount, capture_output=True, timeout=10, check=False).returncode:
+    if not ROOT or subprocess.run(mount, capture_output=True, timeout=50, check=False).returncode:
         pytest.skip("needs the right to mount a tmpfs")
     try:
         yield where
     finally:
-        subprocess.run(["umount", "-l", str(where)], timeout=10, check=True)
+        subprocess.run(["umount", "-l", str(where)], timeout=50, check=True)
 
 
 @pytest.mark.parametrize("tiny", ["size=4m"], indirect=True)
@@ -340,7 +340,7 @@ def test_f10_no_inodes(tiny: Path) -> None:
 
 @pytest.mark.parametrize("tiny", ["size=4m"], indirect=True)
 def test_f17_read_only_file_system(tiny: Path) -> None:
-    subprocess.run(["mount", "-o", "remount,ro", str(tiny)], timeout=10, check=True)
+    subprocess.run(["mount", "-o", "remount,ro", str(tiny)], timeout=50, check=True)
     with pytest.raises(DiskError, match="Read-only") as caught:
         open_staging(tiny, small())
     assert caught.value.word == "E_IO"

@@ -53,7 +53,7 @@ def everything_of(content: Content) -> dict[str, bytes]:
 
 
 def command(*words: str | Path) -> None:
-    subprocess.run([*map(str, words)], check=True, capture_output=True, timeout=20)
+    subprocess.run([*map(str, words)], check=True, capture_output=True, timeout=50)
 
 
 @contextlib.contextmanager

@@ -205,7 +205,7 @@ def test_a_kill_between_any_two_steps_leaves_the_old_entry_or_the_new_one(store:
     for count in range(1, 60):
         ended = subprocess.run(
             [sys.executable, "-c", KILLED, store.path.parent, str(count)],
-            capture_output=True, text=True, timeout=30, check=False,
+            capture_output=True, text=True, timeout=50, check=False,
         )  # fmt: skip
         found = one(store)
         seen.add(found.priority)

@@ -611,7 +611,7 @@ POINTS = {
 def test_f01_killed(dest: Path, point: str, count: int) -> None:
     (dest / "big.bin").write_bytes(b"mine")
     command = [sys.executable, "-m", "tests.net.killed_receiver", str(dest), point, str(count)]
-    killed = subprocess.run(command, capture_output=True, timeout=30, check=False)
+    killed = subprocess.run(command, capture_output=True, timeout=50, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     content = killed_receiver.content()
     for path, data in tree(dest).items():

@@ -207,7 +207,6 @@ async def knocked(port: int, host: str = "127.0.0.1", source: str = "127.0.0.1")
 @pytest_twisted.ensureDeferred
 async def test_outcomes_of_a_knock(monkeypatch: pytest.MonkeyPatch) -> None:
     """ICMP and silence take a network: ``tests/lab/test_discovery.py``."""
-    monkeypatch.setattr(knock_module, "KNOCK_S", 0.3)
     with socket.socket() as closed, socket.socket() as heard, socket.socket() as full:
         closed.bind(("127.0.0.1", 0))
         assert await knocked(closed.getsockname()[1]) == "refused"
@@ -216,12 +215,13 @@ async def test_outcomes_of_a_knock(monkeypatch: pytest.MonkeyPatch) -> None:
         assert await knocked(heard.getsockname()[1]) == "connected"
         visitor, _ = heard.accept()
         with visitor:
-            visitor.settimeout(5)
+            visitor.settimeout(50)
             with pytest.raises(ConnectionResetError):  # nothing was said
                 visitor.recv(1)
         full.bind(("127.0.0.1", 0))
         full.listen(0)
         with socket.create_connection(full.getsockname()):
+            monkeypatch.setattr(knock_module, "KNOCK_S", 0.3)
             assert await knocked(full.getsockname()[1]) == "silent"
     assert await knocked(20_000, source="198.18.0.99") == "not-tried"
 

@@ -78,7 +78,7 @@ async def test_what_may_not_be_dialled_is_not(tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_where_nothing_is_sent_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server says that it saw the ports elsewhere, where nobody is; a stranger at the port is not the other one."""
-    monkeypatch.setattr(hairpin, "CROSS_S", 1.0)
+    monkeypatch.setattr(hairpin, "CROSS_S", 3.0)
     nobody = iter(("127.0.0.1:1", "127.0.0.1:2"))
     monkeypatch.setattr(hairpin, "parse_endpoint", lambda text: parse_endpoint(next(nobody)))
     async with site(tmp_path) as here:

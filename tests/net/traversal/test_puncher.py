@@ -219,7 +219,7 @@ def test_no_other_user_gets_in_at_the_port() -> None:
     assert held is not None
     with held:
         argv = [sys.executable, "-c", program, str(held.getsockname()[1])]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=50, check=True)
     assert done.stdout.split("\n") == ["no"] * 8 + [""]
 
 
