@@ -222,10 +222,9 @@ class Verdict(Struct, frozen=True):
 
 
 class Offer(Struct, frozen=True):
-    """What the transfer holds: number of files, bytes in all, top-level names.
+    """What the transfer holds: number of files, bytes in all (null for a stream, as nobody knows), top-level names.
 
     While the sender is still ``counting`` there is at least that much; the event comes again when it has counted.
-    ``bytes`` is null for a stream, whose size nobody knows.
     """
 
     event: ClassVar[str] = "offer"
@@ -271,7 +270,8 @@ class Resumed(Struct, frozen=True):
 class Done(Struct, frozen=True):
     """The transfer is whole and verified at both ends, ``seconds`` after its acceptance; ``root`` is its hash in hex.
 
-    ``bytes_by_path`` counts payload by kind of path, repeats too; ``saved`` are the final names, empty in ``send``.
+    ``bytes_by_path`` counts by kind of path what went from or came to this end, repeats too: payload, and with
+    ``--delta`` patches in its place, both without the headers of frames.  ``saved``: the final names, not in ``send``.
     """
 
     event: ClassVar[str] = "done"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from p2pxfer.core.session.bundlewire import DIGEST, bundle_prefix
-from p2pxfer.core.session.deltawire import Op, patch_prefix
+from p2pxfer.core.session.deltawire import Op, patch_prefix, patch_size
 from p2pxfer.core.session.wire import chunk_prefix
 from p2pxfer.core.transfer.chunktable import ChunkAddress
 from p2pxfer.core.transfer.delta import Blocks
@@ -38,6 +38,11 @@ class Loaded(Struct, frozen=True):
     def last(self) -> int:
         """The last file."""
         return self.address[0] + self.count - 1
+
+    @property
+    def wire_size(self) -> int:
+        """What the other end counts for it: payload, or a patch without the header of its frame; bytes."""
+        return self.size if self.ops is None else patch_size(self.ops)
 
     def frame(self) -> list[bytes | memoryview]:
         """What goes out."""

@@ -211,12 +211,10 @@ class ChunkPump:
                 self._core.drop_chunk(loaded.address, loaded.count)
                 continue
             self._comparing.goes(loaded)
-            frame = loaded.frame()
-            size = sum(map(len, frame)) if loaded.ops is not None else loaded.size
-            self._pace.spend(size)
-            path.send_frame(frame)
+            self._pace.spend(loaded.wire_size)
+            path.send_frame(loaded.frame())
             self._core.chunk_sent(*chunks)
-            self.paths.carried(path, size)
+            self.paths.carried(path, loaded.wire_size)
         self._read_ahead(carriers)
         busy = self._reading or self._ready or not all(self.is_idle(path) for path in carriers)
         self._comparing.idle(bool(carriers) and not busy)

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from p2pxfer.core.codec import Message
-from p2pxfer.core.framing import HEADER_SIZE
-from p2pxfer.core.session.deltawire import PATCH_KIND, Basis, Lack, Older, WantBasis
-from p2pxfer.core.session.wire import Accept, Ack, Listed
+from p2pxfer.core.framing import HEADER_SIZE, Frame
+from p2pxfer.core.session.bundlewire import BUNDLE_KIND, decode_bundle
+from p2pxfer.core.session.deltawire import PATCH_KIND, Basis, Lack, Older, WantBasis, decode_patch
+from p2pxfer.core.session.wire import DATA_KIND, Accept, Ack, Listed, decode_chunk
 from p2pxfer.core.transfer.delta import average_block
+from p2pxfer.core.transfer.inflow import wire_size
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.session.path import PathFacts
 from p2pxfer.net.session.pathset import PathSet
@@ -168,6 +170,33 @@ def test_a_chunk_that_was_a_patch_on_two_paths_is_lacked_on_both(sending: Any) -
         one.say(each, Lack(handle=1, chunks=[(file, 1, 2)]))
     one.until(lambda: (file, 1, False) in path.went + other.went)
     assert (file, 1, True) not in path.went[2:] + other.went[1:]
+
+
+DECODERS: dict[int, Callable[[Frame], Any]] = {
+    DATA_KIND: decode_chunk, PATCH_KIND: decode_patch, BUNDLE_KIND: decode_bundle,
+}  # fmt: skip
+
+
+def test_both_ends_count_the_same(sending: Any) -> None:
+    """A chunk, patches and a bundle: what is said to have gone is what the other end says has come."""
+    one = sending([noise(128 * KIB, 1), noise(128 * KIB, 2), *(noise(100, seed) for seed in range(3, 6))])
+    file = one.number(0)
+    path = one.path(1)
+    one.say(path, Older(handle=1, page=0, files=[file]))
+    one.basis(path, 0)
+    taken: dict[int, int] = {}
+
+    def take() -> bool:
+        for frame in path.frames[sum(taken.values()) :]:
+            kind = frame[HEADER_SIZE - 1]
+            taken[kind] = taken.get(kind, 0) + 1
+        return taken.keys() == DECODERS.keys() and sum(taken.values()) >= 5
+
+    one.until(take)
+    came = (
+        DECODERS[frame[HEADER_SIZE - 1]](Frame(frame[HEADER_SIZE - 1], frame[HEADER_SIZE:])) for frame in path.frames
+    )
+    assert one.paths.bytes_by_path == {"punched": sum(map(wire_size, came))}
 
 
 def test_a_patch_for_a_receiver_that_is_gone_does_not_go_to_the_next(sending: Any) -> None:
