@@ -148,10 +148,12 @@ class PathSet:
         if outward:
             self._choice.carried(path.facts.number, size, not path.writable, now)
         self.bytes_by_path[kind] = self.bytes_by_path.get(kind, 0) + size
-        if outward and not self._sends:
-            self._sends, self._active = True, None
         active = self._paths.get(self._active) if self._active is not None else None
-        if active is not None and active.facts.group == path.facts.group:
+        goes_on = active is not None and active.facts.group == path.facts.group
+        if outward and not self._sends:
+            self._sends = True
+            active = active if goes_on else None  # from now on this end says which one it is
+        if goes_on:
             self._active_at = now
         elif (outward or not self._sends) and self._takes_the_lead(kind, active, now):
             self._active, self._active_at = path.facts.number, now

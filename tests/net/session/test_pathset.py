@@ -93,6 +93,24 @@ def test_ends_that_send_on_different_paths_do_not_report_each_piece() -> None:
     assert paths.bytes_by_path == {"relay": 50_000, "punched": 51_000}
 
 
+def test_a_path_that_carries_both_ways_is_told_of_once() -> None:
+    """Whichever end says something first; and again when it has been lost."""
+    for ways in ((False, True, False), (True, False, True)):
+        told: list[Event] = []
+        paths = PathSet(Clock().seconds, told.append)
+        path: Any = FakePath(1, "lan", 1)
+        paths.add(path)
+        for outward in ways:
+            paths.carried(path, 10, outward=outward)
+        assert [event.state for event in told if isinstance(event, Path)] == ["up", "active"]
+        paths.remove(path, "lost")
+        paths.add(path)
+        for outward in ways:
+            paths.carried(path, 10, outward=outward)
+        assert [event.state for event in told if isinstance(event, Path)] == ["up", "active", "down", "up", "active"]
+        assert paths.bytes_by_path == {"lan": 60}
+
+
 def test_paths_that_carry_in_turn_are_not_reported_each_time() -> None:
     clock, told = Clock(), list[Event]()
     paths = PathSet(clock.seconds, told.append)
