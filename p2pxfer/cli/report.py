@@ -13,7 +13,7 @@ from p2pxfer.core.words.eventtext import describe
 from p2pxfer.status import CodeShown, Connection, Done, Event, Failed, Listening, Path, Progress, Verdict, Words
 
 if TYPE_CHECKING:
-    from p2pxfer.cli.display import ProgressDisplay
+    from p2pxfer.cli.display import LineDisplay, ProgressDisplay
 
 TRIED = "a direct path is being tried beside it"
 """What is said of a relay path beside which something goes on."""
@@ -39,7 +39,7 @@ class Reporter:
         self._json = as_json
         self._quiet = quiet
         self._start = time.monotonic()
-        self._display: ProgressDisplay | None = None
+        self._display: ProgressDisplay | LineDisplay | None = None
         self._news = ""
         self._tty = sys.stderr.isatty()
         self._question: str | None = None
@@ -153,9 +153,9 @@ class Reporter:
         if not self._tty or self._question is not None:
             return
         if self._display is None:
-            from p2pxfer.cli.display import ProgressDisplay
+            from p2pxfer.cli.display import display_of
 
-            self._display = ProgressDisplay(self._news)
+            self._display = display_of(self._news)
         self._display.update(event)
 
 

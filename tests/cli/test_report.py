@@ -106,7 +106,7 @@ class Screen:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.shown: list[str] = []
         monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-        monkeypatch.setattr("p2pxfer.cli.display.ProgressDisplay", self._make)
+        monkeypatch.setattr("p2pxfer.cli.display.display_of", self._make)
 
     def _make(self, news: str) -> Screen:
         self.shown.append(f"display{news}")
