@@ -8,9 +8,9 @@ from typing import Literal
 import click
 
 from p2pxfer.cli.completing import contact_names
-from p2pxfer.cli.settings import Global, Seconds, gentle_option, mapping_option, path_option
+from p2pxfer.cli.settings import Global, Seconds, approach_options, machine_of
+from p2pxfer.core.approach import Approach
 from p2pxfer.core.contact.rights import Right
-from p2pxfer.core.messages import PathPolicy
 from p2pxfer.errors import UsageError
 
 
@@ -33,9 +33,7 @@ from p2pxfer.errors import UsageError
 @click.option("--commands", is_flag=True, help="Lines that begin with / are commands, although no terminal is there.")
 @click.option("--verify", is_flag=True, help="Compare eight words by voice before anything is said.")
 @click.option("--stay", is_flag=True, help="After the end of the input stay until the peer has no more lines either.")
-@path_option
-@gentle_option
-@mapping_option
+@approach_options
 @click.option(
     "--timeout", metavar="S", default=60.0, show_default=True, type=Seconds(),
     help="Longest time in which nothing of the input is delivered, after its end or when it must wait, seconds.",
@@ -43,7 +41,7 @@ from p2pxfer.errors import UsageError
 @click.pass_obj
 def command(
     options: Global, peer: str, destination: str, acceptance: Literal["ask", "contacts", "none"], history: bool | None,
-    commands: bool, verify: bool, stay: bool, policy: PathPolicy, gentle: bool, port_mapping: bool, timeout: float,
+    commands: bool, verify: bool, stay: bool, approach: Approach, timeout: float,
 ) -> None:  # fmt: skip
     """Talk with PEER, a contact that runs chat as well: each line typed is shown there, and the other way round.
 
@@ -63,9 +61,10 @@ def command(
     from p2pxfer.cli.chatmanners import Manners
     from p2pxfer.cli.chatroom import ChatRoom
     from p2pxfer.cli.run import run
+    from p2pxfer.net.services.chatstore import ChatStore
 
-    manners = Manners(
-        destination, acceptance, home.settings().history if history is None else history, commands, verify, stay,
-        policy, gentle, port_mapping, timeout,
-    )  # fmt: skip
-    run(ChatRoom(options, home, line, checkee, manners).run, options.verbose)
+    kept = home.settings().history if history is None else history
+    manners = Manners(destination, acceptance, kept, commands, verify, stay, timeout)
+    made = machine_of(options, home, line, approach)
+    room = ChatRoom(options, ChatStore(home.path, checkee.key), checkee, manners)
+    run(lambda reactor: room.run(made(reactor)), options.verbose)

@@ -20,12 +20,10 @@ from p2pxfer.cli.watching import done_event
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import contents, received_text
 from p2pxfer.errors import P2pxferError, Unreachable
-from p2pxfer.net.private.home import Home
-from p2pxfer.net.private.identity import Identity
+from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.pairsession import common_name
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.session.peercheck import Checkee
@@ -41,7 +39,6 @@ from p2pxfer.net.transfer.places import Received
 from p2pxfer.net.transfer.pump import ChunkPump
 from p2pxfer.net.transfer.source import Source
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
-from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
 from p2pxfer.status import Done, Event, Note, Offer, RefusedOffer
 
@@ -74,34 +71,24 @@ class ChatFiles(InboxOwner):
 
     def __init__(
         self,
-        reactor: Reactor,
-        identity: Identity,
-        name: str,
+        machine: Machine,
         peer: Checkee,
         *,
-        home: Home,
         destination: str,
         acceptance: Acceptance,
-        policy: PathPolicy,
-        gentle: bool,
         tell: Callable[[Event, str | None], None],
         on_idle: Callable[[], None],
     ) -> None:
-        self._reactor = reactor
-        self._identity = identity
-        self._name = name
+        self._machine = machine
         self._peer = peer
-        self._home = home
         self._destination = destination
         self._acceptance: Acceptance = acceptance
-        self._policy: PathPolicy = policy
-        self._gentle = gentle
         self._tell = tell
         self._on_idle = on_idle
         self._job: OutgoingJob | None = None
         self._sent_before = 0
         self.failed: P2pxferError | None = None
-        self._disk = Worker(reactor, "chat files")
+        self._disk = Worker(machine.reactor, "chat files")
         self._queue: deque[str] = deque()
         self._sending: Deferred[None] | None = None
         self._questions: deque[_Question] = deque()
@@ -109,14 +96,14 @@ class ChatFiles(InboxOwner):
         self._client: RendezvousClient | None = None
         self._started = False
         self._inbox = Inbox(
-            reactor, identity, name, lambda _: Folder(destination), "contacts", CodeBook(), self, self._tell_some,
-            gentle=gentle,
+            machine.reactor, machine.identity, machine.name, lambda _: Folder(destination), "contacts", CodeBook(),
+            self, self._tell_some, gentle=machine.approach.gentle,
         )  # fmt: skip
 
     @property
     def waits_as(self) -> str:
         """The name under which the peer's files come."""
-        return common_name(PURPOSE, self._identity.id.digest)
+        return common_name(PURPOSE, self._machine.identity.id.digest)
 
     @property
     def inbox(self) -> Inbox:
@@ -216,33 +203,33 @@ class ChatFiles(InboxOwner):
     async def _send_source(self, source: Source) -> None:
         if self._client is None:
             raise Unreachable("this chat is without files")
-        manifest = source.manifest
+        machine, manifest = self._machine, source.manifest
         for skipped in source.skipped:
             self._note(f"skipped {safe_text(str(skipped))}")
         offer = Offer(files=len(manifest.files), bytes=manifest.total_bytes, names=tuple(manifest.top_names))
         self._note(f"sending {contents(offer)}")
-        cache = await self._disk.make(HashCache, str(self._home.path), manifest, source.identity, time.time())
+        cache = await self._disk.make(HashCache, str(machine.home.path), manifest, source.identity, time.time())
         key = self._peer.key
         job = self._job = OutgoingJob(
-            self._reactor,
+            machine.reactor,
             self._client,
-            self._identity,
-            self._name,
+            machine.identity,
+            machine.name,
             Target(common_name(PURPOSE, key), key, None, None, "contact", None),
-            ChunkPump(self._reactor, source, cache, 0),
-            policy=self._policy,
+            ChunkPump(machine.reactor, source, cache, 0),
+            policy=machine.approach.policy,
             patience=Patience(wait=True, without_path=NO_PATH_S),
-            gentle=self._gentle,
+            gentle=machine.approach.gentle,
             tell=self._tell_some,
             on_paired=lambda key, name: None,
             on_relayed=lambda meeting: None,
         )
-        began = self._reactor.seconds()
+        began = machine.reactor.seconds()
         try:
             root = await job.run()
         finally:
             await self._disk.do(cache.close)
-        seconds = self._reactor.seconds() - began
+        seconds = machine.reactor.seconds() - began
         done = Done(
             manifest.total_bytes, len(manifest.files), round(seconds, 3), dict(job.bytes_by_path), root.hex(), ()
         )
@@ -277,7 +264,7 @@ class ChatFiles(InboxOwner):
         if key != self._peer.key:
             return None
         # Read each time: the user may have denied it files, or removed it, since the chat began.
-        contact = self._home.contact_by_id(PeerId(key))
+        contact = self._machine.home.contact_by_id(PeerId(key))
         if contact is None and self._peer.name is not None:
             return None
         allowed = contact is None or contact.allows(Right.FILES)
@@ -308,11 +295,12 @@ class ChatFiles(InboxOwner):
 
     def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
-        began = self._reactor.seconds()
+        reactor = self._machine.reactor
+        began = reactor.seconds()
 
         def received(outcome: Received) -> None:
             """It is here and published: say so."""
-            event = done_event(transfer, outcome, self._reactor.seconds() - began)
+            event = done_event(transfer, outcome, reactor.seconds() - began)
             self._tell(event, received_text(event, peer, directory_of(Folder(self._destination))))
 
         def failed(failure: Failure) -> None:

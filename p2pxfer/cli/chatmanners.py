@@ -6,8 +6,6 @@ from typing import Literal
 
 from msgspec import Struct
 
-from p2pxfer.core.messages import PathPolicy
-
 
 class Manners(Struct, frozen=True):
     """How the user wants it: see the options of the command."""
@@ -18,7 +16,4 @@ class Manners(Struct, frozen=True):
     commands: bool
     verify: bool
     stay: bool
-    policy: PathPolicy
-    gentle: bool
-    port_mapping: bool
     timeout: float

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import cast
 
+from msgspec import structs
 from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -23,21 +24,17 @@ from p2pxfer.cli.chatwords import ChatWords
 from p2pxfer.cli.displaced import displaced
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
-from p2pxfer.core.messages import Introduction
-from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.core.session.channel import ChannelEvent
 from p2pxfer.core.session.chatwire import SERVICE
 from p2pxfer.core.session.conversation import ChatEvent, Conversation, Delivered, Heard, Line, PeerOver
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import Incomplete, Interrupted, LimitReached, P2pxferError, Unreachable
-from p2pxfer.net.private.home import Home
 from p2pxfer.net.services.chatstore import ChatStore
 from p2pxfer.net.services.chatting import PATIENCE_S, ChatOwner, Chatting
+from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.pairsession import PairSession, common_appointment, common_name
 from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
-from p2pxfer.net.traversal.serverdial import server_address
-from p2pxfer.net.types import Reactor
 from p2pxfer.status import Event, Note
 
 
@@ -46,17 +43,13 @@ class ChatRoom(ChatOwner):
 
     log = Logger()
 
-    def __init__(self, options: Global, home: Home, line: ServerLine, peer: Checkee, manners: Manners) -> None:
+    def __init__(self, options: Global, store: ChatStore, peer: Checkee, manners: Manners) -> None:
         self._json = options.json
-        self._line = line
         self._peer = peer
         self._manners = manners
-        self._home = home
-        self._identity = home.identity()
-        self._name = options.own_name(home, None)
         self._report = Reporter(options.json, options.quiet)
-        self._store = ChatStore(home.path, peer.key)
-        self._conversation = Conversation(self._store.pending, self._store.seen)
+        self._store = store
+        self._conversation = Conversation(store.pending, store.seen)
         self._terminal = os.isatty(0)
         self._commands = self._terminal or manners.commands
         self._input_ended = False
@@ -65,13 +58,13 @@ class ChatRoom(ChatOwner):
         self._ending = False
         self._outcome: Deferred[P2pxferError | None] = Deferred()
 
-    async def run(self, reactor: Reactor) -> None:
+    async def run(self, machine: Machine) -> None:
         """Talk until one of the ends that the options name.
 
         Raises:
             P2pxferError: the outcome, when it is not success.
         """
-        client = self._make(reactor)
+        client = self._make(machine)
         talking: Deferred[None] | None = None
         try:
             await client.start()
@@ -90,9 +83,10 @@ class ChatRoom(ChatOwner):
                 talking.cancel()
             await self._close(client)
 
-    def _make(self, reactor: Reactor) -> RendezvousClient:
+    def _make(self, machine: Machine) -> RendezvousClient:
         """What the run consists of, and the client that is to be started."""
-        self._reactor = reactor
+        machine = self._machine = structs.replace(machine, tell=self._tell)
+        reactor = self._reactor = machine.reactor
         self._report.on_closed = self._unread
         self._waiting = ChatWaiting(reactor, self._peer.shown, self._note)
         chatting = self._chatting = Chatting(
@@ -104,23 +98,18 @@ class ChatRoom(ChatOwner):
         self._screen = ChatScreen(
             reactor, self._report, self._json, self._store, self._notes, self._peer.shown, self._unread
         )
-        key = self._identity.id.digest
+        key = machine.identity.id.digest
         waits_as = common_name(SERVICE, key) if key > self._peer.key else None
-        client = self._client(waits_as, chatting.introduced)
+        client = machine.client(waits_as, chatting.introduced)
         files = self._files = ChatFiles(
-            reactor,
-            self._identity,
-            self._name,
+            machine,
             self._peer,
-            home=self._home,
             destination=self._manners.destination,
             acceptance=self._manners.acceptance,
-            policy=self._manners.policy,
-            gentle=self._manners.gentle,
             tell=self._tell,
             on_idle=self._look,
         )
-        self._words = ChatWords(self._home, self._peer, chatting, self._note, self.end, lambda: files.asking)
+        self._words = ChatWords(machine.home, self._peer, chatting, self._note, self.end, lambda: files.asking)
         self._chat_commands = ChatCommands(
             files, self._store, self._peer.shown, self._words, self._note, lambda: self.end(None)
         )
@@ -156,7 +145,7 @@ class ChatRoom(ChatOwner):
                 await client.leave()
 
     async def _start_files(self) -> None:
-        await self._files.start(self._client(self._files.waits_as, self._files.inbox.introduced))
+        await self._files.start(self._machine.client(self._files.waits_as, self._files.inbox.introduced))
 
     async def _part(self) -> None:
         """Tell the peer that nothing more comes; what it has not taken is kept."""
@@ -167,33 +156,20 @@ class ChatRoom(ChatOwner):
         if waiting:
             self._note(f"{_lines(waiting)} kept for {self._peer.shown}; the next chat delivers what is kept")
 
-    def _client(self, name: str | None, introduced: Callable[[Introduction], None]) -> RendezvousClient:
-        return RendezvousClient(
-            self._reactor,
-            self._identity,
-            server_address(self._line),
-            name=name,
-            policy=self._manners.policy,
-            on_registered=lambda answer: None,
-            on_introduction=introduced,
-            on_note=self._note,
-            port_mapping=self._manners.port_mapping,
-            by_key=False,
-        )
-
     def _session(self, on_event: Callable[[ChannelEvent], None], on_settled: Callable[[], None]) -> PairSession:
+        machine = self._machine
         return PairSession(
-            self._reactor,
-            self._identity,
-            self._name,
+            machine.reactor,
+            machine.identity,
+            machine.name,
             self._peer,
-            policy=self._manners.policy,
-            gentle=self._manners.gentle,
+            policy=machine.approach.policy,
+            gentle=machine.approach.gentle,
             patience=PATIENCE_S,
             tell=self._tell,
             on_event=on_event,
             on_settled=on_settled,
-            appointment=common_appointment(SERVICE, self._identity, self._peer),
+            appointment=common_appointment(SERVICE, machine.identity, self._peer),
         )
 
     async def _until_the_end(self, client: RendezvousClient) -> None:

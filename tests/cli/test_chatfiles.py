@@ -18,6 +18,7 @@ from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.net.transfer.places import Received
 from p2pxfer.status import Offer
+from tests.net.machines import machine_at
 from tests.net.reactors import Threads
 
 KEY = bytes(range(32))
@@ -37,8 +38,8 @@ def test_an_answer_is_for_the_one_offer_that_is_shown(tmp_path: Path) -> None:
     told: list[Any] = []
     clock: Any = Clock()
     files = ChatFiles(
-        clock, home.identity(), "alice", Checkee(KEY, "bob", "contact"), home=home, destination=str(tmp_path),
-        acceptance="ask", policy="auto", gentle=False, tell=lambda event, _: told.append(event), on_idle=lambda: None,
+        machine_at(home, clock), Checkee(KEY, "bob", "contact"), destination=str(tmp_path), acceptance="ask",
+        tell=lambda event, _: told.append(event), on_idle=lambda: None,
     )  # fmt: skip
     answers: dict[str, bool] = {}
     offered = {name: Transfer(name) for name in ("first", "second", "gone", "last")}
@@ -70,9 +71,8 @@ def test_what_was_saved_is_said_with_whom_it_came_from_and_where_it_is(
     told: list[str | None] = []
     clock: Any = Clock()
     files = ChatFiles(
-        clock, Home(tmp_path / "home").identity(), "alice", Checkee(KEY, "bob", "contact"),
-        home=Home(tmp_path / "home"), destination="there", acceptance="contacts", policy="auto", gentle=False,
-        tell=lambda event, text: told.append(text), on_idle=lambda: None,
+        machine_at(Home(tmp_path / "home"), clock), Checkee(KEY, "bob", "contact"), destination="there",
+        acceptance="contacts", tell=lambda event, text: told.append(text), on_idle=lambda: None,
     )  # fmt: skip
     transfer: Any = Transfer("a file.txt")
     transfer.bytes_by_path = {"direct": 1}
@@ -116,8 +116,8 @@ def test_the_hashes_of_earlier_runs_are_read_and_written_in_a_thread(
     reactor: Any = threads
     client: Any = object()
     files = ChatFiles(
-        reactor, home.identity(), "alice", Checkee(KEY, "bob", "contact"), home=home, destination=str(tmp_path),
-        acceptance="ask", policy="auto", gentle=False, tell=lambda event, _: told.append(event), on_idle=lambda: None,
+        machine_at(home, reactor), Checkee(KEY, "bob", "contact"), destination=str(tmp_path), acceptance="ask",
+        tell=lambda event, _: told.append(event), on_idle=lambda: None,
     )  # fmt: skip
     files._client, files._started = client, True
     (tmp_path / "note").write_text("to be sent")

@@ -16,14 +16,15 @@ from p2pxfer.cli.chatwaiting import ALONE_S, ChatWaiting
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.core.session.channel import Gone
 from p2pxfer.core.session.conversation import Delivered, Heard, Line
 from p2pxfer.errors import IdentityMismatch, P2pxferError, ProtocolBreach
 from p2pxfer.net.private.contactfile import How
 from p2pxfer.net.private.home import Contact, Home
+from p2pxfer.net.services.chatstore import ChatStore
 from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.status import Offer
+from tests.net.machines import machine_at
 from tests.net.reactors import Threads, time_only
 
 KEY = bytes(range(32))
@@ -36,10 +37,10 @@ class Room:
         self.threads = Threads()
         home = self.home = Home(folder / "home")
         home.add_contact(Contact("bob", PeerId(KEY), "code", "2026-01-01"))
-        manners = Manners(str(folder), "ask", False, True, False, True, "auto", False, False, 1.0)
+        manners = Manners(str(folder), "ask", False, True, False, True, 1.0)
         options = Global(None, None, False, 0)
-        self.chat = ChatRoom(options, home, ServerLine("h", 1, None), Checkee(KEY, "bob", "contact"), manners)
-        self.chat._make(time_only(self.threads))
+        self.chat = ChatRoom(options, ChatStore(home.path, KEY), Checkee(KEY, "bob", "contact"), manners)
+        self.chat._make(machine_at(home, self.threads))
         monkeypatch.setattr(self.chat._chatting, "compare", lambda: ("a", "b"))
 
     def answer(self, text: str) -> str:
