@@ -103,7 +103,7 @@ class Agent(Service):
         self._through = 0
         self._receiving = Receiving(self._machine, self._folders(machine.home), config.rate, self._say)
         self._services = [Exposing(self._machine, service, self._say) for service in config.services]
-        self._queue = QueueRunner(reactor, self._machine.home, self._machine.server, self._machine.name, self._sent)
+        self._queue = QueueRunner(self._machine, self._sent)
         self._door = Door(reactor, self._room.path, self._answer)
 
     def _folders(self, home: Home) -> ContactFolders:

@@ -17,16 +17,15 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from msgspec import structs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
 from p2pxfer.core.backoff import Backoff
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.messages import Introduction, Registered
-from p2pxfer.core.serveraddress import ServerLine
+from p2pxfer.core.messages import Introduction
 from p2pxfer.errors import P2pxferError, Unreachable, UsageError
-from p2pxfer.net.private.home import Home
-from p2pxfer.net.private.identity import Identity
+from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.meeting import Meeting
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.session.seeking import LONGEST_PAUSE_S, WAIT_S, Patience, Target, introduced_to
@@ -37,8 +36,6 @@ from p2pxfer.net.transfer.queuestore import Queued
 from p2pxfer.net.transfer.scan import Scan
 from p2pxfer.net.transfer.source import Source
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
-from p2pxfer.net.traversal.serverdial import server_address
-from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
 from p2pxfer.status import Accepted, Event
 
@@ -101,18 +98,14 @@ class QueuedPump(ChunkPump):
 
 
 class QueueRun:
-    """The run of ``entry``."""
+    """The run of ``entry``, in the way in which whoever queued it wanted it sent."""
 
-    def __init__(
-        self, reactor: Reactor, home: Home, server: ServerLine, name: str, entry: Queued, owner: RunOwner
-    ) -> None:
-        self._reactor = reactor
-        self._home = home
-        self._server = server
-        self._name = name
+    def __init__(self, machine: Machine, entry: Queued, owner: RunOwner) -> None:
+        self._machine = structs.replace(machine, approach=entry.approach)
+        self._reactor = machine.reactor
         self._entry = entry
         self._owner = owner
-        self._disk = Worker(reactor, "queued")
+        self._disk = Worker(machine.reactor, "queued")
         self._source: Source | None = None
         self._cache: HashCache | None = None
         self._pump: QueuedPump | None = None
@@ -136,11 +129,11 @@ class QueueRun:
     async def run(self) -> None:
         """See :class:`Run`."""
         try:
-            identity, target = await self._disk.do(self._look_up)
-            client = self._client(identity)
+            target = await self._disk.do(self._look_up)
+            client = self._client()
             try:
                 await client.start()
-                sending = Deferred.fromCoroutine(self._whole(client, identity, target))
+                sending = Deferred.fromCoroutine(self._whole(client, target))
                 client.failed.addCallback(self._fail, sending)
                 await sending
             except CancelledError:
@@ -152,33 +145,28 @@ class QueueRun:
         finally:
             await self._tidy()
 
-    def _look_up(self) -> tuple[Identity, Target]:
-        """Who sends it, and whom it is for; in the thread."""
+    def _look_up(self) -> Target:
+        """Whom it is for; in the thread."""
         entry = self._entry
-        contact = self._home.contact_by_id(PeerId(entry.key))
+        contact = self._machine.home.contact_by_id(PeerId(entry.key))
         if contact is None:
             raise UsageError(f"{entry.peer} is not a contact any more; pair again and resume it, or cancel it")
-        return self._home.identity(), Target(entry.peer, entry.key, None, contact.name, "contact", None)
+        return Target(entry.peer, entry.key, None, contact.name, "contact", None)
 
-    def _client(self, identity: Identity) -> RendezvousClient:
-        entry = self._entry
-        return RendezvousClient(
-            self._reactor, identity, server_address(self._server), name=None, policy=entry.policy,
-            on_registered=_registered, on_introduction=_uninvited, on_note=_noted, port_mapping=entry.port_mapping,
-            by_key=False,
-        )  # fmt: skip
+    def _client(self) -> RendezvousClient:
+        return self._machine.client()
 
     def _fail(self, error: P2pxferError, sending: Deferred[None]) -> None:
         """The connection to the server does not come back."""
         self._lost = error
         sending.cancel()
 
-    async def _whole(self, client: RendezvousClient, identity: Identity, target: Target) -> None:
+    async def _whole(self, client: RendezvousClient, target: Target) -> None:
         introduction = await self._introduction(client, target)
         # That may have taken days, in which a person may have removed or renamed the contact.
-        identity, target = await self._disk.do(self._look_up)
+        target = await self._disk.do(self._look_up)
         await self._owner.met()
-        await self._send(client, identity, target, introduction)
+        await self._send(client, target, introduction)
 
     async def _introduction(self, client: RendezvousClient, target: Target) -> Introduction:
         """Wait for the peer, for as long as what is to be sent is there."""
@@ -197,14 +185,14 @@ class QueueRun:
                     continue
             await deferLater(self._reactor, backoff.next())
 
-    async def _send(self, client: RendezvousClient, identity: Identity, target: Target, first: Introduction) -> None:
-        entry = self._entry
+    async def _send(self, client: RendezvousClient, target: Target, first: Introduction) -> None:
+        machine, entry = self._machine, self._entry
         source, cache = await self._disk.do(self._open)
         pump = self._pump = QueuedPump(self._reactor, source, cache, entry.limit, delta=entry.delta)
         pump.on_through = self._owner.through
         job = OutgoingJob(
-            self._reactor, client, identity, self._name, target, pump, policy=entry.policy,
-            patience=Patience(wait=False, without_path=PATHLESS_S), gentle=entry.gentle, tell=self._told,
+            machine.reactor, client, machine.identity, machine.name, target, pump, policy=machine.approach.policy,
+            patience=Patience(wait=False, without_path=PATHLESS_S), gentle=machine.approach.gentle, tell=self._told,
             on_paired=_paired, on_relayed=_relayed, first=first,
         )  # fmt: skip
         await job.run()
@@ -216,7 +204,7 @@ class QueueRun:
     def _open(self) -> tuple[Source, HashCache]:
         """In the thread, since the hashes of a million files take a second; who is stopped meanwhile finds both."""
         source = self._source = Source.open(self._entry.paths, self._entry.links)
-        self._cache = HashCache(str(self._home.path), source.manifest, source.identity, time.time())
+        self._cache = HashCache(str(self._machine.home.path), source.manifest, source.identity, time.time())
         return source, self._cache
 
     def _close_cache(self) -> None:
@@ -238,18 +226,6 @@ class QueueRun:
         await self._disk.stop()
         if self._pump is not None:
             await self._pump.quiet()
-
-
-def _registered(answer: Registered) -> None:
-    """Nobody looks."""
-
-
-def _uninvited(introduction: Introduction) -> None:
-    """Nobody may send to a sender; the server knows that from the registration without a name."""
-
-
-def _noted(text: str) -> None:
-    """The agent says that the server is gone, once for all."""
 
 
 def _paired(key: bytes, name: str) -> None:

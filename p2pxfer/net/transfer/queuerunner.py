@@ -23,16 +23,14 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.core.transfer.queue import Input, Queue, Start, State
 from p2pxfer.errors import P2pxferError
-from p2pxfer.net.private.home import Home
+from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.transfer.joblist import queued
 from p2pxfer.net.transfer.queuefiles import Look, QueueFiles
 from p2pxfer.net.transfer.queueitem import Item, core_name, one_line, passes
 from p2pxfer.net.transfer.queuerun import QueueRun, Run, RunOwner
 from p2pxfer.net.transfer.queuestore import Queued, Unreadable
-from p2pxfer.net.types import Reactor
 from p2pxfer.status import Event, JobListed, JobState, Note
 
 LOOK_S: Final = 30.0
@@ -44,9 +42,7 @@ SAVE_S: Final = 5.0
 class RunMaker(Protocol):
     """Makes the run of an entry."""
 
-    def __call__(
-        self, reactor: Reactor, home: Home, server: ServerLine, name: str, entry: Queued, owner: RunOwner
-    ) -> Run:
+    def __call__(self, machine: Machine, entry: Queued, owner: RunOwner) -> Run:
         """See :class:`~p2pxfer.net.transfer.queuerun.QueueRun`."""
 
 
@@ -61,22 +57,17 @@ class QueueRunner:
 
     def __init__(
         self,
-        reactor: Reactor,
-        home: Home,
-        server: ServerLine,
-        name: str,
+        machine: Machine,
         tell: Callable[[Event], None],
         *,
         draw: Callable[[], float] = random.random,
         make_run: RunMaker = QueueRun,
     ) -> None:
-        self._reactor = reactor
-        self._home = home
-        self._server = server
-        self._name = name
+        self._machine = machine
+        reactor = self._reactor = machine.reactor
         self._tell = tell
         self._make_run = make_run
-        self._files = QueueFiles(reactor, home)
+        self._files = QueueFiles(reactor, machine.home)
         self._queue = Queue(draw)
         self._items: dict[str, Item] = {}
         self._over: set[str] = set()
@@ -240,9 +231,7 @@ class QueueRunner:
 
     def _start(self, name: str, item: Item) -> None:
         item.best = item.entry.acked
-        run = item.run = self._make_run(
-            self._reactor, self._home, self._server, self._name, item.entry, _Hearing(self, name, item)
-        )
+        run = item.run = self._make_run(self._machine, item.entry, _Hearing(self, name, item))
         item.running = Deferred.fromCoroutine(run.run())
         item.running.addBoth(self._ended, name, item).addErrback(self._fault, "the end of a run")
 

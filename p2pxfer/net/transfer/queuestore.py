@@ -26,6 +26,7 @@ from typing import IO, Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from p2pxfer.core.approach import Approach
 from p2pxfer.core.ids import PeerId, parse_id
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.text import safe_text
@@ -92,6 +93,11 @@ class Queued(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The same for the same paths and peer: 8 hexadecimal digits, and not those of a ``send`` that was cut."""
         text = "\0".join(["queue", self.peer, *self.paths])
         return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:8]
+
+    @property
+    def approach(self) -> Approach:
+        """How the peer is to be reached."""
+        return Approach(self.policy, self.gentle, self.port_mapping)
 
     @property
     def key(self) -> bytes:

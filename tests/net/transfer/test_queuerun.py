@@ -14,10 +14,8 @@ from twisted.internet.task import deferLater
 
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction
-from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.errors import UsageError
 from p2pxfer.net.private.home import Contact, Home
-from p2pxfer.net.private.identity import Identity
 from p2pxfer.net.session.seeking import Target
 from p2pxfer.net.transfer import queuerun
 from p2pxfer.net.transfer.hashcache import HashCache
@@ -26,6 +24,7 @@ from p2pxfer.net.transfer.queuestore import Queued
 from p2pxfer.net.transfer.source import Source
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from tests.net.disk_tools import open_fds
+from tests.net.machines import machine_at
 from tests.net.reactors import reactor
 
 BOB = PeerId(b"b" * 32)
@@ -76,17 +75,17 @@ class Sent(QueueRun):
     server: Server
     target: Target | None = None
 
-    def _client(self, identity: Identity) -> RendezvousClient:
+    def _client(self) -> RendezvousClient:
         return cast(RendezvousClient, self.server)
 
-    async def _send(self, client: RendezvousClient, identity: Identity, target: Target, first: Introduction) -> None:
+    async def _send(self, client: RendezvousClient, target: Target, first: Introduction) -> None:
         self.target = target
 
 
 class Opened(Sent):
     """The same, with the files open."""
 
-    async def _send(self, client: RendezvousClient, identity: Identity, target: Target, first: Introduction) -> None:
+    async def _send(self, client: RendezvousClient, target: Target, first: Introduction) -> None:
         await self._disk.do(self._open)
 
 
@@ -101,7 +100,7 @@ class World:
         (folder / "file").write_bytes(b"secret")
         self.owner = Owner()
         self.entry = Queued([str(folder / "file")], str(BOB), 1)
-        self.run = make(reactor, self.home, ServerLine("server", 1, None), "alice", self.entry, self.owner)
+        self.run = make(machine_at(self.home, reactor), self.entry, self.owner)
         self.run.server = Server(lambda: meanwhile(self.home))
 
 

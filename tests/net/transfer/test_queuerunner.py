@@ -15,16 +15,17 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.core.transfer.queue import Queue
 from p2pxfer.errors import ConfigError, DiskError, Refused, ServerUntrusted, Unreachable, UsageError
 from p2pxfer.net.private.home import Contact, Home
+from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.transfer import queuerunner
 from p2pxfer.net.transfer.queuefiles import Look
 from p2pxfer.net.transfer.queuerun import RunOwner
 from p2pxfer.net.transfer.queuerunner import QueueRunner
 from p2pxfer.net.transfer.queuestore import Queued, QueueStore
 from p2pxfer.status import Event, JobListed, Note
+from tests.net.machines import machine_at
 
 BOB, CAROL = (PeerId(letter * 32) for letter in (b"b", b"c"))
 reactor: Any = installed
@@ -67,11 +68,10 @@ class World:
         self.runner = self.new_runner()
 
     def new_runner(self) -> QueueRunner:
-        def make(reactor: Any, home: Any, server: Any, name: str, entry: Queued, owner: RunOwner) -> FakeRun:
+        def make(machine: Machine, entry: Queued, owner: RunOwner) -> FakeRun:
             return FakeRun(self, entry, owner)
 
-        server = ServerLine("server", 1, None)
-        return QueueRunner(reactor, self.home, server, "alice", self.told.append, draw=lambda: 1.0, make_run=make)
+        return QueueRunner(machine_at(self.home, reactor), self.told.append, draw=lambda: 1.0, make_run=make)
 
     def put(self, path: str, peer: PeerId = BOB, added: int = 1, **options: Any) -> Queued:
         return self.store.put(Queued([path], str(peer), added, **options))
