@@ -348,6 +348,17 @@ def test_every_package_is_installed() -> None:
     assert set(config["options"]["packages"].split()) == here | {"twisted.plugins"}
 
 
+def test_one_place_makes_the_connection_of_this_machine_to_the_server() -> None:
+    """What a command says of this machine and of how it reaches others comes there as one value."""
+    makers = [
+        module
+        for module, path in modules()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and _called(node) == "RendezvousClient"
+    ]
+    assert makers == ["p2pxfer.net.session.machine"]
+
+
 def test_help_loads_neither_twisted_nor_rich() -> None:
     program = (
         "import atexit, sys\n"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from p2pxfer.cli.completing import code_words
-from p2pxfer.cli.settings import Global, Seconds, mapping_option, path_option
+from p2pxfer.cli.settings import Global, Seconds, machine_of, mapping_option, path_option
+from p2pxfer.core.approach import Approach
 from p2pxfer.core.contact.codes import typed_code
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.names import check_name, normalise_name
@@ -40,10 +41,10 @@ def command(
     entered = typed_code(" ".join(words)) if words else read_code(code_file)
     home = options.open_home()
     line = options.server_line(home)
-    own_name = options.own_name(home, name)
     from p2pxfer.cli.pairing import Pairing
     from p2pxfer.cli.run import run
 
     called = None if alias is None else check_name(normalise_name(alias))
-    pairing = Pairing(options, home, line, own_name, entered, called, qr, policy, port_mapping, timeout, verify)
-    run(pairing.run, options.verbose)
+    made = machine_of(options, home, line, Approach(policy, port_mapping=port_mapping), name=name)
+    pairing = Pairing(options, entered, called, qr=qr, timeout=timeout, verify=verify)
+    run(lambda reactor: pairing.run(made(reactor)), options.verbose)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, cast
 
+from msgspec import structs
 from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -23,13 +24,13 @@ from p2pxfer.core.contact.codes import Code, typed_code
 from p2pxfer.core.contact.compare import Words
 from p2pxfer.core.contact.pairplace import name_of, place_in, place_of, slots_at
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.messages import Introduction, PathPolicy, Registered
-from p2pxfer.core.serveraddress import ServerLine
+from p2pxfer.core.messages import Registered
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import CodeInvalid, Interrupted, NameTaken, P2pxferError, Refused, Unreachable, WrongCode
-from p2pxfer.net.private.home import Contact, Home
+from p2pxfer.net.private.home import Contact
 from p2pxfer.net.session.bothsame import BothSame
 from p2pxfer.net.session.joining import Joining
+from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.inbox import Inbox
@@ -37,8 +38,6 @@ from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
-from p2pxfer.net.traversal.serverdial import server_address
-from p2pxfer.net.types import Reactor
 from p2pxfer.status import CodeShown, ContactListed, Event, Note, Offer, Path, Peer
 from p2pxfer.status import Registered as RegisteredEvent
 
@@ -58,41 +57,32 @@ class Pairing(InboxOwner):
     def __init__(
         self,
         options: Global,
-        home: Home,
-        line: ServerLine,
-        name: str,
         entered: Code | None,
         alias: str | None,
+        *,
         qr: bool,
-        policy: PathPolicy,
-        port_mapping: bool,
         timeout: float | None,
         verify: bool = False,
     ) -> None:
-        self._home = home
-        self._line = line
-        self._name = name
         self._entered = entered
         self._alias = alias
         self._qr = qr
-        self._policy: PathPolicy = policy
-        self._port_mapping = port_mapping
         self._timeout = timeout
         self.compares = verify
-        self._identity = home.identity()
         self._report = Reporter(options.json, options.quiet)
         self._place = 0
         self._comparing: Deferred[None] | None = None
         self._asking: Deferred[None] | None = None
         self._outcome: Deferred[P2pxferError | None] = Deferred()
 
-    async def run(self, reactor: Reactor) -> None:
+    async def run(self, machine: Machine) -> None:
         """Become contacts.
 
         Raises:
             P2pxferError: the outcome, when it is not success.
         """
-        self._reactor = reactor
+        machine = self._machine = structs.replace(machine, tell=self._report.tell)
+        reactor = machine.reactor
         self._questions = Questions(reactor, self._report)
         self._report.on_closed = lambda: self._end(Interrupted("nobody reads the output any more"))
         clock = None
@@ -120,34 +110,19 @@ class Pairing(InboxOwner):
         if error is not None:
             raise displaced(error, "pair", "the code of the newer one is good, and the one shown here is not")
 
-    def _client(self, name: str | None, inbox: Inbox | None) -> RendezvousClient:
-        return RendezvousClient(
-            self._reactor,
-            self._identity,
-            server_address(self._line),
-            name=name,
-            policy=self._policy,
-            on_registered=self._registered,
-            on_introduction=inbox.introduced if inbox is not None else self._uninvited,
-            on_note=lambda text: self._report.tell(Note(text)),
-            port_mapping=self._port_mapping,
-            by_key=False,
-        )
-
     def _registered(self, answer: Registered) -> None:
-        self._report.tell(RegisteredEvent(name="", id=str(self._identity.id), observed=answer.observed))
-
-    def _uninvited(self, introduction: Introduction) -> None:
-        """Nobody can ask for a machine without a name."""
+        self._report.tell(RegisteredEvent(name="", id=str(self._machine.identity.id), observed=answer.observed))
 
     def _store(self, key: bytes, name: str, by_words: bool = False) -> Contact:
         """The peer proved the code, and where ``by_words`` both users said that the words are the same."""
-        contact = store_contact(self._home, key, self._alias or name, lambda text: self._report.tell(Note(text)))
+        machine = self._machine
+        contact = store_contact(machine.home, key, self._alias or name, lambda text: self._report.tell(Note(text)))
         if by_words:
-            contact = self._home.add_contact(Contact(contact.name, contact.id, "words", today()))
+            contact = machine.home.add_contact(Contact(contact.name, contact.id, "words", today()))
         self._report.tell(Peer(contact.name, str(contact.id), contact.verified))
         listed = ContactListed(contact.name, str(contact.id), contact.verified, contact.added, "added")
-        self._report.tell(listed, f"{contact.name} is a contact now; {contact.name} knows this machine as {self._name}")
+        known_as = f"{contact.name} knows this machine as {machine.name}"
+        self._report.tell(listed, f"{contact.name} is a contact now; {known_as}")
         return contact
 
     async def _compare(self, name: str, both: BothSame) -> None:
@@ -156,7 +131,7 @@ class Pairing(InboxOwner):
     # -- entering a code ---------------------------------------------------------------------------------------------
 
     async def _enter(self, code: Code) -> None:
-        client = self._client(None, None)
+        client = self._machine.client(on_registered=self._registered)
         joining = Deferred.fromCoroutine(self._join_first(client, code))
         joining.addErrback(self._not_joined)
         try:
@@ -179,15 +154,16 @@ class Pairing(InboxOwner):
         await self._join(client, code)
 
     async def _join(self, client: RendezvousClient, code: Code) -> None:
+        machine = self._machine
         joining = Joining(
-            self._reactor,
+            machine.reactor,
             client,
-            self._identity,
-            self._name,
+            machine.identity,
+            machine.name,
             code,
-            policy=self._policy,
+            policy=machine.approach.policy,
             patience=self._timeout or JOIN_S,
-            tell=self._report.tell,
+            tell=machine.tell,
             compare=self.compares,
         )
         proved = await joining.run(lambda proved, both: self._compare(proved.name, both))
@@ -199,7 +175,13 @@ class Pairing(InboxOwner):
     async def _show(self) -> None:
         client, inbox, codes = await self._take_a_place()
         self._desk = CodeDesk(
-            self._reactor, codes, self._report, None, command="pair", text=self._shown, on_exhausted=self._exhausted
+            self._machine.reactor,
+            codes,
+            self._report,
+            None,
+            command="pair",
+            text=self._shown,
+            on_exhausted=self._exhausted,
         )
         try:
             self._desk.open()
@@ -221,13 +203,14 @@ class Pairing(InboxOwner):
 
     async def _take_a_place(self) -> tuple[RendezvousClient, Inbox, CodeBook]:
         """Register where this machine waits; the place may be somebody else's."""
+        machine = self._machine
         for attempt in range(PLACES):
-            place = self._place = place_of(self._identity.id.digest, attempt)
+            place = self._place = place_of(machine.identity.id.digest, attempt)
             codes = CodeBook(slots=slots_at(place))
             inbox = Inbox(
-                self._reactor,
-                self._identity,
-                self._name,
+                machine.reactor,
+                machine.identity,
+                machine.name,
                 lambda _: Folder(os.devnull),  # files are refused before anything is put anywhere
                 "contacts",
                 codes,
@@ -235,7 +218,7 @@ class Pairing(InboxOwner):
                 self._tell,
                 gentle=True,
             )
-            client = self._client(name_of(place), inbox)
+            client = machine.client(name_of(place), inbox.introduced, self._registered)
             inbox.attach(client)
             try:
                 await client.start()
@@ -298,7 +281,7 @@ class Pairing(InboxOwner):
 
     def known(self, key: bytes) -> Known | None:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`; contacts are known, and send nothing here."""
-        contact = self._home.contact_by_id(PeerId(key))
+        contact = self._machine.home.contact_by_id(PeerId(key))
         return Known(contact.name, "contact", files=False) if contact is not None else None
 
     def paired(self, key: bytes, name: str, words: Callable[[], Words]) -> Known:

@@ -16,11 +16,11 @@ from p2pxfer.cli import pairing, pairwords
 from p2pxfer.cli.pairwords import BOTH
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.errors import ConfigError, IdentityMismatch, Refused
 from p2pxfer.net.private.home import Contact, Home
+from p2pxfer.net.session import machine
 from tests.cli.test_receiving import FakeClient, FakeInbox
-from tests.net.reactors import time_only
+from tests.net.machines import machine_at
 
 KEY = b"k" * 32
 
@@ -31,11 +31,8 @@ class Run:
     def __init__(self, folder: Path) -> None:
         self.clock = Clock()
         self.home = Home(folder / "home")
-        self.command = pairing.Pairing(
-            Global(None, None, True, 0), self.home, ServerLine("h", 1, None), "bob", None, None, False, "auto", False,
-            None,
-        )  # fmt: skip
-        self.ended = Deferred.fromCoroutine(self.command.run(time_only(self.clock)))
+        self.command = pairing.Pairing(Global(None, None, True, 0), None, None, qr=False, timeout=None)
+        self.ended = Deferred.fromCoroutine(self.command.run(machine_at(self.home, self.clock, "bob")))
         self.ended.addErrback(lambda failure: failure.value)
         assert not self.ended.called, self.ended.result
 
@@ -43,7 +40,7 @@ class Run:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(pairing, "Inbox", FakeInbox)
-    monkeypatch.setattr(pairing, "RendezvousClient", FakeClient)
+    monkeypatch.setattr(machine, "RendezvousClient", FakeClient)
     made = Run(tmp_path)
     yield made
     made.ended.cancel()
