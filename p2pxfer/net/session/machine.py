@@ -17,7 +17,6 @@ from p2pxfer.core.serveraddress import ServerLine, parse_server_line
 from p2pxfer.errors import ConfigError
 from p2pxfer.net.private.home import Home, default_home
 from p2pxfer.net.private.identity import Identity
-from p2pxfer.net.session.knownpeers import known_peer
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.traversal.serverdial import server_address
 from p2pxfer.net.types import Reactor
@@ -95,6 +94,8 @@ class Machine(Struct, frozen=True):
         Raises:
             UsageError: it is neither.
         """
+        from p2pxfer.net.session.knownpeers import known_peer  # which most commands have no need of
+
         return known_peer(self.home, text, "a service")
 
     def client(
