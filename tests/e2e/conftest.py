@@ -270,7 +270,7 @@ def names_in(folder: Path) -> list[str]:
     return sorted(name for name in found if not name.startswith(".p2pxfer-"))
 
 
-def wait_until(condition: Any, seconds: float = 10.0) -> None:
+def wait_until(condition: Any, seconds: float = 40.0) -> None:
     """Wait until ``condition()`` is true."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -293,7 +293,7 @@ def until_bytes(program: Program, wanted: int, silence: float = 30.0) -> JsonEve
 def end_of(program: Program, timeout: float = 60.0) -> tuple[int, list[JsonEvent]]:
     """Exit status and the events that nobody has read yet."""
     ended = program.wait(timeout)
-    return ended.status, events_of(program, 10.0)
+    return ended.status, events_of(program, 40.0)
 
 
 WITHOUT_OVERRIDE = (

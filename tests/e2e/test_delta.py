@@ -128,7 +128,7 @@ def test_a_cut_delta_goes_on(pair: Stage) -> None:
     until_bytes(alice, 6 * MIB)
     alice.stop()
     os.kill(bob.pid, signal.SIGKILL)
-    bob.wait(10)
+    bob.wait(40)
     sent, _ = send_again(pair, source, "--delta")
     assert last(sent, "resumed")["have_bytes"] >= MIB
     assert on_the_wire(sent) < SIZE // 16
@@ -144,7 +144,7 @@ def test_what_arrived_of_an_earlier_version_is_used_without_the_option(pair: Sta
     until_bytes(alice, SIZE // 2)
     alice.stop()
     os.kill(bob.pid, signal.SIGKILL)
-    bob.wait(10)
+    bob.wait(40)
     with source.open("ab") as file:
         file.write(os.urandom(MIB))
     sent, _ = send_again(pair, source)

@@ -139,7 +139,7 @@ def test_the_server_is_not_there(tmp_path: Path, source: Path) -> None:
         started = time.monotonic()
         stage.fails(3, "E_PEER_GONE", f"127.0.0.1:{stage.ports[0]} cannot be reached", "send", source, "bob")
         stage.fails_plainly(3, "cannot be reached", "receive", "--to", stage.inbox)
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 25
         server = stage.start_server()
         server.stop()
         stage.fails_plainly(3, "cannot be reached", "send", source, "bob")
@@ -287,7 +287,7 @@ def test_a_wrong_code_burns_the_right_one(stage: Stage, source: Path) -> None:
 
 def next_code(bob: Program, old: str) -> str:
     """The code that bob shows after the old one was used up."""
-    for event in bob.events(10):
+    for event in bob.events(40):
         if event["event"] == "code" and event["code"] != old:
             return str(event["code"])
     raise AssertionError("no new code")
@@ -302,7 +302,7 @@ def test_a_code_of_the_command_line_is_good_for_one_try(stage: Stage, source: Pa
     started = time.monotonic()
     again = stage.run("send", source, "bob", "--timeout", "3", env={"P2PXFER_CODE": f"1-{WORDS}"})
     check_failure(again, 3, "no connection to bob came about")
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 25
     assert bob.poll() is None
     assert not Home(stage.bob).contacts()
     assert not list(stage.inbox.iterdir())
@@ -358,7 +358,7 @@ def test_the_disk_is_full_in_the_middle(pair: Stage) -> None:
         alice = pair.send(big)
         status, received = end_of(again)
         assert status == 0, received
-        alice.succeed(10)
+        alice.succeed(40)
         assert last(received, "resumed")["have_bytes"] >= 8 * MIB
         assert file_hash(pair.inbox / "big.bin") == digest
         assert names_in(pair.inbox) == ["big.bin"]
@@ -424,7 +424,7 @@ def test_an_interruption_keeps_what_arrived(pair: Stage, who: str, signum: signa
     until_bytes(bob, 8 * MIB)
     victim = alice if who == "sender" else bob
     os.kill(victim.pid, signum)
-    status, events = end_of(victim, 10)
+    status, events = end_of(victim, 40)
     assert status == 130, events
     error = last(events, "error")
     assert error["code"] == "E_INTERRUPTED"
@@ -468,7 +468,7 @@ def test_an_interruption_while_nobody_is_there(pair: Stage, source: Path, words:
     waiting.wait_for("registered")
     time.sleep(0.3)
     os.kill(waiting.pid, signal.SIGINT)
-    status, events = end_of(waiting, 10)
+    status, events = end_of(waiting, 40)
     assert status == 130
     error = last(events, "error")
     assert error["code"] == "E_INTERRUPTED"

@@ -35,7 +35,7 @@ def pair_up(stage: Stage, name: str = "alice") -> None:
     source = stage.folder / "first.txt"
     source.write_text("first\n")
     assert send_with_code(stage, source, "environment").status == 0
-    bob.succeed(10)
+    bob.succeed(40)
 
 
 @pytest.mark.parametrize("how", ["environment", "file"])
@@ -71,7 +71,7 @@ def answer_by_name(stage: Stage) -> None:
     source = stage.folder / "answer.bin"
     digest = random_file(source, MIB)
     assert stage.run("send", source, "alice", home=stage.bob).status == 0
-    alice.succeed(10)
+    alice.succeed(40)
     assert file_hash(inbox / "answer.bin") == digest
 
 
@@ -182,7 +182,7 @@ def test_the_receiver_is_asked(pair: Stage, answer: str, status: int) -> None:
     os.close(writer)
     sent = pair.run("send", source, "bob", as_json=True)
     assert sent.status == status, sent
-    assert bob.wait(10).status == status
+    assert bob.wait(40).status == status
     bob.stop()
     asked = (pair.folder / "asking.log").read_text()
     assert "take asked.bin (1.0 MiB, " in asked

@@ -29,7 +29,7 @@ def stage() -> Iterator[Stage]:
 
 def kill(program: Program) -> None:
     os.kill(program.pid, signal.SIGKILL)
-    assert program.wait(10).status == -signal.SIGKILL
+    assert program.wait(40).status == -signal.SIGKILL
 
 
 def jobs(stage: Stage, home: Path, *words: str) -> list[JsonEvent]:

@@ -75,7 +75,7 @@ def field(ground: Field) -> Iterator[Field]:
 def kill(program: Program) -> None:
     """SIGKILL, and the end of it."""
     os.kill(program.pid, signal.SIGKILL)
-    assert program.wait(5).status == -signal.SIGKILL
+    assert program.wait(40).status == -signal.SIGKILL
 
 
 def on_disk(inbox: Path) -> int:
@@ -114,7 +114,7 @@ def check_receiver_killed(stage: Stage, source: Path, watch: Watch, point: float
     again = stage.receive("--once", "--no-code")
     status, events = end_of(again)
     assert status == 0, events
-    alice.succeed(10)
+    alice.succeed(40)
     resumed = last(events, "resumed")["have_bytes"]
     refetched = written + payload(last(events, "done")) - SIZE
     print(f"killed with {written / MIB:.0f} MiB written, {resumed / MIB:.0f} kept, {refetched / MIB:.1f} fetched again")

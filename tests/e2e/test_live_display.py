@@ -60,7 +60,7 @@ class Screen:
         for drawn in re.split(b"(?=\r\x1b\\[2K)", data):
             self._stream.feed(bytes(drawn))
             self.states.append([line.rstrip() for line in self._shown.display if line.strip()])
-        return self.child.wait(10)
+        return self.child.wait(40)
 
     def _more(self) -> bytes:
         try:

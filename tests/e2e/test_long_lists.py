@@ -86,7 +86,7 @@ def until_durable(stage: Stage, least: int) -> None:
 
 def kill(program: Program) -> None:
     os.kill(program.pid, signal.SIGKILL)
-    program.wait(10)
+    program.wait(40)
 
 
 @pytest.mark.deadline(120)

@@ -87,7 +87,7 @@ def test_a_writer_stays_until_a_reader_that_pauses_has_everything(piped: Stage, 
         second = PipeEnd(piped, reader, target=into)
     os.close(into)
     with pytest.raises(subprocess.TimeoutExpired):
-        first.child.wait(10)
+        first.child.wait(40)
     with os.fdopen(out, "rb") as drain, (piped.folder / "copy").open("wb") as copy:
         while block := drain.read(MIB):
             copy.write(block)

@@ -59,7 +59,7 @@ def test_a_directory_and_a_file_of_it(pair: Stage) -> None:
 
 def kill(program: Program) -> None:
     os.kill(program.pid, signal.SIGKILL)
-    program.wait(10)
+    program.wait(40)
 
 
 @pytest.mark.deadline(120)

@@ -213,7 +213,7 @@ def test_a_killed_receiver_leaves_nothing_under_the_name_and_the_next_one_clears
     os.write(feed, b"something")
     wait_until(lambda: any(path.stat().st_size for path in pair.inbox.glob(".p2pxfer-*/data")), 60)
     os.kill(bob.pid, signal.SIGKILL)
-    bob.wait(10)
+    bob.wait(40)
     assert "a stream cannot go on" in alice.ends(75)
     os.close(feed)
     assert names_in(pair.inbox) == []
