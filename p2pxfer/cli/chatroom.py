@@ -85,7 +85,7 @@ class ChatRoom(ChatOwner):
 
     def _make(self, machine: Machine) -> RendezvousClient:
         """What the run consists of, and the client that is to be started."""
-        machine = self._machine = structs.replace(machine, tell=self._tell)
+        machine = self._machine = structs.replace(machine, tell=self._tell, patience=PATIENCE_S)
         reactor = self._reactor = machine.reactor
         self._report.on_closed = self._unread
         self._waiting = ChatWaiting(reactor, self._peer.shown, self._note)
@@ -157,19 +157,12 @@ class ChatRoom(ChatOwner):
             self._note(f"{_lines(waiting)} kept for {self._peer.shown}; the next chat delivers what is kept")
 
     def _session(self, on_event: Callable[[ChannelEvent], None], on_settled: Callable[[], None]) -> PairSession:
-        machine = self._machine
         return PairSession(
-            machine.reactor,
-            machine.identity,
-            machine.name,
+            self._machine,
             self._peer,
-            policy=machine.approach.policy,
-            gentle=machine.approach.gentle,
-            patience=PATIENCE_S,
-            tell=self._tell,
             on_event=on_event,
             on_settled=on_settled,
-            appointment=common_appointment(SERVICE, machine.identity, self._peer),
+            appointment=common_appointment(SERVICE, self._machine.identity, self._peer),
         )
 
     async def _until_the_end(self, client: RendezvousClient) -> None:

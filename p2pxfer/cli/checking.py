@@ -90,10 +90,7 @@ class Checking:
 
     async def _both(self, client: RendezvousClient, peer: Checkee, here: Nat, ends: float) -> None:
         machine = self._machine
-        check = PeerCheck(
-            machine.reactor, client, machine.identity, machine.name, peer,
-            policy=machine.approach.policy, gentle=machine.approach.gentle, tell=machine.tell,
-        )  # fmt: skip
+        check = PeerCheck(machine, client, peer)
         try:
             findings: Findings = await self._within(ends - machine.reactor.seconds(), check.run())
         except TooLong:

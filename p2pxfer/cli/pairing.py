@@ -154,18 +154,8 @@ class Pairing(InboxOwner):
         await self._join(client, code)
 
     async def _join(self, client: RendezvousClient, code: Code) -> None:
-        machine = self._machine
-        joining = Joining(
-            machine.reactor,
-            client,
-            machine.identity,
-            machine.name,
-            code,
-            policy=machine.approach.policy,
-            patience=self._timeout or JOIN_S,
-            tell=machine.tell,
-            compare=self.compares,
-        )
+        machine = structs.replace(self._machine, patience=self._timeout or JOIN_S)
+        joining = Joining(machine, client, code, compare=self.compares)
         proved = await joining.run(lambda proved, both: self._compare(proved.name, both))
         self._store(proved.key, proved.name, by_words=proved.both is not None)
         self._end(None)

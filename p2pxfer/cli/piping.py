@@ -50,17 +50,11 @@ class Piping:
         Raises:
             P2pxferError: the outcome, when it is not success.
         """
-        machine = structs.replace(machine, tell=self._report.tell)
+        machine = structs.replace(machine, tell=self._tell)
         pipe = self._pipe(machine.reactor)
         session = PairSession(
-            machine.reactor,
-            machine.identity,
-            machine.name,
+            machine,
             self._peer,
-            policy=machine.approach.policy,
-            gentle=machine.approach.gentle,
-            patience=machine.patience,
-            tell=self._tell,
             on_event=pipe.event,
             on_settled=pipe.settled,
             appointment=self._appointment(machine.identity),

@@ -20,11 +20,13 @@ from p2pxfer.errors import P2pxferError, Unreachable, from_wire
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.private.identity import Identity
 from p2pxfer.net.session import pairsession, reception
+from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.pairsession import Appointment, PairSession
 from p2pxfer.net.session.path import PathFacts
 from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.session.reception import ChannelUser, Reception
 from p2pxfer.status import Event, PathKind
+from tests.net.machines import machine_at
 
 
 def into(errors: list[P2pxferError]) -> Callable[[Failure], None]:
@@ -180,6 +182,9 @@ class World:
         """Whether two sides of an introduction get a relay path."""
         self.ends: deque[Callable[[], object]] = deque()
 
+    def machine(self, name: str, **options: Any) -> Machine:
+        return machine_at(Home(self.folder / name), self.clock, name, **{"patience": 30.0, **options})
+
     def identity(self, name: str) -> Identity:
         return Home(self.folder / name).identity()
 
@@ -221,12 +226,9 @@ class World:
         at: str = "svc",
     ) -> Reception:
         """A machine that waits under the name ``at``."""
-        reactor: Any = self.clock
-        identity = self.identity(name)
-        made = Reception(
-            reactor, identity, name, admit, user_for, gentle=False, patience=30.0, tell=lambda peer, event: None
-        )
-        client: Any = WorldClient(self, identity, made.introduced)
+        machine = self.machine(name)
+        made = Reception(machine, admit, user_for, lambda peer, event: None)
+        client: Any = WorldClient(self, machine.identity, made.introduced)
         made.start(client)
         self.waiting[at] = client
         return made
@@ -245,20 +247,19 @@ class Caller:
     """A running program that asks."""
 
     def __init__(self, world: World, name: str, host: str, user: ChannelUser, at: str, *, expected: bool) -> None:
-        reactor: Any = world.clock
-        identity = world.identity(name)
         self.user = user
         self.errors: list[P2pxferError] = []
         self.told: list[Event] = []
         peer = Checkee(world.identity(host).id.digest, host, "contact")
+        machine = world.machine(name, tell=self.told.append)
         self.session = PairSession(
-            reactor, identity, name, peer, policy="auto", gentle=False, patience=30.0, tell=self.told.append,
+            machine, peer,
             on_event=user.event, on_settled=user.settled,
             appointment=Appointment(asks=True, name=at, absent=f"{host} does not offer that", expected=expected),
         )  # fmt: skip
         user.attach(self.session)
         self.session.failed.addCallback(self._failed)
-        client: Any = WorldClient(world, identity, self.session.introduced)
+        client: Any = WorldClient(world, machine.identity, self.session.introduced)
         self.session.start(client)
         world.ends.append(self.session.close)
 

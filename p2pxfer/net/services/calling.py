@@ -19,17 +19,15 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
 
 from p2pxfer.core.backoff import Backoff
-from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.session.services import waiting_name
 from p2pxfer.errors import IdentityMismatch, Interrupted, LimitReached, P2pxferError, Refused, Unreachable
-from p2pxfer.net.private.identity import Identity
 from p2pxfer.net.services.peeraddress import PeerAddress
 from p2pxfer.net.services.streamsession import Streams
+from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.pairsession import Appointment, PairSession
 from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
-from p2pxfer.net.types import Reactor
-from p2pxfer.status import Event, Note
+from p2pxfer.status import Note
 
 MAX_WAITING = 256
 """Most that wait for a session at once."""
@@ -48,35 +46,24 @@ def service_appointment(peer: Checkee, service: str, *, expected: bool) -> Appoi
 class Calling:
     """See the laws above.
 
-    ``patience`` is the longest time without a path, seconds; a peer that is ``expected`` may come later.
+    A peer that is ``expected`` may come later.
     """
 
     def __init__(
         self,
-        reactor: Reactor,
-        identity: Identity,
-        my_name: str,
+        machine: Machine,
         peer: Checkee,
         service: str,
         *,
-        policy: PathPolicy,
-        gentle: bool,
-        patience: float,
-        tell: Callable[[Event], None],
         expected: bool,
     ) -> None:
         self.ended: Deferred[P2pxferError] = Deferred()
         self.on_empty: Callable[[], None] | None = None
         """Called when the last connection has ended."""
-        self._reactor = reactor
-        self._identity = identity
-        self._my_name = my_name
+        self._machine = machine
+        self._reactor = machine.reactor
         self._peer = peer
         self._service = service
-        self._policy: PathPolicy = policy
-        self._gentle = gentle
-        self._patience = patience
-        self._tell = tell
         self._expected = expected
         self._client: RendezvousClient | None = None
         self._session: PairSession | None = None
@@ -98,7 +85,7 @@ class Calling:
         Fails with the reason of the peer, or :class:`~p2pxfer.errors.P2pxferError` where no session came about in time.
         """
         answer = Deferred.fromCoroutine(self._connect(build))
-        return answer.addTimeout(self._patience, self._reactor, self._too_late)
+        return answer.addTimeout(self._machine.patience, self._reactor, self._too_late)
 
     async def _connect(self, build: Callable[[IAddress], IProtocol | None]) -> IProtocol:
         while self._over is None:
@@ -144,17 +131,11 @@ class Calling:
         self._pause = None
         assert self._client is not None
         there = PeerAddress(self._peer.id, self._peer.name, self._service)
-        here = PeerAddress(str(self._identity.id), None, self._service)
+        here = PeerAddress(str(self._machine.identity.id), None, self._service)
         streams = Streams(self._reactor, here, there, on_empty=self._empty)
         session = PairSession(
-            self._reactor,
-            self._identity,
-            self._my_name,
+            self._machine,
             self._peer,
-            policy=self._policy,
-            gentle=self._gentle,
-            patience=self._patience,
-            tell=self._tell,
             on_event=streams.event,
             on_settled=streams.settled,
             appointment=service_appointment(self._peer, self._service, expected=self._expected),
@@ -190,7 +171,7 @@ class Calling:
         if session.met.called:
             self._expected = True
             self._backoff.reset()
-            self._tell(Note(f"{error.message}; its connections were reset, waiting for {self._peer.shown}"))
+            self._machine.tell(Note(f"{error.message}; its connections were reset, waiting for {self._peer.shown}"))
         self._pause = self._reactor.callLater(self._backoff.next(), self._begin)
 
     def _left(self, session: PairSession, leaving: Deferred[None], _: object) -> None:

@@ -33,18 +33,7 @@ class PeerSession:
     """
 
     def __init__(self, machine: Machine, peer: Checkee, service: str, *, expected: bool = False) -> None:
-        self.calling = Calling(
-            machine.reactor,
-            machine.identity,
-            machine.name,
-            peer,
-            check_service(service),
-            policy=machine.approach.policy,
-            gentle=machine.approach.gentle,
-            patience=machine.patience,
-            tell=machine.tell,
-            expected=expected,
-        )
+        self.calling = Calling(machine, peer, check_service(service), expected=expected)
         """The connections; its ``ended`` tells what no other session would change."""
         self._client = machine.client()
 
@@ -89,14 +78,7 @@ class PeerService:
         identity = machine.identity
         self.address = PeerAddress(str(identity.id), None, service)
         self._reception = Reception(
-            machine.reactor,
-            identity,
-            machine.name,
-            self._admit,
-            self._user_for,
-            gentle=machine.approach.gentle,
-            patience=machine.patience,
-            tell=tell or (lambda peer, event: machine.tell(event)),
+            machine, self._admit, self._user_for, tell or (lambda peer, event: machine.tell(event))
         )
         waiting = waiting_name(identity.id.digest, service)
         self._client = machine.client(waiting, self._reception.introduced, on_registered)

@@ -22,19 +22,17 @@ from p2pxfer.core.contact.codes import Code
 from p2pxfer.core.contact.pairing import Party as PairingParty
 from p2pxfer.core.contact.pairplace import name_of, place_in
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.session.wire import Bye, Chunk, Pair2, Paired, SameWords
 from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable
-from p2pxfer.net.private.identity import Identity
 from p2pxfer.net.session.bothsame import BothSame
 from p2pxfer.net.session.firstcontact import FirstContact
+from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.meeting import Meeting
-from p2pxfer.net.session.parties import MeetingOwner, Party
+from p2pxfer.net.session.parties import MeetingOwner
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.patience import Parting
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
-from p2pxfer.net.types import Reactor
-from p2pxfer.status import Event, Introduced
+from p2pxfer.status import Introduced
 
 FAREWELL_S = 2.0
 """How long the end of the paths may take, seconds."""
@@ -56,39 +54,31 @@ class Proved(Struct, frozen=True):
 
 
 class Joining(MeetingOwner):
-    """One code, entered here.  ``tell`` hears of each step; ``patience`` is the longest time to the proof, seconds.
+    """One code, entered here.  The patience of ``machine`` is the longest time to the proof.
 
     ``compare``: the user of this side wants words compared.
     """
 
     def __init__(
         self,
-        reactor: Reactor,
+        machine: Machine,
         client: RendezvousClient,
-        identity: Identity,
-        my_name: str,
         code: Code,
         *,
-        policy: PathPolicy,
-        patience: float,
-        tell: Callable[[Event], None],
         compare: bool = False,
     ) -> None:
-        self._reactor = reactor
+        self._machine = machine
+        self._reactor = machine.reactor
         self._client = client
-        self._identity = identity
-        self._my_name = my_name
         self._code = code
-        self._policy: PathPolicy = policy
-        self._patience = patience
-        self._tell = tell
+        self._patience = machine.patience
         self._compare = compare
         self._meeting: Meeting | None = None
         self._contact: FirstContact | None = None
         self._path: PeerPath | None = None
         self._paths: list[PeerPath] = []
         self._outcome: Deferred[Proved] = Deferred()
-        self._parting = Parting(reactor, FAREWELL_S)
+        self._parting = Parting(machine.reactor, FAREWELL_S)
 
     async def run(self, agree: Callable[[Proved, BothSame], Coroutine[Any, Any, None]]) -> Proved:
         """Meet whoever shows the code, and prove it; ``agree`` compares the words where that is wanted.
@@ -126,13 +116,13 @@ class Joining(MeetingOwner):
         if place is None:
             raise Unreachable(NOT_SHOWN)
         try:
-            introduction = await self._client.introduce(name_of(place), self._policy)
+            introduction = await self._client.introduce(name_of(place), self._machine.approach.policy)
         except Unreachable as gone:
             if self._client.registered is None:
                 raise
             raise Unreachable(NOT_SHOWN) from gone
-        self._tell(Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(introduction.peer_id))))
-        party = Party(self._identity, "initiator", self._my_name, None, introduction.peer_id)
+        self._machine.tell(Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(introduction.peer_id))))
+        party = self._machine.party("initiator", introduction.peer_id)
         self._meeting = Meeting(self._reactor, introduction, party, self._client, self)
         self._meeting.start()
         return await self._outcome
@@ -162,7 +152,7 @@ class Joining(MeetingOwner):
         if self._path is not None:
             return
         self._path = path
-        own = PairingParty(self._my_name, self._identity.id.digest)
+        own = PairingParty(self._machine.name, self._machine.identity.id.digest)
         peer = PairingParty(path.peer_name, path.peer_key)
         self._contact = FirstContact(self._reactor, path, own, peer, self._verdict, self._compare)
         self._contact.enter(self._code)

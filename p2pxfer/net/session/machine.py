@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from p2pxfer.core.approach import Approach
-from p2pxfer.core.messages import Introduction, PathPolicy, Registered
+from p2pxfer.core.messages import Introduction, PathPolicy, Registered, Role
 from p2pxfer.core.names import check_name, normalise_name, suggest_name
 from p2pxfer.core.serveraddress import ServerLine, parse_server_line
 from p2pxfer.errors import ConfigError
 from p2pxfer.net.private.home import Home, default_home
 from p2pxfer.net.private.identity import Identity
+from p2pxfer.net.session.parties import Party
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.traversal.serverdial import server_address
 from p2pxfer.net.types import Reactor
@@ -97,6 +98,11 @@ class Machine(Struct, frozen=True):
         from p2pxfer.net.session.knownpeers import known_peer  # which most commands have no need of
 
         return known_peer(self.home, text, "a service")
+
+    def party(self, role: Role, peer_key: bytes, *, peer_name: str | None = None, trusted: bool = False) -> Party:
+        """This machine in a meeting with whoever has that key; see :class:`~p2pxfer.net.session.parties.Party`."""
+        gentle = self.approach.gentle
+        return Party(self.identity, role, self.name, peer_name, peer_key, trusted=trusted, gentle=gentle)
 
     def client(
         self,

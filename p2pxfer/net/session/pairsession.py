@@ -17,19 +17,18 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.messages import Introduction, PathPolicy, Role
+from p2pxfer.core.messages import Introduction, Role
 from p2pxfer.core.names import MAX_CHARS
 from p2pxfer.core.session.channel import ChannelEvent
 from p2pxfer.errors import IdentityMismatch, P2pxferError, Unreachable
 from p2pxfer.net.private.identity import Identity
 from p2pxfer.net.session.channelsession import ChannelSession, oldest_relayed
+from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.meeting import Meeting
-from p2pxfer.net.session.parties import Party
 from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.session.seeking import Seeking, Standing, Target, standing_of, wants_another
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
-from p2pxfer.net.types import Reactor
-from p2pxfer.status import Event, Introduced
+from p2pxfer.status import Introduced
 
 MAX_MEETINGS = 8
 """Most introductions at once, whatever the server sends: each one dials."""
@@ -77,28 +76,25 @@ class PairSession(ChannelSession):
 
     def __init__(
         self,
-        reactor: Reactor,
-        identity: Identity,
-        my_name: str,
+        machine: Machine,
         peer: Checkee,
         *,
-        policy: PathPolicy,
-        gentle: bool,
-        patience: float,
-        tell: Callable[[Event], None],
         on_event: Callable[[ChannelEvent], None],
         on_settled: Callable[[], None],
         appointment: Appointment | None = None,
     ) -> None:
-        self.appointment = appointment or pipe_appointment(identity, peer)
+        self.appointment = appointment or pipe_appointment(machine.identity, peer)
         asks = self.appointment.asks
         super().__init__(
-            reactor, peer, asks=asks, patience=patience, tell=tell, on_event=on_event, on_settled=on_settled
+            machine.reactor,
+            peer,
+            asks=asks,
+            patience=machine.patience,
+            tell=machine.tell,
+            on_event=on_event,
+            on_settled=on_settled,
         )
-        self._identity = identity
-        self._my_name = my_name
-        self._policy: PathPolicy = policy
-        self._gentle = gentle
+        self._machine = machine
         self._client: RendezvousClient | None = None
         self._seeking: Seeking | None = None
         self._search: Deferred[None] | None = None
@@ -109,7 +105,7 @@ class PairSession(ChannelSession):
         self._pathless.begin()
         if self.asks:
             target = Target(self.appointment.name, self._peer.key, None, None, "contact", None)
-            self._seeking = Seeking(self._reactor, client, target, self._policy, self)
+            self._seeking = Seeking(self._reactor, client, target, self._machine.approach.policy, self)
             self._search = Deferred.fromCoroutine(self._seeking.run())
             self._search.addErrback(self._search_ended)
 
@@ -172,7 +168,7 @@ class PairSession(ChannelSession):
         self._tell(Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(introduction.peer_id))))
         if not self.paths:
             self.paths.introduced()
-        party = Party(self._identity, role, self._my_name, None, self._peer.key, trusted=True, gentle=self._gentle)
+        party = self._machine.party(role, self._peer.key, trusted=True)
         meeting = Meeting(self._reactor, introduction, party, self._client, self)
         self.adopt(meeting)
         meeting.start()
@@ -188,7 +184,7 @@ class PairSession(ChannelSession):
         self.fail(self._pathless.last or Unreachable(self.appointment.absent))
 
     def _look_around(self) -> None:
-        if self._seeking is not None and wants_another(self._meetings, self.paths, self._policy):
+        if self._seeking is not None and wants_another(self._meetings, self.paths, self._machine.approach.policy):
             self._seeking.wake()
 
     def _nat_forgot(self) -> None:

@@ -10,27 +10,24 @@ Laws of this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.messages import Introduction, NatSummary, PathPolicy
+from p2pxfer.core.messages import Introduction, NatSummary
 from p2pxfer.core.session.wire import Bye, Check, Checked, Chunk, PlanState
 from p2pxfer.errors import CodeNeeded, IdentityMismatch, P2pxferError, ProtocolBreach, Unreachable
-from p2pxfer.net.private.identity import Identity
+from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.meeting import Meeting
-from p2pxfer.net.session.parties import MeetingOwner, Party
+from p2pxfer.net.session.parties import MeetingOwner
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.session.patience import Parting
 from p2pxfer.net.session.seeking import introduced_to
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
-from p2pxfer.net.types import Reactor
-from p2pxfer.status import Event, Introduced, Note, PathKind, Peer, Verified
+from p2pxfer.status import Introduced, Note, PathKind, Peer, Verified
 
 ANSWER_S = 45.0
 """How long the peer may take to finish its own punch and measurements, seconds; both have limits of their own."""
@@ -82,31 +79,22 @@ class PeerCheck(MeetingOwner):
 
     def __init__(
         self,
-        reactor: Reactor,
+        machine: Machine,
         client: RendezvousClient,
-        identity: Identity,
-        my_name: str,
         peer: Checkee,
-        *,
-        policy: PathPolicy,
-        gentle: bool,
-        tell: Callable[[Event], None],
     ) -> None:
-        self._reactor = reactor
+        self._machine = machine
+        self._reactor = machine.reactor
+        self._tell = machine.tell
         self._client = client
-        self._identity = identity
-        self._my_name = my_name
         self._peer = peer
-        self._policy: PathPolicy = policy
-        self._gentle = gentle
-        self._tell = tell
-        self._paths = PathSet(reactor.seconds, tell)
+        self._paths = PathSet(machine.reactor.seconds, machine.tell)
         self._after: dict[PeerPath, float] = {}
         self._asked: PeerPath | None = None
         self._first: Deferred[None] = Deferred()
         self._answer: Deferred[Checked | None] = Deferred()
         self._last: P2pxferError | None = None
-        self._parting = Parting(reactor, FAREWELL_S)
+        self._parting = Parting(machine.reactor, FAREWELL_S)
         self._over = False
 
     async def run(self) -> Findings:
@@ -130,9 +118,7 @@ class PeerCheck(MeetingOwner):
         self._tell(Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(introduction.peer_id))))
         self._paths.introduced()
         self._first = Deferred()
-        party = Party(
-            self._identity, "initiator", self._my_name, None, self._peer.key, trusted=True, gentle=self._gentle
-        )
+        party = self._machine.party("initiator", self._peer.key, trusted=True)
         meeting = Meeting(self._reactor, introduction, party, self._client, self)
         try:
             meeting.start()
@@ -168,7 +154,7 @@ class PeerCheck(MeetingOwner):
         await self._client.when_registered()
         absent = f"{self._peer.shown} is not here now: start p2pxfer receive there"
         to = str(PeerId(self._peer.key))
-        found = await introduced_to(self._client, to, self._peer.name, self._policy, absent)
+        found = await introduced_to(self._client, to, self._peer.name, self._machine.approach.policy, absent)
         if found.peer_id != self._peer.key:
             raise IdentityMismatch(
                 f"the server presents {PeerId(found.peer_id)} as {self._peer.shown}, but {PeerId(self._peer.key)} was"

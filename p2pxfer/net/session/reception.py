@@ -29,14 +29,13 @@ from p2pxfer.core.session.channelwire import Attach
 from p2pxfer.core.session.windows import Limits
 from p2pxfer.core.session.wire import Bye, Chunk, Problem
 from p2pxfer.errors import LimitReached, P2pxferError, ProtocolBreach, Refused, Unreachable
-from p2pxfer.net.private.identity import Identity
 from p2pxfer.net.session.channelsession import ChannelSession, oldest_relayed
+from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.meeting import Meeting
-from p2pxfer.net.session.parties import MeetingOwner, Party
+from p2pxfer.net.session.parties import MeetingOwner
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
-from p2pxfer.net.types import Reactor
 from p2pxfer.status import Event, Introduced
 
 MAX_MEETINGS = 128
@@ -115,24 +114,17 @@ class Reception(MeetingOwner):
 
     def __init__(
         self,
-        reactor: Reactor,
-        identity: Identity,
-        my_name: str,
+        machine: Machine,
         admit: Callable[[bytes], Checkee | None],
         user_for: Callable[[Checkee], ChannelUser],
-        *,
-        gentle: bool,
-        patience: float,
         tell: Callable[[Checkee, Event], None],
     ) -> None:
-        self.reactor = reactor
-        self.patience = patience
+        self.reactor = machine.reactor
+        self.patience = machine.patience
         self.tell = tell
-        self._identity = identity
-        self._my_name = my_name
+        self._machine = machine
         self._admit = admit
         self._user_for = user_for
-        self._gentle = gentle
         self._client: RendezvousClient | None = None
         self._meetings: dict[Meeting, Guest | None] = {}
         self._met_by: dict[PeerPath, Meeting] = {}
@@ -159,7 +151,7 @@ class Reception(MeetingOwner):
             peer, trusted = self._admit(key), True
         except Refused:
             peer, trusted = Checkee(key, None, "contact"), False
-        if client is None or self._over or peer is None or key == self._identity.id.digest:
+        if client is None or self._over or peer is None or key == self._machine.identity.id.digest:
             self.log.info("an introduction to a stranger was not taken up")
             return
         if not self._room_for(key):
@@ -167,7 +159,7 @@ class Reception(MeetingOwner):
             return
         client.introduced(introduction)
         self.tell(peer, Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(key))))
-        party = Party(self._identity, "responder", self._my_name, None, key, trusted=trusted, gentle=self._gentle)
+        party = self._machine.party("responder", key, trusted=trusted)
         meeting = Meeting(self.reactor, introduction, party, client, self)
         self._meetings[meeting] = None
         meeting.start()

@@ -34,15 +34,11 @@ class Stand:
         self.calling: Calling
 
     def call(self, *, expected: bool) -> None:
-        reactor: Any = self.world.clock
-        identity = self.world.identity("guest")
+        machine = self.world.machine("guest", patience=PATIENCE)
         host = Checkee(self.world.identity("host").id.digest, "host", "contact")
-        self.calling = Calling(
-            reactor, identity, "guest", host, "web",
-            policy="auto", gentle=False, patience=PATIENCE, tell=lambda event: None, expected=expected,
-        )  # fmt: skip
+        self.calling = Calling(machine, host, "web", expected=expected)
         self.calling.ended.addCallback(self.ended.append)
-        client: Any = WorldClient(self.world, identity, lambda introduction: None)
+        client: Any = WorldClient(self.world, machine.identity, lambda introduction: None)
         self.calling.start(client)
         self.world.ends.append(lambda: Deferred.fromCoroutine(self.calling.close()))
         self.world.run()

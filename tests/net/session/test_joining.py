@@ -12,6 +12,7 @@ from p2pxfer.core.contact.codes import parse_code
 from p2pxfer.errors import Unreachable
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.session.joining import Joining
+from tests.net.machines import machine_at
 
 
 class SilentClient:
@@ -24,9 +25,8 @@ class SilentClient:
 def test_a_pairing_that_takes_too_long_ends_in_words(tmp_path: Path) -> None:
     clock: Any = Clock()
     client: Any = SilentClient()
-    identity = Home(tmp_path / "home").identity()
     code = parse_code("123451-acid-acorn-acre")
-    joining = Joining(clock, client, identity, "alice", code, policy="auto", patience=60.0, tell=lambda event: None)
+    joining = Joining(machine_at(Home(tmp_path / "home"), clock, patience=60.0), client, code)
 
     async def agree(proved: object, both: object) -> None:
         raise AssertionError("nobody was met")

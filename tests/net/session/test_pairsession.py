@@ -25,6 +25,7 @@ from p2pxfer.net.session.pairsession import MAX_MEETINGS, PairSession, pipe_name
 from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.status import Event, Note
 from p2pxfer.status import Path as PathEvent
+from tests.net.machines import machine_at
 
 LOWEST, HIGHEST = bytes(32), b"\xff" * 32
 
@@ -103,14 +104,8 @@ class Stand:
         self.errors: list[P2pxferError] = []
         self.told: list[Event] = []
         self.session = PairSession(
-            self.clock,  # type: ignore[arg-type]  # nothing is dialled here
-            Home(folder).identity(),
-            "alice",
+            machine_at(Home(folder), self.clock, patience=30.0, tell=self.told.append),
             Checkee(key, "bob", "contact"),
-            policy="auto",
-            gentle=False,
-            patience=30.0,
-            tell=self.told.append,
             on_event=self._hear,
             on_settled=lambda: None,
         )

@@ -10,11 +10,14 @@ import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
+from p2pxfer.core.approach import Approach
 from p2pxfer.core.messages import Introduction, NatSummary
+from p2pxfer.core.serveraddress import ServerLine
 from p2pxfer.core.session.wire import Bye, Check, Checked, Chunk
 from p2pxfer.errors import CodeNeeded, IdentityMismatch, P2pxferError, ProtocolBreach, Unreachable
 from p2pxfer.net.private.identity import new_identity
 from p2pxfer.net.session import peercheck
+from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.peercheck import ANSWER_S, FAREWELL_S, MEETINGS, Checkee, Findings, PeerCheck
 from p2pxfer.status import Event
 from p2pxfer.status import Path as PathEvent
@@ -98,9 +101,10 @@ class World:
         client: Any = SimpleNamespace(
             when_registered=lambda: succeed(None), introduce=self._introduce, registered=object()
         )
-        self.check = check = PeerCheck(
-            time_only(self.clock), client, ME, "alice", BOB, policy=policy, gentle=False, tell=self.told.append
-        )
+        home: Any = None
+        server, way = ServerLine("h", 1, None), Approach(policy)
+        machine = Machine(time_only(self.clock), home, ME, server, "alice", way, tell=self.told.append)
+        self.check = check = PeerCheck(machine, client, BOB)
         self.relay = relay
         self.running = Deferred.fromCoroutine(check.run())
         self.running.addBoth(self.result.append)
