@@ -96,8 +96,7 @@ class ChatFiles(InboxOwner):
         self._client: RendezvousClient | None = None
         self._started = False
         self._inbox = Inbox(
-            machine.reactor, machine.identity, machine.name, lambda _: Folder(destination), "contacts", CodeBook(),
-            self, self._tell_some, gentle=machine.approach.gentle,
+            machine, lambda _: Folder(destination), "contacts", CodeBook(), self, self._tell_some
         )  # fmt: skip
 
     @property
@@ -211,15 +210,11 @@ class ChatFiles(InboxOwner):
         cache = await self._disk.make(HashCache, str(machine.home.path), manifest, source.identity, time.time())
         key = self._peer.key
         job = self._job = OutgoingJob(
-            machine.reactor,
+            machine,
             self._client,
-            machine.identity,
-            machine.name,
             Target(common_name(PURPOSE, key), key, None, None, "contact", None),
             ChunkPump(machine.reactor, source, cache, 0),
-            policy=machine.approach.policy,
             patience=Patience(wait=True, without_path=NO_PATH_S),
-            gentle=machine.approach.gentle,
             tell=self._tell_some,
             on_paired=lambda key, name: None,
             on_relayed=lambda meeting: None,

@@ -198,15 +198,12 @@ class Pairing(InboxOwner):
             place = self._place = place_of(machine.identity.id.digest, attempt)
             codes = CodeBook(slots=slots_at(place))
             inbox = Inbox(
-                machine.reactor,
-                machine.identity,
-                machine.name,
+                structs.replace(machine, approach=structs.replace(machine.approach, gentle=True)),
                 lambda _: Folder(os.devnull),  # files are refused before anything is put anywhere
                 "contacts",
                 codes,
                 self,
                 self._tell,
-                gentle=True,
             )
             client = machine.client(name_of(place), inbox.introduced, self._registered)
             inbox.attach(client)

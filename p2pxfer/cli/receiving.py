@@ -96,15 +96,12 @@ class Receiving(InboxOwner):
         self._questions = Questions(reactor, self._report)
         self._words = WordsCheck(machine.home, self._questions, self._report, reactor.seconds)
         inbox = Inbox(
-            reactor,
-            machine.identity,
-            machine.name,
+            machine,
             lambda _: self._place,
             self._acceptance,
             self._codes,
             self,
             self._report.tell,
-            gentle=machine.approach.gentle,
             limit=self._limit,
             patience=min(self._timeout or IDLE_S, IDLE_S),
         )

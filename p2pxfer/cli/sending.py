@@ -198,7 +198,7 @@ class Sending:
             self._asking = None
 
     async def _send(self, client: RendezvousClient) -> None:
-        machine, reactor, approach = self._machine, self._machine.reactor, self._machine.approach
+        machine, reactor = self._machine, self._machine.reactor
         cargo = self._load.cargo(reactor, self._limit, self._tell_offer)
         shown, words = safe_text(self._target.shown), self._words
         pump = ComparedCargo(
@@ -207,17 +207,13 @@ class Sending:
             lambda path, found: words.show(path.peer_key, shown, found, path) if words else None,
             lambda path: words.gone(path) if words else None,
         )
-        news = self._news = PathNews(reactor, self._target.shown, approach.policy, self._report.tell)
+        news = self._news = PathNews(reactor, self._target.shown, machine.approach.policy, self._report.tell)
         job = self._job = OutgoingJob(
-            reactor,
+            machine,
             client,
-            machine.identity,
-            machine.name,
             self._target,
             pump,
-            policy=approach.policy,
             patience=Patience(wait=self._wait, without_path=machine.patience),
-            gentle=approach.gentle,
             tell=self._tell,
             on_paired=self._paired,
             on_relayed=news.relayed,

@@ -56,8 +56,8 @@ class Receiving(InboxOwner):
         self.received = 0
         """How many transfers are here whole."""
         self._inbox = Inbox(
-            machine.reactor, machine.identity, machine.name, self._place, "contacts", CodeBook(), self,
-            self._event, gentle=machine.approach.gentle, limit=limit,
+            machine, self._place, "contacts", CodeBook(), self,
+            self._event, limit=limit,
         )  # fmt: skip
 
     def start(self) -> None:

@@ -32,11 +32,11 @@ from p2pxfer.core.session.pathchoice import OVER
 from p2pxfer.core.session.wire import Bye, Check, Chunk, Offer, Pair1, PairConfirm, SameWords
 from p2pxfer.errors import CodeNeeded, P2pxferError, ProtocolBreach, Refused, WrongCode
 from p2pxfer.net.connection.liveness import PacketsLost
-from p2pxfer.net.private.identity import Identity
 from p2pxfer.net.session.bothsame import COMPARE_S
 from p2pxfer.net.session.checkanswer import CheckAnswers
+from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.meeting import Meeting
-from p2pxfer.net.session.parties import Party, nat_event
+from p2pxfer.net.session.parties import nat_event
 from p2pxfer.net.session.path import CLOSE_S, PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.arrivals import Arrivals
@@ -50,7 +50,6 @@ from p2pxfer.net.transfer.listbudget import ListBudget
 from p2pxfer.net.transfer.peersession import PeerSession
 from p2pxfer.net.transfer.places import Place
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
-from p2pxfer.net.types import Reactor
 from p2pxfer.status import Event, Introduced, Note
 
 IDLE_S = 120.0
@@ -67,24 +66,19 @@ class Inbox:
 
     def __init__(
         self,
-        reactor: Reactor,
-        identity: Identity,
-        name: str,
+        machine: Machine,
         place_for: Callable[[bytes], Place],
         acceptance: Acceptance,
         codes: CodeBook,
         owner: InboxOwner,
         tell: Callable[[Event], None],
         *,
-        gentle: bool,
         limit: int = 0,
         patience: float = IDLE_S,
     ) -> None:
         """``place_for``: by a sender's key; ``patience``: how long a stream may be without a path, seconds."""
-        self._reactor = reactor
-        self._identity = identity
-        self._name = name
-        self._gentle = gentle
+        reactor = self._reactor = machine.reactor
+        self._machine = machine
         self._limit = limit
         self._place_for = place_for
         self._patience = patience
@@ -99,7 +93,8 @@ class Inbox:
         self._disk = DiskThreads(reactor)
         self._checks = CheckAnswers(reactor)
         self._quiet = QuietPaths(reactor, self._needed)
-        self._proofs = CodeProofs(reactor, PairingParty(name, identity.id.digest), codes, owner, tell, self._needed)
+        own = PairingParty(machine.name, machine.identity.id.digest)
+        self._proofs = CodeProofs(reactor, own, codes, owner, tell, self._needed)
         self._parted: Deferred[None] | None = None
 
     def attach(self, client: RendezvousClient) -> None:
@@ -115,7 +110,7 @@ class Inbox:
         if self._parted is not None:
             return  # whoever is met now would not be ended any more
         key = introduction.peer_id
-        if key == self._identity.id.digest or not self._welcome(key):
+        if key == self._machine.identity.id.digest or not self._welcome(key):
             self.log.info("an introduction to a stranger was not taken up")
             return
         contact = self._owner.known(key) is not None
@@ -131,7 +126,7 @@ class Inbox:
             session.paths.introduced()
             # The user may have removed the contact since the last time.
             session.known, session.told = self._known(key), False
-        party = Party(self._identity, "responder", self._name, None, key, trusted=contact, gentle=self._gentle)
+        party = self._machine.party("responder", key, trusted=contact)
         meeting = Meeting(self._reactor, introduction, party, client, self)
         self._meetings.add(meeting)
         meeting.start()
@@ -258,8 +253,8 @@ class Inbox:
             self._proofs.receive(session, path, message)
         elif session.known is None or (isinstance(message, Check) and self._owner.known(session.key) is None):
             raise CodeNeeded(
-                f"{self._name} does not know this key: ask for the one-time code that receive shows, and give it with"
-                " --code-file or P2PXFER_CODE"
+                f"{self._machine.name} does not know this key: ask for the one-time code that receive shows, and give"
+                " it with --code-file or P2PXFER_CODE"
             )
         elif isinstance(message, Check):
             self._check(session, path)
@@ -299,7 +294,7 @@ class Inbox:
         # Asked each time: the user may have said no since the session began.
         now = self._owner.known(session.key)
         if now is not None and not now.files:
-            raise Refused(f"{self._name} takes no files from you")
+            raise Refused(f"{self._machine.name} takes no files from you")
         if isinstance(message, Attach):
             return session.arrivals.attach(path, message)
         return session.arrivals.offer(path, session.since[path], message)

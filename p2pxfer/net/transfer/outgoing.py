@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from p2pxfer.core.codec import Message
 from p2pxfer.core.contact.pairing import Party as PairingParty
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.messages import Introduction, PathPolicy
+from p2pxfer.core.messages import Introduction
 from p2pxfer.core.session.verdict import no_direct_path, should_meet
 from p2pxfer.core.session.wire import Bye, Chunk, Pair2, Paired
 from p2pxfer.errors import (
@@ -34,10 +34,10 @@ from p2pxfer.errors import (
     WrongCode,
 )
 from p2pxfer.net.connection.liveness import PacketsLost
-from p2pxfer.net.private.identity import Identity
 from p2pxfer.net.session.acquaintance import Acquaintance
+from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.meeting import Meeting
-from p2pxfer.net.session.parties import Party, nat_event
+from p2pxfer.net.session.parties import nat_event
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.session.patience import Parting, Pathless
@@ -45,7 +45,6 @@ from p2pxfer.net.session.seeking import Patience, Seeking, Standing, Target, sta
 from p2pxfer.net.session.widening import Widener
 from p2pxfer.net.transfer.cargo import Cargo
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
-from p2pxfer.net.types import Reactor
 from p2pxfer.status import Event, Introduced, Note, Peer
 
 MAX_PATHLESS = 2
@@ -68,35 +67,29 @@ class OutgoingJob:
 
     def __init__(
         self,
-        reactor: Reactor,
+        machine: Machine,
         client: RendezvousClient,
-        identity: Identity,
-        my_name: str,
         target: Target,
         pump: Cargo,
         *,
-        policy: PathPolicy,
         patience: Patience,
-        gentle: bool,
         tell: Callable[[Event], None],
         on_paired: Callable[[bytes, str], None],
         on_relayed: Callable[[Meeting], None],
         first: Introduction | None = None,
     ) -> None:
-        self._reactor = reactor
+        reactor = self._reactor = machine.reactor
+        self._machine = machine
         self._client = client
-        self._identity = identity
-        self._my_name = my_name
         self._target = target
         self._pump = pump
-        self._policy = policy
+        policy = self._policy = machine.approach.policy
         self._patience = patience
-        self._gentle = gentle
         self._tell = tell
         self._on_relayed = on_relayed
         self._paths = PathSet(reactor.seconds, tell)
         self._meetings: list[Meeting] = []
-        own = PairingParty(my_name, identity.id.digest)
+        own = PairingParty(machine.name, machine.identity.id.digest)
         self._peer = Acquaintance(reactor, own, target, on_paired=on_paired, met=self._met, failed=self.fail)
         self._seeking = Seeking(reactor, client, target, policy, self, first)
         self._widener = Widener(reactor, self._paths, self._open_beside, pump.is_idle if pump.spreads else None)
@@ -194,10 +187,8 @@ class OutgoingJob:
         self._tell(nat_event(introduction.my_nat))
         if not self._paths:
             self._paths.introduced()
-        party = Party(
-            self._identity, "initiator", self._my_name, self._target.name, introduction.peer_id,
-            trusted=self._peer.key is not None, gentle=self._gentle,
-        )  # fmt: skip
+        known = self._peer.key is not None
+        party = self._machine.party("initiator", introduction.peer_id, peer_name=self._target.name, trusted=known)
         meeting = Meeting(self._reactor, introduction, party, self._client, self)
         for old in [one for one in self._meetings if not one.paths][:-MAX_PATHLESS]:
             self._meetings.remove(old)

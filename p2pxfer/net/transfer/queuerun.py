@@ -186,14 +186,13 @@ class QueueRun:
             await deferLater(self._reactor, backoff.next())
 
     async def _send(self, client: RendezvousClient, target: Target, first: Introduction) -> None:
-        machine, entry = self._machine, self._entry
+        entry = self._entry
         source, cache = await self._disk.do(self._open)
         pump = self._pump = QueuedPump(self._reactor, source, cache, entry.limit, delta=entry.delta)
         pump.on_through = self._owner.through
         job = OutgoingJob(
-            machine.reactor, client, machine.identity, machine.name, target, pump, policy=machine.approach.policy,
-            patience=Patience(wait=False, without_path=PATHLESS_S), gentle=machine.approach.gentle, tell=self._told,
-            on_paired=_paired, on_relayed=_relayed, first=first,
+            self._machine, client, target, pump, patience=Patience(wait=False, without_path=PATHLESS_S),
+            tell=self._told, on_paired=_paired, on_relayed=_relayed, first=first,
         )  # fmt: skip
         await job.run()
 

@@ -31,6 +31,7 @@ from p2pxfer.net.transfer.idlers import MAX_OF_CONTACT, MAX_OF_STRANGER, MAX_OF_
 from p2pxfer.net.transfer.inbox import MAX_MEETINGS, Inbox
 from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
 from tests.moments import for_now
+from tests.net.machines import machine_at
 from tests.net.reactors import Threads
 
 KEY = bytes(32)
@@ -103,12 +104,8 @@ class World:
         owner: Any = SimpleNamespace(
             known=lambda key: Known("alice", "contact"), path_gone=lambda path: None, compares=False
         )
-        me = Home(tmp_path / "home").identity()
-        clock: Any = self.clock
-        self.inbox = Inbox(
-            clock, me, "bob", lambda _: Folder(str(tmp_path)), "contacts", CodeBook(), owner, lambda event: None,
-            gentle=False,
-        )  # fmt: skip
+        me = machine_at(Home(tmp_path / "home"), self.clock, "bob")
+        self.inbox = Inbox(me, lambda _: Folder(str(tmp_path)), "contacts", CodeBook(), owner, lambda event: None)
         self.begun: list[FakeTransfer] = []
         monkeypatch.setattr(self.inbox, "_begin", self._begin)
         self.meeting: Any = SimpleNamespace(started=0.0, party=SimpleNamespace(peer_key=KEY))
@@ -399,7 +396,7 @@ def prove(world: World, compare: bool) -> StreamPath:
     made = StreamPath(1)
     path: Any = made
     world.inbox.path_up(world.meeting, path)
-    bob = Party("bob", world.inbox._identity.id.digest)
+    bob = Party("bob", world.inbox._machine.identity.id.digest)
     setting = Setting(own=Party("alice", KEY), peer=bob, sid=bytes(SID_BYTES), scalar=b"s" * 32)
     alice = Pairing.initiator(code, setting)
     (first,) = alice.start()
