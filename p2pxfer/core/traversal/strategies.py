@@ -70,6 +70,8 @@ BLOCKS: Final = "blocks"
 SECOND: Final = "second"
 """The way to a NAT that keeps the number of a local port for its first connection only; that of the punch port was the
 one to the server."""
+AIMED: Final = ("ahead", "meet")
+"""The ways that aim at the ports which a sequential NAT gives out next."""
 SINGLE: Final = "single"
 """The way that needs no plan: the candidates are dialled."""
 WALKERS: Final = 8

@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
 
 from p2pxfer.core.messages import Introduction, NatSummary, PeerNat
 from p2pxfer.core.session.wire import PlanState
+from p2pxfer.core.traversal.course import doubt, may_look_again
 from p2pxfer.core.traversal.dials import spare_ports
 from p2pxfer.core.traversal.ledger import Ledger
 from p2pxfer.core.traversal.strategies import ROUND_TRIP_S, Situation, kind
@@ -33,8 +34,6 @@ from p2pxfer.net.types import Reactor
 from p2pxfer.status import PathKind
 
 ONE_ADDRESS = "both are behind one public address, which lets nothing back in to itself"
-DOUBT_S = 2.0
-"""After what time without a direct path it is doubted that both NATs let SYNs cross, seconds."""
 SHORTEST_S = 0.05
 """Shortest round trip that a punch reckons with, seconds: the peers may be farther from each other than from the
 server."""
@@ -69,6 +68,7 @@ class Punching:
         self._party = party
         self._client = client
         self._connected = connected
+        self._trip = max(introduction.round_trip_ms / 1000 or ROUND_TRIP_S, SHORTEST_S)
         self._lacking = lacking
         self._on_end = ended
         self._puncher: Puncher | None = None
@@ -103,7 +103,7 @@ class Punching:
         self._puncher.done.addCallback(self._ended)
         self._puncher.start()
         Deferred.fromCoroutine(self._client.discovery.settled()).addCallback(self._settled)
-        self._doubt = self._reactor.callLater(DOUBT_S, self._suspect)
+        self._doubt = self._reactor.callLater(doubt(self._trip), self._suspect)
 
     def stop(self) -> None:
         """Dial and listen no more; does nothing when it has ended."""
@@ -118,7 +118,7 @@ class Punching:
             introduction.my_nat,
             introduction.peer_nat,
             tuple(observed),
-            max(introduction.round_trip_ms / 1000 or ROUND_TRIP_S, SHORTEST_S),
+            self._trip,
             tuple(introduction.order),
             tuple(self._client.discovery.seen),
             spare_ports(introduction.session, self._party.role),
@@ -180,8 +180,17 @@ class Punching:
 
     def _suspect(self) -> None:
         """What crosses should have met by now: see whether a NAT is in the way of that, as the peer does now, too."""
-        if self._lacking() and all(kind(nat) == "cone" for nat in self._nats_by_now()):
+        if not self._lacking() or self._puncher is None:
+            return
+        situation = self._puncher.situation
+        if situation is not None and may_look_again(situation):
+            Deferred.fromCoroutine(self._client.discovery.look_again()).addCallback(self._looked_again)
+        elif all(kind(nat) == "cone" for nat in self._nats_by_now()):
             Deferred.fromCoroutine(self._client.discovery.find_crossing())
+
+    def _looked_again(self, seen: bool) -> None:
+        if seen and self._puncher is not None:
+            self._puncher.looked_again(self._client.discovery.summary)
 
     def _nats_by_now(self) -> tuple[NatSummary, NatSummary]:
         """What is known of the NATs here and at the peer by now."""

@@ -148,6 +148,14 @@ class NatDiscovery:
         await self.checks.crossing()
         self._tell()
 
+    async def look_again(self) -> bool:
+        """See which port a NAT that counts gives out next, and tell whoever meets this machine just now; whether it
+        could be seen."""
+        before = self.summary
+        self._consider_probes()
+        await self.settled()
+        return self.summary not in (before, NatSummary())
+
     def _say(self, text: str) -> None:
         self.watch(text)
 

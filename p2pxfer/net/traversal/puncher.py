@@ -5,7 +5,7 @@ it through reuse bindings.  Crossing SYNs complete on the dialling sockets; a SY
 goes to the listener: both outcomes are connections, and whoever called the puncher greets on all of them.  The listener
 is the doorman's, :mod:`p2pxfer.net.traversal.listening`: other punches may wait at the same port.
 
-What is dialled when comes from :mod:`p2pxfer.core.traversal.dialing` and :mod:`p2pxfer.core.traversal.strategies`; this
+What is dialled when comes from :mod:`p2pxfer.core.traversal.dialing` and :mod:`p2pxfer.core.traversal.course`; this
 file has the sockets.
 """
 
@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from msgspec import Struct
-from msgspec.structs import replace
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
@@ -27,9 +26,10 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
 from p2pxfer.core.addresses import PUNCH_PORTS, Endpoint
 from p2pxfer.core.messages import NatSummary
 from p2pxfer.core.session.wire import PlanState
+from p2pxfer.core.traversal.course import Course
 from p2pxfer.core.traversal.dialing import DialSchedule
 from p2pxfer.core.traversal.dials import Candidate, Dial
-from p2pxfer.core.traversal.strategies import NEWS, SINGLE, Situation, head_start, plan, wants_news
+from p2pxfer.core.traversal.strategies import NEWS, SINGLE, Situation, head_start, plan
 from p2pxfer.net.debuglog import Logger
 from p2pxfer.net.traversal.adopting import adopt
 from p2pxfer.net.traversal.halfopen import EXHAUSTED, HalfOpen, descriptor_room
@@ -99,8 +99,7 @@ class Puncher:
         self._deaf_to = {False, True}
         self._build = build
         self._guests = [Guest(self._accepted, self._known)]
-        self.situation = situation
-        """What is known of the two NATs, the latest news with it."""
+        self._course = None if situation is None else Course(situation, plan)
         self._permit = permit
         now = reactor.seconds()
         self._schedule = DialSchedule(candidates, port, now, now + PUNCH_S, random.random)
@@ -110,8 +109,6 @@ class Puncher:
         self._head_start: IDelayedCall | None = None
         self._news: IDelayedCall | None = None
         self._end: IDelayedCall | None = None
-        self._plan_due = False
-        self._heard = False
         self._settled = False
         self._followed = False
         self._stopped = False
@@ -125,6 +122,11 @@ class Puncher:
         self.made_by = SINGLE
         """The way to which the connection belongs for which a protocol is being made."""
         self.done: Deferred[int] = Deferred()
+
+    @property
+    def situation(self) -> Situation | None:
+        """What is known of the two NATs, the latest news with it."""
+        return None if self._course is None else self._course.situation
 
     @property
     def plan_state(self) -> PlanState:
@@ -149,7 +151,7 @@ class Puncher:
         if self.situation is not None:
             trip = self.situation.round_trip
             trips = max(head_start(self.situation), MAPPED_START if self._has_mapped else 0.0)
-            self._head_start = self._reactor.callLater(trips * trip, self._make_plan)
+            self._head_start = self._reactor.callLater(trips * trip, self._begin_plan)
             self._news = self._reactor.callLater(NEWS * trip, self._no_news)
 
     def stop(self) -> None:
@@ -184,53 +186,58 @@ class Puncher:
 
     def peer_seen(self, observed: Sequence[Endpoint]) -> None:
         """All endpoints at which the server saw the peer, for a plan that has not begun."""
-        if self.situation is not None:
-            self.situation = replace(self.situation, observed=tuple(observed))
+        if self._course is not None:
+            self._course.seen(tuple(observed))
 
     def peer_nat(self, nat: NatSummary) -> None:
-        """More is known of the peer's NAT; a plan that has begun is not changed."""
-        self._heard = True
-        if self.situation is not None:
-            self._know(replace(self.situation, theirs=nat))
+        """More is known of the peer's NAT."""
+        if self._course is not None:
+            self._course.theirs(nat, self._reactor.seconds())
+            self._make_plan()
 
     def my_nat(self, nat: NatSummary) -> None:
         """More is known of this side's NAT; a plan that has begun is not changed."""
-        if self.situation is not None:
-            self._know(replace(self.situation, mine=nat))
-
-    def _no_news(self) -> None:
-        """What is known of the peer's next ports must do."""
-        self._heard = True
-        if self._plan_due:
+        if self._course is not None:
+            self._course.mine(nat)
             self._make_plan()
 
-    def _know(self, situation: Situation) -> None:
-        self.situation = situation
-        if self._plan_due:
+    def looked_again(self, nat: NatSummary) -> None:
+        """This side's NAT was looked at a second time, since no path has come yet."""
+        if self._course is not None:
+            self._course.looked_again(nat, self._reactor.seconds())
+            self._make_plan()
+
+    def _no_news(self) -> None:
+        if self._course is not None:
+            self._course.no_news()
+            self._make_plan()
+
+    def _begin_plan(self) -> None:
+        if self._course is not None:
+            self._course.begin()
             self._make_plan()
 
     def _make_plan(self) -> None:
-        """Single dials have had their time: follow the plan for the two NATs, if there is one."""
-        self._plan_due = True
-        if self._stopped or self._settled or self.situation is None:
+        """Follow the plan for the two NATs, if there is one by now; permission and room are asked for once."""
+        if self._stopped or self._course is None:
             return
-        if wants_news(self.situation) and not self._heard:
-            return
-        made = plan(self.situation, self._port, random.random)
+        made = self._course.next(self._port, random.random, self._reactor.seconds())
         if made is None:
             return
-        self._settled = True
-        reason = None if made.light else self._permit()
-        room = descriptor_room(MOST_SOCKETS)
-        if reason is None and room < FEWEST_SOCKETS:
-            reason = "this process may not open enough sockets to try more"
-        if reason is not None:
-            self._phrase = reason
-            return
-        self._followed = True
+        if not self._settled:
+            self._settled = True
+            reason = None if made.light else self._permit()
+            room = descriptor_room(MOST_SOCKETS)
+            if reason is None and room < FEWEST_SOCKETS:
+                reason = "this process may not open enough sockets to try more"
+            if reason is not None:
+                self._phrase = reason
+                self._course.refused()
+                return
+            self._followed = True
+            self.way = made.way
+            self._schedule.room = room
         self._phrase = made.phrase + " ({syns} SYNs from here)"
-        self.way = made.way
-        self._schedule.room = room
         self._schedule.add(made, self._reactor.seconds())
         self._run()
 

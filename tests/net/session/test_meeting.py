@@ -18,6 +18,7 @@ from twisted.internet.task import Clock
 
 from p2pxfer.core.addresses import parse_endpoint
 from p2pxfer.core.messages import Introduction, NatSummary
+from p2pxfer.core.traversal.course import DOUBT_S
 from p2pxfer.core.traversal.dialing import MAX_CANDIDATES
 from p2pxfer.core.traversal.dials import Candidate
 from p2pxfer.core.traversal.ledger import QUIET_S, Ledger
@@ -268,3 +269,39 @@ def meeting_of(client: Any, host: str) -> Meeting:
     introduction = Introduction(os.urandom(32), True, KNOWN.peer_key, observed=[f"{host}:{free_port()}"], dial=True)
     owner: Any = SimpleNamespace(meeting_failed=lambda *_: None)
     return Meeting(cast(Any, reactor), introduction, KNOWN, client, owner)
+
+
+COUNTS = NatSummary("port-dependent", "sequential", 1, 40000)
+KEEPS = NatSummary("endpoint-independent", "preserving")
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "asked"),
+    [(COUNTS, KEEPS, ["look"]), (COUNTS, COUNTS, ["look"]), (KEEPS, COUNTS, []), (KEEPS, KEEPS, ["crossing"])],
+    ids=["counts+keeps", "counts+counts", "keeps+counts", "keeps+keeps"],
+)
+@pytest.mark.parametrize("lacking", [True, False])
+def test_who_has_no_path_after_a_while_finds_out_what_may_be_wrong(
+    mine: NatSummary, theirs: NatSummary, asked: list[str], lacking: bool
+) -> None:
+    """A NAT that counts is looked at again, and of two that keep their ports it is seen whether SYNs cross."""
+    clock = Clock()
+    done: list[str] = []
+    client = together(free_port(), 0)
+    client.discovery.look_again = lambda: noted(done, "look")
+    client.discovery.find_crossing = lambda: noted(done, "crossing")
+    introduction = Introduction(os.urandom(32), True, KNOWN.peer_key, my_nat=mine, peer_nat=theirs, round_trip_ms=50)
+    punch = punching.Punching(
+        cast(Any, clock), introduction, KNOWN, client, lambda *_: None, lambda: lacking, lambda: None
+    )
+    punch.start()
+    clock.advance(DOUBT_S - 0.1)
+    assert not done
+    clock.advance(0.2)
+    assert done == (asked if lacking else [])
+    punch.stop()
+
+
+async def noted(done: list[str], what: str) -> bool:
+    done.append(what)
+    return False

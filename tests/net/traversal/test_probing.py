@@ -205,6 +205,28 @@ def test_a_meeting_gets_a_fresh_port_of_a_sequential_nat() -> None:
     )
 
 
+def test_a_sequential_nat_may_be_looked_at_again_in_a_meeting() -> None:
+    """With one connection more, of which the peer hears; where it is not answered nothing was seen."""
+    net = Net(counting(40_000))
+    net.register(40_000)
+    net.wait(2)
+    net.discovery.introduced(met())
+    net.wait(2)
+    net.choose = counting(40_700)
+    probes = len(net.probes)
+    looked = Deferred.fromCoroutine(net.discovery.look_again())
+    net.wait(0.5)
+    assert (looked.result, len(net.probes)) == (True, probes + 1)
+    assert net.sent[-1] == Report(
+        NatSummary(mapping="port-dependent", ports="sequential", step=1, latest=40_701), b"s" * 32
+    )
+    reports = len(net.sent)
+    net.silent.add(str(AT))
+    unseen = Deferred.fromCoroutine(net.discovery.look_again())
+    net.wait(10)
+    assert (unseen.result, len(net.sent)) == (False, reports)
+
+
 def test_a_port_for_every_connection_is_told_apart_without_keeping_anybody_waiting(twice: list[Twice]) -> None:
     """What a punch needs is known, and told, before anything is dialled twice."""
     net = Net(counting(40_000))

@@ -23,6 +23,7 @@ from twisted.internet.task import Clock
 
 from p2pxfer.core.addresses import PUNCH_PORTS, Endpoint, parse_endpoint
 from p2pxfer.core.messages import NatSummary
+from p2pxfer.core.traversal.course import SETTLING_S
 from p2pxfer.core.traversal.dials import Candidate, Plan, Volley
 from p2pxfer.core.traversal.strategies import Situation
 from p2pxfer.net.traversal import halfopen, puncher
@@ -91,11 +92,12 @@ class Punch:
         self.made_by: list[str] = []
         self.led_here: list[Peer] = []
         self.planned: list[Situation] = []
+        self.plan = plan
         self.refuse = refuse
 
         def planned(situation: Situation, port: int, draw: object) -> Plan | None:
             self.planned.append(situation)
-            return plan
+            return self.plan
 
         monkeypatch.setattr(puncher, "plan", planned)
         situation = situation or Situation(STEADY, STEADY, PUBLIC, round_trip=0.01)
@@ -267,7 +269,8 @@ async def test_punches_that_share_their_ports_get_the_connections_of_their_own_p
 def test_a_plan_waits_longer_where_a_router_gave_a_port(monkeypatch: pytest.MonkeyPatch, theirs: bool) -> None:
     """The peer's router, or the one here: what it leads here will most likely win."""
     now: Any = Clock()
-    monkeypatch.setattr(puncher, "plan", lambda *_: pytest.fail("the plan was made too soon"))
+    planned: list[object] = []
+    monkeypatch.setattr(puncher, "plan", lambda *_: planned.append(1))
     candidates = [Candidate("mapped", HOST, free_port())] if theirs else []
     mapped = None if theirs else Mapped(free_port(), lambda _: None, announced=True)
     monkeypatch.setattr(Puncher, "_dial", lambda self, dial: None)
@@ -276,8 +279,7 @@ def test_a_plan_waits_longer_where_a_router_gave_a_port(monkeypatch: pytest.Monk
     punch = Puncher(now, free_port(), candidates, lambda _: None, situation, mapped=mapped, doorman=doorman)
     punch.start()
     now.advance(MAPPED_START - 0.1)
-    planned: list[object] = []
-    monkeypatch.setattr(puncher, "plan", lambda *_: planned.append(1))
+    assert not planned
     now.advance(0.2)
     assert planned
     punch.stop()
@@ -466,6 +468,32 @@ async def test_without_news_the_plan_goes_on_with_what_is_known(monkeypatch: pyt
     punch = Punch(monkeypatch, Plan("tried", ()), situation=Situation(STEADY, SEQUENTIAL, PUBLIC, round_trip=0.05))
     await until(lambda: punch.planned)
     assert punch.planned[0].theirs.latest == 40000
+    punch.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_second_look_leads_to_a_second_plan_under_the_same_permission(
+    monkeypatch: pytest.MonkeyPatch, listener: socket.socket
+) -> None:
+    """Both sides may have a counter: this one looked itself, and has heard of the other."""
+    asked: list[int] = []
+
+    def permit() -> None:
+        asked.append(1)
+
+    situation = Situation(SEQUENTIAL, SEQUENTIAL, PUBLIC, round_trip=0.05)
+    punch = Punch(monkeypatch, Plan("tried", (volley(free_port()),), "meet"), situation=situation, permit=permit)
+    await until(lambda: punch.planned)
+    await sleep(SETTLING_S)
+    punch.plan = Plan("tried", (volley(listener.getsockname()[1]),), "meet")
+    fresher = NatSummary(mapping="port-dependent", ports="sequential", step=1, latest=40500)
+    punch.puncher.peer_nat(fresher)
+    assert len(punch.planned) == 1
+    punch.puncher.looked_again(fresher)
+    assert [(one.mine.latest, one.theirs.latest) for one in punch.planned[1:]] == [(40500, 40500)]
+    await until(lambda: punch.built)
+    assert asked == [1]
+    assert punch.puncher.tried.startswith("tried, and again")
     punch.end()
 
 
