@@ -43,7 +43,8 @@ CHECKS = {
     "mypy": ["mypy"],
 }
 _COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|xpassed)\b")
-_NO_TESTS = 5
+_TESTS_FAILED, _NO_TESTS = 1, 5
+"""Exit codes of pytest; with another one than these it broke off, or was broken off."""
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/(?!core/)\S+?::.+?)(?: - .*)?$", re.MULTILINE)
 _STOPPED = re.compile(r"^!+ .+ !+$", re.MULTILINE)
 """Where pytest says that it has not run all tests; which they are nobody knows."""
@@ -100,7 +101,7 @@ class Runner:
             outcome.counts.update(counts)
             if code and not idle:
                 outcome.broken.append(job.name)
-                if again:
+                if again and code == _TESTS_FAILED:
                     outcome.doubtful[job.name] = again
 
     def _collect(self, job: Job, *, live: bool) -> tuple[str, int]:
@@ -216,16 +217,16 @@ def _whole_run(runner: Runner, options: Sequence[str], outcome: Outcome) -> None
         for each in concurrent.futures.as_completed([pool.submit(work, lanes) for lanes in WORKERS]):
             each.result()
         for name in list(outcome.doubtful) if _few(outcome) else ():
-            _try_again(runner, name, outcome)
+            _try_again(runner, name, options, outcome)
 
 
 def _few(outcome: Outcome) -> bool:
     return set(outcome.broken) == set(outcome.doubtful) and outcome.counts["failed"] <= SECOND_TRIES
 
 
-def _try_again(runner: Runner, name: str, outcome: Outcome) -> None:
+def _try_again(runner: Runner, name: str, options: Sequence[str], outcome: Outcome) -> None:
     tests, again = outcome.doubtful[name], Outcome()
-    runner.run(pytest_job(f"{name}, a second time and alone: {', '.join(tests)}", *tests), again)
+    runner.run(pytest_job(f"{name}, a second time and alone: {', '.join(tests)}", *tests, *options), again)
     if again.broken or again.counts["passed"] != len(tests):
         return
     outcome.broken.remove(name)

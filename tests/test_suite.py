@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def site():
 def test_in_it(site):
     assert SEEN or "inside" not in __file__
 """
+RIGHT = "def test_right():\n    pass\n"
 WRONG = "def test_wrong():\n    assert False\n"
 BROKEN = "import pytest\n\n@pytest.fixture\ndef site():\n    assert False\n\ndef test_broken(site):\n    pass\n"
 
@@ -128,7 +130,7 @@ def test_what_passes_alone_is_unstable(
     test: str,
     passed: int,
 ) -> None:
-    files = {name: text, "test_right.py": "def test_right():\n    pass\n"}
+    files = {name: text, "test_right.py": RIGHT}
     assert _run(tmp_path, monkeypatch, files) == 0
     output = capsys.readouterr().out
     assert output.count(f"UNSTABLE, failed once and passed alone: tests/{name}::{test}\n") == 1
@@ -175,6 +177,29 @@ def test_a_job_that_stopped_early_is_not_saved_by_a_second_try(
     assert capsys.readouterr().out.splitlines()[-1] == "0 passed, 1 failed"
 
 
+@pytest.mark.parametrize("end", ["os.abort()", "os._exit(3)"])
+def test_a_job_that_breaks_off_is_not_saved_by_a_second_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """Once only: with one test alone, the second time, it ends well."""
+    hook = f"""
+        import os
+        from pathlib import Path
+        def pytest_unconfigure():
+            if not Path("ended").exists():
+                Path("ended").touch()
+                {end}
+    """
+    files = {"conftest.py": textwrap.dedent(hook), "net/test_a.py": UNSTABLE, "test_right.py": RIGHT}
+    assert _run(tmp_path, monkeypatch, files) == 1
+
+
+def test_a_second_try_is_made_with_the_options_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails with the examples of a long run only is no better for passing with others."""
+    wrong = 'import sys\n\ndef test_wrong():\n    assert "--strict-markers" not in sys.argv\n'
+    assert _run(tmp_path, monkeypatch, {"net/test_a.py": wrong, "test_right.py": RIGHT}, ["--strict-markers"]) == 1
+
+
 def test_a_check_that_fails_cannot_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suite, "CHECKS", {"strictness": [sys.executable, "-c", "raise SystemExit(1)"]})
-    assert _run(tmp_path, monkeypatch, {"net/test_a.py": "def test_right():\n    pass\n"}) == 1
+    assert _run(tmp_path, monkeypatch, {"net/test_a.py": RIGHT}) == 1
