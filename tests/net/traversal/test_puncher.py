@@ -438,7 +438,9 @@ async def test_a_plan_for_the_next_ports_waits_for_news_of_them(monkeypatch: pyt
     situation = Situation(STEADY, SEQUENTIAL, PUBLIC, round_trip=0.1)
     monkeypatch.setattr(puncher, "NEWS", 6000.0)
     punch = Punch(monkeypatch, Plan("tried", ()), situation=situation)
-    await until(lambda: punch.puncher._plan_due)
+    course = punch.puncher._course
+    assert course is not None
+    await until(lambda: course._due)
     assert punch.planned == []
     fresher = NatSummary(mapping="port-dependent", ports="sequential", step=1, latest=40017)
     punch.puncher.peer_nat(fresher)
