@@ -1,7 +1,7 @@
 """Chunk geometry and root hashes: how a file is cut, and how chunk hashes are folded.  Both are protocol.
 
 Cutting.  The chunk size of a file follows from its size alone, so it is never sent and cannot be chosen by a peer: the
-smallest power of two that gives at most 512 chunks, at least 64 KiB and at most 4 MiB.  All chunks have that size but
+smallest power of two that gives at most 256 chunks, at least 64 KiB and at most 4 MiB.  All chunks have that size but
 the last, which has the rest; an empty file has no chunk.
 
 Folding.  A chunk hash is plain BLAKE3 of the chunk's bytes.  The three folds below are BLAKE3 in its *derive key* mode,
@@ -27,7 +27,7 @@ from p2pxfer.errors import ChunkRefused
 
 MIN_CHUNK: Final = 64 * 1024
 """Smallest chunk size, bytes; only the last chunk of a file is smaller."""
-USUAL_CHUNKS: Final = 512
+USUAL_CHUNKS: Final = 256
 """Files have at most that many chunks until their chunks have reached the largest size."""
 HASH_SIZE: Final = 32
 

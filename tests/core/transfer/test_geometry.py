@@ -31,11 +31,12 @@ KIB, MIB, GIB = 2**10, 2**20, 2**30
     [
         (0, 64 * KIB),
         (1, 64 * KIB),
-        (32 * MIB, 64 * KIB),
-        (32 * MIB + 1, 128 * KIB),
-        (64 * MIB, 128 * KIB),
-        (2 * GIB, 4 * MIB),
-        (2 * GIB + 1, 4 * MIB),
+        (16 * MIB, 64 * KIB),
+        (16 * MIB + 1, 128 * KIB),
+        (32 * MIB, 128 * KIB),
+        (512 * MIB, 2 * MIB),
+        (GIB, 4 * MIB),
+        (GIB + 1, 4 * MIB),
         (2**63 - 1, 4 * MIB),
     ],
 )
@@ -48,8 +49,8 @@ def test_chunk_size_is_the_smallest_that_gives_few_chunks(size: int) -> None:
     each = chunk_size(size)
     assert each & (each - 1) == 0
     assert MIN_CHUNK <= each <= MAX_CHUNK
-    assert each == MAX_CHUNK or each * 512 >= size
-    assert each == MIN_CHUNK or (each // 2) * 512 < size
+    assert each == MAX_CHUNK or each * 256 >= size
+    assert each == MIN_CHUNK or (each // 2) * 256 < size
 
 
 @given(st.integers(0, 300 * MIB))
