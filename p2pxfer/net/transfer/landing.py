@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 
 from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.session.deltawire import Patch
-from p2pxfer.core.session.wire import Chunk
+from p2pxfer.core.session.wire import MAX_CHUNK, Chunk
 from p2pxfer.core.transfer.inflow import Incoming, claims_of, length_of
 from p2pxfer.core.transfer.journal import ChunkClaim
 from p2pxfer.core.transfer.receiveeffect import Announced
@@ -39,8 +39,8 @@ SYNC_S = 0.25
 UNSAFE_BYTES = 11 * 1024 * 1024
 """Payload that arrived and is not durable beyond which the sender waits: with the chunk that goes beyond, of at most
 4 MiB, it is what a crash costs to fetch again."""
-WAITING_BYTES = 4 * 1024 * 1024
-"""Payload that waits to be written beyond which the sender waits."""
+WAITING_BYTES = MAX_CHUNK + 512 * 1024
+"""Payload that waits to be written beyond which the sender waits: the next chunk may come while one is written."""
 CHUNK_COST = 2048
 """What a chunk that waits takes beside its payload, about; of the smallest files it is nearly all."""
 

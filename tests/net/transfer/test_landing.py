@@ -11,7 +11,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from p2pxfer.core.session.wire import Chunk
+from p2pxfer.core.session.wire import MAX_CHUNK, Chunk
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import ChunkRefused, DiskError, NoSpace
 from p2pxfer.net.transfer import landing as module
@@ -167,6 +167,24 @@ async def test_thousands_of_tiny_chunks_and_holes_hold_the_paths() -> None:
     await world.landing.settle()
     assert world.holds == [True, False]
     assert sorted(world.staging.synced) == [*range(1200), *range(5000, 6200)]
+    await world.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_while_one_of_the_largest_chunks_is_written_the_next_one_may_come() -> None:
+    world = World()
+    gate = threading.Event()
+    blocked = world.disk.writer.do(gate.wait, 10)
+    stores = [world.store(0, MAX_CHUNK)]
+    assert world.holds == []
+    stores.append(world.store(1, MAX_CHUNK))
+    assert world.holds == [True]
+    gate.set()
+    await blocked
+    for store in stores:
+        await store
+    await world.landing.settle()
+    assert world.holds == [True, False]
     await world.end()
 
 
