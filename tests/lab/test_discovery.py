@@ -122,7 +122,8 @@ def check_with_one_address(kind: str, ports: int, nat: JsonEvent) -> None:
     shows = ports > 1 and mapping in (*ANY_PORT, "none")
     assert nat["mapping"] == (mapping if shows else "unknown"), nat
     assert ("mapping" in nat["why"]) == (not shows)
-    assert nat["ports"] == allocation if shows else nat["ports"] in ("changed", "preserving")
+    # Of few draws from a small block all are close together once in a hundred times.
+    assert nat["ports"] in ((allocation, "unknown") if shows else ("changed", "preserving"))
     assert nat["filtering"] in (filtering, "unknown")
     assert nat["unsolicited"] in (UNSOLICITED.get(kind.rpartition("/")[2], "drop"), "unknown")
     assert nat["simultaneous"] in ("no" if "no-simo" in kind else "yes", "unknown")
