@@ -27,11 +27,12 @@ class NatKind:
 
     ``mapping``: one port for all destinations, one for each address, for each endpoint, or for each connection even
     between the same endpoints; ``none`` translates nothing and only filters.  ``ports``: how a port is chosen, from
-    ``low`` to ``high`` if at random, each ``step`` above the last if in sequence; ``first-preserved`` keeps the number
-    for the first mapping of a local port and draws for the others, as no two mappings get one port.  ``filtering``: who
-    may send to a mapped port.  ``unsolicited``: the answer to a SYN that may not pass.  ``simo``: a bare SYN may enter
-    a flow that was opened from inside (simultaneous open).  ``busy``: connections of other machines behind the same
-    box, each second.  ``addresses``: outside addresses, of which every new mapping gets any.
+    ``low`` to ``high`` if at random, each ``step`` above the last if in sequence, after ``high`` from ``low`` on;
+    ``first-preserved`` keeps the number for the first mapping of a local port and draws for the others, as no two
+    mappings get one port.  ``filtering``: who may send to a mapped port.  ``unsolicited``: the answer to a SYN that may
+    not pass.  ``simo``: a bare SYN may enter a flow that was opened from inside (simultaneous open).  ``busy``:
+    connections of other machines behind the same box, each second.  ``addresses``: outside addresses, of which every
+    new mapping gets any.
     """
 
     mapping: Mapping = "endpoint-independent"
@@ -176,6 +177,6 @@ class Nat:
 
     def _step(self) -> int:
         self._next += self.kind.step
-        if self._next > 65535:
+        if self._next > self.kind.high:
             self._next = self.kind.low
         return self._next

@@ -6,10 +6,10 @@ import itertools
 import random
 from dataclasses import dataclass, field
 
+from p2pxfer.core.traversal.course import Course
 from p2pxfer.core.traversal.dialing import DialSchedule, Orders
 from p2pxfer.core.traversal.dials import Candidate, Dial, Plan
 from p2pxfer.core.traversal.ledger import Ledger
-from p2pxfer.core.traversal.strategies import Situation
 from scripts.poplib.nats import OPEN, Address, Nat, NatKind
 
 MAPPED_PORT = 19999
@@ -75,7 +75,7 @@ class Side:
     ipv6: list[Nat]
     rng: random.Random
     schedule: DialSchedule | SingleDial = field(init=False)
-    situation: Situation = field(init=False)
+    course: Course = field(init=False)
     ledger: Ledger = field(default_factory=Ledger)
     sockets: dict[Dial, Socket] = field(default_factory=dict)
     bound: dict[tuple[int, Address], Socket] = field(default_factory=dict)
@@ -88,9 +88,7 @@ class Side:
     """All SYNs, those of the candidates with them."""
     dialled: list[tuple[float, Dial]] = field(default_factory=list)
     wake_at: float | None = None
-    plan_due: bool = False
-    heard: bool = False
-    planned: bool = False
+    allowed: bool = False
 
     @property
     def nat(self) -> Nat:

@@ -22,13 +22,13 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from msgspec import structs
-from msgspec.structs import replace
 
 from p2pxfer.core.addresses import Endpoint
 from p2pxfer.core.messages import MAX_OBSERVED, NatSummary
+from p2pxfer.core.traversal.course import Course, Planner, doubt, may_look_again
 from p2pxfer.core.traversal.dialing import REPEATS, DialSchedule
-from p2pxfer.core.traversal.dials import Candidate, Dial, Plan
-from p2pxfer.core.traversal.strategies import NEWS, ROUND_TRIP_S, Draw, Situation, head_start, plan, wants_news
+from p2pxfer.core.traversal.dials import Candidate, Dial
+from p2pxfer.core.traversal.strategies import NEWS, ROUND_TRIP_S, Situation, head_start, plan
 from scripts.poplib.knowledge import SERVER, summary
 from scripts.poplib.nats import Address, NatKind
 from scripts.poplib.side import MAPPED_PORT, Machine, Side, SingleDial, Socket, side_of
@@ -36,8 +36,6 @@ from scripts.poplib.side import MAPPED_PORT, Machine, Side, SingleDial, Socket, 
 PUNCH_S = 10.0
 NOMINATED = 2.5
 """Round trips from the connection to the nomination, after which both sides stop dialling."""
-
-Planner = Callable[[Situation, int, Draw], Plan | None]
 
 
 class World:
@@ -89,6 +87,7 @@ class World:
             trip = self._round_trip
             spare = (27000 + index, 27001 - index)
             situation = Situation(known[index], known[1 - index], seen[1 - index], trip, seen=seen[index], spare=spare)
+            side.course = Course(situation, self._planner)
             self.at(self.starts[index], self._introduced, side, situation)
         end = max(self.starts) + PUNCH_S
         while self._events and self.now < end:
@@ -117,50 +116,63 @@ class World:
 
     def _introduced(self, side: Side, situation: Situation) -> None:
         candidates = self._candidates(side, situation)
-        side.situation = situation
         if self._single:
             side.schedule = SingleDial(candidates, side.port)
         else:
             side.schedule = DialSchedule(candidates, side.port, self.now, self.now + PUNCH_S, side.rng.random)
             self.at(self.now + head_start(situation) * situation.round_trip, self._begin, side)
-            self.at(self.now + NEWS * situation.round_trip, self._no_news, side)
-            if self._news and situation.mine.ports == "sequential":
-                self._probe(side)
+            if self._news:
+                self.at(self.now + NEWS * situation.round_trip, self._no_news, side)
+                self.at(self.now + doubt(situation.round_trip), self._look_again, side)
+                if situation.mine.ports == "sequential":
+                    self._probe(side, again=False)
+            else:
+                side.course.no_news()
         self._work(side)
 
-    def _probe(self, side: Side) -> None:
+    def _probe(self, side: Side, again: bool) -> None:
         """One more connection to the server shows where a sequential NAT has come to; then the peer hears of it.
 
         It takes a round trip each for TCP, TLS and the answer.
         """
         if side.out(next(side.fresh), SERVER[0], self.now) is not None:
-            fresher = NatSummary(**{**structs.asdict(side.situation.mine), "latest": side.nat.latest})
+            mine = structs.replace(side.course.situation.mine, latest=side.nat.latest)
             other = self._other(side)
-            self.at(self.now + 7 * side.machine.server + other.machine.server, self._heard, other, fresher)
+            if again:
+                self.at(self.now + 6 * side.machine.server, self._looked_again, side, mine)
+            self.at(self.now + 7 * side.machine.server + other.machine.server, self._heard, other, mine)
 
     def _heard(self, side: Side, theirs: NatSummary) -> None:
-        side.situation = replace(side.situation, theirs=theirs)
-        side.heard = True
-        if side.plan_due:
-            self._make_plan(side)
+        side.course.theirs(theirs, self.now)
+        self._make_plan(side)
+
+    def _looked_again(self, side: Side, mine: NatSummary) -> None:
+        side.course.looked_again(mine, self.now)
+        self._make_plan(side)
+
+    def _look_again(self, side: Side) -> None:
+        if self.met is None and may_look_again(side.course.situation):
+            self._probe(side, again=True)
 
     def _begin(self, side: Side) -> None:
-        side.plan_due = True
+        side.course.begin()
         self._make_plan(side)
 
     def _no_news(self, side: Side) -> None:
-        side.heard = True
+        side.course.no_news()
         self._make_plan(side)
 
     def _make_plan(self, side: Side) -> None:
-        """As the puncher does it: once, and not before news of the peer's next ports where they matter."""
-        if side.planned or (self._news and wants_news(side.situation) and not side.heard):
+        made = side.course.next(side.port, side.rng.random, self.now)
+        if made is None:
             return
-        made = self._planner(side.situation, side.port, side.rng.random)
-        if made is not None and side.ledger.take(b"peer", self.now):
-            side.planned = True
+        # As the puncher does it: permission is asked for once.
+        side.allowed = side.allowed or side.ledger.take(b"peer", self.now)
+        if side.allowed:
             side.schedule.add(made, self.now)
             self._work(side)
+        else:
+            side.course.refused()
 
     # -- sockets -------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
-"""Which plan follows when: the first one, and another one after a second look at a sequential NAT."""
+"""Which plan follows when: the second look at a sequential NAT, tried in the modelled world and on its own."""
 
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -21,6 +22,10 @@ from p2pxfer.core.traversal.course import (
 )
 from p2pxfer.core.traversal.dials import Budget, Plan
 from p2pxfer.core.traversal.strategies import AHEAD, LASTS_S, Situation, plan, ways
+from scripts.poplib.knowledge import discovered
+from scripts.poplib.nats import Answer, NatKind
+from scripts.poplib.side import Side
+from scripts.poplib.world import World
 
 PEER = Endpoint(ip_address("198.18.2.1"), 30000)
 STEADY = NatSummary(mapping="endpoint-independent", ports="preserving")
@@ -30,6 +35,44 @@ TRIP = 0.1
 
 def counting(latest: int, step: int = 1) -> NatSummary:
     return NatSummary(mapping="port-dependent", ports="sequential", step=step, latest=latest)
+
+
+def met(step: int, other: NatKind, left: int, seed: int, skew: float = 0.01) -> tuple[float | None, World]:
+    """A sequential NAT with ``left`` ports left before its counter begins anew, when the probes are over."""
+
+    def known(side: Side) -> NatSummary:
+        found = discovered(side)
+        if side is world.sides[0]:
+            side.nat.kind = replace(side.nat.kind, high=side.nat.latest + left * step)
+        return found
+
+    counter = NatKind(mapping="port-dependent", ports="sequential", step=step, low=20000)
+    world = World((counter, other), seed, known=known, news=True, round_trip=0.08, skew=skew)
+    return world.run(), world
+
+
+@pytest.mark.parametrize("answer", ["drop", "rst", "rst-limited", "icmp"])
+@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize("sequential", [False, True], ids=["cone", "sequential"])
+def test_a_counter_that_comes_to_its_end_meanwhile_is_found_again(answer: Answer, step: int, sequential: bool) -> None:
+    """All that is aimed at lies beyond the end: the dials went out after the counter had begun anew."""
+    other = NatKind(unsolicited=answer)
+    if sequential:
+        other = replace(other, mapping="port-dependent", ports="sequential", busy=20.0)
+    for left in range(20):
+        found, world = met(step, other, left, left)
+        assert found is not None, left
+        assert found < DOUBT_S + 1.0
+        assert all(len(side.syns) <= 5 * AHEAD for side in world.sides)
+
+
+@pytest.mark.parametrize("skew", [-1.5, 1.5])
+def test_a_side_that_comes_late_is_met_all_the_same(skew: float) -> None:
+    """A NAT that answers with RST uses up, within a few round trips, all the ports that the other one aims at."""
+    for seed in range(20):
+        found, _ = met(1, NatKind(unsolicited="rst"), 10_000, seed, skew)
+        assert found is not None
+        assert found < 5.0
 
 
 def course(mine: NatSummary, theirs: NatSummary) -> Course:
