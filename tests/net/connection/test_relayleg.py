@@ -82,8 +82,9 @@ async def test_the_end_is_heard_where_it_came_with_the_last_data(monkeypatch: py
     pair.client.transport.loseConnection()
     below = pair.outer.client.transport
     await until(lambda: pair.client.transport._deadline is not None and not below.unsent and not below._wire.unsent)
+    await sleep(0.02)  # the other end has read both
     pair.server.transport.resumeProducing()
-    await pair.server.got(14)
+    await until(lambda: len(pair.server.received) == 14)  # `got` would tell of it before it halts
     assert not pair.server.lost
     pair.server.transport.resumeProducing()
     await until(lambda: bool(pair.server.lost))
