@@ -45,6 +45,7 @@ class CodeDesk:
         self._given = given
         self._tries = WrongTries()
         self._showing = False
+        self._closed = False
         self._timer: IDelayedCall | None = None
 
     def open(self) -> None:
@@ -52,9 +53,19 @@ class CodeDesk:
         self._show(self._given)
 
     def close(self) -> None:
-        """Show no more."""
+        """Show no more, whatever is tried, and let nobody prove what was shown."""
+        self._closed = True
+        self._showing = False
+        self._stop_timer()
+        self._close_codes()
+
+    def _stop_timer(self) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
+
+    def _close_codes(self) -> None:
+        for slot in self._codes.open_slots:
+            self._codes.close(slot)
 
     def used(self, error: P2pxferError | None) -> None:
         """A sender tried a code; ``error`` if it was wrong."""
@@ -67,7 +78,7 @@ class CodeDesk:
             self._tries.right()
         if burned:
             self._showing = False
-            self.close()
+            self._stop_timer()
             self._follow(wrong=error is not None)
 
     def _show(self, code: Code | None = None) -> None:
@@ -77,13 +88,12 @@ class CodeDesk:
         event = CodeShown(code=str(shown), expires_s=round(ends - now))
         self._report.tell(event, self._text(event))
         self._showing = True
-        self.close()
+        self._stop_timer()
         self._timer = self._reactor.callLater(ends - now, self._expired)
 
     def _expired(self) -> None:
         self._showing = False
-        for slot in self._codes.open_slots:
-            self._codes.close(slot)
+        self._close_codes()
         if self._given is not None:
             self._report.tell(Note(f"the code has expired; start {self._command} again for another one"))
         else:

@@ -29,7 +29,7 @@ from p2pxfer.core.text import safe_text
 from p2pxfer.errors import CodeInvalid, Interrupted, NameTaken, P2pxferError, Refused, Unreachable, WrongCode
 from p2pxfer.net.private.home import Contact
 from p2pxfer.net.session.bothsame import BothSame
-from p2pxfer.net.session.joining import Joining
+from p2pxfer.net.session.joining import Joining, Proved
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.folder import Folder
@@ -71,6 +71,9 @@ class Pairing(InboxOwner):
         self.compares = verify
         self._report = Reporter(options.json, options.quiet)
         self._place = 0
+        self._desk: CodeDesk | None = None
+        self._compared = False
+        """Words were shown.  Whatever that comes to is the outcome: no other code is shown or entered in this run."""
         self._comparing: Deferred[None] | None = None
         self._asking: Deferred[None] | None = None
         self._outcome: Deferred[P2pxferError | None] = Deferred()
@@ -125,6 +128,18 @@ class Pairing(InboxOwner):
         self._report.tell(listed, f"{contact.name} is a contact now; {known_as}")
         return contact
 
+    def _free_to_compare(self) -> None:
+        """Raises :class:`Refused` where another peer's words were shown."""
+        if self._compared:
+            raise Refused("the words of another pairing are being compared here")
+
+    def _begin_to_compare(self) -> None:
+        """From here on it is about one peer.  Raises as :meth:`_free_to_compare`."""
+        self._free_to_compare()
+        self._compared = True
+        if self._desk is not None:
+            self._desk.close()  # the next code would run into the question
+
     async def _compare(self, name: str, both: BothSame) -> None:
         await PairWords(self._questions, self._report).compare(safe_text(name, 64), both)
 
@@ -156,15 +171,19 @@ class Pairing(InboxOwner):
     async def _join(self, client: RendezvousClient, code: Code) -> None:
         machine = structs.replace(self._machine, patience=self._timeout or JOIN_S)
         joining = Joining(machine, client, code, compare=self.compares)
-        proved = await joining.run(lambda proved, both: self._compare(proved.name, both))
+        proved = await joining.run(self._agree)
         self._store(proved.key, proved.name, by_words=proved.both is not None)
         self._end(None)
+
+    async def _agree(self, proved: Proved, both: BothSame) -> None:
+        self._begin_to_compare()
+        await self._compare(proved.name, both)
 
     # -- showing one -------------------------------------------------------------------------------------------------
 
     async def _show(self) -> None:
         client, inbox, codes = await self._take_a_place()
-        self._desk = CodeDesk(
+        desk = self._desk = CodeDesk(
             self._machine.reactor,
             codes,
             self._report,
@@ -174,14 +193,14 @@ class Pairing(InboxOwner):
             on_exhausted=self._exhausted,
         )
         try:
-            self._desk.open()
+            desk.open()
             # One question at a time: with --verify that is the one about the words.
             if self._report.can_ask and not self.compares:
                 self._asking = Deferred.fromCoroutine(self._ask(client))
                 self._asking.addErrback(self._not_joined)
             await self._until_the_end(client)
         finally:
-            self._desk.close()
+            desk.close()
             self._questions.close()
             if self._comparing is not None:
                 self._comparing.cancel()
@@ -252,7 +271,7 @@ class Pairing(InboxOwner):
                 await self._join(client, code)
             except (WrongCode, Unreachable) as error:
                 wrong += isinstance(error, WrongCode)
-                if wrong == WRONG_TRIES:
+                if wrong == WRONG_TRIES or self._compared:
                     raise
                 why = error.message
             else:
@@ -273,6 +292,7 @@ class Pairing(InboxOwner):
 
     def paired(self, key: bytes, name: str, words: Callable[[], Words]) -> Known:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
+        self._free_to_compare()
         self._withdraw_the_question()
         try:
             contact = self._store(key, name)
@@ -285,8 +305,8 @@ class Pairing(InboxOwner):
 
     def to_compare(self, key: bytes, name: str, both: BothSame) -> None:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
+        self._begin_to_compare()
         self._withdraw_the_question()
-        self._desk.close()  # the next code would run into the question
         self._comparing = Deferred.fromCoroutine(self._become(key, name, both))
         self._comparing.addErrback(self._not_joined)
 
@@ -302,7 +322,8 @@ class Pairing(InboxOwner):
 
     def code_used(self, error: P2pxferError | None) -> None:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
-        if error is not None:
+        # Beside the question nothing is said of codes that nobody can prove any more.
+        if error is not None and self._desk is not None and not self._compared:
             self._desk.used(error)
 
     def decide(self, peer: str, offer: Offer) -> Awaitable[bool]:

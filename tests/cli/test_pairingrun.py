@@ -16,9 +16,10 @@ from p2pxfer.cli import pairing, pairwords
 from p2pxfer.cli.pairwords import BOTH
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.ids import PeerId
-from p2pxfer.errors import ConfigError, IdentityMismatch, Refused
+from p2pxfer.errors import ConfigError, IdentityMismatch, P2pxferError, Refused, Unreachable, WrongCode
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.session import machine
+from p2pxfer.net.session.joining import Proved
 from tests.cli.test_receiving import FakeClient, FakeInbox
 from tests.net.machines import machine_at
 
@@ -143,6 +144,92 @@ def test_with_nobody_there_to_compare_nothing_is_stored(run: Any, monkeypatch: p
     run.command.to_compare(KEY, "alice", Both())
     assert isinstance(run.ended.result, Refused)
     assert run.home.contacts() == []
+
+
+def begin_to_compare(run: Run) -> tuple[Any, Both]:
+    """Somebody proved the code that was shown, and words are compared; the codes, and that comparison."""
+    codes, both = run.command._desk._codes, Both()
+    codes.take(codes.open_slots[0], run.clock.seconds())
+    run.command.to_compare(KEY, "alice", both)
+    run.command.code_used(None)
+    return codes, both
+
+
+def test_while_words_are_compared_nobody_else_has_a_code(
+    run: Any, asked: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whose path was up already may try any number; that shows none and ends nothing."""
+    codes, both = begin_to_compare(run)
+    capsys.readouterr()
+    for _ in range(6):
+        run.command.code_used(WrongCode("nobody shows that one"))
+        run.clock.advance(200.0)
+    assert codes.open_slots == ()
+    assert capsys.readouterr().out == ""
+    assert not run.ended.called
+    both.other.callback(None)
+    assert run.ended.result is None
+
+
+def test_a_code_that_is_open_beside_a_comparison_is_closed(run: Any, asked: list[str]) -> None:
+    """A wrong try at a number that nobody shows made a fresh one before the last was proved."""
+    codes = run.command._desk._codes
+    codes.take(codes.open_slots[0], run.clock.seconds())
+    run.command.code_used(WrongCode("nobody shows that one"))
+    assert len(codes.open_slots) == 1
+    run.command.to_compare(KEY, "alice", Both())
+    assert codes.open_slots == ()
+
+
+@pytest.mark.parametrize("compares", [True, False])
+def test_words_are_compared_with_one_peer_only(run: Any, asked: list[str], compares: bool) -> None:
+    """Who proves an earlier code meanwhile is refused, and the first comparison goes on."""
+    _, both = begin_to_compare(run)
+    with pytest.raises(Refused):
+        if compares:
+            run.command.to_compare(b"m" * 32, "mallory", Both())
+        else:
+            run.command.paired(b"m" * 32, "mallory", tuple)
+    assert len(asked) == 1
+    assert not run.ended.called
+    both.other.callback(None)
+    assert run.ended.result is None
+    assert [contact.name for contact in run.home.contacts()] == ["alice"]
+
+
+def joining_that(monkeypatch: pytest.MonkeyPatch, both: Any) -> None:
+    """A code that is entered leads to alice, and to this comparison."""
+
+    class Joined:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            """Nobody is dialled."""
+
+        async def run(self, agree: Callable[[Proved, Any], Any]) -> Proved:
+            proved = Proved(KEY, "alice", both)
+            await agree(proved, both)
+            return proved
+
+    monkeypatch.setattr(pairing, "Joining", Joined)
+
+
+@pytest.mark.parametrize("ends", [None, Unreachable("the line was cut")])
+def test_who_compares_words_after_entering_a_code_shows_none_and_enters_no_other(
+    run: Any, asked: list[str], monkeypatch: pytest.MonkeyPatch, ends: P2pxferError | None
+) -> None:
+    both = Both()
+    joining_that(monkeypatch, both)
+    lines = iter([b"4-acid-acorn-acre\n"])
+
+    async def line(compose: Callable[[], str]) -> bytes:
+        return next(lines)
+
+    monkeypatch.setattr(run.command._questions, "line", line)
+    asking = run.command._asking = Deferred.fromCoroutine(run.command._ask(FakeClient()))
+    asking.addErrback(run.command._not_joined)
+    assert len(asked) == 1
+    assert run.command._desk._codes.open_slots == ()
+    both.other.callback(None) if ends is None else both.other.errback(ends)
+    assert run.ended.result is ends
 
 
 def test_a_contact_that_cannot_be_stored_is_the_outcome(run: Run) -> None:

@@ -412,6 +412,23 @@ def test_a_wrong_code_is_one_line_for_people(tmp_path: Path, capsys: pytest.Capt
     assert capsys.readouterr().err == f"error: {WRONG.message}\n"
 
 
+def test_a_desk_that_is_closed_shows_no_code_whatever_is_tried(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock: Any = Clock()
+    codes = CodeBook()
+    desk = CodeDesk(clock, codes, Reporter(True, 0), None)
+    desk.open()
+    desk.close()
+    assert codes.open_slots == ()
+    capsys.readouterr()
+    desk.used(WRONG)
+    desk.used(None)
+    clock.advance(1000.0)
+    assert "code" not in [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()]
+    assert codes.open_slots == ()
+
+
 def test_a_contact_that_cannot_be_stored_is_told(make: Any, tmp_path: Path) -> None:
     run = make()
     (tmp_path / "home" / "contacts.json").write_text("{damaged")

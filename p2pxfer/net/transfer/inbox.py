@@ -145,8 +145,9 @@ class Inbox:
             oldest.close()
 
     def _brings(self, path: PeerPath) -> bool:
-        """A transfer or a check came over this very path."""
-        return self._session(path.peer_key).arrivals.brings(path) or path in self._checks
+        """A transfer or a check came over this very path, or its words are compared."""
+        session = self._session(path.peer_key)
+        return session.arrivals.brings(path) or path in self._checks or session.compares(path)
 
     def _needed(self, path: PeerPath) -> bool:
         """The path may stay: its session carries something, or did a moment ago, or the peer is proving a code."""

@@ -46,3 +46,8 @@ class PeerSession:
     def name(self, path: PeerPath) -> str:
         """What the peer is called."""
         return (self.known.name if self.known is not None else "") or safe_text(path.peer_name, 64)
+
+    def compares(self, path: PeerPath) -> bool:
+        """A code was proved on ``path``, and its users compare words before that makes the peer known."""
+        contact = self.contacts.get(path)
+        return contact is not None and contact.both is not None

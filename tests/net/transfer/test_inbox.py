@@ -486,6 +486,18 @@ def test_what_carries_a_transfer_gives_way_to_nobody(open_house: World) -> None:
     assert len(standing()) == 2 * MAX_OF_STRANGER
 
 
+def test_who_compares_words_gives_way_to_nobody(open_house: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bothsame, "words_on", lambda path: ("a", "b"))
+    owner: Any = open_house.inbox._owner
+    owner.code_used = lambda error: None
+    owner.to_compare = lambda key, name, both: None
+    comparing = meet(open_house, KEY)
+    comparing.paths.append(prove(open_house, compare=True))
+    for number in range(2 * MAX_OF_STRANGERS):
+        path_of(open_house, meet(open_house, KEY), 2 + number)
+    assert not comparing.closed
+
+
 def test_many_strangers_leave_room_for_a_contact(open_house: World) -> None:
     own = [meet(open_house, CONTACT) for _ in range(MAX_OF_CONTACT)]
     for number in range(2 * MAX_MEETINGS):
