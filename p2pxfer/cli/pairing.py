@@ -72,6 +72,7 @@ class Pairing(InboxOwner):
         self._report = Reporter(options.json, options.quiet)
         self._place = 0
         self._desk: CodeDesk | None = None
+        self._stored = False
         self._compared = False
         """Words were shown.  Whatever that comes to is the outcome: no other code is shown or entered in this run."""
         self._comparing: Deferred[None] | None = None
@@ -95,7 +96,11 @@ class Pairing(InboxOwner):
         try:
             await (self._show() if self._entered is None else self._enter(self._entered))
         except (CancelledError, FailureGroup):  # the second is what a race makes of the first
-            raise Interrupted("interrupted before the pairing was over") from None
+            if not self._stored:  # else it cuts the farewell short and nothing more
+                raise Interrupted("interrupted before the pairing was over") from None
+        except P2pxferError:
+            if not self._stored:
+                raise
         finally:
             if clock is not None and clock.active():
                 clock.cancel()
@@ -122,6 +127,7 @@ class Pairing(InboxOwner):
         contact = store_contact(machine.home, key, self._alias or name, lambda text: self._report.tell(Note(text)))
         if by_words:
             contact = machine.home.add_contact(Contact(contact.name, contact.id, "words", today()))
+        self._stored = True
         self._report.tell(Peer(contact.name, str(contact.id), contact.verified))
         listed = ContactListed(contact.name, str(contact.id), contact.verified, contact.added, "added")
         known_as = f"{contact.name} knows this machine as {machine.name}"
@@ -171,13 +177,14 @@ class Pairing(InboxOwner):
     async def _join(self, client: RendezvousClient, code: Code) -> None:
         machine = structs.replace(self._machine, patience=self._timeout or JOIN_S)
         joining = Joining(machine, client, code, compare=self.compares)
-        proved = await joining.run(self._agree)
-        self._store(proved.key, proved.name, by_words=proved.both is not None)
+        await joining.run(self._settle)
         self._end(None)
 
-    async def _agree(self, proved: Proved, both: BothSame) -> None:
-        self._begin_to_compare()
-        await self._compare(proved.name, both)
+    async def _settle(self, proved: Proved) -> None:
+        if proved.both is not None:
+            self._begin_to_compare()
+            await self._compare(proved.name, proved.both)
+        self._store(proved.key, proved.name, by_words=proved.both is not None)
 
     # -- showing one -------------------------------------------------------------------------------------------------
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from p2pxfer import status
 from p2pxfer.cli import pairing, pairwords
 from p2pxfer.cli.pairwords import BOTH
 from p2pxfer.cli.settings import Global
+from p2pxfer.core.contact.codes import parse_code
 from p2pxfer.core.ids import PeerId
 from p2pxfer.errors import ConfigError, IdentityMismatch, P2pxferError, Refused, Unreachable, WrongCode
 from p2pxfer.net.private.home import Contact, Home
@@ -27,12 +28,13 @@ KEY = b"k" * 32
 
 
 class Run:
-    """A run that shows a code."""
+    """A run that shows a code, or enters one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, entered: str | None = None, timeout: float | None = None) -> None:
         self.clock = Clock()
         self.home = Home(folder / "home")
-        self.command = pairing.Pairing(Global(None, None, True, 0), None, None, qr=False, timeout=None)
+        code = None if entered is None else parse_code(entered)
+        self.command = pairing.Pairing(Global(None, None, True, 0), code, None, qr=False, timeout=timeout)
         self.ended = Deferred.fromCoroutine(self.command.run(machine_at(self.home, self.clock, "bob")))
         self.ended.addErrback(lambda failure: failure.value)
         assert not self.ended.called, self.ended.result
@@ -197,17 +199,16 @@ def test_words_are_compared_with_one_peer_only(run: Any, asked: list[str], compa
     assert [contact.name for contact in run.home.contacts()] == ["alice"]
 
 
-def joining_that(monkeypatch: pytest.MonkeyPatch, both: Any) -> None:
-    """A code that is entered leads to alice, and to this comparison."""
+def joining_that(monkeypatch: pytest.MonkeyPatch, both: Any, farewell: Deferred[None] | None = None) -> None:
+    """A code that is entered leads to alice, and to this comparison; ``farewell`` ends when she is parted from."""
 
     class Joined:
         def __init__(self, *_: Any, **__: Any) -> None:
             """Nobody is dialled."""
 
-        async def run(self, agree: Callable[[Proved, Any], Any]) -> Proved:
-            proved = Proved(KEY, "alice", both)
-            await agree(proved, both)
-            return proved
+        async def run(self, settle: Callable[[Proved], Any]) -> None:
+            await settle(Proved(KEY, "alice", both))
+            await (farewell or succeed(None))
 
     monkeypatch.setattr(pairing, "Joining", Joined)
 
@@ -230,6 +231,35 @@ def test_who_compares_words_after_entering_a_code_shows_none_and_enters_no_other
     assert run.command._desk._codes.open_slots == ()
     both.other.callback(None) if ends is None else both.other.errback(ends)
     assert run.ended.result is ends
+
+
+ENTERED = "4-acid-acorn-acre"
+
+
+@pytest.mark.parametrize("ends", ["the user stops it", "the time is over", "the server is lost"])
+def test_who_entered_a_code_has_stored_the_other_one_before_the_farewell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """The other one has stored this machine by then; what ends the run now cuts only the farewell."""
+    clients: list[FakeClient] = []
+
+    def client(*words: Any, **named: Any) -> FakeClient:
+        clients.append(FakeClient())
+        return clients[-1]
+
+    monkeypatch.setattr(machine, "RendezvousClient", client)
+    joining_that(monkeypatch, None, Deferred())
+    run = Run(tmp_path, ENTERED, timeout=30.0)
+    assert [contact.verified for contact in run.home.contacts()] == ["code"]
+    match ends:
+        case "the user stops it":
+            run.ended.cancel()
+        case "the time is over":
+            run.clock.advance(30.0)
+        case _:
+            clients[0].failed.callback(Unreachable("the server is gone"))
+    assert run.ended.called
+    assert run.ended.result is None
 
 
 def test_a_contact_that_cannot_be_stored_is_the_outcome(run: Run) -> None:

@@ -5,7 +5,8 @@ Laws of this file:
 1. The code is tried once, on the first path that stands; whatever becomes of that path, it is not tried on another one.
 2. Whoever the server presents is a claim until the code is proved, so no plan of many dials is made.
 3. A joining ends with the key that knew the code, or with one error, and leaves no connection behind.
-4. Where either user wants words compared, it ends well only behind that (:mod:`p2pxfer.net.session.bothsame`).
+4. What the proof comes to is stored before the farewell, which the other side does not wait for.
+5. Where either user wants words compared, it ends well only behind that (:mod:`p2pxfer.net.session.bothsame`).
 """
 
 from __future__ import annotations
@@ -80,22 +81,21 @@ class Joining(MeetingOwner):
         self._outcome: Deferred[Proved] = Deferred()
         self._parting = Parting(machine.reactor, FAREWELL_S)
 
-    async def run(self, agree: Callable[[Proved, BothSame], Coroutine[Any, Any, None]]) -> Proved:
-        """Meet whoever shows the code, and prove it; ``agree`` compares the words where that is wanted.
+    async def run(self, settle: Callable[[Proved], Coroutine[Any, Any, None]]) -> None:
+        """Meet whoever shows the code, and prove it, and then part.
+
+        ``settle`` comes before the farewell: it compares the words where that is wanted, and stores the peer.
 
         Raises:
             Unreachable: nobody shows it, or no path came about.
             WrongCode: the words are not those that are shown; they are good for nothing any more.
-            P2pxferError: the server refused, or ``agree`` raised it.
+            P2pxferError: the server refused, or ``settle`` raised it.
         """
         try:
-            proved = await self._in_time()
-            if proved.both is not None:
-                await agree(proved, proved.both)
+            await settle(await self._in_time())
             for path in self._paths:
                 path.send(Bye())
             await self._part()
-            return proved
         except P2pxferError:
             await self._part()  # the other side hears why
             raise

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from p2pxfer.core.contact.codes import parse_code
 from p2pxfer.errors import Unreachable
 from p2pxfer.net.private.home import Home
-from p2pxfer.net.session.joining import Joining
+from p2pxfer.net.session.joining import FAREWELL_S, Joining, Proved
 from tests.net.machines import machine_at
 
 
@@ -28,11 +29,50 @@ def test_a_pairing_that_takes_too_long_ends_in_words(tmp_path: Path) -> None:
     code = parse_code("123451-acid-acorn-acre")
     joining = Joining(machine_at(Home(tmp_path / "home"), clock, patience=60.0), client, code)
 
-    async def agree(proved: object, both: object) -> None:
+    async def settle(proved: object) -> None:
         raise AssertionError("nobody was met")
 
     ended: list[Any] = []
-    Deferred.fromCoroutine(joining.run(agree)).addErrback(lambda failure: ended.append(failure.value))
+    Deferred.fromCoroutine(joining.run(settle)).addErrback(lambda failure: ended.append(failure.value))
     clock.advance(60.0)
     assert [type(error) for error in ended] == [Unreachable]
     assert "within 60 seconds" in str(ended[0])
+
+
+class StandingPath:
+    """A path that stays up until the test says otherwise."""
+
+    peer_key = b"k" * 32
+    peer_name = "alice"
+
+    def __init__(self, steps: list[str]) -> None:
+        self._steps = steps
+
+    def send(self, message: object) -> None:
+        self._steps.append(type(message).__name__)
+
+    def close(self) -> None:
+        self._steps.append("close")
+
+
+def test_what_is_proved_is_settled_before_the_farewell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock: Any = Clock()
+    client: Any = SilentClient()
+    code = parse_code("123451-acid-acorn-acre")
+    joining = Joining(machine_at(Home(tmp_path / "home"), clock, patience=60.0), client, code)
+    steps: list[str] = []
+    path: Any = StandingPath(steps)
+
+    async def settle(proved: Proved) -> None:
+        steps.append(f"settle {proved.name}")
+
+    async def prove() -> Proved:
+        return Proved(path.peer_key, path.peer_name, None)
+
+    monkeypatch.setattr(joining, "_prove", prove)
+    joining._paths.append(path)
+    ended = Deferred.fromCoroutine(joining.run(settle))
+    assert steps == ["settle alice", "Bye", "close"]
+    assert not ended.called
+    clock.advance(FAREWELL_S)
+    assert ended.called
