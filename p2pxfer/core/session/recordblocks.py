@@ -5,10 +5,13 @@ Laws of this file:
 1. What waits in one direction is at most one block, which is used again and again.
 2. A byte that came is copied only when the end of the block is reached: what is there of a record moves to its start.
 3. One call opens a bounded number of records, however small they are.
+4. A block takes as much memory as was ever filled of it: a connection that is only kept has some pages.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
+from mmap import MADV_NOHUGEPAGE, MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import Final
 
 from p2pxfer.core.session.records import HEADER_SIZE, MAX_SEALED, OVERHEAD, Opener, Plain, RecordBroken, Sealer
@@ -22,13 +25,21 @@ MOST_RECORDS: Final = 64
 """Most records opened by one call."""
 
 
+def _block(size: int) -> memoryview:
+    """Zeros that take memory only where they were written over; a ``bytearray`` is written to the end at once."""
+    pages = mmap(-1, size, flags=MAP_PRIVATE | MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel that knows no huge pages
+        pages.madvise(MADV_NOHUGEPAGE)
+    return memoryview(pages)
+
+
 class Intake:
     """Takes the bytes of one direction and gives what they hold."""
 
     def __init__(self, opener: Opener, first: bytes = b"") -> None:
         """``first`` are bytes that came already, a block at most."""
         self._opener = opener
-        self._block = memoryview(bytearray(BLOCK))
+        self._block = _block(BLOCK)
         self._begin = 0
         self._end = len(first)
         self._block[: len(first)] = first
@@ -97,7 +108,7 @@ class Outlet:
 
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
-        self._block = memoryview(bytearray(BLOCK + SMALL + OVERHEAD))
+        self._block = _block(BLOCK + SMALL + OVERHEAD)
         self._begin = 0
         self._end = 0
 

@@ -1,0 +1,45 @@
+"""How much memory the blocks of sealed records take: what was filled of them, and nothing before."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from p2pxfer.core.session.recordblocks import BLOCK, Intake, Outlet
+from p2pxfer.core.session.records import MAX_RECORD, SUITES, Opener, Sealer
+
+SUITE = SUITES["TLS_AES_128_GCM_SHA256"]
+SECRET = bytes(32)
+PAIRS = 50
+"""So many that what else takes memory does not count."""
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def carry(outlet: Outlet, intake: Intake, size: int, memory: memoryview) -> None:
+    """Send one record through both blocks."""
+    outlet.seal(memory[:size])
+    while outlet.waiting:
+        some = min(len(outlet.waiting), len(intake.room()))
+        intake.room()[:some] = outlet.waiting[:some]
+        intake.arrived(some)
+        outlet.sent(some)
+    assert intake.open(memory[:size]) == size
+
+
+def test_a_block_takes_the_memory_that_was_filled_of_it() -> None:
+    memory = memoryview(bytearray(MAX_RECORD))
+    before = resident()
+    pairs = [(Outlet(Sealer(SECRET, SUITE)), Intake(Opener(SECRET, SUITE))) for _ in range(PAIRS)]
+    for outlet, intake in pairs:
+        for _ in range(3):  # signs of life
+            carry(outlet, intake, 20, memory)
+    quiet = (resident() - before) / PAIRS
+    for outlet, intake in pairs:
+        carry(outlet, intake, MAX_RECORD, memory)
+    used = (resident() - before) / PAIRS
+    assert quiet < BLOCK / 5
+    assert used > MAX_RECORD  # that is to say, memory would have been seen
