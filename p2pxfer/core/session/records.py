@@ -38,8 +38,8 @@ from p2pxfer.errors import Unreachable
 EXPORTER_LABEL: Final = b"EXPORTER-p2pxfer-records"
 SECRET_SIZE: Final = 32
 MAX_RECORD: Final = 512 * 1024
-"""Largest plaintext of a record, bytes.  Nothing of it is opened before all of it came, so only chunks are in so large
-ones, which are of no use either before they are whole."""
+"""Largest plaintext of a record, bytes.  Nothing of it is opened before all of it came, so a large one holds part of a
+single frame, of a chunk or a patch as a rule, which is of no use either before it is whole."""
 HEADER_SIZE: Final = 4
 OVERHEAD: Final = HEADER_SIZE + 16
 """What a record takes beside its plaintext, bytes."""
