@@ -5,8 +5,10 @@ Such a name stands beside the file that it is to be, and no two writers have the
 
 from __future__ import annotations
 
+import math
 import os
 import re
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -22,13 +24,21 @@ def unfinished_name(path: Path) -> Path:
     return path.with_name(f"{path.name}.{os.urandom(6).hex()}.new")
 
 
-def remove_left_over(path: Path, now_ns: int) -> None:
-    """Remove what writers of ``path`` left an hour before ``now_ns`` (since 1970) or earlier.
+def remove_left_over(path: Path, now_ns: int | None) -> None:
+    """Remove what writers of ``path`` left an hour before ``now_ns`` (since 1970) or earlier, as far as that is possible.
 
-    Best by the clock of the file system: that of a file that was written just now.
+    ``now_ns`` is best by the clock of the file system: that of a file that was written just now.  With ``None`` it goes
+    whatever its age: no writer may need it any more.
     """
     with suppress(OSError):
         for found in path.parent.iterdir():
-            mine = found.name.startswith(path.name) and _UNFINISHED.fullmatch(found.name, len(path.name))
-            if mine and found.lstat().st_mtime_ns < now_ns - _LEFT_OVER_NS:
-                found.unlink()
+            if found.name.startswith(path.name) and _UNFINISHED.fullmatch(found.name, len(path.name)):
+                with suppress(OSError):
+                    _remove(found, math.inf if now_ns is None else now_ns - _LEFT_OVER_NS)
+
+
+def _remove(found: Path, before_ns: float) -> None:
+    """Remove a regular file that was written before that time; nothing else is what a writer leaves."""
+    status = found.lstat()
+    if stat.S_ISREG(status.st_mode) and status.st_mtime_ns < before_ns:
+        found.unlink()

@@ -49,6 +49,20 @@ def test_what_a_crash_left_is_in_nobodys_way_and_goes_some_time_later(tmp_path: 
     assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "notes", young, other])
 
 
+def test_what_cannot_be_removed_keeps_nothing_else(tmp_path: Path) -> None:
+    """A directory under such a name, whichever entry comes first; a link is not what a writer leaves either."""
+    names = [f"notes.{number:012x}.new" for number in range(9)]
+    (tmp_path / names[0]).mkdir()
+    (tmp_path / names[4]).symlink_to(tmp_path)
+    (tmp_path / names[8]).mkdir()
+    for name in names:
+        if not (tmp_path / name).exists():
+            (tmp_path / name).write_text("left")
+        os.utime(tmp_path / name, (1, 1), follow_symlinks=False)
+    replace_whole(tmp_path / "notes", b"text")
+    assert set(os.listdir(tmp_path)) == {"notes", names[0], names[4], names[8]}
+
+
 def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_bytes(b"stays")
