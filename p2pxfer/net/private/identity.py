@@ -6,7 +6,8 @@ Laws of the file:
 2. It is never written over. A file that cannot be read or understood is an error for its owner to settle: a new key
    in its place would make every contact refuse this machine.
 3. Two processes that make it at once end up with the same key.
-4. What a crash left while it was made may hold a key that nobody has seen; it goes when the file is used an hour later.
+4. What a crash left while it was made may hold its key or one that nobody has seen: it goes when the file is made, or
+   used where it is another name of it.  A writer whose own goes so was too late and takes the key that is there.
 
 The functions that take a path block for a few milliseconds: call them at start-up or in a thread.
 """
@@ -17,7 +18,6 @@ import datetime
 import hashlib
 import os
 import stat
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -110,7 +110,8 @@ def load_or_make(path: Path) -> Identity:
         except FileNotFoundError:
             _publish(path, _to_pem(new_identity()))
             identity = load(path)
-        remove_left_over(path, time.time_ns())
+        if path.stat().st_nlink > 1:
+            remove_left_over(path, None)
         return identity
     except OSError as error:
         raise ConfigError(f"cannot make the identity file {_show(path)}: {error.strerror or error}") from error
@@ -197,10 +198,11 @@ def _publish(path: Path, data: bytes) -> None:
             os.fsync(descriptor)
         try:
             os.link(temporary, path)
-        except FileExistsError:
-            pass  # another process was faster: its key is the one that counts
+        except (FileExistsError, FileNotFoundError):
+            pass  # another process was faster: its key is the one that counts, and this one may be removed already
     finally:
         temporary.unlink(missing_ok=True)
+    remove_left_over(path, None)
     sync_directory(path.parent)
 
 

@@ -25,7 +25,7 @@ def unfinished_name(path: Path) -> Path:
 
 
 def remove_left_over(path: Path, now_ns: int | None) -> None:
-    """Remove what writers of ``path`` left an hour before ``now_ns`` (since 1970) or earlier, as far as that is possible.
+    """Remove what writers of ``path`` left an hour before ``now_ns`` (since 1970) or earlier, if they can be removed.
 
     ``now_ns`` is best by the clock of the file system: that of a file that was written just now.  With ``None`` it goes
     whatever its age: no writer may need it any more.

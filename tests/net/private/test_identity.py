@@ -222,24 +222,46 @@ def test_a_server_certificate_comes_from_two_files(tmp_path: Path) -> None:
 KILLED = """
 import os, pathlib, signal, sys
 from p2pxfer.net.private.identity import load_or_make
-os.link = lambda *names, **more: os.kill(os.getpid(), signal.SIGKILL)
+link = os.link
+def killed(*names):
+    if sys.argv[2] == "published":
+        link(*names)
+    os.kill(os.getpid(), signal.SIGKILL)
+os.link = killed
 load_or_make(pathlib.Path(sys.argv[1]))
 """
 
 
-@pytest.mark.parametrize("made_since", [False, True])
-def test_what_a_kill_left_goes_some_time_later(tmp_path: Path, made_since: bool) -> None:
-    """Also where the file was made long ago, since nothing is written there any more."""
+@pytest.mark.parametrize("stage", ["written", "published"])
+def test_what_a_kill_left_goes_with_the_next_use_whatever_the_clock_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """Also where it had its name already: what is left is another name of it then."""
     path = tmp_path / "identity.pem"
-    ended = subprocess.run([sys.executable, "-c", KILLED, str(path)], timeout=60, check=False)
+    ended = subprocess.run([sys.executable, "-c", KILLED, str(path), stage], timeout=60, check=False)
     assert ended.returncode == -signal.SIGKILL
-    (left,) = tmp_path.iterdir()
+    assert path.exists() == (stage == "published")
+    (left,) = set(tmp_path.iterdir()) - {path}
     other = tmp_path / "identity.pem.mine.new"
     other.write_text("nothing of this")
-    if made_since:
-        load_or_make(path)
-        assert left.exists()  # it is young, and may be another writer's
-    for each in (left, other):
-        os.utime(each, (1, 1))
-    load_or_make(path)
+    made = load_or_make(path)
     assert sorted(tmp_path.iterdir()) == [path, other]
+    assert not left.exists() and load(path) == made
+    monkeypatch.setattr(Path, "iterdir", lambda _: pytest.fail("a file that is made already is only read"))
+    assert load_or_make(path) == made
+
+
+def test_who_was_slower_takes_the_key_of_the_faster_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The faster one has removed what the slower one wrote."""
+    path = tmp_path / "identity.pem"
+    link, faster = os.link, []
+
+    def late(written: Path, name: Path) -> None:
+        monkeypatch.setattr(os, "link", link)
+        faster.append(load_or_make(path))
+        assert not written.exists()
+        link(written, name)
+
+    monkeypatch.setattr(os, "link", late)
+    assert [load_or_make(path)] == faster
+    assert list(tmp_path.iterdir()) == [path]
