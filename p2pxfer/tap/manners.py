@@ -6,11 +6,8 @@ import errno
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
 from typing import Any, Final, NoReturn
 
-from twisted.internet.error import ReactorNotRunning
 from twisted.logger import LogLevel
 
 from p2pxfer.errors import ConfigError, DiskError, P2pxferError
@@ -40,13 +37,25 @@ def use_monotonic_time(reactor: Any) -> None:
 
 
 def stop_once(reactor: Any) -> None:
-    """Let a signal be no fault that comes while the reactor stops already: Twisted's own handlers stop it again."""
-    reactor.stop = partial(_stop_quietly, reactor.stop)
+    """Let a signal be no fault that comes while the reactor stops already: Twisted's own handlers stop it again.
+
+    It is one before the reactor runs, as ever: who stops it then has to hear that nothing comes of it.
+    """
+    reactor.stop = _StopOnce(reactor.stop).stop
 
 
-def _stop_quietly(stop_reactor: Callable[[], None]) -> None:
-    with suppress(ReactorNotRunning):
-        stop_reactor()
+class _StopOnce:
+    """The way to stop a reactor, and whether it was gone already."""
+
+    def __init__(self, stop_reactor: Callable[[], None]) -> None:
+        self._stop_reactor = stop_reactor
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Stop the reactor unless that was done."""
+        if not self._stopped:
+            self._stop_reactor()
+            self._stopped = True
 
 
 def name_files(given: Any, program: str) -> None:

@@ -8,12 +8,14 @@ import resource
 from pathlib import Path
 
 import pytest
-from twisted.internet.error import CannotListenError
+from twisted.internet.base import ReactorBase
+from twisted.internet.error import CannotListenError, ReactorNotRunning
+from twisted.internet.interfaces import IReadDescriptor, IWriteDescriptor
 from twisted.scripts.twistd import ServerOptions  # type: ignore[attr-defined]  # Twisted does not say that it exports it
 
 from p2pxfer.errors import ConfigError, DiskError, UsageError
 from p2pxfer.net.agent.room import Room
-from p2pxfer.tap.manners import name_files, stop
+from p2pxfer.tap.manners import name_files, stop, stop_once
 
 
 @pytest.mark.parametrize("program", ["p2pxfer-agent", "p2pxfer-rendezvous"])
@@ -81,3 +83,25 @@ def test_what_the_system_says_decides(code: str, expected: int, wrapped: bool) -
     error = ConfigError("it cannot be read")
     error.__cause__ = CannotListenError(None, "socket", fault) if wrapped else fault
     assert status(error) == expected
+
+
+def test_only_who_stops_what_stops_already_meets_no_fault() -> None:
+    """Whoever does it before the reactor runs has to hear that nothing came of it."""
+
+    class Reactor(ReactorBase):
+        def installWaker(self) -> None:
+            """Nothing runs that could be woken."""
+
+        def removeAll(self) -> list[IReadDescriptor | IWriteDescriptor]:
+            return []
+
+    reactor = Reactor()
+    stop_once(reactor)
+    stop_once(reactor)
+    with pytest.raises(ReactorNotRunning):
+        reactor.stop()
+    reactor.startRunning()
+    for _ in range(3):
+        reactor.stop()
+    reactor.runUntilCurrent()
+    assert not reactor.running

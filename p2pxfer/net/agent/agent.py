@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -211,8 +210,7 @@ class Agent(Service):
 
     def _end(self) -> None:
         if self.running:
-            with suppress(ReactorNotRunning):  # a signal, or another command, was faster
-                self._machine.reactor.stop()
+            self._machine.reactor.stop()
 
     @property
     def _inbox(self) -> str:
