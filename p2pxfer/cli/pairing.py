@@ -9,6 +9,7 @@ from typing import Final, cast
 
 from msgspec import structs
 from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -72,7 +73,8 @@ class Pairing(InboxOwner):
         self._report = Reporter(options.json, options.quiet)
         self._place = 0
         self._desk: CodeDesk | None = None
-        self._stored = False
+        self._clock: IDelayedCall | None = None
+        self._stored = self._ended = False
         self._compared = False
         """Words were shown.  Whatever that comes to is the outcome: no other code is shown or entered in this run."""
         self._comparing: Deferred[None] | None = None
@@ -89,10 +91,9 @@ class Pairing(InboxOwner):
         reactor = machine.reactor
         self._questions = Questions(reactor, self._report)
         self._report.on_closed = lambda: self._end(Interrupted("nobody reads the output any more"))
-        clock = None
         if self._timeout is not None:
             late = Unreachable(f"nobody paired within {self._timeout:g} seconds")
-            clock = reactor.callLater(self._timeout, self._end, late)
+            self._clock = reactor.callLater(self._timeout, self._end, late)
         try:
             await (self._show() if self._entered is None else self._enter(self._entered))
         except (CancelledError, FailureGroup):  # the second is what a race makes of the first
@@ -102,12 +103,16 @@ class Pairing(InboxOwner):
             if not self._stored:
                 raise
         finally:
-            if clock is not None and clock.active():
-                clock.cancel()
+            self._stop_clock()
             self._questions.close()
             self._report.close()
 
+    def _stop_clock(self) -> None:
+        if self._clock is not None and self._clock.active():
+            self._clock.cancel()
+
     def _end(self, error: P2pxferError | None) -> None:
+        self._ended = True
         if not self._outcome.called:
             self._outcome.callback(error)
 
@@ -143,6 +148,7 @@ class Pairing(InboxOwner):
         """From here on it is about one peer.  Raises as :meth:`_free_to_compare`."""
         self._free_to_compare()
         self._compared = True
+        self._stop_clock()  # people need the time they need, up to COMPARE_S
         if self._desk is not None:
             self._desk.close()  # the next code would run into the question
 
@@ -158,8 +164,14 @@ class Pairing(InboxOwner):
         try:
             await self._until_the_end(client)
         finally:
-            joining.cancel()
+            await self._give_up(joining)
             await client.leave()
+
+    async def _give_up(self, joining: Deferred[None]) -> None:
+        """The other side is to hear of it, unless it is ``joining`` that ended the run: that one is at its end."""
+        joining.cancel()
+        if not self._ended:
+            await joining
 
     def _not_joined(self, failure: Failure) -> None:
         error = failure.value
@@ -212,7 +224,7 @@ class Pairing(InboxOwner):
             if self._comparing is not None:
                 self._comparing.cancel()
             if self._asking is not None:
-                self._asking.cancel()
+                await self._give_up(self._asking)
             self._report.close()
             await inbox.close()
             await client.leave()

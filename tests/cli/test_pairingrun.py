@@ -233,6 +233,21 @@ def test_who_compares_words_after_entering_a_code_shows_none_and_enters_no_other
     assert run.ended.result is ends
 
 
+def test_the_time_to_wait_for_the_other_machine_is_not_one_to_compare_words(
+    tmp_path: Path, run: Run, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting, both = Run(tmp_path / "other", timeout=30.0), Both()
+    monkeypatch.setattr(waiting.command._questions, "ask", run.command._questions.ask)
+    waiting.clock.advance(29.0)
+    command: Any = waiting.command
+    command.to_compare(KEY, "alice", both)
+    waiting.clock.advance(60.0)
+    assert not waiting.ended.called
+    both.other.callback(None)
+    assert waiting.ended.result is None
+    assert not waiting.clock.getDelayedCalls()
+
+
 ENTERED = "4-acid-acorn-acre"
 
 

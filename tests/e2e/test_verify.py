@@ -253,6 +253,21 @@ def test_a_no_of_either_ends_the_pairing_of_both(tmp_path: Path, alice_too: str,
         assert how(stage.alice) == how(stage.bob) == []
 
 
+@pytest.mark.parametrize("stops", ["alice", "bob"])
+def test_who_is_left_alone_with_the_words_hears_why(tmp_path: Path, stops: str) -> None:
+    """Alice entered the code, Bob shows it."""
+    with Stage(tmp_path) as stage:
+        stage.start_server()
+        alice, bob = pairing(stage)
+        assert alice.words() == bob.words()
+        stopped, other = {"alice": (alice, bob), "bob": (bob, alice)}[stops]
+        other.answer("y")
+        stopped.program.stop()
+        assert other.program.wait(60).status == 4
+        assert "the comparison was stopped there" in last(events_of(other.program), "error")["message"]
+        assert how(stage.alice) == how(stage.bob) == []
+
+
 @pytest.mark.parametrize("shows", [True, False], ids=["shown", "entered"])
 def test_who_pairs_with_nobody_there_makes_no_contact_that_is_to_be_compared(tmp_path: Path, shows: bool) -> None:
     nobody = ["sh", "-c", 'exec "$@" </dev/null', "sh"]

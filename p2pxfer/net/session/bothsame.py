@@ -25,6 +25,7 @@ from p2pxfer.net.session.pathwords import words_on
 
 COMPARE_S: Final = 600.0
 """How long two people may compare words, seconds."""
+STOPPED = "the comparison was stopped there before both had said that the words are the same"
 ENDED = "the connection ended before both had said that the words are the same"
 
 
@@ -50,6 +51,7 @@ class BothSame:
             IdentityMismatch: one of the two users said no.
             Refused: the other side has nobody to ask, or it took too long.
             Unreachable: the connection ended before.
+            CancelledError: whoever waits for this gave it up.
             P2pxferError: what ``ask`` raised.
         """
         if self._error is not None:
@@ -64,6 +66,7 @@ class BothSame:
             raise error from None
         except CancelledError:
             if self._error is None:
+                self._say_no(Refused(STOPPED))
                 raise
             raise self._error from None
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from msgspec import Struct
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as TooLong
 
 from p2pxfer.core.codec import Message
@@ -89,6 +89,7 @@ class Joining(MeetingOwner):
         Raises:
             Unreachable: nobody shows it, or no path came about.
             WrongCode: the words are not those that are shown; they are good for nothing any more.
+            CancelledError: whoever waits for this gave it up; that ends behind the farewell, too.
             P2pxferError: the server refused, or ``settle`` raised it.
         """
         try:
@@ -96,7 +97,7 @@ class Joining(MeetingOwner):
             for path in self._paths:
                 path.send(Bye())
             await self._part()
-        except P2pxferError:
+        except (P2pxferError, CancelledError):
             await self._part()  # the other side hears why
             raise
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from p2pxfer.core.contact.codes import parse_code
@@ -13,7 +13,7 @@ from p2pxfer.core.contact.pairing import Party
 from p2pxfer.core.session.wire import Paired, Problem, SameWords
 from p2pxfer.errors import IdentityMismatch, P2pxferError, ProtocolBreach, Refused, Unreachable, from_wire
 from p2pxfer.net.session import bothsame
-from p2pxfer.net.session.bothsame import COMPARE_S, ENDED
+from p2pxfer.net.session.bothsame import COMPARE_S, ENDED, STOPPED
 from p2pxfer.net.session.firstcontact import FirstContact
 
 CODE = parse_code("4-acid-acorn-acre")
@@ -57,7 +57,7 @@ class Side:
             await answer
 
         assert self.contact.both is not None
-        agreeing = Deferred.fromCoroutine(self.contact.both.agree(ask))
+        agreeing = self.agreeing = Deferred.fromCoroutine(self.contact.both.agree(ask))
         agreeing.addCallbacks(self.outcome.append, lambda failure: self.outcome.append(failure.value))
 
     def _withdraw(self, answer: Deferred[None]) -> None:
@@ -153,6 +153,20 @@ def test_words_hold_no_longer_than_their_connection(clock: Clock) -> None:
         assert isinstance(error, Unreachable)
         assert str(error) == f"{ENDED}: the peer was silent"
     assert (alice.withdrawn, bob.withdrawn) == (0, 1)
+
+
+@pytest.mark.parametrize("after_a_yes", [False, True])
+def test_the_other_side_hears_that_it_was_stopped(clock: Clock, after_a_yes: bool) -> None:
+    alice, bob = asked(clock)
+    if after_a_yes:
+        alice.yes()
+    alice.agreeing.cancel()
+    assert [type(each) for each in alice.outcome] == [CancelledError]
+    (error,) = bob.outcome
+    assert isinstance(error, Refused)
+    assert STOPPED in str(error)
+    assert (alice.withdrawn, bob.withdrawn) == (0 if after_a_yes else 1, 1)
+    assert not clock.getDelayedCalls()
 
 
 def test_who_asks_too_late_hears_why(clock: Clock) -> None:
