@@ -15,6 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.error import ConnectBindError
 from twisted.internet.interfaces import IProtocol
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from p2pxfer.core.addresses import PUNCH_PORTS, Endpoint, canonical_endpoint, parse_endpoint, scope
 from p2pxfer.core.codec import Message
@@ -188,10 +189,14 @@ class RendezvousClient:
             return Unreachable(f"the server at {self._server} cannot be reached: {why_not_reached(fault)}")
         finally:
             # A dial says a turn of the reactor late that it stands: who ends before that has not come to wait for TLS.
-            link.secured.addErrback(lambda _: None)
+            link.secured.addErrback(self._not_secured)
             link.close()
             if self._link is link:
                 self._drop(Unreachable("the connection to the server ended"))
+
+    def _not_secured(self, failure: Failure) -> None:
+        if not failure.check(P2pxferError, CancelledError):
+            self.log.failure("TLS with the server", failure)
 
     async def _connect(self, link: ServerLink) -> None:
         """TCP from a fresh port, TLS, registration; whoever calls this limits the time."""

@@ -226,6 +226,20 @@ async def test_whoever_stops_between_tcp_and_tls_loses_no_error(
     assert lost_errors.flush() == []
 
 
+def test_a_fault_of_the_program_is_said_though_nobody_waits_for_tls(
+    monkeypatch: pytest.MonkeyPatch, lost_errors: Any
+) -> None:
+    def never(self: Faked, link: Any, local: int | None) -> Deferred[None]:
+        self.links.append(link)
+        return Deferred()
+
+    monkeypatch.setattr(Faked, "_dial", never)
+    faked = Faked(monkeypatch)
+    faked.links[-1].secured.errback(ZeroDivisionError())
+    faked.client.stop()
+    assert len(lost_errors.flush(ZeroDivisionError)) == 1
+
+
 class _Silent:
     """A transport to which anything may be written; what the kernel says of it is ``silence``."""
 
