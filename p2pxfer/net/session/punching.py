@@ -9,8 +9,8 @@ Laws of this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar, cast
 
 from msgspec import structs
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -40,6 +40,7 @@ server."""
 _ledger = Ledger()
 """Of this process: every meeting takes part in the same limit."""
 
+_Found = TypeVar("_Found")
 Connected = Callable[[PathKind, int, str], IProtocol | None]
 """Makes the protocol of a connection, from its kind, the local port and the other end; ``None`` refuses it."""
 
@@ -102,7 +103,7 @@ class Punching:
         self._puncher = self._new_puncher()
         self._puncher.done.addCallback(self._ended)
         self._puncher.start()
-        Deferred.fromCoroutine(self._client.discovery.settled()).addCallback(self._settled)
+        self._find_out(self._client.discovery.settled(), self._settled)
         self._doubt = self._reactor.callLater(doubt(self._trip), self._suspect)
 
     def stop(self) -> None:
@@ -172,6 +173,11 @@ class Punching:
         if self._puncher is not None:
             self._puncher.add(self.candidates.mapped(mapped))
 
+    def _find_out(self, looking: Coroutine[Any, Any, _Found], found: Callable[[_Found], None]) -> None:
+        """Let ``found`` hear what comes of it, maybe after the end; a fault costs the punch no more than that."""
+        hearing = Deferred.fromCoroutine(looking).addCallback(found)
+        hearing.addErrback(lambda failure: self.log.failure("finding out about the NAT", failure))
+
     def _settled(self, _: object) -> None:
         summary = self._client.discovery.summary
         # Nothing is known any more after the connection to the server was lost; what was known then still holds.
@@ -184,9 +190,9 @@ class Punching:
             return
         situation = self._puncher.situation
         if situation is not None and may_look_again(situation):
-            Deferred.fromCoroutine(self._client.discovery.look_again()).addCallback(self._looked_again)
+            self._find_out(self._client.discovery.look_again(), self._looked_again)
         elif all(kind(nat) == "cone" for nat in self._nats_by_now()):
-            Deferred.fromCoroutine(self._client.discovery.find_crossing())
+            self._find_out(self._client.discovery.find_crossing(), lambda _: None)
 
     def _looked_again(self, seen: bool) -> None:
         if seen and self._puncher is not None:

@@ -149,12 +149,19 @@ class NatDiscovery:
         self._tell()
 
     async def look_again(self) -> bool:
-        """See which port a NAT that counts gives out next, and tell whoever meets this machine just now; whether it
-        could be seen."""
-        before = self.summary
+        """See which port a NAT that counts gives out next, and tell whoever meets this machine just now, also that it
+        is the one of before; whether it could be seen."""
+        before, known = self.allocation, self.summary
         self._consider_probes()
         await self.settled()
-        return self.summary not in (before, NatSummary())
+        found = self.allocation
+        if found is None or found is before or found.ports == "unknown":
+            return False
+        if self.summary == known:
+            for told in self._meetings.values():
+                told.nat = NatSummary()
+            self._tell()
+        return True
 
     def _say(self, text: str) -> None:
         self.watch(text)

@@ -15,6 +15,7 @@ from msgspec import structs
 from msgspec.structs import replace
 from twisted.internet import reactor
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 
 from p2pxfer.core.addresses import parse_endpoint
 from p2pxfer.core.messages import Introduction, NatSummary
@@ -305,3 +306,29 @@ def test_who_has_no_path_after_a_while_finds_out_what_may_be_wrong(
 async def noted(done: list[str], what: str) -> bool:
     done.append(what)
     return False
+
+
+@pytest.mark.parametrize(
+    ("mine", "asked"),
+    [(COUNTS, "look_again"), (KEEPS, "find_crossing"), (KEEPS, "settled")],
+    ids=["look", "crossing", "settled"],
+)
+def test_a_fault_while_it_finds_out_is_logged_at_once(mine: NatSummary, asked: str, lost_errors: Any) -> None:
+    """And not when, or if, what nobody waits for is collected."""
+
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    clock = Clock()
+    client = together(free_port(), 0)
+    setattr(client.discovery, asked, broken)
+    introduction = Introduction(os.urandom(32), True, KNOWN.peer_key, my_nat=mine, peer_nat=KEEPS)
+    punch = punching.Punching(
+        cast(Any, clock), introduction, KNOWN, client, lambda *_: None, lambda: True, lambda: None
+    )
+    with capturedLogs() as logged:
+        punch.start()
+        clock.advance(0.1 if asked == "settled" else DOUBT_S + 0.1)
+    assert [type(event["log_failure"].value) for event in logged if "log_failure" in event] == [ZeroDivisionError]
+    punch.stop()
+    lost_errors.flush(ZeroDivisionError)

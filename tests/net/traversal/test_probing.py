@@ -227,6 +227,26 @@ def test_a_sequential_nat_may_be_looked_at_again_in_a_meeting() -> None:
     assert (unseen.result, len(net.sent)) == (False, reports)
 
 
+def test_a_counter_that_stands_where_it_was_is_news_too() -> None:
+    """The peer may have been late, or this side: it plans again only with a number that is fresh."""
+    net = Net(counting(40_000))
+    net.register(40_000)
+    net.wait(2)
+    net.discovery.introduced(met())
+    net.wait(2)
+    known = net.discovery.summary
+    assert known.ports == "sequential"
+    net.choose = lambda local, at: known.latest
+    reports = len(net.sent)
+    looked = Deferred.fromCoroutine(net.discovery.look_again())
+    net.wait(0.5)
+    assert looked.result
+    assert net.sent[reports:] == [Report(known, b"s" * 32)]
+    net.discovery.end()
+    looked = Deferred.fromCoroutine(net.discovery.look_again())
+    assert looked.result is False
+
+
 def test_a_port_for_every_connection_is_told_apart_without_keeping_anybody_waiting(twice: list[Twice]) -> None:
     """What a punch needs is known, and told, before anything is dialled twice."""
     net = Net(counting(40_000))
