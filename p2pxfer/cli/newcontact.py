@@ -1,4 +1,4 @@
-"""A code was proved: the peer becomes a contact, under a name that is free."""
+"""A peer was verified: it becomes a contact, under a name that is free."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.names import suggest_contact_name
 from p2pxfer.errors import IdentityMismatch
+from p2pxfer.net.private.contactfile import How
 from p2pxfer.net.private.home import Contact, Home
 
 
@@ -16,8 +17,8 @@ def today() -> str:
     return datetime.now(UTC).date().isoformat()
 
 
-def store_contact(home: Home, key: bytes, name: str, note: Callable[[str], None]) -> Contact:
-    """Store the peer with this key, which proved a code, as ``name`` or as the next free name that resembles it.
+def store_contact(home: Home, key: bytes, name: str, note: Callable[[str], None], verified: How = "code") -> Contact:
+    """Store the peer with this key, which was ``verified`` so, as ``name`` or as the next free name that resembles it.
 
     ``note`` hears of each name that another contact has.
 
@@ -29,7 +30,7 @@ def store_contact(home: Home, key: bytes, name: str, note: Callable[[str], None]
     for number in range(1, 1000):
         free = wanted if number == 1 else f"{wanted[:28]}-{number}"
         try:
-            return home.add_contact(Contact(free, PeerId(key), "code", today()))
+            return home.add_contact(Contact(free, PeerId(key), verified, today()))
         except IdentityMismatch:
             note(f"another contact is called {free} already; that one stays as it is")
     raise IdentityMismatch(f"too many contacts are called {wanted}")

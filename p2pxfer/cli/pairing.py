@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from p2pxfer.cli.codedesk import CodeDesk, qr_code
 from p2pxfer.cli.displaced import displaced
-from p2pxfer.cli.newcontact import store_contact, today
+from p2pxfer.cli.newcontact import store_contact
 from p2pxfer.cli.pairwords import PairWords
 from p2pxfer.cli.questions import Questions
 from p2pxfer.cli.report import Reporter
@@ -28,6 +28,7 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Registered
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import CodeInvalid, Interrupted, NameTaken, P2pxferError, Refused, Unreachable, WrongCode
+from p2pxfer.net.private.contactfile import How
 from p2pxfer.net.private.home import Contact
 from p2pxfer.net.session.bothsame import BothSame
 from p2pxfer.net.session.joining import Joining, Proved
@@ -88,12 +89,11 @@ class Pairing(InboxOwner):
             P2pxferError: the outcome, when it is not success.
         """
         machine = self._machine = structs.replace(machine, tell=self._report.tell)
-        reactor = machine.reactor
-        self._questions = Questions(reactor, self._report)
+        self._questions = Questions(machine.reactor, self._report)
         self._report.on_closed = lambda: self._end(Interrupted("nobody reads the output any more"))
         if self._timeout is not None:
             late = Unreachable(f"nobody paired within {self._timeout:g} seconds")
-            self._clock = reactor.callLater(self._timeout, self._end, late)
+            self._clock = machine.reactor.callLater(self._timeout, self._end, late)
         try:
             await (self._show() if self._entered is None else self._enter(self._entered))
         except (CancelledError, FailureGroup):  # the second is what a race makes of the first
@@ -126,12 +126,10 @@ class Pairing(InboxOwner):
     def _registered(self, answer: Registered) -> None:
         self._report.tell(RegisteredEvent(name="", id=str(self._machine.identity.id), observed=answer.observed))
 
-    def _store(self, key: bytes, name: str, by_words: bool = False) -> Contact:
-        """The peer proved the code, and where ``by_words`` both users said that the words are the same."""
-        machine = self._machine
-        contact = store_contact(machine.home, key, self._alias or name, lambda text: self._report.tell(Note(text)))
-        if by_words:
-            contact = machine.home.add_contact(Contact(contact.name, contact.id, "words", today()))
+    def _store(self, key: bytes, name: str, how: How = "code") -> Contact:
+        """The peer proved the code, and behind ``words`` both users said that those are the same."""
+        machine, called = self._machine, self._alias or name
+        contact = store_contact(machine.home, key, called, lambda text: self._report.tell(Note(text)), how)
         self._stored = True
         self._report.tell(Peer(contact.name, str(contact.id), contact.verified))
         listed = ContactListed(contact.name, str(contact.id), contact.verified, contact.added, "added")
@@ -196,7 +194,7 @@ class Pairing(InboxOwner):
         if proved.both is not None:
             self._begin_to_compare()
             await self._compare(proved.name, proved.both)
-        self._store(proved.key, proved.name, by_words=proved.both is not None)
+        self._store(proved.key, proved.name, "words" if proved.both is not None else "code")
 
     # -- showing one -------------------------------------------------------------------------------------------------
 
@@ -331,7 +329,7 @@ class Pairing(InboxOwner):
 
     async def _become(self, key: bytes, name: str, both: BothSame) -> None:
         await self._compare(name, both)
-        self._store(key, name, by_words=True)
+        self._store(key, name, "words")
         self._end(None)
 
     def _withdraw_the_question(self) -> None:

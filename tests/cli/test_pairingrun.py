@@ -57,7 +57,7 @@ def test_a_proved_code_ends_the_run_with_a_contact(run: Run) -> None:
 
 
 def test_after_the_words_the_peer_is_told_as_verified_by_them(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    run.command._store(KEY, "alice", by_words=True)
+    run.command._store(KEY, "alice", "words")
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [event["verified"] for event in told if event["event"] in ("peer", "contact")] == ["words", "words"]
 
@@ -128,6 +128,20 @@ def test_there_is_a_contact_when_both_have_said_yes(run: Any, asked: list[str], 
     both.other.callback(None)
     assert run.ended.result is None
     assert [contact.verified for contact in run.home.contacts()] == ["words"]
+
+
+def test_a_contact_by_words_is_written_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever pulls the plug between two writes would leave one that only a code vouches for."""
+    written: list[list[str]] = []
+    save = run.home._save
+
+    def saved(contacts: list[Contact]) -> None:
+        written.append([contact.verified for contact in contacts])
+        save(contacts)
+
+    monkeypatch.setattr(run.home, "_save", saved)
+    run.command._store(KEY, "alice", "words")
+    assert written == [["words"]]
 
 
 @pytest.mark.parametrize("before", [None, "code"], ids=["new", "contact"])
