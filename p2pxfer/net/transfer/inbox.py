@@ -4,8 +4,8 @@ Laws of this file:
 
 1. Nobody is dialled because a stranger asked: an introduction is taken up only for a contact, or while a code is open,
    or where the user said that everybody may send.
-2. A peer whose key is not verified may do one thing: prove that it knows the code.  One that is denied files may prove
-   as much as it likes.
+2. A peer whose key is not verified may prove that it knows the code, and take leave; nothing else.  One that is denied
+   files may prove as much as it likes.
 3. What a verified peer's paths bring is kept by its key and not by connection (:mod:`p2pxfer.net.transfer.arrivals`).
 4. A check of the network is answered for contacts only, costs no code, and is no transfer.
 5. Nobody keeps a place for nothing: a pairing that failed ends its path, :mod:`p2pxfer.net.transfer.idlers` ends the
@@ -252,6 +252,9 @@ class Inbox:
         session = self._session(path.peer_key)
         if isinstance(message, (Pair1, PairConfirm, SameWords)):
             self._proofs.receive(session, path, message)
+        elif isinstance(message, Bye):
+            session.arrivals.bye(path)
+            path.close()
         elif session.known is None or (isinstance(message, Check) and self._owner.known(session.key) is None):
             raise CodeNeeded(
                 f"{self._machine.name} does not know this key: ask for the one-time code that receive shows, and give"
@@ -264,9 +267,6 @@ class Inbox:
             self._owner.compared(path, session.name(path))
         elif isinstance(message, (Offer, Attach)):
             self._brought(session, path, message)
-        elif isinstance(message, Bye):
-            session.arrivals.bye(path)
-            path.close()
         else:
             session.arrivals.message(path, message)
 

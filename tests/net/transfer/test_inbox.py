@@ -450,6 +450,36 @@ def test_who_is_to_be_compared_first_is_not_known_by_the_code(world: World, monk
     assert session.contacts == {}
 
 
+@pytest.fixture
+def comparing(world: World, monkeypatch: pytest.MonkeyPatch) -> StreamPath:
+    """The path on which a peer proved a code whose words are compared now."""
+    monkeypatch.setattr(bothsame, "words_on", lambda path: ("a", "b"))
+    world.inbox._session(KEY).known = None
+    owner: Any = world.inbox._owner
+    owner.code_used = lambda error: None
+    owner.to_compare = lambda key, name, both: None
+    return prove(world, compare=True)
+
+
+def test_beside_a_comparison_another_path_of_the_peer_stays(world: World, comparing: StreamPath) -> None:
+    """Nothing is proved on it, and it may be the direct one."""
+    beside: Any = FakePath(2, "punched")
+    world.inbox.path_up(world.meeting, beside)
+    world.clock.advance(PAIRING_S)
+    for _ in range(3):
+        world.clock.advance(QUIET_S)
+    assert (beside.refused, comparing.refused) == (None, None)
+
+
+def test_a_farewell_is_taken_from_whoever_is_not_known_yet(world: World, comparing: StreamPath) -> None:
+    """It may overtake the yes, which goes another path."""
+    beside: Any = FakePath(2, "punched")
+    world.inbox.path_up(world.meeting, beside)
+    world.inbox.path_message(beside, Bye())
+    assert beside.closed
+    assert comparing.refused is None
+
+
 def test_an_inbox_that_pairs_nobody_refuses_to_compare(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bothsame, "words_on", lambda path: ("a", "b"))
     world.inbox._session(KEY).known = None
