@@ -186,8 +186,7 @@ class Pairing(InboxOwner):
 
     async def _join(self, client: RendezvousClient, code: Code) -> None:
         machine = structs.replace(self._machine, patience=self._timeout or JOIN_S)
-        joining = Joining(machine, client, code, compare=self.compares)
-        await joining.run(self._settle)
+        await Joining(machine, client, code, compare=self.compares).run(self._settle)
         self._end(None)
 
     async def _settle(self, proved: Proved) -> None:

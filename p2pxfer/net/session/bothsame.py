@@ -2,8 +2,9 @@
 
 Laws of this file:
 
-1. It ends well only when both users have said yes.  A no of either, the end of the connection, and too long a time are
-   an error on both sides.
+1. It ends well only when both users have said yes.  A no of either, the end of the connection before both yes have
+   arrived, and too long a time are an error on both sides; but where the connection takes the last yes with it, whoever
+   said that has ended well, and the other side has not.
 2. Words hold no longer than their connection, so a yes counts on that one alone.
 3. Whoever is asked is asked no more as soon as the answer would change nothing.
 """

@@ -24,6 +24,8 @@ class Side:
     """One end: its path hands what it sends to the other end, a Problem as the end of that one's path."""
 
     other: Side
+    deaf = False
+    """What it says is not heard."""
 
     def __init__(self, clock: Clock, name: str, peer: str, compare: bool) -> None:
         self.clock = clock
@@ -42,6 +44,8 @@ class Side:
 
     def send(self, message: Any) -> None:
         self.sent.append(message)
+        if self.deaf:
+            return
         if isinstance(message, Problem):
             self.other.contact.lost(from_wire(message.word, message.message))
         else:
@@ -106,6 +110,26 @@ def test_where_one_wants_it_both_compare(clock: Clock, enters: bool, shows: bool
     for side in proved(clock, enters, shows):
         assert side.contact.both is not None
         assert side.contact.both.words == WORDS
+
+
+@pytest.mark.parametrize("too", [False, True], ids=["one", "both"])
+def test_who_sits_in_between_can_hide_the_wish_of_one_from_the_other(clock: Clock, too: bool) -> None:
+    """She knows the code, and says to bob that nobody wants words compared: only his own wish has him asked."""
+    alice, hers = proved(clock, enters=True, shows=False)
+    his, bob = proved(clock, enters=False, shows=too)
+    assert alice.contact.both is not None
+    assert (bob.contact.both is not None) is too
+    hers.agree()
+    hers.yes()
+    alice.agree()
+    alice.no()  # she reads bob other words, or none
+    assert [type(error) for error in alice.outcome] == [IdentityMismatch]
+    if too:
+        his.agree()
+        his.yes()
+        bob.agree()
+        bob.no()
+        assert [type(error) for error in bob.outcome] == [IdentityMismatch]
 
 
 def test_it_ends_well_when_both_have_said_yes(clock: Clock) -> None:
@@ -175,6 +199,17 @@ def test_who_asks_too_late_hears_why(clock: Clock) -> None:
     alice.agree()
     assert isinstance(alice.outcome[0], Unreachable)
     assert alice.asked == []
+
+
+def test_the_last_yes_may_be_lost_with_the_connection(clock: Clock) -> None:
+    """No number of messages would change that: whoever speaks last cannot know whether it was heard."""
+    alice, bob = asked(clock)
+    bob.yes()
+    alice.deaf = True  # bob's machine is gone, and alice's has not seen it yet
+    alice.yes()
+    assert alice.outcome == [None]
+    bob.contact.lost(Unreachable("the line was cut"))
+    assert [type(error) for error in bob.outcome] == [Unreachable]
 
 
 def test_an_answer_that_does_not_come_is_not_waited_for_for_ever(clock: Clock) -> None:
