@@ -20,7 +20,8 @@ from p2pxfer.core.names import check_name, normalise_name
 @click.option("--qr", is_flag=True, help="Show the code as a QR code, too.")
 @click.option(
     "--verify", is_flag=True,
-    help="Compare eight words by voice before either machine stores the other; enough on one of them.",
+    help="Compare eight words by voice before the other machine is stored.  It is asked to do so, too; give it on both"
+    " where somebody in between may know the code.",
 )  # fmt: skip
 @path_option
 @mapping_option

@@ -15,8 +15,11 @@ from p2pxfer.errors import Refused
 from p2pxfer.net.session.bothsame import BothSame
 from p2pxfer.status import Note
 
-BOTH = "the other machine shows its words now, and asks the same"
-ADVICE = "Nothing was stored on either machine"
+BOTH = "the other machine shows its words now, and asks the same; if it shows none, say no"
+ADVICE = (
+    "Nothing was stored here.  If the other machine did not ask, remove there what it has stored, and pair anew with"
+    " --verify on both"
+)
 
 
 class PairWords:

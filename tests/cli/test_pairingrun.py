@@ -144,6 +144,22 @@ def test_a_contact_by_words_is_written_once(run: Run, monkeypatch: pytest.Monkey
     assert written == [["words"]]
 
 
+def test_a_no_says_only_of_this_machine_that_nothing_was_stored(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sits in between and knows the code can keep the question from the other one, which stores it then."""
+
+    async def no(compose: Callable[[], str]) -> bool:
+        assert "if it shows none, say no" in compose()
+        return False
+
+    monkeypatch.setattr(run.command._questions, "ask", no)
+    monkeypatch.setattr(pairwords, "can_answer", lambda descriptor: True)
+    run.command.to_compare(KEY, "alice", Both())
+    said = str(run.ended.result)
+    assert "Nothing was stored here" in said
+    assert "did not ask" in said
+    assert "remove there" in said
+
+
 @pytest.mark.parametrize("before", [None, "code"], ids=["new", "contact"])
 def test_a_no_there_leaves_what_was_here(run: Any, asked: list[str], before: Any) -> None:
     if before is not None:
