@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -34,7 +35,7 @@ from p2pxfer.net.agent.folders import ContactFolders
 from p2pxfer.net.agent.receiving import Receiving
 from p2pxfer.net.agent.room import Room
 from p2pxfer.net.descriptors import raise_descriptor_limit
-from p2pxfer.net.private.home import Home
+from p2pxfer.net.private.home import Home, default_home
 from p2pxfer.net.session.knownpeers import look_up
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.transfer.joblist import UNDER_WAY
@@ -90,26 +91,29 @@ class Agent(Service):
             ConfigError: another agent runs for this home, or its configuration or state cannot be used.
             UsageError: the server's address is none.
         """
-        machine = Machine.here(reactor, home, server)
-        self._config = config = read_config(machine.home.path)
+        opened = Home(Path(home) if home is not None else default_home(os.environ))
+        # Before there is a key: whoever has named the wrong directory is not to leave one there.
+        self._config = config = read_config(opened.path)
+        inbox = directory(opened.path, config.inbox)
+        others = {who: directory(opened.path, text) for who, text in config.folders.items()}
+        # What is damaged is said now and not to the first peer.
+        opened.contacts()
+        machine = Machine.here(reactor, opened.path, server)
         self._machine = structs.replace(
             machine, name=config.name or machine.name, approach=config.approach, patience=config.patience
         )
-        # What is damaged is said now and not to the first peer.
-        machine.home.contacts()
         self._room = Room(machine.home.path)
         self._began = 0.0
         self._through = 0
-        self._receiving = Receiving(self._machine, self._folders(machine.home), config.rate, self._say)
+        self._receiving = Receiving(self._machine, self._folders(inbox, others), config.rate, self._say)
         self._services = [Exposing(self._machine, service, self._say) for service in config.services]
         self._queue = QueueRunner(self._machine, self._sent)
         self._door = Door(reactor, self._room.path, self._answer)
 
-    def _folders(self, home: Home) -> ContactFolders:
+    def _folders(self, inbox: Path, others: Mapping[str, Path]) -> ContactFolders:
         config = self._config
         used = Destination("", self._machine.name, "contacts", True, config.rate, **structs.asdict(config.approach))
-        others = {who: directory(home.path, text) for who, text in config.folders.items()}
-        return ContactFolders(home, directory(home.path, config.inbox), others, used)
+        return ContactFolders(self._machine.home, inbox, others, used)
 
     def _say(self, text: str) -> None:
         for line in text.splitlines():

@@ -11,7 +11,8 @@ from twisted.internet.testing import MemoryReactorClock
 
 from p2pxfer.core.agent.control import Ending, EndWanted, Status, StatusWanted
 from p2pxfer.core.ids import PeerId
-from p2pxfer.net.agent.agent import Agent
+from p2pxfer.errors import ConfigError
+from p2pxfer.net.agent.agent import CONFIG, Agent
 from p2pxfer.status import JobListed, JobState, Note
 from p2pxfer.tap.manners import stop_once
 
@@ -47,6 +48,16 @@ def test_two_who_end_it_at_once_are_both_answered_and_it_ends_once(agent: Agent)
     for _ in range(4):
         reactor.advance(0)
     assert reactor.stops == 1
+
+
+@pytest.mark.parametrize(
+    "wrong", ["receive = 5", 'inbox = "~nobody-of-that-name/inbox"', '[folders]\nbob = "~nobody-of-that-name"']
+)
+def test_who_cannot_begin_has_made_no_key(tmp_path: Path, wrong: str) -> None:
+    (tmp_path / CONFIG).write_text(wrong)
+    with pytest.raises(ConfigError, match=CONFIG):
+        Agent(Reactor(), str(tmp_path), SERVER)
+    assert [each.name for each in tmp_path.iterdir()] == [CONFIG]
 
 
 def job(state: JobState) -> JobListed:
