@@ -1,4 +1,5 @@
-"""The import rules of the package, read from its syntax trees: cli, tap -> net -> core -> errors, status -> reasons.
+"""The import rules of the package, read from its syntax trees: cli, tap -> net -> core -> errors, status -> reasons,
+inventory.
 
 Inside core and net each folder may use those that its row names, so there is no circle between folders.
 
@@ -33,7 +34,8 @@ MAY_USE = {
     "endpoints": frozenset({"endpoints", "net", "core", "base", "reasons"}),
     "cli": frozenset({"cli", "endpoints", "net", "core", "base", "reasons"}),
 }
-"""Layer -> the layers whose modules it may import.  `base` is errors and status, which do not know each other."""
+"""Layer -> the layers whose modules it may import.  `base` is errors and status, which do not know each other;
+`reasons` is inventory too."""
 
 ROOMS = {
     "core": {
@@ -122,7 +124,7 @@ def layer(name: str) -> str | None:
     parts = name.split(".")
     if parts[0] != PACKAGE or len(parts) == 1:
         return None
-    return "base" if parts[1] in ("errors", "status") else parts[1]
+    return {"errors": "base", "status": "base", "inventory": "reasons"}.get(parts[1], parts[1])
 
 
 def violations(source: str, module: str, *, is_package: bool = False) -> list[str]:
@@ -295,6 +297,7 @@ def test_every_layer_is_there() -> None:
         ("p2pxfer.errors", "import p2pxfer.core.ids"),
         ("p2pxfer.status", "from . import errors"),
         ("p2pxfer.reasons", "from p2pxfer.status import Path"),
+        ("p2pxfer.inventory", "from p2pxfer.status import Path"),
         ("p2pxfer.net.connection.tls", "from p2pxfer.cli import main"),
         ("p2pxfer.net.connection.tls", "from ...tap import Options"),
         ("p2pxfer.net.connection.tls", "from twisted.internet import reactor"),

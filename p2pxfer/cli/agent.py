@@ -14,7 +14,8 @@ from p2pxfer.errors import UsageError
 
 if TYPE_CHECKING:
     from p2pxfer.core.agent.control import Status
-    from p2pxfer.status import Agent, Event
+    from p2pxfer.inventory import Agent
+    from p2pxfer.status import Event
 
 
 @click.group("agent")

@@ -14,8 +14,8 @@ from p2pxfer.core.names import check_name, normalise_name
 from p2pxfer.core.text import safe_text
 
 if TYPE_CHECKING:
+    from p2pxfer.inventory import ContactState
     from p2pxfer.net.private.home import Contact
-    from p2pxfer.status import ContactState
 
 
 @click.group("contacts", cls=ListGroup)
@@ -44,7 +44,7 @@ def show(options: Global) -> None:
 def tell(contact: Contact, state: ContactState) -> None:
     """Print the event of one contact."""
     from p2pxfer.cli.eventline import print_event
-    from p2pxfer.status import ContactListed
+    from p2pxfer.inventory import ContactListed
 
     denied = tuple(sorted(contact.denied))
     print_event(ContactListed(contact.name, str(contact.id), contact.verified, contact.added, state, denied))

@@ -26,7 +26,7 @@ def command(options: Global) -> None:
 
 def print_identity(home: Home) -> None:
     """This machine as an event."""
-    from p2pxfer.status import Identity
+    from p2pxfer.inventory import Identity
 
     stored = home.settings()
     print_event(Identity(str(home.identity().id), stored.name or "", stored.server or "", str(home.path)))

@@ -15,7 +15,8 @@ from p2pxfer.cli.settings import Global, ListGroup
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import UsageError
-from p2pxfer.status import JobListed, Note
+from p2pxfer.inventory import JobListed
+from p2pxfer.status import Note
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -28,6 +28,7 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Registered
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import CodeInvalid, Interrupted, NameTaken, P2pxferError, Refused, Unreachable, WrongCode
+from p2pxfer.inventory import ContactListed
 from p2pxfer.net.private.contactfile import How
 from p2pxfer.net.private.home import Contact
 from p2pxfer.net.session.bothsame import BothSame
@@ -40,7 +41,7 @@ from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
-from p2pxfer.status import CodeShown, ContactListed, Event, Note, Offer, Path, Peer
+from p2pxfer.status import CodeShown, Event, Note, Offer, Path, Peer
 from p2pxfer.status import Registered as RegisteredEvent
 
 PLACES: Final = 8

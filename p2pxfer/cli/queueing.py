@@ -15,11 +15,11 @@ from p2pxfer.cli.settings import Global
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import describe
 from p2pxfer.errors import UsageError
+from p2pxfer.inventory import QueuedOne
 from p2pxfer.net.agent.room import how_to_start
 from p2pxfer.net.session.knownpeers import look_up, not_a_contact
 from p2pxfer.net.transfer.joblist import where_and_what
 from p2pxfer.net.transfer.queuestore import MAX_PRIORITY, Queued, QueueStore
-from p2pxfer.status import QueuedOne
 
 if TYPE_CHECKING:
     from p2pxfer.core.approach import Approach

@@ -11,9 +11,9 @@ from p2pxfer.cli.agent import lines
 from p2pxfer.cli.main import cli
 from p2pxfer.core.agent.control import Status
 from p2pxfer.errors import P2pxferError, Unreachable, UsageError
+from p2pxfer.inventory import Agent
 from p2pxfer.net.agent.room import how_to_start
 from p2pxfer.net.private.home import default_home
-from p2pxfer.status import Agent
 
 ABOUT = Agent(7, 61.0, "bob", "p2px1-x", "127.0.0.1:8877", "1.2.3.4:5", True, 1, 2, 0)
 

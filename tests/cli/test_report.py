@@ -9,20 +9,20 @@ import typing
 import pytest
 from msgspec import structs
 
-from p2pxfer import status
+from p2pxfer import inventory, status
 from p2pxfer.cli.report import TRIED, Reporter
 from p2pxfer.core.words.eventtext import describe
 from p2pxfer.status import Nat
 
 EVENTS: dict[type, tuple[status.Event, str]] = {
-    status.Identity: (status.Identity("id", "alice", "h:1", "/home"), ""),
-    status.JobListed: (status.JobListed("12345678", "send", "bob", ("a",), 1, 2, "/", "2026-01-01", "cut"), ""),
-    status.Agent: (status.Agent(1, 2.5, "bob", "id", "h:1", "1.2.3.4:5", True, 0, 0, 0), ""),
-    status.QueuedOne: (
-        status.QueuedOne("12345678", "bob", ("a\x1b", "b", "c", "d"), attended=False),
+    inventory.Identity: (inventory.Identity("id", "alice", "h:1", "/home"), ""),
+    inventory.JobListed: (inventory.JobListed("12345678", "send", "bob", ("a",), 1, 2, "/", "2026-01-01", "cut"), ""),
+    inventory.Agent: (inventory.Agent(1, 2.5, "bob", "id", "h:1", "1.2.3.4:5", True, 0, 0, 0), ""),
+    inventory.QueuedOne: (
+        inventory.QueuedOne("12345678", "bob", ("a\x1b", "b", "c", "d"), attended=False),
         r"queued as 12345678: a\\x1b, b, c ... to bob; no agent runs .* nothing is sent$",
     ),
-    status.ContactListed: (status.ContactListed("bob", "id", "code", "2026-01-01", "known"), ""),
+    inventory.ContactListed: (inventory.ContactListed("bob", "id", "code", "2026-01-01", "known"), ""),
     status.Registered: (status.Registered("bob", "id", "1.2.3.4:5"), "registered as bob, seen as 1.2.3.4:5"),
     status.CodeShown: (status.CodeShown("3-a-b-c", 600), "3-a-b-c .*10 minutes"),
     status.Words: (

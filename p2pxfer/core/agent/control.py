@@ -14,7 +14,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from p2pxfer.errors import ProtocolBreach
-from p2pxfer.status import Agent, Exposed, JobListed
+from p2pxfer.inventory import Agent, JobListed
+from p2pxfer.status import Exposed
 
 MAX_QUESTION: Final = 1024
 """Longest line of whoever asks, bytes."""

@@ -10,20 +10,17 @@ from typing import assert_never
 from p2pxfer.core.session.pathchoice import OVER
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.nattable import nat_text
+from p2pxfer.inventory import Agent, ContactListed, Identity, JobListed, QueuedOne
 from p2pxfer.status import (
     Accepted,
-    Agent,
     ChatLine,
     CodeShown,
     Connection,
-    ContactListed,
     Done,
     Event,
     Exposed,
     Failed,
-    Identity,
     Introduced,
-    JobListed,
     Listening,
     Nat,
     Note,
@@ -31,7 +28,6 @@ from p2pxfer.status import (
     Path,
     Peer,
     Progress,
-    QueuedOne,
     RefusedOffer,
     Registered,
     Resumed,

@@ -29,6 +29,8 @@ from p2pxfer.core.agent.control import (
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import describe, human_size
 from p2pxfer.errors import ConfigError
+from p2pxfer.inventory import Agent as AgentEvent
+from p2pxfer.inventory import JobListed
 from p2pxfer.net.agent.door import Door
 from p2pxfer.net.agent.exposing import Exposing
 from p2pxfer.net.agent.folders import ContactFolders
@@ -42,8 +44,7 @@ from p2pxfer.net.transfer.joblist import UNDER_WAY
 from p2pxfer.net.transfer.partials import Destination
 from p2pxfer.net.transfer.queuerunner import QueueRunner
 from p2pxfer.net.traversal.serverdial import server_address
-from p2pxfer.status import Agent as AgentEvent
-from p2pxfer.status import Event, JobListed
+from p2pxfer.status import Event
 
 CONFIG: Final = "agent.toml"
 END_S: Final = 10.0

@@ -24,6 +24,7 @@ from p2pxfer.core.messages import Registered
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import contents, describe, human_size
 from p2pxfer.errors import ConfigError, P2pxferError, Refused
+from p2pxfer.inventory import JobListed
 from p2pxfer.net.agent.folders import ContactFolders, ContactPlace
 from p2pxfer.net.agent.presence import Presence
 from p2pxfer.net.session.machine import Machine
@@ -36,7 +37,7 @@ from p2pxfer.net.transfer.joblist import moment
 from p2pxfer.net.transfer.partials import number_of, staging_name
 from p2pxfer.net.transfer.places import Received
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
-from p2pxfer.status import Event, JobListed, Note, Offer, Path, Resumed, Verdict
+from p2pxfer.status import Event, Note, Offer, Path, Resumed, Verdict
 
 
 class Receiving(InboxOwner):

@@ -25,13 +25,14 @@ from twisted.python.failure import Failure
 
 from p2pxfer.core.transfer.queue import Input, Queue, Start, State
 from p2pxfer.errors import P2pxferError
+from p2pxfer.inventory import JobListed, JobState
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.transfer.joblist import queued
 from p2pxfer.net.transfer.queuefiles import Look, QueueFiles
 from p2pxfer.net.transfer.queueitem import Item, core_name, one_line, passes
 from p2pxfer.net.transfer.queuerun import QueueRun, Run, RunOwner
 from p2pxfer.net.transfer.queuestore import Queued, Unreadable
-from p2pxfer.status import Event, JobListed, JobState, Note
+from p2pxfer.status import Event, Note
 
 LOOK_S: Final = 30.0
 """How often the files are looked at although nobody rang, seconds."""
@@ -49,7 +50,7 @@ class RunMaker(Protocol):
 class QueueRunner:
     """The queue in ``home``, carried out as ``name`` over the server ``server``; ``tell`` hears what becomes of it.
 
-    ``tell`` gets a :class:`~p2pxfer.status.JobListed` whenever the state of an entry changes, and a
+    ``tell`` gets a :class:`~p2pxfer.inventory.JobListed` whenever the state of an entry changes, and a
     :class:`~p2pxfer.status.Note` about files that cannot be used.
     """
 

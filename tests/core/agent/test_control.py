@@ -13,7 +13,7 @@ from p2pxfer.core.agent.control import (
     encode_line,
     status_that_fits,
 )
-from p2pxfer.status import Agent, JobListed
+from p2pxfer.inventory import Agent, JobListed
 
 ABOUT = Agent(1, 1.5, "bob", "p2px1-x", "127.0.0.1:8877", "", True, 4, 0, 0)
 

@@ -12,8 +12,9 @@ from twisted.internet.testing import MemoryReactorClock
 from p2pxfer.core.agent.control import Ending, EndWanted, Status, StatusWanted
 from p2pxfer.core.ids import PeerId
 from p2pxfer.errors import ConfigError
+from p2pxfer.inventory import JobListed, JobState
 from p2pxfer.net.agent.agent import CONFIG, Agent
-from p2pxfer.status import JobListed, JobState, Note
+from p2pxfer.status import Note
 from p2pxfer.tap.manners import stop_once
 
 SERVER = f"127.0.0.1:9#{PeerId(bytes(32))}"

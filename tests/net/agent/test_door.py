@@ -29,10 +29,10 @@ from p2pxfer.core.agent.control import (
     encode_line,
 )
 from p2pxfer.errors import ConfigError, Incomplete, P2pxferError, Refused, Unreachable
+from p2pxfer.inventory import Agent
 from p2pxfer.net.agent import asking, door
 from p2pxfer.net.agent.door import MAX_CONNECTIONS, Door
 from p2pxfer.net.agent.room import FOLDER, Room
-from p2pxfer.status import Agent
 from tests.net.serverkit import reactor
 
 ABOUT = Agent(1, 1.5, "bob", "p2px1-x", "127.0.0.1:8877", "", True, 0, 0, 0)

@@ -13,13 +13,14 @@ from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.serveraddress import parse_server_line
 from p2pxfer.errors import Incomplete, Refused
+from p2pxfer.inventory import JobListed
 from p2pxfer.net.agent.folders import ContactFolders
 from p2pxfer.net.agent.receiving import Receiving
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.transfer.partials import Destination
 from p2pxfer.net.transfer.places import Received
-from p2pxfer.status import JobListed, Offer
+from p2pxfer.status import Offer
 from tests.net.serverkit import reactor
 
 KEY = bytes(range(32))

@@ -17,6 +17,7 @@ from twisted.internet.task import deferLater
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.transfer.queue import Queue
 from p2pxfer.errors import ConfigError, DiskError, Refused, ServerUntrusted, Unreachable, UsageError
+from p2pxfer.inventory import JobListed
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.transfer import queuerunner
@@ -24,7 +25,7 @@ from p2pxfer.net.transfer.queuefiles import Look
 from p2pxfer.net.transfer.queuerun import RunOwner
 from p2pxfer.net.transfer.queuerunner import QueueRunner
 from p2pxfer.net.transfer.queuestore import Queued, QueueStore
-from p2pxfer.status import Event, JobListed, Note
+from p2pxfer.status import Event, Note
 from tests.net.machines import machine_at
 
 BOB, CAROL = (PeerId(letter * 32) for letter in (b"b", b"c"))
