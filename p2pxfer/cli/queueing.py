@@ -17,7 +17,7 @@ from p2pxfer.core.words.eventtext import describe
 from p2pxfer.errors import UsageError
 from p2pxfer.inventory import QueuedOne
 from p2pxfer.net.agent.room import how_to_start
-from p2pxfer.net.session.knownpeers import look_up, not_a_contact
+from p2pxfer.net.session.knownpeers import contacts_only, look_up
 from p2pxfer.net.transfer.joblist import where_and_what
 from p2pxfer.net.transfer.queuestore import MAX_PRIORITY, Queued, QueueStore
 
@@ -62,10 +62,7 @@ def put(
 
     _, called, contact = look_up(home, peer)
     if contact is None:
-        raise UsageError(
-            f"{not_a_contact(home, called or safe_text(peer, 100))}, and what is queued goes to contacts: p2pxfer pair"
-            " makes one, and so does a first send with a code"
-        )
+        raise UsageError(contacts_only(home, called or safe_text(peer, 100), "what is queued goes to contacts"))
     source = Source.open(paths, links)
     size = source.manifest.total_bytes
     source.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from p2pxfer.core.ids import PeerId, parse_id
 from p2pxfer.core.names import check_name, normalise_name
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from p2pxfer.core.contact.rights import Right
     from p2pxfer.net.private.home import Contact, Home
     from p2pxfer.net.session.peercheck import Checkee
+
+_FEW: Final = 5
+"""So many contacts are named to somebody who names none of them."""
 
 
 def as_id(text: str) -> PeerId | None:
@@ -50,7 +53,16 @@ def near(home: Home, name: str) -> str:
 def not_a_contact(home: Home, name: str) -> str:
     """That ``name`` is none, as the beginning of a sentence, with those that may be meant."""
     meant = near(home, name)
+    if not meant:
+        called = [contact.name for contact in home.contacts()]
+        if 0 < len(called) <= _FEW:
+            meant = f"contacts are: {', '.join(called)}"
     return f"{name} is not a contact ({meant})" if meant else f"{name} is not a contact"
+
+
+def contacts_only(home: Home, name: str, what: str) -> str:
+    """That ``name`` is no contact and that ``what``, the beginning of a sentence, is for them; what makes one."""
+    return f"{not_a_contact(home, name)}, and {what}: p2pxfer pair makes one, and so does a first send with a code"
 
 
 def known_peer(home: Home, peer: str, what: str, right: Right | None = None) -> Checkee:
@@ -71,7 +83,4 @@ def known_peer(home: Home, peer: str, what: str, right: Right | None = None) -> 
         return Checkee(contact.id.digest, contact.name, "contact")
     if number is not None:
         return Checkee(number.digest, None, "id")
-    raise UsageError(
-        f"{not_a_contact(home, name)}, and {what} is made between contacts only: send {name} something first, with"
-        " its one-time code"
-    )
+    raise UsageError(contacts_only(home, name, f"{what} is made between contacts only"))
