@@ -234,9 +234,11 @@ The same between real machines, with p2pxfer installed on all three:
   on a host with a public address, TCP ports 8877 and 8878 open:
       twistd -n p2pxfer-rendezvous          prints HOST:PORT#PIN
   on the receiving machine:
-      p2pxfer --server 'HOST:PORT#PIN' receive --as bob
+      p2pxfer --server 'HOST:PORT#PIN' init --as bob
+      p2pxfer receive
   on the sending machine, with the code that the receiver shows:
-      p2pxfer --server 'HOST:PORT#PIN' send FILE bob
+      p2pxfer --server 'HOST:PORT#PIN' init --as alice
+      p2pxfer send FILE bob
 """
 
 BEHIND_NATS = "network: namespaces {how}, a port-restricted NAT in front of each peer"

@@ -41,6 +41,13 @@ _COMMANDS = {
 }
 
 
+_EXIT_CODES = (
+    "Exit codes: 0 done, 1 a fault of the program, 2 wrong use, 3 unreachable, 4 refused, 5 wrong key or code,"
+    " 6 damaged data, 7 no path that --path allows, 8 a local file or disk, 9 a limit, 75 incomplete: the same command"
+    " goes on, 130 interrupted."
+)
+
+
 class LazyGroup(click.Group):
     """A group whose commands live in modules of their own, imported on use."""
 
@@ -75,7 +82,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="p2pxfer")
 @click.option("--server", metavar="HOST:PORT[#PIN]", help="The rendezvous server; also P2PXFER_SERVER.")
 @click.option(
