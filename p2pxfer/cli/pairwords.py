@@ -11,7 +11,7 @@ from p2pxfer.cli.questions import Questions
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.wordscheck import ask_same
 from p2pxfer.core.contact.compare import Words
-from p2pxfer.errors import Refused
+from p2pxfer.errors import IdentityMismatch, Refused
 from p2pxfer.net.session.bothsame import BothSame
 from p2pxfer.status import Note
 
@@ -35,7 +35,12 @@ class PairWords:
         Raises:
             P2pxferError: see :meth:`~p2pxfer.net.session.bothsame.BothSame.agree`.
         """
-        await both.agree(partial(self._ask, shown))
+        try:
+            await both.agree(partial(self._ask, shown))
+        except IdentityMismatch as error:
+            if ADVICE in error.message:  # it is the own user who said no
+                raise
+            raise IdentityMismatch(f"{error.message}. {ADVICE}") from None
 
     async def _ask(self, shown: str, words: Words) -> None:
         if sys.stdin is None or not can_answer(0):

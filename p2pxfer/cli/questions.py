@@ -24,6 +24,7 @@ ANSWER_MAX: Final = 4096
 """Most bytes of one typed line; what is longer is no answer."""
 WITHDRAWN_S: Final = 0.25
 """How soon the thread that waits for a line sees that nobody wants it any more, seconds."""
+YES, NO = (b"y", b"yes"), (b"n", b"no")
 
 
 class _Typed:
@@ -78,13 +79,28 @@ class Questions:
         self._worker = Worker(reactor, "questions")
         self._typed = _Typed(descriptor)
 
-    async def ask(self, compose: Callable[[], str]) -> bool:
-        """Whether the answer is yes; ``compose`` gives the question, in a thread, when its turn has come."""
-        answer = await self.line(lambda: f"{compose()} [y/N] ")
-        if answer is None:
-            self._report.tell(Note("standard input has ended, so nobody can answer: the answer is no"))
-            return False
-        return answer.strip().lower() in (b"y", b"yes")
+    async def ask(self, compose: Callable[[], str], *, tries: int = 1) -> bool:
+        """Whether the answer is yes; ``compose`` gives the question, in a thread, when its turn has come.
+
+        With more than one of ``tries`` an empty line and any slip are no answer, and it is asked again.
+        """
+        choice, before = "[y/N]" if tries == 1 else "[y/n]", ""
+
+        def question() -> str:
+            return f"{before}{compose()} {choice} "
+
+        for _ in range(tries):
+            answer = await self.line(question)
+            if answer is None:
+                self._report.tell(Note("standard input has ended, so nobody can answer: the answer is no"))
+                return False
+            said = answer.strip().lower()
+            if said in YES or said in NO:
+                return said in YES
+            before = "please answer y or n\n"
+        if tries > 1:
+            self._report.tell(Note(f"no answer was clear in {tries} tries: it counts as a no"), wanted=True)
+        return False
 
     async def line(self, compose: Callable[[], str]) -> bytes | None:
         """The line that is typed after what ``compose`` gives; ``None`` when standard input has ended.

@@ -24,6 +24,8 @@ SHOW_S: Final = 60.0
 """In seconds."""
 MOST_SHOWN: Final = 16
 """Most peers whose words are remembered, and most that are to become contacts."""
+TRIES: Final = 5
+"""How often it is asked before what is neither yes nor no counts as a no, which alarms both users."""
 REMOVE = "Remove the contact and pair again"
 
 
@@ -35,7 +37,8 @@ async def ask_same(questions: Questions, report: Reporter, event: status.Words, 
     """
     report.tell(event, "")  # people see it in the question
     beside = f"\n{hint}" if hint else ""
-    if not await questions.ask(lambda: f"{describe(event)}{beside}\ndoes the other one read the same words?"):
+    question = f"{describe(event)}{beside}\ndoes the other one read the same words?"
+    if not await questions.ask(lambda: question, tries=TRIES):
         raise IdentityMismatch(
             "the words differ, or nobody compared them: somebody may sit between this machine and"
             f" {event.peer}. {advice}"

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 
 from p2pxfer import status
 from p2pxfer.cli import pairing, pairwords
-from p2pxfer.cli.pairwords import BOTH
+from p2pxfer.cli.pairwords import ADVICE, BOTH
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.contact.codes import parse_code
 from p2pxfer.core.ids import PeerId
@@ -108,7 +108,8 @@ def asked(run: Run, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the user was asked, who says yes."""
     texts: list[str] = []
 
-    async def ask(compose: Callable[[], str]) -> bool:
+    async def ask(compose: Callable[[], str], *, tries: int) -> bool:
+        assert tries > 1  # a slip is no alarm
         texts.append(compose())
         return True
 
@@ -168,6 +169,7 @@ def test_a_no_there_leaves_what_was_here(run: Any, asked: list[str], before: Any
     run.command.to_compare(KEY, "alice", both)
     both.other.errback(IdentityMismatch("the peer reports: no"))
     assert isinstance(run.ended.result, IdentityMismatch)
+    assert ADVICE in run.ended.result.message
     assert [contact.verified for contact in run.home.contacts()] == [before] * (before is not None)
 
 

@@ -130,6 +130,34 @@ async def test_an_answer(desk: Desk, typed: str, taken: bool) -> None:
     assert await answer is taken
 
 
+@pytest.mark.parametrize(
+    ("typed", "same"),
+    [("maybe\n\n Y \n", True), ("yes\n", True), ("\nyess\nNO\n", False), (" N\n", False), ("a\n\nb\ny\n", False)],
+)
+@pytest_twisted.ensureDeferred
+async def test_what_is_no_answer_is_asked_again_where_a_slip_would_alarm(
+    desk: Desk, capsys: pytest.CaptureFixture[str], typed: str, same: bool
+) -> None:
+    answer = Deferred.fromCoroutine(desk.questions.ask(lambda: "the same?", tries=3))
+    desk.type(typed)
+    assert await answer is same
+    asked = capsys.readouterr().err
+    assert asked.count("the same? [y/n] ") == min(typed.count("\n"), 3)
+    assert asked.count("please answer y or n") == min(typed.count("\n"), 3) - 1
+    assert ("no answer was clear" in asked) == (typed.count("\n") > 3)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_end_of_standard_input_is_asked_nothing_again(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    answer = Deferred.fromCoroutine(desk.questions.ask(lambda: "the same?", tries=3))
+    desk.type("maybe\n")
+    desk.end()
+    assert await answer is False
+    asked = capsys.readouterr().err
+    assert asked.count("the same?") == 2
+    assert "standard input has ended" in asked
+
+
 @pytest_twisted.ensureDeferred
 async def test_the_end_of_standard_input_is_a_no_now_and_later(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     desk.end()

@@ -32,7 +32,8 @@ class Bench:
     def tell(self, event: Any, text: str | None = None) -> None:
         self.told.append(str(event))
 
-    async def ask(self, compose: Any) -> bool:
+    async def ask(self, compose: Any, *, tries: int) -> bool:
+        assert tries > 1  # a slip is no alarm
         answer: Deferred[bool] = Deferred()
         self.open.append((compose(), answer))
         return await answer
