@@ -148,7 +148,7 @@ def test_a_contact_by_words_is_written_once(run: Run, monkeypatch: pytest.Monkey
 def test_a_no_says_only_of_this_machine_that_nothing_was_stored(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever sits in between and knows the code can keep the question from the other one, which stores it then."""
 
-    async def no(compose: Callable[[], str]) -> bool:
+    async def no(compose: Callable[[], str], *, tries: int) -> bool:
         assert "if it shows none, say no" in compose()
         return False
 
@@ -180,7 +180,7 @@ def test_with_nobody_there_to_compare_nothing_is_stored(run: Any, monkeypatch: p
     assert run.home.contacts() == []
 
 
-def begin_to_compare(run: Run) -> tuple[Any, Both]:
+def begin_to_compare(run: Any) -> tuple[Any, Both]:
     """Somebody proved the code that was shown, and words are compared; the codes, and that comparison."""
     codes, both = run.command._desk._codes, Both()
     codes.take(codes.open_slots[0], run.clock.seconds())

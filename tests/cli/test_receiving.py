@@ -445,7 +445,7 @@ def test_a_desk_that_is_closed_shows_no_code_whatever_is_tried(
 ) -> None:
     clock: Any = Clock()
     codes = CodeBook()
-    desk = CodeDesk(clock, codes, Reporter(True, 0), None)
+    desk = CodeDesk(clock, codes, Reporter(True, False), None)
     desk.open()
     desk.close()
     assert codes.open_slots == ()
