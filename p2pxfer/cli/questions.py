@@ -87,6 +87,7 @@ class Questions:
         choice, before = "[y/N]" if tries == 1 else "[y/n]", ""
 
         def question() -> str:
+            """The question, and before it what was wrong with the last answer."""
             return f"{before}{compose()} {choice} "
 
         for _ in range(tries):
