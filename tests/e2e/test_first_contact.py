@@ -105,7 +105,11 @@ def test_contacts_are_listed_renamed_and_removed(stage: Stage) -> None:
     assert stage.run("contacts", "rename", "bob", "robert").status == 0
     assert contacts_of(stage.alice) == {"robert": (bob_id, "code")}
     bob = stage.receive("--no-code")
-    stage.send_good(peer="robert")
+    random_file(stage.folder / "good.bin", MIB)
+    sent = stage.run("send", stage.folder / "good.bin", "robert", as_json=True)
+    assert sent.status == 0, sent
+    # Not what that machine calls itself.
+    assert [event["name"] for event in sent.events if event["event"] == "peer"] == ["robert"]
     bob.stop()
     assert stage.run("contacts", "remove", "robert").status == 0
     assert not contacts_of(stage.alice)

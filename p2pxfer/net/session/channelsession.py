@@ -192,7 +192,8 @@ class ChannelSession(MeetingOwner):
         self._pathless.end()
         path.open_session()
         if not self._met:
-            self._tell(Peer(name=path.peer_name, id=str(PeerId(path.peer_key)), verified=self._peer.verified))
+            name = self._peer.name or path.peer_name
+            self._tell(Peer(name=name, id=str(PeerId(path.peer_key)), verified=self._peer.verified))
             self.met.callback(None)
         self.paths.add(path)
         doubted, self._doubted = self._doubted, set()

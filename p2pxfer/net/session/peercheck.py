@@ -210,7 +210,8 @@ class PeerCheck(MeetingOwner):
         self._after[path] = self._reactor.seconds() - meeting.started
         path.open_session()
         if not self._first.called:
-            self._tell(Peer(name=path.peer_name, id=str(PeerId(self._peer.key)), verified=self._peer.verified))
+            name = self._peer.name or path.peer_name
+            self._tell(Peer(name=name, id=str(PeerId(self._peer.key)), verified=self._peer.verified))
         self._paths.add(path)
         self._note(f"a path stands: {path.facts.kind}, after {self._after[path]:.2f} s")
         if not self._first.called:

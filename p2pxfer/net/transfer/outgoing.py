@@ -268,7 +268,8 @@ class OutgoingJob:
     def _use(self, path: PeerPath) -> None:
         path.open_session()
         if not self._pump.introduced:
-            self._tell(Peer(name=path.peer_name, id=str(PeerId(path.peer_key)), verified=self._target.verified))
+            name = self._target.alias or path.peer_name
+            self._tell(Peer(name=name, id=str(PeerId(path.peer_key)), verified=self._target.verified))
         self._pump.open_path(path)
 
     def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:

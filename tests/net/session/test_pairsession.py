@@ -23,7 +23,7 @@ from p2pxfer.net.private.home import Home
 from p2pxfer.net.session import pairsession as module
 from p2pxfer.net.session.pairsession import MAX_MEETINGS, PairSession, pipe_name
 from p2pxfer.net.session.peercheck import Checkee
-from p2pxfer.status import Event, Note
+from p2pxfer.status import Event, Note, Peer
 from p2pxfer.status import Path as PathEvent
 from tests.net.machines import machine_at
 
@@ -35,7 +35,7 @@ class FakePath:
 
     rtt = None
     began = 0.0
-    peer_name = "bob"
+    peer_name = "as it calls itself"
     writable = True
 
     def __init__(self, number: int, key: bytes, kind: str = "relay") -> None:
@@ -165,6 +165,11 @@ def test_nobody_but_the_contact_is_met(waiting: Stand, asking: Stand) -> None:
     assert asking.client.taken_up == []
     with pytest.raises(IdentityMismatch):
         asking.session.meet(Introduction(session=bytes(32), initiator=True, peer_id=b"x" * 32))
+
+
+def test_the_peer_is_told_by_the_name_that_it_has_here(waiting: Stand) -> None:
+    waiting.path()
+    assert [event.name for event in waiting.told if isinstance(event, Peer)] == ["bob"]
 
 
 def test_introductions_without_end_dial_a_few_times_at_once(waiting: Stand) -> None:

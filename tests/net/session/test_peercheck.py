@@ -19,7 +19,7 @@ from p2pxfer.net.private.identity import new_identity
 from p2pxfer.net.session import peercheck
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.peercheck import ANSWER_S, FAREWELL_S, MEETINGS, Checkee, Findings, PeerCheck
-from p2pxfer.status import Event
+from p2pxfer.status import Event, Peer
 from p2pxfer.status import Path as PathEvent
 from tests.net.reactors import time_only
 
@@ -32,7 +32,7 @@ NATS = (NatSummary("none"), NatSummary("endpoint-independent"))
 class Path:
     """A path of the meeting; what is sent on it is kept."""
 
-    peer_name = "bob"
+    peer_name = "as it calls itself"
     rtt = 0.04
     began = 0.0
 
@@ -168,6 +168,12 @@ def test_the_peer_is_asked_over_the_best_path_when_the_punch_is_over() -> None:
     )
     assert meeting.party.trusted
     assert not world.clock.getDelayedCalls()
+
+
+def test_the_peer_is_told_by_the_name_that_it_has_here() -> None:
+    world, meeting, relay = relayed()
+    meeting.down(relay, Unreachable("gone"))
+    assert [event.name for event in world.told if isinstance(event, Peer)] == ["bob"]
 
 
 def test_the_end_does_not_wait_for_a_path_that_does_not_close() -> None:
