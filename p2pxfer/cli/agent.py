@@ -26,7 +26,10 @@ def command() -> None:
 @command.command("status")
 @click.pass_obj
 def status(options: Global) -> None:
-    """Say whether an agent runs, and what it does; exit code 3 if none runs."""
+    """Say whether an agent runs, and what it does.
+
+    The exit code is 3 if none runs.
+    """
     from p2pxfer.net.agent.asking import status as ask
 
     found = ask(options.open_home().path)
@@ -51,9 +54,9 @@ def start(options: Global) -> None:
 @command.command("stop")
 @click.pass_obj
 def stop(options: Global) -> None:
-    """End the agent in good order and wait until it has ended; exit code 3 if none runs.
+    """End the agent in good order and wait until it has ended.
 
-    What is under way is kept, and goes on when an agent is started again.
+    The exit code is 3 if none runs.      What is under way is kept, and goes on when an agent is started again.
     """
     from p2pxfer.net.agent.asking import stop as end
     from p2pxfer.status import Note

@@ -131,8 +131,12 @@ class Checking:
         self._registered_in_time = True
         self._report.tell(RegisteredEvent(name="", id=str(self._machine.identity.id), observed=answer.observed))
         asked = len(answer.observers)
-        further = f"{asked} further endpoint{'' if asked == 1 else 's'} of the server to ask"
-        self._note(f"seen as {answer.observed}; {further}")
+        further = (
+            f"{asked} more of its ports {'is' if asked == 1 else 'are'} asked"
+            if asked
+            else "it has no more ports to ask"
+        )
+        self._note(f"the server sees this machine as {answer.observed}; {further}")
 
     def _note(self, text: str) -> None:
         self._report.tell(Note(text))

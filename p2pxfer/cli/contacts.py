@@ -9,9 +9,10 @@ import click
 from p2pxfer.cli.completing import contact_names
 from p2pxfer.cli.settings import Global, ListGroup
 from p2pxfer.core.contact.rights import Right
-from p2pxfer.core.ids import parse_id
+from p2pxfer.core.ids import PREFIX, parse_id
 from p2pxfer.core.names import check_name, normalise_name
 from p2pxfer.core.text import safe_text
+from p2pxfer.errors import UsageError
 
 if TYPE_CHECKING:
     from p2pxfer.inventory import ContactState
@@ -67,6 +68,8 @@ def add(options: Global, name: str, peer_id: str) -> None:
     from p2pxfer.cli.newcontact import today
     from p2pxfer.net.private.home import Contact
 
+    if name.strip().lower().startswith(f"{PREFIX}-"):
+        raise UsageError("NAME comes first: p2pxfer contacts add NAME PEER_ID")
     contact = Contact(check_name(normalise_name(name)), parse_id(peer_id), "id", today())
     options.open_home().add_contact(contact)
     say(options, contact, "added", f"added {contact.name}")
@@ -86,7 +89,10 @@ def rename(options: Global, old: str, new: str) -> None:
 @click.argument("name", shell_complete=contact_names)
 @click.pass_obj
 def remove(options: Global, name: str) -> None:
-    """Forget a contact: its key must be verified again before anything is sent or received."""
+    """Forget a contact.
+
+    Its key must be verified again before anything is sent or received.
+    """
     contact = options.open_home().remove_contact(normalise_name(name))
     say(options, contact, "removed", f"removed {safe_text(contact.name)} {contact.id}")
 
@@ -101,7 +107,10 @@ what_argument = click.argument(
 @what_argument
 @click.pass_obj
 def allow(options: Global, name: str, what: tuple[str, ...]) -> None:
-    """Let a contact do WHAT again: send files, chat, pipe, connect to exposed services, or all of that."""
+    """Let a contact do WHAT again.
+
+    WHAT is files, to send them, chat, pipe, services, to connect to what is exposed, or all of that.
+    """
     change(options, name, what, allowed=True)
 
 
@@ -110,8 +119,9 @@ def allow(options: Global, name: str, what: tuple[str, ...]) -> None:
 @what_argument
 @click.pass_obj
 def deny(options: Global, name: str, what: tuple[str, ...]) -> None:
-    """Let a contact no longer do WHAT: send files, chat, pipe, connect to exposed services, or all of that.
+    """Let a contact no longer do WHAT.
 
+    WHAT is files, to send them, chat, pipe, services, to connect to what is exposed, or all of that.
     It holds from the next time on that the contact tries.  Whoever shall not even be answered is removed.
     """
     change(options, name, what, allowed=False)

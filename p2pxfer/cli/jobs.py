@@ -44,7 +44,7 @@ def command() -> None:
 @command.command("list")
 @click.pass_obj
 def show(options: Global) -> None:
-    """List the transfers that were cut or are queued, which `jobs` alone does too.
+    """List what was cut or is queued, as `jobs` alone does.
 
     First those under way, then those in the queue in the order in which they go, then the others, the latest first.
     """
@@ -94,10 +94,10 @@ def remark(job: JobListed) -> str:
 @one_job
 @click.pass_context
 def resume(ctx: click.Context, job: str) -> None:
-    """Go on with JOB: send the same again, or receive once where it was being received, with the options of before.
+    """Go on with JOB, with the options of before.
 
-    What is at the other end already is not sent again.  A queued JOB that was paused or has failed is tried again by
-    the agent.
+    The same is sent again, or received once where it was being received.  What is at the other end already is not sent
+    again.  A queued JOB that was paused or has failed is tried again by the agent.
     """
     from p2pxfer.net.transfer.joblist import UNDER_WAY
     from p2pxfer.net.transfer.partials import Partial
@@ -133,7 +133,10 @@ def resume(ctx: click.Context, job: str) -> None:
 @some_jobs
 @click.pass_obj
 def pause(options: Global, jobs: tuple[str, ...]) -> None:
-    """Let every queued JOB wait until it is resumed; one that runs is stopped."""
+    """Let every queued JOB wait until it is resumed.
+
+    One that runs is stopped.
+    """
     from p2pxfer.cli import queueing
 
     for number in jobs:
@@ -144,7 +147,10 @@ def pause(options: Global, jobs: tuple[str, ...]) -> None:
 @one_job
 @click.pass_obj
 def first(options: Global, job: str) -> None:
-    """Let a queued JOB go before all others; what is being sent already is not stopped."""
+    """Let a queued JOB go before all others.
+
+    What is being sent already is not stopped.
+    """
     from p2pxfer.cli import queueing
 
     home = options.open_home()
@@ -156,7 +162,10 @@ def first(options: Global, job: str) -> None:
 @click.argument("number", type=click.IntRange(-MOST_PRIORITY, MOST_PRIORITY))
 @click.pass_obj
 def priority(options: Global, job: str, number: int) -> None:
-    """Give a queued JOB the priority NUMBER, which is 0 at first; higher ones go first, then older ones."""
+    """Give a queued JOB the priority NUMBER, which is 0 at first.
+
+    Higher ones go first, then older ones.
+    """
     from p2pxfer.cli import queueing
 
     change(options, job, queueing.with_priority(number), f"priority {number}")
@@ -166,9 +175,9 @@ def priority(options: Global, job: str, number: int) -> None:
 @some_jobs
 @click.pass_obj
 def cancel(options: Global, jobs: tuple[str, ...]) -> None:
-    """Drop every JOB: what arrived of it here is removed; a job of sending is only forgotten.
+    """Drop every JOB, and what arrived of it here.
 
-    A queued JOB that runs is stopped.
+    A job of sending is only forgotten.  A queued JOB that runs is stopped.
     """
     from p2pxfer.cli import queueing
     from p2pxfer.net.transfer.joblist import UNDER_WAY

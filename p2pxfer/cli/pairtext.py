@@ -13,10 +13,13 @@ _ROWS: Final = (
     ("outside ports", "ports"),
     ("outside address", "addresses"),
     ("filtering", "filtering"),
-    ("unsolicited", "unsolicited"),
+    ("unasked", "unsolicited"),
     ("simultaneous", "simultaneous"),
     ("hairpin", "hairpin"),
 )
+
+
+_UNASKED: Final = {"drop": "ignored (drop)", "rst": "refused (rst)", "icmp": "refused (icmp)"}
 
 
 def pair_table(here: Nat, there: Nat, peer: str) -> str:
@@ -38,6 +41,8 @@ def _cell(nat: Nat, name: str) -> str:
     if name == "addresses":
         return ", ".join(nat.addresses) or "unknown"
     value = str(getattr(nat, name))
+    if name == "unsolicited":
+        return _UNASKED.get(value, value)
     if name == "ports" and nat.step:
         return f"{value}, {nat.step:+d}"
     if name == "ports" and nat.high:

@@ -175,6 +175,9 @@ class Sending:
             try:
                 await self._send(client)
             except (WrongCode, CodeNeeded) as error:
+                if isinstance(error, WrongCode) and not self._report.can_ask:
+                    shown = safe_text(self._target.shown)
+                    raise WrongCode(f"{error.message}; give the next code, which {shown} shows now") from error
                 if not tries_left or not self._report.can_ask:
                     raise
                 code = await self._ask_again(error.message if isinstance(error, WrongCode) else "")

@@ -107,7 +107,7 @@ def test_the_table_of_two() -> None:
         "  outside ports    random, 1024 to 65535  random, 1024 to 65535",
         "  outside address  198.18.2.1             198.18.2.1",
         "  filtering        unknown                port-dependent",
-        "  unsolicited      unknown                rst",
+        "  unasked          unknown                refused (rst)",
         "  simultaneous     unknown                yes",
         "  hairpin          unknown                no",
         "  here: filtering is unknown: the peer did not say",

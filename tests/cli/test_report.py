@@ -47,7 +47,7 @@ EVENTS: dict[type, tuple[status.Event, str]] = {
     status.Listening: (status.Listening("h:8080", "alice", "web"), "connections to h:8080 go to web of alice"),
     status.Connection: (
         status.Connection(1, "alice", "web", "refused", 0, why="no\x1b"),
-        r"no connection for alice: no\\x1b$",
+        r"no connection with alice for web: no\\x1b$",
     ),
     status.ChatLine: (status.ChatLine("00", "there", "hello", 0, "received"), ""),
     status.Note: (status.Note("something"), "something"),
@@ -89,7 +89,7 @@ MIB = 1 << 20
         ({"relay": 8 * MIB}, "done: 1 file, 8.0 MiB in 2.0 s (4.0 MiB/s); relay 8.0 MiB (100 %)"),
         (
             {"relay": MIB, "direct": MIB},
-            "done: 1 file, 8.0 MiB, of which 2.0 MiB were sent, in 2.0 s (1.0 MiB/s); relay",
+            "done: 1 file, 8.0 MiB, of which 2.0 MiB were sent, in 2.0 s; relay",
         ),
         ({}, "done: 1 file, 8.0 MiB, of which nothing had to be sent, in 2.0 s"),
         ({"direct": 9 * MIB}, "done: 1 file, 8.0 MiB, with repeats 9.0 MiB were sent, in 2.0 s (4.5 MiB/s); direct"),

@@ -134,3 +134,17 @@ def test_the_time_at_the_end_counts_from_the_acceptance(
     assert ended.called
     done = [event for event in map(json.loads, capsys.readouterr().out.splitlines()) if event["event"] == "done"]
     assert [event["seconds"] for event in done] == [2.0]
+
+
+def test_where_nobody_can_be_asked_the_next_code_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refused(*_: object) -> None:
+        raise WrongCode("it was not that one")
+
+    monkeypatch.setattr(machine, "RendezvousClient", FakeClient)
+    monkeypatch.setattr(Reporter, "can_ask", False)
+    command = make_command(tmp_path)
+    monkeypatch.setattr(command, "_send", refused)
+    outcome: list[Any] = []
+    Deferred.fromCoroutine(command.run(here(tmp_path, Clock()))).addErrback(lambda gone: outcome.append(gone.value))
+    assert [type(each) for each in outcome] == [WrongCode]
+    assert outcome[0].message == "it was not that one; give the next code, which bob shows now"

@@ -55,7 +55,7 @@ def test_text(stage: Stage) -> None:
     lines = outcome.err.splitlines()
     assert lines[0].startswith("asking the server at 127.0.0.1:")
     assert [line.split()[0] for line in lines if line.startswith("  ")] == [
-        "mapping", "outside", "outside", "filtering", "unsolicited", "simultaneous", "hairpin", "port",
+        "mapping", "outside", "outside", "filtering", "unasked", "simultaneous", "hairpin", "port",
     ]  # fmt: skip
     assert "Others can reach this machine directly" in lines[-1]
     quiet = stage.run("--quiet", "netcheck")

@@ -101,7 +101,7 @@ class Matchmaker:
     def _meet(self, link: Link, target: Link, name: str | None, message: Introduce, now: float) -> list[Send]:
         """Introduce ``link`` to ``target``, whom it asked for by ``name`` or, where that is ``None``, by id."""
         if target.key == link.key:
-            return [_refusal(link, "E_NAME", "this name or id is the client's own")]
+            return [_refusal(link, "E_NAME", "this name, id or code is one of this very machine")]
         dial, relay = introductions.policies(message.path, target.path)
         if not (dial or relay):
             return [_refusal(link, "E_PATH_NONE", "one side allows direct paths only and the other only the relay")]

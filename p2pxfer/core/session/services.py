@@ -96,6 +96,9 @@ def parse_target(text: str, default_host: str | None = None) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon and default_host is not None:
         host = default_host
-    if _HOST.fullmatch(host) is None or re.fullmatch(r"[0-9]{1,5}", port) is None or int(port) > 65535:
-        raise UsageError("an address is HOST:PORT, or [IPV6]:PORT")
+    if _HOST.fullmatch(host) is None or re.fullmatch(r"[0-9]{1,9}", port) is None:
+        alone = "" if default_host is None else "PORT, "
+        raise UsageError(f"an address is {alone}HOST:PORT, or [IPV6]:PORT")
+    if int(port) > 65535:
+        raise UsageError(f"a port is a number up to 65535, and not {port}")
     return host.strip("[]"), int(port)

@@ -83,15 +83,18 @@ def check_target(path: str, target: str) -> None:
         PathRefused: with the reason.
     """
     if not target or len(target.encode(errors="surrogateescape")) > MAX_TARGET:
-        raise _refusal(path, f"it is a link whose target has not 1 to {MAX_TARGET} bytes")
+        raise _link_refusal(path, f"a link whose target has not 1 to {MAX_TARGET} bytes")
     components = target.split("/")
     ups = len(list(takewhile(lambda each: each in _STAYING, components)))
     levels = components[:ups].count("..")
     if target.startswith("/") or levels >= path.count("/") or ".." in components[ups:]:
-        raise _refusal(path, f"it is a link to '{safe_text(target, _SHOWN)}', which may lead out of what is sent")
+        raise _link_refusal(path, f"a link to '{safe_text(target, _SHOWN)}', which may lead out of what is sent")
     for component in components[ups:]:
         if component not in _STAYING:
-            check_component(component)
+            try:
+                check_component(component)
+            except PathRefused as error:
+                raise _link_refusal(path, f"a link, and in its target {error.message}") from error
 
 
 def check_component(name: str) -> None:
@@ -187,6 +190,10 @@ def _as_ranges(codes: list[int]) -> str:
         pieces.append(f"\\U{codes[at]:08x}-\\U{codes[behind - 1]:08x}")
         at = behind
     return "".join(pieces)
+
+
+def _link_refusal(path: str, reason: str) -> PathRefused:
+    return PathRefused(f"'{safe_text(path, _SHOWN)}': {reason}")
 
 
 def _refusal(name: str, reason: str) -> PathRefused:

@@ -117,8 +117,8 @@ def _network_text(event: Path | Nat | Exposed | Listening | Connection) -> str:
             return f"{target} is exposed as {service} to {', '.join(map(safe_text, to))}"
         case Listening(address, peer, service):
             return f"connections to {address} go to {service} of {safe_text(peer)}"
-        case Connection(peer=peer, state="refused", why=why):
-            return f"no connection for {safe_text(peer)}: {safe_text(why)}"
+        case Connection(peer=peer, service=service, state="refused", why=why):
+            return f"no connection with {safe_text(peer)} for {service}: {safe_text(why)}"
         case Nat():
             # Beside a transfer it is for programs.
             return nat_text(event) if event.why else ""
@@ -139,7 +139,9 @@ def _done_text(done: Done) -> str:
         f"{path} {human_size(size)} ({100 * size / moved:.0f} %)" for path, size in done.bytes_by_path.items() if moved
     )
     files = f"{done.files} file{'s' if done.files != 1 else ''}"
-    rate = f" ({human_size(moved / done.seconds if done.seconds > 0 else moved)}/s)" if moved else ""
+    # The time is also that of comparing what was there: the rate of a part says nothing.
+    is_rate = moved and (moved >= done.bytes or human_size(moved) == human_size(done.bytes))
+    rate = f" ({human_size(moved / done.seconds if done.seconds > 0 else moved)}/s)" if is_rate else ""
     size = f"{human_size(done.bytes)}{_sent_of(human_size(done.bytes), done.bytes, moved)}"
     return f"done: {files}, {size} in {done.seconds:.1f} s{rate}" + (f"; {shares}" if shares else "")
 

@@ -28,9 +28,9 @@ _FILTERING: Final = {
     "port-dependent": "lets in endpoints that were dialled (port-dependent)",
 }
 _UNSOLICITED: Final = {
-    "drop": "ignored (drop)",
-    "rst": "refused (rst)",
-    "icmp": "refused by a message (icmp)",
+    "drop": "ignores connections that nobody asked for (drop)",
+    "rst": "refuses connections that nobody asked for (rst)",
+    "icmp": "refuses connections that nobody asked for by a message (icmp)",
 }
 _SIMULTANEOUS: Final = {
     "yes": "lets a connection in that crosses its own (simultaneous open)",
@@ -57,7 +57,7 @@ def nat_text(nat: Nat) -> str:
         ("outside ports", _ports(nat)),
         ("outside address", ", ".join(nat.addresses) or "unknown"),
         ("filtering", _with_reason(_FILTERING, nat, "filtering")),
-        ("unsolicited", _with_reason(_UNSOLICITED, nat, "unsolicited")),
+        ("unasked", _with_reason(_UNSOLICITED, nat, "unsolicited")),
         ("simultaneous", _with_reason(_SIMULTANEOUS, nat, "simultaneous")),
         ("hairpin", _with_reason(_HAIRPIN, nat, "hairpin")),
         ("port mapping", _router(nat)),

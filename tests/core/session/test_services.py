@@ -70,6 +70,19 @@ def test_what_is_no_address(text: str) -> None:
         parse_target(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("80000", "a port is a number up to 65535"),
+        ("h:80000", "a port is a number up to 65535"),
+        ("web", "PORT, HOST:PORT"),
+    ],
+)
+def test_what_is_wrong_with_an_address_is_said(text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        parse_target(text, "127.0.0.1")
+
+
 def test_a_port_alone_is_at_the_default_host() -> None:
     assert parse_target("8080", "127.0.0.1") == ("127.0.0.1", 8080)
     assert parse_target("[::]:0", "127.0.0.1") == ("::", 0)

@@ -139,6 +139,7 @@ def test_links_that_are_kept(here: Path) -> None:
     assert len(source.skipped) == 3
     for name, why in zip(("d/abs", "d/in/over", "d/up"), source.skipped, strict=True):
         assert name in why
+        assert why.startswith(f"'{name}': a link to '"), why
         assert "lead out" in why
     source.close()
 
