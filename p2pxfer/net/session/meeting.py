@@ -7,7 +7,8 @@ Laws of this file:
    is the TLS client on all of them, since after a simultaneous open both ends dialled.
 3. The initiator nominates: the first direct path that greeted.  The responder keeps the one that is nominated.  All
    other direct connections are reset, so that they leave no state in the NATs.
-4. A meeting that has no path and nothing under way any more says so once, with every reason it saw.
+4. A meeting that has no path and nothing under way any more says so once, with every reason it saw;
+   who was asked and had a path gets no reasons that only say how it ended.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from p2pxfer.core.session.wire import Chunk, Nominate, PathClass
 from p2pxfer.errors import P2pxferError, Unreachable
 from p2pxfer.net.connection.streams import SecureBootstrap
 from p2pxfer.net.connection.tls import PeerTLS
+from p2pxfer.net.debuglog import Logger
 from p2pxfer.net.session.parties import MeetingOwner, Party
 from p2pxfer.net.session.path import PathFacts, PathOwner, PeerPath
 from p2pxfer.net.session.punching import Punching
@@ -44,6 +46,8 @@ _numbers = itertools.count(1)
 
 class Meeting(PathOwner):
     """Everything that happens because of one introduction."""
+
+    log = Logger()
 
     def __init__(
         self,
@@ -200,7 +204,18 @@ class Meeting(PathOwner):
         waiting = self._up or self._greeting or self._leg is not None or self.punch.under_way
         if not waiting and not self._closed:
             self._closed = True
-            self._owner.meeting_failed(self, self._reasons)
+            self._owner.meeting_failed(self, self._news())
+
+    def _news(self) -> list[P2pxferError]:
+        """Why there is no path, for the owner to say.
+
+        Who was asked, and had one, was told of its end already: what came to its end with it, or gave way, is no news.
+        """
+        if self._is_client or not self.had_path:
+            return self._reasons
+        for reason in self._reasons:
+            self.log.debug("a path of a meeting that is over: {reason}", reason=reason)
+        return [reason for reason in self._reasons if not isinstance(reason, Unreachable)]
 
     # -- from the paths ------------------------------------------------------------------------------------------
 

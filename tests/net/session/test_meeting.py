@@ -24,6 +24,7 @@ from p2pxfer.core.traversal.dialing import MAX_CANDIDATES
 from p2pxfer.core.traversal.dials import Candidate
 from p2pxfer.core.traversal.ledger import QUIET_S, Ledger
 from p2pxfer.core.traversal.strategies import LASTS_S
+from p2pxfer.errors import ProtocolBreach, Unreachable
 from p2pxfer.net.private.identity import new_identity
 from p2pxfer.net.session import punching
 from p2pxfer.net.session.meeting import Meeting
@@ -332,3 +333,32 @@ def test_a_fault_while_it_finds_out_is_logged_at_once(mine: NatSummary, asked: s
     assert [type(event["log_failure"].value) for event in logged if "log_failure" in event] == [ZeroDivisionError]
     punch.stop()
     lost_errors.flush(ZeroDivisionError)
+
+
+class FakePath:
+    """A connection that greets or stands."""
+
+    def __init__(self, kind: str) -> None:
+        self.facts = SimpleNamespace(kind=kind, number=1, group=0)
+
+
+@pytest.mark.parametrize("role", ["responder", "initiator"])
+def test_the_end_of_a_path_that_stood_is_no_news_to_who_only_logs_it(role: Any) -> None:
+    """Who was asked is told of its paths as they go; only who asks may have to say why there is none."""
+    gone, damaged = Unreachable("connection reset by peer"), ProtocolBreach("that was no record")
+    failed: list[list[Any]] = []
+    owner: Any = SimpleNamespace(
+        path_up=lambda *_: None, path_down=lambda *_: None, meeting_failed=lambda _, reasons: failed.append(reasons)
+    )
+    for stood in (True, False):
+        meeting = meet(replace(KNOWN, role=role), Clock())
+        meeting._owner = owner
+        path: Any = FakePath("relay")
+        other: Any = FakePath("lan")
+        meeting._greeting = {path, other}
+        if stood:
+            meeting.path_greeted(path)
+        meeting.path_lost(other, damaged)
+        meeting.path_lost(path, gone)
+    silent = [damaged] if role == "responder" else [damaged, gone]
+    assert failed == [silent, [damaged, gone]]
