@@ -105,7 +105,7 @@ class Receiving(InboxOwner):
             limit=self._limit,
             patience=min(self._timeout or IDLE_S, IDLE_S),
         )
-        client = machine.client(machine.name, inbox.introduced, self._registered, by_key=True)
+        client = self._client = machine.client(machine.name, inbox.introduced, self._registered, by_key=True)
         inbox.attach(client)
         self._report.on_closed = lambda: self._finish(Interrupted("nobody reads the output any more"))
         try:
@@ -270,7 +270,7 @@ class Receiving(InboxOwner):
 
     def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
-        watch = Watch(self._reactor, transfer, paths, self._report, peer)
+        watch = Watch(self._reactor, transfer, paths, self._report, peer, lambda: self._client.registered is None)
         self._watches.append(watch)
 
         def ended() -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Literal
 
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.ticker import Ticker
@@ -36,7 +37,7 @@ def done_event(transfer: IncomingTransfer | IncomingStream, outcome: Received, s
 class Watch:
     """One transfer from its first sign to its end: when it was accepted, its progress, whether it is under way.
 
-    ``peer`` is what the sender is called.
+    ``peer`` is what the sender is called; ``server_away`` tells whether the server is not there just now.
     """
 
     def __init__(
@@ -46,11 +47,13 @@ class Watch:
         paths: PathSet,
         report: Reporter,
         peer: str,
+        server_away: Callable[[], bool],
     ) -> None:
         self._reactor = reactor
+        self._server_away = server_away
         self._peer = safe_text(peer)
         self._seen = 0.0
-        self._told = False
+        self._said: Literal["", "peer", "server"] = ""
         self.transfer = transfer
         self.paths = paths
         self._report = report
@@ -76,17 +79,19 @@ class Watch:
         return self.transfer.have_bytes, offer.bytes if offer is not None else 0, self.paths.active_kind
 
     def _look(self) -> None:
-        """Say it once when the sender stays away."""
-        now = self._reactor.seconds()
-        if self.transfer.attached:
-            self._seen, self._told = now, False
-        elif now - self._seen >= GONE_S and not self._told:
-            self._told = True
-            self._report.tell(Note(self._gone()))
+        """Say it once when the sender stays away, or the server, without which nobody can tell of the sender."""
+        now, away = self._reactor.seconds(), self._server_away()
+        if self.transfer.attached or (self._said == "server" and not away):
+            self._seen, self._said = now, ""
+        elif now - self._seen >= GONE_S and not self._said:
+            self._said = "server" if away else "peer"
+            self._report.tell(Note(self._gone(away)))
 
-    def _gone(self) -> str:
-        """What happened, what is kept, what to do."""
+    def _gone(self, away: bool) -> str:
+        """What happened, what is kept, what to do; ``away``: the server is not there."""
         here, offer = human_size(self.transfer.have_bytes), self.transfer.offer
+        if away:
+            return f"no path to {self._peer} while the server is away; {here} are here, and it goes on by itself"
         gone = f"{self._peer} is gone: that program has ended, or its network is lost"
         if isinstance(self.transfer, IncomingStream):
             return f"{gone}; {here} came, and a stream goes on only if that program still runs, for which this waits"

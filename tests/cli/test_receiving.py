@@ -240,6 +240,8 @@ def test_the_question_names_what_there_is_to_know(tmp_path: Path) -> None:
 class FakeClient:
     """A rendezvous client that is registered at once."""
 
+    registered: object = "as bob"
+
     def __init__(self, *_: Any, **__: Any) -> None:
         self.failed: Deferred[P2pxferError] = Deferred()
 
@@ -390,6 +392,22 @@ def test_a_sender_that_is_gone_is_said_once_with_what_is_kept(make: Any) -> None
         "alice is gone: that program has ended, or its network is lost; 4 B of 10 B are kept, and go on by themselves"
         " when it is back; where the program has ended, alice runs the same command again"
     )
+
+
+def test_where_the_server_is_away_nobody_is_said_to_be_gone(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make()
+    transfer = run.transfer()
+    transfer.attached, transfer.have_bytes = 0, 4
+    run.accept(transfer)
+    monkeypatch.setattr(FakeClient, "registered", None)
+    run.pass_time(2 * GONE_S)
+    (note,) = run.events("note")
+    assert note["message"] == "no path to alice while the server is away; 4 B are here, and it goes on by itself"
+    monkeypatch.setattr(FakeClient, "registered", "as bob again")
+    run.pass_time(GONE_S - 1)
+    assert len(run.events("note")) == 1
+    run.pass_time(2)
+    assert run.events("note")[1]["message"].startswith("alice is gone: ")
 
 
 @pytest.mark.parametrize("error", [None, WRONG], ids=["used", "wrong"])
