@@ -16,8 +16,9 @@ from p2pxfer.net.session.bothsame import BothSame
 from p2pxfer.status import Note
 
 BOTH = "the other machine shows its words now, and asks the same; if it shows none, say no"
+NOTHING = "Nothing was stored here"
 ADVICE = (
-    "Nothing was stored here.  If the other machine did not ask, remove there what it has stored, and pair anew with"
+    f"{NOTHING}.  If the other machine did not ask, remove there what it has stored, and pair anew with"
     " --verify on both"
 )
 
@@ -40,7 +41,7 @@ class PairWords:
         except IdentityMismatch as error:
             if ADVICE in error.message:  # it is the own user who said no
                 raise
-            raise IdentityMismatch(f"{error.message}. {ADVICE}") from None
+            raise IdentityMismatch(f"{error.message}. {NOTHING}") from None
 
     async def _ask(self, shown: str, words: Words) -> None:
         if sys.stdin is None or not can_answer(0):

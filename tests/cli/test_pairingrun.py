@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 
 from p2pxfer import status
 from p2pxfer.cli import pairing, pairwords
-from p2pxfer.cli.pairwords import ADVICE, BOTH
+from p2pxfer.cli.pairwords import ADVICE, BOTH, NOTHING
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.contact.codes import parse_code
 from p2pxfer.core.ids import PeerId
@@ -169,7 +169,8 @@ def test_a_no_there_leaves_what_was_here(run: Any, asked: list[str], before: Any
     run.command.to_compare(KEY, "alice", both)
     both.other.errback(IdentityMismatch("the peer reports: no"))
     assert isinstance(run.ended.result, IdentityMismatch)
-    assert ADVICE in run.ended.result.message
+    assert NOTHING in run.ended.result.message
+    assert ADVICE not in run.ended.result.message
     assert [contact.verified for contact in run.home.contacts()] == [before] * (before is not None)
 
 

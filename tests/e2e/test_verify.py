@@ -253,7 +253,7 @@ def test_a_no_of_either_ends_the_pairing_of_both(tmp_path: Path, alice_too: str,
             assert person.program.wait(60).status == 5
             error = last(events_of(person.program), "error")
             assert error["code"] == "E_PIN"
-            assert error["message"].count("Nothing was stored on either machine") == 1
+            assert error["message"].count("Nothing was stored here") == 1
         assert how(stage.alice) == how(stage.bob) == []
 
 
