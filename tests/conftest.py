@@ -24,9 +24,10 @@ _deadline = pytest.StashKey[guard.Deadline]()
 
 
 # What an example takes says how busy the machine is; and what is drawn anew in each run fails by chance one day.
+# What the default is depends on whether a service runs the tests (CI is set).
 _QUIET = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("every run", _QUIET, derandomize=True)
-settings.register_profile("long runs", _QUIET)
+settings.register_profile("long runs", _QUIET, derandomize=False)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,9 +38,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marks known; a coroutine that nobody awaits is an error; long runs look for new examples."""
     settings.load_profile("long runs" if config.getoption("--soak") else "every run")
-    # Under nohup the programs that tests start would ignore SIGHUP as well, and live on where it should end them.
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # Under nohup, or in the background of a script, the programs that tests start would ignore these signals as well,
+    # and live on where they should end them.
+    for number, usual in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
     config.addinivalue_line("markers", f"deadline(seconds): fail the test after so long (default {guard.DEADLINE:g})")
     config.addinivalue_line("markers", "on_reactor: check that the test leaves the reactor empty (async ones always)")
     config.addinivalue_line("filterwarnings", "error:coroutine .* was never awaited:RuntimeWarning")
