@@ -25,7 +25,7 @@ from p2pxfer.core.messages import Registered
 from p2pxfer.core.session.channelwire import Compare
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import received_text
-from p2pxfer.errors import IdentityMismatch, Incomplete, Interrupted, NameTaken, P2pxferError, Unreachable
+from p2pxfer.errors import IdentityMismatch, Incomplete, Interrupted, NameTaken, P2pxferError, Refused, Unreachable
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
@@ -37,7 +37,7 @@ from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
 from p2pxfer.net.transfer.places import Place, Received
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
-from p2pxfer.status import Failed, Note, Offer
+from p2pxfer.status import Event, Failed, Note, Offer, Path
 from p2pxfer.status import Registered as RegisteredEvent
 
 FAREWELL_S = 5.0
@@ -48,6 +48,8 @@ COUNTING_S = 3.0
 """How long the question waits for a sender that is still counting what it sends, seconds."""
 LOOK_S = 0.25
 """How often ``--timeout`` looks whether a transfer is under way, seconds."""
+SAID_S = 10.0
+"""How long the same reason for the end of a path is not said again, seconds: a peer may have several."""
 
 
 class Receiving(InboxOwner):
@@ -81,6 +83,9 @@ class Receiving(InboxOwner):
         self._received = 0
         self._denied: IdentityMismatch | None = None
         self._leaving = False
+        self._explained = False
+        """Why the path that goes next went was said in words for people."""
+        self._said = "", 0.0
         self._finished: Deferred[P2pxferError | None] = Deferred()
 
     async def run(self, machine: Machine) -> None:
@@ -101,7 +106,7 @@ class Receiving(InboxOwner):
             self._acceptance,
             self._codes,
             self,
-            self._report.tell,
+            self._tell,
             limit=self._limit,
             patience=min(self._timeout or IDLE_S, IDLE_S),
         )
@@ -212,6 +217,28 @@ class Receiving(InboxOwner):
         """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
         self._words.show(path.peer_key, safe_text(peer), words_on(path), path)
         self._words.outdate(path.peer_key)
+
+    def path_ends(self, path: PeerPath, peer: str, error: P2pxferError) -> None:
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`; what is for this user to know is said as that."""
+        contact = self._machine.home.contact_by_id(PeerId(path.peer_key))
+        compared = self._words.shown_to(path.peer_key) is not None
+        text = ""
+        if isinstance(error, IdentityMismatch) and compared:
+            then = "; if it was no mistake, remove the contact and pair again" if contact is not None else ""
+            text = f"{safe_text(peer)}'s user says that the words differ: nothing was taken{then}"
+        elif isinstance(error, Refused) and contact is not None and not contact.allows(Right.FILES):
+            text = f"{contact.name} offered files and was refused: p2pxfer contacts allow {contact.name} files lets it"
+        self._explained = bool(text)
+        now = self._reactor.seconds()
+        if text and (self._said[0] != text or now - self._said[1] >= SAID_S):
+            self._said = text, now
+            self._report.tell(Note(text), wanted=True)
+
+    def _tell(self, event: Event) -> None:
+        """What the inbox tells; that a path is lost is no news where it was said why."""
+        explained = self._explained and isinstance(event, Path) and event.state == "down"
+        self._explained = self._explained and not explained
+        self._report.tell(event, "" if explained else None)
 
     def path_gone(self, path: PeerPath) -> None:
         """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""

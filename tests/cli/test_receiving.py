@@ -30,14 +30,26 @@ from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.cli.watching import GONE_S
 from p2pxfer.core.contact.codebook import FRESH_PAUSES, CodeBook, WrongTries
+from p2pxfer.core.contact.compare import DIFFER
+from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
-from p2pxfer.errors import ConfigError, Damaged, P2pxferError, Refused, Replaced, Unreachable, WrongCode
-from p2pxfer.net.private.home import Home
+from p2pxfer.errors import (
+    ConfigError,
+    Damaged,
+    IdentityMismatch,
+    P2pxferError,
+    Refused,
+    Replaced,
+    Unreachable,
+    WrongCode,
+)
+from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.session import machine
 from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.inbox import IDLE_S
 from p2pxfer.net.transfer.places import Received
-from p2pxfer.status import Offer
+from p2pxfer.status import Note, Offer
+from p2pxfer.status import Path as PathEvent
 from scripts.product import Loopback, Program
 from tests.net.machines import machine_at
 from tests.net.reactors import sleep, until
@@ -814,3 +826,54 @@ os._exit(0)  # the service runs, and nobody stops it
     with script(tmp_path, text.replace("PLACE", str(tmp_path / "state")), 0) as argv:
         done = subprocess.run(argv, env=python_path(), capture_output=True, text=True, timeout=50, check=False)
     assert done.stdout.splitlines()[-1:] == ["True True True"], done
+
+
+# -- why a path ended ----------------------------------------------------------------------------------------------
+
+
+def ending(
+    make: Any, capsys: pytest.CaptureFixture[str], why: P2pxferError, *, compared: bool = False, denied: bool = False
+) -> str:
+    """What people see when a path of alicia, a contact, ends for this reason."""
+    command = make().command
+    home = command._machine.home
+    home.add_contact(Contact("alicia", PeerId(b"a" * 32), "code", "2026-01-02"))
+    if denied:
+        home.set_rights("alicia", [Right.FILES], allowed=False)
+    path: Any = SimpleNamespace(peer_key=b"a" * 32)
+    if compared:
+        command._words.show(path.peer_key, "alicia", ("a",) * 8, path)
+    capsys.readouterr()
+    command._report._json = False
+    command.path_ends(path, "alicia", why)
+    command._tell(PathEvent("direct", "down", "", "", None, 1.0, why.message))
+    command._tell(Note("and so on"))
+    said = capsys.readouterr().err
+    assert said.endswith("and so on\n")
+    return said.removesuffix("and so on\n")
+
+
+DIFFER_THERE = IdentityMismatch(f"the peer reports: {DIFFER}")
+
+
+def test_a_no_there_is_said_from_here(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    said = ending(make, capsys, DIFFER_THERE, compared=True)
+    assert said == (
+        "alicia's user says that the words differ: nothing was taken; if it was no mistake, remove the contact and pair"
+        " again\n"
+    )
+
+
+def test_a_contact_that_is_denied_files_is_said_with_what_lets_it(
+    make: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = ending(make, capsys, Refused("bob takes no files from you"), denied=True)
+    assert said == "alicia offered files and was refused: p2pxfer contacts allow alicia files lets it\n"
+
+
+@pytest.mark.parametrize("why", [DIFFER_THERE, Refused("too many"), Unreachable("reset")])
+def test_any_other_end_of_a_path_is_said_as_that(
+    make: Any, capsys: pytest.CaptureFixture[str], why: P2pxferError
+) -> None:
+    """Where no words were compared nobody can say that they differ."""
+    assert ending(make, capsys, why) == f"path lost: direct ({why.message})\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Stage, check_failure, names_in
-from tests.scene import random_file
+from tests.scene import events_of, random_file
 
 pytestmark = pytest.mark.deadline(240)
 
@@ -29,6 +29,8 @@ def test_a_contact_that_is_denied_files_sends_none(pair: Stage, source: Path, ac
     assert pair.run("contacts", "allow", "alice", "files", home=pair.bob).status == 0
     pair.send_good("after.bin")
     bob.stop()
+    said = [event["message"] for event in events_of(bob) if event["event"] == "note"]
+    assert any("p2pxfer contacts allow alice files lets it" in text for text in said)
 
 
 def test_a_code_does_not_give_a_right_back(pair: Stage, source: Path) -> None:

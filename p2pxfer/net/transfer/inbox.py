@@ -215,6 +215,7 @@ class Inbox:
         self._quiet.forget(path)
         # Of a wrong code its desk tells.
         told = isinstance(error, WrongCode) or self._checks.ended(path, meeting)
+        self._owner.path_ends(path, session.name(path), error)
         session.paths.remove(path, OVER if told else error.message)
         self._proofs.lost(session, path, error)
         session.arrivals.close_path(path)

@@ -49,6 +49,10 @@ class InboxOwner(Interface):
         """The peer shows its user the words of this path, to be compared."""
         raise Refused("nobody is there to compare words with")
 
+    def path_ends(self, path: PeerPath, peer: str, error: P2pxferError) -> None:
+        """A path of ``peer`` is about to be told as gone, for this reason."""
+        return
+
     def path_gone(self, path: PeerPath) -> None:
         """A path is gone, and its words with it."""
         return

@@ -102,7 +102,10 @@ class World:
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = Threads()
         owner: Any = SimpleNamespace(
-            known=lambda key: Known("alice", "contact"), path_gone=lambda path: None, compares=False
+            known=lambda key: Known("alice", "contact"),
+            path_gone=lambda path: None,
+            compares=False,
+            path_ends=lambda path, peer, error: None,
         )
         me = machine_at(Home(tmp_path / "home"), self.clock, "bob")
         self.inbox = Inbox(me, lambda _: Folder(str(tmp_path)), "contacts", CodeBook(), owner, lambda event: None)
