@@ -211,8 +211,8 @@ class Pairing(InboxOwner):
         )
         try:
             desk.open()
-            # One question at a time: with --verify that is the one about the words.
-            if self._report.can_ask and not self.compares:
+            # One question at a time: where words are compared, this one was withdrawn or answered before.
+            if self._report.can_ask:
                 self._asking = Deferred.fromCoroutine(self._ask(client))
                 self._asking.addErrback(self._not_joined)
             await self._until_the_end(client)

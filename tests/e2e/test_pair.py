@@ -10,14 +10,15 @@ import pytest
 from p2pxfer.core.contact.codes import parse_code
 from p2pxfer.core.contact.pairplace import place_of, slots_at
 from p2pxfer.net.private.home import Home
-from scripts.product import Program
-from tests.e2e.conftest import Stage, check_failure
+from scripts.product import Program, client
+from tests.e2e.conftest import Stage, check_failure, wait_until
 from tests.e2e.terminal import Terminal
 from tests.e2e.test_first_contact import contacts_of
 from tests.scene import last
 
 pytestmark = pytest.mark.deadline(240)
 SHOWN = re.compile(r"one-time code for the other machine: ([0-9]+-[a-z]+-[a-z]+-[a-z]+)")
+SAME = re.compile(r"the same words\? \[y/n\] ")
 ASKED = re.compile("or type the code that the other machine shows: ")
 
 
@@ -143,6 +144,30 @@ def test_either_of_two_terminals_may_enter_the_other_ones_code(stage: Stage, ter
     bob.succeed(20)
     assert list(contacts_of(stage.alice)) == ["bob"]
     assert list(contacts_of(stage.bob)) == ["alice"]
+
+
+@pytest.mark.parametrize("typed_here", [True, False])
+def test_a_terminal_with_verify_takes_a_code_too_and_then_the_answer(
+    stage: Stage, terminals: list[Terminal], typed_here: bool
+) -> None:
+    """Whichever machine the code is entered on: the question for one is over before that about the words."""
+    alice = Terminal(stage, "pair", "--as", "alice", "--verify")
+    terminals.append(alice)
+    alice.wait_for(ASKED, 1)
+    words = ["pair", "--as", "bob"] + ([] if typed_here else SHOWN.findall(alice.text))
+    log = stage.folder / "bob.said"  # its question is no failure
+    bob = Program(stage.place, "bob", client(stage.address, stage.bob, *words), log, commanded=True)
+    stage.callback(bob.stop)
+    if typed_here:
+        alice.type(str(bob.wait_for("code")["code"]))
+    alice.wait_for(SAME, 1)
+    bob.wait_for("words")
+    alice.type("y")
+    wait_until(lambda: SAME.search(log.read_text()) is not None, 60)
+    bob.tell("y")
+    assert alice.status() == 0, alice.text
+    bob.succeed(60)
+    assert [verified for _, verified in contacts_of(stage.alice).values()] == ["words"]
 
 
 def test_a_terminal_that_shows_a_code_ends_when_it_is_entered_elsewhere(
