@@ -99,7 +99,7 @@ class Receiving(InboxOwner):
         reactor = self._reactor = machine.reactor
         self._desk = CodeDesk(reactor, self._codes, self._report, self._given)
         self._questions = Questions(reactor, self._report)
-        self._words = WordsCheck(machine.home, self._questions, self._report, reactor.seconds)
+        self._words = WordsCheck(machine.home, self._questions, self._report, reactor.seconds, asks=self._verify)
         inbox = Inbox(
             machine,
             lambda _: self._place,

@@ -49,7 +49,7 @@ class WordsCheck:
     """Asks the user of a command; no peer again after a yes.  ``advice`` is what to do where the words differ.
 
     Words are those of one connection, and hold no longer than it: another one of the same peer has others.
-    ``seconds`` is the time.
+    ``seconds`` is the time.  ``asks``: whether the user here is asked at all.
     """
 
     def __init__(
@@ -59,7 +59,10 @@ class WordsCheck:
         report: Reporter,
         seconds: Callable[[], float],
         advice: str = REMOVE,
+        *,
+        asks: bool = True,
     ) -> None:
+        self._asks = asks
         self._advice = advice
         self._home = home
         self._questions = questions
@@ -89,7 +92,9 @@ class WordsCheck:
         while len(self._shown) >= MOST_SHOWN:
             del self._shown[next(iter(self._shown))]
         self._shown[key] = (words, connection)
-        self._report.tell(status.Words(shown, words))
+        event = status.Words(shown, words)
+        there = f"the user of {shown} is asked whether you read the same words; here nothing is asked"
+        self._report.tell(event, None if self._asks else f"{describe(event)}\n{there}")
 
     def shown_to(self, key: bytes) -> tuple[Words, object] | None:
         """The words that this peer compares and their connection, if it does."""

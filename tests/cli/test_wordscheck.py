@@ -24,6 +24,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.clock = Clock()
         self.told: list[str] = []
+        self.texts: list[str | None] = []
         self.open: list[tuple[str, Deferred[bool]]] = []
         self.home = Home(folder / "home")
         there: Any = self
@@ -31,6 +32,7 @@ class Bench:
 
     def tell(self, event: Any, text: str | None = None) -> None:
         self.told.append(str(event))
+        self.texts.append(text)
 
     async def ask(self, compose: Any, *, tries: int) -> bool:
         assert tries > 1  # a slip is no alarm
@@ -69,6 +71,15 @@ def test_another_connection_has_other_words_and_they_are_shown(bench: Bench) -> 
     bench.check.show(KEY, "anna", NEW, "second")
     assert (bench.seen(OLD), bench.seen(NEW)) == (1, 1)
     assert bench.check.shown_to(KEY) == (NEW, "second")
+
+
+def test_who_is_not_asked_is_told_so(bench: Bench) -> None:
+    there: Any = bench
+    check = WordsCheck(bench.home, there, there, bench.clock.seconds, asks=False)
+    check.show(KEY, "anna", OLD, "first")
+    (text,) = bench.texts
+    assert text is not None and OLD[0] in text
+    assert "the user of anna is asked" in text and "here nothing is asked" in text
 
 
 def test_words_of_a_connection_that_is_gone_are_forgotten(bench: Bench) -> None:
