@@ -91,13 +91,13 @@ def test_a_sender_that_hears_other_words_sends_nothing(room: Stage, digest: str,
     alice.answer(said)
     assert alice.program.wait(60).status == 5
     assert last(events_of(alice.program), "error")["code"] == "E_PIN"
-    said = []
+    heard = []
     for event in bob.program.events(60):
         if event["event"] == "path" and "words" in str(event.get("why")):
             break
-        said.append(event.get("message", ""))
+        heard.append(event.get("message", ""))
     assert "differ" in event["why"]
-    assert sum("alice's user says that the words differ" in text for text in said) == 1
+    assert sum("alice's user says that the words differ" in text for text in heard) == 1
     assert names_in(room.inbox) == []
     assert not staging_of(room.inbox)
     assert [verified for verified, _ in how(room.alice)] == ["code"]
