@@ -47,7 +47,7 @@ def test_f19_a_file_rewritten_during_a_run_is_never_a_mixture(stage: Stage) -> N
     source = stage.folder / "live.bin"
     before = random_file(source, SIZE)
     bob = stage.receive("--no-code")
-    status, events = end_of(sender(stage, faulty_program.__file__, "source is rewritten", 200, source))
+    status, events = end_of(sender(stage, faulty_program.__file__, "source is rewritten", 100, source))
     assert (status, last(events, "error")["code"]) == (8, "E_SOURCE_CHANGED"), events
     assert file_hash(source) != before
     assert names_in(stage.inbox) == []

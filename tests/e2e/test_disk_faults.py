@@ -175,7 +175,7 @@ def check_copied(source: Path, copy: Path) -> None:
 def test_f13_the_senders_disk_fails(field: Field) -> None:
     """The receiver keeps what came and goes on when the sender can read again."""
     bob = field.stage.receive("--once", "--no-code")
-    alice = field.start(faulty("read fails", 200), field.stage.alice, "send", field.source, "bob")
+    alice = field.start(faulty("read fails", 100), field.stage.alice, "send", field.source, "bob")
     status, sent = end_of(alice)
     assert status == 8, sent
     assert last(sent, "error")["code"] == "E_IO"
