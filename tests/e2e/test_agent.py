@@ -482,8 +482,8 @@ def test_a_web_server_is_reached_through_the_agent(field: Stage) -> None:
             kill(agent)
             agent = start_agent(field, "bob", field.bob, ready=False)
             until(field.bob, lambda now: len(now.services) == 1, agent)
-        assert "service web: nobody-yet is not a contact" in agent.last_words(50)
-        assert "service other: it is exposed to nobody" in agent.last_words(50)
+        wait_until(lambda: "service web: nobody-yet is not a contact" in agent.last_words(50))
+        wait_until(lambda: "service other: it is exposed to nobody" in agent.last_words(50))
         source = field.folder / "report.bin"
         random_file(source, MIB)
         assert send(field, source, "--timeout", "4").status != 0
