@@ -205,7 +205,9 @@ def test_the_local_port_is_at_this_machine_only(served: Served) -> None:
 def test_what_cannot_be_meant(served: Served) -> None:
     bob = served.bob
     check_failure(served.run("expose", "80", "--to", "bob"), 2, "an address is HOST:PORT")
-    check_failure(served.run("expose", "127.0.0.1:99999", "--to", "bob"), 2, "an address is HOST:PORT")
+    check_failure(
+        served.run("expose", "127.0.0.1:99999", "--to", "bob"), 2, "a port is a number up to 65535, and not 99999"
+    )
     check_failure(served.run("expose", "127.0.0.1:80", "--to", "bob", "--as", "Web!"), 2, "the name of a service")
     check_failure(served.run("expose", "127.0.0.1:80", "--to", "dave"), 2, "dave is not a contact")
     check_failure(served.run("expose", "127.0.0.1:80"), 2, "--to")
@@ -213,7 +215,7 @@ def test_what_cannot_be_meant(served: Served) -> None:
     check_failure(served.run("expose", "a=127.0.0.1:80", "--as", "b", "--to", "bob"), 2, "--as names one HOST:PORT")
     check_failure(served.run("connect", "alice:we b", "--listen", "0", home=bob), 2, "the name of a service")
     check_failure(served.run("connect", ":web", "--listen", "0", home=bob), 2, "PEER:SERVICE")
-    check_failure(served.run("connect", "alice:web", "--listen", "here", home=bob), 2, "an address is HOST:PORT")
+    check_failure(served.run("connect", "alice:web", "--listen", "here", home=bob), 2, "an address is PORT, HOST:PORT")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         check_failure(served.run("connect", "alice:web", "--listen", port, home=bob), 2, "cannot listen at 127.0.0.1")
