@@ -51,12 +51,18 @@ class Outcome:
         return found
 
 
-def _unused_port() -> int:
-    """A port outside the ranges from which outgoing connections get theirs, so that it is free after a restart too."""
+def unused_port(until: contextlib.ExitStack) -> int:
+    """A port outside the ranges from which outgoing connections get theirs, so that it is free after a restart too.
+
+    No other stage of this machine gets it before the end of ``until``: a name that is taken says so.
+    """
     while True:
         port = random.randrange(10000, 20000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
+        with contextlib.ExitStack() as failed, contextlib.suppress(OSError):
+            failed.enter_context(socket.socket(socket.AF_UNIX)).bind(f"\0p2pxfer-test-port-{port}")
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+            until.push(failed.pop_all())
             return port
 
 
@@ -66,7 +72,7 @@ class Stage(Scene):
     def __init__(self, folder: Path) -> None:
         super().__init__(Loopback(), folder, loopback=True)
         self.binary = BIN / "p2pxfer"
-        self.ports = (_unused_port(), _unused_port())
+        self.ports = (unused_port(self), unused_port(self))
         self._names = 0
         self._programs: list[Program] = []
 

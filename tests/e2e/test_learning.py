@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -9,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from scripts.product import Program
-from tests.e2e.conftest import Stage, _unused_port, wait_until
+from tests.e2e.conftest import Stage, unused_port, wait_until
 from tests.scene import first_path, random_file
 
 
@@ -26,8 +28,14 @@ def path_of_a_transfer(stage: Stage, number: int) -> str:
     return str(first_path(outcome.events, "direct", "lan", "ipv6")["path"])
 
 
-def test_what_came_of_a_punch_is_counted_shown_and_kept(tmp_path: Path) -> None:
-    port = _unused_port()
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port of this test alone."""
+    with ExitStack() as stack:
+        yield unused_port(stack)
+
+
+def test_what_came_of_a_punch_is_counted_shown_and_kept(tmp_path: Path, port: int) -> None:
 
     def outcomes() -> dict[tuple[str, ...], float]:
         with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
