@@ -120,10 +120,12 @@ def check_with_one_address(kind: str, ports: int, nat: JsonEvent) -> None:
     """
     mapping, allocation, filtering = EXPECTED[kind]
     shows = ports > 1 and mapping in (*ANY_PORT, "none")
-    assert nat["mapping"] == (mapping if shows else "unknown"), nat
-    assert ("mapping" in nat["why"]) == (not shows)
+    # A small block gives two destinations one port by chance, 1 time of 64, which looks like what keeps it.
+    by_chance = allocation == "block" and nat["mapping"] == "unknown"
+    assert nat["mapping"] == (mapping if shows and not by_chance else "unknown"), nat
+    assert ("mapping" in nat["why"]) == (nat["mapping"] == "unknown")
     # Of few draws from a small block all are close together once in a hundred times.
-    assert nat["ports"] in ((allocation, "unknown") if shows else ("changed", "preserving"))
+    assert nat["ports"] in ((allocation, "unknown") if shows and not by_chance else ("changed", "preserving")), nat
     assert nat["filtering"] in (filtering, "unknown")
     assert nat["unsolicited"] in (UNSOLICITED.get(kind.rpartition("/")[2], "drop"), "unknown")
     assert nat["simultaneous"] in ("no" if "no-simo" in kind else "yes", "unknown")
