@@ -56,7 +56,7 @@ def start(options: Global) -> None:
 def stop(options: Global) -> None:
     """End the agent in good order and wait until it has ended.
 
-    The exit code is 3 if none runs.      What is under way is kept, and goes on when an agent is started again.
+    The exit code is 3 if none runs.  What is under way is kept, and goes on when an agent is started again.
     """
     from p2pxfer.net.agent.asking import stop as end
     from p2pxfer.status import Note

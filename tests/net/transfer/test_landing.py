@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import pytest
@@ -150,6 +150,15 @@ async def test_small_chunks_go_to_the_thread_together_and_a_bad_one_fails_alone(
     await world.end()
 
 
+async def written(world: World, gate: threading.Event, stores: Iterable[Awaitable[object]]) -> None:
+    """The disk goes on: everything is written, and reading, which was held, goes on too."""
+    gate.set()
+    for store in stores:
+        await store
+    await world.landing.settle()
+    assert world.holds == [True, False]
+
+
 @pytest_twisted.ensureDeferred
 async def test_thousands_of_tiny_chunks_and_holes_hold_the_paths() -> None:
     """Their payload is nothing; what they take while they wait is not."""
@@ -160,12 +169,7 @@ async def test_thousands_of_tiny_chunks_and_holes_hold_the_paths() -> None:
     assert world.holds == []
     stores += [world.landing.store_hole(0, 5000 + index, 5001 + index) for index in range(1200)]
     assert world.holds == [True]
-    gate.set()
-    await blocked
-    for store in stores:
-        await store
-    await world.landing.settle()
-    assert world.holds == [True, False]
+    await written(world, gate, [blocked, *stores])
     assert sorted(world.staging.synced) == [*range(1200), *range(5000, 6200)]
     await world.end()
 
@@ -179,12 +183,7 @@ async def test_while_one_of_the_largest_chunks_is_written_the_next_one_may_come(
     assert world.holds == []
     stores.append(world.store(1, MAX_CHUNK))
     assert world.holds == [True]
-    gate.set()
-    await blocked
-    for store in stores:
-        await store
-    await world.landing.settle()
-    assert world.holds == [True, False]
+    await written(world, gate, [blocked, *stores])
     await world.end()
 
 
