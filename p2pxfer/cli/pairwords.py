@@ -9,7 +9,7 @@ from p2pxfer import status
 from p2pxfer.cli.inputs import can_answer
 from p2pxfer.cli.questions import Questions
 from p2pxfer.cli.report import Reporter
-from p2pxfer.cli.wordscheck import ask_same
+from p2pxfer.cli.wordscheck import SaidNo, ask_same
 from p2pxfer.core.contact.compare import Words
 from p2pxfer.errors import IdentityMismatch, Refused
 from p2pxfer.net.session.bothsame import BothSame
@@ -38,9 +38,9 @@ class PairWords:
         """
         try:
             await both.agree(partial(self._ask, shown))
+        except SaidNo:  # which has its advice
+            raise
         except IdentityMismatch as error:
-            if ADVICE in error.message:  # it is the own user who said no
-                raise
             raise IdentityMismatch(f"{error.message}. {NOTHING}") from None
 
     async def _ask(self, shown: str, words: Words) -> None:

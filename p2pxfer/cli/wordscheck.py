@@ -29,17 +29,21 @@ TRIES: Final = 5
 REMOVE = "Remove the contact and pair again"
 
 
+class SaidNo(IdentityMismatch):
+    """It was the user here who did not call the words the same."""
+
+
 async def ask_same(questions: Questions, report: Reporter, event: status.Words, advice: str, hint: str = "") -> None:
     """Show the words and ask; ``hint`` is said beside them, ``advice`` is what to do where they differ.
 
     Raises:
-        IdentityMismatch: they are not the same, or nobody answers.
+        SaidNo: they are not the same, or nobody answers.
     """
     report.tell(event, "")  # people see it in the question
     beside = f"\n{hint}" if hint else ""
     question = f"{describe(event)}{beside}\ndoes the other one read the same words?"
     if not await questions.ask(lambda: question, tries=TRIES):
-        raise IdentityMismatch(
+        raise SaidNo(
             "the words differ, or nobody compared them: somebody may sit between this machine and"
             f" {event.peer}. {advice}"
         )
