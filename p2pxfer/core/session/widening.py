@@ -100,6 +100,11 @@ class _Window(Struct):
     """Which connections delivered anything."""
 
 
+def window_s(trip: float) -> float:
+    """How long what is delivered is measured, on a line with this round trip."""
+    return max(WINDOW_S, WINDOW_TRIPS * trip)
+
+
 class Widening:
     """The connections between two hosts, by number; one of these for each transfer.  ``most``: so many at once."""
 
@@ -194,7 +199,7 @@ class Widening:
 
     @property
     def _window_s(self) -> float:
-        return max(WINDOW_S, WINDOW_TRIPS * (self._least or 0.0))
+        return window_s(self._least or 0.0)
 
     def _begin_window(self, now: float) -> None:
         self._window = _Window(now)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 
 from msgspec import Struct
 
@@ -28,6 +29,10 @@ _REPEATED = 8 + 23
 _COUNTS = struct.Struct("=120xQ16xI8xI")
 """Of ``struct tcp_info`` in Linux 4.6 and later: bytes acknowledged, bytes that were not sent yet, segments with data
 that were sent."""
+_MAX_PACE = 47
+"""``SO_MAX_PACING_RATE`` (socket(7)) of nearly every processor that Linux runs on; Python has no name for it."""
+_PACE = struct.Struct("@L")
+_NO_CAP = 2 ** (8 * _PACE.size) - 1
 TIMEOUTS = 2
 """Time-outs in a row before silence counts: one may be a lost packet."""
 
@@ -87,6 +92,17 @@ def govern(sock: socket.socket, name: str) -> bool:
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name.encode("ascii"))
     except (OSError, AttributeError):
+        return False
+    return True
+
+
+def cap_pace(sock: socket.socket, rate: int) -> bool:
+    """Have the kernel send no faster, bytes a second, 0 for as fast as it likes; false where that cannot be had."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _MAX_PACE, _PACE.pack(min(rate, _NO_CAP) or _NO_CAP))
+    except OSError:
         return False
     return True
 

@@ -6,13 +6,14 @@ one connection at a time, so of all changes only that of the congestion control 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from msgspec.structs import replace
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
+from p2pxfer.core.session.pacecap import PaceCap
 from p2pxfer.core.session.widening import Close, Line, Open, Steady, Widening
 from p2pxfer.net.debuglog import Logger
 from p2pxfer.net.session.path import PeerPath
@@ -44,6 +45,7 @@ class Widener:
         self._group = 0
         self._rule = Widening(reactor.seconds())
         self._governing = _Governing()
+        self._pacing = _Pacing()
         self._opening: Deferred[None] | None = None
         self._timer: IDelayedCall | None = None
 
@@ -67,6 +69,7 @@ class Widener:
         lines = {path.facts.number: line for path in group if (line := _line(path)) is not None}
         if not lines:
             return
+        self._pacing.look(group, lines, self._reactor.seconds())
         if self._group != group[0].facts.group:
             self._group, self._rule = group[0].facts.group, Widening(self._reactor.seconds())
         match self._rule.look(lines, self._reactor.seconds()):
@@ -105,6 +108,7 @@ class Steadier:
         self._watched: int | None = None
         self._rule = Widening(reactor.seconds(), most=1)
         self._governing = _Governing()
+        self._pacing = _Pacing()
         self._timer: IDelayedCall | None = None
 
     def start(self) -> None:
@@ -134,6 +138,7 @@ class Steadier:
             return
         if begins:
             line = replace(line, full=False)  # what was measured before the pause counts no more
+        self._pacing.look([path], {number: line}, now)
         order = self._rule.look({number: line}, now)
         if isinstance(order, Steady):
             self._governing.change(self._rule, [path], order.on, now)
@@ -158,6 +163,23 @@ class _Governing:
         elif self._usual is not None:
             for path in group:
                 _govern(path, self._usual)
+
+
+class _Pacing:
+    """The caps of all connections whose congestion control paces by a model."""
+
+    def __init__(self) -> None:
+        self._caps: dict[int, PaceCap] = {}
+
+    def look(self, group: list[PeerPath], lines: Mapping[int, Line], now: float) -> None:
+        """Look at the connections as they are now, and cap what is to be capped; what is gone is forgotten."""
+        self._caps = {number: self._caps.get(number) or PaceCap() for number in lines}
+        for path in group:
+            number, descriptor = path.facts.number, path.descriptor
+            if number in lines and descriptor is not None and descriptor.governor == BEARS_LOSS:
+                cap = self._caps[number].look(lines[number], now)
+                if cap is not None:
+                    descriptor.cap_pace(cap)
 
 
 def _govern(path: PeerPath, name: str) -> bool:

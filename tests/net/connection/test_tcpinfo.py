@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+import sys
 import time
 
 import pytest
@@ -84,6 +85,21 @@ def test_what_went_out_is_counted() -> None:
             assert tcpinfo.govern(here, usual)
             assert not tcpinfo.govern(here, "no such thing")
             assert tcpinfo.governor(here) == usual
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system is asked for it")
+def test_the_pace_of_a_connection_is_capped_and_set_free() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as here:
+        assert tcpinfo.cap_pace(here, 1_000_000)
+        assert max_pace(here) == 1_000_000
+        assert tcpinfo.cap_pace(here, 0)
+        assert max_pace(here) == 2**64 - 1
+    assert not tcpinfo.cap_pace(here, 1_000_000)
+
+
+def max_pace(sock: socket.socket) -> int:
+    """``tcpi_max_pacing_rate``."""
+    return int.from_bytes(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 120)[112:], sys.byteorder)
 
 
 def test_an_older_kernel_counts_nothing() -> None:

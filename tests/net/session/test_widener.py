@@ -29,7 +29,7 @@ class FakePath:
     def __init__(self, number: int) -> None:
         self.facts = PathFacts(number, "punched", "", "", 0 if number == 1 else 1)
         flow = SimpleNamespace(acked=1 << 20, sent=1000, repeated=0, trip=0.05)
-        self.descriptor = SimpleNamespace(flow=lambda: flow)
+        self.descriptor = SimpleNamespace(governor="cubic", flow=lambda: flow)
         self.closed = 0
 
     def close(self) -> None:
@@ -149,7 +149,10 @@ class LossyPath(FakePath):
                 self.descriptor.governor = name
             return has
 
-        self.descriptor = SimpleNamespace(flow=lambda: self.flows, governor="cubic", govern=govern)
+        self.caps: list[int] = []
+        self.descriptor = SimpleNamespace(
+            flow=lambda: self.flows, governor="cubic", govern=govern, cap_pace=self.caps.append
+        )
 
     def goes_on(self, better: float = 20) -> None:
         """What a fifth of a second brings."""
@@ -185,6 +188,17 @@ def test_what_does_not_deliver_more_is_undone_and_no_other_connection_is_wanted(
     path = LossyPath(1)
     steadied(path, 60, better=1)
     assert path.changes == [BEARS_LOSS, "cubic"]
+
+
+def test_what_paces_by_a_model_is_capped_and_nothing_else() -> None:
+    path = LossyPath(1)
+    steadied(path, 30, better=20)
+    assert path.changes == [BEARS_LOSS]
+    assert path.caps
+    assert path.caps[-1] == pytest.approx(1.25 * 20 * 50_000 / LOOK_S, rel=0.01)
+    other = LossyPath(1, has=False)
+    steadied(other, 30)
+    assert other.caps == []
 
 
 def test_where_the_system_does_not_have_it_all_stays() -> None:

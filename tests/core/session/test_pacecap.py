@@ -1,0 +1,105 @@
+"""The cap on the kernel's pace, against lines that deliver what the test says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from p2pxfer.core.session.pacecap import HEADROOM, PaceCap
+from p2pxfer.core.session.widening import LEAST_TRIP_S, Line
+
+LOOK_S = 0.2
+MB = 1_000_000
+
+
+class Model:
+    """One connection that delivers a rate for a while."""
+
+    def __init__(self, trip: float = 0.08) -> None:
+        self.cap = PaceCap()
+        self.trip = trip
+        self.now = 50.0
+        self.acked = 0.0
+        self.caps: list[tuple[float, int]] = []
+
+    def run(self, rate: float, seconds: float, *, full: bool = True) -> None:
+        for _ in range(round(seconds / LOOK_S)):
+            self.now += LOOK_S
+            self.acked += rate * LOOK_S
+            cap = self.cap.look(Line(int(self.acked), 0, 0, self.trip, full), self.now)
+            if cap is not None:
+                self.caps.append((self.now, cap))
+
+    @property
+    def last(self) -> float:
+        return self.caps[-1][1] / HEADROOM
+
+
+def nearly(value: float, wanted: float) -> bool:
+    return abs(value - wanted) <= 0.01 * wanted
+
+
+def rates(caps: Iterable[tuple[float, int]]) -> list[int]:
+    return [cap for _, cap in caps]
+
+
+def test_a_beginning_is_not_held_up_and_what_stopped_growing_is_capped() -> None:
+    model = Model()
+    for rate in (1, 2, 4, 8, 16):
+        model.run(rate * MB, 0.6)
+    assert model.caps == []
+    model.run(16 * MB, 2)
+    assert nearly(model.last, 16 * MB)
+    assert len(model.caps) == 1
+
+
+def test_the_cap_follows_a_line_that_gets_faster() -> None:
+    """The kernel sends no faster than the cap, so that is what each window can grow by."""
+    model = Model()
+    model.run(MB, 3)
+    rate = MB
+    for _ in range(25):
+        rate = int(min(20 * MB, model.caps[-1][1]))
+        model.run(rate, 0.6)
+    assert rate == 20 * MB
+    model.run(rate, 2)
+    assert nearly(model.last, 20 * MB)
+
+
+def test_the_cap_never_sinks() -> None:
+    model = Model()
+    model.run(10 * MB, 3)
+    before = rates(model.caps)
+    model.run(MB, 10)
+    model.run(0, 30)
+    assert rates(model.caps) == before
+    model.run(10 * MB, 3)
+    assert rates(model.caps) == before
+
+
+def test_time_without_anything_to_send_does_not_count() -> None:
+    model = Model()
+    for _ in range(10):
+        model.run(MB, 0.4)
+        model.run(0, 5, full=False)
+    assert model.caps == []
+    model.run(MB, 2)
+    assert nearly(model.last, MB)
+
+
+def test_a_short_line_is_left_alone() -> None:
+    model = Model(trip=LEAST_TRIP_S / 2)
+    model.run(MB, 30)
+    assert model.caps == []
+    model.trip = LEAST_TRIP_S
+    model.run(MB, 3)
+    assert len(model.caps) == 1
+
+
+def test_a_pause_makes_no_window_look_slow_or_fast() -> None:
+    """What came in one burst after a pause is measured over the time that it took with the pause."""
+    model = Model()
+    model.run(4 * MB, 3)
+    before = rates(model.caps)
+    model.now += 60
+    model.run(4 * MB, 3)
+    assert rates(model.caps) == before
