@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from scripts import demonstration
-from scripts.benchlib import rivals, steady
+from scripts.benchlib import durable, rivals, steady
 from scripts.benchlib.loopback import steady_rate
 from scripts.benchlib.table import Failed, Row, Setting, median_row, render
 from scripts.product import Loopback, Program, ProgramError
@@ -48,6 +49,33 @@ def test_a_tool_that_is_missing_is_named_in_its_row(tmp_path: Path, monkeypatch:
     rows = list(steady.rows(Setting(tmp_path, 1, 1, tmp_path, said.append)))
     assert rows == [Failed("steady state", "iperf3 is not installed")]
     assert said == ["steady state: iperf3 is not installed"]
+
+
+def test_what_is_synced_afterwards_counts_and_a_disk_is_told_from_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    target = tmp_path / "target"
+
+    def copy(source: Path, to: Path, ready: Callable[[], None]) -> float:
+        ready()
+        to.write_bytes(source.read_bytes())
+        return 100.0
+
+    assert durable.then_synced(copy, Path(__file__), target, lambda: None) >= 100
+    assert len(synced) == 2
+    monkeypatch.setattr(durable, "DISKS", (Path("/proc"), tmp_path))
+    monkeypatch.setattr(durable, "file_system", lambda place: "tmpfs" if place == tmp_path else "proc")
+    with pytest.raises(rivals.MissingToolError, match="no disk"):
+        durable.a_disk(1)
+    monkeypatch.setattr(durable, "file_system", lambda place: "ext4")
+    assert durable.a_disk(1) == tmp_path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it is read from /proc")
+def test_the_kind_of_a_file_system_is_known() -> None:
+    assert durable.file_system(Path("/proc")) == "proc"
 
 
 def test_the_demo_tells_equal_files_from_others(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ GROUPS = {
     "loopback": "scripts.benchlib.loopback",
     "steady": "scripts.benchlib.steady",
     "pipe": "scripts.benchlib.pipe",
+    "durable": "scripts.benchlib.durable",
     "small": "scripts.benchlib.small",
     "delta": "scripts.benchlib.delta",
     "many": "scripts.benchlib.many",
@@ -29,8 +30,8 @@ GROUPS = {
 }
 """Group -> the module whose `rows` makes it; loaded only when asked for."""
 DEFAULT = ("startup", "loopback", "steady")
-"""What runs without --rows; "pipe", "small" and "delta" take some minutes, "many" and "pairs" a quarter of an hour,
-"longfat" and "longfat-loss" ten minutes each; these two, "delta", "pairs" and "relayed" need root."""
+"""What runs without --rows; "pipe", "durable", "small" and "delta" take some minutes, "many" and "pairs" a quarter of
+an hour, "longfat" and "longfat-loss" ten minutes each; these two, "delta", "pairs" and "relayed" need root."""
 DEADLINE = 45 * 60.0
 """Seconds after which the bench stops by itself."""
 _SHARED_MEMORY = Path("/dev/shm")

@@ -40,6 +40,8 @@ class Ours:
     relayed: int = 0
     rates: list[float] = field(default_factory=list)
     """Bytes a second of each copy between its first and its last event of progress, head and tail left out."""
+    receiver: tuple[str | Path, ...] = ()
+    """What the receiver's command line is handed to, if not to the system."""
 
     def pair(self) -> None:
         """Make the peers contacts, by a small transfer with the code that the receiver shows."""
@@ -58,7 +60,7 @@ class Ours:
     def _move(self, source: Path, to: Path, ready: Callable[[], None], *more: str, with_code: bool) -> float:
         to.mkdir(exist_ok=True)
         words: list[str | Path] = ["receive", "--as", "bob", "--to", to, "--once"]
-        argv = client(self.address, self.folder / "bob", *words)
+        argv = [*self.receiver, *client(self.address, self.folder / "bob", *words)]
         with Program(Loopback(), "p2pxfer receive", argv, self.folder / "receive.log") as receiver:
             code = str(receiver.wait_for("code" if with_code else "registered").get("code", ""))
             ready()
@@ -142,14 +144,16 @@ def generate(path: Path, size_mib: int) -> None:
             out.write(random.read(1 << 20))
 
 
-def in_turn(setting: Setting, source: Path, tools: dict[str, Copy]) -> tuple[dict[str, list[float]], list[Failed]]:
+def in_turn(
+    setting: Setting, source: Path, tools: dict[str, Copy], ready: Callable[[], None] | None = None
+) -> tuple[dict[str, list[float]], list[Failed]]:
     """The seconds of every tool's runs, A B C A B C; a tool that fails takes no further part."""
     seconds: dict[str, list[float]] = {name: [] for name in tools}
     broken: list[Failed] = []
     for number in range(setting.runs):
         for name in [name for name in tools if name in seconds]:
             try:
-                seconds[name].append(one_run(setting.folder, source, tools[name]))
+                seconds[name].append(one_run(setting.folder, source, tools[name], ready))
                 setting.say(f"run {number + 1} of {setting.runs}: {name} {seconds[name][-1]:.2f} s")
             except (ProgramError, MissingToolError, OSError) as error:
                 del seconds[name]
@@ -157,12 +161,12 @@ def in_turn(setting: Setting, source: Path, tools: dict[str, Copy]) -> tuple[dic
     return seconds, broken
 
 
-def one_run(folder: Path, source: Path, copy: Copy) -> float:
-    """Copy once, check what arrived, and remove it."""
+def one_run(folder: Path, source: Path, copy: Copy, ready: Callable[[], None] | None = None) -> float:
+    """Copy once, check what arrived, and remove it; `ready` is called before, instead of warming memory."""
     target = folder / "target" / source.name
     target.parent.mkdir(exist_ok=True)
     try:
-        seconds = copy(source, target, lambda: warm_memory(source, target.with_name("warm")))
+        seconds = copy(source, target, ready or (lambda: warm_memory(source, target.with_name("warm"))))
         if not target.is_file() or not filecmp.cmp(source, target, shallow=False):
             raise ProgramError(f"what arrived as {target.name} is not what was sent")
         return seconds
