@@ -39,9 +39,9 @@ SAMPLE_S: Final = 0.5
 WEIGHT: Final = 0.3
 """Of the newest measurement."""
 WORTH: Final = 0.1
+"""What carries beside the first path delivers at least so much of what that does: less would only hold up the end."""
 OVER: Final = "the session is over"
 """Why a path went that has nothing more to carry."""
-"""What carries beside the first path delivers at least so much of what that does: less would only hold up the end."""
 DETOUR: Final = 4.0
 DETOUR_S: Final = 0.1
 """A detour has a round trip so many times as long, and so much longer."""
