@@ -6,8 +6,6 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from msgspec import Struct
-
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.pathrules import check_dangerous
 from p2pxfer.core.transfer.receiveeffect import Announced
@@ -19,14 +17,28 @@ from p2pxfer.net.transfer.staging import Staging
 from p2pxfer.net.transfer.streamfile import StreamFile
 
 
-class Folder(Struct, frozen=True):
+class Folder:
     """The directory ``shown``, as a :class:`~p2pxfer.net.transfer.places.Place`."""
 
-    shown: str
+    def __init__(self, shown: str) -> None:
+        self.shown = shown
+        self._home: bool | None = None
+        """Whether it was a home directory when a first page was looked at."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Folder) and other.shown == self.shown
+
+    def __hash__(self) -> int:
+        return hash(self.shown)
 
     def check(self, manifest: Manifest, page: int) -> None:
-        """See :class:`~p2pxfer.net.transfer.places.Place`."""
-        if is_home(self.shown):
+        """See :class:`~p2pxfer.net.transfer.places.Place`.
+
+        Of the pages behind the first one there are hundreds, in the reactor's thread: they ask the disk nothing.
+        """
+        if self._home is None or page == 0:
+            self._home = is_home(self.shown)
+        if self._home:
             check_dangerous((entry.path for entry in manifest.entries_of(page)), destination_is_home=True)
 
     def open(self, sender: bytes, manifest: Manifest, announced: Announced, relisted: bool) -> Storage:

@@ -89,7 +89,7 @@ class Storage(Protocol):
 class Place(Protocol):
     """What a receiver receives into.
 
-    The methods that open something block, and so does the first call of any.
+    The methods that open something block, and so does the first call of any; see also :meth:`check`.
     """
 
     @property
@@ -98,6 +98,8 @@ class Place(Protocol):
 
     def check(self, manifest: Manifest, page: int) -> None:
         """Look at a page of the manifest, at the first one before anybody is asked and before anything is created.
+
+        For the first page it may block, for the others not.
 
         Raises:
             P2pxferError: this is not taken here.

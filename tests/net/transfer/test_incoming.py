@@ -207,7 +207,7 @@ async def test_what_is_being_published_keeps_its_descriptors_until_it_is_done(
     assert (tmp_path / "file").read_bytes() == b"abc"
 
 
-class FailingFolder(Folder, frozen=True):
+class FailingFolder(Folder):
     """A folder that cannot be opened again for a list that has become another one."""
 
     def open(self, sender: bytes, manifest: Manifest, announced: Announced, relisted: bool) -> Storage:
@@ -256,7 +256,7 @@ async def test_what_is_asked_is_the_offer_of_now(tmp_path: Path, worlds: list[Wo
     assert (asked.files, asked.bytes, asked.counting) == (70, 700, False)
 
 
-class BlindFolder(Folder, frozen=True):
+class BlindFolder(Folder):
     """A folder in which older versions cannot be looked for."""
 
     def older(self, sender: bytes, manifest: Manifest, asked: bool) -> OldVersions | None:

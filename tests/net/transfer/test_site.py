@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import pytest_twisted
 
-from p2pxfer.core.transfer.manifest import Manifest
+from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
-from p2pxfer.errors import Refused
+from p2pxfer.errors import PathRefused, Refused
 from p2pxfer.net.agent.folders import ContactFolders
 from p2pxfer.net.private.home import Home
+from p2pxfer.net.transfer import folder
+from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.landing import DiskThreads
 from p2pxfer.net.transfer.listbudget import ListBudget
 from p2pxfer.net.transfer.partials import Destination
@@ -42,3 +44,36 @@ async def test_the_folder_of_a_contact_is_looked_for_in_a_thread(tmp_path: Path)
     disk.stop()
     assert len(threads) == 1
     assert threads[0] is not threading.current_thread()
+
+
+@pytest_twisted.ensureDeferred
+async def test_pages_behind_the_first_one_are_judged_without_a_look_at_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are hundreds, and they come in the reactor's thread."""
+    whole = Manifest([Entry(f"a{number:04d}-{'x' * 50}", FILE) for number in range(1500)] + [Entry("bin", FILE)])
+    lookers: list[object] = []
+
+    def look(directory: str) -> bool:
+        lookers.append(threading.current_thread())
+        return True
+
+    monkeypatch.setattr(folder, "is_home", look)
+    disk = DiskThreads(reactor)
+    nothing: Any = lookers.append
+    site = Site(reactor, disk, Folder(str(tmp_path)), KEY, ListBudget(), nothing, nothing)
+    listed = Manifest()
+    listed.add(whole.page(0), more=True)
+    await site.open(listed, Announced(0, 0, 0, counting=False))
+    assert len(lookers) == 1
+    for page in range(1, whole.pages - 1):
+        listed.add(whole.page(page), more=True)
+        site.listed(listed, page)
+    listed.add(whole.page(whole.pages - 1), more=False)
+    with pytest.raises(PathRefused, match="'bin' is not created in a home directory"):
+        site.listed(listed, whole.pages - 1)
+    await site.close(discard=True)
+    disk.stop()
+    assert whole.pages > 2
+    assert threading.current_thread() not in lookers
+    assert len(lookers) == 1
