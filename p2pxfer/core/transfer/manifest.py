@@ -40,6 +40,8 @@ MAX_MANIFEST: Final = 64 * 1024 * 1024
 """Largest encoded manifest, bytes."""
 
 _SHOWN: Final = 200
+_HASHED_AT_ONCE: Final = 2047
+"""Bytes; with more ``hashlib`` lets go of the interpreter's lock, and who wants it back may wait for milliseconds."""
 
 
 class _Entries(Sequence[Entry]):
@@ -163,7 +165,8 @@ class Manifest:
                 tops.append(walk.count)
             walk.admit(reader.kind, reader.parent, reader.name, reader.size, reader.target)
         self._data += page
-        self._digest.update(page)
+        for at in range(0, len(page), _HASHED_AT_ONCE):
+            self._digest.update(page[at : at + _HASHED_AT_ONCE])
         self.total_bytes += sum(sizes)
         self._tops.extend(tops)
         self._offsets.extend(offsets)

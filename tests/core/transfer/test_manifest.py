@@ -336,3 +336,26 @@ def test_many_entries_decode_in_good_time() -> None:
     start = time.process_time()
     assert len(Manifest.decode(encoded).files) == 100_000
     assert time.process_time() - start < 2 * 2, "1,000,000 entries are to take less than 20 s"
+
+
+def test_pages_are_hashed_without_letting_go_of_the_interpreters_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes 20 microseconds, and to get the lock back milliseconds where other threads compute."""
+    sizes: list[int] = []
+    real = hashlib.sha256
+
+    class Hash:
+        def __init__(self) -> None:
+            self._real = real()
+
+        def update(self, data: bytes) -> None:
+            sizes.append(len(data))
+            self._real.update(data)
+
+        def digest(self) -> bytes:
+            return self._real.digest()
+
+    whole = Manifest([Entry(f"file-{number:05d}", FILE, number) for number in range(2000)])
+    monkeypatch.setattr(hashlib, "sha256", Hash)
+    assert Manifest.decode(whole.encode()).digest() == whole.digest() == real(whole.encode()).digest()
+    assert sum(sizes) == whole.size
+    assert max(sizes) < 2048
