@@ -381,7 +381,7 @@ def root_vector() -> dict[str, Any]:
         "file_sizes": [150_000, 0],
         "file_roots": plain(roots),
         "transfer_id": plain(octets(7)),
-        "transfer_root": plain(transfer_root(octets(7), roots)),
+        "transfer_root": plain(transfer_root(octets(7), b"".join(roots))),
         "claim_digest": plain(claim_digest(hashes)),
     }
 

@@ -76,17 +76,19 @@ def file_root(size: int, hashes: bytes | bytearray) -> bytes:
     return blake3(_SIZE.pack(size) + hashes, derive_key_context=_FILE_ROOT).digest()
 
 
-def transfer_root(list_digest: bytes, file_roots: Sequence[bytes]) -> bytes:
-    """The hash (32 bytes) that stands for everything transferred; ``file_roots`` in the order of the manifest's files.
+def transfer_root(list_digest: bytes, file_roots: bytes | bytearray) -> bytes:
+    """The hash (32 bytes) that stands for everything transferred; ``file_roots`` one behind the other, in the order of
+    the manifest's files.
 
     ``list_digest`` is SHA-256 of the whole manifest.
 
     Raises:
-        ChunkRefused: the digest or a root is not 32 bytes long.
+        ChunkRefused: the digest is not 32 bytes long, or the roots are not each.
     """
-    if len(list_digest) != HASH_SIZE:
-        raise ChunkRefused(f"the digest of a file list has {HASH_SIZE} bytes")
-    return _fold(_TRANSFER_ROOT, list_digest + struct.pack(">I", len(file_roots)), file_roots)
+    if len(list_digest) != HASH_SIZE or len(file_roots) % HASH_SIZE:
+        raise ChunkRefused(f"the digest of a file list and the root of a file have {HASH_SIZE} bytes")
+    folded = blake3(list_digest + struct.pack(">I", len(file_roots) // HASH_SIZE), derive_key_context=_TRANSFER_ROOT)
+    return folded.update(file_roots).digest()
 
 
 def claim_digest(hashes: Sequence[bytes]) -> bytes:
@@ -95,16 +97,12 @@ def claim_digest(hashes: Sequence[bytes]) -> bytes:
     Raises:
         ChunkRefused: a hash is not 32 bytes long.
     """
-    return _fold(CLAIM, b"", hashes)
+    if any(len(each) != HASH_SIZE for each in hashes):
+        raise ChunkRefused(f"a hash has {HASH_SIZE} bytes")
+    return blake3(b"".join(hashes), derive_key_context=CLAIM).digest()
 
 
 @lru_cache(maxsize=64)
 def zero_hash(length: int) -> bytes:
     """The hash (32 bytes) of a chunk of ``length`` zeros."""
     return blake3(bytes(length)).digest()
-
-
-def _fold(context: str, head: bytes, hashes: Sequence[bytes]) -> bytes:
-    if any(len(each) != HASH_SIZE for each in hashes):
-        raise ChunkRefused(f"a hash has {HASH_SIZE} bytes")
-    return blake3(head + b"".join(hashes), derive_key_context=context).digest()

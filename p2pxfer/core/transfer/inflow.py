@@ -1,7 +1,10 @@
 """The chunks of one transfer as its receiver sees them: here, being stored, or missing.
 
-Law: a chunk is here when it was verified against its hash and written, never before; of two hashes for one chunk the
-one that was written last is what is here.
+Laws:
+
+- A chunk is here when it was verified against its hash and written, never before; of two hashes for one chunk the one
+  that was written last is what is here.
+- The root is folded while chunks come, a few files at a time: no step takes long because there are many files.
 """
 
 from __future__ import annotations
@@ -54,10 +57,10 @@ class Inflow:
 
     def __init__(self, manifest: Manifest, have: Mapping[ChunkAddress, bytes]) -> None:
         self._manifest = manifest
-        self.table = ChunkTable(manifest)
         if isinstance(have, ChunkHashes):
-            self.table.adopt(have.table)
+            self.table = have.table.copy()
         else:
+            self.table = ChunkTable(manifest)
             for address, digest in have.items():
                 self.table.set_hash(self.table.number(address), digest)
         self._have = RangeSet(self.table.known)
@@ -83,6 +86,7 @@ class Inflow:
 
     def claims(self, page: int) -> list[list[Have]]:
         """What is here of the files of a page, in portions for one message each; at least one."""
+        self.table.fold()
         start, stop = (self.table.base(self._manifest.files_before(number)) for number in (page, page + 1))
         return claims(self.table, self._have, start, stop)
 
@@ -157,6 +161,7 @@ class Inflow:
             self._have.add(number, number + 1)
             self.have_bytes += self.table.length(address)
         self.table.set_hash(number, digest)
+        self.table.fold()
         return number
 
     def stored_bundle(self, bundle: Bundle) -> range:
@@ -168,6 +173,7 @@ class Inflow:
         self.have_bytes += sum(self.table.bytes_in(*span) for span in self._have.missing(first, numbers.stop))
         self._have.add(first, numbers.stop)
         self.table.set_run(first, bundle.hashes)
+        self.table.fold()
         return numbers
 
     def stored_hole(self, file: int, first: int, stop: int) -> Iterator[int]:

@@ -25,6 +25,7 @@ from enum import Enum
 from p2pxfer.core.codec import Message
 from p2pxfer.core.session.wire import Accept, Ack, Final, FinalAck, Have, Listed, Offer, Refuse, Tally, WantPage
 from p2pxfer.core.text import safe_text
+from p2pxfer.core.transfer.chunkhashes import ChunkHashes
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.core.transfer.claims import judge
 from p2pxfer.core.transfer.holes import HolesByFile, HoleTeller
@@ -59,7 +60,7 @@ class SenderCore:
         self._handle = handle
         self._delta = delta
         self._manifest = manifest
-        self._table = ChunkTable(manifest)
+        self._table = known.table.copy() if isinstance(known, ChunkHashes) else ChunkTable(manifest)
         self._holes = HoleTeller(handle, self._table, {})
         self._flow = Outflow(self._table, self._holes)
         self._list = ListTeller(handle, manifest)
@@ -70,12 +71,13 @@ class SenderCore:
         self._unproved: list[Have] = []
         self._early_root: bytes | None = None
         self.finished = False
-        self._take_in(known.items(), holes or {})
+        self._take_in(() if isinstance(known, ChunkHashes) else known.items(), holes or {})
 
     def _take_in(self, known: Iterable[tuple[ChunkAddress, bytes]], holes: HolesByFile) -> None:
         for address, digest in known:
             self._table.set_hash(self._table.number(address), digest)
         self._holes.grow(holes)
+        self._table.fold()
 
     def grow(self, known: Iterable[tuple[ChunkAddress, bytes]], holes: HolesByFile) -> list[SenderEffect]:
         """Pages were added to the manifest, with these hashes and holes of the files that they list."""
@@ -187,6 +189,7 @@ class SenderCore:
     def chunk_read(self, address: ChunkAddress, digests: bytes) -> None:
         """The chunk was read, and those behind it as far as there are BLAKE3 hashes in ``digests``."""
         self._table.set_run(self._table.number(address), digests)
+        self._table.fold()
 
     def chunk_sent(self, address: ChunkAddress, path: int, count: int = 1) -> None:
         """``count`` chunks, taken with :meth:`next_chunk`, were written to ``path``."""

@@ -81,14 +81,14 @@ def test_roots_have_the_documented_layout() -> None:
     root = blake3(struct.pack(">Q", size) + hashes[0] + hashes[1], derive_key_context="p2pxfer 1 file root").digest()
     assert file_root(size, b"".join(hashes)) == root
     transfer = bytes(range(32))
-    assert transfer_root(transfer, [root]) == (
+    assert transfer_root(transfer, root) == (
         blake3(transfer + b"\0\0\0\1" + root, derive_key_context="p2pxfer 1 transfer root").digest()
     )
     assert claim_digest(hashes) == blake3(b"".join(hashes), derive_key_context="p2pxfer 1 claimed chunks").digest()
 
 
 def test_roots_of_nothing_differ() -> None:
-    assert len({file_root(0, b""), transfer_root(bytes(32), []), claim_digest([])}) == 3
+    assert len({file_root(0, b""), transfer_root(bytes(32), b""), claim_digest([])}) == 3
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,8 @@ def test_roots_of_nothing_differ() -> None:
         pytest.param(lambda: file_root(1, bytes(64)), id="M13 too long"),
         pytest.param(lambda: file_root(0, bytes(32)), id="hash of an empty file"),
         pytest.param(lambda: file_root(1, bytes(31)), id="M14"),
-        pytest.param(lambda: transfer_root(bytes(31), []), id="short id"),
-        pytest.param(lambda: transfer_root(bytes(32), [bytes(33)]), id="long root"),
+        pytest.param(lambda: transfer_root(bytes(31), b""), id="short id"),
+        pytest.param(lambda: transfer_root(bytes(32), bytes(33)), id="long root"),
         pytest.param(lambda: claim_digest([bytes(31), bytes(33)]), id="shifted"),
     ],
 )

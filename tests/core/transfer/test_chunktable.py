@@ -1,0 +1,179 @@
+"""The table of chunks: its root is that of what it holds, and making it is no pause at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from blake3 import blake3
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pxfer.core.transfer import chunktable
+from p2pxfer.core.transfer.chunkhashes import ChunkHashes
+from p2pxfer.core.transfer.chunktable import FOLD, ChunkTable
+from p2pxfer.core.transfer.geometry import MIN_CHUNK, file_root, transfer_root
+from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
+from p2pxfer.core.transfer.receiver import ReceiverCore
+from p2pxfer.core.transfer.sender import SenderCore
+from tests.core.transfer.test_listing import Pair
+
+SIZES = [1, 0, MIN_CHUNK, 3 * MIN_CHUNK, 0, 0, 5, 7, 2 * MIN_CHUNK, 0]
+CHUNKS = 9
+
+
+def manifest_of(sizes: list[int]) -> Manifest:
+    return Manifest([Entry(f"f{number:06d}", FILE, size) for number, size in enumerate(sizes)])
+
+
+def digest_of(number: int, other: bool) -> bytes:
+    return blake3(b"%d %d" % (number, other)).digest()
+
+
+def root_of(manifest: Manifest, table: ChunkTable) -> bytes:
+    """The root as the protocol says it, of what the table holds."""
+    roots, stop = [], 0
+    for size in manifest.sizes:
+        start, stop = stop, stop + -(-size // MIN_CHUNK)
+        roots.append(file_root(size, table.run(range(start, stop))))
+    return transfer_root(manifest.digest(), b"".join(roots))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["set", "run", "hole", "forget", "fold", "copy"]),
+            st.integers(min_value=0, max_value=CHUNKS - 1),
+            st.booleans(),
+        ),
+        max_size=30,
+    )
+)
+def test_the_root_is_that_of_what_is_held_however_it_came(steps: list[tuple[str, int, bool]]) -> None:
+    manifest = manifest_of(SIZES)
+    table = ChunkTable(manifest)
+    for step, number, other in steps:
+        match step:
+            case "set":
+                table.set_hash(number, digest_of(number, other))
+            case "run":
+                stop = min(number + 3, table.total)
+                table.set_run(number, b"".join(digest_of(each, other) for each in range(number, stop)))
+            case "hole":
+                table.set_hashes(number, min(number + 2, table.total), digest_of(0, other))
+            case "forget":
+                table.forget(number)
+            case "fold":
+                table.fold(number)
+            case "copy":
+                table = table.copy()
+    for number in range(table.total):
+        if number not in table.known:
+            table.set_hash(number, digest_of(number, False))
+    assert table.total == CHUNKS
+    assert table.root() == root_of(manifest, table)
+
+
+def test_as_much_is_folded_at_once_as_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    folded = count_folds(monkeypatch)
+    manifest = manifest_of([1] * 10)
+    table = ChunkTable(manifest)
+    table.set_run(0, bytes(32 * 6))
+    table.set_hash(7, bytes(32))
+    table.fold(4)
+    assert folded() == 4
+    table.fold(4)
+    assert folded() == 2  # what is behind the next chunk waits for it
+    table.set_run(0, bytes(32 * 6))
+    table.fold(4)
+    assert folded() == 0  # the same once more changes nothing
+    table.set_run(6, bytes(32 * 4))
+    assert table.root() == root_of(manifest, table)
+
+
+def count_folds(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How many files were folded since it was asked last."""
+    count = 0
+    real = file_root
+
+    def counted(size: int, hashes: bytes | bytearray) -> bytes:
+        nonlocal count
+        count += 1
+        return real(size, hashes)
+
+    def since() -> int:
+        nonlocal count
+        before, count = count, 0
+        return before
+
+    monkeypatch.setattr(chunktable, "file_root", counted)
+    return since
+
+
+class Resumed(Pair):
+    """Both sides know all but the last file from earlier runs."""
+
+    digest = blake3(b"x").digest()
+
+    def __post_init__(self) -> None:
+        self.scan()
+        self.sender = SenderCore(1, self.sender_sees, dict(self.known(0)))
+        self.receiver = ReceiverCore(self.whole.transfer_id, b"i" * 16)
+
+    def known(self, first: int) -> list[tuple[tuple[int, int], bytes]]:
+        stop = min(len(self.sender_sees.sizes), len(self.whole.sizes) - 1)
+        return [((file, 0), self.digest) for file in range(first, stop)]
+
+    def grow(self) -> None:
+        first = len(self.sender_sees.sizes)
+        self.scan()
+        self.from_sender(self.sender.grow(self.known(first), {}))
+
+    def open(self) -> None:
+        self.from_sender(self.sender.open_path(1))
+        self.talk()
+        manifest = self.receiver.manifest
+        assert manifest is not None
+        for page in range(1, self.whole.pages):
+            manifest.add(self.whole.page(page), more=page + 1 < self.whole.pages)
+        table = ChunkTable(manifest)
+        table.set_run(0, self.digest * (table.total - 1))
+        self.from_receiver(self.receiver.accepted(ChunkHashes(table)))
+        self.talk()
+
+
+@pytest.mark.parametrize("kind", [Pair, Resumed])
+def test_no_step_of_a_transfer_folds_all_its_files(monkeypatch: pytest.MonkeyPatch, kind: type[Pair]) -> None:
+    """Of two hundred thousand that took both sides 0.4 s in the reactor's thread, when the last chunk was here."""
+    files = 8 * FOLD
+    since = count_folds(monkeypatch)
+    most = {SenderCore: 0, ReceiverCore: 0}
+
+    def watch(side: type[SenderCore] | type[ReceiverCore], name: str) -> None:
+        real = getattr(side, name)
+
+        def watched(*args: Any, **keywords: Any) -> Any:
+            since()
+            result = real(*args, **keywords)
+            most[side] = max(most[side], since())
+            return result
+
+        monkeypatch.setattr(side, name, watched)
+
+    for name in ("__init__", "receive", "grow", "chunk_read"):
+        watch(SenderCore, name)
+    for name in ("receive", "accepted", "stored"):
+        watch(ReceiverCore, name)
+    pair = kind(manifest_of([1] * files))
+    pair.open()
+    while not pair.sender_sees.complete:
+        pair.grow()
+        pair.talk()
+    assert pair.send_all() == (1 if kind is Resumed else files)
+    pair.from_receiver(pair.receiver.published_all())
+    pair.talk()
+    assert pair.root is not None
+    assert 0 < most[SenderCore] <= FOLD
+    assert 0 < most[ReceiverCore] <= FOLD
