@@ -34,7 +34,7 @@ class _Path(Struct):
 
 
 class ListTeller:
-    """The pages of ``manifest``, which may still grow, as the sender tells them."""
+    """The pages of ``manifest``, which may still grow, as the sender tells them: as far as :meth:`grow` saw them."""
 
     def __init__(self, handle: int, manifest: Manifest) -> None:
         self._handle = handle
@@ -43,6 +43,12 @@ class ListTeller:
         self._carrier: int | None = None
         self.settled = 0
         """Pages that were answered by the receiving process of now."""
+        self.grow()
+
+    def grow(self) -> None:
+        """All pages that are in the manifest may be told."""
+        self.pages = self._manifest.pages
+        self.complete = self._manifest.complete
 
     @property
     def files(self) -> int:
@@ -94,14 +100,14 @@ class ListTeller:
     def done(self, path: int) -> bool:
         """Whether the whole list was told and answered on ``path``."""
         state = self._paths.get(path)
-        return state is not None and self._manifest.complete and state.answered == self._manifest.pages
+        return state is not None and self.complete and state.answered == self.pages
 
     def take(self) -> list[Send]:
         """What may go out now, on all paths."""
         return [each for path, state in self._paths.items() for each in self._take(path, state)]
 
     def _take(self, path: int, state: _Path) -> Iterator[Send]:
-        while state.next < self._manifest.pages and state.next - state.answered < WINDOW:
+        while state.next < self.pages and state.next - state.answered < WINDOW:
             number = state.next
             known = number < max(state.remembered, self.settled)
             if not known:
@@ -116,7 +122,7 @@ class ListTeller:
                     page=number,
                     digest=self._manifest.digest(number),
                     data=b"" if known else self._manifest.page(number),
-                    more=not self._manifest.complete or number + 1 < self._manifest.pages,
+                    more=not self.complete or number + 1 < self.pages,
                 ),
             )
 

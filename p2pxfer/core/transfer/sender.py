@@ -6,15 +6,14 @@ Laws of this file:
    :mod:`p2pxfer.core.session.wire` for itself.
 2. A claim of the receiver counts only when the digest over the claimed chunks equals the digest of this side's own
    hashes.  Hashes of an earlier run come from a record; what the record lacks is read and hashed again.
-3. A chunk may be sent when the page that lists its file was answered (:mod:`p2pxfer.core.transfer.listing`); the list
-   may still grow then.
+3. A page is told when :meth:`SenderCore.grow` has brought what is known of its files, and a chunk may be sent when the
+   page of its file was answered (:mod:`p2pxfer.core.transfer.listing`); the list may still grow then.
 4. What an earlier receiving process acknowledged does not count once another one has accepted; of two processes the one
    on the newer path (the higher number) is the later one.
 5. Final goes out when every page was answered and every chunk is acknowledged, and the transfer is done when FinalAck
    shows the same root.  The end of a stream means nothing.
 
-The caller lists, reads and hashes files; this file never sees content.  Calls return the effects to carry out, in
-order.
+The caller lists, reads and hashes files; no content comes here.  Calls return the effects to carry out, in order.
 """
 
 from __future__ import annotations
@@ -82,9 +81,10 @@ class SenderCore:
     def grow(self, known: Iterable[tuple[ChunkAddress, bytes]], holes: HolesByFile) -> list[SenderEffect]:
         """Pages were added to the manifest, with these hashes and holes of the files that they list."""
         self._table.grow()
+        self._list.grow()
         self._take_in(known, holes)
         effects: list[SenderEffect] = [*self._list.take()]
-        if self._manifest.complete or self._manifest.pages % TALLY_PAGES == 0:
+        if self._list.complete or self._list.pages % TALLY_PAGES == 0:
             effects += [Send(path, self._tally()) for path, talk in self._talks.items() if talk is not _Talk.STALE]
         return effects + self._final_if_complete()
 
@@ -92,8 +92,8 @@ class SenderCore:
         return Tally(
             handle=self._handle,
             files=self._table.files,
-            size=self._manifest.total_bytes,
-            counting=not self._manifest.complete,
+            size=self._table.bytes_of(self._table.files),
+            counting=not self._list.complete,
             holes=self._holes.bytes,
         )
 
@@ -111,10 +111,10 @@ class SenderCore:
             handle=self._handle,
             transfer=self._manifest.transfer_id,
             files=self._table.files,
-            size=self._manifest.total_bytes,
+            size=self._table.bytes_of(self._table.files),
             page=self._manifest.page(0),
-            more=not self._manifest.complete or self._manifest.pages > 1,
-            counting=not self._manifest.complete,
+            more=not self._list.complete or self._list.pages > 1,
+            counting=not self._list.complete,
             holes=self._holes.bytes,
             delta=self._delta,
         )
@@ -204,9 +204,8 @@ class SenderCore:
                 self._prove(have)
             else:
                 self._unproved.append(have)  # of another effect, which is still read
-        if self._early_root is not None:
-            return self._check_root(self._early_root)
-        return self._final_if_complete()
+        root = self._early_root
+        return self._final_if_complete() if root is None else self._check_root(root)
 
     # -- messages ------------------------------------------------------------------------------------------------
 
@@ -324,7 +323,7 @@ class SenderCore:
     # -- the end -------------------------------------------------------------------------------------------------
 
     def _final_if_complete(self) -> list[SenderEffect]:
-        if self._unproved or not self._manifest.complete or self._flow.acked.total < self._table.total:
+        if self._unproved or not self._list.complete or self._flow.acked.total < self._table.total:
             return []
         ready = [path for path, talk in self._talks.items() if talk is _Talk.OPEN and self._list.done(path)]
         if not ready:
@@ -336,7 +335,7 @@ class SenderCore:
 
     def _on_early_final_ack(self, root: bytes) -> list[SenderEffect]:
         """The receiver published in an earlier run; prove the root with our own hashes before believing it."""
-        if not self._manifest.complete or self._manifest.pages > 1:
+        if not self._list.complete or self._list.pages > 1:
             raise ProtocolBreach("the receiver confirms a file list of which it was told the first page only")
         lacking = [number for number in range(self._table.total) if number not in self._table.known]
         if not lacking:

@@ -6,6 +6,7 @@ Laws of this file:
 2. Of the paths that carry (:mod:`p2pxfer.core.session.pathchoice`) the next chunk goes to the first one that has room:
    each gets as much as it delivers.  When all are full the next chunk waits.
 3. When nothing is left to be read, a path with nothing under way sends again what another one is slow with.
+4. The reactor's thread waits for no disk: files are looked for and looked up in the scanner's thread, read in another.
 """
 
 from __future__ import annotations
@@ -188,10 +189,20 @@ class ChunkPump:
             return
         files = len(self._source.manifest.sizes)
         self._source.take(*found)
-        self._carry_out(self._core.grow(self._cache.grow(), self._source.holes(files)))
+        # The record may wait for a disk, and its hashes are to be there when the page is told.
+        growing = self._scanner.do(self._cache.grow)
+        growing.addCallback(self._grown, files)
+        growing.addErrback(self._unreadable)
+        self._list_more()
+
+    def _grown(self, known: list[tuple[ChunkAddress, bytes]], files: int) -> None:
+        """A page was taken, with these hashes; before it there were so many files.  The next one is not taken yet, for
+        what one thread does is told in order."""
+        if self._closed:
+            return
+        self._carry_out(self._core.grow(known, self._source.holes(files)))
         if self._source.manifest.complete and self._listed_all is not None:
             self._listed_all()
-        self._list_more()
         self.push()
 
     # -- chunks --------------------------------------------------------------------------------------------------

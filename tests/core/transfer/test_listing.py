@@ -226,6 +226,25 @@ def test_the_offer_says_at_least_and_the_tally_how_much() -> None:
     assert pair.to_receiver[1:] == [Tally(handle=1, files=2 * FULL, size=2 * FULL)]
 
 
+def test_a_page_of_which_nothing_was_said_yet_is_not_told() -> None:
+    """It is in the manifest; what earlier runs knew of its files is still looked up."""
+    pair = Pair(manifest_of(2 * FULL))
+    pair.scan()
+    pair.open()
+    assert pair.send_all() == FULL
+    assert pair.receiver.manifest is not None
+    assert pair.receiver.manifest.pages == 1
+    pair.from_sender(pair.sender.open_path(2))
+    (offer,) = pair.to_receiver
+    assert isinstance(offer, Offer)
+    assert (offer.files, offer.size, offer.more, offer.counting) == (FULL, FULL, True, True)
+    pair.to_receiver.clear()
+    pair.sender.close_path(2)
+    pair.from_sender(pair.sender.grow([], {}))
+    pair.talk()
+    assert pair.send_all() == FULL
+
+
 def test_a_slow_receiver_is_told_a_few_pages() -> None:
     pair = Pair(manifest_of(FULL * (WINDOW + 5)))
     while pair.sender_sees.pages < pair.whole.pages:
