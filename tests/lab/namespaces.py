@@ -21,6 +21,7 @@ from pathlib import Path
 ROOT = Path("/run/netns")
 TOOLS = {
     "ip": "iproute2",
+    "tc": "iproute2",
     "nft": "nftables",
     "conntrack": "conntrack",
     "nsenter": "util-linux",

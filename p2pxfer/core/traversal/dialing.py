@@ -25,7 +25,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final, NamedTuple
 
 from msgspec import Struct, field
@@ -121,6 +121,8 @@ class DialSchedule:
     ) -> None:
         self._port = port
         self._known: set[tuple[str, int]] = set()
+        self._hosts: Collection[str] | None = None
+        """Where alone candidates are dialled; ``None``: everywhere."""
         self._attempts: dict[Dial, _Attempt] = {}
         self._waiting: dict[Dial, float] = {}
         self.offer(candidates, now)
@@ -153,7 +155,8 @@ class DialSchedule:
         """Dial these too, from ``now`` on; those that are known and those above ``MAX_CANDIDATES`` are left out."""
         for candidate in candidates:
             endpoint = (candidate.host, candidate.port)
-            if endpoint not in self._known and len(self._known) < MAX_CANDIDATES:
+            wanted = self._hosts is None or candidate.host in self._hosts
+            if wanted and endpoint not in self._known and len(self._known) < MAX_CANDIDATES:
                 self._known.add(endpoint)
                 dial = Dial(self._port, *endpoint, local=candidate.local)
                 self._attempts[dial] = _Attempt()
@@ -163,6 +166,18 @@ class DialSchedule:
         """Begin ``plan`` at ``now``."""
         for volley in plan.volleys:
             self._running.append(_Running(volley, now, now + volley.start))
+
+    def keep_to(self, hosts: Collection[str]) -> set[Dial]:
+        """Dial candidates at these hosts, and nothing else any more; returns what is given up."""
+        self._hosts = hosts
+        self._candidate_dials = self.dials
+        self._running.clear()
+        self._repeats.clear()
+        given_up = {dial for dial in self._attempts if dial.serial or dial.host not in hosts}
+        for dial in given_up:
+            del self._attempts[dial]
+            self._waiting.pop(dial, None)
+        return given_up
 
     def due(self, now: float) -> Orders:
         """What is to be done at ``now``; each dial in it counts as made from then on."""

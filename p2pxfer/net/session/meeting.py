@@ -5,8 +5,9 @@ Laws of this file:
 1. Relay and punch start at the same moment; neither waits for the other.
 2. Every connection, dialled or accepted, makes its own TLS handshake and greeting.  The initiator of the introduction
    is the TLS client on all of them, since after a simultaneous open both ends dialled.
-3. The initiator nominates: the first direct path that greeted.  The responder keeps the one that is nominated.  All
-   other direct connections are reset, so that they leave no state in the NATs.
+3. The initiator nominates: the first direct path that greeted, and beside it those that are other ways to the peer
+   (:mod:`p2pxfer.net.session.ways`).  The responder keeps what is nominated.  All other direct connections are reset,
+   so that they leave no state in the NATs.
 4. A meeting that has no path and nothing under way any more says so once, with every reason it saw;
    who was asked and had a path gets no reasons that only say how it ended.
 """
@@ -20,6 +21,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IProtocol
 from twisted.python.failure import Failure
 
+from p2pxfer.core.addresses import parse_endpoint
 from p2pxfer.core.codec import Message
 from p2pxfer.core.messages import ALPN_PEER, Introduction, PeerNat
 from p2pxfer.core.server.experience import LOST, took
@@ -32,6 +34,7 @@ from p2pxfer.net.session.parties import MeetingOwner, Party
 from p2pxfer.net.session.path import PathFacts, PathOwner, PeerPath
 from p2pxfer.net.session.punching import Punching
 from p2pxfer.net.session.siblings import Siblings
+from p2pxfer.net.session.ways import Ways
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.waiting import Waiting
@@ -68,6 +71,8 @@ class Meeting(PathOwner):
         self._greeting: set[PeerPath] = set()
         self._up: dict[PeerPath, None] = {}
         self._nominated: PeerPath | None = None
+        """The first direct path that stays."""
+        self._ways = Ways()
         self._made_by: dict[PeerPath, str] = {}
         """The way to which direct connections belong that are not up yet."""
         self.punch = Punching(reactor, introduction, party, client, self._protocol, self._may_come, self._punched)
@@ -156,10 +161,10 @@ class Meeting(PathOwner):
 
     def _protocol(self, kind: PathKind, port: int, remote: str) -> IProtocol | None:
         """The protocol for a direct connection."""
-        if self._closed or self._nominated is not None or len(self._greeting) >= MAX_GREETING:
+        if self._closed or not self._ways.is_new(_host(remote)) or len(self._greeting) >= MAX_GREETING:
             return None
         path = self._make_path(kind, f"port {port}", remote)
-        if self.punch.under_way:
+        if self.punch.under_way and self._nominated is None:
             self._made_by[path] = self.punch.made_by
         return SecureBootstrap(self._reactor, path, self._creator, is_client=self._is_client)
 
@@ -193,10 +198,12 @@ class Meeting(PathOwner):
             self._nomination = self._reactor.callLater(NOMINATION_S, self._drop_losers)
         self._check_failed()
 
-    def _drop_losers(self) -> None:
-        """Reset every direct connection that is not the one to keep."""
+    def _drop_losers(self, kept: PeerPath | None = None) -> None:
+        """Reset every direct connection that greets and is not ``kept``, nor another way beside what is."""
         for other in list(self._greeting):
-            if other is not self._nominated and other.facts.kind != "relay":
+            if other is kept or other.facts.kind == "relay":
+                continue
+            if kept is None or not self._ways.is_new(_host(other.facts.remote)):
                 other.fail(Unreachable("another direct path was nominated, or none in time"))
 
     def _check_failed(self) -> None:
@@ -226,7 +233,7 @@ class Meeting(PathOwner):
         elif path.facts.kind == "relay":
             self._raise(path)
         elif self.party.role == "initiator":
-            if self._nominated is None:
+            if self._ways.is_new(_host(path.facts.remote)):
                 path.send(Nominate())
                 self._keep(path)
             else:
@@ -235,8 +242,9 @@ class Meeting(PathOwner):
     def path_message(self, path: PeerPath, message: Message) -> None:
         """See :class:`~p2pxfer.net.session.path.PathOwner`."""
         direct = path.facts.kind != "relay"
-        if isinstance(message, Nominate) and direct and self.party.role == "responder" and self._nominated is None:
-            self._keep(path)
+        if isinstance(message, Nominate) and direct and self.party.role == "responder" and path in self._greeting:
+            if self._ways.is_new(_host(path.facts.remote)):
+                self._keep(path)
         elif path in self._up and not (direct and self.siblings.receive(path, message)):
             self._owner.path_message(path, message)
 
@@ -256,19 +264,23 @@ class Meeting(PathOwner):
         self._up.pop(path, None)
         self._reasons.append(error)
         self.siblings.lost(path)
+        if self._nominated is not None and not self._up:
+            self.punch.stop()  # it looks for what may be of use beside a path
         if was_up:
             self._owner.path_down(self, path, error)
         self._check_failed()
 
     def _keep(self, path: PeerPath) -> None:
-        """The nominated path stays, every other direct connection goes."""
-        self._nominated = path
-        told = self.punch.candidates.through_nats(path.facts.kind, path.facts.remote)
-        if told and (way := self._made_by.get(path)) is not None:
-            self._client.outcome(self.introduction.session, way, took(self._reactor.seconds() - self.started))
-        self._made_by.clear()
-        self.punch.succeeded()
-        self._drop_losers()
+        """The nominated path stays, and of the others only what is another way."""
+        self._ways.take(_host(path.facts.remote))
+        if self._nominated is None:
+            self._nominated = path
+            told = self.punch.candidates.through_nats(path.facts.kind, path.facts.remote)
+            if told and (way := self._made_by.get(path)) is not None:
+                self._client.outcome(self.introduction.session, way, took(self._reactor.seconds() - self.started))
+            self._made_by.clear()
+        self.punch.succeeded(self._ways.is_new)
+        self._drop_losers(path)
         self._raise(path)
 
     def _raise(self, path: PeerPath) -> None:
@@ -277,3 +289,7 @@ class Meeting(PathOwner):
         self._up[path] = None
         self._owner.path_up(self, path)
         self._check_decided()
+
+
+def _host(endpoint: str) -> str:
+    return str(parse_endpoint(endpoint).host)

@@ -135,9 +135,11 @@ class Punching:
         """Why no plan of many SYNs may be followed, asked once when there is one; ``None`` if it may."""
         return why_gentle(self._party, _ledger, self._reactor.seconds())
 
-    def succeeded(self) -> None:
-        """A direct path was nominated: look no further, and the next plan for this peer is no repetition."""
-        self.stop()
+    def succeeded(self, useful: Callable[[str], bool]) -> None:
+        """A direct path was nominated: look only for what is ``useful`` beside it, and the next plan for this peer is
+        no repetition."""
+        if self._puncher is not None:
+            self._puncher.settle_for(useful)
         _ledger.succeeded(self._party.peer_key)
 
     # -- connections ---------------------------------------------------------------------------------------------

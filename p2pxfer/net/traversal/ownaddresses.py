@@ -44,6 +44,20 @@ def source_towards(target: Endpoint) -> str | None:
         return None
 
 
+def interface_towards(host: str) -> str | None:
+    """The name of the network interface by which this machine reaches ``host``, an address as text.
+
+    ``None`` where there is no way to it, or it is this machine.  Nothing is sent.
+    """
+    source = source_towards(parse_endpoint(endpoint_text(host, _ANY_PORT)))
+    if source in (None, host):
+        return None
+    for adapter in ifaddr.get_adapters():
+        if any(source == (ip.ip if isinstance(ip.ip, str) else ip.ip[0]) for ip in adapter.ips):
+            return adapter.name
+    return None
+
+
 def _useful(host: str, loopback: bool) -> bool:
     if "%" in host:
         return False

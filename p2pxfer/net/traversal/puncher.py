@@ -38,6 +38,8 @@ from p2pxfer.net.types import Reactor
 
 PUNCH_S = 10.0
 """How long a punch goes on, seconds."""
+OTHERS_S = 3.0
+"""How long candidates are still tried beside a path that stands, seconds."""
 MAPPED_START = 6.0
 """When a plan begins where either side has a port from its router, round trips: that one will most likely win."""
 FRESH_TRIES = 5
@@ -153,6 +155,19 @@ class Puncher:
             trips = max(head_start(self.situation), MAPPED_START if self._has_mapped else 0.0)
             self._head_start = self._reactor.callLater(trips * trip, self._begin_plan)
             self._news = self._reactor.callLater(NEWS * trip, self._no_news)
+
+    def settle_for(self, useful: Callable[[str], bool]) -> None:
+        """A path stands: follow no plan any more, and try only candidates at hosts that are ``useful`` beside it."""
+        hosts = {host for host, _ in self._known if useful(host)}
+        if self._stopped or not hosts:
+            self.stop()
+            return
+        if self._course is not None:
+            self._course.refused()
+        for dial in self._dials.keys() & self._schedule.keep_to(hosts):
+            self._dials.pop(dial).close()
+        if self._end is not None and self._end.getTime() > self._reactor.seconds() + OTHERS_S:
+            self._end.reset(OTHERS_S)
 
     def stop(self) -> None:
         """Dial no more, listen no more, drop what is half open."""

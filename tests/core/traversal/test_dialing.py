@@ -45,6 +45,24 @@ def test_a_candidate_that_comes_later_is_dialled_once_and_at_once() -> None:
     assert len(plan.due(2.0).dial) == MAX_CANDIDATES - 3
 
 
+def test_when_a_path_stands_only_what_is_of_use_beside_it_is_dialled() -> None:
+    """No volley goes on, nothing else is dialled again, and what becomes known later counts only at those hosts."""
+    plan = schedule(A, B)
+    plan.add(Plan("", (Volley("fresh", A.host, tuple(range(30000, 30100)), 100.0, 100, 10.0, "leave", 100),)), 0.0)
+    made = set(plan.due(0.5).dial)
+    assert {DIAL_A, DIAL_B} < made
+    dials = plan.dials
+    assert plan.keep_to({B.host}) == made - {DIAL_B}
+    assert plan.dials == dials
+    assert plan.wake() is None
+    plan.failed(DIAL_A, 1.0)
+    plan.failed(DIAL_B, 1.0)
+    assert plan.due(1.0).dial == [DIAL_B]
+    late = [Candidate("host", host, 20002) for host in (A.host, B.host)]
+    plan.offer(late, 2.0)
+    assert plan.due(2.0).dial == [Dial(PORT, B.host, 20002)]
+
+
 def test_the_first_failure_is_answered_at_once() -> None:
     plan = schedule(A)
     plan.due(0.0)

@@ -19,6 +19,7 @@ from twisted.logger import capturedLogs
 
 from p2pxfer.core.addresses import parse_endpoint
 from p2pxfer.core.messages import Introduction, NatSummary
+from p2pxfer.core.session.wire import Nominate
 from p2pxfer.core.traversal.course import DOUBT_S
 from p2pxfer.core.traversal.dialing import MAX_CANDIDATES
 from p2pxfer.core.traversal.dials import Candidate
@@ -29,6 +30,7 @@ from p2pxfer.net.private.identity import new_identity
 from p2pxfer.net.session import punching
 from p2pxfer.net.session.meeting import Meeting
 from p2pxfer.net.session.parties import Party
+from p2pxfer.net.session.ways import Ways
 from p2pxfer.net.traversal.candidates import Candidates
 from p2pxfer.net.traversal.listening import Doorman
 from tests.net.reactors import until
@@ -124,10 +126,17 @@ class Punch:
         reactor: Any = self.clock
         self.meeting = Meeting(reactor, introduction, KNOWN, client, owner)
         puncher: Any = SimpleNamespace(
-            way="walk", made_by="walk", tried="", plan_state="none", situation=None, last_errors={}, stop=lambda: None
+            way="walk",
+            made_by="walk",
+            tried="",
+            plan_state="none",
+            situation=None,
+            last_errors={},
+            stop=lambda: None,
+            settle_for=lambda useful: None,
         )
         self.puncher = self.meeting.punch._puncher = puncher
-        self.meeting._drop_losers = lambda: None  # type: ignore[method-assign]  # nothing here has a socket
+        self.meeting._drop_losers = lambda kept=None: None  # type: ignore[method-assign]  # nothing here has a socket
 
     def path(self, host: str) -> Any:
         """A direct connection with a host on another side."""
@@ -213,6 +222,51 @@ def test_the_punch_port_at_a_peers_inner_router_is_punched() -> None:
     (found,) = meeting.punch.candidates.mapped(["100.64.2.2:31000"])
     assert found == Candidate("host", "100.64.2.2", 31000)
     assert meeting.punch.candidates.kind("100.64.2.2:31000") == "punched"
+
+
+SECOND, THIRD = "192.168.77.20:31000", "192.168.1.20:31000"
+
+
+class Direct:
+    """A direct connection that greets, and what was done to it."""
+
+    def __init__(self, remote: str) -> None:
+        self.facts = SimpleNamespace(kind="lan", remote=remote)
+        self.said: list[Any] = []
+        self.failed = False
+
+    def send(self, message: Any) -> None:
+        self.said.append(message)
+
+    def fail(self, error: Any) -> None:
+        self.failed = True
+
+
+@pytest.mark.parametrize("role", ["initiator", "responder"])
+def test_beside_the_first_path_another_one_stays_only_by_another_interface(role: Any) -> None:
+    """Two that come by one interface share its line, and the second of them is reset as ever."""
+    punch = Punch()
+    meeting = meet(replace(KNOWN, role=role), punch.clock)
+    meeting.punch._puncher = punch.puncher
+    by = {"198.18.2.1": "eth0", "192.168.1.20": "eth0", "192.168.77.20": "eth1"}
+    meeting._ways = Ways(by.get)
+    up: list[Any] = []
+    meeting._owner = cast(Any, SimpleNamespace(path_up=lambda _, path: up.append(path)))
+    meeting._client.outcome = lambda *_: None  # type: ignore[method-assign]  # nobody is told here
+    first, same, other = paths = [Direct(remote) for remote in ("198.18.2.1:31000", THIRD, SECOND)]
+    meeting._greeting = cast(Any, set(paths))
+    for path in paths:
+        if role == "initiator":
+            if not path.failed:
+                meeting.path_greeted(cast(Any, path))
+        else:
+            meeting.path_message(cast(Any, path), Nominate())
+    assert up == [first, other]
+    assert same.failed
+    assert not first.failed
+    assert not other.failed
+    nominated = [path for path in paths if any(isinstance(said, Nominate) for said in path.said)]
+    assert nominated == ([first, other] if role == "initiator" else [])
 
 
 def test_a_neighbour_with_a_link_local_address_is_turned_away() -> None:

@@ -286,6 +286,35 @@ def test_a_plan_waits_longer_where_a_router_gave_a_port(monkeypatch: pytest.Monk
 
 
 @pytest_twisted.ensureDeferred
+async def test_when_a_path_stands_what_is_of_use_beside_it_is_still_tried(
+    monkeypatch: pytest.MonkeyPatch, silent: int
+) -> None:
+    """For a while; all else is given up at once."""
+    monkeypatch.setattr(puncher, "OTHERS_S", 0.3)
+    late, beside = free_port(), "127.0.0.2"
+    punch = Punch(monkeypatch, None, candidates=[Candidate("host", HOST, silent), Candidate("host", beside, late)])
+    await until(lambda: (beside, late) in punch.puncher.last_errors)
+    assert [dial.host for dial in punch.puncher._dials if dial.host == HOST]
+    punch.puncher.settle_for(lambda host: host == beside)
+    assert not [dial.host for dial in punch.puncher._dials if dial.host == HOST]
+    with socket.socket() as listener:
+        listener.bind((beside, late))
+        listener.listen()
+        await until(lambda: bool(punch.built))
+        await until(lambda: bool(punch.puncher.done.called))
+
+
+@pytest_twisted.ensureDeferred
+async def test_when_a_path_stands_and_nothing_else_is_of_use_the_punch_is_over(
+    monkeypatch: pytest.MonkeyPatch, silent: int
+) -> None:
+    punch = Punch(monkeypatch, None, candidates=[Candidate("host", HOST, silent)])
+    punch.puncher.settle_for(lambda host: False)
+    assert punch.puncher.done.called
+    assert not punch.puncher._dials
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_candidate_that_becomes_known_later_is_dialled(
     monkeypatch: pytest.MonkeyPatch, listener: socket.socket
 ) -> None:

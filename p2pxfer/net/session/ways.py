@@ -1,0 +1,40 @@
+"""Which direct paths of a meeting are different ways: those that leave this machine by different network interfaces.
+
+A laptop that has a cable and is in a wireless network reaches the same peer by both, and then both may carry.  Two
+paths by one interface share its line, so the second one would bring nothing: IPv6 beside IPv4, or the hairpin of the
+router beside the LAN.  The peer judges its own side by the same rule, so a pair of paths stays only if it differs at
+both ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from p2pxfer.net.traversal.ownaddresses import interface_towards
+
+MAX_WAYS = 3
+"""Most direct paths of one meeting, those left out that are opened beside one of them."""
+
+
+class Ways:
+    """The ways that are taken.
+
+    ``interface`` names the one by which a host is reached, ``None`` for no way.
+    """
+
+    def __init__(self, interface: Callable[[str], str | None] = interface_towards) -> None:
+        self._interface = interface
+        self._taken: list[str | None] = []
+
+    def take(self, host: str) -> None:
+        """A path to ``host`` stays."""
+        self._taken.append(self._interface(host))
+
+    def is_new(self, host: str) -> bool:
+        """Whether a path to ``host`` would be the first one, or another way than all that are taken."""
+        if not self._taken:
+            return True
+        if len(self._taken) >= MAX_WAYS or None in self._taken:
+            return False
+        interface = self._interface(host)
+        return interface is not None and interface not in self._taken
