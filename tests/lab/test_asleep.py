@@ -1,0 +1,103 @@
+"""A machine that falls asleep in the middle of a transfer and wakes up when nobody in between knows it any more."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from scripts.product import JsonEvent, Program
+from tests.e2e.conftest import wait_until
+from tests.lab.conftest import LabFactory
+from tests.lab.habits import QUIET_S, shorten_memory
+from tests.lab.nat import KINDS
+from tests.lab.topology import Lab
+from tests.scene import Scene, file_hash, last, random_file
+
+MIB = 1 << 20
+SIZE = 48 * MIB
+RATE = "8M"
+"""What holds the transfer up, so that it is under way when the machine falls asleep."""
+KIND = "port-restricted/random-port"
+TWICE = 16 * MIB
+"""Most bytes that come twice: what was under way."""
+NAP_S = 25
+"""Longer than a peer may be silent, and than the NATs here remember a connection, seconds."""
+NIGHT_S = 600
+
+
+def known_flows(lab: Lab, router: str) -> int:
+    """How many connections a NAT remembers in which data may still flow."""
+    shown = lab.run(router, ["conntrack", "-L", "-p", "tcp"], check=True).stdout
+    return shown.count("ESTABLISHED")
+
+
+def sleep_and_wake(lab: Lab, role: str, program: Program, seconds: float) -> None:
+    """The machine stands still and its packets stay away, until its NAT has forgotten it and the time is over."""
+    router = {"alice": "nat_a", "bob": "nat_b"}[role]
+    os.kill(program.pid, signal.SIGSTOP)
+    lab.cut(role)
+    began = time.monotonic()
+    wait_until(lambda: not known_flows(lab, router), seconds + 60)
+    print(f"{router} has forgotten {role} after {time.monotonic() - began:.0f} s")
+    # The time itself is what is shown.
+    time.sleep(max(0.0, began + seconds - time.monotonic()))
+    lab.restore(role)
+    os.kill(program.pid, signal.SIGCONT)
+
+
+def transfer(lab: Lab, folder: Path, sleeper: str, seconds: float) -> tuple[list[JsonEvent], list[JsonEvent]]:
+    """What the sender and the receiver say of a transfer in which one of them sleeps."""
+    for router in ("nat_a", "nat_b"):
+        shorten_memory(lab, router)
+    with Scene(lab, folder, loopback=False) as scene:
+        scene.start_server()
+        scene.make_contacts()
+        source = scene.folder / "big.bin"
+        digest = random_file(source, SIZE)
+        bob = scene.receive("--once", "--no-code")
+        alice = scene.send(source, "--wait", "--limit", RATE)
+        said: list[JsonEvent] = []
+        heard: list[JsonEvent] = []
+        threads = [
+            threading.Thread(target=lambda: said.extend(alice.events(seconds + 60)), daemon=True),
+            threading.Thread(target=lambda: heard.extend(bob.events(seconds + 60)), daemon=True),
+        ]
+        for thread in threads:
+            thread.start()
+        staged = f".p2pxfer-*/tree/{source.name}"
+        wait_until(lambda: sum(path.stat().st_blocks * 512 for path in scene.inbox.glob(staged)) > SIZE // 4, 60)
+        sleep_and_wake(lab, sleeper, {"alice": alice, "bob": bob}[sleeper], seconds)
+        for thread in threads:
+            thread.join(90)
+        alice.succeed(30)
+        bob.succeed(30)
+        assert file_hash(scene.inbox / source.name) == digest
+    return said, heard
+
+
+def check(said: list[JsonEvent], heard: list[JsonEvent]) -> None:
+    """It was punched again, and what had arrived was not sent again."""
+    carried = last(heard, "done")["bytes_by_path"]
+    ups = [event["path"] for event in said if event["event"] == "path" and event["state"] == "up"]
+    print(f"the paths were {ups}, they carried {carried}")
+    assert ups.count("punched") >= 2
+    assert SIZE <= sum(carried.values()) < SIZE + TWICE
+
+
+@pytest.mark.deadline(150)
+@pytest.mark.parametrize("sleeper", ["alice", "bob"])
+def test_who_slept_goes_on_by_itself(lab_factory: LabFactory, tmp_path: Path, sleeper: str) -> None:
+    assert NAP_S > QUIET_S
+    check(*transfer(lab_factory(KINDS[KIND], KINDS[KIND], rtt_ms=40), tmp_path, sleeper, NAP_S))
+
+
+@pytest.mark.soak
+@pytest.mark.deadline(900)
+@pytest.mark.parametrize("sleeper", ["alice", "bob"])
+def test_who_slept_for_ten_minutes_goes_on_by_itself(lab_factory: LabFactory, tmp_path: Path, sleeper: str) -> None:
+    check(*transfer(lab_factory(KINDS[KIND], KINDS[KIND], rtt_ms=40), tmp_path, sleeper, NIGHT_S))
