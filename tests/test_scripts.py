@@ -78,6 +78,24 @@ def test_the_kind_of_a_file_system_is_known() -> None:
     assert durable.file_system(Path("/proc")) == "proc"
 
 
+@pytest.mark.parametrize("mib", [0, 1, 5])
+def test_the_bare_work_copies_a_file(tmp_path: Path, mib: int) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(os.urandom(mib << 20))
+    bare = rivals.Bare(tmp_path)
+    assert bare.copy(source, target, lambda: None) > 0
+    assert target.read_bytes() == source.read_bytes()
+    assert len(bare.rates) == 1
+
+
+def test_the_bare_work_never_passes_over_what_it_cannot_write(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(os.urandom(8 << 20))
+    target.write_bytes(b"something else")
+    with pytest.raises(ProgramError, match=r"bare (sender|receiver) ended with status"):
+        rivals.Bare(tmp_path).copy(source, target, lambda: None)
+
+
 def test_the_demo_tells_equal_files_from_others(tmp_path: Path) -> None:
     for name, content in (("a", b"one"), ("b", b"one"), ("c", b"two")):
         (tmp_path / name).write_bytes(content)

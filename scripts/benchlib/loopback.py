@@ -1,4 +1,5 @@
-"""One large file over loopback by the direct path, against scp, magic-wormhole and plaintext, and the memory it takes.
+"""One large file over loopback by the direct path, against scp, magic-wormhole, plaintext and the bare work, and the
+memory it takes.
 
 What is timed is the whole command: the receiving side waits already (an sshd for scp, `p2pxfer receive`, the sender of
 magic-wormhole, a listening socat), the clock runs from the start of the other command to the end of both.  The peers
@@ -20,8 +21,8 @@ from scripts.benchlib.rivals import TRANSFER, MissingToolError
 from scripts.benchlib.table import Failed, Row, Setting, median_row
 from scripts.product import JsonEvent, Loopback, Program, ProgramError, client, start_server
 
-AGAINST = {"scp": 0.6, "magic-wormhole": 0.4, "socat": 2.5}
-"""The most that p2pxfer's time may be, as a share of the other tool's."""
+AGAINST: dict[str, float | None] = {"scp": 0.6, "magic-wormhole": 0.4, "socat": 2.5, "bare": None}
+"""The most that p2pxfer's time may be, as a share of the other tool's; no product can be as quick as the bare work."""
 MEMORY_MIB = 120.0
 SILENCE = 60.0
 OURS = "p2pxfer"
@@ -122,6 +123,8 @@ def rows(setting: Setting) -> Iterable[Row | Failed]:
                     tools[name] = running.enter_context(rivals.sshd(folder)).copy
                 elif name == "socat":
                     tools[name] = rivals.Socat(folder, rivals.tool("socat")).copy
+                elif name == "bare":
+                    tools[name] = rivals.Bare(folder).copy
                 else:
                     tools[name] = running.enter_context(rivals.wormhole_servers(folder, setting.bench_venv)).copy
             except (ProgramError, MissingToolError, OSError) as error:

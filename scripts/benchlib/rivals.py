@@ -1,5 +1,5 @@
-"""The public tools of the comparison: scp with an sshd of its own, magic-wormhole with servers of its own, and what the
-machine can do without encryption: socat for a file, iperf3 for a stream.
+"""The public tools of the comparison: scp with an sshd of its own, magic-wormhole with servers of its own, what the
+machine can do without encryption: socat for a file, iperf3 for a stream; and the product's work without a protocol.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import shlex
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from scripts.benchlib import bare
 from scripts.product import STARTING, Loopback, Program, ProgramError, free_ports
 
 TRANSFER = 300.0
@@ -57,6 +59,28 @@ class Socat:
             with Program(Loopback(), "socat", send, self.folder / "send.log") as sender:
                 ends = (sender.succeed(TRANSFER).at, receiver.succeed(TRANSFER).at)
                 return max(ends) - sender.started
+
+
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """What :mod:`scripts.benchlib.bare` does, for files of whole MiB."""
+
+    folder: Path
+    rates: list[float] = field(default_factory=list)
+    """Bytes a second of each copy from its first piece on."""
+
+    def copy(self, source: Path, target: Path, ready: Callable[[], None]) -> float:
+        """Copy a file; seconds from the start of the sender to the end of both. Raises `ProgramError`."""
+        (port,) = free_ports(1)
+        program: list[str | Path] = [sys.executable, Path(bare.__file__)]
+        receive, send = [*program, "receive", str(port), target], [*program, "send", str(port), source]
+        with Program(Loopback(), "bare receiver", receive, self.folder / "receive.log") as receiver:
+            wait_until_listening(port, receiver)
+            ready()
+            with Program(Loopback(), "bare sender", send, self.folder / "send.log") as sender:
+                ends = (sender.succeed(TRANSFER).at, receiver.succeed(TRANSFER).at)
+            self.rates.append(float(receiver.wait_for("done")["rate"]))
+            return max(ends) - sender.started
 
 
 def iperf3(folder: Path, seconds: int) -> float:
