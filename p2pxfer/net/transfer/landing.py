@@ -38,7 +38,7 @@ SYNC_BYTES = 4 * 1024 * 1024
 SYNC_S = 0.25
 UNSAFE_BYTES = 11 * 1024 * 1024
 """Payload that arrived and is not durable beyond which the sender waits: with the chunk that goes beyond, of at most
-4 MiB, it is what a crash costs to fetch again."""
+4 MiB, it is what a crash costs to fetch again.  Chunks count more than they hold, see :data:`CLAIM_COST`."""
 WAITING_BYTES = MAX_CHUNK + 512 * 1024
 """Payload that waits to be written beyond which the sender waits: the next chunk may come while one is written."""
 CHUNK_COST = 2048
@@ -49,7 +49,7 @@ BATCH_CHUNKS = 128
 """Small chunks that come together are written together, up to one of these: handing each to the thread by itself costs
 more than writing it."""
 CLAIM_COST = 64
-"""What a hole counts among what is not durable yet, bytes."""
+"""What a chunk or a hole counts among what is not durable yet beside its payload, bytes."""
 
 _Storing = tuple[Incoming, Callable[[Failure | None], None]]
 P = ParamSpec("P")
@@ -212,8 +212,9 @@ class Landing:
     def _written(self, result: Failure | None, chunk: Incoming, size: int) -> None:
         self._waiting -= size + CHUNK_COST
         if not isinstance(result, Failure):
-            self._unsynced += claims_of(chunk)
-            self._unsynced_bytes += size
+            claims = claims_of(chunk)
+            self._unsynced += claims
+            self._unsynced_bytes += size + CLAIM_COST * len(claims)
             self._sync_soon()
         self._done()
 

@@ -2,7 +2,7 @@
 
 Laws of this file:
 
-1. At most :data:`AHEAD_BYTES` are read ahead, so memory is bounded whatever the file.
+1. At most :data:`AHEAD_BYTES` are read ahead, so memory is bounded whatever the files are and how many.
 2. Of the paths that carry (:mod:`p2pxfer.core.session.pathchoice`) the next chunk goes to the first one that has room:
    each gets as much as it delivers.  When all are full the next chunk waits.
 3. When nothing is left to be read, a path with nothing under way sends again what another one is slow with.
@@ -40,7 +40,9 @@ from p2pxfer.net.worker import Worker
 from p2pxfer.status import Accepted, Event, Resumed
 
 AHEAD_BYTES = 16 * 1024 * 1024
-"""Most payload bytes between disk and socket."""
+"""Most bytes between disk and socket, with what remembers them."""
+CHUNK_COST = 256
+"""What a chunk between disk and socket takes beside its payload, about; of the smallest files it is nearly all."""
 AHEAD_BATCHES = 8
 """Most batches being read at the same time."""
 BATCH_BYTES = 256 * 1024
@@ -216,7 +218,7 @@ class ChunkPump:
         self._comparing.ask(carriers)
         while self._may_go() and (path := self._taker(carriers)) is not None:
             loaded = self._ready.popleft()
-            self._ahead -= loaded.size
+            self._ahead -= loaded.size + CHUNK_COST * loaded.count
             chunks = (loaded.address, path.facts.number, loaded.count)
             if not self._core.may_go(*chunks) or self._comparing.is_vain(loaded):
                 self._core.drop_chunk(loaded.address, loaded.count)
@@ -267,7 +269,7 @@ class ChunkPump:
             if not batch:
                 return
             self._reading += 1
-            self._ahead += sum(self._core.length(address) for address in batch)
+            self._ahead += sum(self._core.length(address) + CHUNK_COST for address in batch)
             reading = self._reader.do(self._files.read, [(address, self._comparing.of(address)) for address in batch])
             reading.addCallback(self._loaded)
             reading.addErrback(self._unreadable)

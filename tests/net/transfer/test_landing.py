@@ -175,6 +175,25 @@ async def test_thousands_of_tiny_chunks_and_holes_hold_the_paths() -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_many_tiny_chunks_that_wait_for_a_sync_hold_the_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is remembered of each until it is journalled takes more than a byte."""
+    monkeypatch.setattr(module, "UNSAFE_BYTES", 256 * 1024)
+    world = World()
+    world.staging.gate.clear()
+    stored = 0
+    while stored < 6000 and world.holds[-1:] != [True]:
+        for store in [world.store(stored + each, 1) for each in range(50)]:
+            await store
+        stored += 50
+    assert world.holds[-1:] == [True]
+    world.staging.gate.set()
+    await world.landing.settle()
+    assert not world.holds[-1]
+    assert sorted(world.staging.synced) == [*range(stored)]
+    await world.end()
+
+
+@pytest_twisted.ensureDeferred
 async def test_while_one_of_the_largest_chunks_is_written_the_next_one_may_come() -> None:
     world = World()
     gate = threading.Event()

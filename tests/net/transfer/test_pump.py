@@ -13,15 +13,17 @@ from blake3 import blake3
 from twisted.internet.defer import Deferred
 
 from p2pxfer.core.codec import Message
-from p2pxfer.core.session.wire import Accept, Have, Listed, Offer, Page, Tally
+from p2pxfer.core.session.wire import MAX_CHUNK, Accept, Have, Listed, Offer, Page, Tally
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.session.path import PathFacts
 from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.transfer import pump
 from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.net.transfer.pump import ChunkPump
 from p2pxfer.net.transfer.source import Source
 from tests.net.reactors import Threads
+from tests.net.transfer.test_deltapump import Sending
 from tests.net.transfer.test_streams import FakePath
 
 FILES = 300
@@ -163,3 +165,27 @@ def test_a_path_that_comes_while_a_page_is_looked_up_is_offered_what_was_looked_
     assert (offer.files, offer.size) == (first, sum(going_on.whole.manifest.sizes[:first]))
     assert offer.more
     assert offer.counting
+
+
+def test_tiny_files_are_read_ahead_no_further_than_their_number_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A peer that stands still must not have the whole of a million files in memory, however small they are."""
+    read: list[int] = []
+    real = Source.read_files
+
+    def noted(source: Source, start: int, stop: int) -> list[tuple[bytes, bytes]]:
+        read.extend(range(start, stop))
+        return real(source, start, stop)
+
+    monkeypatch.setattr(Source, "read_files", noted)
+    monkeypatch.setattr(pump, "AHEAD_BYTES", MAX_CHUNK + 100 * pump.CHUNK_COST)
+    one = Sending(tmp_path, [b"x"] * 400)
+    path = one.path(1)
+    path.room = 0
+    one.pump.close()
+    quiet = Deferred.fromCoroutine(one.pump.quiet())
+    while not quiet.called:
+        one.threads.wait()
+    one.close()
+    assert 100 <= len(read) < 100 + pump.BATCH_CHUNKS
