@@ -7,6 +7,7 @@ Laws:
   followed, as the user says; what is left out for whatever reason is said.
 - Unless links are followed, everything below a named path is reached without one, whatever happens meanwhile.
 - Following ends: a directory that is being listed is not entered again.
+- What goes between two looks is left out, and said: it was not listed, and directories that change are sent too.
 """
 
 from __future__ import annotations
@@ -211,6 +212,8 @@ class Scan:
                 continue
             try:
                 yield from self._inner(fd, raw, inner)
+            except FileNotFoundError:  # of this name only: what lies below says what fails there itself
+                self._skip(f"{shown(inner)}: it was gone when it was looked at")
             except OSError as error:
                 raise disk_error(error, f"opening {shown(inner)}", _ADVICE) from error
         self._within.discard(number)

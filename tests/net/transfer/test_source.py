@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from blake3 import blake3
@@ -194,6 +195,27 @@ def test_f20_c08_c09_c10_special_files(here: Path) -> None:
     source = Source.scan(["d"])
     assert source.skipped == ["'d/fifo': a FIFO"]
     assert [entry.path for entry in source.manifest.files] == ["d/x"]
+    source.close()
+
+
+@pytest.mark.parametrize("call", ["stat", "open", "readlink"])
+def test_what_goes_while_it_is_searched_for_is_left_out(here: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """As if it had gone a moment before: somebody's files change all the time, and nothing of it was listed yet."""
+    fill(here, {"d/a": b"a", "d/z": b"z"})
+    gone = here / "d/m"
+    {"stat": gone.touch, "open": gone.mkdir, "readlink": lambda: gone.symlink_to("a")}[call]()
+    real = getattr(os, call)
+
+    def too_late(name: Any, *args: Any, **keywords: Any) -> Any:
+        if name == b"m":
+            (gone.rmdir if call == "open" else gone.unlink)()
+        return real(name, *args, **keywords)
+
+    monkeypatch.setattr(os, call, too_late)
+    source = Source.scan(["d"], "keep")
+    assert [entry.path for entry in source.manifest.entries] == ["d", "d/a", "d/z"]
+    assert source.skipped == ["'d/m': it was gone when it was looked at"]
+    assert all_of(source) == {"d/a": b"a", "d/z": b"z"}
     source.close()
 
 
