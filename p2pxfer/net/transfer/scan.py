@@ -44,6 +44,8 @@ _KINDS: Final = {
 _TOLD_REFUSED: Final = 5
 _MOST_REFUSED: Final = 1000
 """Names that may not be sent: so many are told with their places, so many are counted."""
+MOST_SKIPPED: Final = 1000
+"""What is left out is told by name up to so many; a tree may hold a million links."""
 _DANGLING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
@@ -105,7 +107,8 @@ class Scan:
 
     ``tops``: where each top-level name is, absolute.  Of the files that were found so far: their ``identities``, and
     ``holes``, ranges of chunks without data by file index, of those that are sparse.  ``skipped``: what was left out,
-    path and reason, ready to be shown.  ``begun``: whether what was found is being sent already.
+    path and reason, ready to be shown, up to :data:`MOST_SKIPPED`, and ``unnamed`` how many more.  ``begun``: whether
+    what was found is being sent already.
     """
 
     def __init__(self, paths: list[str], links: Links) -> None:
@@ -117,6 +120,7 @@ class Scan:
         """
         self.tops: dict[str, bytes] = {}
         self.skipped: list[str] = []
+        self.unnamed = 0
         self.identities = array("q")
         self.holes: dict[int, list[Range]] = {}
         self.begun = False
@@ -208,7 +212,7 @@ class Scan:
             name = _text(raw)
             inner = f"{path}/{name}"
             if name.startswith(STAGING_PREFIX):
-                self.skipped.append(f"{shown(inner)}: a transfer that is being received")
+                self._skip(f"{shown(inner)}: a transfer that is being received")
                 continue
             try:
                 yield from self._inner(fd, raw, inner)
@@ -248,7 +252,10 @@ class Scan:
         return self._opened(fd, path, kind)
 
     def _skip(self, what: str) -> Iterable[Entry]:
-        self.skipped.append(what)
+        if len(self.skipped) < MOST_SKIPPED:
+            self.skipped.append(what)
+        else:
+            self.unnamed += 1
         return ()
 
     def _link(self, path: str, status: os.stat_result, target: str) -> Iterable[Entry]:

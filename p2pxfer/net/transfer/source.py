@@ -123,8 +123,11 @@ class Source:
 
     @property
     def skipped(self) -> list[str]:
-        """What was left out inside directories so far: path and reason, ready to be shown."""
-        return self._scan.skipped
+        """What was left out inside directories so far: path and reason, ready to be shown; when all was looked at,
+        also how many more there were than are named.
+        """
+        unnamed = self._scan.unnamed if self.manifest.complete else 0
+        return [*self._scan.skipped, f"{unnamed} more"] if unnamed else self._scan.skipped
 
     def holes(self, start: int = 0) -> dict[int, list[Range]]:
         """File index -> ranges of chunks in which no data lies, for each file that is sparse, of those from ``start``

@@ -21,6 +21,7 @@ from p2pxfer.core.session.wire import SESSION_CAPS
 from p2pxfer.core.transfer.geometry import chunk_count, chunk_span
 from p2pxfer.core.transfer.manifest import DIRECTORY, FILE, LINK, Entry
 from p2pxfer.errors import ChunkRefused, DiskError, LimitReached, NameCollision, SourceChanged, UsageError
+from p2pxfer.net.transfer import scan
 from p2pxfer.net.transfer import source as module
 from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.net.transfer.readahead import ReadAhead
@@ -216,6 +217,21 @@ def test_what_goes_while_it_is_searched_for_is_left_out(here: Path, monkeypatch:
     assert [entry.path for entry in source.manifest.entries] == ["d", "d/a", "d/z"]
     assert source.skipped == ["'d/m': it was gone when it was looked at"]
     assert all_of(source) == {"d/a": b"a", "d/z": b"z"}
+    source.close()
+
+
+def test_of_a_thousand_links_that_are_left_out_some_are_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All are remembered until they are told at once, and a tree may hold a million."""
+    monkeypatch.setattr(scan, "MOST_SKIPPED", 3)
+    many(here, 500)
+    for number in range(1000):
+        (here / "d" / f"{number:04d}").symlink_to("nowhere")
+    source = Source.open(["d"])
+    named = [f"'d/{number:04d}': a symbolic link" for number in range(3)]
+    assert source.skipped == named
+    while not source.manifest.complete:
+        source.take(*source.find())
+    assert source.skipped == [*named, "997 more"]
     source.close()
 
 
