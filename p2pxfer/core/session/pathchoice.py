@@ -7,14 +7,17 @@ Laws of this file:
 2. A path that was tried is left for another one only if both were measured, the other would deliver a block clearly
    sooner (:data:`MARGIN`), and that for some time (:data:`HOLD_S`).
 3. A measurement grows old (:data:`FRESH_S`), and then the path is tried again; each time that it is left again it is
-   remembered twice as long.  So two paths do not take turns.  Among several that are nearly alike the kind decides: the
-   one that is kept may be worse by the margin than one before it.
+   remembered twice as long as before.  So two paths do not take turns.  Among several that are nearly alike the kind
+   decides: the one that is kept may be worse by the margin than one before it.
 4. Only what was delivered under back pressure counts: a source that is slow says nothing about a path.
 5. Paths of one group are connections between the same two hosts: what they deliver together is compared, and none of
    them is preferred to another.
 6. Beside the first path every other one carries too that is not a spare and delivers at least :data:`WORTH` of what
    the first one's group does, or is not measured yet.  A spare, such as a relay, carries only as the first one: while
    nothing else is there, or what is there was measured as clearly worse.
+7. A spare that carried nothing yet is not known to be better.  It is tried, by itself, where what is first was measured
+   as slow (:data:`SLOW`) for some time, and it stays only if it is clearly better: who has a slow line at home has it
+   towards the relay too.
 
 Loss does not count here: what TCP loses shows in the round trip and in what is delivered.  It has a say in whether one
 connection is enough (:mod:`p2pxfer.core.session.widening`).  Times in seconds, sizes in bytes.
@@ -32,6 +35,10 @@ BLOCK: Final = 1024 * 1024
 MARGIN: Final = 0.7
 """What is better takes at most so much of the time."""
 HOLD_S: Final = 3.0
+SLOW: Final = 256 * 1024
+"""Bytes a second; below that a spare is worth a trial."""
+STUCK_S: Final = 5.0
+"""A spare on trial that takes nothing for so long has failed."""
 FRESH_S: Final = 60.0
 MAX_FRESH_S: Final = 960.0
 SAMPLE_S: Final = 0.5
@@ -56,6 +63,7 @@ class _Path(Struct):
     rate: float = 0.0
     rated: float = 0.0
     fresh: float = FRESH_S
+    left: bool = False
     warm: bool = False
     full_since: float | None = None
     written: int = 0
@@ -71,6 +79,19 @@ class _Path(Struct):
         """Whether there is a measurement that counts."""
         return self.rate > 0 and now - self.rated <= self.fresh
 
+    def bound(self, now: float) -> None:
+        """What took so long to take so little that it must be slow is measured before it has room again."""
+        if self.full_since is not None and now - self.full_since >= SAMPLE_S:
+            most = self.written / (now - self.full_since)
+            if most < SLOW and not (self.known(now) and self.rate <= most):
+                self.warm, self.rate, self.rated = True, max(1.0, most), now
+
+    def leave(self) -> None:
+        """It was measured as worse than another one."""
+        if self.left:
+            self.fresh = min(2 * self.fresh, MAX_FRESH_S)
+        self.left = True
+
 
 class PathChoice:
     """Paths by number; ``rank`` orders the kinds, lower is better."""
@@ -79,6 +100,9 @@ class PathChoice:
         self._paths: dict[int, _Path] = {}
         self._current: _Path | None = None
         self._better: tuple[int, float] | None = None
+        self._slow_since: float | None = None
+        self._tried_for: _Path | None = None
+        """The path that was first before a spare that is on trial."""
 
     def add(self, path: int, rank: int, *, group: int = 0, spare: bool = False) -> None:
         """A path is up; ``group`` is the path that it was opened beside, 0 if it stands for itself."""
@@ -87,6 +111,8 @@ class PathChoice:
     def remove(self, path: int) -> None:
         """A path is gone."""
         gone = self._paths.pop(path, None)
+        if gone in (self._current, self._tried_for):
+            self._tried_for = None
         if gone is self._current:
             self._current = None
 
@@ -139,6 +165,8 @@ class PathChoice:
         if not ordered:
             return []
         first = ordered[0]
+        if self._tried_for is not None and first is self._current:
+            return [first.number]
         least = WORTH * self._rate(first, now)
         beside = (
             path
@@ -160,10 +188,18 @@ class PathChoice:
         if self._current is None:
             self._current = min(self._paths.values(), key=lambda path: path.kind, default=None)
         while self._current is not None:
-            better = self._to_try(self._current, now) or self._proved(self._current, now)
-            if better is None:
+            current = self._current
+            spare = None
+            better = self._to_try(current, now)
+            if better is None and self._tried_for is not None:
+                better = self._failed(current, self._tried_for, now)
+            elif better is None:
+                better = self._proved(current, now)
+                spare = self._to_spare(current, now) if better is None else None
+            if better is None and spare is None:
                 break
-            self._current, self._better = better, None
+            self._tried_for = current if spare is not None else None
+            self._current, self._better, self._slow_since = better or spare, None, None
         return self._current
 
     def _to_try(self, current: _Path, now: float) -> _Path | None:
@@ -173,7 +209,7 @@ class PathChoice:
             for path in self._paths.values()
             if path.kind < current.kind
             and path.group != current.group
-            and not path.known(now)
+            and not self._rate(path, now)
             and not _is_detour(path, current)
         ]
         return min(untried, key=lambda path: path.kind, default=None)
@@ -189,8 +225,35 @@ class PathChoice:
             self._better = best.number, now
         if now - self._better[1] < HOLD_S:
             return None
-        current.fresh = min(2 * current.fresh, MAX_FRESH_S)
+        current.leave()
         return best
+
+    def _to_spare(self, current: _Path, now: float) -> _Path | None:
+        """A spare of which no measurement counts, where what is first has been slow for some time."""
+        for path in self._paths.values():
+            if path.group == current.group:
+                path.bound(now)
+        if current.spare or not current.known(now) or self._rate(current, now) >= SLOW:
+            self._slow_since = None
+            return None
+        if self._slow_since is None:
+            self._slow_since = now
+        if now - self._slow_since < HOLD_S:
+            return None
+        spares = (path for path in self._paths.values() if path.spare and not path.known(now))
+        return min((path for path in spares if not _is_detour(path, current)), key=lambda path: path.kind, default=None)
+
+    def _failed(self, spare: _Path, before: _Path, now: float) -> _Path | None:
+        """The path ``before`` a spare on trial, if the spare is not clearly better; with the verdict the trial ends."""
+        if spare.full_since is not None and now - spare.full_since >= STUCK_S and not spare.known(now):
+            spare.rate, spare.rated = 1.0, now
+        if not spare.known(now) and before.known(now):
+            return None
+        if not before.known(now) or self._cost(spare, now) <= MARGIN * self._cost(before, now):
+            self._tried_for = None
+            return None
+        spare.leave()
+        return before
 
 
 def _is_detour(path: _Path, other: _Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from p2pxfer.core.session.pathchoice import FRESH_S, HOLD_S, MARGIN, PathChoice
+from p2pxfer.core.session.pathchoice import FRESH_S, HOLD_S, MARGIN, SLOW, STUCK_S, PathChoice
 
 MIB = 1024 * 1024
 DIRECT, RELAY = 2, 5
@@ -95,6 +96,99 @@ def test_a_slow_direct_path_is_left_for_a_fast_relay_after_a_while_and_for_long(
     pauses = [b - a for a, b in pairwise(trials)]
     assert pauses[0] > FRESH_S
     assert pauses == sorted(pauses)
+
+
+def test_a_relay_that_carried_nothing_is_tried_beside_a_slow_direct_path_and_kept_if_it_is_better() -> None:
+    """Until the direct path is tried again and has become a good one."""
+    line = Line({})
+    line.add(1, RELAY, 4 * MIB, spare=True)
+    line.add(2, DIRECT, SLOW / 2)
+    line.run(100)
+    (_, first), (tried, second), *later = line.switches
+    assert (first, second) == (2, 1)
+    assert HOLD_S <= tried < 4 * HOLD_S
+    assert len(later) <= 2
+    assert line.first() == 1
+    line.rates[2] = 8 * MIB
+    line.run(2 * FRESH_S)
+    assert line.first() == 2
+
+
+@pytest.mark.parametrize("relayed", [0.3, 1.0, 1.4])
+def test_a_relay_that_is_no_better_than_a_slow_direct_path_has_few_short_trials(relayed: float) -> None:
+    """The slow line may be the one of the house: then the server is not burdened with it."""
+    line = Line({})
+    line.add(1, RELAY, relayed * SLOW / 2, spare=True)
+    line.add(2, DIRECT, SLOW / 2)
+    line.run(1200)
+    ends = [*line.switches[1:], (line.now, 0)]
+    on_relay = sum(until - since for (since, path), (until, _) in zip(line.switches, ends, strict=True) if path == 1)
+    assert 3 <= len(line.switches) <= 15
+    assert on_relay < 0.03 * line.now
+
+
+def test_a_relay_is_not_tried_beside_a_direct_path_that_is_not_slow() -> None:
+    line = Line({})
+    line.add(1, RELAY, 100 * MIB, spare=True)
+    line.add(2, DIRECT, 1.2 * SLOW)
+    line.run(300)
+    assert [path for _, path in line.switches] == [2]
+
+
+def test_a_relay_on_trial_carries_alone_and_one_that_takes_nothing_is_left() -> None:
+    line = Line({})
+    line.add(1, RELAY, MIB, spare=True)
+    line.add(2, DIRECT, SLOW / 2)
+    while line.first() == 2:
+        line.fill(2, 0.5)
+    assert line.choice.carriers(line.now, everything) == [1]
+    line.choice.carried(1, MIB, True, line.now)
+    line.now += STUCK_S - 0.1
+    assert line.first() == 1
+    line.now += 0.2
+    assert line.first() == 2
+    line.run(FRESH_S / 2)
+    assert line.first() == 2
+
+
+def test_a_direct_path_whose_buffers_take_long_to_drain_is_known_to_be_slow_before_they_have() -> None:
+    line = Line({})
+    line.add(1, RELAY, MIB, spare=True)
+    line.add(2, DIRECT, 0)
+    line.choice.carried(2, 4 * SLOW, True, 0.0)
+    while line.first() == 2 and line.now < 60:
+        line.now += 0.2
+    assert 4 + HOLD_S <= line.now < 6 + HOLD_S
+
+
+@pytest.mark.parametrize("gone", [1, 2])
+def test_a_trial_ends_with_either_path(gone: int) -> None:
+    line = Line({})
+    line.add(1, RELAY, MIB, spare=True)
+    line.add(2, DIRECT, SLOW / 2)
+    while line.first() == 2:
+        line.run(0.5)
+    line.choice.remove(gone)
+    assert line.first() == 3 - gone
+    line.add(4, DIRECT, MIB)
+    assert line.choice.carriers(line.now, everything)[0] == 4
+
+
+@pytest.mark.parametrize("spare", [True, False])
+@pytest.mark.parametrize("seed", range(5))
+def test_two_paths_that_are_nearly_alike_and_unsteady_are_hardly_ever_changed(seed: int, spare: bool) -> None:
+    """What each delivers jumps by two fifths up and down with each block, for twenty minutes."""
+    draw = random.Random(seed)
+    line = Line({})
+    true = {1: 10 * MIB, 2: 9 * MIB}
+    line.add(1, RELAY, true[1], spare=spare)
+    line.run(3)
+    line.add(2, DIRECT, true[2])
+    while line.now < 1200:
+        line.rates = {path: rate * draw.uniform(0.6, 1.4) for path, rate in true.items()}
+        line.run(0.05)
+    assert len(line.switches) <= 4
+    assert line.first() == 2
 
 
 def test_a_direct_path_that_is_as_good_is_not_left() -> None:
