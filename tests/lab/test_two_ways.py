@@ -22,6 +22,8 @@ MBIT = 24.0
 DEVICES = {"lan": SECOND, "punched": "eth0"}
 CUTS = {"lan": ("bob", f"ip daddr {NET}.0/24"), "punched": ("nat_a", 'iifname "lan" oifname "lan"')}
 """Of each way where its packets are dropped, and which."""
+MOST_CHANGES = 4
+"""How often the active path may change at either end although both ways deliver the same."""
 LATE = 10 * MIB
 """Most bytes that are sent again where a way is cut: what was under way on it."""
 
@@ -84,6 +86,11 @@ def test_one_transfer_goes_by_both_ways_at_once(lab_factory: LabFactory, tmp_pat
         assert sum(sent.values()) < SIZE + LATE
         assert lab.server_bytes() - transfer.relayed < MIB
     assert [event["event"] for event in said].count("introduced") == 1
+    changes = [
+        [event["path"] for event in events if event.get("state") == "active"] for events in (said, transfer.heard)
+    ]
+    print(f"the paths that were called active: {changes}")
+    assert all(len(kinds) <= MOST_CHANGES for kinds in changes), "they took turns"
 
 
 @pytest.mark.deadline(120)

@@ -17,6 +17,8 @@ MIB = 1 << 20
 SIZE = 24 * MIB
 WINDOW = 400_000
 """What a kernel buffers for one connection, bytes: some 2.5 MB/s at a round trip of 80 ms."""
+FEW_SYNS = 60
+"""More than two attempts to open a connection take, and far less than a walk, SYNs."""
 FOREIGN = 400_000
 """Most bytes on the server's link of two registrations and an introduction, and far less than one chunk's share."""
 
@@ -67,6 +69,51 @@ def test_more_connections_are_punched_beside_the_first(
     assert len(ups(heard)) == len(paths)
     assert lab.server_bytes() < FOREIGN
     assert [event["event"] for event in said].count("introduced") == 1
+
+
+@pytest.mark.deadline(120)
+@pytest.mark.parametrize(("one", "other"), [("symmetric", "port-restricted"), ("port-restricted", "symmetric")])
+def test_where_none_can_be_opened_one_connection_carries_all_and_few_syns_are_spent(
+    lab_factory: LabFactory, tmp_path: Path, one: str, other: str
+) -> None:
+    """A drawn port would have to be found by a walk like that of the first meeting, which is not made again.
+
+    That meeting is a game of chance: one that is lost is played again.
+    """
+    if not any(carries_alone(lab_factory, tmp_path / name, one, other) for name in ("first", "second")):
+        pytest.fail("they did not meet twice")
+
+
+def carries_alone(lab_factory: LabFactory, folder: Path, one: str, other: str) -> bool:
+    """Whether the two met; then one connection carried all."""
+    folder.mkdir()
+    lab = lab_factory(KINDS[one], KINDS[other], rtt_ms=80, tcp_window=WINDOW)
+    scene, alice, bob, digest = send(lab, folder)
+    with scene:
+        said: list[JsonEvent] = []
+        before: int | None = None
+        for event in alice.events(60):
+            said.append(event)
+            if before is None and event["event"] == "progress" and event["bytes"] > 0:
+                before = syns_elsewhere(lab)
+        if before is None:
+            assert alice.wait(30).status == 7
+            return False
+        alice.succeed(30)
+        events_of(bob)
+        bob.succeed(30)
+        assert file_hash(scene.inbox / "big.bin") == digest
+    spent = syns_elsewhere(lab) - before
+    print(f"{one} + {other}: {before} SYNs until data came, {spent} later")
+    assert spent < FEW_SYNS
+    assert len(ups(said)) == 1
+    assert lab.server_bytes() < FOREIGN
+    return True
+
+
+def syns_elsewhere(lab: Lab) -> int:
+    """SYNs of both hosts to each other."""
+    return sum(lab.syns_sent(role).elsewhere for role in ("alice", "bob"))
 
 
 @pytest.mark.deadline(120)
