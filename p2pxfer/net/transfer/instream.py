@@ -4,9 +4,12 @@ Laws of this file:
 
 1. A byte is consumed when the sink has taken it: a slow reader behind it holds the sender, and memory stays flat.
 2. This side ends its direction when the sink has everything, has compared the hash, and is done for good.
-3. It ends in exactly one outcome.  A sink that did not get everything is thrown away; once the last step has begun,
-   what comes of that is the outcome, whatever the sender does meanwhile.
+3. It ends in exactly one outcome.  A sink that did not get everything is thrown away, and nothing begins that comes
+   while it fails; once the last step has begun, what comes of that is the outcome, whatever the sender does meanwhile.
 4. One offer in its life: what is opened after that is refused without a question.
+
+``_Phase`` lists what it does in the order in which that comes: phases may be left out, and only ``WRITING`` goes back,
+to ``READY``.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from enum import Enum
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -38,6 +42,18 @@ LETTING_GO_S = 2.0
 """How long the end waits for a sink that is being let go of, seconds: what it writes to may be blocked."""
 FAREWELL_S = 30.0
 """How long the sender's paths count as bringing something after the end, so that it hears of that, seconds."""
+
+
+class _Phase(Enum):
+    NEW = "nothing was offered"
+    DECIDING = "it is found out whether it is taken, and the sink is opened"
+    READY = "the sink has all that came"
+    WRITING = "the sink takes what came"
+    STORING = "the last step is under way"
+    OVERTAKEN = "the last step is under way, and the sender is not to be had any more"
+    STORED = "it is in its place, and the sender is being told"
+    FAILING = "the sender is being told that it failed"
+    ENDED = "it is over"
 
 
 class IncomingStream:
@@ -75,21 +91,17 @@ class IncomingStream:
         self._worker = Worker(reactor, "stream")
         self._attached: set[PeerPath] = set()
         self._waiting: IDelayedCall | None = None
-        self._asked = False
-        self._channel: int | None = None
+        self._phase = _Phase.NEW
+        self._channel = -1
+        """Its number, which is none before ``DECIDING``."""
         self._sink: Sink | None = None
+        """From ``READY`` on, until it needs nothing more."""
         self._pending: Pieces = []
-        self._busy = False
         self._digest: bytes | None = None
         self._received: Received | None = None
         self.offer: Offer | None = None
         self.have_bytes = 0
-        self.ended = False
         self._ended_at = 0.0
-        self._failing = False
-        self._finishing = False
-        self._overtaken = False
-        """Something that would have ended it came during the last step."""
         self.bytes_by_path: dict[str, int] = {}
         self.done: Deferred[Received] = Deferred()
         self.settled: Deferred[None] = Deferred()
@@ -98,6 +110,11 @@ class IncomingStream:
     def attached(self) -> int:
         """Paths that carry this stream."""
         return len(self._attached)
+
+    @property
+    def ended(self) -> bool:
+        """It has its outcome."""
+        return self._phase is _Phase.ENDED
 
     @property
     def over(self) -> bool:
@@ -150,10 +167,10 @@ class IncomingStream:
     def _event(self, event: ChannelEvent) -> None:
         match event:
             case Asked(channel, service, name):
-                if service != SERVICE or self._asked or self.ended:
+                if service != SERVICE or self._phase is not _Phase.NEW:
                     self._channels.reset(channel, Refused("one stream is expected here and nothing else"))
                     return
-                self._asked, self._channel = True, channel
+                self._phase, self._channel = _Phase.DECIDING, channel
                 Deferred.fromCoroutine(self._open(channel, name)).addErrback(self._broken)
             case Arrived(_, data):
                 self._count(len(data))
@@ -163,7 +180,6 @@ class IncomingStream:
                 self._digest = digest
                 self._work()
             case Gone(_, error):
-                self._channel = None
                 if error is not None:
                     self._fail(error)
                 elif self._received is not None:
@@ -192,7 +208,7 @@ class IncomingStream:
         if self._has_ended():
             sink.discard()
             return
-        self._sink = sink
+        self._phase, self._sink = _Phase.READY, sink
         self._tell(Accepted())
         self._channels.accept(channel, self._limit)
         self._link.soon()
@@ -202,42 +218,44 @@ class IncomingStream:
 
     def _work(self) -> None:
         """Give the sink what there is, and its end."""
-        if self._busy or self.ended or self._sink is None:
+        if self._phase is not _Phase.READY:
             return
+        assert self._sink is not None
         if self._pending:
             pieces, self._pending = self._pending, []
-            self._busy = True
+            self._phase = _Phase.WRITING
             self._worker.do(self._sink.write, pieces).addCallbacks(self._written, self._broken)
-        elif self._digest is not None and self._received is None:
-            self._busy = self._finishing = True
-            self._worker.do(self._sink.finish, self._digest).addCallbacks(self._finished, self._broken)
+        elif self._digest is not None:
+            self._phase = _Phase.STORING
+            self._worker.do(self._sink.finish, self._digest).addCallbacks(self._stored, self._broken)
 
     def _written(self, size: int) -> None:
-        self._busy = False
         self.have_bytes += size
-        if self._channel is not None and not self.ended:
-            try:
-                self._channels.consumed(self._channel, size)
-            except P2pxferError as error:
-                self._fail(error)
+        if self._phase is not _Phase.WRITING:
+            return
+        self._phase = _Phase.READY
+        try:
+            self._channels.consumed(self._channel, size)
+        except P2pxferError as error:
+            self._fail(error)
         self._work()
         self._link.soon()
 
-    def _finished(self, result: tuple[bytes, list[str]]) -> None:
-        digest, names = result
-        self._busy = self._finishing = False
+    def _stored(self, result: tuple[bytes, list[str]]) -> None:
         if self.ended:
             return
-        self._sink = None
+        digest, names = result
+        overtaken = self._phase is _Phase.OVERTAKEN
+        self._phase, self._sink = _Phase.STORED, None
         self._received = Received(digest, tuple(names), self.have_bytes)
         self._paths.finish()
-        if self._channel is not None and not self._overtaken:
-            self._channels.end(self._channel, digest)
-            self._link.soon()
-        else:
+        if overtaken:
             # It is whole, though the sender gave up in this moment, and cannot be told.
             self._end(self._received)
             self._settle()
+        else:
+            self._channels.end(self._channel, digest)
+            self._link.soon()
 
     def _all_received(self) -> None:
         """The sender has heard everything that was said."""
@@ -255,33 +273,35 @@ class IncomingStream:
         if not isinstance(error, P2pxferError):
             self.log.failure("receiving a stream failed", failure)
             error = DiskError(f"receiving failed inside the program: {type(error).__name__}")
-        self._busy = self._finishing = False
-        self._fail(error)
+        self._fail_now(error)
 
     def _fail(self, error: P2pxferError) -> None:
-        if self.ended or self._failing:
+        if self._phase in (_Phase.STORING, _Phase.OVERTAKEN):
+            self._phase = _Phase.OVERTAKEN
+        else:
+            self._fail_now(error)
+
+    def _fail_now(self, error: P2pxferError) -> None:
+        """Wait for no last step either."""
+        if self._phase in (_Phase.FAILING, _Phase.ENDED):
             return
-        if self._finishing:
-            self._overtaken = True
-            return
-        self._failing = True
-        if self._channel is not None:
-            # A peer that acknowledges nothing cannot be told.
-            with suppress(LimitReached):
-                self._channels.reset(self._channel, error)
-            self._channel = None
+        self._phase = _Phase.FAILING
+        # A peer that acknowledges nothing cannot be told.
+        with suppress(LimitReached):
+            self._channels.reset(self._channel, error)
         # Whoever hears of the end may close the paths.
         self._link.flush()
-        if self._received is not None:
+        if self._received is None:
+            self._end(error)
+        else:
             # It is in its place, and the sender is not to be had any more.
             self._end(self._received)
             self._settle()
-        self._end(error)
 
     def _end(self, outcome: Received | P2pxferError) -> None:
         if self.ended:
             return
-        self.ended = True
+        self._phase = _Phase.ENDED
         self._ended_at = self._reactor.seconds()
         self._stop_waiting()
         self._pending.clear()
@@ -306,10 +326,9 @@ class IncomingStream:
         """The sender says that it knows, or that it goes."""
         if self._received is not None:
             self._end(self._received)
-        if not self.ended:
-            self._fail(Incomplete(f"the sender ended before the stream did; {CANNOT_GO_ON}"))
-        else:
             self._settle()
+        else:
+            self._fail(Incomplete(f"the sender ended before the stream did; {CANNOT_GO_ON}"))
 
     def abandon(self) -> None:
         """The sender has been away for too long."""
@@ -317,6 +336,5 @@ class IncomingStream:
 
     def close(self) -> None:
         """This program ends: tell the sender, and wait for nothing."""
-        self._finishing = False
-        self._fail(Interrupted("the receiver ended before the stream did"))
+        self._fail_now(Interrupted("the receiver ended before the stream did"))
         self._link.stop()

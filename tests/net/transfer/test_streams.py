@@ -344,6 +344,27 @@ def test_a_last_step_that_fails_is_told_although_the_sender_has_gone(taking: Tak
     taking.run(lambda: not list(inbox.iterdir()))
 
 
+@pytest.mark.parametrize("way", ["breach", "bye", "close"])
+def test_an_end_of_the_turn_in_which_it_fails_begins_no_last_step(taking: Taking, inbox: Path, way: str) -> None:
+    """Else the file comes to its place although both sides are told that it did not."""
+    taking.say(opening())
+    taking.run(lambda: bool(taking.path.said(Opened)))
+    taking.say(Piece(1, 0, b"data"))
+    taking.run(lambda: taking.stream.have_bytes == 4)
+    taking.stream.message(taking.path, ending(2, b"data"))
+    if way == "breach":
+        with pytest.raises(ProtocolBreach):
+            taking.stream.message(taking.path, Piece(3, 8, b"of no channel"))
+    elif way == "bye":
+        taking.stream.confirm()
+    else:
+        taking.stream.close()
+    taking.run(lambda: bool(taking.outcome))
+    assert isinstance(taking.outcome[0], {"breach": ProtocolBreach, "bye": Incomplete, "close": Interrupted}[way])
+    assert [reset.channel for reset in taking.path.said(Reset)] == [0]
+    assert not list(inbox.iterdir())
+
+
 def test_a_disk_that_is_full_is_told_to_both(taking: Taking, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(fd: int, data: memoryview, offset: int) -> None:
         raise OSError(28, "No space left on device")
