@@ -186,8 +186,7 @@ class Channels:
             raise ProtocolBreach(f"{type(message).__name__} for channel {message.channel}, which was never opened")
         channel = self._channels.get(message.channel)
         if channel is None:
-            # This side gave it up; the peer did not know yet.
-            return
+            return  # this side gave it up; the peer did not know yet
         if not isinstance(message, LEGAL[channel.phase]) or (channel.peer_ended and isinstance(message, (Piece, End))):
             raise ProtocolBreach(f"{type(message).__name__} came while {channel.phase.value}")
         match message:
@@ -205,17 +204,16 @@ class Channels:
                 self._events.append(PeerEnded(channel.number, message.digest))
                 self._give_back(channel, channel.peer_end())
             case Reset():
-                error = from_wire(message.word, f"the peer ended the channel: {safe_text(message.message)}")
-                self._drop(channel, error)
+                said = safe_text(message.message)
+                self._drop(channel, from_wire(message.word, f"the peer ended the channel: {said}"))
 
     def _asked(self, message: Open) -> None:
         side = 1 - self.parity
         if message.channel != self._next[side]:
             raise ProtocolBreach(f"channel {message.channel} was opened instead of {self._next[side]}")
         if len(self._channels) >= self._limits.channels:
-            self._delivery.put(
-                lambda number: _reset(number, message.channel, LimitReached("too many channels at once"))
-            )
+            too_many = LimitReached("too many channels at once")
+            self._delivery.put(lambda number: _reset(number, message.channel, too_many))
         else:
             channel = self._make(message.channel, Phase.OFFERED)
             channel.credit = message.credit
@@ -243,8 +241,9 @@ class Channels:
         return channel
 
     def accept(self, channel: int, rate: int = 0) -> None:
-        """Take a channel that was :class:`Asked` for; it stands at once.  ``rate``: see :class:`Stands`."""
-        state = self._channels[channel]
+        """Let a channel that was :class:`Asked` for stand, unless it is gone; ``rate``: see :class:`Stands`."""
+        if (state := self._channels.get(channel)) is None:
+            return  # the peer gave it up before the answer; the event for that is on its way
         if state.phase is not Phase.OFFERED:
             raise ValueError(f"channel {channel} was not asked for")
         state.open(0)
@@ -301,9 +300,8 @@ class Channels:
             LimitReached: the peer does not acknowledge what is sent to it.
         """
         state = self._channels.get(channel)
-        if state is None:
-            return
-        self._give_back(state, state.consume(size))
+        if state is not None:
+            self._give_back(state, state.consume(size))
 
     # -- helpers -------------------------------------------------------------------------------------------------
 

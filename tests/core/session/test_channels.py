@@ -356,6 +356,19 @@ def test_data_for_a_channel_that_was_not_accepted_is_refused() -> None:
         bob.receive(1, Piece(1, channel, b"x"))
 
 
+def test_what_was_given_up_before_the_answer_may_be_answered() -> None:
+    """The user of the channels hears of both in one turn, the question first."""
+    alice, bob = joined()
+    channel = alice.open("pipe")
+    alice.reset(channel, Refused("never mind"))
+    move(alice, bob)
+    asked, gone = bob.events()
+    assert asked == Asked(channel, "pipe")
+    assert isinstance(gone, Gone)
+    bob.accept(channel)
+    assert (bob.take(1), len(bob)) == (None, 0)
+
+
 def test_numbered_frames_before_attach_are_refused() -> None:
     alice = Channels(ALICE, 0)
     alice.open_path(1)

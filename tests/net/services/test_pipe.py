@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from p2pxfer.core.session.channelwire import Attach, ChannelMessage, End, Open, Opened, Piece
+from p2pxfer.core.session.channelwire import Attach, ChannelMessage, End, Open, Opened, Piece, Reset
 from p2pxfer.core.session.delivery import MAX_FRAMES
 from p2pxfer.errors import Interrupted, LimitReached
 from p2pxfer.net.blocking import close_output
@@ -59,6 +59,15 @@ def test_what_is_read_after_the_pipe_was_given_up_goes_nowhere(ends: Ends) -> No
     os.write(ends.feed, b"late")
     ends.threads.wait()
     assert ends.pipe.bytes_out == 0
+
+
+@pytest.mark.parametrize("ends", [LOWEST], indirect=True, ids=["waiting"])
+def test_a_peer_that_opens_the_pipe_and_gives_it_up_at_once(ends: Ends) -> None:
+    ends.stand.session.path_message(ends.path, Open(number=0, channel=0, service=SERVICE, credit=1000))
+    ends.say(Reset(number=1, channel=0, word="E_INTERRUPTED", message="never mind"))
+    assert ends.pipe.done.called
+    assert "never mind" in str(ends.pipe.done.result)
+    assert ends.threads.results.empty()
 
 
 @pytest.mark.parametrize("ends", [LOWEST], indirect=True, ids=["waiting"])

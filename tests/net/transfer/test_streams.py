@@ -332,6 +332,16 @@ def test_a_sender_that_goes_when_the_last_step_has_begun(taking: Taking, inbox: 
     assert (inbox / "log.txt").read_bytes() == b"data"
 
 
+def test_a_yes_to_what_the_sender_gave_up_in_the_same_turn(taking: Taking, inbox: Path) -> None:
+    taking.say(opening())
+    taking.run(lambda: bool(taking.started))
+    taking.stream.message(taking.path, Reset(number=1, channel=0, word="E_INTERRUPTED", message="never mind"))
+    taking.threads.wait()  # the sink is there before it is heard that nothing comes
+    taking.run(lambda: bool(taking.outcome))
+    assert "never mind" in str(taking.outcome[0])
+    assert not list(inbox.iterdir())
+
+
 def test_a_last_step_that_fails_is_told_although_the_sender_has_gone(taking: Taking, inbox: Path) -> None:
     taking.say(opening())
     taking.run(lambda: bool(taking.path.said(Opened)))
