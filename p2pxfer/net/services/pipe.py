@@ -147,6 +147,8 @@ class Pipe:
         self._reading = False
         if self._closed or self._gone or self._channel is None:
             return
+        if size > self._on.channels.room(self._channel):
+            return  # the peer has given the channel up, and the event for that is on its way
         if size:
             self.bytes_out += size
             self._on.channels.write(self._channel, self._blocks.read(memory, size))

@@ -61,6 +61,18 @@ def test_what_is_read_after_the_pipe_was_given_up_goes_nowhere(ends: Ends) -> No
     assert ends.pipe.bytes_out == 0
 
 
+@pytest.mark.parametrize("ends", [HIGHEST], indirect=True, ids=["asking"])
+def test_what_is_read_when_the_peer_has_just_given_up_goes_nowhere(ends: Ends) -> None:
+    ends.say(Opened(number=0, channel=0, credit=1000))
+    reset = Reset(number=1, channel=0, word="E_INTERRUPTED", message="never mind")
+    ends.stand.session.path_message(ends.path, reset)
+    os.write(ends.feed, b"late")
+    ends.threads.wait()  # before it is heard that the channel is gone
+    ends.stand.clock.advance(0)
+    assert ends.pipe.bytes_out == 0
+    assert "never mind" in str(ends.pipe.done.result)
+
+
 @pytest.mark.parametrize("ends", [LOWEST], indirect=True, ids=["waiting"])
 def test_a_peer_that_opens_the_pipe_and_gives_it_up_at_once(ends: Ends) -> None:
     ends.stand.session.path_message(ends.path, Open(number=0, channel=0, service=SERVICE, credit=1000))
