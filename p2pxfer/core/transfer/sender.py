@@ -60,6 +60,7 @@ class SenderCore:
         self._delta = delta
         self._manifest = manifest
         self._table = known.table.copy() if isinstance(known, ChunkHashes) else ChunkTable(manifest)
+        self._table.grow()  # more may have been listed since these were looked up
         self._holes = HoleTeller(handle, self._table, {})
         self._flow = Outflow(self._table, self._holes)
         self._list = ListTeller(handle, manifest)
@@ -326,9 +327,7 @@ class SenderCore:
         if self._unproved or not self._list.complete or self._flow.acked.total < self._table.total:
             return []
         ready = [path for path, talk in self._talks.items() if talk is _Talk.OPEN and self._list.done(path)]
-        if not ready:
-            return []
-        root = self._table.root()
+        root = self._table.root() if ready else b""
         for path in ready:
             self._talks[path] = _Talk.FINAL
         return [Send(path, Final(handle=self._handle, root=root)) for path in ready]

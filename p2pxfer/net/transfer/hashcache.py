@@ -77,8 +77,12 @@ class HashCache:
         self.grow()
 
     def load(self) -> Mapping[ChunkAddress, bytes]:
-        """(file index, chunk index) -> BLAKE3 hash, of files that are what they were and were taken up by now."""
-        return ChunkHashes(self._table)
+        """(file index, chunk index) -> BLAKE3 hash, of files that are what they were and were taken up by now.
+
+        A copy: a thread of an attempt to send that has ended may still be at work here.
+        """
+        with self._lock:
+            return ChunkHashes(self._table.copy())
 
     def grow(self) -> list[tuple[ChunkAddress, bytes]]:
         """What the record says of files that were listed since."""

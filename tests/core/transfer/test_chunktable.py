@@ -10,6 +10,7 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2pxfer.core.session.wire import Accept, Have, Listed
 from p2pxfer.core.transfer import chunktable
 from p2pxfer.core.transfer.chunkhashes import ChunkHashes
 from p2pxfer.core.transfer.chunktable import FOLD, ChunkTable
@@ -110,6 +111,24 @@ def count_folds(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
 
     monkeypatch.setattr(chunktable, "file_root", counted)
     return since
+
+
+def test_hashes_that_were_looked_up_before_the_last_page_was_listed_are_of_use() -> None:
+    """As for another attempt to send that begins while that page is looked up."""
+    whole = manifest_of([1] * 3000)
+    listed = Manifest()
+    listed.add(whole.page(0), more=True)
+    table, digest = ChunkTable(listed), blake3(b"x").digest()
+    table.set_run(0, digest * table.total)
+    listed.add(whole.page(1), more=True)
+    sender = SenderCore(1, listed, ChunkHashes(table))
+    sender.open_path(1)
+    sender.receive(1, Accept(handle=1, instance=b"i" * 16, pages=2))
+    first, second = listed.files_before(1), listed.files_before(2)
+    sender.receive(1, Listed(handle=1, page=0, have=[Have([(0, first)], table.claim_digest([(0, first)]))]))
+    sender.receive(1, Listed(handle=1, page=1))
+    assert sender.acked_bytes == first
+    assert list(iter(sender.next_chunk, None)) == [(file, 0) for file in range(first, second)]
 
 
 class Resumed(Pair):
