@@ -274,8 +274,7 @@ class IncomingTransfer:
         await self._site.close()
         if self._is_over():
             return
-        manifest.cut(pages)
-        staging = await self._site.open(manifest, self._tally.announced, relisted=True, asked=self._asked)
+        staging = await self._site.open(manifest, self._tally.announced, keep=pages, asked=self._asked)
         if self._is_over():
             await self._site.close()
             return

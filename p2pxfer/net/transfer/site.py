@@ -60,19 +60,22 @@ class Site:
         self._manifest = Manifest()
 
     async def open(
-        self, manifest: Manifest, announced: Announced, *, relisted: bool = False, asked: bool = False
+        self, manifest: Manifest, announced: Announced, *, keep: int | None = None, asked: bool = False
     ) -> Storage:
         """Open the storage, which may add to the manifest what it knows of the list.
 
-        ``asked``: the sender may learn of older versions that others made.
+        ``keep``: it was opened before, and so many pages of the list stay, which becomes another one; nobody may look
+        at the manifest until this is done.  ``asked``: the sender may learn of older versions that others made.
 
         Raises:
             LimitReached: the sender's lists are too long together.
             P2pxferError: see :class:`~p2pxfer.net.transfer.places.Place`.
         """
-        if not relisted:
+        if keep is None:
             await self._disk.elsewhere(self._place.check, manifest, 0)
-        storage = await self._disk.elsewhere(self._place.open, self._sender, manifest, announced, relisted)
+        else:
+            await self._disk.elsewhere(manifest.cut, keep)
+        storage = await self._disk.elsewhere(self._place.open, self._sender, manifest, announced, keep is not None)
         self._manifest = manifest
         try:
             self._budget.take(self, manifest.size)

@@ -216,23 +216,51 @@ class FailingFolder(Folder):
         return super().open(sender, manifest, announced, relisted)
 
 
-@pytest_twisted.ensureDeferred
-async def test_paths_are_read_again_when_the_place_of_a_changed_list_cannot_be_opened(
-    tmp_path: Path, worlds: list[World]
-) -> None:
-    """They carry other transfers, too."""
+async def another_list(where: Path, worlds: list[World], folder: Folder) -> tuple[World, Any]:
+    """A list of which an earlier run knows another last page is told on a path."""
     old, new = (
         Manifest([Entry(f"f{n:05d}-{'x' * 50}", FILE, 1, n // changed) for n in range(1500)])
         for changed in (2000, 1499)
     )
-    earlier = Staging.open(str(tmp_path), SENDER, old)
+    earlier = Staging.open(str(where), SENDER, old)
     earlier.close()
-    world = World(tmp_path, new, FailingFolder(str(tmp_path)))
+    world = World(where, new, folder)
     worlds.append(world)
     path = await world.offer(1)
     for number in range(1, new.pages):
         more = number + 1 < new.pages
         world.transfer.message(path, Page(1, number, new.digest(number), new.page(number), more))
+    return world, path
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_list_that_becomes_another_one_is_cut_in_a_thread(
+    tmp_path: Path, worlds: list[World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept of it is judged anew: of 200,000 files that takes more than a second."""
+    cutters: list[threading.Thread] = []
+    cut = Manifest.cut
+
+    def noted(manifest: Manifest, pages: int) -> None:
+        cutters.append(threading.current_thread())
+        cut(manifest, pages)
+
+    monkeypatch.setattr(Manifest, "cut", noted)
+    world, path = await another_list(tmp_path, worlds, Folder(str(tmp_path)))
+    assert path.held
+    await until(lambda: not path.held)
+    await until(lambda: sum(isinstance(message, Listed) for message in path.sent) == world.manifest.pages)
+    assert world.transfer.manifest == world.manifest
+    assert cutters
+    assert threading.current_thread() not in cutters
+
+
+@pytest_twisted.ensureDeferred
+async def test_paths_are_read_again_when_the_place_of_a_changed_list_cannot_be_opened(
+    tmp_path: Path, worlds: list[World]
+) -> None:
+    """They carry other transfers, too."""
+    world, path = await another_list(tmp_path, worlds, FailingFolder(str(tmp_path)))
     assert path.held
     with pytest.raises(DiskError, match="gone"):
         await world.transfer.done
