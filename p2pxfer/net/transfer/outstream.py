@@ -7,6 +7,9 @@ Laws of this file:
 2. It is sent when the receiver has ended its own direction with the same hash, which it does when everything is where
    it belongs; the end of the input alone means nothing.
 
+``_Phase`` lists what it does in the order in which that comes: phases may be left out, and only ``READING`` goes back,
+to ``READY``.
+
 Reading blocks, so it has a thread; a read that never returns ends with the process.
 """
 
@@ -15,6 +18,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from enum import Enum
 
 from blake3 import blake3
 from twisted.internet.interfaces import IDelayedCall
@@ -34,6 +38,15 @@ from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
 from p2pxfer.status import Accepted, Event
+
+
+class _Phase(Enum):
+    OFFERED = "the receiver has not answered"
+    READY = "what is read next waits for room, or for its time"
+    READING = "a read is under way"
+    ALL_READ = "the input has ended, and the receiver's end is awaited"
+    GONE = "the channel is over"
+    CLOSED = "nothing is read or sent any more"
 
 
 class StreamPump:
@@ -61,10 +74,7 @@ class StreamPump:
         self._blocks = ReadBlocks()
         make_roomy(source)
         self._hash = blake3()
-        self._reading = False
-        self._ended = False
-        self._closed = False
-        self._gone = False
+        self._phase = _Phase.OFFERED
         self._told: list[Event] = []
         self._read_bytes = 0
         self.introduced = False
@@ -114,34 +124,36 @@ class StreamPump:
 
     def push(self) -> None:
         """See :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
-        if not self._closed:
+        if self._phase is not _Phase.CLOSED:
             self._on.flush()
 
     def close(self) -> None:
         """See :class:`~p2pxfer.net.transfer.cargo.Cargo`; a receiver that still waits is told that nothing more
         comes."""
-        if not self._closed and not self._gone and self._link is not None:
-            self._gone = self.parting = True
+        before, self._phase = self._phase, _Phase.CLOSED
+        if before not in (_Phase.GONE, _Phase.CLOSED) and self._link is not None:
+            self.parting = True
             # A peer that acknowledges nothing cannot be told.
             with suppress(LimitReached):
                 self._channels.reset(self._channel, Interrupted("the sender ended before the stream did"))
             self._link.flush()
-        self._closed = True
         self._stop_waiting()
         self._reader.stop()
         if self._link is not None:
             self._link.stop()
 
     def _fail(self, error: P2pxferError) -> None:
-        if self._failed is not None and not self._closed:
+        if self._failed is not None and self._phase is not _Phase.CLOSED:
             self._failed(error)
 
     # -- the channel ---------------------------------------------------------------------------------------------
 
     def _event(self, event: ChannelEvent) -> None:
+        if self._phase is _Phase.CLOSED:
+            return
         match event:
             case Stands(_, rate):
-                self.accepted = True
+                self._phase, self.accepted = _Phase.READY, True
                 self._pace.peer_wants(rate)
                 self._told.append(Accepted())
                 self._read()
@@ -150,14 +162,14 @@ class StreamPump:
             case PeerEnded(_, digest):
                 self._judge(digest)
             case Gone(_, error):
-                self._gone = True
+                self._phase = _Phase.GONE
                 if error is not None:
                     self._fail(error)
             case Arrived() | Asked():
                 self._fail(ProtocolBreach("the receiver of a stream sends data"))
 
     def _judge(self, digest: bytes) -> None:
-        if not self._ended:
+        if self._phase is not _Phase.ALL_READ:
             self._fail(ProtocolBreach("the receiver ended a stream before its end"))
             return
         try:
@@ -167,7 +179,7 @@ class StreamPump:
 
     def _settled(self) -> None:
         """The receiver has heard everything, and has said its last if the channel is gone."""
-        if self._gone and not self._closed and self._done is not None:
+        if self._phase is _Phase.GONE and self._done is not None:
             done, self._done = self._done, None
             done(self._hash.digest())
 
@@ -175,7 +187,7 @@ class StreamPump:
 
     def _read(self) -> None:
         self._stop_waiting()
-        if self._reading or self._closed or self._gone or self._ended or not self.accepted:
+        if self._phase is not _Phase.READY:
             return
         room = self._channels.room(self._channel)
         if not room:
@@ -184,7 +196,7 @@ class StreamPump:
         if wait > 0:
             self._later = self._reactor.callLater(wait, self._read)
             return
-        self._reading = True
+        self._phase = _Phase.READING
         self._blocks.received(self._channels.waiting(self._channel))
         memory = self._blocks.take(min(room, READ))
         self._reader.do(self._take, memory).addCallbacks(self._taken, self._unreadable, callbackArgs=(memory,))
@@ -196,16 +208,16 @@ class StreamPump:
         return size
 
     def _taken(self, size: int, memory: memoryview) -> None:
-        self._reading = False
-        if self._closed or self._gone:
+        if self._phase is not _Phase.READING:
             return
         if size:
+            self._phase = _Phase.READY
             self._read_bytes += size
             self._pace.spend(size)
             self._channels.write(self._channel, self._blocks.read(memory, size))
             self._read()
         else:
-            self._ended = True
+            self._phase = _Phase.ALL_READ
             self._channels.end(self._channel, self._hash.digest())
         self._on.soon()
 

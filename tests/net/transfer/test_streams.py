@@ -486,10 +486,11 @@ class Giving:
 def giving() -> Iterator[Giving]:
     made = Giving()
     yield made
+    stopped = made.pump._reader.stop()
     made.pump.close()
     if made.feed >= 0:
         os.close(made.feed)
-    if made.pump._reading:
+    while not stopped.called:
         made.threads.wait()  # or it would read from whatever has this number next
     os.close(made.source)
 
