@@ -35,6 +35,14 @@ class Phase(Enum):
     OPEN = "the channel stands"
 
 
+class Writing(Enum):
+    """What becomes of what a writer says."""
+
+    ON = "it goes to the peer"
+    ENDING = "what waits goes to the peer, then the end"
+    ENDED = "the peer was told that nothing follows"
+
+
 LEGAL: Final[Mapping[Phase, tuple[type, ...]]] = MappingProxyType(
     {
         Phase.ASKED: (Opened, Reset),
@@ -120,11 +128,9 @@ class Channel(Struct):
     """Cut into pieces and not received by the peer."""
     stalled: bool = False
     """The writer was left without room."""
-    ending: bool = False
+    writing: Writing = Writing.ON
     digest: bytes = b""
     """Goes out with the End."""
-    ended: bool = False
-    """The writer has said its last; End was put among the numbered frames."""
     welcome: int = 0
     """What the peer may still send."""
     unread: int = 0
@@ -143,14 +149,14 @@ class Channel(Struct):
     @property
     def room(self) -> int:
         """How much may be written now."""
-        if self.phase is not Phase.OPEN or self.ending:
+        if self.phase is not Phase.OPEN or self.writing is not Writing.ON:
             return 0
         return max(0, min(self.credit, self.buffer - self.unacked - len(self.unsent)))
 
     @property
     def taken(self) -> bool:
         """This side ended, and everything was consumed at the other end."""
-        return self.ended and not self.lent
+        return self.writing is Writing.ENDED and not self.lent
 
     @property
     def over(self) -> bool:

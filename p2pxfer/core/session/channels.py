@@ -31,6 +31,7 @@ from p2pxfer.core.session.channel import (
     Stands,
     Taken,
     Writable,
+    Writing,
 )
 from p2pxfer.core.session.channelwire import (
     MAX_PIECE,
@@ -126,19 +127,16 @@ class Channels:
             if channel is None or not self._has_more(channel):
                 continue
             if channel.unsent:
-                payload = channel.unsent.take(MAX_PIECE)
-                self._held += len(payload)
-                channel.unacked += len(payload)
-                self._put_piece(channel.number, payload)
+                self._put_piece(channel, channel.unsent.take(MAX_PIECE))
             if channel.unsent:
                 self._turns.append(channel.number)
-            elif channel.ending:
+            elif channel.writing is Writing.ENDING:
                 self._end(channel)
             return
 
     @staticmethod
     def _has_more(channel: Channel) -> bool:
-        return bool(channel.unsent) or (channel.ending and not channel.ended)
+        return bool(channel.unsent) or channel.writing is Writing.ENDING
 
     def _wants_turn(self, channel: Channel) -> None:
         if channel.number not in self._turns:
@@ -281,11 +279,11 @@ class Channels:
             ValueError: the channel does not stand yet.
         """
         state = self._channels.get(channel)
-        if state is None or state.ending:
+        if state is None or state.writing is not Writing.ON:
             return
         if state.phase is not Phase.OPEN:
             raise ValueError(f"channel {channel} cannot end while {state.phase.value}")
-        state.ending, state.digest = True, digest
+        state.writing, state.digest = Writing.ENDING, digest
         self._wants_turn(state)
 
     def reset(self, channel: int, error: P2pxferError) -> None:
@@ -316,11 +314,13 @@ class Channels:
         channel.buffer += self._limits.growth(channel.buffer, [each.buffer for each in self._channels.values()])
         channel.stalled = channel.room == 0
 
-    def _put_piece(self, channel: int, payload: bytes | memoryview) -> None:
-        self._delivery.put(lambda number: Piece(number, channel, payload))
+    def _put_piece(self, channel: Channel, payload: bytes | memoryview) -> None:
+        self._held += len(payload)
+        channel.unacked += len(payload)
+        self._delivery.put(lambda number: Piece(number, channel.number, payload))
 
     def _end(self, channel: Channel) -> None:
-        channel.ended = True
+        channel.writing = Writing.ENDED
         self._delivery.put(lambda number: End(number=number, channel=channel.number, digest=channel.digest))
         self._if_taken(channel)
 

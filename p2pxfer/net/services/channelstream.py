@@ -35,6 +35,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from p2pxfer.core.session.bytequeue import ByteQueue
+from p2pxfer.core.session.channel import Writing
 from p2pxfer.errors import Interrupted, P2pxferError
 
 RESET = "the connection was reset"
@@ -68,14 +69,6 @@ class Reading(Enum):
     ON = "it goes to the protocol"
     PAUSED = "it waits"
     OFF = "nobody wants it"
-
-
-class Writing(Enum):
-    """What becomes of what the protocol says."""
-
-    ON = "it goes to the peer"
-    ENDING = "what waits goes to the peer, then the end"
-    ENDED = "the peer was told that nothing follows"
 
 
 @implementer(ITransport, IConsumer, IPushProducer)
