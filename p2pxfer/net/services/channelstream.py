@@ -68,7 +68,7 @@ class Reading(Enum):
 
     ON = "it goes to the protocol"
     PAUSED = "it waits"
-    OFF = "nobody wants it"
+    OFF = "nobody wants it, or the protocol knows that nothing follows"
 
 
 @implementer(ITransport, IConsumer, IPushProducer)
@@ -92,7 +92,6 @@ class ChannelStream:
         self._arrived: deque[bytes | bytearray | memoryview] = deque()
         self._delivering = False
         self._peer_ended = False
-        self._end_told = False
         self._writing = Writing.ON
         self._unsent = ByteQueue()
         self._written = 0
@@ -150,13 +149,13 @@ class ChannelStream:
                 self._hand_over(self._arrived.popleft())
         finally:
             self._delivering = False
-        if self._peer_ended and not self._arrived and not self._end_told and not self._lost:
-            self._end_told = True
+        if self._peer_ended and not self._arrived and self._reading is not Reading.OFF:
+            self._reading = Reading.OFF
             self._tell_end()
 
     def _hand_over(self, data: bytes | bytearray | memoryview) -> None:
         protocol = self.protocol
-        if self._reading is Reading.ON and not self._lost and protocol is not None:
+        if self._reading is Reading.ON and protocol is not None:
             self._guarded(lambda: protocol.dataReceived(bytes(data)))
         self._owner.consumed(self.channel, len(data))
 
@@ -164,7 +163,7 @@ class ChannelStream:
         half = _half_closeable(self.protocol)
         if half is None:
             self.loseConnection()
-        elif not self.disconnecting:
+        else:
             self._guarded(half.readConnectionLost)
 
     def _lose(self, reason: Exception) -> None:
