@@ -1,0 +1,88 @@
+"""The server, and with it the relay, is killed in the middle of a transfer."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from scripts.product import JsonEvent, Program
+from tests.lab.conftest import LabFactory
+from tests.lab.nat import KINDS
+from tests.lab.test_lost_paths import Watch
+from tests.lab.test_relay_in_reserve import path_is
+from tests.scene import Scene, file_hash, last, random_file
+
+MIB = 1 << 20
+SIZE = 48 * MIB
+RATE = "12M"
+"""What holds the transfer up, so that it is under way when the server dies."""
+TWICE = 16 * MIB
+"""Most bytes that come twice: what was under way."""
+
+
+def kill(server: Program) -> None:
+    os.kill(server.pid, signal.SIGKILL)
+    server.wait(10)
+
+
+def is_under_way(event: JsonEvent) -> bool:
+    return event["event"] == "progress" and int(event["bytes"]) > SIZE // 4
+
+
+@pytest.mark.deadline(90)
+def test_a_direct_transfer_does_not_need_the_server_any_more(lab_factory: LabFactory, tmp_path: Path) -> None:
+    """It never comes back."""
+    lab = lab_factory(KINDS["port-restricted"], KINDS["port-restricted/random-port"], rtt_ms=40)
+    with Scene(lab, tmp_path, loopback=False) as scene:
+        server = scene.start_server()
+        scene.make_contacts()
+        source = scene.folder / "big.bin"
+        digest = random_file(source, SIZE)
+        bob = scene.receive("--once", "--no-code")
+        alice = scene.send(source, "--limit", RATE)
+        sender, receiver = Watch(alice), Watch(bob)
+        receiver.until(path_is("punched", "active"))
+        receiver.until(is_under_way)
+        kill(server)
+        relayed = lab.server_bytes()
+        said, heard = sender.rest(), receiver.rest()
+        alice.succeed(10)
+        bob.succeed(10)
+        assert file_hash(scene.inbox / source.name) == digest
+        assert lab.server_bytes() - relayed < MIB
+    carried = last(heard, "done")["bytes_by_path"]
+    print(carried)
+    assert carried["punched"] > SIZE // 2
+    assert sum(carried.values()) < SIZE + TWICE
+    assert [event["event"] for event in said].count("introduced") == 1
+
+
+@pytest.mark.deadline(120)
+def test_a_relayed_transfer_goes_on_when_the_server_is_back(lab_factory: LabFactory, tmp_path: Path) -> None:
+    """What had arrived is not sent again, nor does anybody start anything but the server."""
+    lab = lab_factory(KINDS["symmetric"], KINDS["symmetric"], rtt_ms=40)
+    with Scene(lab, tmp_path, loopback=False) as scene:
+        server = scene.start_server()
+        scene.make_contacts()
+        source = scene.folder / "big.bin"
+        digest = random_file(source, SIZE)
+        bob = scene.receive("--once", "--no-code")
+        alice = scene.send(source, "--limit", RATE)
+        sender, receiver = Watch(alice), Watch(bob)
+        receiver.until(is_under_way)
+        kill(server)
+        sender.until(lambda event: event["event"] == "path" and event["state"] == "down")
+        scene.start_server()
+        said, heard = sender.rest(), receiver.rest()
+        alice.succeed(10)
+        bob.succeed(10)
+        assert file_hash(scene.inbox / source.name) == digest
+        assert lab.server_bytes() > 2 * SIZE
+    carried = last(said, "done")["bytes_by_path"]
+    print(carried, last(heard, "done")["bytes_by_path"])
+    assert set(carried) == {"relay"}
+    assert carried["relay"] < SIZE + TWICE
+    assert [event["event"] for event in said].count("introduced") >= 2
