@@ -120,10 +120,9 @@ def test_when_one_way_is_cut_the_other_one_goes_on(lab_factory: LabFactory, tmp_
         print(f"{cut} cut after {stopped}, in the end {sent}, said {carried}")
         assert stopped
         assert lab.server_bytes() - transfer.relayed < MIB
-    (down,) = [
-        event for event in said if event["event"] == "path" and event["state"] == "down" and event["path"] == cut
-    ]
-    assert "does not arrive" in down["why"] or "silent" in down["why"]
+    downs = [event["why"] for event in said if event.get("state") == "down" and event["path"] == cut]
+    # A connection beside it may have been tried, and have gone for that.
+    assert any("does not arrive" in why or "silent" in why for why in downs), downs
     assert set(carried) == set(DEVICES)
     assert SIZE <= sum(carried.values()) < SIZE + LATE
     assert [event["event"] for event in said].count("introduced") == 1
