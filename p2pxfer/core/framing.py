@@ -11,7 +11,7 @@ Laws of this file:
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from msgspec import Struct
 
@@ -104,10 +104,10 @@ class FrameDecoder:
         """The rest of the body that is being received, for a caller that can put the next bytes there itself."""
         return None if self._body is None else memoryview(self._body)[self._filled :]
 
-    def filled(self, size: int) -> Iterator[Frame]:
-        """``size`` bytes were put at the start of :meth:`memory`; yields the frame if that completes it."""
+    def filled(self, size: int) -> Iterable[Frame]:
+        """``size`` bytes were put at the start of :meth:`memory`; the frame if that completes it."""
         self._filled += size
-        yield from self.feed(b"")
+        return self.feed(b"") if self._complete() else ()
 
     def _complete(self) -> bool:
         return self._body is not None and self._filled == len(self._body)

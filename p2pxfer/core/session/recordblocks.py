@@ -43,6 +43,8 @@ class Intake:
         self._begin = 0
         self._end = len(first)
         self._block[: len(first)] = first
+        self._size: int | None = None
+        """What the record at the start gives, once that was read."""
 
     @property
     def finished(self) -> bool:
@@ -52,7 +54,7 @@ class Intake:
     @property
     def waits(self) -> bool:
         """There may be a whole record; only :meth:`next` tells."""
-        return self._end - self._begin >= OVERHEAD
+        return self._end - self._begin >= OVERHEAD + (self._size or 0)
 
     def room(self) -> memoryview:
         """Where the next bytes belong; there is some unless a whole record waits."""
@@ -75,10 +77,11 @@ class Intake:
             RecordBroken: no record may begin with what came, or it comes after the end.
         """
         here = self._end - self._begin
-        if here < (1 if self.finished else HEADER_SIZE):
-            return None
-        size = self._opener.size(self._block[self._begin : self._begin + HEADER_SIZE])
-        return size if here >= size + OVERHEAD else None
+        if self._size is None:
+            if here < HEADER_SIZE and not (here and self._opener.finished):
+                return None
+            self._size = self._opener.size(self._block[self._begin : self._begin + HEADER_SIZE])
+        return self._size if here >= self._size + OVERHEAD else None
 
     def open(self, memory: memoryview) -> int:
         """Open records into ``memory``, one after the other, as far as they are there and fit; returns their bytes.
@@ -94,7 +97,7 @@ class Intake:
                     break
                 end = self._begin + size + OVERHEAD
                 self._opener.open(self._block[self._begin : end], memory[done : done + size])
-                self._begin, done = end, done + size
+                self._begin, self._size, done = end, None, done + size
                 if self._opener.finished:
                     break
         except RecordBroken:
@@ -111,6 +114,11 @@ class Outlet:
         self._block = _block(BLOCK + SMALL + OVERHEAD)
         self._begin = 0
         self._end = 0
+
+    @property
+    def waits(self) -> bool:
+        """There is something to be sent."""
+        return self._begin < self._end
 
     @property
     def waiting(self) -> memoryview:

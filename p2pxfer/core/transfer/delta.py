@@ -179,6 +179,8 @@ class Differences:
 
     def ask(self, path: int) -> list[int]:
         """Files whose hashes are to be asked for on ``path`` now."""
+        if not self._waiting:
+            return []
         fresh = [file for file in self._waiting if file not in self._asked][: ASKED_AHEAD - len(self._asked)]
         self._asked.update(dict.fromkeys(fresh, path))
         return fresh

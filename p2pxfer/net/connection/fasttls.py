@@ -252,12 +252,13 @@ class TLSSocketTransport(SocketDescriptor):
             more = stop is None
             if wanted and (size or self._wire.taken > taken):
                 self._delivery.deliver(size)
-            self._read_stopped(stop)
+            if stop is not None:
+                self._read_stopped(stop)
         if more:
             self._read_soon()
 
-    def _read_stopped(self, stop: Stop | None) -> None:
-        if stop is None or self._phase is _Phase.ENDED or isinstance(stop, SSL.WantReadError):
+    def _read_stopped(self, stop: Stop) -> None:
+        if self._phase is _Phase.ENDED or isinstance(stop, SSL.WantReadError):
             return
         orderly = isinstance(stop, SSL.ZeroReturnError)
         if orderly:

@@ -60,7 +60,8 @@ class OutBuffer:
 
     def first(self, most: int) -> memoryview:
         """The piece to send next, up to ``most`` bytes of it: small ones are joined, large ones begin a record."""
-        self._join_small(min(most, JOINED))
+        if len(self._pieces[0]) < RECORD:
+            self._join_small(min(most, JOINED))
         return self._pieces[0][:most]
 
     def take_all(self) -> list[memoryview]:

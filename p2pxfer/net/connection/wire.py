@@ -37,6 +37,8 @@ class SecureWire:
         self._tls = BulkTLS(link, sock, ends_early=changes)
         self._intake: Intake | None = None
         self._outlet: Outlet | None = None
+        self._beyond_tls = False
+        """OpenSSL has nothing to say any more, and nothing that it said waits."""
         self._taken = 0
 
     def do_handshake(self) -> None:
@@ -56,7 +58,8 @@ class SecureWire:
     @property
     def unsent(self) -> bool:
         """The socket had no room for everything: call :meth:`flush` when it has."""
-        return self._tls.unsent or (self._outlet is not None and bool(self._outlet.waiting))
+        waits = self._outlet is not None and self._outlet.waits
+        return waits or (not self._beyond_tls and self._tls.unsent)
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -103,11 +106,12 @@ class SecureWire:
             size = self._tls.send(*out.next(min(BLOCK - RECORD, most)))
             out.sent(size)
             return size
-        self.flush()
         if self.unsent:
-            raise SSL.WantWriteError
+            self.flush()
+            if self.unsent:
+                raise SSL.WantWriteError
         size = 0
-        while out and size < most and self._outlet.has_room:
+        while size < most and self._outlet.has_room and out:
             piece = out.first(MAX_RECORD)
             self._outlet.seal(piece)
             out.sent(len(piece))
@@ -128,11 +132,10 @@ class SecureWire:
 
     def flush(self) -> None:
         """Give the socket as much as it takes."""
-        outlet = self._outlet
-        if self._intake is None or outlet is None or self._tls.unsent:
-            self._tls.flush()  # behind both changes OpenSSL has nothing to say any more
-        while outlet is not None and outlet.waiting and not self._tls.unsent:
-            sent = push(self._socket, outlet.waiting)
-            outlet.sent(sent)
-            if not sent:
+        if not self._beyond_tls:
+            self._tls.flush()
+            if self._outlet is None or self._tls.unsent:
                 return
+            self._beyond_tls = self._intake is not None
+        if self._outlet is not None and self._outlet.waits:
+            self._outlet.sent(push(self._socket, self._outlet.waiting))  # what it does not take finds no room

@@ -7,7 +7,7 @@ on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol as Interface
 from typing import cast
 
@@ -218,7 +218,7 @@ class PeerPath(Protocol):
         """Part of a chunk is in its place."""
         self._take(size, self._decoder.filled(size))
 
-    def _take(self, size: int, frames: Iterator[Frame]) -> None:
+    def _take(self, size: int, frames: Iterable[Frame]) -> None:
         """``size`` bytes came and completed ``frames``."""
         if self._over:
             return

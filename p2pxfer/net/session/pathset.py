@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from p2pxfer.core.session.pathchoice import OVER, PathChoice
 from p2pxfer.net.session.path import PeerPath
@@ -102,6 +102,10 @@ class PathSet:
 
     def __len__(self) -> int:
         return len(self._paths)
+
+    def __iter__(self) -> Iterator[PeerPath]:
+        """Those that are up, in no order that means anything."""
+        return iter(self._paths.values())
 
     def hold(self, holder: object, on: bool) -> None:
         """Read from no path while anybody holds them; a path that comes meanwhile is held too."""

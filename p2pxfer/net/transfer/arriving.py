@@ -98,7 +98,7 @@ class Arriving:
 
     def _flush_acks(self) -> None:
         self._ack_timer = None
-        for path in self._paths.ordered():
+        for path in list(self._paths):
             for effect in self._core.take_acks(path.facts.number):
                 self.send(effect)
 

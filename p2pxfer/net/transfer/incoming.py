@@ -105,8 +105,7 @@ class IncomingTransfer:
     @property
     def over(self) -> bool:
         """Nothing can come of it any more: an offer of the same files starts anew."""
-        unknown = self._core.published and not self._core.outdated
-        return self.ended and (self.confirmed is not None or not unknown)
+        return self.ended and (self.confirmed is not None or not self._core.published or self._core.outdated)
 
     # -- from the paths ------------------------------------------------------------------------------------------
 
@@ -131,8 +130,7 @@ class IncomingTransfer:
             # It is told again when there is room for it.
             self._backlog.begin(path, lambda: self.message(path, message))
         self._carry_out(effects)
-        # Holes that are here already wait for an acknowledgement, and nothing need follow them.
-        self._arriving.acks_soon()
+        self._arriving.acks_soon()  # for holes that are here already nothing need follow
 
     def chunk(self, path: PeerPath, chunk: Incoming) -> None:
         """A chunk, what it is to be made of, or a bundle came on ``path``.
@@ -145,8 +143,10 @@ class IncomingTransfer:
         kind = path.facts.kind
         self.bytes_by_path[kind] = self.bytes_by_path.get(kind, 0) + wire_size(chunk)
         self._paths.carried(path, wire_size(chunk))
-        self._carry_out(self._core.chunk(path.facts.number, chunk))
-        self._arriving.acks_soon()
+        if effects := self._core.chunk(path.facts.number, chunk):
+            self._carry_out(effects)  # it is acknowledged when it is stored
+        else:
+            self._arriving.acks_soon()
 
     def _judge(self, error: P2pxferError, message: Message) -> None:
         """A message was refused: whether that ends more than its path."""

@@ -1,4 +1,4 @@
-"""How much memory the blocks of sealed records take: what was filled of them, and nothing before."""
+"""What waits in the blocks of sealed records, and how much memory they take."""
 
 from __future__ import annotations
 
@@ -43,3 +43,22 @@ def test_a_block_takes_the_memory_that_was_filled_of_it() -> None:
     used = (resident() - before) / PAIRS
     assert quiet < BLOCK / 5
     assert used > MAX_RECORD  # that is to say, memory would have been seen
+
+
+def test_a_record_waits_when_it_is_whole_and_not_before() -> None:
+    outlet, intake = Outlet(Sealer(SECRET, SUITE)), Intake(Opener(SECRET, SUITE))
+    assert not outlet.waits and not intake.waits
+    outlet.seal(b"x" * 1000)
+    size = len(outlet.waiting)
+    outlet.seal(b"second")
+    arriving = bytes(outlet.waiting)
+    for at, byte in enumerate(arriving):
+        assert (intake.next() is not None) is (at in (size, len(arriving)))
+        assert intake.waits is (at == size)
+        if intake.waits:
+            assert intake.open(memoryview(bytearray(1000))) == 1000
+        intake.room()[0] = byte
+        intake.arrived(1)
+    assert intake.waits and intake.next() == len(b"second")
+    outlet.sent(len(arriving))
+    assert not outlet.waits
