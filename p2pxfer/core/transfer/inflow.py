@@ -4,7 +4,8 @@ Laws:
 
 - A chunk is here when it was verified against its hash and written, never before; of two hashes for one chunk the one
   that was written last is what is here.
-- The root is folded while chunks come, a few files at a time: no step takes long because there are many files.
+- The root is folded while chunks come, a few files at a time: no step takes long because there are many files.  What
+  is here already is folded then, too: before the first chunk it would hold that up.
 """
 
 from __future__ import annotations
@@ -86,7 +87,6 @@ class Inflow:
 
     def claims(self, page: int) -> list[list[Have]]:
         """What is here of the files of a page, in portions for one message each; at least one."""
-        self.table.fold()
         start, stop = (self.table.base(self._manifest.files_before(number)) for number in (page, page + 1))
         return claims(self.table, self._have, start, stop)
 

@@ -77,7 +77,6 @@ class SenderCore:
         for address, digest in known:
             self._table.set_hash(self._table.number(address), digest)
         self._holes.grow(holes)
-        self._table.fold()
 
     def grow(self, known: Iterable[tuple[ChunkAddress, bytes]], holes: HolesByFile) -> list[SenderEffect]:
         """Pages were added to the manifest, with these hashes and holes of the files that they list."""

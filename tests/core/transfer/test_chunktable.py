@@ -132,7 +132,7 @@ def test_hashes_that_were_looked_up_before_the_last_page_was_listed_are_of_use()
 
 
 class Resumed(Pair):
-    """Both sides know all but the last file from earlier runs."""
+    """Both sides know half of the files from earlier runs."""
 
     digest = blake3(b"x").digest()
 
@@ -142,7 +142,7 @@ class Resumed(Pair):
         self.receiver = ReceiverCore(self.whole.transfer_id, b"i" * 16)
 
     def known(self, first: int) -> list[tuple[tuple[int, int], bytes]]:
-        stop = min(len(self.sender_sees.sizes), len(self.whole.sizes) - 1)
+        stop = min(len(self.sender_sees.sizes), len(self.whole.sizes) // 2)
         return [((file, 0), self.digest) for file in range(first, stop)]
 
     def grow(self) -> None:
@@ -158,7 +158,7 @@ class Resumed(Pair):
         for page in range(1, self.whole.pages):
             manifest.add(self.whole.page(page), more=page + 1 < self.whole.pages)
         table = ChunkTable(manifest)
-        table.set_run(0, self.digest * (table.total - 1))
+        table.set_run(0, self.digest * (table.total // 2))
         self.from_receiver(self.receiver.accepted(ChunkHashes(table)))
         self.talk()
 
@@ -190,7 +190,9 @@ def test_no_step_of_a_transfer_folds_all_its_files(monkeypatch: pytest.MonkeyPat
     while not pair.sender_sees.complete:
         pair.grow()
         pair.talk()
-    assert pair.send_all() == (1 if kind is Resumed else files)
+    # What is known already is not folded before the first missing chunk goes: that would come later.
+    assert most == {SenderCore: 0, ReceiverCore: 0}
+    assert pair.send_all() == (files // 2 if kind is Resumed else files)
     pair.from_receiver(pair.receiver.published_all())
     pair.talk()
     assert pair.root is not None
