@@ -104,6 +104,11 @@ class FrameDecoder:
         """The rest of the body that is being received, for a caller that can put the next bytes there itself."""
         return None if self._body is None else memoryview(self._body)[self._filled :]
 
+    @property
+    def begun(self) -> tuple[int, memoryview, int] | None:
+        """Of a frame that did not come whole yet: its kind, the memory of its body, and how much of that has come."""
+        return None if self._body is None else (self._kind, memoryview(self._body), self._filled)
+
     def filled(self, size: int) -> Iterable[Frame]:
         """``size`` bytes were put at the start of :meth:`memory`; the frame if that completes it."""
         self._filled += size

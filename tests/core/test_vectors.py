@@ -34,11 +34,12 @@ from p2pxfer.core.contact.pairing import PairFrame, Pairing, Party, Setting
 from p2pxfer.core.framing import Frame, FrameDecoder
 from p2pxfer.core.ids import PeerId, parse_id
 from p2pxfer.core.messages import ALPN_PEER, ALPN_SERVER, SERVER, VERSION, Role
-from p2pxfer.core.session import channelwire, deltawire, wire
+from p2pxfer.core.session import channelwire, deltawire, restwire, wire
 from p2pxfer.core.session.bundlewire import BUNDLE_KIND, Bundle, bundle_prefix, decode_bundle
 from p2pxfer.core.session.channelwire import PIECE_KIND, Piece, decode_piece, piece_prefix
 from p2pxfer.core.session.deltawire import LITERAL, PATCH_KIND, decode_patch, patch_prefix
 from p2pxfer.core.session.hello import EXPORTER_LABEL, Greeting, Terms
+from p2pxfer.core.session.restwire import REST_KIND, Rest, decode_rest, rest_prefix
 from p2pxfer.core.session.services import waiting_name
 from p2pxfer.core.session.wire import DATA_KIND, HELLO_CAPS, PEER, SESSION_CAPS, Chunk, chunk_prefix, decode_chunk
 from p2pxfer.core.transfer.delta import average_block
@@ -55,6 +56,7 @@ DATA_FRAMES: dict[int, Callable[[Frame], object]] = {
     PIECE_KIND: decode_piece,
     PATCH_KIND: decode_patch,
     BUNDLE_KIND: decode_bundle,
+    REST_KIND: decode_rest,
 }
 """Kinds whose body is not a map, and who reads it."""
 PLACES: dict[str, dict[int, int]] = {
@@ -189,6 +191,7 @@ PEER_SAMPLES: list[Message] = [
     wire.Refuse(handle=1, word="E_SPACE", message="the disk is full"),
     wire.Ack(handle=1, chunks=[(3, 7), (9, 2**40)]),
     wire.Holes(handle=1, chunks=[(0, 0, 0), (1, 2, 9)]),
+    restwire.Part(handle=1, file=2, index=3, hash=octets(10), size=1_048_576),
     deltawire.Older(handle=1, page=2, files=[3, 5]),
     deltawire.WantBasis(handle=1, file=3),
     deltawire.Basis(handle=1, file=3, average=8192, hashes=octets(1) + octets(64), last=False),
@@ -245,6 +248,9 @@ REFUSED: list[tuple[str, str, bytes]] = [
     ("a bundle with hashes cut short", "peer, in the session", struct.pack(">IBIIH", 74, 67, 1, 2, 2) + bytes(63)),
     ("a bundle with an octet too few", "peer, in the session", struct.pack(">IBIIH", 76, 67, 1, 2, 2) + bytes(65)),
     ("a bundle over its cap", "peer, in the session", struct.pack(">IB", 10 + 64 * 32 + 131072 + 2, 67)),
+    ("a rest without payload", "peer, in the session", struct.pack(">IBIII", 49, 68, 1, 2, 3) + bytes(35) + b"\x01"),
+    ("a rest of a whole chunk", "peer, in the session", struct.pack(">IBIII", 50, 68, 1, 2, 3) + bytes(37)),
+    ("a rest over 4 MiB", "peer, in the session", struct.pack(">IB", 4 * 2**20 + 50, 68)),
     (
         "a service with a capital letter",
         "peer, in the session",
@@ -345,6 +351,19 @@ def patch_vector() -> dict[str, Any]:
         "operations": [list(op) for op in ops],
         "literals": plain(PAYLOAD),
         "frame": plain(frame),
+    }
+
+
+def rest_vector() -> dict[str, Any]:
+    digest = blake3(PAYLOAD).digest()
+    return {
+        "handle": 1,
+        "file": 2,
+        "index": 3,
+        "hash": plain(digest),
+        "offset": 5,
+        "whole": plain(PAYLOAD),
+        "frame": plain(rest_prefix(1, 2, 3, digest, 5, len(PAYLOAD) - 5) + PAYLOAD[5:]),
     }
 
 
@@ -485,6 +504,7 @@ def everything() -> dict[str, Any]:
         "piece": piece_vector(),
         "patch": patch_vector(),
         "bundle": bundle_vector(),
+        "rest": rest_vector(),
         "cuts": [cut_vector(*sizes) for sizes in ((300_000, 8192), (300_000, 16384), (5000, 8192))],
         "averages": [{"size": size, "average": average_block(size)} for size in SIZES],
         "manifests": [manifest_vector(entries) for entries in MANIFESTS],
@@ -564,6 +584,15 @@ def test_bundle() -> None:
     assert at == len(row["payload"])
     body = struct.pack(">IIH", row["handle"], row["file"], bundle.count) + row["hashes"] + row["payload"]
     assert row["frame"] == struct.pack(">IB", 1 + len(body), 67) + body
+
+
+def test_rest() -> None:
+    row = from_plain(VECTORS["rest"])
+    rest = decode_rest(one_frame(row["frame"], SESSION_CAPS))
+    assert rest == Rest(1, 2, 3, row["hash"], row["offset"], memoryview(row["whole"])[row["offset"] :])
+    assert (rest.length, row["hash"]) == (len(row["whole"]), blake3(row["whole"]).digest())
+    body = struct.pack(">III", 1, 2, 3) + row["hash"] + struct.pack(">I", 5) + row["whole"][5:]
+    assert row["frame"] == struct.pack(">IB", 1 + len(body), 68) + body
 
 
 def test_piece() -> None:
@@ -671,6 +700,7 @@ def test_the_specification_lists_every_message_with_its_fields(side: str) -> Non
     table = section.partition(".. end of table")[0]
     found = {(int(kind), name) for kind, name in re.findall(r"^   \* - (\d+)\n     - ``(\w+)``", table, re.MULTILINE)}
     mapless = {(DATA_KIND, "Chunk"), (PIECE_KIND, "Piece"), (PATCH_KIND, "Patch"), (BUNDLE_KIND, "Bundle")}
+    mapless.add((REST_KIND, "Rest"))
     assert found == {(row["kind"], row["type"]) for row in VECTORS[side]} | (mapless if side == "peer" else set())
     for row in VECTORS[side]:
         mine = table.partition(f"``{row['type']}``")[2].partition("\n   * - ")[0]

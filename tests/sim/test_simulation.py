@@ -15,11 +15,12 @@ from p2pxfer.core.session.channel import Channel
 from p2pxfer.core.session.sendlog import SendLog
 from p2pxfer.core.transfer import journal
 from p2pxfer.core.transfer.outflow import Outflow
+from p2pxfer.core.transfer.parts import Parts
 from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.core.transfer.sender import SenderCore
 from tests.sim.run import KINDS, first_failure, played
 
-SEEDS = {"transfer": 400, "stream": 150}
+SEEDS = {"transfer": 400, "slow": 100, "stream": 150}
 MANY = 10_000
 
 
@@ -76,6 +77,7 @@ BUGS = [
     ),
     pytest.param("transfer", ReceiverCore, "chunk", acknowledge_at_once, id="chunks count before they are written"),
     pytest.param("transfer", journal, "read_records", records_unchecked, id="torn records of the journal are believed"),
+    pytest.param("slow", Parts, "came", lambda self, path, cut: [], id="nothing is kept of a chunk that was cut"),
     pytest.param("stream", SendLog, "rewind", lambda self: None, id="another path goes on where the lost one was"),
     pytest.param("stream", Channel, "consume", lambda self, size: 0, id="no credit is given back"),
 ]

@@ -10,12 +10,15 @@ from msgspec.structs import replace
 from p2pxfer.core.codec import Message
 from p2pxfer.core.framing import Frame
 from p2pxfer.core.session.bundlewire import BUNDLE_KIND, Bundle, bundle_prefix, decode_bundle
+from p2pxfer.core.session.deltawire import Lack
+from p2pxfer.core.session.restwire import REST_KIND, decode_rest, rest_prefix
 from p2pxfer.core.session.wire import DATA_KIND, PEER, Chunk, chunk_prefix, decode_chunk
 from p2pxfer.core.transfer.chunktable import ChunkAddress
 from p2pxfer.core.transfer.geometry import chunk_span
-from p2pxfer.core.transfer.inflow import Incoming
+from p2pxfer.core.transfer.inflow import Arrival, Incoming, wire_size
 from p2pxfer.core.transfer.journal import ChunkClaim
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
+from p2pxfer.core.transfer.parts import begun
 from p2pxfer.core.transfer.receiveeffect import Decide, Listed, Publish, ReceiverEffect, Relist, Store
 from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.core.transfer.sendeffect import Finished, HashChunks, Send, SenderEffect
@@ -32,7 +35,11 @@ LONG_LISTS = 0.3
 """The share of transfers whose list has more than one page."""
 
 
-_CHUNKS: dict[int, Callable[[Frame], Incoming]] = {DATA_KIND: decode_chunk, BUNDLE_KIND: decode_bundle}
+_CHUNKS: dict[int, Callable[[Frame], Arrival]] = {
+    DATA_KIND: decode_chunk,
+    BUNDLE_KIND: decode_bundle,
+    REST_KIND: decode_rest,
+}
 
 Source = Sequence[Entry]
 """The files of a source: index -> entry."""
@@ -87,7 +94,13 @@ class Sender:
         self._push()
 
     def path_frame(self, end: PathEnd, frame: Frame) -> None:
-        self._do(self._core.receive(end.number, PEER.decode(frame)))
+        message = PEER.decode(frame)
+        if isinstance(message, Lack):
+            addresses, others = self._core.rests.lacked(end.number, message)
+            assert not others.chunks
+            self._core.lacking(addresses)
+        else:
+            self._do(self._core.receive(end.number, message))
         self._push()
 
     def path_room(self, end: PathEnd) -> None:
@@ -128,8 +141,14 @@ class Sender:
             self._core.chunk_sent((chunk.file, 0), end.number, chunk.count)
             prefix = bundle_prefix(1, chunk.file, chunk.hashes, len(chunk.payload))
         else:
-            self._core.chunk_sent((chunk.file, chunk.index), end.number)
-            prefix = chunk_prefix(1, chunk.file, chunk.index, chunk.hash, len(chunk.payload))
+            address = (chunk.file, chunk.index)
+            self._core.chunk_sent(address, end.number)
+            if offset := self._core.rests.take(end.number, address, chunk.hash):
+                rest = chunk.payload[offset:]
+                self._sim.rests += 1
+                end.send(rest_prefix(1, *address, chunk.hash, offset, len(rest)) + bytes(rest))
+                return
+            prefix = chunk_prefix(1, *address, chunk.hash, len(chunk.payload))
         end.send(prefix + bytes(chunk.payload))
 
 
@@ -139,7 +158,7 @@ class Receiver:
     def __init__(self, sim: TransferSim) -> None:
         self._sim = sim
         self._ends: dict[int, PathEnd] = {}
-        self._core = ReceiverCore(sim.manifest.transfer_id, sim.world.rng.randbytes(16))
+        self._core = ReceiverCore(sim.manifest.transfer_id, sim.world.rng.randbytes(16), least=KIB)
         self._unsynced: list[ChunkClaim] = []
         self._syncing = False
         self._storing = 0
@@ -153,14 +172,20 @@ class Receiver:
 
     def path_lost(self, end: PathEnd) -> None:
         self._ends.pop(end.number, None)
+        cut = begun(*end.decoder.begun) if end.decoder.begun is not None else None
+        self._sim.arrived += cut.came if cut is not None else 0
+        told = self._core.parts.came(end.number, cut) if cut is not None else []
         self._core.close_path(end.number)
+        self._do([*told])
 
     def path_frame(self, end: PathEnd, frame: Frame) -> None:
         if self._relisting is not None:
             self._relisting.append(lambda: self.path_frame(end, frame) if end.number in self._ends else None)
             return
         if frame.kind in _CHUNKS:
-            self._do(self._core.chunk(end.number, _CHUNKS[frame.kind](frame)))
+            chunk = _CHUNKS[frame.kind](frame)
+            self._sim.arrived += wire_size(chunk)
+            self._do(self._core.chunk(end.number, chunk))
             self._acks()
             return
         try:
@@ -320,11 +345,14 @@ def send(ends: dict[int, PathEnd], path: int, message: Message) -> None:
 class TransferSim:
     """A transfer, and the faults that the seed brings upon it."""
 
+    line = 0.0
+    """Bytes a second of a slow line."""
+
     def __init__(self, seed: int) -> None:
         self.world = world = World(seed)
         rng = world.rng
-        sizes = [rng.choice([0, 1, 100, 64 * KIB, 65 * KIB, 200 * KIB]) for _ in range(rng.randint(1, 12))]
-        if rng.random() < LONG_LISTS:
+        sizes = self.draw_sizes()
+        if not self.line and rng.random() < LONG_LISTS:
             # Names as long as they may be fill pages fast; most files are empty.
             sizes += [0] * rng.randint(100, 500)
             rng.shuffle(sizes)
@@ -337,17 +365,27 @@ class TransferSim:
         self.bundles = 0
         self.record: dict[ChunkAddress, bytes] = {}
         self.disk = Disk(world)
-        self.network = Network(world)
+        self.network = Network(world, self.line)
         self.sender = Sender(self)
         self.receiver = Receiver(self)
         self.root: bytes | None = None
-        self.sent = 0
+        self.sent = self.arrived = self.rests = 0
         self.taken_over = 0
         self.faults = 0
+        self.draw_faults()
+        self._meet()
+
+    def draw_sizes(self) -> list[int]:
+        """Of the files."""
+        rng = self.world.rng
+        return [rng.choice([0, 1, 100, 64 * KIB, 65 * KIB, 200 * KIB]) for _ in range(rng.randint(1, 12))]
+
+    def draw_faults(self) -> None:
+        """What goes wrong, and when."""
+        rng = self.world.rng
         faults = [self.cut, self.cut_all, self.second_path, self.stall, self.kill_sender, self.kill_receiver]
         for _ in range(rng.randint(0, 8)):
-            world.after(rng.uniform(0.0, rng.choice([0.3, 2.0])), rng.choice(faults))
-        self._meet()
+            self.world.after(rng.uniform(0.0, rng.choice([0.3, 2.0])), rng.choice(faults))
 
     def run(self) -> None:
         """Until the sender knows that everything arrived, and that is true."""

@@ -17,6 +17,8 @@ from p2pxfer.core.session.wire import SESSION_CAPS
 
 WIRE = 3 * 64 * 1024
 """Bytes under way in one direction above which a path wants no more."""
+PIECE = 2 * 1024
+"""What arrives at once on a slow line, bytes."""
 
 
 class Stuck(AssertionError):
@@ -74,6 +76,10 @@ class PathEnd:
     number: int
     owner: Process | None
     delay: float
+    rate: float = 4e6
+    """Bytes a second."""
+    piece: int = 0
+    """What arrives at once, bytes; 0: whole frames."""
     decoder: FrameDecoder = field(default_factory=lambda: FrameDecoder(SESSION_CAPS))
     under_way: int = 0
     arrives: float = 0.0
@@ -92,8 +98,13 @@ class PathEnd:
             return
         world = self.world
         self.under_way += len(data)
-        self.arrives = max(self.arrives, world.now + self.delay * world.rng.uniform(1.0, 1.5)) + len(data) / 4e6
-        world.after(self.arrives - world.now, lambda: self._arrived(data))
+        self.arrives = max(self.arrives, world.now + self.delay * world.rng.uniform(1.0, 1.5))
+        for start in range(0, len(data), self.piece or len(data)):
+            self._send(data[start : start + (self.piece or len(data))])
+
+    def _send(self, data: bytes) -> None:
+        self.arrives += len(data) / self.rate
+        self.world.after(self.arrives - self.world.now, lambda: self._arrived(data))
 
     def _arrived(self, data: bytes) -> None:
         full = not self.writable
@@ -104,6 +115,8 @@ class PathEnd:
 
     def take(self, data: bytes) -> None:
         """From the other end."""
+        if self.owner is None:
+            return
         if self.lost_from is not None:
             data = data[: self.lost_from]
             self.lost_from -= len(data)
@@ -120,10 +133,11 @@ class PathEnd:
 
 
 class Network:
-    """Makes paths between two processes, and cuts them."""
+    """Makes paths between two processes, and cuts them; `slow` ones bring a frame little by little."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, slow: float = 0.0) -> None:
         self.world = world
+        self._slow = slow
         self.paths: list[PathEnd] = []
         self.made = 0
 
@@ -131,6 +145,8 @@ class Network:
         self.made += 1
         delay = self.world.rng.choice([0.001, 0.02, 0.3])
         ends = [PathEnd(self.world, self.made, owner, delay) for owner in (one, other)]
+        for end in ends if self._slow else ():
+            end.rate, end.piece = self._slow, PIECE
         ends[0].other, ends[1].other = ends[1], ends[0]
         self.paths.append(ends[0])
         self.world.note(f"path {self.made} is up, {delay} s")
@@ -147,8 +163,9 @@ class Network:
         self.paths.remove(end)
         for each in (end, end.other):
             each.cut = True
-            each.lost_from = self.world.rng.randint(0, each.other.under_way)
-            notice = max(0.0, each.other.arrives - self.world.now) + self.world.rng.choice([0.001, 0.05, 2.0])
+            each.lost_from = 0 if each.piece else self.world.rng.randint(0, each.other.under_way)
+            last = 0.0 if each.piece else max(0.0, each.other.arrives - self.world.now)
+            notice = last + self.world.rng.choice([0.001, 0.05, 2.0])
             self.world.after(notice, each.lose)
 
     def drop(self, end: PathEnd) -> None:

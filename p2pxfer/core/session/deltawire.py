@@ -20,6 +20,7 @@ from p2pxfer.core.codec import Message, Number
 from p2pxfer.core.framing import Frame, frame_header
 from p2pxfer.core.session.bundlewire import BUNDLE_KIND, decode_bundle
 from p2pxfer.core.session.channelwire import PIECE_KIND, decode_piece
+from p2pxfer.core.session.restwire import REST_KIND, decode_rest
 from p2pxfer.errors import FrameError
 
 BLOCK_HASH = 8
@@ -62,7 +63,7 @@ class Basis(Message, frozen=True):
 
 
 class Lack(Message, frozen=True):
-    """Chunks that could not be made of a patch, and are to be sent whole: (file, first, behind last)."""
+    """Chunks that could not be made of a patch or a rest, and are to be sent whole: (file, first, behind last)."""
 
     handle: Number
     chunks: Annotated[list[tuple[Number, Number, Number]], Meta(max_length=1024)]
@@ -138,5 +139,6 @@ MAPLESS: dict[int, Callable[[Frame], Message]] = {
     PIECE_KIND: decode_piece,
     PATCH_KIND: decode_patch,
     BUNDLE_KIND: decode_bundle,
+    REST_KIND: decode_rest,
 }
 """Who reads the frames whose body is no map, apart from chunks."""

@@ -13,7 +13,7 @@ Transcript of one path (``>`` initiator to responder; the initiator is the TLS c
     > Check          < Checked            instead of an offer: what the network is like
     > Offer          < Refuse | Accept    the first page of the file list comes with the offer
     > Page*          < Listed*            what the receiver holds of a page's files already
-    > Holes* Data*   < Ack*               chunks of files whose page was answered, while more pages come
+    > Holes* Data*   < Part* Ack*         chunks of files whose page was answered, while more pages come
     > Final          < FinalAck           the same root hash at both ends
     > Bye
 
@@ -36,13 +36,13 @@ from p2pxfer.core.messages import Bytes16, Bytes32, Text
 from p2pxfer.core.session.bundlewire import BUNDLE_CAP, BUNDLE_KIND
 from p2pxfer.core.session.channelwire import MAX_PIECE, PIECE_HEADER_SIZE, PIECE_KIND, SESSION_ROWS
 from p2pxfer.core.session.deltawire import DELTA_ROWS, PATCH_KIND
+from p2pxfer.core.session.restwire import REST_HEADER_SIZE, REST_KIND, REST_ROWS
 from p2pxfer.core.traversal.discovery import Filtering, Hairpin, Simultaneous, Unsolicited
 from p2pxfer.errors import FrameError
 
 MAX_CHUNK = 4 * 1024 * 1024
-"""Largest chunk, bytes."""
 MAX_PAGE = 32 * 1024
-"""Largest page of a file list, bytes."""
+"""Largest chunk, and largest page of a file list, bytes."""
 
 PlanState = Literal["none", "followed", "withheld"]
 PathClass = Literal["relay", "direct", "beside"]
@@ -134,9 +134,8 @@ class Bye(Message, frozen=True):
 class Widen(Message, frozen=True):
     """The initiator wants another connection beside this path.
 
-    With ``ports``, the responder is to dial these ports of the host at the other end of this path from its own port of
-    this path, and to listen there.  Without, it takes a fresh port, says in Widened where that is found, and dials the
-    other end of this path.
+    With ``ports``, the responder is to dial these ports of the host at the other end from its own port of this path and
+    to listen there.  Without, it takes a fresh port, says in Widened where that is found, and dials the other end.
     """
 
     number: Number
@@ -298,7 +297,7 @@ PEER: Catalogue[Message] = Catalogue(
         (9, Checked), (10, Widen), (11, Widened), (16, Pair1), (17, Pair2), (18, PairConfirm), (19, Paired),
         (20, SameWords), (32, Offer), (33, WantPage), (34, Page), (35, Accept), (36, Refuse), (37, Ack), (38, Final),
         (39, FinalAck), (40, Holes), (41, Listed), (42, Tally),
-        *DELTA_ROWS, *SESSION_ROWS,
+        *REST_ROWS, *DELTA_ROWS, *SESSION_ROWS,
     ]
 )  # fmt: skip
 DATA_KIND = 64
@@ -313,13 +312,13 @@ PAIR_CAPS = {
     **PEER.caps([Check], PRE_AUTH_CAP),
     **PEER.caps([Offer]),
 }
-"""Caps while the peer's key is not verified; an offer and a check are legal only so that they can be refused in words.
-"""
+"""Caps while the peer's key is not verified; Offer and Check are legal only so that they can be refused in words."""
 SESSION_CAPS = {
     **PEER.caps(),
     DATA_KIND: MAX_CHUNK + CHUNK_HEADER_SIZE,
     PIECE_KIND: MAX_PIECE + PIECE_HEADER_SIZE,
     PATCH_KIND: MAX_CHUNK,
+    REST_KIND: MAX_CHUNK + REST_HEADER_SIZE,
     BUNDLE_KIND: BUNDLE_CAP,
 }
 """Caps afterwards."""

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 
 from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.session.deltawire import Patch
+from p2pxfer.core.session.restwire import Rest
 from p2pxfer.core.session.wire import Chunk, Have
 from p2pxfer.core.transfer.chunkhashes import ChunkHashes
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
@@ -33,15 +34,17 @@ MAX_BAD_CHUNKS = 3
 
 
 Incoming = Chunk | Patch | Bundle
+"""What chunks are stored from."""
+Arrival = Incoming | Rest
 """What chunks come in."""
 
 
-def length_of(chunk: Incoming) -> int:
+def length_of(chunk: Arrival) -> int:
     """Bytes of a chunk or of those of a bundle, however they came."""
-    return chunk.length if isinstance(chunk, Patch) else len(chunk.payload)
+    return chunk.length if isinstance(chunk, (Patch, Rest)) else len(chunk.payload)
 
 
-def wire_size(chunk: Incoming) -> int:
+def wire_size(chunk: Arrival) -> int:
     """Bytes that travelled for it."""
     return chunk.wire_size if isinstance(chunk, Patch) else len(chunk.payload)
 
@@ -85,14 +88,18 @@ class Inflow:
         """Whether every chunk is here and none is being stored once more."""
         return not self._storing and self._have.total == self.table.total
 
+    def chunks_of(self, page: int) -> Range:
+        """The numbers of the chunks of the files of a page: the first one, and the one behind the last."""
+        start, stop = (self.table.base(self._manifest.files_before(number)) for number in (page, page + 1))
+        return start, stop
+
     def claims(self, page: int) -> list[list[Have]]:
         """What is here of the files of a page, in portions for one message each; at least one."""
-        start, stop = (self.table.base(self._manifest.files_before(number)) for number in (page, page + 1))
-        return claims(self.table, self._have, start, stop)
+        return claims(self.table, self._have, *self.chunks_of(page))
 
     # -- in ------------------------------------------------------------------------------------------------------
 
-    def numbers_of(self, chunk: Incoming, files: int) -> range:
+    def numbers_of(self, chunk: Arrival, files: int) -> range:
         """The numbers of what came, of the first ``files`` files.
 
         Raises:
@@ -115,22 +122,28 @@ class Inflow:
         first = self.table.base(bundle.file)
         return range(first, first + bundle.count)
 
-    def _number_of(self, chunk: Chunk | Patch) -> int:
+    def _number_of(self, chunk: Chunk | Patch | Rest) -> int:
         address = (chunk.file, chunk.index)
         number = self.table.number(address)
         if length_of(chunk) != self.table.length(address):
             raise ChunkRefused(f"chunk {chunk.index} of file {chunk.file} has the wrong length")
         return number
 
+    def has(self, number: int, digest: bytes = b"") -> bool:
+        """Whether this chunk is here, with this hash if one is given."""
+        return number in self._have and digest in (b"", self.table.hash(number))
+
     def wants(self, number: int, digest: bytes) -> bool:
         """Whether this chunk with this hash is to be stored; false if it is here."""
-        if number in self._have and self.table.hash(number) == digest:
+        if self.has(number, digest):
             return False
         self._storing[number] = digest
         return True
 
-    def wants_any(self, chunk: Incoming, numbers: range) -> bool:
-        """Whether it is to be stored; false if all of it is here."""
+    def wants_any(self, chunk: Arrival, numbers: range) -> bool:
+        """Whether it is to be stored; false if all of it is here.  What a rest belongs to may be gone."""
+        if isinstance(chunk, Rest):
+            return not self.has(numbers.start, chunk.hash)
         if not isinstance(chunk, Bundle):
             return self.wants(numbers.start, chunk.hash)
         if self._have.contains(numbers.start, numbers.stop) and self.table.run(numbers) == chunk.hashes:
@@ -139,7 +152,12 @@ class Inflow:
         return True
 
     def hole(self, file: int, start: int, stop: int) -> tuple[list[int], list[Range]]:
-        """Chunks of zeros were told: the numbers of those that are here, and ranges of those that are to be stored."""
+        """Chunks of zeros were told: the numbers of those that are here, and ranges of those that are to be stored.
+
+        The range without a chunk, which only says that the file is sparse, is to be stored too.
+        """
+        if start == stop:
+            return [], [(start, stop)]
         first, _ = self.table.file_range(file)
         here: list[int] = []
         wanted: list[int] = []
@@ -164,8 +182,14 @@ class Inflow:
         self.table.fold()
         return number
 
-    def stored_bundle(self, bundle: Bundle) -> range:
-        """The files were verified and written; the numbers of their chunks."""
+    def stored_all(self, chunk: Incoming) -> range:
+        """It was verified and written; the numbers of what it holds."""
+        if isinstance(chunk, Bundle):
+            return self._stored_bundle(chunk)
+        number = self.stored((chunk.file, chunk.index), chunk.hash)
+        return range(number, number + 1)
+
+    def _stored_bundle(self, bundle: Bundle) -> range:
         first = self.table.base(bundle.file)
         numbers = range(first, first + bundle.count)
         for number in numbers:
@@ -182,7 +206,7 @@ class Inflow:
             yield self.stored((file, index), self._zeros(file, index))
 
     def lacking(self, address: ChunkAddress) -> None:
-        """The chunk cannot be made of its patch.
+        """The chunk cannot be made of its patch, or of a part and the rest.
 
         Raises:
             Damaged: more often than an honest sender makes it come to.
@@ -190,20 +214,21 @@ class Inflow:
         self._storing.pop(self.table.number(address), None)
         self._lacked += 1
         if self._lacked > MAX_LACKED * self.table.total:
-            raise Damaged("the sender's patches do not make what it says; what arrived whole is kept")
+            raise Damaged("the sender's pieces do not make the chunks that it says; what arrived whole is kept")
 
-    def damaged(self, address: ChunkAddress, count: int = 1) -> None:
-        """The chunk did not match its hash, or one of a bundle of ``count`` did not.
+    def damaged(self, chunk: Incoming) -> None:
+        """The chunk did not match its hash, or one of a bundle did not.
 
         Raises:
             ChunkRefused: always; the path that brought it is to be dropped.
             Damaged: once too often; the session is to be ended.
         """
-        first = self.table.number(address)
+        index, count = (0, chunk.count) if isinstance(chunk, Bundle) else (chunk.index, 1)
+        first = self.table.number((chunk.file, index))
         for number in range(first, first + count):
             self._storing.pop(number, None)
         self._bad += 1
         if self._bad >= MAX_BAD_CHUNKS:
             raise Damaged("the sender's data does not match its own hashes; what arrived whole is kept")
-        what = f"chunk {address[1]} of file {address[0]} does" if count == 1 else "the files of a bundle do"
+        what = f"chunk {index} of file {chunk.file} does" if count == 1 else "the files of a bundle do"
         raise ChunkRefused(f"{what} not match {'its hash' if count == 1 else 'their hashes'}")

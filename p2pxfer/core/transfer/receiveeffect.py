@@ -51,11 +51,13 @@ class Relist(Struct, frozen=True):
 class Store(Struct, frozen=True):
     """Verify and write this chunk or bundle, then call :meth:`ReceiverCore.stored` or :meth:`ReceiverCore.damaged`.
 
-    For one that cannot be made of its patch, call :meth:`ReceiverCore.lacking`.
+    For one that cannot be made of its patch, or that was ``joined`` of a part and its rest and does not match its hash,
+    call :meth:`ReceiverCore.lacking`.
     """
 
     path: int
     chunk: Incoming
+    joined: bool = False
 
 
 class TellBasis(Struct, frozen=True):

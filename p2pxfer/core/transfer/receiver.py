@@ -17,15 +17,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from p2pxfer.core.codec import Message
-from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.session.deltawire import WantBasis
+from p2pxfer.core.session.restwire import Rest
 from p2pxfer.core.session.wire import Accept, Final, FinalAck, Holes, Offer, Page, Refuse, Tally, WantPage
 from p2pxfer.core.session.wire import Listed as ListedMessage
 from p2pxfer.core.transfer.chunktable import ChunkAddress
 from p2pxfer.core.transfer.holes import judge
-from p2pxfer.core.transfer.inflow import Incoming, Inflow
+from p2pxfer.core.transfer.inflow import Arrival, Incoming, Inflow
 from p2pxfer.core.transfer.listing import Answer, ListTaker
 from p2pxfer.core.transfer.manifest import Manifest
+from p2pxfer.core.transfer.parts import MIN_PART, Parts
 from p2pxfer.core.transfer.receiveeffect import (
     Announced,
     Decide,
@@ -43,14 +44,15 @@ from p2pxfer.errors import ChunkRefused, Damaged, ManifestRefused, P2pxferError,
 
 
 class ReceiverCore:
-    """One transfer, known by its id; ``instance``: 16 random bytes of this process; ``rate``: see ``Accept``."""
+    """A transfer, by its id; ``instance``: 16 random bytes of this process; ``rate``, ``least``: see Accept, Parts."""
 
-    def __init__(self, transfer: bytes, instance: bytes, rate: int = 0) -> None:
+    def __init__(self, transfer: bytes, instance: bytes, rate: int = 0, least: int = MIN_PART) -> None:
         self._rate = rate
         self._transfer = transfer
         self._instance = instance
         self._phase = Phase.NEW
         self._paths: dict[int, Path] = {}
+        self.parts = Parts(self._paths, least)
         self._total = Total()
         self._manifest: Manifest | None = None
         self._list: ListTaker | None = None
@@ -86,6 +88,7 @@ class ReceiverCore:
     def close_path(self, path: int) -> None:
         """The path is gone."""
         self._paths.pop(path, None)
+        self.parts.lost(path)
 
     def receive(self, path: int, message: Message) -> list[ReceiverEffect]:
         """A transfer message came on ``path``.
@@ -202,12 +205,13 @@ class ReceiverCore:
         """Say that a page is known, and what is here of its files."""
         assert self._flow is not None
         handle = self._paths[path].handle
+        yield from self.parts.tell(path, *self._flow.chunks_of(page))
         *most, last = self._flow.claims(page)
-        for part in most:
-            yield Send(path, ListedMessage(handle=handle, page=page, have=part, last=False))
+        for portion in most:
+            yield Send(path, ListedMessage(handle=handle, page=page, have=portion, last=False))
         yield Send(path, ListedMessage(handle=handle, page=page, have=last))
 
-    def chunk(self, path: int, chunk: Incoming) -> list[ReceiverEffect]:
+    def chunk(self, path: int, chunk: Arrival) -> list[ReceiverEffect]:
         """A chunk, what it is to be made of, or a bundle came on ``path``.
 
         Raises ``ProtocolBreach`` where none is welcome, ``ChunkRefused`` for one that is not part of the transfer.
@@ -219,7 +223,7 @@ class ReceiverCore:
         if self._phase is Phase.REFUSED:
             return []
         if self._phase is Phase.RECEIVING and self._flow.wants_any(chunk, numbers):
-            return [Store(path, chunk)]
+            return [self.parts.join(path, numbers.start, chunk) if isinstance(chunk, Rest) else Store(path, chunk)]
         state.acks += numbers
         return []
 
@@ -235,8 +239,6 @@ class ReceiverCore:
             here, wanted = self._flow.hole(file, start, stop)
             state.acks += here
             effects += [StoreHole(path, file, *run) for run in wanted]
-            if start == stop:
-                effects.append(StoreHole(path, file, start, stop))
         return effects
 
     def _on_final(self, state: Path, final: Final) -> list[ReceiverEffect]:
@@ -274,6 +276,7 @@ class ReceiverCore:
         self._list.closed = closed
         self._flow = Inflow(self._manifest, have)
         self._flow.grow(sparse=self._total.holes > 0)
+        self.parts.renew(self._manifest, self._flow)
 
     def relisted(self, have: Mapping[ChunkAddress, bytes]) -> None:
         """The manifest ends where the other list begins, and ``have`` is what is left; the path may go on."""
@@ -299,10 +302,9 @@ class ReceiverCore:
     def stored(self, path: int, chunk: Incoming) -> None:
         """It was verified and written; its acknowledgement waits for :meth:`take_acks`."""
         assert self._flow is not None
-        if isinstance(chunk, Bundle):
-            self._acknowledge(path, self._flow.stored_bundle(chunk))
-        else:
-            self._acknowledge(path, [self._flow.stored((chunk.file, chunk.index), chunk.hash)])
+        numbers = self._flow.stored_all(chunk)
+        self.parts.drop(numbers)
+        self._acknowledge(path, numbers)
 
     def stored_hole(self, path: int, file: int, first: int, stop: int) -> None:
         """These chunks are zero on the disk."""
@@ -317,13 +319,10 @@ class ReceiverCore:
     def damaged(self, chunk: Incoming) -> None:
         """It did not match its hash; raises as :meth:`~p2pxfer.core.transfer.inflow.Inflow.damaged`."""
         assert self._flow is not None
-        if isinstance(chunk, Bundle):
-            self._flow.damaged((chunk.file, 0), chunk.count)
-        else:
-            self._flow.damaged((chunk.file, chunk.index))
+        self._flow.damaged(chunk)
 
     def lacking(self, address: ChunkAddress) -> None:
-        """The chunk cannot be made of its patch; raises as :meth:`~p2pxfer.core.transfer.inflow.Inflow.lacking`."""
+        """The chunk cannot be made of what came; raises as :meth:`~p2pxfer.core.transfer.inflow.Inflow.lacking`."""
         assert self._flow is not None
         self._flow.lacking(address)
 

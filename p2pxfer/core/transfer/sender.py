@@ -22,8 +22,10 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 
 from p2pxfer.core.codec import Message
-from p2pxfer.core.session.wire import Accept, Ack, Final, FinalAck, Have, Listed, Offer, Refuse, Tally, WantPage
+from p2pxfer.core.session.restwire import Part
+from p2pxfer.core.session.wire import Accept, Ack, Final, FinalAck, Have, Listed, Refuse, WantPage
 from p2pxfer.core.text import safe_text
+from p2pxfer.core.transfer.announcing import offer, tally
 from p2pxfer.core.transfer.chunkhashes import ChunkHashes
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.core.transfer.claims import judge
@@ -31,6 +33,7 @@ from p2pxfer.core.transfer.holes import HolesByFile, HoleTeller
 from p2pxfer.core.transfer.listing import ListTeller
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.outflow import Outflow
+from p2pxfer.core.transfer.rests import Rests
 from p2pxfer.core.transfer.sendeffect import AcceptedByPeer, Finished, HashChunks, Send, SenderEffect
 from p2pxfer.errors import ChunkRefused, Damaged, ProtocolBreach, from_wire
 
@@ -64,6 +67,7 @@ class SenderCore:
         self._holes = HoleTeller(handle, self._table, {})
         self._flow = Outflow(self._table, self._holes)
         self._list = ListTeller(handle, manifest)
+        self.rests = Rests(self._table)
         self._talks: dict[int, _Talk] = {}
         self._instance: bytes | None = None
         self._newest = 0
@@ -85,17 +89,9 @@ class SenderCore:
         self._take_in(known, holes)
         effects: list[SenderEffect] = [*self._list.take()]
         if self._list.complete or self._list.pages % TALLY_PAGES == 0:
-            effects += [Send(path, self._tally()) for path, talk in self._talks.items() if talk is not _Talk.STALE]
+            now = tally(self._handle, self._list, self._table, self._holes.bytes)
+            effects += [Send(path, now) for path, talk in self._talks.items() if talk is not _Talk.STALE]
         return effects + self._final_if_complete()
-
-    def _tally(self) -> Tally:
-        return Tally(
-            handle=self._handle,
-            files=self._table.files,
-            size=self._table.bytes_of(self._table.files),
-            counting=not self._list.complete,
-            holes=self._holes.bytes,
-        )
 
     @property
     def acked_bytes(self) -> int:
@@ -107,18 +103,8 @@ class SenderCore:
     def open_path(self, path: int) -> list[SenderEffect]:
         """A greeted path: offer the transfer on it."""
         self._talks[path] = _Talk.OFFERED
-        offer = Offer(
-            handle=self._handle,
-            transfer=self._manifest.transfer_id,
-            files=self._table.files,
-            size=self._table.bytes_of(self._table.files),
-            page=self._manifest.page(0),
-            more=not self._list.complete or self._list.pages > 1,
-            counting=not self._list.complete,
-            holes=self._holes.bytes,
-            delta=self._delta,
-        )
-        return [Send(path, offer)]
+        listed = tally(self._handle, self._list, self._table, self._holes.bytes)
+        return [Send(path, offer(listed, self._manifest, more=self._list.pages > 1, delta=self._delta))]
 
     def close_path(self, path: int) -> list[SenderEffect]:
         """The path is gone: what was on its way there is missing again."""
@@ -127,6 +113,7 @@ class SenderCore:
         self._list.lost(path)
         self._holes.lost(path)
         self._flow.lost(path)
+        self.rests.lost(path)
         return [*self._list.take()]
 
     def is_open(self, path: int) -> bool:
@@ -234,6 +221,9 @@ class SenderCore:
                 raise from_wire(message.word, f"the receiver refused: {safe_text(message.message)}")
             case ((_Talk.OPEN | _Talk.FINAL), Ack()):
                 return self._on_ack(path, message)
+            case ((_Talk.OPEN | _Talk.FINAL), Part()):
+                self.rests.told(path, message)
+                return []
             case _Talk.FINAL, FinalAck():
                 return self._check_root(message.root)
             case _Talk.OFFERED, FinalAck():
@@ -281,6 +271,7 @@ class SenderCore:
                 self._talks[path] = _Talk.STALE
                 self._claimed.pop(path, None)
                 self._flow.lost(path)
+                self.rests.lost(path)
 
     def _forget_acknowledged(self) -> None:
         """Another process receives now: only what it claims is there."""

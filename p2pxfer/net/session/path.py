@@ -212,7 +212,12 @@ class PeerPath(Protocol):
 
     def memory_for_input(self) -> memoryview | None:
         """The rest of a chunk that is arriving; see :class:`~p2pxfer.net.connection.delivery.DirectReceiver`."""
-        return self._decoder.memory()
+        return None if self._over else self._decoder.memory()
+
+    @property
+    def begun(self) -> tuple[int, memoryview, int] | None:
+        """What came of a frame that is not whole, see ``FrameDecoder``; when the path is over its memory is free."""
+        return self._decoder.begun
 
     def input_arrived(self, size: int) -> None:
         """Part of a chunk is in its place."""
@@ -293,8 +298,7 @@ class PeerPath(Protocol):
         self.send(Ping(number=number))
 
     def silent_for(self) -> float:
-        """See :class:`~p2pxfer.net.connection.liveness.Watched`; unknown through a relay, where the server's kernel
-        answers."""
+        """See ``Watched``; unknown through a relay, where the server's kernel answers."""
         return self._tls().silent_for()
 
     # -- sending -------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.session.channelwire import Attach
 from p2pxfer.core.session.deltawire import Patch
 from p2pxfer.core.session.pathchoice import OVER
+from p2pxfer.core.session.restwire import Rest
 from p2pxfer.core.session.wire import Chunk, Offer
 from p2pxfer.errors import ProtocolBreach, Refused, Unreachable
 from p2pxfer.net.session.path import PeerPath
@@ -117,7 +118,7 @@ class Arrivals:
             P2pxferError: see the ``message`` of what it carries.
         """
         carried = self._on(path)
-        if isinstance(message, (Patch, Bundle)) and isinstance(carried, IncomingTransfer):
+        if isinstance(message, (Patch, Bundle, Rest)) and isinstance(carried, IncomingTransfer):
             carried.chunk(path, message)
         else:
             carried.message(path, message)

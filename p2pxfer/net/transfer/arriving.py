@@ -8,13 +8,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
+from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.session.deltawire import Lack, Patch
 from p2pxfer.core.session.wire import Listed
+from p2pxfer.core.transfer.parts import begun
 from p2pxfer.core.transfer.receiveeffect import Store, StoreHole, TellBasis
 from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.core.transfer.sendeffect import Send
 from p2pxfer.errors import ChunkRefused, Damaged, ProtocolBreach
 from p2pxfer.net.session.bodies import CHUNK_MEMORY
+from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.landing import Landing
 from p2pxfer.net.transfer.oldversions import VersionLost
@@ -38,6 +41,19 @@ class Arriving:
     def end(self) -> None:
         """The transfer has ended; results of what is still under way change nothing."""
         self._ended = True
+        self._core.parts.end()
+
+    def close_path(self, path: PeerPath) -> int:
+        """The path is gone: keep what came of a chunk in the middle of which it ended, and tell of it on the others.
+
+        How many bytes that were.
+        """
+        cut = begun(*path.begun) if path.begun is not None else None
+        told = self._core.parts.came(path.facts.number, cut) if cut is not None else []
+        self._core.close_path(path.facts.number)
+        for effect in told:
+            self.send(effect)
+        return cut.came if cut is not None else 0
 
     def store(self, landing: Landing, effect: Store) -> None:
         """Have a chunk or a bundle verified and written."""
@@ -75,7 +91,8 @@ class Arriving:
         if self._ended:
             return
         chunk = effect.chunk
-        if failure.check(VersionLost) and isinstance(chunk, Patch):
+        useless = ChunkRefused if effect.joined else VersionLost
+        if not isinstance(chunk, Bundle) and failure.check(useless):
             self._core.lacking((chunk.file, chunk.index))
             span = (chunk.file, chunk.index, chunk.index + 1)
             self.send(Send(effect.path, Lack(handle=chunk.handle, chunks=[span])))

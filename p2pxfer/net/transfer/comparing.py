@@ -55,7 +55,7 @@ class Comparing:
         """The receiver tells something on ``path``.
 
         Raises:
-            ProtocolBreach: see :class:`~p2pxfer.core.transfer.delta.Differences`.
+            ProtocolBreach: see :class:`~p2pxfer.core.transfer.delta.Differences`; what it lacks was no rest either.
         """
         if message.handle != HANDLE:
             raise ProtocolBreach("the receiver speaks of a transfer that was not offered on this path")
@@ -72,7 +72,8 @@ class Comparing:
                 if message.last or len(message.hashes) == HASHES_PER_MESSAGE * BLOCK_HASH:
                     self._stop_waiting()
             case Lack():
-                self._core.lacking(self._differences.lacked(message))
+                rests, patches = self._core.rests.lacked(path, message)
+                self._core.lacking([*rests, *self._differences.lacked(patches)])
 
     def lost(self, path: int) -> None:
         """A path is gone."""

@@ -10,6 +10,7 @@ Laws of this file:
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -19,7 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.codec import Message
-from p2pxfer.core.transfer.inflow import Incoming, wire_size
+from p2pxfer.core.transfer.inflow import Arrival, wire_size
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.receiveeffect import (
     Announced,
@@ -75,10 +76,9 @@ class IncomingTransfer:
         self._tally = Tally(tell)
         self._consent = Consent(decide, self._tally, self._is_over)
         self.number = transfer
-        self._closing = self._asked = False
-        self.ended = False
+        self._closing = self._asked = self.ended = False
         self.confirmed: float | None = None
-        self.bytes_by_path: dict[str, int] = {}
+        self.bytes_by_path: dict[str, int] = Counter()
         self.done: Deferred[Received] = Deferred()
         self.settled: Deferred[None] = Deferred()
 
@@ -132,7 +132,7 @@ class IncomingTransfer:
         self._carry_out(effects)
         self._arriving.acks_soon()  # for holes that are here already nothing need follow
 
-    def chunk(self, path: PeerPath, chunk: Incoming) -> None:
+    def chunk(self, path: PeerPath, chunk: Arrival) -> None:
         """A chunk, what it is to be made of, or a bundle came on ``path``.
 
         Raises:
@@ -140,8 +140,7 @@ class IncomingTransfer:
         """
         if self._closing or self._backlog.keeps(path, lambda: self.chunk(path, chunk)):
             return
-        kind = path.facts.kind
-        self.bytes_by_path[kind] = self.bytes_by_path.get(kind, 0) + wire_size(chunk)
+        self.bytes_by_path[path.facts.kind] += wire_size(chunk)
         self._paths.carried(path, wire_size(chunk))
         if effects := self._core.chunk(path.facts.number, chunk):
             self._carry_out(effects)  # it is acknowledged when it is stored
@@ -165,7 +164,8 @@ class IncomingTransfer:
 
     def close_path(self, path: PeerPath) -> None:
         """A path is gone."""
-        self._core.close_path(path.facts.number)
+        if came := self._arriving.close_path(path):
+            self.bytes_by_path[path.facts.kind] += came
 
     def _carry_out(self, effects: list[ReceiverEffect]) -> None:
         landing = self._site.landing
@@ -302,10 +302,9 @@ class IncomingTransfer:
             return
         names = await landing.publish(root, time.time())
         self._paths.finish()
-        if self.manifest is not None:
-            self._tally.count(self.manifest)
-        self._carry_out(self._core.published_all())
         assert self.manifest is not None
+        self._tally.count(self.manifest)
+        self._carry_out(self._core.published_all())
         self._end(Received(root, tuple(names), self.manifest.total_bytes))
 
     # -- the end -------------------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ Laws of this file:
    each gets as much as it delivers.  When all are full the next chunk waits.
 3. When nothing is left to be read, a path with nothing under way sends again what another one is slow with.
 4. The reactor's thread waits for no disk: files are looked for and looked up in the scanner's thread, read in another.
+5. A chunk of which a path was told a part goes there before others: on a line on which no path lasts, what was begun is
+   brought to an end before something else is begun.
 """
 
 from __future__ import annotations
@@ -139,6 +141,10 @@ class ChunkPump:
 
     def close_path(self, path: PeerPath) -> None:
         """A path is gone."""
+        while self._ready and self._ahead + MAX_CHUNK > AHEAD_BYTES:
+            # What was under way there is read once more, and goes first.
+            last = self._take_out(len(self._ready) - 1)
+            self._core.drop_chunk(last.address, last.count)
         self._carry_out(self._core.close_path(path.facts.number))
         self._comparing.lost(path.facts.number)
         self.push()
@@ -217,13 +223,13 @@ class ChunkPump:
         self._tell_holes(carriers)
         self._comparing.ask(carriers)
         while self._may_go() and (path := self._taker(carriers)) is not None:
-            loaded = self._ready.popleft()
-            self._ahead -= loaded.size + CHUNK_COST * loaded.count
+            loaded = self._next_for(path)
             chunks = (loaded.address, path.facts.number, loaded.count)
             if not self._core.may_go(*chunks) or self._comparing.is_vain(loaded):
                 self._core.drop_chunk(loaded.address, loaded.count)
                 continue
             self._comparing.goes(loaded)
+            loaded = loaded.rest(self._core.rests, path.facts.number)
             self._pace.spend(loaded.wire_size)
             path.send_frame(loaded.frame())
             self._core.chunk_sent(*chunks)
@@ -260,6 +266,18 @@ class ChunkPump:
         first = self._ready[0]
         may_take = (path for path in free if self._core.may_go(first.address, path.facts.number, first.count))
         return next(may_take, free[0])
+
+    def _next_for(self, path: PeerPath) -> Loaded:
+        """Take out the next chunk that is ready; see law 4."""
+        begun, told = self._core.rests.on(path.facts.number), self._core.is_told
+        places = (n for n, ready in enumerate(self._ready) if ready.address in begun and told(ready.last))
+        return self._take_out(next(places, 0) if begun else 0)
+
+    def _take_out(self, place: int) -> Loaded:
+        loaded = self._ready[place]
+        del self._ready[place]
+        self._ahead -= loaded.size + CHUNK_COST * loaded.count
+        return loaded
 
     def _read_ahead(self, carriers: list[PeerPath]) -> None:
         if not carriers:

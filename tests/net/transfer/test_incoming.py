@@ -45,6 +45,7 @@ class NotingPath:
     rtt = None
     began = 0.0
     writable = True
+    begun: tuple[int, memoryview, int] | None = None
 
     def __init__(self, number: int) -> None:
         self.facts = SimpleNamespace(number=number, kind="direct", local="", remote="", beside=0, group=number)

@@ -1,0 +1,104 @@
+"""A line on which one chunk of a large file takes a minute and a half: it flows, and it goes on where it was cut."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from p2pxfer.core.transfer.geometry import chunk_size
+from scripts.product import JsonEvent, Program
+from tests.lab.conftest import LabFactory
+from tests.lab.topology import Lab
+from tests.scene import Scene, random_file
+
+MIB = 1 << 20
+LINE_BPS = 400_000
+SIZE = 1024 * MIB + 1
+CHUNK = 4 * MIB
+CHUNK_S = CHUNK * 8 / LINE_BPS
+"""A chunk takes 84 seconds."""
+LIFE_S = 40.0
+"""Time from one cut to the next, in less than half of a chunk's."""
+LONGEST_S = 280.0
+"""More than it takes, for a machine that is busy with other work."""
+
+
+class Slow(Scene):
+    """A large file on its way from one public host to the other; what both said until now."""
+
+    def __init__(self, lab: Lab, folder: Path, *words: str) -> None:
+        super().__init__(lab, folder, loopback=False)
+        self.lab = lab
+        self.start_server()
+        self.make_contacts()
+        source = folder / "large.bin"
+        random_file(source, SIZE)
+        self.said: dict[str, list[JsonEvent]] = {"alice": [], "bob": []}
+        self.bob = self.receive("--once", "--no-code", *words)
+        self.began = self.lab.link_bytes("bob")
+        self.alice = self.send(source, "--wait", *words)
+        for program in (self.alice, self.bob):
+            threading.Thread(target=self._hear, args=(program,), daemon=True).start()
+
+    def _hear(self, program: Program) -> None:
+        """In a thread: note what it says until it ends."""
+        for event in program.events(LONGEST_S):
+            self.said[program.role].append(event)
+
+    def go_on(self, seconds: float) -> None:
+        """Let time pass, as long as both programs run."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            for program in (self.alice, self.bob):
+                assert program.poll() is None, (program.role, program.last_words())
+            time.sleep(min(left, 0.5))
+
+    def paths(self, role: str, state: str) -> list[JsonEvent]:
+        return [event for event in self.said[role] if event["event"] == "path" and event["state"] == state]
+
+    @property
+    def acknowledged(self) -> int:
+        """Bytes that the sender knows to be there."""
+        return max((event["bytes"] for event in self.said["alice"] if event["event"] == "progress"), default=0)
+
+    @property
+    def carried(self) -> int:
+        """Bytes that came to the receiver's host."""
+        return self.lab.link_bytes("bob") - self.began
+
+
+@pytest.mark.deadline(400)
+def test_a_chunk_of_more_than_a_minute_flows_and_no_path_is_given_up(lab_factory: LabFactory, tmp_path: Path) -> None:
+    """Pings and acknowledgements wait behind it, on one side for longer than a silent path is believed in."""
+    assert chunk_size(SIZE) == CHUNK
+    with Slow(lab_factory(None, None, rate_bps=LINE_BPS), tmp_path) as slow:
+        begun = time.monotonic()
+        while slow.acknowledged < CHUNK and time.monotonic() < begun + LONGEST_S:
+            slow.go_on(2)
+        taken = time.monotonic() - begun
+        print(f"{slow.acknowledged} bytes after {taken:.0f} s, {slow.carried} came to the receiver's host")
+        assert slow.acknowledged >= CHUNK
+        slow.go_on(10)
+        for role in ("alice", "bob"):
+            assert slow.paths(role, "down") == []
+            # Neither is another path looked for, nor do connections beside the first one share the line.
+            assert sorted(event["path"] for event in slow.paths(role, "up")) == ["direct", "relay"]
+
+
+@pytest.mark.deadline(400)
+def test_a_chunk_that_no_path_lives_long_enough_for_comes_in_parts(lab_factory: LabFactory, tmp_path: Path) -> None:
+    """Every connection is reset twice in the time that a chunk takes; a relay would share the line."""
+    with Slow(lab_factory(None, None, rate_bps=LINE_BPS), tmp_path, "--path", "direct") as slow:
+        begun, cuts = time.monotonic(), 0
+        while slow.acknowledged < CHUNK and time.monotonic() < begun + LONGEST_S:
+            slow.go_on(LIFE_S)
+            slow.lab.run("alice", ["ss", "-K", "-t", "state", "established"], check=True)
+            cuts += 1
+        taken = time.monotonic() - begun
+        print(f"{slow.acknowledged} bytes after {taken:.0f} s and {cuts} cuts, {slow.carried} came")
+        assert slow.acknowledged >= CHUNK
+        assert LIFE_S < CHUNK_S / 2
+        assert len(slow.paths("bob", "up")) >= 3  # and none of them had the time that a chunk takes
