@@ -280,8 +280,8 @@ class ChunkPump:
         return loaded
 
     def _read_ahead(self, carriers: list[PeerPath]) -> None:
-        if not carriers:
-            return
+        if not carriers and not self.accepted:
+            return  # without a path what the last one carried is read again, to be there when the next one comes
         while self._reading < AHEAD_BATCHES and self._ahead + MAX_CHUNK <= AHEAD_BYTES:
             batch = self._next_batch() or self._late_batch(carriers)
             if not batch:

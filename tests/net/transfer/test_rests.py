@@ -200,8 +200,7 @@ def test_what_a_lost_path_carried_goes_on_before_what_was_read_ahead(sending: Se
     lost: Any = first
     sending.paths.remove(lost, "cut")
     sending.pump.close_path(lost)
-    second = path_with(sending, 2, {0: (chunk_of(0)[1], 100 * KIB)}, 0)
     sending.until(lambda: not sending.pump._reading)
-    second.room = 1
-    sending.pump.push()
+    second = path_with(sending, 2, {0: (chunk_of(0)[1], 100 * KIB)}, 1)
+    assert len(second.frames) == 1  # it waited for nothing
     assert [rest.index for rest in rests(second)] == [0]
