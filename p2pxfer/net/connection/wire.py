@@ -15,9 +15,10 @@ from collections.abc import Callable
 from OpenSSL import SSL
 
 from p2pxfer.core.session.recordblocks import Intake, Outlet
-from p2pxfer.core.session.records import MAX_RECORD, Opener, RecordBroken, Sealer
+from p2pxfer.core.session.records import Opener, RecordBroken, Sealer
 from p2pxfer.net.connection.bulktls import BLOCK, BulkTLS, Wire, pull, push
 from p2pxfer.net.connection.outbuffer import RECORD, OutBuffer
+from p2pxfer.net.connection.recordsize import RecordSize
 from p2pxfer.net.connection.tls import Link
 
 Stop = SSL.Error | RecordBroken
@@ -39,6 +40,7 @@ class SecureWire:
         self._outlet: Outlet | None = None
         self._beyond_tls = False
         """OpenSSL has nothing to say any more, and nothing that it said waits."""
+        self._size = RecordSize(sock)
         self._taken = 0
 
     def do_handshake(self) -> None:
@@ -112,7 +114,7 @@ class SecureWire:
                 raise SSL.WantWriteError
         size = 0
         while size < most and self._outlet.has_room and out:
-            piece = out.first(MAX_RECORD)
+            piece = out.first(self._size.most())
             self._outlet.seal(piece)
             out.sent(len(piece))
             size += len(piece)

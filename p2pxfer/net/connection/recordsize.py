@@ -1,0 +1,39 @@
+"""How much goes into the next sealed record.
+
+A record is opened when all of it has come, so of one that a cut meets nothing is of use.  Large ones save time where
+many go by in a second; on a slow line one would take longer than some connections live.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from p2pxfer.core.session.records import MAX_RECORD
+from p2pxfer.net.connection.tcpinfo import delivery_rate
+
+RECORD_S: Final = 0.5
+"""A record takes no longer than this at the rate at which the other end acknowledged lately, seconds."""
+LEAST: Final = 32 * 1024
+"""Smaller ones would cost a slow line more in headers than they save, and a new connection has no rate yet; bytes."""
+AGAIN: Final = 8
+"""After so many full records the kernel is asked again."""
+
+
+class RecordSize:
+    """Of the records on ``sock``; where the kernel knows nothing, as of a relay, they are as large as may be."""
+
+    def __init__(self, sock: Any, rate: Callable[[Any], int | None] = delivery_rate) -> None:
+        self._socket = sock
+        self._rate = rate
+        self._most = 0
+        self._left = 0
+
+    def most(self) -> int:
+        """Most bytes of the record that is sealed now."""
+        if self._left <= 0:
+            rate = self._rate(self._socket)
+            self._most = MAX_RECORD if rate is None else min(MAX_RECORD, max(LEAST, int(rate * RECORD_S)))
+            self._left = AGAIN * self._most
+        self._left -= self._most
+        return self._most
