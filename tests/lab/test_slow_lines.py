@@ -22,6 +22,8 @@ CHUNK_S = CHUNK * 8 / LINE_BPS
 """A chunk takes 84 seconds."""
 LIFE_S = 40.0
 """Time from one cut to the next, in less than half of a chunk's."""
+TWICE = 0.5
+"""What may come twice, as a part of a chunk, with all headers; it was a tenth."""
 LONGEST_S = 280.0
 """More than it takes, for a machine that is busy with other work."""
 
@@ -48,10 +50,10 @@ class Slow(Scene):
         for event in program.events(LONGEST_S):
             self.said[program.role].append(event)
 
-    def go_on(self, seconds: float) -> None:
-        """Let time pass, as long as both programs run."""
+    def go_on(self, seconds: float, until: int = SIZE) -> None:
+        """Let time pass, as long as both programs run, and so much is not acknowledged."""
         deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
+        while (left := deadline - time.monotonic()) > 0 and self.acknowledged < until:
             for program in (self.alice, self.bob):
                 assert program.poll() is None, (program.role, program.last_words())
             time.sleep(min(left, 0.5))
@@ -76,8 +78,7 @@ def test_a_chunk_of_more_than_a_minute_flows_and_no_path_is_given_up(lab_factory
     assert chunk_size(SIZE) == CHUNK
     with Slow(lab_factory(None, None, rate_bps=LINE_BPS), tmp_path) as slow:
         begun = time.monotonic()
-        while slow.acknowledged < CHUNK and time.monotonic() < begun + LONGEST_S:
-            slow.go_on(2)
+        slow.go_on(LONGEST_S, CHUNK)
         taken = time.monotonic() - begun
         print(f"{slow.acknowledged} bytes after {taken:.0f} s, {slow.carried} came to the receiver's host")
         assert slow.acknowledged >= CHUNK
@@ -94,11 +95,12 @@ def test_a_chunk_that_no_path_lives_long_enough_for_comes_in_parts(lab_factory: 
     with Slow(lab_factory(None, None, rate_bps=LINE_BPS), tmp_path, "--path", "direct") as slow:
         begun, cuts = time.monotonic(), 0
         while slow.acknowledged < CHUNK and time.monotonic() < begun + LONGEST_S:
-            slow.go_on(LIFE_S)
+            slow.go_on(LIFE_S, CHUNK)
             slow.lab.run("alice", ["ss", "-K", "-t", "state", "established"], check=True)
             cuts += 1
         taken = time.monotonic() - begun
         print(f"{slow.acknowledged} bytes after {taken:.0f} s and {cuts} cuts, {slow.carried} came")
         assert slow.acknowledged >= CHUNK
+        assert slow.carried < (1 + TWICE) * CHUNK
         assert LIFE_S < CHUNK_S / 2
         assert len(slow.paths("bob", "up")) >= 3  # and none of them had the time that a chunk takes
