@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from p2pxfer.cli import main
-from p2pxfer.core.transfer.inflow import Incoming, length_of
+from p2pxfer.core.transfer.inflow import Arrival, length_of
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.transfer import incoming, journalfile, publishing, source, staging
 
@@ -77,7 +77,7 @@ def counted(milliseconds: int) -> None:
     counts = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     real = incoming.IncomingTransfer.chunk
 
-    def counting(self: incoming.IncomingTransfer, path: PeerPath, chunk: Incoming) -> None:
+    def counting(self: incoming.IncomingTransfer, path: PeerPath, chunk: Arrival) -> None:
         os.write(counts, b"%d\n" % length_of(chunk))
         real(self, path, chunk)
 

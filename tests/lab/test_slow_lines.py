@@ -39,10 +39,10 @@ class Slow(Scene):
         source = folder / "large.bin"
         random_file(source, SIZE)
         self.said: dict[str, list[JsonEvent]] = {"alice": [], "bob": []}
-        self.bob = self.receive("--once", "--no-code", *words)
+        self.receiver = self.receive("--once", "--no-code", *words)
         self.began = self.lab.link_bytes("bob")
-        self.alice = self.send(source, "--wait", *words)
-        for program in (self.alice, self.bob):
+        self.sender = self.send(source, "--wait", *words)
+        for program in (self.sender, self.receiver):
             threading.Thread(target=self._hear, args=(program,), daemon=True).start()
 
     def _hear(self, program: Program) -> None:
@@ -54,7 +54,7 @@ class Slow(Scene):
         """Let time pass, as long as both programs run, and so much is not acknowledged."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0 and self.acknowledged < until:
-            for program in (self.alice, self.bob):
+            for program in (self.sender, self.receiver):
                 assert program.poll() is None, (program.role, program.last_words())
             time.sleep(min(left, 0.5))
 

@@ -47,7 +47,7 @@ def test_a_block_takes_the_memory_that_was_filled_of_it() -> None:
 
 def test_a_record_waits_when_it_is_whole_and_not_before() -> None:
     outlet, intake = Outlet(Sealer(SECRET, SUITE)), Intake(Opener(SECRET, SUITE))
-    assert not outlet.waits and not intake.waits
+    assert (outlet.waits, intake.waits) == (False, False)
     outlet.seal(b"x" * 1000)
     size = len(outlet.waiting)
     outlet.seal(b"second")
@@ -59,6 +59,6 @@ def test_a_record_waits_when_it_is_whole_and_not_before() -> None:
             assert intake.open(memoryview(bytearray(1000))) == 1000
         intake.room()[0] = byte
         intake.arrived(1)
-    assert intake.waits and intake.next() == len(b"second")
+    assert (intake.waits, intake.next()) == (True, len(b"second"))
     outlet.sent(len(arriving))
-    assert not outlet.waits
+    assert (outlet.waits, len(outlet.waiting)) == (False, 0)

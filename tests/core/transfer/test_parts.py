@@ -37,7 +37,7 @@ class Taking:
 
     def path(self, number: int) -> list[Any]:
         """Another path; what is said on it."""
-        said = {"files": len(self.manifest.sizes), "size": self.manifest.total_bytes}
+        said: dict[str, Any] = {"files": len(self.manifest.sizes), "size": self.manifest.total_bytes}
         page, more = self.manifest.page(0), self.manifest.pages > 1
         offer = Offer(handle=1, transfer=self.manifest.transfer_id, page=page, more=more, **said)
         self.do(self.core.receive(number, offer))

@@ -74,10 +74,11 @@ class GoingOn:
         self.pump = ChunkPump(reactor, self.source, self.cache)
         self.errors: list[P2pxferError] = []
         self.paths = PathSet(self.threads.seconds, lambda event: None)
-        self.path: Any = FakePath()
-        self.path.facts = PathFacts(1, "punched", "", "")
-        self.path.send_frame = lambda parts: self.path.sent.append(b"".join(parts))
-        self.paths.add(self.path)
+        path: Any = FakePath()
+        path.facts = PathFacts(1, "punched", "", "")
+        path.send_frame = lambda parts: path.sent.append(b"".join(parts))
+        self.path = path
+        self.paths.add(path)
 
     def begin(self) -> None:
         """The offer is accepted, and the first page answered."""
