@@ -23,8 +23,8 @@ from p2pxfer.core.transfer.ranges import RangeSet
 from p2pxfer.errors import ChunkRefused
 
 HASH_SIZE = 32
-FOLD: Final = 1024
-"""So many files are folded at once; it takes some two milliseconds."""
+FOLD: Final = 256
+"""So many files are folded at once, four times as many as a bundle brings; it takes half a millisecond."""
 
 ChunkAddress = tuple[int, int]
 """(file index, chunk index)."""

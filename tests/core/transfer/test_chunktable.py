@@ -166,7 +166,7 @@ class Resumed(Pair):
 @pytest.mark.parametrize("kind", [Pair, Resumed])
 def test_no_step_of_a_transfer_folds_all_its_files(monkeypatch: pytest.MonkeyPatch, kind: type[Pair]) -> None:
     """Of two hundred thousand that took both sides 0.4 s in the reactor's thread, when the last chunk was here."""
-    files = 8 * FOLD
+    files = 16 * FOLD
     since = count_folds(monkeypatch)
     most = {SenderCore: 0, ReceiverCore: 0}
 
