@@ -140,9 +140,9 @@ def test_a_hostile_sender_names_itself(stage: Stage) -> None:
 
 
 UNDERSTATING = """
-    from p2pxfer.core.transfer import sender
+    from p2pxfer.core.transfer import announcing, sender
 
-    sender.Offer = lambda plain=sender.Offer, **said: plain(**said | OFFERED)
+    announcing.Offer = lambda plain=announcing.Offer, **said: plain(**said | OFFERED)
     sender.SenderCore.grow = lambda self, *more, plain=sender.SenderCore.grow: [
         each for each in plain(self, *more) if not isinstance(each.message, sender.Tally)
     ]
