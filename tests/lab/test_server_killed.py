@@ -55,7 +55,6 @@ def test_a_direct_transfer_does_not_need_the_server_any_more(lab_factory: LabFac
         assert lab.server_bytes() - relayed < MIB
     carried = last(heard, "done")["bytes_by_path"]
     print(carried)
-    assert carried["punched"] > SIZE // 2
     assert sum(carried.values()) < SIZE + TWICE
     assert [event["event"] for event in said].count("introduced") == 1
 
