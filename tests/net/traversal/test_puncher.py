@@ -30,7 +30,7 @@ from p2pxfer.net.traversal import halfopen, puncher
 from p2pxfer.net.traversal.gateway import hold_port
 from p2pxfer.net.traversal.halfopen import RESERVE, HalfOpen, descriptor_room
 from p2pxfer.net.traversal.listening import Doorman
-from p2pxfer.net.traversal.puncher import MAPPED_START, Mapped, Puncher
+from p2pxfer.net.traversal.puncher import MAPPED_START, OTHERS_S, Mapped, Puncher
 from tests.net.reactors import reactor, sleep, until
 from tests.net.serverkit import dialled_from, free_port, is_reset
 
@@ -289,8 +289,9 @@ def test_a_plan_waits_longer_where_a_router_gave_a_port(monkeypatch: pytest.Monk
 async def test_when_a_path_stands_what_is_of_use_beside_it_is_still_tried(
     monkeypatch: pytest.MonkeyPatch, silent: int
 ) -> None:
-    """For a while; all else is given up at once."""
-    monkeypatch.setattr(puncher, "OTHERS_S", 0.3)
+    """All else is given up at once."""
+    for name in ("OTHERS_S", "PUNCH_S"):
+        monkeypatch.setattr(puncher, name, 60.0)  # it is stopped here
     late, beside = free_port(), "127.0.0.2"
     punch = Punch(monkeypatch, None, candidates=[Candidate("host", HOST, silent), Candidate("host", beside, late)])
     await until(lambda: (beside, late) in punch.puncher.last_errors)
@@ -301,7 +302,24 @@ async def test_when_a_path_stands_what_is_of_use_beside_it_is_still_tried(
         listener.bind((beside, late))
         listener.listen()
         await until(lambda: bool(punch.built))
-        await until(lambda: bool(punch.puncher.done.called))
+    assert not punch.puncher.done.called
+    punch.end()
+    assert await punch.puncher.done
+
+
+def test_what_is_of_use_beside_a_path_that_stands_is_tried_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for as long as the whole punch."""
+    now: Any = Clock()
+    doorman: Any = SimpleNamespace(admit=lambda *_: None, dismiss=lambda _: None)
+    monkeypatch.setattr(Puncher, "_dial", lambda self, dial: None)
+    punch = Puncher(now, free_port(), [Candidate("host", HOST, free_port())], lambda _: None, doorman=doorman)
+    punch.start()
+    now.advance(1.0)
+    punch.settle_for(lambda host: True)
+    now.advance(OTHERS_S - 0.1)
+    assert not punch.done.called
+    now.advance(0.2)
+    assert punch.done.called
 
 
 @pytest_twisted.ensureDeferred
