@@ -17,7 +17,7 @@ def allow_web_only(lab: Lab, router: str) -> None:
     lab.block(router, WEB_ONLY)
 
 
-def shorten_memory(lab: Lab, router: str) -> None:
-    """Make a NAT forget soon."""
+def shorten_memory(lab: Lab, router: str, quiet: int = QUIET_S) -> None:
+    """Make a NAT forget soon; ``quiet`` is for connections on which something is said from now on, seconds."""
     lab.sysctl(router, "net/netfilter/nf_conntrack_tcp_timeout_syn_sent", str(UNANSWERED_S))
-    lab.sysctl(router, "net/netfilter/nf_conntrack_tcp_timeout_established", str(QUIET_S))
+    lab.sysctl(router, "net/netfilter/nf_conntrack_tcp_timeout_established", str(quiet))
