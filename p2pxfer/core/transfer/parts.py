@@ -4,7 +4,8 @@ On a slow line a chunk takes longer than a path may last.  Laws of this file:
 
 1. A part is the begin of a chunk that is not here, ``least`` octets of it at least.  Of one chunk there is one part: of
    one hash the longer, of two hashes the one that came last.
-2. There are :data:`MAX_PARTS` parts at most, the longest.  They live no longer than their list and their transfer.
+2. There are :data:`MAX_PARTS` parts at most, the longest.  They live no longer than their list and their transfer: from
+   :meth:`Parts.end` to :meth:`Parts.renew` there are none, and nothing here looks at a list.
 3. A rest is taken only on a path that was told of a part of that chunk, once for each time: whoever is sent chunks
    decides how many may come to nothing.
 4. A part and a rest are joined if both name one hash and the part reaches to where the rest begins.  The part is gone
@@ -100,8 +101,8 @@ class Parts:
         self._parts.clear()
 
     def end(self) -> None:
-        """Nothing more is wanted: let go of everything."""
-        self._flow = None
+        """Nothing more is wanted, or not before the list is another one: let go of everything."""
+        self._manifest = self._flow = None
         self._parts.clear()
 
     def drop(self, numbers: range) -> None:

@@ -199,6 +199,7 @@ class ReceiverCore:
         others = tuple(other for other in self._paths if other != path)
         for other in others:
             del self._paths[other]
+        self.parts.end()  # the manifest is cut in a thread, until relisted()
         return [Relist(self._list.cut, others)]
 
     def _answer(self, path: int, page: int) -> Iterator[Send]:

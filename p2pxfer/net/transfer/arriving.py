@@ -49,8 +49,10 @@ class Arriving:
         How many bytes that were.
         """
         cut = begun(*path.begun) if path.begun is not None else None
-        told = self._core.parts.came(path.facts.number, cut) if cut is not None else []
-        self._core.close_path(path.facts.number)
+        try:
+            told = self._core.parts.came(path.facts.number, cut) if cut is not None else []
+        finally:
+            self._core.close_path(path.facts.number)
         for effect in told:
             self.send(effect)
         return cut.came if cut is not None else 0

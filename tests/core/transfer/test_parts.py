@@ -303,6 +303,25 @@ def test_parts_are_told_of_pages_that_were_answered_and_forgotten_with_another_l
     assert len(taking.core.parts) == 0
 
 
+def test_nothing_looks_at_the_list_while_it_becomes_another_one() -> None:
+    """It is cut in a thread meanwhile, and the path that brought the other list may be cut in the middle of a chunk."""
+    one, other = long_list(1), long_list(2)
+    taking = Taking(one)
+    taking.do(taking.core.receive(1, Page(1, 1, one.digest(1), one.page(1), more=False)))
+    taking.path(2)
+    (relist,) = taking.do(taking.core.receive(2, Page(1, 1, other.digest(1), other.page(1), more=False)))
+    assert isinstance(relist, Relist)
+    assert taking.core.manifest is not None
+    taking.core.manifest.cut(relist.keep)
+    for file in (0, one.files_before(1)):
+        cut = Begun(1, file, 0, b"h" * 32, 0, memoryview(bytearray(CHUNK)), 5000)
+        assert taking.core.parts.came(2, cut) == []
+        assert len(taking.core.parts) == 0
+    taking.core.relisted({})
+    taking.begin(2, 0, 5000)
+    assert len(taking.core.parts) == 1
+
+
 # -- the frame -------------------------------------------------------------------------------------------------------
 
 

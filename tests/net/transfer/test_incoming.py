@@ -16,7 +16,20 @@ from twisted.internet.defer import Deferred, succeed
 from p2pxfer import status
 from p2pxfer.core.codec import Message
 from p2pxfer.core.session.bundlewire import Bundle
-from p2pxfer.core.session.wire import Accept, Ack, Chunk, Final, Holes, Listed, Offer, Page, Refuse, Tally
+from p2pxfer.core.session.wire import (
+    DATA_KIND,
+    Accept,
+    Ack,
+    Chunk,
+    Final,
+    Holes,
+    Listed,
+    Offer,
+    Page,
+    Refuse,
+    Tally,
+    chunk_prefix,
+)
 from p2pxfer.core.transfer.geometry import MIN_CHUNK
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
@@ -266,6 +279,38 @@ async def test_paths_are_read_again_when_the_place_of_a_changed_list_cannot_be_o
     with pytest.raises(DiskError, match="gone"):
         await world.transfer.done
     await until(lambda: not path.held)
+
+
+class WaitingFolder(Folder):
+    """A folder that is opened again for a list that has become another one when somebody says so."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.opening, self.gate = threading.Event(), threading.Event()
+
+    def open(self, sender: bytes, manifest: Manifest, announced: Announced, relisted: bool) -> Storage:
+        if relisted:
+            self.opening.set()
+            assert self.gate.wait(60)
+        return super().open(sender, manifest, announced, relisted)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_path_may_end_in_the_middle_of_a_chunk_while_the_list_becomes_another_one(
+    tmp_path: Path, worlds: list[World]
+) -> None:
+    folder = WaitingFolder(str(tmp_path))
+    world, path = await another_list(tmp_path, worlds, folder)
+    await until(folder.opening.is_set)
+    head = chunk_prefix(1, 1499, 0, bytes(32), 1)[5:]
+    path.begun = DATA_KIND, memoryview(bytearray(head + b"1")), len(head) + 1
+    try:
+        world.paths.remove(path, "cut")
+        world.transfer.close_path(path)
+    finally:
+        folder.gate.set()
+    assert world.transfer.attached == 0
+    await world.transfer.close()
 
 
 @pytest_twisted.ensureDeferred
