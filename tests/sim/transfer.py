@@ -98,7 +98,7 @@ class Sender:
         if isinstance(message, Lack):
             addresses, others = self._core.rests.lacked(end.number, message)
             assert not others.chunks
-            self._core.lacking(addresses)
+            self._core.lacking(addresses, end.number)
         else:
             self._do(self._core.receive(end.number, message))
         self._push()

@@ -133,6 +133,10 @@ class Inflow:
         """Whether this chunk is here, with this hash if one is given."""
         return number in self._have and digest in (b"", self.table.hash(number))
 
+    def is_storing(self, number: int, digest: bytes) -> bool:
+        """Whether this chunk is being stored by itself, with this hash."""
+        return self._storing.get(number) == digest
+
     def wants(self, number: int, digest: bytes) -> bool:
         """Whether this chunk with this hash is to be stored; false if it is here."""
         if self.has(number, digest):

@@ -140,10 +140,14 @@ class Outflow:
         if carrier == path:
             self._overtaken[path] = max(turn, self._overtaken.get(path, 0))
 
-    def lacking(self, number: int) -> None:
-        """What came of it was of no use: it is missing again."""
-        self._under_way.pop(number, None)
-        self._first.pop(number, None)
+    def lacking(self, number: int, path: int | None = None) -> None:
+        """What came of it on ``path``, or on all paths, was of no use: it is not under way there any more."""
+        ways = [way for way in (self._first.pop(number, None), self._under_way.pop(number, None)) if way is not None]
+        left = [way for way in ways if path not in (None, way[0])]
+        if left:
+            self._under_way[number] = left.pop()
+        if left:
+            self._first[number] = left.pop()
         if self._is_missing(number):
             self._missing.appendleft(number)
 

@@ -10,20 +10,22 @@ On a slow line a chunk takes longer than a path may last.  Laws of this file:
    decides how many may come to nothing.
 4. A part and a rest are joined if both name one hash and the part reaches to where the rest begins.  The part is gone
    then: what comes of the two is verified as a whole chunk is, and if it is not right, neither is used again.
+5. A rest of what is being stored is answered when that is done: as acknowledged, or lacked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
 
 from p2pxfer.core.framing import Frame
+from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.session.deltawire import Lack
 from p2pxfer.core.session.restwire import REST_HEADER_SIZE, REST_KIND, Part, Rest, decode_rest
 from p2pxfer.core.session.wire import CHUNK_HEADER_SIZE, DATA_KIND, Chunk, decode_chunk
-from p2pxfer.core.transfer.inflow import Inflow
+from p2pxfer.core.transfer.inflow import Incoming, Inflow
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.receiveeffect import Store
 from p2pxfer.core.transfer.receivestate import Path, Talk
@@ -89,6 +91,8 @@ class Parts:
         self._parts: dict[int, _Part] = {}
         self._told: dict[int, dict[int, int]] = {}
         """Of each path the numbers of chunks, and how often the rest of each may come there."""
+        self._waiting: dict[tuple[int, bytes], set[int]] = {}
+        """Of chunks that are being stored the paths on which a rest of them came meanwhile."""
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -99,16 +103,21 @@ class Parts:
         """The list is another one from now on: forget all parts."""
         self._manifest, self._flow = manifest, flow
         self._parts.clear()
+        self._waiting.clear()
 
     def end(self) -> None:
         """Nothing more is wanted, or not before the list is another one: let go of everything."""
         self._manifest = self._flow = None
         self._parts.clear()
 
-    def drop(self, numbers: range) -> None:
-        """These chunks are here."""
+    def drop(self, numbers: Sequence[int]) -> list[tuple[int, int]]:
+        """These chunks are here now: the paths on which a rest came while they were stored, and their numbers."""
         for number in numbers if self._parts else ():
             self._parts.pop(number, None)
+        if self._flow is None or not self._waiting:
+            return []
+        hashed = ((number, self._flow.table.hash(number)) for number in numbers)
+        return [(path, number) for number, digest in hashed for path in self._waiting.pop((number, digest), ())]
 
     def came(self, path: int, cut: Begun) -> list[Send]:
         """So much of a chunk came on ``path``, and the rest of it may come on another one: what to tell there."""
@@ -169,8 +178,10 @@ class Parts:
                 part = self._parts[number]
                 yield Send(path, Part(state.handle, part.file, part.index, part.hash, part.size))
 
-    def join(self, path: int, number: int, rest: Rest) -> Send | Store:
+    def join(self, path: int, number: int, rest: Rest) -> list[Send | Store]:
         """Store the chunk that a rest, which came on ``path``, makes of its part, or say that there is no such part.
+
+        There is nothing to do yet while that chunk is being stored: see :meth:`drop` and :meth:`not_stored`.
 
         Raises:
             ProtocolBreach: the path was not told of a part of this chunk, or brought a rest for it already.
@@ -181,10 +192,22 @@ class Parts:
         told[number] -= 1
         if not told[number]:
             del told[number]
+        if self._flow is not None and self._flow.is_storing(number, rest.hash):
+            self._waiting.setdefault((number, rest.hash), set()).add(path)
+            return []
         part = self._parts.get(number)
         if self._flow is None or part is None or part.hash != rest.hash or part.size < rest.offset:
-            return Send(path, Lack(rest.handle, [(rest.file, rest.index, rest.index + 1)]))
+            return [Send(path, Lack(rest.handle, [(rest.file, rest.index, rest.index + 1)]))]
         del self._parts[number]
         part.memory[rest.offset :] = rest.payload
         self._flow.wants(number, rest.hash)
-        return Store(path, Chunk(rest.handle, rest.file, rest.index, rest.hash, part.memory), joined=True)
+        return [Store(path, Chunk(rest.handle, rest.file, rest.index, rest.hash, part.memory), joined=True)]
+
+    def not_stored(self, chunk: Incoming) -> list[Send]:
+        """It is not what its hash says: what to tell of rests of it that came on other paths meanwhile."""
+        if self._flow is None or not self._waiting:
+            return []
+        index, digest = (0, chunk.hashes) if isinstance(chunk, Bundle) else (chunk.index, chunk.hash)
+        paths = self._waiting.pop((self._flow.table.number((chunk.file, index)), digest), ())
+        lack = [(chunk.file, index, index + 1)]
+        return [Send(path, Lack(self._paths[path].handle, lack)) for path in paths if path in self._paths]

@@ -14,7 +14,7 @@ The caller decides, stores and publishes; calls return the effects to carry out,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.session.deltawire import WantBasis
@@ -224,7 +224,7 @@ class ReceiverCore:
         if self._phase is Phase.REFUSED:
             return []
         if self._phase is Phase.RECEIVING and self._flow.wants_any(chunk, numbers):
-            return [self.parts.join(path, numbers.start, chunk) if isinstance(chunk, Rest) else Store(path, chunk)]
+            return [*self.parts.join(path, numbers.start, chunk)] if isinstance(chunk, Rest) else [Store(path, chunk)]
         state.acks += numbers
         return []
 
@@ -304,18 +304,19 @@ class ReceiverCore:
         """It was verified and written; its acknowledgement waits for :meth:`take_acks`."""
         assert self._flow is not None
         numbers = self._flow.stored_all(chunk)
-        self.parts.drop(numbers)
         self._acknowledge(path, numbers)
 
     def stored_hole(self, path: int, file: int, first: int, stop: int) -> None:
         """These chunks are zero on the disk."""
         assert self._flow is not None
-        self._acknowledge(path, self._flow.stored_hole(file, first, stop))
+        self._acknowledge(path, list(self._flow.stored_hole(file, first, stop)))
 
-    def _acknowledge(self, path: int, numbers: Iterable[int]) -> None:
-        state = self._paths.get(path)
-        if state is not None:
-            state.acks += numbers
+    def _acknowledge(self, path: int, numbers: Sequence[int]) -> None:
+        if path in self._paths:
+            self._paths[path].acks += numbers
+        for other, number in self.parts.drop(numbers):
+            if other in self._paths:
+                self._paths[other].acks.append(number)
 
     def damaged(self, chunk: Incoming) -> None:
         """It did not match its hash; raises as :meth:`~p2pxfer.core.transfer.inflow.Inflow.damaged`."""

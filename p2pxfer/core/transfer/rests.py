@@ -5,7 +5,7 @@ Laws of this file:
 1. A part counts on the path that told it, for one sending of its chunk, and only if the chunk still has the hash that
    the part is of.
 2. What is remembered is bounded, and who tells more is forgotten first: a chunk whose part is forgotten is sent whole.
-3. A chunk is lacked only on the path on which its rest was sent, and as often.
+3. A chunk is lacked only on the path on which its rest was sent, and as often; on another one it stays under way.
 """
 
 from __future__ import annotations

@@ -160,10 +160,10 @@ class SenderCore:
         for number in reversed(self._run(address, count)):
             self._flow.put_back(number)
 
-    def lacking(self, addresses: Iterable[ChunkAddress]) -> None:
-        """The receiver could make nothing of these chunks as they were sent."""
+    def lacking(self, addresses: Iterable[ChunkAddress], path: int | None = None) -> None:
+        """The receiver could make nothing of these chunks as they were sent on ``path``, or anywhere."""
         for address in addresses:
-            self._flow.lacking(self._table.number(address))
+            self._flow.lacking(self._table.number(address), path)
 
     def is_idle(self, path: int) -> bool:
         """No chunk is under way on ``path``."""

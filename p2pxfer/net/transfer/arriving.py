@@ -93,6 +93,8 @@ class Arriving:
         if self._ended:
             return
         chunk = effect.chunk
+        for told in self._core.parts.not_stored(chunk):
+            self.send(told)
         useless = ChunkRefused if effect.joined else VersionLost
         if not isinstance(chunk, Bundle) and failure.check(useless):
             self._core.lacking((chunk.file, chunk.index))

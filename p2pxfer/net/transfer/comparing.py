@@ -73,7 +73,8 @@ class Comparing:
                     self._stop_waiting()
             case Lack():
                 rests, patches = self._core.rests.lacked(path, message)
-                self._core.lacking([*rests, *self._differences.lacked(patches)])
+                self._core.lacking(rests, path)
+                self._core.lacking(self._differences.lacked(patches))
 
     def lost(self, path: int) -> None:
         """A path is gone."""

@@ -121,8 +121,24 @@ def test_nothing_is_taken_over_while_there_is_more_to_send() -> None:
     assert flow.take_over(FAST) == 2
 
 
+def test_what_one_path_lacks_is_still_under_way_on_the_other() -> None:
+    for lacks, keeps in [(SLOW, FAST), (FAST, SLOW)]:
+        flow = outflow(2)
+        send(flow, SLOW)
+        send(flow, SLOW)
+        assert flow.take_over(FAST) == 1
+        flow.sent(1, FAST, alive=True)
+        flow.acknowledge(0, 1, SLOW)
+        flow.lacking(1, lacks)
+        assert (flow.is_idle(lacks), flow.is_idle(keeps)) == (True, False)
+        assert flow.take() is None
+        flow.lacking(1, keeps)
+        assert flow.is_idle(keeps)
+        assert flow.take() == 1
+
+
 steps = st.lists(
-    st.tuples(st.sampled_from(["send", "over", "ack", "lose", "drop"]), st.integers(1, 3), st.integers(0, 30)),
+    st.tuples(st.sampled_from(["send", "over", "ack", "lose", "drop", "lack"]), st.integers(1, 3), st.integers(0, 30)),
     max_size=80,
 )
 
@@ -155,6 +171,8 @@ def test_whatever_happens_every_chunk_is_acknowledged_in_the_end_and_none_is_sen
             case "ack" if on_wire[path]:
                 chunk = on_wire[path].pop(which % len(on_wire[path]))
                 flow.acknowledge(chunk, chunk + 1, path)
+            case "lack" if on_wire[path]:
+                flow.lacking(on_wire[path].pop(which % len(on_wire[path])), path)
             case "lose":
                 on_wire[path].clear()
                 flow.lost(path)

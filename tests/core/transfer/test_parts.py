@@ -11,7 +11,7 @@ from blake3 import blake3
 from p2pxfer.core.framing import Frame, FrameDecoder
 from p2pxfer.core.session.deltawire import Lack
 from p2pxfer.core.session.restwire import Part, Rest, decode_rest, rest_prefix
-from p2pxfer.core.session.wire import SESSION_CAPS, Accept, Ack, Chunk, Listed, Offer, Page, chunk_prefix
+from p2pxfer.core.session.wire import SESSION_CAPS, Accept, Ack, Chunk, Holes, Listed, Offer, Page, chunk_prefix
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.parts import MAX_PARTS, MAX_TOLD, MIN_PART, Begun, begun
 from p2pxfer.core.transfer.receiveeffect import Relist, Store
@@ -217,6 +217,50 @@ def test_a_rest_that_makes_something_else_is_lacked_and_the_part_forgotten() -> 
             taking.core.lacking((0, 0))
     with pytest.raises(Damaged):
         taking.core.lacking((0, 0))
+
+
+def test_a_rest_of_what_is_being_stored_is_acknowledged_when_that_is_done() -> None:
+    """Two paths were told of one part, and on both the rest comes, for one has taken over from the other."""
+    taking = Taking(make_manifest([3 * CHUNK]))
+    taking.path(2)
+    taking.path(3)
+    taking.begin(1, 0, 5000)
+    taking.on(3)
+    (store,) = taking.rest(2, 0, 5000)
+    assert taking.rest(3, 0, 5000) == []
+    assert taking.on(3) == []
+    assert list(taking.core.take_acks(3)) == []
+    taking.core.close_path(2)  # nobody is there to hear of it on that path
+    taking.core.stored(2, store.chunk)
+    assert [effect.message for effect in taking.core.take_acks(3)] == [Ack(1, [(0, 1)])]
+
+
+def test_a_rest_of_what_could_not_be_stored_is_lacked_too() -> None:
+    taking = Taking(make_manifest([3 * CHUNK]))
+    taking.path(2)
+    taking.path(3)
+    taking.begin(1, 0, 5000)
+    taking.on(3)
+    (store,) = taking.rest(2, 0, 5000, wrong=True)
+    assert taking.rest(3, 0, 5000) == []
+    assert taking.core.parts.not_stored(store.chunk) == [Send(3, lack(0))]
+    assert taking.core.parts.not_stored(store.chunk) == []
+
+
+def test_a_rest_of_a_hole_that_is_being_stored_is_acknowledged_and_holes_have_no_parts() -> None:
+    taking = Taking(make_manifest([3 * CHUNK]))
+    zeros = bytes(CHUNK)
+    digest = blake3(zeros).digest()
+    taking.path(2)
+    taking.begin(1, 0, 5000, digest=digest)
+    (hole,) = taking.do(taking.core.receive(1, Holes(1, [(0, 0, 1)])))
+    rest = Rest(1, 0, 0, digest, 5000, memoryview(bytearray(zeros[5000:])))
+    assert taking.do(taking.core.chunk(2, rest)) == []
+    taking.core.close_path(1)
+    taking.core.stored_hole(1, hole.file, hole.first, hole.stop)
+    assert [effect.message for effect in taking.core.take_acks(2)] == [Ack(1, [(0, 1)])]
+    assert len(taking.core.parts) == 0
+    assert not any(isinstance(message, Part) for message in taking.path(3))
 
 
 def test_a_rest_of_which_no_part_was_told_is_a_breach() -> None:
