@@ -4,7 +4,8 @@ On a slow line a chunk takes longer than a path may last.  Laws of this file:
 
 1. A part is the begin of a chunk that is not here, ``least`` octets of it at least.  Of one chunk there is one part: of
    one hash the longer, of two hashes the one that came last.
-2. There are :data:`MAX_PARTS` parts at most, the longest.  They live no longer than their list and their transfer: from
+2. There are :data:`MAX_PARTS` parts at most, the longest, in the memory of what came of them; those of all transfers of
+   a sender have :data:`MAX_KEPT` octets together.  They live no longer than their list and their transfer: from
    :meth:`Parts.end` to :meth:`Parts.renew` there are none, and nothing here looks at a list.
 3. A rest is taken only on a path that was told of a part of that chunk, once for each time: whoever is sent chunks
    decides how many may come to nothing.
@@ -35,7 +36,9 @@ from p2pxfer.errors import ChunkRefused, FrameError, ProtocolBreach
 MIN_PART: Final = 64 * 1024
 """What is shorter is not worth a message, octets."""
 MAX_PARTS: Final = 2
-"""Most parts of a transfer; each takes the memory of its chunk."""
+"""Most parts of a transfer."""
+MAX_KEPT: Final = 16 * 1024 * 1024
+"""Most octets in the parts of all transfers of a sender."""
 MAX_TOLD: Final = 64
 """Most chunks of which a path is told that their rest may still come on it."""
 
@@ -70,22 +73,40 @@ def begun(kind: int, body: memoryview, filled: int) -> Begun | None:
     return Begun(whole.handle, whole.file, whole.index, whole.hash, offset, whole.payload, filled - header)
 
 
-class _Part(Struct):
-    """``memory`` is that of the whole chunk, of which ``size`` octets are there."""
+class _Part(Struct, frozen=True):
+    """``data`` is what is there of the chunk."""
 
     file: int
     index: int
     hash: bytes
-    memory: memoryview
-    size: int
+    data: bytes
+
+
+class PartsRoom:
+    """What the parts of some transfers have together, ``most`` octets."""
+
+    def __init__(self, most: int = MAX_KEPT) -> None:
+        self._most = most
+        self._kept: dict[Parts, int] = {}
+
+    def take(self, who: Parts, size: int) -> bool:
+        """Whether the parts in ``who`` may have ``size`` octets; if not, nothing changes."""
+        others = sum(kept for other, kept in self._kept.items() if other is not who)
+        if size and others + size > self._most:
+            return False
+        self._kept.pop(who, None)
+        if size:
+            self._kept[who] = size
+        return True
 
 
 class Parts:
     """The parts of one transfer, whose dialogues on ``paths`` the receiver holds; ``least``: see the laws."""
 
-    def __init__(self, paths: Mapping[int, Path], least: int = MIN_PART) -> None:
+    def __init__(self, paths: Mapping[int, Path], least: int = MIN_PART, room: PartsRoom | None = None) -> None:
         self._paths = paths
         self._least = least
+        self._room = room or PartsRoom()
         self._manifest: Manifest | None = None
         self._flow: Inflow | None = None
         self._parts: dict[int, _Part] = {}
@@ -102,22 +123,29 @@ class Parts:
     def renew(self, manifest: Manifest, flow: Inflow) -> None:
         """The list is another one from now on: forget all parts."""
         self._manifest, self._flow = manifest, flow
-        self._parts.clear()
+        self._set({})
         self._waiting.clear()
 
     def end(self) -> None:
         """Nothing more is wanted, or not before the list is another one: let go of everything."""
         self._manifest = self._flow = None
-        self._parts.clear()
+        self._set({})
 
-    def drop(self, numbers: Sequence[int]) -> list[tuple[int, int]]:
+    def _set(self, parts: dict[int, _Part]) -> bool:
+        """Keep these from now on, if there is room for them."""
+        fits = self._room.take(self, sum(len(part.data) for part in parts.values()))
+        if fits:
+            self._parts = parts
+        return fits
+
+    def drop(self, numbers: Sequence[int]) -> list[tuple[int, list[int]]]:
         """These chunks are here now: the paths on which a rest came while they were stored, and their numbers."""
-        for number in numbers if self._parts else ():
-            self._parts.pop(number, None)
+        if any(number in self._parts for number in numbers if self._parts):
+            self._set({number: part for number, part in self._parts.items() if number not in numbers})
         if self._flow is None or not self._waiting:
             return []
         hashed = ((number, self._flow.table.hash(number)) for number in numbers)
-        return [(path, number) for number, digest in hashed for path in self._waiting.pop((number, digest), ())]
+        return [(path, [number]) for number, digest in hashed for path in self._waiting.pop((number, digest), ())]
 
     def came(self, path: int, cut: Begun) -> list[Send]:
         """So much of a chunk came on ``path``, and the rest of it may come on another one: what to tell there."""
@@ -142,18 +170,18 @@ class Parts:
         old = self._parts.get(number)
         if not fits or flow.has(number, cut.hash):
             return None
+        begin = b""
         if old is not None and old.hash == cut.hash:
-            if not cut.offset <= old.size < size:
+            if not cut.offset <= len(old.data) < size:
                 return None
-            old.memory[cut.offset : size] = cut.memory[: cut.came]
-            old.size = size
-            return number
-        if cut.offset or size < self._least:
+            begin = old.data[: cut.offset]
+        elif cut.offset or size < self._least:
             return None
-        self._parts[number] = _Part(cut.file, cut.index, cut.hash, cut.memory, size)
-        if len(self._parts) > MAX_PARTS:
-            del self._parts[min(self._parts, key=lambda one: self._parts[one].size)]
-        return number if number in self._parts else None
+        part = _Part(cut.file, cut.index, cut.hash, b"".join([begin, cut.memory[: cut.came]]))
+        parts = {**self._parts, number: part}
+        if len(parts) > MAX_PARTS:
+            del parts[min(parts, key=lambda one: len(parts[one].data))]
+        return number if number in parts and self._set(parts) else None
 
     # -- what is told of it --------------------------------------------------------------------------------------
 
@@ -176,7 +204,7 @@ class Parts:
             if len(told) < MAX_TOLD:
                 told[number] = told.get(number, 0) + 1
                 part = self._parts[number]
-                yield Send(path, Part(state.handle, part.file, part.index, part.hash, part.size))
+                yield Send(path, Part(state.handle, part.file, part.index, part.hash, len(part.data)))
 
     def join(self, path: int, number: int, rest: Rest) -> list[Send | Store]:
         """Store the chunk that a rest, which came on ``path``, makes of its part, or say that there is no such part.
@@ -196,12 +224,14 @@ class Parts:
             self._waiting.setdefault((number, rest.hash), set()).add(path)
             return []
         part = self._parts.get(number)
-        if self._flow is None or part is None or part.hash != rest.hash or part.size < rest.offset:
+        if self._flow is None or part is None or part.hash != rest.hash or len(part.data) < rest.offset:
             return [Send(path, Lack(rest.handle, [(rest.file, rest.index, rest.index + 1)]))]
-        del self._parts[number]
-        part.memory[rest.offset :] = rest.payload
+        self._set({other: kept for other, kept in self._parts.items() if other != number})
+        whole = memoryview(bytearray(rest.length))
+        whole[: rest.offset] = part.data[: rest.offset]
+        whole[rest.offset :] = rest.payload
         self._flow.wants(number, rest.hash)
-        return [Store(path, Chunk(rest.handle, rest.file, rest.index, rest.hash, part.memory), joined=True)]
+        return [Store(path, Chunk(rest.handle, rest.file, rest.index, rest.hash, whole), joined=True)]
 
     def not_stored(self, chunk: Incoming) -> list[Send]:
         """It is not what its hash says: what to tell of rests of it that came on other paths meanwhile."""

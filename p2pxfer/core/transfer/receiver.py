@@ -26,7 +26,7 @@ from p2pxfer.core.transfer.holes import judge
 from p2pxfer.core.transfer.inflow import Arrival, Incoming, Inflow
 from p2pxfer.core.transfer.listing import Answer, ListTaker
 from p2pxfer.core.transfer.manifest import Manifest
-from p2pxfer.core.transfer.parts import MIN_PART, Parts
+from p2pxfer.core.transfer.parts import MIN_PART, Parts, PartsRoom
 from p2pxfer.core.transfer.receiveeffect import (
     Announced,
     Decide,
@@ -44,15 +44,17 @@ from p2pxfer.errors import ChunkRefused, Damaged, ManifestRefused, P2pxferError,
 
 
 class ReceiverCore:
-    """A transfer, by its id; ``instance``: 16 random bytes of this process; ``rate``, ``least``: see Accept, Parts."""
+    """A transfer, by its id; ``instance``: 16 random bytes of this process; for the rest see Accept and Parts."""
 
-    def __init__(self, transfer: bytes, instance: bytes, rate: int = 0, least: int = MIN_PART) -> None:
+    def __init__(
+        self, transfer: bytes, instance: bytes, rate: int = 0, least: int = MIN_PART, room: PartsRoom | None = None
+    ) -> None:
         self._rate = rate
         self._transfer = transfer
         self._instance = instance
         self._phase = Phase.NEW
         self._paths: dict[int, Path] = {}
-        self.parts = Parts(self._paths, least)
+        self.parts = Parts(self._paths, least, room)
         self._total = Total()
         self._manifest: Manifest | None = None
         self._list: ListTaker | None = None
@@ -312,11 +314,9 @@ class ReceiverCore:
         self._acknowledge(path, list(self._flow.stored_hole(file, first, stop)))
 
     def _acknowledge(self, path: int, numbers: Sequence[int]) -> None:
-        if path in self._paths:
-            self._paths[path].acks += numbers
-        for other, number in self.parts.drop(numbers):
-            if other in self._paths:
-                self._paths[other].acks.append(number)
+        for on, here in [(path, numbers), *self.parts.drop(numbers)]:
+            if on in self._paths:
+                self._paths[on].acks += here
 
     def damaged(self, chunk: Incoming) -> None:
         """It did not match its hash; raises as :meth:`~p2pxfer.core.transfer.inflow.Inflow.damaged`."""

@@ -69,7 +69,7 @@ class IncomingTransfer:
         self._reactor = reactor
         self._paths = paths
         self._tell = tell
-        self._core = ReceiverCore(transfer, instance, limit)
+        self._core = ReceiverCore(transfer, instance, limit, room=budget.parts)
         self._site = Site(reactor, disk, place, sender, budget, partial(paths.hold, self), self._failed)
         self._arriving = Arriving(reactor, self._core, paths, self._failed)
         self._backlog = Backlog(paths, self._is_over)

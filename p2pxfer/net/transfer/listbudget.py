@@ -1,4 +1,4 @@
-"""How much of file lists one peer may have this machine remember, over all its transfers and paths together.
+"""How much one peer may have this machine remember, over all its transfers and paths together: file lists, and parts.
 
 The list of a transfer counts as long as the transfer is remembered, be it over or not.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from p2pxfer.core.transfer.manifest import MAX_MANIFEST
+from p2pxfer.core.transfer.parts import PartsRoom
 from p2pxfer.errors import LimitReached
 
 MOST: Final = MAX_MANIFEST + 1024 * 1024
@@ -20,6 +21,8 @@ class ListBudget:
     def __init__(self, most: int = MOST) -> None:
         self._most = most
         self._taken: dict[object, int] = {}
+        self.parts = PartsRoom()
+        """The parts of chunks."""
 
     def take(self, who: object, size: int) -> None:
         """``who`` remembers ``size`` bytes in all now.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,7 +14,7 @@ from p2pxfer.core.session.deltawire import Lack
 from p2pxfer.core.session.restwire import Part, Rest, decode_rest, rest_prefix
 from p2pxfer.core.session.wire import SESSION_CAPS, Accept, Ack, Chunk, Holes, Listed, Offer, Page, chunk_prefix
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
-from p2pxfer.core.transfer.parts import MAX_PARTS, MAX_TOLD, MIN_PART, Begun, begun
+from p2pxfer.core.transfer.parts import MAX_KEPT, MAX_PARTS, MAX_TOLD, MIN_PART, Begun, PartsRoom, begun
 from p2pxfer.core.transfer.receiveeffect import Relist, Store
 from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.core.transfer.rests import MAX_REMEMBERED
@@ -29,9 +30,9 @@ LEAST = 1000
 class Taking:
     """A receiver of ``manifest`` that has accepted, on path 1, and to which chunks are cut."""
 
-    def __init__(self, manifest: Manifest, least: int = LEAST) -> None:
+    def __init__(self, manifest: Manifest, least: int = LEAST, room: PartsRoom | None = None) -> None:
         self.manifest = manifest
-        self.core = ReceiverCore(manifest.transfer_id, b"i" * 16, least=least)
+        self.core = ReceiverCore(manifest.transfer_id, b"i" * 16, least=least, room=room)
         self.said: list[Any] = []
         self.path(1)
 
@@ -311,6 +312,40 @@ def test_a_path_is_told_of_no_more_chunks_than_it_may_name() -> None:
     taking.core.stored(1, store.chunk)
     taking.begin(1, MAX_TOLD + 8, 9000)
     assert taking.on(2) == [taking.part(MAX_TOLD + 8, 9000)]  # there is room, since that chunk is here
+
+
+def test_a_part_keeps_the_memory_of_what_came_and_no_more() -> None:
+    """Of each of 64 transfers a sender may have two parts, of chunks of 4 MiB, for the 64 KiB that it sends of each."""
+
+    class Memory(bytearray):
+        """What a frame comes into, to see whether somebody holds it."""
+
+    taking = Taking(make_manifest([3 * CHUNK]))
+    memory = Memory(CHUNK)
+    frame = weakref.ref(memory)
+    taking.core.parts.came(1, Begun(1, 0, 0, b"h" * 32, 0, memoryview(memory), 5000))
+    del memory
+    assert len(taking.core.parts) == 1
+    assert frame() is None
+
+
+def test_the_parts_of_a_senders_transfers_have_so_many_octets_together() -> None:
+    room = PartsRoom(12_000)
+    one, other = (Taking(make_manifest([3 * CHUNK]), room=room) for _ in range(2))
+    one.begin(1, 0, 5000)
+    other.begin(1, 0, 7000)
+    other.begin(1, 0, 7001)  # there is no room for it to grow
+    other.cut(1)
+    assert other.part(0, 7000) in other.path(2)
+    one.begin(1, 1, 5000)
+    assert (len(one.core.parts), len(other.core.parts)) == (1, 1)
+    assert len(other.rest(2, 0, 7000)) == 1
+    one.begin(1, 1, 7000)
+    assert len(one.core.parts) == 2
+    one.core.parts.end()
+    other.begin(2, 1, 12_000)
+    assert len(other.core.parts) == 1
+    assert MAX_KEPT == 16 * 1024 * KIB
 
 
 def test_parts_go_with_the_transfer() -> None:
