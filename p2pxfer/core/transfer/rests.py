@@ -2,8 +2,8 @@
 
 Laws of this file:
 
-1. A part counts on the path that told it, for one sending of its chunk, and only if the chunk still has the hash that
-   the part is of.
+1. A part counts on the path that told it, for one sending of its chunk, while that is not acknowledged, and only if the
+   chunk still has the hash that the part is of.
 2. What is remembered is bounded, and who tells more is forgotten first: a chunk whose part is forgotten is sent whole.
 3. A chunk is lacked only on the path on which its rest was sent, and as often; on another one it stays under way.
 """
@@ -18,6 +18,7 @@ from msgspec import Struct, field
 from p2pxfer.core.session.deltawire import Lack
 from p2pxfer.core.session.restwire import Part
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
+from p2pxfer.core.transfer.ranges import RangeSet
 from p2pxfer.errors import ProtocolBreach
 
 MAX_REMEMBERED: Final = 64
@@ -58,6 +59,12 @@ class Rests:
         parts[address] = part.hash, part.size
         if len(parts) > MAX_REMEMBERED:
             del parts[next(iter(parts))]
+
+    def acknowledged(self, chunks: RangeSet) -> None:
+        """The receiver has these chunks: their parts are of no use."""
+        for known in self._paths.values():
+            for address in [address for address in known.parts if self._table.number(address) in chunks]:
+                del known.parts[address]
 
     def on(self, path: int) -> Collection[ChunkAddress]:
         """The chunks of which a part was told on ``path``."""

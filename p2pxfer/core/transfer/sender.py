@@ -309,6 +309,7 @@ class SenderCore:
             if left < 0:
                 raise ProtocolBreach("the receiver acknowledges more chunks at once than there are")
             self._flow.acknowledge(start, stop, path)
+        self.rests.acknowledged(self._flow.acked)
         return self._final_if_complete()
 
     # -- the end -------------------------------------------------------------------------------------------------

@@ -268,7 +268,7 @@ class ChunkPump:
         return next(may_take, free[0])
 
     def _next_for(self, path: PeerPath) -> Loaded:
-        """Take out the next chunk that is ready; see law 4."""
+        """Take out the next chunk that is ready; see law 5."""
         begun, told = self._core.rests.on(path.facts.number), self._core.is_told
         places = (n for n, ready in enumerate(self._ready) if ready.address in begun and told(ready.last))
         return self._take_out(next(places, 0) if begun else 0)

@@ -457,6 +457,16 @@ def test_a_part_counts_once_on_its_path_and_only_for_its_hash() -> None:
     assert core.rests.take(2, (0, 1), b"h" * 32) == 0
 
 
+def test_a_part_of_what_was_acknowledged_is_forgotten_on_all_paths() -> None:
+    """Or each chunk would be looked for among the parts until the path ends."""
+    core = telling(1, 2)
+    for path in (1, 2):
+        for index in (0, 1):
+            core.receive(path, Part(1, 0, index, b"h" * 32, 5000))
+    core.receive(2, Ack(1, [(0, 1)]))
+    assert [list(core.rests.on(path)) for path in (1, 2)] == [[(0, 1)], [(0, 1)]]
+
+
 def test_the_last_word_on_a_part_counts() -> None:
     core = telling(1)
     for size in (5000, 9000):
