@@ -16,8 +16,9 @@ Laws of this file:
    the first one's group does, or is not measured yet.  A spare, such as a relay, carries only as the first one: while
    nothing else is there, or what is there was measured as clearly worse.
 7. A spare that carried nothing yet is not known to be better.  It is tried, by itself, where what is first was measured
-   as slow (:data:`SLOW`) for some time, and it stays only if it is clearly better: who has a slow line at home has it
-   towards the relay too.
+   as slow (:data:`SLOW`) for some time, if it can be used at all, and it stays only if it is clearly better: who has a
+   slow line at home has it towards the relay too.  A trial without a verdict fails after :data:`TRIAL_S`, and each one
+   that fails counts as in law 3.
 
 Loss does not count here: what TCP loses shows in the round trip and in what is delivered.  It has a say in whether one
 connection is enough (:mod:`p2pxfer.core.session.widening`).  Times in seconds, sizes in bytes.
@@ -39,6 +40,8 @@ SLOW: Final = 256 * 1024
 """Bytes a second; below that a spare is worth a trial."""
 STUCK_S: Final = 5.0
 """A spare on trial that takes nothing for so long has failed."""
+TRIAL_S: Final = 15.0
+"""A spare on trial of which nothing is known for so long has failed: a slow source never fills it."""
 FRESH_S: Final = 60.0
 MAX_FRESH_S: Final = 960.0
 SAMPLE_S: Final = 0.5
@@ -64,6 +67,8 @@ class _Path(Struct):
     rated: float = 0.0
     fresh: float = FRESH_S
     left: bool = False
+    rests_until: float = 0.0
+    """A spare is not tried before."""
     warm: bool = False
     full_since: float | None = None
     written: int = 0
@@ -86,11 +91,11 @@ class _Path(Struct):
             if most < SLOW and not (self.known(now) and self.rate <= most):
                 self.warm, self.rate, self.rated = True, max(1.0, most), now
 
-    def leave(self) -> None:
-        """It was measured as worse than another one."""
+    def leave(self, now: float) -> None:
+        """It was not shown to be better than another one."""
         if self.left:
             self.fresh = min(2 * self.fresh, MAX_FRESH_S)
-        self.left = True
+        self.left, self.rests_until = True, now + self.fresh
 
 
 class PathChoice:
@@ -103,6 +108,7 @@ class PathChoice:
         self._slow_since: float | None = None
         self._tried_for: _Path | None = None
         """The path that was first before a spare that is on trial."""
+        self._tried_at = 0.0
 
     def add(self, path: int, rank: int, *, group: int = 0, spare: bool = False) -> None:
         """A path is up; ``group`` is the path that it was opened beside, 0 if it stands for itself."""
@@ -153,15 +159,18 @@ class PathChoice:
 
     # -- the choice ----------------------------------------------------------------------------------------------
 
-    def ordered(self, now: float) -> Iterable[int]:
-        """The path to use first, then the others by kind."""
-        best = self._best(now)
+    def ordered(self, now: float, usable: Callable[[int], bool] | None = None) -> Iterable[int]:
+        """The path to use first, then the others by kind.
+
+        ``usable`` says which can be used at all; who only looks does not know that, and has no trial begun.
+        """
+        best = self._best(now, usable)
         rest = sorted((path for path in self._paths.values() if path is not best), key=lambda path: path.kind)
         return [path.number for path in ([best, *rest] if best is not None else rest)]
 
     def carriers(self, now: float, usable: Callable[[int], bool]) -> list[int]:
         """The paths that the next bytes may go to, best first; ``usable`` says which can be used at all."""
-        ordered = [self._paths[number] for number in self.ordered(now) if usable(number)]
+        ordered = [self._paths[number] for number in self.ordered(now, usable) if usable(number)]
         if not ordered:
             return []
         first = ordered[0]
@@ -184,7 +193,7 @@ class PathChoice:
         """Seconds until a block has arrived, for a path of which that is known."""
         return (path.trip or 0.0) + BLOCK / self._rate(path, now)
 
-    def _best(self, now: float) -> _Path | None:
+    def _best(self, now: float, usable: Callable[[int], bool] | None) -> _Path | None:
         if self._current is None:
             self._current = min(self._paths.values(), key=lambda path: path.kind, default=None)
         while self._current is not None:
@@ -195,10 +204,10 @@ class PathChoice:
                 better = self._failed(current, self._tried_for, now)
             elif better is None:
                 better = self._proved(current, now)
-                spare = self._to_spare(current, now) if better is None else None
+                spare = self._to_spare(current, now, usable) if better is None else None
             if better is None and spare is None:
                 break
-            self._tried_for = current if spare is not None else None
+            self._tried_for, self._tried_at = (current if spare is not None else None), now
             self._current, self._better, self._slow_since = better or spare, None, None
         return self._current
 
@@ -225,11 +234,11 @@ class PathChoice:
             self._better = best.number, now
         if now - self._better[1] < HOLD_S:
             return None
-        current.leave()
+        current.leave(now)
         return best
 
-    def _to_spare(self, current: _Path, now: float) -> _Path | None:
-        """A spare of which no measurement counts, where what is first has been slow for some time."""
+    def _to_spare(self, current: _Path, now: float, usable: Callable[[int], bool] | None) -> _Path | None:
+        """A usable spare of which no measurement counts, where what is first has been slow for some time."""
         for path in self._paths.values():
             if path.group == current.group:
                 path.bound(now)
@@ -238,21 +247,26 @@ class PathChoice:
             return None
         if self._slow_since is None:
             self._slow_since = now
-        if now - self._slow_since < HOLD_S:
+        if now - self._slow_since < HOLD_S or usable is None:
             return None
-        spares = (path for path in self._paths.values() if path.spare and not path.known(now))
-        return min((path for path in spares if not _is_detour(path, current)), key=lambda path: path.kind, default=None)
+        untried = (path for path in self._paths.values() if path.spare and not path.known(now))
+        spares = (
+            path
+            for path in untried
+            if now >= path.rests_until and not _is_detour(path, current) and usable(path.number)
+        )
+        return min(spares, key=lambda path: path.kind, default=None)
 
     def _failed(self, spare: _Path, before: _Path, now: float) -> _Path | None:
         """The path ``before`` a spare on trial, if the spare is not clearly better; with the verdict the trial ends."""
-        if spare.full_since is not None and now - spare.full_since >= STUCK_S and not spare.known(now):
-            spare.rate, spare.rated = 1.0, now
-        if not spare.known(now) and before.known(now):
+        known = spare.known(now)
+        stuck = spare.full_since is not None and now - spare.full_since >= STUCK_S
+        if not known and not stuck and now - self._tried_at < TRIAL_S and before.known(now):
             return None
-        if not before.known(now) or self._cost(spare, now) <= MARGIN * self._cost(before, now):
+        if known and before.known(now) and self._cost(spare, now) <= MARGIN * self._cost(before, now):
             self._tried_for = None
             return None
-        spare.leave()
+        spare.leave(now)
         return before
 
 

@@ -105,7 +105,7 @@ class ChannelPaths:
 
     def _flush(self) -> None:
         self._tell()
-        ordered = self._paths.ordered()
+        ordered = self._paths.ordered(self._core.usable)
         best = next((path for path in ordered if self._core.usable(path.facts.number)), None)
         if best is not None:
             self._core.use(best.facts.number)

@@ -53,11 +53,14 @@ class PathSet:
         self._introduced = self._now()
         self._over = False
 
-    def ordered(self) -> list[PeerPath]:
-        """The one to use first, then the others by kind; see :mod:`p2pxfer.core.session.pathchoice`."""
+    def ordered(self, usable: Callable[[int], bool] | None = None) -> list[PeerPath]:
+        """The one to use first, then the others by kind; see :mod:`p2pxfer.core.session.pathchoice`.
+
+        Who is about to send says which are ``usable``: without that no spare one is tried.
+        """
         for number, path in self._paths.items():
             self._choice.trip(number, path.rtt)
-        return [self._paths[number] for number in self._choice.ordered(self._now())]
+        return [self._paths[number] for number in self._choice.ordered(self._now(), usable)]
 
     def carriers(self, usable: Callable[[int], bool]) -> list[PeerPath]:
         """Those that the next chunk may go to, best first, of the ones that are ``usable``."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from p2pxfer.core.session.pathchoice import FRESH_S, HOLD_S, MARGIN, SLOW, STUCK_S, PathChoice
+from p2pxfer.core.session.pathchoice import FRESH_S, HOLD_S, MARGIN, SLOW, STUCK_S, TRIAL_S, PathChoice
 
 MIB = 1024 * 1024
 DIRECT, RELAY = 2, 5
@@ -34,7 +34,7 @@ class Line:
         self.choice.trip(path, trip)
 
     def first(self) -> int | None:
-        path = next(iter(self.choice.ordered(self.now)), None)
+        path = next(iter(self.choice.ordered(self.now, everything)), None)
         if path is not None and (not self.switches or self.switches[-1][1] != path):
             self.switches.append((self.now, path))
         return path
@@ -149,6 +149,38 @@ def test_a_relay_on_trial_carries_alone_and_one_that_takes_nothing_is_left() -> 
     assert line.first() == 2
     line.run(FRESH_S / 2)
     assert line.first() == 2
+
+
+def test_a_relay_that_cannot_be_used_is_not_tried_until_it_can() -> None:
+    """Nor by whoever only looks: the connections of the path that carries are then looked after all the time."""
+    line = Line({2: SLOW / 2})
+    line.add(1, RELAY, 4 * MIB, spare=True)
+    line.add(2, DIRECT, SLOW / 2)
+    for _ in range(200):
+        assert line.choice.carriers(line.now, lambda path: path == 2) == [2]
+        assert list(line.choice.ordered(line.now)) == [2, 1]
+        line.fill(2, 0.5)
+    assert line.choice.carriers(line.now, everything) == [1]
+    assert list(line.choice.ordered(line.now)) == [1, 2]
+
+
+def test_a_trial_that_shows_nothing_ends_and_the_next_ones_are_more_and_more_seldom() -> None:
+    """A source that the direct path can hardly follow never fills the relay."""
+    line = Line({})
+    line.add(1, RELAY, 4 * MIB, spare=True)
+    line.add(2, DIRECT, SLOW / 4)
+    while line.now < 1200:
+        if line.first() == 2:
+            line.fill(2, 0.25)
+        else:
+            line.choice.carried(1, SLOW // 16, False, line.now)
+            line.now += 0.25
+    trials = [(since, until) for (since, path), (until, _) in pairwise(line.switches) if path == 1]
+    assert 3 <= len(trials) <= 6
+    assert all(until - since <= TRIAL_S + 0.5 for since, until in trials)
+    pauses = [after[0] - before[1] for before, after in pairwise(trials)]
+    assert pauses[0] >= FRESH_S
+    assert all(after >= 1.9 * before for before, after in pairwise(pauses))
 
 
 def test_a_direct_path_whose_buffers_take_long_to_drain_is_known_to_be_slow_before_they_have() -> None:
