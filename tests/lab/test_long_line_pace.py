@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pxfer.net.session.widening import BEARS_LOSS
+from p2pxfer.net.session.tuning import BEARS_LOSS
 from tests.lab.conftest import LabFactory
 from tests.lab.topology import Lab
 from tests.scene import Scene, file_hash, random_file

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from p2pxfer.core.session.pathchoice import OVER, PathChoice
 from p2pxfer.net.session.path import PeerPath
+from p2pxfer.net.session.tuning import Tuning
 from p2pxfer.status import Event, Path, PathKind, PathState
 
 _RANK: dict[PathKind, int] = {"lan": 0, "ipv6": 1, "direct": 2, "mapped": 3, "punched": 4, "relay": 5}
@@ -26,6 +27,7 @@ class PathSet:
         self._introduced = now()
         self._paths: dict[int, PeerPath] = {}
         self._choice = PathChoice()
+        self.tuning = Tuning()
         self._active: int | None = None
         self._active_at = 0.0
         self._sends = False

@@ -6,23 +6,21 @@ one connection at a time, so of all changes only that of the congestion control 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 from msgspec.structs import replace
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from p2pxfer.core.session.pacecap import PaceCap
 from p2pxfer.core.session.widening import Close, Line, Open, Steady, Widening
 from p2pxfer.net.debuglog import Logger
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.session.tuning import Tuning
 
 LOOK_S = 0.2
 """How often the connections are looked at, seconds."""
-BEARS_LOSS = "bbr"
-"""The congestion control that does not take loss for a full line, by the kernel's name."""
 
 
 class Widener:
@@ -44,8 +42,6 @@ class Widener:
         self._idle = idle
         self._group = 0
         self._rule = Widening(reactor.seconds())
-        self._governing = _Governing()
-        self._pacing = _Pacing()
         self._opening: Deferred[None] | None = None
         self._timer: IDelayedCall | None = None
 
@@ -69,7 +65,7 @@ class Widener:
         lines = {path.facts.number: line for path in group if (line := _line(path)) is not None}
         if not lines:
             return
-        self._pacing.look(group, lines, self._reactor.seconds())
+        self._paths.tuning.pace(group, lines, self._reactor.seconds())
         if self._group != group[0].facts.group:
             self._group, self._rule = group[0].facts.group, Widening(self._reactor.seconds())
         match self._rule.look(lines, self._reactor.seconds()):
@@ -79,14 +75,14 @@ class Widener:
             case Close(number):
                 self._paths.retire(number)
             case Steady(on):
-                self._governing.change(self._rule, group, on, self._reactor.seconds())
+                _change(self._paths.tuning, self._rule, group, on, self._reactor.seconds())
 
     async def _open(self, beside: PeerPath) -> None:
         rule, path = self._rule, None
         try:
             path = await self._open_beside(beside)
             if path is not None and rule.steady:
-                _govern(path, BEARS_LOSS)
+                self._paths.tuning.bear_loss([path])
         finally:
             rule.opened(None if path is None else path.facts.number, self._reactor.seconds())
 
@@ -107,8 +103,6 @@ class Steadier:
         self._carries = carries
         self._watched: int | None = None
         self._rule = Widening(reactor.seconds(), most=1)
-        self._governing = _Governing()
-        self._pacing = _Pacing()
         self._timer: IDelayedCall | None = None
 
     def start(self) -> None:
@@ -138,52 +132,18 @@ class Steadier:
             return
         if begins:
             line = replace(line, full=False)  # what was measured before the pause counts no more
-        self._pacing.look([path], {number: line}, now)
+        self._paths.tuning.pace([path], {number: line}, now)
         order = self._rule.look({number: line}, now)
         if isinstance(order, Steady):
-            self._governing.change(self._rule, [path], order.on, now)
+            _change(self._paths.tuning, self._rule, [path], order.on, now)
 
 
-class _Governing:
-    """The congestion control of a group of connections, and the one that they had before."""
-
-    log = Logger()
-
-    def __init__(self) -> None:
-        self._usual: str | None = None
-
-    def change(self, rule: Widening, group: list[PeerPath], on: bool, now: float) -> None:
-        """As a :class:`~p2pxfer.core.session.widening.Steady` of ``rule`` says."""
-        if on:
-            first = group[0].descriptor
-            self._usual = first.governor if first is not None else None
-            done = self._usual not in (None, BEARS_LOSS) and all(_govern(path, BEARS_LOSS) for path in group)
-            self.log.debug("{name} bears loss: {done}", name=BEARS_LOSS, done=done)
-            rule.steadied(done, now)
-        elif self._usual is not None:
-            for path in group:
-                _govern(path, self._usual)
-
-
-class _Pacing:
-    """The caps of all connections whose congestion control paces by a model."""
-
-    def __init__(self) -> None:
-        self._caps: dict[int, PaceCap] = {}
-
-    def look(self, group: list[PeerPath], lines: Mapping[int, Line], now: float) -> None:
-        """Look at the connections as they are now, and cap what is to be capped; what is gone is forgotten."""
-        self._caps = {number: self._caps.get(number) or PaceCap() for number in lines}
-        for path in group:
-            number, descriptor = path.facts.number, path.descriptor
-            if number in lines and descriptor is not None and descriptor.governor == BEARS_LOSS:
-                cap = self._caps[number].look(lines[number], now)
-                if cap is not None:
-                    descriptor.cap_pace(cap)
-
-
-def _govern(path: PeerPath, name: str) -> bool:
-    return path.descriptor is not None and path.descriptor.govern(name)
+def _change(tuning: Tuning, rule: Widening, group: list[PeerPath], on: bool, now: float) -> None:
+    """As a :class:`~p2pxfer.core.session.widening.Steady` of ``rule`` says."""
+    if on:
+        rule.steadied(tuning.bear_loss(group), now)
+    else:
+        tuning.undo(group)
 
 
 def _line(path: PeerPath, in_kernel: bool = False) -> Line | None:

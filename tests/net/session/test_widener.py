@@ -13,7 +13,8 @@ from p2pxfer.errors import Unreachable
 from p2pxfer.net.session import widening
 from p2pxfer.net.session.path import PathFacts, PeerPath
 from p2pxfer.net.session.pathset import PathSet
-from p2pxfer.net.session.widening import BEARS_LOSS, LOOK_S, Steadier, Widener
+from p2pxfer.net.session.tuning import BEARS_LOSS
+from p2pxfer.net.session.widening import LOOK_S, Steadier, Widener
 from p2pxfer.net.transfer.outstream import StreamPump
 from p2pxfer.net.transfer.pump import ChunkPump
 from tests.guard import LostErrors
@@ -186,8 +187,44 @@ def test_the_connection_of_channels_gets_what_bears_loss_and_keeps_it_where_that
 
 def test_what_does_not_deliver_more_is_undone_and_no_other_connection_is_wanted() -> None:
     path = LossyPath(1)
+    path.flows.trip = 0.1
     steadied(path, 60, better=1)
     assert path.changes == [BEARS_LOSS, "cubic"]
+    assert len(path.caps) >= 2, "it was capped meanwhile"
+    assert path.caps[-1] == 0, "the usual one goes as fast as it likes"
+    assert 0 not in path.caps[:-1]
+
+
+def test_a_cap_is_not_begun_anew_by_a_moment_of_which_nothing_is_known_nor_by_the_next_job() -> None:
+    path = LossyPath(1)
+    clock, _, steadier = steadied(path, 30)
+    before = list(path.caps)
+    path.descriptor.flow = lambda: None
+    clock.advance(LOOK_S)
+    path.descriptor.flow = lambda: path.flows
+    run(clock, path, 10, better=5)
+    assert path.caps == before
+    paths = steadier._paths
+    steadier.stop()
+    Steadier(clock, paths, lambda: True).start()
+    run(clock, path, 10, better=5)
+    assert path.caps == before
+
+
+def test_each_connection_gets_back_what_it_had_itself() -> None:
+    """Of two ways another one may lead when what was tried is undone."""
+    clock: Any = Clock()
+    paths = PathSet(clock.seconds, lambda event: None)
+    first, second, third = (LossyPath(number) for number in (1, 2, 3))
+    second.descriptor.governor = "reno"
+    third.descriptor.governor = BEARS_LOSS
+    group: Any = [first, second]
+    assert paths.tuning.bear_loss(group)
+    assert not paths.tuning.bear_loss(cast(Any, [third]))
+    paths.tuning.undo(cast(Any, [second, third]))
+    assert (first.changes, second.changes, third.changes) == ([BEARS_LOSS], [BEARS_LOSS, "reno"], [])
+    paths.tuning.undo(group)
+    assert (first.changes, second.changes) == ([BEARS_LOSS, "cubic"], [BEARS_LOSS, "reno"])
 
 
 def test_what_paces_by_a_model_is_capped_and_nothing_else() -> None:
