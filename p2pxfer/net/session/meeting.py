@@ -245,6 +245,8 @@ class Meeting(PathOwner):
         if isinstance(message, Nominate) and direct and self.party.role == "responder" and path in self._greeting:
             if self._ways.is_new(_host(path.facts.remote)):
                 self._keep(path)
+            else:
+                path.fail(Unreachable("another direct path was nominated"))
         elif path in self._up and not (direct and self.siblings.receive(path, message)):
             self._owner.path_message(path, message)
 
@@ -262,6 +264,8 @@ class Meeting(PathOwner):
         self._made_by.pop(path, None)
         was_up = path in self._up
         self._up.pop(path, None)
+        if was_up and all(other.facts.group != path.facts.group for other in self._up):
+            self._ways.lost(path.facts.group)
         self._reasons.append(error)
         self.siblings.lost(path)
         if self._nominated is not None and not self._up:
@@ -272,7 +276,7 @@ class Meeting(PathOwner):
 
     def _keep(self, path: PeerPath) -> None:
         """The nominated path stays, and of the others only what is another way."""
-        self._ways.take(_host(path.facts.remote))
+        self._ways.take(path.facts.group, _host(path.facts.remote))
         if self._nominated is None:
             self._nominated = path
             told = self.punch.candidates.through_nats(path.facts.kind, path.facts.remote)

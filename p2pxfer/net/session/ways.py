@@ -17,24 +17,28 @@ MAX_WAYS = 3
 
 
 class Ways:
-    """The ways that are taken.
+    """The ways that are taken, by the groups of paths that took them: those that were opened beside one go its way.
 
     ``interface`` names the one by which a host is reached, ``None`` for no way.
     """
 
     def __init__(self, interface: Callable[[str], str | None] = interface_towards) -> None:
         self._interface = interface
-        self._taken: list[str | None] = []
+        self._taken: dict[int, str | None] = {}
 
-    def take(self, host: str) -> None:
+    def take(self, group: int, host: str) -> None:
         """A path to ``host`` stays."""
-        self._taken.append(self._interface(host))
+        self._taken[group] = self._interface(host)
+
+    def lost(self, group: int) -> None:
+        """No path of the group is up any more: its way is free."""
+        self._taken.pop(group, None)
 
     def is_new(self, host: str) -> bool:
         """Whether a path to ``host`` would be the first one, or another way than all that are taken."""
         if not self._taken:
             return True
-        if len(self._taken) >= MAX_WAYS or None in self._taken:
+        if len(self._taken) >= MAX_WAYS or None in self._taken.values():
             return False
         interface = self._interface(host)
-        return interface is not None and interface not in self._taken
+        return interface is not None and interface not in self._taken.values()

@@ -230,8 +230,8 @@ SECOND, THIRD = "192.168.77.20:31000", "192.168.1.20:31000"
 class Direct:
     """A direct connection that greets, and what was done to it."""
 
-    def __init__(self, remote: str) -> None:
-        self.facts = SimpleNamespace(kind="lan", remote=remote)
+    def __init__(self, remote: str, group: int = 0) -> None:
+        self.facts = SimpleNamespace(kind="lan", remote=remote, group=group)
         self.said: list[Any] = []
         self.failed = False
 
@@ -242,18 +242,52 @@ class Direct:
         self.failed = True
 
 
-@pytest.mark.parametrize("role", ["initiator", "responder"])
-def test_beside_the_first_path_another_one_stays_only_by_another_interface(role: Any) -> None:
-    """Two that come by one interface share its line, and the second of them is reset as ever."""
+def by_two_interfaces(role: Any) -> tuple[Meeting, list[Any]]:
+    """A meeting that reaches some hosts by one interface and some by another, and what came up in it."""
     punch = Punch()
     meeting = meet(replace(KNOWN, role=role), punch.clock)
     meeting.punch._puncher = punch.puncher
     by = {"198.18.2.1": "eth0", "192.168.1.20": "eth0", "192.168.77.20": "eth1"}
     meeting._ways = Ways(by.get)
     up: list[Any] = []
-    meeting._owner = cast(Any, SimpleNamespace(path_up=lambda _, path: up.append(path)))
+    meeting._owner = cast(Any, SimpleNamespace(path_up=lambda _, path: up.append(path), path_down=lambda *_: None))
     meeting._client.outcome = lambda *_: None  # type: ignore[method-assign]  # nobody is told here
-    first, same, other = paths = [Direct(remote) for remote in ("198.18.2.1:31000", THIRD, SECOND)]
+    return meeting, up
+
+
+def test_a_nominated_connection_that_is_no_other_way_is_reset() -> None:
+    """The initiator judged it otherwise, and learns so at once."""
+    meeting, up = by_two_interfaces("responder")
+    first, same = Direct("198.18.2.1:31000", 1), Direct(THIRD, 2)
+    meeting._greeting = cast(Any, {first})
+    meeting.path_message(cast(Any, first), Nominate())
+    meeting._greeting.add(cast(Any, same))
+    meeting.path_message(cast(Any, same), Nominate())
+    assert same.failed
+    assert up == [first]
+
+
+def test_a_way_is_free_again_when_the_last_connection_by_it_is_lost() -> None:
+    meeting, up = by_two_interfaces("initiator")
+    first, other = Direct("198.18.2.1:31000", 1), Direct(SECOND, 2)
+    beside, again = Direct(SECOND, 2), Direct(SECOND, 3)
+    for path in (first, other):
+        meeting.path_greeted(cast(Any, path))
+    meeting._raise(cast(Any, beside))
+    meeting.path_lost(cast(Any, other), Unreachable("cut"))
+    assert not meeting._ways.is_new("192.168.77.20")
+    meeting.path_lost(cast(Any, beside), Unreachable("cut"))
+    meeting.path_greeted(cast(Any, again))
+    assert up == [first, other, beside, again]
+
+
+@pytest.mark.parametrize("role", ["initiator", "responder"])
+def test_beside_the_first_path_another_one_stays_only_by_another_interface(role: Any) -> None:
+    """Two that come by one interface share its line, and the second of them is reset as ever."""
+    meeting, up = by_two_interfaces(role)
+    first, same, other = paths = [
+        Direct(remote, group) for group, remote in enumerate(("198.18.2.1:31000", THIRD, SECOND))
+    ]
     meeting._greeting = cast(Any, set(paths))
     for path in paths:
         if role == "initiator":
