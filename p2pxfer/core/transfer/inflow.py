@@ -4,8 +4,9 @@ Laws:
 
 - A chunk is here when it was verified against its hash and written, never before; of two hashes for one chunk the one
   that was written last is what is here.
-- The root is folded while chunks come, a few files at a time: no step takes long because there are many files.  What
-  is here already is folded then, too: before the first chunk it would hold that up.
+- The root is folded while chunks come, a few files at a time, up to the first one that is not here; what is here
+  already is folded then, too: before the first chunk it would hold that up.  What is behind that file is folded when it
+  has come: where an early file comes last, or few of many are missing, the end takes two microseconds for each file.
 """
 
 from __future__ import annotations

@@ -6,8 +6,10 @@ Laws of this file:
    :mod:`p2pxfer.core.session.wire` for itself.
 2. A claim of the receiver counts only when the digest over the claimed chunks equals the digest of this side's own
    hashes.  Hashes of an earlier run come from a record; what the record lacks is read and hashed again.
-3. A page is told when :meth:`SenderCore.grow` has brought what is known of its files, and a chunk may be sent when the
-   page of its file was answered (:mod:`p2pxfer.core.transfer.listing`); the list may still grow then.
+3. A page that is listed meanwhile is told when :meth:`SenderCore.grow` has brought what is known of its files; pages
+   that were there at the begin are told at once, with what was looked up by then, and law 2 makes good what was not.
+   A chunk may be sent when the page of its file was answered (:mod:`p2pxfer.core.transfer.listing`); the list may still
+   grow then.
 4. What an earlier receiving process acknowledged does not count once another one has accepted; of two processes the one
    on the newer path (the higher number) is the later one.
 5. Final goes out when every page was answered and every chunk is acknowledged, and the transfer is done when FinalAck

@@ -6,7 +6,9 @@ Laws of this file:
 2. Of the paths that carry (:mod:`p2pxfer.core.session.pathchoice`) the next chunk goes to the first one that has room:
    each gets as much as it delivers.  When all are full the next chunk waits.
 3. When nothing is left to be read, a path with nothing under way sends again what another one is slow with.
-4. The reactor's thread waits for no disk: files are looked for and looked up in the scanner's thread, read in another.
+4. While chunks go out, the reactor's thread waits for no disk: files are looked for and looked up in the scanner's
+   thread, read in another.  It waits for the record of hashes when a sending begins, if one that has ended still writes
+   there, and when everything was confirmed, to remove it.
 5. A chunk of which a path was told a part goes there before others: on a line on which no path lasts, what was begun is
    brought to an end before something else is begun.
 """
