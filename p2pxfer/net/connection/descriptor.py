@@ -54,6 +54,14 @@ class SocketDescriptor:
         """See :class:`~p2pxfer.net.connection.transport.TLSTransport`."""
         return round_trip(self._socket) if self.connected else 0.0
 
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        """As that of a socket: of the one that all goes through in the end.
+
+        Raises:
+            OSError: it cannot be asked.
+        """
+        return bytes(self._socket.getsockopt(level, option, size))
+
     def flow(self) -> Flow | None:
         """What went out, as the kernel counts it."""
         return flow(self._socket) if self.connected else None

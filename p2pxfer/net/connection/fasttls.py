@@ -79,7 +79,7 @@ class TLSSocketTransport(SocketDescriptor):
         super().__init__(sock, ends, reactor)
         self.disconnecting = False
         self._creator, self._link = creator, creator.link(is_client)
-        self._wire = SecureWire(self._link, sock, changes=creator.alpn != ALPN_SERVER)
+        self._wire = SecureWire(self._link, sock, reactor.seconds, changes=creator.alpn != ALPN_SERVER)
         self._phase = _Phase.HANDSHAKE
         self._handshake_reads = False
         self._out = OutBuffer()

@@ -17,23 +17,32 @@ RECORD_S: Final = 0.5
 LEAST: Final = 32 * 1024
 """Smaller ones would cost a slow line more in headers than they save, and a new connection has no rate yet; bytes."""
 AGAIN: Final = 8
-"""After so many full records the kernel is asked again."""
+"""After so many full records the kernel is asked again, and"""
+AGAIN_S: Final = 1.0
+"""after so many seconds."""
 
 
 class RecordSize:
-    """Of the records on ``sock``; where the kernel knows nothing, as of a relay, they are as large as may be."""
+    """Of the records on ``sock``; ``now`` is the reactor's clock.
 
-    def __init__(self, sock: Any, rate: Callable[[Any], int | None] = delivery_rate) -> None:
+    Inside a relay leg the rate is that of the leg's own connection to the server, since that is what the kernel knows;
+    where it knows nothing, as elsewhere than on Linux, records are as large as may be.
+    """
+
+    def __init__(self, sock: Any, now: Callable[[], float], rate: Callable[[Any], int | None] = delivery_rate) -> None:
         self._socket = sock
+        self._now = now
         self._rate = rate
         self._most = 0
         self._left = 0
+        self._until = 0.0
 
     def most(self) -> int:
         """Most bytes of the record that is sealed now."""
-        if self._left <= 0:
+        now = self._now()
+        if self._left <= 0 or now >= self._until:
             rate = self._rate(self._socket)
             self._most = MAX_RECORD if rate is None else min(MAX_RECORD, max(LEAST, int(rate * RECORD_S)))
-            self._left = AGAIN * self._most
+            self._left, self._until = AGAIN * self._most, now + AGAIN_S
         self._left -= self._most
         return self._most

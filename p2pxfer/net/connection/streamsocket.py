@@ -140,6 +140,17 @@ class StreamSocket(Protocol):
         self._stream.write(bytes(data))
         return len(data)
 
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        """As that of a socket: of the one under the stream.
+
+        Raises:
+            OSError: it cannot be asked.
+        """
+        ask = getattr(self.transport, "getsockopt", None)
+        if ask is None:
+            raise OSError(errno.ENOTSUP, "no socket is known under the stream")
+        return bytes(ask(level, option, size))
+
     def close(self, *, reset: bool = False) -> None:
         """End the stream; nobody hears anything more.  ``reset``: what was not sent is dropped, as in a break."""
         if self._over:

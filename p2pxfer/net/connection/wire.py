@@ -28,11 +28,11 @@ Stop = SSL.Error | RecordBroken
 class SecureWire:
     """Drives ``link``, and what comes after it, over ``sock``; closes neither.
 
-    ``changes``: the directions may change to sealed records.  Methods raise as those of
+    ``changes``: the directions may change to sealed records; ``now`` is the reactor's clock.  Methods raise as those of
     :class:`~p2pxfer.net.connection.bulktls.BulkTLS` do.
     """
 
-    def __init__(self, link: Link, sock: Wire, *, changes: bool) -> None:
+    def __init__(self, link: Link, sock: Wire, now: Callable[[], float], *, changes: bool) -> None:
         self._socket = sock
         self._changes = changes
         self._tls = BulkTLS(link, sock, ends_early=changes)
@@ -40,7 +40,7 @@ class SecureWire:
         self._outlet: Outlet | None = None
         self._beyond_tls = False
         """OpenSSL has nothing to say any more, and nothing that it said waits."""
-        self._size = RecordSize(sock)
+        self._size = RecordSize(sock, now)
         self._taken = 0
 
     def do_handshake(self) -> None:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from p2pxfer.core.session.records import MAX_RECORD
-from p2pxfer.net.connection.recordsize import AGAIN, LEAST, RECORD_S, RecordSize
+from p2pxfer.net.connection.recordsize import AGAIN, AGAIN_S, LEAST, RECORD_S, RecordSize
 from p2pxfer.net.connection.tcpinfo import delivery_rate
 
 
@@ -23,15 +23,27 @@ from p2pxfer.net.connection.tcpinfo import delivery_rate
     ],
 )
 def test_a_record_takes_no_longer_than_half_a_second(rate: int | None, size: int) -> None:
-    assert RecordSize(None, lambda sock: rate).most() == size
+    assert RecordSize(None, lambda: 0.0, lambda sock: rate).most() == size
 
 
 def test_the_kernel_is_asked_now_and_then_and_the_size_follows() -> None:
     asked = [50_000]
-    size = RecordSize(None, lambda sock: asked[0])
+    size = RecordSize(None, lambda: 0.0, lambda sock: asked[0])
     assert size.most() == LEAST
     asked[0] = 10**9
     assert [size.most() for _ in range(AGAIN)] == [LEAST] * (AGAIN - 1) + [MAX_RECORD]
+
+
+def test_a_line_that_became_slow_gets_small_records_after_a_second() -> None:
+    """Eight of those of before would keep it for minutes."""
+    now, asked = [0.0], [50_000_000]
+    size = RecordSize(None, lambda: now[0], lambda sock: asked[0])
+    assert size.most() == MAX_RECORD
+    asked[0] = 20_000
+    now[0] += AGAIN_S / 2
+    assert size.most() == MAX_RECORD
+    now[0] += AGAIN_S / 2
+    assert size.most() == LEAST
 
 
 def test_what_is_no_tcp_connection_has_no_rate() -> None:
@@ -39,7 +51,7 @@ def test_what_is_no_tcp_connection_has_no_rate() -> None:
     closed.close()
     assert delivery_rate(closed) is None
     no_socket: object = object()
-    assert RecordSize(no_socket).most() == MAX_RECORD
+    assert RecordSize(no_socket, lambda: 0.0).most() == MAX_RECORD
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO is Linux's")

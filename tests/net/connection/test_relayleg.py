@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,10 @@ from twisted.internet.error import ConnectionDone
 from p2pxfer.core.messages import ALPN_SERVER
 from p2pxfer.core.session.records import MAX_RECORD
 from p2pxfer.net.connection import fasttls
+from p2pxfer.net.connection.recordsize import RECORD_S, RecordSize
 from p2pxfer.net.connection.securing import wrap
+from p2pxfer.net.connection.streamsocket import StreamSocket
+from p2pxfer.net.connection.tcpinfo import delivery_rate
 from p2pxfer.net.connection.tls import PeerTLS
 from tests.net.reactors import sleep, until
 from tests.net.sealkit import ANN, ANN_TLS, BOB, BOB_TLS, Changing
@@ -100,3 +104,18 @@ async def test_the_kernel_knows_nothing_of_what_is_inside_a_leg() -> None:
     assert (inside.flow(), inside.governor, inside.govern("reno")) == (None, None, False)
     assert (inside.silent_for(), inside.round_trip) == (0.0, 0.0)
     await pair.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO is Linux's")
+@pytest_twisted.ensureDeferred
+async def test_records_inside_a_leg_are_as_large_as_its_own_line_makes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the kernel knows of the leg is the line to the server, which may be slow."""
+    pair = await leg()
+    inside: Any = pair.client.transport._socket
+    assert delivery_rate(inside) is not None
+    told = bytes(160) + (300_000).to_bytes(8, sys.byteorder)
+    monkeypatch.setattr(pair.outer.client.transport, "getsockopt", lambda level, option, size: told[:size])
+    assert RecordSize(inside, lambda: 0.0).most() == 300_000 * RECORD_S
+    await pair.close()
+    nothing_below = StreamSocket(reactor)
+    assert RecordSize(nothing_below, lambda: 0.0).most() == MAX_RECORD
