@@ -10,8 +10,8 @@ Laws of this file:
 
 from __future__ import annotations
 
+import mmap
 from contextlib import suppress
-from mmap import MADV_NOHUGEPAGE, MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import Final
 
 from p2pxfer.core.session.records import HEADER_SIZE, MAX_SEALED, OVERHEAD, Opener, Plain, RecordBroken, Sealer
@@ -23,13 +23,16 @@ SMALL: Final = 4096
 """Beside a block, what goes out at once has room for so many bytes: for the heads of chunks."""
 MOST_RECORDS: Final = 64
 """Most records opened by one call."""
+_SMALL_PAGES: Final[int | None] = getattr(mmap, "MADV_NOHUGEPAGE", None)
+"""Linux's advice; elsewhere nothing needs to be said."""
 
 
 def _block(size: int) -> memoryview:
     """Zeros that take memory only where they were written over; a ``bytearray`` is written to the end at once."""
-    pages = mmap(-1, size, flags=MAP_PRIVATE | MAP_ANONYMOUS)
-    with suppress(OSError):  # a kernel that knows no huge pages
-        pages.madvise(MADV_NOHUGEPAGE)
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if _SMALL_PAGES is not None:
+        with suppress(OSError):  # a kernel that knows no huge pages
+            pages.madvise(_SMALL_PAGES)
     return memoryview(pages)
 
 

@@ -124,7 +124,7 @@ def judge(raw: bytes) -> float:
 
 
 def _ask(sock: socket.socket, size: int = _HEAD.size) -> bytes:
-    if _OPTION is None:
+    if _OPTION is None or not sys.platform.startswith("linux"):  # others have the name for another structure
         return b""
     try:
         return sock.getsockopt(socket.IPPROTO_TCP, _OPTION, size)

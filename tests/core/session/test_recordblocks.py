@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 from p2pxfer.core.session.recordblocks import BLOCK, Intake, Outlet
@@ -43,6 +45,16 @@ def test_a_block_takes_the_memory_that_was_filled_of_it() -> None:
     used = (resident() - before) / PAIRS
     assert quiet < BLOCK / 5
     assert used > MAX_RECORD  # that is to say, memory would have been seen
+
+
+def test_blocks_are_made_where_the_system_has_no_huge_pages() -> None:
+    """Python knows that advice on Linux only."""
+    told = (
+        "import mmap; del mmap.MADV_NOHUGEPAGE; from p2pxfer.core.session import recordblocks as blocks; "
+        "print(len(blocks._block(blocks.BLOCK)) == blocks.BLOCK)"
+    )
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr) == ("True\n", "")
 
 
 def test_a_record_waits_when_it_is_whole_and_not_before() -> None:

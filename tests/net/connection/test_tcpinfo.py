@@ -7,6 +7,7 @@ import socket
 import struct
 import sys
 import time
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,21 @@ def test_a_peer_that_does_not_read_is_not_silent() -> None:
                     mine.send(bytes(1 << 16))
             time.sleep(1.5)
             assert tcpinfo.silent_for(mine) == 0.0
+
+
+def test_what_another_system_calls_by_the_same_name_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FreeBSD's structure has another layout."""
+
+    class Foreign:
+        def getsockopt(self, level: int, option: int, size: int) -> bytes:
+            return b"\1" * size
+
+    sock: Any = Foreign()
+    monkeypatch.setattr(sys, "platform", "freebsd14")
+    assert tcpinfo.flow(sock) is None
+    assert tcpinfo.delivery_rate(sock) is None
+    assert tcpinfo.retransmissions(sock) is None
+    assert (tcpinfo.silent_for(sock), tcpinfo.round_trip(sock)) == (0.0, 0.0)
 
 
 def test_a_closed_socket_says_nothing() -> None:
