@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -17,17 +18,23 @@ from tests.scene import Scene, file_hash, random_file
 RATE_BPS, RTT_MS = 40_000_000, 80
 BUFFER = "4096 16384 786432"
 """Bytes that a kernel takes to send: twice the line's, and less than 2.9 times it."""
-SIZE = 48 << 20
-BEGINNING = 2.0
-"""``bbr`` begins at 2.9 times what is delivered; later it looks for a quarter more."""
-WINDOWS = 8
+SIZE = 64 << 20
+CAPS = (0.25, 2.0)
+"""Between these, times the line's rate: the cap is a quarter more than ever came, and ``bbr`` begins at 2.9 times."""
 
 
-def paces(lab: Lab) -> list[tuple[int, float]]:
-    """Bytes acknowledged and pace, bits a second, of alice's connections that moved a MiB."""
+class Pace(NamedTuple):
+    """Of one connection, bits a second; ``cap`` is 0 if there is none."""
+
+    pace: float
+    cap: float
+
+
+def paces(lab: Lab) -> list[Pace]:
+    """Of alice's connections that moved a MiB."""
     said = lab.run("alice", ["ss", "-tinH"], check=True).stdout
-    found = re.findall(r"bytes_acked:(\d+).*?pacing_rate (\d+)bps", said)
-    return [(int(acked), float(pace)) for acked, pace in found if int(acked) > 1 << 20]
+    found = re.findall(r"bytes_acked:(\d+).*?pacing_rate (\d+)bps(?:/(\d+)bps)?", said)
+    return [Pace(float(pace), float(cap or 0)) for acked, pace, cap in found if int(acked) > 1 << 20]
 
 
 @pytest.mark.deadline(300)
@@ -45,14 +52,17 @@ def test_the_pace_is_what_the_line_delivers(lab_factory: LabFactory, tmp_path: P
         scene.make_contacts()
         bob = scene.receive("--once", "--no-code")
         alice = scene.send(source, "--path", "direct")
-        fast = settled = 0
-        while alice.poll() is None and settled < WINDOWS:
-            for _, pace in paces(lab):
-                fast += pace > BEGINNING * RATE_BPS
-                settled = settled + 1 if pace <= BEGINNING * RATE_BPS else 0
+        seen: list[Pace] = []
+        while alice.poll() is None:
+            seen += paces(lab)
             time.sleep(0.1)
         alice.succeed(120)
         bob.succeed(120)
         assert file_hash(scene.inbox / source.name) == digest
-    print(f"{fast} times as in its beginning, then {settled} times as the line")
-    assert settled == WINDOWS
+    free = [pace for pace, cap in seen if not cap]
+    capped = [one for one in seen if one.cap]
+    print(f"{len(free)} times without a cap, at most {max(free, default=0):.3g}; then {capped[:1]} to {capped[-1:]}")
+    assert capped, "the pace has no cap"
+    assert max(free, default=0) > max(cap for _, cap in capped), "the cap holds up nothing"
+    assert all(CAPS[0] * RATE_BPS < cap < CAPS[1] * RATE_BPS for _, cap in capped), capped
+    assert all(pace <= cap for pace, cap in capped), capped
