@@ -36,6 +36,29 @@ SOAK = 6 * 3600.0
 PATIENCE = 10.0
 """Seconds between the signals that end a job, each stronger than the last."""
 
+LONG = {
+    "tests/e2e/test_agent.py": 95,
+    "tests/e2e/test_errors.py": 73,
+    "tests/e2e/test_failpoints.py": 80,
+    "tests/e2e/test_kills.py": 161,
+    "tests/e2e/test_pipe.py": 104,
+    "tests/e2e/test_queue.py": 65,
+    "tests/e2e/test_streams.py": 98,
+    "tests/lab/test_agent.py": 84,
+    "tests/lab/test_asleep.py": 85,
+    "tests/lab/test_better_relay.py": 89,
+    "tests/lab/test_chat.py": 67,
+    "tests/lab/test_checks.py": 147,
+    "tests/lab/test_discovery.py": 139,
+    "tests/lab/test_hard_pairs.py": 120,
+    "tests/lab/test_lost_paths.py": 69,
+    "tests/lab/test_mapped.py": 90,
+    "tests/lab/test_paths.py": 183,
+    "tests/lab/test_slow_lines.py": 106,
+    "tests/lab/test_user_space_nats.py": 75,
+    "tests/lab/test_wide_paths.py": 63,
+}
+"""Files that took more than a minute in a run, and their seconds; started late, one of them would run on alone."""
 SOURCES = ("p2pxfer", "scripts", "tests", "twisted", "typings")
 CHECKS = {
     "ruff format --check": ["ruff", "format", "--check", *SOURCES],
@@ -186,12 +209,14 @@ def pytest_job(name: str, *arguments: str, lane: str = "computing") -> Job:
 
 
 def test_jobs(options: Sequence[str]) -> list[Job]:
-    """The jobs of a whole run, in each lane the longest first."""
+    """The jobs of a whole run, in each lane those of `LONG` first, the longest of them at the head."""
     others = ["tests", "--ignore=tests/lab", "--ignore=tests/e2e"]
     jobs = [pytest_job("tests but those of the lab and of whole programs", *others, *options)]
     for folder, lane in (("e2e", "computing"), ("lab", "lab")):
-        files = sorted((ROOT / "tests" / folder).rglob("test_*.py"), key=lambda path: -path.stat().st_size)
-        names = [str(path.relative_to(ROOT)) for path in files]
+        sizes = {
+            str(path.relative_to(ROOT)): path.stat().st_size for path in (ROOT / "tests" / folder).rglob("test_*.py")
+        }
+        names = sorted(sizes, key=lambda name: (LONG.get(name, 0), sizes[name]), reverse=True)
         jobs += [pytest_job(name, name, *options, lane=lane) for name in names]
     return jobs
 

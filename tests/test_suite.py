@@ -89,6 +89,16 @@ def test_every_file_is_run_once() -> None:
     assert {job.lane for job in jobs} <= {lane for lanes in suite.WORKERS for lane in lanes}
 
 
+def test_what_takes_long_comes_first() -> None:
+    """Its names are those of files, so a file that is moved is moved there too."""
+    assert [name for name in suite.LONG if not (ROOT / name).is_file()] == []
+    jobs = suite.test_jobs([])[1:]
+    for lane in ("lab", "computing"):
+        seconds = [suite.LONG.get(job.name, 0) for job in jobs if job.lane == lane]
+        assert seconds == sorted(seconds, reverse=True)
+        assert seconds[0] > 60
+
+
 def _run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], options: Sequence[str] = ()) -> int:
     """Run the suite on a project of these files, without the linters."""
     for name, text in files.items():
