@@ -15,6 +15,8 @@ Laws of this file:
    while has not become slow.
 4. A time in which the connection was not full says nothing, and nothing is capped where the round trip is too short
    for a buffer to be smaller than the line (:data:`~p2pxfer.core.session.widening.LEAST_TRIP_S`).
+5. A connection that carried nothing for :data:`ANEW_S`, as when another path did, begins anew, without a cap: its line
+   may have been mended, and a cap that rises step by step would have it judged as the slow one that it was.
 
 Times in seconds, rates in bytes a second.
 """
@@ -27,6 +29,7 @@ from p2pxfer.core.session.widening import GAIN, LEAST_TRIP_S, Line, window_s
 
 HEADROOM: Final = 1.25
 """What ``bbr`` itself uses to look for more."""
+ANEW_S: Final = 5.0
 
 
 class PaceCap:
@@ -37,9 +40,16 @@ class PaceCap:
         self._acked = 0
         self._best = 0.0
         self._cap = 0.0
+        self._looked = 0.0
 
     def look(self, line: Line, now: float) -> int | None:
-        """The cap from now on, ``None`` if it stays as it is; called a few times a second."""
+        """The cap from now on, 0 for none, ``None`` if it stays as it is; called a few times a second while the
+        connection carries."""
+        rested, self._looked = now - self._looked > ANEW_S, now
+        if rested and self._cap:
+            self._best = self._cap = 0.0
+            self._begin(line, None)
+            return 0
         counts = line.full and line.trip >= LEAST_TRIP_S
         if not counts or self._begun is None:
             self._begin(line, now if counts else None)

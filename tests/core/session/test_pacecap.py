@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from p2pxfer.core.session.pacecap import HEADROOM, PaceCap
+from p2pxfer.core.session.pacecap import ANEW_S, HEADROOM, PaceCap
 from p2pxfer.core.session.widening import LEAST_TRIP_S, Line
 
 LOOK_S = 0.2
@@ -100,6 +100,19 @@ def test_a_pause_makes_no_window_look_slow_or_fast() -> None:
     model = Model()
     model.run(4 * MB, 3)
     before = rates(model.caps)
-    model.now += 60
+    model.now += ANEW_S - 1
     model.run(4 * MB, 3)
     assert rates(model.caps) == before
+
+
+def test_what_did_not_carry_for_a_while_begins_anew_without_a_cap() -> None:
+    """Its line was mended meanwhile; step by step it would take long to come so far."""
+    model = Model()
+    model.run(MB, 3)
+    assert nearly(model.last, MB)
+    model.now += ANEW_S + 1
+    model.run(20 * MB, 0.4)
+    assert model.caps[-1][1] == 0
+    model.run(20 * MB, 3)
+    assert nearly(model.last, 20 * MB)
+    assert [cap for _, cap in model.caps].count(0) == 1
