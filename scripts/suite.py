@@ -46,7 +46,6 @@ LONG = {
     "tests/e2e/test_streams.py": 98,
     "tests/lab/test_agent.py": 84,
     "tests/lab/test_asleep.py": 85,
-    "tests/lab/test_better_relay.py": 89,
     "tests/lab/test_chat.py": 67,
     "tests/lab/test_checks.py": 147,
     "tests/lab/test_discovery.py": 139,

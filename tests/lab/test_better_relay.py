@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from scripts.product import Program, client
 from tests.e2e.conftest import wait_until
+from tests.lab import forgetful_program
 from tests.lab.conftest import LabFactory
 from tests.lab.nat import KINDS
 from tests.lab.test_lost_paths import Watch
@@ -17,7 +20,11 @@ from tests.lab.topology import Lab
 from tests.scene import Scene, file_hash, random_file
 
 MIB = 1 << 20
-SIZE = 240 * MIB
+SIZE = 128 * MIB
+MOVED = 12 * MIB
+"""When so much came by another path than before, that one carries."""
+FRESH_S = 12
+"""How long a path's measurement is believed here, seconds: at the relay's rate a third of the file."""
 WINDOW = 400_000
 """What a kernel buffers for one connection, bytes: a poor line has that to drain before anything is known of it."""
 KIND = "port-restricted/random-port"
@@ -55,7 +62,7 @@ class Ways:
         return direct, relayed
 
 
-@pytest.mark.deadline(200)
+@pytest.mark.deadline(350)
 def test_data_moves_to_a_better_relay_and_back_when_the_direct_path_recovers(
     lab_factory: LabFactory, tmp_path: Path
 ) -> None:
@@ -68,15 +75,18 @@ def test_data_moves_to_a_better_relay_and_back_when_the_direct_path_recovers(
         source = scene.folder / "big.bin"
         digest = random_file(source, SIZE)
         bob = scene.receive("--once", "--no-code")
-        alice = scene.send(source)
+        words = client(scene.address, scene.alice, "send", source, "bob")[1:]
+        argv = [sys.executable, forgetful_program.__file__, str(FRESH_S), *words]
+        alice = Program(lab, "alice", argv, tmp_path / "alice.log")
+        scene.callback(alice.stop)
         began = time.monotonic()
         sender, receiver = Watch(alice), Watch(bob)
         sender.until(path_is("punched", "active"))
-        wait_until(lambda: ways.came()[1] > 24 * MIB, 60)
+        wait_until(lambda: ways.came()[1] > MOVED, 60)
         moved = time.monotonic() - began
         poor, _ = ways.came()
         ways.mend()
-        wait_until(lambda: ways.came()[0] > poor + 24 * MIB, 120)
+        wait_until(lambda: ways.came()[0] > poor + MOVED, 90)
         back = time.monotonic() - began
         relayed = ways.came()[1]
         said = sender.rest()
@@ -87,6 +97,5 @@ def test_data_moves_to_a_better_relay_and_back_when_the_direct_path_recovers(
         direct, all_relayed = ways.came()
     print(f"by the relay after {moved:.0f} s ({poor} bytes came directly), directly after {back:.0f} s, then {direct}")
     assert all_relayed - relayed < (direct - poor) / 2
-    assert [event["event"] for event in said].count("introduced") == 1
     changes = sum(map(path_is("relay", "active"), said)) + sum(map(path_is("punched", "active"), said))
     assert changes <= 6
