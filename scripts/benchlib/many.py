@@ -57,7 +57,7 @@ def cut_and_go_on(product: Ours, source: Path, inbox: Path) -> tuple[list[Ended]
     sender, receiver = start(product, source, inbox)
     with sender, receiver:
         for event in receiver.events(LONG):
-            if event["event"] == "progress" and event["bytes"] >= event["total"] // 2:
+            if event["event"] == "progress" and event["bytes"] >= FILES * EACH // 2:
                 break
         for program in (sender, receiver):
             os.killpg(program.pid, signal.SIGKILL)
