@@ -13,6 +13,7 @@ from tests.lab.conftest import LabFactory
 from tests.lab.nat import KINDS
 from tests.lab.test_lost_paths import Watch
 from tests.lab.test_relay_in_reserve import path_is
+from tests.lab.topology import Lab
 from tests.scene import Scene, file_hash, last, random_file
 
 MIB = 1 << 20
@@ -32,26 +33,37 @@ def is_under_way(event: JsonEvent) -> bool:
     return event["event"] == "progress" and int(event["bytes"]) > SIZE // 4
 
 
+class Sending(Scene):
+    """A large file that is held up on its way, with whoever sends and receives it."""
+
+    def __init__(self, lab: Lab, folder: Path) -> None:
+        super().__init__(lab, folder, loopback=False)
+        self.server = self.start_server()
+        self.make_contacts()
+        self.source = folder / "big.bin"
+        self.digest = random_file(self.source, SIZE)
+        self.programs = [self.receive("--once", "--no-code"), self.send(self.source, "--limit", RATE)]
+        self.receiver, self.sender = map(Watch, self.programs)
+
+    def arrives(self) -> tuple[list[JsonEvent], list[JsonEvent]]:
+        """Both end well, and the file is right; what the sender and the receiver said until then."""
+        said = self.sender.rest(), self.receiver.rest()
+        for program in reversed(self.programs):
+            program.succeed(10)
+        assert file_hash(self.inbox / self.source.name) == self.digest
+        return said
+
+
 @pytest.mark.deadline(90)
 def test_a_direct_transfer_does_not_need_the_server_any_more(lab_factory: LabFactory, tmp_path: Path) -> None:
     """It never comes back."""
     lab = lab_factory(KINDS["port-restricted"], KINDS["port-restricted/random-port"], rtt_ms=40)
-    with Scene(lab, tmp_path, loopback=False) as scene:
-        server = scene.start_server()
-        scene.make_contacts()
-        source = scene.folder / "big.bin"
-        digest = random_file(source, SIZE)
-        bob = scene.receive("--once", "--no-code")
-        alice = scene.send(source, "--limit", RATE)
-        sender, receiver = Watch(alice), Watch(bob)
-        receiver.until(path_is("punched", "active"))
-        receiver.until(is_under_way)
-        kill(server)
+    with Sending(lab, tmp_path) as sending:
+        sending.receiver.until(path_is("punched", "active"))
+        sending.receiver.until(is_under_way)
+        kill(sending.server)
         relayed = lab.server_bytes()
-        said, heard = sender.rest(), receiver.rest()
-        alice.succeed(10)
-        bob.succeed(10)
-        assert file_hash(scene.inbox / source.name) == digest
+        said, heard = sending.arrives()
         assert lab.server_bytes() - relayed < MIB
     carried = last(heard, "done")["bytes_by_path"]
     print(carried)
@@ -63,22 +75,12 @@ def test_a_direct_transfer_does_not_need_the_server_any_more(lab_factory: LabFac
 def test_a_relayed_transfer_goes_on_when_the_server_is_back(lab_factory: LabFactory, tmp_path: Path) -> None:
     """What had arrived is not sent again, nor does anybody start anything but the server."""
     lab = lab_factory(KINDS["symmetric"], KINDS["symmetric"], rtt_ms=40)
-    with Scene(lab, tmp_path, loopback=False) as scene:
-        server = scene.start_server()
-        scene.make_contacts()
-        source = scene.folder / "big.bin"
-        digest = random_file(source, SIZE)
-        bob = scene.receive("--once", "--no-code")
-        alice = scene.send(source, "--limit", RATE)
-        sender, receiver = Watch(alice), Watch(bob)
-        receiver.until(is_under_way)
-        kill(server)
-        sender.until(lambda event: event["event"] == "path" and event["state"] == "down")
-        scene.start_server()
-        said, heard = sender.rest(), receiver.rest()
-        alice.succeed(10)
-        bob.succeed(10)
-        assert file_hash(scene.inbox / source.name) == digest
+    with Sending(lab, tmp_path) as sending:
+        sending.receiver.until(is_under_way)
+        kill(sending.server)
+        sending.sender.until(lambda event: event["event"] == "path" and event["state"] == "down")
+        sending.start_server()
+        said, heard = sending.arrives()
         assert lab.server_bytes() > 2 * SIZE
     carried = last(said, "done")["bytes_by_path"]
     print(carried, last(heard, "done")["bytes_by_path"])
