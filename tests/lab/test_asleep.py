@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from pathlib import Path
 
@@ -16,10 +15,10 @@ from tests.e2e.conftest import wait_until
 from tests.lab.conftest import LabFactory
 from tests.lab.habits import QUIET_S, shorten_memory
 from tests.lab.nat import KINDS
+from tests.lab.sending import MIB, Sending, path_is
 from tests.lab.topology import Lab
-from tests.scene import Scene, file_hash, last, random_file
+from tests.scene import last
 
-MIB = 1 << 20
 SIZE = 40 * MIB
 RATE = "4M"
 """What holds the transfer up: it is under way when the machine falls asleep, and not over before they meet again."""
@@ -66,31 +65,13 @@ def transfer(lab: Lab, folder: Path, sleeper: str, seconds: float) -> tuple[list
     """What the sender and the receiver say of a transfer in which one of them sleeps."""
     for router in ("nat_a", "nat_b"):
         shorten_memory(lab, router)
-    with Scene(lab, folder, loopback=False) as scene:
-        scene.start_server()
-        scene.make_contacts()
-        source = scene.folder / "big.bin"
-        digest = random_file(source, SIZE)
-        bob = scene.receive("--once", "--no-code")
-        alice = scene.send(source, "--wait", "--limit", RATE)
-        said: list[JsonEvent] = []
-        heard: list[JsonEvent] = []
-        threads = [
-            threading.Thread(target=lambda: said.extend(alice.events(seconds + 60)), daemon=True),
-            threading.Thread(target=lambda: heard.extend(bob.events(seconds + 60)), daemon=True),
-        ]
-        for thread in threads:
-            thread.start()
-        staged = f".p2pxfer-*/tree/{source.name}"
-        wait_until(lambda: sum(path.stat().st_blocks * 512 for path in scene.inbox.glob(staged)) > SIZE // 8, WAIT_S)
-        wait_until(lambda: "punched" in ups(said), WAIT_S)
-        sleep_and_wake(lab, sleeper, {"alice": alice, "bob": bob}[sleeper], seconds)
-        for thread in threads:
-            thread.join(WAIT_S)
-        alice.succeed(10)
-        bob.succeed(10)
-        assert file_hash(scene.inbox / source.name) == digest
-    return said, heard
+    with Sending(lab, folder, SIZE, "--wait", "--limit", RATE, silence=seconds + 60) as sending:
+        staged = f".p2pxfer-*/tree/{sending.source.name}"
+        wait_until(lambda: sum(path.stat().st_blocks * 512 for path in sending.inbox.glob(staged)) > SIZE // 8, WAIT_S)
+        sending.sender.until(path_is("punched", "up"), WAIT_S)
+        watch = {"alice": sending.sender, "bob": sending.receiver}[sleeper]
+        sleep_and_wake(lab, sleeper, watch.program, seconds)
+        return sending.arrives()
 
 
 def check(said: list[JsonEvent], heard: list[JsonEvent]) -> None:

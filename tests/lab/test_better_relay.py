@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from scripts.product import Program, client
 from tests.e2e.conftest import wait_until
 from tests.lab import forgetful_program
 from tests.lab.conftest import LabFactory
 from tests.lab.nat import KINDS
-from tests.lab.test_lost_paths import Watch
-from tests.lab.test_relay_in_reserve import path_is
+from tests.lab.sending import MIB, Sending, path_is
 from tests.lab.topology import Lab
-from tests.scene import Scene, file_hash, random_file
 
-MIB = 1 << 20
 SIZE = 128 * MIB
 MOVED = 12 * MIB
 """When so much came by another path than before, that one carries."""
@@ -69,19 +64,9 @@ def test_data_moves_to_a_better_relay_and_back_when_the_direct_path_recovers(
     """The direct path stands before the relay carried anything to speak of, and is the slow one, but not for ever."""
     lab = lab_factory(KINDS[KIND], KINDS[KIND], rtt_ms=20, tcp_window=WINDOW)
     ways = Ways(lab)
-    with Scene(lab, tmp_path, loopback=False) as scene:
-        scene.start_server()
-        scene.make_contacts()
-        source = scene.folder / "big.bin"
-        digest = random_file(source, SIZE)
-        bob = scene.receive("--once", "--no-code")
-        words = client(scene.address, scene.alice, "send", source, "bob")[1:]
-        argv = [sys.executable, forgetful_program.__file__, str(FRESH_S), *words]
-        alice = Program(lab, "alice", argv, tmp_path / "alice.log")
-        scene.callback(alice.stop)
+    with Sending(lab, tmp_path, SIZE, script=(forgetful_program.__file__, str(FRESH_S))) as sending:
         began = time.monotonic()
-        sender, receiver = Watch(alice), Watch(bob)
-        sender.until(path_is("punched", "active"))
+        sending.sender.until(path_is("punched", "active"))
         wait_until(lambda: ways.came()[1] > MOVED, 60)
         moved = time.monotonic() - began
         poor, _ = ways.came()
@@ -89,11 +74,7 @@ def test_data_moves_to_a_better_relay_and_back_when_the_direct_path_recovers(
         wait_until(lambda: ways.came()[0] > poor + MOVED, 90)
         back = time.monotonic() - began
         relayed = ways.came()[1]
-        said = sender.rest()
-        receiver.rest()
-        alice.succeed(10)
-        bob.succeed(10)
-        assert file_hash(scene.inbox / source.name) == digest
+        said, _ = sending.arrives()
         direct, all_relayed = ways.came()
     print(f"by the relay after {moved:.0f} s ({poor} bytes came directly), directly after {back:.0f} s, then {direct}")
     assert all_relayed - relayed < (direct - poor) / 2

@@ -10,8 +10,9 @@ import pytest
 
 from tests.lab.conftest import LabFactory
 from tests.lab.nat import KINDS
+from tests.lab.sending import MIB, Sending, has_come
 from tests.lab.topology import Lab
-from tests.scene import Scene, events_of, file_hash, first_path, last, random_file
+from tests.scene import Scene, file_hash, first_path, last, random_file
 
 KIND = "port-restricted/random-port"
 NOTICED_S = 10.0
@@ -52,21 +53,11 @@ def test_a_receiver_with_a_new_address_is_there_again_soon(lab_factory: LabFacto
 @pytest.mark.parametrize("role", ["alice", "bob"])
 def test_a_transfer_goes_on_from_the_new_address(lab_factory: LabFactory, tmp_path: Path, role: str) -> None:
     lab = lab_factory(KINDS[KIND], KINDS[KIND], rtt_ms=20)
-    with Scene(lab, tmp_path, loopback=False) as scene:
-        scene.start_server()
-        scene.make_contacts()
-        source = scene.folder / "big.bin"
-        digest = random_file(source, 256 << 20)
-        bob = scene.receive("--once", "--no-code")
-        alice = scene.send(source)
-        while bob.wait_for("progress")["bytes"] < 64 << 20:
-            pass
+    with Sending(lab, tmp_path, 256 * MIB) as sending:
+        sending.receiver.until(has_come(64 * MIB))
         move(lab, role)
-        received = events_of(bob)
-        alice.succeed(60)
-        bob.succeed(10)
-        assert file_hash(scene.inbox / source.name) == digest
-    again = [event for event in received if event["event"] == "path" and event["state"] == "active"]
+        _, heard = sending.arrives()
+    again = [event for event in heard if event["event"] == "path" and event["state"] == "active"]
     print([(event["path"], event["after_ms"]) for event in again])
     assert first_path(again, "punched")
-    assert last(received, "done")["bytes_by_path"]["punched"] > 64 << 20
+    assert last(heard, "done")["bytes_by_path"]["punched"] > 64 * MIB
