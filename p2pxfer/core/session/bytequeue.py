@@ -52,7 +52,7 @@ class ByteQueue:
 
     def own(self) -> None:
         """Copy what is inside: its memory may change from now on."""
-        self._blocks = deque(bytearray(block) for block in self._blocks)
+        self._blocks = deque(block if isinstance(block, bytearray) else bytearray(block) for block in self._blocks)
 
     def clear(self) -> None:
         """Forget everything."""

@@ -4,7 +4,8 @@ Laws of this file:
 
 1. A protocol that has memory of its own waiting gets the bytes there, without another copy.
 2. All connections share the memory for everything else: what is in it is dealt with before the call that brought it
-   returns.
+   returns.  Those inside another one share memory of their own (:class:`InnerDelivery`): they deliver while a delivery
+   of the outer one is under way.
 """
 
 from __future__ import annotations
@@ -79,3 +80,9 @@ class Delivery:
     def _deliver_shared(self, size: int) -> None:
         with self._shared[:size] as view:
             self._protocol.dataReceived(view)  # type: ignore[arg-type]  # as users of the transport are told
+
+
+class InnerDelivery(Delivery):
+    """The same for a connection inside another one."""
+
+    _shared: ClassVar[memoryview] = memoryview(bytearray(DELIVERY))

@@ -20,7 +20,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -71,6 +71,7 @@ class TLSSocketTransport(SocketDescriptor):
     do."""
 
     log = Logger()
+    _delivers: ClassVar[type[Delivery]] = Delivery
 
     def __init__(
         self, sock: Any, ends: tuple[Any, Any], protocol: IProtocol, creator: Creator, *, is_client: bool, reactor: Any
@@ -84,7 +85,7 @@ class TLSSocketTransport(SocketDescriptor):
         self._handshake_reads = False
         self._out = OutBuffer()
         self._paused = False
-        self._delivery = Delivery(protocol)
+        self._delivery = self._delivers(protocol)
         self._later: IDelayedCall | None = None
         self._deadline: IDelayedCall | None = None
 

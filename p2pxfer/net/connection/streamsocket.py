@@ -8,7 +8,8 @@ Laws of this file:
    long as there is any: that is, as of a socket.
 2. What waits to be read came in one piece: the stream is paused while nobody watches for it.
 3. What is written while there is room is taken whole, and there is none while the stream's own buffer is full.
-4. What came in somebody else's memory is copied before whoever reads a part of it gets to use that memory for itself.
+4. What came in somebody else's memory and is not read during that call is copied before it returns.  Whoever reads must
+   not use that memory for anything (:class:`~p2pxfer.net.connection.delivery.InnerDelivery`).
 5. The end of the stream is read after everything that came before it; but if the stream broke, whoever reads nothing is
    told at once.
 """
@@ -35,8 +36,6 @@ class StreamSocket(Protocol):
         self._clock = clock
         self._inbox = ByteQueue()
         self._inbox.put(early)
-        self._borrowed = False
-        """What waits to be read may lie in memory of whoever brought it."""
         self._watcher: Any = None
         self._wanted = (False, False)
         self._full = False
@@ -61,16 +60,10 @@ class StreamSocket(Protocol):
         if self._over:
             return
         self._inbox.put(memoryview(data))
-        self._borrowed = True
         if self._wanted[0]:
             self._watcher.doRead()
-        self._own()
+        self._inbox.own()
         self._look()
-
-    def _own(self) -> None:
-        if self._borrowed:
-            self._borrowed = False
-            self._inbox.own()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The stream is gone."""
@@ -128,7 +121,6 @@ class StreamSocket(Protocol):
             return 0
         some = self._inbox.take(len(memory))
         memory[: len(some)] = some
-        self._own()  # the reader delivers what it took through memory that connections share
         return len(some)
 
     def send(self, data: memoryview) -> int:

@@ -10,6 +10,7 @@ from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
 from p2pxfer.errors import P2pxferError
+from p2pxfer.net.connection.delivery import InnerDelivery
 from p2pxfer.net.connection.descriptor import SocketDescriptor
 from p2pxfer.net.connection.fasttls import TLSSocketTransport
 from p2pxfer.net.connection.streamsocket import StreamSocket
@@ -68,6 +69,8 @@ class StreamDescriptor(SocketDescriptor):
 
 class TLSStreamTransport(TLSSocketTransport, StreamDescriptor):
     """TLS, and the records behind it, on a stream."""
+
+    _delivers = InnerDelivery
 
     def _close(self, reason: Failure) -> None:
         under = self._socket.reason

@@ -68,6 +68,36 @@ async def test_bursts_of_any_size_arrive_unchanged(seed: int) -> None:
     await pair.close()
 
 
+class Pausing(Changing):
+    """Takes one record, and the next one a moment later; for none it has memory of its own."""
+
+    def memory_for_input(self) -> None:
+        """None just now, so that a record comes by itself."""
+
+    def input_arrived(self, size: int) -> None:
+        assert not size
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        self.transport.pauseProducing()
+        if self.opens:
+            reactor.callLater(0, self.transport.resumeProducing)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_record_that_waits_is_not_opened_into_what_comes_meanwhile() -> None:
+    """The outer connection's socket is read before the inner one's turn has come."""
+    pair, data = await leg(Pausing("responder")), random.Random(1).randbytes(2_000_000)
+    for at in range(0, len(data), 9000):
+        pair.client.transport.write(data[at : at + 9000])
+        if at % 45_000 == 0:
+            await sleep(0)
+    while not pair.server.lost and len(pair.server.received) < len(data):
+        await sleep(0.005)
+    assert pair.server.received == data
+    await pair.close()
+
+
 class Halting(Changing):
     """Reads nothing more after each piece."""
 
