@@ -34,7 +34,7 @@ from p2pxfer.core.contact.pairing import PairFrame, Pairing, Party, Setting
 from p2pxfer.core.framing import Frame, FrameDecoder
 from p2pxfer.core.ids import PeerId, parse_id
 from p2pxfer.core.messages import ALPN_PEER, ALPN_SERVER, SERVER, VERSION, Role
-from p2pxfer.core.session import channelwire, deltawire, restwire, wire
+from p2pxfer.core.session import channelwire, deltawire, leftwire, restwire, wire
 from p2pxfer.core.session.bundlewire import BUNDLE_KIND, Bundle, bundle_prefix, decode_bundle
 from p2pxfer.core.session.channelwire import PIECE_KIND, Piece, decode_piece, piece_prefix
 from p2pxfer.core.session.deltawire import LITERAL, PATCH_KIND, decode_patch, patch_prefix
@@ -43,7 +43,15 @@ from p2pxfer.core.session.restwire import REST_KIND, Rest, decode_rest, rest_pre
 from p2pxfer.core.session.services import waiting_name
 from p2pxfer.core.session.wire import DATA_KIND, HELLO_CAPS, PEER, SESSION_CAPS, Chunk, chunk_prefix, decode_chunk
 from p2pxfer.core.transfer.delta import average_block
-from p2pxfer.core.transfer.geometry import chunk_count, chunk_size, chunk_span, claim_digest, file_root, transfer_root
+from p2pxfer.core.transfer.geometry import (
+    LEFT_OUT,
+    chunk_count,
+    chunk_size,
+    chunk_span,
+    claim_digest,
+    file_root,
+    transfer_root,
+)
 from p2pxfer.core.transfer.manifest import DIRECTORY, FILE, LINK, Entry, Kind, Manifest
 from p2pxfer.errors import FrameError
 from p2pxfer.net.transfer.cutting import blocks
@@ -199,6 +207,8 @@ PEER_SAMPLES: list[Message] = [
     deltawire.Lack(handle=1, chunks=[(0, 3, 7)]),
     wire.Final(handle=1, root=octets(9)),
     wire.FinalAck(handle=1, root=octets(9)),
+    wire.FinalAck(handle=1, root=octets(9), left=[3, 70000]),
+    leftwire.LeftOut(handle=1, files=[3, 70000]),
     channelwire.Attach(instance=octets(16, 16)),
     channelwire.Attach(instance=octets(16, 16), peer=octets(48, 16), received=2**63 - 1),
     channelwire.Receipt(received=7),
@@ -251,6 +261,11 @@ REFUSED: list[tuple[str, str, bytes]] = [
     ("a rest without payload", "peer, in the session", struct.pack(">IBIII", 49, 68, 1, 2, 3) + bytes(35) + b"\x01"),
     ("a rest of a whole chunk", "peer, in the session", struct.pack(">IBIII", 50, 68, 1, 2, 3) + bytes(37)),
     ("a rest over 4 MiB", "peer, in the session", struct.pack(">IB", 4 * 2**20 + 50, 68)),
+    (
+        "1025 files left out",
+        "peer, in the session",
+        struct.pack(">IB", 1042, 56) + b"\x82\xa6handle\x01\xa5files\xdc\x04\x01" + bytes(1025),
+    ),
     (
         "a service with a capital letter",
         "peer, in the session",
@@ -401,6 +416,8 @@ def root_vector() -> dict[str, Any]:
         "file_roots": plain(roots),
         "transfer_id": plain(octets(7)),
         "transfer_root": plain(transfer_root(octets(7), b"".join(roots))),
+        "left_out": plain(LEFT_OUT),
+        "transfer_root_without_the_first": plain(transfer_root(octets(7), LEFT_OUT + roots[1])),
         "claim_digest": plain(claim_digest(hashes)),
     }
 
@@ -656,6 +673,9 @@ def test_roots() -> None:
     head = row["transfer_id"] + struct.pack(">I", len(row["file_roots"]))
     folded = blake3(head + b"".join(row["file_roots"]), derive_key_context="p2pxfer 1 transfer root")
     assert folded.digest() == row["transfer_root"]
+    assert row["left_out"] == blake3(b"", derive_key_context="p2pxfer 1 file left out").digest()
+    folded = blake3(head + row["left_out"] + row["file_roots"][1], derive_key_context="p2pxfer 1 transfer root")
+    assert folded.digest() == row["transfer_root_without_the_first"]
     assert blake3(hashes, derive_key_context="p2pxfer 1 claimed chunks").digest() == row["claim_digest"]
 
 

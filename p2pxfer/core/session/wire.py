@@ -14,6 +14,7 @@ Transcript of one path (``>`` initiator to responder; the initiator is the TLS c
     > Offer          < Refuse | Accept    the first page of the file list comes with the offer
     > Page*          < Listed*            what the receiver holds of a page's files already
     > Holes* Data*   < Part* Ack*         chunks of files whose page was answered, while more pages come
+    > LeftOut*                            files that cannot be read as they were listed
     > Final          < FinalAck           the same root hash at both ends
     > Bye
 
@@ -36,6 +37,7 @@ from p2pxfer.core.messages import Bytes16, Bytes32, Text
 from p2pxfer.core.session.bundlewire import BUNDLE_CAP, BUNDLE_KIND
 from p2pxfer.core.session.channelwire import MAX_PIECE, PIECE_HEADER_SIZE, PIECE_KIND, SESSION_ROWS
 from p2pxfer.core.session.deltawire import DELTA_ROWS, PATCH_KIND
+from p2pxfer.core.session.leftwire import LEFT_ROWS, LeftFiles
 from p2pxfer.core.session.restwire import REST_HEADER_SIZE, REST_KIND, REST_ROWS
 from p2pxfer.core.traversal.discovery import Filtering, Hairpin, Simultaneous, Unsolicited
 from p2pxfer.errors import FrameError
@@ -278,17 +280,18 @@ class Holes(Message, frozen=True):
 
 
 class Final(Message, frozen=True):
-    """Every page was answered and every chunk acknowledged; the sender's root hash."""
+    """Every page was answered and every chunk acknowledged of what is not left out here; the sender's root hash."""
 
     handle: Number
     root: Bytes32
 
 
 class FinalAck(Message, frozen=True):
-    """Published and durable at the receiver; its root hash."""
+    """Published and durable at the receiver; its root hash, and which files are left out of what was published."""
 
     handle: Number
     root: Bytes32
+    left: LeftFiles = []
 
 
 PEER: Catalogue[Message] = Catalogue(
@@ -297,7 +300,7 @@ PEER: Catalogue[Message] = Catalogue(
         (9, Checked), (10, Widen), (11, Widened), (16, Pair1), (17, Pair2), (18, PairConfirm), (19, Paired),
         (20, SameWords), (32, Offer), (33, WantPage), (34, Page), (35, Accept), (36, Refuse), (37, Ack), (38, Final),
         (39, FinalAck), (40, Holes), (41, Listed), (42, Tally),
-        *REST_ROWS, *DELTA_ROWS, *SESSION_ROWS,
+        *REST_ROWS, *DELTA_ROWS, *SESSION_ROWS, *LEFT_ROWS,
     ]
 )  # fmt: skip
 DATA_KIND = 64

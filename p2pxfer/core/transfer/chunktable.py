@@ -4,20 +4,29 @@ Chunks are numbered through all files in manifest order, so that sets of chunks 
 shape of the tree is, and hashes lie in one piece of memory: 32 bytes a chunk.
 
 The root takes two microseconds for each file.  Whoever must not pause for all of them at the end has them folded a few
-at a time as they come, by :meth:`ChunkTable.fold`; that takes 32 bytes more for each file.
+at a time as they come, by :meth:`ChunkTable.fold`; that takes 32 bytes more for each file.  A file that is perhaps left
+out does not hold this up: :meth:`ChunkTable.pass_over`.
 """
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from copy import copy
 from typing import Final
 
 from blake3 import blake3
 
-from p2pxfer.core.transfer.geometry import CLAIM, chunk_count, chunk_size, chunk_span, file_root, transfer_root
+from p2pxfer.core.transfer.geometry import (
+    CLAIM,
+    LEFT_OUT,
+    chunk_count,
+    chunk_size,
+    chunk_span,
+    file_root,
+    transfer_root,
+)
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.ranges import RangeSet
 from p2pxfer.errors import ChunkRefused
@@ -40,7 +49,9 @@ class ChunkTable:
         self._hashes = bytearray()
         self._folded = bytearray()
         """The roots of the first files."""
-        self._root: bytes | None = None
+        self._passed: set[int] = set()
+        """Files whose root is not among these, whatever stands in its place."""
+        self._root: tuple[frozenset[int], bytes] | None = None
         self.known = RangeSet()
         self.grow()
 
@@ -150,7 +161,7 @@ class ChunkTable:
         """A table of the same manifest that has seen and knows the same; it takes no pass over the files."""
         made = copy(self)
         made._bases, made._starts = self._bases[:], self._starts[:]
-        made._hashes, made._folded = self._hashes[:], self._folded[:]
+        made._hashes, made._folded, made._passed = self._hashes[:], self._folded[:], set(self._passed)
         made.known = RangeSet(self.known)
         return made
 
@@ -183,26 +194,54 @@ class ChunkTable:
             digest.update(bytes(self._hashes[start * HASH_SIZE : stop * HASH_SIZE]))
         return digest.digest()
 
-    def root(self) -> bytes:
-        """The root hash over the whole list and all files; every chunk must be in :attr:`known`."""
-        if self._root is None:
+    def chunks_in(self, files: Collection[int]) -> Iterator[tuple[int, int]]:
+        """Chunk numbers of each of these files, half open, in order."""
+        return ((self._bases[file], self._bases[file + 1]) for file in sorted(files))
+
+    def root(self, left: Collection[int] = ()) -> bytes:
+        """The root hash over the whole list and all files but those that are ``left`` out.
+
+        Every chunk of the others must be in :attr:`known`.
+        """
+        wanted = frozenset(left)
+        if self._root is None or self._root[0] != wanted:
+            self._passed |= wanted
             self._fold_up_to(self.files)
-            self._root = transfer_root(self._manifest.digest(), self._folded)
-        return self._root
+            roots = bytearray(self._folded) if self._passed else self._folded
+            for file in self._passed:
+                roots[file * HASH_SIZE : (file + 1) * HASH_SIZE] = LEFT_OUT if file in wanted else self._file_root(file)
+            self._root = wanted, transfer_root(self._manifest.digest(), roots)
+        return self._root[1]
 
     # -- the root in advance -------------------------------------------------------------------------------------
+
+    def pass_over(self, file: int) -> None:
+        """The file may be left out: fold those behind it without it, which costs one file more at the end."""
+        self._passed.add(file)
 
     def fold(self, most: int = FOLD) -> None:
         """Fold at most so many more files, in order, as far as all of their chunks are in :attr:`known`."""
         folded = len(self._folded) // HASH_SIZE
         if folded < self.files:
-            gap = next(self.known.missing(self._bases[folded], self.total), (self.total, self.total))
-            self._fold_up_to(min(folded + most, bisect_right(self._bases, gap[0]) - 1))
+            self._fold_up_to(min(folded + most, self._first_unknown(folded)))
+
+    def _first_unknown(self, file: int) -> int:
+        """The first file from ``file`` on of which a chunk is not known, apart from those that were passed over."""
+        for start, stop in self.known.missing(self._bases[file], self.total):
+            found = self.address(start)[0]
+            while found in self._passed:
+                found += 1
+            if self._bases[found] < stop:
+                return found
+        return self.files
 
     def _fold_up_to(self, files: int) -> None:
         for file in range(len(self._folded) // HASH_SIZE, files):
-            start, stop = self._bases[file] * HASH_SIZE, self._bases[file + 1] * HASH_SIZE
-            self._folded += file_root(self._manifest.sizes[file], self._hashes[start:stop])
+            self._folded += LEFT_OUT if file in self._passed else self._file_root(file)
+
+    def _file_root(self, file: int) -> bytes:
+        start, stop = self._bases[file] * HASH_SIZE, self._bases[file + 1] * HASH_SIZE
+        return file_root(self._manifest.sizes[file], self._hashes[start:stop])
 
     def _is_folded(self, number: int) -> bool:
         return number < self._bases[len(self._folded) // HASH_SIZE]

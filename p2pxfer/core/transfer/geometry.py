@@ -11,6 +11,9 @@ big-endian; ``|`` joins::
     file root      context "p2pxfer 1 file root"         u64 file size | the file's chunk hashes in order
     transfer root  context "p2pxfer 1 transfer root"     list digest (32) | u32 number of files | file roots in order
     claim digest   context "p2pxfer 1 claimed chunks"    the claimed chunks' hashes in order
+
+In a transfer root the file root of a file that is left out is the fold of nothing, in a context of its own,
+"p2pxfer 1 file left out": whatever it holds, both ends agree that it did not arrive.
 """
 
 from __future__ import annotations
@@ -36,6 +39,9 @@ _FILE_ROOT: Final = "p2pxfer 1 file root"
 _TRANSFER_ROOT: Final = "p2pxfer 1 transfer root"
 CLAIM: Final = "p2pxfer 1 claimed chunks"
 """The context of a claim's digest."""
+
+LEFT_OUT: Final = blake3(derive_key_context="p2pxfer 1 file left out").digest()
+"""Stands for a file that is left out."""
 
 
 def chunk_size(size: int) -> int:

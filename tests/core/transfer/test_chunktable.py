@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from p2pxfer.core.session.wire import Accept, Have, Listed
 from p2pxfer.core.transfer import chunktable
 from p2pxfer.core.transfer.chunkhashes import ChunkHashes
 from p2pxfer.core.transfer.chunktable import FOLD, ChunkTable
-from p2pxfer.core.transfer.geometry import MIN_CHUNK, file_root, transfer_root
+from p2pxfer.core.transfer.geometry import LEFT_OUT, MIN_CHUNK, file_root, transfer_root
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.core.transfer.sender import SenderCore
@@ -32,12 +32,12 @@ def digest_of(number: int, other: bool) -> bytes:
     return blake3(b"%d %d" % (number, other)).digest()
 
 
-def root_of(manifest: Manifest, table: ChunkTable) -> bytes:
-    """The root as the protocol says it, of what the table holds."""
+def root_of(manifest: Manifest, table: ChunkTable, left: Collection[int] = ()) -> bytes:
+    """The root as the protocol says it, of what the table holds but for what is left out."""
     roots, stop = [], 0
-    for size in manifest.sizes:
+    for file, size in enumerate(manifest.sizes):
         start, stop = stop, stop + -(-size // MIN_CHUNK)
-        roots.append(file_root(size, table.run(range(start, stop))))
+        roots.append(LEFT_OUT if file in left else file_root(size, table.run(range(start, stop))))
     return transfer_root(manifest.digest(), b"".join(roots))
 
 
@@ -45,14 +45,15 @@ def root_of(manifest: Manifest, table: ChunkTable) -> bytes:
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["set", "run", "hole", "forget", "fold", "copy"]),
+            st.sampled_from(["set", "run", "hole", "forget", "fold", "copy", "pass over"]),
             st.integers(min_value=0, max_value=CHUNKS - 1),
             st.booleans(),
         ),
         max_size=30,
-    )
+    ),
+    st.sets(st.integers(min_value=0, max_value=len(SIZES) - 1)),
 )
-def test_the_root_is_that_of_what_is_held_however_it_came(steps: list[tuple[str, int, bool]]) -> None:
+def test_the_root_is_that_of_what_is_held_however_it_came(steps: list[tuple[str, int, bool]], left: set[int]) -> None:
     manifest = manifest_of(SIZES)
     table = ChunkTable(manifest)
     for step, number, other in steps:
@@ -70,11 +71,30 @@ def test_the_root_is_that_of_what_is_held_however_it_came(steps: list[tuple[str,
                 table.fold(number)
             case "copy":
                 table = table.copy()
+            case "pass over":
+                table.pass_over(number)
+    assert table.total == CHUNKS
+    for number in range(table.total):
+        if number not in table.known and table.address(number)[0] not in left:
+            table.set_hash(number, digest_of(number, False))
+    assert table.root(left) == root_of(manifest, table, left)
     for number in range(table.total):
         if number not in table.known:
             table.set_hash(number, digest_of(number, False))
-    assert table.total == CHUNKS
     assert table.root() == root_of(manifest, table)
+    assert table.root(left) == root_of(manifest, table, left)
+
+
+def test_a_file_that_is_passed_over_holds_up_nothing_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = manifest_of([MIN_CHUNK] * 5)
+    table = ChunkTable(manifest)
+    table.pass_over(0)
+    table.pass_over(2)
+    for number in (1, 3, 4):
+        table.set_hash(number, digest_of(number, False))
+        table.fold()
+    monkeypatch.setattr(chunktable, "file_root", lambda *of: pytest.fail("a file is folded at the end"))
+    assert table.root({0, 2}) == root_of(manifest, table, {0, 2})
 
 
 def test_as_much_is_folded_at_once_as_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
