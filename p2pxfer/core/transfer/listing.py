@@ -92,6 +92,11 @@ class ListTeller:
         self._paths[path].answered = page + 1
         self.settled = max(self.settled, page + 1)
 
+    def files_answered(self, path: int) -> int:
+        """How many files the pages list that were answered on ``path``."""
+        state = self._paths.get(path)
+        return self._manifest.files_before(state.answered) if state is not None else 0
+
     def begun(self, path: int) -> bool:
         """Whether the first page was answered on ``path``."""
         state = self._paths.get(path)

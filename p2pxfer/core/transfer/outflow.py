@@ -2,7 +2,8 @@
 
 Laws of this file:
 
-1. A chunk is *missing*, *held* (taken out to be read or sent), *under way* on one path, or *acknowledged*.
+1. A chunk is *missing*, *held* (taken out to be read or sent), *under way* on one path, or *acknowledged*; or it is
+   *left out* with its file, and stays so whatever is said of it.
 2. A path that is lost gives back what was under way on it, and nowhere else.  Nothing else is ever lost.
 3. When all is listed, and nothing is missing or held any more, a path on which nothing is under way takes over what
    another one is slow with: the newest chunk where more than one waits, or one that was sent before a chunk that this
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 
 from p2pxfer.core.transfer.chunktable import ChunkTable
 from p2pxfer.core.transfer.holes import HoleTeller
-from p2pxfer.core.transfer.ranges import RangeSet
+from p2pxfer.core.transfer.ranges import Range, RangeSet
 
 
 class Outflow:
@@ -30,6 +31,7 @@ class Outflow:
         self._holes = holes
         self.acked = RangeSet()
         self.acked_bytes = 0
+        self._left = RangeSet()
         self._held: set[int] = set()
         self._under_way: dict[int, tuple[int, int]] = {}
         """Of each chunk its path, and when it was sent, as a number that grows."""
@@ -64,7 +66,7 @@ class Outflow:
 
     def _is_missing(self, number: int) -> bool:
         there = number in self.acked or number in self._held or number in self._under_way
-        return not there and number not in self._holes
+        return not there and number not in self._holes and number not in self._left
 
     def take_over(self, path: int) -> int | None:
         """Take out a chunk that is under way elsewhere, for ``path``; see law 3."""
@@ -89,7 +91,7 @@ class Outflow:
     def sent(self, number: int, path: int, *, alive: bool) -> None:
         """A chunk that was taken out was written to ``path``, which is ``alive`` or was lost meanwhile."""
         self._held.discard(number)
-        if number in self.acked:
+        if number in self.acked or number in self._left:
             return
         if alive:
             self._turn += 1
@@ -107,13 +109,39 @@ class Outflow:
 
     def wants(self, number: int, path: int) -> bool:
         """Whether it is of use to send a chunk that was taken out on ``path``."""
-        return number not in self.acked and self._under_way.get(number, (None, 0))[0] != path
+        settled = number in self.acked or number in self._left
+        return not settled and self._under_way.get(number, (None, 0))[0] != path
 
     def is_idle(self, path: int) -> bool:
         """Nothing is under way on ``path``, nor was taken over from it and may still arrive first."""
         return all(carrier != path for chunks in (self._under_way, self._first) for carrier, _ in chunks.values())
 
     # -- what became of them -------------------------------------------------------------------------------------
+
+    @property
+    def complete(self) -> bool:
+        """Whether all chunks are acknowledged, apart from those that are left out."""
+        return self.acked.total + self._left.total == self._table.total
+
+    @property
+    def settled(self) -> RangeSet:
+        """The chunks of which nothing more is to be said."""
+        return RangeSet([*self.acked, *self._left]) if self._left.total else self.acked
+
+    def leave_out(self, begin: int, end: int) -> None:
+        """The chunks from ``begin`` to before ``end`` do not come."""
+        for start, stop in list(self.acked.overlap(begin, end)):
+            self.acked.remove(start, stop)
+            self.acked_bytes -= self._table.bytes_in(start, stop)
+        self._left.add(begin, end)
+        for number in range(begin, end):
+            self._held.discard(number)
+            self._under_way.pop(number, None)
+            self._first.pop(number, None)
+
+    def wanted(self, begin: int, end: int) -> Iterator[Range]:
+        """The chunks from ``begin`` to before ``end`` without those that are left out."""
+        return self._left.missing(begin, end)
 
     def lost(self, path: int) -> None:
         """The path is gone: what was on its way there is missing again."""
@@ -128,7 +156,7 @@ class Outflow:
 
     def acknowledge(self, begin: int, end: int, path: int) -> None:
         """The receiver has the chunks from ``begin`` to before ``end``, as it says on ``path``."""
-        for start, stop in list(self.acked.missing(begin, end)):
+        for start, stop in [part for gap in self.acked.missing(begin, end) for part in self.wanted(*gap)]:
             self.acked.add(start, stop)
             self.acked_bytes += self._table.bytes_in(start, stop)
             for number in range(start, stop) if self._under_way else ():

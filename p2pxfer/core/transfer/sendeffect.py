@@ -33,9 +33,14 @@ class AcceptedByPeer(Struct, frozen=True):
 
 
 class Finished(Struct, frozen=True):
-    """The receiver holds and published everything."""
+    """The receiver holds and published everything but the files in ``left``."""
 
     root: bytes
+    left: tuple[int, ...] = ()
 
 
-SenderEffect = Send | HashChunks | AcceptedByPeer | Finished
+class NothingLeft(Struct, frozen=True):
+    """All files, or too many, would be left out: end with the error of the first one."""
+
+
+SenderEffect = Send | HashChunks | AcceptedByPeer | Finished | NothingLeft

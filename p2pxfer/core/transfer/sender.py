@@ -14,6 +14,8 @@ Laws of this file:
    on the newer path (the higher number) is the later one.
 5. Final goes out when every page was answered and every chunk is acknowledged, and the transfer is done when FinalAck
    shows the same root.  The end of a stream means nothing.
+6. A file that is left out (:mod:`p2pxfer.core.transfer.leaving`) is not waited for, whatever was acknowledged of it and
+   whoever receives.  One of which everything is acknowledged and known is there, and is not left out any more.
 
 The caller lists, reads and hashes files; no content comes here.  Calls return the effects to carry out, in order.
 """
@@ -25,19 +27,21 @@ from enum import Enum
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.session.restwire import Part
-from p2pxfer.core.session.wire import Accept, Ack, Final, FinalAck, Have, Listed, Refuse, WantPage
+from p2pxfer.core.session.wire import Accept, Ack, Final, FinalAck, Listed, Refuse, WantPage
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.transfer.announcing import offer, tally
 from p2pxfer.core.transfer.chunkhashes import ChunkHashes
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.core.transfer.claims import judge
 from p2pxfer.core.transfer.holes import HolesByFile, HoleTeller
+from p2pxfer.core.transfer.leaving import Leaving
 from p2pxfer.core.transfer.listing import ListTeller
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.outflow import Outflow
+from p2pxfer.core.transfer.proofs import Proofs, Published
 from p2pxfer.core.transfer.rests import Rests
-from p2pxfer.core.transfer.sendeffect import AcceptedByPeer, Finished, HashChunks, Send, SenderEffect
-from p2pxfer.errors import ChunkRefused, Damaged, ProtocolBreach, from_wire
+from p2pxfer.core.transfer.sendeffect import AcceptedByPeer, HashChunks, NothingLeft, Send, SenderEffect
+from p2pxfer.errors import ChunkRefused, ProtocolBreach, from_wire
 
 TALLY_PAGES = 16
 """After so many pages the receiver is told again how much there is."""
@@ -68,15 +72,15 @@ class SenderCore:
         self._table.grow()  # more may have been listed since these were looked up
         self._holes = HoleTeller(handle, self._table, {})
         self._flow = Outflow(self._table, self._holes)
+        self._proofs = Proofs(self._table, self._flow)
         self._list = ListTeller(handle, manifest)
+        self._leaving = Leaving(handle, self._list)
         self.rests = Rests(self._table)
         self._talks: dict[int, _Talk] = {}
         self._instance: bytes | None = None
         self._newest = 0
         self._claimed: dict[int, int] = {}
-        self._unproved: list[Have] = []
-        self._early_root: bytes | None = None
-        self.finished = False
+        self._published = Published(self._table)
         self._take_in(() if isinstance(known, ChunkHashes) else known.items(), holes or {})
 
     def _take_in(self, known: Iterable[tuple[ChunkAddress, bytes]], holes: HolesByFile) -> None:
@@ -93,12 +97,18 @@ class SenderCore:
         if self._list.complete or self._list.pages % TALLY_PAGES == 0:
             now = tally(self._handle, self._list, self._table, self._holes.bytes)
             effects += [Send(path, now) for path, talk in self._talks.items() if talk is not _Talk.STALE]
-        return effects + self._final_if_complete()
+        return effects + (self._too_much() or self._final_if_complete())
+
+    @property
+    def finished(self) -> bool:
+        """The receiver has published everything that is not left out, and that is proved."""
+        return self._published.proved
 
     @property
     def acked_bytes(self) -> int:
         """Bytes that the receiver has confirmed."""
-        return self._manifest.total_bytes if self.finished else self._flow.acked_bytes
+        left = sum(self._manifest.sizes[file] for file in self.left_out)
+        return self._manifest.total_bytes - left if self.finished else self._flow.acked_bytes
 
     # -- paths ---------------------------------------------------------------------------------------------------
 
@@ -113,6 +123,7 @@ class SenderCore:
         self._talks.pop(path, None)
         self._claimed.pop(path, None)
         self._list.lost(path)
+        self._leaving.lost(path)
         self._holes.lost(path)
         self._flow.lost(path)
         self.rests.lost(path)
@@ -124,7 +135,7 @@ class SenderCore:
 
     def take_holes(self, path: int) -> list[Send]:
         """What ``path``, which is open, is to be told of holes before chunks are sent on it."""
-        return self._holes.take(path, self._flow.acked, self._list.files)
+        return self._holes.take(path, self._flow.settled, self._list.files)
 
     # -- chunks --------------------------------------------------------------------------------------------------
 
@@ -186,15 +197,36 @@ class SenderCore:
             self._flow.sent(number, path, alive=path in self._talks)
 
     def hashed(self) -> list[SenderEffect]:
-        """Every chunk of a :class:`HashChunks` effect was given to :meth:`chunk_read`."""
-        unproved, self._unproved = self._unproved, []
-        for have in unproved:
-            if all(self._table.known.contains(*span) for span in have.ranges):
-                self._prove(have)
-            else:
-                self._unproved.append(have)  # of another effect, which is still read
-        root = self._early_root
-        return self._final_if_complete() if root is None else self._check_root(root)
+        """Every chunk of a :class:`HashChunks` effect was given to :meth:`chunk_read`, or its file was left out."""
+        self._proofs.judge()
+        return [*self._published.prove()] or self._final_if_complete()
+
+    # -- files that cannot be read -------------------------------------------------------------------------------
+
+    @property
+    def left_out(self) -> tuple[int, ...]:
+        """The files that the receiver does not get in this transfer, in order."""
+        return tuple(sorted(self._published.left or ())) if self.finished else self._leaving.files
+
+    def leave_out(self, file: int) -> list[SenderEffect]:
+        """This file changed since it was listed, or cannot be read; see law 6.
+
+        Raises:
+            DiskError: the receiver has published it, and that cannot be proved any more.
+        """
+        start, stop = self._table.file_range(file)
+        if self._table.known.contains(start, stop) and (self._published.left is not None or self.is_there(file)):
+            return []
+        self._published.cannot_be_read(file, self._manifest.files[file].path)
+        if self.finished or not self._leaving.add(file):
+            return []
+        self._flow.leave_out(start, stop)
+        self._table.pass_over(file)
+        self._proofs.judge()
+        return self._too_much() or [*self._leaving.take(), *self._final_if_complete()]
+
+    def _too_much(self) -> list[SenderEffect]:
+        return [NothingLeft()] if self._leaving.is_too_much(self._table.files) else []
 
     # -- messages ------------------------------------------------------------------------------------------------
 
@@ -227,9 +259,11 @@ class SenderCore:
                 self.rests.told(path, message)
                 return []
             case _Talk.FINAL, FinalAck():
-                return self._check_root(message.root)
+                return [*self._published.say(message)]
             case _Talk.OFFERED, FinalAck():
-                return self._on_early_final_ack(message.root)
+                if not self._list.complete or self._list.pages > 1:
+                    raise ProtocolBreach("the receiver confirms a file list of which it was told the first page only")
+                return [*self._published.say(message)]
             case _:
                 raise ProtocolBreach(f"{type(message).__name__} came while {talk.value}")
 
@@ -245,6 +279,7 @@ class SenderCore:
         self._newest = max(self._newest, path)
         self._talks[path] = _Talk.OPEN
         self._list.accepted(path, message.pages)
+        self._leaving.opened(path)
         effects: list[SenderEffect] = []
         if fresh:
             effects.append(AcceptedByPeer(message.have_bytes, message.rate, message.older))
@@ -258,13 +293,14 @@ class SenderCore:
         at = self._claimed.pop(path, start)
         for have in message.have:
             at = judge(have, at, stop)
-        effects = self._take_claims(path, message.have)
+        lacking = self._proofs.take(path, message.have)
+        effects: list[SenderEffect] = [HashChunks(lacking)] if lacking else []
         if message.last:
             self._list.answered(path, page)
             self._flow.limit = self._table.base(self._list.files)
         else:
             self._claimed[path] = at
-        return [*effects, *self._list.take(), *self._final_if_complete()]
+        return [*effects, *self._list.take(), *self._leaving.take(), *self._final_if_complete()]
 
     def _retire_talks(self) -> None:
         """The process at the other end of these paths has died; what it still says came too late."""
@@ -272,35 +308,16 @@ class SenderCore:
             if talk in (_Talk.OPEN, _Talk.FINAL):
                 self._talks[path] = _Talk.STALE
                 self._claimed.pop(path, None)
+                self._leaving.lost(path)
                 self._flow.lost(path)
                 self.rests.lost(path)
 
     def _forget_acknowledged(self) -> None:
         """Another process receives now: only what it claims is there."""
-        self._unproved.clear()
+        self._proofs.forget()
         self._list.forget()
         self._holes.forget()
         self._flow.forget_acknowledged()
-
-    def _take_claims(self, path: int, claims: list[Have]) -> list[SenderEffect]:
-        unknown: list[ChunkAddress] = []
-        for have in claims:
-            for span in have.ranges:
-                self._flow.acknowledge(*span, path)
-            lacking = [span for each in have.ranges for span in self._table.known.missing(*each)]
-            if lacking:
-                unknown += [self._table.address(number) for span in lacking for number in range(*span)]
-                self._unproved.append(have)
-            else:
-                self._prove(have)
-        return [HashChunks(tuple(unknown))] if unknown else []
-
-    def _prove(self, have: Have) -> None:
-        if self._table.claim_digest(have.ranges) == have.digest:
-            return
-        # Another path may have made the same claim, which was refuted already.
-        for span in have.ranges:
-            self._flow.refute(*span)
 
     def _on_ack(self, path: int, message: Ack) -> list[SenderEffect]:
         limit = left = self._table.base(self._list.files)
@@ -317,26 +334,10 @@ class SenderCore:
     # -- the end -------------------------------------------------------------------------------------------------
 
     def _final_if_complete(self) -> list[SenderEffect]:
-        if self._unproved or not self._list.complete or self._flow.acked.total < self._table.total:
+        if self._proofs.pending or not self._list.complete or not self._flow.complete:
             return []
         ready = [path for path, talk in self._talks.items() if talk is _Talk.OPEN and self._list.done(path)]
-        root = self._table.root() if ready else b""
+        root = self._table.root(self._leaving.files) if ready else b""
         for path in ready:
             self._talks[path] = _Talk.FINAL
         return [Send(path, Final(handle=self._handle, root=root)) for path in ready]
-
-    def _on_early_final_ack(self, root: bytes) -> list[SenderEffect]:
-        """The receiver published in an earlier run; prove the root with our own hashes before believing it."""
-        if not self._list.complete or self._list.pages > 1:
-            raise ProtocolBreach("the receiver confirms a file list of which it was told the first page only")
-        lacking = [number for number in range(self._table.total) if number not in self._table.known]
-        if not lacking:
-            return self._check_root(root)
-        self._early_root = root
-        return [HashChunks(tuple(self._table.address(number) for number in lacking))]
-
-    def _check_root(self, root: bytes) -> list[SenderEffect]:
-        if root != self._table.root():
-            raise Damaged("the receiver's root hash is not the sender's; the transfer is not confirmed, send it again")
-        self.finished = True
-        return [Finished(root)]

@@ -1,0 +1,62 @@
+"""What a sender leaves out of its transfer, and which paths know.
+
+Laws of this file:
+
+1. A path is told of a file when the page that lists it was answered there, once; so it knows all of them when its whole
+   list was answered, before its Final.
+2. Nothing is brought back in this run of the sender.  At most :data:`~p2pxfer.core.session.leftwire.MAX_LEFT` files are
+   left out, and never all of them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+
+from p2pxfer.core.session.leftwire import MAX_LEFT, LeftOut
+from p2pxfer.core.transfer.listing import ListTeller
+from p2pxfer.core.transfer.sendeffect import Send
+
+
+class Leaving:
+    """The files that are left out of a transfer whose list is told by ``pages``."""
+
+    def __init__(self, handle: int, pages: ListTeller) -> None:
+        self._handle = handle
+        self._list = pages
+        self._files: list[int] = []
+        self._told: dict[int, set[int]] = {}
+
+    @property
+    def files(self) -> tuple[int, ...]:
+        """Which, in order."""
+        return tuple(self._files)
+
+    def add(self, file: int) -> bool:
+        """This file is left out from now on; whether it was not before."""
+        at = bisect_left(self._files, file)
+        if self._files[at : at + 1] == [file]:
+            return False
+        insort(self._files, file)
+        return True
+
+    def is_too_much(self, listed: int) -> bool:
+        """Whether not enough is left of ``listed`` files, if these are all."""
+        return len(self._files) > MAX_LEFT or (self._list.complete and len(self._files) >= listed > 0)
+
+    def opened(self, path: int) -> None:
+        """Chunks may flow on this path."""
+        self._told[path] = set()
+
+    def lost(self, path: int) -> None:
+        """The path is gone, or leads to a receiver that is."""
+        self._told.pop(path, None)
+
+    def take(self) -> Iterator[Send]:
+        """What is to be said now, on all paths."""
+        for path, told in self._told.items() if self._files else ():
+            answered = bisect_left(self._files, self._list.files_answered(path))
+            fresh = [file for file in self._files[:answered] if file not in told]
+            if fresh:
+                told.update(fresh)
+                yield Send(path, LeftOut(handle=self._handle, files=fresh))
