@@ -8,6 +8,7 @@ the journal are the product's own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from blake3 import blake3
@@ -15,9 +16,11 @@ from blake3 import blake3
 from p2pxfer.core.transfer import journal
 from p2pxfer.core.transfer.chunktable import ChunkAddress
 from p2pxfer.core.transfer.journal import (
+    Agreed,
     ChunkClaim,
     JournalState,
     Publication,
+    pack_agreed,
     pack_chunks,
     pack_header,
     pack_published,
@@ -39,7 +42,10 @@ class Disk:
     written: dict[ChunkAddress, bytes] = field(default_factory=dict)
     journal: bytes = b""
     unsynced: bytes = b""
-    renamed: bool = False
+    names: set[str] = field(default_factory=set)
+    """What has its final name."""
+    removed: set[int] = field(default_factory=set)
+    """Files that were left out at some time, which the journal may still claim."""
 
     # -- what a process does -------------------------------------------------------------------------------------
 
@@ -52,6 +58,10 @@ class Disk:
         if state is None or not state.pages or state.transfer != manifest.transfer_id:
             state = JournalState(SENDER, manifest.transfer_id, 0)
         common = replay.common_pages(state, manifest)
+        begun = state.published_root is None and bool(self.names)
+        if begun and (relisted or common < min(manifest.pages, len(state.pages))):
+            self.discard()  # what has a name is the user's, and everything comes again under others
+            state, common, begun = JournalState(SENDER, manifest.transfer_id, 0), 0, False
         if common == manifest.pages and not relisted and not manifest.complete:
             replay.take_up(state, manifest)
             common = manifest.pages
@@ -59,18 +69,24 @@ class Disk:
         for kept in (self.safe, self.written):
             for address in [address for address in kept if address[0] >= files]:
                 del kept[address]
-        claims = [claim for claim in state.chunks() if claim[0] < files]
+        if state.published_root is None and not begun:
+            state.agreed = None
+        assert state.agreed is not None or not self.names, "a name was given before it was said what is published"
+        left = state.agreed.left if state.agreed is not None else ()
+        claims = [claim for claim in state.chunks() if claim[0] < files and claim[0] not in left]
+        if not begun and state.published_root is None:
+            claims = [claim for claim in claims if claim[0] not in self.removed or claim[:2] in self.safe]
         for file, index, digest in claims:
             held = self.safe.get((file, index))
             assert held is not None, f"the journal claims chunk {file, index}, which is not on the disk"
             assert blake3(held).digest() == digest, f"the journal claims another chunk {file, index}"
         state._chunks = [memoryview(pack_chunks(claims))[journal.RECORD_OVERHEAD :]] if claims else []
         if state.published_root is None:
-            self.renamed = False
             self.journal = pack_header(SENDER, manifest.transfer_id)
             for page in range(manifest.pages):
                 self.journal += pack_listed(manifest, page)
             self.journal += pack_chunks(claims) if claims else b""
+            self.journal += pack_agreed(state.agreed) if state.agreed is not None else b""
             self.unsynced = b""
         return state
 
@@ -96,16 +112,24 @@ class Disk:
         self.safe.clear()
         self.written.clear()
         self.journal = self.unsynced = b""
-        self.renamed = False
+        self.names.clear()
 
     def listed(self, manifest: Manifest, page: int) -> None:
         self.append(pack_listed(manifest, page))
 
-    def publishing(self, names: list[str]) -> None:
+    def remove(self, files: Sequence[int]) -> None:
+        """These are left out."""
+        self.removed.update(files)
+        for kept in (self.safe, self.written):
+            for address in [address for address in kept if address[0] in files]:
+                del kept[address]
+
+    def publishing(self, agreed: Agreed, names: list[str]) -> None:
+        self.append(pack_agreed(agreed))
         self.append(journal.pack_publishing([Publication(name, name, 1, 1) for name in names]))
 
     def published(self, root: bytes, names: list[str]) -> None:
-        assert self.renamed
+        assert self.names == set(names)
         self.append(pack_published(root, names))
 
     # -- what happens to it --------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ import pytest
 from p2pxfer.core.session.channel import Channel
 from p2pxfer.core.session.sendlog import SendLog
 from p2pxfer.core.transfer import journal
+from p2pxfer.core.transfer.ending import Ending
+from p2pxfer.core.transfer.leaving import Leaving
 from p2pxfer.core.transfer.outflow import Outflow
 from p2pxfer.core.transfer.parts import Parts
 from p2pxfer.core.transfer.receiver import ReceiverCore
@@ -77,6 +79,8 @@ BUGS = [
     ),
     pytest.param("transfer", ReceiverCore, "chunk", acknowledge_at_once, id="chunks count before they are written"),
     pytest.param("transfer", journal, "read_records", records_unchecked, id="torn records of the journal are believed"),
+    pytest.param("transfer", Ending, "stands", lambda *what, **of: None, id="what is published by half does not stand"),
+    pytest.param("transfer", Leaving, "opened", lambda self, path: None, id="a path is not told what is left out"),
     pytest.param("slow", Parts, "came", lambda self, path, cut: [], id="nothing is kept of a chunk that was cut"),
     pytest.param("stream", SendLog, "rewind", lambda self: None, id="another path goes on where the lost one was"),
     pytest.param("stream", Channel, "consume", lambda self, size: 0, id="no credit is given back"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from blake3 import blake3
 from msgspec.structs import replace
@@ -16,14 +16,14 @@ from p2pxfer.core.session.wire import DATA_KIND, PEER, Chunk, chunk_prefix, deco
 from p2pxfer.core.transfer.chunktable import ChunkAddress
 from p2pxfer.core.transfer.geometry import chunk_span
 from p2pxfer.core.transfer.inflow import Arrival, Incoming, wire_size
-from p2pxfer.core.transfer.journal import ChunkClaim
+from p2pxfer.core.transfer.journal import Agreed, ChunkClaim
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.parts import begun
 from p2pxfer.core.transfer.receiveeffect import Decide, Listed, Publish, ReceiverEffect, Relist, Store
 from p2pxfer.core.transfer.receiver import ReceiverCore
-from p2pxfer.core.transfer.sendeffect import Finished, HashChunks, Send, SenderEffect
+from p2pxfer.core.transfer.sendeffect import Finished, HashChunks, NothingLeft, Send, SenderEffect
 from p2pxfer.core.transfer.sender import SenderCore
-from p2pxfer.errors import ProtocolBreach
+from p2pxfer.errors import DiskError, ProtocolBreach
 from tests.core.bundles import packed, unpacked
 from tests.sim.disk import Disk
 from tests.sim.world import Network, PathEnd, World
@@ -58,6 +58,7 @@ class Sender:
     def __init__(self, sim: TransferSim) -> None:
         self._sim = sim
         self._ends: dict[int, PathEnd] = {}
+        self._given_up = False
         self.whole = sim.manifest
         self._source: Source = list(sim.manifest.files)
         self._manifest = Manifest()
@@ -112,22 +113,53 @@ class Sender:
                 case Send(path, message):
                     send(self._ends, path, message)
                 case HashChunks(addresses):
-                    for address in addresses:
-                        self._core.chunk_read(address, blake3(content(self._source, address)).digest())
-                    self._do(self._core.hashed())
-                case Finished(root):
-                    self._sim.finished(self, root)
+                    self._hash(addresses)
+                case Finished(root, left):
+                    assert left == self._core.left_out
+                    self._sim.finished(self, Agreed(root, left))
+                case NothingLeft():
+                    self._give_up()
+
+    def _hash(self, addresses: Sequence[ChunkAddress]) -> None:
+        for address in addresses:
+            if address[0] in self._sim.unreadable:
+                self.leave_out(address[0])
+            else:
+                self._core.chunk_read(address, blake3(content(self._source, address)).digest())
+        self._do(self._core.hashed())
+
+    def leave_out(self, file: int) -> None:
+        """It cannot be read."""
+        if file >= len(self._manifest.sizes):
+            return
+        try:
+            self._do(self._core.leave_out(file))
+        except DiskError:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """The command ends, and is given again when everything can be read."""
+        self._given_up = True
+        self._sim.world.after(0.0, lambda: self._sim.gave_up(self))
+
+    def _readable(self, taken: Iterable[ChunkAddress | None]) -> list[ChunkAddress]:
+        """What of these can be read; files of which some cannot are left out."""
+        addresses = [address for address in taken if address is not None]
+        for address in [address for address in addresses if address[0] in self._sim.unreadable]:
+            self._core.drop_chunk(address)
+            self.leave_out(address[0])
+        return [address for address in addresses if address[0] not in self._sim.unreadable]
 
     def _push(self) -> None:
         for end in list(self._ends.values()):
-            while self._core.is_open(end.number) and end.writable:
+            while self._core.is_open(end.number) and end.writable and not self._given_up:
                 taken = [self._core.next_chunk() for _ in range(self._sim.bundled)]
                 if taken[0] is None:
                     taken = [self._core.late_chunk(end.number)]
                     self._sim.taken_over += taken[0] is not None
                 if taken[0] is None:
                     break
-                addresses = [address for address in taken if address is not None]
+                addresses = self._readable(taken)
                 for chunk in packed(addresses, self._manifest.sizes, lambda address: content(self._source, address)):
                     self._send(end, chunk)
 
@@ -162,8 +194,8 @@ class Receiver:
         self._unsynced: list[ChunkClaim] = []
         self._syncing = False
         self._storing = 0
-        self._published: bytes | None = None
-        self._to_publish: bytes | None = None
+        self._published = False
+        self._to_publish: Agreed | None = None
         self._pages: list[int] = []
         self._relisting: list[Callable[[], None]] | None = None
 
@@ -223,13 +255,15 @@ class Receiver:
                 case Listed(page):
                     self._pages.append(page)
                     self._later(SYNC_S, self._sync)
-                case Relist(keep):
+                case Relist(keep, others):
                     self._sim.relisted += 1
+                    for other in [self._ends[path] for path in others if path in self._ends]:
+                        self._sim.network.drop(other)
                     self._relist(keep)
                 case Store(path, chunk):
                     self._store(path, chunk)
-                case Publish(root):
-                    self._to_publish = root
+                case Publish(agreed):
+                    self._to_publish = agreed
                     self._sync()
 
     @property
@@ -239,12 +273,15 @@ class Receiver:
 
     def _open(self) -> None:
         state = self._sim.disk.open(self._manifest)
-        if state.published_root is not None and self._manifest.complete and self._manifest.pages == 1:
-            self._do(self._core.already_published(state.published_root))
+        self._published = state.published_root is not None
+        if self._published and self._manifest.complete and self._manifest.pages == 1:
+            assert state.agreed is not None
+            self._do(self._core.already_published(state.agreed))
         else:
-            self._published = state.published_root
             have = {(file, index): digest for file, index, digest in state.chunks()}
-            self._do(self._core.accepted(have, published=state.published_root is not None))
+            self._sim.stood += state.agreed is not None
+            begun = bool(self._sim.disk.names)
+            self._do(self._core.accepted(have, published=self._published, begun=begun, agreed=state.agreed))
 
     def _relist(self, keep: int) -> None:
         """When everything is durable that is still on its way."""
@@ -288,7 +325,7 @@ class Receiver:
             return
         disk = self._sim.disk
         if not self._unsynced and not self._pages:
-            if self._to_publish is not None:
+            if self._to_publish is not None and not self._storing:
                 self._publish(self._to_publish)
             return
         batch, self._unsynced = self._unsynced, []
@@ -313,26 +350,33 @@ class Receiver:
     def _sync_time(self) -> float:
         return self._sim.world.rng.choice([0.01, 0.3])
 
-    def _publish(self, root: bytes) -> None:
+    def _publish(self, agreed: Agreed) -> None:
         disk = self._sim.disk
-        if self._published is not None:  # in an earlier run
-            assert self._published == root
+        if self._published:  # in an earlier run
             self._do(self._core.published_all())
             return
         self._syncing = True
-        names = self._manifest.top_names
+        self._sim.publishing()
+        paths = [entry.path for entry in self._manifest.files]
+        names = [path for file, path in enumerate(paths) if file not in agreed.left]
 
         def rename() -> None:
             disk.sync_journal()
-            disk.renamed = True
-            disk.published(root, names)
+            waiting = sorted(set(names) - disk.names)
+            several = self._sim.world.rng.randint(1, 100)
+            disk.names.update(waiting[:several])
+            if waiting[several:]:
+                self._later(self._sync_time(), rename)
+                return
+            disk.published(agreed.root, names)
             self._later(self._sync_time(), published)
 
         def published() -> None:
             disk.sync_journal()
             self._do(self._core.published_all())
 
-        disk.publishing(names)
+        disk.remove(agreed.left)
+        disk.publishing(agreed, names)
         self._later(self._sync_time(), rename)
 
 
@@ -368,9 +412,16 @@ class TransferSim:
         self.network = Network(world, self.line)
         self.sender = Sender(self)
         self.receiver = Receiver(self)
-        self.root: bytes | None = None
+        self.end: Agreed | None = None
+        self.unreadable: set[int] = set()
+        self.lost: set[int] = set()
+        """What could not be read at some time."""
+        self.losing = False
+        """Whether files may become unreadable."""
         self.sent = self.arrived = self.rests = 0
         self.taken_over = 0
+        self.stood = 0
+        """How often a receiver was bound to what an earlier one had begun to publish."""
         self.faults = 0
         self.draw_faults()
         self._meet()
@@ -384,30 +435,37 @@ class TransferSim:
         """What goes wrong, and when."""
         rng = self.world.rng
         faults = [self.cut, self.cut_all, self.second_path, self.stall, self.kill_sender, self.kill_receiver]
+        self.losing = rng.random() < 0.3
+        if self.losing:
+            faults += [self.lose_file] * 3
         for _ in range(rng.randint(0, 8)):
             self.world.after(rng.uniform(0.0, rng.choice([0.3, 2.0])), rng.choice(faults))
 
     def run(self) -> None:
         """Until the sender knows that everything arrived, and that is true."""
-        self.world.run(lambda: self.root is not None)
+        self.world.run(lambda: self.end is not None)
+        assert self.end is not None
         source = list(self.manifest.files)
         whole = {
             (number, index): content(source, (number, index))
-            for number, entry in enumerate(self.manifest.files)
+            for number, entry in enumerate(source)
             for index in range(-(-entry.size // (64 * KIB)))
+            if number not in self.end.left
         }
         self.disk.power_cut()
         assert self.disk.safe == whole, "what is on the disk is not what was sent"
-        assert self.disk.renamed
+        assert self.disk.names == {entry.path for file, entry in enumerate(source) if file not in self.end.left}
         state = self.disk.open(Manifest(self._entries))
-        assert state.published_root == self.root, "the end was told before it was durable"
+        assert state.published_root == self.end.root, "the end was told before it was durable"
+        assert state.agreed == self.end, "the two do not agree about what is left out"
+        assert set(self.end.left) <= self.lost, "a file was left out that was there"
         assert self.sent <= (len(whole) + 100) * self.network.made, "a chunk was sent on one path again and again"
         assert self.faults or self.taken_over <= len(whole), "a path takes over what it has taken over before"
         assert self.faults or self.sent == len(whole) + self.taken_over, "something was sent twice for no reason"
 
-    def finished(self, sender: Sender, root: bytes) -> None:
+    def finished(self, sender: Sender, end: Agreed) -> None:
         if sender is self.sender:
-            self.root = root
+            self.end = end
 
     def _meet(self) -> None:
         """The peers meet again and again while there is no path."""
@@ -436,9 +494,42 @@ class TransferSim:
         if paths:
             self.network.stall(self.world.rng.choice(paths), self.world.rng.choice([0.1, 3.0, 20.0]))
 
+    def lose_file(self) -> None:
+        """A file cannot be read any more, which is noticed now or when a chunk of it is."""
+        self.faults += 1
+        files = [file for file, entry in enumerate(self._entries) if entry.size]
+        if files:
+            file = self.world.rng.choice(files)
+            self.world.note(f"file {file} cannot be read")
+            self.unreadable.add(file)
+            self.lost.add(file)
+            if self.world.rng.random() < 0.5:
+                self.sender.leave_out(file)
+
+    def publishing(self) -> None:
+        """Where files are lost one of the ends dies in this moment, perhaps, and the next sender reads other files."""
+        rng = self.world.rng
+        if self.losing and rng.random() < 0.5:
+            at = rng.uniform(0.0, 0.8)
+            self.world.after(at, rng.choice([self.kill_receiver, self.kill_sender]))
+            self.world.after(
+                at + rng.uniform(0.0, 0.1), rng.choice([self.kill_receiver, self.kill_sender, self.lose_file])
+            )
+            self.world.after(at, rng.choice([self.lose_file, self.unreadable.clear]))
+
+    def gave_up(self, sender: Sender) -> None:
+        """Nothing can be sent, or proved: the user mends that and gives the command again."""
+        if sender is self.sender:
+            self.world.note("the sender gives up")
+            self.unreadable.clear()
+            self.sender = Sender(self)
+            self.network.died(sender)
+
     def kill_sender(self) -> None:
         self.faults += 1
         self.world.note("the sender is killed")
+        if self.world.rng.random() < 0.5:
+            self.unreadable.clear()
         dead, self.sender = self.sender, Sender(self)
         self.network.died(dead)
         for address in list(self.record):
@@ -461,6 +552,7 @@ class TransferSim:
                 self._entries += [Entry(f"g{number:03}{'x' * 240}", FILE, 1, 1) for number in range(last, last + 150)]
         self.world.note("the source changed")
         self.changed = True
+        self.unreadable = {file for file in self.unreadable if file < at}
         self.manifest = Manifest(self._entries)
         self.record = {address: digest for address, digest in self.record.items() if address[0] < at}
         self.sender = Sender(self)

@@ -198,6 +198,14 @@ class ChunkTable:
         """Chunk numbers of each of these files, half open, in order."""
         return ((self._bases[file], self._bases[file + 1]) for file in sorted(files))
 
+    def unknown(self, left: Collection[int] = ()) -> list[tuple[int, int]]:
+        """Chunk numbers, half open, that are not in :attr:`known`, apart from those of the files in ``left``."""
+        gaps = self.known.missing(0, self.total)
+        if not left:
+            return list(gaps)
+        without = RangeSet(self.chunks_in(left))
+        return [part for gap in gaps for part in without.missing(*gap)]
+
     def root(self, left: Collection[int] = ()) -> bytes:
         """The root hash over the whole list and all files but those that are ``left`` out.
 

@@ -11,7 +11,7 @@ Laws:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.session.deltawire import Patch
@@ -88,6 +88,13 @@ class Inflow:
     def complete(self) -> bool:
         """Whether every chunk is here and none is being stored once more."""
         return not self._storing and self._have.total == self.table.total
+
+    def is_complete_without(self, files: Collection[int]) -> bool:
+        """Whether that is so for all files but these."""
+        if not files:
+            return self.complete
+        without = RangeSet(self.table.chunks_in(files))
+        return all(number in without for number in self._storing) and not self.table.unknown(files)
 
     def chunks_of(self, page: int) -> Range:
         """The numbers of the chunks of the files of a page: the first one, and the one behind the last."""

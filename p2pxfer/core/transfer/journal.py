@@ -20,6 +20,8 @@ Layout (integers big-endian)::
                           each is about to be renamed from the first to the second name
     kind 3, PUBLISHED     root hash 32, then final names: everything is in its place and synced
     kind 4, LIST          1 if other pages follow, else 0 (one byte), then the next page of the file list
+    kind 5, AGREED        root hash 32, then of each file that is left out its number u32, increasing: this is what the
+                          sender's Final was about, and is going to be published
 
 Laws:
 
@@ -27,7 +29,7 @@ Laws:
   (PUBLISHING: before it becomes true, so that a crash in between can be told from one before).
 - The first record that is cut short, fails its CRC or makes no sense ends the journal: what follows was not synced
   either.
-- A page of the list stands before the first record about one of its files.
+- A page of the list stands before the first record about one of its files, AGREED before PUBLISHING.
 - A later record about a chunk or a name replaces or adds to the earlier one.
 """
 
@@ -51,6 +53,7 @@ CHUNKS: Final = 1
 PUBLISHING: Final = 2
 PUBLISHED: Final = 3
 LIST: Final = 4
+AGREED: Final = 5
 
 _MAGIC: Final = b"P2PXJRNL"
 _HEAD: Final = struct.Struct(">8sH")
@@ -60,6 +63,7 @@ _RECORD: Final = struct.Struct(">BI")
 _CHUNK: Final = struct.Struct(">II32s")
 _NAME: Final = struct.Struct(">H")
 _INODE: Final = struct.Struct(">QQ")
+_FILE: Final = struct.Struct(">I")
 _UINT64: Final = 2**64 - 1
 _BINDING_AT: Final = _HEAD.size + _CRC.size
 _RECORDS_AT: Final = _BINDING_AT + _BINDING.size + _CRC.size
@@ -78,6 +82,13 @@ class Publication(Struct, frozen=True):
     ino: int
 
 
+class Agreed(Struct, frozen=True):
+    """What is published: the root hash of everything but the files in ``left``, which are in order."""
+
+    root: bytes
+    left: tuple[int, ...] = ()
+
+
 class JournalState(Struct):
     """What a journal says; ``valid`` is the length in bytes of the part that can be believed.
 
@@ -89,6 +100,7 @@ class JournalState(Struct):
     valid: int
     pages: list[bytes] = []
     more: bool = True
+    agreed: Agreed | None = None
     publishing: list[Publication] = []
     published_root: bytes | None = None
     published_names: list[str] = []
@@ -124,6 +136,11 @@ def pack_record(kind: int, body: bytes) -> bytes:
 def pack_chunks(chunks: Iterable[ChunkClaim]) -> bytes:
     """A CHUNKS record."""
     return pack_record(CHUNKS, b"".join(_CHUNK.pack(*chunk) for chunk in chunks))
+
+
+def pack_agreed(agreed: Agreed) -> bytes:
+    """An AGREED record."""
+    return pack_record(AGREED, agreed.root + b"".join(map(_FILE.pack, agreed.left)))
 
 
 def pack_publishing(publications: Iterable[Publication]) -> bytes:
@@ -204,6 +221,8 @@ def _take(state: JournalState, kind: int, body: memoryview) -> bool:
             state._chunks.append(body)
         elif kind == PUBLISHING:
             state.publishing += _publications(bytes(body))
+        elif kind == AGREED and len(body) >= HASH_SIZE and (len(body) - HASH_SIZE) % _FILE.size == 0:
+            state.agreed = _agreed(bytes(body))
         elif kind == PUBLISHED and len(body) >= HASH_SIZE:
             names = list(_names(bytes(body)[HASH_SIZE:]))
             state.published_root, state.published_names = bytes(body[:HASH_SIZE]), names
@@ -215,6 +234,10 @@ def _take(state: JournalState, kind: int, body: memoryview) -> bool:
     except (struct.error, UnicodeDecodeError):
         return False
     return True
+
+
+def _agreed(body: bytes) -> Agreed:
+    return Agreed(body[:HASH_SIZE], tuple(file for (file,) in _FILE.iter_unpack(body[HASH_SIZE:])))
 
 
 def _publications(body: bytes) -> list[Publication]:

@@ -16,7 +16,6 @@ from p2pxfer.core.session.wire import FinalAck, Have
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.core.transfer.outflow import Outflow
-from p2pxfer.core.transfer.ranges import RangeSet
 from p2pxfer.core.transfer.sendeffect import Finished, HashChunks
 from p2pxfer.errors import Damaged, DiskError
 
@@ -76,13 +75,8 @@ class Published:
     def say(self, message: FinalAck) -> list[HashChunks | Finished]:
         """The receiver says so; what has to be hashed to prove it, or the end.  Raises as :meth:`prove`."""
         self._root, self.left = message.root, check_left(message.left, self._table.files)
-        lacking = tuple(self._table.address(number) for gap in self._unknown() for number in range(*gap))
+        lacking = tuple(self._table.address(number) for gap in self._table.unknown(self.left) for number in range(*gap))
         return [HashChunks(lacking)] if lacking else self.prove()
-
-    def _unknown(self) -> list[tuple[int, int]]:
-        """The chunks of which a hash is needed and not there."""
-        without = RangeSet(self._table.chunks_in(self.left or ()))
-        return [part for gap in self._table.known.missing(0, self._table.total) for part in without.missing(*gap)]
 
     def prove(self) -> list[HashChunks | Finished]:
         """The end, as soon as all hashes are there.
@@ -90,7 +84,7 @@ class Published:
         Raises:
             Damaged: what was published is something else.
         """
-        if self.left is None or self._unknown():
+        if self.left is None or self._table.unknown(self.left):
             return []
         if self._root != self._table.root(self.left):
             raise Damaged("the receiver's root hash is not the sender's; the transfer is not confirmed, send it again")

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from p2pxfer.core.session.deltawire import WantBasis
 from p2pxfer.core.transfer.inflow import Incoming
+from p2pxfer.core.transfer.journal import Agreed
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.sendeffect import Send
 
@@ -77,9 +78,11 @@ class StoreHole(Struct, frozen=True):
 
 
 class Publish(Struct, frozen=True):
-    """Everything is here and ``root`` is agreed: publish, make durable, then call :meth:`ReceiverCore.published`."""
+    """Everything is here that is ``agreed``: publish that and nothing else, make it durable, then call
+    :meth:`ReceiverCore.published_all`.
+    """
 
-    root: bytes
+    agreed: Agreed
 
 
 ReceiverEffect = Send | Announced | Decide | Listed | Relist | Store | StoreHole | TellBasis | Publish

@@ -8,6 +8,8 @@ Laws of this file:
    that asks.  The end of a stream means nothing.
 4. What comes on a path behind its Refuse is of no account; an offer is refused for the same reason.
 5. Every path holds its own dialogue; all share one set of chunks, so a chunk that comes twice is harmless.
+6. A file that is left out on a path is a file as any other until the Final of that path
+   (:mod:`p2pxfer.core.transfer.ending`).
 
 The caller decides, stores and publishes; calls return the effects to carry out, in order.
 """
@@ -18,29 +20,22 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.session.deltawire import WantBasis
+from p2pxfer.core.session.leftwire import LeftOut
 from p2pxfer.core.session.restwire import Rest
-from p2pxfer.core.session.wire import Accept, Final, FinalAck, Holes, Offer, Page, Refuse, Tally, WantPage
+from p2pxfer.core.session.wire import Accept, Final, Holes, Offer, Page, Refuse, Tally, WantPage
 from p2pxfer.core.session.wire import Listed as ListedMessage
 from p2pxfer.core.transfer.chunktable import ChunkAddress
-from p2pxfer.core.transfer.holes import judge
+from p2pxfer.core.transfer.ending import Ending
 from p2pxfer.core.transfer.inflow import Arrival, Incoming, Inflow
+from p2pxfer.core.transfer.journal import Agreed
 from p2pxfer.core.transfer.listing import Answer, ListTaker
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.parts import MIN_PART, Parts, PartsRoom
-from p2pxfer.core.transfer.receiveeffect import (
-    Announced,
-    Decide,
-    Listed,
-    Publish,
-    ReceiverEffect,
-    Relist,
-    Store,
-    StoreHole,
-    TellBasis,
-)
+from p2pxfer.core.transfer.receiveeffect import Announced, Decide, Listed, ReceiverEffect, Relist, Store, TellBasis
 from p2pxfer.core.transfer.receivestate import Path, Phase, Talk, Total
 from p2pxfer.core.transfer.sendeffect import Send
-from p2pxfer.errors import ChunkRefused, Damaged, ManifestRefused, P2pxferError, ProtocolBreach
+from p2pxfer.core.transfer.telling import take_holes, take_left
+from p2pxfer.errors import ManifestRefused, P2pxferError, ProtocolBreach
 
 
 class ReceiverCore:
@@ -59,11 +54,9 @@ class ReceiverCore:
         self._manifest: Manifest | None = None
         self._list: ListTaker | None = None
         self._flow: Inflow | None = None
-        self._root = b""
+        self._end = Ending()
         self._refusal: tuple[str, str] | None = None
-        self._earlier = self._older = False
-        self.outdated = False
-        """What was published is another state of what is listed now."""
+        self._older = False
 
     @property
     def manifest(self) -> Manifest | None:
@@ -79,6 +72,11 @@ class ReceiverCore:
     def published(self) -> bool:
         """Everything is in its place."""
         return self._phase is Phase.PUBLISHED
+
+    @property
+    def outdated(self) -> bool:
+        """What was published is another state of what is listed now."""
+        return self._end.outdated
 
     @property
     def attached(self) -> int:
@@ -112,6 +110,8 @@ class ReceiverCore:
                 return [TellBasis(path, message)]
             case Talk.OPEN, Holes():
                 return self._on_holes(path, state, message)
+            case Talk.OPEN, LeftOut():
+                return self._on_left_out(state, message)
             case ((Talk.OPEN | Talk.FINAL), Final()):
                 return self._on_final(state, message)
             case _:
@@ -140,7 +140,7 @@ class ReceiverCore:
                 return [Send(path, Refuse(handle=offer.handle, word=word, message=message))]
             case Phase.PUBLISHED if self._is_short():
                 state.talk = Talk.FINAL
-                return [announced, Send(path, FinalAck(handle=offer.handle, root=self._root))]
+                return [announced, Send(path, self._end.confirmation(offer.handle))]
             case _:
                 return [announced, *self._accept(path)]
 
@@ -163,11 +163,9 @@ class ReceiverCore:
         return self._list.again(0, offer.more) is Answer.CHANGED
 
     def _listed(self, state: Path) -> Announced:
-        """Hold what is listed on a path against what was said there, and announce what is known of the whole list.
-
-        What other paths or runs brought may be of a list that was longer.
-        """
+        """Hold what is listed on a path against what was said there, and announce what is known of the whole list."""
         assert self._manifest is not None and self._flow is not None
+        # What other paths or runs brought may be of a list that was longer.
         files = self._manifest.files_before(state.heard.next)
         return self._total.listed(state, files, self._flow.table.bytes_of(files))
 
@@ -195,7 +193,7 @@ class ReceiverCore:
     def _relist(self, path: int) -> list[ReceiverEffect]:
         """What was listed and stored from some page on is of another state of the files; so are the other paths."""
         assert self._list is not None
-        self.outdated = self._earlier or self._phase is Phase.PUBLISHED
+        self._end.outdated = self._end.begun or self._phase is Phase.PUBLISHED
         if self.outdated or self._phase is not Phase.RECEIVING:
             raise ProtocolBreach("other files are listed than those that were received")
         others = tuple(other for other in self._paths if other != path)
@@ -225,53 +223,53 @@ class ReceiverCore:
         numbers = self._flow.numbers_of(chunk, self._list.files)
         if self._phase is Phase.REFUSED:
             return []
-        if self._phase is Phase.RECEIVING and self._flow.wants_any(chunk, numbers):
+        if self._may_want(numbers) and self._flow.wants_any(chunk, numbers):
             return [*self.parts.join(path, numbers.start, chunk)] if isinstance(chunk, Rest) else [Store(path, chunk)]
         state.acks += numbers
         return []
 
     def _on_holes(self, path: int, state: Path, holes: Holes) -> list[ReceiverEffect]:
         assert self._flow is not None and self._list is not None
-        if self._phase is not Phase.RECEIVING:
-            return []
-        if any(file >= self._list.files for file, _, _ in holes.chunks):
-            raise ChunkRefused("holes are told of files that are not part of what was listed")
-        state.told = judge(self._flow.table, holes, state.told)
-        effects: list[ReceiverEffect] = []
-        for file, start, stop in holes.chunks:
-            here, wanted = self._flow.hole(file, start, stop)
-            state.acks += here
-            effects += [StoreHole(path, file, *run) for run in wanted]
-        return effects
+        return [*take_holes(path, state, holes, self._flow, self._list.files, self._may_want)]
+
+    def _may_want(self, numbers: range) -> bool:
+        return self._phase is Phase.RECEIVING and self._end.needs(numbers)
+
+    def _on_left_out(self, state: Path, message: LeftOut) -> list[ReceiverEffect]:
+        assert self._manifest is not None and self._flow is not None
+        take_left(state, message, self._flow.table, self._manifest.files_before(state.heard.next))
+        return []
 
     def _on_final(self, state: Path, final: Final) -> list[ReceiverEffect]:
         assert self._flow is not None and self._list is not None
         state.talk = Talk.FINAL
         if self._phase is Phase.PUBLISHED:
-            return self._confirm()
+            return self._end.confirm(self._paths)
         if self._phase is Phase.PUBLISHING:
             return []
-        if not self._list.complete or not self._flow.complete:
-            raise ProtocolBreach("Final came before every page was answered and every chunk acknowledged")
-        root = self._flow.table.root()
-        if final.root != root:
-            raise Damaged("the sender's root hash is not the receiver's; what arrived is kept and not published")
-        self._phase, self._root, self._list.closed = Phase.PUBLISHING, root, True
-        return [Publish(root)]
+        if not self._list.complete:
+            raise ProtocolBreach("Final came before the whole list was told")
+        effects: list[ReceiverEffect] = [self._end.judge(final, state.left, self._flow)]
+        self._phase, self._list.closed = Phase.PUBLISHING, True
+        return effects
 
     # -- from the caller -----------------------------------------------------------------------------------------
 
     def accepted(
-        self, have: Mapping[ChunkAddress, bytes], *, published: bool = False, begun: bool = False, older: bool = False
-    ) -> list[ReceiverEffect]:
+        self, have: Mapping[ChunkAddress, bytes], *, published: bool = False, begun: bool = False, older: bool = False,
+        agreed: Agreed | None = None,
+    ) -> list[ReceiverEffect]:  # fmt: skip
         """The user said yes, the disk is ready; ``have`` holds the hashes of chunks that are durable here already.
 
         ``published``: an earlier run put everything in its place, and the sender does not know it; ``begun``: a part of
-        it; ``older``: the sender is told of older versions.  Raises ``LimitReached`` for too many chunks with holes.
+        it; ``agreed``: what that is; ``older``: the sender is told of older versions.  Raises ``LimitReached`` for too
+        many chunks with holes.
         """
         self._phase = Phase.RECEIVING
-        self._earlier, self._older = published, older
+        self._older = older
         self._begin(have, closed=published or begun)
+        assert self._flow is not None
+        self._end.stands(agreed, self._flow, published=published, begun=begun)
         return [effect for path in self._paths for effect in self._accept(path)]
 
     def _begin(self, have: Mapping[ChunkAddress, bytes], *, closed: bool = False) -> None:
@@ -287,13 +285,13 @@ class ReceiverCore:
         self._list.forget()
         self._begin(have)
 
-    def already_published(self, root: bytes) -> list[ReceiverEffect]:
+    def already_published(self, agreed: Agreed) -> list[ReceiverEffect]:
         """An earlier run published everything, but the sender does not know it yet."""
-        self._root = root
+        self._end.published(agreed)
         self._phase = Phase.PUBLISHED
         for state in self._paths.values():
             state.talk = Talk.FINAL
-        return self._confirm()
+        return self._end.confirm(self._paths)
 
     def refused(self, error: P2pxferError) -> list[ReceiverEffect]:
         """The user said no, or the disk cannot take it, now or in the middle."""
@@ -331,7 +329,7 @@ class ReceiverCore:
     def published_all(self) -> list[ReceiverEffect]:
         """Everything is in its place and durable."""
         self._phase = Phase.PUBLISHED
-        return self._confirm()
+        return self._end.confirm(self._paths)
 
     def take_acks(self, path: int) -> list[Send]:
         """Acknowledgements that wait for ``path``, as messages."""
@@ -339,10 +337,6 @@ class ReceiverCore:
         return [Send(path, ack) for ack in state.take_acks()] if state is not None else []
 
     # -- helpers -------------------------------------------------------------------------------------------------
-
-    def _confirm(self) -> list[ReceiverEffect]:
-        final = ((path, state) for path, state in self._paths.items() if state.talk is Talk.FINAL)
-        return [Send(path, FinalAck(state.handle, self._root)) for path, state in final]
 
     def _accept(self, path: int) -> Iterator[ReceiverEffect]:
         state = self._paths[path]

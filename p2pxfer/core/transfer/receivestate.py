@@ -6,6 +6,7 @@ from enum import Enum
 
 from msgspec import Struct, field
 
+from p2pxfer.core.session.leftwire import MAX_LEFT
 from p2pxfer.core.session.wire import Ack, Offer, Tally
 from p2pxfer.core.transfer.claims import runs
 from p2pxfer.core.transfer.listing import Heard
@@ -60,7 +61,8 @@ class Total:
 class Path(Struct):
     """A path and what waits for it.
 
-    ``acks``: numbers of chunks to be acknowledged; ``told``: chunks that were said to be holes; ``heard`` of the list.
+    ``acks``: numbers of chunks to be acknowledged; ``told``: chunks that were said to be holes; ``heard`` of the list;
+    ``left``: files that the Final of this path is not about.
     """
 
     handle: int
@@ -68,6 +70,7 @@ class Path(Struct):
     acks: list[int]
     told: int = 0
     heard: Heard = field(default_factory=Heard)
+    left: frozenset[int] = frozenset()
     most: tuple[int, int] | None = None
     """Files and bytes of the whole list, once the sender says that it has counted."""
 
@@ -93,6 +96,16 @@ class Path(Struct):
                 f"the file list goes beyond what was offered: {files} files and {size} bytes are listed so far, and"
                 f" {self.most[0]} files and {self.most[1]} bytes were offered"
             )
+
+    def leaves_out(self, files: frozenset[int]) -> None:
+        """The sender leaves these out.
+
+        Raises:
+            ProtocolBreach: too many by now.
+        """
+        self.left |= files
+        if len(self.left) > MAX_LEFT:
+            raise ProtocolBreach("the sender leaves too many files out")
 
     def take_acks(self) -> list[Ack]:
         """The acknowledgements that wait, as messages."""

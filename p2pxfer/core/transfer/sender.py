@@ -294,13 +294,13 @@ class SenderCore:
         for have in message.have:
             at = judge(have, at, stop)
         lacking = self._proofs.take(path, message.have)
-        effects: list[SenderEffect] = [HashChunks(lacking)] if lacking else []
         if message.last:
             self._list.answered(path, page)
             self._flow.limit = self._table.base(self._list.files)
         else:
             self._claimed[path] = at
-        return [*effects, *self._list.take(), *self._leaving.take(), *self._final_if_complete()]
+        told: list[SenderEffect] = [*self._list.take(), *self._leaving.take()]
+        return told + ([HashChunks(lacking)] if lacking else self._final_if_complete())
 
     def _retire_talks(self) -> None:
         """The process at the other end of these paths has died; what it still says came too late."""

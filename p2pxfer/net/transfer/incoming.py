@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.transfer.inflow import Arrival, wire_size
+from p2pxfer.core.transfer.journal import Agreed
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.receiveeffect import (
     Announced,
@@ -43,7 +44,7 @@ from p2pxfer.net.transfer.backlog import Backlog
 from p2pxfer.net.transfer.consent import Consent
 from p2pxfer.net.transfer.landing import DiskThreads
 from p2pxfer.net.transfer.listbudget import ListBudget
-from p2pxfer.net.transfer.places import Place, Received, Storage
+from p2pxfer.net.transfer.places import Place, Received, Storage, received
 from p2pxfer.net.transfer.site import FATAL, Site
 from p2pxfer.net.transfer.tally import Tally
 from p2pxfer.net.types import Reactor
@@ -188,7 +189,7 @@ class IncomingTransfer:
                 case TellBasis():
                     self._arriving.tell_basis(effect)
                 case Publish():
-                    self._start(self._publish(effect.root))
+                    self._start(self._publish(effect.agreed))
 
     def _start(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
         Deferred.fromCoroutine(work).addErrback(self._failed)
@@ -200,9 +201,10 @@ class IncomingTransfer:
         # Its names are judged before the user is asked and before anything is created.
         staging = await self._site.open(manifest, self._tally.announced, asked=asked)
         self._asked = asked
-        if staging.published_root is not None and manifest.complete and manifest.pages == 1:
-            self._carry_out(self._core.already_published(staging.published_root))
-            self._end(Received(staging.published_root, tuple(staging.published_names), manifest.total_bytes))
+        published = staging.agreed if staging.published_root is not None else None
+        if published is not None and manifest.complete and manifest.pages == 1:
+            self._carry_out(self._core.already_published(published))
+            self._end(received(manifest, published, staging.published_names))
         elif self._is_over():
             await self._site.close()
         elif await self._consent.ask():
@@ -229,7 +231,10 @@ class IncomingTransfer:
         self._tell(Accepted())
         older = self._arriving.rebuilding = self._site.rebuilding(self._paths)
         published, begun = staging.published_root is not None, staging.begun
-        self._carry_out(self._core.accepted(staging.have, published=published, begun=begun, older=older is not None))
+        accepted = self._core.accepted(
+            staging.have, published=published, begun=begun, older=older is not None, agreed=staging.agreed
+        )
+        self._carry_out(accepted)
         if self._core.have_bytes:
             self._tell(Resumed(have_bytes=self._core.have_bytes))
 
@@ -294,18 +299,18 @@ class IncomingTransfer:
         self._backlog.release()
         self._end(error)
 
-    async def _publish(self, root: bytes) -> None:
+    async def _publish(self, agreed: Agreed) -> None:
         landing = self._site.landing
         assert landing is not None
         await landing.settle()
         if self._is_over():
             return
-        names = await landing.publish(root, time.time())
+        names = await landing.publish(agreed, time.time())
         self._paths.finish()
         assert self.manifest is not None
         self._tally.count(self.manifest)
         self._carry_out(self._core.published_all())
-        self._end(Received(root, tuple(names), self.manifest.total_bytes))
+        self._end(received(self.manifest, agreed, names))
 
     # -- the end -------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from p2pxfer.core.transfer.journal import (
     CHUNK_SIZE,
     RECORD_OVERHEAD,
     JournalState,
+    pack_agreed,
     pack_chunks,
     pack_header,
     pack_page,
@@ -114,13 +115,15 @@ class JournalFile:
 
 
 def new_journal(sender: bytes, manifest: Manifest, have: ChunkTable, state: JournalState | None) -> Iterator[bytes]:
-    """A journal that says what is in ``have``, and of ``state`` what was about to be published."""
+    """A journal that says what is in ``have``, and of ``state`` what was agreed and about to be published."""
     yield pack_header(sender, manifest.transfer_id)
     for number in range(manifest.pages):
         yield pack_listed(manifest, number)
     claims = have.claims()
     while batch := list(islice(claims, _CHUNKS_PER_RECORD)):
         yield pack_chunks(batch)
+    if state is not None and state.agreed is not None:
+        yield pack_agreed(state.agreed)
     if state is not None and state.publishing:
         yield pack_publishing(state.publishing)
 

@@ -25,7 +25,7 @@ from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.session.deltawire import Patch
 from p2pxfer.core.session.wire import MAX_CHUNK, Chunk
 from p2pxfer.core.transfer.inflow import Incoming, claims_of, length_of
-from p2pxfer.core.transfer.journal import ChunkClaim
+from p2pxfer.core.transfer.journal import Agreed, ChunkClaim
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import ChunkRefused
 from p2pxfer.net.transfer.oldversions import OldVersions, VersionLost
@@ -263,8 +263,8 @@ class Landing:
             else:
                 return
 
-    async def publish(self, root: bytes, now: float) -> list[str]:
-        """Put everything under its final name, after :meth:`settle`; the names.
+    async def publish(self, agreed: Agreed, now: float) -> list[str]:
+        """Put everything that is agreed under its final name, after :meth:`settle`; the names.
 
         It is work under way, which :meth:`close` lets run out: it goes on with descriptors of the staging place.
 
@@ -273,7 +273,7 @@ class Landing:
         """
         self._under_way += 1
         try:
-            return await self._disk.elsewhere(self._staging.finish, root, now)
+            return await self._disk.elsewhere(self._staging.finish, agreed.root, now, agreed.left)
         finally:
             self._done()
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Final
 
 from blake3 import blake3
@@ -20,7 +20,7 @@ from blake3 import blake3
 from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.core.transfer.geometry import chunk_span
-from p2pxfer.core.transfer.journal import ChunkClaim
+from p2pxfer.core.transfer.journal import Agreed, ChunkClaim
 from p2pxfer.core.transfer.manifest import FILE, Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.core.transfer.streams import check_end
@@ -106,6 +106,7 @@ class OutletFile:
     def __init__(self, target: int, manifest: Manifest) -> None:
         self.published_root: bytes | None = None
         self.published_names: list[str] = []
+        self.agreed: Agreed | None = None
         self._target = target
         self._size = manifest.files[0].size
         self._table = ChunkTable(manifest)
@@ -202,14 +203,14 @@ class OutletFile:
     def sync(self, chunks: Iterable[ChunkClaim], pages: Iterable[int]) -> None:
         """See :class:`~p2pxfer.net.transfer.places.Storage`: what is written is written."""
 
-    def finish(self, root: bytes, now: float) -> list[str]:
-        """See :class:`~p2pxfer.net.transfer.places.Storage`.
+    def finish(self, root: bytes, now: float, left: Sequence[int] = ()) -> list[str]:
+        """See :class:`~p2pxfer.net.transfer.places.Storage`; there is one file, so none can be ``left`` out.
 
         Raises:
             Damaged: something is missing, or ``root`` is not that of what was written.
         """
         self._check_usable()
-        if self._table.known.total != self._table.total or self._table.root() != root:
+        if left or self._table.known.total != self._table.total or self._table.root() != root:
             raise Damaged("what arrived is not what was sent; the output is not whole")
         close_output(self._target)
         self.published_root, self.published_names = root, list(NAMES)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct
 
 from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.transfer.chunktable import ChunkAddress
-from p2pxfer.core.transfer.journal import ChunkClaim
+from p2pxfer.core.transfer.journal import Agreed, ChunkClaim
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.net.transfer.oldversions import OldVersions
@@ -18,11 +18,22 @@ Pieces = list[bytes | bytearray | memoryview]
 
 
 class Received(Struct, frozen=True):
-    """The end of a transfer that was published, or of a stream: its hash, names and size in bytes."""
+    """The end of a transfer that was published, or of a stream: its hash, names and size in bytes.
+
+    ``left``: paths of the files that the sender left out.
+    """
 
     root: bytes
     names: tuple[str, ...]
     size: int
+    left: tuple[str, ...] = ()
+
+
+def received(manifest: Manifest, agreed: Agreed, names: Sequence[str]) -> Received:
+    """The end of a transfer of ``manifest``, which was published under these names."""
+    left = [manifest.files[file] for file in agreed.left]
+    size = manifest.total_bytes - sum(entry.size for entry in left)
+    return Received(agreed.root, tuple(names), size, tuple(entry.path for entry in left))
 
 
 class Sink(Protocol):
@@ -52,6 +63,7 @@ class Storage(Protocol):
 
     published_root: bytes | None
     published_names: list[str]
+    agreed: Agreed | None
 
     @property
     def have(self) -> Mapping[ChunkAddress, bytes]:
@@ -76,8 +88,8 @@ class Storage(Protocol):
     def sync(self, chunks: Iterable[ChunkClaim], pages: Iterable[int]) -> None:
         """Make chunks durable, and pages that were added to the manifest."""
 
-    def finish(self, root: bytes, now: float) -> list[str]:
-        """Publish everything."""
+    def finish(self, root: bytes, now: float, left: Sequence[int] = ()) -> list[str]:
+        """Publish everything but what is left out."""
 
     def discard(self) -> None:
         """Remove what was kept, and close."""

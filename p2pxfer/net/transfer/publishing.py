@@ -2,7 +2,8 @@
 
 Order of one publication, each step durable before the next::
 
-    links; modes and times; sync of files and directories
+    files that are left out go; links; modes and times; sync of files and directories
+    AGREED record: the root, and what is left out
     PUBLISHING record: for each top-level name the free name chosen for it, and its inode
     rename of each, never onto anything that exists; then the mode of directories that may not be written
     sync of the destination
@@ -17,11 +18,11 @@ from __future__ import annotations
 import os
 import stat
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Final
 
-from p2pxfer.core.transfer.journal import Publication, pack_published, pack_publishing
+from p2pxfer.core.transfer.journal import Agreed, Publication, pack_agreed, pack_published, pack_publishing
 from p2pxfer.core.transfer.manifest import DIRECTORY, FILE, LINK, Entry, Manifest
 from p2pxfer.core.transfer.pathrules import MAX_COMPONENT, collision_key
 from p2pxfer.errors import DiskError
@@ -63,6 +64,9 @@ class Publisher:
         self._journal = journal
         self._failpoint = failpoint
         self._finals: dict[str, str] = {}
+        self.agreed: Agreed | None = None
+        """What the journal says that is published."""
+        self._left: frozenset[str] = frozenset()
         self._parents = LastParent()
 
     @property
@@ -93,17 +97,21 @@ class Publisher:
 
     # -- modes, times, sync --------------------------------------------------------------------------------------
 
-    def prepare(self, now: float) -> None:
-        """Make the links, give everything still in the tree its mode and time, and make it durable.
+    def prepare(self, now: float, left: Sequence[int] = ()) -> None:
+        """Remove the files that are ``left`` out, make the links, give everything still in the tree its mode and time,
+        and make it durable.
 
         Raises:
             DiskError: a file is gone or too short, or something else lies in a link's place.
             OSError: what the system refuses.
         """
+        self._left = frozenset(self._manifest.files[file].path for file in left)
+        for path in self._left:
+            self._remove(path)
         at_once = len(self._manifest.entries) > MANY_FILES and can_sync_file_system()
         latest = int(now) * 10**9 + _DAY_NS
         for entry in _contents_first(self._manifest):
-            if self.is_published(entry.path) or (at_once and self._is_ready(entry, latest)):
+            if self._is_settled(entry.path) or (at_once and self._is_ready(entry, latest)):
                 continue
             times = (min(entry.mtime_ns, latest), min(entry.mtime_ns, latest))
             if entry.kind is LINK:
@@ -122,6 +130,16 @@ class Publisher:
             sync_file_system(self._destination)
         os.fsync(self._tree)
         self._parents.close()
+
+    def _is_settled(self, path: str) -> bool:
+        return path in self._left or self.is_published(path)
+
+    def _remove(self, path: str) -> None:
+        try:
+            with parent_of(self._tree, path) as (parent, name):
+                os.unlink(name, dir_fd=parent)
+        except FileNotFoundError:
+            return  # nothing of it came, or its directory is published
 
     def _is_ready(self, entry: Entry, latest: int) -> bool:
         """Whether a file has got its mode and time when it was written, and is as long as it was then."""
@@ -162,18 +180,22 @@ class Publisher:
 
     # -- names ---------------------------------------------------------------------------------------------------
 
-    def publish(self, root: bytes) -> list[str]:
-        """Rename what is still in the tree; the final names of all tops, in order.
+    def publish(self, agreed: Agreed) -> list[str]:
+        """Rename what is still in the tree; the final names of all tops that are not left out, in order.
 
         Raises:
             DiskError: no free name is left.
             OSError: what the system refuses.
         """
         taken = {collision_key(name) for name in os.listdir(self._destination)}  # noqa: PTH208  # a descriptor
-        tops = self._manifest.tops()
+        tops = [entry for entry in self._manifest.tops() if entry.path not in self._left]
         plan = [self._choose(entry, taken) for entry in tops if entry.path not in self._finals]
+        records = [pack_agreed(agreed)] if agreed != self.agreed else []
         if plan:
-            self._journal.append(pack_publishing(plan))
+            records.append(pack_publishing(plan))
+        if records:
+            self._journal.append(b"".join(records))
+        self.agreed = agreed
         kinds = {entry.path: entry for entry in tops}
         for each in plan:
             self._move(kinds[each.name], each, taken)
@@ -183,7 +205,7 @@ class Publisher:
         os.fsync(self._destination)
         os.fsync(self._tree)
         names = [self._finals[entry.path] for entry in tops]
-        self._journal.append(pack_published(root, names))
+        self._journal.append(pack_published(agreed.root, names))
         return names
 
     def _choose(self, entry: Entry, taken: set[str]) -> Publication:

@@ -8,12 +8,15 @@ Laws:
 - Pages that are not those of the list of now are dropped, with all that lies in the tree and is on no other page.
 - Where names were published before the list became another one, nothing is gone on with: what is under those names is
   the user's, and the new list gets names of its own.
+- What was agreed counts from the first name on that was published: before that the sender may agree to something else.
+  Of what it leaves out nothing is here.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from contextlib import closing
 
 from p2pxfer.core.transfer.chunktable import ChunkTable
@@ -46,7 +49,20 @@ def go_on(
     believe(state, common, manifest, table)
     if state.published_root is None:
         prove(manifest, tree, publisher, table)
+        if not publisher.begun:
+            state.agreed = None
+    if state.agreed is not None:
+        publisher.agreed = state.agreed
+        forget(state.agreed.left, table)
     return True
+
+
+def forget(files: Sequence[int], table: ChunkTable) -> None:
+    """Leave nothing of these files in ``table``."""
+    for span in table.chunks_in([file for file in files if file < table.files]):
+        for start, stop in list(table.known.overlap(*span)):
+            for number in range(start, stop):
+                table.forget(number)
 
 
 def common_pages(state: JournalState, manifest: Manifest) -> int:

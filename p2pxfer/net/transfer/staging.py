@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -36,7 +36,7 @@ from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.transfer.chunkhashes import ChunkHashes
 from p2pxfer.core.transfer.chunktable import ChunkTable
 from p2pxfer.core.transfer.geometry import chunk_count, chunk_span, zero_hash
-from p2pxfer.core.transfer.journal import ChunkClaim, pack_chunks
+from p2pxfer.core.transfer.journal import Agreed, ChunkClaim, pack_chunks
 from p2pxfer.core.transfer.manifest import Entry, Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import ChunkRefused, Damaged, DiskError
@@ -83,6 +83,8 @@ class Staging:
         self.where = str(Path(destination, self.name))
         self.published_root: bytes | None = None
         self.published_names: list[str] = []
+        self.agreed: Agreed | None = None
+        """What an earlier run has published, or begun to."""
         self._destination_path = destination
         self._destination = self._home = self._tree = -1
         self._sender = sender
@@ -166,6 +168,8 @@ class Staging:
         if state is not None and state.published_root is not None:
             if all_there(self._destination, state.published_names):
                 self.published_root, self.published_names = state.published_root, state.published_names
+                if state.agreed is None or state.agreed.root != state.published_root:
+                    state.agreed = Agreed(state.published_root)
             else:
                 state = None  # the user took them away and wants them again
         if state is None:
@@ -177,6 +181,7 @@ class Staging:
             state = None
             remove_whole(_TREE, self._home)
             self._open_tree()
+        self.agreed = state.agreed if state is not None else None
         if self.published_root is not None:
             return
         self._room.check_space(self._destination)
@@ -297,11 +302,12 @@ class Staging:
 
     # -- the end -------------------------------------------------------------------------------------------------
 
-    def finish(self, root: bytes, now: float) -> list[str]:
+    def finish(self, root: bytes, now: float, left: Sequence[int] = ()) -> list[str]:
         """Publish everything; the final names in order.  May be called again, also by a later run.
 
-        ``root`` is the transfer's root hash, ``now`` the time in seconds since 1970, a day after which is the latest
-        time that a file gets.  No :meth:`write_chunk` may be under way.
+        ``root`` is the transfer's root hash without the files that are ``left`` out, of which no name is made; ``now``
+        is the time in seconds since 1970, a day after which is the latest time that a file gets.  No
+        :meth:`write_chunk` may be under way.
 
         Raises:
             Damaged: a chunk is missing, or ``root`` is not that of what is here.
@@ -315,12 +321,12 @@ class Staging:
                 return self.published_names
             self._check_usable()
             self._table.grow()
-            if self._table.known.total != self._table.total or self._table.root() != root:
+            if self._table.unknown(left) or self._table.root(left) != root:
                 raise Damaged(f"what arrived is not what was sent; it is kept in {shown(self.where)}")
             with self._trouble.breaking("publishing what was received"):
                 self._files.close()
-                self._publisher.prepare(now)
-                names = self._publisher.publish(root)
+                self._publisher.prepare(now, left)
+                names = self._publisher.publish(Agreed(root, tuple(left)))
             self.published_root, self.published_names = root, names
             return names
 

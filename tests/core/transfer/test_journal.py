@@ -10,11 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pxfer.core.transfer.journal import (
+    AGREED,
     CHUNKS,
     PUBLISHED,
     PUBLISHING,
+    Agreed,
     JournalState,
     Publication,
+    pack_agreed,
     pack_chunks,
     pack_header,
     pack_page,
@@ -30,9 +33,10 @@ HEADER = pack_header(SENDER, TRANSFER)
 FIRST = [(0, 0, bytes([3]) * 32), (0, 1, bytes([4]) * 32)]
 SECOND = [(2**32 - 1, 2**32 - 1, bytes([5]) * 32)]
 NAMES = [Publication("a", "a (1)", 2**64 - 1, 7), Publication("\u00fc", "\u00fc", 1, 2)]
+WITHOUT = Agreed(bytes([6]) * 32, (0, 7, 2**32 - 1))
 RECORDS = [
     pack_page(b"the first page", more=True), pack_chunks(FIRST), pack_page(b"the last page", more=False),
-    pack_chunks(SECOND), pack_publishing(NAMES), pack_published(bytes([6]) * 32, ["a (1)"]),
+    pack_chunks(SECOND), pack_agreed(WITHOUT), pack_publishing(NAMES), pack_published(bytes([6]) * 32, ["a (1)"]),
 ]  # fmt: skip
 WHOLE = HEADER + b"".join(RECORDS)
 
@@ -48,6 +52,7 @@ def facts(state: JournalState) -> tuple[object, ...]:
         state.pages,
         state.more,
         list(state.chunks()),
+        state.agreed,
         state.publishing,
         state.published_root,
         state.published_names,
@@ -56,13 +61,14 @@ def facts(state: JournalState) -> tuple[object, ...]:
 
 PAGES = [b"the first page", b"the last page"]
 AFTER = [
-    ([], True, [], [], None, []),
-    (PAGES[:1], True, [], [], None, []),
-    (PAGES[:1], True, FIRST, [], None, []),
-    (PAGES, False, FIRST, [], None, []),
-    (PAGES, False, FIRST + SECOND, [], None, []),
-    (PAGES, False, FIRST + SECOND, NAMES, None, []),
-    (PAGES, False, FIRST + SECOND, NAMES, bytes([6]) * 32, ["a (1)"]),
+    ([], True, [], None, [], None, []),
+    (PAGES[:1], True, [], None, [], None, []),
+    (PAGES[:1], True, FIRST, None, [], None, []),
+    (PAGES, False, FIRST, None, [], None, []),
+    (PAGES, False, FIRST + SECOND, None, [], None, []),
+    (PAGES, False, FIRST + SECOND, WITHOUT, [], None, []),
+    (PAGES, False, FIRST + SECOND, WITHOUT, NAMES, None, []),
+    (PAGES, False, FIRST + SECOND, WITHOUT, NAMES, bytes([6]) * 32, ["a (1)"]),
 ]
 BORDERS = [len(HEADER) + sum(map(len, RECORDS[:number])) for number in range(len(RECORDS) + 1)]
 
@@ -127,6 +133,8 @@ def test_a_tail_of_zeros_or_ones_is_dropped(tail: bytes) -> None:
         pytest.param(pack_record(PUBLISHING, b"\0\5abc"), id="name cut"),
         pytest.param(pack_record(PUBLISHING, b"\0\1a\0\1b" + bytes(15)), id="inode cut"),
         pytest.param(pack_record(PUBLISHING, b"\0\1\xff\0\1b" + bytes(16)), id="name not UTF-8"),
+        pytest.param(pack_record(AGREED, bytes(31)), id="agreed root cut"),
+        pytest.param(pack_record(AGREED, bytes(35)), id="file cut"),
         pytest.param(pack_record(PUBLISHED, bytes(31)), id="root cut"),
         pytest.param(pack_record(PUBLISHED, bytes(32) + b"\0"), id="final name cut"),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -191,10 +191,10 @@ async def test_what_is_being_published_keeps_its_descriptors_until_it_is_done(
     begun, gate = threading.Event(), threading.Event()
     finish, close = Staging.finish, Staging.close
 
-    def slow_finish(staging: Staging, root: bytes, now: float) -> list[str]:
+    def slow_finish(staging: Staging, root: bytes, now: float, left: Sequence[int] = ()) -> list[str]:
         begun.set()
         assert gate.wait(30)
-        names = finish(staging, root, now)
+        names = finish(staging, root, now, left)
         events.append("published")
         return names
 

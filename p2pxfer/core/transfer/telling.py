@@ -1,0 +1,51 @@
+"""What a sender tells of its files on a path, beside the list: which chunks are holes, and what is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from p2pxfer.core.session.leftwire import LeftOut, check_left
+from p2pxfer.core.session.wire import Holes
+from p2pxfer.core.transfer.chunktable import ChunkTable
+from p2pxfer.core.transfer.holes import judge
+from p2pxfer.core.transfer.inflow import Inflow
+from p2pxfer.core.transfer.receiveeffect import StoreHole
+from p2pxfer.core.transfer.receivestate import Path
+from p2pxfer.errors import ChunkRefused
+
+
+def take_holes(
+    path: int, state: Path, holes: Holes, flow: Inflow, files: int, wanted: Callable[[range], bool]
+) -> list[StoreHole]:
+    """Holes in the first ``files`` files, as they are told on ``path``: which are to be stored, of the chunks that are
+    ``wanted``; the others are acknowledged.
+
+    Raises:
+        ChunkRefused: they are not part of these files.
+        ProtocolBreach: too many.
+    """
+    if any(file >= files for file, _, _ in holes.chunks):
+        raise ChunkRefused("holes are told of files that are not part of what was listed")
+    state.told = judge(flow.table, holes, state.told)
+    found: list[StoreHole] = []
+    for file, start, stop in holes.chunks:
+        first, end = flow.table.file_range(file)
+        if not wanted(range(first, end)):
+            state.acks += range(first + start, first + stop)
+            continue
+        here, missing = flow.hole(file, start, stop)
+        state.acks += here
+        found += [StoreHole(path, file, *run) for run in missing]
+    return found
+
+
+def take_left(state: Path, message: LeftOut, table: ChunkTable, files: int) -> None:
+    """Of the first ``files`` files, which were listed on this path, its Final is not about these.
+
+    Raises:
+        ProtocolBreach: they were not listed, or are too many.
+    """
+    left = check_left(message.files, files)
+    state.leaves_out(left)
+    for file in left:
+        table.pass_over(file)
