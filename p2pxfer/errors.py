@@ -228,7 +228,11 @@ class NoSpace(DiskError):
     retry = True
 
 
-class SourceChanged(DiskError):
+class SourceUnreadable(DiskError):
+    """One of the files that are sent cannot be read; others may be."""
+
+
+class SourceChanged(SourceUnreadable):
     """A file changed while it was being sent."""
 
     word = "E_SOURCE_CHANGED"

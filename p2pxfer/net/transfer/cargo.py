@@ -37,6 +37,10 @@ class Cargo(Protocol):
         """Whether something was said in :meth:`close` that should arrive before the paths close."""
 
     @property
+    def left_out(self) -> P2pxferError | None:
+        """What to say of files that the receiver did not get, when it has everything else and that is known."""
+
+    @property
     def acked_bytes(self) -> int:
         """Bytes that the receiver has confirmed."""
 

@@ -156,6 +156,11 @@ class ComparedCargo:
         return self._refused or self._cargo.parting
 
     @property
+    def left_out(self) -> P2pxferError | None:
+        """See :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
+        return self._cargo.left_out
+
+    @property
     def acked_bytes(self) -> int:
         """See :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
         return self._cargo.acked_bytes

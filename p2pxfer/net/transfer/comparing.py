@@ -100,6 +100,10 @@ class Comparing:
             self._set_aside += 1
         return None
 
+    def left_out(self, file: int) -> None:
+        """The file does not come: nothing of it waits."""
+        self._take_back(file)
+
     def of(self, address: ChunkAddress) -> Blocks | None:
         """The blocks that the chunk may be made of, ``None`` where it is sent whole."""
         return self._differences.of(address)

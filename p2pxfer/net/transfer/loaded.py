@@ -14,9 +14,18 @@ from p2pxfer.core.session.wire import chunk_prefix
 from p2pxfer.core.transfer.chunktable import ChunkAddress
 from p2pxfer.core.transfer.delta import Blocks
 from p2pxfer.core.transfer.rests import Rests
+from p2pxfer.errors import P2pxferError
 
 HANDLE = 1
 """One transfer a session: its handle."""
+
+
+class Lost(Struct, frozen=True):
+    """A file that could not be read, and which chunks of it were to be."""
+
+    file: int
+    error: P2pxferError
+    chunks: list[ChunkAddress]
 
 
 class Loaded(Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 Laws of this file:
 
-1. At most :data:`AHEAD_BYTES` are read ahead, so memory is bounded whatever the files are and how many.
+1. What is read ahead is bounded (:mod:`p2pxfer.net.transfer.ready`).
 2. Of the paths that carry (:mod:`p2pxfer.core.session.pathchoice`) the next chunk goes to the first one that has room:
    each gets as much as it delivers.  When all are full the next chunk waits.
 3. When nothing is left to be read, a path with nothing under way sends again what another one is slow with.
@@ -11,12 +11,12 @@ Laws of this file:
    there, and when everything was confirmed, to remove it.
 5. A chunk of which a path was told a part goes there before others: on a line on which no path lasts, what was begun is
    brought to an end before something else is begun.
+6. A file that changed or cannot be read is left out, and nothing else waits for it or ends with it.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
@@ -26,27 +26,24 @@ from twisted.python.failure import Failure
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.session.deltawire import Basis, Lack, Older
-from p2pxfer.core.session.wire import MAX_CHUNK
 from p2pxfer.core.transfer.chunktable import ChunkAddress
 from p2pxfer.core.transfer.pacing import Pace
-from p2pxfer.core.transfer.sendeffect import AcceptedByPeer, Finished, HashChunks, Send, SenderEffect
+from p2pxfer.core.transfer.sendeffect import AcceptedByPeer, Finished, HashChunks, NothingLeft, Send, SenderEffect
 from p2pxfer.core.transfer.sender import SenderCore
 from p2pxfer.errors import DiskError, P2pxferError
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.comparing import Comparing
 from p2pxfer.net.transfer.hashcache import HashCache
-from p2pxfer.net.transfer.loaded import HANDLE, Loaded
+from p2pxfer.net.transfer.leftfiles import LeftFiles
+from p2pxfer.net.transfer.loaded import HANDLE, Loaded, Lost
 from p2pxfer.net.transfer.readahead import ReadAhead
+from p2pxfer.net.transfer.ready import Ready
 from p2pxfer.net.transfer.source import Source
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
 from p2pxfer.status import Accepted, Event, Resumed
 
-AHEAD_BYTES = 16 * 1024 * 1024
-"""Most bytes between disk and socket, with what remembers them."""
-CHUNK_COST = 256
-"""What a chunk between disk and socket takes beside its payload, about; of the smallest files it is nearly all."""
 AHEAD_BATCHES = 8
 """Most batches being read at the same time."""
 BATCH_BYTES = 256 * 1024
@@ -86,10 +83,10 @@ class ChunkPump:
         self._core = SenderCore(HANDLE, source.manifest, cache.load(), source.holes(), delta=delta)
         self._comparing = Comparing(reactor, source.manifest, self._core, self.push)
         self._files = ReadAhead(source, cache)
+        self.left = LeftFiles(source.manifest)
         self._scanner = Worker(reactor, "scanner")
-        self._ready: deque[Loaded] = deque()
+        self._ready = Ready(self._core)
         self._reading = 0
-        self._ahead = 0
         self._paths: PathSet | None = None
         self._done: Callable[[bytes], None] | None = None
         self._failed: Callable[[P2pxferError], None] | None = None
@@ -120,6 +117,11 @@ class ChunkPump:
             await stopping
 
     @property
+    def left_out(self) -> P2pxferError | None:
+        """See :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
+        return self.left.error
+
+    @property
     def acked_bytes(self) -> int:
         """Bytes that the receiver has confirmed."""
         return self._core.acked_bytes
@@ -143,10 +145,7 @@ class ChunkPump:
 
     def close_path(self, path: PeerPath) -> None:
         """A path is gone."""
-        while self._ready and self._ahead + MAX_CHUNK > AHEAD_BYTES:
-            # What was under way there is read once more, and goes first.
-            last = self._take_out(len(self._ready) - 1)
-            self._core.drop_chunk(last.address, last.count)
+        self._ready.make_room()
         self._carry_out(self._core.close_path(path.facts.number))
         self._comparing.lost(path.facts.number)
         self.push()
@@ -171,7 +170,9 @@ class ChunkPump:
                     if path is not None:
                         path.send(effect.message)
                 case HashChunks():
-                    self._hash_again(effect)
+                    hashing = self._reader.do(self._files.hashes, effect.addresses)
+                    hashing.addCallback(self._hashed)
+                    hashing.addErrback(self._unreadable)
                 case AcceptedByPeer():
                     self.accepted = True
                     self._pace.peer_wants(effect.rate)
@@ -179,8 +180,11 @@ class ChunkPump:
                     events.append(Accepted())
                     if effect.have_bytes:
                         events.append(Resumed(have_bytes=effect.have_bytes))
+                case NothingLeft():
+                    self._fail(self.left.first)
                 case Finished():
                     self._cache.forget()
+                    self.left.published(effect.left)
                     if self._done is not None:
                         self._done(effect.root)
         return events
@@ -225,7 +229,7 @@ class ChunkPump:
         self._tell_holes(carriers)
         self._comparing.ask(carriers)
         while self._may_go() and (path := self._taker(carriers)) is not None:
-            loaded = self._next_for(path)
+            loaded = self._ready.take_for(path.facts.number)
             chunks = (loaded.address, path.facts.number, loaded.count)
             if not self._core.may_go(*chunks) or self._comparing.is_vain(loaded):
                 self._core.drop_chunk(loaded.address, loaded.count)
@@ -248,7 +252,7 @@ class ChunkPump:
     def _may_go(self) -> bool:
         """Whether a chunk is ready and the limit lets it go; if it does not, the chunk goes when it does."""
         self._stop_waiting()
-        if not self._ready or not self._core.is_told(self._ready[0].last):
+        if not self._ready or not self._core.is_told(self._ready.first.last):
             return False
         wait = self._pace.wait(self._reactor.seconds())
         if wait > 0:
@@ -265,31 +269,19 @@ class ChunkPump:
         free = [path for path in carriers if path.writable]
         if len(carriers) == 1 or not free:
             return free[0] if free else None
-        first = self._ready[0]
+        first = self._ready.first
         may_take = (path for path in free if self._core.may_go(first.address, path.facts.number, first.count))
         return next(may_take, free[0])
-
-    def _next_for(self, path: PeerPath) -> Loaded:
-        """Take out the next chunk that is ready; see law 5."""
-        begun, told = self._core.rests.on(path.facts.number), self._core.is_told
-        places = (n for n, ready in enumerate(self._ready) if ready.address in begun and told(ready.last))
-        return self._take_out(next(places, 0) if begun else 0)
-
-    def _take_out(self, place: int) -> Loaded:
-        loaded = self._ready[place]
-        del self._ready[place]
-        self._ahead -= loaded.size + CHUNK_COST * loaded.count
-        return loaded
 
     def _read_ahead(self, carriers: list[PeerPath]) -> None:
         if not carriers and not self.accepted:
             return  # without a path what the last one carried is read again, to be there when the next one comes
-        while self._reading < AHEAD_BATCHES and self._ahead + MAX_CHUNK <= AHEAD_BYTES:
+        while self._reading < AHEAD_BATCHES and self._ready.has_room:
             batch = self._next_batch() or self._late_batch(carriers)
             if not batch:
                 return
             self._reading += 1
-            self._ahead += sum(self._core.length(address) + CHUNK_COST for address in batch)
+            self._ready.reading(batch)
             reading = self._reader.do(self._files.read, [(address, self._comparing.of(address)) for address in batch])
             reading.addCallback(self._loaded)
             reading.addErrback(self._unreadable)
@@ -312,39 +304,47 @@ class ChunkPump:
             size += self._core.length(address)
         return batch
 
-    def _loaded(self, batch: list[Loaded]) -> None:
+    def _loaded(self, batch: tuple[list[Loaded], list[Lost]]) -> None:
         self._reading -= 1
         if self._closed:
             return
-        for loaded in batch:
-            self._core.chunk_read(loaded.address, loaded.digests)
-        self._ready.extend(batch)
+        loaded, lost = batch
+        self._ready.came(loaded)
+        for gone in lost:
+            self._ready.lost(gone)
+            self._leave_out(gone)
         self.push()
+
+    def _hashed(self, found: tuple[list[tuple[ChunkAddress, bytes]], list[Lost]]) -> None:
+        """Claims for which the record of earlier runs was lost can be proved."""
+        if self._closed:
+            return
+        hashes, lost = found
+        for address, digest in hashes:
+            self._core.chunk_read(address, digest)
+        for gone in lost:
+            self._leave_out(gone)
+        self._carry_out(self._core.hashed())
+        self.push()
+
+    def _leave_out(self, lost: Lost) -> None:
+        self.left.add(lost.file, lost.error)
+        try:
+            self._carry_out(self._core.leave_out(lost.file))
+        except P2pxferError as error:
+            self._fail(error)
+        self._comparing.left_out(lost.file)
 
     def _unreadable(self, failure: Failure) -> None:
         """The disk, or a fault of the program: either ends the job."""
-        if self._closed or self._failed is None:
+        if self._closed:
             return
         error = failure.value
         if not isinstance(error, P2pxferError):
             self.log.failure("sending failed", failure)
             error = DiskError(f"sending failed inside the program: {type(error).__name__}")
-        self._failed(error)
+        self._fail(error)
 
-    def _hash_again(self, effect: HashChunks) -> None:
-        """Prove claims for which the record of earlier runs is lost."""
-
-        def read_all() -> list[tuple[ChunkAddress, bytes]]:
-            """Read and hash them, in the thread."""
-            return [(address, self._source.read_chunk(*address)[1]) for address in effect.addresses]
-
-        def have_all(hashes: list[tuple[ChunkAddress, bytes]]) -> None:
-            """Go on with what they are."""
-            for address, digest in hashes:
-                self._core.chunk_read(address, digest)
-            self._carry_out(self._core.hashed())
-            self.push()
-
-        hashing = self._reader.do(read_all)
-        hashing.addCallback(have_all)
-        hashing.addErrback(self._unreadable)
+    def _fail(self, error: P2pxferError) -> None:
+        if not self._closed and self._failed is not None:
+            self._failed(error)

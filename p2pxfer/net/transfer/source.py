@@ -2,6 +2,8 @@
 
 Law: only bytes of the very file that was scanned are ever handed out: device, inode, size and time of change have to be
 the scanned ones before and after each read.  Hashes come while sending.
+
+What is wrong with one file is told as :class:`~p2pxfer.errors.SourceUnreadable`; what else goes wrong is about no file.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from p2pxfer.core.transfer.geometry import chunk_span
 from p2pxfer.core.transfer.manifest import Entry, Manifest
 from p2pxfer.core.transfer.pagewriter import PageWriter
 from p2pxfer.core.transfer.ranges import Range
-from p2pxfer.errors import ChunkRefused
+from p2pxfer.errors import ChunkRefused, DiskError, SourceUnreadable
 from p2pxfer.net.disk import (
     OPEN_DIRECTORY,
     OPEN_INNER_FILE,
@@ -36,6 +38,8 @@ _DIRECTORIES: Final = 2
 """What was named, and the directory in it that was used last."""
 # The scan could open it, so these tell of something else in its place.
 _REPLACED: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES})
+_OF_NO_FILE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""What a read fails with for lack of something that all files need."""
 
 
 class Source:
@@ -146,7 +150,8 @@ class Source:
         Raises:
             ChunkRefused: there is no such chunk.
             SourceChanged: the file is not what it was when it was scanned.
-            DiskError: it cannot be read.
+            SourceUnreadable: it cannot be read.
+            DiskError: nothing can be read at present.
         """
         if not 0 <= file < len(self.manifest.sizes):
             raise ChunkRefused(f"file {file} is not part of the transfer")
@@ -176,7 +181,7 @@ class Source:
             finally:
                 os.close(fd)
         except OSError as error:
-            raise disk_error(error, f"reading {shown(entry.path)}", "run the command again to go on") from error
+            raise _not_read(error, entry.path) from error
         if len(data) != entry.size:
             raise changed(entry.path)
         return data
@@ -186,14 +191,15 @@ class Source:
 
         Raises:
             SourceChanged: the file is not what it was when it was scanned.
-            DiskError: it cannot be read.
+            SourceUnreadable: it cannot be read.
+            DiskError: nothing can be read at present.
         """
         entry = self.manifest.files[file]
         try:
             with self._files.lease(file) as fd:
                 data = self._read(fd, offset, length, self.identity(file), entry)
         except OSError as error:
-            raise disk_error(error, f"reading {shown(entry.path)}", "run the command again to go on") from error
+            raise _not_read(error, entry.path) from error
         if len(data) != length:
             raise changed(entry.path)
         return data
@@ -247,3 +253,8 @@ class Source:
             self._finding.release()
         self._files.close()
         self._close_root()
+
+
+def _not_read(error: OSError, path: str) -> DiskError:
+    told = disk_error(error, f"reading {shown(path)}", "run the command again to go on")
+    return told if error.errno in _OF_NO_FILE else SourceUnreadable(told.message)

@@ -18,7 +18,7 @@ from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.session.path import PathFacts
 from p2pxfer.net.session.pathset import PathSet
-from p2pxfer.net.transfer import pump
+from p2pxfer.net.transfer import pump, ready
 from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.net.transfer.pump import ChunkPump
 from p2pxfer.net.transfer.source import Source
@@ -180,7 +180,7 @@ def test_tiny_files_are_read_ahead_no_further_than_their_number_allows(
         return real(source, start, stop)
 
     monkeypatch.setattr(Source, "read_files", noted)
-    monkeypatch.setattr(pump, "AHEAD_BYTES", MAX_CHUNK + 100 * pump.CHUNK_COST)
+    monkeypatch.setattr(ready, "AHEAD_BYTES", MAX_CHUNK + 100 * ready.CHUNK_COST)
     one = Sending(tmp_path, [b"x"] * 400)
     path = one.path(1)
     path.room = 0

@@ -15,9 +15,8 @@ from twisted.internet.defer import Deferred
 from p2pxfer.core.framing import HEADER_SIZE, Frame
 from p2pxfer.core.session.deltawire import Lack
 from p2pxfer.core.session.restwire import REST_KIND, Part, Rest, decode_rest
-from p2pxfer.core.session.wire import CHUNK_HEADER_SIZE, DATA_KIND, MAX_CHUNK, Accept, Ack, Chunk, Listed, chunk_prefix
+from p2pxfer.core.session.wire import CHUNK_HEADER_SIZE, DATA_KIND, Accept, Ack, Chunk, Listed, chunk_prefix
 from p2pxfer.errors import ProtocolBreach
-from p2pxfer.net.transfer.pump import AHEAD_BYTES
 from tests.net.disk_tools import Content, open_staging
 from tests.net.reactors import until
 from tests.net.transfer.test_deltapump import Sending, Taker
@@ -143,7 +142,7 @@ def path_with(one: Sending, number: int, parts: dict[int, tuple[bytes, int]], ro
 
 def full(one: Sending) -> bool:
     """As much is read ahead as may be."""
-    return not one.pump._reading and one.pump._ahead > AHEAD_BYTES - MAX_CHUNK
+    return not one.pump._reading and not one.pump._ready.has_room
 
 
 def rests(path: Taker) -> list[Rest]:

@@ -20,7 +20,15 @@ from p2pxfer.core.session.bundlewire import decode_bundle
 from p2pxfer.core.session.wire import SESSION_CAPS
 from p2pxfer.core.transfer.geometry import chunk_count, chunk_span
 from p2pxfer.core.transfer.manifest import DIRECTORY, FILE, LINK, Entry
-from p2pxfer.errors import ChunkRefused, DiskError, LimitReached, NameCollision, SourceChanged, UsageError
+from p2pxfer.errors import (
+    ChunkRefused,
+    DiskError,
+    LimitReached,
+    NameCollision,
+    SourceChanged,
+    SourceUnreadable,
+    UsageError,
+)
 from p2pxfer.net.transfer import scan
 from p2pxfer.net.transfer import source as module
 from p2pxfer.net.transfer.hashcache import HashCache
@@ -425,7 +433,8 @@ def test_small_files_are_read_into_bundles_and_the_others_one_by_one(here: Path)
     source = Source.scan(["d"])
     cache = HashCache(str(here / "state"), source.manifest, source.identity, 0.0)
     addresses = [(file, index) for file, size in enumerate(source.manifest.sizes) for index in range(-(-size // CHUNK))]
-    loaded = ReadAhead(source, cache).read([(address, None) for address in addresses])
+    loaded, lost = ReadAhead(source, cache).read([(address, None) for address in addresses])
+    assert not lost
     assert [(each.address, each.count, each.size) for each in loaded] == [
         ((0, 0), 2, 3), ((2, 0), 1, CHUNK), ((2, 1), 1, 1), ((3, 0), 1, 1), ((5, 0), 2, 2),
     ]  # fmt: skip
@@ -542,7 +551,7 @@ def test_short_reads_and_errors(here: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(os, "pread", fail)
     with pytest.raises(DiskError, match="Input/output error") as caught:
         source.read_chunk(0, 0)
-    assert type(caught.value) is DiskError
+    assert type(caught.value) is SourceUnreadable
     source.close()
 
 
