@@ -45,14 +45,16 @@ class Proofs:
                 self._flow.acknowledge(*span, path)
                 unknown = (part for gap in self._table.known.missing(*span) for part in self._flow.wanted(*gap))
                 lacking += [self._table.address(number) for part in unknown for number in range(*part)]
-        self._waiting += claims
-        self.judge()
+        self._judge(claims)
         return tuple(lacking)
 
     def judge(self) -> None:
         """Judge the claims for which all hashes are there that can come."""
         waiting, self._waiting = self._waiting, []
-        for have in waiting:
+        self._judge(waiting)
+
+    def _judge(self, claims: list[Have]) -> None:
+        for have in claims:
             unknown = [gap for span in have.ranges for gap in self._table.known.missing(*span)]
             if any(True for gap in unknown for _ in self._flow.wanted(*gap)):
                 self._waiting.append(have)

@@ -136,12 +136,12 @@ class Sender:
 class Between:
     """Both, and what goes from one to the other; ``before(what)`` is called with each message or chunk that goes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, files: Mapping[str, bytes] = FILES) -> None:
         self.folder = folder
         self.inbox = folder / "inbox"
         self.inbox.mkdir()
         self.home = folder / "home"
-        for path, data in FILES.items():
+        for path, data in files.items():
             (self.home / path).parent.mkdir(parents=True, exist_ok=True)
             (self.home / path).write_bytes(data)
         self.before: Callable[[Any], None] = lambda what: None
@@ -436,11 +436,19 @@ def test_a_receiver_is_killed_while_it_publishes_and_the_next_sender_reads_other
     assert begun == (point in ("rx.after_rename", "rx.before_dirsync"))
 
 
+LONG = FILES | {f"d/{number:03}{'x' * 230}": b"%d" % number for number in range(300)}
+"""So many names that their list has several pages."""
+
+
 @pytest.mark.parametrize("bad", NEXT)
+@pytest.mark.parametrize("files", [FILES, LONG], ids=["one page", "several pages"])
 def test_what_was_published_is_proved_for_what_the_receiver_left_out(
-    between: Between, bad: list[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, files: dict[str, bytes], bad: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The receiver dies when everything is published; the next sender cannot read the same files, or others."""
+    between = Between(tmp_path, files)
+    between.anew()
+    assert (between.sender.source.manifest.pages > 1) == (files is LONG)
     with monkeypatch.context() as failing:
         fails(failing, [between.home / "d/big"])
         until_final(between)
@@ -449,12 +457,15 @@ def test_what_was_published_is_proved_for_what_the_receiver_left_out(
             answers = between.receiver.do(between.receiver.core.receive(1, final))
             while True:
                 next(answers)
-    assert between.arrived() == everything_but("d/big")
+    there = everything_but("d/big") | {path: data for path, data in files.items() if path != "d/big"}
+    assert between.arrived() == there
     with monkeypatch.context() as failing:
         fails(failing, [between.home / name for name in bad])
         assert isinstance(between.whole(), bytes)
-    assert between.arrived() == everything_but("d/big")
+    assert between.arrived() == there
     assert [each.path for each in between.sender.pump.left.told] == ["d/big"]
+    for end in between.all:
+        end.close()
 
 
 def test_what_was_published_and_cannot_be_proved_any_more_is_said_so(
