@@ -239,6 +239,12 @@ class SourceChanged(SourceUnreadable):
     retry = True
 
 
+class FilesLeftOut(SourceChanged):
+    """Files were left out of a transfer, of which everything else has arrived: sent again, that would come twice."""
+
+    retry = False
+
+
 class Incomplete(P2pxferError):
     """A transfer stopped before its end; running the command again goes on with it."""
 

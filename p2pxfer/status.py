@@ -178,10 +178,12 @@ class Resumed(Struct, frozen=True):
 
 
 class Done(Struct, frozen=True):
-    """The transfer is whole and verified at both ends, ``seconds`` after its acceptance; ``root`` is its hash in hex.
+    """The transfer is verified at both ends, ``seconds`` after its acceptance; ``root`` is its hash in hex.
 
     ``bytes_by_path`` counts by kind of path what went from or came to this end, repeats too: payload, and with
     ``--delta`` patches in its place, both without the headers of frames.  ``saved``: the final names, not in ``send``.
+    ``left_out``: the files that were offered and did not come, since they changed or could not be read meanwhile; they
+    count neither in ``files`` nor in ``bytes``.
     """
 
     event: ClassVar[str] = "done"
@@ -191,6 +193,7 @@ class Done(Struct, frozen=True):
     bytes_by_path: Mapping[str, int]
     root: str
     saved: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 class Exposed(Struct, frozen=True):

@@ -209,11 +209,12 @@ class ChatFiles(InboxOwner):
         self._note(f"sending {contents(offer)}")
         cache = await self._disk.make(HashCache, str(machine.home.path), manifest, source.identity, time.time())
         key = self._peer.key
+        pump = ChunkPump(machine.reactor, source, cache, 0)
         job = self._job = OutgoingJob(
             machine,
             self._client,
             Target(common_name(PURPOSE, key), key, None, None, "contact", None),
-            ChunkPump(machine.reactor, source, cache, 0),
+            pump,
             patience=Patience(wait=True, without_path=NO_PATH_S),
             tell=self._tell_some,
             on_paired=lambda key, name: None,
@@ -225,10 +226,11 @@ class ChatFiles(InboxOwner):
         finally:
             await self._disk.do(cache.close)
         seconds = machine.reactor.seconds() - began
-        done = Done(
-            manifest.total_bytes, len(manifest.files), round(seconds, 3), dict(job.bytes_by_path), root.hex(), ()
-        )
-        self._tell(done, None)
+        files, left_out = len(manifest.files) - len(pump.left_out), pump.left_out
+        moved = dict(job.bytes_by_path)
+        self._tell(Done(pump.acked_bytes, files, round(seconds, 3), moved, root.hex(), left_out=left_out), None)
+        if pump.shortfall is not None:
+            raise pump.shortfall
 
     # -- receiving ---------------------------------------------------------------------------------------------------
 

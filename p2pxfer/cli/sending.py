@@ -238,6 +238,8 @@ class Sending:
         if self._memory is not None:
             self._memory.done()
         self._done(root, job, pump)
+        if pump.shortfall is not None:
+            raise pump.shortfall
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, Accepted) and self._accepted_at is None:
@@ -264,11 +266,12 @@ class Sending:
         self._report.tell(
             Done(
                 bytes=pump.acked_bytes,
-                files=self._load.offer.files,
+                files=self._load.offer.files - len(pump.left_out),
                 # People's time, at a question here or there, is not the transfer's.
                 seconds=round(self._report.elapsed - (self._accepted_at or 0.0), 3),
                 bytes_by_path=dict(job.bytes_by_path),
                 root=root.hex(),
+                left_out=pump.left_out,
             )
         )
 

@@ -26,11 +26,12 @@ def done_event(transfer: IncomingTransfer | IncomingStream, outcome: Received, s
     assert transfer.offer is not None
     return Done(
         bytes=outcome.size,
-        files=transfer.offer.files,
+        files=transfer.offer.files - len(outcome.left),
         seconds=round(seconds, 3),
         bytes_by_path=dict(transfer.bytes_by_path),
         root=outcome.root.hex(),
         saved=outcome.names,
+        left_out=outcome.left,
     )
 
 

@@ -10,6 +10,7 @@ import errno
 import os
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -157,6 +158,83 @@ def rewritten(count: int) -> None:
     source.Source.read_chunk = read_chunk  # type: ignore[method-assign]  # the fault
 
 
+LIVE: Final = "live.bin"
+"""The one file of several that something happens to."""
+
+
+def replace(path: Path) -> None:
+    """As an editor that saves."""
+    other = path.with_suffix(".new")
+    other.write_bytes(os.urandom(path.stat().st_size))
+    other.replace(path)
+
+
+def to_one(what: Callable[[Path], object]) -> Callable[[int], None]:
+    """Another program does something to one file just before that is read for the ``count``-th time."""
+
+    def install(count: int) -> None:
+        real, left = source.Source.read_span, count
+
+        def read_span(self: source.Source, file: int, offset: int, length: int) -> bytes:
+            nonlocal left
+            path = self.manifest.files[file].path
+            if path.endswith(LIVE):
+                left -= 1
+                if left == 0:
+                    what(Path(sys.argv[-2]).parent / path)
+            return real(self, file, offset, length)
+
+        source.Source.read_span = read_span  # type: ignore[method-assign]  # the fault
+
+    return install
+
+
+def unreadable(count: int) -> None:
+    """The disk under one file fails from the ``count``-th time on that it is read."""
+    uses, bad, left = vars(source), threading.local(), count
+    real, read_disk = source.Source.read_span, uses["read_span"]
+
+    def read_span(self: source.Source, file: int, offset: int, length: int) -> bytes:
+        nonlocal left
+        live = self.manifest.files[file].path.endswith(LIVE)
+        left -= live
+        bad.is_read = live and left <= 0
+        return real(self, file, offset, length)
+
+    def read_or_fail(fd: int, offset: int, length: int) -> Any:
+        if getattr(bad, "is_read", False):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read_disk(fd, offset, length)
+
+    source.Source.read_span = read_span  # type: ignore[method-assign]  # the fault
+    uses["read_span"] = read_or_fail
+
+
+def grow(path: Path) -> None:
+    """As a log."""
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
+def shrink(path: Path) -> None:
+    """As a log that is cut."""
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def forbid(path: Path) -> None:
+    """As its owner may; for root, who may read it all the same, it has another time of change."""
+    path.chmod(0)
+
+
+CHANGES: Final[dict[str, Callable[[int], None]]] = {
+    "one file grows": to_one(grow),
+    "one file shrinks": to_one(shrink),
+    "one file is rewritten": to_one(rewrite),
+    "one file is replaced": to_one(replace),
+    "one file is removed": to_one(Path.unlink),
+    "one file is forbidden": to_one(forbid),
+}
+
 FAULTS: Final[dict[str, Callable[[int], None]]] = {
     "write fails": fails(staging, "write_all", errno.EIO),
     "sync fails": fails(staging, "fdatasync", errno.EIO),
@@ -167,6 +245,8 @@ FAULTS: Final[dict[str, Callable[[int], None]]] = {
     "destination is removed": meddles(staging.Staging, "write_chunk", shutil.rmtree),
     "name is taken": meddles(publishing, "rename_new", take_name),
     "source is rewritten": rewritten,
+    "one file cannot be read": unreadable,
+    **CHANGES,
     "disk is slow": slow,
     "disk is slow, chunks are counted": counted,
     "short calls": short,

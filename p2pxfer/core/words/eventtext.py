@@ -5,7 +5,8 @@ Everything that came from a peer or a server is escaped.
 
 from __future__ import annotations
 
-from typing import assert_never
+from collections.abc import Iterator, Sequence
+from typing import Final, assert_never
 
 from p2pxfer.core.session.pathchoice import OVER
 from p2pxfer.core.text import safe_text
@@ -34,6 +35,9 @@ from p2pxfer.status import (
     Verdict,
     Words,
 )
+
+MOST_NAMES: Final = 5
+"""So many names stand in one line."""
 
 
 def describe(event: Event) -> str:
@@ -76,14 +80,14 @@ def _secret_text(event: CodeShown | Words) -> str:
 def _end_text(event: Done | QueuedOne) -> str:
     if isinstance(event, QueuedOne):
         return queued_text(event)
-    return "\n".join([_done_text(event), *(f"saved {safe_text(name)}" for name in event.saved)])
+    return "\n".join([*_done_lines(event), *(f"saved {safe_text(name)}" for name in event.saved)])
 
 
 def received_text(done: Done, peer: str, directory: str) -> str:
     """The end of a transfer from ``peer``: what was saved, and in which directory, where it went into one."""
     where = f" in {safe_text(directory)}" if directory else ""
     saved = (f"saved {safe_text(name)} from {safe_text(peer)}{where}" for name in done.saved)
-    return "\n".join([_done_text(done), *saved])
+    return "\n".join([*_done_lines(done), *saved])
 
 
 def queued_text(event: QueuedOne) -> str:
@@ -131,6 +135,18 @@ def _network_text(event: Path | Nat | Exposed | Listening | Connection) -> str:
         case _:
             # Merely up, or ended because the work is done: for programs.
             return ""
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first few of some names, and how many more there are."""
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(safe_text(name, 200) for name in names[:MOST_NAMES]) + more
+
+
+def _done_lines(done: Done) -> Iterator[str]:
+    yield _done_text(done)
+    if done.left_out:
+        yield f"left out, since it changed or could not be read: {some_of(done.left_out)}"
 
 
 def _done_text(done: Done) -> str:

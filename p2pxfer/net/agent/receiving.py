@@ -22,7 +22,7 @@ from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Registered
 from p2pxfer.core.text import safe_text
-from p2pxfer.core.words.eventtext import contents, describe, human_size
+from p2pxfer.core.words.eventtext import contents, describe, human_size, some_of
 from p2pxfer.errors import ConfigError, P2pxferError, Refused
 from p2pxfer.inventory import JobListed
 from p2pxfer.net.agent.folders import ContactFolders, ContactPlace
@@ -140,11 +140,10 @@ class Receiving(InboxOwner):
             del self._under_way[transfer]
             self.received += 1
             seconds = max(0.001, self._machine.reactor.seconds() - since)
-            names = ", ".join(safe_text(name, 200) for name in outcome.names[:MAX_NAMES])
-            more = f" and {len(outcome.names) - MAX_NAMES} more" if len(outcome.names) > MAX_NAMES else ""
+            left = f"; left out by the sender: {some_of(outcome.left)}" if outcome.left else ""
             ways = ", ".join(f"{kind} {human_size(size)}" for kind, size in transfer.bytes_by_path.items())
             took = f"{human_size(outcome.size)} in {seconds:.1f} s" + (f"; {ways}" if ways else "")
-            self._tell(f"received {names}{more} from {shown} ({took})")
+            self._tell(f"received {some_of(outcome.names)} from {shown} ({took}){left}")
 
         def failed(failure: Failure) -> None:
             """It came to nothing, for now or for good."""

@@ -33,12 +33,16 @@ class Cargo(Protocol):
         """What a user has to know, and may do, when it was cut."""
 
     @property
-    def parting(self) -> bool:
-        """Whether something was said in :meth:`close` that should arrive before the paths close."""
+    def left_out(self) -> tuple[str, ...]:
+        """The paths of the files that the receiver did not get, when it has everything else and that is known."""
 
     @property
-    def left_out(self) -> P2pxferError | None:
-        """What to say of files that the receiver did not get, when it has everything else and that is known."""
+    def shortfall(self) -> P2pxferError | None:
+        """What a user has to know of :attr:`left_out`, and may do; ``None`` where all came."""
+
+    @property
+    def parting(self) -> bool:
+        """Whether something was said in :meth:`close` that should arrive before the paths close."""
 
     @property
     def acked_bytes(self) -> int:

@@ -151,14 +151,19 @@ class ComparedCargo:
         return self._cargo.after_cut
 
     @property
+    def left_out(self) -> tuple[str, ...]:
+        """See :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
+        return self._cargo.left_out
+
+    @property
+    def shortfall(self) -> P2pxferError | None:
+        """See :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
+        return self._cargo.shortfall
+
+    @property
     def parting(self) -> bool:
         """See :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
         return self._refused or self._cargo.parting
-
-    @property
-    def left_out(self) -> P2pxferError | None:
-        """See :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
-        return self._cargo.left_out
 
     @property
     def acked_bytes(self) -> int:

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from msgspec import Struct
-
 from p2pxfer.core.transfer.manifest import Manifest
-from p2pxfer.errors import DiskError, P2pxferError
+from p2pxfer.core.words.lefttext import left_out_error
+from p2pxfer.errors import P2pxferError, SourceUnreadable
 from p2pxfer.net.disk import shown
-
-
-class LeftFile(Struct, frozen=True):
-    """A file that the receiver does not get: its path in the list, its size in bytes, and why."""
-
-    path: str
-    size: int
-    why: str
 
 
 class LeftFiles:
@@ -25,7 +16,7 @@ class LeftFiles:
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
         self._errors: dict[int, P2pxferError] = {}
-        self.told: list[LeftFile] = []
+        self.paths: tuple[str, ...] = ()
         """Those that are left out of what the receiver has published, once it has."""
         self.error: P2pxferError | None = None
         """What is to be said of these; ``None`` if there are none."""
@@ -41,22 +32,11 @@ class LeftFiles:
 
     def published(self, files: Sequence[int]) -> None:
         """The receiver has published everything but these files."""
-        errors = [self._errors.get(file) or self._earlier(file) for file in files]
-        self.told = [
-            LeftFile(self._manifest.files[file].path, self._manifest.sizes[file], _reason(error))
-            for file, error in zip(files, errors, strict=True)
-        ]
-        if errors:
-            others = f", with {len(files) - 1} more" if len(files) > 1 else ""
-            self.error = type(errors[0])(
-                f"{self.told[0].why}, so it was left out{others}; everything else arrived;"
-                " send what is missing again by itself"
-            )
+        self.paths = tuple(self._manifest.files[file].path for file in files)
+        if files:
+            why = self._errors.get(files[0]) or self._earlier(self.paths[0])
+            self.error = left_out_error(why, self.paths)
 
-    def _earlier(self, file: int) -> DiskError:
-        return DiskError(f"{shown(self._manifest.files[file].path)} could not be sent in an earlier run; ")
-
-
-def _reason(error: P2pxferError) -> str:
-    """What happened, without what to do."""
-    return error.message.rpartition("; ")[0]
+    @staticmethod
+    def _earlier(path: str) -> SourceUnreadable:
+        return SourceUnreadable(f"{shown(path)} could not be sent in an earlier run; ")

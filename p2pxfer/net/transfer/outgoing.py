@@ -119,7 +119,7 @@ class OutgoingJob:
         """Send everything; returns the root hash.
 
         Raises:
-            P2pxferError: the outcome, when it is not success, or not for all files.
+            P2pxferError: the outcome, when it is not success.
         """
         self._pump.attach(self._paths, self._finished, self.fail)
         self._pathless.begin()
@@ -128,8 +128,6 @@ class OutgoingJob:
         try:
             root = await self._outcome
             await self._farewell()
-            if self._pump.left_out is not None:
-                raise self._pump.left_out
             return root
         finally:
             # From here on this side ends the paths itself: that is no loss to report.

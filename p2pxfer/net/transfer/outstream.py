@@ -57,7 +57,8 @@ class StreamPump:
 
     log = Logger()
     after_cut = CANNOT_GO_ON
-    left_out = None
+    left_out = ()
+    shortfall = None
     spreads = False
 
     def __init__(self, reactor: Reactor, source: int, name: str, limit: float = 0) -> None:

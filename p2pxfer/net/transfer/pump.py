@@ -83,7 +83,7 @@ class ChunkPump:
         self._core = SenderCore(HANDLE, source.manifest, cache.load(), source.holes(), delta=delta)
         self._comparing = Comparing(reactor, source.manifest, self._core, self.push)
         self._files = ReadAhead(source, cache)
-        self.left = LeftFiles(source.manifest)
+        self._left = LeftFiles(source.manifest)
         self._scanner = Worker(reactor, "scanner")
         self._ready = Ready(self._core)
         self._reading = 0
@@ -117,9 +117,14 @@ class ChunkPump:
             await stopping
 
     @property
-    def left_out(self) -> P2pxferError | None:
+    def left_out(self) -> tuple[str, ...]:
         """See :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
-        return self.left.error
+        return self._left.paths
+
+    @property
+    def shortfall(self) -> P2pxferError | None:
+        """See :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
+        return self._left.error
 
     @property
     def acked_bytes(self) -> int:
@@ -181,10 +186,10 @@ class ChunkPump:
                     if effect.have_bytes:
                         events.append(Resumed(have_bytes=effect.have_bytes))
                 case NothingLeft():
-                    self._fail(self.left.first)
+                    self._fail(self._left.first)
                 case Finished():
                     self._cache.forget()
-                    self.left.published(effect.left)
+                    self._left.published(effect.left)
                     if self._done is not None:
                         self._done(effect.root)
         return events
@@ -328,7 +333,7 @@ class ChunkPump:
         self.push()
 
     def _leave_out(self, lost: Lost) -> None:
-        self.left.add(lost.file, lost.error)
+        self._left.add(lost.file, lost.error)
         try:
             self._carry_out(self._core.leave_out(lost.file))
         except P2pxferError as error:

@@ -80,19 +80,22 @@ class RunOwner(Protocol):
     def through(self) -> Deferred[None]:
         """The peer has all of it; what is left is to part, as soon as this fires."""
 
+    def short(self, error: P2pxferError) -> Deferred[None]:
+        """The peer has all of it but files that were left out, and there will be no other run; as :meth:`through`."""
+
 
 class QueuedPump(ChunkPump):
     """A pump that says when all is through, before the peer hears that this is known, and who goes on after a cut."""
 
     after_cut = "what arrived is kept there, and it goes on by itself"
-    on_through: Callable[[], Deferred[None]]
+    on_through: Callable[[P2pxferError | None], Deferred[None]]
 
     def attach(self, paths: PathSet, done: Callable[[bytes], None], failed: Callable[[P2pxferError], None]) -> None:
         """See the base class."""
 
         def noted(root: bytes) -> None:
             """It is through: that is written down before the peer is told that this side knows."""
-            self.on_through().addCallback(lambda _: done(root))
+            self.on_through(self.shortfall).addCallback(lambda _: done(root))
 
         super().attach(paths, noted, failed)
 
@@ -189,12 +192,17 @@ class QueueRun:
         entry = self._entry
         source, cache = await self._disk.do(self._open)
         pump = self._pump = QueuedPump(self._reactor, source, cache, entry.limit, delta=entry.delta)
-        pump.on_through = self._owner.through
+        pump.on_through = self._through
         job = OutgoingJob(
             self._machine, client, target, pump, patience=Patience(wait=False, without_path=PATHLESS_S),
             tell=self._told, on_paired=_paired, on_relayed=_relayed, first=first,
         )  # fmt: skip
         await job.run()
+        if pump.shortfall is not None:
+            raise pump.shortfall
+
+    def _through(self, shortfall: P2pxferError | None) -> Deferred[None]:
+        return self._owner.through() if shortfall is None else self._owner.short(shortfall)
 
     def _told(self, event: Event) -> None:
         if isinstance(event, Accepted):

@@ -255,6 +255,10 @@ class QueueRunner:
         self._over.add(name)
         return self._remove(item.entry)
 
+    def short(self, item: Item, error: P2pxferError) -> Deferred[None]:
+        """The peer has all of an entry that could be read; fires when that is noted, or the disk has refused that."""
+        return self._note(item, running=False, asking=False, failed=True, why=one_line(error))
+
     def _ended(self, result: object, name: str, item: Item) -> None:
         error = result.value if isinstance(result, Failure) else None
         item.entry, run, item.run, item.running = item.now(), item.run, None, None
@@ -324,3 +328,7 @@ class _Hearing(Struct, frozen=True):
     def through(self) -> Deferred[None]:
         """See :meth:`QueueRunner.through`."""
         return self.runner.through(self.name, self.item)
+
+    def short(self, error: P2pxferError) -> Deferred[None]:
+        """See :meth:`QueueRunner.short`."""
+        return self.runner.short(self.item, error)

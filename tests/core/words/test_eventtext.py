@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2pxfer.core.words.eventtext import human_size, received_text
+from p2pxfer.core.words.eventtext import describe, human_size, received_text
 from p2pxfer.status import Done
 
 KIB, MIB, GIB, TIB = (1 << power for power in (10, 20, 30, 40))
@@ -36,3 +36,9 @@ def test_what_came_is_said_with_whom_it_came_from_and_where_it_is() -> None:
         "saved b\\x1b.txt from bob in /home/x/in",
     ]
     assert received_text(done, "bob", "").splitlines()[1] == "saved a.txt from bob"
+
+
+def test_what_did_not_come_is_said_with_a_few_names() -> None:
+    done = Done(5, 2, 2.0, {"relay": 5}, "00", left_out=("d/x\x1b", *(f"d/{number}" for number in range(6))))
+    said = describe(done).splitlines()
+    assert said[1:] == ["left out, since it changed or could not be read: d/x\\x1b, d/0, d/1, d/2, d/3 and 2 more"]

@@ -77,13 +77,13 @@ def test_nothing_that_a_peer_says_reaches_the_log_as_it_is(side: Side) -> None:
     answers: list[bool] = []
     side.receiving.decide(HOSTILE, offer).addCallback(answers.append)  # type: ignore[attr-defined]  # a Deferred
     assert answers == [True]
-    transfer.done.callback(Received(b"r" * 32, (HOSTILE, *"bcdefgh"), 10))
+    transfer.done.callback(Received(b"r" * 32, (HOSTILE, *"bcdefgh"), 10, (HOSTILE,)))
     other = side.begins(offer)
     other.done.errback(Incomplete(HOSTILE))
     assert all(line.isprintable() for line in side.told), side.told
     assert side.told[0] == f"{ESCAPED} sends {ESCAPED} (1 file, 10 B)"
     assert side.told[1].startswith(f"received {ESCAPED}, b, c, d, e and 3 more from alice (10 B in ")
-    assert side.told[1].endswith("; punched 4.0 KiB)")
+    assert side.told[1].endswith(f"; punched 4.0 KiB); left out by the sender: {ESCAPED}")
     assert side.told[2] == f"from alice: {ESCAPED}"
     assert side.receiving.under_way() == []
     assert side.receiving.received == 1

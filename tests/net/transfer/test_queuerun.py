@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction
-from p2pxfer.errors import UsageError
+from p2pxfer.errors import P2pxferError, UsageError
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.session.seeking import Target
 from p2pxfer.net.transfer import queuerun
@@ -67,6 +67,9 @@ class Owner:
 
     def through(self) -> Deferred[None]:
         return succeed(None)
+
+    def short(self, error: P2pxferError) -> Deferred[None]:
+        raise AssertionError("nothing was sent")
 
 
 class Sent(QueueRun):

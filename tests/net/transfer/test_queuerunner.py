@@ -16,7 +16,7 @@ from twisted.internet.task import deferLater
 
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.transfer.queue import Queue
-from p2pxfer.errors import ConfigError, DiskError, Refused, ServerUntrusted, Unreachable, UsageError
+from p2pxfer.errors import ConfigError, DiskError, FilesLeftOut, Refused, ServerUntrusted, Unreachable, UsageError
 from p2pxfer.inventory import JobListed
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.session.machine import Machine
@@ -295,6 +295,45 @@ async def test_what_is_through_is_not_sent_again_even_if_it_is_stopped_then(worl
     assert world.running == []
     assert isinstance(world.told[-1], JobListed)
     assert (world.told[-1].state, world.told[-1].job) == ("done", entry.number)
+
+
+SHORT = FilesLeftOut("'1' changed while it was being sent; it was left out, and everything else has arrived")
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_through_but_for_files_that_were_left_out_waits_for_a_person(world: World) -> None:
+    """Sent again, what has arrived would come twice."""
+    entry = world.put("/1")
+    world.runner.start()
+    await world.until(lambda: world.running == ["/1"])
+    world.runs[0].move(90)
+    await world.runs[0].owner.short(SHORT)
+    await world.settle()
+    assert world.running == ["/1"]  # it parts
+    world.runs[0].end.errback(SHORT)
+    await world.until(lambda: world.states == [("1", "failed")])
+    await world.settle()
+    assert world.running == []
+    assert (world.entry().failed, world.entry().why) == (True, SHORT.message)
+    world.resume(entry)
+    await world.until(lambda: world.running == ["/1"])
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_left_out_is_noted_before_the_run_has_ended(world: World) -> None:
+    """An agent that is stopped or killed then does not send it once more when it is started again."""
+    world.put("/1")
+    world.runner.start()
+    await world.until(lambda: world.running == ["/1"])
+    world.runs[0].move(90)
+    await world.runs[0].owner.short(SHORT)
+    await world.runner.stop()
+    assert (world.entry().failed, world.entry().why) == (True, SHORT.message)
+    world.runner = world.new_runner()
+    world.runner.start()
+    await world.until(lambda: world.states == [("1", "failed")])
+    await world.settle()
+    assert world.running == []
 
 
 @pytest_twisted.ensureDeferred
