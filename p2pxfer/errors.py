@@ -12,6 +12,7 @@ below), the other end of a connection (:class:`ProtocolBreach`, :class:`Identity
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 
@@ -195,6 +196,17 @@ class RateLimited(LimitReached):
     word = "E_RATE"
 
 
+class NoMemory(LimitReached):
+    """The system gives this program no more memory, or threads; this process does not go on with what it was at."""
+
+    def __init__(self) -> None:
+        """The sentence is the same wherever it happens."""
+        super().__init__(
+            "the system gives this program no more memory; what arrived is kept: run the same command again with more"
+            " of it, or send fewer files with one command"
+        )
+
+
 # -- the world ---------------------------------------------------------------------------------------------------
 
 
@@ -251,6 +263,13 @@ class Incomplete(P2pxferError):
     word = "E_INCOMPLETE"
     exit_code = 75
     retry = True
+
+
+def is_no_memory(fault: BaseException | None) -> bool:
+    """Whether ``fault`` says that the system has no memory for this program, be it for a thread."""
+    if isinstance(fault, OSError):
+        return fault.errno == errno.ENOMEM
+    return isinstance(fault, MemoryError) or (isinstance(fault, RuntimeError) and "start new thread" in str(fault))
 
 
 def _all_classes(base: type[P2pxferError]) -> list[type[P2pxferError]]:

@@ -21,7 +21,7 @@ import click
 from p2pxfer import __version__
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.text import safe_text
-from p2pxfer.errors import DiskError, Interrupted, P2pxferError
+from p2pxfer.errors import DiskError, Interrupted, NoMemory, P2pxferError, is_no_memory
 
 _COMMANDS = {
     "init": ("p2pxfer.cli.init", "Store the server, the private directory and this machine's name."),
@@ -133,11 +133,11 @@ def leave(code: int) -> NoReturn:
     """End the process: what was registered for the end is done, what is left in memory goes as a whole.
 
     To take every module and object apart would take the interpreter longer than a small file takes to be sent.  It does
-    that where threads are to end first.
+    that where threads are to end first; those of a program that was interrupted, or had no memory, may never do.
     """
     gc.freeze()
     threads = [each for each in threading.enumerate() if not each.daemon and each is not threading.current_thread()]
-    if threads and code != Interrupted.exit_code:
+    if threads and code not in (Interrupted.exit_code, NoMemory.exit_code):
         sys.exit(code)
     if not threads:  # else the system keeps one in a call, such as a sync, for as long as it likes, maybe with a lock
         atexit._run_exitfuncs()
@@ -206,6 +206,9 @@ def report_fault(fault: Exception, as_json: bool) -> int:
         import traceback
 
         traceback.print_exception(fault, file=sys.stderr)
+    if is_no_memory(fault):
+        short = NoMemory()
+        return report_error(short.word, short.message, short.retry, short.exit_code, as_json)
     hint = "" if verbose else "; run it again with -v before the command to see where"
     return report_error("E_INTERNAL", f"a fault inside the program ({type(fault).__name__}){hint}", False, 1, as_json)
 

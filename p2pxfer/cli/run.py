@@ -21,12 +21,13 @@ from twisted.logger import (
     LogLevel,
     LogLevelFilterPredicate,
     globalLogBeginner,
+    globalLogPublisher,
     textFileLogObserver,
 )
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from p2pxfer.errors import Interrupted, P2pxferError
+from p2pxfer.errors import Interrupted, NoMemory, P2pxferError, is_no_memory
 from p2pxfer.net.debuglog import want_debug
 from p2pxfer.net.types import Reactor
 
@@ -37,6 +38,8 @@ SAY_S = 1.0
 """How long after a signal it is said that something still ends, seconds."""
 END_S = 10.0
 """How long after a signal a command may take to end in good order, seconds; a thread may be in a sync for minutes."""
+SHORT_END_S = 2.0
+"""The same for a command that has no memory, in which work may have come to nothing without a word."""
 _LEVELS = [LogLevel.critical, LogLevel.info, LogLevel.debug]
 
 
@@ -54,11 +57,17 @@ def start_logging(verbose: int) -> None:
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=True)
 
 
-def one_line_of_faults(event: LogEvent) -> None:
-    """What a user sees of a fault inside the program that the command survives."""
+def fault_in(event: LogEvent) -> Failure | None:
+    """The fault inside the program that ``event`` tells of, which the command survives."""
     failure = event.get("log_failure") or event.get("failure")  # the second is what Twisted's older log calls it
-    if failure is not None and event.get("log_level") is LogLevel.critical:
-        sys.stderr.write(f"p2pxfer: a fault inside the program ({failure.type.__name__}); -v shows where\n")
+    return failure if event.get("log_level") is LogLevel.critical else None
+
+
+def one_line_of_faults(event: LogEvent) -> None:
+    """What a user sees of one; that there is no memory ends the command with a line of its own."""
+    failure = fault_in(event)
+    if failure is not None and not is_no_memory(failure.value):
+        sys.stderr.write(f"p2pxfer: a fault inside the program ({type(failure.value).__name__}); -v shows where\n")
 
 
 def ending_signals() -> list[int]:
@@ -139,11 +148,20 @@ class _Run:
 
     def _end(self) -> None:
         """End in good order, for a while."""
-        self._reactor.callLater(SAY_S, say_that_it_ends)
+        if self._interrupted:
+            self._reactor.callLater(SAY_S, say_that_it_ends)
         # Not `stop`, which waits for the threads.
-        self._reactor.callLater(END_S, cast(Any, self._reactor).crash)
+        self._reactor.callLater(END_S if self._interrupted else SHORT_END_S, cast(Any, self._reactor).crash)
         assert self._running is not None
         self._running.cancel()
+
+    def hear(self, event: LogEvent) -> None:
+        """Whoever had no memory in the middle of something cannot be relied upon any more: end, in good order if it can
+        be had.  Called in any thread."""
+        failure = fault_in(event)
+        if failure is not None and is_no_memory(failure.value) and not self._outcome:
+            self._outcome.append(Failure(NoMemory()))
+            self._reactor.callFromThread(self._end)
 
     def _ended(self, result: object) -> None:
         """Keep how it ended, and stop the reactor."""
@@ -190,6 +208,7 @@ def run(main: Main, verbose: int) -> None:
     use_monotonic_time(reactor)
     start_logging(verbose)
     command = _Run(reactor, main)
+    globalLogPublisher.addObserver(cast(ILogObserver, command.hear))
     reactor.callWhenRunning(command.begin)
     gc.freeze()
     gc.enable()

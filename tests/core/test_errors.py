@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from p2pxfer import errors
-from p2pxfer.errors import P2pxferError, Refused, from_wire
+from p2pxfer.errors import NoMemory, P2pxferError, Refused, from_wire, is_no_memory
 
 
 def classes(base: type[P2pxferError]) -> list[type[P2pxferError]]:
@@ -14,7 +16,8 @@ def classes(base: type[P2pxferError]) -> list[type[P2pxferError]]:
 def test_every_error_has_a_word_and_a_documented_exit_code(cls: type[P2pxferError]) -> None:
     assert cls.word.startswith("E_")
     assert cls.exit_code in {1, 2, 3, 4, 5, 6, 7, 8, 9, 75, 130}
-    assert str(cls("a sentence")) == "a sentence"
+    if cls is not NoMemory:
+        assert str(cls("a sentence")) == "a sentence"
 
 
 @pytest.mark.parametrize(
@@ -43,3 +46,14 @@ def test_the_other_end_does_not_choose_the_exit_code_of_this_program(word: str) 
 )
 def test_words_that_mean_something_here(word: str, cls: type[P2pxferError]) -> None:
     assert type(from_wire(word, "why")) is cls
+
+
+@pytest.mark.parametrize(
+    ("fault", "means_it"),
+    [
+        (MemoryError(), True), (OSError(errno.ENOMEM, "no memory"), True), (OSError(errno.ENOSPC, "no space"), False),
+        (RuntimeError("can't start new thread"), True), (RuntimeError("something else"), False), (KeyError(12), False),
+    ],
+)  # fmt: skip
+def test_what_says_that_there_is_no_memory(fault: Exception, means_it: bool) -> None:
+    assert is_no_memory(fault) is means_it

@@ -36,7 +36,7 @@ from p2pxfer.core.transfer.receiveeffect import (
 )
 from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.core.transfer.sendeffect import Send
-from p2pxfer.errors import BeyondOffer, DiskError, Incomplete, P2pxferError, ProtocolBreach, Refused
+from p2pxfer.errors import BeyondOffer, Incomplete, NoMemory, P2pxferError, ProtocolBreach, Refused
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.arriving import Arriving
@@ -47,6 +47,7 @@ from p2pxfer.net.transfer.listbudget import ListBudget
 from p2pxfer.net.transfer.places import Place, Received, Storage, received
 from p2pxfer.net.transfer.site import FATAL, Site
 from p2pxfer.net.transfer.tally import Tally
+from p2pxfer.net.transfer.trouble import unforeseen
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Accepted, Event, Offer, RefusedOffer, Resumed
 
@@ -127,6 +128,9 @@ class IncomingTransfer:
         except P2pxferError as error:
             self._judge(error, message)
             raise
+        except MemoryError as error:
+            self._failed(Failure(error))  # the core stopped in the middle of it
+            raise NoMemory from error
         if any(isinstance(effect, Relist) for effect in effects):
             # It is told again when there is room for it.
             self._backlog.begin(path, lambda: self.message(path, message))
@@ -319,7 +323,7 @@ class IncomingTransfer:
         error = failure.value
         if not isinstance(error, P2pxferError):
             self.log.failure("receiving failed", failure)
-            error = DiskError(f"receiving failed inside the program: {type(error).__name__}; what arrived is kept")
+            error = unforeseen("receiving", error)
         if not self.ended:
             self._refused(error)
             self._start(self.close(discard=discard))

@@ -7,8 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from p2pxfer.errors import DiskError, NoSpace
+from p2pxfer.errors import DiskError, NoMemory, NoSpace, P2pxferError, is_no_memory
 from p2pxfer.net.disk import NotRemoved, disk_error, shown
+
+
+def unforeseen(doing: str, fault: BaseException | None) -> P2pxferError:
+    """What is said of a transfer that ended while ``doing`` something, by a ``fault`` of the program."""
+    if is_no_memory(fault):
+        return NoMemory()
+    return DiskError(f"{doing} failed inside the program: {type(fault).__name__}; what arrived is kept")
 
 
 class Trouble:

@@ -33,7 +33,8 @@ from p2pxfer.core.session.wire import (
 from p2pxfer.core.transfer.geometry import MIN_CHUNK
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
-from p2pxfer.errors import ChunkRefused, DiskError, ManifestRefused, NoSpace, P2pxferError, Refused
+from p2pxfer.core.transfer.receiver import ReceiverCore
+from p2pxfer.errors import ChunkRefused, DiskError, ManifestRefused, NoMemory, NoSpace, P2pxferError, Refused
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.incoming import IncomingTransfer
@@ -44,6 +45,7 @@ from p2pxfer.net.transfer.places import Storage
 from p2pxfer.net.transfer.preflight import Room
 from p2pxfer.net.transfer.staging import Staging
 from tests.core.bundles import packed
+from tests.guard import LostErrors
 from tests.net.disk_tools import SENDER, Content, open_staging
 from tests.net.reactors import until
 
@@ -139,6 +141,28 @@ async def test_holes_that_are_here_already_are_acknowledged_at_once(tmp_path: Pa
     world.transfer.message(second, told)
     await until(lambda: second.has(Ack))
     assert second.sent[-1] == Ack(handle=1, chunks=[(0, 3)])
+
+
+@pytest_twisted.ensureDeferred
+async def test_f22_without_memory_in_the_middle_of_the_list_it_ends_and_blames_nobody(
+    tmp_path: Path, worlds: list[World], monkeypatch: pytest.MonkeyPatch, lost_errors: LostErrors
+) -> None:
+    """What another path would tell to a list that was left half changed would be refused as the sender's fault."""
+    world = World(tmp_path, Manifest([Entry("sparse", FILE, 4 * MIN_CHUNK)]))
+    worlds.append(world)
+    path = await world.offer(1)
+
+    def starve(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(ReceiverCore, "receive", starve)
+    with pytest.raises(NoMemory):
+        world.transfer.message(path, Holes(handle=1, chunks=[(0, 0, 3)]))
+    with pytest.raises(NoMemory):
+        await world.transfer.done
+    assert world.transfer.ended
+    assert [message for message in path.sent if isinstance(message, Refuse)][-1].word == "E_LIMIT"
+    lost_errors.flush(MemoryError)
 
 
 @pytest_twisted.ensureDeferred
