@@ -128,11 +128,13 @@ class _Run:
         self._running: Deferred[None] | None = None
         self._interrupted = False
         self._outcome: list[Failure | None] = []
+        self._bell: SignalBell | None = None
+        """Kept until no signal is written to it any more: the reactor lets go of it before."""
 
     def begin(self) -> None:
         """The reactor runs: begin, and end in good order when a signal says so."""
         if IReactorFDSet.providedBy(self._reactor):
-            SignalBell(self._reactor)
+            self._bell = SignalBell(self._reactor)
         for number in ending_signals():
             signal.signal(number, self._signal)
         self._running = Deferred.fromCoroutine(self._main(self._reactor))

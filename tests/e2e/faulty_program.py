@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -105,6 +106,12 @@ def steps(seconds: float) -> Callable[[int], None]:
         source.Source.read_chunk = ticking(source.Source.read_chunk)  # type: ignore[method-assign]  # the fault
 
     return install
+
+
+def signalled(each: int) -> None:
+    """A signal comes every so many microseconds, in whatever call the program is."""
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, each / 1e6, each / 1e6)
 
 
 def meddles(owner: Any, name: str, what: Callable[[Path], None]) -> Callable[[int], None]:
@@ -251,6 +258,8 @@ FAULTS: Final[dict[str, Callable[[int], None]]] = {
     "disk is slow, chunks are counted": counted,
     "short calls": short,
     "clock goes back": steps(-TEN_YEARS),
+    "clock goes forth": steps(TEN_YEARS),
+    "signals come": signalled,
 }
 
 

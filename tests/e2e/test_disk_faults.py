@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +20,11 @@ from tests.e2e.conftest import (
     Watch,
     end_of,
     fast_folder,
+    mounted,
     names_in,
+    needs_mounts,
     staging_of,
+    until_bytes,
     wait_until,
 )
 from tests.e2e.test_kills import REFETCHED, payload
@@ -132,6 +138,39 @@ def test_f17_f18_somebody_removes_what_is_being_received(field: Field, fault: st
     assert payload(last(field.check_again(), "done")) >= SIZE
 
 
+def test_f11_a_limit_of_file_size(field: Field) -> None:
+    """As of a quota: what fits is kept, and it goes on when more may be written."""
+    bob = field.receiver(["prlimit", f"--fsize={8 * MIB}", str(BIN / "p2pxfer")])
+    alice = field.stage.send(field.source)
+    error = failure(bob, alice)
+    assert error["code"] == "E_IO"
+    assert "File too large" in error["message"]
+    assert names_in(field.stage.inbox) == []
+    events = field.check_again()
+    assert payload(last(events, "done")) <= SIZE - last(events, "resumed")["have_bytes"] + REFETCHED
+
+
+@needs_mounts
+def test_f17_the_destination_is_unmounted_under_the_receiver(field: Field) -> None:
+    """It goes where it was opened, which is there again with the next mount, and not into what lies under it."""
+    inbox = field.stage.inbox
+    with contextlib.ExitStack() as until:
+        until.enter_context(mounted(inbox, "size=64M"))
+        there = os.open(inbox, os.O_RDONLY)
+        until.callback(os.close, there)
+        bob = field.receiver(faulty("disk is slow", 5))
+        alice = field.stage.send(field.source)
+        until_bytes(bob, 4 * MIB)
+        subprocess.run(["umount", "--lazy", inbox], check=True, timeout=10)
+        again = ["mount", "-t", "tmpfs", "tmpfs", str(inbox)]  # which `mounted` takes away
+        until.callback(lambda: subprocess.run(again, check=True, timeout=10))
+        (status, received), (other, sent) = end_of(bob), end_of(alice)
+        assert (status, other) == (0, 0), (received, sent)
+        assert os.listdir(inbox) == []
+        wait_until(lambda: os.listdir(there) == [NAME])
+        assert file_hash(Path(f"/proc/self/fd/{there}/{NAME}")) == field.digest
+
+
 def test_f64_somebody_takes_the_name_in_the_last_moment(field: Field) -> None:
     bob = field.receiver(faulty("name is taken", 1))
     alice = field.stage.send(field.source)
@@ -188,10 +227,14 @@ def test_f13_the_senders_disk_fails(field: Field) -> None:
     assert file_hash(field.stage.inbox / NAME) == field.digest
 
 
-@pytest.mark.parametrize("fault", ["short calls", "clock goes back"])
-def test_f12_f24_short_calls_and_jumps_of_the_clock_change_nothing(field: Field, fault: str) -> None:
-    bob = field.receiver(faulty(fault, 50))
-    alice = field.start(faulty(fault, 50), field.stage.alice, "send", field.source, "bob")
+@pytest.mark.parametrize(
+    ("fault", "count"), [("short calls", 50), ("clock goes back", 50), ("clock goes forth", 50), ("signals come", 1000)]
+)
+def test_f12_f15_f24_short_calls_signals_and_jumps_of_the_clock_change_nothing(
+    field: Field, fault: str, count: int
+) -> None:
+    bob = field.receiver(faulty(fault, count))
+    alice = field.start(faulty(fault, count), field.stage.alice, "send", field.source, "bob")
     (status, received), (other, sent) = end_of(bob), end_of(alice)
     assert (status, other) == (0, 0), (received, sent)
     for events in (received, sent):
