@@ -68,9 +68,9 @@ def field(ground: Field) -> Iterator[Field]:
 def written(field: Field) -> int:
     """Bytes of what is received and private yet: blocks in use."""
     found = 0
-    for place in staging_of(field.stage.inbox):
-        for path in (place / "tree").rglob("*"):
-            with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError):  # it is published, or put in order, meanwhile
+        for place in staging_of(field.stage.inbox):
+            for path in (place / "tree").rglob("*"):
                 found += path.lstat().st_blocks * 512
     return found
 

@@ -163,6 +163,58 @@ def test_names_of_many_kinds(desk: Desk) -> None:
     desk.check(top, single)
 
 
+def descend(top: Path, names: list[str], *, make: bool) -> int:
+    """A descriptor of the last of directories that lie in one another, whose whole path no call may take."""
+    here = os.open(top, os.O_RDONLY)
+    for name in names:
+        if make:
+            os.mkdir(name, dir_fd=here)
+        inner = os.open(name, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    return here
+
+
+def test_f29_the_longest_path_and_the_longest_name(desk: Desk) -> None:
+    """64 levels and 4095 bytes, which is more than the system takes in one path; 255 bytes in one name."""
+    deep = [f"{level:02d}" + "x" * 61 for level in range(63)]
+    names = ["y" * 63, "ü" * 127 + "z"]
+    for name, levels in zip(names, (deep, ["short"]), strict=True):
+        here = descend(desk.folder, levels, make=True)
+        file = os.open(name, os.O_WRONLY | os.O_CREAT, dir_fd=here)
+        os.write(file, name.encode())
+        os.close(file)
+        os.close(here)
+    assert len("/".join([*deep, names[0]])) == 4095
+    assert len(names[1].encode()) == 255
+    outcome = desk.send(desk.folder / deep[0], desk.folder / "short")
+    assert outcome.status == 0, outcome
+    for name, levels in ((names[0], deep), (names[1], ["short"])):
+        here = descend(desk.inbox, levels, make=False)
+        assert os.listdir(here) == [name]
+        found = os.open(name, os.O_RDONLY, dir_fd=here)
+        assert os.read(found, 1000) == name.encode()
+        os.close(found)
+        os.close(here)
+
+
+def test_f29_a_name_that_is_not_sent_keeps_the_others_here_too(desk: Desk) -> None:
+    """The whole command is refused with each such name, escaped, and its place: nothing is left out in silence."""
+    top = desk.folder / "mixed"
+    top.mkdir()
+    (top / "fine.txt").write_text("fine")
+    for name in (b"latin-\xe4", b"new\nline"):
+        with open(os.fsencode(top) + b"/" + name, "wb"):
+            pass
+    outcome = desk.send(top)
+    assert outcome.status == 2
+    error = last(outcome.events, "error")
+    assert error["code"] == "E_USAGE"
+    for shown in (r"mixed/latin-\udce4", r"mixed/new\x0aline", "rename"):
+        assert shown in error["message"]
+    assert not list(desk.inbox.iterdir())
+
+
 def test_names_that_are_one_on_other_systems_are_refused(desk: Desk) -> None:
     top = desk.folder / "both"
     top.mkdir()
