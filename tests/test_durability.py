@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "durability.rst"
 PATHS = ROOT / "docs" / "paths.rst"
 USUAL = "tests/net/transfer/test_staging.py"
+TABLES = 9
 NAME = re.compile(r"``(?:(tests/[a-z0-9_/]+\.py)::)?(test_[a-z0-9_]+)``")
 
 
@@ -39,13 +40,19 @@ def rows() -> list[tuple[str, str, str]]:
 def test_every_row_names_tests_that_exist() -> None:
     found = rows()
     assert len(found) > 20
-    assert len(found) == sum(line.startswith("   * - ") for line in PAGE.read_text().splitlines()) - 6
+    assert len(found) == sum(line.startswith("   * - ") for line in PAGE.read_text().splitlines()) - TABLES
     for fault, outcome, tests in found:
         assert outcome.strip()
         pairs = named(tests)
         assert pairs, f"no test for: {fault}"
         for file, name in pairs:
             assert name in names_in(ROOT / file), f"{file} has no {name}, which shows: {fault}"
+
+
+def test_every_fault_of_the_plan_has_a_row() -> None:
+    """Those of disks and shapes, and those of the network; each once."""
+    numbers = [number for fault, *_ in rows() for number in re.findall(r"F-(\d\d)", fault)]
+    assert numbers == [f"{number:02d}" for number in range(1, 50)]
 
 
 def test_every_double_quoted_name_of_a_test_is_read() -> None:
