@@ -116,7 +116,7 @@ def test_f27_a_tebibyte_with_three_extents(stage: Stage) -> None:
 
 @linux
 def test_f22_100_gib_in_little_memory(stage: Stage) -> None:
-    """Both programs have 128 MiB each, by the kernel's count."""
+    """The two programs have 256 MiB together, by the kernel's count, with what they keep in files in memory."""
     source = stage.folder / "huge.img"
     extents = make_sparse(source, 100 * GIB)
     with memory_group() as group:
