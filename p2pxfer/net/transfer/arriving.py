@@ -57,9 +57,14 @@ class Arriving:
             self.send(effect)
         return cut.came if cut is not None else 0
 
-    def store(self, landing: Landing, effect: Store) -> None:
-        """Have a chunk or a bundle verified and written."""
-        landing.store(effect.chunk, lambda failure: self._written(effect, failure))
+    def store(self, landing: Landing, effect: Store | StoreHole) -> None:
+        """Have a chunk or a bundle verified and written, or chunks be zero."""
+        if isinstance(effect, StoreHole):
+            writing = landing.store_hole(effect.file, effect.first, effect.stop)
+            writing.addCallback(self._stored_hole, effect)
+            writing.addErrback(self._failed)
+        else:
+            landing.store(effect.chunk, lambda failure: self._written(effect, failure))
 
     def _written(self, effect: Store, failure: Failure | None) -> None:
         try:
@@ -69,12 +74,6 @@ class Arriving:
                 self._not_stored(failure, effect)
         except Exception:
             self._failed(Failure())
-
-    def store_hole(self, landing: Landing, effect: StoreHole) -> None:
-        """Have chunks be zero."""
-        writing = landing.store_hole(effect.file, effect.first, effect.stop)
-        writing.addCallback(self._stored_hole, effect)
-        writing.addErrback(self._failed)
 
     def _stored_hole(self, _: object, effect: StoreHole) -> None:
         if not self._ended:

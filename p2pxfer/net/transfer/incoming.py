@@ -186,10 +186,8 @@ class IncomingTransfer:
                     self._listed(effect.page)
                 case Relist():
                     self._start(self._relist(effect))
-                case Store() if landing is not None:
+                case (Store() | StoreHole()) if landing is not None:
                     self._arriving.store(landing, effect)
-                case StoreHole() if landing is not None:
-                    self._arriving.store_hole(landing, effect)
                 case TellBasis():
                     self._arriving.tell_basis(effect)
                 case Publish():
@@ -234,11 +232,9 @@ class IncomingTransfer:
             return
         self._tell(Accepted())
         older = self._arriving.rebuilding = self._site.rebuilding(self._paths)
-        published, begun = staging.published_root is not None, staging.begun
-        accepted = self._core.accepted(
-            staging.have, published=published, begun=begun, older=older is not None, agreed=staging.agreed
-        )
-        self._carry_out(accepted)
+        published, begun, agreed = staging.published_root is not None, staging.begun, staging.agreed
+        have, tells = staging.have, older is not None
+        self._carry_out(self._core.accepted(have, published=published, begun=begun, older=tells, agreed=agreed))
         if self._core.have_bytes:
             self._tell(Resumed(have_bytes=self._core.have_bytes))
 
