@@ -186,7 +186,7 @@ class IncomingTransfer:
                     self._listed(effect.page)
                 case Relist():
                     self._start(self._relist(effect))
-                case (Store() | StoreHole()) if landing is not None:
+                case Store() | StoreHole() if landing is not None:
                     self._arriving.store(landing, effect)
                 case TellBasis():
                     self._arriving.tell_basis(effect)
