@@ -12,7 +12,7 @@ import pytest
 from p2pxfer.core.ids import PeerId
 from p2pxfer.net.private.home import Home
 from scripts.product import JsonEvent
-from tests.e2e.conftest import MIB, Stage, end_of, names_in, until_bytes
+from tests.e2e.conftest import MIB, Stage, end_of, names_in, until_bytes, wait_until
 from tests.scene import events_of, file_hash, last, random_file
 
 SIZE = 24 * MIB
@@ -162,3 +162,22 @@ def test_a_stranger_learns_nothing_of_what_is_here(stage: Stage) -> None:
     assert outcome.status == 0, outcome
     assert on_the_wire(outcome.events) == SIZE
     bob.succeed(20)
+
+
+def test_a_receiver_that_still_waits_for_the_earlier_version_uses_what_arrived_of_it(pair: Stage) -> None:
+    """The sender was killed and its file changed, and nobody touches the receiver."""
+    source = pair.folder / "log.bin"
+    random_file(source, SIZE)
+    bob = pair.receive("--no-code")
+    alice = pair.send(source, "--limit", "24M")
+    until_bytes(alice, SIZE // 2)
+    os.kill(alice.pid, signal.SIGKILL)
+    alice.wait(40)
+    with source.open("ab") as file:
+        file.write(os.urandom(MIB))
+    again = pair.run("send", source, "bob", "--limit", "24M", as_json=True)
+    assert again.status == 0, again
+    assert on_the_wire(again.events) < SIZE * 3 // 4
+    wait_until((pair.inbox / "log.bin").exists)
+    assert file_hash(pair.inbox / "log.bin") == file_hash(source)
+    bob.stop()

@@ -15,6 +15,8 @@ from p2pxfer.net.disk import OPEN_INNER_DIRECTORY, OPEN_INNER_FILE, shown, stat_
 
 _TRIES: Final = 10
 _LOCKS: Final = Path("/proc/locks")
+_HOLDER: Final = 4
+"""Which word of a line there is the process."""
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 _FDINFO: Final = Path("/proc/self/fdinfo")
 
@@ -60,13 +62,21 @@ class HeldLocks:
             lines = _LOCKS.read_text(encoding="ascii", errors="replace").splitlines()
         except OSError:
             return []
-        return [line for line in lines if "FLOCK" in line]
+        return [line for line in lines if "FLOCK" in line and "->" not in line]
 
     def is_held(self, fd: int) -> bool:
         """Whether a process holds one on this open file or directory."""
+        return bool(self._on(fd))
+
+    def is_held_elsewhere(self, fd: int) -> bool:
+        """Whether a process other than this one does."""
+        own = str(os.getpid())
+        return any(line.split()[_HOLDER] != own for line in self._on(fd))
+
+    def _on(self, fd: int) -> list[str]:
         device = _device(fd)
         where = f"{' ' + device if device else ''}:{os.fstat(fd).st_ino} "
-        return any(where in line for line in self._lines)
+        return [line for line in self._lines if where in line]
 
     def is_file_held(self, path: Path) -> bool:
         """Whether a process holds one on the file ``path``: not so where there is none, or none that may be opened."""

@@ -182,7 +182,8 @@ def _look(destination: Destination, name: str, locks: HeldLocks) -> Partial | No
 def partial_trees(destination: str, sender: bytes, but: bytes) -> list[int]:
     """Descriptors of what arrived of other transfers from this sender in a directory, the latest first.
 
-    ``but`` is the id of the transfer that is left out.  What another process holds is left out too.
+    ``but`` is the id of the transfer that is left out.  What another process holds is left out too; what this one holds
+    waits for a sender that may have come back with another version.
     """
     found: list[tuple[float, int]] = []
     own, locks = staging_name(sender, but), HeldLocks()
@@ -206,7 +207,7 @@ def _tree_of(root: int, name: str, sender: bytes, locks: HeldLocks) -> list[tupl
     fd = os.open(name.encode(), OPEN_INNER_DIRECTORY, dir_fd=root)
     try:
         status = os.fstat(fd)
-        if status.st_uid != os.geteuid() or status.st_mode & 0o077 or locks.is_held(fd):
+        if status.st_uid != os.geteuid() or status.st_mode & 0o077 or locks.is_held_elsewhere(fd):
             return []
         state = read_journal(JournalFile(fd, lambda _: None).read(MAX_TREE_JOURNAL))
         if state is None or state.sender != sender:

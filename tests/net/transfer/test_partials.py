@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -34,15 +38,30 @@ def names_in(descriptors: list[int]) -> list[list[str]]:
     return found
 
 
-def test_other_transfers_of_the_sender_that_nobody_holds_are_found(tmp_path: Path) -> None:
+@contextmanager
+def held_elsewhere(path: Path) -> Iterator[None]:
+    """Another process holds the lock on a directory."""
+    holder = "import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX); print(); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline()
+        yield
+        child.communicate(b"\n", 10)
+
+
+def test_other_transfers_of_the_sender_that_no_other_process_holds_are_found(tmp_path: Path) -> None:
+    """This one may hold what waits for a sender who is back with another version."""
     for name, sender in (("mine", SENDER), ("other", SENDER), ("another's", b"t" * 32)):
         begun(tmp_path, name, sender)[0].close()
     own, manifest = begun(tmp_path, "mine")
     held, _ = begun(tmp_path, "held")
-    assert names_in(partial_trees(str(tmp_path), SENDER, manifest.transfer_id)) == [["other"]]
-    held.close()
     found = names_in(partial_trees(str(tmp_path), SENDER, manifest.transfer_id))
     assert sorted(found) == [["held"], ["other"]]
+    held.close()
+    with held_elsewhere(Path(held.where)):
+        assert names_in(partial_trees(str(tmp_path), SENDER, manifest.transfer_id)) == [["other"]]
     own.close()
 
 
