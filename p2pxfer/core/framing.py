@@ -6,6 +6,8 @@ Laws of this file:
    or a length over the cap of its kind after five.
 2. Any segmentation of the same bytes gives the same frames.
 3. Every payload byte is copied once, into the frame it belongs to.
+4. Of a frame that is hashed every byte is hashed once, in order, when it is in its place for good; what gets a hash was
+   hashed to its end.
 """
 
 from __future__ import annotations
@@ -13,12 +15,15 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from blake3 import blake3
 from msgspec import Struct
 
 from p2pxfer.errors import FrameError
 
 _HEADER = struct.Struct(">IB")
 HEADER_SIZE = _HEADER.size
+HASHED = 64 * 1024
+"""Bodies of fewer bytes are not hashed as they come: they are in the processor's cache later, too."""
 PRE_AUTH_CAP = 4 * 1024
 """Largest body before the other end is authenticated, bytes."""
 CONTROL_CAP = 64 * 1024
@@ -30,6 +35,8 @@ class Frame(Struct, frozen=True):
 
     kind: int
     body: bytes | bytearray | memoryview
+    hash: bytes | None = None
+    """BLAKE3 of the body behind its head, if that was made while it came; nobody changes the body afterwards."""
 
 
 def frame_header(kind: int, body_size: int) -> bytes:
@@ -48,12 +55,21 @@ class FrameDecoder:
     ``caps`` maps each legal kind to the largest body it may have, in bytes.  It may be replaced at any time through
     :meth:`allow`, for instance when the other end has been authenticated; a frame whose header was read before keeps
     the caps of that moment.  ``allocate(kind, size)`` gives the memory for a body of exactly ``size`` bytes.
+
+    Large bodies of the kinds in ``heads`` are hashed while they come, without so many octets at their beginning: later
+    they would have left the processor's cache.
     """
 
     def __init__(
-        self, caps: Mapping[int, int], allocate: Callable[[int, int], bytearray | memoryview] | None = None
+        self,
+        caps: Mapping[int, int],
+        allocate: Callable[[int, int], bytearray | memoryview] | None = None,
+        heads: Mapping[int, int] | None = None,
     ) -> None:
         self._allocate = allocate or _fresh
+        self._heads = heads or {}
+        self._hasher: blake3 | None = None
+        self._hashed = 0
         self._caps = dict(caps)
         self._longest = max(self._caps.values(), default=0)
         self._head = b""
@@ -95,7 +111,7 @@ class FrameDecoder:
             position += take
             if not self._complete():
                 return
-            frame = Frame(self._kind, self._body)
+            frame = Frame(self._kind, self._body, self._hash())
             self._body = None
             self.unread = size - position
             yield frame
@@ -112,7 +128,19 @@ class FrameDecoder:
     def filled(self, size: int) -> Iterable[Frame]:
         """``size`` bytes were put at the start of :meth:`memory`; the frame if that completes it."""
         self._filled += size
+        self._hash_on()
         return self.feed(b"") if self._complete() else ()
+
+    def _hash_on(self) -> None:
+        if self._hasher is not None and self._body is not None and self._filled > self._hashed:
+            self._hasher.update(memoryview(self._body)[self._hashed : self._filled])
+            self._hashed = self._filled
+
+    def _hash(self) -> bytes | None:
+        """The hash of a body that is complete."""
+        self._hash_on()
+        hasher, self._hasher = self._hasher, None
+        return None if hasher is None else hasher.digest()
 
     def _complete(self) -> bool:
         return self._body is not None and self._filled == len(self._body)
@@ -137,6 +165,8 @@ class FrameDecoder:
             self._kind = kind
             self._body = self._allocate(kind, length - 1)
             self._filled = 0
+            self._hashed = self._heads.get(kind, 0)
+            self._hasher = blake3() if kind in self._heads and length > HASHED else None
         return position
 
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import itertools
+import random
 
 import pytest
+from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pxfer.core.framing import Frame, FrameDecoder, encode_frame
+from p2pxfer.core.framing import HASHED, Frame, FrameDecoder, encode_frame
 from p2pxfer.errors import FrameError
 
 CAPS = {1: 100, 2: 5000, 64: 70000}
@@ -116,3 +118,29 @@ def test_bytes_put_in_place_give_the_same_frames(rows: list[tuple[int, bytes]], 
         position += len(piece)
         turn += 1
     assert seen == [Frame(kind, body) for kind, body in rows]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_large_body_is_hashed_behind_its_head_however_it_comes(seed: int) -> None:
+    """Fed or put in place, in any pieces; others are not, and what is hashed does not depend on what came before."""
+    dice = random.Random(seed)
+    rows = [(64, HASHED), (64, HASHED - 1), (64, 70_000), (2, 300), (64, HASHED + 4000), (65, 70_000), (64, 40)]
+    dice.shuffle(rows)
+    bodies = [(kind, dice.randbytes(size)) for kind, size in rows]
+    stream = b"".join(encode_frame(kind, body) for kind, body in bodies)
+    decoder = FrameDecoder({**CAPS, 65: 70_000}, heads={64: 44})
+    seen: list[Frame] = []
+    position = 0
+    while position < len(stream):
+        piece = stream[position : position + dice.choice([1, 3, 44, 1000, 16_384, 70_000])]
+        memory = decoder.memory()
+        if memory is not None and dice.random() < 0.7:
+            piece = piece[: len(memory)]
+            memory[: len(piece)] = piece
+            seen += decoder.filled(len(piece))
+        else:
+            seen += decoder.feed(piece)
+        position += len(piece)
+    wanted = [blake3(body[44:]).digest() if kind == 64 and len(body) >= HASHED else None for kind, body in bodies]
+    assert [(frame.kind, bytes(frame.body)) for frame in seen] == bodies
+    assert [frame.hash for frame in seen] == wanted

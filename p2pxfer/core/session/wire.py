@@ -328,13 +328,17 @@ SESSION_CAPS = {
 
 
 class Chunk(Struct, frozen=True):
-    """A chunk as it travels: its address, its BLAKE3 hash (32 bytes) and its payload."""
+    """A chunk as it travels: its address, its BLAKE3 hash (32 bytes) and its payload.
+
+    ``found`` is the hash of what came, if it was made meanwhile: no peer says it.
+    """
 
     handle: int
     file: int
     index: int
     hash: bytes
     payload: memoryview
+    found: bytes | None = None
 
 
 def chunk_prefix(handle: int, file: int, index: int, digest: bytes, size: int) -> bytes:
@@ -351,4 +355,4 @@ def decode_chunk(frame: Frame) -> Chunk:
     if len(frame.body) <= CHUNK_HEADER_SIZE:
         raise FrameError("a chunk without payload")
     handle, file, index, digest = _CHUNK.unpack_from(frame.body)
-    return Chunk(handle, file, index, digest, memoryview(frame.body)[CHUNK_HEADER_SIZE:])
+    return Chunk(handle, file, index, digest, memoryview(frame.body)[CHUNK_HEADER_SIZE:], frame.hash)

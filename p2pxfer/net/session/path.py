@@ -51,7 +51,7 @@ from p2pxfer.net.connection.streams import lost_error
 from p2pxfer.net.connection.tls import exporter
 from p2pxfer.net.connection.transport import TLSTransport
 from p2pxfer.net.debuglog import Logger
-from p2pxfer.net.session.bodies import body_memory
+from p2pxfer.net.session.bodies import HASHED_HEADS, body_memory
 from p2pxfer.net.traversal.ownaddresses import endpoint_of
 from p2pxfer.status import PathKind
 
@@ -113,7 +113,7 @@ class PeerPath(Protocol):
         self.terms = terms
         self._owner = owner
         self._clock = clock
-        self._decoder = FrameDecoder(HELLO_CAPS, body_memory)
+        self._decoder = FrameDecoder(HELLO_CAPS, body_memory, HASHED_HEADS)
         self._receive: Callable[[Frame], None] = self._too_early
         self._greeting: Greeting | None = None
         self._timer: IDelayedCall | None = None

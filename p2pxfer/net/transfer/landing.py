@@ -144,7 +144,7 @@ class Landing:
                 if isinstance(chunk, Bundle):
                     self._staging.write_bundle(chunk)
                 elif isinstance(chunk, Chunk):
-                    self._staging.write_chunk(chunk.file, chunk.index, chunk.payload, chunk.hash)
+                    self._staging.write_chunk(chunk.file, chunk.index, chunk.payload, chunk.hash, chunk.found)
                 else:
                     self._write_patched(chunk)
             except Exception:

@@ -126,7 +126,9 @@ class OutletFile:
         """See :class:`~p2pxfer.net.transfer.places.Storage`."""
         return False
 
-    def write_chunk(self, file: int, index: int, payload: memoryview, digest: bytes) -> None:
+    def write_chunk(
+        self, file: int, index: int, payload: memoryview, digest: bytes, found: bytes | None = None
+    ) -> None:
         """See :class:`~p2pxfer.net.transfer.places.Storage`.
 
         Raises:
@@ -137,7 +139,7 @@ class OutletFile:
         offset, length = chunk_span(self._size, index)
         if len(payload) != length:
             raise ChunkRefused(f"chunk {index} has {len(payload)} bytes instead of {length}")
-        if blake3(payload).digest() != digest:
+        if (found or blake3(payload).digest()) != digest:
             raise ChunkRefused(f"chunk {index} does not match its hash")
         try:
             if number == self._next:

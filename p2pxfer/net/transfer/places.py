@@ -73,8 +73,10 @@ class Storage(Protocol):
     def begun(self) -> bool:
         """Whether an earlier run has published some of it."""
 
-    def write_chunk(self, file: int, index: int, payload: memoryview, digest: bytes) -> None:
-        """Verify a chunk and write it."""
+    def write_chunk(
+        self, file: int, index: int, payload: memoryview, digest: bytes, found: bytes | None = None
+    ) -> None:
+        """Verify a chunk and write it; ``found`` is the payload's hash where it is known."""
 
     def write_bundle(self, bundle: Bundle) -> None:
         """Verify small files and write them."""

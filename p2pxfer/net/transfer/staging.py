@@ -204,8 +204,10 @@ class Staging:
         flags = os.O_RDWR | os.O_CREAT | OPEN_INNER_FILE
         return self._parents.open_own(self._tree, self._manifest.files[file].path, flags)
 
-    def write_chunk(self, file: int, index: int, payload: memoryview, digest: bytes) -> None:
-        """Verify a chunk and write it; it counts only after :meth:`sync`.
+    def write_chunk(
+        self, file: int, index: int, payload: memoryview, digest: bytes, found: bytes | None = None
+    ) -> None:
+        """Verify a chunk and write it; it counts only after :meth:`sync`.  ``found``: its hash, if that is known.
 
         Raises:
             ChunkRefused: no such chunk, of another length, or ``digest`` is not its BLAKE3 hash.
@@ -215,13 +217,15 @@ class Staging:
         self._check_usable()
         if not 0 <= file < len(self._manifest.sizes):
             raise ChunkRefused(f"file {file} is not part of the transfer")
-        self._write(file, self._manifest.files[file], index, payload, digest)
+        self._write(file, self._manifest.files[file], index, payload, digest, found)
 
-    def _write(self, file: int, entry: Entry, index: int, payload: memoryview, digest: bytes) -> None:
+    def _write(
+        self, file: int, entry: Entry, index: int, payload: memoryview, digest: bytes, found: bytes | None = None
+    ) -> None:
         offset, length = chunk_span(entry.size, index)
         if len(payload) != length:
             raise ChunkRefused(f"chunk {index} of file {file} has {len(payload)} bytes instead of {length}")
-        if blake3(payload).digest() != digest:
+        if (found or blake3(payload).digest()) != digest:
             raise ChunkRefused(f"chunk {index} of file {file} does not match its hash")
         try:
             if file not in self._sparse and chunk_count(entry.size) == 1:

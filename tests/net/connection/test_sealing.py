@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from blake3 import blake3
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 
@@ -415,6 +416,7 @@ class Owner:
         self.greeted: Deferred[PeerPath] = Deferred()
         self.lost: Deferred[P2pxferError] = Deferred()
         self.chunks: list[bytes] = []
+        self.found: list[bytes | None] = []
 
     def path_greeted(self, path: PeerPath) -> None:
         path.open_session()
@@ -422,6 +424,7 @@ class Owner:
 
     def path_chunk(self, path: PeerPath, chunk: Chunk) -> None:
         self.chunks.append(bytes(chunk.payload))
+        self.found.append(chunk.found)
 
     def path_message(self, path: PeerPath, message: object) -> None:
         raise AssertionError(message)
@@ -457,6 +460,7 @@ async def test_two_paths_speak_in_records_once_they_greeted(on_socket: tuple[boo
     while not ann.chunks or not bob.chunks:
         await sleep(0.01)
     assert bob.chunks == [payload] and ann.chunks == [b"abc"]
+    assert bob.found == [blake3(payload).digest()] and ann.found == [None]
     assert not said, "something went through OpenSSL"
     client.close()
     await gatherResults([ann.lost, bob.lost])

@@ -29,6 +29,7 @@ class FakeStaging:
         self.synced: list[int] = []
         self.ends: list[str] = []
         self.announced: list[int] = []
+        self.found: list[bytes | None] = []
         self.under_way = 0
         self.sync_error: Exception | None = None
         self.write_error: Exception | None = None
@@ -36,9 +37,12 @@ class FakeStaging:
         self.gate = threading.Event()
         self.gate.set()
 
-    def write_chunk(self, file: int, index: int, payload: memoryview, digest: bytes) -> None:
+    def write_chunk(
+        self, file: int, index: int, payload: memoryview, digest: bytes, found: bytes | None = None
+    ) -> None:
         if self.write_error or index in self.bad:
             raise self.write_error or ChunkRefused("bad")
+        self.found.append(found)
         self.written.append(index)
 
     def write_hole(self, file: int, first: int, stop: int) -> list[tuple[int, int, bytes]]:
@@ -93,6 +97,17 @@ async def test_everything_stored_is_durable_after_settling() -> None:
     assert sorted(world.staging.synced) == list(range(100))
     await world.end()
     assert world.staging.ends == ["closed"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_hash_that_was_made_on_the_way_is_not_made_again() -> None:
+    world = World()
+    for index, found in enumerate([b"f" * 32, None]):
+        stored: Deferred[None] = Deferred()
+        world.landing.store(Chunk(1, 0, index, b"h" * 32, memoryview(bytes(SIZE)), found), stored.callback)
+        await stored
+    assert world.staging.found == [b"f" * 32, None]
+    await world.end()
 
 
 @pytest_twisted.ensureDeferred

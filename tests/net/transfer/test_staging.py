@@ -164,6 +164,8 @@ def test_chunks_that_are_refused(dest: Path) -> None:
     ]:
         with pytest.raises(ChunkRefused):
             staging.write_chunk(file, index, memoryview(data), announced)
+    with pytest.raises(ChunkRefused):
+        staging.write_chunk(0, 0, memoryview(payload), digest, bytes(32))
     assert tree(dest / staging.name / "tree") == {}
     with pytest.raises(ChunkRefused):
         staging.sync([(7, 0, bytes(32))])
