@@ -17,8 +17,8 @@ from typing import Final
 from p2pxfer.core.session.records import HEADER_SIZE, MAX_SEALED, OVERHEAD, Opener, Plain, RecordBroken, Sealer
 
 BLOCK: Final = MAX_SEALED + 128 * 1024
-"""Most bytes that came and wait: one of the largest records, and what comes with its end.  Two would not stay in a
-processor's second-level cache together with what they become."""
+"""Most bytes that came and wait: one of the largest records, and what comes with its end.  Two of them brought
+nothing."""
 SMALL: Final = 4096
 """Beside a block, what goes out at once has room for so many bytes: for the heads of chunks."""
 MOST_RECORDS: Final = 64

@@ -37,15 +37,15 @@ from p2pxfer.errors import Unreachable
 
 EXPORTER_LABEL: Final = b"EXPORTER-p2pxfer-records"
 SECRET_SIZE: Final = 32
-MAX_RECORD: Final = 512 * 1024
+MAX_RECORD: Final = 1024 * 1024
 """Largest plaintext of a record, bytes.  Nothing of it is opened before all of it came, so a large one holds part of a
 single frame, of a chunk or a patch as a rule, which is of no use either before it is whole."""
 HEADER_SIZE: Final = 4
 OVERHEAD: Final = HEADER_SIZE + 16
 """What a record takes beside its plaintext, bytes."""
 MAX_SEALED: Final = MAX_RECORD + OVERHEAD
-KEY_RECORDS: Final = 1 << 14
-"""Records under one key: 8 GiB at most.  AES-GCM is good for hundreds of times as much (RFC 8446 section 5.5)."""
+KEY_RECORDS: Final = 1 << 13
+"""Records under one key: 8 GiB at most.  AES-GCM is good for forty times as much (RFC 8446 section 5.5)."""
 
 _DATA: Final = 0
 _LAST: Final = 1

@@ -16,6 +16,8 @@ RECORD_S: Final = 0.5
 """A record takes no longer than this at the rate at which the other end acknowledged lately, seconds."""
 LEAST: Final = 32 * 1024
 """Smaller ones would cost a slow line more in headers than they save, and a new connection has no rate yet; bytes."""
+UNKNOWN: Final = 512 * 1024
+"""Where the kernel knows no rate: the line may be a slow one; bytes."""
 AGAIN: Final = 8
 """After so many full records the kernel is asked again, and"""
 AGAIN_S: Final = 1.0
@@ -26,7 +28,7 @@ class RecordSize:
     """Of the records on ``sock``; ``now`` is the reactor's clock.
 
     Inside a relay leg the rate is that of the leg's own connection to the server, since that is what the kernel knows;
-    where it knows nothing, as elsewhere than on Linux, records are as large as may be.
+    where it knows nothing, as elsewhere than on Linux, records have :data:`UNKNOWN` bytes.
     """
 
     def __init__(self, sock: Any, now: Callable[[], float], rate: Callable[[Any], int | None] = delivery_rate) -> None:
@@ -42,7 +44,7 @@ class RecordSize:
         now = self._now()
         if self._left <= 0 or now >= self._until:
             rate = self._rate(self._socket)
-            self._most = MAX_RECORD if rate is None else min(MAX_RECORD, max(LEAST, int(rate * RECORD_S)))
+            self._most = UNKNOWN if rate is None else min(MAX_RECORD, max(LEAST, int(rate * RECORD_S)))
             self._left, self._until = AGAIN * self._most, now + AGAIN_S
         self._left -= self._most
         return self._most

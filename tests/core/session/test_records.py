@@ -141,7 +141,7 @@ def test_a_record_of_data_does_not_pass_for_the_last_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "header", ["00000000", "00080001", "00ffffff", "01000001", "01020000", "02000001", "80000001", "ff000000"]
+    "header", ["00000000", "00100001", "00ffffff", "01000001", "01020000", "02000001", "80000001", "ff000000"]
 )
 def test_headers_that_no_record_has_are_refused_before_anything_is_opened(header: str) -> None:
     _, opener = ends()

@@ -1,4 +1,4 @@
-"""How large sealed records are: as large as may be, unless the line is slow."""
+"""How large sealed records are: as large as may be, unless the line is slow or not known."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import sys
 import pytest
 
 from p2pxfer.core.session.records import MAX_RECORD
-from p2pxfer.net.connection.recordsize import AGAIN, AGAIN_S, LEAST, RECORD_S, RecordSize
+from p2pxfer.net.connection.recordsize import AGAIN, AGAIN_S, LEAST, RECORD_S, UNKNOWN, RecordSize
 from p2pxfer.net.connection.tcpinfo import delivery_rate
 
 
 @pytest.mark.parametrize(
     ("rate", "size"),
     [
-        (None, MAX_RECORD),
+        (None, UNKNOWN),
         (0, LEAST),
         (50_000, LEAST),
         (400_000, int(400_000 * RECORD_S)),
@@ -51,7 +51,7 @@ def test_what_is_no_tcp_connection_has_no_rate() -> None:
     closed.close()
     assert delivery_rate(closed) is None
     no_socket: object = object()
-    assert RecordSize(no_socket, lambda: 0.0).most() == MAX_RECORD
+    assert RecordSize(no_socket, lambda: 0.0).most() == UNKNOWN
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO is Linux's")

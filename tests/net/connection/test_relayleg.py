@@ -15,7 +15,7 @@ from twisted.internet.error import ConnectionDone
 from p2pxfer.core.messages import ALPN_SERVER
 from p2pxfer.core.session.records import MAX_RECORD
 from p2pxfer.net.connection import fasttls
-from p2pxfer.net.connection.recordsize import RECORD_S, RecordSize
+from p2pxfer.net.connection.recordsize import RECORD_S, UNKNOWN, RecordSize
 from p2pxfer.net.connection.securing import wrap
 from p2pxfer.net.connection.streamsocket import StreamSocket
 from p2pxfer.net.connection.tcpinfo import delivery_rate
@@ -148,4 +148,4 @@ async def test_records_inside_a_leg_are_as_large_as_its_own_line_makes_them(monk
     assert RecordSize(inside, lambda: 0.0).most() == 300_000 * RECORD_S
     await pair.close()
     nothing_below = StreamSocket(reactor)
-    assert RecordSize(nothing_below, lambda: 0.0).most() == MAX_RECORD
+    assert RecordSize(nothing_below, lambda: 0.0).most() == UNKNOWN
