@@ -2,8 +2,8 @@
 
 Laws of this file:
 
-1. A chunk is hashed and written in one thread, batches are synced in another: data first, journal behind it, one batch
-   at a time.
+1. A chunk is verified and written in one thread, batches are synced in another: data first, journal behind it, one
+   batch at a time.
 2. What arrived and is not durable yet is bounded by :data:`UNSAFE_BYTES`, what of it waits for the disk by
    :data:`WAITING_BYTES`; beyond either the paths are held, so the sender waits.
 3. A failed sync is never repeated: the first failure is told once, and everything afterwards meets it again.
