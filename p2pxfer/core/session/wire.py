@@ -328,10 +328,7 @@ SESSION_CAPS = {
 
 
 class Chunk(Struct, frozen=True):
-    """A chunk as it travels: its address, its BLAKE3 hash (32 bytes) and its payload.
-
-    ``found`` is the hash of what came, if it was made meanwhile: no peer says it.
-    """
+    """A chunk as it travels: address, BLAKE3 hash (32 bytes), payload; ``found``: the hash of what came, if made."""
 
     handle: int
     file: int
