@@ -7,24 +7,34 @@ Laws of this file:
    (:data:`LEAST_TRIP_S`) for a window of the kernel to matter.  On loopback and in a LAN one connection fills the line.
 2. Nothing is tried while packets queue (:data:`QUEUE`): then the line is the limit.  What is left is a window, or loss.
 3. One change at a time.  It is judged by the sum of what all connections deliver, once it has settled: it stays if the
-   sum rose by :data:`GAIN`, else it is undone; behind a connection that was undone, or did not come about, nothing is
-   tried for :data:`REST_S`, twice as long each time.  While a connection stands still or is not full, or after one was
-   lost, nothing is judged: the sum says nothing about the change then.  But a connection on trial that delivers nothing
-   at all for :data:`TRIAL` windows, while another one does, is undone too.
-4. Where packets get lost (:data:`LOSS`) the first change is another congestion control, which does not take loss for a
-   full line; it costs nothing.  All further ones are connections, ``most`` at most, and none is opened before
-   enough went out (:data:`ENOUGH`) to tell whether packets get lost.
+   sum rose by :data:`GAIN`, and a connection only if it delivers what the sum had to rise by; else it is undone, but
+   not while it delivers more with each window, for :data:`TRIAL` windows.  Behind a connection that was undone, or did
+   not come about, nothing is tried for :data:`REST_S`, twice as long each time.  A short pause of what was there
+   before makes nothing new look better (:data:`FADE`).  While a connection stands still or is not full, or after one
+   was lost, nothing is judged: the sum says nothing about the change then.  But a connection on trial that delivers
+   nothing at all for :data:`TRIAL` windows, while another one does, is undone too.
+4. Where packets get lost (:mod:`~p2pxfer.core.session.losses`) the first change is another congestion control, which
+   does not take loss for a full line; it costs nothing.  All further ones are connections, ``most`` at most, and none
+   is opened before it is known whether packets get lost.
+5. Where loss is plain the growth is not waited for: what takes loss for a full line has ended its growth with the
+   first one.  The other congestion control comes at once and stays as soon as the sum is :data:`LEAP` times what it
+   was.  The second connection comes when the first one delivers :data:`NEAR` in a round trip: what arrives behind a
+   hole is kept at both ends until the hole is filled, so that with losses the kernels' buffers carry half of what they
+   do without.
 
 Times in seconds, sizes in bytes.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from enum import Enum
 from typing import Final
 
 from msgspec import Struct, field
+
+from p2pxfer.core.session.losses import Losses
 
 MAX_LINES: Final = 8
 LEAST_TRIP_S: Final = 0.01
@@ -40,10 +50,15 @@ SETTLE_TRIPS: Final = 8
 QUEUE: Final = 1.25
 QUEUE_S: Final = 0.002
 """Packets queue when the round trip is so many times the shortest one, and so much longer."""
-LOSS: Final = 0.0005
-"""Share of segments that were sent again."""
-ENOUGH: Final = 1000
-"""Segments after which it is known whether packets get lost: of so many one in two hundred leaves none out."""
+TRIP_WEIGHT: Final = 0.3
+"""Of the newest round trip: ``bbr`` empties the queue of a full line on purpose, for a fifth of a second."""
+FADE: Final = 0.9
+"""What a window delivered counts for so much in the next one, if that delivered less."""
+LEAP: Final = 2.0
+LOOKS: Final = 2
+"""What these tell of a rate is enough where nothing is at stake."""
+NEAR: Final = 512 * 1024
+"""Bytes; the buffers that Linux has by itself carry some 1.3 MB in a round trip with losses."""
 WARM: Final = 128 * 1024
 """Bytes after which a round trip counts: the one that a kernel knows of two SYNs that crossed is too short by half."""
 REST_S: Final = 30.0
@@ -93,11 +108,15 @@ class _Window(Struct):
     """A time in which all connections were full."""
 
     begun: float
-    acked: int = 0
-    sent: int = 0
-    repeated: int = 0
-    moved: set[int] = field(default_factory=set)
-    """Which connections delivered anything."""
+    acked: dict[int, int] = field(default_factory=dict)
+    """What each connection delivered that delivered anything."""
+
+
+class _Look(Struct, frozen=True):
+    """What all connections had delivered in all at one moment."""
+
+    at: float
+    acked: int
 
 
 def window_s(trip: float) -> float:
@@ -118,38 +137,43 @@ class Widening:
         self._before = 0.0
         self._least: float | None = None
         """The shortest round trip that counts."""
+        self._trip = 0.0
+        """The longest of all connections, smoothed."""
+        self._looks: deque[_Look] = deque(maxlen=LOOKS + 1)
+        """The last ones at which all connections were full."""
         self._newest: int | None = None
         """The connection on trial; ``None``: the congestion control is."""
+        self._own = 0.0
+        """What the connection on trial delivered in the last window."""
         self._at_trial: dict[int, Line] = {}
         """The connections as they were when the trial began."""
-        self._sent = self._repeated = 0
-        """Segments in all windows that were full."""
+        self._losses = Losses()
         self._steady: bool | None = None
         """Whether the other congestion control is in use; ``None``: not tried."""
 
     def look(self, lines: Mapping[int, Line], now: float) -> Order | None:
         """What is to be done, with all connections that are up as they are now; called a few times a second."""
-        self._count(lines)
-        least = self._least or 0.0
-        full = bool(lines) and all(line.full for line in lines.values())
-        if not full or least < LEAST_TRIP_S or self._phase in (_Phase.CHANGING, _Phase.SETTLING, _Phase.RESTING):
+        full = bool(lines) and all(line.full for line in lines.values()) and (self._least or 0.0) >= LEAST_TRIP_S
+        self._count(lines, full, now)
+        if not full or self._phase in (_Phase.CHANGING, _Phase.SETTLING, _Phase.RESTING):
             self._begin_window(now)
         self._pass_time(now)
+        order = self._at_once() if full else None
+        if order is not None:
+            return order
         if now - self._window.begun < self._window_s:
             return self._stuck(now)
         window = self._window
         self._begin_window(now)
-        if window.moved != set(lines):
+        if window.acked.keys() != lines.keys():
             return self._stuck(now)
-        rate = window.acked / (now - window.begun)
-        self._sent += window.sent
-        self._repeated += window.repeated
-        lost = window.repeated > LOSS * window.sent or self._repeated > LOSS * self._sent
+        rate = sum(window.acked.values()) / (now - window.begun)
         match self._phase:
             case _Phase.WATCHING:
-                return self._watched(rate, lost, now)
+                return self._watched(rate)
             case _Phase.JUDGING:
-                return self._judged(rate, lost, now)
+                own = window.acked.get(self._newest or 0, 0) / (now - window.begun)
+                return self._judged(rate, own, now)
             case _:
                 return None
 
@@ -181,21 +205,39 @@ class Widening:
 
     # -- measuring -----------------------------------------------------------------------------------------------
 
-    def _count(self, lines: Mapping[int, Line]) -> None:
-        window = self._window
+    def _count(self, lines: Mapping[int, Line], full: bool, now: float) -> None:
+        window = self._window.acked
         if self._lines.keys() - lines.keys() and self._phase in (_Phase.SETTLING, _Phase.JUDGING):
             self._phase, self._before = _Phase.WATCHING, 0.0
+        acked = sent = repeated = 0
         for number, line in lines.items():
             before = self._lines.get(number)
             if before is not None:
-                window.acked += line.acked - before.acked
                 if line.acked > before.acked:
-                    window.moved.add(number)
-                window.sent += line.sent - before.sent
-                window.repeated += line.repeated - before.repeated
+                    window[number] = window.get(number, 0) + line.acked - before.acked
+                acked += line.acked - before.acked
+                sent += line.sent - before.sent
+                repeated += line.repeated - before.repeated
             if line.acked > WARM:
                 self._least = min(line.trip, self._least or line.trip)
         self._lines = dict(lines)
+        if not full:
+            self._looks.clear()
+        self._looks.append(_Look(now, self._looks[-1].acked + acked if self._looks else 0))
+        trip = max((line.trip for line in lines.values()), default=0.0)
+        self._trip += TRIP_WEIGHT * (trip - self._trip) if self._trip else trip
+        self._losses.look(sent, repeated, full=full, queues=trip > self._usual)
+
+    @property
+    def _usual(self) -> float:
+        """The round trip from which on packets queue."""
+        return QUEUE * (self._least or 0.0) + QUEUE_S
+
+    @property
+    def _rate(self) -> float:
+        """What all connections deliver, as of the last looks; 0.0 while these are too few."""
+        first, last = self._looks[0], self._looks[-1]
+        return (last.acked - first.acked) / (last.at - first.at) if len(self._looks) > LOOKS else 0.0
 
     @property
     def _window_s(self) -> float:
@@ -209,7 +251,7 @@ class Widening:
 
     def _begin_trial(self, now: float) -> None:
         self._phase, self._until = _Phase.JUDGING, now + TRIAL * self._window_s
-        self._at_trial = self._lines
+        self._at_trial, self._own = self._lines, 0.0
 
     def _take_a_rest(self, now: float) -> None:
         self._phase, self._until = _Phase.RESTING, now + self._rest
@@ -224,23 +266,35 @@ class Widening:
 
     # -- deciding ------------------------------------------------------------------------------------------------
 
-    def _watched(self, rate: float, lost: bool, now: float) -> Order | None:
-        grown, self._before = rate > GAIN * self._before, rate
-        return None if grown or not rate else self._change(lost)
-
-    def _change(self, lost: bool) -> Order | None:
-        usual = QUEUE * (self._least or 0.0) + QUEUE_S
-        if any(line.trip > usual for line in self._lines.values()):
-            self._phase = _Phase.WATCHING
+    def _at_once(self) -> Order | None:
+        """What needs no window."""
+        if self._phase in (_Phase.SETTLING, _Phase.JUDGING) and self._newest is None:
+            if self._rate >= LEAP * self._before > 0:
+                self._phase, self._before, self._rest = _Phase.WATCHING, self._rate, REST_S
             return None
-        if lost and self._steady is None:
+        if self._phase is not _Phase.WATCHING or not self._losses.plain or not self._rate:
+            return None
+        near = len(self._lines) == 1 and self._rate * (self._least or 0.0) >= NEAR
+        if self._steady is None or near:
+            self._before = max(self._before, self._rate)
+            return self._change()
+        return None
+
+    def _watched(self, rate: float) -> Order | None:
+        grown, self._before = rate > GAIN * self._before, max(rate, FADE * self._before)
+        return None if grown or not rate else self._change()
+
+    def _change(self) -> Order | None:
+        self._phase = _Phase.WATCHING
+        if self._trip > self._usual or any(line.trip > self._usual for line in self._lines.values()):
+            return None
+        if self._losses.found and self._steady is None:
             self._phase = _Phase.CHANGING
             return Steady(True)
-        known = lost or self._steady is not None or self._sent >= ENOUGH
+        known = self._steady is not None or self._losses.known
         if known and len(self._lines) < self._most:
             self._phase = _Phase.CHANGING
             return Open()
-        self._phase = _Phase.WATCHING
         return None
 
     def _stuck(self, now: float) -> Order | None:
@@ -256,18 +310,22 @@ class Widening:
         self._take_a_rest(now)
         return Close(self._newest)
 
-    def _judged(self, rate: float, lost: bool, now: float) -> Order | None:
+    def _judged(self, rate: float, own: float, now: float) -> Order | None:
         """The change stays and the next one is made, or it is undone."""
         if self._newest is not None and self._newest not in self._lines:
             self._phase, self._before = _Phase.WATCHING, 0.0
             return None
-        if rate >= GAIN * self._before:
+        carries = self._newest is None or own >= (GAIN - 1) * self._before
+        grows, self._own = own > GAIN * self._own, own
+        if rate >= GAIN * self._before and carries:
             self._rest = REST_S
             self._before = rate
-            return self._change(lost)
+            return self._change()
         if self._newest is None:
             self._steady = False
             self._phase = _Phase.WATCHING
             return Steady(False)
+        if grows and now < self._until:
+            return None
         self._take_a_rest(now)
         return Close(self._newest)

@@ -228,6 +228,150 @@ def test_a_connection_that_still_grows_is_waited_for() -> None:
     assert model.orders == []
 
 
+# -- what is seen at once ------------------------------------------------------------------------------------------
+
+
+class Course:
+    """Connections that deliver, lose and queue what the test says, one stretch after the other."""
+
+    def __init__(self, trip: float = 0.08) -> None:
+        self.now = 100.0
+        self.rule = Widening(self.now)
+        self.trip = trip
+        self.up: dict[int, tuple[float, float, float]] = {1: (WARM, 0.0, 0.0)}
+        """Bytes acknowledged, segments sent and segments lost."""
+
+    def run(self, *rates: float, seconds: float = LOOK_S, loss: float = 0.0, trip: float = 0.0) -> list[object]:
+        """Each connection delivers its rate, bytes a second; returns what was ordered meanwhile."""
+        orders: list[object] = []
+        for _ in range(round(seconds / LOOK_S)):
+            self.now += LOOK_S
+            for (number, (acked, sent, lost)), rate in zip(list(self.up.items()), rates, strict=True):
+                went = rate * LOOK_S
+                self.up[number] = (acked + went, sent + went / SEGMENT, lost + went / SEGMENT * loss)
+            lines = {
+                number: Line(int(acked), int(sent), int(lost), trip or self.trip, True)
+                for number, (acked, sent, lost) in self.up.items()
+            }
+            order = self.rule.look(lines, self.now)
+            if order is not None:
+                orders.append(order)
+        return orders
+
+    def grows(self, last: float) -> None:
+        """Slow start: the only connection delivers twice as much at each look, until it delivers ``last``."""
+        rate = 0.1 * MB
+        while rate < last:
+            assert self.run(rate) == []
+            rate *= 2
+
+    def answer(self) -> None:
+        """The other congestion control is there."""
+        self.rule.steadied(True, self.now)
+
+    def opens(self) -> None:
+        """Another connection stands."""
+        number = max(self.up) + 1
+        self.up[number] = (WARM, 0.0, 0.0)
+        self.rule.opened(number, self.now)
+
+
+def lossy() -> Course:
+    """A long line that loses packets, with what bears loss just chosen."""
+    course = Course()
+    course.grows(3 * MB)
+    assert course.run(1.5 * MB, seconds=0.6, loss=0.005) == [Steady(True)]
+    course.answer()
+    return course
+
+
+def test_plain_loss_is_answered_at_once() -> None:
+    """Slow start ended with the first packet that was lost; nobody waits for a window in which all has settled."""
+    lossy()
+
+
+def test_what_bears_loss_stays_as_soon_as_it_delivers_twice_as_much() -> None:
+    course = lossy()
+    assert course.run(3.5 * MB, seconds=0.4, loss=0.005) == []
+    assert course.run(5.5 * MB, seconds=0.2, loss=0.005) == []
+    assert course.run(8 * MB, seconds=0.2, loss=0.005) == [Open()], "it delivers what buffers carry with losses"
+    course.opens()
+    assert course.run(16 * MB, 8 * MB, seconds=3, loss=0.005, trip=0.12) == []
+    assert course.rule.steady
+
+
+def test_where_what_bears_loss_delivers_little_it_is_waited_for() -> None:
+    """The line is slow; another connection is tried when the growth has ended."""
+    course = lossy()
+    rate = 3.1 * MB
+    for _ in range(4):
+        assert course.run(rate, seconds=0.4, loss=0.005) == []
+        rate *= 1.2
+    assert course.run(rate, seconds=1.4, loss=0.005) == [Open()]
+
+
+def test_where_it_is_in_use_anyway_the_second_connection_comes_at_once() -> None:
+    course = Course()
+    course.grows(3 * MB)
+    assert course.run(6 * MB, seconds=0.4, loss=0.005) == [Steady(True)]
+    course.rule.steadied(False, course.now)
+    assert course.run(8 * MB, loss=0.005) == [Open()]
+
+
+def test_a_queue_that_was_overrun_is_no_loss_of_the_line() -> None:
+    """The sawtooth of what takes loss for a full line, alone on it: the round trip says what the losses are."""
+    course = Course()
+    course.grows(6 * MB)
+    orders: list[object] = []
+    for _ in range(40):
+        for trip in (0.08, 0.09, 0.1, 0.115, 0.13):
+            orders += course.run(10 * MB, trip=trip)
+        orders += course.run(10 * MB, trip=0.13, loss=0.01)
+        orders += course.run(10 * MB, trip=0.1, loss=0.003)
+    assert Steady(True) not in orders
+
+
+def test_a_short_queue_that_was_overrun_is_not_plain_loss() -> None:
+    """At the end of slow start a third of a round trip's segments goes; no round trip that is smoothed shows that."""
+    course = Course()
+    course.grows(6 * MB)
+    assert course.run(4 * MB, loss=0.3) == []
+    assert course.run(4 * MB) == []
+
+
+def test_a_connection_stays_only_for_what_it_delivers_itself() -> None:
+    """The first one was slow for other reasons when the second one was opened, and is itself again."""
+    course = Course()
+    course.grows(3 * MB)
+    while not course.run(3 * MB):
+        pass
+    course.opens()
+    orders = course.run(9 * MB, 0.2 * MB, seconds=2.4)
+    assert orders == [Close(2)]
+
+
+def test_a_connection_that_still_grows_is_not_judged_yet() -> None:
+    course = Course()
+    course.grows(3 * MB)
+    while not course.run(3 * MB):
+        pass
+    course.opens()
+    assert course.run(3 * MB, 0.02 * MB, seconds=0.8) == []
+    assert course.run(3 * MB, 0.04 * MB, seconds=0.6) == []
+    assert course.run(3 * MB, 0.2 * MB, seconds=0.6) == []
+    assert Close(2) not in course.run(3 * MB, 3 * MB, seconds=3)
+
+
+def test_a_short_pause_makes_nothing_new_look_better() -> None:
+    """``bbr`` stops for a fifth of a second each ten; the line is full before and after, and what queued is gone."""
+    course = Course()
+    course.grows(20 * MB)
+    course.run(20 * MB, seconds=4, trip=0.12)
+    assert course.run(0.1 * MB, seconds=0.4, trip=0.1) == []
+    assert course.run(12 * MB, seconds=0.2, trip=0.09) == []
+    assert course.run(20 * MB, seconds=4, trip=0.12) == []
+
+
 @settings(max_examples=80, deadline=None)
 @given(
     st.floats(0.1, 50), st.floats(0.1, 50), st.floats(0.0001, 0.5), st.booleans(), st.booleans(),

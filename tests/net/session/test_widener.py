@@ -143,6 +143,7 @@ class LossyPath(FakePath):
         super().__init__(number)
         self.flows = SimpleNamespace(acked=1 << 20, sent=1000, repeated=0, trip=0.05, waiting=1)
         self.changes: list[str] = []
+        self.loses = 1.0
 
         def govern(name: str) -> bool:
             if has:
@@ -159,7 +160,7 @@ class LossyPath(FakePath):
         """What a fifth of a second brings."""
         self.flows.acked += int(50_000 * (better if self.descriptor.governor == BEARS_LOSS else 1))
         self.flows.sent += 40
-        self.flows.repeated += 1
+        self.flows.repeated += self.loses
 
 
 def steadied(path: LossyPath, seconds: float, better: float = 20) -> tuple[Any, list[bool], Steadier]:
@@ -254,6 +255,7 @@ def test_a_path_that_takes_more_than_there_is_stays_as_it_is() -> None:
 def test_nothing_is_looked_at_while_nothing_is_carried_and_the_pause_does_not_count() -> None:
     path = LossyPath(1)
     path.descriptor.governor = "reno"
+    path.loses = 0.3
     clock, carries, steadier = steadied(path, 0.4)
     carries[0] = False
     clock.advance(LOOK_S)
