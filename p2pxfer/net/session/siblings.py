@@ -9,7 +9,9 @@ Laws of this file:
    initiator keeps the first one that greeted; all others of the same attempt are reset.
 4. One attempt dials at a time, :data:`MAX_SIBLINGS` connections beside a path, :data:`OPEN_S` seconds for each attempt.
    The next attempt may overtake the word that the last one's connection is to stay, so that is still waited for.
-5. Who asks for more than :data:`MOST_ASKED` in that time breaks the protocol: each may cost a connection to the server.
+5. The side with the fresh port listens first and dials a little later, so that SYNs cross only where a NAT needs that:
+   of two that cross the kernel learns a round trip that is too short, by which ``bbr`` sets its window.
+6. Who asks for more than :data:`MOST_ASKED` in that time breaks the protocol: each may cost a connection to the server.
 """
 
 from __future__ import annotations
@@ -49,6 +51,8 @@ OPEN_S = 4.0
 """How long one attempt may take until a connection has greeted, seconds."""
 MOST_ASKED = MAX_SIBLINGS + 4
 """Most attempts asked of one side in :data:`OPEN_S`."""
+SILENT_TRIPS, SILENT_S = 6.0, 1.0
+"""How long only the other side dials, whose word that it may comes behind data (law 5), and at most, seconds."""
 MAX_GREETING = 4
 """Most connections of one attempt that have not been chosen."""
 
@@ -116,7 +120,7 @@ class Siblings:
             ports = await self._outside(attempt, port)
             if not attempt.over:
                 beside.send(Widen(number=self._count, ports=ports))
-                attempt.punch(port, [beside.ends[1].port])
+                attempt.punch(port, [beside.ends[1].port], silently=True)
         else:
             beside.send(Widen(number=self._count, ports=[]))
         path = await attempt.done
@@ -187,7 +191,7 @@ class Siblings:
         ports = await self._outside(attempt, port)
         if not attempt.over:
             attempt.beside.send(Widened(number=attempt.number, ports=ports))
-            attempt.punch(port, [attempt.beside.ends[1].port])
+            attempt.punch(port, [attempt.beside.ends[1].port], silently=True)
 
     def _broken(self, failure: Failure) -> None:
         self.log.failure("a further connection", failure)
@@ -263,8 +267,8 @@ class _Attempt(PathOwner):
         """It was told what to dial."""
         return self._puncher is not None
 
-    def punch(self, port: int, ports: list[int]) -> None:
-        """Dial these ports of the peer from the local ``port``, and listen there."""
+    def punch(self, port: int, ports: list[int], *, silently: bool = False) -> None:
+        """Listen at the local ``port``, and dial these ports of the peer from there, ``silently`` later."""
         local, remote = self.beside.ends
         own = str(local.host) if local.host.version == 6 else ""
         wanted = [Endpoint(remote.host, one) for one in ports]
@@ -276,7 +280,7 @@ class _Attempt(PathOwner):
         if candidates and not self.over:
             self._port = port
             self._puncher = self._siblings.puncher(port, candidates, self._protocol)
-            self._puncher.start()
+            self._puncher.start(min(SILENT_TRIPS * (self.beside.rtt or 0.0), SILENT_S) if silently else 0.0)
 
     def stop(self) -> None:
         """End what has not come to a path."""

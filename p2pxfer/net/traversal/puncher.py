@@ -107,6 +107,7 @@ class Puncher:
         self._schedule = DialSchedule(candidates, port, now, now + PUNCH_S, random.random)
         self._dials: dict[Dial, HalfOpen] = {}
         self._used_ports = {port}
+        self._silent_until = now
         self._timer: IDelayedCall | None = None
         self._head_start: IDelayedCall | None = None
         self._news: IDelayedCall | None = None
@@ -142,8 +143,9 @@ class Puncher:
         """What was tried beyond the candidates, or why not, as a phrase for people; empty if there was no plan."""
         return self._phrase.format(syns=self._schedule.syns)
 
-    def start(self) -> None:
-        """Listen and dial."""
+    def start(self, silent: float = 0.0) -> None:
+        """Listen, and dial after so many seconds."""
+        self._silent_until = self._reactor.seconds() + silent
         self._end = self._reactor.callLater(PUNCH_S, self.stop)
         self._listen()
         if self._mapped is not None:
@@ -267,16 +269,19 @@ class Puncher:
     def _run(self) -> None:
         if self._stopped:
             return
-        orders = self._schedule.due(self._reactor.seconds())
-        for dial in orders.drop:
-            if (half_open := self._dials.pop(dial, None)) is not None:
-                half_open.close()
-        for dial in orders.dial:
-            self._dial(dial)
+        if self._reactor.seconds() >= self._silent_until:
+            orders = self._schedule.due(self._reactor.seconds())
+            for dial in orders.drop:
+                if (half_open := self._dials.pop(dial, None)) is not None:
+                    half_open.close()
+            for dial in orders.dial:
+                self._dial(dial)
         self._set_timer()
 
     def _set_timer(self) -> None:
         wake = self._schedule.wake()
+        if wake is not None:
+            wake = max(wake, self._silent_until)
         if self._timer is not None and self._timer.active():
             if wake is not None and self._timer.getTime() <= wake:
                 return

@@ -33,6 +33,7 @@ from p2pxfer.net.session.parties import Party
 from p2pxfer.net.session.ways import Ways
 from p2pxfer.net.traversal.candidates import Candidates
 from p2pxfer.net.traversal.listening import Doorman
+from p2pxfer.net.traversal.puncher import Puncher
 from tests.net.reactors import until
 from tests.net.serverkit import dialled_from, free_port
 
@@ -390,6 +391,35 @@ def test_who_has_no_path_after_a_while_finds_out_what_may_be_wrong(
     clock.advance(0.2)
     assert done == (asked if lacking else [])
     punch.stop()
+
+
+@pytest.mark.parametrize(
+    ("role", "mapping", "silent"),
+    [("responder", "none", 0.08), ("responder", "endpoint-independent", 0), ("responder", "unknown", 0),
+     ("initiator", "none", 0)],
+)  # fmt: skip
+def test_a_responder_that_no_nat_hides_lets_the_initiator_dial_first(
+    monkeypatch: pytest.MonkeyPatch, role: Any, mapping: Any, silent: float
+) -> None:
+    """SYNs cross only where one must go out before another one comes in."""
+    silences: list[float] = []
+    start = Puncher.start
+
+    def noted_start(punch: Puncher, wait: float) -> None:
+        silences.append(wait)
+        start(punch, wait)
+
+    monkeypatch.setattr(Puncher, "start", noted_start)
+    me = replace(KNOWN, role=role)
+    nat = NatSummary(mapping)
+    introduction = Introduction(os.urandom(32), role == "initiator", me.peer_key, my_nat=nat, round_trip_ms=80)
+    clock: Any = Clock()
+    punch = punching.Punching(
+        clock, introduction, me, together(free_port(), 0), lambda *_: None, lambda: False, lambda: None
+    )
+    punch.start()
+    punch.stop()
+    assert silences == [silent]
 
 
 async def noted(done: list[str], what: str) -> bool:

@@ -26,7 +26,7 @@ from p2pxfer.net.private.identity import new_identity
 from p2pxfer.net.session import siblings as siblings_module
 from p2pxfer.net.session.parties import Party
 from p2pxfer.net.session.path import PathFacts, PathOwner, PeerPath
-from p2pxfer.net.session.siblings import MAX_SIBLINGS, OPEN_S, Siblings
+from p2pxfer.net.session.siblings import MAX_SIBLINGS, OPEN_S, SILENT_S, SILENT_TRIPS, Siblings
 from p2pxfer.net.traversal.listening import Doorman
 from p2pxfer.status import PathKind
 from tests.moments import for_now
@@ -42,6 +42,7 @@ class Beside:
 
     def __init__(self, local: str, remote: str, deliver: Callable[[Message], None]) -> None:
         self.facts = PathFacts(1, "punched", "", "")
+        self.rtt = 0.002
         self.ends = parse_endpoint(local), parse_endpoint(remote)
         self.sent: list[Message] = []
         self._deliver = deliver
@@ -168,10 +169,11 @@ class Dialled:
         self.port = port
         self.endpoints = [(one.host, one.port) for one in candidates]
         self.running = False
+        self.silent = 0.0
         Dialled.made.append(self)
 
-    def start(self) -> None:
-        self.running = True
+    def start(self, silent: float) -> None:
+        self.running, self.silent = True, silent
 
     def stop(self) -> None:
         self.running = False
@@ -197,6 +199,19 @@ def test_only_the_host_at_the_other_end_is_dialled_and_not_this_machine(
     siblings.receive(beside, Widen(number=1, ports=[40000, 30000]))
     (dialled,) = Dialled.made
     assert (dialled.port, dialled.endpoints) == (30000, [("198.18.1.1", 40000)])
+
+
+def test_the_side_with_the_fresh_port_lets_the_other_one_dial_first(responder: tuple[Siblings, Any, Clock]) -> None:
+    """Its word comes behind data, and of two SYNs that cross the kernel learns a round trip that is too short."""
+    siblings, beside, _ = responder
+    siblings._client.discovery = SimpleNamespace(mapping="none", views=[])  # type: ignore[assignment]  # enough of one
+    siblings.receive(beside, Widen(number=1, ports=[40000]))
+    siblings.receive(beside, Widen(number=2, ports=[]))
+    beside.rtt = 0.6
+    siblings.receive(beside, Widen(number=3, ports=[]))
+    silences = [dialled.silent for dialled in Dialled.made]
+    assert silences == [0.0, SILENT_TRIPS * 0.002, SILENT_S]
+    assert SILENT_S < OPEN_S / 2, "by way of a satellite it dials in time too"
 
 
 def test_one_attempt_at_a_time_and_each_has_an_end(responder: tuple[Siblings, Any, Clock]) -> None:

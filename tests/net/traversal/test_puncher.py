@@ -307,6 +307,24 @@ async def test_when_a_path_stands_what_is_of_use_beside_it_is_still_tried(
     assert await punch.puncher.done
 
 
+def test_a_silent_punch_listens_at_once_and_dials_later_whatever_it_hears(monkeypatch: pytest.MonkeyPatch) -> None:
+    now: Any = Clock()
+    admitted: list[int] = []
+    dialled: list[tuple[float, str]] = []
+    doorman: Any = SimpleNamespace(admit=lambda port, *_: admitted.append(port), dismiss=lambda _: None)
+    monkeypatch.setattr(Puncher, "_dial", lambda self, dial: dialled.append((now.seconds(), dial.host)))
+    punch = Puncher(now, 30000, [Candidate("host", HOST, 40000)], lambda _: None, doorman=doorman)
+    punch.start(0.2)
+    assert admitted == [30000]
+    now.advance(0.1)
+    punch.add([Candidate("host", "127.0.0.2", 40000)])
+    now.advance(0.05)
+    assert dialled == []
+    now.advance(0.05)
+    assert sorted(host for _, host in dialled) == [HOST, "127.0.0.2"]
+    punch.stop()
+
+
 def test_what_is_of_use_beside_a_path_that_stands_is_tried_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for as long as the whole punch."""
     now: Any = Clock()
