@@ -21,6 +21,9 @@ Laws of this file:
    was.  The second connection comes when the first one delivers :data:`NEAR` in a round trip: what arrives behind a
    hole is kept at both ends until the hole is filled, so that with losses the kernels' buffers carry half of what they
    do without.
+6. Where SYNs crossed the kernel takes a part of the round trip (:data:`PART`) for all of it, for some seconds, and what
+   paces by a model is held back by that.  So there the other congestion control is not judged, and where loss is plain
+   the second connection comes at once.
 
 Times in seconds, sizes in bytes.
 """
@@ -55,6 +58,8 @@ TRIP_WEIGHT: Final = 0.3
 FADE: Final = 0.9
 """What a window delivered counts for so much in the next one, if that delivered less."""
 LEAP: Final = 2.0
+PART: Final = 0.6
+"""``bbr`` has at most twice as much under way as goes in the shortest round trip that the kernel knows."""
 LOOKS: Final = 2
 """What these tell of a rate is enough where nothing is at stake."""
 NEAR: Final = 512 * 1024
@@ -67,13 +72,15 @@ MAX_REST_S: Final = 960.0
 
 class Line(Struct, frozen=True):
     """One connection at one moment: bytes acknowledged, segments sent and segments sent again since it stood; its
-    smoothed round trip; ``full``: more waits than it takes."""
+    smoothed round trip; ``full``: more waits than it takes; the ``shortest`` round trip that the kernel knows, 0 for
+    none."""
 
     acked: int
     sent: int
     repeated: int
     trip: float
     full: bool
+    shortest: float = 0.0
 
 
 class Open(Struct, frozen=True):
@@ -193,7 +200,7 @@ class Widening:
             return
         self._steady = done
         self._newest = None
-        if done:
+        if done and not self._misled:
             self._settle(now)
         else:
             self._phase = _Phase.WATCHING
@@ -232,6 +239,11 @@ class Widening:
     def _usual(self) -> float:
         """The round trip from which on packets queue."""
         return QUEUE * (self._least or 0.0) + QUEUE_S
+
+    @property
+    def _misled(self) -> bool:
+        """The kernel takes a part of the round trip for all of it, on every connection."""
+        return all(0 < line.shortest < PART * (self._least or 0.0) for line in self._lines.values())
 
     @property
     def _rate(self) -> float:
@@ -274,8 +286,8 @@ class Widening:
             return None
         if self._phase is not _Phase.WATCHING or not self._losses.plain or not self._rate:
             return None
-        near = len(self._lines) == 1 and self._rate * (self._least or 0.0) >= NEAR
-        if self._steady is None or near:
+        near = self._misled or self._rate * (self._least or 0.0) >= NEAR
+        if self._steady is None or (near and len(self._lines) == 1):
             self._before = max(self._before, self._rate)
             return self._change()
         return None

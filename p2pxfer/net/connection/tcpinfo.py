@@ -26,9 +26,11 @@ _ROUND_TRIP = 8 + 15
 """Index of ``tcpi_rtt``: the smoothed round trip, microseconds."""
 _REPEATED = 8 + 23
 """Index of ``tcpi_total_retrans``: segments that were sent again, since the first SYN."""
-_COUNTS = struct.Struct("=120xQ16xI8xI")
-"""Of ``struct tcp_info`` in Linux 4.6 and later: bytes acknowledged, bytes that were not sent yet, segments with data
-that were sent."""
+_COUNTS = struct.Struct("=120xQ16xII4xI")
+"""Of ``struct tcp_info`` in Linux 4.6 and later: bytes acknowledged, bytes that were not sent yet, the shortest round
+trip in microseconds, segments with data that were sent."""
+_NO_TRIP = 2**32 - 1
+"""What the kernel says for the shortest round trip while it knows none."""
 _MAX_PACE = 47
 """``SO_MAX_PACING_RATE`` (socket(7)) of nearly every processor that Linux runs on; Python has no name for it."""
 _PACE = struct.Struct("@L")
@@ -58,13 +60,15 @@ def retransmissions(sock: socket.socket) -> int | None:
 
 class Flow(Struct, frozen=True):
     """What went out over a connection since it stood: bytes ``acked``, segments ``sent`` and ``repeated``; its round
-    ``trip``, smoothed, seconds; bytes ``waiting`` that were written and not sent once."""
+    ``trip``, smoothed, seconds; bytes ``waiting`` that were written and not sent once; the ``shortest`` round trip that
+    the kernel knows, 0 for none."""
 
     acked: int
     sent: int
     repeated: int
     trip: float
     waiting: int = 0
+    shortest: float = 0.0
 
 
 def flow(sock: socket.socket) -> Flow | None:
@@ -76,9 +80,10 @@ def counted(raw: bytes) -> Flow | None:
     """As :func:`flow`, from the kernel's answer."""
     if len(raw) < _COUNTS.size:
         return None
-    acked, waiting, sent = _COUNTS.unpack_from(raw)
+    acked, waiting, shortest, sent = _COUNTS.unpack_from(raw)
     fields = _fields(raw)
-    return Flow(acked, sent, fields[_REPEATED], fields[_ROUND_TRIP] / 1e6, waiting)
+    known = shortest if shortest != _NO_TRIP else 0
+    return Flow(acked, sent, fields[_REPEATED], fields[_ROUND_TRIP] / 1e6, waiting, known / 1e6)
 
 
 def delivery_rate(sock: socket.socket) -> int | None:

@@ -238,6 +238,7 @@ class Course:
         self.now = 100.0
         self.rule = Widening(self.now)
         self.trip = trip
+        self.shortest = trip
         self.up: dict[int, tuple[float, float, float]] = {1: (WARM, 0.0, 0.0)}
         """Bytes acknowledged, segments sent and segments lost."""
 
@@ -250,7 +251,7 @@ class Course:
                 went = rate * LOOK_S
                 self.up[number] = (acked + went, sent + went / SEGMENT, lost + went / SEGMENT * loss)
             lines = {
-                number: Line(int(acked), int(sent), int(lost), trip or self.trip, True)
+                number: Line(int(acked), int(sent), int(lost), trip or self.trip, True, self.shortest)
                 for number, (acked, sent, lost) in self.up.items()
             }
             order = self.rule.look(lines, self.now)
@@ -276,9 +277,10 @@ class Course:
         self.rule.opened(number, self.now)
 
 
-def lossy() -> Course:
-    """A long line that loses packets, with what bears loss just chosen."""
+def lossy(shortest: float = 0.08) -> Course:
+    """A long line that loses packets, with what bears loss just chosen; what the kernel takes for its round trip."""
     course = Course()
+    course.shortest = shortest
     course.grows(3 * MB)
     assert course.run(1.5 * MB, seconds=0.6, loss=0.005) == [Steady(True)]
     course.answer()
@@ -298,6 +300,17 @@ def test_what_bears_loss_stays_as_soon_as_it_delivers_twice_as_much() -> None:
     course.opens()
     assert course.run(16 * MB, 8 * MB, seconds=3, loss=0.005, trip=0.12) == []
     assert course.rule.steady
+
+
+@pytest.mark.parametrize("shortest", [0.001, 0.02, 0.04])
+def test_where_syns_crossed_what_bears_loss_is_not_judged_and_the_second_connection_comes_at_once(
+    shortest: float,
+) -> None:
+    course = lossy(shortest)
+    assert course.run(0.5 * MB, seconds=1, loss=0.005) == [Open()]
+    course.rule.opened(None, course.now)
+    assert course.run(0.5 * MB, seconds=20, loss=0.005) == []
+    assert course.rule.steady, "the kernel forgets it after ten seconds"
 
 
 def test_where_what_bears_loss_delivers_little_it_is_waited_for() -> None:

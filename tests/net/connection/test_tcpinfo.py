@@ -96,6 +96,7 @@ def test_what_went_out_is_counted() -> None:
             assert after.acked == before.acked + 50_000
             assert after.sent > before.sent
             assert (after.repeated, after.trip > 0) == (0, True)
+            assert 0 < after.shortest <= after.trip
             usual = tcpinfo.governor(here)
             assert usual is not None
             assert tcpinfo.govern(here, usual)
@@ -121,6 +122,14 @@ def max_pace(sock: socket.socket) -> int:
 def test_an_older_kernel_counts_nothing() -> None:
     assert tcpinfo.counted(answer()[:159]) is None
     assert tcpinfo.counted(b"") is None
+
+
+@pytest.mark.parametrize(("microseconds", "known"), [(80_000, 0.08), (2**32 - 1, 0.0)])
+def test_the_shortest_round_trip_is_none_before_there_was_one(microseconds: int, known: float) -> None:
+    raw = answer().ljust(160, b"\0")
+    flow = tcpinfo.counted(raw[:148] + microseconds.to_bytes(4, sys.byteorder) + raw[152:])
+    assert flow is not None
+    assert flow.shortest == known
 
 
 def test_what_waits_in_the_kernel_is_counted() -> None:

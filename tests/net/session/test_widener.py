@@ -29,7 +29,7 @@ class FakePath:
 
     def __init__(self, number: int) -> None:
         self.facts = PathFacts(number, "punched", "", "", 0 if number == 1 else 1)
-        flow = SimpleNamespace(acked=1 << 20, sent=1000, repeated=0, trip=0.05)
+        flow = SimpleNamespace(acked=1 << 20, sent=1000, repeated=0, trip=0.05, shortest=0.05)
         self.descriptor = SimpleNamespace(governor="cubic", flow=lambda: flow)
         self.closed = 0
 
@@ -141,7 +141,7 @@ class LossyPath(FakePath):
 
     def __init__(self, number: int, has: bool = True) -> None:
         super().__init__(number)
-        self.flows = SimpleNamespace(acked=1 << 20, sent=1000, repeated=0, trip=0.05, waiting=1)
+        self.flows = SimpleNamespace(acked=1 << 20, sent=1000, repeated=0, trip=0.05, waiting=1, shortest=0.05)
         self.changes: list[str] = []
         self.loses = 1.0
 
@@ -188,7 +188,7 @@ def test_the_connection_of_channels_gets_what_bears_loss_and_keeps_it_where_that
 
 def test_what_does_not_deliver_more_is_undone_and_no_other_connection_is_wanted() -> None:
     path = LossyPath(1)
-    path.flows.trip = 0.1
+    path.flows.trip = path.flows.shortest = 0.1
     steadied(path, 60, better=1)
     assert path.changes == [BEARS_LOSS, "cubic"]
     assert len(path.caps) >= 2, "it was capped meanwhile"
