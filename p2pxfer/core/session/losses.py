@@ -19,7 +19,7 @@ from typing import Final
 
 LOSS: Final = 0.0005
 """Share of segments that were sent again."""
-PLAIN: Final = 3
+PLAIN: Final = 2
 MOST: Final = 0.1
 ENOUGH: Final = 1000
 """Segments after which it is known whether packets get lost: of so many one in two hundred leaves none out."""

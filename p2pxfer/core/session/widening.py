@@ -20,7 +20,7 @@ Laws of this file:
    first one.  The other congestion control comes at once and stays as soon as the sum is :data:`LEAP` times what it
    was.  The second connection comes when the first one delivers :data:`NEAR` in a round trip: what arrives behind a
    hole is kept at both ends until the hole is filled, so that with losses the kernels' buffers carry half of what they
-   do without.
+   do without.  Connections that lose packets take longer to grow, so no third one comes while the second one does.
 6. Where SYNs crossed the kernel takes a part of the round trip (:data:`PART`) for all of it, for some seconds, and what
    paces by a model is held back by that.  So there the other congestion control is not judged, and where loss is plain
    the second connection comes at once.
@@ -64,7 +64,7 @@ LOOKS: Final = 2
 """What these tell of a rate is enough where nothing is at stake."""
 NEAR: Final = 512 * 1024
 """Bytes; the buffers that Linux has by itself carry some 1.3 MB in a round trip with losses."""
-WARM: Final = 128 * 1024
+WARM: Final = 64 * 1024
 """Bytes after which a round trip counts: the one that a kernel knows of two SYNs that crossed is too short by half."""
 REST_S: Final = 30.0
 MAX_REST_S: Final = 960.0
@@ -332,6 +332,9 @@ class Widening:
         if rate >= GAIN * self._before and carries:
             self._rest = REST_S
             self._before = rate
+            if grows and self._newest is not None and self._steady is not None:
+                self._phase = _Phase.WATCHING
+                return None
             return self._change()
         if self._newest is None:
             self._steady = False

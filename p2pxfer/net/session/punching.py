@@ -40,6 +40,8 @@ ONE_ADDRESS = "both are behind one public address, which lets nothing back in to
 SHORTEST_S = 0.05
 """Shortest round trip that a punch reckons with, seconds: the peers may be farther from each other than from the
 server."""
+SILENT_S = 0.5
+"""Most that a responder waits for the initiator's SYN, seconds, whatever the server says of the round trip."""
 _ledger = Ledger()
 """Of this process: every meeting takes part in the same limit."""
 
@@ -112,7 +114,7 @@ class Punching:
     def _silence(self) -> float:
         """How long the peer alone dials, seconds."""
         reached = self._party.role == "responder" and self._introduction.my_nat.mapping == "none"
-        return self._trip if reached else 0.0
+        return min(self._trip, SILENT_S) if reached else 0.0
 
     def stop(self) -> None:
         """Dial and listen no more; does nothing when it has ended."""

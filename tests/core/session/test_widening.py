@@ -302,6 +302,18 @@ def test_what_bears_loss_stays_as_soon_as_it_delivers_twice_as_much() -> None:
     assert course.rule.steady
 
 
+def test_while_the_second_connection_grows_no_third_one_comes() -> None:
+    course = lossy()
+    while not course.run(8 * MB, loss=0.005):
+        pass
+    course.opens()
+    rate = 0.5 * MB
+    for _ in range(11):
+        assert course.run(8 * MB, rate, loss=0.005) == []
+        rate *= 1.3
+    assert course.run(14 * MB, 11 * MB, seconds=3, loss=0.005, trip=0.12) == []
+
+
 @pytest.mark.parametrize("shortest", [0.001, 0.02, 0.04])
 def test_where_syns_crossed_what_bears_loss_is_not_judged_and_the_second_connection_comes_at_once(
     shortest: float,

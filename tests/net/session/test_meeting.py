@@ -394,12 +394,12 @@ def test_who_has_no_path_after_a_while_finds_out_what_may_be_wrong(
 
 
 @pytest.mark.parametrize(
-    ("role", "mapping", "silent"),
-    [("responder", "none", 0.08), ("responder", "endpoint-independent", 0), ("responder", "unknown", 0),
-     ("initiator", "none", 0)],
+    ("role", "mapping", "trip_ms", "silent"),
+    [("responder", "none", 80, 0.08), ("responder", "none", 10_000, punching.SILENT_S),
+     ("responder", "endpoint-independent", 80, 0), ("responder", "unknown", 80, 0), ("initiator", "none", 80, 0)],
 )  # fmt: skip
 def test_a_responder_that_no_nat_hides_lets_the_initiator_dial_first(
-    monkeypatch: pytest.MonkeyPatch, role: Any, mapping: Any, silent: float
+    monkeypatch: pytest.MonkeyPatch, role: Any, mapping: Any, trip_ms: int, silent: float
 ) -> None:
     """SYNs cross only where one must go out before another one comes in."""
     silences: list[float] = []
@@ -412,7 +412,7 @@ def test_a_responder_that_no_nat_hides_lets_the_initiator_dial_first(
     monkeypatch.setattr(Puncher, "start", noted_start)
     me = replace(KNOWN, role=role)
     nat = NatSummary(mapping)
-    introduction = Introduction(os.urandom(32), role == "initiator", me.peer_key, my_nat=nat, round_trip_ms=80)
+    introduction = Introduction(os.urandom(32), role == "initiator", me.peer_key, my_nat=nat, round_trip_ms=trip_ms)
     clock: Any = Clock()
     punch = punching.Punching(
         clock, introduction, me, together(free_port(), 0), lambda *_: None, lambda: False, lambda: None
