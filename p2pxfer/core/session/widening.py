@@ -53,8 +53,8 @@ SETTLE_TRIPS: Final = 8
 QUEUE: Final = 1.25
 QUEUE_S: Final = 0.002
 """Packets queue when the round trip is so many times the shortest one, and so much longer."""
-TRIP_WEIGHT: Final = 0.3
-"""Of the newest round trip: ``bbr`` empties the queue of a full line on purpose, for a fifth of a second."""
+TRIP_WEIGHT: Final = 0.15
+"""Of the newest round trip: what queues on a full line comes and goes, and ``bbr`` empties it on purpose at times."""
 FADE: Final = 0.9
 """What a window delivered counts for so much in the next one, if that delivered less."""
 LEAP: Final = 2.0
