@@ -33,6 +33,7 @@ from p2pxfer.errors import ConfigError, IdentityMismatch, P2pxferError, UsageErr
 from p2pxfer.net.private.contactfile import CONTACTS_SCHEMA, Contact, contacts_file, read_contacts
 from p2pxfer.net.private.filelocks import locked
 from p2pxfer.net.private.identity import Identity, load_or_make, make_private_directory
+from p2pxfer.net.private.keyfile import KEY_FILE
 from p2pxfer.net.private.wholefile import replace_whole, version_of
 
 __all__ = ["Contact", "Home", "Settings", "default_home"]
@@ -96,7 +97,7 @@ class Home:
 
     def identity(self) -> Identity:
         """This machine's key; made on the first call.  Raises :class:`ConfigError`."""
-        return load_or_make(self.path / "identity.pem")
+        return load_or_make(self.path / KEY_FILE)
 
     # -- settings ------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError
 from p2pxfer.net.private.filelocks import hold
 from p2pxfer.net.private.identity import Identity, load_or_make, load_pair, make_private_directory
+from p2pxfer.net.private.keyfile import KEY_FILE
 from p2pxfer.net.private.wholefile import replace_whole
 from p2pxfer.net.server.admission import AdmissionSettings
 from p2pxfer.net.server.metrics import MetricsSite, metrics_endpoint
@@ -75,7 +76,7 @@ class State:
     def identity(self, certificate: Path | None) -> Identity:
         """The server's key: the one in ``certificate``, or its own, made at the first start."""
         if certificate is None:
-            return load_or_make(self.path / "identity.pem")
+            return load_or_make(self.path / KEY_FILE)
         return load_pair(certificate, certificate)
 
     def names(self) -> Path:

@@ -26,7 +26,8 @@ from p2pxfer.core.transfer.manifest import DIRECTORY, FILE, LINK, PERMISSIONS, E
 from p2pxfer.core.transfer.pathrules import STAGING_PREFIX, check_component, check_path, check_target
 from p2pxfer.core.transfer.ranges import Range
 from p2pxfer.errors import PathRefused, SourceChanged, UsageError
-from p2pxfer.net.disk import OPEN_INNER_DIRECTORY, OPEN_INNER_FILE, disk_error, shown
+from p2pxfer.net.disk import OPEN_DIRECTORY, OPEN_INNER_DIRECTORY, OPEN_INNER_FILE, disk_error, shown
+from p2pxfer.net.private.keyfile import is_private
 from p2pxfer.net.transfer.holes import find_holes, may_be_sparse
 
 Links = Literal["skip", "keep", "follow"]
@@ -166,6 +167,10 @@ class Scan:
             raise disk_error(error, f"looking at {shown(path)}", _ADVICE) from error
         if not stat.S_ISREG(kind.st_mode) and not stat.S_ISDIR(kind.st_mode):
             raise UsageError(f"{shown(path)} is {_kind(kind)}; only files and directories can be sent")
+        if stat.S_ISDIR(kind.st_mode) and _holds_key(raw):
+            raise UsageError(
+                f"{shown(path)} holds the key of a machine, and whoever has that is this machine; not sent"
+            )
         if not self._allowed(name, check_path):
             return
         self._check_new(name, path, kind)
@@ -200,6 +205,9 @@ class Scan:
         return Entry(path, FILE, status.st_size, status.st_mtime_ns, status.st_mode & PERMISSIONS)
 
     def _directory(self, fd: int, path: str, status: os.stat_result) -> Iterator[Entry]:
+        if is_private(fd):
+            self._skip(f"{shown(path)}: a private directory with the key of a machine in it")
+            return
         yield Entry(path, DIRECTORY, 0, status.st_mtime_ns, status.st_mode & PERMISSIONS)
         number = (status.st_dev, status.st_ino)
         self._within.add(number)
@@ -294,6 +302,17 @@ def _check_last(path: str) -> None:
 def _is_plain(status: os.stat_result) -> bool:
     """Whether nothing more is to be learnt by opening the file: this user may read it, and it has no holes."""
     return bool(status.st_mode & stat.S_IRUSR) and status.st_uid == os.geteuid() and not may_be_sparse(status)
+
+
+def _holds_key(directory: bytes) -> bool:
+    try:
+        fd = os.open(directory, OPEN_DIRECTORY)
+    except OSError:
+        return False  # whoever lists it says so
+    try:
+        return is_private(fd)
+    finally:
+        os.close(fd)
 
 
 def _named(path: bytes) -> bytes:

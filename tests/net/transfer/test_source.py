@@ -29,6 +29,7 @@ from p2pxfer.errors import (
     SourceUnreadable,
     UsageError,
 )
+from p2pxfer.net.private.home import Home
 from p2pxfer.net.transfer import scan
 from p2pxfer.net.transfer import source as module
 from p2pxfer.net.transfer.hashcache import HashCache
@@ -324,6 +325,23 @@ def test_our_own_partial_transfers_are_left_out(here: Path) -> None:
     assert [entry.path for entry in source.manifest.entries] == ["d", "d/x"]
     assert source.skipped == ["'d/.p2pxfer-00': a transfer that is being received"]
     source.close()
+
+
+def test_the_key_of_a_machine_is_left_out_with_all_that_lies_beside_it(here: Path) -> None:
+    """Whoever sends a home directory does not give the machine's key away."""
+    fill(here, {"d/x": b"x", "d/shared/identity.pem": b"a copy for a friend"})
+    home = Home(here / "d" / "home")
+    key = home.identity()
+    copy = here / "d" / "shared" / "identity.pem"
+    copy.write_bytes((home.path / "identity.pem").read_bytes())
+    copy.parent.chmod(0o755)  # made by hand, for others
+    source = Source.scan(["d"])
+    assert [entry.path for entry in source.manifest.entries] == ["d", "d/shared", "d/shared/identity.pem", "d/x"]
+    assert source.skipped == ["'d/home': a private directory with the key of a machine in it"]
+    source.close()
+    with pytest.raises(UsageError, match="home' holds the key of a machine"):
+        Source.scan(["d/home"])
+    assert Home(home.path).identity() == key
 
 
 def test_too_deep(here: Path) -> None:
