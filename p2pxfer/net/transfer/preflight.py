@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from p2pxfer.core.transfer.chunktable import ChunkTable
 from p2pxfer.core.transfer.geometry import chunk_span
@@ -27,6 +27,11 @@ class Room:
         self._table = table
         self._reserve = reserve
         self._files = self._bytes = self._holes = 0
+        self._left: frozenset[int] = frozenset()
+
+    def left_out(self, files: Iterable[int]) -> None:
+        """These do not come: they need no room."""
+        self._left = frozenset(files)
 
     def announced(self, said: Announced, keeps_holes: bool) -> None:
         """What the sender says of the whole; its holes need no room where they are kept."""
@@ -64,11 +69,12 @@ class Room:
         """Bytes that the listed files lack, each in whole blocks."""
         lacking = 0
         for file, size in enumerate(self._manifest.sizes[: self._table.files]):
-            lacking += -(-(size - _size_here(self._table, file, size)) // block) * block
+            if file not in self._left:
+                lacking += -(-(size - _size_here(self._table, file, size)) // block) * block
         return lacking
 
-    def check_inodes(self, directory: int, tree: int | None, others: int, is_published: Callable[[str], bool]) -> None:
-        """Compare the free inodes with the entries that ``tree`` lacks, published ones apart, and ``others``.
+    def check_inodes(self, directory: int, tree: int | None, others: int, is_settled: Callable[[str], bool]) -> None:
+        """Compare the free inodes with the entries that ``tree`` lacks, those that are settled apart, and ``others``.
 
         Raises:
             NoSpace: they do not suffice.
@@ -78,7 +84,7 @@ class Room:
         others += max(0, self._files - len(self._manifest.sizes))
         if not disk.f_files or len(entries) + others <= disk.f_favail:
             return
-        paths = (entry.path for entry in entries if not is_published(entry.path))
+        paths = (entry.path for entry in entries if not is_settled(entry.path))
         needed = others + sum(tree is None or not _is_made(tree, path) for path in paths)
         if needed > disk.f_favail:
             raise NoSpace(

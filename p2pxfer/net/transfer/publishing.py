@@ -65,7 +65,7 @@ class Publisher:
         self._failpoint = failpoint
         self._finals: dict[str, str] = {}
         self.agreed: Agreed | None = None
-        """What the journal says that is published."""
+        """What the journal says that is published; set it with :meth:`bind`."""
         self._left: frozenset[str] = frozenset()
         self._parents = LastParent()
 
@@ -105,13 +105,13 @@ class Publisher:
             DiskError: a file is gone or too short, or something else lies in a link's place.
             OSError: what the system refuses.
         """
-        self._left = frozenset(self._manifest.files[file].path for file in left)
+        self._leave_out(left)
         for path in self._left:
             self._remove(path)
         at_once = len(self._manifest.entries) > MANY_FILES and can_sync_file_system()
         latest = int(now) * 10**9 + _DAY_NS
         for entry in _contents_first(self._manifest):
-            if self._is_settled(entry.path) or (at_once and self._is_ready(entry, latest)):
+            if self.is_settled(entry.path) or (at_once and self._is_ready(entry, latest)):
                 continue
             times = (min(entry.mtime_ns, latest), min(entry.mtime_ns, latest))
             if entry.kind is LINK:
@@ -131,7 +131,16 @@ class Publisher:
         os.fsync(self._tree)
         self._parents.close()
 
-    def _is_settled(self, path: str) -> bool:
+    def bind(self, agreed: Agreed) -> None:
+        """This was agreed in an earlier run, which has given names."""
+        self.agreed = agreed
+        self._leave_out(file for file in agreed.left if file < len(self._manifest.sizes))
+
+    def _leave_out(self, files: Iterable[int]) -> None:
+        self._left = frozenset(self._manifest.files[file].path for file in files)
+
+    def is_settled(self, path: str) -> bool:
+        """Whether nothing more has a place to be found for: it is published, or does not come."""
         return path in self._left or self.is_published(path)
 
     def _remove(self, path: str) -> None:

@@ -22,8 +22,9 @@ PASSES: Final = (ServerUntrusted, ConfigError)
 class Item:
     """An entry as its file was read last, with what became of it since.
 
-    ``noted``: the file knows; ``best``: what had been confirmed before this run; ``through``: the peer has all of it;
-    ``lies``: where its paths lie and what they are called there, which takes long for many and never changes.
+    ``noted``: the file knows; ``best``: what had been confirmed before this run; ``through``: the peer has all of it,
+    or, as ``short`` says, all but files that were left out; ``lies``: where its paths lie and what they are called
+    there, which takes long for many and never changes.
     """
 
     entry: Queued
@@ -32,6 +33,7 @@ class Item:
     noted: bool = True
     best: int = 0
     through: bool = False
+    short: P2pxferError | None = None
     lies: tuple[str, tuple[str, ...]] = field(init=False)
 
     def __post_init__(self) -> None:

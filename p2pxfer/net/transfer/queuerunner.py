@@ -257,10 +257,13 @@ class QueueRunner:
 
     def short(self, item: Item, error: P2pxferError) -> Deferred[None]:
         """The peer has all of an entry that could be read; fires when that is noted, or the disk has refused that."""
+        item.short = error
         return self._note(item, running=False, asking=False, failed=True, why=one_line(error))
 
     def _ended(self, result: object, name: str, item: Item) -> None:
-        error = result.value if isinstance(result, Failure) else None
+        # What the peer has is not sent again, however the run ended that brought it.
+        error = item.short or (result.value if isinstance(result, Failure) else None)
+        item.short = None
         item.entry, run, item.run, item.running = item.now(), item.run, None, None
         if item.through or error is None:
             item.through = True

@@ -52,7 +52,7 @@ def go_on(
         if not publisher.begun:
             state.agreed = None
     if state.agreed is not None:
-        publisher.agreed = state.agreed
+        publisher.bind(state.agreed)
         forget(state.agreed.left, table)
     return True
 

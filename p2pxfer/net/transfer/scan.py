@@ -176,6 +176,13 @@ class Scan:
         self._check_new(name, path, kind)
         self.tops[name], self._kinds[name] = raw, kind
 
+    def is_there(self, name: str) -> bool:
+        """Whether what was named is what it was: a disk may have gone from where it was mounted."""
+        try:
+            return os.path.samestat(os.stat(self.tops[name]), self._kinds[name])  # noqa: PTH116  # bytes
+        except OSError:
+            return False
+
     def _check_new(self, name: str, path: str, kind: os.stat_result) -> None:
         there = self.tops.get(name)
         if there is None:

@@ -38,8 +38,11 @@ _DIRECTORIES: Final = 2
 """What was named, and the directory in it that was used last."""
 # The scan could open it, so these tell of something else in its place.
 _REPLACED: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES})
-_OF_NO_FILE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""What a read fails with for lack of something that all files need."""
+_OF_NO_FILE: Final = frozenset({
+    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ENODEV, errno.ENOTCONN, errno.ETIMEDOUT,
+    errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH,
+})  # fmt: skip
+"""What a read fails with for lack of what all files need: descriptors, memory, the disk or server where they lie."""
 
 
 class Source:
@@ -227,9 +230,13 @@ class Source:
             with self._lock:
                 return self._parents.open(self._root(top), rest, os.O_RDONLY | OPEN_INNER_FILE)
         except OSError as error:
-            if error.errno in _REPLACED:
-                raise changed(path) from error
-            raise
+            if error.errno not in _REPLACED:
+                raise
+            if rest and not self._scan.is_there(top):
+                raise DiskError(
+                    f"{shown(top)} is not there any more as it was listed; run the command again"
+                ) from error
+            raise changed(path) from error
 
     def _root(self, top: str) -> int:
         """The descriptor of a directory that was named; that of the last one stays open."""

@@ -184,8 +184,9 @@ class Staging:
         self.agreed = state.agreed if state is not None else None
         if self.published_root is not None:
             return
+        self._room.left_out(self.agreed.left if self.agreed is not None else ())
         self._room.check_space(self._destination)
-        self._room.check_inodes(self._destination, self._tree, 1, self._publisher.is_published)
+        self._room.check_inodes(self._destination, self._tree, 1, self._publisher.is_settled)
         self._journal.replace(new_journal(self._sender, self._manifest, self._table, state))
         os.fsync(self._destination)
 

@@ -11,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ from p2pxfer.net.transfer import source as source_module
 from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.net.transfer.pump import ChunkPump
 from p2pxfer.net.transfer.source import Source
-from p2pxfer.net.transfer.staging import Staging
+from p2pxfer.net.transfer.staging import RESERVE, Staging
 from tests.net.disk_tools import NOW, SENDER, noise, tree
 from tests.net.reactors import Threads
 from tests.net.transfer.test_streams import FakePath
@@ -481,3 +482,49 @@ def test_what_was_published_and_cannot_be_proved_any_more_is_said_so(
         between.sender.cache.forget()
     assert isinstance(between.whole(), bytes)
     assert between.sender.pump.shortfall is None
+
+
+def test_what_was_left_out_needs_no_room_when_publishing_goes_on(
+    between: Between, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is nearly full by then, and the file that does not come would not fit."""
+    with monkeypatch.context() as failing:
+        fails(failing, [between.home / "d/big"])
+        killed(between, "rx.after_rename")
+        assert between.arrived() not in ({}, everything_but("d/big"))
+        free = RESERVE + len(FILES["d/big"]) // 2
+        real = os.statvfs
+
+        def nearly_full(where: int) -> SimpleNamespace:
+            now = real(where)
+            return SimpleNamespace(f_frsize=4096, f_bavail=free // 4096, f_files=now.f_files, f_favail=now.f_favail)
+
+        failing.setattr(os, "statvfs", nearly_full)
+        assert isinstance(between.whole(), bytes)
+    assert between.arrived() == everything_but("d/big")
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ESTALE, errno.ENODEV, errno.ETIMEDOUT])
+def test_what_is_no_single_file_s_fault_ends_the_sending(
+    between: Between, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What arrived is kept, and the same command goes on when the disk is back."""
+    with monkeypatch.context() as failing:
+        fails(failing, [between.home / "d/big"], number)
+        error = between.run()
+    assert isinstance(error, DiskError)
+    assert not isinstance(error, SourceUnreadable)
+    assert between.arrived() == {}
+    assert isinstance(between.whole(), bytes)
+    assert between.arrived() == everything_but()
+
+
+def test_a_disk_that_goes_from_where_it_was_mounted_leaves_nothing_out(between: Between) -> None:
+    there = between.home / "d"
+    there.rename(between.home / "elsewhere")
+    there.mkdir()
+    error = between.run()
+    assert isinstance(error, DiskError)
+    assert not isinstance(error, SourceUnreadable)
+    assert "'d' is not there any more as it was listed" in error.message
+    assert between.arrived() == {}

@@ -319,6 +319,25 @@ async def test_what_is_through_but_for_files_that_were_left_out_waits_for_a_pers
     await world.until(lambda: world.running == ["/1"])
 
 
+@pytest.mark.parametrize("how", ["the server is gone", "paused"])
+@pytest_twisted.ensureDeferred
+async def test_a_run_that_is_cut_while_it_parts_is_not_run_again_for_what_was_left_out(world: World, how: str) -> None:
+    entry = world.put("/1")
+    world.runner.start()
+    await world.until(lambda: world.running == ["/1"])
+    world.runs[0].move(90)
+    await world.runs[0].owner.short(SHORT)
+    if how == "paused":
+        world.change(entry, paused=True)
+    else:
+        world.runs[0].end.errback(Unreachable(how))
+    await world.until(lambda: not world.running)
+    await world.settle()
+    assert world.states == [("1", "failed")]
+    assert world.running == []
+    assert (world.entry().failed, world.entry().why) == (True, SHORT.message)
+
+
 @pytest_twisted.ensureDeferred
 async def test_what_was_left_out_is_noted_before_the_run_has_ended(world: World) -> None:
     """An agent that is stopped or killed then does not send it once more when it is started again."""
