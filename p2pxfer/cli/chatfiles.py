@@ -226,11 +226,12 @@ class ChatFiles(InboxOwner):
         finally:
             await self._disk.do(cache.close)
         seconds = machine.reactor.seconds() - began
-        files, left_out = len(manifest.files) - len(pump.left_out), pump.left_out
-        moved = dict(job.bytes_by_path)
-        self._tell(Done(pump.acked_bytes, files, round(seconds, 3), moved, root.hex(), left_out=left_out), None)
-        if pump.shortfall is not None:
-            raise pump.shortfall
+        left, moved = pump.left, dict(job.bytes_by_path)
+        files = len(manifest.files) - len(left.paths)
+        self._tell(Done(pump.acked_bytes, files, round(seconds, 3), moved, root.hex(), left_out=left.paths), None)
+        if left.error is not None:
+            self.failed = left.error
+            self._note(left.error.message)
 
     # -- receiving ---------------------------------------------------------------------------------------------------
 

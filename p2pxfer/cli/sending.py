@@ -224,7 +224,9 @@ class Sending:
         if self._ended is not None:
             job.fail(self._ended)
         load = self._load
-        ticker = Ticker(reactor, lambda: (pump.acked_bytes, load.total, job.path_kind), self._tell)
+        ticker = Ticker(
+            reactor, lambda: (pump.acked_bytes, _less(load.total, pump.left.size), job.path_kind), self._tell
+        )
         ticker.start()
         try:
             root = await job.run()
@@ -238,8 +240,8 @@ class Sending:
         if self._memory is not None:
             self._memory.done()
         self._done(root, job, pump)
-        if pump.shortfall is not None:
-            raise pump.shortfall
+        if pump.left.error is not None:
+            raise pump.left.error
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, Accepted) and self._accepted_at is None:
@@ -266,12 +268,12 @@ class Sending:
         self._report.tell(
             Done(
                 bytes=pump.acked_bytes,
-                files=self._load.offer.files - len(pump.left_out),
+                files=self._load.offer.files - len(pump.left.paths),
                 # People's time, at a question here or there, is not the transfer's.
                 seconds=round(self._report.elapsed - (self._accepted_at or 0.0), 3),
                 bytes_by_path=dict(job.bytes_by_path),
                 root=root.hex(),
-                left_out=pump.left_out,
+                left_out=pump.left.paths,
             )
         )
 
@@ -293,6 +295,10 @@ class Sending:
             self._machine.home.add_contact(Contact(name, PeerId(key), "code", today()))
         except P2pxferError as error:
             self._report.tell(Note(f"the contact was not stored: {error.message}"))
+
+
+def _less(total: int | None, left: int) -> int | None:
+    return None if total is None else total - left
 
 
 async def ask_again(reactor: Reactor, report: Reporter, peer: str, why: str = "") -> Code | None:

@@ -145,8 +145,8 @@ def some_of(names: Sequence[str]) -> str:
 
 def _done_lines(done: Done) -> Iterator[str]:
     yield _done_text(done)
-    if done.left_out:
-        yield f"left out, since it changed or could not be read: {some_of(done.left_out)}"
+    for name in done.left_out:
+        yield f"left out {safe_text(name)}: it changed or could not be read while it was sent"
 
 
 def _done_text(done: Done) -> str:

@@ -6,11 +6,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from msgspec import Struct
+
 from p2pxfer.core.codec import Message
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.status import Event
+
+
+class Left(Struct, frozen=True):
+    """What the receiver does not get of a cargo though the job is done: ``size`` in bytes.
+
+    ``paths`` of the files, and ``error``, what a user has to know of them and may do, are there when all else is there.
+    """
+
+    size: int = 0
+    paths: tuple[str, ...] = ()
+    error: P2pxferError | None = None
 
 
 class Cargo(Protocol):
@@ -33,12 +46,8 @@ class Cargo(Protocol):
         """What a user has to know, and may do, when it was cut."""
 
     @property
-    def left_out(self) -> tuple[str, ...]:
-        """The paths of the files that the receiver did not get, when it has everything else and that is known."""
-
-    @property
-    def shortfall(self) -> P2pxferError | None:
-        """What a user has to know of :attr:`left_out`, and may do; ``None`` where all came."""
+    def left(self) -> Left:
+        """What of it does not come, as far as that is known by now."""
 
     @property
     def parting(self) -> bool:

@@ -24,7 +24,7 @@ from p2pxfer.errors import IdentityMismatch, P2pxferError, Unreachable
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.session.pathwords import words_on
-from p2pxfer.net.transfer.cargo import Cargo
+from p2pxfer.net.transfer.cargo import Cargo, Left
 from p2pxfer.status import Event
 
 
@@ -151,14 +151,9 @@ class ComparedCargo:
         return self._cargo.after_cut
 
     @property
-    def left_out(self) -> tuple[str, ...]:
+    def left(self) -> Left:
         """See :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
-        return self._cargo.left_out
-
-    @property
-    def shortfall(self) -> P2pxferError | None:
-        """See :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
-        return self._cargo.shortfall
+        return self._cargo.left
 
     @property
     def parting(self) -> bool:

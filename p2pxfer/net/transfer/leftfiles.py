@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec import structs
+
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.words.lefttext import left_out_error
 from p2pxfer.errors import P2pxferError, SourceUnreadable
 from p2pxfer.net.disk import shown
+from p2pxfer.net.transfer.cargo import Left
 
 
 class LeftFiles:
@@ -16,26 +19,30 @@ class LeftFiles:
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
         self._errors: dict[int, P2pxferError] = {}
-        self.paths: tuple[str, ...] = ()
-        """Those that are left out of what the receiver has published, once it has."""
-        self.error: P2pxferError | None = None
-        """What is to be said of these; ``None`` if there are none."""
+        self._published = Left()
 
     def add(self, file: int, error: P2pxferError) -> None:
         """This one could not be read, for the first time or again."""
         self._errors.setdefault(file, error)
 
-    @property
-    def first(self) -> P2pxferError:
-        """The error of the first one that could not be read."""
-        return next(iter(self._errors.values()))
+    def too_many(self) -> P2pxferError:
+        """What ends the sending, where not enough is left of it."""
+        first, *others = self._errors.values()
+        if not others:
+            return first
+        what = first.message.rpartition("; ")[0] or first.message
+        return type(first)(f"{what}, and so it is with {len(others)} more files; run the command again to go on")
+
+    def of(self, files: Sequence[int]) -> Left:
+        """What to say of these, which are left out."""
+        return structs.replace(self._published, size=sum(self._manifest.sizes[file] for file in files))
 
     def published(self, files: Sequence[int]) -> None:
         """The receiver has published everything but these files."""
-        self.paths = tuple(self._manifest.files[file].path for file in files)
+        paths = tuple(self._manifest.files[file].path for file in files)
         if files:
-            why = self._errors.get(files[0]) or self._earlier(self.paths[0])
-            self.error = left_out_error(why, self.paths)
+            why = self._errors.get(files[0]) or self._earlier(paths[0])
+            self._published = Left(0, paths, left_out_error(why, paths))
 
     @staticmethod
     def _earlier(path: str) -> SourceUnreadable:

@@ -35,6 +35,7 @@ from p2pxfer.net.blocking import READ, ReadBlocks, make_roomy, read_block
 from p2pxfer.net.session.channelpaths import ChannelPaths
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.transfer.cargo import Left
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
 from p2pxfer.status import Accepted, Event
@@ -57,8 +58,7 @@ class StreamPump:
 
     log = Logger()
     after_cut = CANNOT_GO_ON
-    left_out = ()
-    shortfall = None
+    left = Left()
     spreads = False
 
     def __init__(self, reactor: Reactor, source: int, name: str, limit: float = 0) -> None:

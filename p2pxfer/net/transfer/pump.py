@@ -33,6 +33,7 @@ from p2pxfer.core.transfer.sender import SenderCore
 from p2pxfer.errors import DiskError, P2pxferError
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.transfer.cargo import Left
 from p2pxfer.net.transfer.comparing import Comparing
 from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.net.transfer.leftfiles import LeftFiles
@@ -117,14 +118,9 @@ class ChunkPump:
             await stopping
 
     @property
-    def left_out(self) -> tuple[str, ...]:
+    def left(self) -> Left:
         """See :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
-        return self._left.paths
-
-    @property
-    def shortfall(self) -> P2pxferError | None:
-        """See :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
-        return self._left.error
+        return self._left.of(self._core.left_out)
 
     @property
     def acked_bytes(self) -> int:
@@ -186,7 +182,7 @@ class ChunkPump:
                     if effect.have_bytes:
                         events.append(Resumed(have_bytes=effect.have_bytes))
                 case NothingLeft():
-                    self._fail(self._left.first)
+                    self._fail(self._left.too_many())
                 case Finished():
                     self._cache.forget()
                     self._left.published(effect.left)
@@ -351,5 +347,6 @@ class ChunkPump:
         self._fail(error)
 
     def _fail(self, error: P2pxferError) -> None:
-        if not self._closed and self._failed is not None:
-            self._failed(error)
+        failed, self._failed = self._failed, None
+        if not self._closed and failed is not None:
+            failed(error)

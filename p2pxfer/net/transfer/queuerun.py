@@ -95,7 +95,7 @@ class QueuedPump(ChunkPump):
 
         def noted(root: bytes) -> None:
             """It is through: that is written down before the peer is told that this side knows."""
-            self.on_through(self.shortfall).addCallback(lambda _: done(root))
+            self.on_through(self.left.error).addCallback(lambda _: done(root))
 
         super().attach(paths, noted, failed)
 
@@ -198,8 +198,8 @@ class QueueRun:
             tell=self._told, on_paired=_paired, on_relayed=_relayed, first=first,
         )  # fmt: skip
         await job.run()
-        if pump.shortfall is not None:
-            raise pump.shortfall
+        if pump.left.error is not None:
+            raise pump.left.error
 
     def _through(self, shortfall: P2pxferError | None) -> Deferred[None]:
         return self._owner.through() if shortfall is None else self._owner.short(shortfall)

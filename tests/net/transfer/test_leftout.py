@@ -276,9 +276,9 @@ def test_f19_a_file_that_changes_before_it_is_read(between: Between, name: str, 
     assert isinstance(between.run(), bytes)
     assert between.arrived() == everything_but(name)
     pump = between.sender.pump
-    assert pump.left_out == (name,)
-    assert isinstance(pump.shortfall, SourceChanged)
-    assert pump.shortfall.message.startswith(f"'{name}' changed while it was being sent; it was left out")
+    assert pump.left.paths == (name,)
+    assert isinstance(pump.left.error, SourceChanged)
+    assert pump.left.error.message.startswith(f"'{name}' changed while it was being sent; it was left out")
     assert pump.acked_bytes == sum(len(data) for path, data in FILES.items() if path != name)
     assert {message.files[0] for message in between.said if isinstance(message, LeftOut)} == {between.sender.file(name)}
 
@@ -299,7 +299,7 @@ def test_f19_a_file_that_changes_in_the_middle(
     between.before = when_it_is_under_way
     assert isinstance(between.run(), bytes)
     assert between.arrived() == everything_but("d/big")
-    assert between.sender.pump.left_out == ("d/big",)
+    assert between.sender.pump.left.paths == ("d/big",)
 
 
 def fails(monkeypatch: pytest.MonkeyPatch, files: list[Path], number: int = errno.EIO) -> None:
@@ -320,12 +320,12 @@ def test_f13_files_that_cannot_be_read(between: Between, monkeypatch: pytest.Mon
     fails(monkeypatch, [between.home / name for name in bad])
     assert isinstance(between.run(), bytes)
     assert between.arrived() == everything_but(*bad)
-    error = between.sender.pump.shortfall
+    error = between.sender.pump.left.error
     assert type(error) is SourceUnreadable
     assert error.message.startswith(
         f"3 files changed or could not be read while they were being sent: {', '.join(bad)};"
     )
-    assert between.sender.pump.left_out == tuple(bad)
+    assert between.sender.pump.left.paths == tuple(bad)
 
 
 def test_what_fails_for_want_of_descriptors_is_no_files_fault(
@@ -356,7 +356,7 @@ def test_a_sparse_file_is_left_out_with_its_holes(between: Between) -> None:
     grows(sparse)
     assert isinstance(between.run(), bytes)
     assert between.arrived() == everything_but()
-    assert between.sender.pump.left_out == ("d/sparse",)
+    assert between.sender.pump.left.paths == ("d/sparse",)
 
 
 # -- from run to run -----------------------------------------------------------------------------------------------
@@ -385,7 +385,7 @@ def test_a_file_that_can_be_read_again_is_sent_in_the_next_run(
         fails(failing, [between.home / "d/big"])
         until_final(between)
     assert isinstance(between.whole(), bytes)
-    assert between.sender.pump.shortfall is None
+    assert between.sender.pump.left.error is None
     assert between.arrived() == everything_but()
 
 
@@ -430,7 +430,7 @@ def test_a_receiver_is_killed_while_it_publishes_and_the_next_sender_reads_other
         assert isinstance(between.whole(), bytes)
     left = ["d/big"] if begun or "d/big" in bad else []
     assert between.arrived() == everything_but(*left)
-    assert between.sender.pump.left_out == tuple(left)
+    assert between.sender.pump.left.paths == tuple(left)
     assert begun == (point in ("rx.after_rename", "rx.before_dirsync"))
 
 
@@ -461,7 +461,7 @@ def test_what_was_published_is_proved_for_what_the_receiver_left_out(
         fails(failing, [between.home / name for name in bad])
         assert isinstance(between.whole(), bytes)
     assert between.arrived() == there
-    assert between.sender.pump.left_out == ("d/big",)
+    assert between.sender.pump.left.paths == ("d/big",)
     for end in between.all:
         end.close()
 
@@ -481,7 +481,7 @@ def test_what_was_published_and_cannot_be_proved_any_more_is_said_so(
         assert "the receiver has published everything, but 'd/big' changed or cannot be read any more" in error.message
         between.sender.cache.forget()
     assert isinstance(between.whole(), bytes)
-    assert between.sender.pump.shortfall is None
+    assert between.sender.pump.left.error is None
 
 
 def test_what_was_left_out_needs_no_room_when_publishing_goes_on(
