@@ -67,8 +67,8 @@ class CodeDesk:
         for slot in self._codes.open_slots:
             self._codes.close(slot)
 
-    def used(self, error: P2pxferError | None) -> None:
-        """A sender tried a code; ``error`` if it was wrong."""
+    def used(self, error: P2pxferError | None, who: str = "somebody") -> None:
+        """``who`` tried a code; ``error`` if it was wrong."""
         # A try at a number under which no code is open costs nothing, here and in the pauses.
         burned = self._showing and not self._codes.open_slots
         if error is not None:
@@ -79,7 +79,7 @@ class CodeDesk:
         if burned:
             self._showing = False
             self._stop_timer()
-            self._follow(wrong=error is not None)
+            self._follow(who, wrong=error is not None)
 
     def _show(self, code: Code | None = None) -> None:
         now = self._reactor.seconds()
@@ -99,7 +99,7 @@ class CodeDesk:
         else:
             self._show()
 
-    def _follow(self, wrong: bool) -> None:
+    def _follow(self, who: str, *, wrong: bool) -> None:
         """The code that was shown is gone: show a fresh one, at once or after a pause, or never again."""
         pause = self._tries.wrong() if wrong else 0.0
         if self._given is not None:
@@ -109,7 +109,7 @@ class CodeDesk:
         else:
             hint = f"; another one is shown in {pause:g} seconds" if pause else ""
         if wrong:
-            self._report.tell(Note(f"somebody tried a wrong code; it is burned{hint}"), wanted=True)
+            self._report.tell(Note(f"{who} tried a wrong code; it is burned{hint}"), wanted=True)
         if pause is None:
             self._on_exhausted()
         if self._given is None and pause is not None:

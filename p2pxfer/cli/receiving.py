@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from p2pxfer.cli.codedesk import CodeDesk, parse_given
 from p2pxfer.cli.displaced import displaced, kept_in
 from p2pxfer.cli.newcontact import store_contact
+from p2pxfer.cli.pathends import PathEnds, stranger
 from p2pxfer.cli.questions import Questions, compose_question
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
@@ -25,7 +26,7 @@ from p2pxfer.core.messages import Registered
 from p2pxfer.core.session.channelwire import Compare
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import received_text
-from p2pxfer.errors import IdentityMismatch, Incomplete, Interrupted, NameTaken, P2pxferError, Refused, Unreachable
+from p2pxfer.errors import IdentityMismatch, Incomplete, Interrupted, NameTaken, P2pxferError, Unreachable
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
@@ -37,7 +38,7 @@ from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
 from p2pxfer.net.transfer.places import Place, Received
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
-from p2pxfer.status import Event, Failed, Note, Offer, Path
+from p2pxfer.status import Failed, Note, Offer
 from p2pxfer.status import Registered as RegisteredEvent
 
 FAREWELL_S = 5.0
@@ -48,8 +49,6 @@ COUNTING_S = 3.0
 """How long the question waits for a sender that is still counting what it sends, seconds."""
 LOOK_S = 0.25
 """How often ``--timeout`` looks whether a transfer is under way, seconds."""
-SAID_S = 10.0
-"""How long the same reason for the end of a path is not said again, seconds: a peer may have several."""
 
 
 class Receiving(InboxOwner):
@@ -83,9 +82,8 @@ class Receiving(InboxOwner):
         self._received = 0
         self._denied: IdentityMismatch | None = None
         self._leaving = False
-        self._explained = False
-        """Why the path that goes next went was said in words for people."""
-        self._said = "", 0.0
+        self._trier = "a sender"
+        """Who tried a code last."""
         self._finished: Deferred[P2pxferError | None] = Deferred()
 
     async def run(self, machine: Machine) -> None:
@@ -100,13 +98,14 @@ class Receiving(InboxOwner):
         self._desk = CodeDesk(reactor, self._codes, self._report, self._given)
         self._questions = Questions(reactor, self._report)
         self._words = WordsCheck(machine.home, self._questions, self._report, reactor.seconds, asks=self._verify)
+        self._ends = PathEnds(machine.home, self._words, self._report, self._is_welcome, reactor.seconds)
         inbox = Inbox(
             machine,
             lambda _: self._place,
             self._acceptance,
             self._codes,
             self,
-            self._tell,
+            self._ends.tell,
             limit=self._limit,
             patience=min(self._timeout or IDLE_S, IDLE_S),
         )
@@ -186,9 +185,16 @@ class Receiving(InboxOwner):
 
     # -- contacts ------------------------------------------------------------------------------------------------
 
+    def code_tried(self, path: PeerPath) -> None:
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
+        self._trier = stranger(path)
+
     def code_used(self, error: P2pxferError | None) -> None:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
-        self._desk.used(error)
+        self._desk.used(error, self._trier)
+
+    def _is_welcome(self, key: bytes) -> bool:
+        return self._acceptance == "all" or self.known(key) is not None
 
     def known(self, key: bytes) -> Known | None:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
@@ -220,25 +226,7 @@ class Receiving(InboxOwner):
 
     def path_ends(self, path: PeerPath, peer: str, error: P2pxferError) -> None:
         """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`; what is for this user to know is said as that."""
-        contact = self._machine.home.contact_by_id(PeerId(path.peer_key))
-        compared = self._words.shown_to(path.peer_key) is not None
-        text = ""
-        if isinstance(error, IdentityMismatch) and compared:
-            then = "; if it was no mistake, remove the contact and pair again" if contact is not None else ""
-            text = f"{safe_text(peer)}'s user says that the words differ: nothing was taken{then}"
-        elif isinstance(error, Refused) and contact is not None and not contact.allows(Right.FILES):
-            text = f"{contact.name} offered files and was refused: p2pxfer contacts allow {contact.name} files lets it"
-        self._explained = bool(text)
-        now = self._reactor.seconds()
-        if text and (self._said[0] != text or now - self._said[1] >= SAID_S):
-            self._said = text, now
-            self._report.tell(Note(text), wanted=True)
-
-    def _tell(self, event: Event) -> None:
-        """What the inbox tells; that a path is lost is no news where it was said why."""
-        explained = self._explained and isinstance(event, Path) and event.state == "down"
-        self._explained = self._explained and not explained
-        self._report.tell(event, "" if explained else None)
+        self._ends.ends(path, peer, error)
 
     def path_gone(self, path: PeerPath) -> None:
         """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""

@@ -34,6 +34,7 @@ from p2pxfer.core.contact.compare import DIFFER
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
 from p2pxfer.errors import (
+    CodeNeeded,
     ConfigError,
     Damaged,
     IdentityMismatch,
@@ -459,11 +460,9 @@ def test_a_wrong_code_is_one_line_for_people(tmp_path: Path, capsys: pytest.Capt
     capsys.readouterr()
     for slot in codes.open_slots:
         codes.close(slot)
-    desk.used(WRONG)
+    desk.used(WRONG, "one")
     said = capsys.readouterr().err.splitlines()
-    assert [line for line in said if not line.startswith("one-time code")] == [
-        "somebody tried a wrong code; it is burned"
-    ]
+    assert [line for line in said if not line.startswith("one-time code")] == ["one tried a wrong code; it is burned"]
     clock.advance(0)
     desk.close()
     CodeDesk(clock, codes, Reporter(False, quiet), None).used(WRONG)  # no code was open: nothing is burned
@@ -832,22 +831,24 @@ os._exit(0)  # the service runs, and nobody stops it
 
 
 def ending(
-    make: Any, capsys: pytest.CaptureFixture[str], why: P2pxferError, *, compared: bool = False, denied: bool = False
-) -> str:
-    """What people see when a path of alicia, a contact, ends for this reason."""
-    command = make().command
+    make: Any, capsys: pytest.CaptureFixture[str], why: P2pxferError, *, compared: bool = False, denied: bool = False,
+    contact: bool = True, acceptance: str = "contacts",
+) -> str:  # fmt: skip
+    """What people see when a path of alicia, a contact or not, ends for this reason."""
+    command = make(acceptance=acceptance).command
     home = command._machine.home
-    home.add_contact(Contact("alicia", PeerId(b"a" * 32), "code", "2026-01-02"))
+    if contact:
+        home.add_contact(Contact("alicia", PeerId(b"a" * 32), "code", "2026-01-02"))
     if denied:
         home.set_rights("alicia", [Right.FILES], allowed=False)
-    path: Any = SimpleNamespace(peer_key=b"a" * 32)
+    path: Any = SimpleNamespace(peer_key=b"a" * 32, peer_name="alicia\n")
     if compared:
         command._words.show(path.peer_key, "alicia", ("a",) * 8, path)
     capsys.readouterr()
     command._report._json = False
     command.path_ends(path, "alicia", why)
-    command._tell(PathEvent("direct", "down", "", "", None, 1.0, why.message))
-    command._tell(Note("and so on"))
+    command._ends.tell(PathEvent("direct", "down", "", "", None, 1.0, why.message))
+    command._ends.tell(Note("and so on"))
     said = capsys.readouterr().err
     assert said.endswith("and so on\n")
     return said.removesuffix("and so on\n")
@@ -877,3 +878,33 @@ def test_any_other_end_of_a_path_is_said_as_that(
 ) -> None:
     """Where no words were compared nobody can say that they differ."""
     assert ending(make, capsys, why) == f"path lost: direct ({why.message})\n"
+
+
+STRANGER = f"{PeerId(b'a' * 32)}, which calls itself alicia\\x0a,"
+
+
+def test_who_is_no_contact_and_gave_no_code_is_said_to_be_refused(
+    make: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What its user is to do stands there, and not here."""
+    said = ending(make, capsys, CodeNeeded("bob does not know this key: ask for the code"), contact=False)
+    assert said == f"{STRANGER} was refused: it is no contact here and gave no one-time code\n"
+
+
+@pytest.mark.parametrize("why", [WRONG, Unreachable("Connection was closed cleanly.")])
+def test_that_a_stranger_goes_is_no_news(make: Any, capsys: pytest.CaptureFixture[str], why: P2pxferError) -> None:
+    """It carried nothing; of a wrong code the desk tells."""
+    assert ending(make, capsys, why, contact=False) == ""
+
+
+def test_where_everybody_may_send_the_paths_of_a_stranger_are_told(
+    make: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ending(make, capsys, Unreachable("reset"), contact=False, acceptance="all") == "path lost: direct (reset)\n"
+
+
+def test_a_wrong_code_is_said_with_whoever_tried_it(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make()
+    run.command.code_tried(SimpleNamespace(peer_key=b"a" * 32, peer_name="alicia\n"))
+    run.use_up(WRONG)
+    assert run.events("note")[-1]["message"].startswith(f"{STRANGER} tried a wrong code; it is burned")

@@ -85,6 +85,7 @@ class CodeProofs:
         finally:
             # Also where the contact cannot be stored: the code is spent.
             if tried:
+                self._owner.code_tried(path)
                 self._owner.code_used(error)
         up = session.paths.get(path.facts.number) is path
         if error is not None and up and not self._needed(path):

@@ -57,6 +57,10 @@ class InboxOwner(Interface):
         """A path is gone, and its words with it."""
         return
 
+    def code_tried(self, path: PeerPath) -> None:
+        """Whoever is at the other end of ``path`` tried a code; :meth:`code_used` follows."""
+        return
+
     def code_used(self, error: P2pxferError | None) -> None:
         """A code was used up, with success or by a wrong try."""
         ...

@@ -106,6 +106,7 @@ class World:
             path_gone=lambda path: None,
             compares=False,
             path_ends=lambda path, peer, error: None,
+            code_tried=lambda path: None,
         )
         me = machine_at(Home(tmp_path / "home"), self.clock, "bob")
         self.inbox = Inbox(me, lambda _: Folder(str(tmp_path)), "contacts", CodeBook(), owner, lambda event: None)
@@ -415,6 +416,8 @@ def test_a_code_is_spent_also_where_the_contact_cannot_be_stored(world: World) -
     used: list[P2pxferError | None] = []
     owner: Any = world.inbox._owner
     owner.code_used = used.append
+    tried: list[object] = []
+    owner.code_tried = tried.append
 
     def full(key: bytes, name: str, words: object) -> Known:
         raise ConfigError("the contacts cannot be written")
@@ -423,6 +426,7 @@ def test_a_code_is_spent_also_where_the_contact_cannot_be_stored(world: World) -
     with pytest.raises(ConfigError):
         prove(world, compare=False)
     assert used == [None]
+    assert tried == [*world.inbox._session(KEY).paths.ordered()]
     assert world.inbox._session(KEY).known is None
 
 
