@@ -28,6 +28,11 @@ class P2pxferError(Exception):
         super().__init__(message)
         self.message = message
 
+    @property
+    def abroad(self) -> str:
+        """What the other end is told."""
+        return self.message
+
 
 # -- the user, the configuration ---------------------------------------------------------------------------------
 
@@ -231,6 +236,16 @@ class DiskError(P2pxferError):
 
     word = "E_IO"
     exit_code = 8
+
+    def __init__(self, message: str, abroad: str = "") -> None:
+        """``abroad`` is the sentence for the other end, which has its own user and knows no place of this disk."""
+        super().__init__(message)
+        self._abroad = abroad
+
+    @property
+    def abroad(self) -> str:
+        """What the other end is told."""
+        return self._abroad or self.message
 
 
 class NoSpace(DiskError):

@@ -42,11 +42,14 @@ def shown(path: str) -> str:
     return f"'{safe_text(path, _SHOWN)}'"
 
 
-def disk_error(error: OSError, what: str, advice: str) -> DiskError:
-    """``error`` as a sentence: what failed, the system's reason, what was kept and what to do."""
+def disk_error(error: OSError, what: str, advice: str, abroad: str = "") -> DiskError:
+    """``error`` as a sentence: what failed, the system's reason, what was kept and what to do.
+
+    ``abroad`` is that advice for the other end, which is told no more than that this disk failed, and why.
+    """
     reason = os.strerror(error.errno) if error.errno else safe_text(str(error))
     kind = NoSpace if error.errno in _FULL else DiskError
-    return kind(f"{what} failed: {reason}; {advice}")
+    return kind(f"{what} failed: {reason}; {advice}", abroad and f"its disk failed: {reason}; {abroad}")
 
 
 @contextmanager

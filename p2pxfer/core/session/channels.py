@@ -347,4 +347,4 @@ class Channels:
 
 
 def _reset(number: int, channel: int, error: P2pxferError) -> Reset:
-    return Reset(number=number, channel=channel, word=error.word, message=error.message[:1000])
+    return Reset(number=number, channel=channel, word=error.word, message=error.abroad[:1000])

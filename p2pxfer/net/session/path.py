@@ -170,7 +170,7 @@ class PeerPath(Protocol):
     def refuse(self, error: P2pxferError) -> None:
         """Give the path up and tell the peer why."""
         self.log.debug("path {number}: {error}", number=self.facts.number, error=error)
-        self.send(Problem(word=error.word, message=error.message[:1000]))
+        self.send(Problem(word=error.word, message=error.abroad[:1000]))
         self._error = self._error or error
         self._end(error)
         self.close()

@@ -10,6 +10,7 @@ from p2pxfer.core.transfer.geometry import chunk_span
 from p2pxfer.core.transfer.journal import CHUNK_SIZE, RECORD_OVERHEAD
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
+from p2pxfer.core.words.eventtext import human_size
 from p2pxfer.errors import NoSpace
 from p2pxfer.net.disk import parent_of, shown, stat_or_none
 
@@ -60,10 +61,15 @@ class Room:
             lacking = min(lacking, total - self._holes + most)
         needed = max(0, lacking - on_its_way) + others
         if needed > free:
-            raise NoSpace(
-                f"{shown(self._where)} has {free} bytes free, but {needed - self._reserve} and a reserve of"
-                f" {self._reserve} are needed; free some space and run the command again"
-            )
+            sizes = map(human_size, (free, needed - self._reserve, self._reserve, needed - free))
+            raise self._too_little("{} free, but {} and a reserve of {} are needed, {} too little".format(*sizes))
+
+    def _too_little(self, what: str, repair: str = "free some space") -> NoSpace:
+        """The disk has ``what``; each of the two users hears what is theirs to do."""
+        return NoSpace(
+            f"{shown(self._where)} has {what}; {repair}, and let the sender run its command again",
+            f"its disk has {what}; run the command again when it has more room",
+        )
 
     def _lacking(self, block: int) -> int:
         """Bytes that the listed files lack, each in whole blocks."""
@@ -87,10 +93,7 @@ class Room:
         paths = (entry.path for entry in entries if not is_settled(entry.path))
         needed = others + sum(tree is None or not _is_made(tree, path) for path in paths)
         if needed > disk.f_favail:
-            raise NoSpace(
-                f"{shown(self._where)} has room for {disk.f_favail} more files, but {needed} are needed; "
-                "remove some files and run the command again"
-            )
+            raise self._too_little(f"room for {disk.f_favail} more files, but {needed} are needed", "remove some files")
 
 
 def _size_here(table: ChunkTable, file: int, size: int) -> int:

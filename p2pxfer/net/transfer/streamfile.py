@@ -27,7 +27,8 @@ from p2pxfer.net.transfer.publishing import free_names
 _MARK: Final = STAGING_PREFIX + "stream-"
 _OURS: Final = re.compile(re.escape(_MARK) + "[0-9a-f]{16}")
 _DATA: Final = b"data"
-_ADVICE: Final = "what arrived is dropped; repair that and send it again"
+_ADVICE: Final = "what arrived is dropped; repair that, and let the sender send it again"
+_ABROAD: Final = "what arrived is dropped; send it again when that is repaired"
 
 
 class StreamFile:
@@ -47,7 +48,7 @@ class StreamFile:
         try:
             self._destination = os.open(os.fsencode(destination), OPEN_DIRECTORY)
         except OSError as error:
-            raise disk_error(error, f"opening the directory {shown(destination)}", _ADVICE) from error
+            raise disk_error(error, f"opening the directory {shown(destination)}", _ADVICE, _ABROAD) from error
         self._own = _MARK + os.urandom(8).hex()
         try:
             remove_left_over(self._destination)
@@ -55,7 +56,7 @@ class StreamFile:
             self._file = os.open(_DATA, os.O_RDWR | os.O_CREAT | OPEN_INNER_FILE, 0o666, dir_fd=self._home)
         except OSError as error:
             self.discard()
-            raise disk_error(error, f"preparing the directory {shown(destination)}", _ADVICE) from error
+            raise disk_error(error, f"preparing the directory {shown(destination)}", _ADVICE, _ABROAD) from error
 
     @property
     def _where(self) -> str:
@@ -68,7 +69,7 @@ class StreamFile:
             try:
                 write_all(self._file, memoryview(piece), self._size)
             except OSError as error:
-                raise disk_error(error, f"writing {shown(self._name)}", _ADVICE) from error
+                raise disk_error(error, f"writing {shown(self._name)}", _ADVICE, _ABROAD) from error
             self._hash.update(piece)
             self._size += len(piece)
             written += len(piece)
@@ -87,7 +88,7 @@ class StreamFile:
             final = self._publish()
             os.fsync(self._destination)
         except OSError as error:
-            raise disk_error(error, f"publishing {shown(self._name)}", _ADVICE) from error
+            raise disk_error(error, f"publishing {shown(self._name)}", _ADVICE, _ABROAD) from error
         self.discard()
         return own, [final]
 

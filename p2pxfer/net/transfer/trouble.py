@@ -33,7 +33,7 @@ class Trouble:
             DiskError: something has: any thread may be the first that the user hears of, so all give the reason.
         """
         if self._broken is not None:
-            raise type(self._broken)(self._broken.message)
+            raise type(self._broken)(self._broken.message, self._broken.abroad)
 
     @contextmanager
     def told(self, what: str) -> Iterator[None]:
@@ -51,10 +51,14 @@ class Trouble:
         """``error`` as a sentence, with what to do; of something in the way its path instead of ``what``."""
         if isinstance(error, NotRemoved):
             what = f"removing {shown(os.path.normpath(Path(self._where, error.filename)))}"
-        repair = "free some space" if isinstance(disk_error(error, "", ""), NoSpace) else "repair that"
-        kept = f"what arrived is kept in {shown(self._where)}; {repair} and run the command again to go on"
-        nothing = f"nothing was received; {repair} and run the command again"
-        return disk_error(error, what, kept if self.begun else nothing)
+        full = isinstance(disk_error(error, "", ""), NoSpace)
+        then = f"{'free some space' if full else 'repair that'}, and let the sender run its command again"
+        again = f"run the command again when {'it has more room' if full else 'that is repaired'}"
+        if not self.begun:
+            nothing = "nothing was received"
+            return disk_error(error, what, f"{nothing}; {then}", f"{nothing}; {again}")
+        kept = f"what arrived is kept in {shown(self._where)}; {then} to go on"
+        return disk_error(error, what, kept, f"what arrived is kept there; {again} to go on")
 
     @contextmanager
     def breaking(self, what: str) -> Iterator[None]:
@@ -70,6 +74,7 @@ class Trouble:
             self._broken = error
             raise
         except BaseException:
+            here, there = f"{what} failed inside the program", "it failed inside the program"
             kept = f"what was safe is kept in {shown(self._where)}"
-            self._broken = DiskError(f"{what} failed inside the program; {kept}")
+            self._broken = DiskError(f"{here}; {kept}", f"{there}; what was safe is kept there")
             raise

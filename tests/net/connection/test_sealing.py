@@ -17,7 +17,7 @@ from p2pxfer.core.session.hello import Terms
 from p2pxfer.core.session.recordblocks import BLOCK, MOST_RECORDS
 from p2pxfer.core.session.records import MAX_RECORD, OVERHEAD, Direction, Opener, RecordBroken, Sealer
 from p2pxfer.core.session.wire import PEER, Chunk, Ping, chunk_prefix
-from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable
+from p2pxfer.errors import DiskError, P2pxferError, ProtocolBreach, Unreachable
 from p2pxfer.net.connection import delivery, fasttls
 from p2pxfer.net.private.identity import Identity
 from p2pxfer.net.session.path import PathFacts, PeerPath
@@ -464,6 +464,17 @@ async def test_two_paths_speak_in_records_once_they_greeted(on_socket: tuple[boo
     assert not said, "something went through OpenSSL"
     client.close()
     await gatherResults([ann.lost, bob.lost])
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_is_refused_for_a_disk_reads_what_is_for_the_other_end() -> None:
+    client, ann = path("initiator", ANN, BOB)
+    server, bob = path("responder", BOB, ANN)
+    await changing_pair(client=client, server=server)
+    await gatherResults([ann.greeted, bob.greeted])
+    server.refuse(DiskError("'/mnt' is full", "its disk is full"))
+    assert (await ann.lost).message == "the peer reports: its disk is full"
+    assert (await bob.lost).message == "'/mnt' is full"
 
 
 @pytest_twisted.ensureDeferred

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,6 +22,7 @@ from p2pxfer.net import disk
 from p2pxfer.net.disk import FdCache
 from p2pxfer.net.transfer import publishing, staging
 from p2pxfer.net.transfer.staging import Staging
+from p2pxfer.net.transfer.trouble import Trouble
 from tests.net.disk_tools import (
     NOW,
     SENDER,
@@ -233,6 +235,47 @@ def test_t_m8_space_is_counted_before_anything_is_made(dest: Path) -> None:
     with pytest.raises(NoSpace, match="free some space"):
         Staging.open(str(dest), SENDER, content.manifest, reserve=2**62)
     assert os.listdir(dest) == []
+
+
+def test_each_of_the_two_reads_of_a_full_disk_what_is_theirs(dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sender's user knows no place of this disk, and the receiver's has no command to run again."""
+    found = SimpleNamespace(f_frsize=4096, f_bavail=5120, f_files=10, f_favail=100)
+    monkeypatch.setattr(os, "statvfs", lambda place: found)
+    manifest = Manifest([Entry("x", FILE, 60_000_000)])
+    with pytest.raises(NoSpace) as raised:
+        Staging.open(str(dest), SENDER, manifest)
+    lacks = "20.0 MiB free, but 57.2 MiB and a reserve of 1.0 MiB are needed, 38.2 MiB too little"
+    assert raised.value.message == f"'{dest}' has {lacks}; free some space, and let the sender run its command again"
+    assert raised.value.abroad == f"its disk has {lacks}; run the command again when it has more room"
+    found.f_bavail, found.f_favail = 2**40, 0
+    with pytest.raises(NoSpace) as raised:
+        Staging.open(str(dest), SENDER, manifest)
+    assert "remove some files, and let the sender" in raised.value.message
+    assert str(dest) not in raised.value.abroad and "room for 0 more files" in raised.value.abroad
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_of_an_error_of_the_disk_the_sender_reads_no_place(begun: bool) -> None:
+    trouble = Trouble("/mnt/in")
+    trouble.begun = begun
+    full = trouble.said(OSError(errno.ENOSPC, "full"), "opening the directory '/mnt'")
+    assert full.message.endswith("free some space, and let the sender run its command again" + " to go on" * begun)
+    assert "/mnt" not in full.abroad and os.strerror(errno.ENOSPC) in full.abroad
+    assert "run the command again when it has more room" in full.abroad
+    assert ("kept there" in full.abroad, "nothing was received" in full.abroad) == (begun, not begun)
+    assert "when that is repaired" in trouble.said(OSError(errno.EIO, "broken"), "that").abroad
+
+
+@pytest.mark.parametrize("fault", [OSError(errno.EIO, "broken"), ValueError("a fault")])
+def test_what_broke_the_place_is_told_to_both_by_whoever_comes_next(fault: Exception) -> None:
+    trouble = Trouble("/mnt/in")
+    trouble.begun = True
+    with pytest.raises((DiskError, ValueError)), trouble.breaking("syncing '/mnt/in'"):
+        raise fault
+    with pytest.raises(DiskError) as raised:
+        trouble.check()
+    assert "/mnt/in" in raised.value.message
+    assert raised.value.abroad and "/mnt" not in raised.value.abroad
 
 
 def _fd(where: Path) -> int:

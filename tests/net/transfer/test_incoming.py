@@ -474,13 +474,14 @@ async def test_a_sender_that_never_ends_counting_is_stopped_by_the_disk(
     )
     await until(lambda: path.has(Accept))
     world.transfer.message(path, told(whole, 1))
-    with pytest.raises(NoSpace):
+    with pytest.raises(NoSpace, match="here is full"):
         await world.transfer.done
+    assert [message.message for message in path.sent if isinstance(message, Refuse)] == ["its disk is full"]
 
 
 def no_room_beyond(most: int) -> Callable[..., None]:
     def check(room: Room, directory: int, on_its_way: int = 0) -> None:
         if room._bytes > most:
-            raise NoSpace("the disk is full")
+            raise NoSpace("the disk here is full", "its disk is full")
 
     return check

@@ -444,6 +444,7 @@ def test_what_another_user_lets_nobody_remove_is_named(dest: Path, mode: int, in
     assert code == 1
     assert re.fullmatch(
         rf"removing '{re.escape(str(here))}/tree/{blamed}' failed: (Permission denied|Operation not permitted); what "
-        rf"arrived is kept in '{re.escape(str(here))}'; repair that and run the command again to go on\n",
+        rf"arrived is kept in '{re.escape(str(here))}'; repair that, and let the sender run its command again to go "
+        r"on\n",
         said,
     ), said

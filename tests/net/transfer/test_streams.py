@@ -386,6 +386,7 @@ def test_a_disk_that_is_full_is_told_to_both(taking: Taking, inbox: Path, monkey
     taking.run(lambda: bool(taking.outcome))
     assert isinstance(taking.outcome[0], NoSpace)
     assert taking.path.said(Reset)[0].word == "E_SPACE"
+    assert taking.path.said(Reset)[0].message.startswith("its disk failed: ")
     taking.run(lambda: not list(inbox.iterdir()))
 
 
