@@ -55,14 +55,15 @@ class ProgressDisplay:
         self._news = news
         self._history = RateHistory()
         self._progress: status.Progress | None = None
+        self._waits: str | None = None
         self._console = Console(stderr=True)
         self._plain = not (self._console.encoding or "").lower().startswith("utf")
         self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False)
         self._live.start()
 
-    def update(self, event: status.Progress) -> None:
-        """Show where the transfer is."""
-        self._progress = event
+    def update(self, event: status.Progress, waits: str | None = None) -> None:
+        """Show where the transfer is; ``waits``: what it waits for, where nothing carries it."""
+        self._progress, self._waits = event, waits
         self._history.add(self._now(), event.bytes, event.path)
         self._draw()
 
@@ -79,7 +80,8 @@ class ProgressDisplay:
         width = max(1, self._console.width - 1)
         columns = self._history.columns(now, graph_width(width))
         left = time_left(self._progress, self._history.rate(now))
-        lines = [state_line(self._progress, left, width, plain=self._plain, still=self._history.still(now))]
+        still = self._history.still(now)
+        lines = [state_line(self._progress, left, width, plain=self._plain, still=still, waits=self._waits)]
         lines.append(news_line(columns, self._news, width, plain=self._plain))
         self._live.update(Group(*map(_text, lines)), refresh=True)
 
@@ -102,8 +104,8 @@ class LineDisplay:
         self._console = Console(stderr=True)
         self._plain = not (self._console.encoding or "").lower().startswith("utf")
 
-    def update(self, event: status.Progress) -> None:
-        """Show where the transfer is."""
+    def update(self, event: status.Progress, waits: str | None = None) -> None:
+        """Show where the transfer is; for what it ``waits`` there is no room."""
         now = self._now()
         self._history.add(now, event.bytes, event.path)
         width = max(1, min(self._console.width - 1, SHARED_WIDTH))

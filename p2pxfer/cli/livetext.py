@@ -124,12 +124,15 @@ def graph(columns: Sequence[tuple[float, str]], *, plain: bool = False) -> Line:
     return line
 
 
-def state_line(progress: Progress, left: float | None, width: int, *, plain: bool = False, still: float = 0.0) -> Line:
+def state_line(
+    progress: Progress, left: float | None, width: int, *, plain: bool = False, still: float = 0.0,
+    waits: str | None = None,
+) -> Line:  # fmt: skip
     """Path, bar, bytes, rate and time left, or for how long nothing was moved, ``still`` in seconds.
 
-    ``left`` in seconds, ``None`` if nobody knows.
+    ``left`` in seconds, ``None`` if nobody knows; ``waits`` says in place of a path what is waited for.
     """
-    path = "waiting" if progress.path == "none" else progress.path
+    path = (waits or "waiting") if progress.path == "none" else progress.path
     style: Style = "" if progress.path == "none" else "relay" if progress.path == "relay" else "direct"
     size = human_size(progress.bytes)
     share = f"{100 * progress.bytes / progress.total:.0f} %" if progress.total else ""

@@ -285,7 +285,7 @@ class Receiving(InboxOwner):
 
     def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
-        watch = Watch(self._reactor, transfer, paths, self._report, peer, lambda: self._client.registered is None)
+        watch = Watch(self._reactor, transfer, paths, self._report, peer, self._server_away, self._is_shown)
         self._watches.append(watch)
 
         def ended() -> float:
@@ -317,6 +317,7 @@ class Receiving(InboxOwner):
             if isinstance(error, Incomplete) and isinstance(transfer, IncomingTransfer):
                 # Not the end of the wait: the sender may come back, also to ``--once``.
                 self._report.tell(Note(error.message))
+                self._report.rest()
             elif self._once and not self._received and (watch.taken or not self._watches):
                 # Not if it was refused beside another one, which is the one that is waited for.
                 self._finish(error)
@@ -324,6 +325,15 @@ class Receiving(InboxOwner):
                 self._report.tell(Failed(code=error.word, message=error.message, retry=error.retry))
 
         transfer.done.addCallbacks(received, failed)
+
+    def _server_away(self) -> bool:
+        return self._client.registered is None
+
+    def _is_shown(self, watch: Watch) -> bool:
+        """The latest one that a path carries, or else the latest one."""
+        taken = [each for each in self._watches if each.taken and not each.transfer.ended]
+        carried = [each for each in taken if each.transfer.attached]
+        return (carried or taken)[-1:] == [watch]
 
     def _finish(self, error: P2pxferError | None) -> None:
         if not self._finished.called:

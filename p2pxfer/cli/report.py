@@ -52,7 +52,8 @@ class Reporter:
     def tell(self, event: Event, text: str | None = None, *, wanted: bool = False) -> None:
         """Show one event; after the output was closed by whoever read it, do nothing.
 
-        ``text`` is what people see of it in place of the usual line; empty for nothing.  ``wanted``: it is what the
+        ``text`` is what people see of it in place of the usual line, of progress in place of its path; empty for
+        nothing.  ``wanted``: it is what the
         command was called for, so people who want quiet see it too.
         """
         self._guarded(lambda: self._write(event, text, wanted=wanted))
@@ -95,7 +96,10 @@ class Reporter:
         if self._quiet and not wanted and not is_urgent(event):
             return
         self._tell_news(event, text)
-        if text is None:
+        if isinstance(event, Progress):
+            if text != "":
+                self._progress(event, text)
+        elif text is None:
             self._show(event)
         elif text:
             if isinstance(event, Done):
@@ -119,6 +123,10 @@ class Reporter:
         self._drop_display()
         self.answered(echoed=False)
 
+    def rest(self) -> None:
+        """Nothing may be under way any more: take the progress away, until it is told again."""
+        self._guarded(self._drop_display)
+
     def _drop_display(self) -> None:
         if self._display is not None:
             self._display.close()
@@ -139,8 +147,6 @@ class Reporter:
 
     def _show(self, event: Event) -> None:
         match event:
-            case Progress():
-                self._progress(event)
             case Done() | Failed():
                 self._drop_display()
                 self._say(describe(event))
@@ -149,14 +155,14 @@ class Reporter:
                 if text:
                     self._say(text)
 
-    def _progress(self, event: Progress) -> None:
+    def _progress(self, event: Progress, waits: str | None) -> None:
         if not self._tty or self._question is not None:
             return
         if self._display is None:
             from p2pxfer.cli.display import display_of
 
             self._display = display_of(self._news)
-        self._display.update(event)
+        self._display.update(event, waits)
 
 
 def is_urgent(event: Event) -> bool:

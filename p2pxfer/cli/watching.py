@@ -15,7 +15,7 @@ from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
 from p2pxfer.net.transfer.places import Received
 from p2pxfer.net.types import Reactor
-from p2pxfer.status import Done, Note
+from p2pxfer.status import Done, Event, Note, Offer
 
 GONE_S: Final = 3.0
 """How long no path carries a transfer before people are told what that means, seconds; most are back by then."""
@@ -38,7 +38,8 @@ def done_event(transfer: IncomingTransfer | IncomingStream, outcome: Received, s
 class Watch:
     """One transfer from its first sign to its end: when it was accepted, its progress, whether it is under way.
 
-    ``peer`` is what the sender is called; ``server_away`` tells whether the server is not there just now.
+    ``peer`` is what the sender is called; ``server_away`` tells whether the server is not there just now;
+    ``is_shown(self)`` whether people see the progress of this one, and not that of another one.
     """
 
     def __init__(
@@ -49,7 +50,9 @@ class Watch:
         report: Reporter,
         peer: str,
         server_away: Callable[[], bool],
+        is_shown: Callable[[Watch], bool],
     ) -> None:
+        self._is_shown = is_shown
         self._reactor = reactor
         self._server_away = server_away
         self._peer = safe_text(peer)
@@ -71,13 +74,24 @@ class Watch:
 
     def _start(self) -> None:
         if not self.transfer.ended:
-            self._ticker = Ticker(self._reactor, self._measure, self._report.tell)
+            self._ticker = Ticker(self._reactor, self._measure, self._tell)
             self._ticker.start()
 
     def _measure(self) -> tuple[int, int | None, str]:
         offer = self.transfer.offer
         self._look()
-        return self.transfer.have_bytes, offer.bytes if offer is not None else 0, self.paths.active_kind
+        # Its sender's paths may carry another one.
+        kind = self.paths.active_kind if self.transfer.attached else "none"
+        return self.transfer.have_bytes, offer.bytes if offer is not None else 0, kind
+
+    def _tell(self, event: Event) -> None:
+        """Progress, of which programs read all, and people that of one transfer."""
+        waits = "" if self.transfer.attached or self.transfer.offer is None else self._waits(self.transfer.offer)
+        self._report.tell(event, (waits or None) if self._is_shown(self) else "")
+
+    def _waits(self, offer: Offer) -> str:
+        names = ", ".join(safe_text(name, 60) for name in offer.names[:1]) + (" ..." if len(offer.names) > 1 else "")
+        return f"waiting for {self._peer}: {names}"
 
     def _look(self) -> None:
         """Say it once when the sender stays away, or the server, without which nobody can tell of the sender."""

@@ -104,6 +104,10 @@ def test_the_state_says_all_where_there_is_room() -> None:
     assert state_line(HALF, None, 100)[0] == Piece("relay", "relay")
     assert text_of(state_line(Progress(7, None, 2.0, "none"), None, 100)) == "waiting  7 B  for 0:00"
     assert "#####-----" in text_of(state_line(HALF, 10.0, 100, plain=True))
+    waits = state_line(Progress(7, 14, 2.0, "none"), None, 60, waits="waiting for alice: a.iso")
+    assert re.fullmatch("waiting for alice: a.iso  ━+─+  7 B of 14 B  for 0:00", text_of(waits))
+    assert text_of(state_line(HALF, None, 100, waits="waiting for alice")).startswith("relay")
+    assert text_of(state_line(Progress(7, 14, 2.0, "none"), None, 9, waits="waiting for alice")) == "waiting f"
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ from p2pxfer.errors import (
     ConfigError,
     Damaged,
     IdentityMismatch,
+    Incomplete,
     P2pxferError,
     Refused,
     Replaced,
@@ -49,7 +50,7 @@ from p2pxfer.net.session import machine
 from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.inbox import IDLE_S
 from p2pxfer.net.transfer.places import Received
-from p2pxfer.status import Note, Offer
+from p2pxfer.status import Note, Offer, Progress
 from p2pxfer.status import Path as PathEvent
 from scripts.product import Loopback, Program
 from tests.net.machines import machine_at
@@ -562,6 +563,63 @@ def test_no_progress_before_the_transfer_was_accepted(make: Any) -> None:
     count = len(run.events("progress"))
     run.pass_time(2)
     assert len(run.events("progress")) == count == 2
+
+
+def test_people_see_the_progress_of_one_transfer(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that a path carries; one that waits for its sender only where there is no other, and as that."""
+    run = make()
+    shown: list[tuple[int, str | None, str]] = []
+
+    def progress(event: Progress, waits: str | None) -> None:
+        shown.append((event.bytes, waits, event.path))
+
+    def seen() -> set[tuple[int, str | None, str]]:
+        run.pass_time(6)
+        found = set(shown)
+        shown.clear()
+        return found
+
+    first = run.transfer()
+    monkeypatch.setattr(run.command._report, "_progress", progress)
+    run.command._report._json = False
+    first.have_bytes = 1
+    run.accept(first)
+    assert seen() == {(1, None, "relay")}
+    first.attached = 0
+    assert seen() == {(1, "waiting for alice: a", "none")}
+    second = run.transfer()
+    second.have_bytes = 2
+    assert seen() == {(1, "waiting for alice: a", "none")}, "what is not taken is not shown"
+    run.accept(second)
+    run.pass_time(0.5)
+    shown.clear()
+    assert seen() == {(2, None, "relay")}
+    second.ended = True
+    assert seen() == {(1, "waiting for alice: a", "none")}
+    second.end(GOOD)
+    first.end(Incomplete("it has not come back"))
+    shown.clear()
+    assert seen() == set()
+
+
+def test_a_transfer_that_is_given_up_leaves_no_progress_on_the_terminal(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make()
+    rested: list[int] = []
+    monkeypatch.setattr(run.command._report, "rest", lambda: rested.append(1))
+    transfer = run.transfer()
+    run.accept(transfer)
+    run.pass_time(0.1)
+    transfer.end(Incomplete("it has not come back"))
+    assert rested == []  # not an IncomingTransfer: its end is an error, which takes the progress away
+    assert [event["code"] for event in run.events("error")] == ["E_INCOMPLETE"]
+    monkeypatch.setattr(receiving, "IncomingTransfer", FakeTransfer)
+    transfer = run.transfer()
+    run.accept(transfer)
+    run.pass_time(0.1)
+    transfer.end(Incomplete("it has not come back"))
+    assert rested == [1]
 
 
 def test_an_offer_that_is_refused_beside_another_one_does_not_end_once(make: Any) -> None:

@@ -105,6 +105,7 @@ class Screen:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.shown: list[str] = []
+        self.waits: list[str | None] = []
         monkeypatch.setattr("sys.stderr.isatty", lambda: True)
         monkeypatch.setattr("p2pxfer.cli.display.display_of", self._make)
 
@@ -115,8 +116,8 @@ class Screen:
     def tell(self, news: str) -> None:
         self.shown.append(f"news: {news}")
 
-    def update(self, event: status.Progress) -> None:
-        pass
+    def update(self, event: status.Progress, waits: str | None) -> None:
+        self.waits.append(waits)
 
     def say(self, text: str) -> None:
         self.shown.append(text)
@@ -173,6 +174,19 @@ def test_what_arrived_takes_the_progress_display_away_in_other_words_too(
     report.tell(EVENTS[status.Done][0], "done, and where")
     assert screen.shown == ["display", "closed"]
     assert capsys.readouterr().err == "done, and where\n"
+
+
+def test_progress_that_rests_is_taken_away_and_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen(monkeypatch)
+    report = Reporter(False)
+    progress = EVENTS[status.Progress][0]
+    report.tell(progress, "")
+    assert screen.shown == []
+    report.tell(progress, "waiting for alice")
+    report.rest()
+    report.tell(progress)
+    assert [text for text in screen.shown if text in ("display", "closed")] == ["display", "closed", "display"]
+    assert screen.waits == ["waiting for alice", None]
 
 
 def test_what_is_tried_and_why_not_stands_beside_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
