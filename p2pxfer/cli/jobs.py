@@ -81,7 +81,7 @@ def remark(job: JobListed) -> str:
     if job.state == "asking":
         return " (waits for the peer's consent)"
     if job.state == "running":
-        return f" (running; {job.why})" if job.why else " (running)"
+        return f" (waiting or slow; {job.why})" if job.why else " (running)"
     if job.state not in ("queued", "paused", "failed"):
         return ""
     place = f", place {job.place}" if job.place > 1 else ", goes next" if job.place else ""
@@ -105,7 +105,7 @@ def resume(ctx: click.Context, job: str) -> None:
 
     found, listed = chosen(ctx.obj.open_home(), job)
     if listed.state in UNDER_WAY:
-        raise UsageError(f"{listed.job} is under way in another process")
+        raise UsageError(under_way(found, listed))
     if isinstance(found, Queued):
         from p2pxfer.cli import queueing
 
@@ -194,12 +194,21 @@ def cancel(options: Global, jobs: tuple[str, ...]) -> None:
         if isinstance(found, Queued):
             queueing.drop(home, found)
         elif job.state in UNDER_WAY:
-            raise UsageError(f"{job.job} is under way in another process; end that first")
+            raise UsageError(f"{under_way(found, job)}; end that with Ctrl-C, then cancel, and start it again")
         elif isinstance(found, Partial):
             drop(found)
         else:
             SendJobs(home.path).remove(found)
         say(options, replace(job, state="dropped", place=0), f"dropped {job.job}")
+
+
+def under_way(job: Job, listed: JobListed) -> str:
+    """That another process has a job in hand, and which one, where that can be seen."""
+    from p2pxfer.net.transfer.partials import Partial
+
+    if isinstance(job, Partial) and job.process:
+        return f"{listed.job} is under way in another process, which receives it or waits for its sender: {job.process}"
+    return f"{listed.job} is under way in another process"
 
 
 def change(options: Global, number: str, how: Callable[[Queued], Queued], said: str) -> None:

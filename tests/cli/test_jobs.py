@@ -88,7 +88,7 @@ def test_of_a_receiver_it_is_said_for_how_long_nothing_was_written(home: Path, d
     then = journal.stat().st_mtime - 100
     os.utime(journal, (then, then))
     ((_, job),) = everything(Home(home))
-    assert re.fullmatch(r" \(running; nothing was written for 1\d\d s\)", remark(job))
+    assert re.fullmatch(r" \(waiting or slow; nothing was written for 1\d\d s\)", remark(job))
     staging.close()
     ((_, job),) = everything(Home(home))
     assert (job.state, remark(job)) == ("cut", "")
@@ -97,12 +97,18 @@ def test_of_a_receiver_it_is_said_for_how_long_nothing_was_written(home: Path, d
 def test_a_running_transfer_is_shown_and_not_dropped(home: Path, dest: Path) -> None:
     staging = open_staging(dest, content())
     (found,) = find(home, HeldLocks())
-    assert found.busy
+    assert (found.busy, found.process) == (True, os.getpid())
+    with pytest.raises(UsageError) as raised:
+        cli.main(["--home", str(home), "jobs", "cancel", found.number], standalone_mode=False)
+    assert raised.value.message == (
+        f"{found.number} is under way in another process, which receives it or waits for its sender: {os.getpid()}; end"
+        " that with Ctrl-C, then cancel, and start it again"
+    )
     with pytest.raises(ConfigError):
         drop(found)
     staging.close()
     (found,) = find(home, HeldLocks())
-    assert not found.busy
+    assert (found.busy, found.process) == (False, 0)
     drop(found)
     assert os.listdir(dest) == []
     with pytest.raises(UsageError):

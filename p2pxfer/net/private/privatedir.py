@@ -15,8 +15,6 @@ from p2pxfer.net.disk import OPEN_INNER_DIRECTORY, OPEN_INNER_FILE, shown, stat_
 
 _TRIES: Final = 10
 _LOCKS: Final = Path("/proc/locks")
-_HOLDER: Final = 4
-"""Which word of a line there is the process."""
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 _FDINFO: Final = Path("/proc/self/fdinfo")
 
@@ -49,6 +47,10 @@ def enter(parent: int, name: str, where: str, before_creation: Callable[[], None
     raise ConfigError(f"{shown(where)} comes and goes: another process is at work there")
 
 
+_PROCESS: Final = -4
+"""Where a line of the list of locks has the process, from its end."""
+
+
 class HeldLocks:
     """Which files and directories processes hold a lock on, as far as the system shows it.
 
@@ -66,17 +68,22 @@ class HeldLocks:
 
     def is_held(self, fd: int) -> bool:
         """Whether a process holds one on this open file or directory."""
-        return bool(self._on(fd))
+        return self._line(fd) is not None
+
+    def holder(self, fd: int) -> int:
+        """The id of the process that took the one on this open file or directory; 0 where that cannot be seen."""
+        line = self._line(fd)
+        # In another namespace of processes it has an id that says nothing here.
+        return max(0, int(line.split()[_PROCESS])) if line is not None else 0
 
     def is_held_elsewhere(self, fd: int) -> bool:
-        """Whether a process other than this one does."""
-        own = str(os.getpid())
-        return any(line.split()[_HOLDER] != own for line in self._on(fd))
+        """Whether a process other than this one holds one."""
+        return self.is_held(fd) and self.holder(fd) != os.getpid()
 
-    def _on(self, fd: int) -> list[str]:
+    def _line(self, fd: int) -> str | None:
         device = _device(fd)
         where = f"{' ' + device if device else ''}:{os.fstat(fd).st_ino} "
-        return [line for line in self._lines if where in line]
+        return next((line for line in self._lines if where in line), None)
 
     def is_file_held(self, path: Path) -> bool:
         """Whether a process holds one on the file ``path``: not so where there is none, or none that may be opened."""

@@ -60,7 +60,7 @@ class Partial(Struct, frozen=True):
     """A transfer that is not whole: ``have`` of ``total`` bytes, ``changed`` in seconds since 1970.
 
     ``into`` is how ``receive`` was called there last, ``sender`` is the digest of the sender's key; ``busy``: a process
-    receives it now.
+    receives it now, or waits for its sender; ``process`` is that one's id, 0 where it cannot be seen.
     """
 
     name: str
@@ -71,6 +71,7 @@ class Partial(Struct, frozen=True):
     total: int
     changed: float
     busy: bool
+    process: int = 0
 
     @property
     def number(self) -> str:
@@ -159,7 +160,7 @@ def _look(destination: Destination, name: str, locks: HeldLocks) -> Partial | No
         if state is None or state.published_root is not None:
             return None
         changed = os.stat(JOURNAL, dir_fd=fd, follow_symlinks=False).st_mtime
-        busy = locks.is_held(fd)
+        busy, process = locks.is_held(fd), locks.holder(fd)
         manifest = Manifest()
         replay.take_up(state, manifest)
         table = ChunkTable(manifest)
@@ -176,6 +177,7 @@ def _look(destination: Destination, name: str, locks: HeldLocks) -> Partial | No
         manifest.total_bytes,
         changed,
         busy,
+        process,
     )
 
 
