@@ -47,6 +47,8 @@ STREAM_FAREWELL_S = 30.0
 """The same for a stream, seconds: a sender that never hears of its end takes it for lost, and cannot ask again."""
 COUNTING_S = 3.0
 """How long the question waits for a sender that is still counting what it sends, seconds."""
+REST_S = 1.0
+"""After what time the words of another connection are asked about, seconds: who goes takes all of its own along."""
 LOOK_S = 0.25
 """How often ``--timeout`` looks whether a transfer is under way, seconds."""
 
@@ -267,6 +269,7 @@ class Receiving(InboxOwner):
             try:
                 await self._words.ask(path.peer_key, safe_text(peer), words, connection)
             except CancelledError:
+                await deferLater(self._reactor, REST_S)
                 continue
             except IdentityMismatch as error:
                 self._denied = error
@@ -300,6 +303,8 @@ class Receiving(InboxOwner):
             self._received += 1
             event = done_event(transfer, outcome, seconds)
             self._report.tell(event, received_text(event, peer, directory_of(self._place)))
+            for older in [each for each in self._watches if each.is_outdated_by(watch)]:
+                older.give_up()
             if self._once:
                 settled = transfer.settled
                 patience = FAREWELL_S if isinstance(transfer, IncomingTransfer) else STREAM_FAREWELL_S
@@ -316,7 +321,7 @@ class Receiving(InboxOwner):
                 return
             if isinstance(error, Incomplete) and isinstance(transfer, IncomingTransfer):
                 # Not the end of the wait: the sender may come back, also to ``--once``.
-                self._report.tell(Note(error.message))
+                self._report.tell(Note(watch.unfinished(error)))
                 self._report.rest()
             elif self._once and not self._received and (watch.taken or not self._watches):
                 # Not if it was refused beside another one, which is the one that is waited for.

@@ -9,6 +9,7 @@ from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.ticker import Ticker
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import human_size
+from p2pxfer.errors import Incomplete
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.inbox import IDLE_S
 from p2pxfer.net.transfer.incoming import IncomingTransfer
@@ -57,6 +58,8 @@ class Watch:
         self._server_away = server_away
         self._peer = safe_text(peer)
         self._seen = 0.0
+        self._outdated = False
+        """A newer one took its place."""
         self._said: Literal["", "peer", "server"] = ""
         self.transfer = transfer
         self.paths = paths
@@ -115,6 +118,31 @@ class Watch:
             f"{gone}; {here}{whole} are kept, and go on by themselves when it is back; where the program has ended,"
             f" {self._peer} runs the same command again"
         )
+
+    def is_outdated_by(self, newer: Watch) -> bool:
+        """Whether ``newer``, which is here now, came from the same sender under the same names, and nobody brings this.
+
+        That is the same command, run again after its files had changed.
+        """
+        mine, its = self.transfer.offer, newer.transfer.offer
+        same = mine is not None and its is not None and mine.names == its.names and self.paths is newer.paths
+        waits = self.taken and not self.transfer.attached and not self.transfer.ended
+        return same and waits and isinstance(self.transfer, IncomingTransfer)
+
+    def give_up(self) -> None:
+        """A newer one took its place: let go of what is kept, so that it can be dropped."""
+        assert isinstance(self.transfer, IncomingTransfer)
+        self._outdated = True
+        self.transfer.abandon()
+
+    def unfinished(self, error: Incomplete) -> str:
+        """What is said of its end, which is that of a transfer whose sender is away."""
+        offer = self.transfer.offer
+        if not self._outdated or offer is None:
+            return error.message
+        names = ", ".join(safe_text(name, 60) for name in offer.names[:3]) + (" ..." if len(offer.names) > 3 else "")
+        kept = human_size(self.transfer.have_bytes)
+        return f"{kept} of an earlier state of {names} are kept and not needed any more: p2pxfer jobs cancel drops them"
 
     @property
     def taken(self) -> bool:

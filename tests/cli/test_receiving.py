@@ -22,7 +22,7 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from p2pxfer.cli import receiving
+from p2pxfer.cli import receiving, watching
 from p2pxfer.cli.codedesk import CodeDesk
 from p2pxfer.cli.inputs import can_answer
 from p2pxfer.cli.questions import Questions, compose_question
@@ -289,10 +289,14 @@ class FakeTransfer:
         self.offer = Offer(files=1, bytes=10, names=("a",))
         self.have_bytes = 0
         self.attached = 1
-        self.ended = False
+        self.ended = self.abandoned = False
         self.bytes_by_path = {"relay": 10}
         self.done: Deferred[Received] = Deferred()
         self.settled: Deferred[None] = Deferred()
+
+    def abandon(self) -> None:
+        self.abandoned = True
+        self.end(Incomplete("the sender has not come back"))
 
     def end(self, outcome: Received | P2pxferError) -> None:
         self.ended = True
@@ -600,6 +604,60 @@ def test_people_see_the_progress_of_one_transfer(make: Any, monkeypatch: pytest.
     first.end(Incomplete("it has not come back"))
     shown.clear()
     assert seen() == set()
+
+
+def test_what_a_newer_transfer_of_the_same_names_replaces_is_let_go(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its sender does not come back: the files have changed.  What somebody brings, or has other names, stays."""
+    monkeypatch.setattr(receiving, "IncomingTransfer", FakeTransfer)
+    monkeypatch.setattr(watching, "IncomingTransfer", FakeTransfer)
+    run = make()
+    _older, brought, another, elsewhere, refused, newer = made = [run.transfer() for _ in range(6)]
+    another.offer = structs.replace(newer.offer, names=("b",))
+    for transfer in made:
+        if transfer is not refused:
+            run.accept(transfer)
+        transfer.have_bytes, transfer.attached = 3, int(transfer in (brought, newer))
+    paths: Any = SimpleNamespace(active_kind="relay")
+    for watch in run.command._watches:
+        if watch.transfer is not elsewhere:
+            watch.paths = paths
+    run.pass_time(0.1)
+    newer.end(GOOD)
+    assert [transfer.abandoned for transfer in made] == [True, False, False, False, False, False]
+    assert run.events("note")[-1]["message"] == (
+        "3 B of an earlier state of a are kept and not needed any more: p2pxfer jobs cancel drops them"
+    )
+
+
+def test_who_takes_leave_while_words_are_compared_is_not_asked_about_again(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of its connections goes first, and the others in the same moment; one that stays has its own words."""
+    run = make(verify=True)
+    asked: list[object] = []
+
+    async def ask(key: bytes, shown: str, words: object, connection: object) -> None:
+        asked.append(connection)
+        raise CancelledError
+
+    monkeypatch.setattr(receiving, "words_on", lambda path: ("a",))
+    monkeypatch.setattr(run.command._words, "ask", ask)
+    transfer = run.transfer()
+    there = [SimpleNamespace(peer_key=b"a" * 32, send=lambda message: None, number=number) for number in (1, 2)]
+    (watch,) = run.command._watches
+    watch.paths = SimpleNamespace(ordered=lambda: there)
+    answer = Deferred.fromCoroutine(run.command._same_words(watch, "alice"))
+    assert asked == [there[0]]
+    run.pass_time(0.3)
+    gone, there = there, []
+    run.pass_time(3)
+    assert asked == [gone[0]]
+    there = [gone[1]]
+    run.pass_time(0.5)
+    assert asked == gone
+    transfer.ended = True
+    run.pass_time(2)
+    assert asked == gone and answer.result is False
 
 
 def test_a_transfer_that_is_given_up_leaves_no_progress_on_the_terminal(
