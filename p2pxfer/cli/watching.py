@@ -60,7 +60,7 @@ class Watch:
         self._seen = 0.0
         self._outdated = False
         """A newer one took its place."""
-        self._said: Literal["", "peer", "server"] = ""
+        self._said: Literal["", "peer", "server", "direct"] = ""
         self.transfer = transfer
         self.paths = paths
         self._report = report
@@ -97,11 +97,19 @@ class Watch:
         return f"waiting for {self._peer}: {names}"
 
     def _look(self) -> None:
-        """Say it once when the sender stays away, or the server, without which nobody can tell of the sender."""
+        """Say it once when the sender stays away, or the server, without which nobody can tell of the sender.
+
+        While a direct path carries the transfer, it is said that the server is not needed.
+        """
         now, away = self._reactor.seconds(), self._server_away()
-        if self.transfer.attached or (self._said == "server" and not away):
+        if self.transfer.attached and away and self.paths.active_kind not in ("relay", "none"):
+            self._seen = now
+            if self._said != "direct":
+                self._said = "direct"
+                self._report.tell(Note(f"the transfer from {self._peer} goes on directly, without the server"))
+        elif self.transfer.attached or (self._said == "server" and not away):
             self._seen, self._said = now, ""
-        elif now - self._seen >= GONE_S and not self._said:
+        elif now - self._seen >= GONE_S and self._said not in ("peer", "server"):
             self._said = "server" if away else "peer"
             self._report.tell(Note(self._gone(away)))
 

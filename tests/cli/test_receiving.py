@@ -629,6 +629,30 @@ def test_what_a_newer_transfer_of_the_same_names_replaces_is_let_go(make: Any, m
     )
 
 
+def test_a_direct_transfer_is_said_to_go_on_without_the_server(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for each time that it is away; through the relay nothing goes on."""
+    run = make()
+    transfer = run.transfer()
+    run.accept(transfer)
+    (watch,) = run.command._watches
+    monkeypatch.setattr(FakeClient, "registered", None)
+    run.pass_time(1)
+    assert run.events("note") == []
+    watch.paths = SimpleNamespace(active_kind="punched")
+    for times in (1, 2):
+        monkeypatch.setattr(FakeClient, "registered", None)
+        run.pass_time(1)
+        notes = [event["message"] for event in run.events("note")]
+        assert notes == ["the transfer from alice goes on directly, without the server"] * times
+        monkeypatch.setattr(FakeClient, "registered", "as bob again")
+        run.pass_time(1)
+    monkeypatch.setattr(FakeClient, "registered", None)
+    run.pass_time(1)
+    transfer.attached = 0
+    run.pass_time(2 * GONE_S)
+    assert run.events("note")[-1]["message"].startswith("no path to alice while the server is away")
+
+
 def test_who_takes_leave_while_words_are_compared_is_not_asked_about_again(
     make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,8 +83,14 @@ def _end_text(event: Done | QueuedOne) -> str:
     return "\n".join([*_done_lines(event), *(f"saved {safe_text(name)}" for name in event.saved)])
 
 
-def received_text(done: Done, peer: str, directory: str) -> str:
-    """The end of a transfer from ``peer``: what was saved, and in which directory, where it went into one."""
+def received_text(done: Done, peer: str, directory: str | None) -> str:
+    """The end of a transfer from ``peer``: what was saved, and in which directory.
+
+    That is empty where its path is not to be had, and ``None`` where the transfer was written on at once.
+    """
+    if directory is None:
+        written = (f"written to {safe_text(name)} from {safe_text(peer)}" for name in done.saved)
+        return "\n".join([*_done_lines(done), *written])
     where = f" in {safe_text(directory)}" if directory else ""
     saved = (f"saved {safe_text(name)} from {safe_text(peer)}{where}" for name in done.saved)
     return "\n".join([*_done_lines(done), *saved])

@@ -71,10 +71,10 @@ def is_home(directory: str) -> bool:
         return False
 
 
-def directory_of(place: Place) -> str:
-    """The whole path of where things are put, for people; empty where that is no directory."""
+def directory_of(place: Place) -> str | None:
+    """The whole path of where things are put, for people; ``None`` where that is no directory."""
     if not isinstance(place, Folder):
-        return ""
+        return None
     try:
         return str(Path(place.shown).absolute())
     except OSError:  # the current directory is gone

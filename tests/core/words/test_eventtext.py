@@ -36,6 +36,7 @@ def test_what_came_is_said_with_whom_it_came_from_and_where_it_is() -> None:
         "saved b\\x1b.txt from bob in /home/x/in",
     ]
     assert received_text(done, "bob", "").splitlines()[1] == "saved a.txt from bob"
+    assert received_text(done, "bob", None).splitlines()[1] == "written to a.txt from bob"
 
 
 def test_what_did_not_come_is_said_file_by_file() -> None:
