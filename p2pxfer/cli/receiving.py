@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from p2pxfer.cli.codedesk import CodeDesk, parse_given
 from p2pxfer.cli.displaced import displaced, kept_in
+from p2pxfer.cli.elsewhere import Elsewhere
 from p2pxfer.cli.newcontact import store_contact
 from p2pxfer.cli.pathends import PathEnds, stranger
 from p2pxfer.cli.questions import Questions, compose_question
@@ -100,6 +101,7 @@ class Receiving(InboxOwner):
         self._desk = CodeDesk(reactor, self._codes, self._report, self._given)
         self._questions = Questions(reactor, self._report)
         self._words = WordsCheck(machine.home, self._questions, self._report, reactor.seconds, asks=self._verify)
+        self._elsewhere = Elsewhere(reactor, machine.home, self._place, self._report)
         self._ends = PathEnds(machine.home, self._words, self._report, self._is_welcome, reactor.seconds)
         inbox = Inbox(
             machine,
@@ -125,6 +127,7 @@ class Receiving(InboxOwner):
             self._leaving = True
             self._desk.close()
             self._questions.close()
+            self._elsewhere.close()
             for watch in self._watches:
                 watch.stop()
             self._report.close()
@@ -250,6 +253,7 @@ class Receiving(InboxOwner):
                 return False
         if watch is not None:
             watch.accepted()
+            self._elsewhere.look(watch)
         return True
 
     async def _same_words(self, watch: Watch | None, peer: str) -> bool:

@@ -18,6 +18,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from p2pxfer.cli import receiving, sending
+from p2pxfer.cli.elsewhere import waits
 from p2pxfer.cli.fileload import FileLoad
 from p2pxfer.cli.jobs import everything, remark
 from p2pxfer.cli.main import cli
@@ -28,7 +29,7 @@ from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.private.privatedir import HeldLocks
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.transfer import partials, sendjobs
-from p2pxfer.net.transfer.partials import MAX_DESTINATIONS, Destination, destinations, drop, find, remember
+from p2pxfer.net.transfer.partials import MAX_DESTINATIONS, Destination, beside, destinations, drop, find, remember
 from p2pxfer.net.transfer.queuestore import Queued, QueueStore
 from p2pxfer.net.transfer.sendjobs import SendJob, SendJobs
 from p2pxfer.net.transfer.source import Source
@@ -71,6 +72,22 @@ def test_what_is_not_whole_is_found(home: Path, dest: Path) -> None:
     assert (found.sender, found.into, found.busy) == (SENDER, Destination(str(dest), "bob"), False)
     assert abs(found.changed - (dest / found.name / "journal").stat().st_mtime) < 1
     assert open_fds() == before
+
+
+def test_what_waits_in_another_directory_is_found_by_its_transfer(home: Path, dest: Path) -> None:
+    begin(dest, content(), 3)
+    (found,) = find(home, HeldLocks())
+    other = dest.parent / "other"
+    number = content().manifest.transfer_id
+    assert beside(home, str(other), SENDER, number) == found
+    assert beside(home, str(dest / "." / ""), SENDER, number) is None, "it goes on here"
+    assert beside(home, str(other), SENDER, b"another") is beside(home, str(other), b"r" * 32, number) is None
+    held = open_staging(dest, content())
+    assert beside(home, str(other), SENDER, number) is None, "a process has it in hand"
+    held.close()
+    assert waits(found) == (
+        f"this begins anew here; 59 % of d, top wait in {dest}: p2pxfer jobs resume {found.number} goes on there"
+    )
 
 
 def test_what_is_whole_is_not_found(home: Path, dest: Path) -> None:

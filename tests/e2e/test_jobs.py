@@ -87,6 +87,19 @@ def test_a_cut_transfer_is_listed_on_both_sides_and_goes_on(stage: Stage) -> Non
 
 
 @pytest.mark.deadline(150)
+def test_what_begins_anew_elsewhere_is_said_to_wait(stage: Stage) -> None:
+    cut(stage)
+    (kept,) = jobs(stage, stage.bob)
+    other = stage.folder / "other"
+    other.mkdir()
+    bob = stage.receive("--no-code", "--limit", SLOW, "--to", other)
+    stage.send(stage.folder / "big.bin")
+    said = next(event["message"] for event in bob.events(30) if event["event"] == "note")
+    assert said.startswith("this begins anew here; ")
+    assert said.endswith(f" % of big.bin wait in {stage.inbox}: p2pxfer jobs resume {kept['job']} goes on there")
+
+
+@pytest.mark.deadline(150)
 def test_an_interrupted_sender_notes_how_far_it_came(stage: Stage) -> None:
     source = stage.folder / "big.bin"
     random_file(source, SIZE)

@@ -146,6 +146,18 @@ def find(home: Path, locks: HeldLocks) -> Iterator[Partial]:
                 yield found
 
 
+def beside(home: Path, here: str, sender: bytes, transfer: bytes) -> Partial | None:
+    """What is kept of this transfer in another destination than ``here``, and is in no process's hand."""
+    name, locks, own = staging_name(sender, transfer), HeldLocks(), os.path.realpath(here)
+    for destination in destinations(home):
+        if destination.path != own:
+            with suppress(OSError, P2pxferError):
+                found = _look(destination, name, locks)
+                if found is not None and not found.busy:
+                    return found
+    return None
+
+
 def _look(destination: Destination, name: str, locks: HeldLocks) -> Partial | None:
     root = os.open(destination.path, OPEN_DIRECTORY)
     try:
