@@ -3,9 +3,10 @@
 Laws of this file:
 
 1. A path is told of a file when the page that lists it was answered there, once; so it knows all of them when its whole
-   list was answered, before its Final.
-2. Nothing is brought back in this run of the sender.  At most :data:`~p2pxfer.core.session.leftwire.MAX_LEFT` files are
-   left out, and never all of them.
+   list was answered, before its Final.  Behind its Final it is told of none.
+2. Nothing is brought back in this run of the sender.  With more than :data:`~p2pxfer.core.session.leftwire.MAX_LEFT`
+   files, or all of a complete list, the transfer is to end: :meth:`Leaving.is_too_much`, for which the caller asks
+   before a Final.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Leaving:
         self._told[path] = set()
 
     def lost(self, path: int) -> None:
-        """The path is gone, or leads to a receiver that is."""
+        """The path is gone, or leads to a receiver that is, or its Final goes out."""
         self._told.pop(path, None)
 
     def take(self) -> Iterator[Send]:

@@ -340,4 +340,5 @@ class SenderCore:
         root = self._table.root(self._leaving.files) if ready else b""
         for path in ready:
             self._talks[path] = _Talk.FINAL
+            self._leaving.lost(path)
         return [Send(path, Final(handle=self._handle, root=root)) for path in ready]

@@ -137,6 +137,21 @@ def test_a_chunk_that_is_held_or_lacking_is_not_missing_again() -> None:
     assert sending.core.is_idle(1)
 
 
+def test_nothing_is_said_behind_a_final() -> None:
+    sending = Sending()
+    sending.open(1)
+    for number in sending.take():
+        sending.send(number)
+    sending.core.leave_out(1)
+    assert said(sending.ack((0, 1), (3, 4)), Final) == sending.final([1])
+    # The same process claims something else for the first file on another path, so that it is missing again.
+    sending.core.open_path(2)
+    sending.core.receive(2, Accept(handle=1, instance=bytes([1]) * 16))
+    claim = Have(ranges=[(0, 1)], digest=bytes(32))
+    assert said(sending.core.receive(2, Listed(handle=1, page=0, have=[claim])), Final) == []
+    assert said(sending.core.leave_out(0), LeftOut) == [(2, LeftOut(handle=1, files=[0]))]
+
+
 def test_another_receiving_process_is_told_and_does_not_get_it() -> None:
     sending = Sending()
     sending.open(1)
