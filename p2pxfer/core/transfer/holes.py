@@ -9,7 +9,7 @@ Laws:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from msgspec import Struct, field
 
@@ -122,8 +122,11 @@ class HoleTeller:
         told = self._told.pop(path, None)
         self._untold |= told is not None and told.chunks.total > 0
 
-    def take(self, path: int, acked: RangeSet, files: int) -> list[Send]:
-        """What is to be told on ``path`` now, of the first ``files`` files."""
+    def take(self, path: int, settled: Callable[[], RangeSet], files: int) -> list[Send]:
+        """What is to be told on ``path`` now, of the first ``files`` files, without the chunks that are ``settled``.
+
+        These are asked for only where a hole may be untold.
+        """
         if not self._sparse or self._sparse[0] >= files:
             return []
         runs: list[Run] = []
@@ -133,12 +136,12 @@ class HoleTeller:
             told.files += 1
         if self._untold or files != self._files:
             self._untold, self._files = False, files
-            runs += self._tell(told, acked, self._table.base(files))
+            runs += self._tell(told, settled(), self._table.base(files))
         return [Send(path, Holes(handle=self._handle, chunks=part)) for part in _portions(runs)]
 
-    def _tell(self, told: _Told, acked: RangeSet, limit: int) -> Iterator[Run]:
+    def _tell(self, told: _Told, settled: RangeSet, limit: int) -> Iterator[Run]:
         others = (each.chunks for each in self._told.values())
-        known = RangeSet(sorted(span for spans in (acked, *others) for span in spans))
+        known = RangeSet(sorted(span for spans in (settled, *others) for span in spans))
         fresh = [span for hole in self._holes.overlap(0, limit) for span in known.missing(*hole)]
         told.chunks = RangeSet(sorted([*told.chunks, *fresh]))
         for start, stop in fresh:

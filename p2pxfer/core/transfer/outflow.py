@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from heapq import merge
 
 from p2pxfer.core.transfer.chunktable import ChunkTable
 from p2pxfer.core.transfer.holes import HoleTeller
@@ -123,10 +124,9 @@ class Outflow:
         """Whether all chunks are acknowledged, apart from those that are left out."""
         return self.acked.total + self._left.total == self._table.total
 
-    @property
     def settled(self) -> RangeSet:
-        """The chunks of which nothing more is to be said."""
-        return RangeSet([*self.acked, *self._left]) if self._left.total else self.acked
+        """The chunks of which nothing more is to be said; it takes as long as there are ranges of them."""
+        return RangeSet(merge(self.acked, self._left)) if self._left.total else self.acked
 
     def leave_out(self, begin: int, end: int) -> None:
         """The chunks from ``begin`` to before ``end`` do not come."""

@@ -126,7 +126,7 @@ def holes_of(sends: list[Send]) -> list[Holes]:
 
 def told_by(teller: HoleTeller, path: int, acked: RangeSet, files: int = 1) -> list[list[tuple[int, int, int]]]:
     """The runs in each message that the teller has for ``path`` now."""
-    return [message.chunks for message in holes_of(teller.take(path, acked, files))]
+    return [message.chunks for message in holes_of(teller.take(path, lambda: acked, files))]
 
 
 def test_messages_are_bounded_and_name_what_is_missing() -> None:
@@ -138,7 +138,7 @@ def test_messages_are_bounded_and_name_what_is_missing() -> None:
     told = [run for runs in told_by(teller, 7, acked, 3000) for run in runs]
     assert all(len(runs) <= RUNS_PER_MESSAGE for runs in told_by(teller, 8, RangeSet(), 3000))
     assert told == [(file, 0, 0) for file in range(3000)] + [(file, 0, 1) for file in range(1, 3000)]
-    assert teller.take(7, acked, 3000) == []
+    assert teller.take(7, lambda: acked, 3000) == []
     teller.lost(7)
     assert [run for runs in told_by(teller, 8, acked, 3000) for run in runs] == told[3000:]
 
@@ -161,9 +161,9 @@ def test_holes_are_gone_through_only_when_one_may_be_untold() -> None:
     """It is asked before every chunk, and there may be as many holes as chunks."""
     teller = HoleTeller(1, ChunkTable(make_manifest([64 * MIN_CHUNK])), {0: [(0, 5), (9, 12)]})
     acked = Watched()
-    assert teller.take(7, acked, 1)
+    assert teller.take(7, lambda: acked, 1)
     walks = acked.walks
-    assert [teller.take(7, acked, 1) for _ in range(20)] == [[]] * 20
+    assert [teller.take(7, lambda: acked, 1) for _ in range(20)] == [[]] * 20
     assert told_by(teller, 8, acked) == [[(0, 0, 0)]]
     teller.lost(8)
     assert told_by(teller, 8, acked) == [[(0, 0, 0)]]
@@ -181,7 +181,7 @@ def test_what_a_lost_path_was_told_is_told_on_another_beside_its_own() -> None:
     assert told_by(teller, 8, acked) == [[(0, 0, 0)]]
     teller.lost(7)
     assert told_by(teller, 8, acked) == [[(0, 9, 12)]]
-    assert teller.take(8, acked, 1) == []
+    assert teller.take(8, lambda: acked, 1) == []
 
 
 def test_the_last_chunk_of_a_hole_may_be_shorter() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pytest
 from blake3 import blake3
@@ -10,8 +10,10 @@ from blake3 import blake3
 from p2pxfer.core.codec import Message
 from p2pxfer.core.session.leftwire import MAX_LEFT, LeftOut
 from p2pxfer.core.session.wire import Accept, Ack, Final, FinalAck, Have, Listed, Page
+from p2pxfer.core.transfer import outflow
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
+from p2pxfer.core.transfer.ranges import Range, RangeSet
 from p2pxfer.core.transfer.sendeffect import Finished, HashChunks, NothingLeft, Send, SenderEffect
 from p2pxfer.core.transfer.sender import SenderCore
 from p2pxfer.errors import Damaged, DiskError, ProtocolBreach
@@ -207,6 +209,25 @@ def test_a_hole_that_is_left_out_is_not_told_on_another_path() -> None:
     core.leave_out(1)
     core.close_path(1)
     assert [run for send in core.take_holes(2) for run in getattr(send.message, "chunks", [])] == [(1, 0, 0)]
+
+
+def test_no_push_goes_through_what_is_settled_where_there_are_no_holes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked for holes at every push, on every path: 13 ms each with a thousand files left out."""
+    sending = Sending()
+    sending.open(1)
+    sending.core.leave_out(1)
+    made: list[object] = []
+
+    class Counted(RangeSet):
+        __slots__ = ()
+
+        def __init__(self, ranges: Iterable[Range] = ()) -> None:
+            made.append(self)
+            super().__init__(ranges)
+
+    monkeypatch.setattr(outflow, "RangeSet", Counted)
+    assert sending.core.take_holes(1) == []
+    assert made == []
 
 
 # -- where it ends -----------------------------------------------------------------------------------------------

@@ -183,3 +183,12 @@ def test_whatever_happens_every_chunk_is_acknowledged_in_the_end_and_none_is_sen
         flow.acknowledge(number, number + 1, THIRD)
     assert flow.acked.total == total
     assert flow.acked_bytes == total * MIN_CHUNK
+
+
+def test_what_is_acknowledged_and_what_is_left_out_are_settled() -> None:
+    flow = outflow(9)
+    for start in (0, 4, 8):
+        flow.acknowledge(start, start + 1, FAST)
+    for start in (1, 6):
+        flow.leave_out(start, start + 1)
+    assert flow.settled().to_list() == [(0, 2), (4, 5), (6, 7), (8, 9)]
