@@ -47,3 +47,13 @@ def check_left(files: Sequence[int], listed: int) -> frozenset[int]:
     if any(one >= other for one, other in pairwise(files)) or (files and files[-1] >= listed):
         raise ProtocolBreach("files are said to be left out that were not listed, or not in order")
     return frozenset(files)
+
+
+def check_rest(left: frozenset[int], files: int) -> None:
+    """Without the ``left`` ones something of a transfer of so many ``files`` has to remain, unless it has none.
+
+    Raises:
+        ProtocolBreach: nothing would be published.
+    """
+    if len(left) == files > 0:
+        raise ProtocolBreach("all files are said to be left out: none of them would be published")

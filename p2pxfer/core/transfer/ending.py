@@ -2,7 +2,7 @@
 
 Laws of this file:
 
-1. A Final is about everything but what was left out on its path.
+1. A Final is about everything but what was left out on its path, and where there are files about one at least.
 2. What an earlier run has agreed to, and has published or begun to, stands whatever a later Final says: it is carried
    to its end and confirmed.  Nothing is needed for it of what it leaves out, nor of anything if it was published.
 3. If that cannot be done any more, everything is begun anew under other names.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from p2pxfer.core.session.leftwire import check_rest
 from p2pxfer.core.session.wire import Final, FinalAck
 from p2pxfer.core.transfer.inflow import Inflow
 from p2pxfer.core.transfer.journal import Agreed
@@ -48,11 +49,12 @@ class Ending:
         """The sender is done, with these files left out, and told the whole list.
 
         Raises:
-            ProtocolBreach: it is not, or what stands cannot be published.
+            ProtocolBreach: it is not, or leaves all files out, or what stands cannot be published.
             Damaged: its root is not that of what is here.
         """
         stands = self._agreed
         wanted = frozenset(left if stands is None else stands.left)
+        check_rest(wanted, flow.table.files)
         complete = flow.is_complete_without(wanted)
         if not complete and stands is None:
             raise ProtocolBreach("Final came before every page was answered and every chunk acknowledged")

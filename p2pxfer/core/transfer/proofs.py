@@ -6,12 +6,12 @@ Laws of this file:
 2. Of a file that is left out hashes are used that are there, and none is waited for: a claim that cannot be proved
    without one counts as not made.
 3. What is left out of a published transfer is for the receiver to say, since it may have published for another run of
-   the sender; the root is proved for exactly that.
+   the sender; the root is proved for exactly that.  It holds for the process that said it, until it is proved.
 """
 
 from __future__ import annotations
 
-from p2pxfer.core.session.leftwire import check_left
+from p2pxfer.core.session.leftwire import check_left, check_rest
 from p2pxfer.core.session.wire import FinalAck, Have
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
@@ -75,10 +75,24 @@ class Published:
         self.proved = False
 
     def say(self, message: FinalAck) -> list[HashChunks | Finished]:
-        """The receiver says so; what has to be hashed to prove it, or the end.  Raises as :meth:`prove`."""
-        self._root, self.left = message.root, check_left(message.left, self._table.files)
+        """The receiver says so; what has to be hashed to prove it, or the end, unless that was proved.
+
+        Raises:
+            ProtocolBreach: what is left out of it is not part of the transfer, or all of that.
+            Damaged: as :meth:`prove`.
+        """
+        if self.proved:
+            return []
+        left = check_left(message.left, self._table.files)
+        check_rest(left, self._table.files)
+        self._root, self.left = message.root, left
         lacking = tuple(self._table.address(number) for gap in self._table.unknown(self.left) for number in range(*gap))
         return [HashChunks(lacking)] if lacking else self.prove()
+
+    def forget(self) -> None:
+        """Another process receives now, and says for itself what it publishes; what was proved stands."""
+        if not self.proved:
+            self.left = None
 
     def prove(self) -> list[HashChunks | Finished]:
         """The end, as soon as all hashes are there.

@@ -315,6 +315,7 @@ class SenderCore:
     def _forget_acknowledged(self) -> None:
         """Another process receives now: only what it claims is there."""
         self._proofs.forget()
+        self._published.forget()
         self._list.forget()
         self._holes.forget()
         self._flow.forget_acknowledged()

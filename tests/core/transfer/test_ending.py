@@ -12,7 +12,7 @@ from p2pxfer.core.session.leftwire import MAX_LEFT, LeftOut
 from p2pxfer.core.session.wire import Ack, Chunk, Final, FinalAck, Holes, Listed, Offer
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.core.transfer.journal import Agreed
-from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
+from p2pxfer.core.transfer.manifest import DIRECTORY, FILE, Entry, Manifest
 from p2pxfer.core.transfer.receiveeffect import Publish, ReceiverEffect, Store, StoreHole
 from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.core.transfer.sendeffect import Send
@@ -89,6 +89,20 @@ def test_everything_but_what_is_left_out_is_published() -> None:
     assert receiving.core.published_all() == receiving.confirmed(1)
     receiving.offer(2)
     assert receiving.core.published
+
+
+def test_a_final_about_none_of_the_files_is_refused() -> None:
+    receiving = Receiving()
+    receiving.begin()
+    receiving.leave(0, 1, 2)
+    with pytest.raises(ProtocolBreach, match="none of"):
+        receiving.final([0, 1, 2])
+    assert not receiving.core.published
+    folder = Manifest([Entry("d", DIRECTORY)])
+    core, root = ReceiverCore(folder.transfer_id, b"i" * 16), ChunkTable(folder).root()
+    core.receive(1, Offer(1, folder.transfer_id, 0, 0, folder.page(0)))
+    core.accepted({})
+    assert core.receive(1, Final(1, root)) == [Publish(Agreed(root))]
 
 
 def test_what_comes_of_it_is_taken_and_counts_for_another_final() -> None:

@@ -12,7 +12,7 @@ from p2pxfer.core.session.leftwire import MAX_LEFT, LeftOut
 from p2pxfer.core.session.wire import Accept, Ack, Final, FinalAck, Have, Listed, Page
 from p2pxfer.core.transfer import outflow
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
-from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
+from p2pxfer.core.transfer.manifest import DIRECTORY, FILE, Entry, Manifest
 from p2pxfer.core.transfer.ranges import Range, RangeSet
 from p2pxfer.core.transfer.sendeffect import Finished, HashChunks, NothingLeft, Send, SenderEffect
 from p2pxfer.core.transfer.sender import SenderCore
@@ -385,3 +385,45 @@ def test_a_long_list_is_proved_after_its_final() -> None:
     assert said(core.receive(1, Ack(1, [(0, 1)])), Final) == [(1, Final(1, table.root()))]
     assert core.receive(1, FinalAck(1, table.root([0]), [0])) == [Finished(table.root([0]), (0,))]
     assert core.left_out == (0,)
+
+
+def test_what_is_proved_stands_whatever_is_said_behind_it() -> None:
+    sending = Sending(known=range(4))
+    sending.open(1)
+    sending.open(2)
+    sending.take()
+    sending.ack((0, 4))
+    root = root_of(sending.manifest, [])
+    assert sending.core.receive(1, FinalAck(1, root, [])) == [Finished(root, ())]
+    assert sending.core.receive(2, FinalAck(1, root_of(sending.manifest, [1]), [1])) == []
+    assert sending.core.left_out == ()
+
+
+def test_nobody_publishes_none_of_the_files() -> None:
+    sending = Sending(known=range(4))
+    with pytest.raises(ProtocolBreach):
+        early(sending, root_of(sending.manifest, [0, 1, 2]), [0, 1, 2])
+    assert not sending.core.finished
+    folder = Manifest([Entry("d", DIRECTORY)])
+    core = SenderCore(1, folder, {})
+    core.open_path(1)
+    root = root_of(folder, [])
+    assert core.receive(1, FinalAck(1, root, [])) == [Finished(root, ())]
+
+
+def test_what_another_process_said_that_it_published_does_not_bind_the_next() -> None:
+    """Its staging place was lost with it, say, and everything is sent again."""
+    sending = Sending()
+    lacking = tuple(sending.table.address(number) for number in range(4))
+    assert early(sending, root_of(sending.manifest, []), []) == [HashChunks(lacking)]
+    sending.core.close_path(1)
+    sending.open(2, instance=9)
+    assert said(sending.core.leave_out(1), LeftOut) == [(2, LeftOut(handle=1, files=[1]))]
+    for number in (0, 3):
+        sending.core.chunk_read(sending.table.address(number), digest_of(number))
+    assert sending.core.hashed() == []
+    for number in sending.take():
+        sending.send(number, 2)
+    assert said(sending.ack((0, 1), (3, 4), path=2), Final) == sending.final([1], 2)
+    root = root_of(sending.manifest, [1])
+    assert sending.core.receive(2, FinalAck(1, root, [1])) == [Finished(root, (1,))]
