@@ -18,6 +18,7 @@ from typing import Final
 
 from blake3 import blake3
 
+from p2pxfer.core.session.leftwire import MAX_LEFT
 from p2pxfer.core.transfer.geometry import (
     CLAIM,
     LEFT_OUT,
@@ -144,7 +145,7 @@ class ChunkTable:
         """Record the hashes of as many chunks as there are in ``digests``, from ``start`` on."""
         stop = start + len(digests) // HASH_SIZE
         if self._is_folded(start) and self._hashes[start * HASH_SIZE : stop * HASH_SIZE] != digests:
-            self._unfold(start)
+            self._unfold(start, stop)
         self._root = None
         self._reach(start)
         self._hashes[start * HASH_SIZE : stop * HASH_SIZE] = digests
@@ -154,7 +155,7 @@ class ChunkTable:
         """This chunk is not here after all."""
         self._root = None
         if self._is_folded(number):
-            self._unfold(number)
+            self._unfold(number, number + 1)
         self.known.remove(number, number + 1)
 
     def copy(self) -> ChunkTable:
@@ -224,24 +225,34 @@ class ChunkTable:
     # -- the root in advance -------------------------------------------------------------------------------------
 
     def pass_over(self, file: int) -> None:
-        """The file may be left out: fold those behind it without it, which costs one file more at the end."""
-        self._passed.add(file)
+        """The file may be left out: fold those behind it without it, which costs one file more at the end.
+
+        That is done for as many as a transfer may leave out; for others it waits, as for any file.
+        """
+        if len(self._passed) < MAX_LEFT:
+            self._passed.add(file)
 
     def fold(self, most: int = FOLD) -> None:
         """Fold at most so many more files, in order, as far as all of their chunks are in :attr:`known`."""
         folded = len(self._folded) // HASH_SIZE
         if folded < self.files:
-            self._fold_up_to(min(folded + most, self._first_unknown(folded)))
+            self._fold_up_to(self._first_unknown(folded, min(folded + most, self.files)))
 
-    def _first_unknown(self, file: int) -> int:
-        """The first file from ``file`` on of which a chunk is not known, apart from those that were passed over."""
-        for start, stop in self.known.missing(self._bases[file], self.total):
-            found = self.address(start)[0]
-            while found in self._passed:
-                found += 1
+    def _first_unknown(self, file: int, end: int) -> int:
+        """The first file from ``file`` to before ``end`` of which a chunk is not known, and that was not passed over;
+        ``end`` if there is none.
+        """
+        for start, stop in self.known.missing(self._bases[file], self._bases[end]):
+            found = self._not_passed(self.address(start)[0])
             if self._bases[found] < stop:
                 return found
-        return self.files
+        return end
+
+    def _not_passed(self, file: int) -> int:
+        """The first one from there on that was not passed over."""
+        while file in self._passed:
+            file += 1
+        return file
 
     def _fold_up_to(self, files: int) -> None:
         for file in range(len(self._folded) // HASH_SIZE, files):
@@ -254,6 +265,8 @@ class ChunkTable:
     def _is_folded(self, number: int) -> bool:
         return number < self._bases[len(self._folded) // HASH_SIZE]
 
-    def _unfold(self, number: int) -> None:
-        """The hash of this chunk becomes another one."""
-        del self._folded[self.address(number)[0] * HASH_SIZE :]
+    def _unfold(self, start: int, stop: int) -> None:
+        """The hashes of these chunks become others; what stands for a file that was passed over does not matter."""
+        file = self._not_passed(self.address(start)[0])
+        if self._bases[file] < stop:
+            del self._folded[file * HASH_SIZE :]

@@ -10,6 +10,7 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2pxfer.core.session.leftwire import MAX_LEFT
 from p2pxfer.core.session.wire import Accept, Have, Listed
 from p2pxfer.core.transfer import chunktable
 from p2pxfer.core.transfer.chunkhashes import ChunkHashes
@@ -95,6 +96,40 @@ def test_a_file_that_is_passed_over_holds_up_nothing_behind_it(monkeypatch: pyte
         table.fold()
     monkeypatch.setattr(chunktable, "file_root", lambda *of: pytest.fail("a file is folded at the end"))
     assert table.root({0, 2}) == root_of(manifest, table, {0, 2})
+
+
+def test_what_comes_or_goes_of_a_file_that_is_passed_over_folds_nothing_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was on its way when it was left out: of two hundred thousand files that took 0.4 s at the end."""
+    manifest = manifest_of([2 * MIN_CHUNK] + [1] * 4)
+    table = ChunkTable(manifest)
+    table.pass_over(0)
+    table.set_run(2, b"".join(digest_of(number, False) for number in range(2, 6)))
+    table.fold()
+    folded = count_folds(monkeypatch)
+    table.set_hash(0, digest_of(0, False))
+    table.set_hash(0, digest_of(0, True))
+    table.forget(0)
+    assert table.root({0}) == root_of(manifest, table, {0})
+    assert folded() == 0
+    # A run that goes on into the files behind it, which are others then.
+    table.set_run(0, b"".join(digest_of(number, number != 2) for number in range(4)))
+    assert table.root() == root_of(manifest, table)
+    table.forget(3)
+    table.set_hash(3, digest_of(3, False))
+    assert table.root({0}) == root_of(manifest, table, {0})
+
+
+@pytest.mark.parametrize(("passed", "behind"), [(MAX_LEFT, 1), (MAX_LEFT + 1, 0)])
+def test_no_more_is_passed_over_than_may_be_left_out(monkeypatch: pytest.MonkeyPatch, passed: int, behind: int) -> None:
+    """Each path of a hostile sender may name others, without end."""
+    folded = count_folds(monkeypatch)
+    table = ChunkTable(manifest_of([1] * (passed + 1)))
+    for file in range(passed):
+        table.pass_over(file)
+    table.set_hash(passed, digest_of(passed, False))
+    for _ in range(passed // FOLD + 1):
+        table.fold()
+    assert folded() == behind
 
 
 def test_as_much_is_folded_at_once_as_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
