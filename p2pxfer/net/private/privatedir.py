@@ -17,6 +17,8 @@ _TRIES: Final = 10
 _LOCKS: Final = Path("/proc/locks")
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 _FDINFO: Final = Path("/proc/self/fdinfo")
+_PROCESS: Final = -4
+"""Where a line of the list of locks has the process, from its end."""
 
 
 def enter(parent: int, name: str, where: str, before_creation: Callable[[], None]) -> int:
@@ -45,10 +47,6 @@ def enter(parent: int, name: str, where: str, before_creation: Callable[[], None
             raise
         os.close(fd)
     raise ConfigError(f"{shown(where)} comes and goes: another process is at work there")
-
-
-_PROCESS: Final = -4
-"""Where a line of the list of locks has the process, from its end."""
 
 
 class HeldLocks:
