@@ -69,7 +69,7 @@ class CodeInvalid(P2pxferError):
 
 
 class Interrupted(P2pxferError):
-    """The user stopped the command; what arrived is kept."""
+    """The user stopped the command; what arrived of files is kept."""
 
     word = "E_INTERRUPTED"
     exit_code = 130
@@ -273,7 +273,7 @@ class FilesLeftOut(SourceChanged):
 
 
 class Incomplete(P2pxferError):
-    """A transfer stopped before its end; running the command again goes on with it."""
+    """A transfer stopped before its end; the command run again goes on with a file and begins a stream anew."""
 
     word = "E_INCOMPLETE"
     exit_code = 75

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import cast
+from typing import Final, cast
 
 from msgspec import Struct, structs
 from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race
@@ -14,7 +14,7 @@ from p2pxfer.cli.pathnews import PathNews
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.words.eventtext import human_size
-from p2pxfer.errors import Interrupted, P2pxferError
+from p2pxfer.errors import Incomplete, Interrupted, P2pxferError
 from p2pxfer.net.private.identity import Identity
 from p2pxfer.net.services.calling import service_appointment
 from p2pxfer.net.services.pipe import Pipe
@@ -24,6 +24,8 @@ from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Event, Note
+
+BEGINS_ANEW: Final = "a pipe cannot go on later; run it again at both ends, from the beginning"
 
 
 class Wanted(Struct, frozen=True):
@@ -107,6 +109,8 @@ class Piping:
         # Values and not failures, since a race waits for the first success.
         ends = [cast("Deferred[P2pxferError | None]", client.failed), pipe.done]
         _, error = await race(ends)
+        if isinstance(error, Incomplete) and self._wanted is None:
+            raise Incomplete(f"{error.message}; {BEGINS_ANEW}")
         if error is not None:
             raise displaced(error, f"a pipe with {self._peer.shown}", "what was under way is lost")
 

@@ -184,10 +184,10 @@ class _Run:
         if self._interrupted and not self._outcome:
             raise Interrupted(
                 f"interrupted; what was under way did not end within {END_S:g} seconds and is kept as it is: run the"
-                " same command again to go on"
+                " same command again; a file goes on, a stream begins anew"
             )
         if self._interrupted and (failure is None or not failure.check(Interrupted)):
-            raise Interrupted("interrupted; what arrived is kept, run the same command again to go on")
+            raise Interrupted("interrupted")
         if failure is None:
             return
         if isinstance(failure.value, P2pxferError):

@@ -127,6 +127,7 @@ class Sending:
         self._skipped = 0
         self._accepted_at: float | None = None
         self._job: OutgoingJob | None = None
+        self._cargo: Cargo | None = None
         self._news: PathNews | None = None
         self._ended: P2pxferError | None = None
         self._asking: Deferred[Code | None] | None = None
@@ -149,6 +150,8 @@ class Sending:
             await client.start()
             client.failed.addCallback(self._end)
             await self._until_known(client)
+        except CancelledError:
+            raise Interrupted(self._interrupted()) from None
         finally:
             client.stop()
             questions.close()
@@ -157,6 +160,12 @@ class Sending:
             self._load.close()
             await client.leave()
             self._report.close()
+
+    def _interrupted(self) -> str:
+        """What a user who stopped the command has to know, and may do."""
+        if self._cargo is None or not self._cargo.accepted:
+            return "interrupted before anything was sent"
+        return f"interrupted; {self._cargo.after_cut}"
 
     def _tell_offer(self) -> None:
         """What is to be sent, as far as it is known, and what of it is left out."""
@@ -202,7 +211,7 @@ class Sending:
 
     async def _send(self, client: RendezvousClient) -> None:
         machine, reactor = self._machine, self._machine.reactor
-        cargo = self._load.cargo(reactor, self._limit, self._tell_offer)
+        cargo = self._cargo = self._load.cargo(reactor, self._limit, self._tell_offer)
         shown, words = safe_text(self._target.shown), self._words
         pump = ComparedCargo(
             cargo,

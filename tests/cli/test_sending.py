@@ -15,7 +15,7 @@ from p2pxfer.cli import sending
 from p2pxfer.cli.fileload import FileLoad
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
-from p2pxfer.errors import P2pxferError, Replaced, WrongCode
+from p2pxfer.errors import Interrupted, P2pxferError, Replaced, WrongCode
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.session import machine
 from p2pxfer.net.session.seeking import Target
@@ -148,3 +148,37 @@ def test_where_nobody_can_be_asked_the_next_code_is_named(tmp_path: Path, monkey
     Deferred.fromCoroutine(command.run(here(tmp_path, Clock()))).addErrback(lambda gone: outcome.append(gone.value))
     assert [type(each) for each in outcome] == [WrongCode]
     assert outcome[0].message == "it was not that one; give the next code, which bob shows now"
+
+
+def test_whoever_stops_it_before_bob_is_there_is_told_that_nothing_was_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "RendezvousClient", FakeClient)
+    outcome: list[Any] = []
+    running = Deferred.fromCoroutine(make_command(tmp_path).run(here(tmp_path, Clock())))
+    running.addErrback(lambda gone: outcome.append(gone.value))
+    running.cancel()
+    assert [(type(each), str(each)) for each in outcome] == [(Interrupted, "interrupted before anything was sent")]
+
+
+def test_whoever_stops_a_file_that_bob_takes_is_told_how_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Job:
+        path_kind = "lan"
+
+        def __init__(self, *words: Any, **_options: object) -> None:
+            words[3].accepted = True
+
+        async def run(self) -> bytes:
+            return await Deferred()
+
+    monkeypatch.setattr(machine, "RendezvousClient", FakeClient)
+    monkeypatch.setattr(sending, "OutgoingJob", Job)
+    monkeypatch.setattr(sending, "ComparedCargo", lambda cargo, *_: cargo)
+    outcome: list[Any] = []
+    running = Deferred.fromCoroutine(make_command(tmp_path).run(here(tmp_path, Clock())))
+    running.addErrback(lambda gone: outcome.append(gone.value))
+    running.cancel()
+    kept = "interrupted; what arrived is kept there, run the same command again to go on"
+    assert [str(each) for each in outcome] == [kept]

@@ -130,7 +130,9 @@ def test_an_interrupted_end_tells_the_other_one(piped: Stage) -> None:
 def test_an_end_that_is_killed_leaves_the_other_one_incomplete(piped: Stage) -> None:
     alice, bob, feed, drain = running(piped, "--timeout", "3")
     alice.child.kill()
-    assert "has not been reachable" in bob.ends(75)
+    said = bob.ends(75)
+    assert "has not been reachable" in said
+    assert "a pipe cannot go on later" in said
     os.close(feed)
     os.close(drain)
 

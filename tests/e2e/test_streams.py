@@ -164,7 +164,9 @@ def test_a_reader_that_goes_away_ends_both(pair: Stage) -> None:
 def test_an_interrupted_sender_tells_the_receiver(pair: Stage, number: signal.Signals) -> None:
     alice, bob, feed, drain = running(pair)
     alice.child.send_signal(number)
-    alice.ends(130)
+    assert alice.ends(130).endswith(
+        "p2pxfer: interrupted; a stream cannot go on later; send it again from its beginning\n"
+    )
     assert "the sender ended before the stream did" in bob.ends(4)
     os.close(feed)
     os.close(drain)
