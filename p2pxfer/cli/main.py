@@ -11,6 +11,7 @@ import gc
 import importlib
 import os
 import re
+import signal
 import sys
 import threading
 from contextlib import suppress
@@ -43,8 +44,8 @@ _COMMANDS = {
 
 _EXIT_CODES = (
     "Exit codes: 0 done, 1 a fault of the program, 2 wrong use, 3 unreachable, 4 refused, 5 wrong key or code,"
-    " 6 damaged data, 7 no path that --path allows, 8 a local file or disk, 9 a limit, 75 incomplete: the same command"
-    " goes on, 130 interrupted."
+    " 6 damaged data, 7 no path that --path allows, 8 a local file or disk, 9 a limit, 75 incomplete: run again, a file"
+    " goes on and a stream begins anew, 130 interrupted."
 )
 
 
@@ -108,10 +109,14 @@ def main() -> NoReturn:
     """Entry point: run the command line and end with the documented exit code."""
     gc.disable()  # until `run` has everything imported: modules are no garbage
     open_standard_streams()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as in the background
+        signal.signal(signal.SIGINT, interrupt_once)
     as_json = "--json" in sys.argv[1:]
     try:
         code = run_command_line(as_json)
         sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = report_error(Interrupted.word, "interrupted", Interrupted.retry, Interrupted.exit_code, as_json)
     except BrokenPipeError:
         # Nobody reads our output any more: say nothing, and end as if that reader had interrupted us.
         silence(sys.stdout, sys.stderr)
@@ -121,6 +126,12 @@ def main() -> NoReturn:
         why = f"standard output cannot be written: {error.strerror or error}"
         code = report_error(DiskError.word, why, False, DiskError.exit_code, as_json=False)
     leave(code)
+
+
+def interrupt_once(number: int, frame: object) -> NoReturn:
+    """End what runs, outside the reactor; a second one would meet the report of the first."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def silence(*streams: TextIO) -> None:
@@ -215,6 +226,8 @@ def report_fault(fault: Exception, as_json: bool) -> int:
 
 def report_error(word: str, message: str, retry: bool, exit_code: int, as_json: bool) -> int:
     """One line about a failure, as an event on standard output or as text on standard error."""
+    if signal.getsignal(signal.SIGINT) is interrupt_once:  # the command is over, and this is its last word
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     if as_json:
         from p2pxfer.cli.eventline import print_event
         from p2pxfer.status import Failed

@@ -110,3 +110,37 @@ def test_a_signal_after_the_end_of_the_command_ends_the_process_without_a_word(n
     finally:
         child.kill()
         child.wait()
+
+
+INTERRUPTED_TWICE = """
+import os, signal, sys
+import click
+from p2pxfer.cli import main
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+def echo(*words, **options):
+    interrupt()
+    written(*words, **options)
+
+written, click.echo, click.core.echo = click.echo, echo, echo
+def fail():
+    raise click.UsageError("wrong")
+
+command = {"question": interrupt, "mistake": fail}[sys.argv[1]]
+
+main.cli.callback = lambda **_: command()
+main.cli.invoke_without_command = True
+main.cli.no_args_is_help = False
+sys.argv = ["p2pxfer"]
+main.main()
+"""
+"""A command that gets the signal whenever something is written."""
+
+
+@pytest.mark.parametrize(("over", "says", "status"), [("question", "interrupted", 130), ("mistake", "wrong", 2)])
+def test_a_signal_in_the_last_word_of_a_command_changes_nothing(over: str, says: str, status: int) -> None:
+    words = [sys.executable, "-c", INTERRUPTED_TWICE, over]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=50, check=False)
+    assert (ended.stderr.strip(), ended.returncode) == (f"p2pxfer: {says}", status)
