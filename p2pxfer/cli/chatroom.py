@@ -53,7 +53,7 @@ class ChatRoom(ChatOwner):
         self._terminal = os.isatty(0)
         self._commands = self._terminal or manners.commands
         self._input_ended = False
-        self._typed = 0
+        self._of_before = {line.id for line in store.pending}
         self._peer_over = False
         self._ending = False
         self._outcome: Deferred[P2pxferError | None] = Deferred()
@@ -79,6 +79,7 @@ class ChatRoom(ChatOwner):
         except (CancelledError, FailureGroup):  # the second is what a race makes of the first
             raise Interrupted("interrupted; lines that wait are kept") from None
         finally:
+            self._ending = True
             if talking is not None:
                 talking.cancel()
             await self._close(client)
@@ -204,7 +205,8 @@ class ChatRoom(ChatOwner):
         self._report.tell(event, text)
 
     def _greet(self) -> None:
-        waiting = len(self._conversation.pending)
+        # Where the peer is here already, lines of the input may wait beside them.
+        waiting = sum(line.id in self._of_before for line in self._conversation.pending)
         kept = f"; {_lines(waiting)} of before waiting to be delivered" if waiting else ""
         self._note(f"chat with {self._peer.shown}{kept}" + "; /help names the commands" * self._commands)
         self._waiting.begin()
@@ -215,19 +217,14 @@ class ChatRoom(ChatOwner):
         self._input_ended = True
         self._conversation.over()
         self._chatting.push()
-        if not self._stays and not self._all_gone:
+        if not self._manners.stay and not self._all_gone:
             self._reactor.callLater(self._manners.timeout, self._not_delivered, self._files.moved)
         self._look()
-
-    @property
-    def _stays(self) -> bool:
-        """Whether the peer's lines are waited for after the end of the input: one that was empty means no more."""
-        return self._manners.stay or not self._typed
 
     def _look(self) -> None:
         """Whether everything that was to be said is said, by the peer too where it is waited for."""
         done = self._input_ended and self._all_gone
-        if done and (not self._stays or (self._peer_over and not self._conversation.owes)):
+        if done and (not self._manners.stay or (self._peer_over and not self._conversation.owes)):
             self.end(self._files.failed or self._typing.failed)
 
     @property
@@ -257,7 +254,6 @@ class ChatRoom(ChatOwner):
         except LimitReached as error:
             self._note(error.message)
             return
-        self._typed += 1
         if not self._conversation.connected and self._terminal:
             self._note(f"{self._peer.shown} is not here; the line waits")
         self._screen.tell(line, "waiting")

@@ -178,3 +178,11 @@ def test_a_chat_that_ends_in_its_first_second_waits_for_nobody() -> None:
     assert not threads.getDelayedCalls()
     waiting.begin()
     assert not threads.getDelayedCalls() and not said
+
+
+def test_lines_of_now_are_not_called_lines_of_before(room: Room, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where bob is here already the input is read before the greeting."""
+    room.chat.say("hello")
+    room.chat._greet()
+    room.chat._waiting.stop()
+    assert "of before" not in capsys.readouterr().err

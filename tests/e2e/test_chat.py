@@ -104,14 +104,14 @@ def test_who_waits_without_a_terminal_is_told_so_once(room: Stage) -> None:
     alice = ChatEnd(room, "alice")
     alice.say("are you there?")
     alice.waits_for("no connection with bob yet")
-    program = room.program("alice", room.bob, "chat", "alice")
+    program = room.program("alice", room.bob, "chat", "alice", "--stay")
     program.wait_for("line")
     alice.finish()
     assert alice.ends(0).count("no connection with bob") == 1
 
 
 def test_programs_are_told_that_it_waits(room: Stage) -> None:
-    alice = room.program("alice", room.alice, "chat", "bob")
+    alice = room.program("alice", room.alice, "chat", "bob", "--stay")
     while "no connection with bob yet" not in alice.wait_for("note")["message"]:
         pass
 
@@ -175,8 +175,8 @@ def test_two_pipes_that_stay_end_when_both_have_no_more(room: Stage) -> None:
     assert alice.heard() == ["two"]
 
 
-def test_an_input_that_was_empty_listens(room: Stage) -> None:
-    alice = ChatEnd(room, "alice")
+def test_an_input_that_was_empty_listens_where_the_chat_is_to_stay(room: Stage) -> None:
+    alice = ChatEnd(room, "alice", "--stay")
     alice.finish()
     bob = ChatEnd(room, "bob")
     bob.say("anybody?")
@@ -266,7 +266,7 @@ def test_a_full_disk_is_said_once_and_stops_nothing(room: Stage) -> None:
 
 
 def test_events_tell_what_became_of_each_line(room: Stage) -> None:
-    alice = room.program("alice", room.alice, "chat", "bob")
+    alice = room.program("alice", room.alice, "chat", "bob", "--stay")
     bob = ChatEnd(room, "bob")
     bob.say("hello \x1b[31m")
     event = alice.wait_for("line")
@@ -381,4 +381,26 @@ def test_an_offer_is_asked_about_and_refused(room: Stage, terminals: list[Termin
     alice.wait_for(re.compile("saved letter.bin"))
     assert file_hash(room.inbox / "letter.bin") == digest
     bob.say("/quit")
+    bob.ends(0)
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["bob is there", "bob is not there"])
+def test_an_empty_input_ends_at_once(room: Stage, there: bool) -> None:
+    """It says nothing, and nothing waits: `--stay` is for whoever wants to hear the peer."""
+    bob = ChatEnd(room, "bob") if there else None
+    alice = ChatEnd(room, "alice", "--timeout", "100")
+    alice.finish()
+    alice.ends(0, 30)
+    if bob is not None:
+        bob.finish()
+        bob.ends(0, 30)
+
+
+def test_a_chat_that_is_stopped_does_not_say_that_the_peer_has_left(room: Stage) -> None:
+    alice, bob = both(room)
+    alice.child.send_signal(signal.SIGTERM)
+    said = alice.ends(130)
+    assert said.endswith("p2pxfer: interrupted; lines that wait are kept\n")
+    assert "has left" not in said
+    bob.finish()
     bob.ends(0)

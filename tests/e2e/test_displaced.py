@@ -50,11 +50,11 @@ def test_a_chat_is_displaced_by_a_copy_of_the_home(pair: Stage) -> None:
     """The end with the larger key is the one that waits under a name at the server."""
     ends = [("alice", pair.alice, "bob"), ("bob", pair.bob, "alice")]
     who, home, peer = max(ends, key=lambda end: Home(end[1]).identity().id.digest)
-    first = pair.program(who, home, "chat", peer)
+    first = pair.program(who, home, "chat", peer, "--stay")
     first.wait_for("note")
     copy = pair.folder / "copy"
     shutil.copytree(home, copy)
-    pair.program(who, copy, "chat", peer).wait_for("note")
+    pair.program(who, copy, "chat", peer, "--stay").wait_for("note")
     status, events = end_of(first)
     assert (status, events[-1]["event"], events[-1]["code"]) == (4, "error", "E_REPLACED")
     assert f"the chat with {peer} was started again with the key of this machine" in events[-1]["message"]
