@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from p2pxfer.core.contact.codes import Code, typed_code
+from p2pxfer.core.text import safe_text
 from p2pxfer.errors import UsageError
 
 
@@ -45,6 +46,10 @@ def read_code(code_file: str | None) -> Code | None:
         try:
             with Path(code_file).open(encoding="utf-8") as file:
                 text = file.read(200)
-        except (OSError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
             raise UsageError("the code file cannot be read as text") from error
+        except OSError as error:
+            shown = safe_text(code_file, 300)
+            reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+            raise UsageError(f"the code file '{shown}' {reason}") from error
     return typed_code(text) if text else None

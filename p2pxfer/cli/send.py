@@ -14,7 +14,7 @@ from p2pxfer.cli.inputs import check_answerable, read_code
 from p2pxfer.cli.settings import Global, Seconds, approach_options, limit_option, machine_of, was_closed
 from p2pxfer.core.approach import Approach
 from p2pxfer.core.contact.codes import Code, typed_code
-from p2pxfer.errors import CodeInvalid, UsageError
+from p2pxfer.errors import CodeInvalid, PathRefused, UsageError
 from p2pxfer.net.session.knownpeers import look_up, near, not_a_contact
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ def command(
     stream = stream_name(paths, name)
     from p2pxfer.cli.sending import Load, SendMemory
 
+    if delta and stream is not None:
+        raise UsageError("--delta is for files; standard input is sent whole")
     if verify and stream is not None:
         raise UsageError("--verify asks at standard input, which is what is sent here")
     check_answerable(verify)
@@ -117,8 +119,7 @@ def stream_name(paths: tuple[str, ...], name: str | None) -> str | None:
     """What standard input is to be called, ``None`` where it is not what is sent.
 
     Raises:
-        UsageError: it cannot be sent, or not in this way.
-        PathRefused: it may not be called that.
+        UsageError: it cannot be sent, or not in this way, or not under this name.
     """
     from p2pxfer.core.transfer.streams import DEFAULT_NAME, check_stream_name
 
@@ -132,7 +133,10 @@ def stream_name(paths: tuple[str, ...], name: str | None) -> str | None:
         raise UsageError("standard input is closed")
     if sys.stdin.isatty():
         raise UsageError("standard input is a terminal; - sends what another program or a file gives to it")
-    check_stream_name(name or DEFAULT_NAME)
+    try:
+        check_stream_name(name or DEFAULT_NAME)
+    except PathRefused as error:
+        raise UsageError(error.message) from error
     return name or DEFAULT_NAME
 
 

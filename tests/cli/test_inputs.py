@@ -25,8 +25,10 @@ def test_a_code_in_a_file_or_the_environment_is_read_as_one_that_is_typed(
 
 def test_a_code_file_that_is_none_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "code"
-    with pytest.raises(UsageError, match="cannot be read as text"):
+    with pytest.raises(UsageError, match=r"code' does not exist$"):
         read_code(str(path))
+    with pytest.raises(UsageError, match=r"cannot be read: Is a directory$"):
+        read_code(str(tmp_path))
     path.write_bytes(b"7-acorn-tulip-zebra\xff")
     with pytest.raises(UsageError, match="cannot be read as text"):
         read_code(str(path))

@@ -83,7 +83,7 @@ def test_without_a_code_a_name_is_not_enough(stage: Stage) -> None:
     assert "P2PXFER_CODE" in line
     assert "--code-file" in line
     stage.fails_plainly(5, "code", "send", source, "bob", env={"P2PXFER_CODE": "not a code"})
-    stage.fails_plainly(2, "code file", "send", source, "bob", "--code-file", stage.folder / "missing")
+    stage.fails_plainly(2, "missing' does not exist", "send", source, "bob", "--code-file", stage.folder / "missing")
     assert not contacts_of(stage.alice)
     assert send_with_code(stage, source, "environment").status == 0
 

@@ -321,8 +321,9 @@ def test_commands_that_make_no_sense(pair: Stage) -> None:
     pair.fails_plainly(2, "sent alone", "send", "-", some, "bob")
     pair.fails_plainly(2, "--name is for standard input", "send", some, "bob", "--name", "x")
     pair.fails_plainly(2, "--stdout and --to contradict", "receive", "--stdout", "--to", pair.inbox)
-    check_failure(pair.run("send", "-", "bob", "--name", "a/b", typed="x"), 6, "a/b")
-    check_failure(pair.run("send", "-", "bob", "--name", "con", typed="x"), 6, "con")
+    check_failure(pair.run("send", "-", "bob", "--name", "../../x", typed="x"), 2, "../../x")
+    check_failure(pair.run("send", "-", "bob", "--name", "con", typed="x"), 2, "con")
+    check_failure(pair.run("send", "-", "bob", "--delta", typed="x"), 2, "--delta is for files")
     outcome = pair.run("receive", "--stdout", as_json=True)
     assert outcome.status == 2
     assert "--json has no place" in outcome.out

@@ -160,8 +160,8 @@ def check_name_is_free(home: Path, name: str) -> None:
         ) from error
     if agent.receives and agent.name == name:
         raise ConfigError(
-            f"the agent of this home (process {agent.pid}) receives as {name} already; stop it, or receive under"
-            " another name with --as"
+            f"the agent of this home (process {agent.pid}) receives as {name} already; stop it with p2pxfer agent"
+            " stop, or receive under another name with --as"
         )
 
 

@@ -257,6 +257,8 @@ class Seeking:
             return first
         target = self._target
         absent = f"{target.shown} is not here now: start p2pxfer receive there, or wait for it with --wait"
+        if target.key is None:
+            absent += "; or the name is spelled otherwise there"
         wait_s = WAIT_S if self._owner.begun else 0
         return await introduced_to(self._client, target.to, target.alias, self._policy, absent, wait_s)
 

@@ -116,7 +116,7 @@ async def test_nobody_is_there(home: Home, tmp_path: Path) -> None:
 async def test_a_name_is_free_only_where_that_is_known(home: Home, tmp_path: Path) -> None:
     asking.check_name_is_free(tmp_path / "elsewhere", "bob")
     await deferToThread(asking.check_name_is_free, home.path, "carol")
-    with pytest.raises(ConfigError, match="receives as bob already"):
+    with pytest.raises(ConfigError, match="receives as bob already; stop it with p2pxfer agent stop"):
         await deferToThread(asking.check_name_is_free, home.path, "bob")
     home.error = Refused("not now")
     with pytest.raises(ConfigError, match="cannot be known: not now; stop it"):

@@ -226,3 +226,13 @@ def test_a_cancelled_search_leaves_nothing_behind(job: Job) -> None:
     job.running.cancel()
     assert job.over == [None]
     assert not job.clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize(("key", "spelling"), [(None, True), (bytes(32), False)])
+def test_a_name_that_may_be_a_slip_is_told_as_one(key: bytes | None, spelling: bool) -> None:
+    """Of a contact the key is known, so its name was not misspelled."""
+    job = Job(replace(TARGET, key=key), False, lambda _: fail(Unreachable("this peer is not here now")))
+    (ended,) = job.over
+    message = str(getattr(ended, "value", None))
+    assert message.startswith("bob is not here now: start p2pxfer receive there, or wait for it with --wait")
+    assert message.endswith("; or the name is spelled otherwise there") == spelling
