@@ -103,6 +103,14 @@ def changed(path: str) -> SourceChanged:
     )
 
 
+def removed(path: str) -> SourceChanged:
+    """The error about a file that is not there any more."""
+    return SourceChanged(
+        f"{shown(path)} was removed or renamed while it was being sent; bring it back and run the command again to send"
+        " it from its beginning"
+    )
+
+
 class Scan:
     """One pass over everything that was named, in the order of a manifest; each thing appears under its own last name.
 

@@ -19,7 +19,7 @@ from p2pxfer.core.transfer.geometry import chunk_span
 from p2pxfer.core.transfer.manifest import Entry, Manifest
 from p2pxfer.core.transfer.pagewriter import PageWriter
 from p2pxfer.core.transfer.ranges import Range
-from p2pxfer.errors import ChunkRefused, DiskError, SourceUnreadable
+from p2pxfer.errors import ChunkRefused, DiskError, SourceChanged, SourceUnreadable
 from p2pxfer.net.disk import (
     OPEN_DIRECTORY,
     OPEN_INNER_FILE,
@@ -29,7 +29,7 @@ from p2pxfer.net.disk import (
     shown,
 )
 from p2pxfer.net.transfer.parents import LastParent
-from p2pxfer.net.transfer.scan import FIELDS, OPEN_NAMED, Identity, Links, Scan, changed
+from p2pxfer.net.transfer.scan import FIELDS, OPEN_NAMED, Identity, Links, Scan, changed, removed
 
 CLOSE_S: Final = 1.0
 """How long closing waits for a search, seconds; a file system that does not answer must not hold up the program."""
@@ -207,14 +207,24 @@ class Source:
             raise changed(entry.path)
         return data
 
-    @staticmethod
-    def _read(fd: int, offset: int, length: int, identity: Identity, entry: Entry) -> bytes:
+    def _read(self, fd: int, offset: int, length: int, identity: Identity, entry: Entry) -> bytes:
         if not identity.is_of(os.fstat(fd)):
-            raise changed(entry.path)
+            raise self._other(entry.path)
         data = read_span(fd, offset, length)
         if not identity.is_of(os.fstat(fd)):
-            raise changed(entry.path)
+            raise self._other(entry.path)
         return data
+
+    def _other(self, path: str) -> SourceChanged:
+        """The error about an open file that is not what it was: it may be gone from where it was."""
+        top, _, rest = path.partition("/")
+        try:
+            os.lstat(b"/".join([self._tops[top], *([rest.encode()] if rest else [])]))
+        except (FileNotFoundError, NotADirectoryError):
+            return removed(path)
+        except OSError:
+            pass
+        return changed(path)
 
     def _open(self, file: int) -> int:
         return self._open_path(self.manifest.files[file].path)
@@ -236,7 +246,7 @@ class Source:
                 raise DiskError(
                     f"{shown(top)} is not there any more as it was listed; run the command again"
                 ) from error
-            raise changed(path) from error
+            raise (removed if error.errno == errno.ENOENT else changed)(path) from error
 
     def _root(self, top: str) -> int:
         """The descriptor of a directory that was named; that of the last one stays open."""

@@ -278,7 +278,8 @@ def test_f19_a_file_that_changes_before_it_is_read(between: Between, name: str, 
     pump = between.sender.pump
     assert pump.left.paths == (name,)
     assert isinstance(pump.left.error, SourceChanged)
-    assert pump.left.error.message.startswith(f"'{name}' changed while it was being sent; it was left out")
+    happened = "was removed or renamed" if change is is_deleted else "changed"
+    assert pump.left.error.message.startswith(f"'{name}' {happened} while it was being sent; it was left out")
     assert pump.acked_bytes == sum(len(data) for path, data in FILES.items() if path != name)
     assert {message.files[0] for message in between.said if isinstance(message, LeftOut)} == {between.sender.file(name)}
 

@@ -428,7 +428,7 @@ def test_f19_changed_before_it_was_opened(here: Path, change: Callable[[Path], N
     fill(here, {"d/x": noise(3 * CHUNK), "d/y": b"y"})
     source = Source.scan(["d"])
     change(here / "d/x")
-    with pytest.raises(SourceChanged, match="'d/x' changed"):
+    with pytest.raises(SourceChanged, match=f"'d/x' {'was removed' if change is change_deleted else 'changed'}"):
         source.read_chunk(0, 0)
     assert source.read_chunk(1, 0)[0] == b"y"
     source.close()
@@ -440,7 +440,7 @@ def test_f19_one_of_several_small_files_has_changed(here: Path, change: Callable
     source = Source.scan(["d"])
     assert [data for data, _ in source.read_files(0, 3)] == [b"w", noise(100), b"y"]
     change(here / "d/x")
-    with pytest.raises(SourceChanged, match="'d/x' changed"):
+    with pytest.raises(SourceChanged, match=f"'d/x' {'was removed' if change is change_deleted else 'changed'}"):
         source.read_files(0, 3)
     assert source.read_files(2, 3) == [source.read_chunk(2, 0)]
     source.close()
@@ -476,6 +476,21 @@ def test_f19_changed_while_it_is_open(here: Path, change: Callable[[Path], None]
     change(here / "x")
     with pytest.raises(SourceChanged):
         source.read_chunk(0, 1)
+    source.close()
+
+
+@pytest.mark.parametrize(("change", "says"), [(change_deleted, "was removed"), (change_replaced, "changed")])
+def test_f19_a_file_that_went_away_while_it_is_open_is_told_as_that(
+    here: Path, change: Callable[[Path], None], says: str
+) -> None:
+    """Another file under its name is a change, also where the first one is gone."""
+    fill(here, {"x": noise(3 * CHUNK), "d/x": noise(3 * CHUNK)})
+    source = Source.scan(["x", "d"])
+    for file, path in enumerate([entry.path for entry in source.manifest.files]):
+        source.read_chunk(file, 0)
+        change(here / path)
+        with pytest.raises(SourceChanged, match=f"'{path}' {says}"):
+            source.read_chunk(file, 1)
     source.close()
 
 
