@@ -10,6 +10,7 @@ from p2pxfer.core.approach import Approach
 from p2pxfer.core.contact.codes import typed_code
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.names import check_name, normalise_name
+from p2pxfer.errors import UsageError
 
 
 @click.command("pair")
@@ -46,6 +47,11 @@ def command(
     from p2pxfer.cli.run import run
 
     called = None if alias is None else check_name(normalise_name(alias))
+    if any(contact.name == called for contact in home.contacts()):
+        raise UsageError(
+            f"a contact is called {called} already; choose another name, or leave --call out if it is the same"
+            " machine, which keeps its name"
+        )
     made = machine_of(options, home, line, Approach(policy, port_mapping=port_mapping), name=name)
     pairing = Pairing(options, entered, called, qr=qr, timeout=timeout, verify=verify)
     run(lambda reactor: pairing.run(made(reactor)), options.verbose)

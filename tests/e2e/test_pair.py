@@ -108,6 +108,7 @@ def test_names_that_are_taken_and_names_that_are_chosen(pair: Stage) -> None:
     carol.succeed(20)
     assert set(contacts_of(pair.alice)) == {"bob"}
     check_failure(pair.run("pair", "--call", "../x", code), 2, "a name")
+    check_failure(pair.run("pair", "--call", "Bob", code), 2, "a contact is called bob already")
 
 
 def test_files_go_to_the_receiver_that_ran_before(pair: Stage) -> None:

@@ -24,6 +24,8 @@ MAX_SLOT: Final = 999_999_999
 RANDOM_BYTES: Final = 32
 
 _FORM: Final = re.compile(r"([0-9]{1,9})-([a-z]{1,16})-([a-z]{1,16})-([a-z]{1,16})")
+_WITHIN: Final = re.compile(r"(?<![a-z0-9-])[0-9]{1,9}(?:-[a-z]{1,16}){3}(?![a-z0-9-])")
+"""A code with its dashes, in a line that says more, such as the command that a machine shows with it."""
 _AROUND: Final = " \t\r\n\v\f\u00a0,;:."
 _BETWEEN: Final = re.compile(rf"[{_AROUND}_/\u2010-\u2015\u2212-]+")
 """What people and word processors put between words that were read out to them."""
@@ -74,8 +76,13 @@ def normalise_code(text: str) -> str:
 
 
 def typed_code(text: str) -> Code:
-    """The code that a person typed, of which no more than 200 characters count; raises `CodeInvalid` if it is none."""
-    return parse_code(normalise_code(text[:200]))
+    """The code that a person typed, or pasted with the line that it stands in; raises `CodeInvalid` if it is none.
+
+    No more than 200 characters count.
+    """
+    text = text[:200]
+    within = set(_WITHIN.findall(text.translate(_ASCII_LOWER)))
+    return parse_code(within.pop() if len(within) == 1 else normalise_code(text))
 
 
 def make_code(slot: int, random_bytes: bytes) -> Code:

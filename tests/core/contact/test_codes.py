@@ -159,3 +159,31 @@ def test_a_refused_draw_is_skipped() -> None:
 def test_too_little_randomness_is_an_error(data: bytes) -> None:
     with pytest.raises(ValueError, match="not enough random bytes"):
         make_code(1, data)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "enter it there: p2pxfer pair 248641-food-lend-fever",
+        "p2pxfer pair 248641-Food-Lend-Fever\r\n",
+        "one-time code for the other machine: 248641-food-lend-fever   (valid 10 minutes)",
+        "248641-food-lend-fever 248641-food-lend-fever",
+    ],
+)
+def test_a_code_is_taken_out_of_the_line_that_it_was_shown_in(line: str) -> None:
+    assert str(typed_code(line)) == "248641-food-lend-fever"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "1-food-lend-fever 2-food-lend-fever",
+        "pair x1-food-lend-fever",
+        "pair 1-food-lend-fever-fever",
+        "pair 0-food-lend-fever",
+        "pair 248641 food lend fever",
+    ],
+)
+def test_a_line_with_two_codes_or_with_none_is_no_code(line: str) -> None:
+    with pytest.raises(CodeInvalid):
+        typed_code(line)
