@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.session.channel import Arrived, Asked, ChannelEvent, Gone, PeerEnded, Stands, Writable
-from p2pxfer.errors import DiskError, LimitReached, P2pxferError, Refused
+from p2pxfer.errors import DiskError, Interrupted, LimitReached, P2pxferError, Refused
 from p2pxfer.net.blocking import READ, ReadBlocks, close_output, keep, make_roomy, read_block, write_all
 from p2pxfer.net.session.bodies import CHUNK_MEMORY
 from p2pxfer.net.session.pairsession import PairSession
@@ -197,8 +197,10 @@ class Pipe:
 
     def _unwritable(self, failure: Failure) -> None:
         gone = isinstance(failure.value, OSError) and failure.value.errno == errno.EPIPE
-        why = "was closed by whoever read it" if gone else "cannot be written"
-        self._broken(DiskError(f"standard output {why}"), failure)
+        error = (
+            Interrupted("nobody reads the output any more") if gone else DiskError("standard output cannot be written")
+        )
+        self._broken(error, failure)
 
     def _broken(self, error: P2pxferError, failure: Failure) -> None:
         if not isinstance(failure.value, OSError):
