@@ -5,18 +5,25 @@ Laws of this file:
 1. A path is told of a file when the page that lists it was answered there, once; so it knows all of them when its whole
    list was answered, before its Final.  Behind its Final it is told of none.
 2. Nothing is brought back in this run of the sender.  With more than :data:`~p2pxfer.core.session.leftwire.MAX_LEFT`
-   files, or all of a complete list, the transfer is to end: :meth:`Leaving.is_too_much`, for which the caller asks
-   before a Final.
+   files, all of a complete list, or more than a few of it and :data:`SHARE`, the transfer is to end:
+   :meth:`Leaving.is_too_much`, for which the caller asks before a Final.  Where so many fail it is the disk, or one
+   who went through all files, and what arrived is kept for the next run.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
+from typing import Final
 
 from p2pxfer.core.session.leftwire import MAX_LEFT, LeftOut
 from p2pxfer.core.transfer.listing import ListTeller
 from p2pxfer.core.transfer.sendeffect import Send
+
+FEW: Final = 8
+"""So many files may be left out of any transfer in which others remain."""
+SHARE: Final = 8
+"""One in so many files may be left out of a larger one."""
 
 
 class Leaving:
@@ -43,7 +50,9 @@ class Leaving:
 
     def is_too_much(self, listed: int) -> bool:
         """Whether not enough is left of ``listed`` files, if these are all."""
-        return len(self._files) > MAX_LEFT or (self._list.complete and len(self._files) >= listed > 0)
+        left = len(self._files)
+        most = min(listed - 1, max(FEW, listed // SHARE)) if self._list.complete else MAX_LEFT
+        return left > min(most, MAX_LEFT) if listed else False
 
     def opened(self, path: int) -> None:
         """Chunks may flow on this path."""

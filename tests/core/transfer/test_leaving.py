@@ -12,6 +12,7 @@ from p2pxfer.core.session.leftwire import MAX_LEFT, LeftOut
 from p2pxfer.core.session.wire import Accept, Ack, Final, FinalAck, Have, Listed, Page
 from p2pxfer.core.transfer import outflow
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
+from p2pxfer.core.transfer.leaving import FEW, SHARE
 from p2pxfer.core.transfer.manifest import DIRECTORY, FILE, Entry, Manifest
 from p2pxfer.core.transfer.ranges import Range, RangeSet
 from p2pxfer.core.transfer.sendeffect import Finished, HashChunks, NothingLeft, Send, SenderEffect
@@ -243,11 +244,21 @@ def test_a_transfer_of_which_nothing_is_left_ends() -> None:
 
 
 def test_so_does_one_with_too_many() -> None:
-    sending = Sending([5] * (MAX_LEFT + 3))
+    sending = Sending([5] * (SHARE * MAX_LEFT + 100))
     sending.open(1)
     for file in range(MAX_LEFT):
         assert sending.core.leave_out(file) != [NothingLeft()]
     assert sending.core.leave_out(MAX_LEFT) == [NothingLeft()]
+
+
+@pytest.mark.parametrize(("files", "most"), [(2, 1), (9, FEW), (40, FEW), (80, 10)])
+def test_and_one_with_too_large_a_share(files: int, most: int) -> None:
+    """It is the disk, or somebody who goes through all files: going on with the next run brings more."""
+    sending = Sending([5] * files)
+    sending.open(1)
+    for file in range(most):
+        assert sending.core.leave_out(file) != [NothingLeft()]
+    assert sending.core.leave_out(most) == [NothingLeft()]
 
 
 class Growing:
@@ -265,7 +276,7 @@ class Growing:
         return self.core.grow([], {})
 
 
-def test_all_that_is_listed_may_be_left_out_while_more_is_listed() -> None:
+def test_all_that_is_listed_may_be_left_out_until_the_list_has_ended() -> None:
     growing = Growing()
     assert not [growing.core.leave_out(file) for file in range(len(growing.manifest.sizes))][-1]
     growing.grow(more=True)
@@ -276,10 +287,7 @@ def test_all_that_is_listed_may_be_left_out_while_more_is_listed() -> None:
     growing.grow(more=True)
     for file in range(growing.whole.files_before(2)):
         growing.core.leave_out(file)
-    assert NothingLeft() not in growing.grow(more=False)
-    for file in range(growing.whole.files_before(2), 299):
-        assert NothingLeft() not in growing.core.leave_out(file)
-    assert growing.core.leave_out(299) == [NothingLeft()]
+    assert NothingLeft() in growing.grow(more=False)
 
 
 def test_a_file_is_told_when_its_page_was_answered_there() -> None:
