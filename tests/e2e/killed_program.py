@@ -36,7 +36,7 @@ from p2pxfer.net.transfer.staging import Staging
 _written = 0
 
 
-def _count(_: Staging, _file: int, _index: int, payload: memoryview, _digest: bytes) -> None:
+def _count(_: Staging, _file: int, _index: int, payload: memoryview, *_hashes: bytes | None) -> None:
     global _written  # noqa: PLW0603  # one process, one transfer
     _written += len(payload)
 

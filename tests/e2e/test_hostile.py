@@ -144,7 +144,7 @@ UNDERSTATING = """
 
     announcing.Offer = lambda plain=announcing.Offer, **said: plain(**said | OFFERED)
     sender.SenderCore.grow = lambda self, *more, plain=sender.SenderCore.grow: [
-        each for each in plain(self, *more) if not isinstance(each.message, sender.Tally)
+        each for each in plain(self, *more) if not isinstance(getattr(each, "message", None), announcing.Tally)
     ]
 """
 """A sender that says less than it lists, and that it has counted."""
