@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from p2pxfer.core.session.wire import Have
 from p2pxfer.core.transfer.chunktable import ChunkTable
 from p2pxfer.core.transfer.ranges import Range, RangeSet
-from p2pxfer.errors import ChunkRefused
+from p2pxfer.errors import ChunkRefused, ProtocolBreach
 
 RANGES_PER_HAVE = 256
 HAVE_PER_MESSAGE = 8
@@ -38,6 +38,23 @@ def judge(have: Have, start: int, stop: int) -> int:
             raise ChunkRefused("the receiver claims chunks that are not part of the page, or out of order")
         start = behind
     return start
+
+
+def acknowledged(ranges: Iterable[Range], limit: int) -> Iterator[Range]:
+    """The chunks that an Ack names, one range after the other; all have to lie before ``limit``.
+
+    Raises:
+        ChunkRefused: they do not.
+        ProtocolBreach: they are more than there are.
+    """
+    left = limit
+    for start, stop in ranges:
+        if not start < stop <= limit:
+            raise ChunkRefused("the receiver acknowledges chunks that are not part of the transfer")
+        left -= stop - start
+        if left < 0:
+            raise ProtocolBreach("the receiver acknowledges more chunks at once than there are")
+        yield start, stop
 
 
 def runs(numbers: Iterable[int]) -> Iterator[Range]:

@@ -4,7 +4,9 @@ Laws of this file:
 
 1. A path is told of a file when the page that lists it was answered there, once; so it knows all of them when its whole
    list was answered, before its Final.  Behind its Final it is told of none.
-2. Nothing is brought back in this run of the sender.  With more than :data:`~p2pxfer.core.session.leftwire.MAX_LEFT`
+2. A file of which all hashes are known may be at the receiver, whatever became of it here.  So it is left out when its
+   page was answered on a path and it was not all claimed there; until then it is in doubt, and not read.
+3. Nothing is brought back in this run of the sender.  With more than :data:`~p2pxfer.core.session.leftwire.MAX_LEFT`
    files, all of a complete list, or more than a few of it and :data:`SHARE`, the transfer is to end:
    :meth:`Leaving.is_too_much`, for which the caller asks before a Final.  Where so many fail it is the disk, or one
    who went through all files, and what arrived is kept for the next run.
@@ -34,6 +36,7 @@ class Leaving:
         self._list = pages
         self._files: list[int] = []
         self._told: dict[int, set[int]] = {}
+        self._doubtful: set[int] = set()
 
     @property
     def files(self) -> tuple[int, ...]:
@@ -47,6 +50,19 @@ class Leaving:
             return False
         insort(self._files, file)
         return True
+
+    def doubt(self, file: int) -> bool:
+        """Whether nothing was claimed yet of this file, on any path that is left; if so, it is in doubt until then."""
+        if any(self._list.files_answered(path) > file for path in self._told):
+            return False
+        self._doubtful.add(file)
+        return True
+
+    def answered(self, path: int) -> list[int]:
+        """A page was answered on ``path``: which files are not in doubt any more, for all was said of them there."""
+        certain = sorted(file for file in self._doubtful if file < self._list.files_answered(path))
+        self._doubtful.difference_update(certain)
+        return certain
 
     def is_too_much(self, listed: int) -> bool:
         """Whether not enough is left of ``listed`` files, if these are all."""

@@ -3,7 +3,7 @@
 Laws of this file:
 
 1. A chunk is *missing*, *held* (taken out to be read or sent), *under way* on one path, or *acknowledged*; or it is
-   *left out* with its file, and stays so whatever is said of it.
+   *left out* with its file, and stays so whatever is said of it.  What is *put off* is not missing for as long.
 2. A path that is lost gives back what was under way on it, and nowhere else.  Nothing else is ever lost.
 3. When all is listed, and nothing is missing or held any more, a path on which nothing is under way takes over what
    another one is slow with: the newest chunk where more than one waits, or one that was sent before a chunk that this
@@ -33,6 +33,7 @@ class Outflow:
         self.acked = RangeSet()
         self.acked_bytes = 0
         self._left = RangeSet()
+        self._put_off = RangeSet()
         self._held: set[int] = set()
         self._under_way: dict[int, tuple[int, int]] = {}
         """Of each chunk its path, and when it was sent, as a number that grows."""
@@ -67,7 +68,7 @@ class Outflow:
 
     def _is_missing(self, number: int) -> bool:
         there = number in self.acked or number in self._held or number in self._under_way
-        return not there and number not in self._holes and number not in self._left
+        return not there and not any(number in none for none in (self._holes, self._left, self._put_off))
 
     def take_over(self, path: int) -> int | None:
         """Take out a chunk that is under way elsewhere, for ``path``; see law 3."""
@@ -127,6 +128,15 @@ class Outflow:
     def settled(self) -> RangeSet:
         """The chunks of which nothing more is to be said; it takes as long as there are ranges of them."""
         return RangeSet(merge(self.acked, self._left)) if self._left.total else self.acked
+
+    def put_off(self, begin: int, end: int) -> None:
+        """The chunks from ``begin`` to before ``end`` are not to be read before :meth:`resume`."""
+        self._put_off.add(begin, end)
+        self._held.difference_update(range(begin, end))
+
+    def resume(self, begin: int, end: int) -> None:
+        """They were all claimed, or are left out now."""
+        self._put_off.remove(begin, end)
 
     def leave_out(self, begin: int, end: int) -> None:
         """The chunks from ``begin`` to before ``end`` do not come."""

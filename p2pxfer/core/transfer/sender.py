@@ -15,7 +15,8 @@ Laws of this file:
 5. Final goes out when every page was answered and every chunk is acknowledged, and the transfer is done when FinalAck
    shows the same root.  The end of a stream means nothing.
 6. A file that is left out (:mod:`p2pxfer.core.transfer.leaving`) is not waited for, whatever was acknowledged of it and
-   whoever receives.  One of which everything is acknowledged and known is there, and is not left out any more.
+   whoever receives.  One of which everything is acknowledged and known is there; while that may yet come to light, it
+   is in doubt.
 
 The caller lists, reads and hashes files; no content comes here.  Calls return the effects to carry out, in order.
 """
@@ -32,7 +33,7 @@ from p2pxfer.core.text import safe_text
 from p2pxfer.core.transfer.announcing import offer, tally
 from p2pxfer.core.transfer.chunkhashes import ChunkHashes
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
-from p2pxfer.core.transfer.claims import judge
+from p2pxfer.core.transfer.claims import acknowledged, judge
 from p2pxfer.core.transfer.holes import HolesByFile, HoleTeller
 from p2pxfer.core.transfer.leaving import Leaving
 from p2pxfer.core.transfer.listing import ListTeller
@@ -41,7 +42,7 @@ from p2pxfer.core.transfer.outflow import Outflow
 from p2pxfer.core.transfer.proofs import Proofs, Published
 from p2pxfer.core.transfer.rests import Rests
 from p2pxfer.core.transfer.sendeffect import AcceptedByPeer, HashChunks, NothingLeft, Send, SenderEffect
-from p2pxfer.errors import ChunkRefused, ProtocolBreach, from_wire
+from p2pxfer.errors import ProtocolBreach, from_wire
 
 TALLY_PAGES = 16
 """After so many pages the receiver is told again how much there is."""
@@ -151,8 +152,7 @@ class SenderCore:
 
     def is_there(self, file: int) -> bool:
         """Whether the receiver has confirmed all of a file."""
-        start, stop = self._table.base(file), self._table.base(file + 1)
-        return next(iter(self._flow.acked.missing(start, stop)), None) is None
+        return self._flow.acked.contains(*self._table.file_range(file))
 
     def is_told(self, file: int) -> bool:
         """Whether the receiver knows a file: another process may have taken over since it was read."""
@@ -163,9 +163,7 @@ class SenderCore:
         return range(first, first + count)
 
     def may_go(self, address: ChunkAddress, path: int, count: int = 1) -> bool:
-        """Whether ``count`` chunks that were taken out are still to be sent on ``path``: not where they are under way
-        already.
-        """
+        """Whether ``count`` chunks that were taken out are still to be sent on ``path``: not if under way there."""
         return any(self._flow.wants(number, path) for number in self._run(address, count))
 
     def drop_chunk(self, address: ChunkAddress, count: int = 1) -> None:
@@ -205,7 +203,9 @@ class SenderCore:
 
     @property
     def left_out(self) -> tuple[int, ...]:
-        """The files that the receiver does not get in this transfer, in order."""
+        """In order: the files that this side leaves out; once :attr:`finished` those without which the receiver has
+        published, which may be others.
+        """
         return tuple(sorted(self._published.left or ())) if self.finished else self._leaving.files
 
     def leave_out(self, file: int) -> list[SenderEffect]:
@@ -214,16 +214,25 @@ class SenderCore:
         Raises:
             DiskError: the receiver has published it, and that cannot be proved any more.
         """
+        if not self._leave_out(file):
+            return []
+        return self._too_much() or [*self._leaving.take(), *self._final_if_complete()]
+
+    def _leave_out(self, file: int) -> bool:
         start, stop = self._table.file_range(file)
-        if self._table.known.contains(start, stop) and (self._published.left is not None or self.is_there(file)):
-            return []
+        known = self._table.known.contains(start, stop)
+        if known and (self._published.left is not None or self.is_there(file)):
+            return False
         self._published.cannot_be_read(file, self._manifest.files[file].path)
+        if known and self._leaving.doubt(file):
+            self._flow.put_off(start, stop)
+            return False
         if self.finished or not self._leaving.add(file):
-            return []
+            return False
         self._flow.leave_out(start, stop)
         self._table.pass_over(file)
         self._proofs.judge()
-        return self._too_much() or [*self._leaving.take(), *self._final_if_complete()]
+        return True
 
     def _too_much(self) -> list[SenderEffect]:
         return [NothingLeft()] if self._leaving.is_too_much(self._table.files) else []
@@ -280,10 +289,8 @@ class SenderCore:
         self._talks[path] = _Talk.OPEN
         self._list.accepted(path, message.pages)
         self._leaving.opened(path)
-        effects: list[SenderEffect] = []
-        if fresh:
-            effects.append(AcceptedByPeer(message.have_bytes, message.rate, message.older))
-        return [*effects, *self._list.take()]
+        first = [AcceptedByPeer(message.have_bytes, message.rate, message.older)] if fresh else []
+        return [*first, *self._list.take()]
 
     def _on_listed(self, path: int, message: Listed) -> list[SenderEffect]:
         page = message.page
@@ -297,10 +304,13 @@ class SenderCore:
         if message.last:
             self._list.answered(path, page)
             self._flow.limit = self._table.base(self._list.files)
+            for file in self._leaving.answered(path):
+                self._flow.resume(*self._table.file_range(file))
+                self._leave_out(file)
         else:
             self._claimed[path] = at
         told: list[SenderEffect] = [*self._list.take(), *self._leaving.take()]
-        return told + ([HashChunks(lacking)] if lacking else self._final_if_complete())
+        return told + (self._too_much() or ([HashChunks(lacking)] if lacking else self._final_if_complete()))
 
     def _retire_talks(self) -> None:
         """The process at the other end of these paths has died; what it still says came too late."""
@@ -321,14 +331,8 @@ class SenderCore:
         self._flow.forget_acknowledged()
 
     def _on_ack(self, path: int, message: Ack) -> list[SenderEffect]:
-        limit = left = self._table.base(self._list.files)
-        for start, stop in message.chunks:
-            if not start < stop <= limit:
-                raise ChunkRefused("the receiver acknowledges chunks that are not part of the transfer")
-            left -= stop - start
-            if left < 0:
-                raise ProtocolBreach("the receiver acknowledges more chunks at once than there are")
-            self._flow.acknowledge(start, stop, path)
+        for span in acknowledged(message.chunks, self._table.base(self._list.files)):
+            self._flow.acknowledge(*span, path)
         self.rests.acknowledged(self._flow.acked)
         return self._final_if_complete()
 

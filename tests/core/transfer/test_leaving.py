@@ -177,6 +177,67 @@ def test_a_file_that_is_there_is_not_left_out() -> None:
     assert said(sending.ack((0, 1), (3, 4)), Final) == sending.final([])
 
 
+@pytest.mark.parametrize("instance", [1, 2])
+def test_what_was_sent_whole_is_judged_by_what_the_next_path_claims(instance: int) -> None:
+    """A file that grows once it was sent, whose acknowledgement was lost with the path."""
+    sending = Sending()
+    sending.open(1)
+    for number in sending.take():
+        sending.send(number)
+    sending.ack((1, 2))
+    sending.core.close_path(1)
+    sending.take()
+    assert sending.core.leave_out(1) == []
+    sending.core.drop_chunk((1, 1))
+    assert (sending.core.left_out, sending.take()) == ((), [])
+    effects = sending.open(2, instance, have=[(0, 4)])
+    assert (said(effects, LeftOut), sending.core.left_out) == ([], ())
+    assert said(effects, Final) == sending.final([], 2)
+
+
+@pytest.mark.parametrize(("instance", "have"), [(1, [(1, 2)]), (2, []), (2, [(0, 2), (3, 4)])])
+def test_it_is_left_out_where_that_is_not_all_of_it(instance: int, have: list[tuple[int, int]]) -> None:
+    sending = Sending()
+    sending.open(1)
+    for number in sending.take():
+        sending.send(number)
+    sending.core.close_path(1)
+    sending.core.leave_out(1)
+    effects = sending.open(2, instance, have=have)
+    assert said(effects, LeftOut) == [(2, LeftOut(handle=1, files=[1]))]
+    assert sending.core.left_out == (1,)
+    for number in sending.take():
+        sending.send(number, 2)
+    effects += sending.ack((0, 1), (3, 4), path=2)
+    assert said(effects, Final)[:1] == sending.final([1], 2)
+
+
+def test_one_that_turns_out_not_to_be_there_after_all_is_left_out() -> None:
+    """The claim is believed until the hashes are there that refute it."""
+    sending = Sending(known=[0, 1, 2])
+    sending.core.leave_out(1)
+    effects = sending.open(1, have=[(0, 4)])
+    assert HashChunks(((2, 0),)) in effects
+    assert sending.core.left_out == ()
+    sending.core.chunk_read((2, 0), digest_of(7))
+    assert said(sending.core.hashed(), Final) == []
+    assert sorted(sending.take()) == [0, 1, 2, 3]
+    assert said(sending.core.leave_out(1), LeftOut) == [(1, LeftOut(handle=1, files=[1]))]
+
+
+def test_what_is_judged_too_late_may_be_too_much() -> None:
+    sending = Sending()
+    sending.open(1)
+    for number in sending.take():
+        sending.send(number)
+    sending.core.close_path(1)
+    for file in range(3):
+        assert sending.core.leave_out(file) == []
+    effects = sending.open(2)
+    assert effects.count(NothingLeft()) == 1
+    assert not said(effects, Final)
+
+
 def test_a_claim_is_proved_with_what_is_known_and_waits_for_nothing_else() -> None:
     sending = Sending(known=[0, 1, 2])
     effects = sending.open(1, have=[(0, 2), (3, 4)])
