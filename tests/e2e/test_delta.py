@@ -11,7 +11,7 @@ import pytest
 
 from p2pxfer.core.ids import PeerId
 from p2pxfer.net.private.home import Home
-from scripts.product import JsonEvent
+from scripts.product import JsonEvent, Program
 from tests.e2e.conftest import MIB, Stage, end_of, names_in, until_bytes, wait_until
 from tests.scene import events_of, file_hash, last, random_file
 
@@ -135,18 +135,28 @@ def test_a_cut_delta_goes_on(pair: Stage) -> None:
     assert file_hash(pair.inbox / "disk (1).img") == file_hash(source)
 
 
-def test_what_arrived_of_an_earlier_version_is_used_without_the_option(pair: Stage) -> None:
-    """A log that has grown since its transfer was cut: another transfer, of which most is here."""
+def half_sent(pair: Stage) -> tuple[Path, Program, Program]:
+    """A log, of which half has come, with its sender and its receiver."""
     source = pair.folder / "log.bin"
     random_file(source, SIZE)
     bob = pair.receive("--no-code")
     alice = pair.send(source, "--limit", "24M")
     until_bytes(alice, SIZE // 2)
+    return source, alice, bob
+
+
+def grow(source: Path) -> None:
+    with source.open("ab") as file:
+        file.write(os.urandom(MIB))
+
+
+def test_what_arrived_of_an_earlier_version_is_used_without_the_option(pair: Stage) -> None:
+    """A log that has grown since its transfer was cut: another transfer, of which most is here."""
+    source, alice, bob = half_sent(pair)
     alice.stop()
     os.kill(bob.pid, signal.SIGKILL)
     bob.wait(40)
-    with source.open("ab") as file:
-        file.write(os.urandom(MIB))
+    grow(source)
     sent, _ = send_again(pair, source)
     assert on_the_wire(sent) < SIZE * 3 // 4
     assert file_hash(pair.inbox / "log.bin") == file_hash(source)
@@ -166,15 +176,10 @@ def test_a_stranger_learns_nothing_of_what_is_here(stage: Stage) -> None:
 
 def test_a_receiver_that_still_waits_for_the_earlier_version_uses_what_arrived_of_it(pair: Stage) -> None:
     """The sender was killed and its file changed, and nobody touches the receiver."""
-    source = pair.folder / "log.bin"
-    random_file(source, SIZE)
-    bob = pair.receive("--no-code")
-    alice = pair.send(source, "--limit", "24M")
-    until_bytes(alice, SIZE // 2)
+    source, alice, bob = half_sent(pair)
     os.kill(alice.pid, signal.SIGKILL)
     alice.wait(40)
-    with source.open("ab") as file:
-        file.write(os.urandom(MIB))
+    grow(source)
     again = pair.run("send", source, "bob", "--limit", "24M", as_json=True)
     assert again.status == 0, again
     assert on_the_wire(again.events) < SIZE * 3 // 4

@@ -16,7 +16,12 @@ def left_out_error(why: P2pxferError, paths: Sequence[str]) -> SourceUnreadable:
     if len(paths) > 1:
         said = f"{len(paths)} files changed or could not be read while they were being sent: {some_of(paths)}"
     else:
-        said = why.message.rpartition("; ")[0] or why.message  # without the advice for who gets nothing at all
+        said = what_happened(why)
     it, them = ("it was", "that file") if len(paths) == 1 else ("they were", "those files")
     message = f"{said}; {it} left out, and everything else has arrived: send {them} again"
     return FilesLeftOut(message) if isinstance(why, SourceChanged) else SourceUnreadable(message)
+
+
+def what_happened(error: P2pxferError) -> str:
+    """The sentence of an error without its end, which says what to do where nothing at all came."""
+    return error.message.rpartition("; ")[0] or error.message

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec import structs
 
 from p2pxfer.core.transfer.manifest import Manifest
-from p2pxfer.core.words.lefttext import left_out_error
+from p2pxfer.core.words.lefttext import left_out_error, what_happened
 from p2pxfer.errors import P2pxferError, SourceUnreadable
 from p2pxfer.net.disk import shown
 from p2pxfer.net.transfer.cargo import Left
@@ -30,8 +30,9 @@ class LeftFiles:
         first, *others = self._errors.values()
         if not others:
             return first
-        what = first.message.rpartition("; ")[0] or first.message
-        return type(first)(f"{what}, and so it is with {len(others)} more files; run the command again to go on")
+        return type(first)(
+            f"{what_happened(first)}, and so it is with {len(others)} more files; run the command again to go on"
+        )
 
     def of(self, files: Sequence[int]) -> Left:
         """What to say of these, which are left out."""
