@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import IO
@@ -16,6 +17,33 @@ Stream = int | IO[bytes]
 def peer_of(role: str) -> str:
     """The other one of alice and bob."""
     return "bob" if role == "alice" else "alice"
+
+
+def resident(pid: int) -> int:
+    """Peak resident memory of a process in bytes."""
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024
+
+
+def until_nothing_more_is_read(source: IO[bytes], seconds: float = 90.0) -> int:
+    """Wait until a child that shares `source` has read some of it and reads on no more; how many bytes it read."""
+    # The offset of the shared descriptor tells.
+    position = Path(f"/proc/self/fdinfo/{source.fileno()}")
+    read: list[int] = []
+
+    def stands_still() -> bool:
+        read.append(int(position.read_text().split()[1]))
+        return len(read) > 30 and read[-1] > 0 and len(set(read[-30:])) == 1
+
+    wait_until(stands_still, seconds)
+    return read[-1]
+
+
+def drained(out: int, into: Path) -> None:
+    """Copy what comes out of a pipe to a file until its end, and close it."""
+    with os.fdopen(out, "rb") as reader, into.open("wb") as copy:
+        while block := reader.read(1 << 20):
+            copy.write(block)
 
 
 class End:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,41 +11,31 @@ from tests.scene import events_of, last, random_file
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    with Stage(tmp_path) as made:
-        made.start_server()
-        made.make_contacts()
-        yield made
-        made.close()
-        made.check_logs()
-
-
-@pytest.fixture
-def source(stage: Stage) -> Path:
-    path = stage.folder / "some.bin"
+def source(pair: Stage) -> Path:
+    path = pair.folder / "some.bin"
     random_file(path, 2 * MIB)
     return path
 
 
-def test_a_sender_is_told_why_there_is_only_the_relay(stage: Stage, source: Path) -> None:
-    stage.receive("--no-code", "--path", "relay")
-    sent = stage.run("send", source, "bob", as_json=True)
+def test_a_sender_is_told_why_there_is_only_the_relay(pair: Stage, source: Path) -> None:
+    pair.receive("--no-code", "--path", "relay")
+    sent = pair.run("send", source, "bob", as_json=True)
     assert sent.status == 0, sent
     verdict = last(sent.events, "verdict")
     assert (verdict["path"], verdict["reason"], verdict["where"], verdict["change"]) == (
         "relay", "forbidden", "there", "allow",
     )  # fmt: skip
-    said = stage.run("send", source, "bob").err
+    said = pair.run("send", source, "bob").err
     assert "No direct path: bob allows no direct path (--path relay)" in said
     done = [line for line in said.splitlines() if line.startswith("done: ")]
     assert len(done) == 1
     assert "relay 2.0 MiB (100 %)" in done[0]
 
 
-def test_a_sender_that_waits_says_for_whom(stage: Stage, source: Path) -> None:
-    alice = stage.send(source, "--wait")
+def test_a_sender_that_waits_says_for_whom(pair: Stage, source: Path) -> None:
+    alice = pair.send(source, "--wait")
     assert "waiting for bob" in alice.wait_for("note")["message"]
-    bob = stage.receive("--no-code", "--once")
+    bob = pair.receive("--no-code", "--once")
     alice.succeed(30)
     bob.succeed(30)
     assert last(events_of(bob), "done")["files"] == 1

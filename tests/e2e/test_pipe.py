@@ -10,17 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import MIB, Stage, check_failure, wait_until
+from tests.e2e.conftest import MIB, Stage, check_failure
+from tests.ends import drained, resident, until_nothing_more_is_read
 from tests.pipes import PipeEnd, joined
 from tests.scene import file_hash, random_file
 
 pytestmark = pytest.mark.deadline(240)
-
-
-def resident(pid: int) -> int:
-    """Peak resident memory in bytes."""
-    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM:")]
-    return int(line.split()[1]) * 1024
 
 
 @pytest.fixture
@@ -56,20 +51,9 @@ def test_a_reader_that_does_not_read_holds_the_writer_and_memory_stays_flat(pipe
         alice = PipeEnd(piped, "alice", source=file, target=nothing)
         bob = PipeEnd(piped, "bob", target=into)
         os.close(into)
-        # The offset of the shared descriptor tells how much alice has read.
-        position = Path(f"/proc/self/fdinfo/{file.fileno()}")
-        read: list[str] = []
-
-        def stands_still() -> bool:
-            read.append(position.read_text().split()[1])
-            return len(read) > 30 and int(read[-1]) > 0 and len(set(read[-30:])) == 1
-
-        wait_until(stands_still, 90)
-        assert int(read[-1]) < 40 * MIB
+        assert until_nothing_more_is_read(file) < 40 * MIB
         assert all(resident(end.child.pid) < 150 * MIB for end in (alice, bob))
-        with os.fdopen(out, "rb") as reader, (piped.folder / "bob.out").open("wb") as copy:
-            while block := reader.read(MIB):
-                copy.write(block)
+        drained(out, piped.folder / "bob.out")
     alice.ends(0)
     bob.ends(0)
     assert file_hash(piped.folder / "bob.out") == digest
@@ -88,9 +72,7 @@ def test_a_writer_stays_until_a_reader_that_pauses_has_everything(piped: Stage, 
     os.close(into)
     with pytest.raises(subprocess.TimeoutExpired):
         first.child.wait(40)
-    with os.fdopen(out, "rb") as drain, (piped.folder / "copy").open("wb") as copy:
-        while block := drain.read(MIB):
-            copy.write(block)
+    drained(out, piped.folder / "copy")
     for end in (first, second):
         end.ends(0)
     assert file_hash(piped.folder / "copy") == digest

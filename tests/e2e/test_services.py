@@ -19,7 +19,7 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.net.private.home import Contact, Home
 from scripts.product import Program
 from tests.e2e.conftest import MIB, Stage, check_failed_event, check_failure, wait_until
-from tests.e2e.test_pipe import resident
+from tests.ends import resident
 from tests.services import RESET, Service, dial, digest_of_all, echo, everything
 
 pytestmark = pytest.mark.deadline(240)

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import MIB, Stage, check_failure, names_in, staging_of, wait_until
-from tests.e2e.test_pipe import resident
-from tests.ends import End
+from tests.ends import End, drained, resident, until_nothing_more_is_read
 from tests.scene import events_of, file_hash, last, random_file
 from tests.streams import giver, opened, taker
 
@@ -118,19 +117,9 @@ def test_a_reader_that_does_not_read_holds_the_writer_and_memory_stays_flat(pair
     os.close(into)
     with source.open("rb") as file:
         alice = giver(pair, file)
-        position = Path(f"/proc/self/fdinfo/{file.fileno()}")
-        read: list[str] = []
-
-        def stands_still() -> bool:
-            read.append(position.read_text().split()[1])
-            return len(read) > 30 and int(read[-1]) > 0 and len(set(read[-30:])) == 1
-
-        wait_until(stands_still, 90)
-        assert int(read[-1]) < 40 * MIB
+        assert until_nothing_more_is_read(file) < 40 * MIB
         assert all(resident(end.child.pid) < 150 * MIB for end in (alice, bob))
-    with os.fdopen(out, "rb") as reader, (pair.folder / "out").open("wb") as copy:
-        while block := reader.read(MIB):
-            copy.write(block)
+    drained(out, pair.folder / "out")
     alice.ends(0)
     bob.ends(0)
     assert file_hash(pair.folder / "out") == digest
