@@ -184,6 +184,8 @@ class StreamSim:
         return all(side.core.settled and not len(side.core) for side in sides)
 
     def _meet(self) -> None:
+        if self.restarted is not None and self.restarted.failed is not None:
+            self.start_anew(self.restarted)  # it said why and ended; whoever runs it does so once more
         if not self.network.alive():
             self.network.connect(*self.sides)
         self.world.after(self.world.rng.uniform(0.05, 1.0), self._meet)
@@ -209,9 +211,12 @@ class StreamSim:
 
     def restart(self) -> None:
         """One process dies; another one meets the peer in its place and knows nothing."""
-        place = self.world.rng.randrange(2)
+        self.start_anew(self.world.rng.choice(self.sides))
+
+    def start_anew(self, dead: Side) -> None:
+        """Another process in the place of one that is gone."""
+        place = self.sides.index(dead)
         self.world.note(f"process {place} is started anew")
-        dead = self.sides[place]
         dead.dead = True
         self.network.died(dead)
         self.restarted = self.sides[place] = Side(self, place)
