@@ -13,9 +13,13 @@ Laws of this file:
    faster is found out within some windows.
 3. The cap never sinks.  A line that got slower is the congestion control's business, and one that stood still for a
    while has not become slow.
-4. A time in which the connection was not full says nothing, and nothing is capped where the round trip is too short
-   for a buffer to be smaller than the line (:data:`~p2pxfer.core.session.widening.LEAST_TRIP_S`).
-5. A connection that carried nothing for :data:`ANEW_S`, as when another path did, begins anew, without a cap: its line
+4. A time in which the connection was not full says nothing.  A window in which the line was not what held it up, for
+   more of the time than the headroom makes good, says that it delivers at least so much: the other end's disk was
+   behind, or this end's processor.  Growth that stops there is no reason for a cap.
+5. Nothing is capped where the round trip is too short for a buffer to be smaller than the line
+   (:data:`~p2pxfer.core.session.widening.LEAST_TRIP_S`), and no longer than it looks longer.  The shortest one counts:
+   what waits for a processor makes no line longer.
+6. A connection that carried nothing for :data:`ANEW_S`, as when another path did, begins anew, without a cap: its line
    may have been mended, and a cap that rises step by step would have it judged as the slow one that it was.
 
 Times in seconds, rates in bytes a second.
@@ -36,8 +40,7 @@ class PaceCap:
     """The cap of one connection."""
 
     def __init__(self) -> None:
-        self._begun: float | None = None
-        self._acked = 0
+        self._begun: tuple[float, Line] | None = None
         self._best = 0.0
         self._cap = 0.0
         self._looked = 0.0
@@ -46,23 +49,33 @@ class PaceCap:
         """The cap from now on, 0 for none, ``None`` if it stays as it is; called a few times a second while the
         connection carries."""
         rested, self._looked = now - self._looked > ANEW_S, now
-        if rested and self._cap:
-            self._best = self._cap = 0.0
-            self._begin(line, None)
+        long = (line.shortest or line.trip) >= LEAST_TRIP_S
+        if self._cap and (rested or not long):
+            self._begun, self._best, self._cap = None, 0.0, 0.0
             return 0
-        counts = line.full and line.trip >= LEAST_TRIP_S
-        if not counts or self._begun is None:
-            self._begin(line, now if counts else None)
+        if not (line.full and long):
+            self._begun = None
             return None
-        if now - self._begun < window_s(line.trip):
+        if self._begun is None:
+            self._begun = now, line
             return None
-        rate = (line.acked - self._acked) / (now - self._begun)
-        self._begin(line, now)
+        since, before = self._begun
+        if now - since < window_s(line.trip):
+            return None
+        self._begun = now, line
+        return self._judge((line.acked - before.acked) / (now - since), _held_up(before, line, now - since))
+
+    def _judge(self, rate: float, held_up: bool) -> int | None:
+        """What follows from what was delivered in a window."""
         grows, self._best = rate > GAIN * self._best, max(rate, self._best)
-        if (grows and not self._cap) or HEADROOM * self._best <= self._cap:
+        if ((grows or held_up) and not self._cap) or HEADROOM * self._best <= self._cap:
             return None
         self._cap = HEADROOM * self._best
         return int(self._cap)
 
-    def _begin(self, line: Line, now: float | None) -> None:
-        self._begun, self._acked = now, line.acked
+
+def _held_up(before: Line, after: Line, seconds: float) -> bool:
+    """Whether either end was waited for in a window of so many ``seconds``, for longer than the headroom makes good."""
+    if before.at_work is None or after.at_work is None:
+        return False
+    return HEADROOM * (after.at_work - before.at_work) < seconds

@@ -73,7 +73,7 @@ MAX_REST_S: Final = 960.0
 class Line(Struct, frozen=True):
     """One connection at one moment: bytes acknowledged, segments sent and segments sent again since it stood; its
     smoothed round trip; ``full``: more waits than it takes; the ``shortest`` round trip that the kernel knows, 0 for
-    none."""
+    none; for how many seconds it, and not either end, was what was waited for: ``at_work``, ``None`` if unknown."""
 
     acked: int
     sent: int
@@ -81,6 +81,7 @@ class Line(Struct, frozen=True):
     trip: float
     full: bool
     shortest: float = 0.0
+    at_work: float | None = None
 
 
 class Open(Struct, frozen=True):

@@ -29,6 +29,9 @@ _REPEATED = 8 + 23
 _COUNTS = struct.Struct("=120xQ16xII4xI")
 """Of ``struct tcp_info`` in Linux 4.6 and later: bytes acknowledged, bytes that were not sent yet, the shortest round
 trip in microseconds, segments with data that were sent."""
+_TIMES = struct.Struct("=168xQQ")
+"""Of the same in Linux 4.10 and later, in microseconds: how long something was to be sent or under way, and how long of
+that the other end had no room for more."""
 _NO_TRIP = 2**32 - 1
 """What the kernel says for the shortest round trip while it knows none."""
 _MAX_PACE = 47
@@ -61,7 +64,8 @@ def retransmissions(sock: socket.socket) -> int | None:
 class Flow(Struct, frozen=True):
     """What went out over a connection since it stood: bytes ``acked``, segments ``sent`` and ``repeated``; its round
     ``trip``, smoothed, seconds; bytes ``waiting`` that were written and not sent once; the ``shortest`` round trip that
-    the kernel knows, 0 for none."""
+    the kernel knows, 0 for none; for how many seconds something was to be sent, or under way, for which the other end
+    had room: ``at_work``, ``None`` where that is not known."""
 
     acked: int
     sent: int
@@ -69,11 +73,12 @@ class Flow(Struct, frozen=True):
     trip: float
     waiting: int = 0
     shortest: float = 0.0
+    at_work: float | None = None
 
 
 def flow(sock: socket.socket) -> Flow | None:
     """See :class:`Flow`; ``None`` where the kernel does not tell so much."""
-    return counted(_ask(sock, _COUNTS.size))
+    return counted(_ask(sock, _TIMES.size))
 
 
 def counted(raw: bytes) -> Flow | None:
@@ -83,7 +88,9 @@ def counted(raw: bytes) -> Flow | None:
     acked, waiting, shortest, sent = _COUNTS.unpack_from(raw)
     fields = _fields(raw)
     known = shortest if shortest != _NO_TRIP else 0
-    return Flow(acked, sent, fields[_REPEATED], fields[_ROUND_TRIP] / 1e6, waiting, known / 1e6)
+    busy, held = _TIMES.unpack_from(raw) if len(raw) >= _TIMES.size else (None, 0)
+    at_work = (busy - held) / 1e6 if busy is not None else None
+    return Flow(acked, sent, fields[_REPEATED], fields[_ROUND_TRIP] / 1e6, waiting, known / 1e6, at_work)
 
 
 def delivery_rate(sock: socket.socket) -> int | None:

@@ -152,4 +152,4 @@ def _line(path: PeerPath, in_kernel: bool = False) -> Line | None:
     if flow is None:
         return None
     full = not path.writable or (in_kernel and flow.waiting > 0)
-    return Line(flow.acked, flow.sent, flow.repeated, flow.trip, full, flow.shortest)
+    return Line(flow.acked, flow.sent, flow.repeated, flow.trip, full, flow.shortest, flow.at_work)

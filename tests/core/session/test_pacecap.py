@@ -12,20 +12,24 @@ MB = 1_000_000
 
 
 class Model:
-    """One connection that delivers a rate for a while."""
+    """One connection that delivers a rate for a while; for a ``share`` of that it is the line that is waited for."""
 
-    def __init__(self, trip: float = 0.08) -> None:
+    def __init__(self, trip: float = 0.08, shortest: float = 0.0) -> None:
         self.cap = PaceCap()
         self.trip = trip
+        self.shortest = shortest
         self.now = 50.0
         self.acked = 0.0
+        self.at_work: float | None = 3.0
         self.caps: list[tuple[float, int]] = []
 
-    def run(self, rate: float, seconds: float, *, full: bool = True) -> None:
+    def run(self, rate: float, seconds: float, *, full: bool = True, share: float = 1.0) -> None:
         for _ in range(round(seconds / LOOK_S)):
             self.now += LOOK_S
             self.acked += rate * LOOK_S
-            cap = self.cap.look(Line(int(self.acked), 0, 0, self.trip, full), self.now)
+            self.at_work = None if self.at_work is None else self.at_work + share * LOOK_S
+            line = Line(int(self.acked), 0, 0, self.trip, full, self.shortest, self.at_work)
+            cap = self.cap.look(line, self.now)
             if cap is not None:
                 self.caps.append((self.now, cap))
 
@@ -116,3 +120,53 @@ def test_what_did_not_carry_for_a_while_begins_anew_without_a_cap() -> None:
     model.run(20 * MB, 3)
     assert nearly(model.last, 20 * MB)
     assert [cap for _, cap in model.caps].count(0) == 1
+
+
+def test_time_in_which_the_other_end_takes_nothing_does_not_count() -> None:
+    """Its disk is behind, at the very beginning: the line has not become slow."""
+    model = Model()
+    model.run(23_000, 7, share=0.02)
+    assert model.caps == []
+    for rate in (1, 2, 4, 8):
+        model.run(rate * MB, 0.6)
+    assert model.caps == []
+    model.run(8 * MB, 2)
+    assert nearly(model.last, 8 * MB)
+
+
+def test_what_the_headroom_makes_good_still_counts() -> None:
+    model = Model()
+    model.run(0.9 * MB, 3, share=0.9)
+    assert model.caps[-1][1] >= MB
+
+
+def test_what_was_delivered_in_part_of_a_window_raises_the_cap() -> None:
+    model = Model()
+    model.run(MB, 3)
+    model.run(2 * MB, 3, share=0.5)
+    assert nearly(model.last, 2 * MB)
+
+
+def test_a_kernel_that_does_not_tell_who_was_waited_for_is_believed() -> None:
+    model = Model()
+    model.at_work = None
+    model.run(MB, 3)
+    assert nearly(model.last, MB)
+
+
+def test_a_line_is_as_long_as_its_shortest_round_trip() -> None:
+    """What waits for a processor, or for a window to open, makes a short line no longer."""
+    model = Model(trip=2 * LEAST_TRIP_S, shortest=LEAST_TRIP_S / 100)
+    model.run(MB, 30)
+    assert model.caps == []
+
+
+def test_a_cap_is_lifted_where_the_line_turns_out_to_be_short() -> None:
+    """Nothing would raise it any more."""
+    model = Model(trip=2 * LEAST_TRIP_S)
+    model.run(MB, 3)
+    assert nearly(model.last, MB)
+    model.trip = LEAST_TRIP_S / 2
+    model.run(MB, 3)
+    assert model.caps[-1][1] == 0
+    assert len(model.caps) == 2

@@ -147,3 +147,36 @@ def test_what_waits_in_the_kernel_is_counted() -> None:
             full = tcpinfo.flow(here)
             assert full is not None
             assert full.waiting > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system is asked for it")
+def test_a_connection_whose_peer_takes_nothing_is_not_at_work() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as here:
+        there, _ = listener.accept()
+        with there:
+            here.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    here.send(bytes(1 << 16))
+            begun, before = time.monotonic(), at_work(here)
+            end = begun + 20
+            # The kernel finds out with its first probe.
+            while time.monotonic() - begun < 2 * (at_work(here) - before) + 0.5:
+                assert time.monotonic() < end
+                time.sleep(0.01)
+
+
+def at_work(sock: socket.socket) -> float:
+    flow = tcpinfo.flow(sock)
+    assert flow is not None
+    assert flow.at_work is not None
+    return flow.at_work
+
+
+def test_what_an_older_kernel_does_not_count_is_not_known() -> None:
+    raw = answer()[:168] + struct.pack("=QQ", 9_000_000, 7_500_000)
+    new, old = tcpinfo.counted(raw), tcpinfo.counted(raw[:183])
+    assert new is not None
+    assert new.at_work == 1.5
+    assert old is not None
+    assert old.at_work is None

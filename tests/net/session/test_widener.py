@@ -29,7 +29,7 @@ class FakePath:
 
     def __init__(self, number: int) -> None:
         self.facts = PathFacts(number, "punched", "", "", 0 if number == 1 else 1)
-        flow = SimpleNamespace(acked=1 << 20, sent=1000, repeated=0, trip=0.05, shortest=0.05)
+        flow = SimpleNamespace(acked=1 << 20, sent=1000, repeated=0, trip=0.05, shortest=0.05, at_work=None)
         self.descriptor = SimpleNamespace(governor="cubic", flow=lambda: flow)
         self.closed = 0
 
@@ -141,7 +141,9 @@ class LossyPath(FakePath):
 
     def __init__(self, number: int, has: bool = True) -> None:
         super().__init__(number)
-        self.flows = SimpleNamespace(acked=1 << 20, sent=1000, repeated=0, trip=0.05, waiting=1, shortest=0.05)
+        self.flows = SimpleNamespace(
+            acked=1 << 20, sent=1000, repeated=0, trip=0.05, waiting=1, shortest=0.05, at_work=None
+        )
         self.changes: list[str] = []
         self.loses = 1.0
 
