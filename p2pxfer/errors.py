@@ -223,6 +223,12 @@ class Unreachable(P2pxferError):
     retry = True
 
 
+class PeerStopped(Unreachable):
+    """The other end says that its program was stopped, or ends before what it was at; it may be started again."""
+
+    word = "E_STOPPED"
+
+
 class NoDirectPath(P2pxferError):
     """``--path`` allows no path that exists."""
 

@@ -17,7 +17,7 @@ from p2pxfer.cli.wordscheck import WordsCheck
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.text import safe_text
-from p2pxfer.errors import CodeNeeded, IdentityMismatch, P2pxferError, Refused
+from p2pxfer.errors import CodeNeeded, IdentityMismatch, P2pxferError, PeerStopped, Refused
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.status import Event, Note, Path
@@ -27,7 +27,10 @@ SAID_S: Final = 10.0
 
 
 class PathEnds:
-    """Of one run: ``welcome(key)`` says whether this peer may be here, ``seconds`` the time."""
+    """Of one run: ``welcome(key)`` says whether this peer may be here, ``seconds`` the time.
+
+    ``stopped(path)`` is what is said of a peer that took its leave, nothing if that is said already.
+    """
 
     def __init__(
         self,
@@ -36,12 +39,14 @@ class PathEnds:
         report: Reporter,
         welcome: Callable[[bytes], bool],
         seconds: Callable[[], float],
+        stopped: Callable[[PeerPath], str],
     ) -> None:
         self._home = home
         self._words = words
         self._report = report
         self._welcome = welcome
         self._seconds = seconds
+        self._stopped = stopped
         self._explained = False
         """What is told next of a path is no news for people."""
         self._said = "", 0.0
@@ -56,6 +61,8 @@ class PathEnds:
             self._report.tell(Note(text), wanted=True)
 
     def _text(self, path: PeerPath, peer: str, error: P2pxferError) -> str:
+        if isinstance(error, PeerStopped):
+            return self._stopped(path)
         contact = self._home.contact_by_id(PeerId(path.peer_key))
         if isinstance(error, IdentityMismatch) and self._words.shown_to(path.peer_key) is not None:
             then = "; if it was no mistake, remove the contact and pair again" if contact is not None else ""

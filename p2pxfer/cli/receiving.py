@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import cast
 
 from msgspec import structs
@@ -18,7 +19,7 @@ from p2pxfer.cli.pathends import PathEnds, stranger
 from p2pxfer.cli.questions import Questions, compose_question
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
-from p2pxfer.cli.watching import Watch, done_event
+from p2pxfer.cli.watching import Watch, done_event, stops
 from p2pxfer.cli.wordscheck import WordsCheck
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.rights import Right
@@ -102,7 +103,9 @@ class Receiving(InboxOwner):
         self._questions = Questions(reactor, self._report)
         self._words = WordsCheck(machine.home, self._questions, self._report, reactor.seconds, asks=self._verify)
         self._elsewhere = Elsewhere(reactor, machine.home, self._place, self._report)
-        self._ends = PathEnds(machine.home, self._words, self._report, self._is_welcome, reactor.seconds)
+        self._ends = PathEnds(
+            machine.home, self._words, self._report, self._is_welcome, reactor.seconds, partial(stops, self._watches)
+        )
         inbox = Inbox(
             machine,
             lambda _: self._place,

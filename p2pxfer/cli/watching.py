@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
 from p2pxfer.cli.report import Reporter
@@ -10,6 +10,7 @@ from p2pxfer.cli.ticker import Ticker
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import human_size
 from p2pxfer.errors import Incomplete
+from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.inbox import IDLE_S
 from p2pxfer.net.transfer.incoming import IncomingTransfer
@@ -60,7 +61,7 @@ class Watch:
         self._seen = 0.0
         self._outdated = False
         """A newer one took its place."""
-        self._said: Literal["", "peer", "server", "direct"] = ""
+        self._said: Literal["", "peer", "stopped", "server", "direct"] = ""
         self.transfer = transfer
         self.paths = paths
         self._report = report
@@ -109,21 +110,41 @@ class Watch:
                 self._report.tell(Note(f"the transfer from {self._peer} goes on directly, without the server"))
         elif self.transfer.attached or (self._said == "server" and not away):
             self._seen, self._said = now, ""
-        elif now - self._seen >= GONE_S and self._said not in ("peer", "server"):
+        elif now - self._seen >= GONE_S and self._said not in ("peer", "stopped", "server"):
             self._said = "server" if away else "peer"
             self._report.tell(Note(self._gone(away)))
 
+    def stopped(self) -> str:
+        """The sender says that it was stopped: what a user has to know of that, nothing where that is known.
+
+        It is what the peer says and nothing more: what is here stays, and what comes of it is taken as before.
+        """
+        if self.transfer.ended or self._said == "stopped":
+            return ""
+        self._said = "stopped"
+        if not self.taken:
+            return f"{self._peer} was stopped there before anything was taken"
+        if isinstance(self.transfer, IncomingStream):
+            return f"{self._peer} was stopped there"
+        return f"{self._peer} was stopped there; {self._kept}, and go on when {self._peer} runs the same command again"
+
+    @property
+    def _kept(self) -> str:
+        """How much is here, as the beginning of a sentence."""
+        offer = self.transfer.offer
+        whole = f" of {human_size(offer.bytes)}" if offer is not None and offer.bytes is not None else ""
+        return f"{human_size(self.transfer.have_bytes)}{whole} are kept"
+
     def _gone(self, away: bool) -> str:
         """What happened, what is kept, what to do; ``away``: the server is not there."""
-        here, offer = human_size(self.transfer.have_bytes), self.transfer.offer
+        here = human_size(self.transfer.have_bytes)
         if away:
             return f"no path to {self._peer} while the server is away; {here} are here, and it goes on by itself"
         gone = f"{self._peer} is gone: that program has ended, or its network is lost"
         if isinstance(self.transfer, IncomingStream):
             return f"{gone}; {here} came, and a stream goes on only if that program still runs, for which this waits"
-        whole = f" of {human_size(offer.bytes)}" if offer is not None and offer.bytes is not None else ""
         return (
-            f"{gone}; {here}{whole} are kept, and go on by themselves when it is back; where the program has ended,"
+            f"{gone}; {self._kept}, and go on by themselves when it is back; where the program has ended,"
             f" {self._peer} runs the same command again"
         )
 
@@ -158,13 +179,23 @@ class Watch:
         return self._carried is not None
 
     def under_way(self, now: float) -> bool:
-        """Whether it was accepted and a path carries it, or may again: so long the inbox waits for its sender."""
+        """Whether it was accepted and a path carries it, or may again: so long the inbox waits for its sender.
+
+        One that was stopped comes back when somebody starts it.
+        """
         if self._carried is not None and self.transfer.attached:
             self._carried = now
-        return self._carried is not None and now - self._carried < IDLE_S
+        waits = self._said != "stopped" or bool(self.transfer.attached)
+        return self._carried is not None and waits and now - self._carried < IDLE_S
 
     def stop(self) -> float:
         """The transfer has ended: seconds since it was accepted."""
         if self._ticker is not None:
             self._ticker.stop()
         return self._report.elapsed - self._since
+
+
+def stops(watches: Iterable[Watch], path: PeerPath) -> str:
+    """What is said of a sender that took its leave on ``path``, nothing if that is said already."""
+    said = [watch.stopped() for watch in watches if watch.paths.get(path.facts.number) is path]
+    return "; ".join(filter(None, said))

@@ -40,6 +40,7 @@ from p2pxfer.errors import (
     IdentityMismatch,
     Incomplete,
     P2pxferError,
+    PeerStopped,
     Refused,
     Replaced,
     Unreachable,
@@ -410,6 +411,39 @@ def test_a_sender_that_is_gone_is_said_once_with_what_is_kept(make: Any) -> None
         "alice is gone: that program has ended, or its network is lost; 4 B of 10 B are kept, and go on by themselves"
         " when it is back; where the program has ended, alice runs the same command again"
     )
+
+
+def test_a_sender_that_was_stopped_is_said_once_and_not_to_be_gone_as_well(make: Any) -> None:
+    run = make(timeout=5.0)
+    transfer = run.transfer()
+    transfer.have_bytes = 4
+    run.accept(transfer)
+    run.pass_time(1)
+    path: Any = SimpleNamespace(facts=SimpleNamespace(number=1), peer_key=bytes(32))
+    (watch,) = run.command._watches
+    watch.paths = SimpleNamespace(active_kind="relay", get=lambda number: path)
+    for _ in range(2):  # it says so on each of its paths
+        run.command.path_ends(path, "alice", PeerStopped("the peer reports: stopped"))
+    transfer.attached = 0
+    run.pass_time(4)
+    (note,) = run.events("note")
+    assert note["message"] == (
+        "alice was stopped there; 4 B of 10 B are kept, and go on when alice runs the same command again"
+    )
+    assert not run.ended.called
+    run.pass_time(2)  # nobody comes of himself, so --timeout counts
+    assert isinstance(run.ended.result, Unreachable)
+
+
+def test_a_sender_that_was_stopped_before_it_was_taken_left_nothing(make: Any) -> None:
+    run = make()
+    run.transfer()
+    path: Any = SimpleNamespace(facts=SimpleNamespace(number=1), peer_key=bytes(32))
+    (watch,) = run.command._watches
+    watch.paths = SimpleNamespace(active_kind="relay", get=lambda number: path)
+    run.command.path_ends(path, "alice", PeerStopped("the peer reports: stopped"))
+    (note,) = run.events("note")
+    assert note["message"] == "alice was stopped there before anything was taken"
 
 
 def test_where_the_server_is_away_nobody_is_said_to_be_gone(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,7 @@ def test_the_other_end_does_not_choose_the_exit_code_of_this_program(word: str) 
         ("E_REPLACED", errors.Replaced),
         ("E_NAME", errors.NameTaken),
         ("E_PEER_GONE", errors.Unreachable),
+        ("E_STOPPED", errors.PeerStopped),
         ("E_PATH_NONE", errors.NoDirectPath),
         ("E_RATE", errors.RateLimited),
         ("E_STATE", errors.ProtocolBreach),

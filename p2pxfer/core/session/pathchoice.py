@@ -52,6 +52,8 @@ WORTH: Final = 0.1
 """What carries beside the first path delivers at least so much of what that does: less would only hold up the end."""
 OVER: Final = "the session is over"
 """Why a path went that has nothing more to carry."""
+STOPPED: Final = "the program at the other end was stopped"
+"""Why a path went whose peer took its leave in the middle of something."""
 DETOUR: Final = 4.0
 DETOUR_S: Final = 0.1
 """A detour has a round trip so many times as long, and so much longer."""

@@ -12,7 +12,7 @@ from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Registered
 from p2pxfer.core.session.services import check_service, waiting_name
-from p2pxfer.errors import ConfigError, P2pxferError, Refused, Unreachable
+from p2pxfer.errors import ConfigError, P2pxferError, PeerStopped, Refused, Unreachable
 from p2pxfer.net.services.calling import Calling
 from p2pxfer.net.services.peeraddress import PeerAddress
 from p2pxfer.net.services.streamsession import Asking, Streams
@@ -102,7 +102,7 @@ class PeerService:
 
     async def close(self) -> None:
         """Be there no more; the connections are reset."""
-        await self._reception.close(Unreachable(f"{self._service} is exposed no more"))
+        await self._reception.close(PeerStopped(f"{self._service} is exposed no more"))
         await self._client.leave()
 
     def _admit(self, key: bytes) -> Checkee | None:

@@ -208,7 +208,7 @@ class ChannelSession(MeetingOwner):
 
     def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
         """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
-        was_ours = self.paths.remove(path, error.message)
+        was_ours = self.paths.lost(path, error)
         self._doubted.discard(path)
         if self._over:
             if not self.paths:
@@ -226,7 +226,7 @@ class ChannelSession(MeetingOwner):
         if not self.paths:
             self._pathless.begin()
         if not self.paths and not self.paths.over:
-            self._tell(Note(f"the connection was lost ({error.message}); reconnecting"))
+            self._tell(Note(self._pathless.said(error)))
         self._look_around()
 
     def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:

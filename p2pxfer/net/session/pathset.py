@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from p2pxfer.core.session.pathchoice import OVER, PathChoice
+from p2pxfer.core.session.pathchoice import OVER, STOPPED, PathChoice
+from p2pxfer.core.session.wire import Problem
+from p2pxfer.errors import P2pxferError, PeerStopped
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.tuning import Tuning
 from p2pxfer.status import Event, Path, PathKind, PathState
@@ -13,6 +15,8 @@ _RANK: dict[PathKind, int] = {"lan": 0, "ipv6": 1, "direct": 2, "mapped": 3, "pu
 """Which kind is preferred until paths were measured; lower is better."""
 STILL_S = 0.5
 """A path that carried data so lately, in seconds, still does."""
+LEAVING_S = 3.0
+"""How long after the peer's farewell on one path the loss of another one is part of the same end, seconds."""
 
 
 class PathSet:
@@ -34,6 +38,7 @@ class PathSet:
         """Something was sent since the last active path was lost."""
         self._holders: set[int] = set()
         self._over = False
+        self._farewell_at: float | None = None
         self._last_kind = "none"
         self.retired: list[PeerPath] = []
         """Paths that are to be closed when nothing is under way on them."""
@@ -122,12 +127,30 @@ class PathSet:
 
     def add(self, path: PeerPath) -> None:
         """A path is up."""
+        self._farewell_at = None
         self._paths[path.facts.number] = path
         facts = path.facts
         self._choice.add(facts.number, _RANK[facts.kind], group=facts.beside, spare=facts.kind == "relay")
         if self._holders:
             path.pause_reading()
         self._report(path, "up", "greeted")
+
+    def leave(self, error: P2pxferError) -> None:
+        """This program ends in the middle of something: say so on every path, as far as it takes that, and close it."""
+        for path in self.ordered():
+            path.send(Problem(word=error.word, message=error.abroad[:1000]))
+            path.close()
+
+    def lost(self, path: PeerPath, error: P2pxferError) -> bool:
+        """A path is gone for this reason; true if it was in the set."""
+        if isinstance(error, PeerStopped):
+            self._farewell_at = self._now()
+        return self.remove(path, STOPPED if self.peer_leaves else error.message)
+
+    @property
+    def peer_leaves(self) -> bool:
+        """The peer said farewell a moment ago: what goes away now goes with it."""
+        return self._farewell_at is not None and self._now() - self._farewell_at < LEAVING_S
 
     def remove(self, path: PeerPath, why: str) -> bool:
         """A path is gone; true if it was in the set."""

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
-from p2pxfer.errors import Incomplete, P2pxferError, Unreachable
+from p2pxfer.errors import Incomplete, P2pxferError, PeerStopped, Unreachable
 from p2pxfer.net.types import Reactor
 
 FAREWELL_S = 3.0
 """How long the end of a session may take, seconds."""
+STOPPED_S = 0.5
+"""How long a program that was stopped waits for its farewell to be heard, seconds."""
 
 
 class Pathless:
@@ -38,8 +40,30 @@ class Pathless:
         self._failed = failed
         self._cut = cut
         self._clock: IDelayedCall | None = None
-        self.last: P2pxferError | None = None
-        """Why the last path, or the last try to get one, came to nothing."""
+        self._last: P2pxferError | None = None
+
+    @property
+    def last(self) -> P2pxferError | None:
+        """Why the last path, or the last try to get one, came to nothing.
+
+        That the peer took its leave stays the reason until there is a path again: all else follows from it.
+        """
+        return self._last
+
+    @last.setter
+    def last(self, error: P2pxferError | None) -> None:
+        if not isinstance(self._last, PeerStopped):
+            self._last = error
+
+    def said(self, error: P2pxferError) -> str:
+        """What a user is told when the last path has gone, for this reason."""
+        if not isinstance(self._last, PeerStopped):
+            return f"the connection was lost ({error.message}); reconnecting"
+        cut = self._cut()
+        if cut is None:
+            return f"{self._shown} was stopped there"
+        waits = "waiting" if self._seconds is None else f"waiting up to {self._seconds:.0f} seconds"
+        return f"{self._shown} was stopped there; {waits} for it to come back{cut}"
 
     def begin(self) -> None:
         """There is no path now: somebody must give up in the end."""
@@ -48,6 +72,8 @@ class Pathless:
 
     def end(self) -> None:
         """There is one, or nobody waits for one any more."""
+        if isinstance(self._last, PeerStopped):
+            self._last = None
         if self._clock is not None and self._clock.active():
             self._clock.cancel()
         self._clock = None
@@ -68,6 +94,10 @@ class Parting:
         self._reactor = reactor
         self._seconds = seconds
         self._parted: Deferred[None] = Deferred()
+
+    def hurry(self) -> None:
+        """A program that was stopped waits less."""
+        self._seconds = STOPPED_S
 
     def gone(self) -> None:
         """No path is left."""

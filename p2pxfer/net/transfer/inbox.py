@@ -30,7 +30,7 @@ from p2pxfer.core.messages import Introduction
 from p2pxfer.core.session.channelwire import Attach, Compare
 from p2pxfer.core.session.pathchoice import OVER
 from p2pxfer.core.session.wire import Bye, Check, Chunk, Offer, Pair1, PairConfirm, SameWords
-from p2pxfer.errors import CodeNeeded, P2pxferError, ProtocolBreach, Refused, WrongCode
+from p2pxfer.errors import CodeNeeded, P2pxferError, PeerStopped, ProtocolBreach, Refused, WrongCode
 from p2pxfer.net.connection.liveness import PacketsLost
 from p2pxfer.net.session.bothsame import COMPARE_S
 from p2pxfer.net.session.checkanswer import CheckAnswers
@@ -180,6 +180,7 @@ class Inbox:
         for session in self._sessions.values():
             session.paths.finish()
             session.arrivals.end_streams()
+            session.paths.leave(PeerStopped("the receiver was stopped"))
         for meeting in list(self._meetings):
             meeting.close()
         for session in list(self._sessions.values()):
@@ -216,7 +217,10 @@ class Inbox:
         # Of a wrong code its desk tells.
         told = isinstance(error, WrongCode) or self._checks.ended(path, meeting)
         self._owner.path_ends(path, session.name(path), error)
-        session.paths.remove(path, OVER if told else error.message)
+        if told:
+            session.paths.remove(path, OVER)
+        else:
+            session.paths.lost(path, error)
         self._proofs.lost(session, path, error)
         session.arrivals.close_path(path)
         session.since.pop(path, None)

@@ -28,6 +28,7 @@ from p2pxfer.errors import (
     ManifestRefused,
     NoDirectPath,
     P2pxferError,
+    PeerStopped,
     ProtocolBreach,
     Refused,
     Unreachable,
@@ -125,6 +126,7 @@ class OutgoingJob:
         self._pathless.begin()
         self._widener.start()
         seeking = Deferred.fromCoroutine(self._seeking.run()).addErrback(self._give_up)
+        root = None
         try:
             root = await self._outcome
             await self._farewell()
@@ -138,9 +140,12 @@ class OutgoingJob:
                 self._again.cancel()
             seeking.cancel()
             self._pump.close()
+            if root is None and not self._pump.parting:
+                self._paths.leave(PeerStopped("the sender was stopped"))
+                self._parting.hurry()
             for meeting in self._meetings:
                 meeting.close()
-            if self._pump.parting:
+            if root is None:
                 await self._until_parted()
 
     async def _farewell(self) -> None:
@@ -274,7 +279,7 @@ class OutgoingJob:
 
     def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
         """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
-        counted = self._paths.remove(path, error.message)  # one that was closed for nothing to do is gone already
+        counted = self._paths.lost(path, error)  # one that was closed for nothing to do is gone already
         self._pump.close_path(path)
         self._pathless.last = error
         if self._outcome.called:
@@ -291,7 +296,7 @@ class OutgoingJob:
             self._doubted = set(self._paths.ordered())
         if counted and not self._paths:
             self._pathless.begin()
-            self._tell(Note(f"the connection was lost ({error.message}); reconnecting"))
+            self._tell(Note(self._pathless.said(error)))
         self._look_around()
 
     def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:

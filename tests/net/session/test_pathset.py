@@ -6,8 +6,13 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
+from p2pxfer.core.codec import Message
+from p2pxfer.core.session.pathchoice import STOPPED
+from p2pxfer.core.session.wire import Problem
+from p2pxfer.core.words.eventtext import describe
+from p2pxfer.errors import PeerStopped, Unreachable
 from p2pxfer.net.session.path import PathFacts
-from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.session.pathset import LEAVING_S, PathSet
 from p2pxfer.status import Event, Path, PathKind
 
 
@@ -17,10 +22,17 @@ class FakePath:
     rtt = 0.02
     began = 0.0
 
+    def send(self, message: Message) -> None:
+        self.said.append(message)
+
+    def close(self) -> None:
+        self.said.append("close")
+
     def __init__(self, number: int, kind: PathKind, rate: float) -> None:
         self.facts = PathFacts(number, kind, "", "")
         self.writable = True
         self.rate = rate
+        self.said: list[Message | str] = []
 
 
 def carry(clock: Clock, paths: PathSet, seconds: float, size: int) -> None:
@@ -160,3 +172,34 @@ def test_a_path_that_is_to_go_carries_nothing_more_unless_the_others_go_first() 
     paths.remove(ones[0], "lost")
     assert carriers() == {2}
     assert paths.retired == []
+
+
+def test_a_farewell_goes_over_every_path_and_then_it_is_closed() -> None:
+    paths = PathSet(Clock().seconds, lambda event: None)
+    both: list[Any] = [FakePath(1, "relay", 1e6), FakePath(2, "punched", 1e6)]
+    for path in both:
+        paths.add(path)
+    paths.leave(PeerStopped("the sender was stopped"))
+    farewell = Problem(word="E_STOPPED", message="the sender was stopped")
+    assert [path.said for path in both] == [[farewell, "close"]] * 2
+
+
+def test_what_goes_with_a_farewell_is_told_as_that_and_is_no_news_to_people() -> None:
+    clock = Clock()
+    told: list[Path] = []
+    paths = PathSet(clock.seconds, lambda event: told.append(event) if isinstance(event, Path) else None)
+    first, second, third, back = (FakePath(number, "relay", 1e6) for number in range(1, 5))
+    everything: list[Any] = [first, second, third]
+    for path in everything:
+        paths.add(path)
+    del told[:]
+    assert paths.lost(everything[0], PeerStopped("the peer reports: stopped"))
+    assert paths.lost(everything[1], Unreachable("reset"))
+    clock.advance(LEAVING_S)
+    assert paths.lost(everything[2], Unreachable("reset"))
+    assert [event.why for event in told] == [STOPPED, STOPPED, "reset"]
+    assert [bool(describe(event)) for event in told] == [False, False, True]
+    another: Any = back
+    paths.add(another)
+    assert paths.lost(another, Unreachable("reset again"))
+    assert told[-1].why == "reset again"

@@ -8,8 +8,8 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from p2pxfer.errors import Incomplete, P2pxferError, Unreachable
-from p2pxfer.net.session.patience import FAREWELL_S, Parting, Pathless
+from p2pxfer.errors import Incomplete, P2pxferError, PeerStopped, Unreachable
+from p2pxfer.net.session.patience import FAREWELL_S, STOPPED_S, Parting, Pathless
 
 
 @pytest.mark.parametrize(("cut", "kind"), [(None, Unreachable), ("; run it again", Incomplete)])
@@ -56,3 +56,42 @@ def test_an_end_is_waited_for_but_not_for_long(gone: bool) -> None:
     clock.advance(2)
     assert over == [None]
     assert not clock.getDelayedCalls()
+
+
+def test_who_was_stopped_waits_less_for_the_end() -> None:
+    clock: Any = Clock()
+    parting = Parting(clock)
+    parting.hurry()
+    over: list[None] = []
+    Deferred.fromCoroutine(parting.wait()).addCallback(over.append)
+    clock.advance(STOPPED_S)
+    assert over == [None]
+
+
+@pytest.mark.parametrize(
+    ("cut", "seconds", "said"),
+    [
+        (None, 30.0, "bob was stopped there"),
+        ("; it is kept", 30.0, "bob was stopped there; waiting up to 30 seconds for it to come back; it is kept"),
+        ("", None, "bob was stopped there; waiting for it to come back"),
+    ],
+)
+def test_the_farewell_of_the_peer_is_why_it_is_away_until_it_is_back(
+    cut: str | None, seconds: float | None, said: str
+) -> None:
+    clock: Any = Clock()
+    failed: list[P2pxferError] = []
+    pathless = Pathless(clock, "bob", seconds, failed.append, lambda: cut)
+    reset = Unreachable("reset")
+    pathless.last = reset
+    assert pathless.said(reset) == "the connection was lost (reset); reconnecting"
+    pathless.last = PeerStopped("stopped there")
+    pathless.last = reset
+    assert pathless.said(reset) == said
+    pathless.begin()
+    if seconds is not None:
+        clock.advance(seconds)
+        assert "stopped there" in failed[0].message
+    pathless.end()
+    pathless.last = reset
+    assert pathless.said(reset) == "the connection was lost (reset); reconnecting"

@@ -12,12 +12,13 @@ from msgspec import structs
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from p2pxfer.core.codec import Message
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.codes import parse_code
 from p2pxfer.core.contact.pairing import SID_BYTES, PairFrame, Pairing, Party, Setting
 from p2pxfer.core.messages import NatSummary
 from p2pxfer.core.session.channelwire import Attach, ChannelMessage, Compare, Open, Reset
-from p2pxfer.core.session.wire import Bye, Offer, Pair1, PairConfirm
+from p2pxfer.core.session.wire import Bye, Offer, Pair1, PairConfirm, Problem
 from p2pxfer.core.words.eventtext import describe
 from p2pxfer.errors import ConfigError, P2pxferError, ProtocolBreach, Refused, Unreachable, WrongCode
 from p2pxfer.net.connection.liveness import PacketsLost
@@ -51,6 +52,10 @@ class FakePath:
         self.facts = SimpleNamespace(number=number, kind=kind, local="", remote="", beside=0)
         self.closed = False
         self.refused: P2pxferError | None = None
+        self.said: list[Message] = []
+
+    def send(self, message: Message) -> None:
+        self.said.append(message)
 
     def export(self, label: bytes, context: bytes, length: int) -> bytes:
         return bytes(length)
@@ -562,6 +567,7 @@ def test_nobody_is_met_by_an_inbox_that_is_being_closed(open_house: World) -> No
     closed: list[object] = []
     Deferred.fromCoroutine(open_house.inbox.close()).addBoth(closed.append)
     assert (closed, meeting.closed) == ([], True)
+    assert path.said == [Problem(word="E_STOPPED", message="the receiver was stopped")]
     introduction: Any = SimpleNamespace(peer_id=CONTACT, session=bytes(16), my_nat=NatSummary())
     open_house.inbox.introduced(introduction)
     assert FakeMeeting.made == [meeting]

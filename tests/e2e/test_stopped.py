@@ -1,0 +1,132 @@
+"""A user who stops a command: what the one at the other end reads of it, in text and as events."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from scripts.product import JsonEvent, Program
+from tests.e2e.conftest import MIB, Stage, Words, end_of, until_bytes, wait_until
+from tests.scene import events_of, file_hash, last, random_file
+
+STOPS = [signal.SIGINT, signal.SIGTERM]
+SAYING_S = 2.0
+"""How soon the other end has to know, seconds: far less than a path takes to be noticed as lost."""
+
+
+def note_of(program: Program, wanted: str, silence: float = 20.0) -> tuple[JsonEvent, list[JsonEvent]]:
+    """The first note with these words, and everything that came before it."""
+    before: list[JsonEvent] = []
+    deadline = time.monotonic() + silence
+    for event in program.events(silence):
+        assert time.monotonic() < deadline, f"no note {wanted!r} in {before}"
+        if event["event"] == "note" and wanted in event["message"]:
+            return event, before
+        before.append(event)
+    raise AssertionError(f"no note {wanted!r} in {before}")
+
+
+def test_who_stops_sending_says_so(pair: Stage) -> None:
+    big = pair.folder / "big.bin"
+    digest = random_file(big, 8 * MIB)
+    for signum in STOPS:
+        bob = pair.receive("--once", "--no-code")
+        alice = pair.send(big, "--limit", "4M")
+        until_bytes(bob, 2 * MIB)
+        stopped_at = time.monotonic()
+        os.kill(alice.pid, signum)
+        said, before = note_of(bob, "stopped")
+        assert time.monotonic() - stopped_at < SAYING_S
+        assert "of 8.0 MiB are kept" in said["message"]
+        assert "alice runs the same command again" in said["message"]
+        assert not [event for event in before if event["event"] == "path" and event["state"] == "down"]
+        assert alice.wait(20).status == 130
+        assert bob.poll() is None  # it goes on waiting, also with --once
+        if signum is STOPS[-1]:
+            break
+        bob.stop()
+    alice = pair.send(big)
+    assert last(events_of(alice), "resumed")["have_bytes"] >= 2 * MIB
+    events = events_of(bob)
+    assert not [event for event in events if event["event"] == "note" and "gone" in event["message"]]
+    assert file_hash(pair.inbox / "big.bin") == digest
+
+
+def test_the_end_of_the_sender_is_one_line(pair: Stage) -> None:
+    big = pair.folder / "big.bin"
+    random_file(big, 8 * MIB)
+    said = pair.folder / "said.txt"
+    with said.open("w") as screen:
+        words: Words = ["--home", pair.bob, "--server", pair.address, "receive", "--as", "bob", "--to", pair.inbox]
+        pair.start(pair.binary, *words, "--no-code", stdout=screen, stderr=screen)
+        wait_until(lambda: "waiting" in said.read_text() or "registered" in said.read_text())
+        alice = pair.send(big, "--limit", "4M")
+        until_bytes(alice, 2 * MIB)
+        before = len(said.read_text())
+        os.kill(alice.pid, signal.SIGINT)
+        wait_until(lambda: "stopped" in said.read_text()[before:])
+        alice.wait(20)
+        pair.send(pair.folder / "big.bin").succeed(40)
+        wait_until(lambda: "saved" in said.read_text()[before:])
+    lines = [line for line in said.read_text()[before:].splitlines() if re.search("stopped|lost|gone", line)]
+    assert len(lines) == 1, said.read_text()
+
+
+@pytest.mark.parametrize("signum", STOPS)
+def test_who_stops_receiving_says_so(pair: Stage, signum: signal.Signals) -> None:
+    big = pair.folder / "big.bin"
+    digest = random_file(big, 8 * MIB)
+    bob = pair.receive("--no-code")
+    alice = pair.send(big, "--limit", "4M")
+    until_bytes(alice, 2 * MIB)
+    stopped_at = time.monotonic()
+    os.kill(bob.pid, signum)
+    said, before = note_of(alice, "stopped")
+    assert time.monotonic() - stopped_at < SAYING_S
+    assert "bob was stopped there" in said["message"]
+    assert "what arrived is kept there" in said["message"]
+    assert not [event for event in before if event["event"] == "note" and "lost" in event["message"]]
+    assert bob.wait(20).status == 130
+    assert alice.poll() is None
+    bob = pair.receive("--once", "--no-code")
+    status, events = end_of(alice)
+    assert status == 0, events
+    bob.succeed(20)
+    assert not [event for event in events if event["event"] == "note" and "lost" in event["message"]]
+    assert file_hash(pair.inbox / "big.bin") == digest
+
+
+def test_a_sender_whose_receiver_stays_stopped_ends_and_says_so(pair: Stage) -> None:
+    big = pair.folder / "big.bin"
+    random_file(big, 8 * MIB)
+    bob = pair.receive("--no-code")
+    alice = pair.send(big, "--limit", "4M", "--timeout", "3")
+    until_bytes(alice, 2 * MIB)
+    os.kill(bob.pid, signal.SIGINT)
+    status, events = end_of(alice, 20)
+    assert status == 75
+    message = last(events, "error")["message"]
+    assert "was stopped" in message
+    assert "run the same command again" in message
+
+
+def test_a_stop_waits_for_nobody(pair: Stage, tmp_path: Path) -> None:
+    """The other end does not even read: the farewell is sent in vain, and not for long."""
+    big = pair.folder / "big.bin"
+    random_file(big, 64 * MIB)
+    bob = pair.receive("--no-code")
+    alice = pair.send(big)
+    until_bytes(alice, 2 * MIB)
+    os.kill(bob.pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        os.kill(alice.pid, signal.SIGINT)
+        assert alice.wait(10).status == 130
+        assert time.monotonic() - began < 2.0
+    finally:
+        os.kill(bob.pid, signal.SIGCONT)
