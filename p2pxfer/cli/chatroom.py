@@ -33,6 +33,7 @@ from p2pxfer.net.services.chatstore import ChatStore
 from p2pxfer.net.services.chatting import PATIENCE_S, ChatOwner, Chatting
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.pairsession import PairSession, common_appointment, common_name
+from p2pxfer.net.session.patience import STOPPED_S
 from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.status import Event, Note
@@ -77,6 +78,9 @@ class ChatRoom(ChatOwner):
             await self._until_the_end(client)
             await self._part()
         except (CancelledError, FailureGroup):  # the second is what a race makes of the first
+            self._ending = True
+            leaving = Deferred.fromCoroutine(self._chatting.leave())
+            await leaving.addTimeout(STOPPED_S, self._reactor, lambda result, timeout: None)
             raise Interrupted("interrupted; lines that wait are kept") from None
         finally:
             self._ending = True

@@ -14,7 +14,7 @@ from p2pxfer.cli.pathnews import PathNews
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.words.eventtext import human_size
-from p2pxfer.errors import Incomplete, Interrupted, P2pxferError
+from p2pxfer.errors import Incomplete, Interrupted, P2pxferError, PeerStopped
 from p2pxfer.net.private.identity import Identity
 from p2pxfer.net.services.calling import service_appointment
 from p2pxfer.net.services.pipe import Pipe
@@ -78,7 +78,7 @@ class Piping:
         except (CancelledError, FailureGroup):  # the second is what a race makes of the first
             stopped = Interrupted("interrupted; what was under way is lost")
             pipe.give_up(stopped)
-            await session.leave()
+            await session.leave(PeerStopped("the pipe was stopped"))
             raise stopped from None
         finally:
             if self._news is not None:

@@ -125,7 +125,7 @@ class Watch:
         if not self.taken:
             return f"{self._peer} was stopped there before anything was taken"
         if isinstance(self.transfer, IncomingStream):
-            return f"{self._peer} was stopped there"
+            return ""  # its outcome is on its way, and says so
         return f"{self._peer} was stopped there; {self._kept}, and go on when {self._peer} runs the same command again"
 
     @property

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from scripts.product import JsonEvent, Program
+from tests.chats import ChatEnd
 from tests.e2e.conftest import MIB, Stage, Words, end_of, until_bytes, wait_until
+from tests.pipes import PipeEnd
 from tests.scene import events_of, file_hash, last, random_file
 
 STOPS = [signal.SIGINT, signal.SIGTERM]
@@ -130,3 +132,54 @@ def test_a_stop_waits_for_nobody(pair: Stage, tmp_path: Path) -> None:
         assert time.monotonic() - began < 2.0
     finally:
         os.kill(bob.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("role", ["alice", "bob"])
+def test_who_stops_a_chat_leaves_it(pair: Stage, role: str) -> None:
+    """Either the one who asked for introductions or the one who waited for them."""
+    ends = {name: ChatEnd(pair, name) for name in ("alice", "bob")}
+    for name, end in ends.items():
+        end.say(f"{name} speaks")
+    for end in ends.values():
+        end.wait_heard(1)
+    stopped = ends.pop(role)
+    (other,) = ends.values()
+    stopped_at = time.monotonic()
+    stopped.child.send_signal(signal.SIGINT)
+    other.waits_for(f"{role} has left; lines for {role} wait")
+    assert time.monotonic() - stopped_at < SAYING_S
+    assert "has left" not in stopped.ends(130, 10)
+    assert not re.search("lost|reconnecting", other.said())
+
+
+@pytest.mark.parametrize("role", ["alice", "bob"])
+def test_who_stops_a_pipe_loses_no_path(pair: Stage, role: str) -> None:
+    (there, feed), (drain, back) = os.pipe(), os.pipe()
+    with (pair.folder / "nothing").open("wb") as nothing:
+        ends = {"alice": PipeEnd(pair, "alice", source=there, target=nothing), "bob": PipeEnd(pair, "bob", target=back)}
+    os.close(there)
+    os.close(back)
+    os.write(feed, b"something")
+    assert os.read(drain, 100) == b"something"
+    stopped = ends.pop(role)
+    stopped.child.send_signal(signal.SIGTERM)
+    (other,) = ends.values()
+    assert "interrupted; what was under way is lost" in other.ends(4, 20)
+    assert "path lost" not in other.said()
+    stopped.ends(130, 10)
+    os.close(feed)
+    os.close(drain)
+
+
+def test_a_service_that_is_stopped_is_waited_for(pair: Stage) -> None:
+    bob = pair.program("bob", pair.bob, "expose", "127.0.0.1:9", "--to", "alice", "--as", "web")
+    bob.wait_for("exposed")
+    alice = pair.program("alice", pair.alice, "connect", "bob:web", "--listen", "0")
+    alice.wait_for("peer")
+    bob.wait_for("peer")
+    os.kill(bob.pid, signal.SIGTERM)
+    said, before = note_of(alice, "stopped")
+    assert said["message"].startswith("bob was stopped there; waiting up to ")
+    assert not [event for event in before if event["event"] == "note"]
+    assert bob.wait(20).status == 130
+    assert alice.poll() is None

@@ -210,9 +210,11 @@ class Chatting:
         session.link.flush()
         self._leaving = True
         late = self._reactor.callLater(FAREWELL_S, self._over, None)
-        await self._left
-        if late.active():
-            late.cancel()
+        try:
+            await self._left
+        finally:
+            if late.active():
+                late.cancel()
 
     def push(self) -> None:
         """Send what the conversation has, as far as there is room."""

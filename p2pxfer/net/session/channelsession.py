@@ -27,6 +27,7 @@ from p2pxfer.errors import (
     Incomplete,
     LimitReached,
     P2pxferError,
+    PeerStopped,
     ProtocolBreach,
     Refused,
     Unreachable,
@@ -135,10 +136,12 @@ class ChannelSession(MeetingOwner):
                 path.close()
         await self._until_parted()
 
-    async def leave(self) -> None:
-        """Part after an error, and give what was said last the time to arrive."""
+    async def leave(self, farewell: PeerStopped | None = None) -> None:
+        """Part after an error, and give what was said last the time to arrive; ``farewell`` where the program ends."""
         self._over = True
         self.paths.finish()
+        if farewell is not None:
+            self.paths.leave(farewell)
         for path in self.paths.ordered():
             path.close()
         await self._until_parted()

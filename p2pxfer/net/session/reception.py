@@ -254,7 +254,7 @@ class Reception(MeetingOwner):
             self._end(session, error)
         await gatherResults(list(self._leaving))
         for path in list(self._silent):
-            path.close()
+            path.refuse(error)
         for meeting in list(self._meetings):
             self.dropped(meeting)
             meeting.close()

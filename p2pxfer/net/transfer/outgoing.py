@@ -140,9 +140,10 @@ class OutgoingJob:
                 self._again.cancel()
             seeking.cancel()
             self._pump.close()
-            if root is None and not self._pump.parting:
+            if root is None:
                 self._paths.leave(PeerStopped("the sender was stopped"))
-                self._parting.hurry()
+                if not self._pump.parting:
+                    self._parting.hurry()
             for meeting in self._meetings:
                 meeting.close()
             if root is None:
