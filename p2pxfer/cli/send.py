@@ -81,7 +81,8 @@ def command(
         return
     line = options.server_line(home)
     stream = stream_name(paths, name)
-    from p2pxfer.cli.sending import Load, SendMemory
+    from p2pxfer.cli.sending import Load
+    from p2pxfer.cli.sendmemory import SendMemory
 
     if delta and stream is not None:
         raise UsageError("--delta is for files; standard input is sent whole")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
@@ -13,6 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from p2pxfer.cli.pathnews import PathNews
 from p2pxfer.cli.questions import Questions
 from p2pxfer.cli.report import Reporter
+from p2pxfer.cli.sendmemory import SendMemory
 from p2pxfer.cli.settings import Global
 from p2pxfer.cli.ticker import Ticker
 from p2pxfer.cli.wordscheck import WordsCheck
@@ -23,59 +23,19 @@ from p2pxfer.core.names import suggest_contact_name
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import contents, human_size
 from p2pxfer.errors import CodeInvalid, CodeNeeded, Interrupted, P2pxferError, WrongCode
-from p2pxfer.net.private.home import Contact, Home
+from p2pxfer.net.private.home import Contact
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.seeking import Patience, Target
 from p2pxfer.net.transfer.cargo import Cargo
 from p2pxfer.net.transfer.compared import ComparedCargo
 from p2pxfer.net.transfer.outgoing import OutgoingJob
-from p2pxfer.net.transfer.sendjobs import SendJob, SendJobs
-from p2pxfer.net.transfer.source import Source
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.types import Reactor
-from p2pxfer.status import Accepted, Done, Event, Note, Offer, Progress, Resumed
+from p2pxfer.status import Accepted, Done, Event, Note, Offer, Resumed
 from p2pxfer.status import Registered as RegisteredEvent
 
-SAVE_S: Final = 5.0
-"""How old the progress in the record of a job may be, seconds."""
 CODE_TRIES: Final = 3
 """How many codes a person may try in one run of the command."""
-
-
-class SendMemory:
-    """Keeps the record of the command for ``p2pxfer jobs`` from the moment the receiver keeps anything of it."""
-
-    def __init__(self, home: Home, memo: SendJob, source: Source) -> None:
-        self._jobs = SendJobs(home.path)
-        self._manifest = source.manifest
-        self._memo = structs.replace(memo, transfer=source.manifest.transfer_id.hex())
-        self._accepted = False
-        self._saved = 0.0
-        self._jobs.hold(self._memo)
-
-    def event(self, event: Event) -> None:
-        """Something happened to the transfer."""
-        if isinstance(event, Accepted):
-            self._accepted = True
-            self.cut(self._memo.acked)
-        elif isinstance(event, Progress) and time.monotonic() - self._saved > SAVE_S:
-            self.cut(event.bytes)
-
-    def cut(self, acked: int) -> None:
-        """So far it has come; if it ends here, it can be gone on with."""
-        if self._accepted:
-            self._saved = time.monotonic()
-            size = self._manifest.total_bytes
-            self._memo = structs.replace(self._memo, acked=acked, size=size, changed=time.time())
-            self._jobs.save(self._memo)
-
-    def done(self) -> None:
-        """Nothing is left to be done."""
-        self._jobs.remove(self._memo)
-
-    def close(self) -> None:
-        """The run has ended."""
-        self._jobs.close()
 
 
 class Load(Protocol):
@@ -141,6 +101,8 @@ class Sending:
         """
         machine = self._machine = structs.replace(machine, tell=self._report.tell)
         reactor = machine.reactor
+        if self._memory is not None:
+            self._memory.begin(reactor)
         self._tell_offer()
         client = machine.client(on_registered=self._registered)
         self._report.on_closed = lambda: self._end(Interrupted("nobody reads the output any more"))
@@ -241,13 +203,13 @@ class Sending:
             root = await job.run()
         except (P2pxferError, CancelledError):
             if self._memory is not None:
-                self._memory.cut(pump.acked_bytes)
+                await self._memory.cut(pump.acked_bytes)
             raise
         finally:
             news.stop()
             ticker.stop()
         if self._memory is not None:
-            self._memory.done()
+            await self._memory.done()
         self._done(root, job, pump)
         if pump.left.error is not None:
             raise pump.left.error

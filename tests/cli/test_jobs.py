@@ -16,12 +16,14 @@ import click
 import msgspec
 import pytest
 from click.shell_completion import ShellComplete
+from twisted.internet.defer import Deferred
 
-from p2pxfer.cli import receiving, sending
+from p2pxfer.cli import receiving, sending, sendmemory
 from p2pxfer.cli.elsewhere import waits
 from p2pxfer.cli.fileload import FileLoad
 from p2pxfer.cli.jobs import everything, remark
 from p2pxfer.cli.main import cli
+from p2pxfer.cli.sendmemory import SAVE_S
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.ids import PeerId
 from p2pxfer.errors import ConfigError, DiskError, UsageError
@@ -33,7 +35,9 @@ from p2pxfer.net.transfer.partials import MAX_DESTINATIONS, Destination, beside,
 from p2pxfer.net.transfer.queuestore import Queued, QueueStore
 from p2pxfer.net.transfer.sendjobs import SendJob, SendJobs
 from p2pxfer.net.transfer.source import Source
+from p2pxfer.status import Accepted, Progress, Resumed
 from tests.net.disk_tools import SENDER, Content, count_lock_reads, noise, open_fds, open_staging, put, restricted, run
+from tests.net.reactors import Threads
 
 CHUNK = 65_536
 
@@ -248,21 +252,68 @@ def test_a_job_that_is_gone_on_with_runs_before_its_receiver_is_there(home: Path
     before = open_fds()
     job = SendJob([str(file)], "bob")
     source = Source.scan(job.paths)
-    memory = sending.SendMemory(Home(home), job, source)
+    memory = sendmemory.SendMemory(Home(home), job, source)
     assert SendJobs(home).all() == []  # nothing is there yet that could be gone on with
     memory.close()
     jobs = SendJobs(home)
     jobs.save(job)
-    second = sending.SendMemory(Home(home), job, source)
+    second = sendmemory.SendMemory(Home(home), job, source)
     second.close()
     assert jobs.is_running(job, HeldLocks())
     jobs.close()
-    again = sending.SendMemory(Home(home), job, source)
+    again = sendmemory.SendMemory(Home(home), job, source)
     assert jobs.is_running(job, HeldLocks())
     again.close()
     source.close()
     assert not jobs.is_running(job, HeldLocks())
     assert open_fds() == before
+
+
+def test_the_record_of_a_job_follows_what_the_receiver_confirmed(home: Path, tmp_path: Path) -> None:
+    """Also in its first second, and from where an earlier run had come to: it may be killed at any moment."""
+    file = tmp_path / "a"
+    file.write_bytes(bytes(1000))
+    job = SendJob([str(file)], "bob")
+    source = Source.scan(job.paths)
+    reactor = Threads()
+    memory = sendmemory.SendMemory(Home(home), job, source)
+    memory.begin(reactor)  # type: ignore[arg-type]  # all that a worker needs
+
+    def recorded() -> int | None:
+        return next((job.acked for job in SendJobs(home).all()), None)
+
+    def progress(size: int) -> None:
+        memory.event(Progress(bytes=size, total=1000, rate=0, path="relay"))
+
+    progress(0)
+    assert recorded() is None  # nothing was accepted yet
+    memory.event(Accepted())
+    reactor.wait()
+    assert recorded() == 0
+    progress(10)
+    progress(20)  # while that is being written
+    reactor.wait()
+    assert recorded() == 10
+    reactor.advance(SAVE_S / 2)
+    progress(30)
+    reactor.advance(SAVE_S / 2)
+    progress(40)
+    reactor.wait()
+    assert recorded() == 40
+    memory.event(Accepted())
+    memory.event(Resumed(have_bytes=700))
+    reactor.wait()
+    while recorded() != 700:
+        reactor.wait()
+    ending = Deferred.fromCoroutine(memory.cut(720))
+    while not ending.called:
+        reactor.wait()
+    assert recorded() == 720
+    ending = Deferred.fromCoroutine(memory.done())
+    assert ending.called
+    memory.close()
+    source.close()
+    assert recorded() is None
 
 
 def hashes_of(home: Path, job: SendJob) -> Path:

@@ -51,6 +51,8 @@ def cut(stage: Stage) -> str:
     assert (running["direction"], running["state"]) == ("send", "running")
     kill(alice)
     kill(bob)
+    (killed,) = jobs(stage, stage.alice)
+    assert MIB <= killed["bytes"] < SIZE
     return digest
 
 
