@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from tests.lab import plan
 from tests.lab.namespaces import LabError
 from tests.lab.places import Places
+
+Way = Literal["out", "in"]
+"""Direction of what passes a line, as seen by whose line it is."""
 
 
 class Faults(Places):
@@ -14,10 +19,11 @@ class Faults(Places):
     _router_of: dict[str, str]
     _cuts: dict[str, bool]
 
-    def cut(self, role: str, *, hard: bool = False) -> None:
+    def cut(self, role: str, *, hard: bool = False, way: Way | None = None) -> None:
         """Interrupt the access line of a host or router: packets vanish, nobody is told.
 
-        `hard` takes the host's own interface down instead, which its kernel notices at once.
+        `hard` takes the host's own interface down instead, which its kernel notices at once. With `way` only what
+        goes "out" from the role, or comes "in" to it, vanishes; everything else passes.
         """
         key = self._router_of.get(role, role)
         if key in self._cuts:
@@ -28,12 +34,12 @@ class Faults(Places):
             self.ip(role, "link set eth0 down\n")
         else:
             port, table = plan.PUB_PORT[key], f"inet lab_cut_{key}"
-            self.nft(
-                "pub",
-                f"table {table} {{\n"
-                f'chain up {{ type filter hook prerouting priority -450; iifname "{port}" drop; }}\n'
-                f'chain down {{ type filter hook forward priority 0; oifname "{port}" drop; }}\n}}\n',
-            )
+            chains = {
+                "out": f'chain up {{ type filter hook prerouting priority -450; iifname "{port}" drop; }}\n',
+                "in": f'chain down {{ type filter hook forward priority 0; oifname "{port}" drop; }}\n',
+            }
+            dropped = "".join(chains.values()) if way is None else chains[way]
+            self.nft("pub", f"table {table} {{\n{dropped}}}\n")
         self._cuts[key] = hard
 
     def restore(self, role: str) -> None:

@@ -78,17 +78,20 @@ class Slow(Scene):
         return self.lab.link_bytes("bob") - self.began
 
 
-@pytest.mark.deadline(300)
-def test_a_chunk_of_more_than_a_minute_flows_and_no_path_is_given_up(lab_factory: LabFactory, tmp_path: Path) -> None:
+@pytest.mark.deadline(600)
+@pytest.mark.parametrize("bps", [LINE_BPS, pytest.param(64_000, marks=pytest.mark.soak)])
+def test_a_chunk_of_more_than_a_minute_flows_and_no_path_is_given_up(
+    lab_factory: LabFactory, tmp_path: Path, bps: int
+) -> None:
     """Pings and acknowledgements wait behind it, on one side for longer than a silent path is believed in.
 
     A relay would be tried, and share the line.
     """
     assert chunk_size(SIZE) == CHUNK
     assert PATH.dead < CHUNK_S
-    with Slow(lab_factory(None, None, rate_bps=LINE_BPS), tmp_path, "--path", "direct") as slow:
+    with Slow(lab_factory(None, None, rate_bps=bps), tmp_path, "--path", "direct") as slow:
         begun = time.monotonic()
-        slow.go_on(LONGEST_S, CHUNK)
+        slow.go_on(LONGEST_S * LINE_BPS / bps, CHUNK)
         taken = time.monotonic() - begun
         print(f"{slow.acknowledged} bytes after {taken:.0f} s, {slow.carried} came to the receiver's host")
         assert slow.acknowledged >= CHUNK
