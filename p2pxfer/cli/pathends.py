@@ -29,7 +29,8 @@ SAID_S: Final = 10.0
 class PathEnds:
     """Of one run: ``welcome(key)`` says whether this peer may be here, ``seconds`` the time.
 
-    ``stopped(path)`` is what is said of a peer that took its leave, nothing if that is said already.
+    ``stopped(path)`` is what is said of a peer that took its leave, nothing if that is said already; ``final(error)``
+    says whether that the peer's user denied the words ends the run, with this error.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class PathEnds:
         welcome: Callable[[bytes], bool],
         seconds: Callable[[], float],
         stopped: Callable[[PeerPath], str],
+        final: Callable[[P2pxferError], bool],
     ) -> None:
         self._home = home
         self._words = words
@@ -47,6 +49,7 @@ class PathEnds:
         self._welcome = welcome
         self._seconds = seconds
         self._stopped = stopped
+        self._final = final
         self._explained = False
         """What is told next of a path is no news for people."""
         self._said = "", 0.0
@@ -56,6 +59,8 @@ class PathEnds:
         text = self._text(path, safe_text(peer), error)
         self._explained = bool(text) or not self._welcome(path.peer_key)
         now = self._seconds()
+        if text and isinstance(error, IdentityMismatch) and self._final(IdentityMismatch(text)):
+            return
         if text and (self._said[0] != text or now - self._said[1] >= SAID_S):
             self._said = text, now
             self._report.tell(Note(text), wanted=True)

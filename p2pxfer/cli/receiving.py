@@ -47,8 +47,6 @@ FAREWELL_S = 5.0
 """How long ``--once`` waits for the sender to confirm that it knows, seconds."""
 STREAM_FAREWELL_S = 30.0
 """The same for a stream, seconds: a sender that never hears of its end takes it for lost, and cannot ask again."""
-COUNTING_S = 3.0
-"""How long the question waits for a sender that is still counting what it sends, seconds."""
 REST_S = 1.0
 """After what time the words of another connection are asked about, seconds: who goes takes all of its own along."""
 LOOK_S = 0.25
@@ -104,7 +102,13 @@ class Receiving(InboxOwner):
         self._words = WordsCheck(machine.home, self._questions, self._report, reactor.seconds, asks=self._verify)
         self._elsewhere = Elsewhere(reactor, machine.home, self._place, self._report)
         self._ends = PathEnds(
-            machine.home, self._words, self._report, self._is_welcome, reactor.seconds, partial(stops, self._watches)
+            machine.home,
+            self._words,
+            self._report,
+            self._is_welcome,
+            reactor.seconds,
+            partial(stops, self._watches),
+            self._ends_with,
         )
         inbox = Inbox(
             machine,
@@ -236,6 +240,13 @@ class Receiving(InboxOwner):
         """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`; what is for this user to know is said as that."""
         self._ends.ends(path, peer, error)
 
+    def _ends_with(self, error: P2pxferError) -> bool:
+        """A sender refused for good: the outcome of ``--once``, if it is not another one that is waited for."""
+        ends = self._once and not self._received and not self._watches
+        if ends:
+            self._finish(error)
+        return ends
+
     def path_gone(self, path: PeerPath) -> None:
         """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
         self._words.gone(path)
@@ -251,7 +262,7 @@ class Receiving(InboxOwner):
         if self._verify and not await self._same_words(watch, peer):
             return False
         if self._acceptance == "ask":
-            offer = await self._counted(watch, offer)
+            offer = await watch.counted(offer) if watch is not None else offer
             if not await self._questions.ask(lambda: compose_question(peer, offer, self._place.shown)):
                 return False
         if watch is not None:
@@ -283,15 +294,6 @@ class Receiving(InboxOwner):
                 return False
             return True
         return False
-
-    async def _counted(self, watch: Watch | None, offer: Offer) -> Offer:
-        """Whoever decides should know how much it is; whoever sends a million files is not waited for."""
-        for _ in range(round(COUNTING_S / LOOK_S)):
-            if watch is None or not offer.counting or watch.transfer.ended:
-                break
-            await deferLater(self._reactor, LOOK_S)
-            offer = watch.transfer.offer or offer
-        return offer
 
     def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""

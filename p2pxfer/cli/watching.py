@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
+from twisted.internet.task import deferLater
+
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.ticker import Ticker
 from p2pxfer.core.text import safe_text
@@ -19,6 +21,10 @@ from p2pxfer.net.transfer.places import Received
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Done, Event, Note, Offer
 
+COUNTING_S: Final = 3.0
+"""How long a question about it waits for a sender that is still counting what it sends, seconds."""
+COUNT_S: Final = 0.25
+"""How often it is looked whether it has, seconds."""
 GONE_S: Final = 3.0
 """How long no path carries a transfer before people are told what that means, seconds; most are back by then."""
 
@@ -68,6 +74,15 @@ class Watch:
         self._since = report.elapsed
         self._carried: float | None = None
         self._ticker: Ticker | None = None
+
+    async def counted(self, offer: Offer) -> Offer:
+        """Whoever decides should know how much it is; whoever sends a million files is not waited for."""
+        for _ in range(round(COUNTING_S / COUNT_S)):
+            if not offer.counting or self.transfer.ended:
+                break
+            await deferLater(self._reactor, COUNT_S)
+            offer = self.transfer.offer or offer
+        return offer
 
     def accepted(self) -> None:
         """The transfer was accepted just now."""

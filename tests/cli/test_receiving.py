@@ -1039,6 +1039,31 @@ def test_a_no_there_is_said_from_here(make: Any, capsys: pytest.CaptureFixture[s
     )
 
 
+@pytest.mark.parametrize("waited_for", ["", "another", "what came before"])
+def test_with_once_a_no_there_is_the_outcome_unless_something_else_is(make: Any, waited_for: str) -> None:
+    run = make(once=True)
+    if waited_for:
+        transfer = run.transfer()
+        run.accept(transfer)
+        run.pass_time(0.1)
+    if waited_for == "what came before":
+        transfer.end(GOOD)
+    path: Any = SimpleNamespace(peer_key=b"a" * 32, peer_name="alicia")
+    run.command._words.show(path.peer_key, "alicia", ("a",) * 8, path)
+    run.command.path_ends(path, "alicia", DIFFER_THERE)
+    notes = [note["message"] for note in run.events("note")]
+    if waited_for:
+        assert not run.ended.called
+        assert notes == ["alicia's user says that the words differ: nothing was taken"]
+        if not transfer.ended:
+            transfer.end(GOOD)
+        transfer.settled.callback(None)
+    else:
+        error = run.ended.result
+        assert (type(error), error.exit_code, notes) == (IdentityMismatch, 5, [])
+        assert error.message == "alicia's user says that the words differ: nothing was taken"
+
+
 def test_a_contact_that_is_denied_files_is_said_with_what_lets_it(
     make: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

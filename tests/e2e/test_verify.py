@@ -103,6 +103,19 @@ def test_a_sender_that_hears_other_words_sends_nothing(room: Stage, digest: str,
     assert [verified for verified, _ in how(room.alice)] == ["code"]
 
 
+def test_with_once_a_receiver_ends_with_the_no_of_the_sender(room: Stage, digest: str) -> None:
+    bob, alice = bob_receives(room, "--once"), alice_sends(room, "--verify")
+    assert alice.words() == bob.words()
+    alice.answer("n")
+    assert alice.program.wait(60).status == 5
+    assert bob.program.wait(60).status == 5
+    events = events_of(bob.program)
+    error = last(events, "error")
+    assert (error["code"], error["retry"]) == ("E_PIN", False)
+    assert "alice's user says that the words differ: nothing was taken" in error["message"]
+    assert not [event for event in events if event["event"] == "note" and "differ" in event["message"]]
+
+
 def test_a_receiver_compares_before_anything_is_stored(room: Stage, digest: str) -> None:
     bob, alice = bob_receives(room, "--once", "--verify"), alice_sends(room)
     words = bob.words()
