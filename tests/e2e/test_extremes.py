@@ -24,6 +24,8 @@ LONG = 1200.0
 """Seconds that a million files may take on a busy machine; 15 minutes are aimed at."""
 SILENCE = 180.0
 """The longest time that it may take until a program tells how far it is, seconds."""
+ONE_FILE = 150 * MIB
+"""The most memory that each program may take for one file, whatever its size."""
 linux = pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of single processes, reads /proc")
 
 
@@ -112,6 +114,7 @@ def test_f27_a_tebibyte_with_three_extents(stage: Stage) -> None:
     assert (ended.status, other.status) == (0, 0), (events[-3:], received[-3:])
     assert last(received, "done")["bytes"] == 1 << 40
     assert sum(last(received, "done")["bytes_by_path"].values()) <= 64 * MIB
+    assert max(ended.peak_bytes, other.peak_bytes) < ONE_FILE
     check_sparse(source, stage.inbox / source.name, extents)
 
 

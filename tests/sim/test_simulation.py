@@ -64,7 +64,8 @@ def records_unchecked(data: bytes, start: int) -> Iterator[tuple[int, memoryview
 def acknowledge_at_once(self: ReceiverCore, path: int, chunk: Any) -> list[Any]:
     effects = receive_chunk(self, path, chunk)
     assert self._flow is not None
-    self._paths[path].acks.append(self._flow.table.number((chunk.file, chunk.index)))
+    number = self._flow.table.number((chunk.file, chunk.index))
+    self._paths[path].acks.add(number, number + 1)
     return effects
 
 

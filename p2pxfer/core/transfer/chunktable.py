@@ -1,7 +1,7 @@
 """The chunks of one transfer as a table: numbers for addresses, and a hash for each number.
 
 Chunks are numbered through all files in manifest order, so that sets of chunks are few ranges of numbers whatever the
-shape of the tree is, and hashes lie in one piece of memory: 32 bytes a chunk.
+shape of the tree is, and hashes lie in pages of memory: 32 bytes a chunk, and less where many are alike.
 
 The root takes two microseconds for each file.  Whoever must not pause for all of them at the end has them folded a few
 at a time as they come, by :meth:`ChunkTable.fold`; that takes 32 bytes more for each file.  A file that is perhaps left
@@ -26,13 +26,15 @@ from p2pxfer.core.transfer.geometry import (
     chunk_size,
     chunk_span,
     file_root,
+    file_root_of,
     transfer_root,
+    zero_runs,
 )
+from p2pxfer.core.transfer.hashpages import HASH_SIZE, PAGE, HashPages
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.ranges import RangeSet
 from p2pxfer.errors import ChunkRefused
 
-HASH_SIZE = 32
 FOLD: Final = 256
 """So many files are folded at once, four times as many as a bundle brings; it takes half a millisecond."""
 
@@ -47,7 +49,7 @@ class ChunkTable:
         self._manifest = manifest
         self._bases = array("q", [0])
         self._starts = array("q", [0])
-        self._hashes = bytearray()
+        self._hashes = HashPages()
         self._folded = bytearray()
         """The roots of the first files."""
         self._passed: set[int] = set()
@@ -131,12 +133,6 @@ class ChunkTable:
         file, index = self.address(number)
         return self._starts[file] + index * chunk_size(self._manifest.sizes[file])
 
-    def _reach(self, stop: int) -> None:
-        """Have memory for hashes up to there: it is taken as they come, for anybody may list a file of any size."""
-        lacking = stop * HASH_SIZE - len(self._hashes)
-        if lacking > 0:
-            self._hashes.extend(bytes(lacking))
-
     def set_hash(self, number: int, digest: bytes) -> None:
         """Record the BLAKE3 hash of a chunk."""
         self.set_run(number, digest)
@@ -144,11 +140,10 @@ class ChunkTable:
     def set_run(self, start: int, digests: bytes) -> None:
         """Record the hashes of as many chunks as there are in ``digests``, from ``start`` on."""
         stop = start + len(digests) // HASH_SIZE
-        if self._is_folded(start) and self._hashes[start * HASH_SIZE : stop * HASH_SIZE] != digests:
+        if self._is_folded(start) and self._hashes.get(start, stop) != digests:
             self._unfold(start, stop)
         self._root = None
-        self._reach(start)
-        self._hashes[start * HASH_SIZE : stop * HASH_SIZE] = digests
+        self._hashes.put(start, digests)
         self.known.add(start, stop)
 
     def forget(self, number: int) -> None:
@@ -162,21 +157,38 @@ class ChunkTable:
         """A table of the same manifest that has seen and knows the same; it takes no pass over the files."""
         made = copy(self)
         made._bases, made._starts = self._bases[:], self._starts[:]
-        made._hashes, made._folded, made._passed = self._hashes[:], self._folded[:], set(self._passed)
+        made._hashes, made._folded, made._passed = self._hashes.copy(), self._folded[:], set(self._passed)
         made.known = RangeSet(self.known)
         return made
 
     def set_hashes(self, start: int, stop: int, digest: bytes) -> None:
         """Record one hash for all chunks from ``start`` to before ``stop``."""
-        self.set_run(start, digest * (stop - start))
+        alike = (piece == digest * (len(piece) // HASH_SIZE) for piece in self._hashes.pieces(start, stop))
+        if self._is_folded(start) and not all(alike):
+            self._unfold(start, stop)
+        self._root = None
+        self._hashes.fill(start, stop, digest)
+        self.known.add(start, stop)
+
+    def set_zeros(self, start: int, stop: int) -> None:
+        """Record that the chunks from ``start`` to before ``stop``, all of one file, are zeros."""
+        for first, behind, digest in self.zeros(start, stop):
+            self.set_hashes(first, behind, digest)
+
+    def zeros(self, start: int, stop: int) -> Iterator[tuple[int, int, bytes]]:
+        """Runs of these chunks, all of one file, with the hash that each has if it is zeros."""
+        file, index = self.address(start)
+        base = start - index
+        for first, behind, digest in zero_runs(self._manifest.sizes[file], index, stop - base):
+            yield base + first, base + behind, digest
 
     def hash(self, number: int) -> bytes:
         """The recorded hash of a chunk that is in :attr:`known`."""
-        return bytes(self._hashes[number * HASH_SIZE : (number + 1) * HASH_SIZE])
+        return self._hashes.get(number, number + 1)
 
     def run(self, numbers: range) -> bytes:
         """The recorded hashes of chunks that follow one another and are in :attr:`known`."""
-        return bytes(self._hashes[numbers.start * HASH_SIZE : numbers.stop * HASH_SIZE])
+        return self._hashes.get(numbers.start, numbers.stop)
 
     def claims(self) -> Iterator[tuple[int, int, bytes]]:
         """(file index, chunk index, hash) of each chunk in :attr:`known`, in order."""
@@ -192,7 +204,8 @@ class ChunkTable:
         """The digest (32 bytes) in a claim to hold the chunks in these ranges; all must be in :attr:`known`."""
         digest = blake3(derive_key_context=CLAIM)
         for start, stop in ranges:
-            digest.update(bytes(self._hashes[start * HASH_SIZE : stop * HASH_SIZE]))
+            for piece in self._hashes.pieces(start, stop):
+                digest.update(piece)
         return digest.digest()
 
     def chunks_in(self, files: Collection[int]) -> Iterator[tuple[int, int]]:
@@ -259,8 +272,10 @@ class ChunkTable:
             self._folded += LEFT_OUT if file in self._passed else self._file_root(file)
 
     def _file_root(self, file: int) -> bytes:
-        start, stop = self._bases[file] * HASH_SIZE, self._bases[file + 1] * HASH_SIZE
-        return file_root(self._manifest.sizes[file], self._hashes[start:stop])
+        size, start, stop = self._manifest.sizes[file], self._bases[file], self._bases[file + 1]
+        if stop - start > PAGE:
+            return file_root_of(size, self._hashes.pieces(start, stop))
+        return file_root(size, self._hashes.get(start, stop))
 
     def _is_folded(self, number: int) -> bool:
         return number < self._bases[len(self._folded) // HASH_SIZE]

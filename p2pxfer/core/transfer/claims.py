@@ -1,4 +1,4 @@
-"""What a receiver holds, in the forms in which it says so: runs of chunk numbers, and claims with their digests."""
+"""What a receiver holds, in the forms in which it says so: ranges of chunk numbers, and claims with their digests."""
 
 from __future__ import annotations
 
@@ -54,18 +54,4 @@ def acknowledged(ranges: Iterable[Range], limit: int) -> Iterator[Range]:
         left -= stop - start
         if left < 0:
             raise ProtocolBreach("the receiver acknowledges more chunks at once than there are")
-        yield start, stop
-
-
-def runs(numbers: Iterable[int]) -> Iterator[Range]:
-    """Join neighbouring numbers into (first, behind last)."""
-    start, stop = 0, 0
-    for number in sorted(numbers):
-        if stop > start and number <= stop:
-            stop = max(stop, number + 1)
-            continue
-        if stop > start:
-            yield start, stop
-        start, stop = number, number + 1
-    if stop > start:
         yield start, stop

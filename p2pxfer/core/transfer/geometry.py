@@ -19,7 +19,7 @@ In a transfer root the file root of a file that is left out is the fold of nothi
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -77,9 +77,18 @@ def file_root(size: int, hashes: bytes | bytearray) -> bytes:
     Raises:
         ChunkRefused: there are not 32 bytes for each chunk that the file has.
     """
-    if len(hashes) != HASH_SIZE * chunk_count(size):
-        raise ChunkRefused(f"{len(hashes)} bytes of hashes for a file of {chunk_count(size)} chunks")
-    return blake3(_SIZE.pack(size) + hashes, derive_key_context=_FILE_ROOT).digest()
+    return file_root_of(size, (hashes,))
+
+
+def file_root_of(size: int, pieces: Iterable[bytes | bytearray]) -> bytes:
+    """The same for hashes that come in pieces; raises as :func:`file_root`."""
+    folded, came = blake3(_SIZE.pack(size), derive_key_context=_FILE_ROOT), 0
+    for piece in pieces:
+        folded.update(piece)
+        came += len(piece)
+    if came != HASH_SIZE * chunk_count(size):
+        raise ChunkRefused(f"{came} bytes of hashes for a file of {chunk_count(size)} chunks")
+    return folded.digest()
 
 
 def transfer_root(list_digest: bytes, file_roots: bytes | bytearray) -> bytes:
@@ -111,4 +120,24 @@ def claim_digest(hashes: Sequence[bytes]) -> bytes:
 @lru_cache(maxsize=64)
 def zero_hash(length: int) -> bytes:
     """The hash (32 bytes) of a chunk of ``length`` zeros."""
-    return blake3(bytes(length)).digest()
+    hashed, block = blake3(), bytes(MIN_CHUNK)
+    for at in range(0, length, len(block)):
+        hashed.update(block[: length - at])
+    return hashed.digest()
+
+
+def zero_runs(size: int, first: int, stop: int) -> Iterator[tuple[int, int, bytes]]:
+    """What the chunks from ``first`` to before ``stop`` of a file of ``size`` bytes are if they are zeros: runs of them
+    (first, the one behind the last) with the hash that each has.
+
+    Raises:
+        ChunkRefused: the file has no such chunks.
+    """
+    if first >= stop:
+        return
+    usual, last = chunk_span(size, first)[1], chunk_span(size, stop - 1)[1]
+    even = stop - (last != usual)  # all chunks of a file but its last one have one length
+    if first < even:
+        yield first, even, zero_hash(usual)
+    if even < stop:
+        yield even, stop, zero_hash(last)

@@ -15,7 +15,6 @@ from msgspec import Struct, field
 
 from p2pxfer.core.session.wire import Holes
 from p2pxfer.core.transfer.chunktable import ChunkTable
-from p2pxfer.core.transfer.geometry import zero_hash
 from p2pxfer.core.transfer.ranges import Range, RangeSet
 from p2pxfer.core.transfer.sendeffect import Send
 from p2pxfer.errors import ChunkRefused, ProtocolBreach
@@ -97,13 +96,9 @@ class HoleTeller:
                 self._take_in(first + start, first + stop)
 
     def _take_in(self, start: int, stop: int) -> None:
-        # All chunks of a file but its last one have one length.
-        last = self._table.length(self._table.address(stop - 1))
-        usual = self._table.length(self._table.address(start))
-        self._table.set_hashes(start, stop - 1, zero_hash(usual))
-        self._table.set_hashes(stop - 1, stop, zero_hash(last))
+        self._table.set_zeros(start, stop)
         self._holes.add(start, stop)
-        self.bytes += usual * (stop - 1 - start) + last
+        self.bytes += self._table.bytes_in(start, stop)
 
     def __contains__(self, number: int) -> bool:
         return number in self._holes

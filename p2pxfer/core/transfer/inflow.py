@@ -11,7 +11,7 @@ Laws:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 
 from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.session.deltawire import Patch
@@ -19,7 +19,7 @@ from p2pxfer.core.session.restwire import Rest
 from p2pxfer.core.session.wire import Chunk, Have
 from p2pxfer.core.transfer.chunkhashes import ChunkHashes
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
-from p2pxfer.core.transfer.claims import claims, runs
+from p2pxfer.core.transfer.claims import claims
 from p2pxfer.core.transfer.geometry import MIN_CHUNK, zero_hash
 from p2pxfer.core.transfer.journal import ChunkClaim
 from p2pxfer.core.transfer.manifest import Manifest
@@ -70,6 +70,8 @@ class Inflow:
                 self.table.set_hash(self.table.number(address), digest)
         self._have = RangeSet(self.table.known)
         self._storing: dict[int, bytes] = {}
+        self._leaving = RangeSet()
+        """Chunks of holes that are being stored."""
         self._bad = 0
         self._lacked = 0
         self.have_bytes = sum(self.table.bytes_in(*span) for span in self._have)
@@ -87,14 +89,16 @@ class Inflow:
     @property
     def complete(self) -> bool:
         """Whether every chunk is here and none is being stored once more."""
-        return not self._storing and self._have.total == self.table.total
+        return not self._storing and not self._leaving.total and self._have.total == self.table.total
 
     def is_complete_without(self, files: Collection[int]) -> bool:
         """Whether that is so for all files but these."""
         if not files:
             return self.complete
         without = RangeSet(self.table.chunks_in(files))
-        return all(number in without for number in self._storing) and not self.table.unknown(files)
+        stored = all(without.contains(number, number + 1) for number in self._storing)
+        left = all(without.contains(*span) for span in self._leaving)
+        return stored and left and not self.table.unknown(files)
 
     def chunks_of(self, page: int) -> Range:
         """The numbers of the chunks of the files of a page: the first one, and the one behind the last."""
@@ -142,8 +146,10 @@ class Inflow:
         return number in self._have and digest in (b"", self.table.hash(number))
 
     def is_storing(self, number: int, digest: bytes) -> bool:
-        """Whether this chunk is being stored by itself, with this hash."""
-        return self._storing.get(number) == digest
+        """Whether this chunk is being stored by itself or as part of a hole, with this hash."""
+        if self._storing.get(number) == digest:
+            return True
+        return number in self._leaving and digest == zero_hash(self.table.length(self.table.address(number)))
 
     def wants(self, number: int, digest: bytes) -> bool:
         """Whether this chunk with this hash is to be stored; false if it is here."""
@@ -163,25 +169,24 @@ class Inflow:
         self._storing.update((number, chunk.hashes) for number in numbers)
         return True
 
-    def hole(self, file: int, start: int, stop: int) -> tuple[list[int], list[Range]]:
+    def hole(self, file: int, start: int, stop: int) -> tuple[RangeSet, list[Range]]:
         """Chunks of zeros were told: the numbers of those that are here, and ranges of those that are to be stored.
 
         The range without a chunk, which only says that the file is sparse, is to be stored too.
         """
         if start == stop:
-            return [], [(start, stop)]
+            return RangeSet(), [(start, stop)]
         first, _ = self.table.file_range(file)
-        here: list[int] = []
-        wanted: list[int] = []
-        for index in range(start, stop):
-            if self.wants(first + index, self._zeros(file, index)):
-                wanted.append(index)
-            else:
-                here.append(first + index)
-        return here, list(runs(wanted))
-
-    def _zeros(self, file: int, index: int) -> bytes:
-        return zero_hash(self.table.length((file, index)))
+        here = RangeSet()
+        for begin, end, digest in self.table.zeros(first + start, first + stop):
+            for span in self._have.overlap(begin, end):
+                for number in range(*span):
+                    if self.table.hash(number) == digest:
+                        here.add(number, number + 1)
+        wanted = list(here.missing(first + start, first + stop))
+        for span in wanted:
+            self._leaving.add(*span)
+        return here, [(begin - first, end - first) for begin, end in wanted]
 
     def stored(self, address: ChunkAddress, digest: bytes) -> int:
         """The chunk was verified and written; its number."""
@@ -206,16 +211,25 @@ class Inflow:
         numbers = range(first, first + bundle.count)
         for number in numbers:
             self._storing.pop(number, None)
-        self.have_bytes += sum(self.table.bytes_in(*span) for span in self._have.missing(first, numbers.stop))
-        self._have.add(first, numbers.stop)
+        self._add(numbers)
         self.table.set_run(first, bundle.hashes)
         self.table.fold()
         return numbers
 
-    def stored_hole(self, file: int, first: int, stop: int) -> Iterator[int]:
+    def stored_hole(self, file: int, first: int, stop: int) -> range:
         """These chunks are zero on the disk; their numbers."""
-        for index in range(first, stop):
-            yield self.stored((file, index), self._zeros(file, index))
+        base, _ = self.table.file_range(file)
+        numbers = range(base + first, base + stop)
+        self._leaving.remove(numbers.start, numbers.stop)
+        self._add(numbers)
+        self.table.set_zeros(numbers.start, numbers.stop)
+        self.table.fold()
+        return numbers
+
+    def _add(self, numbers: range) -> None:
+        """These are here, if they were not before."""
+        self.have_bytes += sum(self.table.bytes_in(*span) for span in self._have.missing(numbers.start, numbers.stop))
+        self._have.add(numbers.start, numbers.stop)
 
     def lacking(self, address: ChunkAddress) -> None:
         """The chunk cannot be made of its patch, or of a part and the rest.

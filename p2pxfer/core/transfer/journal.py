@@ -38,6 +38,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from typing import Final
 
 from msgspec import Struct
@@ -48,6 +49,8 @@ from p2pxfer.errors import DiskError
 VERSION: Final = 2
 ChunkClaim = tuple[int, int, bytes]
 """(file index, chunk index, BLAKE3 hash)."""
+HoleClaim = tuple[int, int, int, bytes]
+"""(file index, first chunk, the one behind the last, the hash of each of them), as of a run of zeros."""
 
 CHUNKS: Final = 1
 PUBLISHING: Final = 2
@@ -71,6 +74,8 @@ _RECORDS_AT: Final = _BINDING_AT + _BINDING.size + _CRC.size
 RECORD_OVERHEAD: Final = _RECORD.size + _CRC.size
 CHUNK_SIZE: Final = _CHUNK.size
 """Bytes that one chunk takes in the body of a CHUNKS record."""
+CHUNKS_PER_RECORD: Final = 8192
+"""Larger records save nothing, and take memory while they are made."""
 
 
 class Publication(Struct, frozen=True):
@@ -136,6 +141,14 @@ def pack_record(kind: int, body: bytes) -> bytes:
 def pack_chunks(chunks: Iterable[ChunkClaim]) -> bytes:
     """A CHUNKS record."""
     return pack_record(CHUNKS, b"".join(_CHUNK.pack(*chunk) for chunk in chunks))
+
+
+def pack_claims(chunks: Iterable[ChunkClaim], holes: Iterable[HoleClaim] = ()) -> Iterator[bytes]:
+    """CHUNKS records about all of these, of :data:`CHUNKS_PER_RECORD` chunks at most."""
+    zeros = ((file, index, digest) for file, first, stop, digest in holes for index in range(first, stop))
+    everything = chain(chunks, zeros)
+    while batch := list(islice(everything, CHUNKS_PER_RECORD)):
+        yield pack_chunks(batch)
 
 
 def pack_agreed(agreed: Agreed) -> bytes:

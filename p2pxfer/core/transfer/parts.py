@@ -16,7 +16,7 @@ On a slow line a chunk takes longer than a path may last.  Laws of this file:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from msgspec import Struct
@@ -138,14 +138,14 @@ class Parts:
             self._parts = parts
         return fits
 
-    def drop(self, numbers: Sequence[int]) -> list[tuple[int, list[int]]]:
+    def drop(self, numbers: range) -> list[tuple[int, range]]:
         """These chunks are here now: the paths on which a rest came while they were stored, and their numbers."""
-        if any(number in self._parts for number in numbers if self._parts):
+        if any(number in numbers for number in self._parts):
             self._set({number: part for number, part in self._parts.items() if number not in numbers})
         if self._flow is None or not self._waiting:
             return []
-        hashed = ((number, self._flow.table.hash(number)) for number in numbers)
-        return [(path, [number]) for number, digest in hashed for path in self._waiting.pop((number, digest), ())]
+        here = [key for key in self._waiting if key[0] in numbers and key[1] == self._flow.table.hash(key[0])]
+        return [(path, range(key[0], key[0] + 1)) for key in here for path in self._waiting.pop(key)]
 
     def came(self, path: int, cut: Begun) -> list[Send]:
         """So much of a chunk came on ``path``, and the rest of it may come on another one: what to tell there."""

@@ -16,7 +16,7 @@ The caller decides, stores and publishes; calls return the effects to carry out,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.session.deltawire import WantBasis
@@ -128,7 +128,7 @@ class ReceiverCore:
             raise ProtocolBreach("a second offer on one path")
         if self._list is not None and self._phase is not Phase.REFUSED and self._ends_elsewhere(offer):
             return self._relist(path)
-        self._paths[path] = state = Path(offer.handle, Talk.OFFERED, [])
+        self._paths[path] = state = Path(offer.handle, Talk.OFFERED)
         announced = self._total.said(state, offer)
         match self._phase:
             case Phase.NEW:
@@ -225,7 +225,7 @@ class ReceiverCore:
             return []
         if self._may_want(numbers) and self._flow.wants_any(chunk, numbers):
             return [*self.parts.join(path, numbers.start, chunk)] if isinstance(chunk, Rest) else [Store(path, chunk)]
-        state.acks += numbers
+        state.acks.add(numbers.start, numbers.stop)
         return []
 
     def _on_holes(self, path: int, state: Path, holes: Holes) -> list[ReceiverEffect]:
@@ -309,12 +309,12 @@ class ReceiverCore:
     def stored_hole(self, path: int, file: int, first: int, stop: int) -> None:
         """These chunks are zero on the disk."""
         assert self._flow is not None
-        self._acknowledge(path, list(self._flow.stored_hole(file, first, stop)))
+        self._acknowledge(path, self._flow.stored_hole(file, first, stop))
 
-    def _acknowledge(self, path: int, numbers: Sequence[int]) -> None:
+    def _acknowledge(self, path: int, numbers: range) -> None:
         for on, here in [(path, numbers), *self.parts.drop(numbers)]:
             if on in self._paths:
-                self._paths[on].acks += here
+                self._paths[on].acks.add(here.start, here.stop)
 
     def damaged(self, chunk: Incoming) -> None:
         """It did not match its hash; raises as :meth:`~p2pxfer.core.transfer.inflow.Inflow.damaged`."""

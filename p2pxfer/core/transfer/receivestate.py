@@ -8,8 +8,8 @@ from msgspec import Struct, field
 
 from p2pxfer.core.session.leftwire import MAX_LEFT
 from p2pxfer.core.session.wire import Ack, Offer, Tally
-from p2pxfer.core.transfer.claims import runs
 from p2pxfer.core.transfer.listing import Heard
+from p2pxfer.core.transfer.ranges import RangeSet
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import BeyondOffer, ProtocolBreach
 
@@ -67,7 +67,7 @@ class Path(Struct):
 
     handle: int
     talk: Talk
-    acks: list[int]
+    acks: RangeSet = field(default_factory=RangeSet)
     told: int = 0
     heard: Heard = field(default_factory=Heard)
     left: frozenset[int] = frozenset()
@@ -109,7 +109,7 @@ class Path(Struct):
 
     def take_acks(self) -> list[Ack]:
         """The acknowledgements that wait, as messages."""
-        acks, self.acks = self.acks, []
-        joined = list(runs(acks))
+        acks, self.acks = self.acks, RangeSet()
+        joined = acks.to_list()
         portions = range(0, len(joined), ACKS_PER_MESSAGE)
         return [Ack(self.handle, joined[at : at + ACKS_PER_MESSAGE]) for at in portions]

@@ -31,10 +31,11 @@ def take_holes(
     for file, start, stop in holes.chunks:
         first, end = flow.table.file_range(file)
         if not wanted(range(first, end)):
-            state.acks += range(first + start, first + stop)
+            state.acks.add(first + start, first + stop)
             continue
         here, missing = flow.hole(file, start, stop)
-        state.acks += here
+        for span in here:
+            state.acks.add(*span)
         found += [StoreHole(path, file, *run) for run in missing]
     return found
 

@@ -6,7 +6,6 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from typing import Final
 
 from p2pxfer.core.transfer.chunktable import ChunkTable
@@ -15,7 +14,7 @@ from p2pxfer.core.transfer.journal import (
     RECORD_OVERHEAD,
     JournalState,
     pack_agreed,
-    pack_chunks,
+    pack_claims,
     pack_header,
     pack_page,
     pack_publishing,
@@ -26,9 +25,8 @@ from p2pxfer.net.disk import OPEN_INNER_FILE, fdatasync, read_span, write_all
 
 NAME: Final = b"journal"
 _NEW: Final = b"journal.new"
-_CHUNKS_PER_RECORD: Final = 65_536
 _WRITE: Final = 1024 * 1024
-"""So many bytes of a new journal are written at once."""
+"""So many bytes of a journal are written at once."""
 MAX_JOURNAL: Final = 2 * MAX_MANIFEST + 4_000_000 * (CHUNK_SIZE + RECORD_OVERHEAD)
 """No run of ours writes a larger journal, bytes."""
 
@@ -76,25 +74,28 @@ class JournalFile:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | OPEN_INNER_FILE
         self._fd = os.open(_NEW, flags, 0o600, dir_fd=self._directory)
         self._end = 0
-        waiting = bytearray()
-        for piece in pieces:
-            waiting += piece
-            if len(waiting) >= _WRITE:
-                self._write(waiting)
-                waiting = bytearray()
-        self._write(waiting)
+        self._write(pieces)
         os.fsync(self._fd)
         os.rename(_NEW, NAME, src_dir_fd=self._directory, dst_dir_fd=self._directory)
         os.fsync(self._directory)
 
-    def append(self, record: bytes) -> None:
-        """Add a record, durably."""
-        self._write(record)
+    def append(self, records: Iterable[bytes]) -> None:
+        """Add records, durably."""
+        self._write(records)
         self._failpoint("rx.after_journal_write")
         fdatasync(self._fd)
         self._failpoint("rx.after_journal_sync")
 
-    def _write(self, data: bytes | bytearray) -> None:
+    def _write(self, pieces: Iterable[bytes]) -> None:
+        waiting = bytearray()
+        for piece in pieces:
+            waiting += piece
+            if len(waiting) >= _WRITE:
+                self._put(waiting)
+                waiting = bytearray()
+        self._put(waiting)
+
+    def _put(self, data: bytearray) -> None:
         write_all(self._fd, data, self._end)
         self._end += len(data)
 
@@ -119,9 +120,7 @@ def new_journal(sender: bytes, manifest: Manifest, have: ChunkTable, state: Jour
     yield pack_header(sender, manifest.transfer_id)
     for number in range(manifest.pages):
         yield pack_listed(manifest, number)
-    claims = have.claims()
-    while batch := list(islice(claims, _CHUNKS_PER_RECORD)):
-        yield pack_chunks(batch)
+    yield from pack_claims(have.claims())
     if state is not None and state.agreed is not None:
         yield pack_agreed(state.agreed)
     if state is not None and state.publishing:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.threads import deferToThreadPool
@@ -25,7 +26,7 @@ from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.session.deltawire import Patch
 from p2pxfer.core.session.wire import MAX_CHUNK, Chunk
 from p2pxfer.core.transfer.inflow import Incoming, claims_of, length_of
-from p2pxfer.core.transfer.journal import Agreed, ChunkClaim
+from p2pxfer.core.transfer.journal import Agreed, ChunkClaim, HoleClaim
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import ChunkRefused
 from p2pxfer.net.transfer.oldversions import OldVersions, VersionLost
@@ -49,11 +50,24 @@ BATCH_CHUNKS = 128
 """Small chunks that come together are written together, up to one of these: handing each to the thread by itself costs
 more than writing it."""
 CLAIM_COST = 64
-"""What a chunk or a hole counts among what is not durable yet beside its payload, bytes."""
+"""What a chunk counts among what is not durable yet beside its payload, bytes; one of a hole does, too, since the
+journal names each."""
 
 _Storing = tuple[Incoming, Callable[[Failure | None], None]]
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class _Unsynced(Struct):
+    """What was written and is not durable yet, with its ``size`` in bytes, and pages that are not journalled."""
+
+    chunks: list[ChunkClaim] = []
+    holes: list[HoleClaim] = []
+    pages: list[int] = []
+    size: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.chunks or self.holes or self.pages)
 
 
 class DiskThreads:
@@ -101,9 +115,8 @@ class Landing:
         self._waiting = 0
         self._batch: list[_Storing] = []
         self._batch_bytes = 0
-        self._unsynced: list[tuple[int, int, bytes]] = []
+        self._unsynced = _Unsynced()
         self._unsynced_bytes = 0
-        self._pages: list[int] = []
         self._syncing = False
         self._timer: IDelayedCall | None = None
         self._announcing = False
@@ -169,7 +182,7 @@ class Landing:
 
     def listed(self, page: int) -> None:
         """A page was added to the manifest: it is journalled before anything of its files."""
-        self._pages.append(page)
+        self._unsynced.pages.append(page)
         self._sync_soon()
 
     def announce(self, announced: Announced) -> None:
@@ -200,12 +213,11 @@ class Landing:
         self._regulate()
         return self._disk.writer.do(self._staging.write_hole, file, first, stop).addBoth(self._hole_left)
 
-    def _hole_left(self, result: Failure | list[ChunkClaim]) -> Failure | None:
+    def _hole_left(self, result: Failure | list[HoleClaim]) -> Failure | None:
         self._waiting -= CHUNK_COST
         if not isinstance(result, Failure):
-            self._unsynced += result
-            self._unsynced_bytes += CLAIM_COST * len(result)
-            self._sync_soon()
+            self._unsynced.holes += result
+            self._is_written(CLAIM_COST * sum(stop - first for _, first, stop, _ in result))
         self._done()
         return result if isinstance(result, Failure) else None
 
@@ -213,10 +225,14 @@ class Landing:
         self._waiting -= size + CHUNK_COST
         if not isinstance(result, Failure):
             claims = claims_of(chunk)
-            self._unsynced += claims
-            self._unsynced_bytes += size + CLAIM_COST * len(claims)
-            self._sync_soon()
+            self._unsynced.chunks += claims
+            self._is_written(size + CLAIM_COST * len(claims))
         self._done()
+
+    def _is_written(self, size: int) -> None:
+        self._unsynced.size += size
+        self._unsynced_bytes += size
+        self._sync_soon()
 
     # -- durability ----------------------------------------------------------------------------------------------
 
@@ -225,17 +241,17 @@ class Landing:
             return
         if self._unsynced_bytes >= SYNC_BYTES:
             self._sync()
-        elif (self._unsynced or self._pages) and self._timer is None:
+        elif self._unsynced and self._timer is None:
             self._timer = self._reactor.callLater(SYNC_S, self._sync)
 
     def _sync(self) -> None:
         """Make the batch durable."""
         self._stop_timer()
-        batch, size = self._unsynced, self._unsynced_bytes
-        pages, self._pages, self._unsynced = self._pages, [], []
+        batch, self._unsynced = self._unsynced, _Unsynced()
         self._syncing = True
         self._under_way += 1
-        self._disk.syncer.do(self._staging.sync, batch, pages).addBoth(self._synced, size)
+        syncing = self._disk.syncer.do(self._staging.sync, batch.chunks, batch.pages, batch.holes)
+        syncing.addBoth(self._synced, batch.size)
 
     def _synced(self, result: Failure | None, size: int) -> None:
         self._syncing = False
@@ -258,7 +274,7 @@ class Landing:
                 self._failure.raiseException()
             if self._under_way:
                 await self._until_quiet()
-            elif self._unsynced or self._pages:
+            elif self._unsynced:
                 self._sync()
             else:
                 return
@@ -321,7 +337,7 @@ class Landing:
                 await self.settle()
             except Exception:
                 # Told through ``failed`` already; what was durable before stays.
-                self._unsynced, self._pages = [], []
+                self._unsynced = _Unsynced()
         self._closing = True
         self._stop_timer()
         self._regulate()

@@ -19,8 +19,8 @@ from blake3 import blake3
 
 from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
-from p2pxfer.core.transfer.geometry import chunk_span
-from p2pxfer.core.transfer.journal import Agreed, ChunkClaim
+from p2pxfer.core.transfer.geometry import chunk_span, zero_hash
+from p2pxfer.core.transfer.journal import Agreed, ChunkClaim, HoleClaim
 from p2pxfer.core.transfer.manifest import FILE, Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.core.transfer.streams import check_end
@@ -160,16 +160,13 @@ class OutletFile:
         """
         raise ChunkRefused(f"{bundle.count} files in a bundle are not part of one file")
 
-    def write_hole(self, file: int, first: int, stop: int) -> list[ChunkClaim]:
-        """See :class:`~p2pxfer.net.transfer.places.Storage`."""
-        claims: list[ChunkClaim] = []
+    def write_hole(self, file: int, first: int, stop: int) -> list[HoleClaim]:
+        """See :class:`~p2pxfer.net.transfer.places.Storage`; there is nothing to be made durable."""
         for index in range(first, stop):
             _, length = chunk_span(self._size, index)
             zeros = memoryview(_ZEROS)[:length] if length <= len(_ZEROS) else memoryview(bytes(length))
-            digest = blake3(zeros).digest()
-            self.write_chunk(file, index, zeros, digest)
-            claims.append((file, index, digest))
-        return claims
+            self.write_chunk(file, index, zeros, zero_hash(length))
+        return []
 
     def _put(self, number: int, payload: memoryview | bytes, digest: bytes) -> None:
         put(self._target, payload)
@@ -202,7 +199,7 @@ class OutletFile:
     def announce(self, announced: Announced) -> None:
         """See :class:`~p2pxfer.net.transfer.places.Storage`: nobody knows how much room there is."""
 
-    def sync(self, chunks: Iterable[ChunkClaim], pages: Iterable[int]) -> None:
+    def sync(self, chunks: Iterable[ChunkClaim], pages: Iterable[int], holes: Iterable[HoleClaim]) -> None:
         """See :class:`~p2pxfer.net.transfer.places.Storage`: what is written is written."""
 
     def finish(self, root: bytes, now: float, left: Sequence[int] = ()) -> list[str]:

@@ -203,7 +203,7 @@ class Publisher:
         if plan:
             records.append(pack_publishing(plan))
         if records:
-            self._journal.append(b"".join(records))
+            self._journal.append(records)
         self.agreed = agreed
         kinds = {entry.path: entry for entry in tops}
         for each in plan:
@@ -214,7 +214,7 @@ class Publisher:
         os.fsync(self._destination)
         os.fsync(self._tree)
         names = [self._finals[entry.path] for entry in tops]
-        self._journal.append(pack_published(agreed.root, names))
+        self._journal.append([pack_published(agreed.root, names)])
         return names
 
     def _choose(self, entry: Entry, taken: set[str]) -> Publication:
@@ -234,7 +234,7 @@ class Publisher:
             except FileExistsError:
                 # Somebody took the name in this moment.
                 chosen = self._choose(entry, taken)
-                self._journal.append(pack_publishing([chosen]))
+                self._journal.append([pack_publishing([chosen])])
                 continue
             self._finals[chosen.name] = chosen.final
             self._failpoint("rx.after_rename")

@@ -26,7 +26,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -35,8 +36,8 @@ from blake3 import blake3
 from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.transfer.chunkhashes import ChunkHashes
 from p2pxfer.core.transfer.chunktable import ChunkTable
-from p2pxfer.core.transfer.geometry import chunk_count, chunk_span, zero_hash
-from p2pxfer.core.transfer.journal import Agreed, ChunkClaim, pack_chunks
+from p2pxfer.core.transfer.geometry import chunk_count, chunk_span, zero_runs
+from p2pxfer.core.transfer.journal import Agreed, ChunkClaim, HoleClaim, pack_claims
 from p2pxfer.core.transfer.manifest import Entry, Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import ChunkRefused, Damaged, DiskError
@@ -191,10 +192,8 @@ class Staging:
         os.fsync(self._destination)
 
     def _open_tree(self) -> None:
-        try:
+        with suppress(FileExistsError):  # from an earlier run
             os.mkdir(_TREE, 0o700, dir_fd=self._home)
-        except FileExistsError:
-            pass  # from an earlier run
         self._tree = self._keep(open_own_directory(_TREE, self._home))
         os.fsync(self._home)
         self._publisher = Publisher(self._manifest, self._tree, self._destination, self._journal, self._failpoint)
@@ -249,21 +248,19 @@ class Staging:
             self._write(file, entry, 0, bundle.payload[at : at + entry.size], digest)
             at += entry.size
 
-    def write_hole(self, file: int, first: int, stop: int) -> list[ChunkClaim]:
-        """Have chunks of a file, from now on known as sparse, be zero; their claims for :meth:`sync`.
-
-        Raises :class:`~p2pxfer.errors.DiskError`: the disk refused, or is full.
+    def write_hole(self, file: int, first: int, stop: int) -> list[HoleClaim]:
+        """Have chunks of a file, from now on known as sparse, be zero; their claims for :meth:`sync`.  Raises
+        :class:`~p2pxfer.errors.DiskError`: the disk refused, or is full.
         """
         self._check_usable()
         self._sparse.add(file)
         if first == stop:
             return []
-        size = self._manifest.files[file].size
-        end = sum(chunk_span(size, stop - 1))
-        with self._trouble.told(f"writing {shown(self._manifest.files[file].path)}"), self._files.lease(file) as fd:
-            leave_hole(fd, chunk_span(size, first)[0], end)
+        entry = self._manifest.files[file]
+        with self._trouble.told(f"writing {shown(entry.path)}"), self._files.lease(file) as fd:
+            leave_hole(fd, chunk_span(entry.size, first)[0], sum(chunk_span(entry.size, stop - 1)))
         self._failpoint("rx.after_data_write")
-        return [(file, index, zero_hash(chunk_span(size, index)[1])) for index in range(first, stop)]
+        return [(file, *run) for run in zero_runs(entry.size, first, stop)]
 
     def _note(self, announced: Announced | None) -> None:
         if announced is not None:
@@ -275,28 +272,31 @@ class Staging:
             self._note(announced)
             self._room.check_space(self._destination, ON_ITS_WAY)
 
-    def sync(self, chunks: Iterable[ChunkClaim], pages: Iterable[int] = ()) -> None:
-        """Make written chunks durable, then journal them, and before them the ``pages`` that were added.
+    def sync(self, chunks: Iterable[ChunkClaim], pages: Iterable[int] = (), holes: Iterable[HoleClaim] = ()) -> None:
+        """Make written chunks and ``holes`` durable, then journal them, and before them the ``pages`` that were added.
 
         Raises:
             ChunkRefused: no such chunk.
             NoSpace: the disk is full.
             DiskError: the disk refused; this staging cannot be used any more.
         """
-        batch, listed = list(chunks), list(pages)
+        batch, listed, zeros = list(chunks), list(pages), list(holes)
         with self._sync_lock:
             self._table.grow()
             numbers = [self._table.number((file, index)) for file, index, _ in batch]
+            bases = [self._table.file_range(file)[0] for file, _, _, _ in zeros]
             self._check_usable()
-            if not batch and not listed:
+            if not (batch or listed or zeros):
                 return
             with self._trouble.breaking("syncing the received data"):
-                self._sync_files({file for file, _, _ in batch})
+                self._sync_files({file for file, _, _ in batch} | {file for file, _, _, _ in zeros})
                 self._failpoint("rx.after_data_sync")
-                records = [pack_listed(self._manifest, page) for page in listed]
-                self._journal.append(b"".join([*records, pack_chunks(batch)] if batch else records))
+                records = (pack_listed(self._manifest, page) for page in listed)
+                self._journal.append(chain(records, pack_claims(batch, zeros)))
             for number, (_, _, digest) in zip(numbers, batch, strict=True):
                 self._table.set_hash(number, digest)
+            for base, (_, first, stop, digest) in zip(bases, zeros, strict=True):
+                self._table.set_hashes(base + first, base + stop, digest)
 
     def _sync_files(self, files: set[int]) -> None:
         if len(files) > MANY_FILES and sync_file_system(self._destination):

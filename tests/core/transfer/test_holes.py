@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+import tracemalloc
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import pytest
@@ -18,9 +19,13 @@ from p2pxfer.core.transfer.geometry import MIN_CHUNK, chunk_count, zero_hash
 from p2pxfer.core.transfer.holes import CHUNKS_PER_MESSAGE, RUNS_PER_MESSAGE, HoleTeller, judge
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.ranges import Range, RangeSet
+from p2pxfer.core.transfer.receiveeffect import ReceiverEffect, StoreHole
 from p2pxfer.core.transfer.sendeffect import Send
 from p2pxfer.errors import ChunkRefused, LimitReached, ProtocolBreach
 from tests.core.transferworld import KIB, World, make_manifest, make_world
+
+MIB = 1 << 20
+TEBIBYTE = 1 << 40
 
 
 def test_the_hash_of_zeros() -> None:
@@ -100,6 +105,45 @@ def test_one_message_tells_a_bounded_number_of_chunks() -> None:
     assert [judge(table, message, 0) for message in messages] == [65_536, 65_536, 65_535]
     with pytest.raises(ProtocolBreach):
         world.receiver.receive(path, Holes(handle=1, chunks=[(0, 0, CHUNKS_PER_MESSAGE + 1)]))
+
+
+def test_a_tebibyte_of_holes_takes_no_memory_for_each_chunk() -> None:
+    """Neither while they are stored nor afterwards: what is alike is kept once, what follows one another as a range."""
+    world = World(Manifest([Entry("huge", FILE, TEBIBYTE)]), random.Random(1))
+    world.holes = {0: [(0, chunk_count(TEBIBYTE))]}
+    tracemalloc.start()
+    try:
+        world.start_sender()
+        world.start_receiver()
+        world.do_receiver = carry_out = Leaving(world)  # type: ignore[method-assign]  # no disk that notes each chunk
+        world.add_path()
+        while world.wires[1][0] or world.wires[1][1]:
+            world.deliver(1, True)
+            world.wires[1][1].extend(ack.message for ack in world.receiver.take_acks(1))
+            world.deliver(1, False)
+            world.wires[1][0].extend(send.message for send in world.sender.take_holes(1))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert world.receiver.have_bytes == world.sender.acked_bytes == TEBIBYTE
+    assert carry_out.largest == CHUNKS_PER_MESSAGE
+    assert peak < 3 * MIB
+
+
+class Leaving:
+    """What a receiver does whose disk leaves each hole, once all were told that come in one message."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._carry_out = world.do_receiver
+        self.largest = 0
+
+    def __call__(self, effects: Sequence[ReceiverEffect]) -> None:
+        self._carry_out([effect for effect in effects if not isinstance(effect, StoreHole)])
+        for effect in effects:
+            if isinstance(effect, StoreHole):
+                self.largest = max(self.largest, effect.stop - effect.first)
+                self._world.receiver.stored_hole(effect.path, effect.file, effect.first, effect.stop)
 
 
 def test_holes_that_are_told_again_and_again_end_the_path() -> None:

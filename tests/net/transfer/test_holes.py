@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from p2pxfer.core.transfer.geometry import MIN_CHUNK, chunk_span, zero_hash
+from p2pxfer.core.session.wire import MAX_CHUNK
+from p2pxfer.core.transfer.geometry import MIN_CHUNK, chunk_count, chunk_span, zero_hash
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import NoSpace
@@ -141,7 +143,7 @@ def test_a_sparse_file_arrives_sparse_and_goes_on_after_a_restart(tmp_path: Path
     first = Staging.open(str(dest), SENDER, source.manifest, announced=Announced(1, SIZE, SIZE // 2, counting=False))
     first.write_hole(0, 0, 0)
     receive(first, source, [0, 5])
-    first.sync(first.write_hole(0, 1, 5))
+    first.sync([], holes=first.write_hole(0, 1, 5))
     first.write_hole(0, 7, 9)  # not synced: not claimed
     first.close()
     again = Staging.open(str(dest), SENDER, source.manifest, announced=Announced(1, SIZE, SIZE // 2, counting=False))
@@ -149,7 +151,7 @@ def test_a_sparse_file_arrives_sparse_and_goes_on_after_a_restart(tmp_path: Path
     assert again.have[0, 3] == zero_hash(chunk_span(SIZE, 3)[1])
     again.write_hole(0, 0, 0)
     for start, stop in HOLES[1:]:
-        again.sync(again.write_hole(0, start, stop))
+        again.sync([], holes=again.write_hole(0, start, stop))
     receive(again, source, [6, 9])
     again.finish(again._table.root(), NOW)
     again.discard()
@@ -157,6 +159,34 @@ def test_a_sparse_file_arrives_sparse_and_goes_on_after_a_restart(tmp_path: Path
     arrived = dest / "sparse.img"
     assert arrived.read_bytes() == sparse.read_bytes()
     assert arrived.stat().st_blocks <= sparse.stat().st_blocks
+
+
+def test_holes_are_remembered_as_few_runs(tmp_path: Path) -> None:
+    """Until it is journalled, where each chunk stands for itself, and when the journal is read again."""
+    size = 2**38 - 77
+    manifest = Manifest([Entry("huge", FILE, size)])
+    said = Announced(1, size, size, counting=False)
+    staging = Staging.open(str(tmp_path), SENDER, manifest, announced=said)
+    chunks = chunk_count(size)
+    tracemalloc.start()
+    try:
+        claims = [
+            claim for at in range(0, chunks, 65_536) for claim in staging.write_hole(0, at, min(at + 65_536, chunks))
+        ]
+        staging.sync([], holes=claims)
+        staging.close()
+        _, peak = tracemalloc.get_traced_memory()
+        again = Staging.open(str(tmp_path), SENDER, manifest, announced=said)
+        _, opening = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(again.have) == chunks
+    assert again.have[0, 0] == zero_hash(MAX_CHUNK)
+    assert again.have[0, chunks - 1] == zero_hash(MAX_CHUNK - 77)
+    again.discard()
+    print(f"{peak / 2**20:.1f} MiB until it is journalled, {opening / 2**20:.1f} MiB to read the journal")
+    assert peak < 6 * 2**20
+    assert opening < 9 * 2**20
 
 
 def test_space_is_asked_for_data_only(tmp_path: Path) -> None:

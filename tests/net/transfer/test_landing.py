@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from p2pxfer.core.session.wire import MAX_CHUNK, Chunk
+from p2pxfer.core.transfer.journal import ChunkClaim, HoleClaim
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import ChunkRefused, DiskError, NoSpace
 from p2pxfer.net.transfer import landing as module
@@ -45,21 +46,22 @@ class FakeStaging:
         self.found.append(found)
         self.written.append(index)
 
-    def write_hole(self, file: int, first: int, stop: int) -> list[tuple[int, int, bytes]]:
+    def write_hole(self, file: int, first: int, stop: int) -> list[HoleClaim]:
         self.written += range(first, stop)
-        return [(file, index, b"z" * 32) for index in range(first, stop)]
+        return [(file, first, stop, b"z" * 32)]
 
     def announce(self, announced: Announced) -> None:
         self.gate.wait(10)
         self.announced.append(announced.files)
 
-    def sync(self, batch: list[tuple[int, int, bytes]], pages: list[int]) -> None:
+    def sync(self, batch: list[ChunkClaim], pages: list[int], holes: list[HoleClaim]) -> None:
         self.under_way += 1
         self.gate.wait(10)
         self.under_way -= 1
         if self.sync_error:
             raise self.sync_error
         self.synced += [index for _, index, _ in batch]
+        self.synced += [index for _, first, stop, _ in holes for index in range(first, stop)]
 
     def close(self) -> None:
         assert not self.under_way

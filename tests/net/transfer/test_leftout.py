@@ -75,7 +75,7 @@ class Receiver:
                 case Store(path, chunk):
                     self.store(path, chunk)
                 case StoreHole(path, file, first, stop):
-                    self._staging.sync(self._staging.write_hole(file, first, stop))
+                    self._staging.sync([], holes=self._staging.write_hole(file, first, stop))
                     self.core.stored_hole(path, file, first, stop)
                 case Publish(agreed):
                     self.publish(self._staging, effect)

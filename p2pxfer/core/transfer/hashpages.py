@@ -1,0 +1,92 @@
+"""The hashes of very many chunks by their numbers, in pages.
+
+Laws of this file:
+
+1. A page in which nothing was put takes no memory: anybody may list a file of any size, and send its last chunk first.
+2. A page that holds one hash for all of its chunks, as in a hole, takes that one.
+3. What was never put is zeros; who uses it knows what was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+HASH_SIZE: Final = 32
+PAGE: Final = 1024
+"""Hashes in a page, which are 32 KiB."""
+
+_BYTES: Final = PAGE * HASH_SIZE
+
+
+class HashPages:
+    """Hashes of 32 bytes; mutable."""
+
+    __slots__ = ("_pages",)
+
+    def __init__(self) -> None:
+        self._pages: dict[int, bytes | bytearray] = {}
+        """Of each page its hashes up to the last that was put, or, immutable, the one that all of them are."""
+
+    def put(self, start: int, digests: bytes) -> None:
+        """Hold as many hashes as there are in ``digests``, from ``start`` on."""
+        at = 0
+        while at < len(digests):
+            page, first = divmod(start, PAGE)
+            part = digests[at : at + (PAGE - first) * HASH_SIZE]
+            self._put(page, first * HASH_SIZE, part)
+            at += len(part)
+            start += PAGE - first
+
+    def _put(self, page: int, begin: int, part: bytes) -> None:
+        held = self._pages.get(page, b"")
+        end = begin + len(part)
+        if isinstance(held, bytes):
+            if held and part == held * (len(part) // HASH_SIZE):
+                return
+            held = self._pages[page] = bytearray(held * PAGE)
+        if len(held) < begin:
+            held.extend(bytes(begin - len(held)))
+        held[begin:end] = part
+        if end == _BYTES and held == held[:HASH_SIZE] * PAGE:
+            self._pages[page] = bytes(held[:HASH_SIZE])
+
+    def fill(self, start: int, stop: int, digest: bytes) -> None:
+        """Hold one hash from ``start`` to before ``stop``."""
+        while start < stop:
+            page, first = divmod(start, PAGE)
+            count = min(PAGE - first, stop - start)
+            if count == PAGE:
+                self._pages[page] = digest
+            else:
+                self._put(page, first * HASH_SIZE, digest * count)
+            start += count
+
+    def get(self, start: int, stop: int) -> bytes:
+        """The hashes from ``start`` to before ``stop``, one behind the other."""
+        page, first = divmod(start, PAGE)
+        if first + stop - start <= PAGE:
+            return self._get(page, first, stop - start)
+        return b"".join(self.pieces(start, stop))
+
+    def pieces(self, start: int, stop: int) -> Iterator[bytes]:
+        """The same in pieces of a page at most, for whom they are too many at once."""
+        while start < stop:
+            page, first = divmod(start, PAGE)
+            count = min(PAGE - first, stop - start)
+            yield self._get(page, first, count)
+            start += count
+
+    def _get(self, page: int, first: int, count: int) -> bytes:
+        held = self._pages.get(page, b"")
+        if isinstance(held, bytes):
+            return (held or bytes(HASH_SIZE)) * count
+        return bytes(held[first * HASH_SIZE : (first + count) * HASH_SIZE]).ljust(count * HASH_SIZE, b"\0")
+
+    def copy(self) -> HashPages:
+        """The same hashes, of which a later change is none of these."""
+        made = HashPages()
+        made._pages = {
+            page: bytearray(held) if isinstance(held, bytearray) else held for page, held in self._pages.items()
+        }
+        return made
