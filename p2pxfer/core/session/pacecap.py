@@ -17,7 +17,7 @@ Laws of this file:
    more of the time than the headroom makes good, says that it delivers at least so much: the other end's disk was
    behind, or this end's processor.  Growth that stops there is no reason for a cap.
 5. Nothing is capped where the round trip is too short for a buffer to be smaller than the line
-   (:data:`~p2pxfer.core.session.widening.LEAST_TRIP_S`), and no longer than it looks longer.  The shortest one counts:
+   (:data:`~p2pxfer.core.session.lines.LEAST_TRIP_S`), and no longer than it looks longer.  The shortest one counts:
    what waits for a processor makes no line longer.
 6. A connection that carried nothing for :data:`ANEW_S`, as when another path did, begins anew, without a cap: its line
    may have been mended, and a cap that rises step by step would have it judged as the slow one that it was.
@@ -29,7 +29,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from p2pxfer.core.session.widening import GAIN, LEAST_TRIP_S, Line, window_s
+from p2pxfer.core.session.lines import LEAST_TRIP_S, Line
+from p2pxfer.core.session.widening import GAIN, window_s
 
 HEADROOM: Final = 1.25
 """What ``bbr`` itself uses to look for more."""

@@ -4,43 +4,43 @@ Laws of this file:
 
 1. Nothing is tried unless the connections are the limit: all of them were full for a whole window
    (:data:`WINDOW_S`, :data:`WINDOW_TRIPS`), what they deliver has stopped growing, and the round trip is long enough
-   (:data:`LEAST_TRIP_S`) for a window of the kernel to matter.  On loopback and in a LAN one connection fills the line.
-2. Nothing is tried while packets queue (:data:`QUEUE`): then the line is the limit.  What is left is a window, or loss.
-3. One change at a time.  It is judged by the sum of what all connections deliver, once it has settled: it stays if the
-   sum rose by :data:`GAIN`, and a connection only if it delivers what the sum had to rise by; else it is undone, but
-   not while it delivers more with each window, for :data:`TRIAL` windows.  Behind a connection that was undone, or did
-   not come about, nothing is tried for :data:`REST_S`, twice as long each time.  A short pause of what was there
-   before makes nothing new look better (:data:`FADE`).  While a connection stands still or is not full, or after one
-   was lost, nothing is judged: the sum says nothing about the change then.  But a connection on trial that delivers
-   nothing at all for :data:`TRIAL` windows, while another one does, is undone too.
+   for a window of the kernel to matter.  On loopback and in a LAN one connection fills the line.
+2. Nothing is tried while packets queue: then the line is the limit.  What is left is a window, or loss.
+3. One change at a time, but see 5.  It is judged by the sum of what all connections deliver, once it has settled: it
+   stays if the sum rose by :data:`GAIN`, and a connection only if it delivers what the sum had to rise by; else it is
+   undone, but not while it delivers more with each window, for :data:`TRIAL` windows.  Behind a connection that was
+   undone, or did not come about, nothing is tried for :data:`REST_S`, twice as long each time.  A short pause of what
+   was there before makes nothing new look better (:data:`FADE`).  While a connection stands still or is not full, or
+   after one was lost, nothing is judged: the sum says nothing about the change then.  But a connection on trial that
+   delivers nothing at all for :data:`TRIAL` windows, while another one does, is undone too.
 4. Where packets get lost (:mod:`~p2pxfer.core.session.losses`) the first change is another congestion control, which
    does not take loss for a full line; it costs nothing.  All further ones are connections, ``most`` at most, and none
    is opened before it is known whether packets get lost.
 5. Where loss is plain the growth is not waited for: what takes loss for a full line has ended its growth with the
-   first one.  The other congestion control comes at once and stays as soon as the sum is :data:`LEAP` times what it
-   was.  The second connection comes when the first one delivers :data:`NEAR` in a round trip: what arrives behind a
-   hole is kept at both ends until the hole is filled, so that with losses the kernels' buffers carry half of what they
-   do without.  Connections that lose packets take longer to grow, so no third one comes while the second one does.
+   first one, and what arrives behind a hole is kept at both ends until the hole is filled, so that with losses the
+   kernels' buffers carry half of what they do without.  The other congestion control comes at once, and so does the
+   second connection, which takes some round trips to come.  The congestion control stays as soon as the sum is
+   :data:`LEAP` times what it was, or if those that were there before deliver :data:`GAIN` times as much, or the line is
+   full; where it did not, it goes with the connection that is undone.  Connections that lose packets take longer to
+   grow, so no third one comes while the second one does.
 6. Where SYNs crossed the kernel takes a part of the round trip (:data:`PART`) for all of it, for some seconds, and what
-   paces by a model is held back by that.  So there the other congestion control is not judged, and where loss is plain
-   the second connection comes at once.
+   paces by a model is held back by that.  So there the other congestion control is not judged.
 
 Times in seconds, sizes in bytes.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from enum import Enum
 from typing import Final
 
 from msgspec import Struct, field
 
+from p2pxfer.core.session.lines import LEAST_TRIP_S, WARM, Lately, Line, longest_usual
 from p2pxfer.core.session.losses import Losses
 
 MAX_LINES: Final = 8
-LEAST_TRIP_S: Final = 0.01
 GAIN: Final = 1.15
 WINDOW_S: Final = 0.5
 WINDOW_TRIPS: Final = 6
@@ -50,9 +50,6 @@ IDLE: Final = 16 * 1024
 SETTLE_S: Final = 0.5
 SETTLE_TRIPS: Final = 8
 """What a new connection has until it counts: slow start takes one round trip for each doubling."""
-QUEUE: Final = 1.25
-QUEUE_S: Final = 0.002
-"""Packets queue when the round trip is so many times the shortest one, and so much longer."""
 TRIP_WEIGHT: Final = 0.15
 """Of the newest round trip: what queues on a full line comes and goes, and ``bbr`` empties it on purpose at times."""
 FADE: Final = 0.9
@@ -60,28 +57,8 @@ FADE: Final = 0.9
 LEAP: Final = 2.0
 PART: Final = 0.6
 """``bbr`` has at most twice as much under way as goes in the shortest round trip that the kernel knows."""
-LOOKS: Final = 2
-"""What these tell of a rate is enough where nothing is at stake."""
-NEAR: Final = 512 * 1024
-"""Bytes; the buffers that Linux has by itself carry some 1.3 MB in a round trip with losses."""
-WARM: Final = 64 * 1024
-"""Bytes after which a round trip counts: the one that a kernel knows of two SYNs that crossed is too short by half."""
 REST_S: Final = 30.0
 MAX_REST_S: Final = 960.0
-
-
-class Line(Struct, frozen=True):
-    """One connection at one moment: bytes acknowledged, segments sent and segments sent again since it stood; its
-    smoothed round trip; ``full``: more waits than it takes; the ``shortest`` round trip that the kernel knows, 0 for
-    none; for how many seconds it, and not either end, was what was waited for: ``at_work``, ``None`` if unknown."""
-
-    acked: int
-    sent: int
-    repeated: int
-    trip: float
-    full: bool
-    shortest: float = 0.0
-    at_work: float | None = None
 
 
 class Open(Struct, frozen=True):
@@ -112,19 +89,19 @@ class _Phase(Enum):
     RESTING = "nothing is tried for a while"
 
 
+class _Steadying(Enum):
+    UNTRIED = "what bears loss was not tried"
+    TRIED = "what bears loss is in use and on trial"
+    KEPT = "what bears loss is in use"
+    REFUSED = "the system has nothing that bears loss, or uses it anyway, or it brought nothing"
+
+
 class _Window(Struct):
     """A time in which all connections were full."""
 
     begun: float
     acked: dict[int, int] = field(default_factory=dict)
     """What each connection delivered that delivered anything."""
-
-
-class _Look(Struct, frozen=True):
-    """What all connections had delivered in all at one moment."""
-
-    at: float
-    acked: int
 
 
 def window_s(trip: float) -> float:
@@ -147,8 +124,8 @@ class Widening:
         """The shortest round trip that counts."""
         self._trip = 0.0
         """The longest of all connections, smoothed."""
-        self._looks: deque[_Look] = deque(maxlen=LOOKS + 1)
-        """The last ones at which all connections were full."""
+        self._lately = Lately()
+        """While all connections were full."""
         self._newest: int | None = None
         """The connection on trial; ``None``: the congestion control is."""
         self._own = 0.0
@@ -156,16 +133,21 @@ class Widening:
         self._at_trial: dict[int, Line] = {}
         """The connections as they were when the trial began."""
         self._losses = Losses()
-        self._steady: bool | None = None
-        """Whether the other congestion control is in use; ``None``: not tried."""
+        self._steadying = _Steadying.UNTRIED
 
     def look(self, lines: Mapping[int, Line], now: float) -> Order | None:
         """What is to be done, with all connections that are up as they are now; called a few times a second."""
+        for line in lines.values():
+            if line.acked > WARM:
+                self._least = min(line.trip, self._least or line.trip)
         full = bool(lines) and all(line.full for line in lines.values()) and (self._least or 0.0) >= LEAST_TRIP_S
         self._count(lines, full, now)
         if not full or self._phase in (_Phase.CHANGING, _Phase.SETTLING, _Phase.RESTING):
             self._begin_window(now)
         self._pass_time(now)
+        if self._phase is _Phase.RESTING and self._steadying is _Steadying.TRIED:
+            self._steadying = _Steadying.REFUSED
+            return Steady(False)
         order = self._at_once() if full else None
         if order is not None:
             return order
@@ -189,27 +171,31 @@ class Widening:
         """The connection that was asked for stands, or none came about."""
         if self._phase is not _Phase.CHANGING:
             return
-        if line is None:
+        self._newest = line
+        if line is None and self._steadying is not _Steadying.TRIED:
             self._take_a_rest(now)
         else:
-            self._newest = line
             self._settle(now)
 
-    def steadied(self, done: bool, now: float) -> None:
-        """Whether the system has the other congestion control, and allows it."""
+    def steadied(self, done: bool, now: float) -> Order | None:
+        """Whether the system has the other congestion control, and allows it; returns what is to be done next."""
         if self._phase is not _Phase.CHANGING:
-            return
-        self._steady = done
+            return None
         self._newest = None
-        if done and not self._misled:
+        used = _Steadying.KEPT if self._misled else _Steadying.TRIED
+        self._steadying = used if done else _Steadying.REFUSED
+        if self._losses.plain and len(self._lines) == 1 < self._most:
+            return Open()
+        if self._steadying is _Steadying.TRIED:
             self._settle(now)
         else:
             self._phase = _Phase.WATCHING
+        return None
 
     @property
     def steady(self) -> bool:
         """Whether new connections are to have the congestion control that bears loss."""
-        return bool(self._steady)
+        return self._steadying in (_Steadying.TRIED, _Steadying.KEPT)
 
     # -- measuring -----------------------------------------------------------------------------------------------
 
@@ -217,6 +203,7 @@ class Widening:
         window = self._window.acked
         if self._lines.keys() - lines.keys() and self._phase in (_Phase.SETTLING, _Phase.JUDGING):
             self._phase, self._before = _Phase.WATCHING, 0.0
+            self._keep()
         acked = sent = repeated = 0
         for number, line in lines.items():
             before = self._lines.get(number)
@@ -226,12 +213,10 @@ class Widening:
                 acked += line.acked - before.acked
                 sent += line.sent - before.sent
                 repeated += line.repeated - before.repeated
-            if line.acked > WARM:
-                self._least = min(line.trip, self._least or line.trip)
         self._lines = dict(lines)
         if not full:
-            self._looks.clear()
-        self._looks.append(_Look(now, self._looks[-1].acked + acked if self._looks else 0))
+            self._lately.forget()
+        self._lately.look(acked, now)
         trip = max((line.trip for line in lines.values()), default=0.0)
         self._trip += TRIP_WEIGHT * (trip - self._trip) if self._trip else trip
         self._losses.look(sent, repeated, full=full, queues=trip > self._usual)
@@ -239,18 +224,16 @@ class Widening:
     @property
     def _usual(self) -> float:
         """The round trip from which on packets queue."""
-        return QUEUE * (self._least or 0.0) + QUEUE_S
+        return longest_usual(self._least or 0.0)
+
+    @property
+    def _queues(self) -> bool:
+        return self._trip > self._usual or any(line.trip > self._usual for line in self._lines.values())
 
     @property
     def _misled(self) -> bool:
         """The kernel takes a part of the round trip for all of it, on every connection."""
         return all(0 < line.shortest < PART * (self._least or 0.0) for line in self._lines.values())
-
-    @property
-    def _rate(self) -> float:
-        """What all connections deliver, as of the last looks; 0.0 while these are too few."""
-        first, last = self._looks[0], self._looks[-1]
-        return (last.acked - first.acked) / (last.at - first.at) if len(self._looks) > LOOKS else 0.0
 
     @property
     def _window_s(self) -> float:
@@ -281,17 +264,25 @@ class Widening:
 
     def _at_once(self) -> Order | None:
         """What needs no window."""
-        if self._phase in (_Phase.SETTLING, _Phase.JUDGING) and self._newest is None:
-            if self._rate >= LEAP * self._before > 0:
-                self._phase, self._before, self._rest = _Phase.WATCHING, self._rate, REST_S
+        rate = self._lately.rate
+        if self._steadying is _Steadying.TRIED and self._newest is None:
+            if self._lately.known and rate >= LEAP * self._before > 0:
+                self._before, self._rest = rate, REST_S
+                self._keep()
+                if self._phase is not _Phase.CHANGING:
+                    self._phase = _Phase.WATCHING
             return None
-        if self._phase is not _Phase.WATCHING or not self._losses.plain or not self._rate:
+        if self._phase is not _Phase.WATCHING or not self._losses.plain or not rate:
             return None
-        near = self._misled or self._rate * (self._least or 0.0) >= NEAR
-        if self._steady is None or (near and len(self._lines) == 1):
-            self._before = max(self._before, self._rate)
+        if self._steadying is _Steadying.UNTRIED or (self.steady and len(self._lines) == 1):
+            self._before = max(self._before, rate)
             return self._change()
         return None
+
+    def _keep(self) -> None:
+        """What bears loss stays, if it is in use."""
+        if self._steadying is _Steadying.TRIED:
+            self._steadying = _Steadying.KEPT
 
     def _watched(self, rate: float) -> Order | None:
         grown, self._before = rate > GAIN * self._before, max(rate, FADE * self._before)
@@ -299,12 +290,13 @@ class Widening:
 
     def _change(self) -> Order | None:
         self._phase = _Phase.WATCHING
-        if self._trip > self._usual or any(line.trip > self._usual for line in self._lines.values()):
+        if self._queues:
             return None
-        if self._losses.found and self._steady is None:
+        untried = self._steadying is _Steadying.UNTRIED
+        if self._losses.found and untried:
             self._phase = _Phase.CHANGING
             return Steady(True)
-        known = self._steady is not None or self._losses.known
+        known = not untried or self._losses.known
         if known and len(self._lines) < self._most:
             self._phase = _Phase.CHANGING
             return Open()
@@ -320,8 +312,13 @@ class Widening:
         self._begin_trial(now)
         if self._newest not in self._lines or self._newest in moved or not moved:
             return None
-        self._take_a_rest(now)
-        return Close(self._newest)
+        line = self._newest
+        if self._steadying is _Steadying.TRIED:
+            self._newest = None
+            self._settle(now)
+        else:
+            self._take_a_rest(now)
+        return Close(line)
 
     def _judged(self, rate: float, own: float, now: float) -> Order | None:
         """The change stays and the next one is made, or it is undone."""
@@ -331,17 +328,23 @@ class Widening:
         carries = self._newest is None or own >= (GAIN - 1) * self._before
         grows, self._own = own > GAIN * self._own, own
         if rate >= GAIN * self._before and carries:
-            self._rest = REST_S
-            self._before = rate
-            if grows and self._newest is not None and self._steady is not None:
+            helped = self._newest is None or rate - own >= GAIN * self._before or self._queues
+            self._rest, self._before = REST_S, rate
+            if self._steadying is _Steadying.TRIED and not helped:
+                return self._refuse()
+            self._keep()
+            if grows and self._newest is not None and self._steadying is not _Steadying.UNTRIED:
                 self._phase = _Phase.WATCHING
                 return None
             return self._change()
         if self._newest is None:
-            self._steady = False
-            self._phase = _Phase.WATCHING
-            return Steady(False)
+            return self._refuse()
         if grows and now < self._until:
             return None
         self._take_a_rest(now)
         return Close(self._newest)
+
+    def _refuse(self) -> Order:
+        self._steadying = _Steadying.REFUSED
+        self._phase = _Phase.WATCHING
+        return Steady(False)

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 from weakref import WeakKeyDictionary
 
+from p2pxfer.core.session.lines import Line
 from p2pxfer.core.session.pacecap import PaceCap
-from p2pxfer.core.session.widening import Line
 from p2pxfer.net.debuglog import Logger
 from p2pxfer.net.session.path import PeerPath
 

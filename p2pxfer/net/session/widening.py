@@ -13,13 +13,14 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from p2pxfer.core.session.widening import Close, Line, Open, Steady, Widening
+from p2pxfer.core.session.lines import Line
+from p2pxfer.core.session.widening import Close, Open, Order, Steady, Widening
 from p2pxfer.net.debuglog import Logger
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.session.tuning import Tuning
 
-LOOK_S = 0.2
+LOOK_S = 0.1
 """How often the connections are looked at, seconds."""
 
 
@@ -68,14 +69,15 @@ class Widener:
         self._paths.tuning.pace(group, lines, self._reactor.seconds())
         if self._group != group[0].facts.group:
             self._group, self._rule = group[0].facts.group, Widening(self._reactor.seconds())
-        match self._rule.look(lines, self._reactor.seconds()):
+        order = self._rule.look(lines, self._reactor.seconds())
+        if isinstance(order, Steady):
+            order = _change(self._paths.tuning, self._rule, group, order.on, self._reactor.seconds())
+        match order:
             case Open():
                 self._opening = Deferred.fromCoroutine(self._open(group[0]))
                 self._opening.addErrback(self._broken)
             case Close(number):
                 self._paths.retire(number)
-            case Steady(on):
-                _change(self._paths.tuning, self._rule, group, on, self._reactor.seconds())
 
     async def _open(self, beside: PeerPath) -> None:
         rule, path = self._rule, None
@@ -138,12 +140,12 @@ class Steadier:
             _change(self._paths.tuning, self._rule, [path], order.on, now)
 
 
-def _change(tuning: Tuning, rule: Widening, group: list[PeerPath], on: bool, now: float) -> None:
-    """As a :class:`~p2pxfer.core.session.widening.Steady` of ``rule`` says."""
+def _change(tuning: Tuning, rule: Widening, group: list[PeerPath], on: bool, now: float) -> Order | None:
+    """As a :class:`~p2pxfer.core.session.widening.Steady` of ``rule`` says; returns what it says next."""
     if on:
-        rule.steadied(tuning.bear_loss(group), now)
-    else:
-        tuning.undo(group)
+        return rule.steadied(tuning.bear_loss(group), now)
+    tuning.undo(group)
+    return None
 
 
 def _line(path: PeerPath, in_kernel: bool = False) -> Line | None:

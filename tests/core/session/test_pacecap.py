@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from p2pxfer.core.session.lines import LEAST_TRIP_S, Line
 from p2pxfer.core.session.pacecap import ANEW_S, HEADROOM, PaceCap
-from p2pxfer.core.session.widening import LEAST_TRIP_S, Line
 
 LOOK_S = 0.2
 MB = 1_000_000

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pxfer.core.session.widening import LEAST_TRIP_S, MAX_LINES, REST_S, WARM, Close, Line, Open, Steady, Widening
+from p2pxfer.core.session.lines import LEAST_TRIP_S, WARM, Line
+from p2pxfer.core.session.widening import MAX_LINES, REST_S, Close, Open, Order, Steady, Widening
 
 MB = 1_000_000
 LOOK_S = 0.2
@@ -69,13 +70,12 @@ class Model:
                 for number, (acked, repeated) in self.up.items()
                 for full in [self.full and number != self.unused]
             }
-            order = self.rule.look(lines, self.now)
-            if order is not None:
-                self.orders.append((self.now, order))
-            self.obey(order)
+            self.obey(self.rule.look(lines, self.now))
             self.most = max(self.most, len(self.up))
 
     def obey(self, order: object) -> None:
+        if order is not None:
+            self.orders.append((self.now, order))
         match order:
             case Open() if self.opens:
                 self.made += 1
@@ -89,7 +89,7 @@ class Model:
                 done = self.steady_gain > 0
                 self.steady = on and done
                 if on:
-                    self.rule.steadied(done, self.now)
+                    self.obey(self.rule.steadied(done, self.now))
 
 
 def test_connections_with_small_windows_are_opened_until_the_line_is_full() -> None:
@@ -266,9 +266,9 @@ class Course:
             assert self.run(rate) == []
             rate *= 2
 
-    def answer(self) -> None:
-        """The other congestion control is there."""
-        self.rule.steadied(True, self.now)
+    def answer(self, done: bool = True) -> Order | None:
+        """The other congestion control is there, or is not; returns what is ordered next."""
+        return self.rule.steadied(done, self.now)
 
     def opens(self) -> None:
         """Another connection stands."""
@@ -278,69 +278,102 @@ class Course:
 
 
 def lossy(shortest: float = 0.08) -> Course:
-    """A long line that loses packets, with what bears loss just chosen; what the kernel takes for its round trip."""
+    """A long line that loses packets, with what bears loss just chosen and a second connection asked for; ``shortest``
+    is what the kernel takes for its round trip."""
     course = Course()
     course.shortest = shortest
     course.grows(3 * MB)
     assert course.run(1.5 * MB, seconds=0.6, loss=0.005) == [Steady(True)]
-    course.answer()
+    assert course.answer() == Open()
     return course
 
 
-def test_plain_loss_is_answered_at_once() -> None:
+def test_plain_loss_is_answered_at_once_and_in_both_ways() -> None:
     """Slow start ended with the first packet that was lost; nobody waits for a window in which all has settled."""
     lossy()
 
 
+def test_what_one_connection_may_not_have_is_not_asked_for() -> None:
+    """That of channels, which take one."""
+    course = Course()
+    course.rule = Widening(course.now, most=1)
+    course.grows(3 * MB)
+    assert course.run(1.5 * MB, seconds=0.6, loss=0.005) == [Steady(True)]
+    assert course.answer() is None
+    assert course.run(1.6 * MB, seconds=3, loss=0.005) == [Steady(False)]
+
+
 def test_what_bears_loss_stays_as_soon_as_it_delivers_twice_as_much() -> None:
+    """Also if the second connection brings nothing then."""
     course = lossy()
     assert course.run(3.5 * MB, seconds=0.4, loss=0.005) == []
-    assert course.run(5.5 * MB, seconds=0.2, loss=0.005) == []
-    assert course.run(8 * MB, seconds=0.2, loss=0.005) == [Open()], "it delivers what buffers carry with losses"
+    assert course.run(8 * MB, seconds=0.4, loss=0.005) == []
     course.opens()
-    assert course.run(16 * MB, 8 * MB, seconds=3, loss=0.005, trip=0.12) == []
+    assert course.run(8 * MB, 0.1 * MB, seconds=3, loss=0.005) == [Close(2)]
+    del course.up[2]
+    assert course.run(8 * MB, seconds=20, loss=0.005) == []
     assert course.rule.steady
+
+
+@pytest.mark.parametrize(("trip", "undone"), [(0.08, [Steady(False)]), (0.13, [])])
+def test_what_bears_loss_stays_for_what_the_connections_of_before_deliver(trip: float, undone: list[object]) -> None:
+    """The second one, which has it too, doubles the sum; on a full line each has a part of what one had."""
+    course = lossy()
+    course.opens()
+    orders = course.run(1.5 * MB, 1.5 * MB, seconds=2, loss=0.005, trip=trip)
+    assert [order for order in orders if order != Open()] == undone
+
+
+def test_where_neither_brings_anything_both_are_undone() -> None:
+    course = lossy()
+    course.opens()
+    while course.run(1.4 * MB, 0.1 * MB, loss=0.005) != [Close(2)]:
+        assert course.now < 110
+    del course.up[2]
+    assert course.run(1.5 * MB, seconds=20, loss=0.005) == [Steady(False)]
+
+
+def test_what_bears_loss_is_judged_by_itself_behind_a_second_connection_that_delivers_nothing_at_all() -> None:
+    course = lossy()
+    course.opens()
+    while course.run(2.5 * MB, 0, loss=0.005) != [Close(2)]:
+        assert course.now < 110
+    del course.up[2]
+    assert Steady(False) not in course.run(2.5 * MB, seconds=20, loss=0.005)
+    assert course.rule.steady
+
+
+def test_where_no_connection_comes_about_what_bears_loss_is_judged_all_the_same() -> None:
+    course = lossy()
+    course.rule.opened(None, course.now)
+    assert course.run(1.5 * MB, seconds=1.6, loss=0.005) == [Steady(False)]
 
 
 def test_while_the_second_connection_grows_no_third_one_comes() -> None:
     course = lossy()
-    while not course.run(8 * MB, loss=0.005):
-        pass
+    assert course.run(8 * MB, seconds=0.4, loss=0.005) == []
     course.opens()
     rate = 0.5 * MB
     for _ in range(11):
         assert course.run(8 * MB, rate, loss=0.005) == []
         rate *= 1.3
     assert course.run(14 * MB, 11 * MB, seconds=3, loss=0.005, trip=0.12) == []
+    assert course.rule.steady
 
 
 @pytest.mark.parametrize("shortest", [0.001, 0.02, 0.04])
-def test_where_syns_crossed_what_bears_loss_is_not_judged_and_the_second_connection_comes_at_once(
-    shortest: float,
-) -> None:
+def test_where_syns_crossed_what_bears_loss_is_not_judged(shortest: float) -> None:
     course = lossy(shortest)
-    assert course.run(0.5 * MB, seconds=1, loss=0.005) == [Open()]
     course.rule.opened(None, course.now)
     assert course.run(0.5 * MB, seconds=20, loss=0.005) == []
     assert course.rule.steady, "the kernel forgets it after ten seconds"
-
-
-def test_where_what_bears_loss_delivers_little_it_is_waited_for() -> None:
-    """The line is slow; another connection is tried when the growth has ended."""
-    course = lossy()
-    rate = 3.1 * MB
-    for _ in range(4):
-        assert course.run(rate, seconds=0.4, loss=0.005) == []
-        rate *= 1.2
-    assert course.run(rate, seconds=1.4, loss=0.005) == [Open()]
 
 
 def test_where_it_is_in_use_anyway_the_second_connection_comes_at_once() -> None:
     course = Course()
     course.grows(3 * MB)
     assert course.run(6 * MB, seconds=0.4, loss=0.005) == [Steady(True)]
-    course.rule.steadied(False, course.now)
-    assert course.run(8 * MB, loss=0.005) == [Open()]
+    assert course.answer(False) == Open()
 
 
 def test_a_queue_that_was_overrun_is_no_loss_of_the_line() -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from twisted.internet.task import Clock
 
-from p2pxfer.core.session.widening import Open
+from p2pxfer.core.session.widening import Open, Steady
 from p2pxfer.errors import Unreachable
 from p2pxfer.net.session import widening
 from p2pxfer.net.session.path import PathFacts, PeerPath
@@ -120,6 +120,32 @@ def test_the_rule_hears_of_every_attempt_also_of_one_that_failed(
     assert len(asked) == len(lost_errors.flush(Unreachable)) == 3
 
 
+def test_what_the_rule_says_behind_another_congestion_control_is_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Answering(Rule):
+        def look(self, lines: Any, now: float) -> Any:
+            return Steady(True) if super().look(lines, now) else None
+
+        def steadied(self, done: bool, now: float) -> Open:
+            return Open()
+
+    monkeypatch.setattr(widening, "Widening", Answering)
+    clock: Any = Clock()
+    paths, ones = world(clock, 1)
+    ones[0].descriptor.govern = lambda name: True
+    asked: list[Any] = []
+
+    async def comes(beside: Any) -> Any:
+        asked.append(beside)
+        return SimpleNamespace(facts=PathFacts(7, "punched", "", "", 1))
+
+    widener = Widener(clock, paths, comes, lambda path: True)
+    widener.start()
+    clock.advance(LOOK_S)
+    widener.stop()
+    assert asked == ones
+    assert Rule.came == [7]
+
+
 def test_nothing_is_looked_at_for_a_cargo_that_takes_one_connection() -> None:
     clock: Any = Clock()
     paths, _ = world(clock, 1)
@@ -132,6 +158,10 @@ def test_nothing_is_looked_at_for_a_cargo_that_takes_one_connection() -> None:
 
 
 # -- channels ------------------------------------------------------------------------------------------------------
+
+
+ALONE = 250_000
+"""Bytes a second that the usual congestion control delivers under loss."""
 
 
 class LossyPath(FakePath):
@@ -159,10 +189,10 @@ class LossyPath(FakePath):
         )
 
     def goes_on(self, better: float = 20) -> None:
-        """What a fifth of a second brings."""
-        self.flows.acked += int(50_000 * (better if self.descriptor.governor == BEARS_LOSS else 1))
-        self.flows.sent += 40
-        self.flows.repeated += self.loses
+        """What the time between two looks brings."""
+        self.flows.acked += int(ALONE * LOOK_S * (better if self.descriptor.governor == BEARS_LOSS else 1))
+        self.flows.sent += int(200 * LOOK_S)
+        self.flows.repeated += 5 * self.loses * LOOK_S
 
 
 def steadied(path: LossyPath, seconds: float, better: float = 20) -> tuple[Any, list[bool], Steadier]:
@@ -235,7 +265,7 @@ def test_what_paces_by_a_model_is_capped_and_nothing_else() -> None:
     steadied(path, 30, better=20)
     assert path.changes == [BEARS_LOSS]
     assert path.caps
-    assert path.caps[-1] == pytest.approx(1.25 * 20 * 50_000 / LOOK_S, rel=0.01)
+    assert path.caps[-1] == pytest.approx(1.25 * 20 * ALONE, rel=0.01)
     other = LossyPath(1, has=False)
     steadied(other, 30)
     assert other.caps == []
