@@ -14,7 +14,7 @@ import socket
 import struct
 from typing import Any
 
-from p2pxfer.net.connection.tcpinfo import Flow, cap_pace, flow, govern, governor, round_trip, silent_for
+from p2pxfer.net.connection.tcpinfo import Flow, begin_anew, cap_pace, flow, govern, governor, round_trip, silent_for
 
 
 class SocketDescriptor:
@@ -74,6 +74,10 @@ class SocketDescriptor:
     def govern(self, name: str) -> bool:
         """Change the congestion control; false where the system does not."""
         return self.connected and govern(self._socket, name)
+
+    def begin_anew(self, name: str) -> bool:
+        """Have the congestion control ``name`` forget what it knows of the line; false where that cannot be had."""
+        return self.connected and begin_anew(self._socket, name)
 
     def cap_pace(self, rate: int) -> bool:
         """Have the kernel send no faster than ``rate`` bytes a second; false where that cannot be had."""

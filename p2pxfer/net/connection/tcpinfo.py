@@ -34,6 +34,8 @@ _TIMES = struct.Struct("=168xQQ")
 that the other end had no room for more."""
 _NO_TRIP = 2**32 - 1
 """What the kernel says for the shortest round trip while it knows none."""
+_ANOTHER = "reno"
+"""A congestion control that every kernel has and allows."""
 _MAX_PACE = 47
 """``SO_MAX_PACING_RATE`` (socket(7)) of nearly every processor that Linux runs on; Python has no name for it."""
 _PACE = struct.Struct("@L")
@@ -114,6 +116,20 @@ def govern(sock: socket.socket, name: str) -> bool:
     except (OSError, AttributeError):
         return False
     return True
+
+
+def begin_anew(sock: socket.socket, name: str) -> bool:
+    """Have the congestion control ``name``, which ``sock`` has, forget what it knows of the line; false where that
+    cannot be had.
+
+    It could not be given back where the system allows it as a route's own only, so another socket is asked first.
+    """
+    try:
+        with socket.socket(sock.family, socket.SOCK_STREAM) as other:
+            allowed = govern(other, name)
+    except OSError:
+        return False
+    return allowed and govern(sock, _ANOTHER) and govern(sock, name)
 
 
 def cap_pace(sock: socket.socket, rate: int) -> bool:

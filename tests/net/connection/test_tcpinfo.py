@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from p2pxfer.net.connection import tcpinfo
+from p2pxfer.net.session.tuning import BEARS_LOSS
 
 LAYOUT = struct.Struct("=8B16I")
 
@@ -112,6 +113,31 @@ def test_the_pace_of_a_connection_is_capped_and_set_free() -> None:
         assert tcpinfo.cap_pace(here, 0)
         assert max_pace(here) == 2**64 - 1
     assert not tcpinfo.cap_pace(here, 1_000_000)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system is asked for it")
+def test_a_congestion_control_begins_anew() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as here:
+        there, _ = listener.accept()
+        with there:
+            usual = tcpinfo.governor(here)
+            assert not tcpinfo.begin_anew(here, "no such thing")
+            assert tcpinfo.governor(here) == usual, "what is not allowed is not given up"
+            if not tcpinfo.govern(here, BEARS_LOSS):
+                pytest.skip(f"this kernel has no {BEARS_LOSS}, or does not allow it")
+            end = time.monotonic() + 50
+            while not learned(here):
+                here.sendall(bytes(100_000))
+                there.recv(100_000, socket.MSG_WAITALL)
+                assert time.monotonic() < end
+            assert tcpinfo.begin_anew(here, BEARS_LOSS)
+            assert (tcpinfo.governor(here), learned(here)) == (BEARS_LOSS, 0)
+
+
+def learned(sock: socket.socket) -> int:
+    """``bbr_bw_lo`` and ``bbr_bw_hi``, the rate that it believes in: ``TCP_CC_INFO`` (linux/inet_diag.h), which Python
+    has no name for."""
+    return int.from_bytes(sock.getsockopt(socket.IPPROTO_TCP, 26, 20)[:8], sys.byteorder)
 
 
 def max_pace(sock: socket.socket) -> int:

@@ -164,6 +164,9 @@ ALONE = 250_000
 """Bytes a second that the usual congestion control delivers under loss."""
 
 
+ANEW = -1
+
+
 class LossyPath(FakePath):
     """One that delivers little under loss, and much with what bears that; all that waits is with the kernel."""
 
@@ -176,6 +179,7 @@ class LossyPath(FakePath):
         )
         self.changes: list[str] = []
         self.loses = 1.0
+        self.begins_anew = True
 
         def govern(name: str) -> bool:
             if has:
@@ -183,9 +187,15 @@ class LossyPath(FakePath):
                 self.descriptor.governor = name
             return has
 
+        def begin_anew(name: str) -> bool:
+            if self.begins_anew:
+                self.caps.append(ANEW)
+            return self.begins_anew
+
         self.caps: list[int] = []
+        """What the pace was capped to, and :data:`ANEW` where it began anew."""
         self.descriptor = SimpleNamespace(
-            flow=lambda: self.flows, governor="cubic", govern=govern, cap_pace=self.caps.append
+            flow=lambda: self.flows, governor="cubic", govern=govern, cap_pace=self.caps.append, begin_anew=begin_anew
         )
 
     def goes_on(self, better: float = 20) -> None:
@@ -221,6 +231,7 @@ def test_the_connection_of_channels_gets_what_bears_loss_and_keeps_it_where_that
 def test_what_does_not_deliver_more_is_undone_and_no_other_connection_is_wanted() -> None:
     path = LossyPath(1)
     path.flows.trip = path.flows.shortest = 0.1
+    path.begins_anew = False
     steadied(path, 60, better=1)
     assert path.changes == [BEARS_LOSS, "cubic"]
     assert len(path.caps) >= 2, "it was capped meanwhile"
@@ -269,6 +280,16 @@ def test_what_paces_by_a_model_is_capped_and_nothing_else() -> None:
     other = LossyPath(1, has=False)
     steadied(other, 30)
     assert other.caps == []
+
+
+def test_what_took_loss_for_a_full_line_begins_anew_once_and_without_a_cap() -> None:
+    path = LossyPath(1)
+    path.descriptor.governor = BEARS_LOSS
+    steadied(path, 30, better=4)
+    assert path.changes == []
+    assert path.caps.count(ANEW) == 1
+    assert path.caps[-1] == pytest.approx(1.25 * 4 * ALONE)
+    assert path.caps[path.caps.index(ANEW) + 1] == 0
 
 
 def test_where_the_system_does_not_have_it_all_stays() -> None:
