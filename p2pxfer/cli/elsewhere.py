@@ -1,28 +1,34 @@
-"""Says of an accepted transfer that begins anew that a part of it waits in another directory."""
+"""Says of a transfer what lies around it: a part of it in another directory, earlier states of it in its own."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
+from twisted.internet.defer import Deferred, gatherResults, succeed
+
 from p2pxfer.cli.report import Reporter
-from p2pxfer.cli.watching import Watch
+from p2pxfer.cli.watching import Watch, superseded_text
 from p2pxfer.core.text import safe_text
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.incoming import IncomingTransfer
-from p2pxfer.net.transfer.partials import Partial, beside
+from p2pxfer.net.transfer.partials import Partial, beside, staging_name, supersede
 from p2pxfer.net.transfer.places import Place
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
 from p2pxfer.status import Note
 
 MOST_NAMES: Final = 3
+MARKING_S: Final = 5.0
+"""How long the end of a run waits for a disk on which something is noted, seconds."""
 
 
 class Elsewhere:
     """Of one run of ``receive`` into ``place``; it looks at disks in a thread of its own, and delays nothing."""
 
     def __init__(self, reactor: Reactor, home: Home, place: Place, report: Reporter) -> None:
+        self._reactor = reactor
         self._home = home
         self._place = place
         self._report = report
@@ -45,6 +51,30 @@ class Elsewhere:
         looking = self._worker.do(beside, self._home.path, self._place.shown, path.peer_key, transfer.number)
         # A disk that cannot be read says nothing of this transfer.
         looking.addCallbacks(told, lambda failure: None)
+
+    def supersede(self, watch: Watch, given_up: Sequence[Watch]) -> Deferred[None]:
+        """This transfer is whole: let go of those that it outdates, and say it of what earlier runs left of such.
+
+        Fires when that is noted for ``p2pxfer jobs``, and soon in any case.
+        """
+        transfer, closing = watch.transfer, gatherResults([older.give_up() for older in given_up])
+        if not isinstance(transfer, IncomingTransfer) or not isinstance(self._place, Folder) or transfer.offer is None:
+            return succeed(None)
+        names, where = transfer.offer.names, self._place.shown
+        given = [older.transfer for older in given_up if isinstance(older.transfer, IncomingTransfer)]
+        said = [staging_name(one.sender, one.number) for one in given]
+
+        def told(found: list[Partial]) -> None:
+            """Those that were given up in this run were told as that."""
+            for one in found:
+                if one.name not in said:
+                    self._report.tell(Note(superseded_text(one.have, one.names, one.number)))
+
+        marking = closing.addCallback(
+            lambda _: self._worker.do(supersede, where, transfer.sender, names, transfer.number)
+        )
+        told_of = marking.addCallbacks(told, lambda failure: None)
+        return told_of.addTimeout(MARKING_S, self._reactor, lambda result, timeout: None)
 
     def close(self) -> None:
         """Look no more."""

@@ -82,6 +82,8 @@ def remark(job: JobListed) -> str:
         return " (waits for the peer's consent)"
     if job.state == "running":
         return f" (waiting or slow; {job.why})" if job.why else " (running)"
+    if job.state == "cut" and job.why:
+        return f" ({job.why}: jobs cancel drops it)"
     if job.state not in ("queued", "paused", "failed"):
         return ""
     place = f", place {job.place}" if job.place > 1 else ", goes next" if job.place else ""
@@ -331,6 +333,7 @@ def received(partial: Partial, contacts: dict[bytes, str]) -> JobListed:
 
     quiet = time.time() - partial.changed
     why = f"nothing was written for {quiet:.0f} s" if partial.busy and quiet >= QUIET_S else ""
+    why = "superseded, a newer state of it has arrived" if partial.superseded and not partial.busy else why
     peer = contacts.get(partial.sender, "") or str(PeerId(partial.sender))
     return JobListed(
         partial.number, "receive", peer, tuple(partial.names), partial.have, partial.total, partial.into.path,

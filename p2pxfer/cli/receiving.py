@@ -7,7 +7,7 @@ from functools import partial
 from typing import cast
 
 from msgspec import structs
-from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, FailureGroup, race
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 
@@ -312,13 +312,12 @@ class Receiving(InboxOwner):
             self._received += 1
             event = done_event(transfer, outcome, seconds)
             self._report.tell(event, received_text(event, peer, directory_of(self._place)))
-            for older in [each for each in self._watches if each.is_outdated_by(watch)]:
-                older.give_up()
+            noted = self._elsewhere.supersede(watch, [each for each in self._watches if each.is_outdated_by(watch)])
             if self._once:
                 settled = transfer.settled
                 patience = FAREWELL_S if isinstance(transfer, IncomingTransfer) else STREAM_FAREWELL_S
                 settled.addTimeout(patience, self._reactor, lambda result, timeout: None)
-                settled.addCallback(lambda _: self._finish(None))
+                DeferredList([settled, noted]).addCallback(lambda _: self._finish(None))
 
         def failed(failure: Failure) -> None:
             """It came to nothing, for now or for good."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal
 
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import deferLater
 
 from p2pxfer.cli.report import Reporter
@@ -27,6 +28,13 @@ COUNT_S: Final = 0.25
 """How often it is looked whether it has, seconds."""
 GONE_S: Final = 3.0
 """How long no path carries a transfer before people are told what that means, seconds; most are back by then."""
+
+
+def superseded_text(have: int, names: Sequence[str], number: str = "") -> str:
+    """What is said of ``have`` bytes of ``names`` that a newer state has taken the place of; ``number`` of that job."""
+    some = ", ".join(safe_text(name, 60) for name in names[:3]) + (" ..." if len(names) > 3 else "")
+    drops = f"p2pxfer jobs cancel{' ' + number if number else ''} drops them"
+    return f"{human_size(have)} of an earlier state of {some} are kept and not needed any more: {drops}"
 
 
 def done_event(transfer: IncomingTransfer | IncomingStream, outcome: Received, seconds: float) -> Done:
@@ -173,20 +181,18 @@ class Watch:
         waits = self.taken and not self.transfer.attached and not self.transfer.ended
         return same and waits and isinstance(self.transfer, IncomingTransfer)
 
-    def give_up(self) -> None:
-        """A newer one took its place: let go of what is kept, so that it can be dropped."""
+    def give_up(self) -> Deferred[None]:
+        """A newer one took its place: let go of what is kept, so that it can be dropped; fires then."""
         assert isinstance(self.transfer, IncomingTransfer)
         self._outdated = True
-        self.transfer.abandon()
+        return maybeDeferred(self.transfer.abandon)
 
     def unfinished(self, error: Incomplete) -> str:
         """What is said of its end, which is that of a transfer whose sender is away."""
         offer = self.transfer.offer
         if not self._outdated or offer is None:
             return error.message
-        names = ", ".join(safe_text(name, 60) for name in offer.names[:3]) + (" ..." if len(offer.names) > 3 else "")
-        kept = human_size(self.transfer.have_bytes)
-        return f"{kept} of an earlier state of {names} are kept and not needed any more: p2pxfer jobs cancel drops them"
+        return superseded_text(self.transfer.have_bytes, offer.names)
 
     @property
     def taken(self) -> bool:

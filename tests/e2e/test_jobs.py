@@ -153,3 +153,43 @@ def test_a_running_job_is_neither_dropped_nor_run_twice(stage: Stage) -> None:
             assert "another process" in refused.err
     assert alice.poll() is None
     assert staging_of(stage.inbox)
+
+
+@pytest.mark.deadline(150)
+@pytest.mark.parametrize("restarted", [True, False])
+def test_a_newer_state_supersedes_what_is_kept_of_an_earlier_one(stage: Stage, restarted: bool) -> None:
+    """Also where the receiver that kept it has ended since."""
+    source = stage.folder / "big.bin"
+    random_file(source, 16 * MIB)
+    bob = stage.receive("--no-code")
+    alice = stage.send(source, "--limit", "2M")
+    until_bytes(alice, 2 * MIB)
+    kill(alice)
+    (older,) = jobs(stage, stage.bob)
+    if restarted:
+        kill(bob)
+        bob = stage.receive("--no-code", "--once")
+    digest = random_file(source, 2 * MIB)
+    stage.send(source).succeed(60)
+    said = until_superseded(bob)
+    drops = f"p2pxfer jobs cancel {older['job']} drops them" if restarted else "p2pxfer jobs cancel drops them"
+    assert said.endswith(f" of an earlier state of big.bin are kept and not needed any more: {drops}")
+    wait_until(lambda: "superseded" in jobs(stage, stage.bob)[0]["why"])
+    (job,) = jobs(stage, stage.bob)
+    assert (job["job"], job["state"]) == (older["job"], "cut")
+    assert (
+        "(superseded, a newer state of it has arrived: jobs cancel drops it)" in stage.run("jobs", home=stage.bob).out
+    )
+    assert file_hash(stage.inbox / "big.bin") == digest
+    jobs(stage, stage.bob, "cancel", job["job"])
+    assert jobs(stage, stage.bob) == []
+    assert not staging_of(stage.inbox)
+
+
+def until_superseded(bob: Program) -> str:
+    """What a receiver says of the earlier state."""
+    for _ in range(20):
+        said = str(bob.wait_for("note")["message"])
+        if "earlier state" in said:
+            return said
+    raise AssertionError("it did not say it")

@@ -77,7 +77,7 @@ class IncomingTransfer:
         self._backlog = Backlog(paths, self._is_over)
         self._tally = Tally(tell)
         self._consent = Consent(decide, self._tally, self._is_over)
-        self.number = transfer
+        self.sender, self.number = sender, transfer
         self._closing = self._asked = self.ended = False
         self.confirmed: float | None = None
         self.bytes_by_path: dict[str, int] = Counter()
@@ -193,8 +193,8 @@ class IncomingTransfer:
                 case Publish():
                     self._start(self._publish(effect.agreed))
 
-    def _start(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
-        Deferred.fromCoroutine(work).addErrback(self._failed)
+    def _start(self, work: Coroutine[Deferred[Any], Any, None]) -> Deferred[None]:
+        return Deferred.fromCoroutine(work).addErrback(self._failed)
 
     # -- the decision --------------------------------------------------------------------------------------------
 
@@ -342,11 +342,11 @@ class IncomingTransfer:
             discarding.addErrback(lambda failure: self.log.failure("removing the staging place", failure))
             discarding.addCallback(self.settled.callback)
 
-    def abandon(self) -> None:
-        """The sender has not come back for too long: end, and keep what is here for its next offer."""
+    def abandon(self) -> Deferred[None]:
+        """The sender has not come back for too long: end, and keep what is here for its next offer; fires then."""
         if not self.ended:
             self._end(Incomplete("the sender has not come back; what arrived is kept and goes on when it sends again"))
-        self._start(self.close())
+        return self._start(self.close())
 
     async def close(self, *, discard: bool = False) -> None:
         """Make durable what is here and let the staging place go; a later run goes on with it, unless ``discard``."""

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Final
 
 from p2pxfer.core.transfer.chunktable import ChunkTable
@@ -25,6 +26,8 @@ from p2pxfer.net.disk import OPEN_INNER_FILE, fdatasync, read_span, write_all
 
 NAME: Final = b"journal"
 _NEW: Final = b"journal.new"
+SUPERSEDED: Final = b"superseded"
+"""An empty file beside the journal: a newer state of the same files has arrived since it was written."""
 _WRITE: Final = 1024 * 1024
 """So many bytes of a journal are written at once."""
 MAX_JOURNAL: Final = 2 * MAX_MANIFEST + 4_000_000 * (CHUNK_SIZE + RECORD_OVERHEAD)
@@ -77,6 +80,8 @@ class JournalFile:
         self._write(pieces)
         os.fsync(self._fd)
         os.rename(_NEW, NAME, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+        with suppress(FileNotFoundError):
+            os.unlink(SUPERSEDED, dir_fd=self._directory)  # whoever goes on with it wants it
         os.fsync(self._directory)
 
     def append(self, records: Iterable[bytes]) -> None:
@@ -102,7 +107,7 @@ class JournalFile:
     def remove(self) -> None:
         """Remove the journal and what a run left half written."""
         self.close()
-        for name in (_NEW, NAME):
+        for name in (_NEW, SUPERSEDED, NAME):
             try:
                 os.unlink(name, dir_fd=self._directory)
             except FileNotFoundError:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -26,14 +26,23 @@ from p2pxfer.core.transfer.journal import read_journal
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.pathrules import STAGING_PREFIX
 from p2pxfer.errors import P2pxferError, UsageError
-from p2pxfer.net.disk import OPEN_DIRECTORY, OPEN_INNER_DIRECTORY, NotRemoved, disk_error, remove_whole, shown
+from p2pxfer.net.disk import (
+    OPEN_DIRECTORY,
+    OPEN_INNER_DIRECTORY,
+    OPEN_INNER_FILE,
+    NotRemoved,
+    disk_error,
+    remove_whole,
+    shown,
+    stat_or_none,
+)
 from p2pxfer.net.private.filelocks import locked
 from p2pxfer.net.private.home import LOCK
 from p2pxfer.net.private.identity import make_private_directory
 from p2pxfer.net.private.privatedir import HeldLocks, enter
 from p2pxfer.net.private.wholefile import replace_whole
 from p2pxfer.net.transfer import replay
-from p2pxfer.net.transfer.journalfile import MAX_JOURNAL, JournalFile
+from p2pxfer.net.transfer.journalfile import MAX_JOURNAL, SUPERSEDED, JournalFile
 from p2pxfer.net.transfer.journalfile import NAME as JOURNAL
 from p2pxfer.net.transfer.strays import TREE
 
@@ -60,7 +69,8 @@ class Partial(Struct, frozen=True):
     """A transfer that is not whole: ``have`` of ``total`` bytes, ``changed`` in seconds since 1970.
 
     ``into`` is how ``receive`` was called there last, ``sender`` is the digest of the sender's key; ``busy``: a process
-    receives it now, or waits for its sender; ``process`` is that one's id, 0 where it cannot be seen.
+    receives it now, or waits for its sender; ``process`` is that one's id, 0 where it cannot be seen.  ``superseded``:
+    a newer state of the same files has arrived.
     """
 
     name: str
@@ -72,6 +82,7 @@ class Partial(Struct, frozen=True):
     changed: float
     busy: bool
     process: int = 0
+    superseded: bool = False
 
     @property
     def number(self) -> str:
@@ -134,7 +145,7 @@ def find(home: Path, locks: HeldLocks) -> Iterator[Partial]:
     """Everything that is not whole in the destinations that are remembered."""
     for destination in destinations(home):
         try:
-            names = sorted(filter(_STAGING.fullmatch, os.listdir(destination.path)))  # noqa: PTH208  # names are wanted
+            names = _staging_in(destination.path)
         except OSError:
             continue  # gone, or not there today
         for name in names:
@@ -144,6 +155,10 @@ def find(home: Path, locks: HeldLocks) -> Iterator[Partial]:
                 continue  # another user's, or nothing that this program knows
             if found is not None:
                 yield found
+
+
+def _staging_in(directory: str) -> list[str]:
+    return sorted(filter(_STAGING.fullmatch, os.listdir(directory)))  # noqa: PTH208  # names are wanted
 
 
 def beside(home: Path, here: str, sender: bytes, transfer: bytes) -> Partial | None:
@@ -173,6 +188,7 @@ def _look(destination: Destination, name: str, locks: HeldLocks) -> Partial | No
             return None
         changed = os.stat(JOURNAL, dir_fd=fd, follow_symlinks=False).st_mtime
         busy, process = locks.is_held(fd), locks.holder(fd)
+        superseded = stat_or_none(fd, SUPERSEDED) is not None
         manifest = Manifest()
         replay.take_up(state, manifest)
         table = ChunkTable(manifest)
@@ -190,7 +206,43 @@ def _look(destination: Destination, name: str, locks: HeldLocks) -> Partial | No
         changed,
         busy,
         process,
+        superseded,
     )
+
+
+def supersede(destination: str, sender: bytes, names: Sequence[str], by: bytes) -> list[Partial]:
+    """Mark what is kept in a directory of earlier states of ``names``, which arrived with the transfer ``by`` now.
+
+    Returns what was marked: it has the same sender and the same names.  What a process holds may still go on.
+    """
+    used, own, locks = Destination(os.path.realpath(destination), ""), staging_name(sender, by), HeldLocks()
+    marked: list[Partial] = []
+    for name in _staging_in(used.path):
+        with suppress(OSError, P2pxferError):
+            found = _look(used, name, locks) if name != own else None
+            same = found is not None and found.sender == sender and found.names == list(names)
+            if found is not None and same and not found.busy and not found.superseded:
+                _mark(used.path, name)
+                marked.append(found)
+    return marked
+
+
+def _mark(destination: str, name: str) -> None:
+    where = str(Path(destination, name))
+
+    def gone() -> None:
+        """Raise that there is nothing to be marked."""
+        raise UsageError(f"{shown(where)} is gone already")
+
+    root = os.open(destination, OPEN_DIRECTORY)
+    try:
+        held = enter(root, name, where, gone)
+        try:
+            os.close(os.open(SUPERSEDED, os.O_WRONLY | os.O_CREAT | OPEN_INNER_FILE, 0o600, dir_fd=held))
+        finally:
+            os.close(held)
+    finally:
+        os.close(root)
 
 
 def partial_trees(destination: str, sender: bytes, but: bytes) -> list[int]:
