@@ -34,9 +34,10 @@ from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
 from p2pxfer.net.transfer.joblist import moment
-from p2pxfer.net.transfer.partials import number_of, staging_name
+from p2pxfer.net.transfer.partials import Partial, number_of, staging_name, supersede
 from p2pxfer.net.transfer.places import Received
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
+from p2pxfer.net.worker import Worker
 from p2pxfer.status import Event, Note, Offer, Path, Resumed, Verdict
 
 
@@ -52,6 +53,7 @@ class Receiving(InboxOwner):
         self._under_way: dict[IncomingTransfer | IncomingStream, tuple[str, bytes]] = {}
         self._presence = Presence(machine.reactor, self._attempt, tell)
         self._client: RendezvousClient | None = None
+        self._marking = Worker(machine.reactor, "superseded")
         self.observed = ""
         """Where the server sees this machine; empty while it is not registered."""
         self.received = 0
@@ -68,6 +70,7 @@ class Receiving(InboxOwner):
     async def stop(self) -> None:
         """End what is under way so that it can go on, and be there no more."""
         await self._inbox.close()
+        self._marking.stop()
         await self._presence.stop()
 
     def _place(self, key: bytes) -> ContactPlace:
@@ -144,6 +147,7 @@ class Receiving(InboxOwner):
             ways = ", ".join(f"{kind} {human_size(size)}" for kind, size in transfer.bytes_by_path.items())
             took = f"{human_size(outcome.size)} in {seconds:.1f} s" + (f"; {ways}" if ways else "")
             self._tell(f"received {some_of(outcome.names)} from {shown} ({took}){left}")
+            self._supersede(transfer)
 
         def failed(failure: Failure) -> None:
             """It came to nothing, for now or for good."""
@@ -153,6 +157,24 @@ class Receiving(InboxOwner):
             self._tell(f"from {shown}: {safe_text(error.message)}")
 
         transfer.done.addCallbacks(received, failed)
+
+    def _supersede(self, transfer: IncomingTransfer | IncomingStream) -> None:
+        """What an earlier run kept of earlier states of this transfer, which is whole, is not needed any more."""
+        if not isinstance(transfer, IncomingTransfer) or transfer.offer is None:
+            return
+        place, names = self._places.get(transfer.sender), transfer.offer.names
+        if place is None:
+            return
+
+        def told(found: list[Partial]) -> None:
+            """They were marked for ``p2pxfer jobs``."""
+            for one in found:
+                drops = f"p2pxfer jobs cancel {one.number} drops it"
+                self._tell(f"what is kept of an earlier state of {some_of(one.names)} is superseded: {drops}")
+
+        marking = self._marking.do(supersede, place.shown, transfer.sender, names, transfer.number)
+        # A disk that refuses to keep a mark harms nobody.
+        marking.addCallbacks(told, lambda failure: None)
 
     def under_way(self) -> list[JobListed]:
         """The transfers of now, the oldest first."""

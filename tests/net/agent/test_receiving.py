@@ -7,20 +7,25 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import pytest_twisted
 from twisted.internet.defer import Deferred
 
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.serveraddress import parse_server_line
+from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.errors import Incomplete, Refused
 from p2pxfer.inventory import JobListed
+from p2pxfer.net.agent import receiving
 from p2pxfer.net.agent.folders import ContactFolders
 from p2pxfer.net.agent.receiving import Receiving
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.transfer.partials import Destination
 from p2pxfer.net.transfer.places import Received
+from p2pxfer.net.transfer.staging import Staging
 from p2pxfer.status import Offer
+from tests.net.reactors import until
 from tests.net.serverkit import reactor
 
 KEY = bytes(range(32))
@@ -41,7 +46,7 @@ class Side:
 
     def begins(self, offer: Offer) -> Any:
         transfer: Any = SimpleNamespace(
-            number=b"n" * 32, offer=offer, have_bytes=5, bytes_by_path={"punched": 4096}, done=Deferred()
+            sender=KEY, number=b"n" * 32, offer=offer, have_bytes=5, bytes_by_path={"punched": 4096}, done=Deferred()
         )
         paths: Any = SimpleNamespace(ordered=lambda: [SimpleNamespace(peer_key=KEY)])
         hashable = type("Transfer", (), transfer.__dict__)()
@@ -100,3 +105,20 @@ def test_what_is_under_way_is_listed_as_jobs_list_it(side: Side) -> None:
     (job,) = side.receiving.under_way()
     assert (job.names, job.total) == ((), 0)
     transfer.done.callback(Received(b"r" * 32, (), 0))
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_an_earlier_run_kept_of_what_is_here_now_is_said_to_be_superseded(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiving, "IncomingTransfer", object)
+    folder = side.home.path.parent / "inbox" / "alice"
+    side.receiving._place(KEY).check_stream("name")
+    for sender in (KEY, b"t" * 32):
+        Staging.open(str(folder), sender, Manifest([Entry("a", FILE, 9)])).close()
+    transfer = side.begins(Offer(files=1, bytes=10, names=("a",)))
+    transfer.done.callback(Received(b"r" * 32, ("a",), 10))
+    await until(lambda: len(side.told) > 1)
+    assert side.told[1].startswith("what is kept of an earlier state of a is superseded: p2pxfer jobs cancel ")
+    await side.receiving.stop()
+    assert len(side.told) == 2
