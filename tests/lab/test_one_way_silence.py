@@ -126,7 +126,7 @@ def silent_for_ever(lab: Lab, folder: Path, way: Way) -> None:
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
-        pytest.param(10, (), marks=pytest.mark.deadline(150)),
+        pytest.param(5, (), marks=pytest.mark.deadline(150)),
         pytest.param(30, (), marks=[pytest.mark.deadline(200), pytest.mark.soak]),
         pytest.param(300, ("--timeout", "600"), marks=[pytest.mark.deadline(600), pytest.mark.soak]),
     ],

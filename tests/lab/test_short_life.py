@@ -13,6 +13,9 @@ from tests.lab.nat import KINDS
 from tests.lab.topology import Lab
 from tests.scene import Scene, events_of, first_path, random_file
 
+MINUTE_S = 60
+"""What carriers' NATs that forget soonest allow, seconds."""
+
 
 def short_lived(lab_factory: LabFactory, kind: str) -> Lab:
     """Two homes with such a NAT."""
@@ -48,3 +51,26 @@ def test_a_receiver_that_waits_finds_out_how_often_it_must_be_heard(lab_factory:
         alice.succeed(30)
         bob.succeed(30)
         assert first_path(events_of(bob), "punched")
+
+
+@pytest.mark.soak
+@pytest.mark.deadline(300)
+def test_f34_a_nat_that_forgets_after_a_minute_is_kept_awake(lab_factory: LabFactory, tmp_path: Path) -> None:
+    """Who waits is heard often enough: the connection on which it is asked for is still the first one."""
+    lab = lab_factory(KINDS["port-restricted"], KINDS["port-restricted"], rtt_ms=40)
+    for router in ("nat_a", "nat_b"):
+        shorten_memory(lab, router, MINUTE_S)
+    with Scene(lab, tmp_path, loopback=False) as scene:
+        scene.start_server()
+        scene.make_contacts()
+        source = scene.folder / "small.bin"
+        random_file(source, 1 << 20)
+        bob = scene.receive("--once", "--no-code", "--path", "direct")
+        # As above: what is shown is what time does.
+        time.sleep(2.5 * MINUTE_S)
+        alice = scene.send(source, "--path", "direct")
+        alice.succeed(30)
+        bob.succeed(30)
+        said = events_of(bob)
+        assert first_path(said, "punched")
+        assert not any(event["event"] == "registered" for event in said), "it had to come back"

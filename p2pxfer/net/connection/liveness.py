@@ -8,6 +8,8 @@ Laws of this file:
 2. What was sent and is not acknowledged by the peer's kernel, although ours repeats it, means that packets do not
    arrive: a NAT has lost the mapping, or the network is gone.  That shows within :data:`UNANSWERED_S`, long before
    silence does, and cannot be mistaken for a peer that is busy.
+3. A program that was stopped, or whose machine slept, has heard nothing meanwhile, which says nothing of the other end:
+   one more ping goes out before it judges.
 """
 
 from __future__ import annotations
@@ -128,10 +130,13 @@ class Liveness:
     def _ping(self) -> None:
         now = self._clock.seconds()
         pace = self._pace
+        slept = self._numbers >= 0 and now - self._pinged > 1.5 * pace.ping
+        if slept and not self._slept:
+            self._last_byte = max(self._last_byte, now - pace.dead)
         if self._reading and now - self._last_byte > pace.dead:
             self._watched.fail(Unreachable(f"{pace.other} has been silent for {pace.dead:.0f} seconds"))
             return
-        self._slept = self._numbers >= 0 and now - self._pinged > 1.5 * pace.ping
+        self._slept = slept
         self._pinged = now
         number = self._numbers = (self._numbers + 1) % 2**32
         self._sent = (number, now)

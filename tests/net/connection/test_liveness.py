@@ -111,3 +111,25 @@ def test_a_late_pong_to_an_earlier_ping_is_no_measurement() -> None:
     path.liveness.pong(77)
     assert path.liveness.rtt is None
     path.liveness.stop()
+
+
+@pytest.mark.parametrize("delay", [0.1, None])
+def test_f36_who_was_stopped_asks_once_more_before_it_judges(delay: float | None) -> None:
+    """A machine that slept has heard nothing for long, which says nothing of the other end."""
+    path = FakePath(0.1)
+    path.liveness.start()
+    path.run(3.5 * PATH.ping)
+    path.delay = delay
+    path.clock.advance(600.0)
+    assert path.failures == []
+    path.run(2 * PATH.ping)
+    assert len(path.failures) == (delay is None)
+    path.liveness.stop()
+
+
+def test_f36_whoever_is_late_with_every_ping_judges_all_the_same() -> None:
+    path = FakePath(None)
+    path.liveness.start()
+    for _ in range(round(PATH.dead / PATH.ping)):
+        path.clock.advance(2 * PATH.ping)
+    assert len(path.failures) == 1

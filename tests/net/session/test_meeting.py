@@ -480,3 +480,22 @@ def test_the_end_of_a_path_that_stood_is_no_news_to_who_only_logs_it(role: Any) 
         meeting.path_lost(path, gone)
     silent = [damaged] if role == "responder" else [damaged, gone]
     assert failed == [silent, [damaged, gone]]
+
+
+@pytest.mark.parametrize("role", ["initiator", "responder"])
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (3, 1, 4, 0, 2)])
+def test_f41_of_five_connections_that_stand_at_once_one_stays(role: Any, order: tuple[int, ...]) -> None:
+    """The initiator chooses, and the four others are reset at both ends."""
+    meeting, up = by_two_interfaces(role)
+    paths = [Direct(f"198.18.2.1:{31000 + number}", number) for number in range(5)]
+    meeting._greeting = cast(Any, set(paths))
+    for number in order:
+        if not paths[number].failed:
+            if role == "initiator":
+                meeting.path_greeted(cast(Any, paths[number]))
+            else:
+                meeting.path_message(cast(Any, paths[number]), Nominate())
+    assert up == [paths[order[0]]]
+    assert [path.failed for path in paths] == [path is not up[0] for path in paths]
+    nominated = [path for path in paths if any(isinstance(said, Nominate) for said in path.said)]
+    assert nominated == (up if role == "initiator" else [])

@@ -1,0 +1,47 @@
+"""A connection whose other end says nothing: how long it may stand before it has greeted."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from twisted.internet.task import Clock
+
+from p2pxfer.errors import P2pxferError, Unreachable
+from p2pxfer.net.session.path import GREETING_S, PathFacts, PeerPath
+
+
+class Wire:
+    """A transport on which nothing ever comes."""
+
+    def __init__(self) -> None:
+        self.resets: list[None] = []
+
+    def abortConnection(self) -> None:
+        self.resets.append(None)
+
+
+class Owner:
+    """Notes the end of a path."""
+
+    def __init__(self) -> None:
+        self.lost: list[P2pxferError] = []
+
+    def path_lost(self, path: PeerPath, error: P2pxferError) -> None:
+        self.lost.append(error)
+
+
+def test_f43_a_connection_on_which_nobody_greets_is_reset_after_ten_seconds() -> None:
+    clock, wire, owner = Clock(), Wire(), Owner()
+    path = PeerPath(PathFacts(1, "punched", "", ""), cast(Any, None), cast(Any, owner), clock)
+    path.transport = cast(Any, wire)
+    path.connectionMade()
+    clock.advance(GREETING_S - 0.1)
+    assert not wire.resets
+    clock.advance(0.2)
+    assert len(wire.resets) == 1
+    (error,) = owner.lost
+    assert isinstance(error, Unreachable)
+    assert "greet" in error.message
+    assert pytest.approx(10.0) == GREETING_S
+    assert not clock.getDelayedCalls()
