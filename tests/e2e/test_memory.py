@@ -117,6 +117,8 @@ def test_f45_memory_is_flat_while_the_disk_the_receiver_or_the_relay_is_slow(sta
         print(f"{who} stopped: " + ", ".join(f"{name} grew by {size / MIB:.1f} MiB" for name, size in sizes.items()))
     print("at most: " + ", ".join(f"{name} {size / MIB:.0f} MiB" for name, size in peaks.items()))
     assert last(received, "done")["seconds"] > 2 * PAUSE
+    ends = [event["why"] for event in received + sent if event["event"] == "path" and event["state"] == "down"]
+    assert set(ends) == {"the session is over"}
     assert all(size < GROWTH for sizes in grown.values() for size in sizes.values())
     assert all(size < MOST for size in peaks.values())
     assert file_hash(stage.inbox / source.name) == digest
