@@ -47,7 +47,8 @@ def test_a_lost_mapping_is_noticed_and_punched_again(
 ) -> None:
     """Data arrives again within 3 s, directly within 10 s, by itself, and the file is right.
 
-    A late first try is followed by a second one: a machine that is busy with other work is late once.
+    A late first try is followed by a second one: of two SYNs that cross at a bad moment ``bbr`` learns a part of the
+    round trip, and the first chunk takes two seconds then, although the path stands in time.
     """
     for number in range(2):
         lab = lab_factory(KINDS[kind], KINDS[kind], rtt_ms=40)

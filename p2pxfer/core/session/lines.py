@@ -24,7 +24,8 @@ RATE_S: Final = 0.35
 class Line(Struct, frozen=True):
     """One connection at one moment: bytes acknowledged, segments sent and segments sent again since it stood; its
     smoothed round trip; ``full``: more waits than it takes; the ``shortest`` round trip that the kernel knows, 0 for
-    none; for how many seconds it, and not either end, was what was waited for: ``at_work``, ``None`` if unknown."""
+    none; for how many seconds it, and not either end, was what was waited for: ``at_work``, ``None`` if unknown;
+    ``modelled``: it is paced by a model."""
 
     acked: int
     sent: int
@@ -33,6 +34,7 @@ class Line(Struct, frozen=True):
     full: bool
     shortest: float = 0.0
     at_work: float | None = None
+    modelled: bool = False
 
 
 def longest_usual(least: float) -> float:

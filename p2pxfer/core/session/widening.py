@@ -24,7 +24,8 @@ Laws of this file:
    full; where it did not, it goes with the connection that is undone.  Connections that lose packets take longer to
    grow, so no third one comes while the second one does.
 6. Where SYNs crossed the kernel takes a part of the round trip (:data:`PART`) for all of it, for some seconds, and what
-   paces by a model is held back by that.  So there the other congestion control is not judged.
+   paces by a model is held back by that.  So there the other congestion control is not judged, and the second
+   connection comes at once where loss is plain, or where the system itself paces by a model.
 
 Times in seconds, sizes in bytes.
 """
@@ -236,6 +237,11 @@ class Widening:
         return all(0 < line.shortest < PART * (self._least or 0.0) for line in self._lines.values())
 
     @property
+    def _held_back(self) -> bool:
+        """There is one connection, whose pace follows from that."""
+        return self._misled and [line.modelled for line in self._lines.values()] == [True]
+
+    @property
     def _window_s(self) -> float:
         return window_s(self._least or 0.0)
 
@@ -272,9 +278,11 @@ class Widening:
                 if self._phase is not _Phase.CHANGING:
                     self._phase = _Phase.WATCHING
             return None
-        if self._phase is not _Phase.WATCHING or not self._losses.plain or not rate:
+        clear = self._losses.plain or (self._held_back and self._lately.known)
+        if self._phase is not _Phase.WATCHING or not rate or not clear:
             return None
-        if self._steadying is _Steadying.UNTRIED or (self.steady and len(self._lines) == 1):
+        hurried = self.steady or self._held_back
+        if self._steadying is _Steadying.UNTRIED or (hurried and len(self._lines) == 1):
             self._before = max(self._before, rate)
             return self._change()
         return None
@@ -296,7 +304,7 @@ class Widening:
         if self._losses.found and untried:
             self._phase = _Phase.CHANGING
             return Steady(True)
-        known = not untried or self._losses.known
+        known = not untried or self._losses.known or self._held_back
         if known and len(self._lines) < self._most:
             self._phase = _Phase.CHANGING
             return Open()

@@ -18,7 +18,7 @@ from p2pxfer.core.session.widening import Close, Open, Order, Steady, Widening
 from p2pxfer.net.debuglog import Logger
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
-from p2pxfer.net.session.tuning import Tuning
+from p2pxfer.net.session.tuning import BEARS_LOSS, Tuning
 
 LOOK_S = 0.1
 """How often the connections are looked at, seconds."""
@@ -150,8 +150,10 @@ def _change(tuning: Tuning, rule: Widening, group: list[PeerPath], on: bool, now
 
 def _line(path: PeerPath, in_kernel: bool = False) -> Line | None:
     """``in_kernel``: what the kernel was given and did not send yet counts as more than the path takes."""
-    flow = path.descriptor.flow() if path.descriptor is not None else None
-    if flow is None:
+    descriptor = path.descriptor
+    flow = descriptor.flow() if descriptor is not None else None
+    if descriptor is None or flow is None:
         return None
     full = not path.writable or (in_kernel and flow.waiting > 0)
-    return Line(flow.acked, flow.sent, flow.repeated, flow.trip, full, flow.shortest, flow.at_work)
+    modelled = descriptor.governor == BEARS_LOSS
+    return Line(flow.acked, flow.sent, flow.repeated, flow.trip, full, flow.shortest, flow.at_work, modelled)

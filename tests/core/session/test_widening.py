@@ -239,6 +239,7 @@ class Course:
         self.rule = Widening(self.now)
         self.trip = trip
         self.shortest = trip
+        self.modelled = False
         self.up: dict[int, tuple[float, float, float]] = {1: (WARM, 0.0, 0.0)}
         """Bytes acknowledged, segments sent and segments lost."""
 
@@ -251,7 +252,9 @@ class Course:
                 went = rate * LOOK_S
                 self.up[number] = (acked + went, sent + went / SEGMENT, lost + went / SEGMENT * loss)
             lines = {
-                number: Line(int(acked), int(sent), int(lost), trip or self.trip, True, self.shortest)
+                number: Line(
+                    int(acked), int(sent), int(lost), trip or self.trip, True, self.shortest, modelled=self.modelled
+                )
                 for number, (acked, sent, lost) in self.up.items()
             }
             order = self.rule.look(lines, self.now)
@@ -367,6 +370,42 @@ def test_where_syns_crossed_what_bears_loss_is_not_judged(shortest: float) -> No
     course.rule.opened(None, course.now)
     assert course.run(0.5 * MB, seconds=20, loss=0.005) == []
     assert course.rule.steady, "the kernel forgets it after ten seconds"
+
+
+def crossed(shortest: float = 0.005, *, modelled: bool = True) -> Course:
+    """A long line without losses, whose first connection was made by crossing SYNs, in its third look."""
+    course = Course()
+    course.shortest, course.modelled = shortest, modelled
+    assert course.run(0.5 * MB, seconds=2 * LOOK_S) == []
+    return course
+
+
+def test_where_crossed_syns_mislead_the_systems_own_model_the_second_connection_comes_at_once() -> None:
+    """It goes on so for ten seconds, and whether packets get lost changes nothing: what bears that is in use."""
+    course = crossed()
+    assert course.run(0.5 * MB) == [Open()]
+    course.opens()
+    assert course.run(0.5 * MB, 20 * MB, seconds=5, trip=0.12) == [], "it stays, and the line is full"
+
+
+def test_one_that_does_not_come_about_is_not_asked_for_again_and_again() -> None:
+    course = crossed()
+    assert course.run(0.5 * MB) == [Open()]
+    course.rule.opened(None, course.now)
+    assert course.run(0.5 * MB, seconds=20) == []
+
+
+def test_where_crossed_syns_mislead_no_model_nothing_is_hurried() -> None:
+    assert crossed(modelled=False).run(0.5 * MB, seconds=0.8) == []
+    assert crossed(shortest=0.08).run(0.5 * MB, seconds=0.8) == []
+
+
+def test_while_packets_queue_it_does_not_come_either() -> None:
+    """Then the line is full."""
+    course = Course()
+    course.shortest, course.modelled = 0.005, True
+    assert course.run(0.5 * MB) == []
+    assert course.run(0.5 * MB, seconds=1, trip=0.12) == []
 
 
 def test_where_it_is_in_use_anyway_the_second_connection_comes_at_once() -> None:

@@ -292,6 +292,25 @@ def test_what_took_loss_for_a_full_line_begins_anew_once_and_without_a_cap() -> 
     assert path.caps[path.caps.index(ANEW) + 1] == 0
 
 
+@pytest.mark.parametrize(("governor", "further"), [(BEARS_LOSS, [1]), ("cubic", [])])
+def test_what_a_model_holds_back_gets_a_second_connection_at_once(governor: str, further: list[int]) -> None:
+    path = LossyPath(1)
+    path.writable, path.loses, path.flows.shortest, path.descriptor.governor = False, 0, 0.005, governor
+    clock: Any = Clock()
+    paths = PathSet(clock.seconds, lambda event: None)
+    paths.add(cast(PeerPath, path))
+    asked: list[int] = []
+
+    async def none_stands(beside: PeerPath) -> None:
+        asked.append(beside.facts.number)
+
+    widener = Widener(clock, paths, none_stands, lambda path: False)
+    widener.start()
+    run(clock, path, 1.0)
+    widener.stop()
+    assert asked == further
+
+
 def test_where_the_system_does_not_have_it_all_stays() -> None:
     path = LossyPath(1, has=False)
     steadied(path, 30)
