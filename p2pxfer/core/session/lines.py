@@ -6,6 +6,7 @@ Times in seconds, sizes in bytes, rates in bytes a second.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from typing import Final
 
 from msgspec import Struct
@@ -17,8 +18,14 @@ QUEUE_S: Final = 0.002
 """Packets queue when the round trip is so many times the shortest one, and so much longer."""
 WARM: Final = 64 * 1024
 """Bytes after which a round trip counts: the one that a kernel knows of two SYNs that crossed is too short by half."""
+GAIN: Final = 1.15
+"""What is so many times as much is more."""
+WINDOW_S: Final = 0.5
+WINDOW_TRIPS: Final = 6
 RATE_S: Final = 0.35
 """What so long tells of a rate is enough where nothing is at stake: what is delivered behind a hole comes at once."""
+PART: Final = 0.6
+"""``bbr`` has at most twice as much under way as goes in the shortest round trip that the kernel knows."""
 
 
 class Line(Struct, frozen=True):
@@ -40,6 +47,21 @@ class Line(Struct, frozen=True):
 def longest_usual(least: float) -> float:
     """The round trip beyond which packets queue, where ``least`` is the shortest one."""
     return QUEUE * least + QUEUE_S
+
+
+def window_s(trip: float) -> float:
+    """How long what is delivered is measured, on a line with this round trip."""
+    return max(WINDOW_S, WINDOW_TRIPS * trip)
+
+
+def misled(lines: Collection[Line], least: float) -> bool:
+    """Whether the kernel takes a part of the round trip, ``least``, for all of it, on every connection."""
+    return all(0 < line.shortest < PART * least for line in lines)
+
+
+def held_back(lines: Collection[Line], least: float) -> bool:
+    """Whether there is one connection, whose pace follows from that."""
+    return misled(lines, least) and [line.modelled for line in lines] == [True]
 
 
 class _Look(Struct, frozen=True):

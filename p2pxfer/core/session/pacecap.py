@@ -29,8 +29,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from p2pxfer.core.session.lines import LEAST_TRIP_S, Line
-from p2pxfer.core.session.widening import GAIN, window_s
+from p2pxfer.core.session.lines import GAIN, LEAST_TRIP_S, Line, window_s
 
 HEADROOM: Final = 1.25
 """What ``bbr`` itself uses to look for more."""

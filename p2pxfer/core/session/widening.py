@@ -3,29 +3,30 @@
 Laws of this file:
 
 1. Nothing is tried unless the connections are the limit: all of them were full for a whole window
-   (:data:`WINDOW_S`, :data:`WINDOW_TRIPS`), what they deliver has stopped growing, and the round trip is long enough
-   for a window of the kernel to matter.  On loopback and in a LAN one connection fills the line.
+   (:func:`~p2pxfer.core.session.lines.window_s`), what they deliver has stopped growing, and the round trip is long
+   enough for a window of the kernel to matter.  On loopback and in a LAN one connection fills the line.
 2. Nothing is tried while packets queue: then the line is the limit.  What is left is a window, or loss.
 3. One change at a time, but see 5.  It is judged by the sum of what all connections deliver, once it has settled: it
-   stays if the sum rose by :data:`GAIN`, and a connection only if it delivers what the sum had to rise by; else it is
-   undone, but not while it delivers more with each window, for :data:`TRIAL` windows.  Behind a connection that was
-   undone, or did not come about, nothing is tried for :data:`REST_S`, twice as long each time.  A short pause of what
-   was there before makes nothing new look better (:data:`FADE`).  While a connection stands still or is not full, or
-   after one was lost, nothing is judged: the sum says nothing about the change then.  But a connection on trial that
-   delivers nothing at all for :data:`TRIAL` windows, while another one does, is undone too.
+   stays if the sum rose by :data:`~p2pxfer.core.session.lines.GAIN`, and a connection only if it delivers what the sum
+   had to rise by; else it is undone, but not while it delivers more with each window, for :data:`TRIAL` windows.
+   Behind a connection that was undone, or did not come about, nothing is tried for :data:`REST_S`, twice as long each
+   time.  A short pause of what was there before makes nothing new look better (:data:`FADE`).  While a connection
+   stands still or is not full, or after one was lost, nothing is judged: the sum says nothing about the change then.
+   But a connection on trial that delivers nothing at all for :data:`TRIAL` windows, while another one does, is undone.
 4. Where packets get lost (:mod:`~p2pxfer.core.session.losses`) the first change is another congestion control, which
    does not take loss for a full line; it costs nothing.  All further ones are connections, ``most`` at most, and none
    is opened before it is known whether packets get lost.
 5. Where loss is plain the growth is not waited for: what takes loss for a full line has ended its growth with the
    first one, and what arrives behind a hole is kept at both ends until the hole is filled, so that with losses the
-   kernels' buffers carry half of what they do without.  The other congestion control comes at once, and so does the
-   second connection, which takes some round trips to come.  The congestion control stays as soon as the sum is
-   :data:`LEAP` times what it was, or if those that were there before deliver :data:`GAIN` times as much, or the line is
-   full; where it did not, it goes with the connection that is undone.  Connections that lose packets take longer to
-   grow, so no third one comes while the second one does.
-6. Where SYNs crossed the kernel takes a part of the round trip (:data:`PART`) for all of it, for some seconds, and what
-   paces by a model is held back by that.  So there the other congestion control is not judged, and the second
-   connection comes at once where loss is plain, or where the system itself paces by a model.
+   kernels' buffers carry half of what they do without.  The same holds where a loss has left a single connection so
+   slow that no more losses show (:mod:`~p2pxfer.core.session.secondstart`).  The other congestion control comes at
+   once, and so does the second connection, which takes some round trips to come.  The congestion control stays as soon
+   as the sum is :data:`LEAP` times what it was, or if those that were there before deliver more, or the line is full;
+   where it did not, it goes with the connection that is undone.  Connections that lose packets take longer to grow, so
+   no third one comes while the second one does.
+6. Where SYNs crossed the kernel takes a part of the round trip (:data:`~p2pxfer.core.session.lines.PART`) for all of
+   it, for some seconds, and what paces by a model is held back by that.  So there the other congestion control is not
+   judged, and the second connection comes at once where loss is plain, or where the system itself paces by a model.
 
 Times in seconds, sizes in bytes.
 """
@@ -38,13 +39,21 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from p2pxfer.core.session.lines import LEAST_TRIP_S, WARM, Lately, Line, longest_usual
+from p2pxfer.core.session.lines import (
+    GAIN,
+    LEAST_TRIP_S,
+    WARM,
+    Lately,
+    Line,
+    held_back,
+    longest_usual,
+    misled,
+    window_s,
+)
 from p2pxfer.core.session.losses import Losses
+from p2pxfer.core.session.secondstart import SecondStart
 
 MAX_LINES: Final = 8
-GAIN: Final = 1.15
-WINDOW_S: Final = 0.5
-WINDOW_TRIPS: Final = 6
 TRIAL: Final = 4
 IDLE: Final = 16 * 1024
 """So many bytes in a trial, or less, are signs of life and no data."""
@@ -56,8 +65,6 @@ TRIP_WEIGHT: Final = 0.15
 FADE: Final = 0.9
 """What a window delivered counts for so much in the next one, if that delivered less."""
 LEAP: Final = 2.0
-PART: Final = 0.6
-"""``bbr`` has at most twice as much under way as goes in the shortest round trip that the kernel knows."""
 REST_S: Final = 30.0
 MAX_REST_S: Final = 960.0
 
@@ -105,11 +112,6 @@ class _Window(Struct):
     """What each connection delivered that delivered anything."""
 
 
-def window_s(trip: float) -> float:
-    """How long what is delivered is measured, on a line with this round trip."""
-    return max(WINDOW_S, WINDOW_TRIPS * trip)
-
-
 class Widening:
     """The connections between two hosts, by number; one of these for each transfer.  ``most``: so many at once."""
 
@@ -135,6 +137,9 @@ class Widening:
         """The connections as they were when the trial began."""
         self._losses = Losses()
         self._steadying = _Steadying.UNTRIED
+        self._start = SecondStart()
+        """Of the only connection, before what bears loss was tried."""
+        self._plain = False  # as of the last look
 
     def look(self, lines: Mapping[int, Line], now: float) -> Order | None:
         """What is to be done, with all connections that are up as they are now; called a few times a second."""
@@ -149,6 +154,9 @@ class Widening:
         if self._phase is _Phase.RESTING and self._steadying is _Steadying.TRIED:
             self._steadying = _Steadying.REFUSED
             return Steady(False)
+        alone = len(lines) == 1 and self._steadying is _Steadying.UNTRIED
+        stuck = alone and self._start.look(next(iter(lines.values())), now)
+        self._plain = stuck or self._losses.plain
         order = self._at_once() if full else None
         if order is not None:
             return order
@@ -183,9 +191,9 @@ class Widening:
         if self._phase is not _Phase.CHANGING:
             return None
         self._newest = None
-        used = _Steadying.KEPT if self._misled else _Steadying.TRIED
+        used = _Steadying.KEPT if misled(self._lines.values(), self._least or 0.0) else _Steadying.TRIED
         self._steadying = used if done else _Steadying.REFUSED
-        if self._losses.plain and len(self._lines) == 1 < self._most:
+        if self._plain and len(self._lines) == 1 < self._most:
             return Open()
         if self._steadying is _Steadying.TRIED:
             self._settle(now)
@@ -232,16 +240,6 @@ class Widening:
         return self._trip > self._usual or any(line.trip > self._usual for line in self._lines.values())
 
     @property
-    def _misled(self) -> bool:
-        """The kernel takes a part of the round trip for all of it, on every connection."""
-        return all(0 < line.shortest < PART * (self._least or 0.0) for line in self._lines.values())
-
-    @property
-    def _held_back(self) -> bool:
-        """There is one connection, whose pace follows from that."""
-        return self._misled and [line.modelled for line in self._lines.values()] == [True]
-
-    @property
     def _window_s(self) -> float:
         return window_s(self._least or 0.0)
 
@@ -278,10 +276,10 @@ class Widening:
                 if self._phase is not _Phase.CHANGING:
                     self._phase = _Phase.WATCHING
             return None
-        clear = self._losses.plain or (self._held_back and self._lately.known)
+        clear = self._plain or (held_back(self._lines.values(), self._least or 0.0) and self._lately.known)
         if self._phase is not _Phase.WATCHING or not rate or not clear:
             return None
-        hurried = self.steady or self._held_back
+        hurried = self.steady or held_back(self._lines.values(), self._least or 0.0)
         if self._steadying is _Steadying.UNTRIED or (hurried and len(self._lines) == 1):
             self._before = max(self._before, rate)
             return self._change()
@@ -301,10 +299,10 @@ class Widening:
         if self._queues:
             return None
         untried = self._steadying is _Steadying.UNTRIED
-        if self._losses.found and untried:
+        if untried and (self._plain or self._losses.found):
             self._phase = _Phase.CHANGING
             return Steady(True)
-        known = not untried or self._losses.known or self._held_back
+        known = not untried or self._losses.known or held_back(self._lines.values(), self._least or 0.0)
         if known and len(self._lines) < self._most:
             self._phase = _Phase.CHANGING
             return Open()

@@ -415,6 +415,26 @@ def test_where_it_is_in_use_anyway_the_second_connection_comes_at_once() -> None
     assert course.answer(False) == Open()
 
 
+def test_one_loss_at_the_begin_that_left_the_connection_slow_is_answered_before_another_one_shows() -> None:
+    """So little goes then that a packet gets lost each second or two only."""
+    course = Course()
+    course.up[1] = (0.0, 12.0, 1.0)
+    rate = 0.15 * MB
+    orders: list[object] = []
+    while not orders:
+        orders = course.run(rate)
+        rate *= 1.05
+        assert course.now < 101.5
+    assert orders == [Steady(True)]
+    assert course.answer() == Open()
+
+
+def test_one_loss_and_growth_go_on() -> None:
+    course = Course()
+    course.up[1] = (0.0, 12.0, 1.0)
+    course.grows(3 * MB)
+
+
 def test_a_queue_that_was_overrun_is_no_loss_of_the_line() -> None:
     """The sawtooth of what takes loss for a full line, alone on it: the round trip says what the losses are."""
     course = Course()
