@@ -1,0 +1,65 @@
+"""A relay that carries so much for a session and no more: it ends in the middle of a chunk, again and again."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import pytest
+
+from tests.e2e.conftest import MIB, Stage, end_of
+from tests.e2e.test_segments import PIECE, Between
+from tests.scene import file_hash, last, random_file
+
+SIZE = 16 * MIB
+QUOTA = 3 * MIB + 100_000
+"""What passes a connection, bytes: not a whole number of chunks."""
+TWICE = 4 * MIB
+"""Most bytes a session that are sent again: what was under way when it ended."""
+
+
+class Quota:
+    """Passes :data:`QUOTA` bytes from each socket, and then ends it and the other one."""
+
+    def __init__(self) -> None:
+        self._passed: dict[socket.socket, int] = {}
+        self._lock = threading.Lock()
+        self.ended = 0
+
+    def __call__(self, source: socket.socket, sink: socket.socket) -> int:
+        """See :data:`~tests.e2e.test_segments.Way`."""
+        data = source.recv(PIECE)
+        with self._lock:
+            left = QUOTA - self._passed.setdefault(source, 0)
+            self._passed[source] += len(data)
+        sink.sendall(data[:left])
+        if len(data) <= left:
+            return bool(data)
+        self.ended += 1
+        source.shutdown(socket.SHUT_RDWR)
+        return 0
+
+
+@pytest.mark.deadline(120)
+def test_f44_a_relay_that_ends_in_the_middle_of_a_chunk_is_asked_for_again(pair: Stage) -> None:
+    """The transfer goes on by itself with another reservation each time, with pauses, and the file is right."""
+    quota = Quota()
+    between = Between(quota, pair.ports[0])
+    pair.callback(between.close)
+    pair.address = f"127.0.0.1:{between.port}#{pair.address.split('#')[1]}"
+    source = pair.folder / "file.bin"
+    digest = random_file(source, SIZE)
+    bob = pair.receive("--once", "--no-code", "--path", "relay")
+    alice = pair.send(source, "--path", "relay")
+    (status, said), (other, heard) = end_of(alice), end_of(bob)
+    assert (status, other) == (0, 0), (said, heard)
+    assert file_hash(pair.inbox / source.name) == digest
+    introduced = [event["t"] for event in said if event["event"] == "introduced"]
+    carried = sum(last(said, "done")["bytes_by_path"].values())
+    ends = [event["why"] for event in said if event["event"] == "path" and event["state"] == "down"]
+    lost = [event["message"] for event in said if event["event"] == "note" and "reconnecting" in event["message"]]
+    print(f"{quota.ended} ended, introduced at {introduced}, {(carried - SIZE) / MIB:.1f} MiB twice; {lost}")
+    assert quota.ended >= SIZE // QUOTA
+    assert len(introduced) <= quota.ended + 2
+    assert len(lost) == len(ends) - 1
+    assert SIZE <= carried < SIZE + TWICE * quota.ended
