@@ -86,6 +86,8 @@ class Meeting(PathOwner):
         """Whether any path of this meeting was ever up."""
         self.unheard = False
         """The peer had probably lost its connection to the server when it was introduced, and never heard of it."""
+        self.given_up = False
+        """It was closed while a direct path might still have come: nothing was decided."""
         client.informed[introduction.session] = self
 
     # -- start and stop ------------------------------------------------------------------------------------------
@@ -102,7 +104,7 @@ class Meeting(PathOwner):
         self._check_failed()
 
     async def decided(self) -> None:
-        """Wait until a direct path is up, or none can come any more; some 20 seconds at most."""
+        """Wait until a direct path is up, none can come any more, or it is given up; some 20 seconds at most."""
         if self._may_come():
             await self._undecided.moment()
 
@@ -117,6 +119,7 @@ class Meeting(PathOwner):
 
     def close(self) -> None:
         """End everything; paths that are up are closed in order, all else is reset."""
+        self.given_up = self.given_up or self._may_come()
         self._closed = True
         if self._nomination is not None and self._nomination.active():
             self._nomination.cancel()

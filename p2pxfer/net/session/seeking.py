@@ -106,8 +106,10 @@ def wants_another(meetings: Collection[Meeting], paths: PathSet, policy: PathPol
 
 
 async def when_relayed(meeting: Meeting, paths: PathSet, told: Callable[[Meeting], None]) -> None:
-    """Call ``told`` when it is known that ``meeting`` leaves nothing but the relay."""
+    """Call ``told`` when it is known that ``meeting`` leaves nothing but the relay; not if it was given up before."""
     await meeting.decided()
+    if meeting.given_up:
+        return
     relayed = bool(paths) or (not meeting.introduction.dial and meeting.introduction.relay_token is not None)
     if relayed and not paths.direct and not paths.over:
         told(meeting)

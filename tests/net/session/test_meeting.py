@@ -6,6 +6,7 @@ And two of them at once, which share their ports.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -144,6 +145,20 @@ class Punch:
         address: Any = SimpleNamespace(host=host, port=31000)
         assert self.meeting.punch.came(address) is not None
         return max(self.meeting._greeting, key=lambda path: path.facts.number)
+
+
+@pytest.mark.parametrize("ends", [Meeting.close, Meeting.peer_returned])
+def test_a_meeting_that_ends_while_a_direct_path_may_come_was_given_up(ends: Callable[[Meeting], None]) -> None:
+    punch = Punch()
+    ends(punch.meeting)
+    assert punch.meeting.given_up
+
+
+def test_a_meeting_whose_punch_came_to_its_end_was_not_given_up() -> None:
+    punch = Punch()
+    punch.meeting.punch._ended(3)
+    punch.meeting.close()
+    assert not punch.meeting.given_up
 
 
 def test_the_way_of_the_nominated_path_and_its_time_are_told_once() -> None:

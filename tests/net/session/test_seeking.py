@@ -188,6 +188,7 @@ class Decided:
     def __init__(self, *, dial: bool, token: bytes | None = b"t" * 32) -> None:
         self.introduction = Introduction(bytes(32), True, bytes(32), dial=dial, relay_token=token)
         self.ending: Deferred[None] = Deferred()
+        self.given_up = False
 
     async def decided(self) -> None:
         await self.ending
@@ -220,6 +221,19 @@ def test_who_is_left_with_the_relay_is_told_when_the_punch_is_over(
     assert heard == []
     meeting.ending.callback(None)
     assert heard == ([meeting] if told else [])
+
+
+def test_nobody_is_told_of_a_meeting_that_was_given_up() -> None:
+    """Another one takes its place, as where the peer had lost its server, and may still lead to a direct path."""
+    meeting: Any = Decided(dial=True)
+    paths = PathSet(Clock().seconds, lambda event: None)
+    path: Any = SimpleNamespace(facts=SimpleNamespace(number=1, kind="relay", local="", remote="", beside=0), rtt=None)
+    paths.add(path)
+    heard: list[object] = []
+    Deferred.fromCoroutine(when_relayed(meeting, paths, heard.append))
+    meeting.given_up = True
+    meeting.ending.callback(None)
+    assert heard == []
 
 
 def test_a_cancelled_search_leaves_nothing_behind(job: Job) -> None:
