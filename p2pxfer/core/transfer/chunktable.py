@@ -49,7 +49,7 @@ class ChunkTable:
         self._manifest = manifest
         self._bases = array("q", [0])
         self._starts = array("q", [0])
-        self._hashes = HashPages()
+        self._hashes = HashPages(manifest.whole_pages)
         self._folded = bytearray()
         """The roots of the first files."""
         self._passed: set[int] = set()

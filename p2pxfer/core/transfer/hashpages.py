@@ -4,7 +4,8 @@ Laws of this file:
 
 1. A page in which nothing was put takes no memory: anybody may list a file of any size, and send its last chunk first.
 2. A page that holds one hash for all of its chunks, as in a hole, takes that one.
-3. What was never put is zeros; who uses it knows what was.
+3. A page that is whole is kept once by all that share it: who verifies and who notes hold the same in the end.
+4. What was never put is zeros; who uses it knows what was.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ _BYTES: Final = PAGE * HASH_SIZE
 class HashPages:
     """Hashes of 32 bytes; mutable."""
 
-    __slots__ = ("_pages",)
+    __slots__ = ("_pages", "_shared")
 
-    def __init__(self) -> None:
+    def __init__(self, shared: dict[int, bytes] | None = None) -> None:
+        """``shared`` has the pages that those who hold it found whole last."""
+        self._shared = {} if shared is None else shared
         self._pages: dict[int, bytes | bytearray] = {}
-        """Of each page its hashes up to the last that was put, or, immutable, the one that all of them are."""
+        """Of each page its hashes up to the last that was put, or, immutable, all of them or the one that all are."""
 
     def put(self, start: int, digests: bytes) -> None:
         """Hold as many hashes as there are in ``digests``, from ``start`` on."""
@@ -42,14 +45,24 @@ class HashPages:
         held = self._pages.get(page, b"")
         end = begin + len(part)
         if isinstance(held, bytes):
-            if held and part == held * (len(part) // HASH_SIZE):
+            if held and part == self._get(page, begin // HASH_SIZE, len(part) // HASH_SIZE):
                 return
-            held = self._pages[page] = bytearray(held * PAGE)
+            held = self._pages[page] = bytearray(held if len(held) == _BYTES else held * PAGE)
         if len(held) < begin:
             held.extend(bytes(begin - len(held)))
         held[begin:end] = part
-        if end == _BYTES and held == held[:HASH_SIZE] * PAGE:
-            self._pages[page] = bytes(held[:HASH_SIZE])
+        if end == _BYTES:
+            self._pages[page] = self._whole(page, held)
+
+    def _whole(self, page: int, held: bytearray) -> bytes:
+        """What to keep of a page that is filled to its end."""
+        if held == held[:HASH_SIZE] * PAGE:
+            return bytes(held[:HASH_SIZE])
+        whole, other = bytes(held), self._shared.get(page)
+        if other == whole:
+            return other
+        self._shared[page] = whole
+        return whole
 
     def fill(self, start: int, stop: int, digest: bytes) -> None:
         """Hold one hash from ``start`` to before ``stop``."""
@@ -79,13 +92,13 @@ class HashPages:
 
     def _get(self, page: int, first: int, count: int) -> bytes:
         held = self._pages.get(page, b"")
-        if isinstance(held, bytes):
-            return (held or bytes(HASH_SIZE)) * count
+        if len(held) == HASH_SIZE and isinstance(held, bytes):
+            return held * count
         return bytes(held[first * HASH_SIZE : (first + count) * HASH_SIZE]).ljust(count * HASH_SIZE, b"\0")
 
     def copy(self) -> HashPages:
         """The same hashes, of which a later change is none of these."""
-        made = HashPages()
+        made = HashPages(self._shared)
         made._pages = {
             page: bytearray(held) if isinstance(held, bytearray) else held for page, held in self._pages.items()
         }

@@ -86,6 +86,8 @@ class Manifest:
         """Sum of the sizes of all files."""
         self.complete = False
         """Whether no further page follows; whoever finds out otherwise may change it."""
+        self.whole_pages: dict[int, bytes] = {}
+        """What tables of its chunks share, see :class:`~p2pxfer.core.transfer.hashpages.HashPages`."""
         self._clear()
         ordered = sorted(entries, key=_steps)
         if ordered:

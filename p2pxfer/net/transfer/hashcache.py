@@ -20,7 +20,7 @@ import os
 import stat
 import struct
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -43,6 +43,8 @@ FLUSH_CHUNKS: Final = 32
 FLUSH_BYTES: Final = 4 * 1024 * 1024
 """So much chunk data is hashed again at most if the program is killed."""
 
+_TOGETHER: Final = 1024
+"""Files whose records are looked through together, about as many as a page of the list has."""
 _MAGIC: Final = b"P2PXOUT\x01"
 _CHUNK: Final = struct.Struct(">II8s32s")
 _IDENTITY: Final = struct.Struct(">QQQqq")
@@ -62,8 +64,8 @@ class HashCache:
         self._identify = identify
         self._table = ChunkTable(manifest)
         self._lock = threading.Lock()
-        self._old: list[bytes] = []
-        """Records of earlier runs about files that are not listed yet, the last first."""
+        self._old: dict[int, bytearray] = {}
+        """What earlier runs recorded about files that are not listed yet, by their numbers, so many together."""
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._fd = -1
@@ -74,7 +76,8 @@ class HashCache:
             self._open()
         except OSError:
             self._give_up()
-        self.grow()
+        for _ in self._take_up():
+            pass  # the table has it
 
     def load(self) -> Mapping[ChunkAddress, bytes]:
         """(file index, chunk index) -> BLAKE3 hash, of files that are what they were and were taken up by now.
@@ -86,22 +89,33 @@ class HashCache:
 
     def grow(self) -> list[tuple[ChunkAddress, bytes]]:
         """What the record says of files that were listed since."""
-        fresh: list[tuple[ChunkAddress, bytes]] = []
         with self._lock:
-            self._table.grow()
-            last, own = -1, b""
-            while self._old and _CHUNK.unpack(self._old[-1])[0] < self._table.files:
-                file, index, tag, digest = _CHUNK.unpack(self._old.pop())
+            return list(self._take_up())
+
+    def _take_up(self) -> Iterator[tuple[ChunkAddress, bytes]]:
+        self._table.grow()
+        files, last, own = self._table.files, -1, b""
+        for together in sorted(self._old):
+            if together * _TOGETHER >= files:
+                break
+            later = bytearray()
+            for file, index, tag, digest in _CHUNK.iter_unpack(self._old.pop(together)):
+                if file >= files:
+                    later += _CHUNK.pack(file, index, tag, digest)
+                    continue
                 if file != last:
                     last, own = file, self._tag(file)
-                if tag != own:
-                    continue
-                try:
-                    self._table.set_hash(self._table.number((file, index)), digest)
-                except ChunkRefused:
-                    continue
-                fresh.append(((file, index), digest))
-        return fresh
+                if tag == own and self._is_set((file, index), digest):
+                    yield (file, index), digest
+            if later:
+                self._old[together] = later
+
+    def _is_set(self, address: ChunkAddress, digest: bytes) -> bool:
+        try:
+            self._table.set_hash(self._table.number(address), digest)
+        except ChunkRefused:
+            return False
+        return True
 
     def add(self, file: int, index: int, digest: bytes) -> None:
         """Remember the hash of a chunk that was read; thread-safe.
@@ -166,9 +180,11 @@ class HashCache:
         for kind, body, stop in read_records(data, valid):
             if kind != CHUNKS or len(body) % _CHUNK.size:
                 break
-            self._old += (bytes(body[at : at + _CHUNK.size]) for at in range(0, len(body), _CHUNK.size))
+            for at in range(0, len(body), _CHUNK.size):
+                record = body[at : at + _CHUNK.size]
+                together = int.from_bytes(record[:4], "big") // _TOGETHER
+                self._old.setdefault(together, bytearray()).extend(record)
             valid = stop
-        self._old.sort(reverse=True)
         return valid
 
     def _tag(self, file: int) -> bytes:

@@ -54,6 +54,27 @@ def test_what_is_alike_is_held_once_however_it_came() -> None:
     assert held < many
 
 
+def test_what_is_the_same_in_several_is_held_once() -> None:
+    """As what the receiver has verified and what is durable there, or what its sender sent and what it noted."""
+    many = 60 * PAGE
+    own, kinds = [number.to_bytes(HASH_SIZE, "big") * 60 for number in range(1, many // 60 + 1)], range(4)
+    tracemalloc.start()
+    try:
+        shared: dict[int, bytes] = {}
+        each = [HashPages(shared) for _ in kinds]
+        for at, digests in enumerate(own):
+            for pages in each:
+                pages.put(at * 60, digests)
+        copies = [pages.copy() for pages in each]
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 1.2 * many * HASH_SIZE
+    copies[0].put(5, b"x" * HASH_SIZE)
+    assert copies[0].get(5, 6) == b"x" * HASH_SIZE
+    assert [pages.get(5, 6) for pages in (*each, *copies[1:])] == [own[0][:HASH_SIZE]] * 7
+
+
 def test_what_lies_far_behind_takes_no_memory_for_what_is_before_it() -> None:
     tracemalloc.start()
     try:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import stat
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from p2pxfer.core.transfer.geometry import chunk_count
 from p2pxfer.errors import ChunkRefused
@@ -88,6 +90,35 @@ def test_hashes_come_back(here: Path, sent: Source) -> None:
     empty = cache_for(here, sent)
     assert len(empty.load()) == 0
     empty.close()
+
+
+def test_what_is_recorded_of_files_that_are_not_listed_yet_waits_packed(here: Path) -> None:
+    """Of a million files that are gone on with it was a hundred bytes for each until all were listed."""
+    files = 4 * 1500
+    fill(here, {f"d/{number:05}": b"x" for number in range(files)})
+    whole, digest = Source.scan(["d"]), blake3(b"x").digest()
+    cache = cache_for(here, whole)
+    cache.add_files(0, [digest] * files)
+    cache.close()
+    whole.close()
+    source = Source.open(["d"])
+    tracemalloc.start()
+    try:
+        again = cache_for(here, source)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    listed = len(source.manifest.sizes)
+    assert len(again.load()) == listed < files // 4
+    assert held < 64 * files
+    fresh = []
+    while not source.manifest.complete:
+        source.take(*source.find())
+        fresh += again.grow()
+    assert fresh == [((file, 0), digest) for file in range(listed, files)]
+    assert dict(again.load()) == {(file, 0): digest for file in range(files)}
+    again.close()
+    source.close()
 
 
 def test_a_killed_sender_loses_at_most_32_records(here: Path, sent: Source) -> None:
