@@ -13,7 +13,7 @@ below), the other end of a connection (:class:`ProtocolBreach`, :class:`Identity
 from __future__ import annotations
 
 import errno
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class P2pxferError(Exception):
@@ -22,16 +22,27 @@ class P2pxferError(Exception):
     word: ClassVar[str] = "E_INTERNAL"
     exit_code: ClassVar[int] = 1
     retry: ClassVar[bool] = False
+    withheld: ClassVar[str] = ""
+    """What the other end is told of an error that has no sentence for it; empty: the same as people here."""
 
-    def __init__(self, message: str) -> None:
-        """``message`` is one sentence for people, free of control characters and secrets."""
+    def __init__(self, message: str, abroad: str = "") -> None:
+        """``message`` is one sentence for people, free of control characters and secrets.
+
+        ``abroad`` is the one for the other end, which has its own user and is to know no place of this machine.
+        """
         super().__init__(message)
         self.message = message
+        self._abroad = abroad
+
+    @classmethod
+    def plain(cls, message: str) -> Self:
+        """One with the same sentence for both ends, which names no place of this machine."""
+        return cls(message, message)
 
     @property
     def abroad(self) -> str:
         """What the other end is told."""
-        return self.message
+        return self._abroad or self.withheld or self.message
 
 
 # -- the user, the configuration ---------------------------------------------------------------------------------
@@ -42,6 +53,7 @@ class UsageError(P2pxferError):
 
     word = "E_USAGE"
     exit_code = 2
+    withheld = "its command cannot be carried out; its user is told why"
 
 
 class ConfigError(P2pxferError):
@@ -49,6 +61,7 @@ class ConfigError(P2pxferError):
 
     word = "E_CONFIG"
     exit_code = 2
+    withheld = "its settings or its state cannot be used; its user is told why"
 
 
 class NameInvalid(UsageError):
@@ -242,16 +255,7 @@ class DiskError(P2pxferError):
 
     word = "E_IO"
     exit_code = 8
-
-    def __init__(self, message: str, abroad: str = "") -> None:
-        """``abroad`` is the sentence for the other end, which has its own user and knows no place of this disk."""
-        super().__init__(message)
-        self._abroad = abroad
-
-    @property
-    def abroad(self) -> str:
-        """What the other end is told."""
-        return self._abroad or self.message
+    withheld = "its disk failed; its user is told why"
 
 
 class NoSpace(DiskError):

@@ -49,7 +49,7 @@ def disk_error(error: OSError, what: str, advice: str, abroad: str = "") -> Disk
     """
     reason = os.strerror(error.errno) if error.errno else safe_text(str(error))
     kind = NoSpace if error.errno in _FULL else DiskError
-    return kind(f"{what} failed: {reason}; {advice}", abroad and f"its disk failed: {reason}; {abroad}")
+    return kind(f"{what} failed: {reason}; {advice}", f"its disk failed: {reason}" + (f"; {abroad}" if abroad else ""))
 
 
 @contextmanager

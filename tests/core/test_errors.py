@@ -20,6 +20,15 @@ def test_every_error_has_a_word_and_a_documented_exit_code(cls: type[P2pxferErro
         assert str(cls("a sentence")) == "a sentence"
 
 
+@pytest.mark.parametrize("cls", [errors.UsageError, errors.ConfigError, errors.DiskError, errors.SourceUnreadable])
+def test_what_is_about_this_machine_goes_abroad_only_in_a_sentence_for_that(cls: type[P2pxferError]) -> None:
+    error = cls("/home/me/inbox is in the way")
+    assert "/home/me" not in error.abroad and error.abroad
+    assert cls("/home/me/inbox is in the way", "something is in the way").abroad == "something is in the way"
+    assert cls.plain("the input is not whole").abroad == "the input is not whole"
+    assert Refused("the receiver's user said no").abroad == "the receiver's user said no"
+
+
 @pytest.mark.parametrize(
     "word", ["E_USAGE", "E_CONFIG", "E_INTERRUPTED", "E_IO", "E_SPACE", "E_INCOMPLETE", "E_INTERNAL", "E_NEW", "", "\n"]
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import shutil
@@ -408,6 +409,30 @@ def test_the_destination_disappears(pair: Stage, source: Path) -> None:
     pair.inbox.mkdir()
     pair.send_good()
     assert bob.poll() is None
+
+
+def test_a_receiver_that_may_not_go_on_names_no_place_of_its_own_to_the_sender(pair: Stage) -> None:
+    """Another process of bob's has the transfer in hand: his user learns where, and alice's only that."""
+    big = pair.folder / "big.bin"
+    random_file(big, 4 * MIB)
+    bob = pair.receive("--no-code")
+    alice = pair.send(big, "--limit", "1M")
+    until_bytes(alice, MIB)
+    for program in (alice, bob):
+        os.kill(program.pid, signal.SIGKILL)
+        program.wait(20)
+    (kept,) = staging_of(pair.inbox)
+    bob = pair.receive("--no-code")
+    held = os.open(kept, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        line = pair.fails_plainly(4, "another process there is at work on the same", "send", big, "bob")
+    finally:
+        os.close(held)
+    assert str(pair.folder) not in line
+    said = next(event for event in bob.events(20) if event["event"] == "error")
+    assert (said["code"], str(kept) in said["message"]) == ("E_CONFIG", True)
+    pair.send(big).succeed(40)
 
 
 # -- interruptions -------------------------------------------------------------------------------------------------

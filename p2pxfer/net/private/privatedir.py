@@ -14,6 +14,7 @@ from p2pxfer.errors import ConfigError, DiskError
 from p2pxfer.net.disk import OPEN_INNER_DIRECTORY, OPEN_INNER_FILE, shown, stat_or_none
 
 _TRIES: Final = 10
+_AT_WORK: Final = "another process there is at work on the same: send it again when that has ended"
 _LOCKS: Final = Path("/proc/locks")
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 _FDINFO: Final = Path("/proc/self/fdinfo")
@@ -46,7 +47,7 @@ def enter(parent: int, name: str, where: str, before_creation: Callable[[], None
             os.close(fd)
             raise
         os.close(fd)
-    raise ConfigError(f"{shown(where)} comes and goes: another process is at work there")
+    raise ConfigError(f"{shown(where)} comes and goes: another process is at work there", _AT_WORK)
 
 
 class HeldLocks:
@@ -124,6 +125,6 @@ def _is_held(fd: int, parent: int, name: bytes, where: str) -> bool:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise ConfigError(f"another process holds {shown(where)}: wait for it or end it") from None
+        raise ConfigError(f"another process holds {shown(where)}: wait for it or end it", _AT_WORK) from None
     now = stat_or_none(parent, name)
     return now is not None and os.path.samestat(now, status)

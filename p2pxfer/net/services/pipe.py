@@ -159,7 +159,7 @@ class Pipe:
         self._on.link.soon()
 
     def _unreadable(self, failure: Failure) -> None:
-        self._broken(DiskError("standard input cannot be read"), failure)
+        self._broken(DiskError.plain("standard input cannot be read"), failure)
 
     # -- output ----------------------------------------------------------------------------------------------------
 
@@ -198,7 +198,9 @@ class Pipe:
     def _unwritable(self, failure: Failure) -> None:
         gone = isinstance(failure.value, OSError) and failure.value.errno == errno.EPIPE
         error = (
-            Interrupted("nobody reads the output any more") if gone else DiskError("standard output cannot be written")
+            Interrupted("nobody reads the output any more")
+            if gone
+            else DiskError.plain("standard output cannot be written")
         )
         self._broken(error, failure)
 

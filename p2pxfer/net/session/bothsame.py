@@ -81,7 +81,7 @@ class BothSame:
         await self._yes
 
     def _say_no(self, error: P2pxferError) -> None:
-        self._path.send(Problem(word=error.word, message=error.message[:1000]))
+        self._path.send(Problem(word=error.word, message=error.abroad[:1000]))
 
     def heard(self) -> None:
         """The user of the other side said yes.

@@ -255,7 +255,7 @@ class ChannelSession(MeetingOwner):
                 self.link.message(path, message)
             except P2pxferError as error:
                 # The path is left open until the peer has heard of it: see leave.
-                path.send(Problem(word=error.word, message=error.message[:1000]))
+                path.send(Problem(word=error.word, message=error.abroad[:1000]))
                 self.fail(error)
 
     def path_chunk(self, path: PeerPath, chunk: Chunk) -> None:

@@ -250,7 +250,7 @@ class Reception(MeetingOwner):
             # Resets of channels go before it.
             session.user.lost(error)
             for path in session.paths.ordered():
-                path.send(Problem(word=error.word, message=error.message))
+                path.send(Problem(word=error.word, message=error.abroad[:1000]))
             self._end(session, error)
         await gatherResults(list(self._leaving))
         for path in list(self._silent):

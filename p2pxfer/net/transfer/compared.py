@@ -103,7 +103,7 @@ class ComparedCargo:
         self._asked = None
         there = IdentityMismatch(DIFFER) if isinstance(error, IdentityMismatch) else error
         for path in self._held:
-            path.send(Problem(word=there.word, message=there.message[:1000]))
+            path.send(Problem(word=there.word, message=there.abroad[:1000]))
         if self._failed is not None:
             self._failed(error)
 

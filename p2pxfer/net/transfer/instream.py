@@ -272,7 +272,7 @@ class IncomingStream:
         error = failure.value
         if not isinstance(error, P2pxferError):
             self.log.failure("receiving a stream failed", failure)
-            error = DiskError(f"receiving failed inside the program: {type(error).__name__}")
+            error = DiskError.plain(f"receiving failed inside the program: {type(error).__name__}")
         self._fail_now(error)
 
     def _fail(self, error: P2pxferError) -> None:

@@ -169,7 +169,9 @@ class Publisher:
             except FileExistsError:
                 status = os.stat(name, dir_fd=parent, follow_symlinks=False)
                 if not stat.S_ISLNK(status.st_mode) or os.readlink(name, dir_fd=parent) != entry.target.encode():
-                    raise DiskError(f"the link {shown(entry.path)} was replaced by something else; remove it") from None
+                    raise DiskError.plain(
+                        f"the link {shown(entry.path)} was replaced by something else; remove it"
+                    ) from None
             os.utime(name, ns=times, dir_fd=parent, follow_symlinks=False)
 
     def _open(self, entry: Entry) -> int:
@@ -182,7 +184,9 @@ class Publisher:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size < entry.size:
             os.close(fd)
-            raise DiskError(f"the received file {shown(entry.path)} was changed by another program; send it again")
+            raise DiskError.plain(
+                f"the received file {shown(entry.path)} was changed by another program; send it again"
+            )
         if status.st_size > entry.size:
             os.ftruncate(fd, entry.size)
         return fd
@@ -224,7 +228,9 @@ class Publisher:
             if key not in taken:
                 taken.add(key)
                 return Publication(entry.path, final, status.st_dev, status.st_ino)
-        raise DiskError(f"no free name is left for {shown(entry.path)}; move some files away and run the command again")
+        raise DiskError.plain(
+            f"no free name is left for {shown(entry.path)}; move some files away and run the command again"
+        )
 
     def _move(self, entry: Entry, chosen: Publication, taken: set[str]) -> None:
         while True:

@@ -61,7 +61,7 @@ from p2pxfer.net.transfer.partials import staging_name
 from p2pxfer.net.transfer.preflight import ON_ITS_WAY, Room
 from p2pxfer.net.transfer.publishing import MANY_FILES, Publisher, all_there, write_whole
 from p2pxfer.net.transfer.strays import TREE
-from p2pxfer.net.transfer.trouble import Trouble
+from p2pxfer.net.transfer.trouble import NOT_SENT, Trouble
 
 RESERVE: Final = 1024 * 1024
 """Bytes of the disk that a transfer leaves free."""
@@ -327,7 +327,7 @@ class Staging:
             self._check_usable()
             self._table.grow()
             if self._table.unknown(left) or self._table.root(left) != root:
-                raise Damaged(f"what arrived is not what was sent; it is kept in {shown(self.where)}")
+                raise Damaged(f"{NOT_SENT} in {shown(self.where)}", f"{NOT_SENT} there")
             with self._trouble.breaking("publishing what was received"):
                 self._files.close()
                 self._publisher.prepare(now, left)

@@ -100,7 +100,7 @@ class StreamFile:
             with suppress(FileExistsError):
                 rename_new(self._home, _DATA, self._destination, final.encode())
                 return final
-        raise DiskError(f"no free name is left for {shown(self._name)}; move some files away and send it again")
+        raise DiskError.plain(f"no free name is left for {shown(self._name)}; move some files away and send it again")
 
     def discard(self) -> None:
         """See :class:`~p2pxfer.net.transfer.instream.Sink`; may be called again."""

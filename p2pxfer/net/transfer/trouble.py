@@ -6,16 +6,19 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from p2pxfer.errors import DiskError, NoMemory, NoSpace, P2pxferError, is_no_memory
 from p2pxfer.net.disk import NotRemoved, disk_error, shown
+
+NOT_SENT: Final = "what arrived is not what was sent; it is kept"
 
 
 def unforeseen(doing: str, fault: BaseException | None) -> P2pxferError:
     """What is said of a transfer that ended while ``doing`` something, by a ``fault`` of the program."""
     if is_no_memory(fault):
         return NoMemory()
-    return DiskError(f"{doing} failed inside the program: {type(fault).__name__}; what arrived is kept")
+    return DiskError.plain(f"{doing} failed inside the program: {type(fault).__name__}; what arrived is kept")
 
 
 class Trouble:
