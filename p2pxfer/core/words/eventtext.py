@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final, assert_never
 
-from p2pxfer.core.session.pathchoice import OVER, STOPPED
+from p2pxfer.core.session.pathchoice import MEANT
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.nattable import nat_text
 from p2pxfer.inventory import Agent, ContactListed, Identity, JobListed, QueuedOne
@@ -136,7 +136,7 @@ def _network_text(event: Path | Nat | Exposed | Listening | Connection) -> str:
             where = f" to {remote}" if remote else ""
             trip = f", round trip {rtt:.0f} ms" if rtt is not None else ""
             return f"path: {kind}{where} after {after / 1000:.2f} s{trip}"
-        case Path(kind, "down", _, _, _, _, why) if why not in (OVER, STOPPED):
+        case Path(kind, "down", _, _, _, _, why) if why not in MEANT:
             return f"path lost: {kind} ({safe_text(why, 200)})"
         case _:
             # Merely up, or ended by intent: for programs.

@@ -23,11 +23,12 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Registered
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import contents, describe, human_size, some_of
-from p2pxfer.errors import ConfigError, P2pxferError, Refused
+from p2pxfer.errors import ConfigError, P2pxferError, PeerStopped, Refused
 from p2pxfer.inventory import JobListed
 from p2pxfer.net.agent.folders import ContactFolders, ContactPlace
 from p2pxfer.net.agent.presence import Presence
 from p2pxfer.net.session.machine import Machine
+from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.inbox import Inbox
 from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
@@ -54,6 +55,10 @@ class Receiving(InboxOwner):
         self._presence = Presence(machine.reactor, self._attempt, tell)
         self._client: RendezvousClient | None = None
         self._marking = Worker(machine.reactor, "superseded")
+        self._refused = ""
+        """Why a path is about to be told as gone that was refused, of which it was told already."""
+        self._stopped: set[IncomingTransfer | IncomingStream] = set()
+        """Those under way whose sender took its leave."""
         self.observed = ""
         """Where the server sees this machine; empty while it is not registered."""
         self.received = 0
@@ -106,6 +111,10 @@ class Receiving(InboxOwner):
 
     def _event(self, event: Event) -> None:
         """What the inbox tells that belongs to a log: which way it went, and what is odd."""
+        if isinstance(event, Path) and event.state == "up":
+            self._stopped.clear()
+        if isinstance(event, Path) and event.state == "down" and event.why == self._refused:
+            return
         if isinstance(event, (Path, Note, Verdict, Resumed)) and (text := describe(event)):
             self._tell(text)
 
@@ -124,6 +133,24 @@ class Receiving(InboxOwner):
         """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`: there are no codes."""
         raise Refused("an agent makes no contacts")
 
+    def path_ends(self, path: PeerPath, peer: str, error: P2pxferError) -> None:
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`: an end that was meant is logged as what it is."""
+        known = self.known(path.peer_key)
+        if isinstance(error, PeerStopped):
+            self._stopped_there(path.peer_key, safe_text(peer))
+        elif isinstance(error, Refused) and known is not None and not known.files:
+            self._refused = error.message
+            self._tell(f"{known.name} offered files and was refused: p2pxfer contacts allow {known.name} files lets it")
+
+    def _stopped_there(self, key: bytes, peer: str) -> None:
+        """The sender with this key took its leave; of each transfer it is told once until it is back."""
+        for transfer, (_, sender) in self._under_way.items():
+            # How a stream ends is told by itself.
+            if sender == key and isinstance(transfer, IncomingTransfer) and transfer not in self._stopped:
+                self._stopped.add(transfer)
+                kept = f"{human_size(transfer.have_bytes)} are kept, and go on when it sends the same again"
+                self._tell(f"{peer} was stopped there; {kept}")
+
     def code_used(self, error: P2pxferError | None) -> None:
         """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`: there are no codes."""
 
@@ -138,9 +165,14 @@ class Receiving(InboxOwner):
         since = self._machine.reactor.seconds()
         self._under_way[transfer] = shown, next((path.peer_key for path in paths.ordered()), b"")
 
+        def ended() -> None:
+            """It is not under way any more."""
+            del self._under_way[transfer]
+            self._stopped.discard(transfer)
+
         def received(outcome: Received) -> None:
             """Everything is here and published."""
-            del self._under_way[transfer]
+            ended()
             self.received += 1
             seconds = max(0.001, self._machine.reactor.seconds() - since)
             left = f"; left out by the sender: {some_of(outcome.left)}" if outcome.left else ""
@@ -151,7 +183,7 @@ class Receiving(InboxOwner):
 
         def failed(failure: Failure) -> None:
             """It came to nothing, for now or for good."""
-            del self._under_way[transfer]
+            ended()
             error = failure.value
             assert isinstance(error, P2pxferError)
             self._tell(f"from {shown}: {safe_text(error.message)}")

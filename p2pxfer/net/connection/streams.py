@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.abstract import isIPAddress
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import Binding, IProtocol
 from twisted.internet.protocol import ClientCreator, Factory, Protocol
 from twisted.python.failure import Failure
@@ -46,11 +47,16 @@ def dial(
     return endpoint.connect(Factory.forProtocol(lambda: protocol))
 
 
+class Closed(Unreachable):
+    """One of the two ends closed the connection, in order."""
+
+
 def lost_error(what: str, reason: Failure) -> P2pxferError:
     """Why a connection to ``what`` ended, as an error of this project."""
     if isinstance(reason.value, P2pxferError):
         return reason.value
-    return Unreachable(f"{what} is gone: {safe_text(reason.getErrorMessage(), 200)}")
+    kind = Closed if reason.check(ConnectionDone) else Unreachable
+    return kind(f"{what} is gone: {safe_text(reason.getErrorMessage(), 200)}")
 
 
 def too_late(what: str, result: object, timeout: float) -> None:

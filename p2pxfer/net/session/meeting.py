@@ -269,7 +269,8 @@ class Meeting(PathOwner):
         self._up.pop(path, None)
         if was_up and all(other.facts.group != path.facts.group for other in self._up):
             self._ways.lost(path.facts.group)
-        self._reasons.append(error)
+        if self._is_client or not was_up:
+            self._reasons.append(error)
         self.siblings.lost(path)
         if self._nominated is not None and not self._up:
             self.punch.stop()  # it looks for what may be of use beside a path

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from p2pxfer.core.session.pathchoice import OVER, STOPPED, PathChoice
+from p2pxfer.core.session.pathchoice import CLOSED, ENOUGH, OVER, STOPPED, PathChoice
 from p2pxfer.core.session.wire import Problem
 from p2pxfer.errors import P2pxferError, PeerStopped
+from p2pxfer.net.connection.streams import Closed
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.tuning import Tuning
 from p2pxfer.status import Event, Path, PathKind, PathState
@@ -145,7 +146,8 @@ class PathSet:
         """A path is gone for this reason; true if it was in the set."""
         if isinstance(error, PeerStopped):
             self._farewell_at = self._now()
-        return self.remove(path, STOPPED if self.peer_leaves else error.message)
+        closed = isinstance(error, Closed) and len(self._paths) > 1
+        return self.remove(path, STOPPED if self.peer_leaves else CLOSED if closed else error.message)
 
     @property
     def peer_leaves(self) -> bool:
@@ -163,7 +165,7 @@ class PathSet:
             self._sends = False
         if path in self.retired:
             self.retired.remove(path)
-            why = "the others carry as much without it"
+            why = ENOUGH
         if all(one.facts.kind == "relay" or one in self.retired for one in self._paths.values()):
             self.retired.clear()  # the others did not last
         self._report(path, "down", OVER if self._over else why)

@@ -28,6 +28,10 @@ MAX_OF_STRANGERS = 8
 that the others are left for contacts."""
 
 
+class NothingOffered(Unreachable):
+    """A path was ended from here, since nothing came over it."""
+
+
 class QuietPaths:
     """Ends paths that bring nothing; ``needed(path)`` is asked every :data:`QUIET_S` seconds."""
 
@@ -55,7 +59,7 @@ class QuietPaths:
         if self._needed(path):
             self.watch(path)
         else:
-            path.refuse(Unreachable(f"nothing was offered here within {QUIET_S:.0f} seconds"))
+            path.refuse(NothingOffered(f"nothing was offered here within {QUIET_S:.0f} seconds"))
 
 
 def giving_way(quiet: Iterable[Meeting], key: bytes, contact: bool) -> Meeting | None:

@@ -41,7 +41,7 @@ from p2pxfer.net.session.path import CLOSE_S, PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.arrivals import Arrivals
 from p2pxfer.net.transfer.codeproofs import CodeProofs
-from p2pxfer.net.transfer.idlers import QUIET_S, QuietPaths, giving_way
+from p2pxfer.net.transfer.idlers import QUIET_S, NothingOffered, QuietPaths, giving_way
 from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
@@ -214,8 +214,8 @@ class Inbox:
         """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
         session = self._session(meeting.party.peer_key)
         self._quiet.forget(path)
-        # Of a wrong code its desk tells.
-        told = isinstance(error, WrongCode) or self._checks.ended(path, meeting)
+        # Of a wrong code its desk tells; where nothing was offered there is nothing to tell.
+        told = isinstance(error, (WrongCode, NothingOffered)) or self._checks.ended(path, meeting)
         self._owner.path_ends(path, session.name(path), error)
         if told:
             session.paths.remove(path, OVER)

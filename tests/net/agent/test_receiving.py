@@ -14,7 +14,7 @@ from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.serveraddress import parse_server_line
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
-from p2pxfer.errors import Incomplete, Refused
+from p2pxfer.errors import Incomplete, PeerStopped, Refused, Unreachable
 from p2pxfer.inventory import JobListed
 from p2pxfer.net.agent import receiving
 from p2pxfer.net.agent.folders import ContactFolders
@@ -25,6 +25,7 @@ from p2pxfer.net.transfer.partials import Destination
 from p2pxfer.net.transfer.places import Received
 from p2pxfer.net.transfer.staging import Staging
 from p2pxfer.status import Offer
+from p2pxfer.status import Path as PathEvent
 from tests.net.reactors import until
 from tests.net.serverkit import reactor
 
@@ -122,3 +123,33 @@ async def test_what_an_earlier_run_kept_of_what_is_here_now_is_said_to_be_supers
     assert side.told[1].startswith("what is kept of an earlier state of a is superseded: p2pxfer jobs cancel ")
     await side.receiving.stop()
     assert len(side.told) == 2
+
+
+def down(side: Side, error: Unreachable | Refused) -> None:
+    """A path of alice ends for this reason."""
+    path: Any = SimpleNamespace(peer_key=KEY)
+    side.receiving.path_ends(path, "alice", error)
+    side.receiving._event(PathEvent("relay", "down", "", "", None, 1.0, error.message))
+
+
+def test_a_sender_that_was_stopped_is_logged_once_with_what_is_kept(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiving, "IncomingTransfer", object)
+    transfer = side.begins(Offer(files=1, bytes=10, names=("a",)))
+    for _ in range(2):
+        side.receiving.path_ends(SimpleNamespace(peer_key=KEY), "alice", PeerStopped("stopped"))  # type: ignore[arg-type]  # all that is used
+    said = "alice was stopped there; 5 B are kept, and go on when it sends the same again"
+    assert side.told == [said]
+    side.receiving._event(PathEvent("relay", "up", "", "", None, 1.0, "greeted"))
+    side.receiving.path_ends(SimpleNamespace(peer_key=KEY), "alice", PeerStopped("stopped"))  # type: ignore[arg-type]  # all that is used
+    assert side.told == [said] * 2
+    transfer.done.errback(Incomplete("it did not come back"))
+
+
+def test_a_refusal_is_logged_as_that_and_a_loss_as_a_loss(side: Side) -> None:
+    down(side, Unreachable("reset"))
+    assert side.told == ["path lost: relay (reset)"]
+    side.home.set_rights("alice", [Right.FILES], allowed=False)
+    down(side, Refused("bob takes no files from you"))
+    assert side.told[1:] == ["alice offered files and was refused: p2pxfer contacts allow alice files lets it"]

@@ -7,10 +7,11 @@ from typing import Any
 from twisted.internet.task import Clock
 
 from p2pxfer.core.codec import Message
-from p2pxfer.core.session.pathchoice import STOPPED
+from p2pxfer.core.session.pathchoice import CLOSED, STOPPED
 from p2pxfer.core.session.wire import Problem
 from p2pxfer.core.words.eventtext import describe
 from p2pxfer.errors import PeerStopped, Unreachable
+from p2pxfer.net.connection.streams import Closed
 from p2pxfer.net.session.path import PathFacts
 from p2pxfer.net.session.pathset import LEAVING_S, PathSet
 from p2pxfer.status import Event, Path, PathKind
@@ -203,3 +204,16 @@ def test_what_goes_with_a_farewell_is_told_as_that_and_is_no_news_to_people() ->
     paths.add(another)
     assert paths.lost(another, Unreachable("reset again"))
     assert told[-1].why == "reset again"
+
+
+def test_a_path_that_the_other_end_closed_is_lost_only_if_it_was_the_last_one() -> None:
+    told: list[Path] = []
+    paths = PathSet(Clock().seconds, lambda event: told.append(event) if isinstance(event, Path) else None)
+    both: list[Any] = [FakePath(number, "relay", 1e6) for number in (1, 2)]
+    for path in both:
+        paths.add(path)
+    del told[:]
+    for path in both:
+        paths.lost(path, Closed("the connection is gone: it was closed"))
+    assert [event.why for event in told] == [CLOSED, "the connection is gone: it was closed"]
+    assert [describe(event) for event in told] == ["", "path lost: relay (the connection is gone: it was closed)"]

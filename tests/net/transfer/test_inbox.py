@@ -300,6 +300,17 @@ def test_a_path_over_which_nothing_is_offered_ends(world: World) -> None:
     assert isinstance(path.refused, Unreachable)
 
 
+def test_a_path_over_which_nothing_was_offered_is_not_said_to_be_lost(world: World) -> None:
+    told: list[str] = []
+    world.inbox._session(KEY).paths._tell = lambda event: told.append(describe(event))
+    path: Any = FakePath(1, "relay")
+    world.inbox.path_up(world.meeting, path)
+    world.clock.advance(QUIET_S)
+    assert path.refused is not None
+    world.inbox.path_down(world.meeting, path, path.refused)
+    assert not any("lost" in text for text in told)
+
+
 def test_a_spare_path_stays_beside_a_transfer_and_for_a_while_after_it(world: World) -> None:
     busy: Any = FakePath(1, "punched")
     spare: Any = FakePath(2, "relay")
