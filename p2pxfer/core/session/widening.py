@@ -8,11 +8,11 @@ Laws of this file:
 2. Nothing is tried while packets queue: then the line is the limit.  What is left is a window, or loss.
 3. One change at a time, but see 5.  It is judged by the sum of what all connections deliver, once it has settled: it
    stays if the sum rose by :data:`~p2pxfer.core.session.lines.GAIN`, and a connection only if it delivers what the sum
-   had to rise by; else it is undone, but not while it delivers more with each window, for :data:`TRIAL` windows.
-   Behind a connection that was undone, or did not come about, nothing is tried for :data:`REST_S`, twice as long each
-   time.  A short pause of what was there before makes nothing new look better (:data:`FADE`).  While a connection
-   stands still or is not full, or after one was lost, nothing is judged: the sum says nothing about the change then.
-   But a connection on trial that delivers nothing at all for :data:`TRIAL` windows, while another one does, is undone.
+   had to rise by, or would have now; else it is undone, but not while it delivers more with each window, for
+   :data:`TRIAL` windows.  Behind a connection that was undone, or did not come about, nothing is tried for
+   :data:`REST_S`, twice as long each time.  A short pause of what was there before makes nothing new look better
+   (:data:`FADE`).  While a connection stands still or is not full, or after one was lost, nothing is judged.  But a
+   connection on trial that delivers nothing at all for :data:`TRIAL` windows, while another one does, is undone.
 4. Where packets get lost (:mod:`~p2pxfer.core.session.losses`) the first change is another congestion control, which
    does not take loss for a full line; it costs nothing.  All further ones are connections, ``most`` at most, and none
    is opened before it is known whether packets get lost.
@@ -39,6 +39,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
+from p2pxfer.core.session.lineorders import Close, Open, Order, Steady
 from p2pxfer.core.session.lines import (
     GAIN,
     LEAST_TRIP_S,
@@ -67,26 +68,6 @@ FADE: Final = 0.9
 LEAP: Final = 2.0
 REST_S: Final = 30.0
 MAX_REST_S: Final = 960.0
-
-
-class Open(Struct, frozen=True):
-    """Open another connection, and tell :meth:`Widening.opened` what came of it."""
-
-
-class Close(Struct, frozen=True):
-    """Give this connection nothing more, and close it."""
-
-    line: int
-
-
-class Steady(Struct, frozen=True):
-    """Take the congestion control that bears loss, or (``on`` false) the usual one again, on every connection; see
-    :meth:`Widening.steadied`."""
-
-    on: bool
-
-
-Order = Open | Close | Steady
 
 
 class _Phase(Enum):
@@ -155,8 +136,7 @@ class Widening:
             self._steadying = _Steadying.REFUSED
             return Steady(False)
         alone = len(lines) == 1 and self._steadying is _Steadying.UNTRIED
-        stuck = alone and self._start.look(next(iter(lines.values())), now)
-        self._plain = stuck or self._losses.plain
+        self._plain = (alone and self._start.look(next(iter(lines.values())), now)) or self._losses.plain
         order = self._at_once() if full else None
         if order is not None:
             return order
@@ -276,14 +256,14 @@ class Widening:
                 if self._phase is not _Phase.CHANGING:
                     self._phase = _Phase.WATCHING
             return None
-        clear = self._plain or (held_back(self._lines.values(), self._least or 0.0) and self._lately.known)
-        if self._phase is not _Phase.WATCHING or not rate or not clear:
+        hurried = held_back(self._lines.values(), self._least or 0.0)
+        clear = self._plain or (hurried and self._lately.known)
+        alone = len(self._lines) == 1 and (self.steady or hurried)
+        fits = self._steadying is _Steadying.UNTRIED or alone
+        if self._phase is not _Phase.WATCHING or not clear or not rate or not fits:
             return None
-        hurried = self.steady or held_back(self._lines.values(), self._least or 0.0)
-        if self._steadying is _Steadying.UNTRIED or (hurried and len(self._lines) == 1):
-            self._before = max(self._before, rate)
-            return self._change()
-        return None
+        self._before = max(self._before, rate)
+        return self._change()
 
     def _keep(self) -> None:
         """What bears loss stays, if it is in use."""
@@ -331,10 +311,10 @@ class Widening:
         if self._newest is not None and self._newest not in self._lines:
             self._phase, self._before = _Phase.WATCHING, 0.0
             return None
-        carries = self._newest is None or own >= (GAIN - 1) * self._before
+        carries = self._newest is None or own >= (GAIN - 1) * max(self._before, rate - own)
         grows, self._own = own > GAIN * self._own, own
+        helped = self._newest is None or rate - own >= GAIN * self._before or self._queues
         if rate >= GAIN * self._before and carries:
-            helped = self._newest is None or rate - own >= GAIN * self._before or self._queues
             self._rest, self._before = REST_S, rate
             if self._steadying is _Steadying.TRIED and not helped:
                 return self._refuse()
@@ -347,6 +327,8 @@ class Widening:
             return self._refuse()
         if grows and now < self._until:
             return None
+        if helped:
+            self._keep()
         self._take_a_rest(now)
         return Close(self._newest)
 

@@ -14,7 +14,17 @@ import socket
 import struct
 from typing import Any
 
-from p2pxfer.net.connection.tcpinfo import Flow, begin_anew, cap_pace, flow, govern, governor, round_trip, silent_for
+from p2pxfer.net.connection.tcpinfo import (
+    Flow,
+    begin_anew,
+    cap_pace,
+    delivery_rate,
+    flow,
+    govern,
+    governor,
+    round_trip,
+    silent_for,
+)
 
 
 class SocketDescriptor:
@@ -65,6 +75,17 @@ class SocketDescriptor:
     def flow(self) -> Flow | None:
         """What went out, as the kernel counts it."""
         return flow(self._socket) if self.connected else None
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that were written and not yet given to the kernel."""
+        return 0
+
+    @property
+    def backlog_s(self) -> float:
+        """How long it takes until all that was written has left, at the rate of late, seconds; 0.0 if nobody knows."""
+        known, rate = self.flow(), delivery_rate(self._socket) if self.connected else None
+        return (known.waiting + self.unsent) / rate if known is not None and rate else 0.0
 
     @property
     def governor(self) -> str | None:

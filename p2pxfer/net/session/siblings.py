@@ -9,8 +9,9 @@ Laws of this file:
    initiator keeps the first one that greeted; all others of the same attempt are reset.
 4. One attempt dials at a time, :data:`MAX_SIBLINGS` connections beside a path, :data:`OPEN_S` seconds for each attempt.
    The next attempt may overtake the word that the last one's connection is to stay, so that is still waited for.
-5. The side with the fresh port listens first and dials a little later, so that SYNs cross only where a NAT needs that:
-   of two that cross the kernel learns a round trip that is too short, by which ``bbr`` sets its window.
+5. The side with the fresh port listens first and dials later, when the other one must have its word, which comes behind
+   data.  So SYNs cross only where a NAT needs that: of two that cross the kernel learns a round trip that is too short,
+   by which ``bbr`` sets its window.
 6. Who asks for more than :data:`MOST_ASKED` in that time breaks the protocol: each may cost a connection to the server.
 """
 
@@ -38,6 +39,7 @@ from p2pxfer.net.connection.tls import PeerTLS
 from p2pxfer.net.debuglog import Logger
 from p2pxfer.net.session.parties import Party
 from p2pxfer.net.session.path import PathOwner, PeerPath
+from p2pxfer.net.session.silence import silence_s
 from p2pxfer.net.traversal.flight import Flight
 from p2pxfer.net.traversal.ownaddresses import endpoint_of, endpoint_text
 from p2pxfer.net.traversal.puncher import Puncher
@@ -51,8 +53,6 @@ OPEN_S = 4.0
 """How long one attempt may take until a connection has greeted, seconds."""
 MOST_ASKED = MAX_SIBLINGS + 4
 """Most attempts asked of one side in :data:`OPEN_S`."""
-SILENT_TRIPS, SILENT_S = 6.0, 1.0
-"""How long only the other side dials, whose word that it may comes behind data (law 5), and at most, seconds."""
 MAX_GREETING = 4
 """Most connections of one attempt that have not been chosen."""
 
@@ -280,7 +280,7 @@ class _Attempt(PathOwner):
         if candidates and not self.over:
             self._port = port
             self._puncher = self._siblings.puncher(port, candidates, self._protocol)
-            self._puncher.start(min(SILENT_TRIPS * (self.beside.rtt or 0.0), SILENT_S) if silently else 0.0)
+            self._puncher.start(silence_s(self.beside) if silently else 0.0)
 
     def stop(self) -> None:
         """End what has not come to a path."""

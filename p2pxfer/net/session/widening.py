@@ -13,8 +13,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
+from p2pxfer.core.session.lineorders import Close, Open, Order, Steady
 from p2pxfer.core.session.lines import Line
-from p2pxfer.core.session.widening import Close, Open, Order, Steady, Widening
+from p2pxfer.core.session.widening import Widening
 from p2pxfer.net.debuglog import Logger
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet

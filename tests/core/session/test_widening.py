@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2pxfer.core.session.lineorders import Close, Open, Order, Steady
 from p2pxfer.core.session.lines import LEAST_TRIP_S, WARM, Line
-from p2pxfer.core.session.widening import MAX_LINES, REST_S, Close, Open, Order, Steady, Widening
+from p2pxfer.core.session.widening import MAX_LINES, REST_S, Widening
 
 MB = 1_000_000
 LOOK_S = 0.2
@@ -325,6 +326,15 @@ def test_what_bears_loss_stays_for_what_the_connections_of_before_deliver(trip: 
     course.opens()
     orders = course.run(1.5 * MB, 1.5 * MB, seconds=2, loss=0.005, trip=trip)
     assert [order for order in orders if order != Open()] == undone
+
+
+def test_a_second_connection_is_judged_by_what_the_first_one_delivers_meanwhile() -> None:
+    """That one grew behind the order, and more than doubled the sum alone."""
+    course = lossy()
+    course.opens()
+    orders = course.run(15 * MB, 0.4 * MB, seconds=3, loss=0.005)
+    assert orders == [Close(2)]
+    assert course.rule.steady
 
 
 def test_where_neither_brings_anything_both_are_undone() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from p2pxfer.net.connection import tcpinfo
+from p2pxfer.net.connection.descriptor import SocketDescriptor
 from p2pxfer.net.session.tuning import BEARS_LOSS
 
 LAYOUT = struct.Struct("=8B16I")
@@ -206,3 +207,23 @@ def test_what_an_older_kernel_does_not_count_is_not_known() -> None:
     assert new.at_work == 1.5
     assert old is not None
     assert old.at_work is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system is asked for it")
+def test_how_long_what_was_written_takes_to_leave() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as here:
+        there, _ = listener.accept()
+        with there:
+            descriptor = SocketDescriptor(here, (None, None), None)
+            here.sendall(bytes(1000))
+            there.recv(1000, socket.MSG_WAITALL)
+            end = time.monotonic() + 50
+            while not tcpinfo.delivery_rate(here):
+                assert time.monotonic() < end
+            assert descriptor.backlog_s == 0.0
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    here.send(bytes(100_000))
+            assert descriptor.backlog_s > 0.0, "the other end does not read"
+    descriptor.connected = False
+    assert descriptor.backlog_s == 0.0

@@ -26,7 +26,8 @@ from p2pxfer.net.private.identity import new_identity
 from p2pxfer.net.session import siblings as siblings_module
 from p2pxfer.net.session.parties import Party
 from p2pxfer.net.session.path import PathFacts, PathOwner, PeerPath
-from p2pxfer.net.session.siblings import MAX_SIBLINGS, OPEN_S, SILENT_S, SILENT_TRIPS, Siblings
+from p2pxfer.net.session.siblings import MAX_SIBLINGS, OPEN_S, Siblings
+from p2pxfer.net.session.silence import SILENT_S, SILENT_TRIPS
 from p2pxfer.net.traversal.listening import Doorman
 from p2pxfer.status import PathKind
 from tests.moments import for_now
@@ -43,6 +44,7 @@ class Beside:
     def __init__(self, local: str, remote: str, deliver: Callable[[Message], None]) -> None:
         self.facts = PathFacts(1, "punched", "", "")
         self.rtt = 0.002
+        self.descriptor: Any = None
         self.ends = parse_endpoint(local), parse_endpoint(remote)
         self.sent: list[Message] = []
         self._deliver = deliver
@@ -207,10 +209,12 @@ def test_the_side_with_the_fresh_port_lets_the_other_one_dial_first(responder: t
     siblings._client.discovery = SimpleNamespace(mapping="none", views=[])  # type: ignore[assignment]  # enough of one
     siblings.receive(beside, Widen(number=1, ports=[40000]))
     siblings.receive(beside, Widen(number=2, ports=[]))
-    beside.rtt = 0.6
+    beside.descriptor = SimpleNamespace(backlog_s=1.5)
     siblings.receive(beside, Widen(number=3, ports=[]))
+    beside.rtt = 0.6
+    siblings.receive(beside, Widen(number=4, ports=[]))
     silences = [dialled.silent for dialled in Dialled.made]
-    assert silences == [0.0, SILENT_TRIPS * 0.002, SILENT_S]
+    assert silences == [0.0, SILENT_TRIPS * 0.002, SILENT_TRIPS * 0.002 + 1.5, SILENT_S]
     assert SILENT_S < OPEN_S / 2, "by way of a satellite it dials in time too"
 
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from twisted.internet.task import Clock
 
-from p2pxfer.core.session.widening import Open, Steady
+from p2pxfer.core.session.lineorders import Open, Steady
 from p2pxfer.errors import Unreachable
 from p2pxfer.net.session import widening
 from p2pxfer.net.session.path import PathFacts, PeerPath
