@@ -107,6 +107,11 @@ class Liveness:
         if on:
             self.byte()
 
+    @property
+    def quiet_for(self) -> float:
+        """Seconds since something came from the peer; 0.0 while this side does not read."""
+        return self._clock.seconds() - self._last_byte if self._reading else 0.0
+
     def pong(self, number: int) -> None:
         """The answer to a ping; only that to the last one counts."""
         last, at = self._sent

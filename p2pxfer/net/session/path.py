@@ -134,6 +134,11 @@ class PeerPath(Protocol):
         return self._liveness.rtt
 
     @property
+    def quiet_for(self) -> float:
+        """See :class:`~p2pxfer.net.connection.liveness.Liveness`."""
+        return self._liveness.quiet_for
+
+    @property
     def ends(self) -> tuple[Endpoint, Endpoint]:
         """The own end of a direct path, and the other one as this machine sees it."""
         return endpoint_of(self._tls().getHost()), endpoint_of(self._tls().getPeer())

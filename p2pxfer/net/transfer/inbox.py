@@ -226,7 +226,8 @@ class Inbox:
         session.since.pop(path, None)
         # Anybody may greet, and then drop our packets; with ``--accept all`` anybody has a session.
         verified = self._owner.known(session.key) is not None
-        lost = isinstance(error, PacketsLost) and not session.paths.direct
+        lost = isinstance(error, PacketsLost) and session.nat_forgot(path, self._reactor.seconds())
+        session.doubted.pop(path, None)
         if lost and verified and self._parted is None and self._client is not None:
             self._client.reconnect()
         if not session.paths:

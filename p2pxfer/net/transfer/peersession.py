@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.text import safe_text
+from p2pxfer.net.connection.liveness import PATH
 from p2pxfer.net.session.firstcontact import FirstContact
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
@@ -34,6 +35,8 @@ class PeerSession:
     told: bool = False
     comparing: float = float("-inf")
     """When the peer began to compare words."""
+    doubted: dict[PeerPath, float] = field(default_factory=dict)
+    """Direct paths that a NAT has probably lost with another one, and when that one was lost."""
 
     def open(self, path: PeerPath, tell: Callable[[Event], None]) -> None:
         """The peer's key is verified: it may say what it wants on ``path``."""
@@ -51,3 +54,18 @@ class PeerSession:
         """A code was proved on ``path``, and its users compare words before that makes the peer known."""
         contact = self.contacts.get(path)
         return contact is not None and contact.both is not None
+
+    def nat_forgot(self, path: PeerPath, now: float) -> bool:
+        """On ``path``, which is gone, packets got lost: whether that is the first sign that a NAT has lost all it knew.
+
+        It is where no direct path is left, or none on which anything came lately: a receiver says little, and on a
+        connection on which it says nothing the loss shows with its next ping, seconds later.
+        """
+        since = self.doubted.get(path)
+        if since is not None and path.quiet_for > now - since:
+            return False
+        left = [other for other in self.paths if other.facts.kind != "relay"]
+        if any(other.quiet_for < PATH.unanswered for other in left):
+            return False
+        self.doubted = dict.fromkeys(left, now)
+        return True

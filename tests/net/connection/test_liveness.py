@@ -133,3 +133,13 @@ def test_f36_whoever_is_late_with_every_ping_judges_all_the_same() -> None:
     for _ in range(round(PATH.dead / PATH.ping)):
         path.clock.advance(2 * PATH.ping)
     assert len(path.failures) == 1
+
+
+def test_how_long_nothing_came_is_known_while_this_side_reads() -> None:
+    path = FakePath(None)
+    path.clock.advance(5)
+    path.liveness.byte()
+    path.clock.advance(1.5)
+    assert path.liveness.quiet_for == 1.5
+    path.liveness.reading(False)
+    assert path.liveness.quiet_for == 0.0

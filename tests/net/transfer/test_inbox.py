@@ -21,7 +21,7 @@ from p2pxfer.core.session.channelwire import Attach, ChannelMessage, Compare, Op
 from p2pxfer.core.session.wire import Bye, Offer, Pair1, PairConfirm, Problem
 from p2pxfer.core.words.eventtext import describe
 from p2pxfer.errors import ConfigError, P2pxferError, ProtocolBreach, Refused, Unreachable, WrongCode
-from p2pxfer.net.connection.liveness import PacketsLost
+from p2pxfer.net.connection.liveness import PATH, PacketsLost
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.session import bothsame
 from p2pxfer.net.session.bothsame import COMPARE_S, BothSame
@@ -47,6 +47,7 @@ class FakePath:
     peer_key = KEY
     rtt = None
     began = 0.0
+    quiet_for = 0.0
 
     def __init__(self, number: int, kind: str) -> None:
         self.facts = SimpleNamespace(number=number, kind=kind, local="", remote="", beside=0)
@@ -247,8 +248,8 @@ def standing() -> list[FakeMeeting]:
     return [meeting for meeting in FakeMeeting.made if not meeting.closed]
 
 
-def path_of(world: World, meeting: Any, number: int) -> Any:
-    path: Any = FakePath(number, "relay")
+def path_of(world: World, meeting: Any, number: int, kind: str = "relay") -> Any:
+    path: Any = FakePath(number, kind)
     path.peer_key = meeting.party.peer_key
     meeting.paths.append(path)
     world.inbox.path_up(meeting, path)
@@ -569,6 +570,37 @@ def test_only_a_contact_makes_the_receiver_leave_the_server_by_losing_packets(
     path: Any = path_of(open_house, meeting, 1)
     open_house.inbox.path_down(meeting, path, PacketsLost("nothing comes"))
     assert open_house.client.left == left  # type: ignore[attr-defined]  # the fixture's
+
+
+def lose(house: World, meeting: Any, path: Any) -> int:
+    """Packets get lost on a path; how often the server was left by now."""
+    house.inbox.path_down(meeting, path, PacketsLost("nothing comes"))
+    return house.client.left  # type: ignore[attr-defined, no-any-return]  # the fixture's
+
+
+def test_a_nat_that_lost_one_connection_has_lost_the_quiet_ones_beside_it(open_house: World) -> None:
+    """On which nothing may be sent for seconds, so that nothing shows; the server is left once."""
+    meeting: Any = meet(open_house, CONTACT)
+    first, second, third = paths = [path_of(open_house, meeting, number, "punched") for number in (1, 2, 3)]
+    for path in paths:
+        path.quiet_for = PATH.unanswered + 0.1
+    assert [lose(open_house, meeting, path) for path in (first, second, third)] == [1, 1, 1]
+
+
+def test_beside_a_connection_that_speaks_the_server_is_not_left(open_house: World) -> None:
+    meeting: Any = meet(open_house, CONTACT)
+    first, second, third = (path_of(open_house, meeting, number, "punched") for number in (1, 2, 3))
+    first.quiet_for = second.quiet_for = PATH.unanswered + 0.1
+    assert [lose(open_house, meeting, path) for path in (first, second, third)] == [0, 0, 1]
+
+
+def test_one_that_was_quiet_and_spoke_again_counts_when_it_is_lost(open_house: World) -> None:
+    meeting: Any = meet(open_house, CONTACT)
+    first, second = (path_of(open_house, meeting, number, "punched") for number in (1, 2))
+    second.quiet_for = PATH.unanswered + 0.1
+    assert lose(open_house, meeting, first) == 1
+    second.quiet_for = 0.0
+    assert lose(open_house, meeting, second) == 2
 
 
 def test_nobody_is_met_by_an_inbox_that_is_being_closed(open_house: World) -> None:
