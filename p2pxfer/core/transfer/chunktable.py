@@ -177,6 +177,8 @@ class ChunkTable:
 
     def zeros(self, start: int, stop: int) -> Iterator[tuple[int, int, bytes]]:
         """Runs of these chunks, all of one file, with the hash that each has if it is zeros."""
+        if start == stop:
+            return  # behind the last chunk there is no address
         file, index = self.address(start)
         base = start - index
         for first, behind, digest in zero_runs(self._manifest.sizes[file], index, stop - base):

@@ -89,6 +89,16 @@ def test_holes_outside_the_transfer_are_refused(run: tuple[int, int, int]) -> No
         world.receiver.receive(1, Holes(handle=1, chunks=[run]))
 
 
+def test_a_hole_without_a_chunk_at_the_end_of_the_last_file_says_that_it_is_sparse() -> None:
+    """As at its beginning, though no chunk has the number where it stands."""
+    world = open_world({})
+    effects = world.receiver.receive(1, Holes(handle=1, chunks=[(0, 64, 64)]))
+    assert effects == [StoreHole(1, 0, 64, 64)]
+    world.do_receiver(effects)
+    world.finish()
+    assert world.published == 1
+
+
 def test_one_message_tells_a_bounded_number_of_chunks() -> None:
     """And the sender keeps to it, however large a hole is."""
     size = 3 * CHUNKS_PER_MESSAGE * MAX_CHUNK
