@@ -182,8 +182,8 @@ class Done(Struct, frozen=True):
 
     ``bytes_by_path`` counts by kind of path what went from or came to this end, repeats too: payload, and with
     ``--delta`` patches in its place, both without the headers of frames.  ``saved``: the final names, not in ``send``.
-    ``left_out``: the files that were offered and did not come, since they changed or could not be read meanwhile; they
-    count neither in ``files`` nor in ``bytes``.
+    ``left_out``: the files that did not come, since they changed or could not be read; they count neither in ``files``
+    nor in ``bytes``.  In ``send`` also what was never offered, since this user may not read it.
     """
 
     event: ClassVar[str] = "done"

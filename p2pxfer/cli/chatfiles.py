@@ -227,7 +227,7 @@ class ChatFiles(InboxOwner):
             await self._disk.do(cache.close)
         seconds = machine.reactor.seconds() - began
         left, moved = pump.left, dict(job.bytes_by_path)
-        files = len(manifest.files) - len(left.paths)
+        files = len(manifest.files) - left.files
         self._tell(Done(pump.acked_bytes, files, round(seconds, 3), moved, root.hex(), left_out=left.paths), None)
         if left.error is not None:
             self.failed = left.error

@@ -239,7 +239,7 @@ class Sending:
         self._report.tell(
             Done(
                 bytes=pump.acked_bytes,
-                files=self._load.offer.files - len(pump.left.paths),
+                files=self._load.offer.files - pump.left.files,
                 # People's time, at a question here or there, is not the transfer's.
                 seconds=round(self._report.elapsed - (self._accepted_at or 0.0), 3),
                 bytes_by_path=dict(job.bytes_by_path),

@@ -117,17 +117,35 @@ def test_names_that_are_not_sent(tmp_path: Path) -> None:
 
 def test_a_file_that_may_not_be_read(pair: Stage, source: Path) -> None:
     source.chmod(0)
-    folder = pair.folder / "folder"
-    folder.mkdir()
-    (folder / "good").write_text("good")
-    shutil.copy(source, folder / "locked")
     pair.receive("--no-code")
     line = pair.fails(8, "E_IO", "Permission denied", "send", source, "bob", prefix=WITHOUT_OVERRIDE)
     assert "make it readable or leave it out" in line
-    line = pair.fails_plainly(8, "Permission denied", "send", folder, "bob", prefix=WITHOUT_OVERRIDE)
-    assert "locked" in line
     assert not list(pair.inbox.iterdir())
     pair.send_good()
+
+
+def test_f13_of_a_directory_all_arrives_but_what_may_not_be_read(pair: Stage, source: Path) -> None:
+    folder = pair.folder / "folder"
+    (folder / "shut").mkdir(parents=True)
+    (folder / "good").write_text("good")
+    (folder / "shut" / "inner").write_text("inner")
+    shutil.copy(source, folder / "locked")
+    (folder / "locked").chmod(0)
+    (folder / "shut").chmod(0)
+    pair.receive("--no-code")
+    sent = pair.run("send", folder, source, "bob", as_json=True, prefix=WITHOUT_OVERRIDE)
+    assert sent.status == 8, sent
+    done = last(sent.events, "done")
+    assert (done["files"], done["left_out"]) == (2, ["folder/locked", "folder/shut"])
+    said = last(sent.events, "error")["message"]
+    assert "2 files changed or could not be read" in said
+    assert "everything else has arrived" in said
+    assert sorted(str(path.relative_to(pair.inbox)) for path in pair.inbox.rglob("*")) == [
+        "folder", "folder/good", source.name,
+    ]  # fmt: skip
+    shutil.rmtree(pair.inbox / "folder")
+    line = pair.fails_plainly(8, "Permission denied", "send", folder / "locked", "bob", prefix=WITHOUT_OVERRIDE)
+    assert "locked" in line
 
 
 # -- the server ----------------------------------------------------------------------------------------------------

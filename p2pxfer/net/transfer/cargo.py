@@ -16,11 +16,13 @@ from p2pxfer.status import Event
 
 
 class Left(Struct, frozen=True):
-    """What the receiver does not get of a cargo though the job is done: ``size`` in bytes.
+    """What the receiver does not get of a cargo though the job is done: so many ``files`` of its list, ``size`` bytes.
 
-    ``paths`` of the files, and ``error``, what a user has to know of them and may do, are there when all else is there.
+    ``paths`` of these and of what was not listed, since it may not be read, and ``error``, what a user has to know of
+    them and may do, are there when all else is there.
     """
 
+    files: int = 0
     size: int = 0
     paths: tuple[str, ...] = ()
     error: P2pxferError | None = None

@@ -32,7 +32,7 @@ from p2pxfer.core.transfer.journal import CHUNKS, pack_record, read_records
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.errors import ChunkRefused
 from p2pxfer.net.disk import OPEN_INNER_FILE, write_all
-from p2pxfer.net.transfer.scan import Identity
+from p2pxfer.net.transfer.identity import Identity
 
 DIRECTORY: Final = "outgoing"
 MAX_AGE: Final = 30 * 86_400.0

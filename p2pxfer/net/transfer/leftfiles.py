@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import structs
 
@@ -36,14 +36,16 @@ class LeftFiles:
 
     def of(self, files: Sequence[int]) -> Left:
         """What to say of these, which are left out."""
-        return structs.replace(self._published, size=sum(self._manifest.sizes[file] for file in files))
+        size = sum(self._manifest.sizes[file] for file in files)
+        return structs.replace(self._published, files=len(files), size=size)
 
-    def published(self, files: Sequence[int]) -> None:
-        """The receiver has published everything but these files."""
+    def published(self, files: Sequence[int], denied: Mapping[str, P2pxferError]) -> None:
+        """The receiver has published everything but these files, and what was not listed since it may not be read."""
         paths = tuple(self._manifest.files[file].path for file in files)
-        if files:
-            why = self._errors.get(files[0]) or self._earlier(paths[0])
-            self._published = Left(0, paths, left_out_error(why, paths))
+        errors = [self._errors.get(file) or self._earlier(path) for file, path in zip(files, paths, strict=True)]
+        if paths := (*paths, *denied):
+            why = [*errors, *denied.values()][0]
+            self._published = Left(paths=paths, error=left_out_error(why, paths))
 
     @staticmethod
     def _earlier(path: str) -> SourceUnreadable:

@@ -25,7 +25,7 @@ from p2pxfer.core.transfer.delta import ALL_BLOCKS, MAX_BLOCKS, MIN_SIZE, Layout
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.net.disk import OPEN_INNER_FILE, FdCache, parent_of, read_span
 from p2pxfer.net.transfer.cutting import blocks, can_cut
-from p2pxfer.net.transfer.scan import Identity
+from p2pxfer.net.transfer.identity import Identity
 
 OPEN_FILES: Final = 16
 

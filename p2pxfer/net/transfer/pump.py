@@ -185,7 +185,7 @@ class ChunkPump:
                     self._fail(self._left.too_many())
                 case Finished():
                     self._cache.forget()
-                    self._left.published(effect.left)
+                    self._left.published(effect.left, self._source.denied)
                     if self._done is not None:
                         self._done(effect.root)
         return events

@@ -8,6 +8,8 @@ Laws:
 - Unless links are followed, everything below a named path is reached without one, whatever happens meanwhile.
 - Following ends: a directory that is being listed is not entered again.
 - What goes between two looks is left out, and said: it was not listed, and directories that change are sent too.
+- What this user may not read inside a directory is left out, and ends the sending well for all else; what the user
+  named and may not read is an error at once.
 """
 
 from __future__ import annotations
@@ -20,15 +22,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from typing import Final, Literal
 
-from msgspec import Struct
-
 from p2pxfer.core.transfer.manifest import DIRECTORY, FILE, LINK, PERMISSIONS, Entry
 from p2pxfer.core.transfer.pathrules import STAGING_PREFIX, check_component, check_path, check_target
 from p2pxfer.core.transfer.ranges import Range
-from p2pxfer.errors import PathRefused, SourceChanged, UsageError
+from p2pxfer.errors import DiskError, PathRefused, SourceChanged, UsageError
 from p2pxfer.net.disk import OPEN_DIRECTORY, OPEN_INNER_DIRECTORY, OPEN_INNER_FILE, disk_error, shown
 from p2pxfer.net.private.keyfile import is_private
 from p2pxfer.net.transfer.holes import find_holes, may_be_sparse
+from p2pxfer.net.transfer.identity import FIELDS, Identity
 
 Links = Literal["skip", "keep", "follow"]
 """What becomes of symbolic links inside directories."""
@@ -47,53 +48,9 @@ _MOST_REFUSED: Final = 1000
 """Names that may not be sent: so many are told with their places, so many are counted."""
 MOST_SKIPPED: Final = 1000
 """What is left out is told by name up to so many; a tree may hold a million links."""
+MOST_DENIED: Final = 1000
+"""What may not be read inside directories is left out up to so many; beyond that the user named the wrong ones."""
 _DANGLING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
-
-
-class Identity(Struct, frozen=True):
-    """What tells one state of one file from every other."""
-
-    dev: int
-    ino: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-    def is_of(self, status: os.stat_result) -> bool:
-        """Whether a stat result shows this very state.
-
-        The time of status counts too, though links and modes change it: whoever rewrites a file can set the other back.
-        """
-        return (
-            self.mtime_ns == status.st_mtime_ns
-            and self.ctime_ns == status.st_ctime_ns
-            and self.size == status.st_size
-            and self.ino == status.st_ino
-            and self.dev == status.st_dev
-        )
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> Identity:
-        """The identity in a stat result."""
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-    def numbers(self) -> tuple[int, ...]:
-        """As :data:`FIELDS` signed numbers of 64 bits; the first two are unsigned ones."""
-        return (_signed(self.dev), _signed(self.ino), self.size, self.mtime_ns, self.ctime_ns)
-
-    @classmethod
-    def from_numbers(cls, numbers: array[int]) -> Identity:
-        """What :meth:`numbers` gave."""
-        dev, ino, size, mtime_ns, ctime_ns = numbers
-        return cls(dev % 2**64, ino % 2**64, size, mtime_ns, ctime_ns)
-
-
-FIELDS: Final = 5
-"""Numbers in an identity."""
-
-
-def _signed(number: int) -> int:
-    return number - 2**64 if number >= 2**63 else number
 
 
 def changed(path: str) -> SourceChanged:
@@ -116,8 +73,8 @@ class Scan:
 
     ``tops``: where each top-level name is, absolute.  Of the files that were found so far: their ``identities``, and
     ``holes``, ranges of chunks without data by file index, of those that are sparse.  ``skipped``: what was left out,
-    path and reason, ready to be shown, up to :data:`MOST_SKIPPED`, and ``unnamed`` how many more.  ``begun``: whether
-    what was found is being sent already.
+    path and reason, ready to be shown, up to :data:`MOST_SKIPPED`, and ``unnamed`` how many more.  ``denied``: of those
+    what this user may not read, path and error.  ``begun``: whether what was found is being sent already.
     """
 
     def __init__(self, paths: list[str], links: Links) -> None:
@@ -130,6 +87,7 @@ class Scan:
         self.tops: dict[str, bytes] = {}
         self.skipped: list[str] = []
         self.unnamed = 0
+        self.denied: dict[str, DiskError] = {}
         self.identities = array("q")
         self.holes: dict[int, list[Range]] = {}
         self.begun = False
@@ -241,6 +199,8 @@ class Scan:
                 yield from self._inner(fd, raw, inner)
             except FileNotFoundError:  # of this name only: what lies below says what fails there itself
                 self._skip(f"{shown(inner)}: it was gone when it was looked at")
+            except PermissionError as error:
+                self._deny(inner, disk_error(error, f"opening {shown(inner)}", _ADVICE))
             except OSError as error:
                 raise disk_error(error, f"opening {shown(inner)}", _ADVICE) from error
         self._within.discard(number)
@@ -280,6 +240,13 @@ class Scan:
         else:
             self.unnamed += 1
         return ()
+
+    def _deny(self, path: str, error: DiskError) -> None:
+        """This user may not read what is at ``path``.  Raises: DiskError: that is so with too many."""
+        if len(self.denied) == MOST_DENIED:
+            raise DiskError(f"{MOST_DENIED} files may not be read, and more: {shown(path)} is the next; {_ADVICE}")
+        self._skip(f"{shown(path)}: it may not be read")
+        self.denied[path] = error
 
     def _link(self, path: str, status: os.stat_result, target: str) -> Iterable[Entry]:
         """A symbolic link; left out, and said, if its target breaks the rule for targets."""

@@ -28,8 +28,9 @@ from p2pxfer.net.disk import (
     read_span,
     shown,
 )
+from p2pxfer.net.transfer.identity import FIELDS, Identity
 from p2pxfer.net.transfer.parents import LastParent
-from p2pxfer.net.transfer.scan import FIELDS, OPEN_NAMED, Identity, Links, Scan, changed, removed
+from p2pxfer.net.transfer.scan import OPEN_NAMED, Links, Scan, changed, removed
 
 CLOSE_S: Final = 1.0
 """How long closing waits for a search, seconds; a file system that does not answer must not hold up the program."""
@@ -135,6 +136,11 @@ class Source:
         """
         unnamed = self._scan.unnamed if self.manifest.complete else 0
         return [*self._scan.skipped, f"{unnamed} more"] if unnamed else self._scan.skipped
+
+    @property
+    def denied(self) -> dict[str, DiskError]:
+        """What this user may not read inside directories, as found so far: path and error; it is in no list."""
+        return self._scan.denied
 
     def holes(self, start: int = 0) -> dict[int, list[Range]]:
         """File index -> ranges of chunks in which no data lies, for each file that is sparse, of those from ``start``

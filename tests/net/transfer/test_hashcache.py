@@ -15,7 +15,7 @@ from blake3 import blake3
 from p2pxfer.core.transfer.geometry import chunk_count
 from p2pxfer.errors import ChunkRefused
 from p2pxfer.net.transfer.hashcache import MAX_AGE, HashCache
-from p2pxfer.net.transfer.scan import Identity
+from p2pxfer.net.transfer.identity import Identity
 from p2pxfer.net.transfer.source import Source
 from tests.net.disk_tools import noise
 from tests.net.transfer.test_source import CHUNK, change_replaced, fill

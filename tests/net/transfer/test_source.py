@@ -266,13 +266,33 @@ def test_c06_unreadable(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(UsageError, match="'d/x"):
         Source.scan(["d"])
-    os.rename(here / "d/x\x1b", here / "d/locked")
-    (here / "d/locked").chmod(0o200)
     monkeypatch.setattr(os, "open", denied)
-    for path, named in (("d", "'d/locked'"), ("top", "'top'")):
-        with pytest.raises(DiskError, match=f"{named} failed: Permission denied") as caught:
-            Source.scan([path])
-        assert caught.value.exit_code == 8
+    with pytest.raises(DiskError, match="'top' failed: Permission denied") as caught:
+        Source.scan(["top"])
+    assert caught.value.exit_code == 8
+
+
+def test_what_may_not_be_read_inside_a_directory_is_left_out(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file, and a directory with all that is below."""
+    fill(here, {"d/good": b"x", "d/locked": b"x", "d/shut/inner": b"x", "d/z/good": b"x"})
+    (here / "d/locked").chmod(0o200)
+    real = os.open
+
+    def denied(path: str | bytes, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if os.fsencode(path).rpartition(b"/")[2] in {b"locked", b"shut"}:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", denied)
+    source = Source.scan(["d"])
+    assert [entry.path for entry in source.manifest.entries] == ["d", "d/good", "d/z", "d/z/good"]
+    assert source.skipped == ["'d/locked': it may not be read", "'d/shut': it may not be read"]
+    assert list(source.denied) == ["d/locked", "d/shut"]
+    assert "Permission denied" in source.denied["d/locked"].message
+    monkeypatch.setattr("p2pxfer.net.transfer.scan.MOST_DENIED", 1)
+    with pytest.raises(DiskError, match=r"may not be read, and more: 'd/shut' is the next; make it readable") as caught:
+        Source.scan(["d"])
+    assert caught.value.exit_code == 8
 
 
 def test_c13_c14_names_that_cannot_be_sent(here: Path) -> None:
