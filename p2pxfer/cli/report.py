@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING
 from p2pxfer.cli.eventline import event_line
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import describe
-from p2pxfer.status import CodeShown, Connection, Done, Event, Failed, Listening, Path, Progress, Verdict, Words
+from p2pxfer.status import (
+    CodeShown,
+    Connection,
+    Done,
+    Event,
+    Failed,
+    Listening,
+    Path,
+    Progress,
+    Resumed,
+    Verdict,
+    Words,
+)
 
 if TYPE_CHECKING:
     from p2pxfer.cli.display import LineDisplay, ProgressDisplay
@@ -96,6 +108,8 @@ class Reporter:
         if self._quiet and not wanted and not is_urgent(event):
             return
         self._tell_news(event, text)
+        if isinstance(event, Resumed):
+            self._drop_display()  # what was there before is no part of the rate that the next one shows
         if isinstance(event, Progress):
             if text != "":
                 self._progress(event, text)

@@ -85,6 +85,7 @@ class Sending:
         self._memory = memory
         self._verify = verify
         self._skipped = 0
+        self._ticker: Ticker | None = None
         self._accepted_at: float | None = None
         self._job: OutgoingJob | None = None
         self._cargo: Cargo | None = None
@@ -195,7 +196,7 @@ class Sending:
         if self._ended is not None:
             job.fail(self._ended)
         load = self._load
-        ticker = Ticker(
+        ticker = self._ticker = Ticker(
             reactor, lambda: (pump.acked_bytes, _less(load.total, pump.left.size), job.path_kind), self._tell
         )
         ticker.start()
@@ -217,6 +218,8 @@ class Sending:
     def _tell(self, event: Event) -> None:
         if isinstance(event, Accepted) and self._accepted_at is None:
             self._accepted_at = self._report.elapsed
+        if isinstance(event, Resumed) and self._ticker is not None:
+            self._ticker.known(event.have_bytes)
         if self._memory is not None:
             self._memory.event(event)
         self._report.tell(event, self._text_of(event))

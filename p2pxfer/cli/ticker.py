@@ -35,6 +35,11 @@ class Ticker:
         """Begin to report."""
         self._loop.start(INTERVAL_S, now=False)
 
+    def known(self, size: int) -> None:
+        """So many bytes were there before: they count and are no part of the rate."""
+        then, before = self._last
+        self._last = (then, max(before, size))
+
     def stop(self) -> None:
         """Report once more and stop."""
         if self._loop.running:

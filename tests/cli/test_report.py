@@ -165,6 +165,15 @@ def test_what_is_said_while_a_question_is_open_has_lines_of_its_own(
     assert capsys.readouterr().err == "well? \nsomething else\nwell? more\n"
 
 
+def test_what_was_there_before_is_no_part_of_the_rate_that_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next display begins with it."""
+    screen = Screen(monkeypatch)
+    report = Reporter(False)
+    for event in (status.Progress, status.Resumed, status.Progress):
+        report.tell(EVENTS[event][0])
+    assert [text for text in screen.shown if text in ("display", "closed")] == ["display", "closed", "display"]
+
+
 def test_what_arrived_takes_the_progress_display_away_in_other_words_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 
 from p2pxfer.cli.ticker import INTERVAL_S, QUIET_S, Ticker
-from p2pxfer.status import Event
+from p2pxfer.status import Event, Progress
 
 
 class Transfer:
@@ -46,6 +46,17 @@ def test_a_rate_that_fades_is_told_until_it_is_nothing() -> None:
     transfer.pass_time(60.0)
     assert transfer.told[-1].rate == 0  # type: ignore[union-attr]  # progress
     assert transfer.pass_time(10 * QUIET_S) <= 11
+
+
+def test_what_an_earlier_run_left_is_no_part_of_the_rate() -> None:
+    transfer = Transfer()
+    transfer.pass_time(INTERVAL_S)
+    transfer.size = 900
+    transfer.ticker.known(900)
+    transfer.pass_time(2.0, each=2)
+    last = transfer.told[-1]
+    assert isinstance(last, Progress)
+    assert (last.bytes, last.rate) == (920, 10)
 
 
 def test_the_end_is_always_told_and_nothing_after_it() -> None:
