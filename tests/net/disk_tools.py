@@ -12,6 +12,7 @@ from blake3 import blake3
 
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.core.transfer.geometry import chunk_count, chunk_span
+from p2pxfer.core.transfer.journal import Claim
 from p2pxfer.core.transfer.manifest import DIRECTORY, FILE, LINK, Entry, Manifest
 from p2pxfer.net.private import privatedir
 from p2pxfer.net.transfer.staging import Staging
@@ -55,8 +56,12 @@ class Content:
         offset, length = chunk_span(entry.size, address[1])
         return self.files[entry.path][offset : offset + length]
 
-    def claim(self, address: ChunkAddress) -> tuple[int, int, bytes]:
-        return (*address, self.table.hash(self.table.number(address)))
+    def digest(self, address: ChunkAddress) -> bytes:
+        return self.table.hash(self.table.number(address))
+
+    def claim(self, address: ChunkAddress) -> Claim:
+        file, index = address
+        return file, index, index + 1, self.digest(address)
 
     @property
     def root(self) -> bytes:
@@ -79,7 +84,7 @@ def restricted() -> Content:
 def put(staging: Staging, content: Content, addresses: Iterable[ChunkAddress]) -> None:
     for address in addresses:
         payload = memoryview(content.chunk(address))
-        staging.write_chunk(*address, payload, content.claim(address)[2])
+        staging.write_chunk(*address, payload, content.digest(address))
 
 
 def open_staging(where: Path, content: Content, failpoint: Callable[[str], None] = lambda _: None) -> Staging:

@@ -110,6 +110,17 @@ class ChunkTable:
             raise ChunkRefused(f"chunk {address[1]} is not part of file {address[0]}")
         return start + address[1]
 
+    def numbers(self, file: int, first: int, stop: int) -> range:
+        """The numbers of a file's chunks from ``first`` to before ``stop``.
+
+        Raises:
+            ChunkRefused: there are no such chunks.
+        """
+        start, end = self.file_range(file)
+        if not 0 <= first <= stop <= end - start:
+            raise ChunkRefused(f"chunks {first} to {stop - 1} are not part of file {file}")
+        return range(start + first, start + stop)
+
     def address(self, number: int) -> ChunkAddress:
         """The chunk with this number, which must be in range."""
         file = bisect_right(self._bases, number) - 1
@@ -192,14 +203,14 @@ class ChunkTable:
         """The recorded hashes of chunks that follow one another and are in :attr:`known`."""
         return self._hashes.get(numbers.start, numbers.stop)
 
-    def claims(self) -> Iterator[tuple[int, int, bytes]]:
-        """(file index, chunk index, hash) of each chunk in :attr:`known`, in order."""
+    def claims(self) -> Iterator[tuple[int, int, int, bytes]]:
+        """(file index, chunk index, the next one, hash) of each chunk in :attr:`known`, in order."""
         for start, stop in self.known:
             file, index = self.address(start)
             for number in range(start, stop):
                 while number >= self._bases[file + 1]:
                     file, index = file + 1, 0
-                yield file, index, self.hash(number)
+                yield file, index, index + 1, self.hash(number)
                 index += 1
 
     def claim_digest(self, ranges: list[tuple[int, int]]) -> bytes:

@@ -21,7 +21,7 @@ from p2pxfer.core.transfer.chunkhashes import ChunkHashes
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.core.transfer.claims import claims
 from p2pxfer.core.transfer.geometry import MIN_CHUNK, zero_hash
-from p2pxfer.core.transfer.journal import ChunkClaim
+from p2pxfer.core.transfer.journal import Claim
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.ranges import Range, RangeSet
 from p2pxfer.errors import ChunkRefused, Damaged, LimitReached
@@ -50,11 +50,11 @@ def wire_size(chunk: Arrival) -> int:
     return chunk.wire_size if isinstance(chunk, Patch) else len(chunk.payload)
 
 
-def claims_of(chunk: Incoming) -> list[ChunkClaim]:
+def claims_of(chunk: Incoming) -> list[Claim]:
     """What is to be journalled of it."""
     if isinstance(chunk, Bundle):
-        return [(file, 0, digest) for file, digest in enumerate(chunk.digests(), chunk.file)]
-    return [(chunk.file, chunk.index, chunk.hash)]
+        return [(file, 0, 1, digest) for file, digest in enumerate(chunk.digests(), chunk.file)]
+    return [(chunk.file, chunk.index, chunk.index + 1, chunk.hash)]
 
 
 class Inflow:
@@ -218,8 +218,7 @@ class Inflow:
 
     def stored_hole(self, file: int, first: int, stop: int) -> range:
         """These chunks are zero on the disk; their numbers."""
-        base, _ = self.table.file_range(file)
-        numbers = range(base + first, base + stop)
+        numbers = self.table.numbers(file, first, stop)
         self._leaving.remove(numbers.start, numbers.stop)
         self._add(numbers)
         self.table.set_zeros(numbers.start, numbers.stop)

@@ -30,7 +30,8 @@ Laws:
 - The first record that is cut short, fails its CRC or makes no sense ends the journal: what follows was not synced
   either.
 - A page of the list stands before the first record about one of its files, AGREED before PUBLISHING.
-- A later record about a chunk or a name replaces or adds to the earlier one.
+- What is said later about a chunk or a name, in the same record too, replaces or adds to what was said before: claims
+  stand in the order in which the chunks were written.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from itertools import islice
 from typing import Final
 
 from msgspec import Struct
@@ -49,8 +50,8 @@ from p2pxfer.errors import DiskError
 VERSION: Final = 2
 ChunkClaim = tuple[int, int, bytes]
 """(file index, chunk index, BLAKE3 hash)."""
-HoleClaim = tuple[int, int, int, bytes]
-"""(file index, first chunk, the one behind the last, the hash of each of them), as of a run of zeros."""
+Claim = tuple[int, int, int, bytes]
+"""(file index, first chunk, the one behind the last, the BLAKE3 hash of each of them): a chunk, or a run of zeros."""
 
 CHUNKS: Final = 1
 PUBLISHING: Final = 2
@@ -143,11 +144,10 @@ def pack_chunks(chunks: Iterable[ChunkClaim]) -> bytes:
     return pack_record(CHUNKS, b"".join(_CHUNK.pack(*chunk) for chunk in chunks))
 
 
-def pack_claims(chunks: Iterable[ChunkClaim], holes: Iterable[HoleClaim] = ()) -> Iterator[bytes]:
-    """CHUNKS records about all of these, of :data:`CHUNKS_PER_RECORD` chunks at most."""
-    zeros = ((file, index, digest) for file, first, stop, digest in holes for index in range(first, stop))
-    everything = chain(chunks, zeros)
-    while batch := list(islice(everything, CHUNKS_PER_RECORD)):
+def pack_claims(claims: Iterable[Claim]) -> Iterator[bytes]:
+    """CHUNKS records about all of these in their order, of :data:`CHUNKS_PER_RECORD` chunks at most."""
+    chunks = ((file, index, digest) for file, first, stop, digest in claims for index in range(first, stop))
+    while batch := list(islice(chunks, CHUNKS_PER_RECORD)):
         yield pack_chunks(batch)
 
 

@@ -3,7 +3,8 @@
 Laws of this file:
 
 1. A chunk is verified and written in one thread, batches are synced in another: data first, journal behind it, one
-   batch at a time.
+   batch at a time.  The journal has the order of the writing, for chunks and holes alike: of what is written twice the
+   last counts.
 2. What arrived and is not durable yet is bounded by :data:`UNSAFE_BYTES`, what of it waits for the disk by
    :data:`WAITING_BYTES`; beyond either the paths are held, so the sender waits.
 3. A failed sync is never repeated: the first failure is told once, and everything afterwards meets it again.
@@ -26,7 +27,7 @@ from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.session.deltawire import Patch
 from p2pxfer.core.session.wire import MAX_CHUNK, Chunk
 from p2pxfer.core.transfer.inflow import Incoming, claims_of, length_of
-from p2pxfer.core.transfer.journal import Agreed, ChunkClaim, HoleClaim
+from p2pxfer.core.transfer.journal import Agreed, Claim
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import ChunkRefused
 from p2pxfer.net.transfer.oldversions import OldVersions, VersionLost
@@ -59,15 +60,16 @@ R = TypeVar("R")
 
 
 class _Unsynced(Struct):
-    """What was written and is not durable yet, with its ``size`` in bytes, and pages that are not journalled."""
+    """What was written and is not durable yet, in the order of writing, with its ``size`` in bytes, and pages that are
+    not journalled.
+    """
 
-    chunks: list[ChunkClaim] = []
-    holes: list[HoleClaim] = []
+    claims: list[Claim] = []
     pages: list[int] = []
     size: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.chunks or self.holes or self.pages)
+        return bool(self.claims or self.pages)
 
 
 class DiskThreads:
@@ -213,10 +215,10 @@ class Landing:
         self._regulate()
         return self._disk.writer.do(self._staging.write_hole, file, first, stop).addBoth(self._hole_left)
 
-    def _hole_left(self, result: Failure | list[HoleClaim]) -> Failure | None:
+    def _hole_left(self, result: Failure | list[Claim]) -> Failure | None:
         self._waiting -= CHUNK_COST
         if not isinstance(result, Failure):
-            self._unsynced.holes += result
+            self._unsynced.claims += result
             self._is_written(CLAIM_COST * sum(stop - first for _, first, stop, _ in result))
         self._done()
         return result if isinstance(result, Failure) else None
@@ -225,7 +227,7 @@ class Landing:
         self._waiting -= size + CHUNK_COST
         if not isinstance(result, Failure):
             claims = claims_of(chunk)
-            self._unsynced.chunks += claims
+            self._unsynced.claims += claims
             self._is_written(size + CLAIM_COST * len(claims))
         self._done()
 
@@ -250,8 +252,7 @@ class Landing:
         batch, self._unsynced = self._unsynced, _Unsynced()
         self._syncing = True
         self._under_way += 1
-        syncing = self._disk.syncer.do(self._staging.sync, batch.chunks, batch.pages, batch.holes)
-        syncing.addBoth(self._synced, batch.size)
+        self._disk.syncer.do(self._staging.sync, batch.claims, batch.pages).addBoth(self._synced, batch.size)
 
     def _synced(self, result: Failure | None, size: int) -> None:
         self._syncing = False

@@ -20,7 +20,7 @@ from blake3 import blake3
 from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.core.transfer.geometry import chunk_span, zero_hash
-from p2pxfer.core.transfer.journal import Agreed, ChunkClaim, HoleClaim
+from p2pxfer.core.transfer.journal import Agreed, Claim
 from p2pxfer.core.transfer.manifest import FILE, Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.core.transfer.streams import check_end
@@ -160,7 +160,7 @@ class OutletFile:
         """
         raise ChunkRefused(f"{bundle.count} files in a bundle are not part of one file")
 
-    def write_hole(self, file: int, first: int, stop: int) -> list[HoleClaim]:
+    def write_hole(self, file: int, first: int, stop: int) -> list[Claim]:
         """See :class:`~p2pxfer.net.transfer.places.Storage`; there is nothing to be made durable."""
         for index in range(first, stop):
             _, length = chunk_span(self._size, index)
@@ -199,7 +199,7 @@ class OutletFile:
     def announce(self, announced: Announced) -> None:
         """See :class:`~p2pxfer.net.transfer.places.Storage`: nobody knows how much room there is."""
 
-    def sync(self, chunks: Iterable[ChunkClaim], pages: Iterable[int], holes: Iterable[HoleClaim]) -> None:
+    def sync(self, claims: Iterable[Claim], pages: Iterable[int]) -> None:
         """See :class:`~p2pxfer.net.transfer.places.Storage`: what is written is written."""
 
     def finish(self, root: bytes, now: float, left: Sequence[int] = ()) -> list[str]:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.transfer.chunktable import ChunkAddress
-from p2pxfer.core.transfer.journal import Agreed, ChunkClaim, HoleClaim
+from p2pxfer.core.transfer.journal import Agreed, Claim
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.net.transfer.oldversions import OldVersions
@@ -81,14 +81,14 @@ class Storage(Protocol):
     def write_bundle(self, bundle: Bundle) -> None:
         """Verify small files and write them."""
 
-    def write_hole(self, file: int, first: int, stop: int) -> list[HoleClaim]:
+    def write_hole(self, file: int, first: int, stop: int) -> list[Claim]:
         """Have chunks be zero."""
 
     def announce(self, announced: Announced) -> None:
         """The sender has seen more of what it sends."""
 
-    def sync(self, chunks: Iterable[ChunkClaim], pages: Iterable[int], holes: Iterable[HoleClaim]) -> None:
-        """Make chunks and holes durable, and pages that were added to the manifest."""
+    def sync(self, claims: Iterable[Claim], pages: Iterable[int]) -> None:
+        """Make what was written durable, in its order, and pages that were added to the manifest."""
 
     def finish(self, root: bytes, now: float, left: Sequence[int] = ()) -> list[str]:
         """Publish everything but what is left out."""

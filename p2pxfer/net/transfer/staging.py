@@ -37,7 +37,7 @@ from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.transfer.chunkhashes import ChunkHashes
 from p2pxfer.core.transfer.chunktable import ChunkTable
 from p2pxfer.core.transfer.geometry import chunk_count, chunk_span, zero_runs
-from p2pxfer.core.transfer.journal import Agreed, ChunkClaim, HoleClaim, pack_claims
+from p2pxfer.core.transfer.journal import Agreed, Claim, pack_claims
 from p2pxfer.core.transfer.manifest import Entry, Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import ChunkRefused, Damaged, DiskError
@@ -248,7 +248,7 @@ class Staging:
             self._write(file, entry, 0, bundle.payload[at : at + entry.size], digest)
             at += entry.size
 
-    def write_hole(self, file: int, first: int, stop: int) -> list[HoleClaim]:
+    def write_hole(self, file: int, first: int, stop: int) -> list[Claim]:
         """Have chunks of a file, from now on known as sparse, be zero; their claims for :meth:`sync`.  Raises
         :class:`~p2pxfer.errors.DiskError`: the disk refused, or is full.
         """
@@ -272,31 +272,30 @@ class Staging:
             self._note(announced)
             self._room.check_space(self._destination, ON_ITS_WAY)
 
-    def sync(self, chunks: Iterable[ChunkClaim], pages: Iterable[int] = (), holes: Iterable[HoleClaim] = ()) -> None:
-        """Make written chunks and ``holes`` durable, then journal them, and before them the ``pages`` that were added.
+    def sync(self, claims: Iterable[Claim], pages: Iterable[int] = ()) -> None:
+        """Make chunks and holes durable, then journal their ``claims``, and before them the ``pages`` that were added.
+
+        The claims stand in the order of writing: of two for one chunk the later one holds.
 
         Raises:
             ChunkRefused: no such chunk.
             NoSpace: the disk is full.
             DiskError: the disk refused; this staging cannot be used any more.
         """
-        batch, listed, zeros = list(chunks), list(pages), list(holes)
+        batch, listed = list(claims), list(pages)
         with self._sync_lock:
             self._table.grow()
-            numbers = [self._table.number((file, index)) for file, index, _ in batch]
-            bases = [self._table.file_range(file)[0] for file, _, _, _ in zeros]
+            runs = [self._table.numbers(file, first, stop) for file, first, stop, _ in batch]
             self._check_usable()
-            if not (batch or listed or zeros):
+            if not (batch or listed):
                 return
             with self._trouble.breaking("syncing the received data"):
-                self._sync_files({file for file, _, _ in batch} | {file for file, _, _, _ in zeros})
+                self._sync_files({file for file, _, _, _ in batch})
                 self._failpoint("rx.after_data_sync")
                 records = (pack_listed(self._manifest, page) for page in listed)
-                self._journal.append(chain(records, pack_claims(batch, zeros)))
-            for number, (_, _, digest) in zip(numbers, batch, strict=True):
-                self._table.set_hash(number, digest)
-            for base, (_, first, stop, digest) in zip(bases, zeros, strict=True):
-                self._table.set_hashes(base + first, base + stop, digest)
+                self._journal.append(chain(records, pack_claims(batch)))
+            for run, (_, _, _, digest) in zip(runs, batch, strict=True):
+                self._table.set_hashes(run.start, run.stop, digest)
 
     def _sync_files(self, files: set[int]) -> None:
         if len(files) > MANY_FILES and sync_file_system(self._destination):

@@ -49,7 +49,7 @@ def first_run(tree: Path, home: Path, destination: Path) -> None:
         payload, digest = source.read_chunk(file, 0)
         cache.add(file, 0, digest)
         staging.write_chunk(file, 0, memoryview(payload), digest)
-        claims.append((file, 0, digest))
+        claims.append((file, 0, 1, digest))
     for at in range(0, HERE, 100):
         staging.sync(claims[at : at + 100])
     staging.close()

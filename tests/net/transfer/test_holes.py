@@ -132,7 +132,7 @@ def receive(staging: Staging, source: Source, chunks: list[int]) -> None:
     for index in chunks:
         data, digest = source.read_chunk(0, index)
         staging.write_chunk(0, index, memoryview(data), digest)
-        claims.append((0, index, digest))
+        claims.append((0, index, index + 1, digest))
     staging.sync(claims)
 
 
@@ -143,7 +143,7 @@ def test_a_sparse_file_arrives_sparse_and_goes_on_after_a_restart(tmp_path: Path
     first = Staging.open(str(dest), SENDER, source.manifest, announced=Announced(1, SIZE, SIZE // 2, counting=False))
     first.write_hole(0, 0, 0)
     receive(first, source, [0, 5])
-    first.sync([], holes=first.write_hole(0, 1, 5))
+    first.sync(first.write_hole(0, 1, 5))
     first.write_hole(0, 7, 9)  # not synced: not claimed
     first.close()
     again = Staging.open(str(dest), SENDER, source.manifest, announced=Announced(1, SIZE, SIZE // 2, counting=False))
@@ -151,7 +151,7 @@ def test_a_sparse_file_arrives_sparse_and_goes_on_after_a_restart(tmp_path: Path
     assert again.have[0, 3] == zero_hash(chunk_span(SIZE, 3)[1])
     again.write_hole(0, 0, 0)
     for start, stop in HOLES[1:]:
-        again.sync([], holes=again.write_hole(0, start, stop))
+        again.sync(again.write_hole(0, start, stop))
     receive(again, source, [6, 9])
     again.finish(again._table.root(), NOW)
     again.discard()
@@ -173,7 +173,7 @@ def test_holes_are_remembered_as_few_runs(tmp_path: Path) -> None:
         claims = [
             claim for at in range(0, chunks, 65_536) for claim in staging.write_hole(0, at, min(at + 65_536, chunks))
         ]
-        staging.sync([], holes=claims)
+        staging.sync(claims)
         staging.close()
         _, peak = tracemalloc.get_traced_memory()
         again = Staging.open(str(tmp_path), SENDER, manifest, announced=said)

@@ -180,7 +180,7 @@ async def test_a_bundle_is_written_acknowledged_and_journalled_as_its_files(
     assert world.transfer.have_bytes == content.manifest.total_bytes
     await world.transfer.close()
     again = open_staging(tmp_path, content)
-    assert dict(again.have) == {address: content.claim(address)[2] for address in content.addresses()}
+    assert dict(again.have) == {address: content.digest(address) for address in content.addresses()}
     again.close()
 
 
@@ -232,7 +232,7 @@ async def test_what_is_being_published_keeps_its_descriptors_until_it_is_done(
     world = World(tmp_path, content.manifest)
     worlds.append(world)
     path = await world.offer(1)
-    digest = content.claim((0, 0))[2]
+    digest = content.digest((0, 0))
     world.transfer.chunk(path, Chunk(1, 0, 0, digest, memoryview(bytearray(b"abc"))))
     await until(lambda: path.has(Ack))
     world.transfer.message(path, Final(handle=1, root=content.root))

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from p2pxfer.core.session.wire import MAX_CHUNK, Chunk
-from p2pxfer.core.transfer.journal import ChunkClaim, HoleClaim
+from p2pxfer.core.transfer.journal import Claim
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import ChunkRefused, DiskError, NoSpace
 from p2pxfer.net.transfer import landing as module
@@ -46,7 +46,7 @@ class FakeStaging:
         self.found.append(found)
         self.written.append(index)
 
-    def write_hole(self, file: int, first: int, stop: int) -> list[HoleClaim]:
+    def write_hole(self, file: int, first: int, stop: int) -> list[Claim]:
         self.written += range(first, stop)
         return [(file, first, stop, b"z" * 32)]
 
@@ -54,14 +54,13 @@ class FakeStaging:
         self.gate.wait(10)
         self.announced.append(announced.files)
 
-    def sync(self, batch: list[ChunkClaim], pages: list[int], holes: list[HoleClaim]) -> None:
+    def sync(self, claims: list[Claim], pages: list[int]) -> None:
         self.under_way += 1
         self.gate.wait(10)
         self.under_way -= 1
         if self.sync_error:
             raise self.sync_error
-        self.synced += [index for _, index, _ in batch]
-        self.synced += [index for _, first, stop, _ in holes for index in range(first, stop)]
+        self.synced += [index for _, first, stop, _ in claims for index in range(first, stop)]
 
     def close(self) -> None:
         assert not self.under_way
@@ -96,7 +95,7 @@ async def test_everything_stored_is_durable_after_settling() -> None:
     for index in range(100):
         world.store(index)
     await world.landing.settle()
-    assert sorted(world.staging.synced) == list(range(100))
+    assert world.staging.synced == world.staging.written == list(range(100))
     await world.end()
     assert world.staging.ends == ["closed"]
 
@@ -187,6 +186,7 @@ async def test_thousands_of_tiny_chunks_and_holes_hold_the_paths() -> None:
     stores += [world.landing.store_hole(0, 5000 + index, 5001 + index) for index in range(1200)]
     assert world.holds == [True]
     await written(world, gate, [blocked, *stores])
+    assert world.staging.synced == world.staging.written
     assert sorted(world.staging.synced) == [*range(1200), *range(5000, 6200)]
     await world.end()
 
@@ -206,7 +206,7 @@ async def test_many_tiny_chunks_that_wait_for_a_sync_hold_the_paths(monkeypatch:
     world.staging.gate.set()
     await world.landing.settle()
     assert not world.holds[-1]
-    assert sorted(world.staging.synced) == [*range(stored)]
+    assert world.staging.synced == world.staging.written == [*range(stored)]
     await world.end()
 
 

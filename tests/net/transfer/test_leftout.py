@@ -22,6 +22,7 @@ from p2pxfer.core.framing import FrameDecoder
 from p2pxfer.core.session.bundlewire import Bundle, decode_bundle
 from p2pxfer.core.session.leftwire import LeftOut
 from p2pxfer.core.session.wire import DATA_KIND, SESSION_CAPS, Chunk, Final, decode_chunk
+from p2pxfer.core.transfer.inflow import claims_of
 from p2pxfer.core.transfer.receiveeffect import Decide, Listed, Publish, ReceiverEffect, Store, StoreHole
 from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.core.transfer.sendeffect import Send
@@ -75,7 +76,7 @@ class Receiver:
                 case Store(path, chunk):
                     self.store(path, chunk)
                 case StoreHole(path, file, first, stop):
-                    self._staging.sync([], holes=self._staging.write_hole(file, first, stop))
+                    self._staging.sync(self._staging.write_hole(file, first, stop))
                     self.core.stored_hole(path, file, first, stop)
                 case Publish(agreed):
                     self.publish(self._staging, effect)
@@ -101,10 +102,9 @@ class Receiver:
         staging = self._staging
         if isinstance(chunk, Bundle):
             staging.write_bundle(chunk)
-            staging.sync([(file, 0, digest) for file, digest in enumerate(chunk.digests(), chunk.file)])
         else:
             staging.write_chunk(chunk.file, chunk.index, chunk.payload, chunk.hash)
-            staging.sync([(chunk.file, chunk.index, chunk.hash)])
+        staging.sync(claims_of(chunk))
         self.core.stored(path, chunk)
 
 

@@ -28,7 +28,7 @@ def begun(destination: Path, name: str, sender: bytes = SENDER) -> tuple[Staging
     staging = Staging.open(str(destination), sender, manifest)
     digest = blake3(DATA).digest()
     staging.write_chunk(0, 0, memoryview(DATA), digest)
-    staging.sync([(0, 0, digest)])
+    staging.sync([(0, 0, 1, digest)])
     return staging, manifest
 
 

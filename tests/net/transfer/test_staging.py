@@ -149,7 +149,7 @@ def test_chunks_in_any_order_by_several_threads(dest: Path) -> None:
 def test_chunks_that_are_refused(dest: Path) -> None:
     content = small()
     staging = open_staging(dest, content)
-    payload, digest = content.chunk((0, 0)), content.claim((0, 0))[2]
+    payload, digest = content.chunk((0, 0)), content.digest((0, 0))
     for file, index, data, announced in [
         (2, 0, payload, digest),
         (-1, 0, payload, digest),
@@ -168,7 +168,7 @@ def test_chunks_that_are_refused(dest: Path) -> None:
         staging.write_chunk(0, 0, memoryview(payload), digest, bytes(32))
     assert tree(dest / staging.name / "tree") == {}
     with pytest.raises(ChunkRefused):
-        staging.sync([(7, 0, bytes(32))])
+        staging.sync([(7, 0, 1, bytes(32))])
     staging.close()
 
 
@@ -348,11 +348,11 @@ def test_resume_knows_what_was_synced_and_nothing_else(dest: Path) -> None:
     put(staging, content, [first, second, third])
     staging.sync([content.claim(second)])
     staging.sync([])
-    assert dict(staging.have) == {second: content.claim(second)[2]}
+    assert dict(staging.have) == {second: content.digest(second)}
     staging.close()
     staging.close()
     again = open_staging(dest, content)
-    assert dict(again.have) == {second: content.claim(second)[2]}
+    assert dict(again.have) == {second: content.digest(second)}
     again.sync([content.claim(first)])
     again.close()
     assert run(dest, content, batch=1) == ["a.txt", "d"]
