@@ -174,8 +174,7 @@ class ChunkTable:
 
     def set_hashes(self, start: int, stop: int, digest: bytes) -> None:
         """Record one hash for all chunks from ``start`` to before ``stop``."""
-        alike = (piece == digest * (len(piece) // HASH_SIZE) for piece in self._hashes.pieces(start, stop))
-        if self._is_folded(start) and not all(alike):
+        if self._is_folded(start) and list(RangeSet(self.alike(start, stop, digest)).missing(start, stop)):
             self._unfold(start, stop)
         self._root = None
         self._hashes.fill(start, stop, digest)
@@ -198,6 +197,10 @@ class ChunkTable:
     def hash(self, number: int) -> bytes:
         """The recorded hash of a chunk that is in :attr:`known`."""
         return self._hashes.get(number, number + 1)
+
+    def alike(self, start: int, stop: int, digest: bytes) -> Iterator[tuple[int, int]]:
+        """Ranges of these chunks, which are in :attr:`known`, that have this hash; two may touch."""
+        return self._hashes.alike(start, stop, digest)
 
     def run(self, numbers: range) -> bytes:
         """The recorded hashes of chunks that follow one another and are in :attr:`known`."""

@@ -10,14 +10,18 @@ Laws of this file:
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from typing import Final
+
+from p2pxfer.core.transfer.ranges import Range
 
 HASH_SIZE: Final = 32
 PAGE: Final = 1024
 """Hashes in a page, which are 32 KiB."""
 
 _BYTES: Final = PAGE * HASH_SIZE
+_HASH: Final = struct.Struct(f"{HASH_SIZE}s")
 
 
 class HashPages:
@@ -90,10 +94,25 @@ class HashPages:
             yield self._get(page, first, count)
             start += count
 
+    def alike(self, start: int, stop: int, digest: bytes) -> Iterator[Range]:
+        """Where this hash is held from ``start`` to before ``stop``: ranges in order, of which two may touch.
+
+        A page that takes one hash takes one comparison.
+        """
+        while start < stop:
+            page, first = divmod(start, PAGE)
+            count = min(PAGE - first, stop - start)
+            held = self._pages.get(page, b"")
+            if not _is_one(held):
+                yield from _runs(self._get(page, first, count), start, digest)
+            elif held == digest:
+                yield start, start + count
+            start += count
+
     def _get(self, page: int, first: int, count: int) -> bytes:
         held = self._pages.get(page, b"")
-        if len(held) == HASH_SIZE and isinstance(held, bytes):
-            return held * count
+        if _is_one(held):
+            return bytes(held) * count
         return bytes(held[first * HASH_SIZE : (first + count) * HASH_SIZE]).ljust(count * HASH_SIZE, b"\0")
 
     def copy(self) -> HashPages:
@@ -103,3 +122,20 @@ class HashPages:
             page: bytearray(held) if isinstance(held, bytearray) else held for page, held in self._pages.items()
         }
         return made
+
+
+def _is_one(held: bytes | bytearray) -> bool:
+    """Whether a page takes one hash for all."""
+    return len(held) == HASH_SIZE and isinstance(held, bytes)
+
+
+def _runs(hashes: bytes, start: int, digest: bytes) -> Iterator[Range]:
+    """Ranges of numbers, the first of ``hashes`` being ``start``, that have this hash."""
+    begin = stop = start
+    for stop, (each,) in enumerate(_HASH.iter_unpack(hashes), start):
+        if each != digest:
+            if begin < stop:
+                yield begin, stop
+            begin = stop + 1
+    if begin <= stop:
+        yield begin, stop + 1

@@ -180,9 +180,8 @@ class Inflow:
         here = RangeSet()
         for begin, end, digest in self.table.zeros(first + start, first + stop):
             for span in self._have.overlap(begin, end):
-                for number in range(*span):
-                    if self.table.hash(number) == digest:
-                        here.add(number, number + 1)
+                for run in self.table.alike(*span, digest):
+                    here.add(*run)
         wanted = list(here.missing(first + start, first + stop))
         for span in wanted:
             self._leaving.add(*span)

@@ -37,6 +37,9 @@ def test_what_is_held_is_what_was_put_last(steps: list[tuple[str, int, int, int]
     held = bytes(expected[start * HASH_SIZE : stop * HASH_SIZE])
     assert pages.get(start, stop) == held
     assert b"".join(pages.pieces(start, stop)) == held
+    sought = held[:HASH_SIZE] or bytes(HASH_SIZE)
+    alike = {number for number in range(start, stop) if expected[number * HASH_SIZE :][:HASH_SIZE] == sought}
+    assert [number for run in pages.alike(start, stop, sought) for number in range(*run)] == sorted(alike)
 
 
 def test_what_is_alike_is_held_once_however_it_came() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import sys
 import tracemalloc
 from collections.abc import Iterator, Sequence
+from types import FrameType
 from typing import cast
 
 import pytest
@@ -16,7 +18,9 @@ from p2pxfer.core.session.wire import MAX_CHUNK, Holes
 from p2pxfer.core.transfer import inflow as module
 from p2pxfer.core.transfer.chunktable import ChunkTable
 from p2pxfer.core.transfer.geometry import MIN_CHUNK, chunk_count, zero_hash
+from p2pxfer.core.transfer.hashpages import PAGE
 from p2pxfer.core.transfer.holes import CHUNKS_PER_MESSAGE, RUNS_PER_MESSAGE, HoleTeller, judge
+from p2pxfer.core.transfer.inflow import Inflow
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.ranges import Range, RangeSet
 from p2pxfer.core.transfer.receiveeffect import ReceiverEffect, StoreHole
@@ -162,6 +166,52 @@ def test_holes_that_are_told_again_and_again_end_the_path() -> None:
     world.receiver.receive(1, Holes(handle=1, chunks=[(0, 0, 40)]))
     with pytest.raises(ProtocolBreach):
         world.receiver.receive(1, Holes(handle=1, chunks=[(0, 0, 40)] * 1024))
+
+
+HUGE = CHUNKS_PER_MESSAGE * MAX_CHUNK
+
+
+@pytest.mark.parametrize("held", [[(0, CHUNKS_PER_MESSAGE)], [(7, 30_000), (40_000, 65_000)]])
+def test_holes_that_are_here_already_are_not_looked_at_one_by_one(held: list[Range]) -> None:
+    """They come in a few bytes, on each path again, and the reactor waits for it."""
+    flow = Inflow(Manifest([Entry("huge", FILE, HUGE)]), {})
+    for run in held:
+        flow.stored_hole(0, *run)
+    calls = [0]
+
+    def count(_: FrameType, event: str, __: object) -> None:
+        calls[0] += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        here, wanted = flow.hole(0, 0, CHUNKS_PER_MESSAGE)
+    finally:
+        sys.setprofile(None)
+    assert here.to_list() == held
+    assert wanted == list(RangeSet(held).missing(0, CHUNKS_PER_MESSAGE))
+    assert calls[0] < 50 * CHUNKS_PER_MESSAGE // PAGE
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 24), st.integers(0, 24), st.sampled_from(["hole", "data", "zeros"])), max_size=8)
+)
+def test_of_a_hole_that_is_told_what_is_not_zero_here_is_wanted(steps: list[tuple[int, int, str]]) -> None:
+    """Zeros that came as data are those of a hole, the last chunk's, which is shorter, too."""
+    flow = Inflow(Manifest([Entry("f", FILE, 23 * MIN_CHUNK + 77)]), {})
+    expected = [b"" for _ in range(24)]
+    for one, other, kind in steps:
+        first, stop = sorted((one, other))
+        if kind == "hole":
+            flow.stored_hole(0, first, stop)
+        for index in range(first, stop):
+            expected[index] = b"d" * 32 if kind == "data" else zero_hash(flow.table.length((0, index)))
+            if kind != "hole":
+                flow.stored((0, index), expected[index])
+    zero = [index for index in range(24) if expected[index] == zero_hash(flow.table.length((0, index)))]
+    here, wanted = flow.hole(0, 0, 24)
+    assert [index for run in here for index in range(*run)] == zero
+    assert [index for run in wanted for index in range(*run)] == [index for index in range(24) if index not in zero]
 
 
 def test_holes_do_not_make_a_transfer_larger_than_any_disk(monkeypatch: pytest.MonkeyPatch) -> None:
