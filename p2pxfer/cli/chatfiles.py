@@ -60,6 +60,12 @@ class _Question(Struct, frozen=True, eq=False):
     answer: Deferred[bool]
 
 
+class _ChatPump(ChunkPump):
+    """A pump whose user has nothing to do when it was cut and the peer comes back."""
+
+    after_cut = "what arrived is kept there, and it goes on by itself while this chat is open"
+
+
 class ChatFiles(InboxOwner):
     """Both directions; ``on_idle`` is called when everything is sent that was to be.
 
@@ -209,11 +215,11 @@ class ChatFiles(InboxOwner):
         self._note(f"sending {contents(offer)}")
         cache = await self._disk.make(HashCache, str(machine.home.path), manifest, source.identity, time.time())
         key = self._peer.key
-        pump = ChunkPump(machine.reactor, source, cache, 0)
+        pump = _ChatPump(machine.reactor, source, cache, 0)
         job = self._job = OutgoingJob(
             machine,
             self._client,
-            Target(common_name(PURPOSE, key), key, None, None, "contact", None),
+            Target(common_name(PURPOSE, key), key, None, None, "contact", None, self._peer.shown),
             pump,
             patience=Patience(wait=True, without_path=NO_PATH_S),
             tell=self._tell_some,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from tests.chats import ChatEnd
-from tests.e2e.conftest import Stage, names_in
+from tests.e2e.conftest import MIB, Stage, names_in, wait_until
 from tests.scene import random_file
 
 pytestmark = pytest.mark.deadline(240)
@@ -89,3 +91,17 @@ def test_a_file_that_nobody_takes_ends_with_the_timeout(room: Stage) -> None:
     bob.finish()
     assert "a file is not sent within 1 seconds" in bob.ends(75)
     alice.finish()
+
+
+def test_a_chat_that_is_stopped_in_the_middle_of_a_file_is_called_by_its_users_name(room: Stage) -> None:
+    """And whoever sends need not do anything for the file to go on."""
+    random_file(room.folder / "large.bin", 300 * MIB)
+    alice, bob = ChatEnd(room, "alice", "--to", room.inbox), ChatEnd(room, "bob", "--commands")
+    bob.say(f"/send {room.folder / 'large.bin'}")
+    wait_until(lambda: any(path.stat().st_size > 8 * MIB for path in room.inbox.glob(".p2pxfer-*/tree/*")))
+    alice.child.send_signal(signal.SIGINT)
+    bob.waits_for("alice was stopped there")
+    assert "it goes on by itself while this chat is open" in bob.said()
+    assert "chatfile-" not in bob.said()
+    ChatEnd(room, "alice", "--to", room.inbox).waits_for("saved large.bin")
+    bob.waits_for("done: 1 file")

@@ -52,7 +52,7 @@ class Target(Struct, frozen=True):
     ``to`` is what the server is asked for; ``key`` the digest that the peer must have (``None``: the one that a code
     will prove); ``name`` the registered name that it must have, if it was named; ``alias`` the contact's name here,
     asked for as well when nobody has the key, to notice a peer that came back with another one; ``code`` proves a
-    first contact.
+    first contact; ``called`` is how people know the peer where ``to`` is a name of the program's own.
     """
 
     to: str
@@ -61,11 +61,12 @@ class Target(Struct, frozen=True):
     alias: str | None
     verified: Verified
     code: Code | None
+    called: str | None = None
 
     @property
     def shown(self) -> str:
         """How people know the peer."""
-        return self.alias or self.name or self.to
+        return self.called or self.alias or self.name or self.to
 
     def proved_by(self, code: Code) -> Target:
         """The same peer, which is to prove ``code``; a contact only if it has forgotten this machine."""
