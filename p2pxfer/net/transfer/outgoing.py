@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -25,6 +25,7 @@ from p2pxfer.core.session.verdict import no_direct_path, should_meet
 from p2pxfer.core.session.wire import Bye, Chunk, Pair2, Paired
 from p2pxfer.errors import (
     IdentityMismatch,
+    Interrupted,
     ManifestRefused,
     NoDirectPath,
     P2pxferError,
@@ -126,11 +127,14 @@ class OutgoingJob:
         self._pathless.begin()
         self._widener.start()
         seeking = Deferred.fromCoroutine(self._seeking.run()).addErrback(self._give_up)
-        root = None
+        root = farewell = None
         try:
             root = await self._outcome
             await self._farewell()
             return root
+        except (CancelledError, Interrupted):
+            farewell = PeerStopped("the sender was stopped") if root is None else None
+            raise
         finally:
             # From here on this side ends the paths itself: that is no loss to report.
             self._paths.finish()
@@ -140,13 +144,13 @@ class OutgoingJob:
                 self._again.cancel()
             seeking.cancel()
             self._pump.close()
-            if root is None:
-                self._paths.leave(PeerStopped("the sender was stopped"))
+            if farewell is not None:
+                self._paths.leave(farewell)
                 if not self._pump.parting:
                     self._parting.hurry()
             for meeting in self._meetings:
                 meeting.close()
-            if root is None:
+            if farewell is not None or self._pump.parting:
                 await self._until_parted()
 
     async def _farewell(self) -> None:
