@@ -22,7 +22,7 @@ from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import contents, received_text
-from p2pxfer.errors import P2pxferError, Unreachable
+from p2pxfer.errors import P2pxferError, PeerStopped, Unreachable
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.pairsession import common_name
 from p2pxfer.net.session.pathset import PathSet
@@ -136,7 +136,7 @@ class ChatFiles(InboxOwner):
         questions, self._questions = self._questions, deque()
         for question in questions:
             question.answer.callback(False)
-        await self._inbox.close()
+        await self._inbox.close(PeerStopped("the chat has ended"))
         self._disk.stop()
         if self._client is not None:
             await self._client.leave()

@@ -19,7 +19,7 @@ from p2pxfer.cli.pathends import PathEnds, stranger
 from p2pxfer.cli.questions import Questions, compose_question
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
-from p2pxfer.cli.watching import Watch, done_event, stops
+from p2pxfer.cli.watching import Watch, done_event, interrupted_text, stops
 from p2pxfer.cli.wordscheck import WordsCheck
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.rights import Right
@@ -28,7 +28,7 @@ from p2pxfer.core.messages import Registered
 from p2pxfer.core.session.channelwire import Compare
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import received_text
-from p2pxfer.errors import IdentityMismatch, Incomplete, Interrupted, NameTaken, P2pxferError, Unreachable
+from p2pxfer.errors import IdentityMismatch, Incomplete, Interrupted, NameTaken, P2pxferError, PeerStopped, Unreachable
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
@@ -51,6 +51,7 @@ REST_S = 1.0
 """After what time the words of another connection are asked about, seconds: who goes takes all of its own along."""
 LOOK_S = 0.25
 """How often ``--timeout`` looks whether a transfer is under way, seconds."""
+STOPPED = PeerStopped("the receiver was stopped")
 
 
 class Receiving(InboxOwner):
@@ -123,13 +124,18 @@ class Receiving(InboxOwner):
         client = self._client = machine.client(machine.name, inbox.introduced, self._registered, by_key=True)
         inbox.attach(client)
         self._report.on_closed = lambda: self._finish(Interrupted("nobody reads the output any more"))
+        farewell: PeerStopped | None = None
         try:
             await self._register(client)
             if not self._no_code:
                 self._desk.open()
             await self._until_the_end(client)
         except (CancelledError, FailureGroup):  # the second is what a race makes of the first
-            raise Interrupted(self._interrupted()) from None
+            farewell = STOPPED
+            raise Interrupted(interrupted_text(self._watches, self._received)) from None
+        except Interrupted:
+            farewell = STOPPED
+            raise
         finally:
             self._leaving = True
             self._desk.close()
@@ -138,7 +144,7 @@ class Receiving(InboxOwner):
             for watch in self._watches:
                 watch.stop()
             self._report.close()
-            await inbox.close()
+            await inbox.close(farewell)
             await client.leave()
             self._report.close()
 
@@ -189,11 +195,6 @@ class Receiving(InboxOwner):
     def _registered(self, answer: Registered) -> None:
         name, own = self._machine.name, self._machine.identity.id
         self._report.tell(RegisteredEvent(name=name, id=str(own), observed=answer.observed))
-
-    def _interrupted(self) -> str:
-        if self._watches:
-            return "interrupted; what arrived is kept, and goes on when both run their commands again"
-        return f"interrupted; {self._received or 'no'} transfer{'' if self._received == 1 else 's'} received"
 
     # -- contacts ------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from twisted.internet.task import deferLater
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.ticker import Ticker
 from p2pxfer.core.text import safe_text
+from p2pxfer.core.transfer.streams import CANNOT_GO_ON
 from p2pxfer.core.words.eventtext import human_size
 from p2pxfer.errors import Incomplete
 from p2pxfer.net.session.path import PeerPath
@@ -220,3 +221,15 @@ def stops(watches: Iterable[Watch], path: PeerPath) -> str:
     """What is said of a sender that took its leave on ``path``, nothing if that is said already."""
     said = [watch.stopped() for watch in watches if watch.paths.get(path.facts.number) is path]
     return "; ".join(filter(None, said))
+
+
+def interrupted_text(watches: Iterable[Watch], received: int) -> str:
+    """What is said to a user who stops ``receive``, which has ``received`` transfers whole and these under way."""
+    taken = [watch.transfer for watch in watches if watch.taken]
+    said = []
+    if any(isinstance(transfer, IncomingTransfer) for transfer in taken):
+        said.append("what arrived is kept, and goes on when both run their commands again")
+    if any(isinstance(transfer, IncomingStream) for transfer in taken):
+        said.append(f"the stream is not whole: {CANNOT_GO_ON}")
+    whole = f"{received or 'no'} transfer{'' if received == 1 else 's'} received"
+    return "; ".join(["interrupted", *(said or [whole])])

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,12 +33,14 @@ from p2pxfer.core.contact.codebook import FRESH_PAUSES, CodeBook, WrongTries
 from p2pxfer.core.contact.compare import DIFFER
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
+from p2pxfer.core.transfer.streams import CANNOT_GO_ON
 from p2pxfer.errors import (
     CodeNeeded,
     ConfigError,
     Damaged,
     IdentityMismatch,
     Incomplete,
+    Interrupted,
     P2pxferError,
     PeerStopped,
     Refused,
@@ -270,6 +272,8 @@ class FakeClient:
 class FakeInbox:
     """An inbox to which nobody comes."""
 
+    farewells: list[PeerStopped | None]
+
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
 
@@ -279,8 +283,8 @@ class FakeInbox:
     def introduced(self, introduction: object) -> None:
         raise AssertionError("nobody introduces anybody")
 
-    async def close(self) -> None:
-        pass
+    async def close(self, farewell: PeerStopped | None = None) -> None:
+        self.farewells.append(farewell)
 
 
 class FakeTransfer:
@@ -339,8 +343,8 @@ class Run:
             book.close(slot)
         self.command.code_used(error)
 
-    def transfer(self) -> FakeTransfer:
-        made = FakeTransfer()
+    def transfer(self, kind: type[FakeTransfer] | None = None) -> FakeTransfer:
+        made = (kind or FakeTransfer)()
         paths: Any = SimpleNamespace(active_kind="relay")
         self.command.transfer_started("alice", made, paths)  # type: ignore[arg-type]  # all that is used
         return made
@@ -360,6 +364,7 @@ class Run:
 @pytest.fixture
 def make(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(receiving, "Inbox", FakeInbox)
+    monkeypatch.setattr(FakeInbox, "farewells", [], raising=False)
     monkeypatch.setattr(machine, "RendezvousClient", FakeClient)
     runs: list[Run] = []
 
@@ -444,6 +449,80 @@ def test_a_sender_that_was_stopped_before_it_was_taken_left_nothing(make: Any) -
     run.command.path_ends(path, "alice", PeerStopped("the peer reports: stopped"))
     (note,) = run.events("note")
     assert note["message"] == "alice was stopped there before anything was taken"
+
+
+def _cancel(run: Run) -> None:
+    run.ended.cancel()
+
+
+def _deafen(run: Run) -> None:
+    run.command._finish(Interrupted("nobody reads the output any more"))
+
+
+def _break(run: Run) -> None:
+    run.command._finish(Unreachable("the server is gone"))
+
+
+def _wait(run: Run) -> None:
+    run.pass_time(6)
+
+
+def _receive(run: Run) -> None:
+    transfer = run.transfer()
+    run.accept(transfer)
+    run.pass_time(1)
+    transfer.end(GOOD)
+    transfer.settled.callback(None)
+
+
+@pytest.mark.parametrize(
+    ("ends", "stopped"), [(_cancel, True), (_deafen, True), (_break, False), (_wait, False), (_receive, False)]
+)
+def test_the_senders_hear_of_a_stop_and_of_no_other_end_that_it_was_one(
+    make: Any, ends: Callable[[Run], None], stopped: bool
+) -> None:
+    run = make(timeout=5.0, once=True)
+    ends(run)
+    assert run.ended.called
+    (farewell,) = FakeInbox.farewells
+    assert (farewell is not None) == stopped
+
+
+class FakeFiles(FakeTransfer):
+    """A transfer of files."""
+
+
+class FakeStream(FakeTransfer):
+    """A stream."""
+
+
+FILES = "what arrived is kept, and goes on when both run their commands again"
+STREAM = f"the stream is not whole: {CANNOT_GO_ON}"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "taken", "said"),
+    [
+        ([], True, "interrupted; no transfers received"),
+        ([FakeFiles], False, "interrupted; no transfers received"),
+        ([FakeFiles], True, f"interrupted; {FILES}"),
+        ([FakeStream], True, f"interrupted; {STREAM}"),
+        ([FakeStream, FakeFiles], True, f"interrupted; {FILES}; {STREAM}"),
+    ],
+)
+def test_who_stops_reads_what_is_kept_and_nothing_else(
+    make: Any, monkeypatch: pytest.MonkeyPatch, kinds: list[type[FakeTransfer]], taken: bool, said: str
+) -> None:
+    monkeypatch.setattr(watching, "IncomingTransfer", FakeFiles)
+    monkeypatch.setattr(watching, "IncomingStream", FakeStream)
+    run = make()
+    for kind in kinds:
+        transfer = run.transfer(kind)
+        if taken:
+            run.accept(transfer)
+    run.pass_time(1)
+    run.ended.cancel()
+    assert run.ended.result.message == said
 
 
 def test_where_the_server_is_away_nobody_is_said_to_be_gone(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:

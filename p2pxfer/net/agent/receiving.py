@@ -74,7 +74,7 @@ class Receiving(InboxOwner):
 
     async def stop(self) -> None:
         """End what is under way so that it can go on, and be there no more."""
-        await self._inbox.close()
+        await self._inbox.close(PeerStopped("the agent was stopped"))
         self._marking.stop()
         await self._presence.stop()
 

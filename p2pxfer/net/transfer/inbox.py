@@ -39,6 +39,7 @@ from p2pxfer.net.session.meeting import Meeting
 from p2pxfer.net.session.parties import nat_event
 from p2pxfer.net.session.path import CLOSE_S, PeerPath
 from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.session.patience import STOPPED_S
 from p2pxfer.net.transfer.arrivals import Arrivals
 from p2pxfer.net.transfer.codeproofs import CodeProofs
 from p2pxfer.net.transfer.idlers import QUIET_S, NothingOffered, QuietPaths, giving_way
@@ -171,8 +172,11 @@ class Inbox:
         known = self._owner.known(key)
         return Known("", "id") if known is None and self._acceptance == "all" else known
 
-    async def close(self) -> None:
-        """End every meeting and transfer, and let the senders hear of it; what arrived stays."""
+    async def close(self, farewell: PeerStopped | None = None) -> None:
+        """End every meeting and transfer, and let the senders hear of it; what arrived stays.
+
+        ``farewell`` is what they are told where the program was stopped, which then waits less for them.
+        """
         parted: Deferred[None] = Deferred()
         self._parted = parted
         self._checks.close()
@@ -180,7 +184,8 @@ class Inbox:
         for session in self._sessions.values():
             session.paths.finish()
             session.arrivals.end_streams()
-            session.paths.leave(PeerStopped("the receiver was stopped"))
+            if farewell is not None:
+                session.paths.leave(farewell)
         for meeting in list(self._meetings):
             meeting.close()
         for session in list(self._sessions.values()):
@@ -189,7 +194,7 @@ class Inbox:
             for transfer in session.arrivals.unended():
                 await transfer.close()
         if any(session.paths for session in self._sessions.values()):
-            parted.addTimeout(CLOSE_S, self._reactor, lambda result, timeout: None)
+            parted.addTimeout(CLOSE_S if farewell is None else STOPPED_S, self._reactor, lambda result, timeout: None)
             await parted
         self._sessions.clear()
         self._disk.stop()

@@ -20,12 +20,14 @@ from p2pxfer.core.messages import NatSummary
 from p2pxfer.core.session.channelwire import Attach, ChannelMessage, Compare, Open, Reset
 from p2pxfer.core.session.wire import Bye, Offer, Pair1, PairConfirm, Problem
 from p2pxfer.core.words.eventtext import describe
-from p2pxfer.errors import ConfigError, P2pxferError, ProtocolBreach, Refused, Unreachable, WrongCode
+from p2pxfer.errors import ConfigError, P2pxferError, PeerStopped, ProtocolBreach, Refused, Unreachable, WrongCode
 from p2pxfer.net.connection.liveness import PATH, PacketsLost
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.session import bothsame
 from p2pxfer.net.session.bothsame import COMPARE_S, BothSame
 from p2pxfer.net.session.firstcontact import PAIRING_S
+from p2pxfer.net.session.path import CLOSE_S
+from p2pxfer.net.session.patience import STOPPED_S
 from p2pxfer.net.transfer import inbox as module
 from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.idlers import MAX_OF_CONTACT, MAX_OF_STRANGER, MAX_OF_STRANGERS, QUIET_S
@@ -610,7 +612,6 @@ def test_nobody_is_met_by_an_inbox_that_is_being_closed(open_house: World) -> No
     closed: list[object] = []
     Deferred.fromCoroutine(open_house.inbox.close()).addBoth(closed.append)
     assert (closed, meeting.closed) == ([], True)
-    assert path.said == [Problem(word="E_STOPPED", message="the receiver was stopped")]
     introduction: Any = SimpleNamespace(peer_id=CONTACT, session=bytes(16), my_nat=NatSummary())
     open_house.inbox.introduced(introduction)
     assert FakeMeeting.made == [meeting]
@@ -618,3 +619,35 @@ def test_nobody_is_met_by_an_inbox_that_is_being_closed(open_house: World) -> No
     assert closed == [None]
     open_house.inbox.introduced(introduction)
     assert FakeMeeting.made == [meeting]
+
+
+@pytest.mark.parametrize(
+    ("farewell", "seconds"), [(PeerStopped("the receiver was stopped"), STOPPED_S), (None, CLOSE_S)]
+)
+def test_only_who_was_stopped_says_so_and_waits_no_longer_than_a_moment(
+    open_house: World, farewell: PeerStopped | None, seconds: float
+) -> None:
+    path: Any = path_of(open_house, meet(open_house, CONTACT), 1)
+    closed: list[object] = []
+    Deferred.fromCoroutine(open_house.inbox.close(farewell)).addBoth(closed.append)
+    said = [Problem(word="E_STOPPED", message="the receiver was stopped")] if farewell is not None else []
+    assert path.said == said
+    open_house.clock.advance(seconds - 0.1)
+    assert not closed
+    open_house.clock.advance(0.1)
+    assert closed == [None]
+
+
+@pytest.mark.parametrize("farewell", [PeerStopped("the receiver was stopped"), None])
+def test_what_is_settled_on_the_disk_gets_its_own_time(open_house: World, farewell: PeerStopped | None) -> None:
+    path_of(open_house, meet(open_house, CONTACT), 1)
+    settled: Deferred[None] = Deferred()
+    arrivals: Any = open_house.inbox._session(CONTACT).arrivals
+    arrivals.unended = lambda: [SimpleNamespace(close=lambda: settled)]
+    closed: list[object] = []
+    Deferred.fromCoroutine(open_house.inbox.close(farewell)).addBoth(closed.append)
+    open_house.clock.advance(CLOSE_S)
+    assert not closed
+    settled.callback(None)
+    open_house.clock.advance(CLOSE_S)
+    assert closed == [None]
