@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ from tests.scene import events_of, file_hash, last, random_file
 STOPS = [signal.SIGINT, signal.SIGTERM]
 SAYING_S = 8.0
 """How soon the other end has to know, seconds: far less than a path takes to be noticed as lost."""
+
+MOMENT_S = 2.5
+"""How long a stop may take where nobody listens, seconds: shorter than what an orderly end has."""
 
 
 def note_of(program: Program, wanted: str, silence: float = 20.0) -> tuple[JsonEvent, list[JsonEvent]]:
@@ -117,21 +121,58 @@ def test_a_sender_whose_receiver_stays_stopped_ends_and_says_so(pair: Stage) -> 
     assert "run the same command again" in message
 
 
-def test_a_stop_waits_for_nobody(pair: Stage, tmp_path: Path) -> None:
-    """The other end does not even read: the farewell is sent in vain, and not for long."""
+def transfer_ends(pair: Stage) -> dict[str, tuple[int, Callable[[], int]]]:
+    """Both ends of a large file under way: their processes, and how each is waited for."""
     big = pair.folder / "big.bin"
     random_file(big, 64 * MIB)
     bob = pair.receive("--no-code")
-    alice = pair.send(big)
+    alice = pair.send(big, "--limit", "8M")
     until_bytes(alice, 2 * MIB)
-    os.kill(bob.pid, signal.SIGSTOP)
+    return {
+        "send": (alice.pid, lambda: alice.wait(10).status or 0),
+        "receive": (bob.pid, lambda: bob.wait(10).status or 0),
+    }
+
+
+def pipe_ends(pair: Stage) -> dict[str, tuple[int, Callable[[], int]]]:
+    """Both ends of a pipe into which one of them writes without end."""
+    came = pair.folder / "came"
+    with Path("/dev/zero").open("rb") as zeros, came.open("wb") as target, (pair.folder / "none").open("wb") as nothing:
+        alice, bob = PipeEnd(pair, "alice", source=zeros, target=nothing), PipeEnd(pair, "bob", target=target)
+    wait_until(lambda: came.stat().st_size > 0)
+    return {"pipe": (alice.child.pid, lambda: alice.child.wait(10)), "other": (bob.child.pid, lambda: 0)}
+
+
+def service_ends(pair: Stage) -> dict[str, tuple[int, Callable[[], int]]]:
+    """A service and a program that is connected to it."""
+    bob = pair.program("bob", pair.bob, "expose", "127.0.0.1:9", "--to", "alice", "--as", "web")
+    bob.wait_for("exposed")
+    alice = pair.program("alice", pair.alice, "connect", "bob:web", "--listen", "0")
+    alice.wait_for("peer")
+    bob.wait_for("peer")
+    return {"expose": (bob.pid, lambda: bob.wait(10).status or 0), "other": (alice.pid, lambda: 0)}
+
+
+@pytest.mark.parametrize(
+    ("ends", "stopped"),
+    [(transfer_ends, "send"), (transfer_ends, "receive"), (pipe_ends, "pipe"), (service_ends, "expose")],
+    ids=["send", "receive", "pipe", "expose"],
+)
+def test_a_stop_waits_for_nobody(
+    pair: Stage, ends: Callable[[Stage], dict[str, tuple[int, Callable[[], int]]]], stopped: str
+) -> None:
+    """The other end does not even read: the farewell is sent in vain, and not for long."""
+    both = ends(pair)
+    pid, status = both.pop(stopped)
+    ((deaf, _),) = both.values()
+    os.kill(deaf, signal.SIGSTOP)
     try:
         began = time.monotonic()
-        os.kill(alice.pid, signal.SIGINT)
-        assert alice.wait(10).status == 130
-        assert time.monotonic() - began < 4.0
+        os.kill(pid, signal.SIGINT)
+        assert status() == 130
+        assert time.monotonic() - began < MOMENT_S
     finally:
-        os.kill(bob.pid, signal.SIGCONT)
+        os.kill(deaf, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("role", ["alice", "bob"])

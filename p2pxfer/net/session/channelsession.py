@@ -137,11 +137,15 @@ class ChannelSession(MeetingOwner):
         await self._until_parted()
 
     async def leave(self, farewell: PeerStopped | None = None) -> None:
-        """Part after an error, and give what was said last the time to arrive; ``farewell`` where the program ends."""
+        """Part after an error, and give what was said last the time to arrive.
+
+        ``farewell`` is what the peer is told where the program was stopped, which then waits less.
+        """
         self._over = True
         self.paths.finish()
         if farewell is not None:
             self.paths.leave(farewell)
+            self._parting.hurry()
         for path in self.paths.ordered():
             path.close()
         await self._until_parted()

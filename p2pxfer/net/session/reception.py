@@ -27,8 +27,8 @@ from p2pxfer.core.messages import Introduction
 from p2pxfer.core.session.channel import ChannelEvent
 from p2pxfer.core.session.channelwire import Attach
 from p2pxfer.core.session.windows import Limits
-from p2pxfer.core.session.wire import Bye, Chunk, Problem
-from p2pxfer.errors import LimitReached, P2pxferError, ProtocolBreach, Refused, Unreachable
+from p2pxfer.core.session.wire import Bye, Chunk
+from p2pxfer.errors import LimitReached, P2pxferError, PeerStopped, ProtocolBreach, Refused, Unreachable
 from p2pxfer.net.session.channelsession import ChannelSession, oldest_relayed
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.meeting import Meeting
@@ -220,11 +220,11 @@ class Reception(MeetingOwner):
         """The peer says that it is done."""
         self._end(session, Unreachable("the peer ended the session"))
 
-    def _end(self, session: Guest, error: P2pxferError) -> None:
+    def _end(self, session: Guest, error: P2pxferError, farewell: PeerStopped | None = None) -> None:
         if self._sessions.pop(session.number, None) is None:
             return
-        session.user.lost(error)
-        leaving = Deferred.fromCoroutine(session.leave())
+        session.user.lost(error)  # resets of channels go before the farewell
+        leaving = Deferred.fromCoroutine(session.leave(farewell))
         self._leaving.add(leaving)
 
         def left(_: object) -> None:
@@ -243,18 +243,14 @@ class Reception(MeetingOwner):
         """A meeting was ended from here."""
         self._meetings.pop(meeting, None)
 
-    async def close(self, error: P2pxferError) -> None:
-        """End every session, and let the peers hear of it in the words of ``error``."""
+    async def close(self, farewell: PeerStopped) -> None:
+        """The program was stopped: end every session, and let the peers hear of it in the words of ``farewell``."""
         self._over = True
         for session in self.sessions:
-            # Resets of channels go before it.
-            session.user.lost(error)
-            for path in session.paths.ordered():
-                path.send(Problem(word=error.word, message=error.abroad[:1000]))
-            self._end(session, error)
+            self._end(session, farewell, farewell)
         await gatherResults(list(self._leaving))
         for path in list(self._silent):
-            path.refuse(error)
+            path.refuse(farewell)
         for meeting in list(self._meetings):
             self.dropped(meeting)
             meeting.close()

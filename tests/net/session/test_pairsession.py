@@ -18,10 +18,11 @@ from p2pxfer.core.session.channel import ChannelEvent
 from p2pxfer.core.session.channelwire import Attach, Open
 from p2pxfer.core.session.pathchoice import OVER
 from p2pxfer.core.session.wire import Bye, Problem
-from p2pxfer.errors import IdentityMismatch, Incomplete, P2pxferError, ProtocolBreach, Unreachable
+from p2pxfer.errors import IdentityMismatch, Incomplete, P2pxferError, PeerStopped, ProtocolBreach, Unreachable
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.session import pairsession as module
 from p2pxfer.net.session.pairsession import MAX_MEETINGS, PairSession, pipe_name
+from p2pxfer.net.session.patience import FAREWELL_S, STOPPED_S
 from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.status import Event, Note, Peer
 from p2pxfer.status import Path as PathEvent
@@ -251,6 +252,19 @@ def test_a_breach_ends_the_session_and_is_told(waiting: Stand) -> None:
     # What still comes is not looked at.
     waiting.session.path_message(path, Attach(instance=bytes(16)))
     assert len(waiting.errors) == 1
+
+
+@pytest.mark.parametrize(("farewell", "seconds"), [(PeerStopped("stopped"), STOPPED_S), (None, FAREWELL_S)])
+def test_who_was_stopped_waits_a_moment_for_its_farewell(
+    waiting: Stand, farewell: PeerStopped | None, seconds: float
+) -> None:
+    _, path = waiting.path()
+    left: list[None] = []
+    Deferred.fromCoroutine(waiting.session.leave(farewell)).addCallback(left.append)
+    waiting.clock.advance(seconds - 0.1)
+    assert (path.closed, left) == (True, [])
+    waiting.clock.advance(0.1)
+    assert left == [None]
 
 
 def test_bye_closes_the_path_and_what_goes_then_is_no_loss(waiting: Stand) -> None:

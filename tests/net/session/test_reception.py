@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from p2pxfer.core.messages import Introduction
 from p2pxfer.core.session.channel import Asked, ChannelEvent
 from p2pxfer.core.session.channelwire import Open
-from p2pxfer.errors import Incomplete, LimitReached, P2pxferError, ProtocolBreach, Refused, Unreachable
+from p2pxfer.errors import Incomplete, LimitReached, P2pxferError, PeerStopped, ProtocolBreach, Refused, Unreachable
 from p2pxfer.net.session.channelsession import ChannelSession
 from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.session.reception import ATTACH_S, MEETINGS_EACH, SESSIONS_EACH, Reception
@@ -224,12 +224,12 @@ def test_the_end_of_the_host_is_told(world: World) -> None:
     bob = world.caller("bob", "host", User())
     world.run()
     del world.waiting["svc"]
-    ending = Deferred.fromCoroutine(house.reception.close(Unreachable("it is over here")))
+    ending = Deferred.fromCoroutine(house.reception.close(PeerStopped("it is over here")))
     world.run(1)
     assert ending.called
     assert house.users[0].errors[0].message == "it is over here"
     notes = [event.message for event in bob.told if isinstance(event, Note)]
-    assert "it is over here" in notes[0]
+    assert "host was stopped there" in notes[0]
     world.run(40)
     assert [type(error) for error in bob.errors] == [Incomplete]
 
