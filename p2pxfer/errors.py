@@ -304,6 +304,11 @@ def _all_classes(base: type[P2pxferError]) -> list[type[P2pxferError]]:
     return found
 
 
+def from_peer(word: str, message: str) -> P2pxferError:
+    """The same as :func:`from_wire` of what a peer says of itself: nobody else can say that its program was stopped."""
+    return PeerStopped(message) if word == PeerStopped.word else from_wire(word, message)
+
+
 def from_wire(word: str, message: str) -> P2pxferError:
     """The error that a peer or server reported as ``word``; ``message`` must be escaped already.
 
@@ -321,6 +326,7 @@ for _cls in _all_classes(P2pxferError):
     _BY_WORD.setdefault(_cls.word, _cls)
 _LOCAL = (UsageError, ConfigError, Interrupted, DiskError, Incomplete)
 _BY_WORD["E_NAME"] = NameTaken
+_BY_WORD["E_STOPPED"] = Unreachable  # see from_peer
 _BY_WORD["E_CODE"] = WrongCode
 _BY_WORD["E_INTERNAL"] = Refused
 _BY_WORD["E_PATH"] = PathRefused

@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from p2pxfer import errors
-from p2pxfer.errors import NoMemory, P2pxferError, Refused, from_wire, is_no_memory
+from p2pxfer.errors import NoMemory, P2pxferError, Refused, from_peer, from_wire, is_no_memory
 
 
 def classes(base: type[P2pxferError]) -> list[type[P2pxferError]]:
@@ -48,7 +48,7 @@ def test_the_other_end_does_not_choose_the_exit_code_of_this_program(word: str) 
         ("E_REPLACED", errors.Replaced),
         ("E_NAME", errors.NameTaken),
         ("E_PEER_GONE", errors.Unreachable),
-        ("E_STOPPED", errors.PeerStopped),
+        ("E_STOPPED", errors.Unreachable),
         ("E_PATH_NONE", errors.NoDirectPath),
         ("E_RATE", errors.RateLimited),
         ("E_STATE", errors.ProtocolBreach),
@@ -56,6 +56,12 @@ def test_the_other_end_does_not_choose_the_exit_code_of_this_program(word: str) 
 )
 def test_words_that_mean_something_here(word: str, cls: type[P2pxferError]) -> None:
     assert type(from_wire(word, "why")) is cls
+
+
+def test_nobody_but_the_peer_says_that_its_program_was_stopped() -> None:
+    """Neither the server nor what ends one channel or one transfer."""
+    assert type(from_peer("E_STOPPED", "why")) is errors.PeerStopped
+    assert type(from_peer("E_PIN", "why")) is errors.IdentityMismatch
 
 
 @pytest.mark.parametrize(

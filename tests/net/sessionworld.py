@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from p2pxfer.core.codec import Message
 from p2pxfer.core.messages import Introduction, Registered
 from p2pxfer.core.session.wire import Problem
-from p2pxfer.errors import P2pxferError, Unreachable, from_wire
+from p2pxfer.errors import P2pxferError, Unreachable, from_peer
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.private.identity import Identity
 from p2pxfer.net.session import pairsession, reception
@@ -69,7 +69,7 @@ class WorldPath:
         if self._over:
             return
         if isinstance(message, Problem):
-            self.fail(from_wire(message.word, f"the peer reports: {message.message}"))
+            self.fail(from_peer(message.word, f"the peer reports: {message.message}"))
             return
         try:
             assert self.open, f"{message} came before it was welcome"

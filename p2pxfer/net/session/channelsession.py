@@ -92,7 +92,10 @@ class ChannelSession(MeetingOwner):
         """Gets the words that the peer shows; where nobody wants them, its asking is a breach."""
         self._meetings: list[Meeting] = []
         self._doubted: set[PeerPath] = set()
-        self._pathless = Pathless(reactor, peer.shown, patience, self.fail, lambda: "" if self._met else None)
+        self._pathless = Pathless(
+            reactor, peer.shown, patience, self.fail,
+            lambda: "" if self._met else None, lambda: self.paths.peer_left,
+        )  # fmt: skip
         self._over = False
         self._parting = Parting(reactor)
 

@@ -44,7 +44,7 @@ from p2pxfer.core.session.wire import (
     decode_chunk,
 )
 from p2pxfer.core.text import safe_text
-from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable, from_wire
+from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable, from_peer
 from p2pxfer.net.connection.descriptor import SocketDescriptor
 from p2pxfer.net.connection.liveness import Liveness
 from p2pxfer.net.connection.streams import lost_error
@@ -291,7 +291,7 @@ class PeerPath(Protocol):
             case Pong():
                 self._liveness.pong(message.number)
             case Problem():
-                self._error = from_wire(message.word, f"the peer reports: {safe_text(message.message)}")
+                self._error = from_peer(message.word, f"the peer reports: {safe_text(message.message)}")
                 self.fail(self._error)
             case _:
                 self._owner.path_message(self, message)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from p2pxfer.core.session.pathchoice import CLOSED, ENOUGH, OVER, STOPPED, PathChoice
 from p2pxfer.core.session.wire import Problem
-from p2pxfer.errors import P2pxferError, PeerStopped
+from p2pxfer.errors import P2pxferError, PeerStopped, Unreachable
 from p2pxfer.net.connection.streams import Closed
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.tuning import Tuning
@@ -147,15 +147,24 @@ class PathSet:
         if isinstance(error, PeerStopped):
             self._farewell_at = self._now()
         closed = isinstance(error, Closed) and len(self._paths) > 1
-        return self.remove(path, STOPPED if self.peer_leaves else CLOSED if closed else error.message)
+        # What was found here is no loss that follows from the farewell.
+        follows = self.peer_leaves and isinstance(error, Unreachable)
+        return self.remove(path, STOPPED if follows else CLOSED if closed else error.message)
 
     @property
     def peer_leaves(self) -> bool:
         """The peer said farewell a moment ago: what goes away now goes with it."""
         return self._farewell_at is not None and self._now() - self._farewell_at < LEAVING_S
 
+    @property
+    def peer_left(self) -> bool:
+        """The peer said farewell a moment ago, or no path outlived that and none has come since."""
+        return self.peer_leaves or (self._farewell_at is not None and not self._paths)
+
     def remove(self, path: PeerPath, why: str) -> bool:
         """A path is gone; true if it was in the set."""
+        if not self.peer_leaves:
+            self._farewell_at = None  # this path outlived it
         if self._paths.pop(path.facts.number, None) is None:
             return False
         self._choice.remove(path.facts.number)

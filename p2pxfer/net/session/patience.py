@@ -23,7 +23,7 @@ class Pathless:
     """The time without any path: after ``seconds`` of it ``failed`` hears why; ``None`` waits for ever.
 
     ``shown`` is the peer for people.  ``cut()`` is how the sentence about what was under way ends, ``None`` if nothing
-    was.
+    was.  ``left()`` says whether the peer took its leave, and all that is lost now is lost by that.
     """
 
     def __init__(
@@ -33,12 +33,14 @@ class Pathless:
         seconds: float | None,
         failed: Callable[[P2pxferError], None],
         cut: Callable[[], str | None],
+        left: Callable[[], bool],
     ) -> None:
         self._reactor = reactor
         self._shown = shown
         self._seconds = seconds
         self._failed = failed
         self._cut = cut
+        self._left = left
         self._clock: IDelayedCall | None = None
         self._last: P2pxferError | None = None
 
@@ -46,13 +48,13 @@ class Pathless:
     def last(self) -> P2pxferError | None:
         """Why the last path, or the last try to get one, came to nothing.
 
-        That the peer took its leave stays the reason until there is a path again: all else follows from it.
+        That the peer took its leave stays the reason while all else follows from it.
         """
         return self._last
 
     @last.setter
     def last(self, error: P2pxferError | None) -> None:
-        if not isinstance(self._last, PeerStopped):
+        if not (isinstance(self._last, PeerStopped) and self._left()):
             self._last = error
 
     def said(self, error: P2pxferError) -> str:

@@ -98,7 +98,7 @@ class OutgoingJob:
         self._doubted: set[PeerPath] = set()
         self._pathless = Pathless(
             reactor, target.shown, None if patience.wait else patience.without_path, self.fail,
-            lambda: f"; {pump.after_cut}" if pump.accepted else None,
+            lambda: f"; {pump.after_cut}" if pump.accepted else None, lambda: self._paths.peer_left,
         )  # fmt: skip
         self._again: IDelayedCall | None = None
         self._tried_again = False

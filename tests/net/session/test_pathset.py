@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from twisted.internet.task import Clock
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.session.pathchoice import CLOSED, STOPPED
 from p2pxfer.core.session.wire import Problem
 from p2pxfer.core.words.eventtext import describe
-from p2pxfer.errors import PeerStopped, Unreachable
+from p2pxfer.errors import ChunkRefused, P2pxferError, PeerStopped, ProtocolBreach, Unreachable
 from p2pxfer.net.connection.streams import Closed
 from p2pxfer.net.session.path import PathFacts
 from p2pxfer.net.session.pathset import LEAVING_S, PathSet
@@ -204,6 +205,38 @@ def test_what_goes_with_a_farewell_is_told_as_that_and_is_no_news_to_people() ->
     paths.add(another)
     assert paths.lost(another, Unreachable("reset again"))
     assert told[-1].why == "reset again"
+
+
+@pytest.mark.parametrize("error", [ChunkRefused("chunk 7 is another one"), ProtocolBreach("out of turn")])
+def test_a_farewell_does_not_hide_what_was_found_here(error: P2pxferError) -> None:
+    told: list[Path] = []
+    paths = PathSet(Clock().seconds, lambda event: told.append(event) if isinstance(event, Path) else None)
+    both: list[Any] = [FakePath(number, "relay", 1e6) for number in (1, 2)]
+    for path in both:
+        paths.add(path)
+    paths.lost(both[0], PeerStopped("the peer reports: stopped"))
+    paths.lost(both[1], error)
+    assert told[-1].why == error.message
+
+
+def test_the_peer_has_left_until_it_is_back_or_if_another_path_outlives_its_farewell() -> None:
+    clock = Clock()
+    paths = PathSet(clock.seconds, lambda event: None)
+    made: list[Any] = [FakePath(number, "relay", 1e6) for number in range(1, 5)]
+    paths.add(made[0])
+    paths.lost(made[0], PeerStopped("the peer reports: stopped"))
+    clock.advance(100 * LEAVING_S)
+    left = [paths.peer_left]  # there was no path beside it
+    for path in made[1:3]:
+        paths.add(path)
+    left.append(paths.peer_left)
+    paths.lost(made[1], PeerStopped("the peer reports: stopped"))
+    left.append(paths.peer_left)
+    clock.advance(LEAVING_S)
+    left.append(paths.peer_left)
+    paths.lost(made[2], Unreachable("silent"))
+    left.append(paths.peer_left)
+    assert left == [True, False, True, False, False]
 
 
 def test_a_path_that_the_other_end_closed_is_lost_only_if_it_was_the_last_one() -> None:

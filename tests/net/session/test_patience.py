@@ -16,7 +16,7 @@ from p2pxfer.net.session.patience import FAREWELL_S, STOPPED_S, Parting, Pathles
 def test_after_so_long_without_a_path_it_fails_with_the_last_reason(cut: str | None, kind: type) -> None:
     clock: Any = Clock()
     failed: list[P2pxferError] = []
-    pathless = Pathless(clock, "bob", 30.0, failed.append, lambda: cut)
+    pathless = Pathless(clock, "bob", 30.0, failed.append, lambda: cut, lambda: True)
     pathless.begin()
     clock.advance(20)
     pathless.end()
@@ -38,7 +38,7 @@ def test_after_so_long_without_a_path_it_fails_with_the_last_reason(cut: str | N
 
 def test_whoever_waits_for_ever_sets_no_clock() -> None:
     clock: Any = Clock()
-    Pathless(clock, "bob", None, lambda error: None, lambda: None).begin()
+    Pathless(clock, "bob", None, lambda error: None, lambda: None, lambda: False).begin()
     assert not clock.getDelayedCalls()
 
 
@@ -81,7 +81,7 @@ def test_the_farewell_of_the_peer_is_why_it_is_away_until_it_is_back(
 ) -> None:
     clock: Any = Clock()
     failed: list[P2pxferError] = []
-    pathless = Pathless(clock, "bob", seconds, failed.append, lambda: cut)
+    pathless = Pathless(clock, "bob", seconds, failed.append, lambda: cut, lambda: True)
     reset = Unreachable("reset")
     pathless.last = reset
     assert pathless.said(reset) == "the connection was lost (reset); reconnecting"
@@ -95,3 +95,19 @@ def test_the_farewell_of_the_peer_is_why_it_is_away_until_it_is_back(
     pathless.end()
     pathless.last = reset
     assert pathless.said(reset) == "the connection was lost (reset); reconnecting"
+
+
+def test_a_farewell_that_another_path_outlived_is_no_reason_any_more() -> None:
+    """One of two paths said so; long after it the other one breaks."""
+    clock: Any = Clock()
+    failed: list[P2pxferError] = []
+    leaves = [True]
+    pathless = Pathless(clock, "bob", 30.0, failed.append, lambda: "; it is kept", lambda: bool(leaves))
+    pathless.last = PeerStopped("stopped there")
+    leaves.clear()
+    silent = Unreachable("silent")
+    pathless.last = silent
+    assert pathless.said(silent) == "the connection was lost (silent); reconnecting"
+    pathless.begin()
+    clock.advance(30)
+    assert "silent" in failed[0].message
