@@ -109,10 +109,10 @@ def main() -> NoReturn:
     """Entry point: run the command line and end with the documented exit code."""
     gc.disable()  # until `run` has everything imported: modules are no garbage
     open_standard_streams()
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as in the background
-        signal.signal(signal.SIGINT, interrupt_once)
     as_json = "--json" in sys.argv[1:]
     try:
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # it is ignored in the background
+            signal.signal(signal.SIGINT, interrupt_once)
         code = run_command_line(as_json)
         sys.stdout.flush()
     except KeyboardInterrupt:

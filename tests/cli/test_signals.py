@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import configparser
+import json
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from p2pxfer.cli import start as start_module
+from p2pxfer.errors import Interrupted
 
 COMMAND = """
 import signal, threading, time
@@ -144,3 +150,39 @@ def test_a_signal_in_the_last_word_of_a_command_changes_nothing(over: str, says:
     words = [sys.executable, "-c", INTERRUPTED_TWICE, over]
     ended = subprocess.run(words, capture_output=True, text=True, timeout=50, check=False)
     assert (ended.stderr.strip(), ended.returncode) == (f"p2pxfer: {says}", status)
+
+
+EARLY = """
+import os, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "MODULE":
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+            os.getpid()
+
+sys.meta_path.insert(0, Interrupting())
+"""
+"""What stands before the script of the command for Ctrl-C to come with the import of one module."""
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize("module", ["p2pxfer.cli.main", "click", "p2pxfer.cli.settings", "p2pxfer.cli.identity"])
+def test_an_interrupt_while_the_command_is_imported_is_none_with_a_traceback(
+    tmp_path: Path, module: str, as_json: bool
+) -> None:
+    config = configparser.ConfigParser()
+    config.read(Path(__file__).parents[2] / "setup.cfg")
+    start, function = config["options.entry_points"]["console_scripts"].split("=")[1].strip().split(":")
+    script = f"{EARLY.replace('MODULE', module)}from {start} import {function}\nsys.exit({function}())\n"
+    words = [*(["--json"] if as_json else []), "--home", str(tmp_path / "home"), "id"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.returncode == Interrupted.exit_code, done
+    if as_json:
+        event = json.loads(done.stdout)
+        assert ({**event, "t": 0.0}, done.stderr.strip()) == (json.loads(start_module.EVENT), "")
+    else:
+        assert (done.stdout, done.stderr.strip()) == ("", "p2pxfer: interrupted")
