@@ -33,6 +33,7 @@ from p2pxfer.errors import ChunkRefused
 from p2pxfer.net.transfer.oldversions import OldVersions, VersionLost
 from p2pxfer.net.transfer.places import Storage
 from p2pxfer.net.types import Reactor
+from p2pxfer.net.uncancelled import uncancelled
 from p2pxfer.net.worker import Worker
 
 SYNC_BYTES = 4 * 1024 * 1024
@@ -324,6 +325,7 @@ class Landing:
 
     # -- the end -------------------------------------------------------------------------------------------------
 
+    @uncancelled
     async def close(self, *, discard: bool = False) -> None:
         """Make durable what can be, let the work under way end, then close or remove the staging place.
 

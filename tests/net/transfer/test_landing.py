@@ -268,6 +268,26 @@ async def test_the_staging_place_is_closed_only_when_no_work_is_under_way() -> N
 
 
 @pytest_twisted.ensureDeferred
+async def test_whoever_cancels_a_closing_loses_nothing_of_what_came() -> None:
+    """As often as it is: what was stored is claimed, and the place is closed, once."""
+    world = World()
+    world.staging.gate.clear()
+    await world.store(1)
+    await until(lambda: world.staging.under_way)
+    await world.store(2)
+    closing = Deferred.fromCoroutine(world.landing.close())
+    for _ in range(2):
+        closing.cancel()
+    assert world.staging.ends == []
+    world.staging.gate.set()
+    await closing
+    assert world.staging.synced == [1, 2]
+    assert world.staging.ends == ["closed"]
+    assert world.failures == []
+    world.disk.stop()
+
+
+@pytest_twisted.ensureDeferred
 async def test_of_many_announcements_that_wait_the_last_one_counts() -> None:
     """Each waits for the disk in the thread that writes, and a sender may make as many as it likes."""
     world = World()
