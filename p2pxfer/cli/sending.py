@@ -209,9 +209,10 @@ class Sending:
         finally:
             news.stop()
             ticker.stop()
+        # It is complete, whatever becomes of the record.
+        self._done(root, job, pump)
         if self._memory is not None:
             await self._memory.done()
-        self._done(root, job, pump)
         if pump.left.error is not None:
             raise pump.left.error
 

@@ -2,10 +2,11 @@
 
 Laws of this file:
 
-1. There is a record from the moment the receiver keeps anything; it says what the receiver has confirmed, never more.
-2. It is at most :data:`SAVE_S` and a tick of the progress behind, so that after a kill it still says about how far it
-   came.
-3. The reactor's thread waits for no disk: a thread writes, in order, and the end waits for it.
+1. A record is given to the thread as soon as the transfer is accepted; what it says the receiver has confirmed.
+2. It is at most :data:`SAVE_S`, a tick of the progress and the time of a write behind, so that after a kill it still
+   says about how far it came.
+3. While a transfer runs and where it ends, the reactor's thread waits for no disk: a thread writes and removes, in
+   order, and the end waits for it, also when somebody cancels that.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from p2pxfer.net.private.home import Home
 from p2pxfer.net.transfer.sendjobs import SendJob, SendJobs
 from p2pxfer.net.transfer.source import Source
 from p2pxfer.net.types import Reactor
+from p2pxfer.net.uncancelled import uncancelled
 from p2pxfer.net.worker import Worker
 from p2pxfer.status import Accepted, Event, Progress, Resumed
 
@@ -77,15 +79,18 @@ class SendMemory:
 
         saving.addBoth(saved)
 
+    @uncancelled
     async def cut(self, acked: int) -> None:
         """It ends here for now; back when that is written down."""
         self._note(acked)
         await self._settle()
 
+    @uncancelled
     async def done(self) -> None:
-        """Nothing is left to be done."""
+        """Nothing is left to be done; back when the record is gone."""
+        if self._worker is not None:
+            await self._worker.do(self._jobs.remove, self._memo)
         await self._settle()
-        self._jobs.remove(self._memo)
 
     async def _settle(self) -> None:
         if self._worker is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,17 @@ from twisted.internet.task import Clock
 from p2pxfer.cli import sending
 from p2pxfer.cli.fileload import FileLoad
 from p2pxfer.cli.report import Reporter
+from p2pxfer.cli.sendmemory import SendMemory
 from p2pxfer.cli.settings import Global
 from p2pxfer.errors import Interrupted, P2pxferError, Replaced, WrongCode
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.session import machine
 from p2pxfer.net.session.seeking import Target
+from p2pxfer.net.transfer.sendjobs import SendJob, SendJobs
 from p2pxfer.net.transfer.source import Source
 from p2pxfer.status import Accepted, Event
 from tests.net.machines import machine_at
+from tests.net.reactors import Threads
 
 
 class FakeClient:
@@ -182,3 +186,44 @@ def test_whoever_stops_a_file_that_bob_takes_is_told_how_it_goes_on(
     running.cancel()
     kept = "interrupted; what arrived is kept there, run the same command again to go on"
     assert [str(each) for each in outcome] == [kept]
+
+
+def test_whoever_stops_it_when_everything_is_there_has_sent_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The record of the command is being removed, on a disk that takes its time: that is no matter of the transfer."""
+    threads: list[str] = []
+    slow = threading.Event()
+
+    def remove(jobs: SendJobs, job: SendJob) -> None:
+        threads.append(threading.current_thread().name)
+        assert slow.wait(10)
+
+    class Job:
+        path_kind = "lan"
+
+        def __init__(self, *_: object, **_options: object) -> None:
+            self.bytes_by_path = {"lan": 9}
+
+        async def run(self) -> bytes:
+            return bytes(32)
+
+    monkeypatch.setattr(machine, "RendezvousClient", FakeClient)
+    monkeypatch.setattr(sending, "OutgoingJob", Job)
+    monkeypatch.setattr(SendJobs, "remove", remove)
+    command, reactor = make_command(tmp_path), Threads()
+    source = Source.scan([str(tmp_path / "a.txt")])
+    job = SendJob([str(tmp_path / "a.txt")], "bob")
+    monkeypatch.setattr(command, "_memory", SendMemory(Home(tmp_path / "home"), job, source))
+    outcome: list[Any] = []
+    running = Deferred.fromCoroutine(command.run(here(tmp_path, reactor)))
+    running.addBoth(outcome.append)
+    assert '"event":"done"' in capsys.readouterr().out.replace(" ", "")
+    running.cancel()
+    assert outcome == []
+    slow.set()
+    while not outcome:
+        reactor.wait()
+    assert outcome == [None]
+    assert threads == ["record"]
+    source.close()
