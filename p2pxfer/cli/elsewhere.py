@@ -1,11 +1,11 @@
-"""Says of a transfer what lies around it: a part of it in another directory, earlier states of it in its own."""
+"""Says of a transfer what lies around it: a part of it in another directory, earlier ones of its name in its own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
 
-from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.defer import Deferred, DeferredList, succeed
 
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.watching import Watch, superseded_text
@@ -13,8 +13,9 @@ from p2pxfer.core.text import safe_text
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.incoming import IncomingTransfer
-from p2pxfer.net.transfer.partials import Partial, beside, staging_name, supersede
+from p2pxfer.net.transfer.partials import Partial, beside, staging_name
 from p2pxfer.net.transfer.places import Place
+from p2pxfer.net.transfer.superseding import Arrived, Superseding
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
 from p2pxfer.status import Note
@@ -33,6 +34,9 @@ class Elsewhere:
         self._place = place
         self._report = report
         self._worker = Worker(reactor, "elsewhere")
+        self._superseding = Superseding(self._worker, self._superseded)
+        self._said: set[str] = set()
+        """What was told as given up, and is going to be marked."""
 
     def look(self, watch: Watch) -> None:
         """This transfer was accepted."""
@@ -55,29 +59,37 @@ class Elsewhere:
     def supersede(self, watch: Watch, given_up: Sequence[Watch]) -> Deferred[None]:
         """This transfer is whole: let go of those that it outdates, and say it of what earlier runs left of such.
 
-        Fires when that is noted for ``p2pxfer jobs``, and soon in any case.
+        Fires when that is noted for ``p2pxfer jobs``, and after :data:`MARKING_S` in any case; it goes on then.
         """
-        transfer, closing = watch.transfer, gatherResults([older.give_up() for older in given_up])
+        transfer, closing = watch.transfer, DeferredList([older.give_up() for older in given_up], consumeErrors=True)
         if not isinstance(transfer, IncomingTransfer) or not isinstance(self._place, Folder) or transfer.offer is None:
             return succeed(None)
-        names, where = transfer.offer.names, self._place.shown
+        where = self._place.shown
+        arrived = Arrived(transfer.sender, transfer.number, tuple(transfer.offer.names), watch.began)
         given = [older.transfer for older in given_up if isinstance(older.transfer, IncomingTransfer)]
-        said = [staging_name(one.sender, one.number) for one in given]
+        said = {staging_name(one.sender, one.number) for one in given}
+        self._said |= said
+        noted: Deferred[None] = Deferred()
+        limit = self._reactor.callLater(MARKING_S, noted.callback, None)
 
-        def told(found: list[Partial]) -> None:
-            """Those that were given up in this run were told as that."""
-            for one in found:
-                if one.name not in said:
-                    self._report.tell(Note(superseded_text(one.have, one.names, one.number)))
+        def ended(result: object) -> None:
+            """In time, or nobody waits any more."""
+            self._said -= said
+            if limit.active():
+                limit.cancel()
+                noted.callback(None)
 
-        marking = closing.addCallback(
-            lambda _: self._worker.do(supersede, where, transfer.sender, names, transfer.number)
-        )
-        told_of = marking.addCallbacks(told, lambda failure: None)
-        return told_of.addTimeout(MARKING_S, self._reactor, lambda result, timeout: None)
+        closing.addCallback(lambda _: self._superseding.arrived(where, arrived)).addBoth(ended)
+        return noted
+
+    def _superseded(self, found: Partial) -> None:
+        """Those that were given up in this run were told as that."""
+        if found.name not in self._said:
+            self._report.tell(Note(superseded_text(found.have, found.names, found.number)))
 
     def close(self) -> None:
         """Look no more."""
+        self._superseding.stop()
         self._worker.stop()
 
 

@@ -333,7 +333,7 @@ def received(partial: Partial, contacts: dict[bytes, str]) -> JobListed:
 
     quiet = time.time() - partial.changed
     why = f"nothing was written for {quiet:.0f} s" if partial.busy and quiet >= QUIET_S else ""
-    why = "superseded, a newer state of it has arrived" if partial.superseded and not partial.busy else why
+    why = "superseded, a later one of the same name has arrived" if partial.superseded and not partial.busy else why
     peer = contacts.get(partial.sender, "") or str(PeerId(partial.sender))
     return JobListed(
         partial.number, "receive", peer, tuple(partial.names), partial.have, partial.total, partial.into.path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal
 
@@ -32,10 +33,10 @@ GONE_S: Final = 3.0
 
 
 def superseded_text(have: int, names: Sequence[str], number: str = "") -> str:
-    """What is said of ``have`` bytes of ``names`` that a newer state has taken the place of; ``number`` of that job."""
+    """What is said of ``have`` bytes of ``names`` when a later transfer of these has arrived; ``number`` of the job."""
     some = ", ".join(safe_text(name, 60) for name in names[:3]) + (" ..." if len(names) > 3 else "")
     drops = f"p2pxfer jobs cancel{' ' + number if number else ''} drops them"
-    return f"{human_size(have)} of an earlier state of {some} are kept and not needed any more: {drops}"
+    return f"{human_size(have)} are kept of an earlier transfer of the same name, {some}: {drops}"
 
 
 def done_event(transfer: IncomingTransfer | IncomingStream, outcome: Received, seconds: float) -> Done:
@@ -81,6 +82,10 @@ class Watch:
         self.paths = paths
         self._report = report
         self._since = report.elapsed
+        self.began = time.time()
+        """When it appeared, seconds since 1970."""
+        self._appeared = self._grew = reactor.seconds()
+        self._have = 0
         self._carried: float | None = None
         self._ticker: Ticker | None = None
 
@@ -96,7 +101,7 @@ class Watch:
     def accepted(self) -> None:
         """The transfer was accepted just now."""
         self._since = self._report.elapsed
-        self._carried = self._seen = self._reactor.seconds()
+        self._carried = self._seen = self._grew = self._reactor.seconds()
         # One turn later the event is told, and what an earlier run left is counted and no part of the rate.
         self._reactor.callLater(0, self._start)
 
@@ -108,6 +113,8 @@ class Watch:
     def _measure(self) -> tuple[int, int | None, str]:
         offer = self.transfer.offer
         self._look()
+        if self.transfer.have_bytes != self._have:
+            self._have, self._grew = self.transfer.have_bytes, self._reactor.seconds()
         # Its sender's paths may carry another one.
         kind = self.paths.active_kind if self.transfer.attached else "none"
         return self.transfer.have_bytes, offer.bytes if offer is not None else 0, kind
@@ -175,12 +182,14 @@ class Watch:
     def is_outdated_by(self, newer: Watch) -> bool:
         """Whether ``newer``, which is here now, came from the same sender under the same names, and nobody brings this.
 
-        That is the same command, run again after its files had changed.
+        It has to have begun after the last of this came: then it is the same command, run again after its files had
+        changed, or others of that name.
         """
         mine, its = self.transfer.offer, newer.transfer.offer
         same = mine is not None and its is not None and mine.names == its.names and self.paths is newer.paths
         waits = self.taken and not self.transfer.attached and not self.transfer.ended
-        return same and waits and isinstance(self.transfer, IncomingTransfer)
+        after = self._grew < newer._appeared
+        return same and waits and after and isinstance(self.transfer, IncomingTransfer)
 
     def give_up(self) -> Deferred[None]:
         """A newer one took its place: let go of what is kept, so that it can be dropped; fires then."""

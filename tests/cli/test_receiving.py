@@ -720,25 +720,35 @@ def test_people_see_the_progress_of_one_transfer(make: Any, monkeypatch: pytest.
 
 
 def test_what_a_newer_transfer_of_the_same_names_replaces_is_let_go(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its sender does not come back: the files have changed.  What somebody brings, or has other names, stays."""
+    """Its sender does not come back: the files have changed.  What somebody brings, has other names, or ran beside it,
+    stays.
+    """
     monkeypatch.setattr(receiving, "IncomingTransfer", FakeTransfer)
     monkeypatch.setattr(watching, "IncomingTransfer", FakeTransfer)
     run = make()
-    _older, brought, another, elsewhere, refused, newer = made = [run.transfer() for _ in range(6)]
-    another.offer = structs.replace(newer.offer, names=("b",))
+    _older, brought, another, elsewhere, refused = made = [run.transfer() for _ in range(5)]
+    another.offer = structs.replace(another.offer, names=("b",))
     for transfer in made:
         if transfer is not refused:
             run.accept(transfer)
-        transfer.have_bytes, transfer.attached = 3, int(transfer in (brought, newer))
+        transfer.have_bytes, transfer.attached = 3, int(transfer is brought)
+    run.pass_time(1)
+    newer = run.transfer()
+    run.accept(newer)
+    beside = run.transfer()
+    run.accept(beside)
+    beside.have_bytes = 3
+    run.pass_time(1)
+    beside.attached = 0
     paths: Any = SimpleNamespace(active_kind="relay")
     for watch in run.command._watches:
         if watch.transfer is not elsewhere:
             watch.paths = paths
     run.pass_time(0.1)
     newer.end(GOOD)
-    assert [transfer.abandoned for transfer in made] == [True, False, False, False, False, False]
+    assert [transfer.abandoned for transfer in [*made, newer, beside]] == [True, *[False] * 6]
     assert run.events("note")[-1]["message"] == (
-        "3 B of an earlier state of a are kept and not needed any more: p2pxfer jobs cancel drops them"
+        "3 B are kept of an earlier transfer of the same name, a: p2pxfer jobs cancel drops them"
     )
 
 

@@ -173,12 +173,13 @@ def test_a_newer_state_supersedes_what_is_kept_of_an_earlier_one(stage: Stage, r
     stage.send(source).succeed(60)
     said = until_superseded(bob)
     drops = f"p2pxfer jobs cancel {older['job']} drops them" if restarted else "p2pxfer jobs cancel drops them"
-    assert said.endswith(f" of an earlier state of big.bin are kept and not needed any more: {drops}")
+    assert said.endswith(f" are kept of an earlier transfer of the same name, big.bin: {drops}")
     wait_until(lambda: "superseded" in jobs(stage, stage.bob)[0]["why"])
     (job,) = jobs(stage, stage.bob)
     assert (job["job"], job["state"]) == (older["job"], "cut")
     assert (
-        "(superseded, a newer state of it has arrived: jobs cancel drops it)" in stage.run("jobs", home=stage.bob).out
+        "(superseded, a later one of the same name has arrived: jobs cancel drops it)"
+        in stage.run("jobs", home=stage.bob).out
     )
     assert file_hash(stage.inbox / "big.bin") == digest
     jobs(stage, stage.bob, "cancel", job["job"])
@@ -187,9 +188,9 @@ def test_a_newer_state_supersedes_what_is_kept_of_an_earlier_one(stage: Stage, r
 
 
 def until_superseded(bob: Program) -> str:
-    """What a receiver says of the earlier state."""
+    """What a receiver says of the earlier transfer."""
     for _ in range(20):
         said = str(bob.wait_for("note")["message"])
-        if "earlier state" in said:
+        if "earlier transfer" in said:
             return said
     raise AssertionError("it did not say it")

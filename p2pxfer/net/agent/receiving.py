@@ -35,8 +35,9 @@ from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
 from p2pxfer.net.transfer.joblist import moment
-from p2pxfer.net.transfer.partials import Partial, number_of, staging_name, supersede
+from p2pxfer.net.transfer.partials import Partial, number_of, staging_name
 from p2pxfer.net.transfer.places import Received
+from p2pxfer.net.transfer.superseding import Arrived, Superseding
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.worker import Worker
 from p2pxfer.status import Event, Note, Offer, Path, Resumed, Verdict
@@ -55,6 +56,7 @@ class Receiving(InboxOwner):
         self._presence = Presence(machine.reactor, self._attempt, tell)
         self._client: RendezvousClient | None = None
         self._marking = Worker(machine.reactor, "superseded")
+        self._superseding = Superseding(self._marking, self._superseded)
         self._refused = ""
         """Why a path is about to be told as gone that was refused, of which it was told already."""
         self._stopped: set[IncomingTransfer | IncomingStream] = set()
@@ -75,6 +77,7 @@ class Receiving(InboxOwner):
     async def stop(self) -> None:
         """End what is under way so that it can go on, and be there no more."""
         await self._inbox.close(PeerStopped("the agent was stopped"))
+        self._superseding.stop()
         self._marking.stop()
         await self._presence.stop()
 
@@ -162,7 +165,7 @@ class Receiving(InboxOwner):
     def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:
         """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
         shown = safe_text(peer)
-        since = self._machine.reactor.seconds()
+        since, began = self._machine.reactor.seconds(), time.time()
         self._under_way[transfer] = shown, next((path.peer_key for path in paths.ordered()), b"")
 
         def ended() -> None:
@@ -179,7 +182,7 @@ class Receiving(InboxOwner):
             ways = ", ".join(f"{kind} {human_size(size)}" for kind, size in transfer.bytes_by_path.items())
             took = f"{human_size(outcome.size)} in {seconds:.1f} s" + (f"; {ways}" if ways else "")
             self._tell(f"received {some_of(outcome.names)} from {shown} ({took}){left}")
-            self._supersede(transfer)
+            self._supersede(transfer, began)
 
         def failed(failure: Failure) -> None:
             """It came to nothing, for now or for good."""
@@ -190,23 +193,18 @@ class Receiving(InboxOwner):
 
         transfer.done.addCallbacks(received, failed)
 
-    def _supersede(self, transfer: IncomingTransfer | IncomingStream) -> None:
-        """What an earlier run kept of earlier states of this transfer, which is whole, is not needed any more."""
+    def _supersede(self, transfer: IncomingTransfer | IncomingStream, began: float) -> None:
+        """Mark for ``p2pxfer jobs`` what is kept of earlier transfers that this one, which is whole, outdates."""
         if not isinstance(transfer, IncomingTransfer) or transfer.offer is None:
             return
-        place, names = self._places.get(transfer.sender), transfer.offer.names
-        if place is None:
-            return
+        place = self._places.get(transfer.sender)
+        if place is not None:
+            arrived = Arrived(transfer.sender, transfer.number, tuple(transfer.offer.names), began)
+            self._superseding.arrived(place.shown, arrived)
 
-        def told(found: list[Partial]) -> None:
-            """They were marked for ``p2pxfer jobs``."""
-            for one in found:
-                drops = f"p2pxfer jobs cancel {one.number} drops it"
-                self._tell(f"what is kept of an earlier state of {some_of(one.names)} is superseded: {drops}")
-
-        marking = self._marking.do(supersede, place.shown, transfer.sender, names, transfer.number)
-        # A disk that refuses to keep a mark harms nobody.
-        marking.addCallbacks(told, lambda failure: None)
+    def _superseded(self, found: Partial) -> None:
+        kept = f"{human_size(found.have)} are kept of an earlier transfer of the same name, {some_of(found.names)}"
+        self._tell(f"{kept}: p2pxfer jobs cancel {found.number} drops them")
 
     def under_way(self) -> list[JobListed]:
         """The transfers of now, the oldest first."""

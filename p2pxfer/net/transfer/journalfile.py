@@ -27,7 +27,7 @@ from p2pxfer.net.disk import OPEN_INNER_FILE, fdatasync, read_span, write_all
 NAME: Final = b"journal"
 _NEW: Final = b"journal.new"
 SUPERSEDED: Final = b"superseded"
-"""An empty file beside the journal: a newer state of the same files has arrived since it was written."""
+"""An empty file beside the journal: a later transfer of the same sender and names has arrived."""
 _WRITE: Final = 1024 * 1024
 """So many bytes of a journal are written at once."""
 MAX_JOURNAL: Final = 2 * MAX_MANIFEST + 4_000_000 * (CHUNK_SIZE + RECORD_OVERHEAD)
@@ -48,6 +48,13 @@ class JournalFile:
 
         Raises ``PermissionError`` for what is not a plain file of this user.
         """
+        return self._read(lambda size: size if size <= limit else 0)
+
+    def beginning(self, most: int) -> bytes:
+        """Up to ``most`` bytes from the beginning; raises as :meth:`read`."""
+        return self._read(lambda size: min(size, most))
+
+    def _read(self, wanted: Callable[[int], int]) -> bytes:
         try:
             fd = os.open(NAME, os.O_RDONLY | OPEN_INNER_FILE, dir_fd=self._directory)
         except FileNotFoundError:
@@ -56,7 +63,7 @@ class JournalFile:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_nlink != 1:
                 raise PermissionError(errno.EPERM, "the journal is not a plain file of this user")
-            return read_span(fd, 0, status.st_size) if status.st_size <= limit else b""
+            return read_span(fd, 0, wanted(status.st_size))
         finally:
             os.close(fd)
 

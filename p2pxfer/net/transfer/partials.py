@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -29,7 +29,6 @@ from p2pxfer.errors import P2pxferError, UsageError
 from p2pxfer.net.disk import (
     OPEN_DIRECTORY,
     OPEN_INNER_DIRECTORY,
-    OPEN_INNER_FILE,
     NotRemoved,
     disk_error,
     remove_whole,
@@ -70,7 +69,7 @@ class Partial(Struct, frozen=True):
 
     ``into`` is how ``receive`` was called there last, ``sender`` is the digest of the sender's key; ``busy``: a process
     receives it now, or waits for its sender; ``process`` is that one's id, 0 where it cannot be seen.  ``superseded``:
-    a newer state of the same files has arrived.
+    a later transfer of the same sender and names has arrived.
     """
 
     name: str
@@ -145,19 +144,20 @@ def find(home: Path, locks: HeldLocks) -> Iterator[Partial]:
     """Everything that is not whole in the destinations that are remembered."""
     for destination in destinations(home):
         try:
-            names = _staging_in(destination.path)
+            names = staging_in(destination.path)
         except OSError:
             continue  # gone, or not there today
         for name in names:
             try:
-                found = _look(destination, name, locks)
+                found = look(destination, name, locks)
             except (OSError, P2pxferError):
                 continue  # another user's, or nothing that this program knows
             if found is not None:
                 yield found
 
 
-def _staging_in(directory: str) -> list[str]:
+def staging_in(directory: str) -> list[str]:
+    """The names of the private directories of transfers there; raises ``OSError``."""
     return sorted(filter(_STAGING.fullmatch, os.listdir(directory)))  # noqa: PTH208  # names are wanted
 
 
@@ -167,13 +167,17 @@ def beside(home: Path, here: str, sender: bytes, transfer: bytes) -> Partial | N
     for destination in destinations(home):
         if destination.path != own:
             with suppress(OSError, P2pxferError):
-                found = _look(destination, name, locks)
+                found = look(destination, name, locks)
                 if found is not None and not found.busy:
                     return found
     return None
 
 
-def _look(destination: Destination, name: str, locks: HeldLocks) -> Partial | None:
+def look(destination: Destination, name: str, locks: HeldLocks) -> Partial | None:
+    """What is kept in the private directory called ``name``; ``None`` if it is published, or not this user's.
+
+    That reads and replays the whole journal.  Raises ``OSError`` and :class:`~p2pxfer.errors.P2pxferError`.
+    """
     root = os.open(destination.path, OPEN_DIRECTORY)
     try:
         fd = os.open(name.encode(), OPEN_INNER_DIRECTORY, dir_fd=root)
@@ -208,41 +212,6 @@ def _look(destination: Destination, name: str, locks: HeldLocks) -> Partial | No
         process,
         superseded,
     )
-
-
-def supersede(destination: str, sender: bytes, names: Sequence[str], by: bytes) -> list[Partial]:
-    """Mark what is kept in a directory of earlier states of ``names``, which arrived with the transfer ``by`` now.
-
-    Returns what was marked: it has the same sender and the same names.  What a process holds may still go on.
-    """
-    used, own, locks = Destination(os.path.realpath(destination), ""), staging_name(sender, by), HeldLocks()
-    marked: list[Partial] = []
-    for name in _staging_in(used.path):
-        with suppress(OSError, P2pxferError):
-            found = _look(used, name, locks) if name != own else None
-            same = found is not None and found.sender == sender and found.names == list(names)
-            if found is not None and same and not found.busy and not found.superseded:
-                _mark(used.path, name)
-                marked.append(found)
-    return marked
-
-
-def _mark(destination: str, name: str) -> None:
-    where = str(Path(destination, name))
-
-    def gone() -> None:
-        """Raise that there is nothing to be marked."""
-        raise UsageError(f"{shown(where)} is gone already")
-
-    root = os.open(destination, OPEN_DIRECTORY)
-    try:
-        held = enter(root, name, where, gone)
-        try:
-            os.close(os.open(SUPERSEDED, os.O_WRONLY | os.O_CREAT | OPEN_INNER_FILE, 0o600, dir_fd=held))
-        finally:
-            os.close(held)
-    finally:
-        os.close(root)
 
 
 def partial_trees(destination: str, sender: bytes, but: bytes) -> list[int]:

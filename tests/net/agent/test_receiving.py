@@ -120,7 +120,7 @@ async def test_what_an_earlier_run_kept_of_what_is_here_now_is_said_to_be_supers
     transfer = side.begins(Offer(files=1, bytes=10, names=("a",)))
     transfer.done.callback(Received(b"r" * 32, ("a",), 10))
     await until(lambda: len(side.told) > 1)
-    assert side.told[1].startswith("what is kept of an earlier state of a is superseded: p2pxfer jobs cancel ")
+    assert side.told[1].startswith("0 B are kept of an earlier transfer of the same name, a: p2pxfer jobs cancel ")
     await side.receiving.stop()
     assert len(side.told) == 2
 

@@ -14,8 +14,7 @@ from blake3 import blake3
 
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.net.private import privatedir
-from p2pxfer.net.private.privatedir import HeldLocks
-from p2pxfer.net.transfer.partials import Destination, Partial, find, partial_trees, remember, supersede
+from p2pxfer.net.transfer.partials import partial_trees
 from p2pxfer.net.transfer.staging import Staging
 from tests.net.disk_tools import SENDER
 
@@ -78,36 +77,3 @@ def test_nobody_asks_for_locks_where_only_the_transfer_itself_lies(
     other.close()
     with pytest.raises(AttributeError):  # there is something to ask about now
         partial_trees(str(tmp_path), SENDER, manifest.transfer_id)
-
-
-def listed(home: Path) -> dict[int, Partial]:
-    """What is listed, by its size."""
-    return {partial.total: partial for partial in find(home, HeldLocks())}
-
-
-def of_size(destination: Path, name: str, size: int, sender: bytes = SENDER) -> tuple[Staging, Manifest]:
-    """A transfer of one file of which nothing has come."""
-    manifest = Manifest([Entry(name, FILE, size)])
-    return Staging.open(str(destination), sender, manifest), manifest
-
-
-def test_earlier_states_are_superseded_by_a_newer_one_until_they_are_gone_on_with(tmp_path: Path) -> None:
-    home, inbox = tmp_path / "home", tmp_path / "inbox"
-    inbox.mkdir()
-    remember(home, Destination(str(inbox), "bob"))
-    of_size(inbox, "a", 1)[0].close()
-    of_size(inbox, "b", 2)[0].close()
-    of_size(inbox, "a", 3, b"t" * 32)[0].close()
-    held, _ = of_size(inbox, "a", 4)
-    newest, manifest = of_size(inbox, "a", 5)
-    found = supersede(str(inbox), SENDER, ["a"], manifest.transfer_id)
-    assert [partial.total for partial in found] == [1]
-    assert {size for size, partial in listed(home).items() if partial.superseded} == {1}
-    assert supersede(str(inbox), SENDER, ["a"], manifest.transfer_id) == []  # it is said once
-    newest.discard()
-    again, _ = of_size(inbox, "a", 1)
-    assert not any(partial.superseded for partial in listed(home).values())
-    again.discard()  # and nothing of it is left, nor of the mark
-    held.close()
-    assert sorted(listed(home)) == [2, 3, 4]
-    assert len(list(inbox.iterdir())) == 3
