@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "durability.rst"
 PATHS = ROOT / "docs" / "paths.rst"
-USUAL = "tests/net/transfer/test_staging.py"
+USUAL = "tests/net/staging/test_staging.py"
 TABLES = 9
 NAME = re.compile(r"``(?:(tests/[a-z0-9_/]+\.py)::)?(test_[a-z0-9_]+)``")
 

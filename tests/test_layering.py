@@ -56,8 +56,10 @@ ROOMS = {
         "server": "private connection traversal",
         "session": "private connection traversal",
         "services": "private connection traversal session",
-        "transfer": "private connection traversal session services",
-        "agent": "private connection traversal session services transfer",
+        "staging": "private",
+        "transfer": "private connection traversal session services staging",
+        "queue": "private connection traversal session services staging transfer",
+        "agent": "private connection traversal session services staging transfer queue",
     },
 }
 """Folder of a layer -> the other folders of it that its modules may import; what is in no folder may be used by all."""

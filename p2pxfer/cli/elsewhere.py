@@ -11,11 +11,11 @@ from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.watching import Watch, superseded_text
 from p2pxfer.core.text import safe_text
 from p2pxfer.net.private.home import Home
+from p2pxfer.net.staging.partials import Partial, beside, staging_name
+from p2pxfer.net.staging.superseding import Arrived, Superseding
 from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.incoming import IncomingTransfer
-from p2pxfer.net.transfer.partials import Partial, beside, staging_name
 from p2pxfer.net.transfer.places import Place
-from p2pxfer.net.transfer.superseding import Arrived, Superseding
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
 from p2pxfer.status import Note

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from p2pxfer.net.private.home import Home
-    from p2pxfer.net.transfer.partials import Partial
-    from p2pxfer.net.transfer.queuestore import Queued, Unreadable
-    from p2pxfer.net.transfer.sendjobs import SendJob
+    from p2pxfer.net.queue.queuestore import Queued, Unreadable
+    from p2pxfer.net.queue.sendjobs import SendJob
+    from p2pxfer.net.staging.partials import Partial
 
     Job = SendJob | Partial | Queued
 
@@ -101,9 +101,9 @@ def resume(ctx: click.Context, job: str) -> None:
     The same is sent again, or received once where it was being received.  What is at the other end already is not sent
     again.  A queued JOB that was paused or has failed is tried again by the agent.
     """
-    from p2pxfer.net.transfer.joblist import UNDER_WAY
-    from p2pxfer.net.transfer.partials import Partial
-    from p2pxfer.net.transfer.queuestore import Queued
+    from p2pxfer.net.queue.joblist import UNDER_WAY
+    from p2pxfer.net.queue.queuestore import Queued
+    from p2pxfer.net.staging.partials import Partial
 
     found, listed = chosen(ctx.obj.open_home(), job)
     if listed.state in UNDER_WAY:
@@ -182,10 +182,10 @@ def cancel(options: Global, jobs: tuple[str, ...]) -> None:
     A job of sending is only forgotten.  A queued JOB that runs is stopped.
     """
     from p2pxfer.cli import queueing
-    from p2pxfer.net.transfer.joblist import UNDER_WAY
-    from p2pxfer.net.transfer.partials import Partial, drop
-    from p2pxfer.net.transfer.queuestore import Queued
-    from p2pxfer.net.transfer.sendjobs import SendJobs
+    from p2pxfer.net.queue.joblist import UNDER_WAY
+    from p2pxfer.net.queue.queuestore import Queued
+    from p2pxfer.net.queue.sendjobs import SendJobs
+    from p2pxfer.net.staging.partials import Partial, drop
 
     home = options.open_home()
     for number in jobs:
@@ -206,7 +206,7 @@ def cancel(options: Global, jobs: tuple[str, ...]) -> None:
 
 def under_way(job: Job, listed: JobListed) -> str:
     """That another process has a job in hand, and which one, where that can be seen."""
-    from p2pxfer.net.transfer.partials import Partial
+    from p2pxfer.net.staging.partials import Partial
 
     if isinstance(job, Partial) and job.process:
         return f"{listed.job} is under way in another process, which receives it or waits for its sender: {job.process}"
@@ -221,8 +221,8 @@ def change(options: Global, number: str, how: Callable[[Queued], Queued], said: 
     """
     from p2pxfer.cli.queueing import change as carry_out
     from p2pxfer.cli.queueing import unattended
-    from p2pxfer.net.transfer.joblist import queued
-    from p2pxfer.net.transfer.queuestore import QueueStore
+    from p2pxfer.net.queue.joblist import queued
+    from p2pxfer.net.queue.queuestore import QueueStore
 
     home = options.open_home()
     entry, job = queued_one(home, number)
@@ -247,7 +247,7 @@ def queued_one(home: Home, number: str) -> tuple[Queued, JobListed]:
     Raises:
         UsageError: there is none, or several, or it is not queued.
     """
-    from p2pxfer.net.transfer.queuestore import Queued
+    from p2pxfer.net.queue.queuestore import Queued
 
     found, job = chosen(home, number)
     if not isinstance(found, Queued):
@@ -286,10 +286,10 @@ def everything(home: Home) -> list[tuple[Job, JobListed]]:
 def survey(home: Home) -> Survey:
     """Look at a home; the jobs are as of :func:`everything`."""
     from p2pxfer.net.private.privatedir import HeldLocks
-    from p2pxfer.net.transfer.joblist import queued
-    from p2pxfer.net.transfer.partials import find
-    from p2pxfer.net.transfer.queuestore import QueueStore
-    from p2pxfer.net.transfer.sendjobs import SendJobs
+    from p2pxfer.net.queue.joblist import queued
+    from p2pxfer.net.queue.queuestore import QueueStore
+    from p2pxfer.net.queue.sendjobs import SendJobs
+    from p2pxfer.net.staging.partials import find
 
     contacts = {contact.id.digest: contact.name for contact in home.contacts()}
     store, jobs, locks = QueueStore(home.path), SendJobs(home.path), HeldLocks()
@@ -304,8 +304,8 @@ def survey(home: Home) -> Survey:
 def in_order(found: list[tuple[Job, JobListed]]) -> list[tuple[Job, JobListed]]:
     """These as :func:`everything` has them; those that are queued are told their place."""
     from p2pxfer.core.transfer.queue import rank
-    from p2pxfer.net.transfer.joblist import UNDER_WAY
-    from p2pxfer.net.transfer.queuestore import Queued
+    from p2pxfer.net.queue.joblist import UNDER_WAY
+    from p2pxfer.net.queue.queuestore import Queued
 
     latest = sorted(found, key=lambda pair: pair[1].changed, reverse=True)
     waiting = {
@@ -320,7 +320,7 @@ def in_order(found: list[tuple[Job, JobListed]]) -> list[tuple[Job, JobListed]]:
 
 def sent(job: SendJob, running: bool) -> JobListed:
     """A job of sending as it is shown."""
-    from p2pxfer.net.transfer.joblist import moment, where_and_what
+    from p2pxfer.net.queue.joblist import moment, where_and_what
 
     where, names = where_and_what(job.paths)
     state: Literal["running", "cut"] = "running" if running else "cut"
@@ -329,7 +329,7 @@ def sent(job: SendJob, running: bool) -> JobListed:
 
 def received(partial: Partial, contacts: dict[bytes, str]) -> JobListed:
     """A job of receiving as it is shown."""
-    from p2pxfer.net.transfer.joblist import moment
+    from p2pxfer.net.queue.joblist import moment
 
     quiet = time.time() - partial.changed
     why = f"nothing was written for {quiet:.0f} s" if partial.busy and quiet >= QUIET_S else ""

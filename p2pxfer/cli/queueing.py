@@ -17,9 +17,9 @@ from p2pxfer.core.words.eventtext import describe
 from p2pxfer.errors import UsageError
 from p2pxfer.inventory import QueuedOne
 from p2pxfer.net.agent.room import how_to_start
+from p2pxfer.net.queue.joblist import where_and_what
+from p2pxfer.net.queue.queuestore import MAX_PRIORITY, Queued, QueueStore
 from p2pxfer.net.session.knownpeers import contacts_only, look_up
-from p2pxfer.net.transfer.joblist import where_and_what
-from p2pxfer.net.transfer.queuestore import MAX_PRIORITY, Queued, QueueStore
 
 if TYPE_CHECKING:
     from p2pxfer.core.approach import Approach
@@ -139,7 +139,7 @@ def drop(home: Home, entry: Queued) -> None:
         UsageError: it is gone.
         DiskError: the disk refused.
     """
-    from p2pxfer.net.transfer.sendjobs import forget_hashes
+    from p2pxfer.net.queue.sendjobs import forget_hashes
 
     if not QueueStore(home.path).remove(entry.number, entry.added):
         raise UsageError(f"{entry.number} is gone: it is through, or somebody cancelled it")

@@ -81,8 +81,8 @@ def command(
 
         place = Outlet(sys.stdout.fileno())
     else:
+        from p2pxfer.net.staging.partials import Destination, remember
         from p2pxfer.net.transfer.folder import Folder
-        from p2pxfer.net.transfer.partials import Destination, remember
 
         place = Folder(destination)
         used = Destination(

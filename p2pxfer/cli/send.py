@@ -98,7 +98,7 @@ def command(
         target = resolve(home, peer, read_code(code_file))
     else:
         from p2pxfer.cli.fileload import FileLoad
-        from p2pxfer.net.transfer.sendjobs import SendJob
+        from p2pxfer.net.queue.sendjobs import SendJob
         from p2pxfer.net.transfer.source import Source
 
         source = Source.open(list(paths), links)

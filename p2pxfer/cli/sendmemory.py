@@ -18,7 +18,7 @@ from msgspec import structs
 from twisted.internet.defer import Deferred
 
 from p2pxfer.net.private.home import Home
-from p2pxfer.net.transfer.sendjobs import SendJob, SendJobs
+from p2pxfer.net.queue.sendjobs import SendJob, SendJobs
 from p2pxfer.net.transfer.source import Source
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.uncancelled import uncancelled

@@ -13,9 +13,9 @@ from p2pxfer.cli import elsewhere
 from p2pxfer.cli.elsewhere import MARKING_S, Elsewhere
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.net.private.home import Home
+from p2pxfer.net.staging.partials import staging_name
+from p2pxfer.net.staging.staging import Staging
 from p2pxfer.net.transfer.folder import Folder
-from p2pxfer.net.transfer.partials import staging_name
-from p2pxfer.net.transfer.staging import Staging
 from p2pxfer.status import Offer
 from tests.net.disk_tools import SENDER
 from tests.net.reactors import Threads

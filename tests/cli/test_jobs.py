@@ -29,11 +29,12 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.errors import ConfigError, DiskError, UsageError
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.private.privatedir import HeldLocks
+from p2pxfer.net.queue import sendjobs
+from p2pxfer.net.queue.queuestore import Queued, QueueStore
+from p2pxfer.net.queue.sendjobs import SendJob, SendJobs
 from p2pxfer.net.session.machine import Machine
-from p2pxfer.net.transfer import partials, sendjobs
-from p2pxfer.net.transfer.partials import MAX_DESTINATIONS, Destination, beside, destinations, drop, find, remember
-from p2pxfer.net.transfer.queuestore import Queued, QueueStore
-from p2pxfer.net.transfer.sendjobs import SendJob, SendJobs
+from p2pxfer.net.staging import partials
+from p2pxfer.net.staging.partials import MAX_DESTINATIONS, Destination, beside, destinations, drop, find, remember
 from p2pxfer.net.transfer.source import Source
 from p2pxfer.status import Accepted, Progress, Resumed
 from tests.net.disk_tools import SENDER, Content, count_lock_reads, noise, open_fds, open_staging, put, restricted, run

@@ -17,9 +17,9 @@ from p2pxfer.cli.main import cli
 from p2pxfer.core.ids import PeerId
 from p2pxfer.errors import LimitReached, NoSpace, P2pxferError, UsageError
 from p2pxfer.net.private.home import Contact, Home
-from p2pxfer.net.transfer import queuestore
-from p2pxfer.net.transfer.queuestore import Queued, QueueStore
-from p2pxfer.net.transfer.sendjobs import SendJob, SendJobs
+from p2pxfer.net.queue import queuestore
+from p2pxfer.net.queue.queuestore import Queued, QueueStore
+from p2pxfer.net.queue.sendjobs import SendJob, SendJobs
 from tests.e2e.conftest import mounted, needs_mounts
 from tests.eventcheck import fault_in
 

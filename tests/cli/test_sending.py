@@ -19,9 +19,9 @@ from p2pxfer.cli.sendmemory import SendMemory
 from p2pxfer.cli.settings import Global
 from p2pxfer.errors import Interrupted, P2pxferError, Replaced, WrongCode
 from p2pxfer.net.private.home import Home
+from p2pxfer.net.queue.sendjobs import SendJob, SendJobs
 from p2pxfer.net.session import machine
 from p2pxfer.net.session.seeking import Target
-from p2pxfer.net.transfer.sendjobs import SendJob, SendJobs
 from p2pxfer.net.transfer.source import Source
 from p2pxfer.status import Accepted, Event
 from tests.net.machines import machine_at

@@ -22,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from p2pxfer.cli import main
 from p2pxfer.core.transfer.inflow import Arrival, length_of
 from p2pxfer.net.session.path import PeerPath
-from p2pxfer.net.transfer import incoming, journalfile, publishing, source, staging
+from p2pxfer.net.staging import journalfile, publishing, staging
+from p2pxfer.net.transfer import incoming, source
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from twisted.application.twist._twist import Twist
 
-from p2pxfer.net.transfer.queuefiles import QueueFiles
-from p2pxfer.net.transfer.queuestore import Queued
+from p2pxfer.net.queue.queuefiles import QueueFiles
+from p2pxfer.net.queue.queuestore import Queued
 
 
 def main() -> None:

@@ -26,12 +26,13 @@ from p2pxfer.core.session.wire import Final as FinalMessage
 from p2pxfer.core.session.wire import FinalAck, Offer
 from p2pxfer.core.transfer.sender import SenderCore
 from p2pxfer.net.session.path import PeerPath
-from p2pxfer.net.transfer import hashcache, journalfile, publishing, staging
+from p2pxfer.net.staging import journalfile, publishing, staging
+from p2pxfer.net.staging.journalfile import JournalFile
+from p2pxfer.net.staging.publishing import Publisher
+from p2pxfer.net.staging.staging import Staging
+from p2pxfer.net.transfer import hashcache
 from p2pxfer.net.transfer.hashcache import HashCache
-from p2pxfer.net.transfer.journalfile import JournalFile
-from p2pxfer.net.transfer.publishing import Publisher
 from p2pxfer.net.transfer.source import Source
-from p2pxfer.net.transfer.staging import Staging
 
 _written = 0
 

@@ -16,7 +16,7 @@ import pytest
 
 from p2pxfer.core.ids import PeerId
 from p2pxfer.net.private.home import Contact, Home
-from p2pxfer.net.transfer.queuerunner import LOOK_S
+from p2pxfer.net.queue.queuerunner import LOOK_S
 from scripts.product import BIN, JsonEvent, Program
 from tests.agents import befriend, configure, start_agent, until
 from tests.e2e.conftest import MIB, Outcome, Stage, check_failure, staging_of, wait_until

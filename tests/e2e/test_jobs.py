@@ -11,7 +11,7 @@ import pytest
 
 from p2pxfer.core.ids import PeerId
 from p2pxfer.net.private.home import Home
-from p2pxfer.net.transfer.partials import Destination, remember
+from p2pxfer.net.staging.partials import Destination, remember
 from scripts.product import JsonEvent, Program
 from tests.e2e.conftest import MIB, Stage, end_of, fast_pair, names_in, staging_of, until_bytes, wait_until
 from tests.scene import file_hash, last, random_file

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pxfer.net.transfer.queuestore import Queued, QueueStore
+from p2pxfer.net.queue.queuestore import Queued, QueueStore
 from scripts.product import JsonEvent, Program
 from tests.agents import start_agent, until
 from tests.e2e.conftest import MIB, Outcome, Stage, fast_folder, fast_pair, names_in, staging_of, wait_until

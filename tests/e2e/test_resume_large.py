@@ -23,9 +23,9 @@ from p2pxfer.core.transfer.geometry import chunk_span
 from p2pxfer.core.transfer.journal import pack_chunks, pack_header, pack_page
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.net.private.home import Home
+from p2pxfer.net.staging.staging import Staging
 from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.net.transfer.source import Source
-from p2pxfer.net.transfer.staging import Staging
 from scripts.product import Program, client
 from tests.e2e import killed_program
 from tests.e2e.conftest import MIB, Stage, end_of, fast_pair, staging_of, wait_until

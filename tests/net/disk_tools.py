@@ -15,7 +15,7 @@ from p2pxfer.core.transfer.geometry import chunk_count, chunk_span
 from p2pxfer.core.transfer.journal import Claim
 from p2pxfer.core.transfer.manifest import DIRECTORY, FILE, LINK, Entry, Manifest
 from p2pxfer.net.private import privatedir
-from p2pxfer.net.transfer.staging import Staging
+from p2pxfer.net.staging.staging import Staging
 
 SENDER = b"s" * 32
 NOW = 1_800_000_000.0

@@ -26,8 +26,8 @@ from p2pxfer.core.transfer.journal import (
     pack_published,
 )
 from p2pxfer.core.transfer.manifest import Manifest
-from p2pxfer.net.transfer import replay
-from p2pxfer.net.transfer.journalfile import pack_listed
+from p2pxfer.net.staging import replay
+from p2pxfer.net.staging.journalfile import pack_listed
 from tests.sim.world import World
 
 SENDER = b"s" * 32

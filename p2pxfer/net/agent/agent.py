@@ -38,11 +38,11 @@ from p2pxfer.net.agent.receiving import Receiving
 from p2pxfer.net.agent.room import Room
 from p2pxfer.net.descriptors import raise_descriptor_limit
 from p2pxfer.net.private.home import Home, default_home
+from p2pxfer.net.queue.joblist import UNDER_WAY
+from p2pxfer.net.queue.queuerunner import QueueRunner
 from p2pxfer.net.session.knownpeers import look_up
 from p2pxfer.net.session.machine import Machine
-from p2pxfer.net.transfer.joblist import UNDER_WAY
-from p2pxfer.net.transfer.partials import Destination
-from p2pxfer.net.transfer.queuerunner import QueueRunner
+from p2pxfer.net.staging.partials import Destination
 from p2pxfer.net.traversal.serverdial import server_address
 from p2pxfer.status import Event
 

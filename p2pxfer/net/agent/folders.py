@@ -33,9 +33,9 @@ from p2pxfer.errors import ConfigError, DiskError, Refused
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.private.identity import make_private_directory, sync_directory
 from p2pxfer.net.private.wholefile import replace_whole
+from p2pxfer.net.staging.partials import Destination, remember
 from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.oldversions import OldVersions
-from p2pxfer.net.transfer.partials import Destination, remember
 from p2pxfer.net.transfer.places import Sink, Storage
 
 INBOX: Final = "inbox"

@@ -27,17 +27,17 @@ from p2pxfer.errors import ConfigError, P2pxferError, PeerStopped, Refused
 from p2pxfer.inventory import JobListed
 from p2pxfer.net.agent.folders import ContactFolders, ContactPlace
 from p2pxfer.net.agent.presence import Presence
+from p2pxfer.net.queue.joblist import moment
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.staging.partials import Partial, number_of, staging_name
+from p2pxfer.net.staging.superseding import Arrived, Superseding
 from p2pxfer.net.transfer.inbox import Inbox
 from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
-from p2pxfer.net.transfer.joblist import moment
-from p2pxfer.net.transfer.partials import Partial, number_of, staging_name
 from p2pxfer.net.transfer.places import Received
-from p2pxfer.net.transfer.superseding import Arrived, Superseding
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.worker import Worker
 from p2pxfer.status import Event, Note, Offer, Path, Resumed, Verdict

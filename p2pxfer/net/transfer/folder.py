@@ -10,11 +10,11 @@ from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.pathrules import check_dangerous
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.net.disk import OPEN_DIRECTORY
+from p2pxfer.net.staging.partials import partial_trees
+from p2pxfer.net.staging.staging import Staging
+from p2pxfer.net.staging.streamfile import StreamFile
 from p2pxfer.net.transfer.oldversions import OldVersions
-from p2pxfer.net.transfer.partials import partial_trees
 from p2pxfer.net.transfer.places import Place, Sink, Storage
-from p2pxfer.net.transfer.staging import Staging
-from p2pxfer.net.transfer.streamfile import StreamFile
 
 
 class Folder:

@@ -39,6 +39,7 @@ from p2pxfer.core.transfer.sendeffect import Send
 from p2pxfer.errors import BeyondOffer, Incomplete, NoMemory, P2pxferError, ProtocolBreach, Refused
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.staging.trouble import unforeseen
 from p2pxfer.net.transfer.arriving import Arriving
 from p2pxfer.net.transfer.backlog import Backlog
 from p2pxfer.net.transfer.consent import Consent
@@ -47,7 +48,6 @@ from p2pxfer.net.transfer.listbudget import ListBudget
 from p2pxfer.net.transfer.places import Place, Received, Storage, received
 from p2pxfer.net.transfer.site import FATAL, Site
 from p2pxfer.net.transfer.tally import Tally
-from p2pxfer.net.transfer.trouble import unforeseen
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Accepted, Event, Offer, RefusedOffer, Resumed
 

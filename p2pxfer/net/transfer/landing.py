@@ -132,7 +132,7 @@ class Landing:
     def store(self, chunk: Incoming, told: Callable[[Failure | None], None]) -> None:
         """Verify and write a chunk or a bundle; ``told`` hears of the end.
 
-        A failure is one of :meth:`~p2pxfer.net.transfer.staging.Staging.write_chunk`, or, for a patch, of which the
+        A failure is one of :meth:`~p2pxfer.net.staging.staging.Staging.write_chunk`, or, for a patch, of which the
         thread makes a chunk, :class:`~p2pxfer.net.transfer.oldversions.VersionLost`.  There is no Deferred, for of
         small chunks there are too many.
         """
@@ -210,7 +210,7 @@ class Landing:
         self._done()
 
     def store_hole(self, file: int, first: int, stop: int) -> Deferred[None]:
-        """Have chunks of a sparse file be zero; fails as :meth:`~p2pxfer.net.transfer.staging.Staging.write_hole`."""
+        """Have chunks of a sparse file be zero; fails as :meth:`~p2pxfer.net.staging.staging.Staging.write_hole`."""
         self._under_way += 1
         self._waiting += CHUNK_COST
         self._regulate()
@@ -287,7 +287,7 @@ class Landing:
         It is work under way, which :meth:`close` lets run out: it goes on with descriptors of the staging place.
 
         Raises:
-            DiskError: see :meth:`~p2pxfer.net.transfer.staging.Staging.finish`, and so for the others.
+            DiskError: see :meth:`~p2pxfer.net.staging.staging.Staging.finish`, and so for the others.
         """
         self._under_way += 1
         try:

@@ -58,7 +58,7 @@ class Sink(Protocol):
 
 
 class Storage(Protocol):
-    """Where the chunks of one transfer go; :class:`~p2pxfer.net.transfer.staging.Staging` says what each method
+    """Where the chunks of one transfer go; :class:`~p2pxfer.net.staging.staging.Staging` says what each method
     does."""
 
     published_root: bytes | None
@@ -120,7 +120,7 @@ class Place(Protocol):
         """
 
     def open(self, sender: bytes, manifest: Manifest, announced: Announced, relisted: bool) -> Storage:
-        """Take a transfer up; see :meth:`~p2pxfer.net.transfer.staging.Staging.open`."""
+        """Take a transfer up; see :meth:`~p2pxfer.net.staging.staging.Staging.open`."""
 
     def older(self, sender: bytes, manifest: Manifest, asked: bool) -> OldVersions | None:
         """Where older versions of the files may lie; ``asked``: the sender may learn of those that others made."""

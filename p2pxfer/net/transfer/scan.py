@@ -27,8 +27,8 @@ from p2pxfer.core.transfer.pathrules import STAGING_PREFIX, check_component, che
 from p2pxfer.core.transfer.ranges import Range
 from p2pxfer.errors import DiskError, PathRefused, SourceChanged, UsageError
 from p2pxfer.net.disk import OPEN_DIRECTORY, OPEN_INNER_DIRECTORY, OPEN_INNER_FILE, disk_error, shown
+from p2pxfer.net.holes import find_holes, may_be_sparse
 from p2pxfer.net.private.keyfile import is_private
-from p2pxfer.net.transfer.holes import find_holes, may_be_sparse
 from p2pxfer.net.transfer.identity import FIELDS, Identity
 
 Links = Literal["skip", "keep", "follow"]

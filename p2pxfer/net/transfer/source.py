@@ -28,8 +28,8 @@ from p2pxfer.net.disk import (
     read_span,
     shown,
 )
+from p2pxfer.net.parents import LastParent
 from p2pxfer.net.transfer.identity import FIELDS, Identity
-from p2pxfer.net.transfer.parents import LastParent
 from p2pxfer.net.transfer.scan import OPEN_NAMED, Links, Scan, changed, removed
 
 CLOSE_S: Final = 1.0

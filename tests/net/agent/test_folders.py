@@ -14,7 +14,7 @@ from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.errors import ConfigError, DiskError, Refused
 from p2pxfer.net.agent.folders import MAX_SAME, OWNER, ContactFolders
 from p2pxfer.net.private.home import Contact, Home
-from p2pxfer.net.transfer.partials import Destination, destinations
+from p2pxfer.net.staging.partials import Destination, destinations
 
 KEYS = [bytes([number]) * 32 for number in range(1, MAX_SAME + 3)]
 

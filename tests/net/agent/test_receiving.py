@@ -21,9 +21,9 @@ from p2pxfer.net.agent.folders import ContactFolders
 from p2pxfer.net.agent.receiving import Receiving
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.session.machine import Machine
-from p2pxfer.net.transfer.partials import Destination
+from p2pxfer.net.staging.partials import Destination
+from p2pxfer.net.staging.staging import Staging
 from p2pxfer.net.transfer.places import Received
-from p2pxfer.net.transfer.staging import Staging
 from p2pxfer.status import Offer
 from p2pxfer.status import Path as PathEvent
 from tests.net.reactors import until

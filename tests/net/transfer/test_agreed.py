@@ -19,7 +19,7 @@ from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.errors import BeyondOffer, DiskError, P2pxferError, Refused
-from p2pxfer.net.transfer.staging import Staging
+from p2pxfer.net.staging.staging import Staging
 from tests.net.disk_tools import SENDER
 from tests.net.reactors import until
 from tests.net.transfer.test_incoming import NotingPath, World

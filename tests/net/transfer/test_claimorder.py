@@ -24,9 +24,9 @@ from p2pxfer.core.transfer.inflow import Inflow, claims_of
 from p2pxfer.core.transfer.journal import Claim
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
+from p2pxfer.net.staging.staging import Staging
 from p2pxfer.net.transfer import landing as module
 from p2pxfer.net.transfer.landing import DiskThreads, Landing
-from p2pxfer.net.transfer.staging import Staging
 from tests.net.disk_tools import NOW, SENDER
 from tests.net.reactors import reactor
 

@@ -17,9 +17,9 @@ from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.core.transfer.sendeffect import HashChunks, Send
 from p2pxfer.core.transfer.sender import SenderCore
+from p2pxfer.net.staging.staging import Staging
 from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.net.transfer.source import Source
-from p2pxfer.net.transfer.staging import Staging
 
 DIRECTORIES = 20
 FILES = 2000

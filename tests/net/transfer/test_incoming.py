@@ -36,14 +36,14 @@ from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.errors import ChunkRefused, DiskError, ManifestRefused, NoMemory, NoSpace, P2pxferError, Refused
 from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.staging.preflight import Room
+from p2pxfer.net.staging.staging import Staging
 from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.landing import DiskThreads
 from p2pxfer.net.transfer.listbudget import ListBudget
 from p2pxfer.net.transfer.oldversions import OldVersions
 from p2pxfer.net.transfer.places import Storage
-from p2pxfer.net.transfer.preflight import Room
-from p2pxfer.net.transfer.staging import Staging
 from tests.core.bundles import packed
 from tests.guard import LostErrors
 from tests.net.disk_tools import SENDER, Content, open_staging

@@ -29,11 +29,11 @@ from p2pxfer.core.transfer.sendeffect import Send
 from p2pxfer.errors import DiskError, P2pxferError, SourceChanged, SourceUnreadable
 from p2pxfer.net import disk
 from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.staging.staging import RESERVE, Staging
 from p2pxfer.net.transfer import source as source_module
 from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.net.transfer.pump import ChunkPump
 from p2pxfer.net.transfer.source import Source
-from p2pxfer.net.transfer.staging import RESERVE, Staging
 from tests.net.disk_tools import NOW, SENDER, noise, tree
 from tests.net.reactors import Threads
 from tests.net.transfer.test_streams import FakePath

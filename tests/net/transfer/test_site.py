@@ -14,11 +14,11 @@ from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import PathRefused, Refused
 from p2pxfer.net.agent.folders import ContactFolders
 from p2pxfer.net.private.home import Home
+from p2pxfer.net.staging.partials import Destination
 from p2pxfer.net.transfer import folder
 from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.landing import DiskThreads
 from p2pxfer.net.transfer.listbudget import ListBudget
-from p2pxfer.net.transfer.partials import Destination
 from p2pxfer.net.transfer.site import Site
 from tests.net.serverkit import reactor
 

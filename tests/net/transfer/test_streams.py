@@ -33,14 +33,14 @@ from p2pxfer.errors import (
 )
 from p2pxfer.net.session.path import PathFacts
 from p2pxfer.net.session.pathset import PathSet
-from p2pxfer.net.transfer import streamfile
+from p2pxfer.net.staging import streamfile
+from p2pxfer.net.staging.streamfile import StreamFile
 from p2pxfer.net.transfer.arrivals import MAX_STREAMS, Arrivals
 from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.instream import IncomingStream
 from p2pxfer.net.transfer.outlet import Outlet
 from p2pxfer.net.transfer.outstream import StreamPump
 from p2pxfer.net.transfer.places import Received
-from p2pxfer.net.transfer.streamfile import StreamFile
 from p2pxfer.status import Event, Offer
 from p2pxfer.status import Path as PathEvent
 from tests.net.disk_tools import open_fds

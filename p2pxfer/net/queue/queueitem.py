@@ -10,9 +10,9 @@ from twisted.internet.defer import Deferred
 
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError, P2pxferError, ServerUntrusted
-from p2pxfer.net.transfer.joblist import where_and_what
-from p2pxfer.net.transfer.queuerun import Run
-from p2pxfer.net.transfer.queuestore import MAX_WHY, Queued
+from p2pxfer.net.queue.joblist import where_and_what
+from p2pxfer.net.queue.queuerun import Run
+from p2pxfer.net.queue.queuestore import MAX_WHY, Queued
 
 PASSES: Final = (ServerUntrusted, ConfigError)
 """What is no fault of the entry, and ends when a person has mended something or the network is another one."""

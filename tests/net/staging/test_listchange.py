@@ -15,7 +15,7 @@ from p2pxfer.core.transfer.manifest import DIRECTORY, Manifest
 from p2pxfer.core.transfer.receiveeffect import Listed
 from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.errors import ProtocolBreach
-from p2pxfer.net.transfer.staging import Staging
+from p2pxfer.net.staging.staging import Staging
 from tests.e2e.conftest import WITHOUT_OVERRIDE
 from tests.net.disk_tools import NOW, SENDER, Content, open_staging, put, tree
 
@@ -299,7 +299,7 @@ def test_what_is_listed_and_claimed_stays_and_the_rest_goes_whatever_it_is(dest:
 NEXT_RUN = """
 import sys
 from pathlib import Path
-from tests.net.transfer import test_listchange as tests
+from tests.net.staging import test_listchange as tests
 
 tests.received_whole(Path(sys.argv[1]), tests.content(b"old"))
 """
@@ -321,7 +321,7 @@ CHANGED_RUN = """
 import sys
 from pathlib import Path
 from tests.net import disk_tools
-from tests.net.transfer import test_listchange as tests
+from tests.net.staging import test_listchange as tests
 
 disk_tools.run(Path(sys.argv[1]), tests.shut_file(tests.LATER, 0o644), batch=2000)
 """

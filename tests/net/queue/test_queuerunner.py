@@ -19,12 +19,12 @@ from p2pxfer.core.transfer.queue import Queue
 from p2pxfer.errors import ConfigError, DiskError, FilesLeftOut, Refused, ServerUntrusted, Unreachable, UsageError
 from p2pxfer.inventory import JobListed
 from p2pxfer.net.private.home import Contact, Home
+from p2pxfer.net.queue import queuerunner
+from p2pxfer.net.queue.queuefiles import Look
+from p2pxfer.net.queue.queuerun import RunOwner
+from p2pxfer.net.queue.queuerunner import QueueRunner
+from p2pxfer.net.queue.queuestore import Queued, QueueStore
 from p2pxfer.net.session.machine import Machine
-from p2pxfer.net.transfer import queuerunner
-from p2pxfer.net.transfer.queuefiles import Look
-from p2pxfer.net.transfer.queuerun import RunOwner
-from p2pxfer.net.transfer.queuerunner import QueueRunner
-from p2pxfer.net.transfer.queuestore import Queued, QueueStore
 from p2pxfer.status import Event, Note
 from tests.net.machines import machine_at
 

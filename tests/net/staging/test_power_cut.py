@@ -26,7 +26,7 @@ from blake3 import blake3
 
 from p2pxfer.core.transfer.geometry import chunk_span
 from p2pxfer.net import disk
-from p2pxfer.net.transfer import journalfile, publishing, staging
+from p2pxfer.net.staging import journalfile, publishing, staging
 from tests.net.disk_tools import Content, noise, open_staging, run, tree
 
 IMAGE = 24 * 2**20

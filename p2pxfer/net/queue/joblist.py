@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from p2pxfer.inventory import JobListed, JobState
-from p2pxfer.net.transfer.queuestore import Queued
+from p2pxfer.net.queue.queuestore import Queued
 
 UNDER_WAY: Final[frozenset[JobState]] = frozenset({"asking", "running"})
 """Of a job that a process has in hand."""

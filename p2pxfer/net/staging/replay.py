@@ -24,9 +24,9 @@ from p2pxfer.core.transfer.geometry import chunk_span
 from p2pxfer.core.transfer.journal import JournalState
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.errors import ChunkRefused, LimitReached, ManifestRefused
-from p2pxfer.net.transfer.parents import LastParent
-from p2pxfer.net.transfer.publishing import Publisher
-from p2pxfer.net.transfer.strays import remove_strays
+from p2pxfer.net.parents import LastParent
+from p2pxfer.net.staging.publishing import Publisher
+from p2pxfer.net.staging.strays import remove_strays
 
 
 def go_on(

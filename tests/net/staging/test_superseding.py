@@ -13,11 +13,11 @@ import pytest
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.pathrules import STAGING_PREFIX
 from p2pxfer.net.private.privatedir import HeldLocks
-from p2pxfer.net.transfer import superseding
-from p2pxfer.net.transfer.journalfile import NAME as JOURNAL
-from p2pxfer.net.transfer.partials import Destination, Partial, find, remember, staging_name
-from p2pxfer.net.transfer.staging import Staging
-from p2pxfer.net.transfer.superseding import MOST, Arrived, Superseding, supersede
+from p2pxfer.net.staging import superseding
+from p2pxfer.net.staging.journalfile import NAME as JOURNAL
+from p2pxfer.net.staging.partials import Destination, Partial, find, remember, staging_name
+from p2pxfer.net.staging.staging import Staging
+from p2pxfer.net.staging.superseding import MOST, Arrived, Superseding, supersede
 from p2pxfer.net.worker import Worker
 from tests.net.disk_tools import SENDER
 from tests.net.reactors import Threads

@@ -39,8 +39,8 @@ from p2pxfer.net.disk import (
     sync_file_system,
     write_all,
 )
-from p2pxfer.net.transfer.journalfile import JournalFile
-from p2pxfer.net.transfer.parents import LastParent
+from p2pxfer.net.parents import LastParent
+from p2pxfer.net.staging.journalfile import JournalFile
 
 MANY_FILES: Final = 16
 """From so many files on, the whole file system is synced at once."""

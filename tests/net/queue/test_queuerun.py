@@ -16,11 +16,11 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction
 from p2pxfer.errors import P2pxferError, UsageError
 from p2pxfer.net.private.home import Contact, Home
+from p2pxfer.net.queue import queuerun
+from p2pxfer.net.queue.queuerun import QueueRun
+from p2pxfer.net.queue.queuestore import Queued
 from p2pxfer.net.session.seeking import Target
-from p2pxfer.net.transfer import queuerun
 from p2pxfer.net.transfer.hashcache import HashCache
-from p2pxfer.net.transfer.queuerun import QueueRun
-from p2pxfer.net.transfer.queuestore import Queued
 from p2pxfer.net.transfer.source import Source
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from tests.net.disk_tools import open_fds

@@ -40,10 +40,10 @@ from p2pxfer.net.private.home import LOCK
 from p2pxfer.net.private.identity import make_private_directory
 from p2pxfer.net.private.privatedir import HeldLocks, enter
 from p2pxfer.net.private.wholefile import replace_whole
-from p2pxfer.net.transfer import replay
-from p2pxfer.net.transfer.journalfile import MAX_JOURNAL, SUPERSEDED, JournalFile
-from p2pxfer.net.transfer.journalfile import NAME as JOURNAL
-from p2pxfer.net.transfer.strays import TREE
+from p2pxfer.net.staging import replay
+from p2pxfer.net.staging.journalfile import MAX_JOURNAL, SUPERSEDED, JournalFile
+from p2pxfer.net.staging.journalfile import NAME as JOURNAL
+from p2pxfer.net.staging.strays import TREE
 
 DESTINATIONS: Final = "destinations.json"
 MAX_DESTINATIONS: Final = 64

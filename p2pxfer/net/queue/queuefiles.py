@@ -17,8 +17,8 @@ from twisted.internet.defer import Deferred
 
 from p2pxfer.errors import ConfigError
 from p2pxfer.net.private.home import Home
-from p2pxfer.net.transfer.queuestore import Queued, QueueStore, Unreadable
-from p2pxfer.net.transfer.sendjobs import forget_hashes
+from p2pxfer.net.queue.queuestore import Queued, QueueStore, Unreadable
+from p2pxfer.net.queue.sendjobs import forget_hashes
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
 

@@ -20,9 +20,9 @@ from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import DiskError, NoSpace
 from p2pxfer.net import disk
 from p2pxfer.net.disk import FdCache
-from p2pxfer.net.transfer import publishing, staging
-from p2pxfer.net.transfer.staging import Staging
-from p2pxfer.net.transfer.trouble import Trouble
+from p2pxfer.net.staging import publishing, staging
+from p2pxfer.net.staging.staging import Staging
+from p2pxfer.net.staging.trouble import Trouble
 from tests.net.disk_tools import (
     NOW,
     SENDER,
@@ -34,7 +34,7 @@ from tests.net.disk_tools import (
     run,
     tree,
 )
-from tests.net.transfer.test_staging import small
+from tests.net.staging.test_staging import small
 
 CHUNK = 65_536
 ROOT = os.geteuid() == 0
@@ -127,7 +127,7 @@ def test_f14_a_failed_sync_is_not_repeated(dest: Path, monkeypatch: pytest.Monke
         return sync
 
     with monkeypatch.context() as broken:
-        for module in (staging, disk, sys.modules["p2pxfer.net.transfer.journalfile"]):
+        for module in (staging, disk, sys.modules["p2pxfer.net.staging.journalfile"]):
             if hasattr(module, "fdatasync"):
                 broken.setattr(module, "fdatasync", failing(os.fdatasync))
         broken.setattr(os, "fsync", failing(os.fsync))

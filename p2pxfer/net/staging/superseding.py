@@ -26,10 +26,10 @@ from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.errors import P2pxferError, UsageError
 from p2pxfer.net.disk import OPEN_DIRECTORY, OPEN_INNER_DIRECTORY, OPEN_INNER_FILE, shown, stat_or_none
 from p2pxfer.net.private.privatedir import HeldLocks, enter
-from p2pxfer.net.transfer import replay
-from p2pxfer.net.transfer.journalfile import NAME as JOURNAL
-from p2pxfer.net.transfer.journalfile import SUPERSEDED, JournalFile
-from p2pxfer.net.transfer.partials import Destination, Partial, look, staging_in, staging_name
+from p2pxfer.net.staging import replay
+from p2pxfer.net.staging.journalfile import NAME as JOURNAL
+from p2pxfer.net.staging.journalfile import SUPERSEDED, JournalFile
+from p2pxfer.net.staging.partials import Destination, Partial, look, staging_in, staging_name
 from p2pxfer.net.worker import Worker
 
 LISTED: Final = 1024 * 1024

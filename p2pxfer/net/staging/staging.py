@@ -7,7 +7,7 @@ Layout inside the destination, all of it in a directory that is private to the u
         tree/                     the manifest's files and directories, as far as anything arrived
 
 The manifest may grow meanwhile: its pages are journalled in their order, each before any claim about its files.  What
-no page lists is removed when the place is opened again (:mod:`p2pxfer.net.transfer.strays`).
+no page lists is removed when the place is opened again (:mod:`p2pxfer.net.staging.strays`).
 
 Laws:
 
@@ -52,16 +52,16 @@ from p2pxfer.net.disk import (
     sync_file_system,
     write_all,
 )
+from p2pxfer.net.holes import keeps_holes, leave_hole, write_around_holes
+from p2pxfer.net.parents import LastParent
 from p2pxfer.net.private.privatedir import enter
-from p2pxfer.net.transfer import replay
-from p2pxfer.net.transfer.holes import keeps_holes, leave_hole, write_around_holes
-from p2pxfer.net.transfer.journalfile import JournalFile, new_journal, pack_listed
-from p2pxfer.net.transfer.parents import LastParent
-from p2pxfer.net.transfer.partials import staging_name
-from p2pxfer.net.transfer.preflight import ON_ITS_WAY, Room
-from p2pxfer.net.transfer.publishing import MANY_FILES, Publisher, all_there, write_whole
-from p2pxfer.net.transfer.strays import TREE
-from p2pxfer.net.transfer.trouble import NOT_SENT, Trouble
+from p2pxfer.net.staging import replay
+from p2pxfer.net.staging.journalfile import JournalFile, new_journal, pack_listed
+from p2pxfer.net.staging.partials import staging_name
+from p2pxfer.net.staging.preflight import ON_ITS_WAY, Room
+from p2pxfer.net.staging.publishing import MANY_FILES, Publisher, all_there, write_whole
+from p2pxfer.net.staging.strays import TREE
+from p2pxfer.net.staging.trouble import NOT_SENT, Trouble
 
 RESERVE: Final = 1024 * 1024
 """Bytes of the disk that a transfer leaves free."""

@@ -14,11 +14,11 @@ from p2pxfer.core.transfer.geometry import MIN_CHUNK, chunk_count, chunk_span, z
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import NoSpace
+from p2pxfer.net import holes as module
 from p2pxfer.net.disk import write_all
-from p2pxfer.net.transfer import holes as module
-from p2pxfer.net.transfer.holes import find_holes, keeps_holes, leave_hole, may_be_sparse, write_around_holes
+from p2pxfer.net.holes import find_holes, keeps_holes, leave_hole, may_be_sparse, write_around_holes
+from p2pxfer.net.staging.staging import Staging
 from p2pxfer.net.transfer.source import Source
-from p2pxfer.net.transfer.staging import Staging
 from tests.net.disk_tools import NOW, SENDER, noise
 
 CHUNKS = 20

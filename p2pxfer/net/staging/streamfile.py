@@ -22,7 +22,7 @@ from p2pxfer.core.transfer.streams import check_end
 from p2pxfer.errors import ConfigError, DiskError
 from p2pxfer.net.disk import OPEN_DIRECTORY, OPEN_INNER_FILE, disk_error, rename_new, shown, write_all
 from p2pxfer.net.private.privatedir import enter
-from p2pxfer.net.transfer.publishing import free_names
+from p2pxfer.net.staging.publishing import free_names
 
 _MARK: Final = STAGING_PREFIX + "stream-"
 _OURS: Final = re.compile(re.escape(_MARK) + "[0-9a-f]{16}")

@@ -14,8 +14,8 @@ from blake3 import blake3
 
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.net.private import privatedir
-from p2pxfer.net.transfer.partials import partial_trees
-from p2pxfer.net.transfer.staging import Staging
+from p2pxfer.net.staging.partials import partial_trees
+from p2pxfer.net.staging.staging import Staging
 from tests.net.disk_tools import SENDER
 
 DATA = b"some data"

@@ -17,8 +17,8 @@ import pytest
 
 from p2pxfer.core.ids import PeerId
 from p2pxfer.errors import ConfigError, DiskError, LimitReached, NoSpace, UsageError
-from p2pxfer.net.transfer import queuestore
-from p2pxfer.net.transfer.queuestore import MAX_WHY, Queued, QueueStore
+from p2pxfer.net.queue import queuestore
+from p2pxfer.net.queue.queuestore import MAX_WHY, Queued, QueueStore
 from tests.e2e.conftest import mounted, needs_mounts
 from tests.moments import for_now
 from tests.net.disk_tools import open_fds
@@ -180,7 +180,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import msgspec
-from p2pxfer.net.transfer.queuestore import QueueStore
+from p2pxfer.net.queue.queuestore import QueueStore
 
 count = int(sys.argv[2])
 for name in ("open", "write", "fsync", "replace", "rename", "unlink", "close"):

@@ -25,6 +25,7 @@ from p2pxfer.core.backoff import Backoff
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction
 from p2pxfer.errors import P2pxferError, Unreachable, UsageError
+from p2pxfer.net.queue.queuestore import Queued
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.meeting import Meeting
 from p2pxfer.net.session.pathset import PathSet
@@ -32,7 +33,6 @@ from p2pxfer.net.session.seeking import LONGEST_PAUSE_S, WAIT_S, Patience, Targe
 from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.net.transfer.outgoing import OutgoingJob
 from p2pxfer.net.transfer.pump import ChunkPump
-from p2pxfer.net.transfer.queuestore import Queued
 from p2pxfer.net.transfer.scan import Scan
 from p2pxfer.net.transfer.source import Source
 from p2pxfer.net.traversal.rendezvous import RendezvousClient

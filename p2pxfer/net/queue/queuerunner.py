@@ -26,12 +26,12 @@ from twisted.python.failure import Failure
 from p2pxfer.core.transfer.queue import Input, Queue, Start, State
 from p2pxfer.errors import P2pxferError
 from p2pxfer.inventory import JobListed, JobState
+from p2pxfer.net.queue.joblist import queued
+from p2pxfer.net.queue.queuefiles import Look, QueueFiles
+from p2pxfer.net.queue.queueitem import Item, core_name, one_line, passes
+from p2pxfer.net.queue.queuerun import QueueRun, Run, RunOwner
+from p2pxfer.net.queue.queuestore import Queued, Unreadable
 from p2pxfer.net.session.machine import Machine
-from p2pxfer.net.transfer.joblist import queued
-from p2pxfer.net.transfer.queuefiles import Look, QueueFiles
-from p2pxfer.net.transfer.queueitem import Item, core_name, one_line, passes
-from p2pxfer.net.transfer.queuerun import QueueRun, Run, RunOwner
-from p2pxfer.net.transfer.queuestore import Queued, Unreadable
 from p2pxfer.status import Event, Note
 
 LOOK_S: Final = 30.0
@@ -44,7 +44,7 @@ class RunMaker(Protocol):
     """Makes the run of an entry."""
 
     def __call__(self, machine: Machine, entry: Queued, owner: RunOwner) -> Run:
-        """See :class:`~p2pxfer.net.transfer.queuerun.QueueRun`."""
+        """See :class:`~p2pxfer.net.queue.queuerun.QueueRun`."""
 
 
 class QueueRunner:

@@ -153,7 +153,7 @@ def forget_hashes(home: Path, transfer: str) -> None:
     if not transfer:
         return
     # Most commands of sending never come here with a queue, and all of them load this file.
-    from p2pxfer.net.transfer.queuestore import QueueStore
+    from p2pxfer.net.queue.queuestore import QueueStore
 
     hashes = home / HASHES / transfer
     try:
