@@ -358,7 +358,7 @@ def test_the_disk_is_full_in_the_middle(pair: Stage) -> None:
     digest = random_file(big, 256 * MIB)
     with mounted(pair.inbox, "size=320m"):
         bob = pair.receive("--once", "--no-code")
-        alice = pair.send(big)
+        alice = pair.send(big, "--limit", "60M")  # else it may be through before the disk is full
         until_bytes(bob, 16 * MIB)
         filler = pair.inbox / "filler"
         fill(filler)
