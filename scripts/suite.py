@@ -41,7 +41,7 @@ LONG = {
     "tests/e2e/test_errors.py": 73,
     "tests/e2e/test_failpoints.py": 80,
     "tests/e2e/test_kills.py": 161,
-    "tests/e2e/test_pipe.py": 104,
+    "tests/e2e/test_pipe.py": 64,
     "tests/e2e/test_queue.py": 65,
     "tests/e2e/test_streams.py": 98,
     "tests/lab/test_agent.py": 84,

@@ -59,7 +59,7 @@ def test_a_reader_that_does_not_read_holds_the_writer_and_memory_stays_flat(pipe
     assert file_hash(piped.folder / "bob.out") == digest
 
 
-@pytest.mark.parametrize("writer", ["alice", "bob"])
+@pytest.mark.parametrize("writer", ["alice", pytest.param("bob", marks=pytest.mark.soak)])
 def test_a_writer_stays_until_a_reader_that_pauses_has_everything(piped: Stage, writer: str) -> None:
     """The process of the other end holds all of it soon, which is not enough."""
     source = piped.folder / "some"
