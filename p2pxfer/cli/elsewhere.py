@@ -8,7 +8,7 @@ from typing import Final
 from twisted.internet.defer import Deferred, DeferredList, succeed
 
 from p2pxfer.cli.report import Reporter
-from p2pxfer.cli.watching import Watch, superseded_text
+from p2pxfer.cli.watching import Watch, superseded_note
 from p2pxfer.core.text import safe_text
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.staging.partials import Partial, beside, staging_name
@@ -85,7 +85,7 @@ class Elsewhere:
     def _superseded(self, found: Partial) -> None:
         """Those that were given up in this run were told as that."""
         if found.name not in self._said:
-            self._report.tell(Note(superseded_text(found.have, found.names, found.number)))
+            self._report.tell(Note(superseded_note(found.have, found.names, found.number)))
 
     def close(self) -> None:
         """Look no more."""

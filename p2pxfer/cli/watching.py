@@ -13,7 +13,7 @@ from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.ticker import Ticker
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.transfer.streams import CANNOT_GO_ON
-from p2pxfer.core.words.eventtext import human_size
+from p2pxfer.core.words.eventtext import human_size, superseded_text
 from p2pxfer.errors import Incomplete
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
@@ -32,11 +32,10 @@ GONE_S: Final = 3.0
 """How long no path carries a transfer before people are told what that means, seconds; most are back by then."""
 
 
-def superseded_text(have: int, names: Sequence[str], number: str = "") -> str:
+def superseded_note(have: int, names: Sequence[str], number: str = "") -> str:
     """What is said of ``have`` bytes of ``names`` when a later transfer of these has arrived; ``number`` of the job."""
     some = ", ".join(safe_text(name, 60) for name in names[:3]) + (" ..." if len(names) > 3 else "")
-    drops = f"p2pxfer jobs cancel{' ' + number if number else ''} drops them"
-    return f"{human_size(have)} are kept of an earlier transfer of the same name, {some}: {drops}"
+    return superseded_text(have, some, number)
 
 
 def done_event(transfer: IncomingTransfer | IncomingStream, outcome: Received, seconds: float) -> Done:
@@ -202,7 +201,7 @@ class Watch:
         offer = self.transfer.offer
         if not self._outdated or offer is None:
             return error.message
-        return superseded_text(self.transfer.have_bytes, offer.names)
+        return superseded_note(self.transfer.have_bytes, offer.names)
 
     @property
     def taken(self) -> bool:

@@ -21,6 +21,7 @@ from blake3 import blake3
 from p2pxfer.core.session.leftwire import MAX_LEFT
 from p2pxfer.core.transfer.geometry import (
     CLAIM,
+    HASH_SIZE,
     LEFT_OUT,
     chunk_count,
     chunk_size,
@@ -30,7 +31,7 @@ from p2pxfer.core.transfer.geometry import (
     transfer_root,
     zero_runs,
 )
-from p2pxfer.core.transfer.hashpages import HASH_SIZE, PAGE, HashPages
+from p2pxfer.core.transfer.hashpages import PAGE, HashPages
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.ranges import RangeSet
 from p2pxfer.errors import ChunkRefused

@@ -14,9 +14,9 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
+from p2pxfer.core.transfer.geometry import HASH_SIZE
 from p2pxfer.core.transfer.ranges import Range
 
-HASH_SIZE: Final = 32
 PAGE: Final = 1024
 """Hashes in a page, which are 32 KiB."""
 

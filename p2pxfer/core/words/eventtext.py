@@ -149,6 +149,12 @@ def some_of(names: Sequence[str]) -> str:
     return ", ".join(safe_text(name, 200) for name in names[:MOST_NAMES]) + more
 
 
+def superseded_text(have: int, some: str, number: str = "") -> str:
+    """What is said of ``have`` bytes of ``some`` names when a later transfer of them arrived; ``number``: the job."""
+    drops = f"p2pxfer jobs cancel{' ' + number if number else ''} drops them"
+    return f"{human_size(have)} are kept of an earlier transfer of the same name, {some}: {drops}"
+
+
 def _done_lines(done: Done) -> Iterator[str]:
     yield _done_text(done)
     for name in done.left_out:

@@ -22,7 +22,7 @@ from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Registered
 from p2pxfer.core.text import safe_text
-from p2pxfer.core.words.eventtext import contents, describe, human_size, some_of
+from p2pxfer.core.words.eventtext import contents, describe, human_size, some_of, superseded_text
 from p2pxfer.errors import ConfigError, P2pxferError, PeerStopped, Refused
 from p2pxfer.inventory import JobListed
 from p2pxfer.net.agent.folders import ContactFolders, ContactPlace
@@ -203,8 +203,7 @@ class Receiving(InboxOwner):
             self._superseding.arrived(place.shown, arrived)
 
     def _superseded(self, found: Partial) -> None:
-        kept = f"{human_size(found.have)} are kept of an earlier transfer of the same name, {some_of(found.names)}"
-        self._tell(f"{kept}: p2pxfer jobs cancel {found.number} drops them")
+        self._tell(superseded_text(found.have, some_of(found.names), found.number))
 
     def under_way(self) -> list[JobListed]:
         """The transfers of now, the oldest first."""

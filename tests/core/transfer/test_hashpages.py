@@ -7,7 +7,8 @@ import tracemalloc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pxfer.core.transfer.hashpages import HASH_SIZE, PAGE, HashPages
+from p2pxfer.core.transfer.geometry import HASH_SIZE
+from p2pxfer.core.transfer.hashpages import PAGE, HashPages
 
 PLACES = st.integers(min_value=0, max_value=3 * PAGE)
 STEPS = st.tuples(st.sampled_from(["put", "fill", "copy"]), PLACES, st.integers(0, 2 * PAGE + 1), st.integers(0, 2))
