@@ -172,7 +172,7 @@ def leave_room(program: Program, size: int) -> None:
 def test_f22_there_is_no_memory_for_the_list(stage: Stage, poor: str) -> None:
     """It is said in one line, and the same commands go on when there is some."""
     source = stage.folder / "many"
-    make_many(source, 10_000)
+    make_many(source, 40_000)
     alice, bob = start(stage, source)
     limited, other = (alice, bob) if poor == "alice" else (bob, alice)
     limited.wait_for("progress")
