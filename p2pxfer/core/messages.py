@@ -290,7 +290,12 @@ class JoinRelay(Message, frozen=True):
 
 
 class RelayReady(Message, frozen=True):
-    """Both legs stand; every byte behind this frame is the peer's."""
+    """Both legs stand; every byte behind this frame is the peer's.
+
+    ``limit``: the server carries so many bytes of both legs together and ends the session then; 0 if it counts none.
+    """
+
+    limit: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
 
 
 class Ping(Message, frozen=True):

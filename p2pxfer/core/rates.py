@@ -1,4 +1,4 @@
-"""Rates as people write them: a number and K, M or G, the powers of 1024."""
+"""Rates and sizes as people write them: a number and K, M or G, the powers of 1024."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from p2pxfer.errors import UsageError
 
 MIN_RATE: Final = 1024
 """Least limit, bytes a second."""
-_RATE: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([kmg]?)(?:i?b)?(?:/s)?", re.IGNORECASE)
+_BYTES: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([kmg]?)(?:i?b)?", re.IGNORECASE)
 
 
 def parse_rate(text: str) -> int:
@@ -18,10 +18,17 @@ def parse_rate(text: str) -> int:
     Raises:
         UsageError: it is no rate, or less than :data:`MIN_RATE`.
     """
-    found = _RATE.fullmatch(text.strip())
-    if found is None:
+    rate = parse_size(re.sub(r"/s$", "", text.strip(), flags=re.IGNORECASE))
+    if rate is None:
         raise UsageError("a rate is a number of bytes a second, such as 800K or 2.5M")
-    rate = int(float(found[1]) * 1024 ** ("kmg".find(found[2].lower()) + 1 if found[2] else 0))
     if not MIN_RATE <= rate < 2**63:
         raise UsageError(f"the least rate is {MIN_RATE} bytes a second")
     return rate
+
+
+def parse_size(text: str) -> int | None:
+    """Bytes, as in ``800K``, ``2.5M`` or ``1G``; ``None`` if it is no size."""
+    found = _BYTES.fullmatch(text.strip())
+    if found is None:
+        return None
+    return int(float(found[1]) * 1024 ** ("kmg".find(found[2].lower()) + 1 if found[2] else 0))

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from twisted.python import usage
 
 from p2pxfer.core.addresses import Address
+from p2pxfer.core.rates import parse_size
 from p2pxfer.core.server.effects import ServerSettings
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError, P2pxferError, UsageError
@@ -22,12 +23,17 @@ from p2pxfer.tap.manners import name_files, stop, stop_once, take_log_level, use
 
 PORTS = (8877, 8878)
 PROGRAM = "p2pxfer-rendezvous"
+MIN_RELAY_BYTES = 1 << 20
+"""Least limit of a relay session, bytes: what the peers say until data flows is a hundredth of it."""
 
 
 class Options(usage.Options):
     """The options; everything is checked when the service is made."""
 
-    synopsis = "[--listen ENDPOINT]... [--state DIR] [--observe ADDRESS]... [--certificate FILE] [--metrics ENDPOINT]"
+    synopsis = (
+        "[--listen ENDPOINT]... [--state DIR] [--observe ADDRESS]... [--certificate FILE] [--relay-bytes SIZE]"
+        " [--metrics ENDPOINT]"
+    )
     longdesc = (
         "The rendezvous server of p2pxfer: it registers names, introduces peers and relays what they cannot send "
         "directly. It prints the line that clients need and writes it to DIR/address."
@@ -41,6 +47,12 @@ class Options(usage.Options):
             "PEM file with a key, its certificate and the chain, for a server with a host name.",
         ],
         ["connections-per-source", None, "64", "Most connections of one IPv4 address or IPv6 /64."],
+        [
+            "relay-bytes",
+            None,
+            None,
+            "Most bytes that one relay session carries, both ways together, such as 500M or 10G. Default: any number.",
+        ],
         [
             "metrics",
             None,
@@ -96,8 +108,8 @@ def makeService(options: Options) -> RendezvousService:
 class _Service(RendezvousService):
     """The service with the manners of a command: a port that is taken is one line, not a traceback."""
 
-    def __init__(self, reactor: Any, hosting: Hosting, admission: AdmissionSettings) -> None:
-        super().__init__(reactor, hosting, _announce, ServerSettings(), admission)
+    def __init__(self, reactor: Any, hosting: Hosting, settings: ServerSettings, admission: AdmissionSettings) -> None:
+        super().__init__(reactor, hosting, _announce, settings, admission)
 
     def privilegedStartService(self) -> None:
         """Open the ports, or end the program with the error that a user can do something about, in one line."""
@@ -107,7 +119,7 @@ class _Service(RendezvousService):
             stop(PROGRAM, error)
 
 
-def _settings(options: Options) -> tuple[Hosting, AdmissionSettings]:
+def _settings(options: Options) -> tuple[Hosting, ServerSettings, AdmissionSettings]:
     raise_descriptor_limit()
     certificate = options["certificate"]
     hosting = Hosting(
@@ -119,7 +131,8 @@ def _settings(options: Options) -> tuple[Hosting, AdmissionSettings]:
     )
     most = _count("connections-per-source", options["connections-per-source"])
     standard = AdmissionSettings(ceiling=descriptor_ceiling())
-    return hosting, replace(standard, per_source=most, pending_per_source=max(standard.pending_per_source, most // 4))
+    admission = replace(standard, per_source=most, pending_per_source=max(standard.pending_per_source, most // 4))
+    return hosting, ServerSettings(relay_bytes=_relay_bytes(options["relay-bytes"])), admission
 
 
 def _address(text: str) -> Address:
@@ -133,6 +146,15 @@ def _count(option: str, text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise UsageError(f"--{option} must be a positive number")
     return int(text)
+
+
+def _relay_bytes(text: str | None) -> int:
+    if text is None:
+        return 0
+    size = parse_size(text)
+    if size is None or not MIN_RELAY_BYTES <= size < 2**63:
+        raise UsageError(f"--relay-bytes is a number of bytes such as 500M or 10G, at least {MIN_RELAY_BYTES >> 20}M")
+    return size
 
 
 def _announce(address: str) -> None:

@@ -123,6 +123,7 @@ SERVER_SAMPLES: list[Message] = [
         order=["walk", "single"],
     ),
     messages.RelayReady(),
+    messages.RelayReady(limit=10_000_000_000),
     messages.Pong(),
     messages.Failure(word="E_PEER_GONE", message="this peer is not here now"),
     messages.Failure(word="E_RATE", message="too many messages", fatal=True),

@@ -7,13 +7,14 @@ import threading
 
 import pytest
 
-from tests.e2e.conftest import MIB, Stage, end_of
+from tests.e2e.conftest import MIB, Stage, end_of, fast_folder
 from tests.e2e.test_segments import PIECE, Between
 from tests.scene import file_hash, last, random_file
 
 SIZE = 16 * MIB
 QUOTA = 3 * MIB + 100_000
 """What passes a connection, bytes: not a whole number of chunks."""
+OVER = "the session is over"
 TWICE = 4 * MIB
 """Most bytes a session that are sent again: what was under way when it ended."""
 
@@ -63,3 +64,25 @@ def test_f44_a_relay_that_ends_in_the_middle_of_a_chunk_is_asked_for_again(pair:
     assert len(introduced) <= quota.ended + 2
     assert len(lost) == len(ends) - 1
     assert SIZE <= carried < SIZE + TWICE * quota.ended
+
+
+@pytest.mark.deadline(120)
+def test_f44_a_limit_of_relayed_bytes_is_announced_and_said_and_the_transfer_goes_on() -> None:
+    """Both ends know why the relay ended, and nothing that it took is sent twice by the next one."""
+    with fast_folder() as folder, Stage(folder) as stage:
+        stage.start_server("--relay-bytes", "3M")
+        stage.make_contacts()
+        source = stage.folder / "file.bin"
+        digest = random_file(source, SIZE)
+        bob = stage.receive("--once", "--no-code", "--path", "relay")
+        alice = stage.send(source, "--path", "relay")
+        (status, said), (other, heard) = end_of(alice), end_of(bob)
+        assert (status, other) == (0, 0), (said, heard)
+        assert file_hash(stage.inbox / source.name) == digest
+        places = SIZE // (4 * MIB)  # with what it takes at once beyond the limit
+        for events in (said, heard):
+            ends = [event["why"] for event in events if event["event"] == "path" and event["state"] == "down"]
+            assert ends == ["the server relays 3.0 MiB a session and no more"] * (len(ends) - 1) + [OVER], ends
+            assert len(ends) >= places
+        assert last(said, "done")["bytes_by_path"]["relay"] < SIZE + TWICE * len(ends)
+        print(len(ends), "places,", [event["t"] for event in said if event["event"] == "introduced"])

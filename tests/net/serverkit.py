@@ -120,8 +120,8 @@ class Site:
         client.abort()
         return True
 
-    async def legs(self) -> tuple[Client, Client]:
-        """Two clients whose relay stands."""
+    async def legs(self, limit: int = 0) -> tuple[Client, Client]:
+        """Two clients whose relay stands, and who were told of this limit."""
         bob = await self.registered("bob")
         alice = await self.registered()
         alice.send(Introduce(to="bob", tag=alice.port))
@@ -133,7 +133,7 @@ class Site:
             leg.send(JoinRelay(version=1, token=told.relay_token))
             legs.append(leg)
         for leg in legs:
-            await leg.expect(RelayReady)
+            assert (await leg.expect(RelayReady)).limit == limit
             leg.raw = True
         return legs[0], legs[1]
 

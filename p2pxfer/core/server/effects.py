@@ -49,10 +49,11 @@ class TouchName(Struct, frozen=True):
 
 
 class PairRelay(Struct, frozen=True):
-    """From now on the bytes of two connections belong to each other."""
+    """From now on the bytes of two connections belong to each other, ``limit`` of both together if it is not 0."""
 
     one: int
     other: int
+    limit: int = 0
 
 
 class DialOut(Struct, frozen=True):
@@ -130,3 +131,5 @@ class ServerSettings(Struct, frozen=True):
     crossings: int = 64
     relays_per_key: int = 16
     relays: int = 1024
+    relay_bytes: int = 0
+    """Most bytes of both legs of a relay session together; 0: as many as there are."""

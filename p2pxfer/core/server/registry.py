@@ -277,7 +277,9 @@ class Registry:
         for leg in (self._links.get(other), link):
             assert leg is not None
             self._links.enter(leg, Role.RELAYED, now)
-        return [Send(other, RelayReady()), Send(link.conn, RelayReady()), PairRelay(other, link.conn)]
+        limit = self.settings.relay_bytes
+        ready = RelayReady(limit=limit)
+        return [Send(other, ready), Send(link.conn, ready), PairRelay(other, link.conn, limit)]
 
     def _queue(self, link: Link, message: Message, now: float) -> list[Effect]:
         if len(link.queued) >= _MAX_QUEUED:

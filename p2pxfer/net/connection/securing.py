@@ -50,8 +50,8 @@ def start_tls(
     Raises:
         ConfigError: this side's key or roots cannot be used.
     """
-    creator.context(is_client)  # whatever is wrong with it is said before the transport changes hands
     if on_socket and not early and can_take_over(transport, reactor):
+        creator.context(is_client)  # whatever is wrong with it is said before the transport changes hands
         ends = transport.getHost(), transport.getPeer()
         tls = TLSSocketTransport(take_over(transport), ends, protocol, creator, is_client=is_client, reactor=reactor)
         tls.start()
@@ -93,10 +93,19 @@ def take_over(transport: Any) -> socket.socket:
 
 
 def wrap(
-    transport: ITransport, protocol: IProtocol, creator: Creator, *, is_client: bool, reactor: Any, early: bytes = b""
+    transport: ITransport,
+    protocol: IProtocol,
+    creator: Creator,
+    *,
+    is_client: bool,
+    reactor: Any,
+    early: bytes = b"",
+    limit: int = 0,
 ) -> TLSTransport:
-    """:func:`start_tls` on any transport, such as one that is inside TLS already."""
-    stream: Any = StreamSocket(reactor, early)
+    """:func:`start_tls` on any transport, such as one that is inside TLS already; for ``limit`` see
+    :class:`~p2pxfer.net.connection.streamsocket.StreamSocket`."""
+    creator.context(is_client)
+    stream: Any = StreamSocket(reactor, early, limit)
     ends = transport.getHost(), transport.getPeer()
     tls = TLSStreamTransport(stream, ends, protocol, creator, is_client=is_client, reactor=reactor)
     cast(Any, transport).protocol = stream

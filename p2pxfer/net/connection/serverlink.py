@@ -19,7 +19,7 @@ from p2pxfer.core.messages import Failure as ServerFailure
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import P2pxferError, ProtocolBreach, from_wire
 from p2pxfer.net.connection.liveness import Liveness, to_server
-from p2pxfer.net.connection.securing import start_tls
+from p2pxfer.net.connection.securing import wrap
 from p2pxfer.net.connection.streams import lost_error
 from p2pxfer.net.connection.tls import Creator
 from p2pxfer.net.connection.transport import TLSTransport
@@ -144,8 +144,8 @@ class RelayLeg(Protocol):
         try:
             for frame in self._decoder.feed(data):
                 match message := SERVER.decode(frame):
-                    case RelayReady():
-                        self._hand_over(bytes(data[len(data) - self._decoder.unread :]))
+                    case RelayReady(limit):
+                        self._hand_over(bytes(data[len(data) - self._decoder.unread :]), limit)
                         return
                     case ServerFailure():
                         raise from_wire(message.word, safe_text(message.message))
@@ -154,12 +154,13 @@ class RelayLeg(Protocol):
         except P2pxferError as error:
             self._give_up(error)
 
-    def _hand_over(self, early: bytes) -> None:
+    def _hand_over(self, early: bytes, limit: int) -> None:
         assert self.transport is not None
         joined = self.joined
-        start_tls(
-            self.transport, self._inner, self._creator, is_client=self._is_client, reactor=self._reactor, early=early
-        )
+        wrap(
+            self.transport, self._inner, self._creator,
+            is_client=self._is_client, reactor=self._reactor, early=early, limit=limit,
+        )  # fmt: skip
         if not joined.called:
             joined.callback(self._inner)
 

@@ -10,7 +10,9 @@ Laws of this file:
 3. What is written while there is room is taken whole, and there is none while the stream's own buffer is full.
 4. What came in somebody else's memory and is not read during that call is copied before it returns.  Whoever reads must
    not use that memory for anything (:class:`~p2pxfer.net.connection.delivery.InnerDelivery`).
-5. The end of the stream is read after everything that came before it; but if the stream broke, whoever reads nothing is
+5. Where whoever carries the stream takes only so many bytes, both ways together, and they have passed when it ends,
+   that is the reason.
+6. The end of the stream is read after everything that came before it; but if the stream broke, whoever reads nothing is
    told at once.
 """
 
@@ -26,16 +28,24 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from p2pxfer.core.session.bytequeue import ByteQueue
+from p2pxfer.errors import Unreachable
+
+MIB = 1 << 20
 
 
 @implementer(IPushProducer)
 class StreamSocket(Protocol):
-    """The protocol on a stream.  ``early`` came on it already; ``watcher`` is told of events as by a reactor."""
+    """The protocol on a stream.  ``early`` came on it already; ``watcher`` is told of events as by a reactor.
 
-    def __init__(self, clock: Any, early: bytes = b"") -> None:
+    ``limit``: a relay carries so many bytes and no more, 0 if it counts none.
+    """
+
+    def __init__(self, clock: Any, early: bytes = b"", limit: int = 0) -> None:
         self._clock = clock
         self._inbox = ByteQueue()
         self._inbox.put(early)
+        self._limit = limit
+        self._passed = len(early)
         self._watcher: Any = None
         self._wanted = (False, False)
         self._full = False
@@ -59,6 +69,7 @@ class StreamSocket(Protocol):
         """Have what came read; ``data`` need be valid during the call only."""
         if self._over:
             return
+        self._passed += len(data)
         self._inbox.put(memoryview(data))
         if self._wanted[0]:
             self._watcher.doRead()
@@ -67,6 +78,8 @@ class StreamSocket(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The stream is gone."""
+        if 0 < self._limit <= self._passed:
+            reason = Failure(Unreachable(f"the server relays {self._limit / MIB:.1f} MiB a session and no more"))
         self.reason = reason
         if not self._over and not self._wanted[0] and reason.check(ConnectionDone) is None:
             self._watcher.connectionLost(reason)
@@ -129,6 +142,7 @@ class StreamSocket(Protocol):
             raise BrokenPipeError(errno.EPIPE, "the stream is gone")
         if self._full:
             raise BlockingIOError
+        self._passed += len(data)
         self._stream.write(bytes(data))
         return len(data)
 

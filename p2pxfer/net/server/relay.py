@@ -5,6 +5,7 @@ Laws of this machine:
 1. Reading from a leg stops while the buffer towards the other one is full, so memory is bounded whatever the peers do.
 2. What was accepted from a leg is written to the other one before that is closed.
 3. A leg that takes nothing for ``STALL_S`` although data waits for it ends the relay.
+4. With a limit the relay ends as soon as both legs together brought as much, and what they brought is passed on.
 
 The relay looks at nothing and adds nothing: what passes is the peers' own TLS.
 """
@@ -95,12 +96,16 @@ class _Flow:
 
 
 class Relay:
-    """Two legs and their flows; ``ended(relay)`` is called once."""
+    """Two legs and their flows; ``ended(relay)`` is called once.  ``limit`` is that of law 4, bytes; 0 is none."""
 
-    def __init__(self, one: Leg, other: Leg, clock: IReactorTime, ended: Callable[[Relay], None]) -> None:
+    def __init__(
+        self, one: Leg, other: Leg, clock: IReactorTime, ended: Callable[[Relay], None], limit: int = 0
+    ) -> None:
         self.started = clock.seconds()
-        self.stalled = False
+        self.why = ""
+        """Why the relay itself ended it, for the log; empty where a leg did."""
         self._ended = ended
+        self._limit = limit
         self._legs = (one, other)
         self._over = False
         self._flows = {
@@ -118,8 +123,11 @@ class Relay:
 
     def received(self, leg: Leg, data: Octets) -> None:
         """Bytes came from ``leg``."""
-        if not self._over:
-            self._flows[leg].carry(data)
+        if self._over:
+            return
+        self._flows[leg].carry(data)
+        if 0 < self._limit <= sum(self.counts):
+            self._end("all that a session may carry", lambda each: each.close_within(LINGER_S))
 
     def lost(self, leg: Leg) -> None:
         """``leg`` is gone: flush the other one and close it."""
@@ -131,10 +139,13 @@ class Relay:
         survivor.close_within(LINGER_S)
 
     def _stall(self) -> None:
-        self.stalled = True
+        self._end("one side took no data", lambda each: each.abort())
+
+    def _end(self, why: str, close: Callable[[Leg], None]) -> None:
+        self.why = why
         self._finish()
         for leg in self._legs:
-            leg.abort()
+            close(leg)
 
     def _finish(self) -> None:
         self._over = True

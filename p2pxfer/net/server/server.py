@@ -207,8 +207,8 @@ class RendezvousServer:
                     self._open_deaf(effect)
                 case CrossOut(conn):
                     self._deaf_ports[conn].cross()
-                case PairRelay(one, other):
-                    self._pair(self._connections[one], self._connections[other])
+                case PairRelay(one, other, limit):
+                    self._pair(self._connections[one], self._connections[other], limit)
 
     def _count(self, message: Message) -> None:
         match message:
@@ -250,10 +250,10 @@ class RendezvousServer:
         self._deaf_ports.pop(conn, None)
         self._apply(self.registry.crossed(conn, outcome, self.clock.seconds()))
 
-    def _pair(self, one: ServerConnection, other: ServerConnection) -> None:
+    def _pair(self, one: ServerConnection, other: ServerConnection, limit: int) -> None:
         for leg in (one, other):
             leg.prepare_relay()
-        relay = Relay(one, other, self.clock, self._relay_ended)
+        relay = Relay(one, other, self.clock, self._relay_ended, limit)
         self.relays.add(relay)
         for leg in (one, other):
             leg.become_leg(relay)
@@ -267,5 +267,5 @@ class RendezvousServer:
             seconds=self.clock.seconds() - relay.started,
             up=relay.counts[0],
             down=relay.counts[1],
-            why=", one side took no data" if relay.stalled else "",
+            why=f", {relay.why}" if relay.why else "",
         )

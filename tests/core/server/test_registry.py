@@ -887,6 +887,15 @@ def join(world: World, key: bytes, token: bytes) -> tuple[int, list[Message]]:
     return conn, world.say(conn, JoinRelay(version=1, token=token))
 
 
+def test_two_legs_are_told_of_the_limit_of_bytes() -> None:
+    world = World(replace(ServerSettings(), relay_bytes=5_000_000))
+    mine, theirs = tokens(world)
+    one, _ = join(world, ALICE, mine)
+    other, answers = join(world, BOB, theirs)
+    assert answers == world.told(one) == [RelayReady(limit=5_000_000)]
+    assert world.effects[-1] == PairRelay(one, other, 5_000_000)
+
+
 def test_two_legs_are_joined(world: World) -> None:
     mine, theirs = tokens(world)
     one, answers = join(world, ALICE, mine)

@@ -32,13 +32,13 @@ class Leg(Pair):
     outer: Pair
 
 
-async def leg(server: Changing | None = None) -> Leg:
-    """Both directions have changed to records."""
+async def leg(server: Changing | None = None, limit: int = 0) -> Leg:
+    """Both directions have changed to records; the leg carries ``limit`` bytes, as many as there are if it is 0."""
     outer = await tls_pair(PeerTLS(ANN, BOB.id.digest, ALPN_SERVER), PeerTLS(BOB, ANN.id.digest, ALPN_SERVER))
     assert await outer.client.secured and await outer.server.secured
     found = Leg(Changing("initiator"), server or Changing("responder"), outer.plain, outer)
-    wrap(outer.server.transport, found.server, BOB_TLS, is_client=False, reactor=reactor)
-    wrap(outer.client.transport, found.client, ANN_TLS, is_client=True, reactor=reactor)
+    wrap(outer.server.transport, found.server, BOB_TLS, is_client=False, reactor=reactor, limit=limit)
+    wrap(outer.client.transport, found.client, ANN_TLS, is_client=True, reactor=reactor, limit=limit)
     await gatherResults([found.client.secured, found.server.secured])
     for one, other in ((found.client, found.server), (found.server, found.client)):
         one.transport.write(b"!")
@@ -149,3 +149,19 @@ async def test_records_inside_a_leg_are_as_large_as_its_own_line_makes_them(monk
     await pair.close()
     nothing_below = StreamSocket(reactor)
     assert RecordSize(nothing_below, lambda: 0.0).most() == UNKNOWN
+
+
+@pytest.mark.parametrize(("limit", "why"), [(100_000, "relays 0.1 MiB a session and no more"), (10_000_000, "")])
+@pytest_twisted.ensureDeferred
+async def test_f44_a_leg_that_carried_all_that_it_may_says_so(limit: int, why: str) -> None:
+    """Both directions count, whoever wrote; an end before that has another reason."""
+    pair = await leg(limit=limit)
+    for one, other in ((pair.client, pair.server), (pair.server, pair.client)):
+        one.transport.write(bytes(60_000))
+        await other.got(60_000)
+    relay = pair.outer.server.transport
+    relay.unregisterProducer()
+    relay.loseConnection()
+    reason = str(await pair.client.ended)
+    assert why in reason
+    assert bool(why) is ("relays" in reason)

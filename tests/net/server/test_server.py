@@ -29,6 +29,7 @@ from p2pxfer.core.messages import (
     Register,
     Registered,
 )
+from p2pxfer.core.server.effects import ServerSettings
 from p2pxfer.net.private.identity import new_identity
 from p2pxfer.net.server.relay import LINGER_S, STALL_S
 from tests.net.reactors import quiet, sleep, until
@@ -150,6 +151,24 @@ async def test_bytes_pass_both_ways_and_the_rest_is_flushed_at_the_end(tmp_path:
 
 
 @pytest_twisted.ensureDeferred
+async def test_f44_a_relay_with_a_limit_passes_on_what_it_took_and_ends(tmp_path: Path) -> None:
+    """Both directions count, in the server's memory nothing is lost, and the legs were told of it."""
+    limit = 5 * MIB
+    async with site(tmp_path, settings=ServerSettings(relay_bytes=limit)) as here:
+        one, other = await here.legs(limit)
+        back = Fountain(other, MIB)
+        await until(lambda: one.taken == back.sent)
+        (relay,) = here.server.relays
+        Fountain(one, float("inf"))
+        await one.gone
+        await other.gone
+        await until(lambda: not here.server.relays)
+        assert relay.why == "all that a session may carry"
+        assert (other.taken, one.taken) == relay.counts
+        assert limit <= sum(relay.counts) <= limit + MIB
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_reader_that_stops_stops_the_writer_and_memory_is_bounded(tmp_path: Path) -> None:
     async with site(tmp_path) as here:
         one, other = await here.legs()
@@ -181,7 +200,7 @@ async def test_t_x8_a_reader_that_stays_away_ends_the_relay(tmp_path: Path) -> N
         clock.advance(STALL_S - 1)
         assert here.server.relays
         clock.advance(2)
-        assert relay.stalled
+        assert relay.why == "one side took no data"
         await one.gone
         other.tls.resumeProducing()
         await other.gone

@@ -161,6 +161,8 @@ def test_what_keeps_a_server_from_starting_is_one_line(tmp_path: Path, program: 
         (["--observe", "somewhere"], "no IP address"),
         (["--certificate", "missing.pem"], "missing.pem"),
         (["--connections-per-source", "0"], "positive"),
+        (["--relay-bytes", "all"], "--relay-bytes is a number of bytes such as 500M or 10G, at least 1M"),
+        (["--relay-bytes", "1000"], "at least 1M"),
         (["--metrics", "nonsense:1"], "--metrics nonsense:1 is no endpoint"),
         (["--metrics", "unix:sock"], "is not TCP"),
     ],
