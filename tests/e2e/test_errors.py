@@ -461,9 +461,9 @@ def test_a_receiver_that_may_not_go_on_names_no_place_of_its_own_to_the_sender(p
 )
 def test_an_interruption_keeps_what_arrived(pair: Stage, who: str, signum: signal.Signals) -> None:
     big = pair.folder / "big.bin"
-    digest = random_file(big, 192 * MIB)
+    digest = random_file(big, 32 * MIB)
     bob = pair.receive("--once", "--no-code")
-    alice = pair.send(big)
+    alice = pair.send(big, "--limit", "16M")  # else it may be through before the signal comes
     until_bytes(bob, 8 * MIB)
     victim = alice if who == "sender" else bob
     os.kill(victim.pid, signum)
@@ -509,7 +509,8 @@ def test_an_interruption_while_nobody_is_there(pair: Stage, source: Path, words:
     )
     waiting = pair.program("waiting", pair.alice, *argv)
     waiting.wait_for("registered")
-    time.sleep(0.3)
+    if words[0] == "send":
+        waiting.wait_for("note")  # for whom it waits
     os.kill(waiting.pid, signal.SIGINT)
     status, events = end_of(waiting, 40)
     assert status == 130
@@ -523,10 +524,11 @@ def test_an_interruption_while_nobody_is_there(pair: Stage, source: Path, words:
 def test_nobody_reads_the_output_any_more(pair: Stage, who: str) -> None:
     """It ends as if it had been interrupted, without a word, and the transfer can go on."""
     big = pair.folder / "big.bin"
-    digest = random_file(big, 192 * MIB)
+    digest = random_file(big, 16 * MIB)
     reader, writer = os.pipe()
     bob_words = pair.command_line(pair.bob, "receive", "--as", "bob", "--to", pair.inbox, "--once", "--no-code")
-    alice_words = pair.command_line(pair.alice, "send", big, "bob", "--wait")
+    # Slowly: it is under way when nobody reads any more.
+    alice_words = pair.command_line(pair.alice, "send", big, "bob", "--wait", "--limit", "8M")
     victim_words, other_words = (alice_words, bob_words) if who == "sender" else (bob_words, alice_words)
     victim = pair.start(*victim_words, stdout=writer, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
     os.close(writer)
@@ -536,7 +538,7 @@ def test_nobody_reads_the_output_any_more(pair: Stage, who: str) -> None:
         assert select.select([reader], [], [], 20)[0]
         seen += os.read(reader, 4096)
     os.close(reader)
-    _, complaint = victim.communicate(timeout=10)
+    _, complaint = victim.communicate(timeout=40)
     assert victim.returncode == 130
     assert complaint == b""
     assert other.poll() is None
