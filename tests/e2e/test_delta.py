@@ -140,7 +140,7 @@ def half_sent(pair: Stage) -> tuple[Path, Program, Program]:
     source = pair.folder / "log.bin"
     random_file(source, SIZE)
     bob = pair.receive("--no-code")
-    alice = pair.send(source, "--limit", "24M")
+    alice = pair.send(source, "--limit", "8M")
     until_bytes(alice, SIZE // 2)
     return source, alice, bob
 

@@ -29,6 +29,10 @@ from tests.e2e.conftest import (
 )
 from tests.scene import events_of, file_hash, last, random_file
 
+LIVE = 32 * MIB
+"""The size of a file that changes while it is sent, bytes."""
+SLOW = "16M"
+"""What holds its transfer up, so that it is under way then."""
 HOUR_AGO = time.time_ns() - 3_600_000_000_000 + 123_456_789
 
 
@@ -372,8 +376,8 @@ def test_a_rate_that_is_none(desk: Desk, wrong: str) -> None:
 def test_a_file_that_changes_while_it_is_sent(desk: Desk, change: str) -> None:
     """The sender says so; the receiver never has a mixture under the final name, and the new file goes over."""
     source = desk.folder / "live.bin"
-    random_file(source, 192 * MIB)
-    alice = desk.stage.send(source)
+    random_file(source, LIVE)
+    alice = desk.stage.send(source, "--limit", SLOW)
     until_bytes(alice, 4 * MIB)
     alter(source, change)
     status, events = end_of(alice)
@@ -393,9 +397,9 @@ def test_a_file_that_changes_while_it_is_sent(desk: Desk, change: str) -> None:
 def test_a_file_that_is_replaced_while_it_is_sent(desk: Desk, change: str) -> None:
     """The sender has it open: the whole file as it was goes over, or nothing does."""
     source, other = desk.folder / "live.bin", desk.folder / "other"
-    digest = random_file(source, 192 * MIB)
+    digest = random_file(source, LIVE)
     random_file(other, MIB)
-    alice = desk.stage.send(source)
+    alice = desk.stage.send(source, "--limit", SLOW)
     until_bytes(alice, 4 * MIB)
     other.replace(source) if change == "replace" else source.unlink()
     status, events = end_of(alice)
@@ -413,10 +417,10 @@ def alter(path: Path, change: str) -> None:
             file.write(b"more")
     elif change == "rewrite":
         with path.open("r+b") as file:
-            file.seek(100 * MIB)
+            file.seek(LIVE - MIB)
             file.write(b"changed")
     else:
-        os.truncate(path, 100 * MIB)
+        os.truncate(path, LIVE - MIB)
 
 
 def test_two_senders_at_once(desk: Desk) -> None:

@@ -15,7 +15,7 @@ from tests.e2e.conftest import MIB, Stage, end_of, until_bytes
 from tests.scene import file_hash, last, random_file
 
 SIZE = 12 * MIB
-RATE = "8M"
+RATE = "4M"
 """What holds the transfer up, so that it is under way when the sender is killed."""
 UNDER_WAY = 4 * MIB
 """Most that had come and was not durable, or said to be there, when the sender was killed."""
