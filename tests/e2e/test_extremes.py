@@ -17,6 +17,7 @@ from scripts.product import Program, client
 from tests.e2e.cgroups import memory_group
 from tests.e2e.conftest import MIB, Stage, fast_pair, names_in, staging_of, wait_until
 from tests.e2e.test_kills import kill
+from tests.e2e.test_long_lists import gated_sender, receiver
 from tests.scene import events_of, last
 
 GIB = 1 << 30
@@ -172,11 +173,13 @@ def leave_room(program: Program, size: int) -> None:
 def test_f22_there_is_no_memory_for_the_list(stage: Stage, poor: str) -> None:
     """It is said in one line, and the same commands go on when there is some."""
     source = stage.folder / "many"
-    make_many(source, 40_000)
-    alice, bob = start(stage, source)
+    make_many(source, 10_000)
+    gate = stage.folder / "gate"
+    bob, alice = receiver(stage), gated_sender(stage, source, gate)
     limited, other = (alice, bob) if poor == "alice" else (bob, alice)
-    limited.wait_for("progress")
+    limited.wait_for("offer")
     leave_room(limited, MIB)
+    gate.touch()  # most of the list is made only now
     ended = limited.wait(40)
     error = last(events_of(limited), "error")
     assert (ended.status, error["code"], error["retry"]) == (9, "E_LIMIT", True)
