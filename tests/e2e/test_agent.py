@@ -170,11 +170,11 @@ def test_a_transfer_goes_on_with_the_next_agent(field: Stage, end: str) -> None:
     """The sender's command lives on; what was there is not sent again, also when the contact has another name now."""
     agent = start_agent(field, "bob", field.bob)
     source = field.folder / "big.bin"
-    digest = random_file(source, 64 * MIB)
+    digest = random_file(source, 32 * MIB)
     alice = field.send(source, "--limit", "6M")
     found = until(field.bob, lambda now: any(job.bytes > 12 * MIB for job in now.transfers), agent)
     (job,) = found.transfers
-    assert (job.direction, job.peer, job.names, job.total) == ("receive", "alice", ("big.bin",), 64 * MIB)
+    assert (job.direction, job.peer, job.names, job.total) == ("receive", "alice", ("big.bin",), 32 * MIB)
     assert job.where == str(folder_of(field, "alice"))
     if end == "SIGKILL":
         kill(agent)
@@ -192,7 +192,7 @@ def test_a_transfer_goes_on_with_the_next_agent(field: Stage, end: str) -> None:
     assert file_hash(folder_of(field, "alice") / "big.bin") == digest
     assert "going on: " in again.last_words(100)
     (done,) = [event for event in events_of(alice) if event["event"] == "done"]
-    assert sum(done["bytes_by_path"].values()) < 64 * MIB + 16 * MIB
+    assert sum(done["bytes_by_path"].values()) < 32 * MIB + 10 * MIB
 
 
 def test_without_a_server_it_waits_for_one_and_comes_back_to_it(tmp_path: Path) -> None:
@@ -249,15 +249,15 @@ def test_what_is_queued_goes_at_once_where_both_are_there(field: Stage) -> None:
 def test_what_is_queued_survives_a_reboot_of_both(field: Stage) -> None:
     """Only what is on the disks is left; only the agents are started again."""
     source = field.folder / "big.bin"
-    digest = random_file(source, 64 * MIB)
-    outcome = field.run("send", "--queue", "--limit", "8M", source, "bob")
+    digest = random_file(source, 32 * MIB)
+    outcome = field.run("send", "--queue", "--limit", "6M", source, "bob")
     assert outcome.status == 0
     assert "no agent runs" in outcome.err
     alice = start_agent(field, "alice", field.alice)
     assert until(field.alice, lambda now: now.agent.queued == 1, alice).agent.transfers == 0
     bob = start_agent(field, "bob", field.bob)
-    until(field.bob, lambda now: any(job.bytes > 16 * MIB for job in now.transfers), bob)
-    found = until(field.alice, lambda now: any(job.bytes > 8 * MIB for job in now.transfers), alice)
+    until(field.bob, lambda now: any(job.bytes > 6 * MIB for job in now.transfers), bob)
+    found = until(field.alice, lambda now: any(job.bytes > 4 * MIB for job in now.transfers), alice)
     assert [(job.direction, job.peer, job.names) for job in found.transfers] == [("send", "bob", ("big.bin",))]
     for agent in (alice, bob):
         kill(agent)
