@@ -1,9 +1,9 @@
-"""Runs the checks and the tests, up to three jobs at a time, and ends with a verdict and one line of counts.
+"""Runs the checks and the tests, up to four jobs at a time, and ends with a verdict and one line of counts.
 
 The tests of the lab wait for networks most of their time, the others compute.  So beside one job that computes there
-are two of the lab, as long as there are any.  Each file of the lab and of the tests with whole programs is a job of its
-own.  A job's output is printed when it ends, whole.  With arguments there is one job, pytest with these arguments, and
-its output is seen as it comes.
+are two of the lab, as long as there are any, and one of those files that do hardly anything but wait.  Each file of the
+lab and of the tests with whole programs is a job of its own.  A job's output is printed when it ends, whole.  With
+arguments there is one job, pytest with these arguments, and its output is seen as it comes.
 
 A test with real programs, networks, sockets, threads or disks measures the machine too, and what else it does at the
 moment.  So when a few tests fail, they alone are run once more, with nothing beside them, unless a test of `tests/core`
@@ -28,7 +28,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-WORKERS = (("computing", "lab"), ("lab", "computing"), ("lab", "computing"))
+WORKERS = (
+    ("computing", "lab", "waiting"), ("lab", "computing", "waiting"), ("lab", "computing", "waiting"), ("waiting",)
+)  # fmt: skip
 """Where each of those who run jobs looks for the next one, in this order: together they keep two processors busy."""
 SHORT = 40 * 60.0
 """Seconds after which a run has hung, unless long runs are asked for; two quiet processors need some 22 minutes."""
@@ -37,27 +39,37 @@ PATIENCE = 10.0
 """Seconds between the signals that end a job, each stronger than the last."""
 
 LONG = {
-    "tests/e2e/test_agent.py": 95,
-    "tests/e2e/test_errors.py": 73,
-    "tests/e2e/test_failpoints.py": 80,
-    "tests/e2e/test_kills.py": 161,
-    "tests/e2e/test_pipe.py": 64,
-    "tests/e2e/test_queue.py": 65,
-    "tests/e2e/test_streams.py": 98,
-    "tests/lab/test_agent.py": 84,
-    "tests/lab/test_asleep.py": 85,
-    "tests/lab/test_chat.py": 67,
-    "tests/lab/test_checks.py": 147,
-    "tests/lab/test_discovery.py": 139,
-    "tests/lab/test_hard_pairs.py": 120,
-    "tests/lab/test_lost_paths.py": 69,
-    "tests/lab/test_mapped.py": 90,
-    "tests/lab/test_paths.py": 183,
-    "tests/lab/test_slow_lines.py": 106,
-    "tests/lab/test_user_space_nats.py": 75,
+    "tests/e2e/test_agent.py": 110,
+    "tests/e2e/test_errors.py": 81,
+    "tests/e2e/test_failpoints.py": 93,
+    "tests/e2e/test_kills.py": 112,
+    "tests/e2e/test_pipe.py": 97,
+    "tests/e2e/test_queue.py": 86,
+    "tests/e2e/test_streams.py": 106,
+    "tests/lab/test_agent.py": 90,
+    "tests/lab/test_asleep.py": 79,
+    "tests/lab/test_chat.py": 69,
+    "tests/lab/test_checks.py": 166,
+    "tests/lab/test_discovery.py": 160,
+    "tests/lab/test_hard_pairs.py": 127,
+    "tests/lab/test_lost_paths.py": 77,
+    "tests/lab/test_mapped.py": 93,
+    "tests/lab/test_paths.py": 225,
+    "tests/lab/test_slow_lines.py": 107,
+    "tests/lab/test_user_space_nats.py": 100,
     "tests/lab/test_wide_paths.py": 63,
 }
 """Files that took more than a minute in a run, and their seconds; started late, one of them would run on alone."""
+WAITING = {
+    "tests/lab/test_asleep.py",
+    "tests/lab/test_checks.py",
+    "tests/lab/test_discovery.py",
+    "tests/lab/test_roaming.py",
+    "tests/lab/test_second_try.py",
+    "tests/lab/test_slow_lines.py",
+    "tests/lab/test_user_space_nats.py",
+}
+"""Files that compute for less than a quarter of their time."""
 SOURCES = ("p2pxfer", "scripts", "tests", "twisted", "typings")
 CHECKS = {
     "ruff format --check": ["ruff", "format", "--check", *SOURCES],
@@ -208,7 +220,10 @@ def pytest_job(name: str, *arguments: str, lane: str = "computing") -> Job:
 
 
 def test_jobs(options: Sequence[str]) -> list[Job]:
-    """The jobs of a whole run, in each lane those of `LONG` first, the longest of them at the head."""
+    """The jobs of a whole run, in each lane those of `LONG` first, the longest of them at the head.
+
+    A file of `WAITING` is for that lane, whatever its folder.
+    """
     others = ["tests", "--ignore=tests/lab", "--ignore=tests/e2e"]
     jobs = [pytest_job("tests but those of the lab and of whole programs", *others, *options)]
     for folder, lane in (("e2e", "computing"), ("lab", "lab")):
@@ -216,7 +231,7 @@ def test_jobs(options: Sequence[str]) -> list[Job]:
             str(path.relative_to(ROOT)): path.stat().st_size for path in (ROOT / "tests" / folder).rglob("test_*.py")
         }
         names = sorted(sizes, key=lambda name: (LONG.get(name, 0), sizes[name]), reverse=True)
-        jobs += [pytest_job(name, name, *options, lane=lane) for name in names]
+        jobs += [pytest_job(name, name, *options, lane="waiting" if name in WAITING else lane) for name in names]
     return jobs
 
 
@@ -226,7 +241,7 @@ def _interrupt(*_: object) -> None:
 
 def _whole_run(runner: Runner, options: Sequence[str], outcome: Outcome) -> None:
     jobs = [Job(name, argv, is_tests=False) for name, argv in CHECKS.items()] + test_jobs(options)
-    queues = {lane: deque(job for job in jobs if job.lane == lane) for lane in ("computing", "lab")}
+    queues = {lane: deque(job for job in jobs if job.lane == lane) for lane in WORKERS[0]}
 
     def work(lanes: Sequence[str]) -> None:
         """Run one job after the other, while there are any."""
