@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -16,6 +18,8 @@ from tests.pipes import PipeEnd, joined
 from tests.scene import file_hash, random_file
 
 pytestmark = pytest.mark.deadline(240)
+PAUSE_S = 40.0
+"""Longer than anything that a session waits for before it gives up."""
 
 
 @pytest.fixture
@@ -24,6 +28,37 @@ def piped(tmp_path: Path) -> Iterator[Stage]:
         stage.start_server()
         stage.make_contacts()
         yield stage
+
+
+class Pausing(NamedTuple):
+    """A pipe with a writer that has given all, a reader that does not read, and until when that is to last."""
+
+    writer: PipeEnd
+    reader: PipeEnd
+    out: int
+    digest: str
+    until: float
+
+
+def begin_to_pause(stage: Stage, writer: str) -> Pausing:
+    """Start both ends."""
+    source = stage.folder / "some"
+    digest = random_file(source, 4 * MIB)
+    out, into = os.pipe()
+    with source.open("rb") as file, (stage.folder / "nothing").open("wb") as nothing:
+        first = PipeEnd(stage, writer, source=file, target=nothing)
+        second = PipeEnd(stage, "bob" if writer == "alice" else "alice", target=into)
+    os.close(into)
+    return Pausing(first, second, out, digest, time.monotonic() + PAUSE_S)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pausing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pausing]:
+    """Begun before the first test of this file, for its last one: the time passes beside the others."""
+    with Stage(tmp_path_factory.mktemp("pausing")) as stage:
+        stage.start_server()
+        stage.make_contacts()
+        yield begin_to_pause(stage, "alice")
 
 
 @pytest.mark.parametrize("path", ["auto", "relay"])
@@ -57,25 +92,6 @@ def test_a_reader_that_does_not_read_holds_the_writer_and_memory_stays_flat(pipe
     alice.ends(0)
     bob.ends(0)
     assert file_hash(piped.folder / "bob.out") == digest
-
-
-@pytest.mark.parametrize("writer", ["alice", pytest.param("bob", marks=pytest.mark.soak)])
-def test_a_writer_stays_until_a_reader_that_pauses_has_everything(piped: Stage, writer: str) -> None:
-    """The process of the other end holds all of it soon, which is not enough."""
-    source = piped.folder / "some"
-    digest = random_file(source, 4 * MIB)
-    reader = "bob" if writer == "alice" else "alice"
-    out, into = os.pipe()
-    with source.open("rb") as file, (piped.folder / "nothing").open("wb") as nothing:
-        first = PipeEnd(piped, writer, source=file, target=nothing)
-        second = PipeEnd(piped, reader, target=into)
-    os.close(into)
-    with pytest.raises(subprocess.TimeoutExpired):
-        first.child.wait(40)
-    drained(out, piped.folder / "copy")
-    for end in (first, second):
-        end.ends(0)
-    assert file_hash(piped.folder / "copy") == digest
 
 
 def running(stage: Stage, *words: str) -> tuple[PipeEnd, PipeEnd, int, int]:
@@ -136,3 +152,16 @@ def test_who_cannot_be_piped_to(piped: Stage) -> None:
     outcome = piped.run("pipe", "bob", as_json=True)
     assert outcome.status == 2
     assert "--json has no place" in outcome.out
+
+
+@pytest.mark.parametrize("writer", ["alice", pytest.param("bob", marks=pytest.mark.soak)])
+def test_a_writer_stays_until_a_reader_that_pauses_has_everything(pausing: Pausing, piped: Stage, writer: str) -> None:
+    """The process of the other end holds all of it soon, which is not enough."""
+    first, second, out, digest, until = pausing if writer == "alice" else begin_to_pause(piped, writer)
+    with pytest.raises(subprocess.TimeoutExpired):
+        first.child.wait(max(0.0, until - time.monotonic()))
+    copy = piped.folder / "copy"
+    drained(out, copy)
+    for end in (first, second):
+        end.ends(0)
+    assert file_hash(copy) == digest
