@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -83,15 +84,23 @@ def check(said: list[JsonEvent], heard: list[JsonEvent]) -> None:
     assert sum(last(heard, "done")["bytes_by_path"].values()) < SIZE + TWICE
 
 
-@pytest.mark.deadline(400)
-@pytest.mark.parametrize("sleeper", ["alice", "bob"])
-def test_who_slept_goes_on_by_itself(lab_factory: LabFactory, tmp_path: Path, sleeper: str) -> None:
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        pytest.param(NAP_S, marks=pytest.mark.deadline(400)),
+        pytest.param(NIGHT_S, marks=[pytest.mark.deadline(1000), pytest.mark.soak]),
+    ],
+)
+def test_who_slept_goes_on_by_itself(lab_factory: LabFactory, tmp_path: Path, seconds: int) -> None:
+    """The sender, and in another lab the receiver; side by side, as it is waiting."""
     assert max(QUIET_S, PATH.dead) < NAP_S
-    check(*transfer(lab_factory(KINDS[KIND], KINDS[KIND], rtt_ms=40), tmp_path, sleeper, NAP_S))
-
-
-@pytest.mark.soak
-@pytest.mark.deadline(1000)
-@pytest.mark.parametrize("sleeper", ["alice", "bob"])
-def test_who_slept_for_ten_minutes_goes_on_by_itself(lab_factory: LabFactory, tmp_path: Path, sleeper: str) -> None:
-    check(*transfer(lab_factory(KINDS[KIND], KINDS[KIND], rtt_ms=40), tmp_path, sleeper, NIGHT_S))
+    sleepers = ("alice", "bob")
+    labs = {sleeper: lab_factory(KINDS[KIND], KINDS[KIND], rtt_ms=40) for sleeper in sleepers}
+    with ThreadPoolExecutor(len(sleepers)) as pool:
+        running = []
+        for sleeper, lab in labs.items():
+            (tmp_path / sleeper).mkdir()
+            running.append(pool.submit(transfer, lab, tmp_path / sleeper, sleeper, seconds))
+        ends = [each.result() for each in running]
+    for said, heard in ends:
+        check(said, heard)
