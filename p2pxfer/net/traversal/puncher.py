@@ -5,13 +5,12 @@ it through reuse bindings.  Crossing SYNs complete on the dialling sockets; a SY
 goes to the listener: both outcomes are connections, and whoever called the puncher greets on all of them.  The listener
 is the doorman's, :mod:`p2pxfer.net.traversal.listening`: other punches may wait at the same port.
 
-What is dialled when comes from :mod:`p2pxfer.core.traversal.dialing` and :mod:`p2pxfer.core.traversal.course`; this
-file has the sockets.
+What is dialled when comes from :mod:`p2pxfer.core.traversal.dialing` and :mod:`p2pxfer.core.traversal.course`; the
+sockets that dial are in :mod:`p2pxfer.net.traversal.attempts`; this file has the timers, and joins them.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import random
 from collections import Counter
@@ -23,7 +22,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
 
-from p2pxfer.core.addresses import PUNCH_PORTS, Endpoint
+from p2pxfer.core.addresses import Endpoint
 from p2pxfer.core.messages import NatSummary
 from p2pxfer.core.session.wire import PlanState
 from p2pxfer.core.traversal.course import Course
@@ -32,6 +31,7 @@ from p2pxfer.core.traversal.dials import Candidate, Dial
 from p2pxfer.core.traversal.strategies import NEWS, SINGLE, Situation, head_start, plan
 from p2pxfer.net.debuglog import Logger
 from p2pxfer.net.traversal.adopting import adopt
+from p2pxfer.net.traversal.attempts import Attempts
 from p2pxfer.net.traversal.halfopen import EXHAUSTED, HalfOpen, descriptor_room
 from p2pxfer.net.traversal.listening import Doorman, Guest
 from p2pxfer.net.types import Reactor
@@ -42,7 +42,6 @@ OTHERS_S = 3.0
 """How long candidates are still tried beside a path that stands, seconds."""
 MAPPED_START = 6.0
 """When a plan begins where either side has a port from its router, round trips: that one will most likely win."""
-FRESH_TRIES = 5
 MOST_SOCKETS = 600
 """Most half-open sockets of one plan."""
 FEWEST_SOCKETS = 32
@@ -105,21 +104,20 @@ class Puncher:
         self._permit = permit
         now = reactor.seconds()
         self._schedule = DialSchedule(candidates, port, now, now + PUNCH_S, random.random)
-        self._dials: dict[Dial, HalfOpen] = {}
-        self._used_ports = {port}
+        self._attempts = Attempts(reactor, port, self._stands, self._ended)
         self._silent_until = now
         self._timer: IDelayedCall | None = None
         self._head_start: IDelayedCall | None = None
         self._news: IDelayedCall | None = None
         self._end: IDelayedCall | None = None
-        self._settled = False
-        self._followed = False
         self._stopped = False
         self._phrase = ""
         self.last_errors: dict[tuple[str, int], str] = {}
         """The last error of each candidate."""
         self.plan_errors: Counter[str] = Counter()
         """How often a dial of the plan ended in which error."""
+        self.plan_state: PlanState = "none"
+        """Whether there was a plan of many dials, and whether it was followed."""
         self.way = SINGLE
         """The way that was tried last: single dials, or that of the plan."""
         self.made_by = SINGLE
@@ -130,13 +128,6 @@ class Puncher:
     def situation(self) -> Situation | None:
         """What is known of the two NATs, the latest news with it."""
         return None if self._course is None else self._course.situation
-
-    @property
-    def plan_state(self) -> PlanState:
-        """Whether there was a plan of many dials, and whether it was followed."""
-        if not self._settled:
-            return "none"
-        return "followed" if self._followed else "withheld"
 
     @property
     def tried(self) -> str:
@@ -166,8 +157,7 @@ class Puncher:
             return
         if self._course is not None:
             self._course.refused()
-        for dial in self._dials.keys() & self._schedule.keep_to(hosts):
-            self._dials.pop(dial).close()
+        self._attempts.drop(self._schedule.keep_to(hosts))
         if self._end is not None and self._end.getTime() > self._reactor.seconds() + OTHERS_S:
             self._end.reset(OTHERS_S)
 
@@ -179,9 +169,7 @@ class Puncher:
         for call in (self._timer, self._head_start, self._news, self._end):
             if call is not None and call.active():
                 call.cancel()
-        dials, self._dials = self._dials, {}
-        for half_open in dials.values():
-            half_open.close()
+        self._attempts.drop_all()
         for guest in self._guests:
             self._doorman.dismiss(guest)
         self.log.debug(
@@ -241,17 +229,17 @@ class Puncher:
         made = self._course.next(self._port, random.random, self._reactor.seconds())
         if made is None:
             return
-        if not self._settled:
-            self._settled = True
+        if self.plan_state == "none":
             reason = None if made.light else self._permit()
             room = descriptor_room(MOST_SOCKETS)
             if reason is None and room < FEWEST_SOCKETS:
                 reason = "this process may not open enough sockets to try more"
             if reason is not None:
+                self.plan_state = "withheld"
                 self._phrase = reason
                 self._course.refused()
                 return
-            self._followed = True
+            self.plan_state = "followed"
             self.way = made.way
             self._schedule.room = room
         self._phrase = made.phrase + " ({syns} SYNs from here)"
@@ -271,9 +259,7 @@ class Puncher:
             return
         if self._reactor.seconds() >= self._silent_until:
             orders = self._schedule.due(self._reactor.seconds())
-            for dial in orders.drop:
-                if (half_open := self._dials.pop(dial, None)) is not None:
-                    half_open.close()
+            self._attempts.drop(orders.drop)
             for dial in orders.dial:
                 self._dial(dial)
         self._set_timer()
@@ -292,45 +278,21 @@ class Puncher:
 
     def _dial(self, dial: Dial) -> None:
         try:
-            if dial.source == "fresh":
-                self._dials[dial] = self._from_fresh_port(dial)
-            else:
-                self._dials[dial] = self._half_open(dial, dial.source)
+            self._attempts.begin(dial)
         except OSError as error:
             if error.errno in EXHAUSTED:
                 # The rest of the program needs some too.
                 self._schedule.room = self._schedule.pending // 2
-            self._failed(dial, error.errno or 0)
+            self._failed(dial, error.errno or 0, icmp=False)
 
-    def _half_open(self, dial: Dial, port: int) -> HalfOpen:
-        there = (dial.host, dial.port)
-        return HalfOpen(self._reactor, port, there, lambda code: self._ended(dial, code), dial.local)
+    def _ended(self, dial: Dial, code: int, icmp: bool) -> None:
+        self._failed(dial, code, icmp=icmp)
+        self._set_timer()
 
-    def _from_fresh_port(self, dial: Dial) -> HalfOpen:
-        for _ in range(FRESH_TRIES):
-            port = random.choice(PUNCH_PORTS)  # noqa: S311  # not a secret: any free port will do
-            if port in self._used_ports:
-                continue
-            self._used_ports.add(port)
-            try:
-                return self._half_open(dial, port)
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    raise
-        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-
-    def _ended(self, dial: Dial, code: int) -> None:
-        """The kernel decided about a dial."""
-        half_open = self._dials.pop(dial, None)
-        if half_open is None or self._stopped:
-            return
-        if code:
-            self._failed(dial, code, icmp=half_open.icmp)
-            self._set_timer()
-        else:
-            self._schedule.connected(dial)
-            self.made_by = self.way if dial.serial else SINGLE
-            adopt(self._reactor, half_open.take(), half_open.family, self._build, self._make_room)
+    def _stands(self, dial: Dial, half_open: HalfOpen) -> None:
+        self._schedule.connected(dial)
+        self.made_by = self.way if dial.serial else SINGLE
+        adopt(self._reactor, half_open.take(), half_open.family, self._build, self._make_room)
 
     def _accepted(self, address: IAddress) -> IProtocol | None:
         """The listener has a connection: one from where no candidate is belongs to the plan of the peer."""
@@ -340,13 +302,10 @@ class Puncher:
 
     def _make_room(self) -> bool:
         """Close what is still trying, for one that stands; false if there is nothing left to close."""
-        dials, self._dials = self._dials, {}
-        for half_open in dials.values():
-            half_open.close()
         self._schedule.room = 0
-        return bool(dials)
+        return self._attempts.drop_all()
 
-    def _failed(self, dial: Dial, code: int, *, icmp: bool = False) -> None:
+    def _failed(self, dial: Dial, code: int, *, icmp: bool) -> None:
         why = os.strerror(code)
         if dial.serial:
             self.plan_errors[why] += 1

@@ -295,9 +295,9 @@ async def test_when_a_path_stands_what_is_of_use_beside_it_is_still_tried(
     late, beside = free_port(), "127.0.0.2"
     punch = Punch(monkeypatch, None, candidates=[Candidate("host", HOST, silent), Candidate("host", beside, late)])
     await until(lambda: (beside, late) in punch.puncher.last_errors)
-    assert [dial.host for dial in punch.puncher._dials if dial.host == HOST]
+    assert [dial.host for dial in punch.puncher._attempts.under_way if dial.host == HOST]
     punch.puncher.settle_for(lambda host: host == beside)
-    assert not [dial.host for dial in punch.puncher._dials if dial.host == HOST]
+    assert not [dial.host for dial in punch.puncher._attempts.under_way if dial.host == HOST]
     with socket.socket() as listener:
         listener.bind((beside, late))
         listener.listen()
@@ -347,7 +347,7 @@ async def test_when_a_path_stands_and_nothing_else_is_of_use_the_punch_is_over(
     punch = Punch(monkeypatch, None, candidates=[Candidate("host", HOST, silent)])
     punch.puncher.settle_for(lambda host: False)
     assert punch.puncher.done.called
-    assert not punch.puncher._dials
+    assert not punch.puncher._attempts.under_way
 
 
 @pytest_twisted.ensureDeferred
