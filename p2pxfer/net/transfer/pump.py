@@ -6,9 +6,9 @@ Laws of this file:
 2. Of the paths that carry (:mod:`p2pxfer.core.session.pathchoice`) the next chunk goes to the first one that has room:
    each gets as much as it delivers.  When all are full the next chunk waits.
 3. When nothing is left to be read, a path with nothing under way sends again what another one is slow with.
-4. While chunks go out, the reactor's thread waits for no disk: files are looked for and looked up in the scanner's
-   thread, read in another.  It waits for the record of hashes when a sending begins, if one that has ended still writes
-   there, and when everything was confirmed, to remove it.
+4. While chunks go out, the reactor's thread waits for no disk: files are looked for and looked up in one thread
+   (:mod:`p2pxfer.net.transfer.search`), read in another.  It waits for the record of hashes when a sending begins, if
+   one that has ended still writes there, and when everything was confirmed, to remove it.
 5. A chunk of which a path was told a part goes there before others: on a line on which no path lasts, what was begun is
    brought to an end before something else is begun.
 6. A file that changed or cannot be read is left out, and nothing else waits for it or ends with it.
@@ -40,6 +40,7 @@ from p2pxfer.net.transfer.leftfiles import LeftFiles
 from p2pxfer.net.transfer.loaded import HANDLE, Loaded, Lost
 from p2pxfer.net.transfer.readahead import ReadAhead
 from p2pxfer.net.transfer.ready import Ready
+from p2pxfer.net.transfer.search import Search
 from p2pxfer.net.transfer.source import Source
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
@@ -85,7 +86,7 @@ class ChunkPump:
         self._comparing = Comparing(reactor, source.manifest, self._core, self.push)
         self._files = ReadAhead(source, cache)
         self._left = LeftFiles(source.manifest)
-        self._scanner = Worker(reactor, "scanner")
+        self._search = Search(reactor, source, cache, self._grown, self._unreadable)
         self._ready = Ready(self._core)
         self._reading = 0
         self._paths: PathSet | None = None
@@ -102,12 +103,12 @@ class ChunkPump:
         self._paths = paths
         self._done = done
         self._failed = failed
-        self._list_more()
+        self._search.go_on()
 
     def close(self) -> None:
         """Read and send nothing more."""
         self._closed = True
-        self._stopping = [self._reader.stop(), self._scanner.stop()]
+        self._stopping = [self._reader.stop(), self._search.stop()]
         self._ready.clear()
         self._comparing.stop()
         self._stop_waiting()
@@ -190,31 +191,8 @@ class ChunkPump:
                         self._done(effect.root)
         return events
 
-    # -- the list ------------------------------------------------------------------------------------------------
-
-    def _list_more(self) -> None:
-        """Look at what is to be sent, page after page, while the first files go out already."""
-        if not self._closed and not self._source.manifest.complete:
-            finding = self._scanner.do(self._source.find)
-            finding.addCallback(self._listed)
-            finding.addErrback(self._unreadable)
-
-    def _listed(self, found: tuple[bytes, bool]) -> None:
-        if self._closed:
-            return
-        files = len(self._source.manifest.sizes)
-        self._source.take(*found)
-        # The record may wait for a disk, and its hashes are to be there when the page is told.
-        growing = self._scanner.do(self._cache.grow)
-        growing.addCallback(self._grown, files)
-        growing.addErrback(self._unreadable)
-        self._list_more()
-
     def _grown(self, known: list[tuple[ChunkAddress, bytes]], files: int) -> None:
-        """A page was taken, with these hashes; before it there were so many files.  The next one is not taken yet, for
-        what one thread does is told in order."""
-        if self._closed:
-            return
+        """The list has another page; see :class:`~p2pxfer.net.transfer.search.Search`."""
         self._carry_out(self._core.grow(known, self._source.holes(files)))
         if self._source.manifest.complete and self._listed_all is not None:
             self._listed_all()

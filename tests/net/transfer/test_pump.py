@@ -168,6 +168,21 @@ def test_a_path_that_comes_while_a_page_is_looked_up_is_offered_what_was_looked_
     assert offer.counting
 
 
+def test_when_the_sending_is_over_the_search_tells_nothing_more(going_on: GoingOn) -> None:
+    """Not even of a page that was looked up just then."""
+    going_on.begin()
+    going_on.until_asked()
+    pages, said = going_on.source.manifest.pages, len(going_on.path.sent)
+    going_on.pump.close()
+    going_on.cache.answer.release(100)
+    quiet = Deferred.fromCoroutine(going_on.pump.quiet())
+    while not quiet.called:
+        going_on.threads.wait()
+    assert going_on.source.manifest.pages == pages
+    assert len(going_on.path.sent) == said
+    assert not going_on.errors
+
+
 def test_tiny_files_are_read_ahead_no_further_than_their_number_allows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
