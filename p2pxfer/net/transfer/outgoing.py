@@ -39,6 +39,7 @@ from p2pxfer.net.connection.liveness import PacketsLost
 from p2pxfer.net.session.acquaintance import Acquaintance
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.meeting import Meeting
+from p2pxfer.net.session.meetings import Meetings
 from p2pxfer.net.session.parties import nat_event
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
@@ -49,8 +50,6 @@ from p2pxfer.net.transfer.cargo import Cargo
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.status import Event, Introduced, Note, Peer
 
-MAX_PATHLESS = 2
-"""How many earlier meetings without a path may still bring one when another begins."""
 TRUSTED_S = 1.0
 """How long after a first contact a direct path may still come of itself before the peers meet again, seconds: between
 peers that have just come to know each other more may be tried."""
@@ -90,7 +89,7 @@ class OutgoingJob:
         self._tell = tell
         self._on_relayed = on_relayed
         self._paths = PathSet(reactor.seconds, tell)
-        self._meetings: list[Meeting] = []
+        self._meetings = Meetings()
         own = PairingParty(machine.name, machine.identity.id.digest)
         self._peer = Acquaintance(reactor, own, target, on_paired=on_paired, met=self._met, failed=self.fail)
         self._seeking = Seeking(reactor, client, target, policy, self, first)
@@ -148,8 +147,7 @@ class OutgoingJob:
                 self._paths.leave(farewell)
                 if not self._pump.parting:
                     self._parting.hurry()
-            for meeting in self._meetings:
-                meeting.close()
+            self._meetings.close()
             if farewell is not None or self._pump.parting:
                 await self._until_parted()
 
@@ -200,11 +198,7 @@ class OutgoingJob:
         known = self._peer.key is not None
         party = self._machine.party("initiator", introduction.peer_id, peer_name=self._target.name, trusted=known)
         meeting = Meeting(self._reactor, introduction, party, self._client, self)
-        for old in [one for one in self._meetings if not one.paths][:-MAX_PATHLESS]:
-            self._meetings.remove(old)
-            old.close()
-        self._meetings.append(meeting)
-        meeting.start()
+        self._meetings.begin(meeting)
         Deferred.fromCoroutine(when_relayed(meeting, self._paths, self._on_relayed))
         return meeting
 
@@ -239,7 +233,7 @@ class OutgoingJob:
         self._pathless.end()
         self._paths.add(path)
         self._drop_doubted()
-        self._drop_superseded(meeting)
+        self._meetings.won(meeting)
         if self._peer.key == path.peer_key:
             self._use(path)
         else:
@@ -247,14 +241,8 @@ class OutgoingJob:
 
     async def _open_beside(self, path: PeerPath) -> PeerPath | None:
         """Another connection beside one, if it comes about."""
-        meeting = next((meeting for meeting in self._meetings if path in meeting.paths), None)
+        meeting = self._meetings.of(path)
         return await meeting.siblings.open(path) if meeting is not None else None
-
-    def _drop_superseded(self, winner: Meeting) -> None:
-        """A later meeting has a path: earlier ones that have none are not waited for any more."""
-        for meeting in [one for one in self._meetings if one.started < winner.started and not one.paths]:
-            self._meetings.remove(meeting)
-            meeting.close()
 
     def _drop_doubted(self) -> None:
         """Another path stands: what may be stuck in those of before goes over it."""
@@ -306,7 +294,7 @@ class OutgoingJob:
 
     def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:
         """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
-        self._meetings.remove(meeting)
+        self._meetings.failed(meeting)
         self._pathless.last = reasons[-1] if reasons else self._pathless.last
         if self._outcome.called:
             return
