@@ -2,13 +2,11 @@
 
 Laws of this file:
 
-1. A chunk is verified and written in one thread, batches are synced in another: data first, journal behind it, one
-   batch at a time.  The journal has the order of the writing, for chunks and holes alike: of what is written twice the
-   last counts.
+1. A chunk is verified and written in one thread, what was written is synced in another
+   (:mod:`p2pxfer.net.transfer.syncing`), and is told of there in the order of the writing.
 2. What arrived and is not durable yet is bounded by :data:`UNSAFE_BYTES`, what of it waits for the disk by
    :data:`WAITING_BYTES`; beyond either the paths are held, so the sender waits.
-3. A failed sync is never repeated: the first failure is told once, and everything afterwards meets it again.
-4. The staging place is closed, or removed, when no work on it is under way any more, publishing included, and exactly
+3. The staging place is closed, or removed, when no work on it is under way any more, publishing included, and exactly
    once.
 """
 
@@ -17,9 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from msgspec import Struct
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
@@ -32,13 +28,11 @@ from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import ChunkRefused
 from p2pxfer.net.transfer.oldversions import OldVersions, VersionLost
 from p2pxfer.net.transfer.places import Storage
+from p2pxfer.net.transfer.syncing import Syncing
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.uncancelled import uncancelled
 from p2pxfer.net.worker import Worker
 
-SYNC_BYTES = 4 * 1024 * 1024
-"""A batch is synced when it holds this much, or :data:`SYNC_S` after its first chunk."""
-SYNC_S = 0.25
 UNSAFE_BYTES = 11 * 1024 * 1024
 """Payload that arrived and is not durable beyond which the sender waits: with the chunk that goes beyond, of at most
 4 MiB, it is what a crash costs to fetch again.  Chunks count more than they hold, see :data:`CLAIM_COST`."""
@@ -58,19 +52,6 @@ journal names each."""
 _Storing = tuple[Incoming, Callable[[Failure | None], None]]
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-class _Unsynced(Struct):
-    """What was written and is not durable yet, in the order of writing, with its ``size`` in bytes, and pages that are
-    not journalled.
-    """
-
-    claims: list[Claim] = []
-    pages: list[int] = []
-    size: int = 0
-
-    def __bool__(self) -> bool:
-        return bool(self.claims or self.pages)
 
 
 class DiskThreads:
@@ -118,16 +99,14 @@ class Landing:
         self._waiting = 0
         self._batch: list[_Storing] = []
         self._batch_bytes = 0
-        self._unsynced = _Unsynced()
-        self._unsynced_bytes = 0
-        self._syncing = False
-        self._timer: IDelayedCall | None = None
+        self._syncing = Syncing(
+            reactor, lambda claims, pages: disk.syncer.do(staging.sync, claims, pages), self._begin, self._done, failed
+        )
         self._announcing = False
         self._announced: Announced | None = None
         self._held = False
         self._ending = False
         self._closing = False
-        self._failure: Failure | None = None
 
     def store(self, chunk: Incoming, told: Callable[[Failure | None], None]) -> None:
         """Verify and write a chunk or a bundle; ``told`` hears of the end.
@@ -136,7 +115,7 @@ class Landing:
         thread makes a chunk, :class:`~p2pxfer.net.transfer.oldversions.VersionLost`.  There is no Deferred, for of
         small chunks there are too many.
         """
-        self._under_way += 1
+        self._begin()
         self._waiting += length_of(chunk) + CHUNK_COST
         self._regulate()
         self._batch.append((chunk, told))
@@ -185,8 +164,7 @@ class Landing:
 
     def listed(self, page: int) -> None:
         """A page was added to the manifest: it is journalled before anything of its files."""
-        self._unsynced.pages.append(page)
-        self._sync_soon()
+        self._syncing.listed(page)
 
     def announce(self, announced: Announced) -> None:
         """The sender has seen so much by now; ``failed`` hears if there is no room for it.
@@ -197,7 +175,7 @@ class Landing:
             self._announced = announced
             return
         self._announcing = True
-        self._under_way += 1
+        self._begin()
         self._disk.writer.do(self._staging.announce, announced).addBoth(self._looked)
 
     def _looked(self, result: Failure | None) -> None:
@@ -211,7 +189,7 @@ class Landing:
 
     def store_hole(self, file: int, first: int, stop: int) -> Deferred[None]:
         """Have chunks of a sparse file be zero; fails as :meth:`~p2pxfer.net.staging.staging.Staging.write_hole`."""
-        self._under_way += 1
+        self._begin()
         self._waiting += CHUNK_COST
         self._regulate()
         return self._disk.writer.do(self._staging.write_hole, file, first, stop).addBoth(self._hole_left)
@@ -219,8 +197,7 @@ class Landing:
     def _hole_left(self, result: Failure | list[Claim]) -> Failure | None:
         self._waiting -= CHUNK_COST
         if not isinstance(result, Failure):
-            self._unsynced.claims += result
-            self._is_written(CLAIM_COST * sum(stop - first for _, first, stop, _ in result))
+            self._syncing.written(result, CLAIM_COST * sum(stop - first for _, first, stop, _ in result))
         self._done()
         return result if isinstance(result, Failure) else None
 
@@ -228,42 +205,10 @@ class Landing:
         self._waiting -= size + CHUNK_COST
         if not isinstance(result, Failure):
             claims = claims_of(chunk)
-            self._unsynced.claims += claims
-            self._is_written(size + CLAIM_COST * len(claims))
+            self._syncing.written(claims, size + CLAIM_COST * len(claims))
         self._done()
-
-    def _is_written(self, size: int) -> None:
-        self._unsynced.size += size
-        self._unsynced_bytes += size
-        self._sync_soon()
 
     # -- durability ----------------------------------------------------------------------------------------------
-
-    def _sync_soon(self) -> None:
-        if self._syncing or self._closing or self._failure is not None:
-            return
-        if self._unsynced_bytes >= SYNC_BYTES:
-            self._sync()
-        elif self._unsynced and self._timer is None:
-            self._timer = self._reactor.callLater(SYNC_S, self._sync)
-
-    def _sync(self) -> None:
-        """Make the batch durable."""
-        self._stop_timer()
-        batch, self._unsynced = self._unsynced, _Unsynced()
-        self._syncing = True
-        self._under_way += 1
-        self._disk.syncer.do(self._staging.sync, batch.claims, batch.pages).addBoth(self._synced, batch.size)
-
-    def _synced(self, result: Failure | None, size: int) -> None:
-        self._syncing = False
-        self._unsynced_bytes -= size
-        if isinstance(result, Failure):
-            first, self._failure = self._failure is None, self._failure or result
-            if first:
-                self._failed(result)
-        self._sync_soon()
-        self._done()
 
     async def settle(self) -> None:
         """Make durable all that was stored.
@@ -272,12 +217,12 @@ class Landing:
             DiskError: the sync that failed, now or before.
         """
         while True:
-            if self._failure is not None:
-                self._failure.raiseException()
+            if self._syncing.failure is not None:
+                self._syncing.failure.raiseException()
             if self._under_way:
                 await self._until_quiet()
-            elif self._unsynced:
-                self._sync()
+            elif self._syncing.waits:
+                self._syncing.now()
             else:
                 return
 
@@ -289,7 +234,7 @@ class Landing:
         Raises:
             DiskError: see :meth:`~p2pxfer.net.staging.staging.Staging.finish`, and so for the others.
         """
-        self._under_way += 1
+        self._begin()
         try:
             return await self._disk.elsewhere(self._staging.finish, agreed.root, now, agreed.left)
         finally:
@@ -299,6 +244,10 @@ class Landing:
         quiet: Deferred[None] = Deferred()
         self._quiet.append(quiet)
         return quiet
+
+    def _begin(self) -> None:
+        """Another piece of work is under way."""
+        self._under_way += 1
 
     def _done(self) -> None:
         """One piece of work is over."""
@@ -312,16 +261,11 @@ class Landing:
 
     def _regulate(self) -> None:
         """Let the sender wait while the disk is behind."""
-        behind = self._waiting > WAITING_BYTES or self._waiting + self._unsynced_bytes > UNSAFE_BYTES
+        behind = self._waiting > WAITING_BYTES or self._waiting + self._syncing.unsafe > UNSAFE_BYTES
         wanted = behind and not self._closing
         if wanted != self._held:
             self._held = wanted
             self._hold(wanted)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -340,9 +284,9 @@ class Landing:
                 await self.settle()
             except Exception:
                 # Told through ``failed`` already; what was durable before stays.
-                self._unsynced = _Unsynced()
+                self._syncing.drop()
         self._closing = True
-        self._stop_timer()
+        self._syncing.stop()
         self._regulate()
         while self._under_way:
             await self._until_quiet()

@@ -25,7 +25,7 @@ from p2pxfer.core.transfer.journal import Claim
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.net.staging.staging import Staging
-from p2pxfer.net.transfer import landing as module
+from p2pxfer.net.transfer import syncing
 from p2pxfer.net.transfer.landing import DiskThreads, Landing
 from tests.net.disk_tools import NOW, SENDER
 from tests.net.reactors import reactor
@@ -153,7 +153,7 @@ class World:
 async def test_one_batch_of_a_landing_keeps_the_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: list[Step]
 ) -> None:
-    monkeypatch.setattr(module, "SYNC_S", 600)
+    monkeypatch.setattr(syncing, "SYNC_S", 600)
     synced = counted(monkeypatch)
     world = World(tmp_path)
     for what, first, other in steps:

@@ -17,6 +17,7 @@ from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import ChunkRefused, DiskError, NoSpace
 from p2pxfer.net.transfer import landing as module
 from p2pxfer.net.transfer.landing import DiskThreads, Landing
+from p2pxfer.net.transfer.syncing import SYNC_S
 from tests.net.reactors import reactor, until
 
 SIZE = 100_000
@@ -131,7 +132,7 @@ async def test_f14_a_failed_sync_is_told_once_and_never_repeated(error: DiskErro
         await world.landing.settle()
     world.staging.sync_error = None
     await world.store(2)
-    await deferLater(reactor, module.SYNC_S + 0.1)
+    await deferLater(reactor, SYNC_S + 0.1)
     assert world.staging.synced == []
     assert [failure.value for failure in world.failures] == [error]
     await world.end()
