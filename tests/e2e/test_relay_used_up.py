@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
+from tests.e2e.between import PIECE, relayed_through
 from tests.e2e.conftest import MIB, Stage, end_of, fast_folder
-from tests.e2e.test_segments import PIECE, Between
 from tests.scene import file_hash, last, random_file
 
 SIZE = 16 * MIB
@@ -28,7 +28,7 @@ class Quota:
         self.ended = 0
 
     def __call__(self, source: socket.socket, sink: socket.socket) -> int:
-        """See :data:`~tests.e2e.test_segments.Way`."""
+        """See :data:`~tests.e2e.between.Way`."""
         data = source.recv(PIECE)
         with self._lock:
             left = QUOTA - self._passed.setdefault(source, 0)
@@ -45,16 +45,7 @@ class Quota:
 def test_f44_a_relay_that_ends_in_the_middle_of_a_chunk_is_asked_for_again(pair: Stage) -> None:
     """The transfer goes on by itself with another reservation each time, with pauses, and the file is right."""
     quota = Quota()
-    between = Between(quota, pair.ports[0])
-    pair.callback(between.close)
-    pair.address = f"127.0.0.1:{between.port}#{pair.address.split('#')[1]}"
-    source = pair.folder / "file.bin"
-    digest = random_file(source, SIZE)
-    bob = pair.receive("--once", "--no-code", "--path", "relay")
-    alice = pair.send(source, "--path", "relay")
-    (status, said), (other, heard) = end_of(alice), end_of(bob)
-    assert (status, other) == (0, 0), (said, heard)
-    assert file_hash(pair.inbox / source.name) == digest
+    _, said = relayed_through(pair, quota, SIZE)
     introduced = [event["t"] for event in said if event["event"] == "introduced"]
     carried = sum(last(said, "done")["bytes_by_path"].values())
     ends = [event["why"] for event in said if event["event"] == "path" and event["state"] == "down"]
