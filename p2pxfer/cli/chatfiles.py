@@ -19,10 +19,10 @@ from p2pxfer.cli.questions import compose_question
 from p2pxfer.cli.watching import done_event
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.rights import Right
-from p2pxfer.core.ids import PeerId
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import contents, received_text
 from p2pxfer.errors import P2pxferError, PeerStopped, Unreachable
+from p2pxfer.net.session.knownpeers import ContactsNow
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.pairsession import common_name
 from p2pxfer.net.session.pathset import PathSet
@@ -86,6 +86,7 @@ class ChatFiles(InboxOwner):
         on_idle: Callable[[], None],
     ) -> None:
         self._machine = machine
+        self._contacts = ContactsNow(machine.home, self._note)
         self._peer = peer
         self._destination = destination
         self._acceptance: Acceptance = acceptance
@@ -268,8 +269,8 @@ class ChatFiles(InboxOwner):
         if key != self._peer.key:
             return None
         # Read each time: the user may have denied it files, or removed it, since the chat began.
-        contact = self._machine.home.contact_by_id(PeerId(key))
-        if contact is None and self._peer.name is not None:
+        contact = self._contacts.by_key(key)
+        if contact is None and (self._peer.name is not None or self._contacts.trouble):
             return None
         allowed = contact is None or contact.allows(Right.FILES)
         return Known(self._peer.shown, self._peer.verified, files=allowed and self._acceptance != "none")

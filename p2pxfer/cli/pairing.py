@@ -24,7 +24,6 @@ from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.codes import Code, typed_code
 from p2pxfer.core.contact.compare import Words
 from p2pxfer.core.contact.pairplace import name_of, place_in, place_of, slots_at
-from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Registered
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import CodeInvalid, Interrupted, NameTaken, P2pxferError, Refused, Unreachable, WrongCode
@@ -33,6 +32,7 @@ from p2pxfer.net.private.contactfile import How
 from p2pxfer.net.private.home import Contact
 from p2pxfer.net.session.bothsame import BothSame
 from p2pxfer.net.session.joining import Joining, Proved
+from p2pxfer.net.session.knownpeers import ContactsNow
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.folder import Folder
@@ -41,7 +41,7 @@ from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
-from p2pxfer.status import CodeShown, Event, Note, Offer, Path, Peer
+from p2pxfer.status import CodeShown, Event, Offer, Path, Peer
 from p2pxfer.status import Registered as RegisteredEvent
 
 PLACES: Final = 8
@@ -90,6 +90,7 @@ class Pairing(InboxOwner):
             P2pxferError: the outcome, when it is not success.
         """
         machine = self._machine = structs.replace(machine, tell=self._report.tell)
+        self._contacts = ContactsNow(machine.home, self._report.note)
         self._questions = Questions(machine.reactor, self._report)
         self._report.on_closed = lambda: self._end(Interrupted("nobody reads the output any more"))
         if self._timeout is not None:
@@ -130,7 +131,7 @@ class Pairing(InboxOwner):
     def _store(self, key: bytes, name: str, how: How = "code") -> Contact:
         """The peer proved the code, and behind ``words`` both users said that those are the same."""
         machine, called = self._machine, self._alias or name
-        contact = store_contact(machine.home, key, called, lambda text: self._report.tell(Note(text)), how)
+        contact = store_contact(machine.home, key, called, self._report.note, how)
         self._stored = True
         self._report.tell(Peer(contact.name, str(contact.id), contact.verified))
         listed = ContactListed(contact.name, str(contact.id), contact.verified, contact.added, "added")
@@ -304,7 +305,7 @@ class Pairing(InboxOwner):
 
     def known(self, key: bytes) -> Known | None:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`; contacts are known, and send nothing here."""
-        contact = self._machine.home.contact_by_id(PeerId(key))
+        contact = self._contacts.by_key(key)
         return Known(contact.name, "contact", files=False) if contact is not None else None
 
     def paired(self, key: bytes, name: str, words: Callable[[], Words]) -> Known:

@@ -18,7 +18,7 @@ from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import CodeNeeded, IdentityMismatch, P2pxferError, PeerStopped, Refused
-from p2pxfer.net.private.home import Home
+from p2pxfer.net.session.knownpeers import ContactsNow
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.status import Event, Note, Path
 
@@ -35,7 +35,7 @@ class PathEnds:
 
     def __init__(
         self,
-        home: Home,
+        contacts: ContactsNow,
         words: WordsCheck,
         report: Reporter,
         welcome: Callable[[bytes], bool],
@@ -43,7 +43,7 @@ class PathEnds:
         stopped: Callable[[PeerPath], str],
         final: Callable[[P2pxferError], bool],
     ) -> None:
-        self._home = home
+        self._contacts = contacts
         self._words = words
         self._report = report
         self._welcome = welcome
@@ -68,7 +68,7 @@ class PathEnds:
     def _text(self, path: PeerPath, peer: str, error: P2pxferError) -> str:
         if isinstance(error, PeerStopped):
             return self._stopped(path)
-        contact = self._home.contact_by_id(PeerId(path.peer_key))
+        contact = self._contacts.by_key(path.peer_key)
         if isinstance(error, IdentityMismatch) and self._words.shown_to(path.peer_key) is not None:
             then = "; if it was no mistake, remove the contact and pair again" if contact is not None else ""
             return f"{peer}'s user says that the words differ: nothing was taken{then}"

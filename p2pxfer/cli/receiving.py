@@ -8,7 +8,7 @@ from typing import cast
 
 from msgspec import structs
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, FailureGroup, race
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from p2pxfer.cli.codedesk import CodeDesk, parse_given
@@ -23,12 +23,11 @@ from p2pxfer.cli.watching import Watch, done_event, interrupted_text, stops
 from p2pxfer.cli.wordscheck import WordsCheck
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.rights import Right
-from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Registered
-from p2pxfer.core.session.channelwire import Compare
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import received_text
 from p2pxfer.errors import IdentityMismatch, Incomplete, Interrupted, NameTaken, P2pxferError, PeerStopped, Unreachable
+from p2pxfer.net.session.knownpeers import ContactsNow
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
@@ -40,15 +39,13 @@ from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
 from p2pxfer.net.transfer.places import Place, Received
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
-from p2pxfer.status import Failed, Note, Offer
+from p2pxfer.status import Failed, Offer
 from p2pxfer.status import Registered as RegisteredEvent
 
 FAREWELL_S = 5.0
 """How long ``--once`` waits for the sender to confirm that it knows, seconds."""
 STREAM_FAREWELL_S = 30.0
 """The same for a stream, seconds: a sender that never hears of its end takes it for lost, and cannot ask again."""
-REST_S = 1.0
-"""After what time the words of another connection are asked about, seconds: who goes takes all of its own along."""
 LOOK_S = 0.25
 """How often ``--timeout`` looks whether a transfer is under way, seconds."""
 STOPPED = PeerStopped("the receiver was stopped")
@@ -100,10 +97,11 @@ class Receiving(InboxOwner):
         reactor = self._reactor = machine.reactor
         self._desk = CodeDesk(reactor, self._codes, self._report, self._given)
         self._questions = Questions(reactor, self._report)
-        self._words = WordsCheck(machine.home, self._questions, self._report, reactor.seconds, asks=self._verify)
+        self._words = WordsCheck(machine.home, self._questions, self._report, reactor, asks=self._verify)
         self._elsewhere = Elsewhere(reactor, machine.home, self._place, self._report)
+        self._contacts = ContactsNow(machine.home, self._report.note)
         self._ends = PathEnds(
-            machine.home,
+            self._contacts,
             self._words,
             self._report,
             self._is_welcome,
@@ -189,7 +187,7 @@ class Receiving(InboxOwner):
             if not self._received:
                 self._finish(Unreachable(f"nothing was received within {self._timeout:g} seconds"))
             elif not self._finished.called:
-                self._report.tell(Note(f"nothing more came within {self._timeout:g} seconds"))
+                self._report.note(f"nothing more came within {self._timeout:g} seconds")
                 self._finish(None)
 
     def _registered(self, answer: Registered) -> None:
@@ -211,7 +209,7 @@ class Receiving(InboxOwner):
 
     def known(self, key: bytes) -> Known | None:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
-        contact = self._machine.home.contact_by_id(PeerId(key))
+        contact = self._contacts.by_key(key)
         if contact is None:
             return Known("", "code") if self._words.holds(key) else None
         return Known(contact.name, "contact", contact.allows(Right.FILES))
@@ -226,7 +224,7 @@ class Receiving(InboxOwner):
     def _store(self, key: bytes, name: str) -> Known:
         """The peer is a contact from here on."""
         try:
-            contact = store_contact(self._machine.home, key, name, lambda text: self._report.tell(Note(text)))
+            contact = store_contact(self._machine.home, key, name, self._report.note)
         except P2pxferError as error:
             self._report.tell(Failed(code=error.word, message=error.message, retry=error.retry))
             raise
@@ -272,29 +270,16 @@ class Receiving(InboxOwner):
         return True
 
     async def _same_words(self, watch: Watch | None, peer: str) -> bool:
-        """Whether the user hears the same words, those that the sender compares or else those of a path.
+        if watch is None:
+            return False
+        try:
+            return await self._words.same(watch.paths, safe_text(peer), lambda: self._is_over(watch))
+        except IdentityMismatch as error:
+            self._denied = error
+            return False
 
-        Where a connection is gone before the answer, the words of the next one are asked about.
-        """
-        while watch is not None and self._denied is None and not self._leaving and not watch.transfer.ended:
-            path = next(iter(watch.paths.ordered()), None)
-            if path is None:
-                await deferLater(self._reactor, LOOK_S)
-                continue
-            found = self._words.shown_to(path.peer_key)
-            if found is None and not self._words.passed(path.peer_key):
-                path.send(Compare())
-            words, connection = found or (words_on(path), path)
-            try:
-                await self._words.ask(path.peer_key, safe_text(peer), words, connection)
-            except CancelledError:
-                await deferLater(self._reactor, REST_S)
-                continue
-            except IdentityMismatch as error:
-                self._denied = error
-                return False
-            return True
-        return False
+    def _is_over(self, watch: Watch) -> bool:
+        return self._denied is not None or self._leaving or watch.transfer.ended
 
     def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
@@ -330,7 +315,7 @@ class Receiving(InboxOwner):
                 return
             if isinstance(error, Incomplete) and isinstance(transfer, IncomingTransfer):
                 # Not the end of the wait: the sender may come back, also to ``--once``.
-                self._report.tell(Note(watch.unfinished(error)))
+                self._report.note(watch.unfinished(error))
                 self._report.rest()
             elif self._once and not self._received and (watch.taken or not self._watches):
                 # Not if it was refused beside another one, which is the one that is waited for.

@@ -17,6 +17,7 @@ from p2pxfer.status import (
     Event,
     Failed,
     Listening,
+    Note,
     Path,
     Progress,
     Resumed,
@@ -69,6 +70,10 @@ class Reporter:
         command was called for, so people who want quiet see it too.
         """
         self._guarded(lambda: self._write(event, text, wanted=wanted))
+
+    def note(self, text: str) -> None:
+        """:meth:`tell` something that has no event of its own."""
+        self.tell(Note(text))
 
     def told(self, event: Event) -> bool:
         """:meth:`tell` an event; returns whether it was written."""

@@ -108,7 +108,7 @@ class Sending:
         client = machine.client(on_registered=self._registered)
         self._report.on_closed = lambda: self._end(Interrupted("nobody reads the output any more"))
         questions = Questions(reactor, self._report)
-        self._words = WordsCheck(machine.home, questions, self._report, reactor.seconds, asks=self._verify)
+        self._words = WordsCheck(machine.home, questions, self._report, reactor, asks=self._verify)
         try:
             await client.start()
             client.failed.addCallback(self._end)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.internet.task import deferLater
 
 from p2pxfer import status
 from p2pxfer.cli.newcontact import today
@@ -13,11 +14,19 @@ from p2pxfer.cli.questions import Questions
 from p2pxfer.cli.report import Reporter
 from p2pxfer.core.contact.compare import Words
 from p2pxfer.core.ids import PeerId
+from p2pxfer.core.session.channelwire import Compare
 from p2pxfer.core.words.eventtext import describe
 from p2pxfer.errors import IdentityMismatch
 from p2pxfer.net.private.home import Contact, Home
+from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.session.pathwords import words_on
+from p2pxfer.net.types import Reactor
 from p2pxfer.status import Note
 
+LOOK_S: Final = 0.25
+"""How often it is looked whether there is a connection again whose words can be compared, seconds."""
+REST_S: Final = 1.0
+"""After what time the words of another connection are asked about, seconds: who goes takes all of its own along."""
 SHOWS: Final = 20
 """Most words that are shown in :data:`SHOW_S`, whatever peers send."""
 SHOW_S: Final = 60.0
@@ -53,7 +62,7 @@ class WordsCheck:
     """Asks the user of a command; no peer again after a yes.  ``advice`` is what to do where the words differ.
 
     Words are those of one connection, and hold no longer than it: another one of the same peer has others.
-    ``seconds`` is the time.  ``asks``: whether the user here is asked at all.
+    ``asks``: whether the user here is asked at all.
     """
 
     def __init__(
@@ -61,7 +70,7 @@ class WordsCheck:
         home: Home,
         questions: Questions,
         report: Reporter,
-        seconds: Callable[[], float],
+        reactor: Reactor,
         advice: str = REMOVE,
         *,
         asks: bool = True,
@@ -75,7 +84,7 @@ class WordsCheck:
         self._shown: dict[bytes, tuple[Words, object]] = {}
         """Words that a peer compares and their connection, newest last."""
         self._held: dict[bytes, Callable[[], object]] = {}
-        self._seconds = seconds
+        self._reactor = reactor
         self._times: list[float] = []
         self._asked: list[tuple[bytes, Words, object, Deferred[None]]] = []
         self._lock = DeferredLock()
@@ -88,7 +97,7 @@ class WordsCheck:
         if self._shown.get(key, (None,))[0] == words:
             return
         self._shown.pop(key, None)
-        now = self._seconds()
+        now = self._reactor.seconds()
         self._times = [then for then in self._times if then > now - SHOW_S]
         if len(self._times) >= SHOWS:
             return
@@ -119,6 +128,31 @@ class WordsCheck:
     def passed(self, key: bytes) -> bool:
         """Whether the user said of this peer that the words are the same."""
         return key in self._same
+
+    async def same(self, paths: PathSet, shown: str, over: Callable[[], bool]) -> bool:
+        """Whether the user hears the same words, those that the peer compares or else those of a path.
+
+        Where a connection is gone before the answer, the words of the next one are asked about, until it is ``over``.
+
+        Raises:
+            IdentityMismatch: they are not the same, or nobody answers.
+        """
+        while not over():
+            path = next(iter(paths.ordered()), None)
+            if path is None:
+                await deferLater(self._reactor, LOOK_S)
+                continue
+            found = self.shown_to(path.peer_key)
+            if found is None and not self.passed(path.peer_key):
+                path.send(Compare())
+            words, connection = found or (words_on(path), path)
+            try:
+                await self.ask(path.peer_key, shown, words, connection)
+            except CancelledError:
+                await deferLater(self._reactor, REST_S)
+            else:
+                return True
+        return False
 
     def hold(self, key: bytes, store: Callable[[], object]) -> None:
         """This peer proved a code; ``store`` makes it a contact, when the words are the same and not before."""

@@ -63,6 +63,28 @@ def test_an_answer_is_for_the_one_offer_that_is_shown(tmp_path: Path) -> None:
     assert not files.answer(True)
 
 
+@pytest.mark.parametrize("name", ["bob", None])
+def test_with_contacts_that_cannot_be_read_nothing_is_taken(tmp_path: Path, name: str | None) -> None:
+    """Nor from one that is no contact: it may be one meanwhile that is denied files."""
+    told: list[Any] = []
+    home, clock = Home(tmp_path / "home"), Clock()
+    files = ChatFiles(
+        machine_at(home, clock), Checkee(KEY, name, "contact" if name else "id"), destination=str(tmp_path),
+        acceptance="contacts", tell=lambda event, _: told.append(event), on_idle=lambda: None,
+    )  # fmt: skip
+    home.add_contact(Contact("bob", PeerId(KEY), "code", "2026-01-01"))
+    assert files.known(KEY)
+    (home.path / "contacts.json").write_text("{")
+    answers: list[bool] = []
+    for _ in range(2):
+        assert files.known(KEY) is None
+        decision: Any = files.decide("bob", Offer(files=1, bytes=1, names=("a",)))
+        decision.addCallback(answers.append)
+    assert answers == [False, False]
+    (note,) = told
+    assert note.message.startswith("nobody is let in: ")
+
+
 def test_what_was_saved_is_said_with_whom_it_came_from_and_where_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,6 +56,14 @@ def test_a_proved_code_ends_the_run_with_a_contact(run: Run) -> None:
     assert [contact.name for contact in run.home.contacts()] == ["alice"]
 
 
+def test_contacts_that_cannot_be_read_are_none_and_it_is_said(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    (run.home.path / "contacts.json").write_text("{")
+    assert run.command.known(KEY) is None
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["message"][:17] for event in told if event["event"] == "note"] == ["nobody is let in:"]
+    assert not run.ended.called
+
+
 def test_after_the_words_the_peer_is_told_as_verified_by_them(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     run.command._store(KEY, "alice", "words")
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -22,7 +22,7 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from p2pxfer.cli import receiving, watching
+from p2pxfer.cli import receiving, watching, wordscheck
 from p2pxfer.cli.codedesk import CodeDesk
 from p2pxfer.cli.inputs import can_answer
 from p2pxfer.cli.questions import Questions, compose_question
@@ -312,6 +312,7 @@ class FakeTransfer:
             self.done.errback(outcome)
 
 
+KEY = b"k" * 32
 GOOD = Received(b"r" * 32, ("a",), 10)
 WRONG = WrongCode("that code is not right")
 
@@ -439,6 +440,32 @@ def test_a_sender_that_was_stopped_is_said_once_and_not_to_be_gone_as_well(make:
     assert not run.ended.called
     run.pass_time(2)  # nobody comes of himself, so --timeout counts
     assert isinstance(run.ended.result, Unreachable)
+
+
+def test_a_store_that_cannot_be_read_lets_nobody_in_and_stops_nothing(make: Any, tmp_path: Path) -> None:
+    """It is asked at every turn of a path: what is under way goes on, and it is said once until it is mended."""
+    home = Home(tmp_path / "home")
+    home.add_contact(Contact("alice", PeerId(KEY), "code", "2026-11-21"))
+    run = make()
+    transfer = run.transfer()
+    run.accept(transfer)
+    run.pass_time(0.1)
+    stored = (home.path / "contacts.json").read_text()
+    (home.path / "contacts.json").write_text("{")
+    path: Any = SimpleNamespace(facts=SimpleNamespace(number=1), peer_key=KEY, peer_name="alice")
+    for error in (Refused("no"), IdentityMismatch("no"), CodeNeeded("no"), Unreachable("the line was cut")):
+        run.command.path_ends(path, "alice", error)
+        assert run.command.known(KEY) is None
+    told = [note["message"] for note in run.events("note") if "is let in" in note["message"]]
+    assert len(told) == 1 and told[0].startswith("nobody is let in: ")
+    (home.path / "contacts.json").write_text(stored)
+    assert run.command.known(KEY).name == "alice"
+    (home.path / "contacts.json").write_text("{")
+    assert run.command.known(KEY) is None
+    assert len([note for note in run.events("note") if "is let in" in note["message"]]) == 2
+    assert not run.ended.called
+    transfer.end(GOOD)
+    assert run.events("done")
 
 
 def test_a_sender_that_was_stopped_before_it_was_taken_left_nothing(make: Any) -> None:
@@ -788,7 +815,7 @@ def test_who_takes_leave_while_words_are_compared_is_not_asked_about_again(
         asked.append(connection)
         raise CancelledError
 
-    monkeypatch.setattr(receiving, "words_on", lambda path: ("a",))
+    monkeypatch.setattr(wordscheck, "words_on", lambda path: ("a",))
     monkeypatch.setattr(run.command._words, "ask", ask)
     transfer = run.transfer()
     there = [SimpleNamespace(peer_key=b"a" * 32, send=lambda message: None, number=number) for number in (1, 2)]

@@ -22,13 +22,14 @@ class Bench:
     """A check whose questions are answered by hand."""
 
     def __init__(self, folder: Path) -> None:
-        self.clock = Clock()
+        clock: Any = Clock()
+        self.clock = clock
         self.told: list[str] = []
         self.texts: list[str | None] = []
         self.open: list[tuple[str, Deferred[bool]]] = []
         self.home = Home(folder / "home")
         there: Any = self
-        self.check = WordsCheck(self.home, there, there, self.clock.seconds)
+        self.check = WordsCheck(self.home, there, there, clock)
 
     def tell(self, event: Any, text: str | None = None) -> None:
         self.told.append(str(event))
@@ -75,7 +76,7 @@ def test_another_connection_has_other_words_and_they_are_shown(bench: Bench) -> 
 
 def test_who_is_not_asked_is_told_so(bench: Bench) -> None:
     there: Any = bench
-    check = WordsCheck(bench.home, there, there, bench.clock.seconds, asks=False)
+    check = WordsCheck(bench.home, there, there, bench.clock, asks=False)
     check.show(KEY, "anna", OLD, "first")
     (text,) = bench.texts
     assert text is not None and OLD[0] in text

@@ -19,15 +19,15 @@ from twisted.python.failure import Failure
 from p2pxfer.core.agent.control import MAX_NAMES
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.rights import Right
-from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Registered
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import contents, describe, human_size, some_of, superseded_text
-from p2pxfer.errors import ConfigError, P2pxferError, PeerStopped, Refused
+from p2pxfer.errors import P2pxferError, PeerStopped, Refused
 from p2pxfer.inventory import JobListed
 from p2pxfer.net.agent.folders import ContactFolders, ContactPlace
 from p2pxfer.net.agent.presence import Presence
 from p2pxfer.net.queue.joblist import moment
+from p2pxfer.net.session.knownpeers import ContactsNow
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
@@ -49,6 +49,7 @@ class Receiving(InboxOwner):
     def __init__(self, machine: Machine, folders: ContactFolders, limit: int, tell: Callable[[str], None]) -> None:
         """``limit`` in bytes a second of each transfer, 0 for none."""
         self._machine = structs.replace(machine, tell=self._server_says)
+        self._contacts = ContactsNow(machine.home, tell)
         self._folders = folders
         self._tell = tell
         self._places: dict[bytes, ContactPlace] = {}
@@ -125,11 +126,7 @@ class Receiving(InboxOwner):
 
     def known(self, key: bytes) -> Known | None:
         """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
-        try:
-            contact = self._machine.home.contact_by_id(PeerId(key))
-        except ConfigError as error:
-            self._tell(f"nobody is let in: {error.message}")
-            return None
+        contact = self._contacts.by_key(key)
         return Known(contact.name, "contact", contact.allows(Right.FILES)) if contact is not None else None
 
     def paired(self, key: bytes, name: str, words: Callable[[], tuple[str, ...]]) -> Known:

@@ -9,13 +9,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.contact.rights import Right
-from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Registered
 from p2pxfer.core.session.services import check_service, waiting_name
-from p2pxfer.errors import ConfigError, P2pxferError, PeerStopped, Refused, Unreachable
+from p2pxfer.errors import P2pxferError, PeerStopped, Refused, Unreachable
 from p2pxfer.net.services.calling import Calling
 from p2pxfer.net.services.peeraddress import PeerAddress
 from p2pxfer.net.services.streamsession import Asking, Streams
+from p2pxfer.net.session.knownpeers import ContactsNow
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.session.reception import Reception
@@ -72,6 +72,7 @@ class PeerService:
         tell: Callable[[Checkee, Event], None] | None = None,
     ) -> None:
         self._machine = machine
+        self._contacts = ContactsNow(machine.home, lambda text: self._log.error("{text}", text=text))
         self._service = check_service(service)
         self._guests = guests
         self._asked = asked
@@ -110,10 +111,8 @@ class PeerService:
 
         Asked again for each connection, since a session may last for days.
         """
-        try:
-            contact = self._machine.home.contact_by_id(PeerId(key))
-        except ConfigError as error:
-            self._log.error("nobody is admitted: {error}", error=error)
+        contact = self._contacts.by_key(key)
+        if self._contacts.trouble:
             return None
         guest = next((guest for guest in self._guests() if guest.key == key), None)
         if contact is None:

@@ -6,15 +6,41 @@ from typing import TYPE_CHECKING, Final
 
 from p2pxfer.core.ids import PeerId, parse_id
 from p2pxfer.core.names import check_name, normalise_name
-from p2pxfer.errors import IdInvalid, Refused, UsageError
+from p2pxfer.errors import ConfigError, IdInvalid, Refused, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from p2pxfer.core.contact.rights import Right
     from p2pxfer.net.private.home import Contact, Home
     from p2pxfer.net.session.peercheck import Checkee
 
 _FEW: Final = 5
 """So many contacts are named to somebody who names none of them."""
+
+
+class ContactsNow:
+    """The contacts as they are stored at each moment, for a run that goes on where they cannot be read.
+
+    Nobody is one then; ``unread`` hears why, once until they can be read again.
+    """
+
+    def __init__(self, home: Home, unread: Callable[[str], None]) -> None:
+        self._home = home
+        self._unread = unread
+        self.trouble = ""
+        """Why they could not be read when they were last asked for; empty if they could."""
+
+    def by_key(self, key: bytes) -> Contact | None:
+        """The contact with this key; raises nothing."""
+        before, self.trouble = self.trouble, ""
+        try:
+            return self._home.contact_by_id(PeerId(key))
+        except ConfigError as error:
+            self.trouble = error.message
+        if self.trouble != before:
+            self._unread(f"nobody is let in: {self.trouble}")
+        return None
 
 
 def as_id(text: str) -> PeerId | None:
