@@ -25,6 +25,7 @@ from p2pxfer.errors import P2pxferError, PeerStopped, Unreachable
 from p2pxfer.net.session.knownpeers import ContactsNow
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.pairsession import common_name
+from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.session.seeking import Patience, Target
@@ -100,6 +101,8 @@ class ChatFiles(InboxOwner):
         self._sending: Deferred[None] | None = None
         self._questions: deque[_Question] = deque()
         self._coming: list[IncomingTransfer | IncomingStream] = []
+        self._stopped: set[IncomingTransfer | IncomingStream] = set()
+        """Those under way whose sender says that it was stopped."""
         self._client: RendezvousClient | None = None
         self._started = False
         self._inbox = Inbox(
@@ -264,6 +267,17 @@ class ChatFiles(InboxOwner):
         if self._questions and self._questions[0] is not shown:
             self._ask()
 
+    def path_ends(self, path: PeerPath, peer: str, error: P2pxferError) -> None:
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
+        if isinstance(error, PeerStopped):
+            self._stopped.update(self._coming)
+
+    def path_gone(self, path: PeerPath) -> None:
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`: nobody waits for the answer to what was stopped."""
+        for transfer in [question.transfer for question in self._questions]:
+            if transfer in self._stopped and transfer is not None and not transfer.attached:
+                transfer.abandon()
+
     def known(self, key: bytes) -> Known | None:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`: nobody else is met here."""
         if key != self._peer.key:
@@ -312,11 +326,14 @@ class ChatFiles(InboxOwner):
             """It came to nothing: say why."""
             error = failure.value
             assert isinstance(error, P2pxferError)
-            self._note(f"not received: {error.message}")
+            asked = any(question.transfer is transfer for question in self._questions)
+            stopped = f"{safe_text(peer)} was stopped there before anything was taken"
+            self._note(f"not received: {stopped if asked and transfer in self._stopped else error.message}")
 
         def over(result: object) -> None:
             """Either way nothing of it is awaited any more."""
             self._coming.remove(transfer)
+            self._stopped.discard(transfer)
             self._drop(transfer)
 
         self._coming.append(transfer)

@@ -249,6 +249,8 @@ class Receiving(InboxOwner):
     def path_gone(self, path: PeerPath) -> None:
         """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
         self._words.gone(path)
+        for watch in list(self._watches):
+            watch.left()
 
     # -- transfers -----------------------------------------------------------------------------------------------
 
@@ -262,12 +264,16 @@ class Receiving(InboxOwner):
             return False
         if self._acceptance == "ask":
             offer = await watch.counted(offer) if watch is not None else offer
-            if not await self._questions.ask(lambda: compose_question(peer, offer, self._place.shown)):
+            if not await self._ask(watch, lambda: compose_question(peer, offer, self._place.shown)):
                 return False
         if watch is not None:
             watch.accepted()
             self._elsewhere.look(watch)
         return True
+
+    async def _ask(self, watch: Watch | None, compose: Callable[[], str]) -> bool:
+        ask = partial(self._questions.ask, compose)
+        return await watch.asked(ask, lambda: self._is_over(watch)) if watch is not None else await ask()
 
     async def _same_words(self, watch: Watch | None, peer: str) -> bool:
         if watch is None:
@@ -315,7 +321,8 @@ class Receiving(InboxOwner):
                 return
             if isinstance(error, Incomplete) and isinstance(transfer, IncomingTransfer):
                 # Not the end of the wait: the sender may come back, also to ``--once``.
-                self._report.note(watch.unfinished(error))
+                if text := watch.unfinished(error):
+                    self._report.note(text)
                 self._report.rest()
             elif self._once and not self._received and (watch.taken or not self._watches):
                 # Not if it was refused beside another one, which is the one that is waited for.

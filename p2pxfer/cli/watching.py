@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Literal
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, Final, Literal
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import deferLater
 
 from p2pxfer.cli.report import Reporter
@@ -28,6 +28,8 @@ COUNTING_S: Final = 3.0
 """How long a question about it waits for a sender that is still counting what it sends, seconds."""
 COUNT_S: Final = 0.25
 """How often it is looked whether it has, seconds."""
+ANEW_S: Final = 1.0
+"""After what time a question is asked anew that was withdrawn for nothing, seconds."""
 GONE_S: Final = 3.0
 """How long no path carries a transfer before people are told what that means, seconds; most are back by then."""
 
@@ -87,6 +89,7 @@ class Watch:
         self._have = 0
         self._carried: float | None = None
         self._ticker: Ticker | None = None
+        self._asking: Deferred[bool] | None = None
 
     async def counted(self, offer: Offer) -> Offer:
         """Whoever decides should know how much it is; whoever sends a million files is not waited for."""
@@ -96,6 +99,27 @@ class Watch:
             await deferLater(self._reactor, COUNT_S)
             offer = self.transfer.offer or offer
         return offer
+
+    async def asked(self, ask: Callable[[], Coroutine[Deferred[Any], Any, bool]], over: Callable[[], bool]) -> bool:
+        """The answer to a question about this transfer; no where it is ``over`` before somebody gives one.
+
+        The question is withdrawn when there is nobody any more for whom it is answered, and asked anew where another
+        program of that machine brings the same.
+        """
+        while not over():
+            self._asking = Deferred.fromCoroutine(ask())
+            try:
+                return await self._asking
+            except CancelledError:
+                if not over():
+                    await deferLater(self._reactor, ANEW_S)
+            finally:
+                self._asking = None
+        return False
+
+    def _withdraw(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
 
     def accepted(self) -> None:
         """The transfer was accepted just now."""
@@ -153,10 +177,16 @@ class Watch:
             return ""
         self._said = "stopped"
         if not self.taken:
+            self._withdraw()
             return f"{self._peer} was stopped there before anything was taken"
         if isinstance(self.transfer, IncomingStream):
             return ""  # its outcome is on its way, and says so
         return f"{self._peer} was stopped there; {self._kept}, and go on when {self._peer} runs the same command again"
+
+    def left(self) -> None:
+        """A path of the sender is gone: what was stopped and not taken has ended with the last one that carries it."""
+        if self._said == "stopped" and not (self.taken or self.transfer.attached or self.transfer.ended):
+            self.transfer.abandon()
 
     @property
     def _kept(self) -> str:
@@ -197,7 +227,9 @@ class Watch:
         return maybeDeferred(self.transfer.abandon)
 
     def unfinished(self, error: Incomplete) -> str:
-        """What is said of its end, which is that of a transfer whose sender is away."""
+        """What is said of its end, which is that of a transfer whose sender is away; nothing if it is said already."""
+        if not self.taken:
+            return "" if self._said == "stopped" else f"{self._peer} has not come back; nothing was taken"
         offer = self.transfer.offer
         if not self._outdated or offer is None:
             return error.message
@@ -220,6 +252,8 @@ class Watch:
 
     def stop(self) -> float:
         """The transfer has ended: seconds since it was accepted."""
+        if self.transfer.ended:  # else the run ends, and no answer is given
+            self._withdraw()
         if self._ticker is not None:
             self._ticker.stop()
         return self._report.elapsed - self._since

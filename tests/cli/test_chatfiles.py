@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from p2pxfer.cli import chatfiles
 from p2pxfer.cli.chatfiles import ChatFiles
 from p2pxfer.core.ids import PeerId
-from p2pxfer.errors import Incomplete, Unreachable
+from p2pxfer.errors import Incomplete, PeerStopped, Unreachable
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.transfer.hashcache import HashCache
@@ -30,6 +30,10 @@ class Transfer:
     def __init__(self, name: str) -> None:
         self.offer = Offer(files=1, bytes=1, names=(name,))
         self.done: Deferred[Any] = Deferred()
+        self.attached = 1
+
+    def abandon(self) -> None:
+        self.done.errback(Failure(Incomplete("the sender has not come back")))
 
 
 def test_an_answer_is_for_the_one_offer_that_is_shown(tmp_path: Path) -> None:
@@ -63,11 +67,41 @@ def test_an_answer_is_for_the_one_offer_that_is_shown(tmp_path: Path) -> None:
     assert not files.answer(True)
 
 
+def test_a_question_goes_away_with_the_sender_that_was_stopped(tmp_path: Path) -> None:
+    told: list[Any] = []
+    home = Home(tmp_path / "home")
+    clock: Any = Clock()
+    home.add_contact(Contact("bob", PeerId(KEY), "code", "2026-01-01"))
+    files = ChatFiles(
+        machine_at(home, clock), Checkee(KEY, "bob", "contact"), destination=str(tmp_path), acceptance="ask",
+        tell=lambda event, _: told.append(event), on_idle=lambda: None,
+    )  # fmt: skip
+    answers: list[bool] = []
+    path: Any = None
+    transfers = [Transfer("taken"), Transfer("asked")]
+    for transfer in transfers:
+        moving: Any = transfer
+        files.transfer_started("bob", moving, path)
+        decision: Any = files.decide("bob", transfer.offer)
+        decision.addCallback(answers.append)
+    assert files.answer(True)
+    del told[:]
+    files.path_ends(path, "bob", PeerStopped("the chat has ended"))
+    files.path_gone(path)
+    assert (told, answers) == ([], [True])  # another path still carries both
+    for transfer in transfers:
+        transfer.attached = 0
+    files.path_gone(path)
+    assert answers == [True, False] and not files.asking
+    assert [event.message for event in told] == ["not received: bob was stopped there before anything was taken"]
+
+
 @pytest.mark.parametrize("name", ["bob", None])
 def test_with_contacts_that_cannot_be_read_nothing_is_taken(tmp_path: Path, name: str | None) -> None:
     """Nor from one that is no contact: it may be one meanwhile that is denied files."""
     told: list[Any] = []
-    home, clock = Home(tmp_path / "home"), Clock()
+    home = Home(tmp_path / "home")
+    clock: Any = Clock()
     files = ChatFiles(
         machine_at(home, clock), Checkee(KEY, name, "contact" if name else "id"), destination=str(tmp_path),
         acceptance="contacts", tell=lambda event, _: told.append(event), on_idle=lambda: None,

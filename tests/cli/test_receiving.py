@@ -479,6 +479,83 @@ def test_a_sender_that_was_stopped_before_it_was_taken_left_nothing(make: Any) -
     assert note["message"] == "alice was stopped there before anything was taken"
 
 
+class Asked:
+    """Questions that are answered by hand."""
+
+    def __init__(self) -> None:
+        self.open: list[Deferred[bool]] = []
+
+    async def ask(self, compose: Callable[[], str], *, tries: int = 1) -> bool:
+        answer: Deferred[bool] = Deferred()
+        self.open.append(answer)
+        try:
+            return await answer
+        finally:
+            self.open.remove(answer)
+
+    def close(self) -> None:
+        """Nobody answers any more."""
+
+
+def _offered(make: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, Asked, Any, Any]:
+    """A run that asks about a transfer, the questions, the transfer and what was decided."""
+    monkeypatch.setattr(receiving, "IncomingTransfer", FakeTransfer)
+    run = make(once=True, acceptance="ask")
+    asked: Any = Asked()
+    run.command._questions = asked
+    transfer = run.transfer()
+    return run, asked, transfer, Deferred.fromCoroutine(run.command.decide("alice", transfer.offer))
+
+
+def _stops(run: Run, transfer: FakeTransfer, left: int) -> None:
+    """The sender takes its leave on one of its paths, of which so many carry the transfer after that."""
+    path: Any = SimpleNamespace(facts=SimpleNamespace(number=1), peer_key=KEY, peer_name="alice")
+    for watch in run.command._watches:
+        watch.paths = SimpleNamespace(active_kind="relay", get=lambda number: path)  # type: ignore[assignment]  # all that is used
+    run.command.path_ends(path, "alice", PeerStopped("the peer reports: stopped"))
+    transfer.attached = left
+    run.command.path_gone(path)
+
+
+def test_a_question_goes_away_with_the_sender_that_was_stopped(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, asked, transfer, decided = _offered(make, monkeypatch)
+    assert len(asked.open) == 1
+    _stops(run, transfer, 0)
+    run.pass_time(3)
+    assert asked.open == [] and decided.result is False
+    assert transfer.abandoned  # the next offer of the same is another transfer, of which it is asked anew
+    assert [note["message"] for note in run.events("note")] == ["alice was stopped there before anything was taken"]
+    assert not run.events("error") and not run.ended.called
+
+
+def test_a_question_stays_for_another_program_that_brings_the_same(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, asked, transfer, decided = _offered(make, monkeypatch)
+    _stops(run, transfer, 1)
+    run.pass_time(3)
+    assert not transfer.abandoned and not decided.called
+    asked.open[0].callback(True)
+    assert decided.result is True
+    run.pass_time(0.1)
+
+
+def test_a_question_goes_away_with_a_sender_that_does_not_come_back(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, asked, transfer, decided = _offered(make, monkeypatch)
+    transfer.attached = 0
+    run.pass_time(3)
+    assert len(asked.open) == 1
+    transfer.abandon()
+    assert asked.open == [] and decided.result is False
+    assert [note["message"] for note in run.events("note")] == ["alice has not come back; nothing was taken"]
+    assert not run.ended.called
+
+
+def test_who_stops_the_run_answers_no_question(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A no would refuse the sender, which may try again."""
+    run, asked, _, decided = _offered(make, monkeypatch)
+    run.ended.cancel()
+    assert len(asked.open) == 1 and not decided.called
+
+
 def _cancel(run: Run) -> None:
     run.ended.cancel()
 

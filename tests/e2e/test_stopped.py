@@ -14,6 +14,7 @@ import pytest
 from scripts.product import JsonEvent, Program
 from tests.chats import ChatEnd
 from tests.e2e.conftest import MIB, Stage, Words, end_of, until_bytes, wait_until
+from tests.e2e.terminal import Terminal
 from tests.pipes import PipeEnd
 from tests.scene import events_of, file_hash, last, random_file
 
@@ -81,6 +82,29 @@ def test_the_end_of_the_sender_is_one_line(pair: Stage) -> None:
         wait_until(lambda: "saved" in said.read_text()[before:])
     lines = [line for line in said.read_text()[before:].splitlines() if re.search("stopped|lost|gone", line)]
     assert len(lines) == 1, said.read_text()
+
+
+def test_a_question_goes_with_its_sender_and_the_next_offer_is_asked_anew(pair: Stage) -> None:
+    some = pair.folder / "some.bin"
+    digest = random_file(some, MIB)
+    question = re.compile(r"take some\.bin [^?]*from alice\? \[y/N\] ")
+    words: Words = ["--home", pair.bob, "--server", pair.address, "receive", "--as", "bob", "--to", pair.inbox]
+    bob = Terminal.of([pair.binary, *words, "--once", "--accept", "ask", "--no-code"], os.environ)
+    pair.callback(bob.close)
+    bob.wait_for(re.compile("registered|waiting"))
+    alice = pair.send(some)
+    bob.wait_for(question)
+    os.kill(alice.pid, signal.SIGINT)
+    assert alice.wait(20).status == 130
+    bob.wait_for(re.compile("alice was stopped there before anything was taken"))
+    alice = pair.send(some)
+    bob.wait_for(question, 2)
+    bob.type("y")
+    assert bob.status() == 0, bob.text
+    assert file_hash(pair.inbox / "some.bin") == digest
+    alice.succeed(20)
+    assert len(question.findall(bob.text)) == 2, bob.text
+    assert not re.search("error|lost", bob.text), bob.text
 
 
 @pytest.mark.parametrize("signum", STOPS)

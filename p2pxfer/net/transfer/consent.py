@@ -30,13 +30,23 @@ class Consent:
         self._tally = tally
         self._over = over
         self._agreed: Offer | None = None
+        self._asked: Offer | None = None
+        """What waits for an answer."""
+
+    @property
+    def awaited(self) -> bool:
+        """Nothing was agreed to yet, and an answer is waited for."""
+        return self._agreed is None and self._asked is not None
 
     async def ask(self) -> bool:
         """Whether the offer, with the numbers of now, is taken, and what was offered meanwhile."""
         while True:
-            shown = self._tally.now
-            if not await self._decide(shown):
-                return False
+            shown = self._asked = self._tally.now
+            try:
+                if not await self._decide(shown):
+                    return False
+            finally:
+                self._asked = None
             # What was still being counted was shown as that, and is shown again when it is counted.
             self._agreed = self._tally.now if shown.counting else shown
             said = self._tally.announced

@@ -349,6 +349,6 @@ class IncomingTransfer:
         return self._start(self.close())
 
     async def close(self, *, discard: bool = False) -> None:
-        """Make durable what is here and let the staging place go; a later run goes on with it, unless ``discard``."""
+        """Let the staging place go; what is here is kept for a later run, unless ``discard`` or nobody agreed."""
         self._closing = True
-        await self._site.close(discard=discard)
+        await self._site.close(discard=discard or (self._consent.awaited and self._site.fresh))

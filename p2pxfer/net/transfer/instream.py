@@ -199,11 +199,12 @@ class IncomingStream:
         offer = self.offer = Offer(files=1, bytes=None, names=(name,))
         self._tell(offer)
         self._started(self)
-        if not await self._decide(offer):
+        taken = await self._decide(offer)
+        if self._has_ended():
+            return
+        if not taken:
             self._tell(RefusedOffer(why="by the user here"))
             raise Refused("the receiver's user said no")
-        if self.ended:
-            return
         sink = await self._worker.do(self._place.open_stream, name)
         if self._has_ended():
             sink.discard()

@@ -53,6 +53,8 @@ class Site:
         self._hold = hold
         self._failed = failed
         self.landing: Landing | None = None
+        self.fresh = True
+        """Nothing of the transfer was here when its storage was opened."""
         """There while it is open."""
         self._older: OldVersions | None = None
         # Cutting a large file takes minutes, which is nothing for the reactor's pool.
@@ -77,6 +79,7 @@ class Site:
             await self._disk.elsewhere(manifest.cut, keep)
         storage = await self._disk.elsewhere(self._place.open, self._sender, manifest, announced, keep is not None)
         self._manifest = manifest
+        self.fresh = not (storage.have or storage.begun or storage.published_root)
         try:
             self._budget.take(self, manifest.size)
             self._older = await self._disk.elsewhere(self._place.older, self._sender, manifest, asked)
