@@ -5,51 +5,42 @@ Law: only the contact of the chat may offer, and only what the user lets it; eve
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal
 
 from msgspec import Struct
-from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.logger import Logger
+from msgspec.structs import asdict
+from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
+from p2pxfer.cli.chatsending import PURPOSE, ChatSending
 from p2pxfer.cli.questions import compose_question
 from p2pxfer.cli.watching import done_event
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.text import safe_text
-from p2pxfer.core.words.eventtext import contents, received_text
-from p2pxfer.errors import P2pxferError, PeerStopped, Unreachable
+from p2pxfer.core.words.eventtext import human_size, received_text, some_of
+from p2pxfer.errors import Incomplete, P2pxferError, PeerStopped, Unreachable
 from p2pxfer.net.session.knownpeers import ContactsNow
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.pairsession import common_name
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.session.peercheck import Checkee
-from p2pxfer.net.session.seeking import Patience, Target
+from p2pxfer.net.staging.partials import Destination, number_of, remember, staging_name
 from p2pxfer.net.transfer.folder import Folder, directory_of
-from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.net.transfer.inbox import Inbox
 from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
-from p2pxfer.net.transfer.outgoing import OutgoingJob
 from p2pxfer.net.transfer.places import Received
-from p2pxfer.net.transfer.pump import ChunkPump
-from p2pxfer.net.transfer.source import Source
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.worker import Worker
-from p2pxfer.status import Done, Event, Note, Offer, RefusedOffer
+from p2pxfer.status import Event, Note, Offer, RefusedOffer
 
-PURPOSE: Final = "chatfile"
-MAX_QUEUE: Final = 16
-"""Most files that wait to be sent."""
 MAX_QUESTIONS: Final = 8
 """Most offers that wait for an answer; more are refused."""
-NO_PATH_S: Final = 60.0
-"""Of no account where a file waits for its receiver as long as the chat runs."""
 Acceptance = Literal["ask", "contacts", "none"]
 
 
@@ -61,20 +52,11 @@ class _Question(Struct, frozen=True, eq=False):
     answer: Deferred[bool]
 
 
-class _ChatPump(ChunkPump):
-    """A pump whose user has nothing to do when it was cut and the peer comes back."""
-
-    after_cut = "what arrived is kept there, and it goes on by itself while this chat is open"
-
-
 class ChatFiles(InboxOwner):
     """Both directions; ``on_idle`` is called when everything is sent that was to be.
 
     ``tell`` hears of each step, with what people see of it, ``None`` for the usual line.
-    ``failed``: why the last file that was not sent was not.
     """
-
-    log = Logger()
 
     def __init__(
         self,
@@ -92,19 +74,14 @@ class ChatFiles(InboxOwner):
         self._destination = destination
         self._acceptance: Acceptance = acceptance
         self._tell = tell
-        self._on_idle = on_idle
-        self._job: OutgoingJob | None = None
-        self._sent_before = 0
-        self.failed: P2pxferError | None = None
-        self._disk = Worker(machine.reactor, "chat files")
-        self._queue: deque[str] = deque()
-        self._sending: Deferred[None] | None = None
+        self._sending = ChatSending(machine, peer, tell, self._tell_some, on_idle)
+        self._notes = Worker(machine.reactor, "destinations")
         self._questions: deque[_Question] = deque()
         self._coming: list[IncomingTransfer | IncomingStream] = []
+        self._taken: set[IncomingTransfer | IncomingStream] = set()
         self._stopped: set[IncomingTransfer | IncomingStream] = set()
         """Those under way whose sender says that it was stopped."""
         self._client: RendezvousClient | None = None
-        self._started = False
         self._inbox = Inbox(
             machine, lambda _: Folder(destination), "contacts", CodeBook(), self, self._tell_some
         )  # fmt: skip
@@ -129,36 +106,46 @@ class ChatFiles(InboxOwner):
             await client.leave()
         else:
             self._client = client
-        self._started = True
-        self._next()
+        self._sending.start(self._client)
 
     async def close(self) -> None:
         """End every transfer; what arrived is kept."""
-        self._queue.clear()
-        if self._sending is not None:
-            self._sending.cancel()
+        sent = Deferred.fromCoroutine(self._sending.close())
         questions, self._questions = self._questions, deque()
         for question in questions:
             question.answer.callback(False)
+        for transfer in self._taken:
+            if isinstance(transfer, IncomingTransfer) and not transfer.ended:
+                self._note(self._kept(transfer))
         await self._inbox.close(PeerStopped("the chat has ended"))
-        self._disk.stop()
+        await sent
+        await self._notes.stop()
         if self._client is not None:
             await self._client.leave()
+
+    def send(self, path: str) -> None:
+        """Send a file or directory, after those that were asked for before."""
+        self._sending.send(path)
 
     @property
     def idle(self) -> bool:
         """Nothing is sent or waits for it."""
-        return self._sending is None and not self._queue
+        return self._sending.idle
+
+    @property
+    def moved(self) -> int:
+        """Bytes that were sent until now."""
+        return self._sending.moved
+
+    @property
+    def failed(self) -> P2pxferError | None:
+        """Why the last file that was not sent was not."""
+        return self._sending.failed
 
     @property
     def asking(self) -> bool:
         """Whether an offer waits for its answer."""
         return bool(self._questions)
-
-    @property
-    def moved(self) -> int:
-        """Bytes that were sent until now."""
-        return self._sent_before + (sum(self._job.bytes_by_path.values()) if self._job is not None else 0)
 
     def _note(self, text: str) -> None:
         self._tell(Note(text), None)
@@ -167,83 +154,6 @@ class ChatFiles(InboxOwner):
         """Paths of files are no news beside those of the chat."""
         if isinstance(event, (Note, RefusedOffer)):
             self._tell(event, None)
-
-    # -- sending -----------------------------------------------------------------------------------------------------
-
-    def send(self, path: str) -> None:
-        """Send a file or directory, after those that were asked for before."""
-        if len(self._queue) >= MAX_QUEUE:
-            self._note(f"{MAX_QUEUE} files are waiting to be sent; this one was not taken")
-            return
-        self._queue.append(path)
-        if not self._started:
-            self._note("files wait until the words were compared")
-        self._next()
-
-    def _next(self) -> None:
-        if self._started and self._sending is None and self._queue:
-            sending = self._sending = Deferred.fromCoroutine(self._send(self._queue.popleft()))
-            sending.addErrback(self._not_sent).addCallback(self._sent)
-
-    def _sent(self, result: None) -> None:
-        self._sent_before = self.moved
-        self._sending = self._job = None
-        self._next()
-        if self.idle:
-            self._on_idle()
-
-    def _not_sent(self, failure: Failure) -> None:
-        error = failure.value
-        if isinstance(error, CancelledError):
-            return
-        if not isinstance(error, P2pxferError):
-            self.log.failure("a file was not sent", failure)
-            error = Unreachable("a fault inside the program")
-        self.failed = error
-        self._note(f"not sent: {error.message}")
-
-    async def _send(self, path: str) -> None:
-        source = await self._disk.make(Source.scan, [path])
-        try:
-            await self._send_source(source)
-        finally:
-            source.close()
-
-    async def _send_source(self, source: Source) -> None:
-        if self._client is None:
-            raise Unreachable("this chat is without files")
-        machine, manifest = self._machine, source.manifest
-        for skipped in source.skipped:
-            self._note(f"skipped {safe_text(str(skipped))}")
-        offer = Offer(files=len(manifest.files), bytes=manifest.total_bytes, names=tuple(manifest.top_names))
-        self._note(f"sending {contents(offer)}")
-        cache = await self._disk.make(HashCache, str(machine.home.path), manifest, source.identity, time.time())
-        key = self._peer.key
-        pump = _ChatPump(machine.reactor, source, cache, 0)
-        job = self._job = OutgoingJob(
-            machine,
-            self._client,
-            Target(common_name(PURPOSE, key), key, None, None, "contact", None, self._peer.shown),
-            pump,
-            patience=Patience(wait=True, without_path=NO_PATH_S),
-            tell=self._tell_some,
-            on_paired=lambda key, name: None,
-            on_relayed=lambda meeting: None,
-        )
-        began = machine.reactor.seconds()
-        try:
-            root = await job.run()
-        finally:
-            await self._disk.do(cache.close)
-        seconds = machine.reactor.seconds() - began
-        left, moved = pump.left, dict(job.bytes_by_path)
-        files = len(manifest.files) - left.files
-        self._tell(Done(pump.acked_bytes, files, round(seconds, 3), moved, root.hex(), left_out=left.paths), None)
-        if left.error is not None:
-            self.failed = left.error
-            self._note(left.error.message)
-
-    # -- receiving ---------------------------------------------------------------------------------------------------
 
     def answer(self, answer: bool) -> bool:
         """Answer the question that is shown, and show the next; returns whether there was one."""
@@ -301,16 +211,38 @@ class ChatFiles(InboxOwner):
         known = self.known(self._peer.key)
         if known is None or not known.files:
             return succeed(False)
+        transfer = next((each for each in self._coming if each.offer is offer), None)
         if self._acceptance != "ask":
-            return succeed(True)
+            return succeed(self._agreed(True, transfer))
         if len(self._questions) >= MAX_QUESTIONS:
             return succeed(False)
         answer: Deferred[bool] = Deferred()
-        transfer = next((each for each in self._coming if each.offer is offer), None)
+        answer.addCallback(self._agreed, transfer)
         self._questions.append(_Question(compose_question(peer, offer, self._destination), transfer, answer))
         if len(self._questions) == 1:
             self._ask()
         return answer
+
+    def _agreed(self, answer: bool, transfer: IncomingTransfer | IncomingStream | None) -> bool:
+        """Where it is taken, have it found again by ``p2pxfer jobs``, and how it goes on there."""
+        if answer and isinstance(transfer, IncomingTransfer):
+            self._taken.add(transfer)
+            machine = self._machine
+            acceptance: Literal["ask", "contacts"] = "ask" if self._acceptance == "ask" else "contacts"
+            used = Destination(self._destination, machine.name, acceptance, True, **asdict(machine.approach))
+            self._notes.do(remember, machine.home.path, used, anew=False)
+        return answer
+
+    def _kept(self, transfer: IncomingTransfer) -> str:
+        """Of what was cut, what there is of it here and how it goes on."""
+        peer, offer = safe_text(self._peer.shown), transfer.offer
+        some, whole = (some_of(offer.names), offer.bytes or 0) if offer is not None else ("", 0)
+        where = safe_text(directory_of(Folder(self._destination)) or self._destination, 200)
+        number = number_of(staging_name(transfer.sender, transfer.number))
+        return (
+            f"{human_size(transfer.have_bytes)} of {human_size(whole)} of {some} from {peer} are kept in {where}; they"
+            f" go on when {peer} sends it again, in a chat or while p2pxfer jobs resume {number} runs here"
+        )
 
     def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
@@ -328,11 +260,15 @@ class ChatFiles(InboxOwner):
             assert isinstance(error, P2pxferError)
             asked = any(question.transfer is transfer for question in self._questions)
             stopped = f"{safe_text(peer)} was stopped there before anything was taken"
-            self._note(f"not received: {stopped if asked and transfer in self._stopped else error.message}")
+            if transfer in self._taken and isinstance(transfer, IncomingTransfer) and isinstance(error, Incomplete):
+                self._note(f"not received: {self._kept(transfer)}")
+            else:
+                self._note(f"not received: {stopped if asked and transfer in self._stopped else error.message}")
 
         def over(result: object) -> None:
             """Either way nothing of it is awaited any more."""
             self._coming.remove(transfer)
+            self._taken.discard(transfer)
             self._stopped.discard(transfer)
             self._drop(transfer)
 

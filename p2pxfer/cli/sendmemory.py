@@ -43,6 +43,11 @@ class SendMemory:
         self._saving: Deferred[None] | None = None
         self._jobs.hold(self._memo)
 
+    @property
+    def number(self) -> str:
+        """By which people name the job."""
+        return self._memo.number
+
     def begin(self, reactor: Reactor) -> None:
         """From now on there are events."""
         self._reactor = reactor
@@ -80,10 +85,11 @@ class SendMemory:
         saving.addBoth(saved)
 
     @uncancelled
-    async def cut(self, acked: int) -> None:
-        """It ends here for now; back when that is written down."""
+    async def cut(self, acked: int) -> bool:
+        """It ends here for now; back when that is written down.  Whether it is: not before it was accepted."""
         self._note(acked)
         await self._settle()
+        return self._accepted
 
     @uncancelled
     async def done(self) -> None:

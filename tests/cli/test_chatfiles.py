@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from p2pxfer.cli import chatfiles
+from p2pxfer.cli import chatsending
 from p2pxfer.cli.chatfiles import ChatFiles
 from p2pxfer.core.ids import PeerId
 from p2pxfer.errors import Incomplete, PeerStopped, Unreachable
@@ -161,11 +161,12 @@ def test_the_hashes_of_earlier_runs_are_read_and_written_in_a_thread(
     class Job:
         def __init__(self, *_words: Any, **_options: Any) -> None:
             self.bytes_by_path: dict[str, int] = {}
+            self.path_kind = "none"
 
         async def run(self) -> bytes:
             raise Unreachable("nobody is there")
 
-    monkeypatch.setattr(chatfiles, "OutgoingJob", Job)
+    monkeypatch.setattr(chatsending, "OutgoingJob", Job)
     home = Home(tmp_path / "home")
     told: list[Any] = []
     threads = Threads()
@@ -175,13 +176,13 @@ def test_the_hashes_of_earlier_runs_are_read_and_written_in_a_thread(
         machine_at(home, reactor), Checkee(KEY, "bob", "contact"), destination=str(tmp_path), acceptance="ask",
         tell=lambda event, _: told.append(event), on_idle=lambda: None,
     )  # fmt: skip
-    files._client, files._started = client, True
+    files._sending.start(client)
     (tmp_path / "note").write_text("to be sent")
     files.send(str(tmp_path / "note"))
     while not any("not sent: nobody is there" in event.message for event in told):
         threads.wait()
         threads.advance(0)
     assert users == [("__init__", False), ("close", False)]
-    stopped = files._disk.stop()
+    stopped = files._sending._disk.stop()
     while not stopped.called:
         threads.wait()

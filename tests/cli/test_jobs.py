@@ -306,8 +306,8 @@ def test_the_record_of_a_job_follows_what_the_receiver_confirmed(home: Path, tmp
     reactor.wait()
     while recorded() != 700:
         reactor.wait()
-    ending = Deferred.fromCoroutine(memory.cut(720))
-    while not ending.called:
+    cutting = Deferred.fromCoroutine(memory.cut(720))
+    while not cutting.called:
         reactor.wait()
     assert recorded() == 720
     ending = Deferred.fromCoroutine(memory.done())

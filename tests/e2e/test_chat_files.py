@@ -8,7 +8,7 @@ import pytest
 
 from tests.chats import ChatEnd
 from tests.e2e.conftest import MIB, Stage, names_in, wait_until
-from tests.scene import random_file
+from tests.scene import events_of, file_hash, last, random_file
 
 pytestmark = pytest.mark.deadline(240)
 
@@ -105,3 +105,31 @@ def test_a_chat_that_is_stopped_in_the_middle_of_a_file_is_called_by_its_users_n
     assert "chatfile-" not in bob.said()
     ChatEnd(room, "alice", "--to", room.inbox).waits_for("saved large.bin")
     bob.waits_for("done: 1 file")
+
+
+def test_a_file_that_is_cut_in_a_chat_is_a_job_of_both_and_goes_on_as_one(room: Stage) -> None:
+    """The chats end in the middle of it; both sides list it, say how it goes on, and it does, without a chat."""
+    large = room.folder / "large.bin"
+    digest = random_file(large, 300 * MIB)
+    alice, bob = ChatEnd(room, "alice", "--to", room.inbox), ChatEnd(room, "bob", "--commands")
+    bob.say(f"/send {large}")
+    wait_until(lambda: any(path.stat().st_size > 8 * MIB for path in room.inbox.glob(".p2pxfer-*/tree/*")))
+    bob.child.send_signal(signal.SIGINT)
+    sent = bob.ends(130)
+    alice.child.send_signal(signal.SIGINT)
+    received = alice.ends(130)
+    ((sending,), (coming,)) = (room.run("jobs", home=home, as_json=True).events for home in (room.bob, room.alice))
+    assert "of 300.0 MiB of large.bin are kept there; they go on when you send it again" in sent
+    assert f"p2pxfer jobs resume {sending['job']} while alice receives into the same directory" in sent
+    assert f"of 300.0 MiB of large.bin from bob are kept in {room.inbox}; they go on when bob sends it" in received
+    assert f"p2pxfer jobs resume {coming['job']} runs here" in received
+    for job, direction, peer in ((sending, "send", "alice"), (coming, "receive", "bob")):
+        assert (job["direction"], job["peer"], job["state"], job["names"]) == (direction, peer, "cut", ["large.bin"])
+        assert 0 < job["bytes"] < job["total"] == 300 * MIB
+    assert coming["where"] == str(room.inbox)
+    receiving = room.program("bob", room.alice, "jobs", "resume", coming["job"])
+    events = events_of(room.program("alice", room.bob, "jobs", "resume", sending["job"]))
+    assert last(events, "resumed")["have_bytes"] >= sending["bytes"]
+    receiving.succeed(60)
+    assert file_hash(room.inbox / "large.bin") == digest
+    assert [room.run("jobs", home=home, as_json=True).events for home in (room.bob, room.alice)] == [[], []]

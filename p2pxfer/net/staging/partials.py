@@ -115,13 +115,18 @@ class Destination(msgspec.Struct, frozen=True):
         return Approach(self.policy, self.gentle, self.port_mapping)
 
 
-def remember(home: Path, used: Destination) -> None:
-    """Note how files are received into a destination; without effect if the home cannot be written."""
+def remember(home: Path, used: Destination, *, anew: bool = True) -> None:
+    """Note how files are received into a destination; without effect if the home cannot be written.
+
+    With ``anew`` false what is noted of that destination already stays.
+    """
     new = msgspec.structs.replace(used, path=os.path.realpath(used.path))
     try:
         make_private_directory(home)
         with locked(home / LOCK):
             known = destinations(home)
+            if not anew and any(other.path == new.path for other in known):
+                return
             if known[:1] != [new]:
                 known = [new, *(other for other in known if other.path != new.path)][:MAX_DESTINATIONS]
                 replace_whole(home / DESTINATIONS, msgspec.json.encode(known))
