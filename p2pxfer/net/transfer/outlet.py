@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, Final
 
 from blake3 import blake3
@@ -53,7 +53,7 @@ class Outlet:
 
     def open(self, sender: bytes, manifest: Manifest, announced: Announced, relisted: bool) -> Storage:
         """See :class:`~p2pxfer.net.transfer.places.Place`."""
-        return OutletFile(self._target, manifest)
+        return OutletFile(self._target, manifest, self._untouched)
 
     def older(self, sender: bytes, manifest: Manifest, asked: bool) -> OldVersions | None:
         """See :class:`~p2pxfer.net.transfer.places.Place`: nothing stays here."""
@@ -71,6 +71,10 @@ class Outlet:
         if self._taken:
             raise Refused("standard output takes one file or one stream, and has got it")
         self._taken = True
+
+    def _untouched(self) -> None:
+        """What was to be written was given up before the first byte of it: something else may be."""
+        self._taken = False
 
 
 class OutletStream:
@@ -101,9 +105,13 @@ class OutletStream:
 
 
 class OutletFile:
-    """A file that comes in chunks, as a :class:`~p2pxfer.net.transfer.places.Storage`."""
+    """A file that comes in chunks, as a :class:`~p2pxfer.net.transfer.places.Storage`.
 
-    def __init__(self, target: int, manifest: Manifest) -> None:
+    ``untouched`` is called where it is dropped before anything was written.
+    """
+
+    def __init__(self, target: int, manifest: Manifest, untouched: Callable[[], None]) -> None:
+        self._untouched = untouched
         self.published_root: bytes | None = None
         self.published_names: list[str] = []
         self.agreed: Agreed | None = None
@@ -218,6 +226,8 @@ class OutletFile:
     def discard(self) -> None:
         """See :class:`~p2pxfer.net.transfer.places.Storage`."""
         self.close()
+        if not self._next and self._broken is None and self.published_root is None:
+            self._untouched()
 
     def close(self) -> None:
         """See :class:`~p2pxfer.net.transfer.places.Storage`."""

@@ -580,6 +580,22 @@ def test_standard_output_takes_one_offer() -> None:
         outlet.check_stream("x")
 
 
+def test_standard_output_is_free_again_of_what_was_given_up_before_its_first_byte(tmp_path: Path) -> None:
+    payload = b"12345"
+    manifest = Manifest([Entry("a", FILE, len(payload))])
+    target = os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT)
+    outlet = Outlet(target)
+    for written in (False, True):
+        outlet.check(manifest, 0)
+        store = outlet.open(bytes(32), manifest, Announced(1, 0, 0, counting=False), relisted=False)
+        if written:
+            store.write_chunk(0, 0, memoryview(payload), blake3(payload).digest())
+        store.discard()
+    with pytest.raises(Refused, match="has got it"):
+        outlet.check(manifest, 0)
+    os.close(target)
+
+
 def test_chunks_of_a_file_come_out_in_order_however_they_come(tmp_path: Path) -> None:
     """Again and again, too early and damaged ones among them."""
     content = random.Random(1).randbytes(40 * 65536 + 123)
