@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from p2pxfer.cli import main
 from p2pxfer.core.session.wire import Final as FinalMessage
 from p2pxfer.core.session.wire import FinalAck, Offer
+from p2pxfer.core.transfer.chunktable import ChunkAddress
 from p2pxfer.core.transfer.sender import SenderCore
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.staging import journalfile, publishing, staging
@@ -53,7 +54,11 @@ class Counter:
     """Kills at the ``count``-th pass; ``last`` is true just before that one."""
 
     def __init__(self, count: int) -> None:
-        self._left = count
+        self._left = self._count = count
+
+    @property
+    def begun(self) -> bool:
+        return self._left < self._count
 
     @property
     def last(self) -> bool:
@@ -164,6 +169,23 @@ def before_its_page(passed: Counter) -> None:
     around(Staging, "_write", None, written)
 
 
+def replaced(passed: Counter) -> None:
+    """A chunk was written over one that the journal claimed when the place was opened; no sync of data follows."""
+    claimed: set[ChunkAddress] = set()
+
+    def written(_: Staging, file: int, _entry: object, index: int, *_others: object) -> None:
+        if (file, index) in claimed:
+            passed()
+
+    def slow(_: Staging, _chunks: object, _pages: object) -> None:
+        if passed.begun:
+            threading.Event().wait(60)
+
+    around(Staging, "_resume", None, lambda staging, _relisted: claimed.update(staging.have))
+    around(Staging, "sync", slow, None)
+    around(Staging, "_write", None, written)
+
+
 RECEIVER: Final[dict[str, Callable[[Counter], None]]] = {
     "rx.place_made": after(Staging, "_open_tree"),
     "rx.half_a_chunk": half(staging),
@@ -194,14 +216,17 @@ SENDER: Final[dict[str, Callable[[Counter], None]]] = {
     "tx.after_forget": after(HashCache, "forget"),
 }
 POINTS: Final = RECEIVER | SENDER
-LONG_LISTS: Final[dict[str, Callable[[Counter], None]]] = {"rx.before_its_page": before_its_page}
-"""By which only what has many pages comes."""
+OTHERS: Final[dict[str, Callable[[Counter], None]]] = {
+    "rx.before_its_page": before_its_page,
+    "rx.replaced": replaced,
+}
+"""By which only what has many pages comes, or what changed."""
 
 
 def run() -> None:
     name, count, *words = sys.argv[1:]
     around(Staging, "write_chunk", None, _count)
-    (POINTS | LONG_LISTS)[name](Counter(int(count)))
+    (POINTS | OTHERS)[name](Counter(int(count)))
     sys.argv[1:] = words
     main.main()
 

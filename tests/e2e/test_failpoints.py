@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import os
+import shutil
 import signal
 import sys
 import time
@@ -262,3 +263,33 @@ def test_f02_the_sender_dies_at_every_step(field: Field) -> None:
     assert payload(done) - SIZE <= REFETCHED
     field.check_whole()
     bob.stop()
+
+
+@pytest.mark.deadline(120)
+def test_f01_the_receiver_dies_while_other_bytes_replace_what_it_claims(field: Field) -> None:
+    """The sender's file changed, in the same size and time, and is then what it was: nothing is mixed."""
+    stage, source = field.stage, field.source
+    words = ("receive", "--as", "bob", "--to", stage.inbox, "--once", "--no-code")
+    changed = source.stat().st_mtime_ns
+    kept = stage.folder / "kept"
+    source.rename(kept)
+
+    def send(data: Path) -> Program:
+        shutil.copyfile(data, source)
+        os.utime(source, ns=(changed, changed))
+        return stage.send(source, "--wait")
+
+    alice = send(kept)
+    field.dies("rx.after_journal_sync", stage.bob, *words, passes=3)
+    alice.stop()
+    random_file(stage.folder / "other", SIZE)
+    alice = send(stage.folder / "other")
+    field.dies("rx.replaced", stage.bob, *words, passes=6)
+    alice.stop()
+    alice = send(kept)
+    bob = stage.receive("--once", "--no-code")
+    status, events = end_of(bob)
+    assert status == 0, events
+    assert last(events, "resumed")["have_bytes"] > 0
+    assert end_of(alice)[0] == 0
+    field.check_whole()

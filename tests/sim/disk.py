@@ -33,6 +33,12 @@ from tests.sim.world import World
 SENDER = b"s" * 32
 
 
+def standing(state: JournalState) -> list[ChunkClaim]:
+    """The claims of a journal that were not withdrawn, nor replaced by later ones."""
+    last = {(file, index): digest for file, index, digest in state.chunks()}
+    return [(*address, digest) for address, digest in last.items() if digest is not None]
+
+
 @dataclass
 class Disk:
     """What is durable, and what is only written."""
@@ -73,14 +79,15 @@ class Disk:
             state.agreed = None
         assert state.agreed is not None or not self.names, "a name was given before it was said what is published"
         left = state.agreed.left if state.agreed is not None else ()
-        claims = [claim for claim in state.chunks() if claim[0] < files and claim[0] not in left]
+        claims = [claim for claim in standing(state) if claim[0] < files and claim[0] not in left]
         if not begun and state.published_root is None:
             claims = [claim for claim in claims if claim[0] not in self.removed or claim[:2] in self.safe]
         for file, index, digest in claims:
             held = self.safe.get((file, index))
             assert held is not None, f"the journal claims chunk {file, index}, which is not on the disk"
             assert blake3(held).digest() == digest, f"the journal claims another chunk {file, index}"
-        state._chunks = [memoryview(pack_chunks(claims))[journal.RECORD_OVERHEAD :]] if claims else []
+        body = memoryview(pack_chunks(claims))[journal.RECORD_OVERHEAD :]
+        state._claims = [(journal.CHUNKS, body)] if claims else []
         if state.published_root is None:
             self.journal = pack_header(SENDER, manifest.transfer_id)
             for page in range(manifest.pages):

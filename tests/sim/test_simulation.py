@@ -17,6 +17,7 @@ from p2pxfer.core.transfer import journal
 from p2pxfer.core.transfer.ending import Ending
 from p2pxfer.core.transfer.leaving import Leaving
 from p2pxfer.core.transfer.outflow import Outflow
+from p2pxfer.core.transfer.overwriting import Overwriting
 from p2pxfer.core.transfer.parts import Parts
 from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.core.transfer.sender import SenderCore
@@ -82,6 +83,9 @@ BUGS = [
     pytest.param("transfer", journal, "read_records", records_unchecked, id="torn records of the journal are believed"),
     pytest.param("transfer", Ending, "stands", lambda *what, **of: None, id="what is published by half does not stand"),
     pytest.param("transfer", Leaving, "opened", lambda self, path: None, id="a path is not told what is left out"),
+    pytest.param(
+        "transfer", Overwriting, "is_first", lambda *_: True, id="the journal claims what is being written over"
+    ),
     pytest.param("slow", Parts, "came", lambda self, path, cut: [], id="nothing is kept of a chunk that was cut"),
     pytest.param("stream", SendLog, "rewind", lambda self: None, id="another path goes on where the lost one was"),
     pytest.param("stream", Channel, "consume", lambda self, size: 0, id="no credit is given back"),

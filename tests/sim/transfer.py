@@ -13,19 +13,21 @@ from p2pxfer.core.session.bundlewire import BUNDLE_KIND, Bundle, bundle_prefix, 
 from p2pxfer.core.session.deltawire import Lack
 from p2pxfer.core.session.restwire import REST_KIND, decode_rest, rest_prefix
 from p2pxfer.core.session.wire import DATA_KIND, PEER, Chunk, chunk_prefix, decode_chunk
-from p2pxfer.core.transfer.chunktable import ChunkAddress
+from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.core.transfer.geometry import chunk_span
 from p2pxfer.core.transfer.inflow import Arrival, Incoming, wire_size
-from p2pxfer.core.transfer.journal import Agreed, ChunkClaim
+from p2pxfer.core.transfer.journal import Agreed, ChunkClaim, JournalState, pack_withdrawn
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
+from p2pxfer.core.transfer.overwriting import Overwriting
 from p2pxfer.core.transfer.parts import begun
+from p2pxfer.core.transfer.ranges import Range
 from p2pxfer.core.transfer.receiveeffect import Decide, Listed, Publish, ReceiverEffect, Relist, Store
 from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.core.transfer.sendeffect import Finished, HashChunks, NothingLeft, Send, SenderEffect
 from p2pxfer.core.transfer.sender import SenderCore
-from p2pxfer.errors import DiskError, ProtocolBreach
+from p2pxfer.errors import Damaged, DiskError, ProtocolBreach
 from tests.core.bundles import packed, unpacked
-from tests.sim.disk import Disk
+from tests.sim.disk import Disk, standing
 from tests.sim.world import Network, PathEnd, World
 
 KIB = 1024
@@ -33,6 +35,8 @@ SYNC_CHUNKS = 4
 SYNC_S = 0.25
 LONG_LISTS = 0.3
 """The share of transfers whose list has more than one page."""
+EDITED = 0.2
+"""The share of transfers in which bytes change and nothing that is listed of them."""
 
 
 _CHUNKS: dict[int, Callable[[Frame], Arrival]] = {
@@ -60,7 +64,7 @@ class Sender:
         self._ends: dict[int, PathEnd] = {}
         self._given_up = False
         self.whole = sim.manifest
-        self._source: Source = list(sim.manifest.files)
+        self._source = sim.source()
         self._manifest = Manifest()
         self._manifest.add(self.whole.page(0), more=self.whole.pages > 1)
         self._core = SenderCore(1, self._manifest, dict(self._known(0)))
@@ -198,6 +202,13 @@ class Receiver:
         self._to_publish: Agreed | None = None
         self._pages: list[int] = []
         self._relisting: list[Callable[[], None]] | None = None
+        self._claimed = ChunkTable(sim.manifest)
+        self._overwriting = Overwriting(self._claimed)
+
+    @property
+    def may_differ(self) -> bool:
+        """Nothing has been agreed on yet, so that the next sender may have other bytes."""
+        return self._to_publish is None and not self._published and not self._sim.disk.names
 
     def path_up(self, end: PathEnd) -> None:
         self._ends[end.number] = end
@@ -225,6 +236,9 @@ class Receiver:
         except ProtocolBreach:
             self._refused(end)
             return
+        except Damaged:
+            self._mixed()
+            return
         if any(isinstance(effect, Relist) for effect in effects):
             self._relisting = [lambda: self.path_frame(end, frame) if end.number in self._ends else None]
         self._do(effects)
@@ -237,6 +251,13 @@ class Receiver:
             self._sim.disk.discard()
             self._sim.receiver = Receiver(self._sim)
             self._sim.network.died(self)
+
+    def _mixed(self) -> None:
+        """What a sender still had under way when its file changed came late, so it is run again."""
+        assert self._sim.editions
+        self._sim.disk.killed()
+        self._sim.receiver = Receiver(self._sim)
+        self._sim.network.died(self)
 
     def path_room(self, end: PathEnd) -> None:
         """It never sends much."""
@@ -278,10 +299,18 @@ class Receiver:
             assert state.agreed is not None
             self._do(self._core.already_published(state.agreed))
         else:
-            have = {(file, index): digest for file, index, digest in state.chunks()}
+            have = self._claim_anew(state)
             self._sim.stood += state.agreed is not None
             begun = bool(self._sim.disk.names)
             self._do(self._core.accepted(have, published=self._published, begun=begun, agreed=state.agreed))
+
+    def _claim_anew(self, state: JournalState) -> dict[ChunkAddress, bytes]:
+        have = {(file, index): digest for file, index, digest in standing(state)}
+        self._claimed = ChunkTable(self._manifest)
+        for address, digest in have.items():
+            self._claimed.set_hash(self._claimed.number(address), digest)
+        self._overwriting = Overwriting(self._claimed)
+        return have
 
     def _relist(self, keep: int) -> None:
         """When everything is durable that is still on its way."""
@@ -291,15 +320,28 @@ class Receiver:
             return
         self._manifest.cut(keep)
         state = self._sim.disk.open(self._manifest, relisted=True)
-        self._core.relisted({(file, index): digest for file, index, digest in state.chunks()})
+        self._core.relisted(self._claim_anew(state))
         waiting, self._relisting = self._relisting or [], None
         for call in waiting:
             call()
 
     def _store(self, path: int, chunk: Incoming) -> None:
+        chunks = list(unpacked(chunk, self._manifest.sizes))
+
+        def store() -> None:
+            """Where something is claimed, or waits to be, claims are withdrawn before, when no sync is under way."""
+            self._claimed.grow()
+            start = self._claimed.number((chunks[0].file, chunks[0].index))
+            if self._overwriting.is_first(start, start + len(chunks)):
+                stored()
+            elif self._syncing:
+                self._later(0.01, store)
+            else:
+                self._withdraw(self._overwriting.replace(start, start + len(chunks)), stored)
+
         def stored() -> None:
             self._storing -= 1
-            for each in unpacked(chunk, self._manifest.sizes):
+            for each in chunks:
                 payload = bytes(each.payload)
                 assert blake3(payload).digest() == each.hash
                 address = (each.file, each.index)
@@ -313,7 +355,23 @@ class Receiver:
                 self._later(SYNC_S, self._sync)
 
         self._storing += 1
-        self._later(self._sim.world.rng.choice([0.0, 0.001, 0.02]), stored)
+        self._later(self._sim.world.rng.choice([0.0, 0.001, 0.02]), store)
+
+    def _withdraw(self, runs: list[tuple[int, int, int]], then: Callable[[], None]) -> None:
+        if not runs:
+            then()
+            return
+
+        def withdrawn() -> None:
+            self._sim.disk.sync_journal()
+            self._syncing = False
+            then()
+            self._sync()
+
+        self._sim.withdrawn += 1
+        self._syncing = True
+        self._sim.disk.append(pack_withdrawn(runs))
+        self._later(self._sync_time(), withdrawn)
 
     def _acks(self) -> None:
         for path in list(self._ends):
@@ -328,7 +386,8 @@ class Receiver:
             if self._to_publish is not None and not self._storing:
                 self._publish(self._to_publish)
             return
-        batch, self._unsynced = self._unsynced, []
+        written, self._unsynced = self._unsynced, []
+        batch = [claim for claim in written if self._overwriting.holding(*self._run(claim))]
         pages, self._pages = self._pages, []
         self._syncing = True
 
@@ -342,10 +401,16 @@ class Receiver:
 
         def journalled() -> None:
             disk.sync_journal()
+            for claim in batch:
+                self._overwriting.journalled(*self._run(claim), claim[2])
             self._syncing = False
             self._sync()
 
         self._later(self._sync_time(), data_synced)
+
+    def _run(self, claim: ChunkClaim) -> Range:
+        number = self._claimed.number(claim[:2])
+        return number, number + 1
 
     def _sync_time(self) -> float:
         return self._sim.world.rng.choice([0.01, 0.3])
@@ -396,6 +461,9 @@ class TransferSim:
         self.world = world = World(seed)
         rng = world.rng
         sizes = self.draw_sizes()
+        self.editing = not self.line and rng.random() < EDITED
+        if self.editing:
+            sizes.append(rng.randint(20, 60) * 64 * KIB)
         if not self.line and rng.random() < LONG_LISTS:
             # Names as long as they may be fill pages fast; most files are empty.
             sizes += [0] * rng.randint(100, 500)
@@ -408,6 +476,9 @@ class TransferSim:
         self.bundled = rng.choice([1, 4])
         self.bundles = 0
         self.record: dict[ChunkAddress, bytes] = {}
+        self.editions: dict[int, int] = {}
+        """Of files whose bytes changed while what is listed of them did not: not 0 where they are others just now."""
+        self.withdrawn = 0
         self.disk = Disk(world)
         self.network = Network(world, self.line)
         self.sender = Sender(self)
@@ -438,14 +509,21 @@ class TransferSim:
         self.losing = rng.random() < 0.3
         if self.losing:
             faults += [self.lose_file] * 3
+        if self.editing:
+            faults += [self.edit] * 3
         for _ in range(rng.randint(0, 8)):
             self.world.after(rng.uniform(0.0, rng.choice([0.3, 2.0])), rng.choice(faults))
+
+    def source(self) -> Source:
+        """What a sender that begins now reads; the time stands for the bytes."""
+        entries = enumerate(self.manifest.files)
+        return [replace(entry, mtime_ns=entry.mtime_ns + self.editions.get(file, 0)) for file, entry in entries]
 
     def run(self) -> None:
         """Until the sender knows that everything arrived, and that is true."""
         self.world.run(lambda: self.end is not None)
         assert self.end is not None
-        source = list(self.manifest.files)
+        source = self.source()
         whole = {
             (number, index): content(source, (number, index))
             for number, entry in enumerate(source)
@@ -525,6 +603,28 @@ class TransferSim:
             self.sender = Sender(self)
             self.network.died(sender)
 
+    def edit(self) -> None:
+        """Between two runs of the sender a file's bytes become others, in the same size and time, and perhaps go back.
+
+        The receiver dies in this time, perhaps.
+        """
+        rng = self.world.rng
+        file = max(range(len(self.manifest.sizes)), key=lambda file: self.manifest.sizes[file])
+        self._turn(file)
+        at = rng.uniform(0.0, 1.0)
+        self.world.after(at, rng.choice([self.kill_receiver, self.cut_all]))
+        self.world.after(at + rng.uniform(0.0, 0.1), lambda: self._turn(file))
+
+    def _turn(self, file: int) -> None:
+        if not self.receiver.may_differ or file >= len(self.manifest.sizes):
+            return
+        self.faults += 1
+        self.world.note(f"the bytes of file {file} become others")
+        self.editions[file] = 500_000 - self.editions.get(file, 0)
+        self.record = {address: digest for address, digest in self.record.items() if address[0] != file}
+        dead, self.sender = self.sender, Sender(self)
+        self.network.died(dead)
+
     def kill_sender(self) -> None:
         self.faults += 1
         self.world.note("the sender is killed")
@@ -555,6 +655,7 @@ class TransferSim:
         self.unreadable = {file for file in self.unreadable if file < at}
         self.manifest = Manifest(self._entries)
         self.record = {address: digest for address, digest in self.record.items() if address[0] < at}
+        self.editions = {file: edition for file, edition in self.editions.items() if file < at}
         self.sender = Sender(self)
 
     def kill_receiver(self) -> None:

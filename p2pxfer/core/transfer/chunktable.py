@@ -127,6 +127,14 @@ class ChunkTable:
         file = bisect_right(self._bases, number) - 1
         return file, number - self._bases[file]
 
+    def runs(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """The chunks from ``start`` to before ``stop`` as (file index, first chunk, the one behind the last)."""
+        while start < stop:
+            file, index = self.address(start)
+            end = min(stop, self._bases[file + 1])
+            yield file, index, index + end - start
+            start = end
+
     def length(self, address: ChunkAddress) -> int:
         """Payload bytes of a chunk."""
         return chunk_span(self._manifest.sizes[address[0]], address[1])[1]

@@ -22,11 +22,14 @@ Layout (integers big-endian)::
     kind 4, LIST          1 if other pages follow, else 0 (one byte), then the next page of the file list
     kind 5, AGREED        root hash 32, then of each file that is left out its number u32, increasing: this is what the
                           sender's Final was about, and is going to be published
+    kind 6, WITHDRAWN     of (file u32, first chunk u32, the one behind the last u32): other bytes are about to be
+                          written there, so what was claimed of these chunks holds no more
 
 Laws:
 
 - The journal follows the disk, never the other way round: a record is appended after what it says has become true
-  (PUBLISHING: before it becomes true, so that a crash in between can be told from one before).
+  (PUBLISHING: before it becomes true, so that a crash in between can be told from one before; WITHDRAWN: before the
+  first of the other bytes is written, so that no claim is false in between).
 - The first record that is cut short, fails its CRC or makes no sense ends the journal: what follows was not synced
   either.
 - A page of the list stands before the first record about one of its files, AGREED before PUBLISHING.
@@ -58,6 +61,7 @@ PUBLISHING: Final = 2
 PUBLISHED: Final = 3
 LIST: Final = 4
 AGREED: Final = 5
+WITHDRAWN: Final = 6
 
 _MAGIC: Final = b"P2PXJRNL"
 _HEAD: Final = struct.Struct(">8sH")
@@ -65,6 +69,7 @@ _BINDING: Final = struct.Struct(">32s32s")
 _CRC: Final = struct.Struct(">I")
 _RECORD: Final = struct.Struct(">BI")
 _CHUNK: Final = struct.Struct(">II32s")
+_RUN: Final = struct.Struct(">III")
 _NAME: Final = struct.Struct(">H")
 _INODE: Final = struct.Struct(">QQ")
 _FILE: Final = struct.Struct(">I")
@@ -110,12 +115,19 @@ class JournalState(Struct):
     publishing: list[Publication] = []
     published_root: bytes | None = None
     published_names: list[str] = []
-    _chunks: list[memoryview] = []
+    _claims: list[tuple[int, memoryview]] = []
 
-    def chunks(self) -> Iterator[ChunkClaim]:
-        """The chunks, in the order of writing; of two claims for one chunk the later one holds."""
-        for body in self._chunks:
-            yield from _CHUNK.iter_unpack(body)
+    def chunks(self) -> Iterator[tuple[int, int, bytes | None]]:
+        """(file index, chunk index, hash) in the order of writing; of what is said of one chunk the last holds.
+
+        The hash is ``None`` where a claim is withdrawn.
+        """
+        for kind, body in self._claims:
+            if kind == CHUNKS:
+                yield from _CHUNK.iter_unpack(body)
+            else:
+                runs = _RUN.iter_unpack(body)
+                yield from ((file, index, None) for file, first, stop in runs for index in range(first, stop))
 
 
 # -- writing -----------------------------------------------------------------------------------------------------
@@ -149,6 +161,11 @@ def pack_claims(claims: Iterable[Claim]) -> Iterator[bytes]:
     chunks = ((file, index, digest) for file, first, stop, digest in claims for index in range(first, stop))
     while batch := list(islice(chunks, CHUNKS_PER_RECORD)):
         yield pack_chunks(batch)
+
+
+def pack_withdrawn(runs: Iterable[tuple[int, int, int]]) -> bytes:
+    """A WITHDRAWN record of (file index, first chunk, the one behind the last)."""
+    return pack_record(WITHDRAWN, b"".join(_RUN.pack(*run) for run in runs))
 
 
 def pack_agreed(agreed: Agreed) -> bytes:
@@ -230,8 +247,8 @@ def read_records(data: bytes, start: int) -> Iterator[tuple[int, memoryview, int
 
 def _take(state: JournalState, kind: int, body: memoryview) -> bool:
     try:
-        if kind == CHUNKS and len(body) % _CHUNK.size == 0:
-            state._chunks.append(body)
+        if (kind == CHUNKS and len(body) % _CHUNK.size == 0) or (kind == WITHDRAWN and len(body) % _RUN.size == 0):
+            state._claims.append((kind, body))
         elif kind == PUBLISHING:
             state.publishing += _publications(bytes(body))
         elif kind == AGREED and len(body) >= HASH_SIZE and (len(body) - HASH_SIZE) % _FILE.size == 0:

@@ -94,9 +94,13 @@ def believe(state: JournalState, pages: int, manifest: Manifest, table: ChunkTab
     for file, index, digest in state.chunks():
         if file < files:
             try:
-                table.set_hash(table.number((file, index)), digest)
+                number = table.number((file, index))
             except ChunkRefused:
                 continue  # of no chunk of this transfer
+            if digest is None:
+                table.forget(number)
+            else:
+                table.set_hash(number, digest)
 
 
 def prove(manifest: Manifest, tree: int, publisher: Publisher, proved: ChunkTable) -> None:

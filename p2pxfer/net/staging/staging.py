@@ -14,6 +14,7 @@ Laws:
 - The destination is opened once; everything else is relative to descriptors and follows no link.
 - A chunk is written after it was verified, and journalled after it was synced: data, fdatasync, journal, fdatasync.
 - What the journal claims is relied on without reading it again: it was verified, then synced, then journalled.
+- Before other bytes are written over what is claimed the claim is withdrawn, durably (``net/staging/claiming``).
 - A sync that failed is never tried again, for a second one would succeed without having written: the staging is
   broken, and the next run starts from the last good record.
 - Nothing appears under a final name before everything is complete and durable, and nothing is ever replaced.
@@ -24,20 +25,17 @@ Every function blocks, so it belongs in a thread; :meth:`Staging.write_chunk` ma
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Final
 
-from blake3 import blake3
-
 from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.transfer.chunkhashes import ChunkHashes
 from p2pxfer.core.transfer.chunktable import ChunkTable
 from p2pxfer.core.transfer.geometry import chunk_count, chunk_span, zero_runs
-from p2pxfer.core.transfer.journal import Agreed, Claim, pack_claims
+from p2pxfer.core.transfer.journal import Agreed, Claim, pack_claims, pack_withdrawn
 from p2pxfer.core.transfer.manifest import Entry, Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import ChunkRefused, Damaged, DiskError
@@ -56,12 +54,14 @@ from p2pxfer.net.holes import keeps_holes, leave_hole, write_around_holes
 from p2pxfer.net.parents import LastParent
 from p2pxfer.net.private.privatedir import enter
 from p2pxfer.net.staging import replay
+from p2pxfer.net.staging.claiming import Claiming
 from p2pxfer.net.staging.journalfile import JournalFile, new_journal, pack_listed
 from p2pxfer.net.staging.partials import staging_name
 from p2pxfer.net.staging.preflight import ON_ITS_WAY, Room
 from p2pxfer.net.staging.publishing import MANY_FILES, Publisher, all_there, write_whole
 from p2pxfer.net.staging.strays import TREE
 from p2pxfer.net.staging.trouble import NOT_SENT, Trouble
+from p2pxfer.net.staging.verifying import verified_files, verify_chunk
 
 RESERVE: Final = 1024 * 1024
 """Bytes of the disk that a transfer leaves free."""
@@ -93,7 +93,7 @@ class Staging:
         self._failpoint = failpoint
         self._table = ChunkTable(manifest)
         self._closing = ExitStack()
-        self._sync_lock = threading.Lock()
+        self._claiming = Claiming(self._table, self._withdraw)
         self._trouble = Trouble(self.where)
         self._sparse: set[int] = set()
         self._parents = LastParent()
@@ -217,16 +217,13 @@ class Staging:
         self._check_usable()
         if not 0 <= file < len(self._manifest.sizes):
             raise ChunkRefused(f"file {file} is not part of the transfer")
-        self._write(file, self._manifest.files[file], index, payload, digest, found)
+        entry = self._manifest.files[file]
+        verify_chunk(file, entry, index, payload, digest, found)
+        self._claiming.writing(file, index, index + 1)
+        self._write(file, entry, index, payload)
 
-    def _write(
-        self, file: int, entry: Entry, index: int, payload: memoryview, digest: bytes, found: bytes | None = None
-    ) -> None:
-        offset, length = chunk_span(entry.size, index)
-        if len(payload) != length:
-            raise ChunkRefused(f"chunk {index} of file {file} has {len(payload)} bytes instead of {length}")
-        if (found or blake3(payload).digest()) != digest:
-            raise ChunkRefused(f"chunk {index} of file {file} does not match its hash")
+    def _write(self, file: int, entry: Entry, index: int, payload: memoryview) -> None:
+        offset = chunk_span(entry.size, index)[0]
         try:
             if file not in self._sparse and chunk_count(entry.size) == 1:
                 write_whole(self._parents, self._tree, entry, payload)
@@ -240,13 +237,10 @@ class Staging:
     def write_bundle(self, bundle: Bundle) -> None:
         """Verify small files and write them; they count only after :meth:`sync`.  Raises as :meth:`write_chunk`."""
         self._check_usable()
-        at, stop = 0, bundle.file + bundle.count
-        if stop > len(self._manifest.sizes):
-            raise ChunkRefused("a bundle has files that are not part of the transfer")
-        files = zip(self._manifest.run_of_files(bundle.file, stop), bundle.digests(), strict=True)
-        for file, (entry, digest) in enumerate(files, bundle.file):
-            self._write(file, entry, 0, bundle.payload[at : at + entry.size], digest)
-            at += entry.size
+        files = verified_files(self._manifest, bundle)
+        self._claiming.writing(bundle.file, 0, 1, bundle.count)
+        for file, entry, payload in files:
+            self._write(file, entry, 0, payload)
 
     def write_hole(self, file: int, first: int, stop: int) -> list[Claim]:
         """Have chunks of a file, from now on known as sparse, be zero; their claims for :meth:`sync`.  Raises
@@ -256,6 +250,7 @@ class Staging:
         self._sparse.add(file)
         if first == stop:
             return []
+        self._claiming.writing(file, first, stop)
         entry = self._manifest.files[file]
         with self._trouble.told(f"writing {shown(entry.path)}"), self._files.lease(file) as fd:
             leave_hole(fd, chunk_span(entry.size, first)[0], sum(chunk_span(entry.size, stop - 1)))
@@ -282,10 +277,9 @@ class Staging:
             NoSpace: the disk is full.
             DiskError: the disk refused; this staging cannot be used any more.
         """
-        batch, listed = list(claims), list(pages)
-        with self._sync_lock:
-            self._table.grow()
-            runs = [self._table.numbers(file, first, stop) for file, first, stop, _ in batch]
+        listed = list(pages)
+        with self._claiming.syncing:
+            batch = self._claiming.holding(claims)
             self._check_usable()
             if not (batch or listed):
                 return
@@ -294,8 +288,13 @@ class Staging:
                 self._failpoint("rx.after_data_sync")
                 records = (pack_listed(self._manifest, page) for page in listed)
                 self._journal.append(chain(records, pack_claims(batch)))
-            for run, (_, _, _, digest) in zip(runs, batch, strict=True):
-                self._table.set_hashes(run.start, run.stop, digest)
+            self._claiming.journalled(batch)
+
+    def _withdraw(self, runs: list[tuple[int, int, int]]) -> None:
+        """These are about to become other bytes."""
+        self._check_usable()
+        with self._trouble.breaking("preparing to replace what was received"):
+            self._journal.append([pack_withdrawn(runs)])
 
     def _sync_files(self, files: set[int]) -> None:
         if len(files) > MANY_FILES and sync_file_system(self._destination):
@@ -318,7 +317,7 @@ class Staging:
             NoSpace: the disk is full.
             DiskError: the disk refused; what could not be published is kept.
         """
-        with self._sync_lock:
+        with self._claiming.syncing:
             if self.published_root is not None:
                 if root != self.published_root:
                     raise Damaged("the sender's root hash is not that of what was published")

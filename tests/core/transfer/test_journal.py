@@ -14,6 +14,7 @@ from p2pxfer.core.transfer.journal import (
     CHUNKS,
     PUBLISHED,
     PUBLISHING,
+    WITHDRAWN,
     Agreed,
     JournalState,
     Publication,
@@ -24,6 +25,7 @@ from p2pxfer.core.transfer.journal import (
     pack_published,
     pack_publishing,
     pack_record,
+    pack_withdrawn,
     read_journal,
 )
 from p2pxfer.errors import DiskError
@@ -31,12 +33,15 @@ from p2pxfer.errors import DiskError
 SENDER, TRANSFER = bytes([1]) * 32, bytes([2]) * 32
 HEADER = pack_header(SENDER, TRANSFER)
 FIRST = [(0, 0, bytes([3]) * 32), (0, 1, bytes([4]) * 32)]
+GONE = [(0, 1, 2), (7, 0, 2)]
+NO_MORE = [(0, 1, None), (7, 0, None), (7, 1, None)]
 SECOND = [(2**32 - 1, 2**32 - 1, bytes([5]) * 32)]
 NAMES = [Publication("a", "a (1)", 2**64 - 1, 7), Publication("\u00fc", "\u00fc", 1, 2)]
 WITHOUT = Agreed(bytes([6]) * 32, (0, 7, 2**32 - 1))
 RECORDS = [
     pack_page(b"the first page", more=True), pack_chunks(FIRST), pack_page(b"the last page", more=False),
-    pack_chunks(SECOND), pack_agreed(WITHOUT), pack_publishing(NAMES), pack_published(bytes([6]) * 32, ["a (1)"]),
+    pack_withdrawn(GONE), pack_chunks(SECOND), pack_agreed(WITHOUT), pack_publishing(NAMES),
+    pack_published(bytes([6]) * 32, ["a (1)"]),
 ]  # fmt: skip
 WHOLE = HEADER + b"".join(RECORDS)
 
@@ -60,15 +65,17 @@ def facts(state: JournalState) -> tuple[object, ...]:
 
 
 PAGES = [b"the first page", b"the last page"]
+ALL = [*FIRST, *NO_MORE, *SECOND]
 AFTER = [
     ([], True, [], None, [], None, []),
     (PAGES[:1], True, [], None, [], None, []),
     (PAGES[:1], True, FIRST, None, [], None, []),
     (PAGES, False, FIRST, None, [], None, []),
-    (PAGES, False, FIRST + SECOND, None, [], None, []),
-    (PAGES, False, FIRST + SECOND, WITHOUT, [], None, []),
-    (PAGES, False, FIRST + SECOND, WITHOUT, NAMES, None, []),
-    (PAGES, False, FIRST + SECOND, WITHOUT, NAMES, bytes([6]) * 32, ["a (1)"]),
+    (PAGES, False, [*FIRST, *NO_MORE], None, [], None, []),
+    (PAGES, False, ALL, None, [], None, []),
+    (PAGES, False, ALL, WITHOUT, [], None, []),
+    (PAGES, False, ALL, WITHOUT, NAMES, None, []),
+    (PAGES, False, ALL, WITHOUT, NAMES, bytes([6]) * 32, ["a (1)"]),
 ]
 BORDERS = [len(HEADER) + sum(map(len, RECORDS[:number])) for number in range(len(RECORDS) + 1)]
 
@@ -130,6 +137,7 @@ def test_a_tail_of_zeros_or_ones_is_dropped(tail: bytes) -> None:
         pytest.param(pack_record(0, b""), id="kind 0"),
         pytest.param(pack_record(9, b"x"), id="unknown kind"),
         pytest.param(pack_record(CHUNKS, bytes(41)), id="a chunk and a byte"),
+        pytest.param(pack_record(WITHDRAWN, bytes(13)), id="a run and a byte"),
         pytest.param(pack_record(PUBLISHING, b"\0\5abc"), id="name cut"),
         pytest.param(pack_record(PUBLISHING, b"\0\1a\0\1b" + bytes(15)), id="inode cut"),
         pytest.param(pack_record(PUBLISHING, b"\0\1\xff\0\1b" + bytes(16)), id="name not UTF-8"),

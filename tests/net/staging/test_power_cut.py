@@ -27,7 +27,7 @@ from blake3 import blake3
 from p2pxfer.core.transfer.geometry import chunk_span
 from p2pxfer.net import disk
 from p2pxfer.net.staging import journalfile, publishing, staging
-from tests.net.disk_tools import Content, noise, open_staging, run, tree
+from tests.net.disk_tools import Content, noise, open_staging, put, run, tree
 
 IMAGE = 24 * 2**20
 BATCH = 6
@@ -162,27 +162,39 @@ def check_cut(where: Path, content: Content, moment: str) -> int:
     return claimed
 
 
+def made_image(folder: Path) -> Path:
+    image = folder / "image"
+    image.touch()
+    os.truncate(image, IMAGE)
+    command("mkfs.ext4", "-q", "-F", image)
+    return image
+
+
+@contextlib.contextmanager
+def cutting(cuts: Cuts, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Before and after every call that gives something to the disk there is a cut."""
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", cuts.round("sync", os.fsync))
+        for module in (staging, journalfile):
+            patched.setattr(module, "fdatasync", cuts.round("data sync", disk.fdatasync))
+        for module in (staging, publishing):
+            patched.setattr(module, "sync_file_system", cuts.round("sync of all", disk.sync_file_system))
+        patched.setattr(staging, "write_all", cuts.round("chunk", disk.write_all))
+        patched.setattr(disk, "_rename_exclusive", cuts.round("rename", disk._rename_exclusive))
+        yield
+
+
 @pytest.mark.deadline(180)
 def test_f04_f05_f06_power_is_cut_at_every_step(folder: Path, options: str, monkeypatch: pytest.MonkeyPatch) -> None:
     content = a_bit_of_everything()
     # The last chunk first, so that the length of a file tells nothing about the chunks before.
     backwards = content.addresses()[::-1]
     monkeypatch.setattr(content, "addresses", lambda: backwards)
-    image = folder / "image"
-    image.touch()
-    os.truncate(image, IMAGE)
-    command("mkfs.ext4", "-q", "-F", image)
+    image = made_image(folder)
     with mounted(image, folder / "place", options) as place:
         command("sync", "--file-system", place)
         cuts = Cuts(image, folder)
-        with monkeypatch.context() as patched:
-            patched.setattr(os, "fsync", cuts.round("sync", os.fsync))
-            for module in (staging, journalfile):
-                patched.setattr(module, "fdatasync", cuts.round("data sync", disk.fdatasync))
-            for module in (staging, publishing):
-                patched.setattr(module, "sync_file_system", cuts.round("sync of all", disk.sync_file_system))
-            patched.setattr(staging, "write_all", cuts.round("chunk", disk.write_all))
-            patched.setattr(disk, "_rename_exclusive", cuts.round("rename", disk._rename_exclusive))
+        with cutting(cuts, monkeypatch):
             run(place, content, BATCH, cuts)
     claimed = []
     for moment, copy in cuts.kept:
@@ -195,3 +207,48 @@ def test_f04_f05_f06_power_is_cut_at_every_step(folder: Path, options: str, monk
     print(f"{cuts.moments} moments, {len(cuts.kept)} states of the disk; chunks claimed: {claimed}")
     assert len(cuts.kept) > 15
     assert {0, BATCH, 2 * BATCH, len(content.addresses())} <= {*claimed}
+
+
+def receive(place: Path, content: Content, moment: Callable[[str], None]) -> None:
+    """Everything once more, as where a sender's file became another one; each chunk may be written back at once."""
+    receiver = open_staging(place, content)
+    for at in range(0, len(content.addresses()), BATCH):
+        part = content.addresses()[at : at + BATCH]
+        for address in part:
+            put(receiver, content, [address])
+            moment("chunk")
+        command("sync", "--file-system", place)
+        moment("written back")
+        receiver.sync([content.claim(address) for address in part])
+    receiver.close()
+
+
+@pytest.mark.deadline(180)
+def test_f04_power_is_cut_while_other_bytes_are_written_over_claimed_ones(
+    folder: Path, options: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the journal claims at any moment is there, whichever of the two it is."""
+    size = 65_536 * 7 + 5
+    versions = [Content({"big.bin": noise(size, seed)}) for seed in (1, 2)]
+    image = made_image(folder)
+    with mounted(image, folder / "place", options) as place:
+        receive(place, versions[0], lambda _: None)
+        cuts = Cuts(image, folder)
+        with cutting(cuts, monkeypatch):
+            receive(place, versions[1], cuts)
+        cuts("end")
+    claims = []
+    for moment, copy in cuts.kept:
+        with (
+            mounted(copy, folder / "copy", options) as where,
+            contextlib.closing(open_staging(where, versions[0])) as receiver,
+        ):
+            data = (where / receiver.name / "tree" / "big.bin").read_bytes()
+            for (_, index), digest in receiver.have.items():
+                offset, length = chunk_span(size, index)
+                assert blake3(data[offset : offset + length]).digest() == digest, (moment, index)
+            claims.append([digest == versions[1].digest(address) for address, digest in receiver.have.items()])
+        copy.unlink()
+    assert claims[0] == [False] * 8
+    assert claims[-1] == [True] * 8
+    assert any(len(each) < 8 for each in claims)

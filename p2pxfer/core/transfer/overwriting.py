@@ -1,0 +1,69 @@
+"""Chunks that are written over others in place: which claims fall before that, and which are never made.
+
+A sender whose file changed sends other bytes for chunks that are here.  Between the first of these and the next sync
+the journal would claim what is gone, and a sender that has the old bytes again would agree: a mixed file.
+
+Laws:
+
+1. What is written over a claimed chunk is written after the claim was withdrawn, durably.
+2. Of what is written twice before it is journalled only the last writing is claimed.
+3. Each writing that is noted is followed by exactly one claim, and claims come in the order of the writing; a writing
+   that fails is followed by none, and ends the use of the place.
+4. Chunks that are written once cost one look, and no call to the system.
+
+While a batch is being journalled nothing of it is replaced: whoever calls :meth:`Overwriting.replace` waits for that.
+"""
+
+from __future__ import annotations
+
+from p2pxfer.core.transfer.chunktable import ChunkTable
+from p2pxfer.core.transfer.ranges import Range, RangeSet
+
+
+class Overwriting:
+    """Of the chunks in ``table``, which holds what the journal claims."""
+
+    def __init__(self, table: ChunkTable) -> None:
+        self._table = table
+        self._waiting = RangeSet()
+        """Chunks that were written and are not journalled."""
+        self._replaced: dict[int, int] = {}
+        """chunk number -> how many of its next claims are about bytes that are gone."""
+
+    def is_first(self, start: int, stop: int) -> bool:
+        """Note that these chunks are about to be written if nothing is claimed or waits there; whether that is so."""
+        if any(True for found in (self._table.known, self._waiting) for _ in found.overlap(start, stop)):
+            return False
+        self._waiting.add(start, stop)
+        return True
+
+    def replace(self, start: int, stop: int) -> list[tuple[int, int, int]]:
+        """These chunks are about to be written over what is there, or beside it: the claims that are to be withdrawn
+        before, as (file index, first chunk, the one behind the last).
+        """
+        for begin, end in self._waiting.overlap(start, stop):
+            for number in range(begin, end):
+                self._replaced[number] = self._replaced.get(number, 0) + 1
+        self._waiting.add(start, stop)
+        withdrawn: list[tuple[int, int, int]] = []
+        for begin, end in list(self._table.known.overlap(start, stop)):
+            withdrawn += self._table.runs(begin, end)
+            for number in range(begin, end):
+                self._table.forget(number)
+        return withdrawn
+
+    def holding(self, start: int, stop: int) -> list[Range]:
+        """What of the next claim to these chunks is still true: it is to be journalled."""
+        if not self._replaced:
+            return [(start, stop)]
+        gone = [number for number in self._replaced if start <= number < stop]
+        for number in gone:
+            self._replaced[number] -= 1
+            if not self._replaced[number]:
+                del self._replaced[number]
+        return list(RangeSet((number, number + 1) for number in gone).missing(start, stop))
+
+    def journalled(self, start: int, stop: int, digest: bytes) -> None:
+        """The journal claims from now on that each of these chunks has this hash."""
+        self._table.set_hashes(start, stop, digest)
+        self._waiting.remove(start, stop)

@@ -1,0 +1,56 @@
+"""Which claims are withdrawn, and which are never made, when chunks are written over others."""
+
+from __future__ import annotations
+
+from p2pxfer.core.transfer.chunktable import ChunkTable
+from p2pxfer.core.transfer.geometry import MIN_CHUNK
+from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
+from p2pxfer.core.transfer.overwriting import Overwriting
+
+ONE, OTHER = bytes([1]) * 32, bytes([2]) * 32
+
+
+def made() -> tuple[ChunkTable, Overwriting]:
+    """Five chunks: three of a file, none of the next, two of the last."""
+    table = ChunkTable(
+        Manifest([Entry("a", FILE, 3 * MIN_CHUNK), Entry("b", FILE, 0), Entry("c", FILE, 2 * MIN_CHUNK)])
+    )
+    return table, Overwriting(table)
+
+
+def test_what_is_written_once_is_claimed() -> None:
+    table, over = made()
+    assert over.is_first(0, 2)
+    assert over.holding(0, 2) == [(0, 2)]
+    over.journalled(0, 2, ONE)
+    assert list(table.known) == [(0, 2)]
+    assert over.is_first(2, 5)
+
+
+def test_what_is_claimed_is_withdrawn_file_by_file() -> None:
+    table, over = made()
+    assert over.is_first(0, 5)
+    over.journalled(0, 5, ONE)
+    assert not over.is_first(2, 4)
+    assert over.replace(2, 4) == [(0, 2, 3), (2, 0, 1)]
+    assert list(table.known) == [(0, 2), (4, 5)]
+    assert over.holding(2, 4) == [(2, 4)]
+
+
+def test_of_what_is_written_three_times_the_last_is_claimed() -> None:
+    table, over = made()
+    assert over.is_first(0, 3)
+    for _ in range(2):
+        assert not over.is_first(1, 2)
+        assert over.replace(1, 2) == []
+    assert over.holding(0, 3) == [(0, 1), (2, 3)]
+    over.journalled(0, 1, ONE)
+    over.journalled(2, 3, ONE)
+    assert over.holding(1, 2) == []
+    assert not over.is_first(1, 2), "it waits"
+    assert over.replace(1, 2) == []
+    assert over.holding(1, 2) == []
+    assert over.holding(1, 2) == [(1, 2)]
+    over.journalled(1, 2, OTHER)
+    assert [table.hash(number) for number in range(3)] == [ONE, OTHER, ONE]
+    assert over.replace(1, 2) == [(0, 1, 2)]
