@@ -70,6 +70,7 @@ class Inflow:
                 self.table.set_hash(self.table.number(address), digest)
         self._have = RangeSet(self.table.known)
         self._storing: dict[int, bytes] = {}
+        """chunk number -> the hash of what is being stored there; of two at a time that of the later one."""
         self._leaving = RangeSet()
         """Chunks of holes that are being stored."""
         self._bad = 0
@@ -88,15 +89,18 @@ class Inflow:
 
     @property
     def complete(self) -> bool:
-        """Whether every chunk is here and none is being stored once more."""
-        return not self._storing and not self._leaving.total and self._have.total == self.table.total
+        """Whether every chunk is here and nothing else is being stored in its place: the same once more may be."""
+        same = all(self.has(number, digest) for number, digest in self._storing.items())
+        return same and not self._leaving.total and self._have.total == self.table.total
 
     def is_complete_without(self, files: Collection[int]) -> bool:
         """Whether that is so for all files but these."""
         if not files:
             return self.complete
         without = RangeSet(self.table.chunks_in(files))
-        stored = all(without.contains(number, number + 1) for number in self._storing)
+        stored = all(
+            without.contains(number, number + 1) or self.has(number, digest) for number, digest in self._storing.items()
+        )
         left = all(without.contains(*span) for span in self._leaving)
         return stored and left and not self.table.unknown(files)
 
@@ -166,7 +170,7 @@ class Inflow:
             return self.wants(numbers.start, chunk.hash)
         if self._have.contains(numbers.start, numbers.stop) and self.table.run(numbers) == chunk.hashes:
             return False
-        self._storing.update((number, chunk.hashes) for number in numbers)
+        self._storing.update(zip(numbers, chunk.digests(), strict=True))
         return True
 
     def hole(self, file: int, start: int, stop: int) -> tuple[RangeSet, list[Range]]:
@@ -190,7 +194,7 @@ class Inflow:
     def stored(self, address: ChunkAddress, digest: bytes) -> int:
         """The chunk was verified and written; its number."""
         number = self.table.number(address)
-        self._storing.pop(number, None)
+        self._over(number, digest)
         if number not in self._have:
             self._have.add(number, number + 1)
             self.have_bytes += self.table.length(address)
@@ -208,8 +212,8 @@ class Inflow:
     def _stored_bundle(self, bundle: Bundle) -> range:
         first = self.table.base(bundle.file)
         numbers = range(first, first + bundle.count)
-        for number in numbers:
-            self._storing.pop(number, None)
+        for number, digest in zip(numbers, bundle.digests(), strict=True):
+            self._over(number, digest)
         self._add(numbers)
         self.table.set_run(first, bundle.hashes)
         self.table.fold()
@@ -223,6 +227,11 @@ class Inflow:
         self.table.set_zeros(numbers.start, numbers.stop)
         self.table.fold()
         return numbers
+
+    def _over(self, number: int, digest: bytes) -> None:
+        """What has this hash is not being stored any more."""
+        if self._storing.get(number) == digest:
+            del self._storing[number]
 
     def _add(self, numbers: range) -> None:
         """These are here, if they were not before."""
@@ -249,8 +258,8 @@ class Inflow:
         """
         index, count = (0, chunk.count) if isinstance(chunk, Bundle) else (chunk.index, 1)
         first = self.table.number((chunk.file, index))
-        for number in range(first, first + count):
-            self._storing.pop(number, None)
+        for number, digest in enumerate(chunk.digests() if isinstance(chunk, Bundle) else [chunk.hash], first):
+            self._over(number, digest)
         self._bad += 1
         if self._bad >= MAX_BAD_CHUNKS:
             raise Damaged("the sender's data does not match its own hashes; what arrived whole is kept")

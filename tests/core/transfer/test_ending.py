@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
+from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.session.leftwire import MAX_LEFT, LeftOut
 from p2pxfer.core.session.wire import Ack, Chunk, Final, FinalAck, Holes, Listed, Offer
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
@@ -244,3 +245,29 @@ def test_holes_are_stored_as_before_where_nothing_stands() -> None:
         StoreHole(1, 1, 0, 0),
         StoreHole(1, 1, 0, 1),
     ]
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_what_comes_a_second_time_does_not_hold_up_the_end(changed: bool) -> None:
+    """By another path, and it is still being written; if other bytes came with it the end is refused."""
+    receiving = Receiving([5, 5, 5])
+    receiving.begin()
+    receiving.offer(path=2)
+    data = bytes(5)
+    digest = blake3(data).digest()
+    stores = [receiving.core.chunk(1, Chunk(1, file, 0, digest, memoryview(data))) for file in range(3)]
+    late = Bundle(1, 1, digest * 2, memoryview(data * 2))
+    other = Chunk(1, 2, 0, blake3(b"other").digest(), memoryview(b"other"))
+    assert [type(effect) for effect in receiving.core.chunk(2, other if changed else late)] == [Store]
+    for (store,) in stores[:1] + stores[2:] + stores[1:2]:
+        assert isinstance(store, Store)
+        receiving.core.stored(1, store.chunk)
+        if store.chunk.file == 2 and not changed:
+            assert receiving.core.chunk(2, late)  # the first of the two is not here yet
+    for number in range(3):
+        receiving.table.set_hash(number, digest)
+    if changed:
+        with pytest.raises(ProtocolBreach):
+            receiving.final([])
+    else:
+        assert receiving.final([]) == [Publish(receiving.agreed())]
