@@ -13,7 +13,9 @@ from tests.lab.nat import KINDS
 from tests.lab.sending import MIB, Sending, has_come
 from tests.lab.topology import Lab
 
-SIZE = 512 * MIB
+SIZE = 160 * MIB
+RATE = "20M"
+"""What holds the transfer up, so that it lasts until there is a direct path again."""
 ANY_S = 3.0
 """Within how many seconds data must arrive again, by the relay or directly."""
 DIRECT_S = 10.0
@@ -66,7 +68,7 @@ def test_a_lost_mapping_is_noticed_and_punched_again(
 
 def lose_a_path(lab: Lab, folder: Path, fault: Callable[[Lab], None]) -> tuple[float | None, float | None]:
     """Move a file, with a fault on the way: seconds from that until data came through the relay, and directly."""
-    with Sending(lab, folder, SIZE) as sending:
+    with Sending(lab, folder, SIZE, "--limit", RATE) as sending:
         sending.receiver.until(lambda event: event["event"] == "path" and event["path"] == "punched")
         sending.receiver.until(has_come(SIZE // 8))
         fault(lab)
