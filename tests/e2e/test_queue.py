@@ -21,6 +21,8 @@ KILLED_AGENT = Path(__file__).with_name("killed_agent.py")
 SIZE = 24 * MIB
 SLOW = "1M"
 """A rate at which that takes long enough for every step of a test to come in its middle."""
+BRISK = "3M"
+"""The same for a test of one step, which is a kill."""
 
 
 @pytest.fixture
@@ -253,7 +255,7 @@ def test_the_agent_is_killed_in_the_middle(stage: Stage, how: signal.Signals) ->
     digest = random_file(source, SIZE)
     bob = stage.receive("--no-code")
     agent = start(stage)
-    number = queue(stage, source, "--limit", SLOW)
+    number = queue(stage, source, "--limit", BRISK)
     moving(stage, agent, number, 5 * MIB)
     kill(agent, how)
     assert jobs(stage)[number]["state"] == "queued"
@@ -293,7 +295,7 @@ def test_the_peer_goes_away_in_the_middle_and_comes_back(stage: Stage) -> None:
     digest = random_file(source, SIZE)
     bob = stage.receive("--no-code")
     agent = start(stage)
-    number = queue(stage, source, "--limit", SLOW)
+    number = queue(stage, source, "--limit", BRISK)
     moving(stage, agent, number, 4 * MIB)
     kill(bob)
     stage.receive("--no-code")
