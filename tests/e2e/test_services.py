@@ -273,7 +273,7 @@ def test_the_server_is_started_anew_and_nothing_is_dropped(served: Served) -> No
 def test_an_interrupted_end_resets_what_it_had(served: Served) -> None:
     with Service(echo) as service:
         alice = expose(served, service.address)
-        bob, at = connect(served, "alice", "--timeout", "20")
+        bob, at = connect(served, "alice", "--timeout", "8")
         with dial(at) as connection:
             connection.sendall(b"x")
             assert connection.recv(1) == b"x"
