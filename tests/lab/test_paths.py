@@ -12,6 +12,13 @@ from tests.lab.topology import Lab
 from tests.scene import Scene, events_of, file_hash, first_path, last, random_file
 
 MIB = 1 << 20
+GIB = 1 << 30
+SOAK = pytest.mark.soak
+MET = [
+    pytest.param(one, other, marks=() if one == other or place % 2 else SOAK, id=f"{one}+{other}")
+    for place, (one, other) in enumerate(PAIRS)
+]
+"""Each kind with itself and with about half of the others; the rest in long runs."""
 
 
 def scene_in(lab: Lab, folder: Path) -> Scene:
@@ -35,34 +42,38 @@ def transfer(scene: Scene, size: int, *words: str, timeout: float = 120.0) -> tu
 
 
 @pytest.mark.deadline(240)
-@pytest.mark.parametrize("kind", ["port-restricted", "port-restricted/rst"])
-def test_a_gibibyte_goes_directly_between_two_port_restricted_nats(
-    lab_factory: LabFactory, tmp_path: Path, kind: str
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [("port-restricted", GIB), ("port-restricted/rst", GIB // 4), pytest.param("port-restricted/rst", GIB, marks=SOAK)],
+)
+def test_a_large_file_goes_directly_between_two_port_restricted_nats(
+    lab_factory: LabFactory, tmp_path: Path, kind: str, size: int
 ) -> None:
     """All but the first moments directly: the events and the server's own link agree."""
     lab = lab_factory(KINDS[kind], KINDS[kind], rtt_ms=40)
     with scene_in(lab, tmp_path) as scene:
         before = lab.server_bytes()
-        sent, received = transfer(scene, 1024 * MIB, timeout=200)
+        sent, received = transfer(scene, size, timeout=200)
         through_server = lab.server_bytes() - before
     done = last(received, "done")
     relayed = done["bytes_by_path"].get("relay", 0)
     print(f"{kind}: {done['bytes_by_path']}, server's link {through_server} bytes, {last(sent, 'done')['seconds']} s")
-    assert done["bytes"] == 1024 * MIB
-    assert sum(done["bytes_by_path"].values()) >= 1024 * MIB
+    assert done["bytes"] == size
+    assert sum(done["bytes_by_path"].values()) >= size
     assert relayed < 64 * MIB
     # The relay's bytes enter and leave the server; TLS, TCP and the control connections add a little.
     assert through_server < 2.3 * relayed + 2 * MIB
 
 
 @pytest.mark.deadline(240)
-def test_a_gibibyte_goes_directly_without_any_relay(lab_factory: LabFactory, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [GIB // 4, pytest.param(GIB, marks=SOAK)])
+def test_a_large_file_goes_directly_without_any_relay(lab_factory: LabFactory, tmp_path: Path, size: int) -> None:
     """``--path direct`` with a server that could not carry it: its link lets through one mebibyte and no more."""
     lab = lab_factory(KINDS["port-restricted"], KINDS["port-restricted"], rtt_ms=40)
     lab.block("srv", "quota over 1 mbytes")
     with scene_in(lab, tmp_path) as scene:
         before = lab.server_bytes()
-        sent, received = transfer(scene, 1024 * MIB, "--path", "direct", timeout=200)
+        sent, received = transfer(scene, size, "--path", "direct", timeout=200)
         assert lab.server_bytes() - before < 2 * MIB
     assert set(last(received, "done")["bytes_by_path"]) == {"punched"}
     print(f"direct only: {last(sent, 'done')['seconds']} s")
@@ -100,7 +111,7 @@ def test_two_symmetric_nats_without_the_relay_fail_with_a_reason(lab_factory: La
 
 
 @pytest.mark.deadline(60)
-@pytest.mark.parametrize(("one", "other"), PAIRS, ids=["+".join(pair) for pair in PAIRS])
+@pytest.mark.parametrize(("one", "other"), MET)
 def test_every_pair_of_cones_connects_directly(lab_factory: LabFactory, tmp_path: Path, one: str, other: str) -> None:
     """With the relay forbidden, since with it "connected" would prove nothing."""
     lab = lab_factory(KINDS[one], KINDS[other], rtt_ms=40)
