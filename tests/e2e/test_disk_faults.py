@@ -158,7 +158,7 @@ def test_f17_the_destination_is_unmounted_under_the_receiver(field: Field) -> No
         until.enter_context(mounted(inbox, "size=64M"))
         there = os.open(inbox, os.O_RDONLY)
         until.callback(os.close, there)
-        bob = field.receiver(faulty("disk is slow", 5))
+        bob = field.receiver(faulty("disk is slow", 12))
         alice = field.stage.send(field.source)
         until_bytes(bob, 4 * MIB)
         subprocess.run(["umount", "--lazy", inbox], check=True, timeout=10)
