@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from p2pxfer.core.server.effects import ServerSettings
+from p2pxfer.core.traversal.discovery import PROBES
 from scripts.product import JsonEvent
+from tests.e2e.conftest import wait_until
 from tests.lab.conftest import LabFactory
 from tests.lab.nat import BLOCK_LOW, BY_ADDRESS, KINDS, OFFSET, NatKind
 from tests.lab.topology import Lab
@@ -49,6 +51,8 @@ STEPS = {"sequential": 1, "sequential-2": 2}
 ANY_PORT = ("port-dependent", "connection-dependent")
 """Mappings by which two dials to two ports of the server look like two machines."""
 SOAK_RUNS = 20
+STILL = 30
+"""After so many looks without another SYN there are no more; each takes some 20 milliseconds."""
 PACE_S = 60 / ServerSettings().dial_backs_per_source
 """Between two runs, seconds: the server dials one source back no more often."""
 
@@ -203,7 +207,14 @@ def test_an_introduction_uses_what_was_found(lab_factory: LabFactory, tmp_path: 
         scene.make_contacts()
         random_file(tmp_path / "small.bin", 1 << 16)
         bob = scene.receive("--once", "--no-code")
-        time.sleep(1.0)  # nothing says when his probes are over
+        counts: list[int] = []
+
+        def probes_are_over() -> bool:
+            """Nothing says so but that there are no more SYNs than a while ago."""
+            counts.append(lab.syns_sent("bob").server)
+            return len(counts) > STILL and counts[-1] == counts[-STILL] > PROBES
+
+        wait_until(probes_are_over)
         scene.send(tmp_path / "small.bin").succeed(30)
         bob.succeed(30)
         nat = last(events_of(bob), "nat")
