@@ -38,6 +38,15 @@ def note_of(program: Program, wanted: str, silence: float = 20.0) -> tuple[JsonE
     raise AssertionError(f"no note {wanted!r} in {before}")
 
 
+def stop(program: Program, signum: signal.Signals, other: Program) -> tuple[JsonEvent, list[JsonEvent]]:
+    """Stop one; the note by which the other end knows soon, and what that said before."""
+    stopped_at = time.monotonic()
+    os.kill(program.pid, signum)
+    said, before = note_of(other, "stopped")
+    assert time.monotonic() - stopped_at < SAYING_S
+    return said, before
+
+
 def test_who_stops_sending_says_so(pair: Stage) -> None:
     big = pair.folder / "big.bin"
     digest = random_file(big, 8 * MIB)
@@ -45,10 +54,7 @@ def test_who_stops_sending_says_so(pair: Stage) -> None:
         bob = pair.receive("--once", "--no-code")
         alice = pair.send(big, "--limit", "4M")
         until_bytes(bob, 2 * MIB)
-        stopped_at = time.monotonic()
-        os.kill(alice.pid, signum)
-        said, before = note_of(bob, "stopped")
-        assert time.monotonic() - stopped_at < SAYING_S
+        said, before = stop(alice, signum, bob)
         assert "of 8.0 MiB are kept" in said["message"]
         assert "alice runs the same command again" in said["message"]
         assert not [event for event in before if event["event"] == "path" and event["state"] == "down"]
@@ -114,10 +120,7 @@ def test_who_stops_receiving_says_so(pair: Stage, signum: signal.Signals) -> Non
     bob = pair.receive("--no-code")
     alice = pair.send(big, "--limit", "4M")
     until_bytes(alice, 2 * MIB)
-    stopped_at = time.monotonic()
-    os.kill(bob.pid, signum)
-    said, before = note_of(alice, "stopped")
-    assert time.monotonic() - stopped_at < SAYING_S
+    said, before = stop(bob, signum, alice)
     assert "bob was stopped there" in said["message"]
     assert "what arrived is kept there" in said["message"]
     assert not [event for event in before if event["event"] == "note" and "lost" in event["message"]]
