@@ -11,6 +11,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -314,6 +315,12 @@ needs_mounts = pytest.mark.skipif(
 )
 
 
+def kill(program: Program, how: signal.Signals = signal.SIGKILL) -> None:
+    """End a program by a signal that it does not survive."""
+    os.kill(program.pid, how)
+    assert program.wait(40).status == -how
+
+
 @contextlib.contextmanager
 def mounted(where: Path, *options: str) -> Iterator[Path]:
     """A tmpfs with these mount options."""
@@ -336,14 +343,30 @@ def fast_folder() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def fast_pair() -> Iterator[Stage]:
-    """A stage in memory with a running server, whose two people know each other."""
+def fast_stage() -> Iterator[Stage]:
+    """A stage in memory on which nothing runs yet; at the end its logs are looked at."""
     with fast_folder() as folder, Stage(folder) as made:
-        made.start_server()
-        made.make_contacts()
         yield made
         made.close()
         made.check_logs()
+
+
+@contextlib.contextmanager
+def fast_pair() -> Iterator[Stage]:
+    """The same with a running server, and two people who know each other."""
+    with fast_stage() as made:
+        made.start_server()
+        made.make_contacts()
+        yield made
+
+
+@contextlib.contextmanager
+def pair_at(folder: Path) -> Iterator[Stage]:
+    """The same in `folder`; its logs are not looked at."""
+    with Stage(folder) as made:
+        made.start_server()
+        made.make_contacts()
+        yield made
 
 
 @pytest.fixture
@@ -365,9 +388,7 @@ def pair(stage: Stage) -> Stage:
 @pytest.fixture
 def room(tmp_path: Path) -> Iterator[Stage]:
     """A stage whose two people know each other, for programs that talk to people: their logs are not looked at."""
-    with Stage(tmp_path) as made:
-        made.start_server()
-        made.make_contacts()
+    with pair_at(tmp_path) as made:
         yield made
 
 

@@ -19,7 +19,7 @@ from tests.e2e.conftest import (
     Stage,
     Watch,
     end_of,
-    fast_folder,
+    fast_stage,
     mounted,
     names_in,
     needs_mounts,
@@ -80,10 +80,8 @@ class Field:
 
 @pytest.fixture(scope="module")
 def ground() -> Iterator[Field]:
-    with fast_folder() as folder, Stage(folder) as stage:
+    with fast_stage() as stage:
         yield Field(stage)
-        stage.close()
-        stage.check_logs()
 
 
 @pytest.fixture

@@ -15,8 +15,7 @@ import pytest
 
 from scripts.product import Program, client
 from tests.e2e.cgroups import memory_group
-from tests.e2e.conftest import MIB, Stage, fast_pair, names_in, staging_of, wait_until
-from tests.e2e.test_kills import kill
+from tests.e2e.conftest import MIB, Stage, fast_pair, kill, names_in, pair_at, staging_of, wait_until
 from tests.e2e.test_long_lists import gated_sender, receiver
 from tests.scene import events_of, last
 
@@ -39,9 +38,7 @@ def stage() -> Iterator[Stage]:
 @pytest.fixture
 def on_disk(tmp_path: Path) -> Iterator[Stage]:
     """Where the files in memory would count as the programs', they must not lie there."""
-    with Stage(tmp_path) as made:
-        made.start_server()
-        made.make_contacts()
+    with pair_at(tmp_path) as made:
         yield made
     made.check_logs()
 

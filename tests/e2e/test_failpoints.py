@@ -22,7 +22,7 @@ from p2pxfer.core.transfer.journal import read_journal
 from p2pxfer.core.transfer.manifest import Manifest
 from scripts.product import JsonEvent, Program, client
 from tests.e2e import killed_program
-from tests.e2e.conftest import MIB, Stage, Watch, end_of, fast_folder, staging_of, wait_until
+from tests.e2e.conftest import MIB, Stage, Watch, end_of, fast_stage, staging_of, wait_until
 from tests.e2e.test_kills import NAME, REFETCHED, payload
 from tests.scene import events_of, file_hash, last, random_file
 
@@ -88,12 +88,10 @@ class Field:
 
 @pytest.fixture
 def field() -> Iterator[Field]:
-    with fast_folder() as folder, Stage(folder) as stage:
+    with fast_stage() as stage:
         made = Field(stage)
         with made.watch:
             yield made
-        stage.close()
-        stage.check_logs()
 
 
 def test_no_code_of_the_product_sets_a_failpoint() -> None:

@@ -13,7 +13,7 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.staging.partials import Destination, remember
 from scripts.product import JsonEvent, Program
-from tests.e2e.conftest import MIB, Stage, end_of, fast_pair, names_in, staging_of, until_bytes, wait_until
+from tests.e2e.conftest import MIB, Stage, end_of, fast_pair, kill, names_in, staging_of, until_bytes, wait_until
 from tests.scene import file_hash, last, random_file
 
 SIZE = 160 * MIB
@@ -25,11 +25,6 @@ SLOW = "1M"
 def stage() -> Iterator[Stage]:
     with fast_pair() as made:
         yield made
-
-
-def kill(program: Program) -> None:
-    os.kill(program.pid, signal.SIGKILL)
-    assert program.wait(40).status == -signal.SIGKILL
 
 
 def jobs(stage: Stage, home: Path, *words: str) -> list[JsonEvent]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import shutil
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from scripts.product import JsonEvent, Program
-from tests.e2e.conftest import MIB, Stage, Watch, end_of, fast_folder, staging_of
+from tests.e2e.conftest import MIB, Stage, Watch, end_of, fast_stage, kill, staging_of
 from tests.scene import events_of, last, random_file
 
 SIZE = 256 * MIB
@@ -66,10 +64,8 @@ class Field:
 
 @pytest.fixture(scope="module")
 def ground() -> Iterator[Field]:
-    with fast_folder() as folder, Stage(folder) as stage:
+    with fast_stage() as stage:
         yield Field(stage)
-        stage.close()
-        stage.check_logs()
 
 
 @pytest.fixture
@@ -77,12 +73,6 @@ def field(ground: Field) -> Iterator[Field]:
     """The ground, left as it was whatever the test did."""
     yield ground
     ground.clean()
-
-
-def kill(program: Program) -> None:
-    """SIGKILL, and the end of it."""
-    os.kill(program.pid, signal.SIGKILL)
-    assert program.wait(40).status == -signal.SIGKILL
 
 
 def on_disk(inbox: Path) -> int:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import filecmp
-import os
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +13,7 @@ import pytest
 
 from p2pxfer.core.transfer.journal import read_journal
 from scripts.product import Program, client
-from tests.e2e.conftest import Stage, Words, fast_pair, staging_of
+from tests.e2e.conftest import Stage, Words, fast_pair, kill, staging_of
 from tests.scene import events_of, last
 
 FILES = 3000
@@ -82,11 +80,6 @@ def until_durable(stage: Stage, least: int) -> None:
             return
         time.sleep(0.02)
     raise AssertionError(f"{claimed} files of the first pages arrive, and no more")
-
-
-def kill(program: Program) -> None:
-    os.kill(program.pid, signal.SIGKILL)
-    program.wait(40)
 
 
 @pytest.mark.deadline(120)

@@ -15,7 +15,7 @@ import pytest
 
 from scripts.product import Program, client
 from tests.e2e import faulty_program
-from tests.e2e.conftest import MIB, Stage, end_of, fast_folder, until_bytes
+from tests.e2e.conftest import MIB, Stage, end_of, fast_stage, until_bytes
 from tests.scene import file_hash, last, random_file
 
 SIZE = 256 * MIB
@@ -86,11 +86,9 @@ def pause(program: Program, meter: Meter) -> dict[str, int]:
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:
-    with fast_folder() as folder, Stage(folder) as made:
+    with fast_stage() as made:
         made.make_contacts()
         yield made
-        made.close()
-        made.check_logs()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -20,14 +19,6 @@ from tests.scene import file_hash, random_file
 pytestmark = pytest.mark.deadline(240)
 PAUSE_S = 40.0
 """Longer than anything that a session waits for before it gives up."""
-
-
-@pytest.fixture
-def piped(tmp_path: Path) -> Iterator[Stage]:
-    with Stage(tmp_path) as stage:
-        stage.start_server()
-        stage.make_contacts()
-        yield stage
 
 
 class Pausing(NamedTuple):
@@ -62,36 +53,36 @@ def pausing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pausing]:
 
 
 @pytest.mark.parametrize("path", ["auto", "relay"])
-def test_both_inputs_come_out_whole_at_the_other_end(piped: Stage, path: str) -> None:
-    sources = {"alice": piped.folder / "one", "bob": piped.folder / "two"}
+def test_both_inputs_come_out_whole_at_the_other_end(room: Stage, path: str) -> None:
+    sources = {"alice": room.folder / "one", "bob": room.folder / "two"}
     hashes = {"bob": random_file(sources["alice"], 40 * MIB), "alice": random_file(sources["bob"], 7 * MIB, seed=2)}
-    for end in joined(piped, sources, "--path", path):
+    for end in joined(room, sources, "--path", path):
         said = end.ends(0)
         assert "sent" in said
         assert "lost" not in said
     for role, digest in hashes.items():
-        assert file_hash(piped.folder / f"{role}.out") == digest
+        assert file_hash(room.folder / f"{role}.out") == digest
 
 
-def test_an_empty_pipe_ends_well(piped: Stage) -> None:
-    for end in joined(piped, {}):
+def test_an_empty_pipe_ends_well(room: Stage) -> None:
+    for end in joined(room, {}):
         assert "lost" not in end.ends(0)
 
 
-def test_a_reader_that_does_not_read_holds_the_writer_and_memory_stays_flat(piped: Stage) -> None:
-    source = piped.folder / "big"
+def test_a_reader_that_does_not_read_holds_the_writer_and_memory_stays_flat(room: Stage) -> None:
+    source = room.folder / "big"
     digest = random_file(source, 160 * MIB)
     out, into = os.pipe()
-    with source.open("rb") as file, (piped.folder / "alice.out").open("wb") as nothing:
-        alice = PipeEnd(piped, "alice", source=file, target=nothing)
-        bob = PipeEnd(piped, "bob", target=into)
+    with source.open("rb") as file, (room.folder / "alice.out").open("wb") as nothing:
+        alice = PipeEnd(room, "alice", source=file, target=nothing)
+        bob = PipeEnd(room, "bob", target=into)
         os.close(into)
         assert until_nothing_more_is_read(file) < 40 * MIB
         assert all(resident(end.child.pid) < 150 * MIB for end in (alice, bob))
-        drained(out, piped.folder / "bob.out")
+        drained(out, room.folder / "bob.out")
     alice.ends(0)
     bob.ends(0)
-    assert file_hash(piped.folder / "bob.out") == digest
+    assert file_hash(room.folder / "bob.out") == digest
 
 
 def running(stage: Stage, *words: str) -> tuple[PipeEnd, PipeEnd, int, int]:
@@ -107,8 +98,8 @@ def running(stage: Stage, *words: str) -> tuple[PipeEnd, PipeEnd, int, int]:
     return alice, bob, feed, drain
 
 
-def test_a_reader_that_goes_away_ends_both(piped: Stage) -> None:
-    alice, bob, feed, drain = running(piped)
+def test_a_reader_that_goes_away_ends_both(room: Stage) -> None:
+    alice, bob, feed, drain = running(room)
     os.close(drain)
     os.write(feed, b"more")
     assert "nobody reads the output any more" in bob.ends(130)
@@ -116,8 +107,8 @@ def test_a_reader_that_goes_away_ends_both(piped: Stage) -> None:
     os.close(feed)
 
 
-def test_an_interrupted_end_tells_the_other_one(piped: Stage) -> None:
-    alice, bob, feed, drain = running(piped)
+def test_an_interrupted_end_tells_the_other_one(room: Stage) -> None:
+    alice, bob, feed, drain = running(room)
     alice.child.send_signal(signal.SIGINT)
     alice.ends(130)
     assert "interrupted" in bob.ends(4)
@@ -125,8 +116,8 @@ def test_an_interrupted_end_tells_the_other_one(piped: Stage) -> None:
     os.close(drain)
 
 
-def test_an_end_that_is_killed_leaves_the_other_one_incomplete(piped: Stage) -> None:
-    alice, bob, feed, drain = running(piped, "--timeout", "3")
+def test_an_end_that_is_killed_leaves_the_other_one_incomplete(room: Stage) -> None:
+    alice, bob, feed, drain = running(room, "--timeout", "3")
     alice.child.kill()
     said = bob.ends(75)
     assert "has not been reachable" in said
@@ -135,32 +126,32 @@ def test_an_end_that_is_killed_leaves_the_other_one_incomplete(piped: Stage) -> 
     os.close(drain)
 
 
-def test_an_end_that_was_started_anew_does_not_go_on_in_the_middle(piped: Stage) -> None:
+def test_an_end_that_was_started_anew_does_not_go_on_in_the_middle(room: Stage) -> None:
     """What the first process had taken and not passed on is lost, so both say that it went wrong."""
-    alice, bob, feed, drain = running(piped)
+    alice, bob, feed, drain = running(room)
     alice.child.kill()
-    again = PipeEnd(piped, "alice", target=subprocess.DEVNULL)
+    again = PipeEnd(room, "alice", target=subprocess.DEVNULL)
     assert "started anew" in bob.ends(75)
     assert again.child.wait(60) in (4, 75), again.said()
     os.close(feed)
     os.close(drain)
 
 
-def test_who_cannot_be_piped_to(piped: Stage) -> None:
-    check_failure(piped.run("pipe", "carol"), 2, "carol is not a contact")
-    check_failure(piped.run("pipe", "bob", "--timeout", "1"), 3, "no connection to bob came about in 1 seconds")
-    outcome = piped.run("pipe", "bob", as_json=True)
+def test_who_cannot_be_room_to(room: Stage) -> None:
+    check_failure(room.run("pipe", "carol"), 2, "carol is not a contact")
+    check_failure(room.run("pipe", "bob", "--timeout", "1"), 3, "no connection to bob came about in 1 seconds")
+    outcome = room.run("pipe", "bob", as_json=True)
     assert outcome.status == 2
     assert "--json has no place" in outcome.out
 
 
 @pytest.mark.parametrize("writer", ["alice", pytest.param("bob", marks=pytest.mark.soak)])
-def test_a_writer_stays_until_a_reader_that_pauses_has_everything(pausing: Pausing, piped: Stage, writer: str) -> None:
+def test_a_writer_stays_until_a_reader_that_pauses_has_everything(pausing: Pausing, room: Stage, writer: str) -> None:
     """The process of the other end holds all of it soon, which is not enough."""
-    first, second, out, digest, until = pausing if writer == "alice" else begin_to_pause(piped, writer)
+    first, second, out, digest, until = pausing if writer == "alice" else begin_to_pause(room, writer)
     with pytest.raises(subprocess.TimeoutExpired):
         first.child.wait(max(0.0, until - time.monotonic()))
-    copy = piped.folder / "copy"
+    copy = room.folder / "copy"
     drained(out, copy)
     for end in (first, second):
         end.ends(0)

@@ -14,7 +14,7 @@ import pytest
 from p2pxfer.net.queue.queuestore import Queued, QueueStore
 from scripts.product import JsonEvent, Program
 from tests.agents import start_agent, until
-from tests.e2e.conftest import MIB, Outcome, Stage, fast_folder, fast_pair, names_in, staging_of, wait_until
+from tests.e2e.conftest import MIB, Outcome, Stage, fast_folder, fast_pair, kill, names_in, staging_of, wait_until
 from tests.scene import file_hash, random_file
 
 KILLED_AGENT = Path(__file__).with_name("killed_agent.py")
@@ -34,11 +34,6 @@ def stage() -> Iterator[Stage]:
 def start(stage: Stage) -> Program:
     """Alice's agent."""
     return start_agent(stage, "alice", stage.alice)
-
-
-def kill(program: Program, how: signal.Signals = signal.SIGKILL) -> None:
-    os.kill(program.pid, how)
-    assert program.wait(20).status == -how
 
 
 def entries(stage: Stage) -> list[Queued]:

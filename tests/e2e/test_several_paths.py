@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 import pytest
 
-from scripts.product import Program
-from tests.e2e.conftest import MIB, Stage, end_of, names_in, until_bytes
+from tests.e2e.conftest import MIB, Stage, end_of, kill, names_in, until_bytes
 from tests.scene import file_hash, last, random_file
 
 SIZE = 24 * MIB
@@ -55,11 +52,6 @@ def test_a_directory_and_a_file_of_it(pair: Stage) -> None:
     assert (offer["files"], offer["bytes"], offer["names"]) == (2, 2000, ["album", "song.bin"])
     bob.succeed(20)
     assert names_in(pair.inbox) == ["album", "album/song.bin", "song.bin"]
-
-
-def kill(program: Program) -> None:
-    os.kill(program.pid, signal.SIGKILL)
-    program.wait(40)
 
 
 @pytest.mark.deadline(120)

@@ -21,7 +21,7 @@ from tests.e2e.conftest import (
     Outcome,
     Stage,
     end_of,
-    fast_folder,
+    fast_stage,
     names_in,
     staging_of,
     until_bytes,
@@ -84,10 +84,8 @@ def picture(top: Path) -> dict[str, tuple[object, ...]]:
 
 @pytest.fixture(scope="module")
 def office() -> Iterator[Desk]:
-    with fast_folder() as folder, Stage(folder) as stage:
+    with fast_stage() as stage:
         yield Desk(stage)
-        stage.close()
-        stage.check_logs()
 
 
 @pytest.fixture
