@@ -35,8 +35,8 @@ from p2pxfer.net.services.channelstream import ChannelStream
 from p2pxfer.net.services.peeraddress import PeerAddress
 from p2pxfer.net.services.peerservice import PeerService, PeerSession
 from p2pxfer.net.services.streamsession import Asking
+from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.machine import Machine
-from p2pxfer.net.session.peercheck import Checkee
 
 __all__ = ["Machine", "PeerAddress", "PeerClientEndpoint", "PeerPort", "PeerServerEndpoint"]
 
@@ -53,9 +53,9 @@ class PeerClientEndpoint:
         UsageError: the contact or the service is none.
     """
 
-    def __init__(self, machine: Machine, peer: str | Checkee, service: str, *, expected: bool = False) -> None:
+    def __init__(self, machine: Machine, peer: str | KnownPeer, service: str, *, expected: bool = False) -> None:
         self._machine = machine
-        self._peer = peer if isinstance(peer, Checkee) else machine.peer(peer)
+        self._peer = peer if isinstance(peer, KnownPeer) else machine.peer(peer)
         self._service = check_service(service)
         self._expected = expected
         self._session: PeerSession | None = None
@@ -154,10 +154,10 @@ class PeerServerEndpoint:
         UsageError: one of them is no contact, or the service is none.
     """
 
-    def __init__(self, machine: Machine, service: str, to: Iterable[str | Checkee]) -> None:
+    def __init__(self, machine: Machine, service: str, to: Iterable[str | KnownPeer]) -> None:
         self._machine = machine
         self._service = check_service(service)
-        self._guests = [one if isinstance(one, Checkee) else machine.peer(one) for one in to]
+        self._guests = [one if isinstance(one, KnownPeer) else machine.peer(one) for one in to]
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:  # noqa: N803  # Twisted's name
         """See Twisted; fires when the server knows the service."""

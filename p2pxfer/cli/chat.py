@@ -57,7 +57,7 @@ def command(
         raise UsageError("--verify needs somebody who answers: a terminal, or --commands")
     home = options.open_home()
     line = options.server_line(home)
-    checkee = known_peer(home, peer, "a chat", Right.CHAT)
+    whom = known_peer(home, peer, "a chat", Right.CHAT)
     from p2pxfer.cli.chatmanners import Manners
     from p2pxfer.cli.chatroom import ChatRoom
     from p2pxfer.cli.run import run
@@ -66,5 +66,5 @@ def command(
     kept = home.settings().history if history is None else history
     manners = Manners(destination, acceptance, kept, commands, verify, stay, timeout)
     made = machine_of(options, home, line, approach)
-    room = ChatRoom(options, ChatStore(home.path, checkee.key), checkee, manners)
+    room = ChatRoom(options, ChatStore(home.path, whom.key), whom, manners)
     run(lambda reactor: room.run(made(reactor)), options.verbose)

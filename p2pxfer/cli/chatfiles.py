@@ -22,12 +22,11 @@ from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import human_size, received_text, some_of
 from p2pxfer.errors import Incomplete, P2pxferError, PeerStopped, Unreachable
-from p2pxfer.net.session.knownpeers import ContactsNow
+from p2pxfer.net.session.knownpeers import ContactsNow, KnownPeer
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.pairsession import common_name
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
-from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.staging.partials import Destination, number_of, remember, staging_name
 from p2pxfer.net.transfer.folder import Folder, directory_of
 from p2pxfer.net.transfer.inbox import Inbox
@@ -61,7 +60,7 @@ class ChatFiles(InboxOwner):
     def __init__(
         self,
         machine: Machine,
-        peer: Checkee,
+        peer: KnownPeer,
         *,
         destination: str,
         acceptance: Acceptance,

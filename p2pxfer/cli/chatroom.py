@@ -31,10 +31,10 @@ from p2pxfer.core.text import safe_text
 from p2pxfer.errors import Incomplete, Interrupted, LimitReached, P2pxferError, Unreachable
 from p2pxfer.net.services.chatstore import ChatStore
 from p2pxfer.net.services.chatting import PATIENCE_S, ChatOwner, Chatting
+from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.pairsession import PairSession, common_appointment, common_name
 from p2pxfer.net.session.patience import STOPPED_S
-from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.status import Event, Note
 
@@ -44,7 +44,7 @@ class ChatRoom(ChatOwner):
 
     log = Logger()
 
-    def __init__(self, options: Global, store: ChatStore, peer: Checkee, manners: Manners) -> None:
+    def __init__(self, options: Global, store: ChatStore, peer: KnownPeer, manners: Manners) -> None:
         self._json = options.json
         self._peer = peer
         self._manners = manners

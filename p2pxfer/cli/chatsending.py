@@ -19,9 +19,9 @@ from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import contents, human_size, some_of
 from p2pxfer.errors import P2pxferError, Unreachable
 from p2pxfer.net.queue.sendjobs import SendJob
+from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.pairsession import common_name
-from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.session.seeking import Patience, Target
 from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.net.transfer.outgoing import OutgoingJob
@@ -56,7 +56,7 @@ class ChatSending:
     def __init__(
         self,
         machine: Machine,
-        peer: Checkee,
+        peer: KnownPeer,
         tell: Callable[[Event, str | None], None],
         tell_some: Callable[[Event], None],
         on_idle: Callable[[], None],

@@ -19,7 +19,7 @@ from p2pxfer.core.words.eventtext import describe
 from p2pxfer.errors import IdentityMismatch, P2pxferError, UsageError
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.services.chatting import Chatting
-from p2pxfer.net.session.peercheck import Checkee
+from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.status import Event, Path
 
 PLAIN: Final = {"yes": "/same", "y": "/same", "same": "/same", "no": "/differ", "n": "/differ", "differ": "/differ"}
@@ -32,7 +32,7 @@ class ChatWords:
     def __init__(
         self,
         home: Home,
-        peer: Checkee,
+        peer: KnownPeer,
         chatting: Chatting,
         say: Callable[[str], None],
         end: Callable[[P2pxferError], None],

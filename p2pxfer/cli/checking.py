@@ -18,8 +18,9 @@ from p2pxfer.core.session.verdict import judge
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.traversal.discovery import Inbound
 from p2pxfer.errors import Interrupted, NoDirectPath, Unreachable
+from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.machine import Machine
-from p2pxfer.net.session.peercheck import Checkee, Findings, PeerCheck
+from p2pxfer.net.session.peercheck import Findings, PeerCheck
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.traversal.serverdial import server_address
 from p2pxfer.status import Nat, Note, Verdict
@@ -35,7 +36,7 @@ _NO_TIME = "there was no time to find out"
 class Checking:
     """One check of the network, with a ``peer`` of the two."""
 
-    def __init__(self, options: Global, timeout: float, peer: Checkee | None = None) -> None:
+    def __init__(self, options: Global, timeout: float, peer: KnownPeer | None = None) -> None:
         self._timeout = timeout
         self._peer = peer
         self._report = Reporter(options.json, options.quiet)
@@ -88,7 +89,7 @@ class Checking:
 
     # -- with a peer -------------------------------------------------------------------------------------------------
 
-    async def _both(self, client: RendezvousClient, peer: Checkee, here: Nat, ends: float) -> None:
+    async def _both(self, client: RendezvousClient, peer: KnownPeer, here: Nat, ends: float) -> None:
         machine = self._machine
         check = PeerCheck(machine, client, peer)
         try:

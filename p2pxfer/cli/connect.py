@@ -41,19 +41,19 @@ def command(ctx: click.Context, wanted: str, listen: str, wait: bool, approach: 
     line = options.server_line(home)
     from p2pxfer.net.session.knownpeers import known_peer
 
-    checkee = known_peer(home, peer, "a service")
+    whom = known_peer(home, peer, "a service")
     made = machine_of(options, home, line, approach, timeout)
     from p2pxfer.cli.run import run
 
     if at is not None:
         from p2pxfer.cli.connecting import Connecting
 
-        connecting = Connecting(options, checkee, service, *at, expected=wait)
+        connecting = Connecting(options, whom, service, *at, expected=wait)
         run(lambda reactor: connecting.run(made(reactor)), options.verbose)
         return
     from p2pxfer.cli.piping import Piping, Wanted
 
-    piping = Piping(options, checkee, Wanted(service, wait))
+    piping = Piping(options, whom, Wanted(service, wait))
     try:
         run(lambda reactor: piping.run(made(reactor)), options.verbose)
     except Interrupted as end:

@@ -16,8 +16,8 @@ from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError, Interrupted
 from p2pxfer.net.services.forwarding import Inlet
 from p2pxfer.net.services.peerservice import PeerSession
+from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.machine import Machine
-from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.traversal.ownaddresses import endpoint_text
 from p2pxfer.status import Listening, Note
 
@@ -25,7 +25,7 @@ from p2pxfer.status import Listening, Note
 class Connecting:
     """One run of the command; connections to ``host`` and ``port`` go to ``service`` of ``peer``."""
 
-    def __init__(self, options: Global, peer: Checkee, service: str, host: str, port: int, *, expected: bool) -> None:
+    def __init__(self, options: Global, peer: KnownPeer, service: str, host: str, port: int, *, expected: bool) -> None:
         self._report = Reporter(options.json, options.quiet)
         self._peer = peer
         self._service = service

@@ -19,8 +19,8 @@ from p2pxfer.errors import Interrupted, P2pxferError
 from p2pxfer.net.descriptors import raise_descriptor_limit
 from p2pxfer.net.services.forwarding import Outlet, tcp_target
 from p2pxfer.net.services.peerservice import PeerService
+from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.machine import Machine
-from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.traversal.ownaddresses import endpoint_text
 from p2pxfer.status import Event, Exposed, Path
 from p2pxfer.status import Registered as RegisteredEvent
@@ -29,7 +29,7 @@ from p2pxfer.status import Registered as RegisteredEvent
 class Exposing:
     """One run of the command."""
 
-    def __init__(self, options: Global, offered: list[Offered], guests: list[Checkee]) -> None:
+    def __init__(self, options: Global, offered: list[Offered], guests: list[KnownPeer]) -> None:
         self._report = Reporter(options.json, options.quiet)
         self._offered = offered
         self._guests = guests
@@ -73,7 +73,7 @@ class Exposing:
     def _registered(self, answer: Registered) -> None:
         self._report.tell(RegisteredEvent(answer.name or "", str(PeerId(answer.id)), answer.observed), "")
 
-    def _of_guest(self, service: str, guest: Checkee, event: Event) -> None:
+    def _of_guest(self, service: str, guest: KnownPeer, event: Event) -> None:
         if isinstance(event, Path):
             event = structs.replace(event, peer=guest.shown, service=service)
         text = describe(event)

@@ -37,10 +37,10 @@ def command(
         raise UsageError("--path and --gentle are about a check with a PEER")
     home = options.open_home()
     line = options.server_line(home)
-    checkee = None if peer is None else known_peer(home, peer, "a check")
+    whom = None if peer is None else known_peer(home, peer, "a check")
     made = machine_of(options, home, line, Approach(policy, gentle, port_mapping))
     from p2pxfer.cli.checking import Checking
     from p2pxfer.cli.run import run
 
-    checking = Checking(options, timeout or (ALONE_S if checkee is None else WITH_PEER_S), checkee)
+    checking = Checking(options, timeout or (ALONE_S if whom is None else WITH_PEER_S), whom)
     run(lambda reactor: checking.run(made(reactor)), options.verbose)

@@ -30,10 +30,10 @@ def command(options: Global, peer: str, approach: Approach, timeout: float) -> N
         raise UsageError("the standard output of pipe is what the peer sends; --json has no place there")
     home = options.open_home()
     line = options.server_line(home)
-    checkee = known_peer(home, peer, "a pipe", Right.PIPE)
+    whom = known_peer(home, peer, "a pipe", Right.PIPE)
     made = machine_of(options, home, line, approach, timeout)
     from p2pxfer.cli.piping import Piping
     from p2pxfer.cli.run import run
 
-    piping = Piping(options, checkee)
+    piping = Piping(options, whom)
     run(lambda reactor: piping.run(made(reactor)), options.verbose)

@@ -18,9 +18,9 @@ from p2pxfer.errors import Incomplete, Interrupted, P2pxferError, PeerStopped
 from p2pxfer.net.private.identity import Identity
 from p2pxfer.net.services.calling import service_appointment
 from p2pxfer.net.services.pipe import Pipe
+from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.pairsession import Appointment, PairSession, pipe_appointment, pipe_name
-from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Event, Note
@@ -38,7 +38,7 @@ class Wanted(Struct, frozen=True):
 class Piping:
     """One run of the command; without anything ``wanted`` the peer runs ``pipe`` too."""
 
-    def __init__(self, options: Global, peer: Checkee, wanted: Wanted | None = None) -> None:
+    def __init__(self, options: Global, peer: KnownPeer, wanted: Wanted | None = None) -> None:
         self._wanted = wanted
         # Whoever uses a service, such as ssh, shows its own user what matters.
         self._brief = wanted is not None and not options.verbose

@@ -17,7 +17,7 @@ from p2pxfer.core.session.conversation import Line
 from p2pxfer.core.session.pathchoice import OVER
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.services.chatstore import ChatStore
-from p2pxfer.net.session.peercheck import Checkee
+from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.status import Done, Event, Note, RefusedOffer
 
 KEY = bytes(range(32))
@@ -51,7 +51,7 @@ class Bench:
         talk: Any = self.talk
         end: Callable[[object], None] = lambda error: pytest.fail(str(error))  # noqa: E731
         words = self.words = ChatWords(
-            self.home, Checkee(KEY, "bob", "contact"), talk, self.said.append, end, lambda: self.asking
+            self.home, KnownPeer(KEY, "bob", "contact"), talk, self.said.append, end, lambda: self.asking
         )
         self.commands = ChatCommands(files, self.store, "bob", words, self.said.append, lambda: None)
 

@@ -14,7 +14,7 @@ from p2pxfer.cli.chatfiles import ChatFiles
 from p2pxfer.core.ids import PeerId
 from p2pxfer.errors import Incomplete, PeerStopped, Unreachable
 from p2pxfer.net.private.home import Contact, Home
-from p2pxfer.net.session.peercheck import Checkee
+from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.net.transfer.places import Received
 from p2pxfer.status import Offer
@@ -42,7 +42,7 @@ def test_an_answer_is_for_the_one_offer_that_is_shown(tmp_path: Path) -> None:
     told: list[Any] = []
     clock: Any = Clock()
     files = ChatFiles(
-        machine_at(home, clock), Checkee(KEY, "bob", "contact"), destination=str(tmp_path), acceptance="ask",
+        machine_at(home, clock), KnownPeer(KEY, "bob", "contact"), destination=str(tmp_path), acceptance="ask",
         tell=lambda event, _: told.append(event), on_idle=lambda: None,
     )  # fmt: skip
     answers: dict[str, bool] = {}
@@ -73,7 +73,7 @@ def test_a_question_goes_away_with_the_sender_that_was_stopped(tmp_path: Path) -
     clock: Any = Clock()
     home.add_contact(Contact("bob", PeerId(KEY), "code", "2026-01-01"))
     files = ChatFiles(
-        machine_at(home, clock), Checkee(KEY, "bob", "contact"), destination=str(tmp_path), acceptance="ask",
+        machine_at(home, clock), KnownPeer(KEY, "bob", "contact"), destination=str(tmp_path), acceptance="ask",
         tell=lambda event, _: told.append(event), on_idle=lambda: None,
     )  # fmt: skip
     answers: list[bool] = []
@@ -103,7 +103,7 @@ def test_with_contacts_that_cannot_be_read_nothing_is_taken(tmp_path: Path, name
     home = Home(tmp_path / "home")
     clock: Any = Clock()
     files = ChatFiles(
-        machine_at(home, clock), Checkee(KEY, name, "contact" if name else "id"), destination=str(tmp_path),
+        machine_at(home, clock), KnownPeer(KEY, name, "contact" if name else "id"), destination=str(tmp_path),
         acceptance="contacts", tell=lambda event, _: told.append(event), on_idle=lambda: None,
     )  # fmt: skip
     home.add_contact(Contact("bob", PeerId(KEY), "code", "2026-01-01"))
@@ -127,7 +127,7 @@ def test_what_was_saved_is_said_with_whom_it_came_from_and_where_it_is(
     told: list[str | None] = []
     clock: Any = Clock()
     files = ChatFiles(
-        machine_at(Home(tmp_path / "home"), clock), Checkee(KEY, "bob", "contact"), destination="there",
+        machine_at(Home(tmp_path / "home"), clock), KnownPeer(KEY, "bob", "contact"), destination="there",
         acceptance="contacts", tell=lambda event, text: told.append(text), on_idle=lambda: None,
     )  # fmt: skip
     transfer: Any = Transfer("a file.txt")
@@ -173,7 +173,7 @@ def test_the_hashes_of_earlier_runs_are_read_and_written_in_a_thread(
     reactor: Any = threads
     client: Any = object()
     files = ChatFiles(
-        machine_at(home, reactor), Checkee(KEY, "bob", "contact"), destination=str(tmp_path), acceptance="ask",
+        machine_at(home, reactor), KnownPeer(KEY, "bob", "contact"), destination=str(tmp_path), acceptance="ask",
         tell=lambda event, _: told.append(event), on_idle=lambda: None,
     )  # fmt: skip
     files._sending.start(client)

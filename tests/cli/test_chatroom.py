@@ -22,7 +22,7 @@ from p2pxfer.errors import IdentityMismatch, P2pxferError, ProtocolBreach
 from p2pxfer.net.private.contactfile import How
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.services.chatstore import ChatStore
-from p2pxfer.net.session.peercheck import Checkee
+from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.status import Offer
 from tests.net.machines import machine_at
 from tests.net.reactors import Threads, time_only
@@ -39,7 +39,7 @@ class Room:
         home.add_contact(Contact("bob", PeerId(KEY), "code", "2026-01-01"))
         manners = Manners(str(folder), "ask", False, True, False, True, 1.0)
         options = Global(None, None, False, 0)
-        self.chat = ChatRoom(options, ChatStore(home.path, KEY), Checkee(KEY, "bob", "contact"), manners)
+        self.chat = ChatRoom(options, ChatStore(home.path, KEY), KnownPeer(KEY, "bob", "contact"), manners)
         self.chat._make(machine_at(home, self.threads))
         monkeypatch.setattr(self.chat._chatting, "compare", lambda: ("a", "b"))
 

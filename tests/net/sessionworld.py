@@ -20,10 +20,10 @@ from p2pxfer.errors import P2pxferError, Unreachable, from_peer
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.private.identity import Identity
 from p2pxfer.net.session import pairsession, reception
+from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.pairsession import Appointment, PairSession
 from p2pxfer.net.session.path import PathFacts
-from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.session.reception import ChannelUser, Reception
 from p2pxfer.status import Event, PathKind
 from tests.net.machines import machine_at
@@ -221,8 +221,8 @@ class World:
     def host(
         self,
         name: str,
-        admit: Callable[[bytes], Checkee | None],
-        user_for: Callable[[Checkee], ChannelUser],
+        admit: Callable[[bytes], KnownPeer | None],
+        user_for: Callable[[KnownPeer], ChannelUser],
         at: str = "svc",
     ) -> Reception:
         """A machine that waits under the name ``at``."""
@@ -250,7 +250,7 @@ class Caller:
         self.user = user
         self.errors: list[P2pxferError] = []
         self.told: list[Event] = []
-        peer = Checkee(world.identity(host).id.digest, host, "contact")
+        peer = KnownPeer(world.identity(host).id.digest, host, "contact")
         machine = world.machine(name, tell=self.told.append)
         self.session = PairSession(
             machine, peer,

@@ -16,8 +16,8 @@ from p2pxfer.errors import ConfigError, P2pxferError
 from p2pxfer.net.agent.presence import Presence
 from p2pxfer.net.services.forwarding import Outlet, tcp_target
 from p2pxfer.net.services.peerservice import PeerService
+from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.machine import Machine
-from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.status import Event, Exposed, Note
 
 
@@ -58,7 +58,7 @@ class Exposing:
             self._service, self._told = None, False
             await service.close()
 
-    def _guests(self) -> Iterator[Checkee]:
+    def _guests(self) -> Iterator[KnownPeer]:
         """Who of those in the configuration is a contact who may use services; of the others it is told once.
 
         It is asked whenever somebody comes, since the user makes and renames contacts while the agent runs.
@@ -79,7 +79,7 @@ class Exposing:
                 self._left(who, f"{contact.name} is denied services here, and is left out")
             else:
                 self._left_out.pop(who, None)
-                yield Checkee(contact.id.digest, contact.name, "contact")
+                yield KnownPeer(contact.id.digest, contact.name, "contact")
 
     def _left(self, who: str, why: str) -> None:
         if self._left_out.get(who) != why:
@@ -118,7 +118,7 @@ class Exposing:
         why = left_out if self.observed else self.trouble[0]
         return f"{self._config.service}, {self._config.target}: {why or 'the server does not know of it yet'}"
 
-    def _event(self, event: Event, guest: Checkee | None = None) -> None:
+    def _event(self, event: Event, guest: KnownPeer | None = None) -> None:
         text = describe(event)
         if text and not isinstance(event, Note):  # of the server the receiving side tells
             self._tell(f"{safe_text(guest.shown)}: {text}" if guest is not None else text)

@@ -23,9 +23,9 @@ from p2pxfer.core.session.services import waiting_name
 from p2pxfer.errors import IdentityMismatch, Interrupted, LimitReached, P2pxferError, Refused, Unreachable
 from p2pxfer.net.services.peeraddress import PeerAddress
 from p2pxfer.net.services.streamsession import Streams
+from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.pairsession import Appointment, PairSession
-from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.status import Note
 
@@ -37,7 +37,7 @@ FINAL = (IdentityMismatch, LimitReached, Refused)
 """What ends it although there was a session before."""
 
 
-def service_appointment(peer: Checkee, service: str, *, expected: bool) -> Appointment:
+def service_appointment(peer: KnownPeer, service: str, *, expected: bool) -> Appointment:
     """Where the user of a service finds who exposes it."""
     absent = f"{peer.shown} does not expose {service} now"
     return Appointment(asks=True, name=waiting_name(peer.key, service), absent=absent, expected=expected)
@@ -52,7 +52,7 @@ class Calling:
     def __init__(
         self,
         machine: Machine,
-        peer: Checkee,
+        peer: KnownPeer,
         service: str,
         *,
         expected: bool,

@@ -15,9 +15,8 @@ from p2pxfer.errors import P2pxferError, PeerStopped, Refused, Unreachable
 from p2pxfer.net.services.calling import Calling
 from p2pxfer.net.services.peeraddress import PeerAddress
 from p2pxfer.net.services.streamsession import Asking, Streams
-from p2pxfer.net.session.knownpeers import ContactsNow
+from p2pxfer.net.session.knownpeers import ContactsNow, KnownPeer
 from p2pxfer.net.session.machine import Machine
-from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.session.reception import Reception
 from p2pxfer.status import Event
 
@@ -32,7 +31,7 @@ class PeerSession:
     ``expected``: wait for a peer that is not there yet.
     """
 
-    def __init__(self, machine: Machine, peer: Checkee, service: str, *, expected: bool = False) -> None:
+    def __init__(self, machine: Machine, peer: KnownPeer, service: str, *, expected: bool = False) -> None:
         self.calling = Calling(machine, peer, check_service(service), expected=expected)
         """The connections; its ``ended`` tells what no other session would change."""
         self._client = machine.client()
@@ -66,10 +65,10 @@ class PeerService:
         self,
         machine: Machine,
         service: str,
-        guests: Callable[[], Iterable[Checkee]],
+        guests: Callable[[], Iterable[KnownPeer]],
         asked: Callable[[str, Asking], None],
         on_registered: Callable[[Registered], None] = _unheard,
-        tell: Callable[[Checkee, Event], None] | None = None,
+        tell: Callable[[KnownPeer, Event], None] | None = None,
     ) -> None:
         self._machine = machine
         self._contacts = ContactsNow(machine.home, lambda text: self._log.error("{text}", text=text))
@@ -106,7 +105,7 @@ class PeerService:
         await self._reception.close(PeerStopped(f"{self._service} is exposed no more"))
         await self._client.leave()
 
-    def _admit(self, key: bytes) -> Checkee | None:
+    def _admit(self, key: bytes) -> KnownPeer | None:
         """See :class:`~p2pxfer.net.session.reception.Reception`; what was changed in the contacts meanwhile holds.
 
         Asked again for each connection, since a session may last for days.
@@ -121,11 +120,11 @@ class PeerService:
             raise Refused(f"{self._service} is not exposed to this machine")
         return guest
 
-    def _user_for(self, peer: Checkee) -> Streams:
+    def _user_for(self, peer: KnownPeer) -> Streams:
         there = PeerAddress(peer.id, peer.name, self._service)
         return Streams(self._machine.reactor, self.address, there, lambda asking: self._ask(peer, asking))
 
-    def _ask(self, peer: Checkee, asking: Asking) -> None:
+    def _ask(self, peer: KnownPeer, asking: Asking) -> None:
         if asking.service != self._service:
             asking.refuse(Refused(f"{asking.service} is not exposed here"))
             return

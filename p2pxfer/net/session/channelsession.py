@@ -34,13 +34,13 @@ from p2pxfer.errors import (
 )
 from p2pxfer.net.connection.liveness import PacketsLost
 from p2pxfer.net.session.channelpaths import ChannelPaths
+from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.meeting import Meeting
 from p2pxfer.net.session.parties import MeetingOwner
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.session.pathwords import words_on
 from p2pxfer.net.session.patience import Parting, Pathless
-from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Event, Note, Peer
 
@@ -68,7 +68,7 @@ class ChannelSession(MeetingOwner):
     def __init__(
         self,
         reactor: Reactor,
-        peer: Checkee,
+        peer: KnownPeer,
         *,
         asks: bool,
         patience: float,
@@ -100,7 +100,7 @@ class ChannelSession(MeetingOwner):
         self._parting = Parting(reactor)
 
     @property
-    def peer(self) -> Checkee:
+    def peer(self) -> KnownPeer:
         """With whom."""
         return self._peer
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from msgspec import Struct
+
 from p2pxfer.core.ids import PeerId, parse_id
 from p2pxfer.core.names import check_name, normalise_name
 from p2pxfer.errors import ConfigError, IdInvalid, Refused, UsageError
+from p2pxfer.status import Verified
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from p2pxfer.core.contact.rights import Right
     from p2pxfer.net.private.home import Contact, Home
-    from p2pxfer.net.session.peercheck import Checkee
 
 _FEW: Final = 5
 """So many contacts are named to somebody who names none of them."""
@@ -41,6 +43,24 @@ class ContactsNow:
         if self.trouble != before:
             self._unread(f"nobody is let in: {self.trouble}")
         return None
+
+
+class KnownPeer(Struct, frozen=True):
+    """A machine whose key is known: ``name`` is the contact's name here, ``None`` where only the id is known."""
+
+    key: bytes
+    name: str | None
+    verified: Verified
+
+    @property
+    def id(self) -> str:
+        """The text of the peer id."""
+        return str(PeerId(self.key))
+
+    @property
+    def shown(self) -> str:
+        """For sentences."""
+        return self.name or self.id[:13]
 
 
 def as_id(text: str) -> PeerId | None:
@@ -91,7 +111,7 @@ def contacts_only(home: Home, name: str, what: str) -> str:
     return f"{not_a_contact(home, name)}, and {what}: p2pxfer pair makes one, and so does a first send with a code"
 
 
-def known_peer(home: Home, peer: str, what: str, right: Right | None = None) -> Checkee:
+def known_peer(home: Home, peer: str, what: str, right: Right | None = None) -> KnownPeer:
     """The contact ``peer``, by its name or id, or whoever has that id; ``what`` is to be done with it.
 
     ``right`` is what the contact must be allowed here for that.
@@ -100,13 +120,11 @@ def known_peer(home: Home, peer: str, what: str, right: Right | None = None) -> 
         UsageError: it is no contact: no code is used, and a receiver answers nobody else.
         Refused: it is denied that.
     """
-    from p2pxfer.net.session.peercheck import Checkee
-
     number, name, contact = look_up(home, peer)
     if contact is not None:
         if right is not None and not contact.allows(right):
             raise Refused(f"{contact.name} is denied {right} here; p2pxfer contacts allow {contact.name} {right}")
-        return Checkee(contact.id.digest, contact.name, "contact")
+        return KnownPeer(contact.id.digest, contact.name, "contact")
     if number is not None:
-        return Checkee(number.digest, None, "id")
+        return KnownPeer(number.digest, None, "id")
     raise UsageError(contacts_only(home, name, f"{what} is made between contacts only"))

@@ -6,7 +6,6 @@ import getpass
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -17,14 +16,12 @@ from p2pxfer.core.serveraddress import ServerLine, parse_server_line
 from p2pxfer.errors import ConfigError
 from p2pxfer.net.private.home import Home, default_home
 from p2pxfer.net.private.identity import Identity
+from p2pxfer.net.session.knownpeers import KnownPeer, known_peer
 from p2pxfer.net.session.parties import Party
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.traversal.serverdial import server_address
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Event, Note
-
-if TYPE_CHECKING:
-    from p2pxfer.net.session.peercheck import Checkee
 
 PATIENCE_S = 60.0
 """Longest time without any path to a peer where nothing else is wanted, seconds."""
@@ -89,14 +86,12 @@ class Machine(Struct, frozen=True):
         parsed, approach = parse_server_line(line), Approach(path, gentle, port_mapping)
         return cls(reactor, opened, opened.identity(), parsed, name, approach, patience, tell)
 
-    def peer(self, text: str) -> Checkee:
+    def peer(self, text: str) -> KnownPeer:
         """The contact of that name or id, or whoever has that id.
 
         Raises:
             UsageError: it is neither.
         """
-        from p2pxfer.net.session.knownpeers import known_peer  # which most commands have no need of
-
         return known_peer(self.home, text, "a service")
 
     def party(self, role: Role, peer_key: bytes, *, peer_name: str | None = None, trusted: bool = False) -> Party:

@@ -23,9 +23,9 @@ from p2pxfer.core.session.channel import ChannelEvent
 from p2pxfer.errors import IdentityMismatch, P2pxferError, Unreachable
 from p2pxfer.net.private.identity import Identity
 from p2pxfer.net.session.channelsession import ChannelSession, oldest_relayed
+from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.meeting import Meeting
-from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.session.seeking import Seeking, Standing, Target, standing_of, wants_another
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.status import Introduced
@@ -57,14 +57,14 @@ class Appointment(Struct, frozen=True):
     expected: bool = True
 
 
-def common_appointment(purpose: str, identity: Identity, peer: Checkee) -> Appointment:
+def common_appointment(purpose: str, identity: Identity, peer: KnownPeer) -> Appointment:
     """Two that run the same program, in whichever order they start."""
     asks = identity.id.digest < peer.key
     waiting = peer.key if asks else identity.id.digest
     return Appointment(asks, common_name(purpose, waiting), f"{peer.shown} does not run p2pxfer {purpose} now")
 
 
-def pipe_appointment(identity: Identity, peer: Checkee) -> Appointment:
+def pipe_appointment(identity: Identity, peer: KnownPeer) -> Appointment:
     """The same for a pipe."""
     return common_appointment("pipe", identity, peer)
 
@@ -77,7 +77,7 @@ class PairSession(ChannelSession):
     def __init__(
         self,
         machine: Machine,
-        peer: Checkee,
+        peer: KnownPeer,
         *,
         on_event: Callable[[ChannelEvent], None],
         on_settled: Callable[[], None],

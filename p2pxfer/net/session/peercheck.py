@@ -19,6 +19,7 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction, NatSummary
 from p2pxfer.core.session.wire import Bye, Check, Checked, Chunk, PlanState
 from p2pxfer.errors import CodeNeeded, IdentityMismatch, P2pxferError, ProtocolBreach, Unreachable
+from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.meeting import Meeting
 from p2pxfer.net.session.parties import MeetingOwner
@@ -27,7 +28,7 @@ from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.session.patience import Parting
 from p2pxfer.net.session.seeking import introduced_to
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
-from p2pxfer.status import Introduced, Note, PathKind, Peer, Verified
+from p2pxfer.status import Introduced, Note, PathKind, Peer
 
 ANSWER_S = 45.0
 """How long the peer may take to finish its own punch and measurements, seconds; both have limits of their own."""
@@ -35,24 +36,6 @@ MEETINGS = 3
 """How many introductions are asked for where the peer read none: its connection to the server may have been dead."""
 FAREWELL_S = 2.0
 """How long the end of the paths may take, seconds."""
-
-
-class Checkee(Struct, frozen=True):
-    """Who is checked with: ``name`` is the contact's name here, ``None`` where only the id is known."""
-
-    key: bytes
-    name: str | None
-    verified: Verified
-
-    @property
-    def id(self) -> str:
-        """The text of the peer id."""
-        return str(PeerId(self.key))
-
-    @property
-    def shown(self) -> str:
-        """For sentences."""
-        return self.name or self.id[:13]
 
 
 class Findings(Struct, frozen=True):
@@ -81,7 +64,7 @@ class PeerCheck(MeetingOwner):
         self,
         machine: Machine,
         client: RendezvousClient,
-        peer: Checkee,
+        peer: KnownPeer,
     ) -> None:
         self._machine = machine
         self._reactor = machine.reactor

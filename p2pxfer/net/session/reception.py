@@ -30,11 +30,11 @@ from p2pxfer.core.session.windows import Limits
 from p2pxfer.core.session.wire import Bye, Chunk
 from p2pxfer.errors import LimitReached, P2pxferError, PeerStopped, ProtocolBreach, Refused, Unreachable
 from p2pxfer.net.session.channelsession import ChannelSession, oldest_relayed
+from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.meeting import Meeting
 from p2pxfer.net.session.parties import MeetingOwner
 from p2pxfer.net.session.path import PeerPath
-from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.status import Event, Introduced
 
@@ -73,7 +73,7 @@ class Guest(ChannelSession):
     """The session of one running program of a contact, see the laws above."""
 
     def __init__(
-        self, reception: Reception, number: tuple[bytes, bytes], user: ChannelUser, peer: Checkee, limits: Limits
+        self, reception: Reception, number: tuple[bytes, bytes], user: ChannelUser, peer: KnownPeer, limits: Limits
     ) -> None:
         self.number = number
         self.user = user
@@ -115,9 +115,9 @@ class Reception(MeetingOwner):
     def __init__(
         self,
         machine: Machine,
-        admit: Callable[[bytes], Checkee | None],
-        user_for: Callable[[Checkee], ChannelUser],
-        tell: Callable[[Checkee, Event], None],
+        admit: Callable[[bytes], KnownPeer | None],
+        user_for: Callable[[KnownPeer], ChannelUser],
+        tell: Callable[[KnownPeer, Event], None],
     ) -> None:
         self.reactor = machine.reactor
         self.patience = machine.patience
@@ -150,7 +150,7 @@ class Reception(MeetingOwner):
         try:
             peer, trusted = self._admit(key), True
         except Refused:
-            peer, trusted = Checkee(key, None, "contact"), False
+            peer, trusted = KnownPeer(key, None, "contact"), False
         if client is None or self._over or peer is None or key == self._machine.identity.id.digest:
             self.log.info("an introduction to a stranger was not taken up")
             return

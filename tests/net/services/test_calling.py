@@ -13,7 +13,7 @@ from p2pxfer.errors import Interrupted, LimitReached, P2pxferError, Refused, Unr
 from p2pxfer.net.services.calling import MAX_WAITING, Calling
 from p2pxfer.net.services.peeraddress import PeerAddress
 from p2pxfer.net.services.streamsession import Asking, Streams
-from p2pxfer.net.session.peercheck import Checkee
+from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.reception import Reception
 from tests.net.services.test_streamsession import Plain
 from tests.net.sessionworld import World, WorldClient, world
@@ -35,7 +35,7 @@ class Stand:
 
     def call(self, *, expected: bool) -> None:
         machine = self.world.machine("guest", patience=PATIENCE)
-        host = Checkee(self.world.identity("host").id.digest, "host", "contact")
+        host = KnownPeer(self.world.identity("host").id.digest, "host", "contact")
         self.calling = Calling(machine, host, "web", expected=expected)
         self.calling.ended.addCallback(self.ended.append)
         client: Any = WorldClient(self.world, machine.identity, lambda introduction: None)
@@ -48,12 +48,12 @@ class Stand:
         at = waiting_name(self.world.identity("host").id.digest, "web")
         return self.world.host("host", self.admit, self.user_for, at)
 
-    def admit(self, key: bytes) -> Checkee:
+    def admit(self, key: bytes) -> KnownPeer:
         if self.refusing:
             raise Refused("not for you")
-        return Checkee(key, "guest", "contact")
+        return KnownPeer(key, "guest", "contact")
 
-    def user_for(self, peer: Checkee) -> Streams:
+    def user_for(self, peer: KnownPeer) -> Streams:
         reactor: Any = self.world.clock
         return Streams(reactor, HOST, GUEST, self.asked)
 

@@ -21,7 +21,7 @@ from p2pxfer.errors import Incomplete, LimitReached, P2pxferError, Refused
 from p2pxfer.net.services.peeraddress import PeerAddress
 from p2pxfer.net.services.streamsession import LINGER_S, Asking, Streams
 from p2pxfer.net.session import reception as reception_module
-from p2pxfer.net.session.peercheck import Checkee
+from p2pxfer.net.session.knownpeers import KnownPeer
 from tests.guard import LostErrors
 from tests.moments import for_now
 from tests.net.sessionworld import Caller, World, into, world
@@ -73,12 +73,12 @@ class Two:
         reactor: Any = world.clock
         self.asked: list[Asking] = []
         self.there: list[Streams] = []
-        self.house = world.host("host", lambda key: Checkee(key, "guest", "contact"), self.user_for)
+        self.house = world.host("host", lambda key: KnownPeer(key, "guest", "contact"), self.user_for)
         self.here = Streams(reactor, HERE, THERE)
         self.caller: Caller = world.caller("guest", "host", self.here)
         world.run()
 
-    def user_for(self, peer: Checkee) -> Streams:
+    def user_for(self, peer: KnownPeer) -> Streams:
         reactor: Any = self.world.clock
         self.there.append(Streams(reactor, THERE, HERE, self.asked.append))
         return self.there[-1]

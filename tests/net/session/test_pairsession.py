@@ -21,9 +21,9 @@ from p2pxfer.core.session.wire import Bye, Problem
 from p2pxfer.errors import IdentityMismatch, Incomplete, P2pxferError, PeerStopped, ProtocolBreach, Unreachable
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.session import pairsession as module
+from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.pairsession import MAX_MEETINGS, PairSession, pipe_name
 from p2pxfer.net.session.patience import FAREWELL_S, STOPPED_S
-from p2pxfer.net.session.peercheck import Checkee
 from p2pxfer.status import Event, Note, Peer
 from p2pxfer.status import Path as PathEvent
 from tests.net.machines import machine_at
@@ -106,7 +106,7 @@ class Stand:
         self.told: list[Event] = []
         self.session = PairSession(
             machine_at(Home(folder), self.clock, patience=30.0, tell=self.told.append),
-            Checkee(key, "bob", "contact"),
+            KnownPeer(key, "bob", "contact"),
             on_event=self._hear,
             on_settled=lambda: None,
         )

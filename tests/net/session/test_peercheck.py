@@ -17,15 +17,16 @@ from p2pxfer.core.session.wire import Bye, Check, Checked, Chunk
 from p2pxfer.errors import CodeNeeded, IdentityMismatch, P2pxferError, ProtocolBreach, Unreachable
 from p2pxfer.net.private.identity import new_identity
 from p2pxfer.net.session import peercheck
+from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.machine import Machine
-from p2pxfer.net.session.peercheck import ANSWER_S, FAREWELL_S, MEETINGS, Checkee, Findings, PeerCheck
+from p2pxfer.net.session.peercheck import ANSWER_S, FAREWELL_S, MEETINGS, Findings, PeerCheck
 from p2pxfer.status import Event, Peer
 from p2pxfer.status import Path as PathEvent
 from tests.net.reactors import time_only
 
 ME = new_identity()
 KEY = b"k" * 32
-BOB = Checkee(KEY, "bob", "contact")
+BOB = KnownPeer(KEY, "bob", "contact")
 NATS = (NatSummary("none"), NatSummary("endpoint-independent"))
 
 

@@ -11,7 +11,7 @@ from p2pxfer.core.session.channel import Asked, ChannelEvent
 from p2pxfer.core.session.channelwire import Open
 from p2pxfer.errors import Incomplete, LimitReached, P2pxferError, PeerStopped, ProtocolBreach, Refused, Unreachable
 from p2pxfer.net.session.channelsession import ChannelSession
-from p2pxfer.net.session.peercheck import Checkee
+from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.reception import ATTACH_S, MEETINGS_EACH, SESSIONS_EACH, Reception
 from p2pxfer.status import Note
 from tests.net.sessionworld import World, world
@@ -49,13 +49,13 @@ class House:
         self.users: list[User] = []
         self.reception: Reception = world.host("host", self.admit, self.user_for)
 
-    def admit(self, key: bytes) -> Checkee | None:
+    def admit(self, key: bytes) -> KnownPeer | None:
         name = self.keys.get(key)
         if name is not None and name == self.denied:
             raise Refused("nothing here is for you")
-        return None if name is None else Checkee(key, name, "contact")
+        return None if name is None else KnownPeer(key, name, "contact")
 
-    def user_for(self, peer: Checkee) -> User:
+    def user_for(self, peer: KnownPeer) -> User:
         self.users.append(User())
         return self.users[-1]
 
