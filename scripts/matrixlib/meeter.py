@@ -31,8 +31,8 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction
 from p2pxfer.core.messages import Registered as Answer
 from p2pxfer.core.serveraddress import parse_server_line
+from p2pxfer.core.session.transferwire import Chunk
 from p2pxfer.core.session.verdict import no_direct_path
-from p2pxfer.core.session.wire import Chunk
 from p2pxfer.errors import NoDirectPath, P2pxferError, ProtocolBreach, Unreachable
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.private.identity import Identity

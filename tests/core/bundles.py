@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from blake3 import blake3
 
 from p2pxfer.core.session.bundlewire import Bundle
-from p2pxfer.core.session.wire import Chunk
+from p2pxfer.core.session.transferwire import Chunk
 from p2pxfer.core.transfer.bundling import portions
 from p2pxfer.core.transfer.chunktable import ChunkAddress
 from p2pxfer.core.transfer.inflow import Incoming

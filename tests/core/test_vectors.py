@@ -34,14 +34,15 @@ from p2pxfer.core.contact.pairing import PairFrame, Pairing, Party, Setting
 from p2pxfer.core.framing import Frame, FrameDecoder
 from p2pxfer.core.ids import PeerId, parse_id
 from p2pxfer.core.messages import ALPN_PEER, ALPN_SERVER, SERVER, VERSION, Role
-from p2pxfer.core.session import channelwire, deltawire, leftwire, restwire, wire
+from p2pxfer.core.session import channelwire, deltawire, leftwire, restwire, transferwire, wire
 from p2pxfer.core.session.bundlewire import BUNDLE_KIND, Bundle, bundle_prefix, decode_bundle
 from p2pxfer.core.session.channelwire import PIECE_KIND, Piece, decode_piece, piece_prefix
 from p2pxfer.core.session.deltawire import LITERAL, PATCH_KIND, decode_patch, patch_prefix
 from p2pxfer.core.session.hello import EXPORTER_LABEL, Greeting, Terms
 from p2pxfer.core.session.restwire import REST_KIND, Rest, decode_rest, rest_prefix
 from p2pxfer.core.session.services import waiting_name
-from p2pxfer.core.session.wire import DATA_KIND, HELLO_CAPS, PEER, SESSION_CAPS, Chunk, chunk_prefix, decode_chunk
+from p2pxfer.core.session.transferwire import DATA_KIND, Chunk, chunk_prefix, decode_chunk
+from p2pxfer.core.session.wire import HELLO_CAPS, PEER, SESSION_CAPS
 from p2pxfer.core.transfer.delta import average_block
 from p2pxfer.core.transfer.geometry import (
     LEFT_OUT,
@@ -178,37 +179,39 @@ PEER_SAMPLES: list[Message] = [
     wire.PairConfirm(body=octets(0, 64), compare=True),
     wire.Paired(compare=True),
     wire.SameWords(),
-    wire.Offer(handle=1, transfer=octets(7), files=1, size=3, page=b"the whole list"),
-    wire.Offer(
+    transferwire.Offer(handle=1, transfer=octets(7), files=1, size=3, page=b"the whole list"),
+    transferwire.Offer(
         handle=1, transfer=octets(7), files=2, size=2**63 - 1, page=b"a page", more=True, counting=True, holes=65536
     ),
-    wire.WantPage(handle=1, page=3),
-    wire.Page(handle=1, page=3, digest=octets(11)),
-    wire.Page(handle=1, page=3, digest=octets(11), data=b"the page", more=True),
-    wire.Accept(handle=1, instance=octets(16, 16)),
-    wire.Accept(
+    transferwire.WantPage(handle=1, page=3),
+    transferwire.Page(handle=1, page=3, digest=octets(11)),
+    transferwire.Page(handle=1, page=3, digest=octets(11), data=b"the page", more=True),
+    transferwire.Accept(handle=1, instance=octets(16, 16)),
+    transferwire.Accept(
         handle=1,
         instance=octets(16, 16),
         pages=300,
         have_bytes=2**40,
         rate=5 * 2**20,
     ),
-    wire.Listed(handle=1, page=0),
-    wire.Listed(handle=1, page=299, have=[wire.Have(ranges=[(0, 3), (7, 8)], digest=octets(8))], last=False),
-    wire.Tally(handle=1, files=200000, size=2**33),
-    wire.Tally(handle=1, files=100000, size=2**32, counting=True, holes=4096),
-    wire.Refuse(handle=1, word="E_SPACE", message="the disk is full"),
-    wire.Ack(handle=1, chunks=[(3, 7), (9, 2**40)]),
-    wire.Holes(handle=1, chunks=[(0, 0, 0), (1, 2, 9)]),
+    transferwire.Listed(handle=1, page=0),
+    transferwire.Listed(
+        handle=1, page=299, have=[transferwire.Have(ranges=[(0, 3), (7, 8)], digest=octets(8))], last=False
+    ),
+    transferwire.Tally(handle=1, files=200000, size=2**33),
+    transferwire.Tally(handle=1, files=100000, size=2**32, counting=True, holes=4096),
+    transferwire.Refuse(handle=1, word="E_SPACE", message="the disk is full"),
+    transferwire.Ack(handle=1, chunks=[(3, 7), (9, 2**40)]),
+    transferwire.Holes(handle=1, chunks=[(0, 0, 0), (1, 2, 9)]),
     restwire.Part(handle=1, file=2, index=3, hash=octets(10), size=1_048_576),
     deltawire.Older(handle=1, page=2, files=[3, 5]),
     deltawire.WantBasis(handle=1, file=3),
     deltawire.Basis(handle=1, file=3, average=8192, hashes=octets(1) + octets(64), last=False),
     deltawire.Basis(handle=1, file=3, average=8192),
     deltawire.Lack(handle=1, chunks=[(0, 3, 7)]),
-    wire.Final(handle=1, root=octets(9)),
-    wire.FinalAck(handle=1, root=octets(9)),
-    wire.FinalAck(handle=1, root=octets(9), left=[3, 70000]),
+    transferwire.Final(handle=1, root=octets(9)),
+    transferwire.FinalAck(handle=1, root=octets(9)),
+    transferwire.FinalAck(handle=1, root=octets(9), left=[3, 70000]),
     leftwire.LeftOut(handle=1, files=[3, 70000]),
     channelwire.Attach(instance=octets(16, 16)),
     channelwire.Attach(instance=octets(16, 16), peer=octets(48, 16), received=2**63 - 1),

@@ -10,7 +10,7 @@ from blake3 import blake3
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.session.bundlewire import Bundle
-from p2pxfer.core.session.wire import Chunk
+from p2pxfer.core.session.transferwire import Chunk
 from p2pxfer.core.transfer.chunktable import ChunkAddress
 from p2pxfer.core.transfer.geometry import chunk_span
 from p2pxfer.core.transfer.manifest import DIRECTORY, FILE, Entry, Manifest

@@ -22,8 +22,8 @@ from typing import Any, Final, NoReturn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from p2pxfer.cli import main
-from p2pxfer.core.session.wire import Final as FinalMessage
-from p2pxfer.core.session.wire import FinalAck, Offer
+from p2pxfer.core.session.transferwire import Final as FinalMessage
+from p2pxfer.core.session.transferwire import FinalAck, Offer
 from p2pxfer.core.transfer.chunktable import ChunkAddress
 from p2pxfer.core.transfer.sender import SenderCore
 from p2pxfer.net.session.path import PeerPath

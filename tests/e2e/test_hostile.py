@@ -190,7 +190,7 @@ def test_a_sender_that_comes_back_with_more_is_asked_about_again(pair: Stage, an
     make_long_tree(top, 0, 400)
     double(pair, """
         import os, signal
-        from p2pxfer.core.session.wire import Accept
+        from p2pxfer.core.session.transferwire import Accept
         from p2pxfer.core.transfer.sender import SenderCore
 
         def killed(self, path, message, plain=SenderCore.receive):

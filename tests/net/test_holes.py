@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pxfer.core.session.wire import MAX_CHUNK
+from p2pxfer.core.session.transferwire import MAX_CHUNK
 from p2pxfer.core.transfer.geometry import MIN_CHUNK, chunk_count, chunk_span, zero_hash
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced

@@ -12,7 +12,8 @@ from p2pxfer.core.framing import Frame
 from p2pxfer.core.session.bundlewire import BUNDLE_KIND, Bundle, bundle_prefix, decode_bundle
 from p2pxfer.core.session.deltawire import Lack
 from p2pxfer.core.session.restwire import REST_KIND, decode_rest, rest_prefix
-from p2pxfer.core.session.wire import DATA_KIND, PEER, Chunk, chunk_prefix, decode_chunk
+from p2pxfer.core.session.transferwire import DATA_KIND, Chunk, chunk_prefix, decode_chunk
+from p2pxfer.core.session.wire import PEER
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.core.transfer.geometry import chunk_span
 from p2pxfer.core.transfer.inflow import Arrival, Incoming, wire_size

@@ -1,6 +1,6 @@
 """The messages by which only what differs from an older version is sent, and the layout of a patch.
 
-Transcript of one path, within the dialogue of a transfer (:mod:`p2pxfer.core.session.wire`)::
+Transcript of one path, within the dialogue of a transfer (:mod:`p2pxfer.core.session.transferwire`)::
 
     < Accept with older         the receiver tells for each page of the list of what it has older versions
     < Listed Older              of these files of the page

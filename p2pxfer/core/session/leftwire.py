@@ -1,6 +1,6 @@
 """The message by which a sender leaves files out of its transfer, and what both ends say of these.
 
-Transcript of one path, within the dialogue of a transfer (:mod:`p2pxfer.core.session.wire`)::
+Transcript of one path, within the dialogue of a transfer (:mod:`p2pxfer.core.session.transferwire`)::
 
     > LeftOut              of a page that was answered here: these files cannot be read as they were listed
     > Final                the root over everything but what was left out on this path

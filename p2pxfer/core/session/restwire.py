@@ -1,6 +1,6 @@
 """The message and the frame by which a chunk goes on where a cut path left off.
 
-Transcript of two paths, within the dialogue of a transfer (:mod:`p2pxfer.core.session.wire`)::
+Transcript of two paths, within the dialogue of a transfer (:mod:`p2pxfer.core.session.transferwire`)::
 
     > Chunk                the path ends in the middle of it
     < Part < Listed        on the next path: so much of that chunk, with that hash, is here

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from p2pxfer.core.session.wire import Offer, Tally
+from p2pxfer.core.session.transferwire import Offer, Tally
 from p2pxfer.core.transfer.chunktable import ChunkTable
 from p2pxfer.core.transfer.listing import ListTeller
 from p2pxfer.core.transfer.manifest import Manifest

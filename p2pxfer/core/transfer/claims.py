@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from p2pxfer.core.session.wire import Have
+from p2pxfer.core.session.transferwire import Have
 from p2pxfer.core.transfer.chunktable import ChunkTable
 from p2pxfer.core.transfer.ranges import Range, RangeSet
 from p2pxfer.errors import ChunkRefused, ProtocolBreach

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from p2pxfer.core.session.leftwire import check_rest
-from p2pxfer.core.session.wire import Final, FinalAck
+from p2pxfer.core.session.transferwire import Final, FinalAck
 from p2pxfer.core.transfer.inflow import Inflow
 from p2pxfer.core.transfer.journal import Agreed
 from p2pxfer.core.transfer.ranges import RangeSet

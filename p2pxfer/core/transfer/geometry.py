@@ -25,7 +25,7 @@ from typing import Final
 
 from blake3 import blake3
 
-from p2pxfer.core.session.wire import MAX_CHUNK
+from p2pxfer.core.session.transferwire import MAX_CHUNK
 from p2pxfer.errors import ChunkRefused
 
 MIN_CHUNK: Final = 64 * 1024

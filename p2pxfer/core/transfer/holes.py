@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from msgspec import Struct, field
 
-from p2pxfer.core.session.wire import Holes
+from p2pxfer.core.session.transferwire import Holes
 from p2pxfer.core.transfer.chunktable import ChunkTable
 from p2pxfer.core.transfer.ranges import Range, RangeSet
 from p2pxfer.core.transfer.sendeffect import Send

@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping
 from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.session.deltawire import Patch
 from p2pxfer.core.session.restwire import Rest
-from p2pxfer.core.session.wire import Chunk, Have
+from p2pxfer.core.session.transferwire import Chunk, Have
 from p2pxfer.core.transfer.chunkhashes import ChunkHashes
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.core.transfer.claims import claims

@@ -17,7 +17,7 @@ from enum import Enum
 
 from msgspec import Struct
 
-from p2pxfer.core.session.wire import Page
+from p2pxfer.core.session.transferwire import Page
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.sendeffect import Send
 from p2pxfer.errors import ManifestRefused, ProtocolBreach

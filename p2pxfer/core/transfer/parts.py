@@ -25,7 +25,7 @@ from p2pxfer.core.framing import Frame
 from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.session.deltawire import Lack
 from p2pxfer.core.session.restwire import REST_HEADER_SIZE, REST_KIND, Part, Rest, decode_rest
-from p2pxfer.core.session.wire import CHUNK_HEADER_SIZE, DATA_KIND, Chunk, decode_chunk
+from p2pxfer.core.session.transferwire import CHUNK_HEADER_SIZE, DATA_KIND, Chunk, decode_chunk
 from p2pxfer.core.transfer.inflow import Incoming, Inflow
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.receiveeffect import Store

@@ -12,7 +12,7 @@ Laws of this file:
 from __future__ import annotations
 
 from p2pxfer.core.session.leftwire import check_left, check_rest
-from p2pxfer.core.session.wire import FinalAck, Have
+from p2pxfer.core.session.transferwire import FinalAck, Have
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.core.transfer.outflow import Outflow

@@ -22,8 +22,8 @@ from p2pxfer.core.codec import Message
 from p2pxfer.core.session.deltawire import WantBasis
 from p2pxfer.core.session.leftwire import LeftOut
 from p2pxfer.core.session.restwire import Rest
-from p2pxfer.core.session.wire import Accept, Final, Holes, Offer, Page, Refuse, Tally, WantPage
-from p2pxfer.core.session.wire import Listed as ListedMessage
+from p2pxfer.core.session.transferwire import Accept, Final, Holes, Offer, Page, Refuse, Tally, WantPage
+from p2pxfer.core.session.transferwire import Listed as ListedMessage
 from p2pxfer.core.transfer.chunktable import ChunkAddress
 from p2pxfer.core.transfer.ending import Ending
 from p2pxfer.core.transfer.inflow import Arrival, Incoming, Inflow

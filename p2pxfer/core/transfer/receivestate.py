@@ -7,7 +7,7 @@ from enum import Enum
 from msgspec import Struct, field
 
 from p2pxfer.core.session.leftwire import MAX_LEFT
-from p2pxfer.core.session.wire import Ack, Offer, Tally
+from p2pxfer.core.session.transferwire import Ack, Offer, Tally
 from p2pxfer.core.transfer.listing import Heard
 from p2pxfer.core.transfer.ranges import RangeSet
 from p2pxfer.core.transfer.receiveeffect import Announced

@@ -3,7 +3,7 @@
 Laws of this file:
 
 1. One set of chunks (:mod:`p2pxfer.core.transfer.outflow`), many paths: every path holds the dialogue of
-   :mod:`p2pxfer.core.session.wire` for itself.
+   :mod:`p2pxfer.core.session.transferwire` for itself.
 2. A claim of the receiver counts only when the digest over the claimed chunks equals the digest of this side's own
    hashes.  Hashes of an earlier run come from a record; what the record lacks is read and hashed again.
 3. A page that is listed meanwhile is told when :meth:`SenderCore.grow` has brought what is known of its files; pages
@@ -28,7 +28,7 @@ from enum import Enum
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.session.restwire import Part
-from p2pxfer.core.session.wire import Accept, Ack, Final, FinalAck, Listed, Refuse, WantPage
+from p2pxfer.core.session.transferwire import Accept, Ack, Final, FinalAck, Listed, Refuse, WantPage
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.transfer.announcing import offer, tally
 from p2pxfer.core.transfer.chunkhashes import ChunkHashes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from p2pxfer.core.session.leftwire import LeftOut, check_left
-from p2pxfer.core.session.wire import Holes
+from p2pxfer.core.session.transferwire import Holes
 from p2pxfer.core.transfer.chunktable import ChunkTable
 from p2pxfer.core.transfer.holes import judge
 from p2pxfer.core.transfer.inflow import Inflow

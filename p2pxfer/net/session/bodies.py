@@ -7,7 +7,7 @@ from typing import Final
 from p2pxfer.core.buffers import BufferPool
 from p2pxfer.core.session.bundlewire import BUNDLE_KIND
 from p2pxfer.core.session.channelwire import PIECE_KIND
-from p2pxfer.core.session.wire import CHUNK_HEADER_SIZE, DATA_KIND
+from p2pxfer.core.session.transferwire import CHUNK_HEADER_SIZE, DATA_KIND
 
 CHUNK_MEMORY = BufferPool()
 """Memory for the chunks and pieces of all paths; whoever is done with one gives its payload back, or forgets it."""

@@ -20,8 +20,9 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.core.session.channel import ChannelEvent
 from p2pxfer.core.session.channels import LIMITS, Channels
 from p2pxfer.core.session.channelwire import Compare
+from p2pxfer.core.session.transferwire import Chunk
 from p2pxfer.core.session.windows import Limits
-from p2pxfer.core.session.wire import Bye, Chunk, Problem
+from p2pxfer.core.session.wire import Bye, Problem
 from p2pxfer.errors import (
     IdentityMismatch,
     Incomplete,

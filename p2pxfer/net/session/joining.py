@@ -23,7 +23,8 @@ from p2pxfer.core.contact.codes import Code
 from p2pxfer.core.contact.pairing import Party as PairingParty
 from p2pxfer.core.contact.pairplace import name_of, place_in
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.session.wire import Bye, Chunk, Pair2, Paired, SameWords
+from p2pxfer.core.session.transferwire import Chunk
+from p2pxfer.core.session.wire import Bye, Pair2, Paired, SameWords
 from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable
 from p2pxfer.net.session.bothsame import BothSame
 from p2pxfer.net.session.firstcontact import FirstContact

@@ -25,7 +25,8 @@ from p2pxfer.core.addresses import parse_endpoint
 from p2pxfer.core.codec import Message
 from p2pxfer.core.messages import ALPN_PEER, Introduction, PeerNat
 from p2pxfer.core.server.experience import LOST, took
-from p2pxfer.core.session.wire import Chunk, Nominate, PathClass
+from p2pxfer.core.session.transferwire import Chunk
+from p2pxfer.core.session.wire import Nominate, PathClass
 from p2pxfer.errors import P2pxferError, Unreachable
 from p2pxfer.net.connection.streams import SecureBootstrap
 from p2pxfer.net.connection.tls import PeerTLS

@@ -10,7 +10,8 @@ from msgspec import Struct
 from p2pxfer.core.codec import Message
 from p2pxfer.core.messages import NatSummary, Role
 from p2pxfer.core.session.hello import Terms
-from p2pxfer.core.session.wire import Chunk, PathClass
+from p2pxfer.core.session.transferwire import Chunk
+from p2pxfer.core.session.wire import PathClass
 from p2pxfer.core.traversal.ledger import Ledger
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.private.identity import Identity

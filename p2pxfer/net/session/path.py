@@ -31,18 +31,8 @@ from p2pxfer.core.session.deltawire import MAPLESS
 from p2pxfer.core.session.hello import EXPORTER_LABEL, PROOF_SIZE, Greeting, Terms
 from p2pxfer.core.session.records import EXPORTER_LABEL as RECORDS_LABEL
 from p2pxfer.core.session.records import SECRET_SIZE, SUITES, Direction, Opener, Sealer, Suite, exporter_context
-from p2pxfer.core.session.wire import (
-    DATA_KIND,
-    HELLO_CAPS,
-    PAIR_CAPS,
-    PEER,
-    SESSION_CAPS,
-    Chunk,
-    Ping,
-    Pong,
-    Problem,
-    decode_chunk,
-)
+from p2pxfer.core.session.transferwire import DATA_KIND, Chunk, decode_chunk
+from p2pxfer.core.session.wire import HELLO_CAPS, PAIR_CAPS, PEER, SESSION_CAPS, Ping, Pong, Problem
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable, from_peer
 from p2pxfer.net.connection.descriptor import SocketDescriptor

@@ -17,7 +17,8 @@ from twisted.logger import Logger
 from p2pxfer.core.codec import Message
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction, NatSummary
-from p2pxfer.core.session.wire import Bye, Check, Checked, Chunk, PlanState
+from p2pxfer.core.session.transferwire import Chunk
+from p2pxfer.core.session.wire import Bye, Check, Checked, PlanState
 from p2pxfer.errors import CodeNeeded, IdentityMismatch, P2pxferError, ProtocolBreach, Unreachable
 from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.machine import Machine

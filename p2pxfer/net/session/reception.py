@@ -26,8 +26,9 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction
 from p2pxfer.core.session.channel import ChannelEvent
 from p2pxfer.core.session.channelwire import Attach
+from p2pxfer.core.session.transferwire import Chunk
 from p2pxfer.core.session.windows import Limits
-from p2pxfer.core.session.wire import Bye, Chunk
+from p2pxfer.core.session.wire import Bye
 from p2pxfer.errors import LimitReached, P2pxferError, PeerStopped, ProtocolBreach, Refused, Unreachable
 from p2pxfer.net.session.channelsession import ChannelSession, oldest_relayed
 from p2pxfer.net.session.knownpeers import KnownPeer

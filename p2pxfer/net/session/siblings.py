@@ -30,7 +30,8 @@ from twisted.python.failure import Failure
 from p2pxfer.core.addresses import PUNCH_PORTS, Endpoint
 from p2pxfer.core.codec import Message
 from p2pxfer.core.limits import Bucket
-from p2pxfer.core.session.wire import Chunk, Nominate, Widen, Widened
+from p2pxfer.core.session.transferwire import Chunk
+from p2pxfer.core.session.wire import Nominate, Widen, Widened
 from p2pxfer.core.traversal.dials import Candidate
 from p2pxfer.core.traversal.discovery import DEPENDENT, one_family
 from p2pxfer.errors import AddressRefused, P2pxferError, ProtocolBreach, Unreachable

@@ -20,7 +20,7 @@ from p2pxfer.core.session.channelwire import Attach
 from p2pxfer.core.session.deltawire import Patch
 from p2pxfer.core.session.pathchoice import OVER
 from p2pxfer.core.session.restwire import Rest
-from p2pxfer.core.session.wire import Chunk, Offer
+from p2pxfer.core.session.transferwire import Chunk, Offer
 from p2pxfer.errors import ProtocolBreach, Refused, Unreachable
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.transfer.incoming import IncomingTransfer

@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.session.deltawire import Lack, Patch
-from p2pxfer.core.session.wire import Listed
+from p2pxfer.core.session.transferwire import Listed
 from p2pxfer.core.transfer.parts import begun
 from p2pxfer.core.transfer.receiveeffect import Store, StoreHole, TellBasis
 from p2pxfer.core.transfer.receiver import ReceiverCore

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from p2pxfer.core.codec import Message
-from p2pxfer.core.session import wire
+from p2pxfer.core.session import transferwire
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import BeyondOffer
 from p2pxfer.net.transfer.tally import Tally
@@ -60,7 +60,9 @@ class Consent:
 
     def exceeded(self, message: Message) -> bool:
         """Whether a message of the sender offers more than was agreed to."""
-        return isinstance(message, (wire.Offer, wire.Tally)) and self._is_more(message.files, message.size)
+        return isinstance(message, (transferwire.Offer, transferwire.Tally)) and self._is_more(
+            message.files, message.size
+        )
 
     def _is_more(self, files: int, size: int) -> bool:
         agreed = self._agreed
@@ -80,6 +82,6 @@ class Consent:
 
     async def ask_again(self, message: Message) -> bool:
         """Whether that is taken too."""
-        assert isinstance(message, (wire.Offer, wire.Tally))
+        assert isinstance(message, (transferwire.Offer, transferwire.Tally))
         self._tally.grown(message.files, message.size, counting=message.counting)
         return await self.ask()

@@ -29,7 +29,8 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction
 from p2pxfer.core.session.channelwire import Attach, Compare
 from p2pxfer.core.session.pathchoice import OVER
-from p2pxfer.core.session.wire import Bye, Check, Chunk, Offer, Pair1, PairConfirm, SameWords
+from p2pxfer.core.session.transferwire import Chunk, Offer
+from p2pxfer.core.session.wire import Bye, Check, Pair1, PairConfirm, SameWords
 from p2pxfer.errors import CodeNeeded, P2pxferError, PeerStopped, ProtocolBreach, Refused, WrongCode
 from p2pxfer.net.connection.liveness import PacketsLost
 from p2pxfer.net.session.bothsame import COMPARE_S

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 
 from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.session.deltawire import Patch
-from p2pxfer.core.session.wire import MAX_CHUNK, Chunk
+from p2pxfer.core.session.transferwire import MAX_CHUNK, Chunk
 from p2pxfer.core.transfer.inflow import Incoming, claims_of, length_of
 from p2pxfer.core.transfer.journal import Agreed, Claim
 from p2pxfer.core.transfer.receiveeffect import Announced

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from p2pxfer.core.session.bundlewire import DIGEST, bundle_prefix
 from p2pxfer.core.session.deltawire import Op, patch_prefix, patch_size
 from p2pxfer.core.session.restwire import rest_prefix
-from p2pxfer.core.session.wire import chunk_prefix
+from p2pxfer.core.session.transferwire import chunk_prefix
 from p2pxfer.core.transfer.chunktable import ChunkAddress
 from p2pxfer.core.transfer.delta import Blocks
 from p2pxfer.core.transfer.rests import Rests

@@ -21,8 +21,9 @@ from p2pxfer.core.codec import Message
 from p2pxfer.core.contact.pairing import Party as PairingParty
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction
+from p2pxfer.core.session.transferwire import Chunk
 from p2pxfer.core.session.verdict import no_direct_path, should_meet
-from p2pxfer.core.session.wire import Bye, Chunk, Pair2, Paired
+from p2pxfer.core.session.wire import Bye, Pair2, Paired
 from p2pxfer.errors import (
     IdentityMismatch,
     Interrupted,

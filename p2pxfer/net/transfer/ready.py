@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from p2pxfer.core.session.wire import MAX_CHUNK
+from p2pxfer.core.session.transferwire import MAX_CHUNK
 from p2pxfer.core.transfer.chunktable import ChunkAddress
 from p2pxfer.core.transfer.sender import SenderCore
 from p2pxfer.net.transfer.loaded import Loaded, Lost

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from p2pxfer.core.session.deltawire import BLOCK_HASH, HASHES_PER_MESSAGE, Basis, Older, WantBasis
-from p2pxfer.core.session.wire import Listed
+from p2pxfer.core.session.transferwire import Listed
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.errors import ProtocolBreach
 from p2pxfer.net.session.path import PeerPath

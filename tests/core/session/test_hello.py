@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from p2pxfer.core.framing import FrameDecoder
 from p2pxfer.core.session.hello import Greeting, Terms
-from p2pxfer.core.session.wire import HELLO_CAPS, PEER, Hello, Offer
+from p2pxfer.core.session.transferwire import Offer
+from p2pxfer.core.session.wire import HELLO_CAPS, PEER, Hello
 from p2pxfer.errors import FrameError, IdentityMismatch, P2pxferError, ProtocolBreach
 
 ALICE, BOB, MALLORY = (hashlib.sha256(name).digest() for name in (b"alice", b"bob", b"mallory"))

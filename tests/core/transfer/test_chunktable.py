@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pxfer.core.session.leftwire import MAX_LEFT
-from p2pxfer.core.session.wire import Accept, Have, Listed
+from p2pxfer.core.session.transferwire import Accept, Have, Listed
 from p2pxfer.core.transfer import chunktable
 from p2pxfer.core.transfer.chunkhashes import ChunkHashes
 from p2pxfer.core.transfer.chunktable import FOLD, ChunkTable

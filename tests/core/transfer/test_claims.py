@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from p2pxfer.core.framing import CONTROL_CAP
-from p2pxfer.core.session.wire import MAX_CHUNK, PEER, Accept, Listed
+from p2pxfer.core.session.transferwire import MAX_CHUNK, Accept, Listed
+from p2pxfer.core.session.wire import PEER
 from p2pxfer.core.transfer.chunktable import ChunkTable
 from p2pxfer.core.transfer.claims import SMALL_CHUNKS, claims
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest

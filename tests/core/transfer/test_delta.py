@@ -23,7 +23,8 @@ from p2pxfer.core.session.deltawire import (
     patch_prefix,
     patch_size,
 )
-from p2pxfer.core.session.wire import MAX_CHUNK, SESSION_CAPS
+from p2pxfer.core.session.transferwire import MAX_CHUNK
+from p2pxfer.core.session.wire import SESSION_CAPS
 from p2pxfer.core.transfer import delta
 from p2pxfer.core.transfer.delta import (
     ASKED_AHEAD,

@@ -10,7 +10,7 @@ from blake3 import blake3
 
 from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.session.leftwire import MAX_LEFT, LeftOut
-from p2pxfer.core.session.wire import Ack, Chunk, Final, FinalAck, Holes, Listed, Offer
+from p2pxfer.core.session.transferwire import Ack, Chunk, Final, FinalAck, Holes, Listed, Offer
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.core.transfer.journal import Agreed
 from p2pxfer.core.transfer.manifest import DIRECTORY, FILE, Entry, Manifest

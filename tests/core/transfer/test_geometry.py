@@ -10,7 +10,7 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pxfer.core.session.wire import MAX_CHUNK
+from p2pxfer.core.session.transferwire import MAX_CHUNK
 from p2pxfer.core.transfer.geometry import (
     MIN_CHUNK,
     chunk_count,

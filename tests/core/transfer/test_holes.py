@@ -14,7 +14,7 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pxfer.core.session.wire import MAX_CHUNK, Holes
+from p2pxfer.core.session.transferwire import MAX_CHUNK, Holes
 from p2pxfer.core.transfer import inflow as module
 from p2pxfer.core.transfer.chunktable import ChunkTable
 from p2pxfer.core.transfer.geometry import MIN_CHUNK, chunk_count, zero_hash

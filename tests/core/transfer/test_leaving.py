@@ -9,7 +9,7 @@ from blake3 import blake3
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.session.leftwire import MAX_LEFT, LeftOut
-from p2pxfer.core.session.wire import Accept, Ack, Final, FinalAck, Have, Listed, Page
+from p2pxfer.core.session.transferwire import Accept, Ack, Final, FinalAck, Have, Listed, Page
 from p2pxfer.core.transfer import outflow
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.core.transfer.leaving import FEW, SHARE

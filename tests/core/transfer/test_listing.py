@@ -12,7 +12,8 @@ from blake3 import blake3
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.framing import CONTROL_CAP
-from p2pxfer.core.session.wire import PEER, Accept, Chunk, Final, Have, Listed, Offer, Page, Tally, WantPage
+from p2pxfer.core.session.transferwire import Accept, Chunk, Final, Have, Listed, Offer, Page, Tally, WantPage
+from p2pxfer.core.session.wire import PEER
 from p2pxfer.core.transfer.chunktable import ChunkTable
 from p2pxfer.core.transfer.listing import WINDOW
 from p2pxfer.core.transfer.manifest import FILE, PAGE, Entry, Manifest

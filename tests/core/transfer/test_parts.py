@@ -12,7 +12,8 @@ from blake3 import blake3
 from p2pxfer.core.framing import Frame, FrameDecoder
 from p2pxfer.core.session.deltawire import Lack
 from p2pxfer.core.session.restwire import Part, Rest, decode_rest, rest_prefix
-from p2pxfer.core.session.wire import SESSION_CAPS, Accept, Ack, Chunk, Holes, Listed, Offer, Page, chunk_prefix
+from p2pxfer.core.session.transferwire import Accept, Ack, Chunk, Holes, Listed, Offer, Page, chunk_prefix
+from p2pxfer.core.session.wire import SESSION_CAPS
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.parts import MAX_KEPT, MAX_PARTS, MAX_TOLD, MIN_PART, Begun, PartsRoom, begun
 from p2pxfer.core.transfer.receiveeffect import Relist, Store

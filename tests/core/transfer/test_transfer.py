@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pxfer.core.session.bundlewire import Bundle
-from p2pxfer.core.session.wire import Accept, Ack, Chunk, Final, FinalAck, Have, Listed, Offer
+from p2pxfer.core.session.transferwire import Accept, Ack, Chunk, Final, FinalAck, Have, Listed, Offer
 from p2pxfer.core.transfer.geometry import claim_digest
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.receiveeffect import Store

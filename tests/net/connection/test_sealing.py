@@ -16,7 +16,8 @@ from p2pxfer.core.messages import ALPN_PEER
 from p2pxfer.core.session.hello import Terms
 from p2pxfer.core.session.recordblocks import BLOCK, MOST_RECORDS
 from p2pxfer.core.session.records import MAX_RECORD, OVERHEAD, Direction, Opener, RecordBroken, Sealer
-from p2pxfer.core.session.wire import PEER, Chunk, Ping, chunk_prefix
+from p2pxfer.core.session.transferwire import Chunk, chunk_prefix
+from p2pxfer.core.session.wire import PEER, Ping
 from p2pxfer.errors import DiskError, P2pxferError, ProtocolBreach, Unreachable
 from p2pxfer.net.connection import delivery, fasttls
 from p2pxfer.net.private.identity import Identity

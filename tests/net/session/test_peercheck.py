@@ -13,7 +13,8 @@ from twisted.internet.task import Clock
 from p2pxfer.core.approach import Approach
 from p2pxfer.core.messages import Introduction, NatSummary
 from p2pxfer.core.serveraddress import ServerLine
-from p2pxfer.core.session.wire import Bye, Check, Checked, Chunk
+from p2pxfer.core.session.transferwire import Chunk
+from p2pxfer.core.session.wire import Bye, Check, Checked
 from p2pxfer.errors import CodeNeeded, IdentityMismatch, P2pxferError, ProtocolBreach, Unreachable
 from p2pxfer.net.private.identity import new_identity
 from p2pxfer.net.session import peercheck

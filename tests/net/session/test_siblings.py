@@ -19,7 +19,8 @@ from p2pxfer.core.addresses import Endpoint, parse_endpoint
 from p2pxfer.core.codec import Message
 from p2pxfer.core.messages import ALPN_PEER, NatSummary
 from p2pxfer.core.session.hello import Terms
-from p2pxfer.core.session.wire import Bye, Chunk, Ping, Widen, Widened
+from p2pxfer.core.session.transferwire import Chunk
+from p2pxfer.core.session.wire import Bye, Ping, Widen, Widened
 from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable
 from p2pxfer.net.connection.tls import PeerTLS
 from p2pxfer.net.private.identity import new_identity

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pxfer.core.session.wire import Offer, Page
+from p2pxfer.core.session.transferwire import Offer, Page
 from p2pxfer.core.transfer.manifest import DIRECTORY, Manifest
 from p2pxfer.core.transfer.receiveeffect import Listed
 from p2pxfer.core.transfer.receiver import ReceiverCore

@@ -14,7 +14,7 @@ import pytest_twisted
 from blake3 import blake3
 from twisted.internet.defer import Deferred, succeed
 
-from p2pxfer.core.session.wire import Accept, Ack, Chunk, Listed, Offer, Page, Refuse, WantPage
+from p2pxfer.core.session.transferwire import Accept, Ack, Chunk, Listed, Offer, Page, Refuse, WantPage
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.core.transfer.receiver import ReceiverCore

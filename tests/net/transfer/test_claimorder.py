@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from p2pxfer.core.session.wire import Chunk
+from p2pxfer.core.session.transferwire import Chunk
 from p2pxfer.core.transfer.geometry import MIN_CHUNK, chunk_span
 from p2pxfer.core.transfer.inflow import Inflow, claims_of
 from p2pxfer.core.transfer.journal import Claim

@@ -16,7 +16,7 @@ from blake3 import blake3
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from p2pxfer.core.session.deltawire import BLOCK_HASH, LITERAL, Older, Patch, WantBasis
-from p2pxfer.core.session.wire import Listed
+from p2pxfer.core.session.transferwire import Listed
 from p2pxfer.core.transfer.geometry import chunk_count, chunk_span
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.errors import ChunkRefused, ProtocolBreach, SourceChanged

@@ -14,7 +14,7 @@ from p2pxfer.core.codec import Message
 from p2pxfer.core.framing import HEADER_SIZE, Frame
 from p2pxfer.core.session.bundlewire import BUNDLE_KIND, decode_bundle
 from p2pxfer.core.session.deltawire import PATCH_KIND, Basis, Lack, Older, WantBasis, decode_patch
-from p2pxfer.core.session.wire import DATA_KIND, Accept, Ack, Listed, decode_chunk
+from p2pxfer.core.session.transferwire import DATA_KIND, Accept, Ack, Listed, decode_chunk
 from p2pxfer.core.transfer.delta import average_block
 from p2pxfer.core.transfer.inflow import wire_size
 from p2pxfer.errors import P2pxferError

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from p2pxfer.core.session.wire import Listed, Page
+from p2pxfer.core.session.transferwire import Listed, Page
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.core.transfer.receiver import ReceiverCore

@@ -18,7 +18,8 @@ from p2pxfer.core.contact.codes import parse_code
 from p2pxfer.core.contact.pairing import SID_BYTES, PairFrame, Pairing, Party, Setting
 from p2pxfer.core.messages import NatSummary
 from p2pxfer.core.session.channelwire import Attach, ChannelMessage, Compare, Open, Reset
-from p2pxfer.core.session.wire import Bye, Offer, Pair1, PairConfirm, Problem
+from p2pxfer.core.session.transferwire import Offer
+from p2pxfer.core.session.wire import Bye, Pair1, PairConfirm, Problem
 from p2pxfer.core.words.eventtext import describe
 from p2pxfer.errors import ConfigError, P2pxferError, PeerStopped, ProtocolBreach, Refused, Unreachable, WrongCode
 from p2pxfer.net.connection.liveness import PATH, PacketsLost

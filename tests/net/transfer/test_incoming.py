@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 from p2pxfer import status
 from p2pxfer.core.codec import Message
 from p2pxfer.core.session.bundlewire import Bundle
-from p2pxfer.core.session.wire import (
+from p2pxfer.core.session.transferwire import (
     DATA_KIND,
     Accept,
     Ack,

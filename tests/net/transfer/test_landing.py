@@ -11,7 +11,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from p2pxfer.core.session.wire import MAX_CHUNK, Chunk
+from p2pxfer.core.session.transferwire import MAX_CHUNK, Chunk
 from p2pxfer.core.transfer.journal import Claim
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import ChunkRefused, DiskError, NoSpace

@@ -21,7 +21,8 @@ from p2pxfer.core.codec import Message
 from p2pxfer.core.framing import FrameDecoder
 from p2pxfer.core.session.bundlewire import Bundle, decode_bundle
 from p2pxfer.core.session.leftwire import LeftOut
-from p2pxfer.core.session.wire import DATA_KIND, SESSION_CAPS, Chunk, Final, decode_chunk
+from p2pxfer.core.session.transferwire import DATA_KIND, Chunk, Final, decode_chunk
+from p2pxfer.core.session.wire import SESSION_CAPS
 from p2pxfer.core.transfer.inflow import claims_of
 from p2pxfer.core.transfer.receiveeffect import Decide, Listed, Publish, ReceiverEffect, Store, StoreHole
 from p2pxfer.core.transfer.receiver import ReceiverCore

@@ -11,7 +11,7 @@ import pytest_twisted
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, succeed
 
-from p2pxfer.core.session.wire import Accept, Listed, Offer, Page, Refuse
+from p2pxfer.core.session.transferwire import Accept, Listed, Offer, Page, Refuse
 from p2pxfer.core.transfer.manifest import FILE, PAGE, Entry, Manifest
 from p2pxfer.errors import Incomplete, LimitReached
 from p2pxfer.net.session.pathset import PathSet

@@ -13,7 +13,7 @@ from blake3 import blake3
 from twisted.internet.defer import Deferred
 
 from p2pxfer.core.codec import Message
-from p2pxfer.core.session.wire import MAX_CHUNK, Accept, Have, Listed, Offer, Page, Tally
+from p2pxfer.core.session.transferwire import MAX_CHUNK, Accept, Have, Listed, Offer, Page, Tally
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.session.path import PathFacts

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from p2pxfer.core.framing import HEADER_SIZE, Frame
 from p2pxfer.core.session.deltawire import Lack
 from p2pxfer.core.session.restwire import REST_KIND, Part, Rest, decode_rest
-from p2pxfer.core.session.wire import CHUNK_HEADER_SIZE, DATA_KIND, Accept, Ack, Chunk, Listed, chunk_prefix
+from p2pxfer.core.session.transferwire import CHUNK_HEADER_SIZE, DATA_KIND, Accept, Ack, Chunk, Listed, chunk_prefix
 from p2pxfer.errors import ProtocolBreach
 from tests.net.disk_tools import Content, open_staging
 from tests.net.reactors import until
