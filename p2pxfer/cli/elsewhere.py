@@ -8,8 +8,9 @@ from typing import Final
 from twisted.internet.defer import Deferred, DeferredList, succeed
 
 from p2pxfer.cli.report import Reporter
-from p2pxfer.cli.watching import Watch, superseded_note
-from p2pxfer.core.text import safe_text
+from p2pxfer.cli.watching import Watch
+from p2pxfer.core.text import few_of, safe_text
+from p2pxfer.core.words.eventtext import superseded_text
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.staging.partials import Partial, beside, staging_name
 from p2pxfer.net.staging.superseding import Arrived, Superseding
@@ -20,7 +21,6 @@ from p2pxfer.net.types import Reactor
 from p2pxfer.net.worker import Worker
 from p2pxfer.status import Note
 
-MOST_NAMES: Final = 3
 MARKING_S: Final = 5.0
 """How long the end of a run waits for a disk on which something is noted, seconds."""
 
@@ -85,7 +85,7 @@ class Elsewhere:
     def _superseded(self, found: Partial) -> None:
         """Those that were given up in this run were told as that."""
         if found.name not in self._said:
-            self._report.tell(Note(superseded_note(found.have, found.names, found.number)))
+            self._report.tell(Note(superseded_text(found.have, found.names, found.number)))
 
     def close(self) -> None:
         """Look no more."""
@@ -95,10 +95,8 @@ class Elsewhere:
 
 def waits(found: Partial) -> str:
     """What is kept of a transfer, and how to go on there."""
-    names = ", ".join(safe_text(name, 60) for name in found.names[:MOST_NAMES])
-    more = " ..." if len(found.names) > MOST_NAMES else ""
     share = 100 * found.have // found.total if found.total else 0
     return (
-        f"this begins anew here; {share} % of {names}{more} wait in {safe_text(found.into.path, 200)}: "
+        f"this begins anew here; {share} % of {few_of(found.names)} wait in {safe_text(found.into.path, 200)}: "
         f"p2pxfer jobs resume {found.number} goes on there"
     )

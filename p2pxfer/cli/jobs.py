@@ -13,7 +13,7 @@ from p2pxfer.cli.completing import job_numbers
 from p2pxfer.cli.eventline import print_event
 from p2pxfer.cli.settings import Global, ListGroup
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.text import safe_text
+from p2pxfer.core.text import few_of, safe_text
 from p2pxfer.errors import UsageError
 from p2pxfer.inventory import JobListed
 from p2pxfer.status import Note
@@ -68,7 +68,7 @@ def show(options: Global) -> None:
         click.echo("nothing is unfinished", err=True)
     for job in found:
         done = f"{100 * job.bytes // job.total if job.total else 0} %"
-        names = ", ".join(safe_text(name, 60) for name in job.names[:3]) + (" ..." if len(job.names) > 3 else "")
+        names = few_of(job.names)
         what = f"{names} in {safe_text(job.where, 200)}{remark(job)}"
         when = job.changed[:16].replace("T", " ")
         click.echo(f"{job.job:<9} {job.direction:<8} {safe_text(job.peer, 24):<24} {done:>5}  {when:<17} {what}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final, Literal
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
@@ -11,7 +11,7 @@ from twisted.internet.task import deferLater
 
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.ticker import Ticker
-from p2pxfer.core.text import safe_text
+from p2pxfer.core.text import few_of, safe_text
 from p2pxfer.core.transfer.streams import CANNOT_GO_ON
 from p2pxfer.core.words.eventtext import human_size, superseded_text
 from p2pxfer.errors import Incomplete
@@ -32,12 +32,6 @@ ANEW_S: Final = 1.0
 """After what time a question is asked anew that was withdrawn for nothing, seconds."""
 GONE_S: Final = 3.0
 """How long no path carries a transfer before people are told what that means, seconds; most are back by then."""
-
-
-def superseded_note(have: int, names: Sequence[str], number: str = "") -> str:
-    """What is said of ``have`` bytes of ``names`` when a later transfer of these has arrived; ``number`` of the job."""
-    some = ", ".join(safe_text(name, 60) for name in names[:3]) + (" ..." if len(names) > 3 else "")
-    return superseded_text(have, some, number)
 
 
 def done_event(transfer: IncomingTransfer | IncomingStream, outcome: Received, seconds: float) -> Done:
@@ -148,7 +142,7 @@ class Watch:
         self._report.tell(event, (waits or None) if self._is_shown(self) else "")
 
     def _waits(self, offer: Offer) -> str:
-        names = ", ".join(safe_text(name, 60) for name in offer.names[:1]) + (" ..." if len(offer.names) > 1 else "")
+        names = few_of(offer.names, 1)
         return f"waiting for {self._peer}: {names}"
 
     def _look(self) -> None:
@@ -233,7 +227,7 @@ class Watch:
         offer = self.transfer.offer
         if not self._outdated or offer is None:
             return error.message
-        return superseded_note(self.transfer.have_bytes, offer.names)
+        return superseded_text(self.transfer.have_bytes, offer.names)
 
     @property
     def taken(self) -> bool:

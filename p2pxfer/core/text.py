@@ -13,6 +13,7 @@ Laws:
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from typing import Final
 
 DEFAULT_LIMIT: Final = 1024
@@ -80,3 +81,8 @@ def _cut(pieces: list[str], total: int, limit: int) -> str:
     while total > limit - len(ELLIPSIS):
         total -= len(pieces.pop())
     return "".join(pieces) + ELLIPSIS
+
+
+def few_of(names: Sequence[str], most: int = 3) -> str:
+    """The first of some foreign names, each harmless and short, for a line that says more than these."""
+    return ", ".join(safe_text(name, 60) for name in names[:most]) + (f" {ELLIPSIS}" if len(names) > most else "")

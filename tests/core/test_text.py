@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pxfer.core.text import safe_text
+from p2pxfer.core.text import few_of, safe_text
 
 BAD_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 any_text = st.text(st.characters(exclude_categories=())) | st.text(
@@ -80,3 +80,15 @@ def test_printable_ascii_is_left_alone(text: str) -> None:
 def test_twice_is_once(text: str) -> None:
     once = safe_text(text, limit=10_000)
     assert safe_text(once, limit=10_000) == once
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [([], ""), (["a"], "a"), (["a", "b", "c"], "a, b, c"), (["a", "b", "c", "d"], "a, b, c ..."), (["\x1b"], r"\x1b")],
+)
+def test_of_many_names_the_first_few_are_shown(names: list[str], shown: str) -> None:
+    assert few_of(names) == shown
+
+
+def test_of_names_a_long_one_is_cut() -> None:
+    assert few_of(["a" * 100, "b"], 1) == "a" * 57 + "... ..."

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, assert_never
 
 from p2pxfer.core.session.pathchoice import MEANT
-from p2pxfer.core.text import safe_text
+from p2pxfer.core.text import few_of, safe_text
 from p2pxfer.core.words.nattable import nat_text
 from p2pxfer.inventory import Agent, ContactListed, Identity, JobListed, QueuedOne
 from p2pxfer.status import (
@@ -149,10 +149,10 @@ def some_of(names: Sequence[str]) -> str:
     return ", ".join(safe_text(name, 200) for name in names[:MOST_NAMES]) + more
 
 
-def superseded_text(have: int, some: str, number: str = "") -> str:
-    """What is said of ``have`` bytes of ``some`` names when a later transfer of them arrived; ``number``: the job."""
+def superseded_text(have: int, names: Sequence[str], number: str = "") -> str:
+    """What is said of ``have`` bytes of ``names`` when a later transfer of these has arrived; ``number`` of the job."""
     drops = f"p2pxfer jobs cancel{' ' + number if number else ''} drops them"
-    return f"{human_size(have)} are kept of an earlier transfer of the same name, {some}: {drops}"
+    return f"{human_size(have)} are kept of an earlier transfer of the same name, {few_of(names)}: {drops}"
 
 
 def _done_lines(done: Done) -> Iterator[str]:

@@ -200,7 +200,7 @@ class Receiving(InboxOwner):
             self._superseding.arrived(place.shown, arrived)
 
     def _superseded(self, found: Partial) -> None:
-        self._tell(superseded_text(found.have, some_of(found.names), found.number))
+        self._tell(superseded_text(found.have, found.names, found.number))
 
     def under_way(self) -> list[JobListed]:
         """The transfers of now, the oldest first."""

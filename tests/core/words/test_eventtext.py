@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2pxfer.core.words.eventtext import describe, human_size, received_text
+from p2pxfer.core.words.eventtext import describe, human_size, received_text, superseded_text
 from p2pxfer.status import Done
 
 KIB, MIB, GIB, TIB = (1 << power for power in (10, 20, 30, 40))
@@ -46,3 +46,9 @@ def test_what_did_not_come_is_said_file_by_file() -> None:
         "left out d/x\\x1b: it changed or could not be read while it was sent",
         "left out d/y: it changed or could not be read while it was sent",
     ]
+
+
+def test_what_is_kept_of_an_earlier_transfer_is_said_with_the_way_to_drop_it() -> None:
+    assert superseded_text(3, ["a", "b", "c", "d"], "7") == (
+        "3 B are kept of an earlier transfer of the same name, a, b, c ...: p2pxfer jobs cancel 7 drops them"
+    )
