@@ -17,7 +17,6 @@ Laws of this file:
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Literal, cast
 from typing import Protocol as Interface
@@ -27,7 +26,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
 from twisted.python.failure import Failure
 
-from p2pxfer.core.addresses import PUNCH_PORTS, Endpoint
+from p2pxfer.core.addresses import Endpoint
 from p2pxfer.core.codec import Message
 from p2pxfer.core.limits import Bucket
 from p2pxfer.core.session.transferwire import Chunk
@@ -42,6 +41,7 @@ from p2pxfer.net.session.parties import Party
 from p2pxfer.net.session.path import PathOwner, PeerPath
 from p2pxfer.net.session.silence import silence_s
 from p2pxfer.net.traversal.flight import Flight
+from p2pxfer.net.traversal.freshports import fresh_port
 from p2pxfer.net.traversal.ownaddresses import endpoint_of, endpoint_text
 from p2pxfer.net.traversal.puncher import Puncher
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
@@ -117,7 +117,7 @@ class Siblings:
         fresh = self._next_way(beside)
         attempt = self._attempt = _Attempt(self, self._reactor, beside, self._count)
         if fresh == "here":
-            port = random.choice(PUNCH_PORTS)  # noqa: S311  # not a secret: any free port will do
+            port = fresh_port()
             ports = await self._outside(attempt, port)
             if not attempt.over:
                 beside.send(Widen(number=self._count, ports=ports))
@@ -188,7 +188,7 @@ class Siblings:
             Deferred.fromCoroutine(self._use_fresh(attempt)).addErrback(self._broken)
 
     async def _use_fresh(self, attempt: _Attempt) -> None:
-        port = random.choice(PUNCH_PORTS)  # noqa: S311  # not a secret: any free port will do
+        port = fresh_port()
         ports = await self._outside(attempt, port)
         if not attempt.over:
             attempt.beside.send(Widened(number=attempt.number, ports=ports))

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 from collections.abc import Callable, Iterable, Set
 
-from p2pxfer.core.addresses import PUNCH_PORTS
 from p2pxfer.core.traversal.dials import Dial
+from p2pxfer.net.traversal.freshports import fresh_port
 from p2pxfer.net.traversal.halfopen import HalfOpen
 from p2pxfer.net.types import Reactor
 
@@ -77,7 +76,7 @@ class Attempts:
 
     def _from_fresh_port(self, dial: Dial) -> HalfOpen:
         for _ in range(FRESH_TRIES):
-            port = random.choice(PUNCH_PORTS)  # noqa: S311  # not a secret: any free port will do
+            port = fresh_port()
             if port in self._used_ports:
                 continue
             self._used_ports.add(port)

@@ -20,7 +20,8 @@ from p2pxfer.core.messages import Cross, CrossAt, Crossed, CrossNow, CrossOutcom
 from p2pxfer.core.traversal.discovery import Simultaneous, simultaneous_of
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.connection.serverlink import ServerLink
-from p2pxfer.net.traversal.flight import Opener, fresh_ports
+from p2pxfer.net.traversal.flight import Opener
+from p2pxfer.net.traversal.freshports import fresh_ports
 from p2pxfer.net.traversal.halfopen import HalfOpen
 from p2pxfer.net.traversal.servercheck import ServerCheck
 from p2pxfer.net.types import Reactor

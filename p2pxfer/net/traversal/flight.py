@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IProtocol
 from twisted.python.failure import Failure
 
-from p2pxfer.core.addresses import DENIED_PORTS, PUNCH_PORTS, Endpoint, canonical_endpoint, parse_endpoint
+from p2pxfer.core.addresses import Endpoint, canonical_endpoint, parse_endpoint
 from p2pxfer.core.codec import Message
 from p2pxfer.core.messages import VERSION, Observe, Observed
 from p2pxfer.core.traversal.discovery import ORDER, Probe
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.connection.serverlink import ServerLink
+from p2pxfer.net.traversal.freshports import fresh_ports
 from p2pxfer.net.types import Reactor
 
 FLIGHT_S = 5.0
@@ -25,15 +25,6 @@ its outside port out of order."""
 
 Opener = Callable[[ServerLink, str, int, int], Deferred[IProtocol]]
 """Dials the server for a link: its host and port, and the local port to dial from."""
-
-
-def fresh_ports(count: int) -> range:
-    """So many contiguous local ports, the first one by chance."""
-    while True:
-        first = random.choice(PUNCH_PORTS)  # noqa: S311  # not a secret: any free ports will do
-        found = range(first, first + count)
-        if found[-1] <= PUNCH_PORTS[-1] and DENIED_PORTS.isdisjoint(found):
-            return found
 
 
 def probe_ports() -> list[int]:

@@ -5,7 +5,6 @@ Only Linux says here which router is the default one; elsewhere none is known, a
 
 from __future__ import annotations
 
-import random
 import socket
 from collections.abc import Callable
 from ipaddress import IPv4Address
@@ -15,10 +14,10 @@ from typing import Any, Final
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import DatagramProtocol
 
-from p2pxfer.core.addresses import PUNCH_PORTS
 from p2pxfer.core.traversal.pcp import SERVER_PORT
 from p2pxfer.core.traversal.portcontrol import PortControl
 from p2pxfer.core.traversal.routes import MAX_TEXT, default_gateway
+from p2pxfer.net.traversal.freshports import fresh_port
 from p2pxfer.net.types import Reactor
 
 PORT_TRIES: Final = 5
@@ -41,7 +40,7 @@ def hold_port() -> socket.socket | None:
     would let in everybody who sets it too: Linux does not compare users for that.
     """
     for _ in range(PORT_TRIES):
-        port = random.choice(PUNCH_PORTS)  # noqa: S311  # not a secret: any free port will do
+        port = fresh_port()
         try:
             # Without reuse first: what others share already is not taken.
             with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as alone:

@@ -29,7 +29,8 @@ from p2pxfer.core.traversal.dials import Candidate
 from p2pxfer.core.traversal.discovery import Hairpin
 from p2pxfer.errors import AddressRefused, P2pxferError
 from p2pxfer.net.connection.serverlink import ServerLink
-from p2pxfer.net.traversal.flight import Opener, fresh_ports
+from p2pxfer.net.traversal.flight import Opener
+from p2pxfer.net.traversal.freshports import fresh_ports
 from p2pxfer.net.traversal.puncher import Puncher
 from p2pxfer.net.traversal.servercheck import ServerCheck
 from p2pxfer.net.types import Reactor

@@ -23,7 +23,8 @@ from p2pxfer.core.traversal import discovery
 from p2pxfer.core.traversal.discovery import DEPENDENT, Inbound, Mapping, Simultaneous, View
 from p2pxfer.net.traversal.crossing import CrossingCheck
 from p2pxfer.net.traversal.filtering import FilteringCheck
-from p2pxfer.net.traversal.flight import Opener, fresh_ports
+from p2pxfer.net.traversal.flight import Opener
+from p2pxfer.net.traversal.freshports import fresh_ports
 from p2pxfer.net.traversal.hairpin import HairpinCheck
 from p2pxfer.net.types import Reactor
 

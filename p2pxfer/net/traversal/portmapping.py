@@ -18,7 +18,6 @@ Laws of this file:
 from __future__ import annotations
 
 import os
-import random
 import socket
 from collections.abc import Callable, Collection
 from ipaddress import IPv4Address
@@ -28,9 +27,10 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
-from p2pxfer.core.addresses import PUNCH_PORTS, Address, Endpoint, mapped_port, scope
+from p2pxfer.core.addresses import Address, Endpoint, mapped_port, scope
 from p2pxfer.core.traversal.pcp import MAX_DATAGRAM, NONCE_SIZE, SERVER_PORT
 from p2pxfer.core.traversal.portcontrol import Granted, PortControl, Protocol, State
+from p2pxfer.net.traversal.freshports import fresh_port
 from p2pxfer.net.traversal.gateway import Datagrams, hold_port, system_gateway
 from p2pxfer.net.traversal.ownaddresses import source_towards
 from p2pxfer.net.traversal.upnpport import UpnpPort
@@ -215,7 +215,7 @@ class PortMapping:
             datagrams.stop()
         left = self._upnp
         # A delete names the outside port only: if it comes late it must not take the new one.
-        first = random.choice(PUNCH_PORTS) if left.asked_for else 0  # noqa: S311  # not a secret
+        first = fresh_port() if left.asked_for else 0
         self._upnp = UpnpPort(self._reactor, self, first)
         left.stop()
         deleting = Deferred.fromCoroutine(left.delete())

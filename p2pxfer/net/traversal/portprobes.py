@@ -19,7 +19,8 @@ from msgspec.structs import replace
 from p2pxfer.core.traversal import discovery
 from p2pxfer.core.traversal.discovery import DEPENDENT, Allocation, Mapping, Probe, View
 from p2pxfer.net.debuglog import Logger
-from p2pxfer.net.traversal.flight import Flight, Opener, fresh_ports, probe_ports
+from p2pxfer.net.traversal.flight import Flight, Opener, probe_ports
+from p2pxfer.net.traversal.freshports import fresh_ports
 from p2pxfer.net.traversal.samepair import SamePairCheck
 from p2pxfer.net.types import Reactor
 from p2pxfer.net.waiting import Waiting

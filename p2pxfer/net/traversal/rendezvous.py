@@ -7,7 +7,6 @@ observes of it is what the peer must dial.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from functools import partial
 
@@ -17,7 +16,7 @@ from twisted.internet.interfaces import IProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pxfer.core.addresses import PUNCH_PORTS, Endpoint, canonical_endpoint, parse_endpoint, scope
+from p2pxfer.core.addresses import Endpoint, canonical_endpoint, parse_endpoint, scope
 from p2pxfer.core.codec import Message
 from p2pxfer.core.messages import (
     VERSION,
@@ -43,6 +42,7 @@ from p2pxfer.net.connection.tls import Creator
 from p2pxfer.net.private.identity import Identity
 from p2pxfer.net.traversal.announcing import Announcer
 from p2pxfer.net.traversal.asking import Introductions
+from p2pxfer.net.traversal.freshports import fresh_port
 from p2pxfer.net.traversal.listening import Doorman
 from p2pxfer.net.traversal.networkwatch import NetworkWatch
 from p2pxfer.net.traversal.ownaddresses import endpoint_text, lan_candidates
@@ -201,7 +201,7 @@ class RendezvousClient:
     async def _connect(self, link: ServerLink) -> None:
         """TCP from a fresh port, TLS, registration; whoever calls this limits the time."""
         for _ in range(PORT_TRIES):
-            port = random.choice(PUNCH_PORTS)  # noqa: S311  # not a secret: any free port will do
+            port = fresh_port()
             if port == self.mapped_port[0]:
                 continue
             try:

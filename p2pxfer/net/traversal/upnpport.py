@@ -9,7 +9,6 @@ Laws of this file:
 
 from __future__ import annotations
 
-import random
 from ipaddress import IPv4Address
 from typing import Final
 from typing import Protocol as Interface
@@ -19,10 +18,11 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pxfer.core.addresses import PUNCH_PORTS, Endpoint, scope
+from p2pxfer.core.addresses import Endpoint, scope
 from p2pxfer.core.traversal import igd
 from p2pxfer.core.traversal.igd import BadAnswer
 from p2pxfer.core.traversal.portcontrol import LIFETIME_S, Granted
+from p2pxfer.net.traversal.freshports import fresh_port
 from p2pxfer.net.traversal.igd import Igd
 from p2pxfer.net.types import Reactor
 
@@ -185,7 +185,7 @@ class UpnpPort:
                 lifetime = 0
             elif error == igd.CONFLICT and self.granted is None:
                 self._stands = 0  # if it ever was ours, it is somebody else's now
-                external = random.choice(PUNCH_PORTS)  # noqa: S311  # not a secret
+                external = fresh_port()
             else:
                 break
         self.granted, self._asked_for = None, self._stands

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import random
 import socket
 
 import pytest
 import pytest_twisted
 
 from p2pxfer.core.traversal.dials import Dial
+from p2pxfer.net.traversal import attempts as module
 from p2pxfer.net.traversal.attempts import FRESH_TRIES, Attempts
 from p2pxfer.net.traversal.halfopen import HalfOpen
 from tests.net.reactors import reactor, until
@@ -36,7 +36,7 @@ class Ends:
 def draw(monkeypatch: pytest.MonkeyPatch, *ports: int) -> None:
     """Have these ports be drawn, in this order."""
     left = iter(ports)
-    monkeypatch.setattr(random, "choice", lambda _: next(left))
+    monkeypatch.setattr(module, "fresh_port", lambda: next(left))
 
 
 @pytest_twisted.ensureDeferred

@@ -39,7 +39,7 @@ from p2pxfer.net.server import deafport
 from p2pxfer.net.server.deafport import DeafPort
 from p2pxfer.net.traversal import crossing, halfopen
 from p2pxfer.net.traversal.crossing import CHECK_S, CrossingCheck
-from p2pxfer.net.traversal.flight import fresh_ports
+from p2pxfer.net.traversal.freshports import fresh_ports
 from p2pxfer.net.traversal.listening import reuse_binding
 from tests.moments import for_now
 from tests.net.reactors import sleep, until

@@ -29,7 +29,7 @@ from p2pxfer.net.server.dialback import dial_back
 from p2pxfer.net.server.knock import knock
 from p2pxfer.net.traversal import filtering
 from p2pxfer.net.traversal.filtering import CHECK_S, TOKEN, FilteringCheck
-from p2pxfer.net.traversal.flight import fresh_ports
+from p2pxfer.net.traversal.freshports import fresh_ports
 from p2pxfer.net.traversal.listening import reuse_binding
 from tests.net.reactors import reactor, until
 from tests.net.serverkit import Site, Stranger, site

@@ -38,7 +38,8 @@ from p2pxfer.net.connection.tls import PeerTLS
 from p2pxfer.net.private.identity import new_identity
 from p2pxfer.net.server.admission import AdmissionSettings
 from p2pxfer.net.traversal import portprobes, probing
-from p2pxfer.net.traversal.flight import FLIGHT_S, SETTLE_S, Flight, fresh_ports, probe_ports
+from p2pxfer.net.traversal.flight import FLIGHT_S, SETTLE_S, Flight, probe_ports
+from p2pxfer.net.traversal.freshports import fresh_ports
 from p2pxfer.net.traversal.listening import reuse_binding
 from p2pxfer.net.traversal.portprobes import FRESH_S, RETRY_S, TWICE
 from p2pxfer.net.traversal.probing import OBSERVE_S, NatDiscovery

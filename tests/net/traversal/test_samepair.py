@@ -17,7 +17,7 @@ from twisted.internet.task import Clock, deferLater
 from p2pxfer.core.addresses import parse_endpoint
 from p2pxfer.net.connection.tcpinfo import retransmissions
 from p2pxfer.net.traversal import samepair
-from p2pxfer.net.traversal.flight import fresh_ports
+from p2pxfer.net.traversal.freshports import fresh_ports
 from p2pxfer.net.traversal.samepair import CHECK_S, SamePairCheck, forsake, is_quiet
 
 SERVER_LIKE: Any = reactor
