@@ -76,10 +76,9 @@ class Piping:
             await session.leave()
             raise
         except (CancelledError, FailureGroup):  # the second is what a race makes of the first
-            stopped = Interrupted("interrupted; what was under way is lost")
-            pipe.give_up(stopped)
+            pipe.give_up(PeerStopped("it was interrupted there; what was under way is lost"))
             await session.leave(PeerStopped("the pipe was stopped"))
-            raise stopped from None
+            raise Interrupted("interrupted; what was under way is lost") from None
         finally:
             if self._news is not None:
                 self._news.stop()

@@ -59,7 +59,7 @@ def test_words_that_mean_something_here(word: str, cls: type[P2pxferError]) -> N
 
 
 def test_nobody_but_the_peer_says_that_its_program_was_stopped() -> None:
-    """Neither the server nor what ends one channel or one transfer."""
+    """Neither the server nor what ends one transfer."""
     assert type(from_peer("E_STOPPED", "why")) is errors.PeerStopped
     assert type(from_peer("E_PIN", "why")) is errors.IdentityMismatch
 

@@ -232,7 +232,7 @@ def test_who_stops_a_pipe_loses_no_path(pair: Stage, role: str) -> None:
     stopped = ends.pop(role)
     stopped.child.send_signal(signal.SIGTERM)
     (other,) = ends.values()
-    assert "interrupted; what was under way is lost" in other.ends(4, 20)
+    assert "interrupted there; what was under way is lost" in other.ends(75, 20)
     assert "path lost" not in other.said()
     stopped.ends(130, 10)
     os.close(feed)

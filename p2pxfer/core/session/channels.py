@@ -47,7 +47,7 @@ from p2pxfer.core.session.channelwire import (
 from p2pxfer.core.session.delivery import Delivery
 from p2pxfer.core.session.windows import Limits
 from p2pxfer.core.text import safe_text
-from p2pxfer.errors import LimitReached, P2pxferError, ProtocolBreach, from_wire
+from p2pxfer.errors import LimitReached, P2pxferError, ProtocolBreach, from_peer
 
 MAX_PIECES = 1024
 """Frames without receipt above which no data is cut."""
@@ -203,7 +203,7 @@ class Channels:
                 self._give_back(channel, channel.peer_end())
             case Reset():
                 said = safe_text(message.message)
-                self._drop(channel, from_wire(message.word, f"the peer ended the channel: {said}"))
+                self._drop(channel, from_peer(message.word, f"the peer ended the channel: {said}"))
 
     def _asked(self, message: Open) -> None:
         side = 1 - self.parity

@@ -12,7 +12,7 @@ import hmac
 from typing import Final
 
 from p2pxfer.core.transfer.pathrules import check_component
-from p2pxfer.errors import Damaged, ProtocolBreach
+from p2pxfer.errors import Damaged, Incomplete, P2pxferError, PeerStopped, ProtocolBreach
 
 SERVICE: Final = "stream"
 """What the sender opens a channel to."""
@@ -30,6 +30,14 @@ def check_stream_name(name: str) -> None:
         PathRefused: it may not.
     """
     check_component(name)
+
+
+def outcome_of(error: P2pxferError) -> P2pxferError:
+    """What this side ends with where the peer gave the channel up for this reason.
+
+    Nobody has refused anything where its program was stopped: the stream is not whole, and may be sent again.
+    """
+    return Incomplete(f"{error.message}; {CANNOT_GO_ON}") if isinstance(error, PeerStopped) else error
 
 
 def check_end(said: bytes, seen: bytes) -> None:

@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.session.channel import Arrived, Asked, ChannelEvent, Gone, PeerEnded, Stands, Writable
-from p2pxfer.errors import DiskError, Interrupted, LimitReached, P2pxferError, Refused
+from p2pxfer.errors import DiskError, Incomplete, Interrupted, LimitReached, P2pxferError, PeerStopped, Refused
 from p2pxfer.net.blocking import READ, ReadBlocks, close_output, keep, make_roomy, read_block, write_all
 from p2pxfer.net.session.bodies import CHUNK_MEMORY
 from p2pxfer.net.session.pairsession import PairSession
@@ -119,7 +119,8 @@ class Pipe:
             case Gone():
                 self._gone = True
                 if event.error is not None:
-                    self._end(event.error)
+                    stopped = isinstance(event.error, PeerStopped)
+                    self._end(Incomplete(event.error.message) if stopped else event.error)
         self._on.link.soon()
 
     def settled(self) -> None:

@@ -27,8 +27,8 @@ from twisted.python.failure import Failure
 from p2pxfer.core.codec import Message
 from p2pxfer.core.session.channel import Arrived, Asked, ChannelEvent, Gone, PeerEnded
 from p2pxfer.core.session.channels import Channels
-from p2pxfer.core.transfer.streams import CANNOT_GO_ON, SERVICE, check_stream_name
-from p2pxfer.errors import DiskError, Incomplete, Interrupted, LimitReached, P2pxferError, Refused
+from p2pxfer.core.transfer.streams import CANNOT_GO_ON, SERVICE, check_stream_name, outcome_of
+from p2pxfer.errors import DiskError, Incomplete, Interrupted, LimitReached, P2pxferError, PeerStopped, Refused
 from p2pxfer.net.blocking import keep
 from p2pxfer.net.session.channelpaths import ChannelPaths
 from p2pxfer.net.session.path import PeerPath
@@ -181,7 +181,7 @@ class IncomingStream:
                 self._work()
             case Gone(_, error):
                 if error is not None:
-                    self._fail(error)
+                    self._fail(outcome_of(error))
                 elif self._received is not None:
                     self._end(self._received)
             case _:
@@ -282,14 +282,14 @@ class IncomingStream:
         else:
             self._fail_now(error)
 
-    def _fail_now(self, error: P2pxferError) -> None:
-        """Wait for no last step either."""
+    def _fail_now(self, error: P2pxferError, said: P2pxferError | None = None) -> None:
+        """Wait for no last step either; ``said`` is what the sender hears, where that is another reason."""
         if self._phase in (_Phase.FAILING, _Phase.ENDED):
             return
         self._phase = _Phase.FAILING
         # A peer that acknowledges nothing cannot be told.
         with suppress(LimitReached):
-            self._channels.reset(self._channel, error)
+            self._channels.reset(self._channel, said or error)
         # Whoever hears of the end may close the paths.
         self._link.flush()
         if self._received is None:
@@ -337,5 +337,6 @@ class IncomingStream:
 
     def close(self) -> None:
         """This program ends: tell the sender, and wait for nothing."""
-        self._fail_now(Interrupted("the receiver ended before the stream did"))
+        why = "the receiver ended before the stream did"
+        self._fail_now(Interrupted(why), PeerStopped(why))
         self._link.stop()

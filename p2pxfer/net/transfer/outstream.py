@@ -29,8 +29,8 @@ from p2pxfer.core.codec import Message
 from p2pxfer.core.session.channel import Arrived, Asked, ChannelEvent, Gone, PeerEnded, Stands, Writable
 from p2pxfer.core.session.channels import Channels
 from p2pxfer.core.transfer.pacing import Pace
-from p2pxfer.core.transfer.streams import CANNOT_GO_ON, SERVICE, check_end
-from p2pxfer.errors import DiskError, Incomplete, Interrupted, LimitReached, P2pxferError, ProtocolBreach
+from p2pxfer.core.transfer.streams import CANNOT_GO_ON, SERVICE, check_end, outcome_of
+from p2pxfer.errors import DiskError, Incomplete, LimitReached, P2pxferError, PeerStopped, ProtocolBreach
 from p2pxfer.net.blocking import READ, ReadBlocks, make_roomy, read_block
 from p2pxfer.net.session.channelpaths import ChannelPaths
 from p2pxfer.net.session.path import PeerPath
@@ -137,7 +137,7 @@ class StreamPump:
             self.parting = True
             # A peer that acknowledges nothing cannot be told.
             with suppress(LimitReached):
-                self._channels.reset(self._channel, Interrupted("the sender ended before the stream did"))
+                self._channels.reset(self._channel, PeerStopped("the sender ended before the stream did"))
             self._link.flush()
         self._stop_waiting()
         self._reader.stop()
@@ -166,7 +166,7 @@ class StreamPump:
             case Gone(_, error):
                 self._phase = _Phase.GONE
                 if error is not None:
-                    self._fail(error)
+                    self._fail(outcome_of(error))
             case Arrived() | Asked():
                 self._fail(ProtocolBreach("the receiver of a stream sends data"))
 
