@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from p2pxfer.inventory import QueuedOne
 from p2pxfer.net.agent.room import how_to_start
 from p2pxfer.net.queue.joblist import where_and_what
 from p2pxfer.net.queue.queuestore import MAX_PRIORITY, Queued, QueueStore
+from p2pxfer.net.queue.sendjobs import kept_paths
 from p2pxfer.net.session.knownpeers import contacts_only, look_up
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ def put(
     size = source.manifest.total_bytes
     source.close()
     entry = Queued(
-        [os.path.abspath(path) for path in paths], str(contact.id), time.time_ns(), links, delta, limit,  # noqa: PTH100  # as text
-        size=size, changed=time.time(), **asdict(approach),
+        kept_paths(paths), str(contact.id), time.time_ns(), links, delta, limit, size=size,
+        changed=time.time(), **asdict(approach),
     )  # fmt: skip
     store = QueueStore(home.path)
     entry = store.put(entry)

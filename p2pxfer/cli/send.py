@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -98,14 +97,14 @@ def command(
         target = resolve(home, peer, read_code(code_file))
     else:
         from p2pxfer.cli.fileload import FileLoad
-        from p2pxfer.net.queue.sendjobs import SendJob
+        from p2pxfer.net.queue.sendjobs import SendJob, kept_paths
         from p2pxfer.net.transfer.source import Source
 
         source = Source.open(list(paths), links)
         target = resolve(home, peer, read_code(code_file))
         memo = SendJob(
-            [os.path.abspath(path) for path in paths], peer, links, limit, delta=delta, wait=wait,  # noqa: PTH100  # as text
-            timeout=timeout, verify=verify, **asdict(approach),
+            kept_paths(paths), peer, links, limit, delta=delta, wait=wait, timeout=timeout, verify=verify,
+            **asdict(approach),
         )  # fmt: skip
         load, memory = FileLoad(source, home.path, delta=delta), SendMemory(home, memo, source)
     from p2pxfer.cli.run import run

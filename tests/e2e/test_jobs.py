@@ -83,6 +83,28 @@ def test_a_cut_transfer_is_listed_on_both_sides_and_goes_on(stage: Stage) -> Non
     assert jobs(stage, stage.alice) == jobs(stage, stage.bob) == []
 
 
+def test_the_same_paths_in_another_order_are_the_same_job(stage: Stage) -> None:
+    """The second command goes on with what the first one left, and nothing of it stays in the list."""
+    paths = [stage.folder / name for name in ("one.bin", "two.bin")]
+    digests = [random_file(path, 8 * MIB) for path in paths]
+    stage.receive("--no-code")
+    alice = stage.program("alice", stage.alice, "send", "--limit", "4M", *paths, "bob")
+    until_bytes(alice, 2 * MIB)
+    kill(alice)
+    (cut,) = jobs(stage, stage.alice)
+    alice = stage.program("alice", stage.alice, "send", "--limit", "4M", *reversed(paths), "bob")
+    assert alice.wait_for("resumed")["have_bytes"] >= MIB
+    (running,) = jobs(stage, stage.alice)
+    assert (running["job"], running["state"]) == (cut["job"], "running")
+    alice.succeed(40)
+    assert jobs(stage, stage.alice) == []
+    assert [file_hash(stage.inbox / path.name) for path in paths] == digests
+    queued = [
+        stage.run("send", "--queue", *order, "bob", as_json=True).events[-1]["job"] for order in (paths, paths[::-1])
+    ]
+    assert queued[0] == queued[1]
+
+
 @pytest.mark.deadline(150)
 def test_what_begins_anew_elsewhere_is_said_to_wait(stage: Stage) -> None:
     cut(stage)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Annotated, Final, Literal
@@ -35,6 +36,11 @@ _MAX_SIZE: Final = 1024 * 1024
 _SUFFIX: Final = ".json"
 
 Count = Annotated[int, Meta(ge=0)]
+
+
+def kept_paths(paths: Iterable[str]) -> list[str]:
+    """Paths as a job keeps them: absolute, and sorted, since a transfer does not know the order they were given in."""
+    return sorted(os.path.abspath(path) for path in paths)  # noqa: PTH100  # as text
 
 
 class SendJob(msgspec.Struct, frozen=True):
