@@ -166,12 +166,14 @@ class TestOneReceiverOutlivesItsSenders:
             again = field.stage.send(field.source)
             status, events = end_of(again)
             assert status == 0, events
+            told = standing.wait_for("resumed")["have_bytes"]
             done = standing.wait_for("done")
             field.check_whole(watch)
         resumed = last(events, "resumed")["have_bytes"]
         refetched = payload(done) - SIZE
         print(f"killed at {point}: {resumed / MIB:.0f} MiB kept, {refetched / MIB:.1f} fetched again")
         assert resumed >= point * SIZE - 4 * MIB
+        assert told >= point * SIZE - 4 * MIB
         assert 0 <= refetched <= REFETCHED
         assert payload(last(events, "done")) <= SIZE - resumed + REFETCHED
 

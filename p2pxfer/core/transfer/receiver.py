@@ -31,7 +31,7 @@ from p2pxfer.core.transfer.journal import Agreed
 from p2pxfer.core.transfer.listing import Answer, ListTaker
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.parts import MIN_PART, Parts, PartsRoom
-from p2pxfer.core.transfer.receiveeffect import Announced, Decide, Listed, ReceiverEffect, Relist, Store, TellBasis
+from p2pxfer.core.transfer.receiveeffect import Decide, GoesOn, Listed, ReceiverEffect, Relist, Store, TellBasis
 from p2pxfer.core.transfer.receivestate import Path, Phase, Talk, Total
 from p2pxfer.core.transfer.sendeffect import Send
 from p2pxfer.core.transfer.telling import take_holes, take_left
@@ -128,6 +128,7 @@ class ReceiverCore:
             raise ProtocolBreach("a second offer on one path")
         if self._list is not None and self._phase is not Phase.REFUSED and self._ends_elsewhere(offer):
             return self._relist(path)
+        lost = not self._paths
         self._paths[path] = state = Path(offer.handle, Talk.OFFERED)
         announced = self._total.said(state, offer)
         match self._phase:
@@ -141,6 +142,8 @@ class ReceiverCore:
             case Phase.PUBLISHED if self._is_short():
                 state.talk = Talk.FINAL
                 return [announced, Send(path, self._end.confirmation(offer.handle))]
+            case Phase.RECEIVING if lost:
+                return [announced, GoesOn(self.have_bytes), *self._accept(path)]
             case _:
                 return [announced, *self._accept(path)]
 
@@ -162,7 +165,7 @@ class ReceiverCore:
             return offer.more == self._is_short()
         return self._list.again(0, offer.more) is Answer.CHANGED
 
-    def _listed(self, state: Path) -> Announced:
+    def _listed(self, state: Path) -> ReceiverEffect:
         """Hold what is listed on a path against what was said there, and announce what is known of the whole list."""
         assert self._manifest is not None and self._flow is not None
         # What other paths or runs brought may be of a list that was longer.

@@ -26,6 +26,7 @@ from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.receiveeffect import (
     Announced,
     Decide,
+    GoesOn,
     Listed,
     Publish,
     ReceiverEffect,
@@ -36,7 +37,7 @@ from p2pxfer.core.transfer.receiveeffect import (
 )
 from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.core.transfer.sendeffect import Send
-from p2pxfer.errors import BeyondOffer, Incomplete, NoMemory, P2pxferError, ProtocolBreach, Refused
+from p2pxfer.errors import BeyondOffer, Incomplete, NoMemory, P2pxferError, ProtocolBreach
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.staging.trouble import unforeseen
@@ -49,7 +50,7 @@ from p2pxfer.net.transfer.places import Place, Received, Storage, received
 from p2pxfer.net.transfer.site import FATAL, Site
 from p2pxfer.net.transfer.tally import Tally
 from p2pxfer.net.types import Reactor
-from p2pxfer.status import Accepted, Event, Offer, RefusedOffer, Resumed
+from p2pxfer.status import Accepted, Event, Offer
 
 
 class IncomingTransfer:
@@ -190,6 +191,8 @@ class IncomingTransfer:
                     self._arriving.store(landing, effect)
                 case TellBasis():
                     self._arriving.tell_basis(effect)
+                case GoesOn():
+                    self._tally.goes_on(effect.have_bytes)
                 case Publish():
                     self._start(self._publish(effect.agreed))
 
@@ -232,11 +235,10 @@ class IncomingTransfer:
             return
         self._tell(Accepted())
         older = self._arriving.rebuilding = self._site.rebuilding(self._paths)
-        published, begun, agreed = staging.published_root is not None, staging.begun, staging.agreed
-        have, tells = staging.have, older is not None
-        self._carry_out(self._core.accepted(have, published=published, begun=begun, older=tells, agreed=agreed))
-        if self._core.have_bytes:
-            self._tell(Resumed(have_bytes=self._core.have_bytes))
+        have, begun, agreed, all_done = staging.have, staging.begun, staging.agreed, staging.published_root is not None
+        tells = older is not None
+        self._carry_out(self._core.accepted(have, published=all_done, begun=begun, older=tells, agreed=agreed))
+        self._tally.here(self._core.have_bytes)
 
     # -- the list ------------------------------------------------------------------------------------------------
 
@@ -289,8 +291,7 @@ class IncomingTransfer:
     async def _refuse(self, *, discard: bool) -> None:
         await self._site.close(discard=discard)
         if not self.ended:
-            self._tell(RefusedOffer(why="by the user here"))
-            self._refused(Refused("the receiver's user said no"))
+            self._refused(self._tally.refused())
 
     def _refused(self, error: P2pxferError) -> None:
         """End, and tell the sender on all paths: on those whose offer waits too, before whoever hears closes them."""

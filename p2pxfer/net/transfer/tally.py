@@ -8,7 +8,8 @@ from msgspec import structs
 
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
-from p2pxfer.status import Event, Offer
+from p2pxfer.errors import Refused
+from p2pxfer.status import Accepted, Event, Offer, RefusedOffer, Resumed
 
 
 class Tally:
@@ -47,6 +48,22 @@ class Tally:
             self.count(manifest)
         else:
             self.offered(manifest)
+
+    def refused(self) -> Refused:
+        """Tell that the user here said no; what the sender hears of that."""
+        self._tell(RefusedOffer(why="by the user here"))
+        return Refused("the receiver's user said no")
+
+    def goes_on(self, have: int) -> None:
+        """Tell all of it again: its sender was gone, and may be another process now."""
+        self._tell(self.now)
+        self._tell(Accepted())
+        self.here(have)
+
+    def here(self, have: int) -> None:
+        """Tell what is here already of what was accepted."""
+        if have:
+            self._tell(Resumed(have_bytes=have))
 
     def count(self, manifest: Manifest) -> None:
         """Put the numbers of now into the offer."""

@@ -91,12 +91,16 @@ class World:
         self.manifest = manifest
         self.asked: list[tuple[status.Offer, bool]] = []
         self.answers: list[Deferred[bool]] = []
+        self.told: list[status.Event] = []
         self.disk = DiskThreads(reactor)
         self.paths = PathSet(reactor.seconds, lambda event: None)
         self.transfer = IncomingTransfer(
             reactor, SENDER, manifest.transfer_id, bytes(16), folder or Folder(str(destination)), self.paths,
-            self.disk, self._decide, lambda event: None, ListBudget(),
+            self.disk, self._decide, self._told, ListBudget(),
         )  # fmt: skip
+
+    def _told(self, event: status.Event) -> None:
+        self.told.append(event)
 
     def _decide(self, offer: status.Offer) -> Deferred[bool]:
         self.asked.append((offer, offer is self.transfer.offer))
@@ -352,6 +356,27 @@ async def test_what_is_asked_is_the_offer_of_now(tmp_path: Path, worlds: list[Wo
     ((asked, is_it),) = world.asked
     assert is_it
     assert (asked.files, asked.bytes, asked.counting) == (70, 700, False)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_sender_that_comes_back_is_told_as_the_first_time(tmp_path: Path, worlds: list[World]) -> None:
+    """It may be another process; another path of one that is there is no news, and nobody is asked again."""
+    content = Content({"a": b"abc", "b": b"other"})
+    world = World(tmp_path, content.manifest)
+    worlds.append(world)
+    first = await world.offer(1)
+    world.transfer.chunk(first, Chunk(1, 0, 0, content.digest((0, 0)), memoryview(bytearray(b"abc"))))
+    await until(lambda: first.has(Ack))
+    del world.told[:]
+    second = await world.offer(2)
+    assert world.told == []
+    for path in (first, second):
+        world.paths.remove(path, "gone")
+        world.transfer.close_path(path)
+    await world.offer(3)
+    offered = status.Offer(files=2, bytes=8, names=("a", "b"))
+    assert world.told == [offered, status.Accepted(), status.Resumed(have_bytes=3)]
+    assert len(world.asked) == 1
 
 
 class BlindFolder(Folder):
