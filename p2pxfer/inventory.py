@@ -42,7 +42,8 @@ class JobListed(Struct, frozen=True):
     if a process has it in hand, also a receiver whose sender is away; ``cut`` if none has; ``dropped`` if the command
     removed it.  What ``send --queue`` left to the agent is ``queued`` while it waits, ``asking`` until its peer's user
     agrees, ``paused`` by a person, ``failed`` until one resumes it, and ``done``, which only the agent says; ``why`` is
-    the last trouble, and of what is ``cut`` that a later one of the same name has arrived.  ``place`` counts from 1, by
+    the last trouble, of a receiver that its sender is away, and of what is ``cut`` that a later one of the same name
+    has arrived.  ``place`` counts from 1, by
     ``priority`` and age, in lists of what is queued; elsewhere it is 0.
     """
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 QUIET_S: Final = 10.0
 """After what time in which a receiver that runs wrote nothing this is said, seconds.  A slow one writes seldom, too."""
+AWAY: Final = "its sender is not connected"
+"""What is said of a receiver that waits."""
 MOST_PRIORITY: Final = 1000
 """The most that a person may give; the queue knows higher ones, so that ``jobs first`` still has room above it."""
 one_job = click.argument("job", shell_complete=job_numbers)
@@ -81,7 +83,8 @@ def remark(job: JobListed) -> str:
     if job.state == "asking":
         return " (waits for the peer's consent)"
     if job.state == "running":
-        return f" (waiting or slow; {job.why})" if job.why else " (running)"
+        how = "waiting" if job.why == AWAY else "waiting or slow"
+        return f" ({how}; {job.why})" if job.why else " (running)"
     if job.state == "cut" and job.why:
         return f" ({job.why}: jobs cancel drops it)"
     if job.state not in ("queued", "paused", "failed"):
@@ -333,6 +336,7 @@ def received(partial: Partial, contacts: dict[bytes, str]) -> JobListed:
 
     quiet = time.time() - partial.changed
     why = f"nothing was written for {quiet:.0f} s" if partial.busy and quiet >= QUIET_S else ""
+    why = AWAY if partial.waits else why
     why = "superseded, a later one of the same name has arrived" if partial.superseded and not partial.busy else why
     peer = contacts.get(partial.sender, "") or str(PeerId(partial.sender))
     return JobListed(

@@ -35,6 +35,7 @@ from p2pxfer.net.queue.sendjobs import SendJob, SendJobs
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.staging import partials
 from p2pxfer.net.staging.partials import MAX_DESTINATIONS, Destination, beside, destinations, drop, find, remember
+from p2pxfer.net.staging.waitmark import WaitMark
 from p2pxfer.net.transfer.source import Source
 from p2pxfer.status import Accepted, Progress, Resumed
 from tests.net.disk_tools import SENDER, Content, count_lock_reads, noise, open_fds, open_staging, put, restricted, run
@@ -114,6 +115,30 @@ def test_of_a_receiver_it_is_said_for_how_long_nothing_was_written(home: Path, d
     staging.close()
     ((_, job),) = everything(Home(home))
     assert (job.state, remark(job)) == ("cut", "")
+
+
+def test_a_receiver_shows_at_once_that_its_sender_is_away(home: Path, dest: Path) -> None:
+    """By a lock, so that nothing of it is left when the process has ended."""
+    staging = open_staging(dest, content())
+    mark = WaitMark(staging.where)
+    for _ in range(2):
+        mark.show(True)
+        mark.show(True)
+        ((_, job),) = everything(Home(home))
+        assert (job.state, job.why) == ("running", "its sender is not connected")
+        assert remark(job) == " (waiting; its sender is not connected)"
+        mark.show(False)
+        mark.show(False)
+        ((_, job),) = everything(Home(home))
+        assert remark(job) == " (running)"
+    mark.show(True)
+    staging.close()
+    ((_, job),) = everything(Home(home))
+    assert (job.state, remark(job)) == ("cut", "")
+    mark.show(False)
+    gone = WaitMark(str(dest / "gone"))
+    gone.show(True)
+    gone.show(False)
 
 
 def test_a_running_transfer_is_shown_and_not_dropped(home: Path, dest: Path) -> None:

@@ -129,7 +129,13 @@ def test_an_interrupted_sender_notes_how_far_it_came(stage: Stage) -> None:
     status, events = end_of(alice, 30)
     assert status == 130, events
     (job,) = jobs(stage, stage.alice)
-    wait_until(lambda: "waiting or slow; nothing was written for" in stage.run("jobs", home=stage.bob).out, 60)
+    wait_until(lambda: "(waiting; its sender is not connected)" in stage.run("jobs", home=stage.bob).out, 5)
+    again = stage.send(source)
+    again.wait_for("resumed")
+    ((waits,), (runs,)) = jobs(stage, stage.bob), jobs(stage, stage.alice)
+    assert (waits["why"], runs["state"]) == ("", "running")
+    kill(again)
+    wait_until(lambda: jobs(stage, stage.bob)[0]["why"] == "its sender is not connected", 5)
     assert (job["state"], job["total"]) == ("cut", SIZE)
     assert 2 * MIB <= job["bytes"] < SIZE
 

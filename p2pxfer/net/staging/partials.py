@@ -44,6 +44,7 @@ from p2pxfer.net.staging import replay
 from p2pxfer.net.staging.journalfile import MAX_JOURNAL, SUPERSEDED, JournalFile
 from p2pxfer.net.staging.journalfile import NAME as JOURNAL
 from p2pxfer.net.staging.strays import TREE
+from p2pxfer.net.staging.waitmark import is_marked
 
 DESTINATIONS: Final = "destinations.json"
 MAX_DESTINATIONS: Final = 64
@@ -68,8 +69,8 @@ class Partial(Struct, frozen=True):
     """A transfer that is not whole: ``have`` of ``total`` bytes, ``changed`` in seconds since 1970.
 
     ``into`` is how ``receive`` was called there last, ``sender`` is the digest of the sender's key; ``busy``: a process
-    receives it now, or waits for its sender; ``process`` is that one's id, 0 where it cannot be seen.  ``superseded``:
-    a later transfer of the same sender and names has arrived.
+    receives it now, or ``waits`` for its sender; ``process`` is that one's id, 0 where it cannot be seen.
+    ``superseded``: a later transfer of the same sender and names has arrived.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Partial(Struct, frozen=True):
     busy: bool
     process: int = 0
     superseded: bool = False
+    waits: bool = False
 
     @property
     def number(self) -> str:
@@ -197,6 +199,7 @@ def look(destination: Destination, name: str, locks: HeldLocks) -> Partial | Non
             return None
         changed = os.stat(JOURNAL, dir_fd=fd, follow_symlinks=False).st_mtime
         busy, process = locks.is_held(fd), locks.holder(fd)
+        waits = busy and is_marked(fd, locks)
         superseded = stat_or_none(fd, SUPERSEDED) is not None
         manifest = Manifest()
         replay.take_up(state, manifest)
@@ -216,6 +219,7 @@ def look(destination: Destination, name: str, locks: HeldLocks) -> Partial | Non
         busy,
         process,
         superseded,
+        waits,
     )
 
 

@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.session.deltawire import Lack, Patch
-from p2pxfer.core.session.transferwire import Listed
+from p2pxfer.core.session.transferwire import Accept, Listed
 from p2pxfer.core.transfer.parts import begun
 from p2pxfer.core.transfer.receiveeffect import Store, StoreHole, TellBasis
 from p2pxfer.core.transfer.receiver import ReceiverCore
@@ -26,9 +26,13 @@ from p2pxfer.net.types import Reactor
 
 
 class Arriving:
-    """The chunks of one transfer; ``failed`` hears of errors that end it."""
+    """The chunks of one transfer; ``failed`` hears of errors that end it, ``waits`` whether nobody brings them."""
 
-    def __init__(self, reactor: Reactor, core: ReceiverCore, paths: PathSet, failed: Callable[[Failure], None]) -> None:
+    def __init__(
+        self, reactor: Reactor, core: ReceiverCore, paths: PathSet, failed: Callable[[Failure], None],
+        waits: Callable[[bool], None],
+    ) -> None:  # fmt: skip
+        self._waits = waits
         self._reactor = reactor
         self._core = core
         self._paths = paths
@@ -53,6 +57,8 @@ class Arriving:
             told = self._core.parts.came(path.facts.number, cut) if cut is not None else []
         finally:
             self._core.close_path(path.facts.number)
+        if not self._core.attached:
+            self._waits(True)
         for effect in told:
             self.send(effect)
         return cut.came if cut is not None else 0
@@ -128,6 +134,8 @@ class Arriving:
         if path is None:
             return
         path.send(effect.message)
+        if isinstance(effect.message, Accept):
+            self._waits(False)
         if self.rebuilding is not None and isinstance(effect.message, Listed) and effect.message.last:
             telling = Deferred.fromCoroutine(self.rebuilding.announce(path, effect.message))
             telling.addErrback(self._failed)

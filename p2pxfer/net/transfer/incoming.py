@@ -74,7 +74,7 @@ class IncomingTransfer:
         self._tell = tell
         self._core = ReceiverCore(transfer, instance, limit, room=budget.parts)
         self._site = Site(reactor, disk, place, sender, budget, partial(paths.hold, self), self._failed)
-        self._arriving = Arriving(reactor, self._core, paths, self._failed)
+        self._arriving = Arriving(reactor, self._core, paths, self._failed, self._site.waits)
         self._backlog = Backlog(paths, self._is_over)
         self._tally = Tally(tell)
         self._consent = Consent(decide, self._tally, self._is_over)

@@ -112,6 +112,7 @@ class OutletFile:
 
     def __init__(self, target: int, manifest: Manifest, untouched: Callable[[], None]) -> None:
         self._untouched = untouched
+        self.where = ""
         self.published_root: bytes | None = None
         self.published_names: list[str] = []
         self.agreed: Agreed | None = None

@@ -61,6 +61,8 @@ class Storage(Protocol):
     """Where the chunks of one transfer go; :class:`~p2pxfer.net.staging.staging.Staging` says what each method
     does."""
 
+    where: str
+    """The private directory of the transfer; empty where it has none."""
     published_root: bytes | None
     published_names: list[str]
     agreed: Agreed | None

@@ -17,6 +17,7 @@ from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import LimitReached, ManifestRefused
 from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.staging.waitmark import WaitMark
 from p2pxfer.net.transfer.landing import DiskThreads, Landing
 from p2pxfer.net.transfer.listbudget import ListBudget
 from p2pxfer.net.transfer.oldversions import OldVersions
@@ -53,6 +54,10 @@ class Site:
         self._hold = hold
         self._failed = failed
         self.landing: Landing | None = None
+        self._where = ""
+        self._waits = False
+        self._mark: WaitMark | None = None
+        """Once it was to be set."""
         self.fresh = True
         """Nothing of the transfer was here when its storage was opened."""
         """There while it is open."""
@@ -87,7 +92,16 @@ class Site:
             await self._disk.elsewhere(storage.close)
             raise
         self.landing = Landing(self._reactor, self._disk, storage, self._hold, self._failed, self._older)
+        self._where = storage.where
+        self.waits(self._waits)
         return storage
+
+    def waits(self, waiting: bool) -> None:
+        """Nobody brings the transfer just now, or somebody does again: let ``p2pxfer jobs`` see it."""
+        self._waits = waiting
+        if self.landing is not None and self._where and (waiting or self._mark is not None):
+            self._mark = self._mark or WaitMark(self._where)
+            self._worker.do(self._mark.show, waiting)
 
     def rebuilding(self, paths: PathSet) -> Rebuilding | None:
         """Who tells of older versions of the files, while this storage is open, if there may be any."""
@@ -132,5 +146,8 @@ class Site:
             if self._older is not None:
                 self._older.stop()
                 await self._worker.do(int)  # until nothing of it is read there
+            if self._mark is not None:
+                self._worker.do(self._mark.show, False)
+                self._mark = None
             self._worker.stop()
             await landing.close(discard=discard)
