@@ -24,10 +24,11 @@ from p2pxfer.core.session.wire import Bye, Ping, Widen, Widened
 from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable
 from p2pxfer.net.connection.tls import PeerTLS
 from p2pxfer.net.private.identity import new_identity
-from p2pxfer.net.session import siblings as siblings_module
+from p2pxfer.net.session import siblingattempt
 from p2pxfer.net.session.parties import Party
 from p2pxfer.net.session.path import PathFacts, PathOwner, PeerPath
-from p2pxfer.net.session.siblings import MAX_SIBLINGS, OPEN_S, Siblings
+from p2pxfer.net.session.siblingattempt import OPEN_S
+from p2pxfer.net.session.siblings import MAX_SIBLINGS, Siblings
 from p2pxfer.net.session.silence import SILENT_S, SILENT_TRIPS
 from p2pxfer.net.traversal.listening import Doorman
 from p2pxfer.status import PathKind
@@ -151,7 +152,7 @@ async def test_connections_are_opened_beside_a_path_and_are_paths(mapping: str, 
 
 @pytest_twisted.ensureDeferred
 async def test_a_connection_of_another_introduction_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(siblings_module, "OPEN_S", 1.0)
+    monkeypatch.setattr(siblingattempt, "OPEN_S", 1.0)
     alice, bob = sides(introduction=b"x" * 32)
     assert await alice.siblings.open(alice.beside) is None
     assert for_now(alice.siblings.possible), "the other way has not been tried"
@@ -186,7 +187,7 @@ class Dialled:
 def responder(monkeypatch: pytest.MonkeyPatch) -> tuple[Siblings, Any, Clock]:
     """One that only notes what it would dial, with its path and its clock."""
     Dialled.made = []
-    monkeypatch.setattr(siblings_module.Siblings, "puncher", lambda self, port, ones, build: Dialled(port, ones))
+    monkeypatch.setattr(Siblings, "puncher", lambda self, port, ones, build: Dialled(port, ones))
     clock: Any = Clock()
     client: Any = SimpleNamespace(own_endpoints=frozenset({Endpoint(parse_endpoint("198.18.1.1:1").host, 30000)}))
     nothing: Any = None
