@@ -20,7 +20,7 @@ of a client that wants a peer::
     < Introduction | Failure
     > Report      session                   what it found of its NAT since, or a fresh port
     < PeerNat     session                   the same of the other side, through the server
-    < PeerReturned session                  the other side has another connection now: ask again
+    < PeerReturned session                  the other side has another connection now, or none: ask again
     > Announce    mapped, session           a port that its router gave since
     < PeerMapped  session                   the same of the other side
 
@@ -251,7 +251,7 @@ class PeerNat(Message, frozen=True):
 
 
 class PeerReturned(Message, frozen=True):
-    """The peer of ``session`` registered again since, so it may never have read its introduction."""
+    """The peer of ``session`` registered again since, so it may never have read its introduction; or it has left."""
 
     session: Bytes32
 

@@ -22,6 +22,9 @@ STOPS = [signal.SIGINT, signal.SIGTERM]
 SAYING_S = 8.0
 """How soon the other end has to know, seconds: far less than a path takes to be noticed as lost."""
 
+GONE_S = 4.0
+"""How soon a sender has to know that who it was introduced to has gone, seconds: the server says so within two."""
+
 MOMENT_S = 2.5
 """How long a stop may take where nobody listens, seconds: shorter than what an orderly end has."""
 
@@ -146,6 +149,46 @@ def test_a_sender_whose_receiver_stays_stopped_ends_and_says_so(pair: Stage) -> 
     message = last(events, "error")["message"]
     assert "was stopped" in message
     assert "run the same command again" in message
+
+
+@pytest.fixture
+def left(pair: Stage) -> Callable[[Words], tuple[Program, float]]:
+    """A sender whose receiver is killed when the two are introduced and no path is up, and the moment of that."""
+
+    def meet(more: Words) -> tuple[Program, float]:
+        random_file(pair.folder / "big.bin", MIB)
+        bob = pair.receive("--no-code")
+        os.kill(bob.pid, signal.SIGSTOP)
+        alice = pair.send(pair.folder / "big.bin", *more)
+        alice.wait_for("introduced")
+        os.kill(bob.pid, signal.SIGKILL)
+        bob.wait(5)
+        return alice, time.monotonic()
+
+    return meet
+
+
+def test_a_sender_hears_that_its_receiver_has_gone_before_a_path_is_up(
+    left: Callable[[Words], tuple[Program, float]],
+) -> None:
+    alice, gone_at = left([])
+    status, events = end_of(alice, 20)
+    assert time.monotonic() - gone_at < GONE_S
+    assert status == 3
+    assert "bob is not here now" in last(events, "error")["message"]
+    assert not [event for event in events if event["event"] == "note"]
+
+
+def test_a_sender_that_waits_goes_back_to_that_when_its_receiver_has_gone(
+    pair: Stage, left: Callable[[Words], tuple[Program, float]]
+) -> None:
+    alice, gone_at = left(["--wait"])
+    _, before = note_of(alice, "bob lost its connection to the server; waiting for it to come back")
+    assert time.monotonic() - gone_at < GONE_S
+    assert not [event for event in before if event["event"] == "note"]
+    pair.receive("--once", "--no-code").succeed(30)
+    status, events = end_of(alice)
+    assert status == 0, events
 
 
 def transfer_ends(pair: Stage) -> dict[str, tuple[int, Callable[[], int]]]:

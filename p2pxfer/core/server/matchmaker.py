@@ -93,10 +93,10 @@ class Matchmaker:
         return sent
 
     def expire(self, now: float) -> list[Send]:
-        """The answers to those who have waited long enough."""
+        """The answers to those who have waited long enough, and the word to those whose peer has gone."""
         self.reports.expire(now)
         waited = [self._links.get(conn) for conn in self._lookouts.expire(now)]
-        return [_absent(link) for link in waited if link is not None]
+        return [*self.reports.missed(now), *(_absent(link) for link in waited if link is not None)]
 
     def _meet(self, link: Link, target: Link, name: str | None, message: Introduce, now: float) -> list[Send]:
         """Introduce ``link`` to ``target``, whom it asked for by ``name`` or, where that is ``None``, by id."""

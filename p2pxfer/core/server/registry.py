@@ -320,6 +320,7 @@ class Registry:
         """Take back what a connection stands for; may be called again."""
         self._desk.leave(link.conn)
         self._matchmaker.left(link)
+        self._matchmaker.reports.left(link, now)
         name = self._links.retire(link, now)
         return [] if name is None else [TouchName(name, link.key)]
 

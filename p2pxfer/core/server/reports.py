@@ -11,8 +11,9 @@ Laws of this file:
 3. With it goes where the server has seen the reporter by now, as far as the other side may dial it, if the two may dial
    at all: an address of a second family is often observed only after the introduction.
 4. What may not go on is dropped without a word: there is nothing that an honest client could do about it.
-5. Who asked for a peer hears once, within ``RETURN_S`` seconds of the introduction, that the same client registered
-   again: the connection that the introduction went to may have been dead, which its two ends notice late.
+5. Who asked for a peer hears once that it is to ask again: within ``RETURN_S`` seconds of the introduction, when the
+   same client registered again, since the connection that the introduction went to may have been dead, which its two
+   ends notice late; at any time of the meeting, when that connection ended and nobody came back for ``GONE_S`` seconds.
 6. What came of a punch is believed once from each of the two connections, so many times an hour from one key and from
    one source.  The kinds of NAT between which it counts are those that an introduction would name.
 """
@@ -42,6 +43,9 @@ MAX_PER_SIDE: Final = 5
 attempts."""
 RETURN_S: Final = 10.0
 """How long after an introduction the return of the peer is news to who asked for it, seconds."""
+GONE_S: Final = 1.0
+"""How long a peer whose connection ended may take to come back before that is news, seconds: it comes within half a
+second if it still runs and the server can be reached at once."""
 _MAX_MEETINGS: Final = 16_384
 
 
@@ -95,6 +99,8 @@ class Reports:
         self._meetings: dict[bytes, _Meeting] = {}  # in order of their age
         self._asked: dict[_Client, dict[bytes, None]] = {}
         """Who may yet come back -> the sessions for which that is news."""
+        self._gone: dict[bytes, float] = {}
+        """Sessions whose peer lost its connection -> since when; in order of the times."""
 
     @property
     def meetings(self) -> int:
@@ -179,11 +185,33 @@ class Reports:
         """A client registered: the word to everybody who was introduced to its former connection just before."""
         told = []
         for session in self._asked.pop((link.key, link.name), {}):
-            meeting = self._meetings[session]
-            asking = self._links.get(meeting.asking)
-            if now - meeting.born < RETURN_S and asking is not None and asking.role is Role.CONTROL:
-                told.append(Send(asking.conn, PeerReturned(session)))
+            self._gone.pop(session, None)
+            if now - self._meetings[session].born < RETURN_S:
+                told += self._ask_again(session)
         return told
+
+    def left(self, link: Link, now: float) -> None:
+        """A connection ended."""
+        for session in self._asked.get((link.key, link.name), {}):
+            if link.conn in self._meetings[session].sides:
+                self._gone.setdefault(session, now)
+
+    def missed(self, now: float) -> list[Send]:
+        """The word to everybody whose peer has left and not come back in time."""
+        told = []
+        while self._gone:
+            session, since = next(iter(self._gone.items()))
+            if now - since < GONE_S:
+                break
+            told += self._ask_again(session)
+            self._drop(session)
+        return told
+
+    def _ask_again(self, session: bytes) -> list[Send]:
+        asking = self._links.get(self._meetings[session].asking)
+        if asking is None or asking.role is not Role.CONTROL:
+            return []
+        return [Send(asking.conn, PeerReturned(session))]
 
     def expire(self, now: float) -> None:
         """Forget meetings that are over, and the oldest ones above what memory is for."""
@@ -194,7 +222,13 @@ class Reports:
             self._forget(session)
 
     def _forget(self, session: bytes) -> None:
-        client = self._meetings.pop(session).asked
+        self._drop(session)
+        del self._meetings[session]
+
+    def _drop(self, session: bytes) -> None:
+        """Nothing that becomes of the peer is news any more."""
+        self._gone.pop(session, None)
+        client = self._meetings[session].asked
         waiting = self._asked.get(client, {})
         waiting.pop(session, None)
         if not waiting:

@@ -143,7 +143,7 @@ class Meeting(PathOwner):
         if self._closed or self.had_path:
             return
         self.unheard = True
-        self._reasons.append(Unreachable("the peer lost its connection to the server just before"))
+        self._reasons.append(Unreachable("the peer lost its connection to the server"))
         self.close()
         self._owner.meeting_failed(self, self._reasons)
 

@@ -305,6 +305,8 @@ class OutgoingJob:
         elif self._is_final(meeting):
             self.fail(NoDirectPath(no_direct_path(self._target.shown, *meeting.punch.nats, meeting.punch.tried)))
         else:
+            if meeting.unheard and self._patience.wait:
+                self._tell(Note(f"{self._target.shown} lost its connection to the server; waiting for it to come back"))
             self._look_around()
 
     def _is_final(self, failed: Meeting) -> bool:

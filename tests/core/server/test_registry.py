@@ -700,6 +700,49 @@ def test_only_a_return_of_the_same_client_soon_after_is_told(world: World) -> No
     assert world.closed(bob)
 
 
+def test_who_asked_for_a_peer_hears_once_that_it_has_gone(world: World) -> None:
+    bob = world.register(BOB, "bob", HOME_B)
+    alice, eve = world.register(ALICE), world.register(EVE)
+    world.tick(12)
+    first, second = world.introduce(alice, "bob").session, world.introduce(eve, "bob").session
+    before = len(world.effects)
+    world.lose(bob)
+    world.tick(0.5)
+    assert world.told(alice, before) == []  # it may come back at once
+    world.tick(0.6)
+    assert world.told(alice, before) == [PeerReturned(session=first)]
+    assert world.told(eve, before) == [PeerReturned(session=second)]
+    world.register(BOB, "bob", HOME_B)
+    world.tick(20)
+    assert len(world.told(alice, before)) == len(world.told(eve, before)) == 1
+
+
+def test_a_peer_that_came_back_in_time_has_not_gone(world: World) -> None:
+    bob, alice = world.register(BOB, "bob", HOME_B), world.register(ALICE)
+    first = world.introduce(alice, "bob").session
+    before = len(world.effects)
+    world.lose(bob)
+    world.tick(0.5)
+    world.register(BOB, "bob", HOME_B)
+    world.tick(0.6)
+    assert world.told(alice, before) == [PeerReturned(session=first)]
+    second = world.introduce(alice, "bob").session
+    world.tick(5)
+    assert PeerReturned(session=second) not in world.told(alice, before)
+
+
+def test_of_another_program_of_the_peer_that_goes_nobody_hears(world: World) -> None:
+    world.register(BOB, "bob", HOME_B)
+    other, unnamed = world.register(BOB, "bobs-other-machine", HOME_B), world.register(BOB)
+    alice = world.register(ALICE)
+    world.introduce(alice, "bob")
+    before = len(world.effects)
+    world.lose(other)
+    world.lose(unnamed)
+    world.tick(5)
+    assert world.told(alice, before) == []
+
+
 def test_nobody_is_told_of_a_return_who_is_gone_himself(world: World) -> None:
     world.register(BOB, "bob", HOME_B)
     alice = world.register(ALICE)
