@@ -157,7 +157,9 @@ class Watch:
                 self._said = "direct"
                 self._report.tell(Note(f"the transfer from {self._peer} goes on directly, without the server"))
         elif self.transfer.attached or (self._said == "server" and not away):
-            self._seen, self._said = now, ""
+            self._seen = now
+            if not (self._said == "stopped" and self.paths.peer_leaves):  # what is full carries on for a while
+                self._said = ""
         elif now - self._seen >= GONE_S and self._said not in ("peer", "stopped", "server"):
             self._said = "server" if away else "peer"
             self._report.tell(Note(self._gone(away)))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from p2pxfer.cli.watching import GONE_S
 from p2pxfer.core.transfer.geometry import chunk_size
 from p2pxfer.net.connection.liveness import PATH
 from scripts.product import JsonEvent, Program
@@ -26,6 +28,8 @@ LIFE_S = 18.0
 """Time from one cut to the next, in less than half of a chunk's."""
 TWICE = 0.5
 """What may come twice, as a part of a chunk, with all headers; it was a tenth."""
+HEARD_S = 3.0
+"""How soon a receiver has to hear that its sender was stopped, seconds."""
 LONGEST_S = 150.0
 """More than it takes, for a machine that is busy with other work."""
 
@@ -66,6 +70,9 @@ class Slow(Scene):
 
     def paths(self, role: str, state: str) -> list[JsonEvent]:
         return [event for event in self.said[role] if event["event"] == "path" and event["state"] == state]
+
+    def notes(self, role: str) -> list[str]:
+        return [event["message"] for event in self.said[role] if event["event"] == "note"]
 
     @property
     def acknowledged(self) -> int:
@@ -117,3 +124,27 @@ def test_a_chunk_that_no_path_lives_long_enough_for_comes_in_parts(lab_factory: 
         assert slow.carried < (1 + TWICE) * CHUNK
         assert LIFE_S < CHUNK_S / 2
         assert len(slow.paths("bob", "up")) >= 3  # and none of them had the time that a chunk takes
+
+
+@pytest.mark.deadline(120)
+def test_the_farewell_of_a_sender_overtakes_what_fills_the_line(lab_factory: LabFactory, tmp_path: Path) -> None:
+    """On the path that carries the data it would lie behind most of a chunk; it goes on the relay in reserve, too.
+
+    It is the only thing that the receiver says of it, although the other path ends later.
+    """
+    with Slow(lab_factory(None, None, rate_bps=LINE_BPS, rtt_ms=40), tmp_path) as slow:
+        slow.go_on(12)
+        assert {event["path"] for event in slow.paths("alice", "up")} == {"direct", "relay"}
+        assert [event["path"] for event in slow.paths("alice", "active")] == ["direct"]
+        os.kill(slow.sender.pid, signal.SIGINT)
+        stopped_at = time.monotonic()
+        assert slow.sender.wait(10).status == 130
+        ended = time.monotonic() - stopped_at
+        while not slow.notes("bob") and time.monotonic() < stopped_at + HEARD_S:
+            time.sleep(0.05)
+        heard = time.monotonic() - stopped_at
+        time.sleep(GONE_S + 3)  # a second sentence would come by then
+        print(f"the sender ended after {ended:.1f} s, the receiver heard after {heard:.1f} s: {slow.notes('bob')}")
+        assert [event["path"] for event in slow.paths("bob", "down")] == ["relay", "direct"]
+        (said,) = slow.notes("bob")
+        assert said.startswith("alice was stopped there")
