@@ -43,14 +43,16 @@ class Connecting:
         session = PeerSession(machine, self._peer, self._service, expected=self._expected)
         inlet = Inlet(session.calling, self._peer.shown, self._service, self._report.tell)
         listening = self._listen(machine, inlet)
+        stopped = False
         try:
             session.start()
             raise await session.calling.ended
         except CancelledError:
+            stopped = True
             raise Interrupted("interrupted; its connections were reset") from None
         finally:
             await maybeDeferred(listening.stopListening)
-            await session.close()
+            await session.close(stopped=stopped)
             self._report.close()
 
     def _listen(self, machine: Machine, inlet: Inlet) -> IListeningPort:

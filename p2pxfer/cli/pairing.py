@@ -225,7 +225,7 @@ class Pairing(InboxOwner):
             if self._asking is not None:
                 await self._give_up(self._asking)
             self._report.close()
-            await inbox.close()
+            await inbox.close(stopped=not self._ended)
             await client.leave()
 
     async def _take_a_place(self) -> tuple[RendezvousClient, Inbox, CodeBook]:

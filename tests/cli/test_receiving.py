@@ -284,7 +284,7 @@ class FakeInbox:
     def introduced(self, introduction: object) -> None:
         raise AssertionError("nobody introduces anybody")
 
-    async def close(self, farewell: PeerStopped | None = None) -> None:
+    async def close(self, farewell: PeerStopped | None = None, *, stopped: bool = False) -> None:
         self.farewells.append(farewell)
 
 

@@ -7,11 +7,12 @@ import re
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from scripts.product import JsonEvent, Program
+from scripts.product import JsonEvent, Program, client
 from tests.chats import ChatEnd
 from tests.e2e.conftest import MIB, Stage, Words, end_of, until_bytes, wait_until
 from tests.e2e.terminal import Terminal
@@ -220,13 +221,40 @@ def service_ends(pair: Stage) -> dict[str, tuple[int, Callable[[], int]]]:
     alice = pair.program("alice", pair.alice, "connect", "bob:web", "--listen", "0")
     alice.wait_for("peer")
     bob.wait_for("peer")
-    return {"expose": (bob.pid, lambda: bob.wait(10).status or 0), "other": (alice.pid, lambda: 0)}
+    return {
+        "expose": (bob.pid, lambda: bob.wait(10).status or 0),
+        "connect": (alice.pid, lambda: alice.wait(10).status or 0),
+    }
+
+
+def words_ends(pair: Stage) -> dict[str, tuple[int, Callable[[], int]]]:
+    """Two that pair and are asked whether they see the same words: who shows the code, and who entered it."""
+    found: dict[str, tuple[int, Callable[[], int]]] = {}
+    code: list[str] = []
+    for role, home in (("shows", pair.folder / "one"), ("enters", pair.folder / "two")):
+        words = ["pair", "--as", role, "--verify", *code]
+        log = pair.folder / f"{role}.said"  # its question is no failure
+        program = Program(pair.place, role, client(pair.address, home, *words), log, commanded=True)
+        pair.callback(program.stop)
+        if not code:
+            code.append(str(program.wait_for("code")["code"]))
+        found[role] = program.pid, partial(lambda ends: ends.wait(10).status or 0, program)
+        last_one = program
+    last_one.wait_for("words")
+    return found
 
 
 @pytest.mark.parametrize(
     ("ends", "stopped"),
-    [(transfer_ends, "send"), (transfer_ends, "receive"), (pipe_ends, "pipe"), (service_ends, "expose")],
-    ids=["send", "receive", "pipe", "expose"],
+    [
+        pytest.param(transfer_ends, "send", id="send"),
+        pytest.param(transfer_ends, "receive", id="receive"),
+        pytest.param(pipe_ends, "pipe", id="pipe"),
+        pytest.param(service_ends, "expose", id="expose"),
+        pytest.param(service_ends, "connect", id="connect"),
+        pytest.param(words_ends, "shows", id="pair shows"),
+        pytest.param(words_ends, "enters", id="pair enters"),
+    ],
 )
 def test_a_stop_waits_for_nobody(
     pair: Stage, ends: Callable[[Stage], dict[str, tuple[int, Callable[[], int]]]], stopped: str

@@ -116,12 +116,12 @@ class Calling:
         if not self.ended.called:
             self.ended.callback(error)
 
-    async def close(self) -> None:
-        """End all connections, and the session in good order."""
+    async def close(self, *, stopped: bool = False) -> None:
+        """End all connections, and the session in good order; ``stopped`` as for the session."""
         self._end(Interrupted("the program is ending"))
         if self._session is not None:
             session, self._session = self._session, None
-            await session.finish()
+            await session.finish(stopped=stopped)
             session.close()
         await gatherResults(list(self._leaving))
 

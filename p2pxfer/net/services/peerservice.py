@@ -47,9 +47,9 @@ class PeerSession:
     def _unregistered(self, failure: Failure) -> None:
         self.calling.fail(_as_error(failure))
 
-    async def close(self) -> None:
-        """End everything in good order."""
-        await self.calling.close()
+    async def close(self, *, stopped: bool = False) -> None:
+        """End everything in good order; a program that was ``stopped`` waits less for the other side."""
+        await self.calling.close(stopped=stopped)
         await self._client.leave()
 
 

@@ -130,8 +130,13 @@ class ChannelSession(MeetingOwner):
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
-    async def finish(self) -> None:
-        """All is said: part in good order.  The side that asks says so, the other one waits for it for a while."""
+    async def finish(self, *, stopped: bool = False) -> None:
+        """All is said: part in good order.  The side that asks says so, the other one waits for it for a while.
+
+        A program that was ``stopped`` waits less for the end of it.
+        """
+        if stopped:
+            self._parting.hurry()
         self._over = True
         self.paths.finish()
         if self.asks:

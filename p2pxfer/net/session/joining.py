@@ -98,7 +98,11 @@ class Joining(MeetingOwner):
             for path in self._paths:
                 path.send(Bye())
             await self._part()
-        except (P2pxferError, CancelledError):
+        except CancelledError:
+            self._parting.hurry()
+            await self._part()
+            raise
+        except P2pxferError:
             await self._part()  # the other side hears why
             raise
         finally:

@@ -173,10 +173,10 @@ class Inbox:
         known = self._owner.known(key)
         return Known("", "id") if known is None and self._acceptance == "all" else known
 
-    async def close(self, farewell: PeerStopped | None = None) -> None:
+    async def close(self, farewell: PeerStopped | None = None, *, stopped: bool = False) -> None:
         """End every meeting and transfer, and let the senders hear of it; what arrived stays.
 
-        ``farewell`` is what they are told where the program was stopped, which then waits less for them.
+        A program that was ``stopped`` waits less for them; ``farewell`` is what they are told of that.
         """
         parted: Deferred[None] = Deferred()
         self._parted = parted
@@ -195,7 +195,8 @@ class Inbox:
             for transfer in session.arrivals.unended():
                 await transfer.close()
         if any(session.paths for session in self._sessions.values()):
-            parted.addTimeout(CLOSE_S if farewell is None else STOPPED_S, self._reactor, lambda result, timeout: None)
+            patience = STOPPED_S if stopped or farewell is not None else CLOSE_S
+            parted.addTimeout(patience, self._reactor, lambda result, timeout: None)
             await parted
         self._sessions.clear()
         self._disk.stop()
