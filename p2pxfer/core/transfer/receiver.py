@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from blake3 import blake3
+
 from p2pxfer.core.codec import Message
 from p2pxfer.core.session.deltawire import WantBasis
 from p2pxfer.core.session.leftwire import LeftOut
@@ -39,7 +41,7 @@ from p2pxfer.errors import ManifestRefused, P2pxferError, ProtocolBreach
 
 
 class ReceiverCore:
-    """A transfer, by its id; ``instance``: 16 random bytes of this process; for the rest see Accept and Parts."""
+    """A transfer, by its id; ``instance``: 16 random bytes, first of all; for the rest see Accept and Parts."""
 
     def __init__(
         self, transfer: bytes, instance: bytes, rate: int = 0, least: int = MIN_PART, room: PartsRoom | None = None
@@ -285,6 +287,8 @@ class ReceiverCore:
     def relisted(self, have: Mapping[ChunkAddress, bytes]) -> None:
         """The manifest ends where the other list begins, and ``have`` is what is left; the path may go on."""
         assert self._list is not None
+        # Where a late word of a sender that is gone did it, the one of now believes that its list is known.
+        self._instance = blake3(self._instance).digest(len(self._instance))
         self._list.forget()
         self._begin(have)
 

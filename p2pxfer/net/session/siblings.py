@@ -10,8 +10,8 @@ Laws of this file:
 4. The side with the fresh port listens first and dials later, when the other one must have its word, which comes behind
    data.  So SYNs cross only where a NAT needs that: of two that cross the kernel learns a round trip that is too short,
    by which ``bbr`` sets its window.
-5. Who asks for more than :data:`MOST_ASKED` in :data:`OPEN_S` seconds breaks the protocol: each may cost a connection to
-   the server.
+5. Who asks for more than :data:`MOST_ASKED` in :data:`OPEN_S` seconds breaks the protocol: each may cost a connection
+   to the server.
 """
 
 from __future__ import annotations

@@ -318,12 +318,15 @@ def test_claims_of_several_pages_are_proved_each_when_its_chunks_were_hashed() -
     assert effects == [Send(1, Final(handle=1, root=table.root()))]
 
 
+def offer_of(now: Manifest) -> Offer:
+    files, size = len(now.sizes), now.total_bytes
+    return Offer(handle=1, transfer=now.transfer_id, files=files, size=size, page=now.page(0), more=now.pages > 1)
+
+
 def accepting(known: int, now: Manifest, **earlier: Any) -> tuple[ReceiverCore, Manifest]:
     """A receiver that knows a list of so many full pages from an earlier run, and is offered another one."""
     receiver = ReceiverCore(now.transfer_id, b"i" * 16)
-    files, size = len(now.sizes), now.total_bytes
-    offer = Offer(handle=1, transfer=now.transfer_id, files=files, size=size, page=now.page(0), more=now.pages > 1)
-    receiver.receive(1, offer)
+    receiver.receive(1, offer_of(now))
     before, manifest = manifest_of(known * FULL), receiver.manifest
     assert manifest is not None
     for number in range(1, known):
@@ -475,3 +478,22 @@ def test_what_is_listed_beyond_what_was_counted_so_far_is_announced_first() -> N
         first, *others = receiver.receive(1, page_of(manifest, number, data=True))
         assert first == Announced((number + 1) * FULL, (number + 1) * FULL, 0, counting=True)
         assert [type(each) for each in others] == [ListedEffect, Send]
+
+
+def test_a_receiver_that_forgot_a_part_of_the_list_is_another_instance() -> None:
+    """A late word of a sender that is gone may have cut it, and the one of now must not think that it is known."""
+    old, now = manifest_of(2 * FULL), manifest_of(4 * FULL)
+    receiver, manifest = accepting(4, now)
+
+    def accept(path: int) -> Accept:
+        """The answer to the offer of the sender of now."""
+        answers = [each.message for each in receiver.receive(path, offer_of(now)) if isinstance(each, Send)]
+        return next(message for message in answers if isinstance(message, Accept))
+
+    before = accept(2)
+    assert receiver.receive(1, page_of(old, 1, data=False)) == [Relist(2, (2,))]
+    manifest.cut(2)
+    receiver.relisted({})
+    after = accept(3)
+    assert (before.pages, after.pages) == (4, 2)
+    assert before.instance != after.instance
