@@ -64,7 +64,7 @@ def send_directly(lab: Lab, folder: Path) -> Ended:
     with DirectScene(lab, folder) as scene:
         scene.begin("--once")
         alice = scene.send_small()
-        status = alice.wait(30).status
+        status = alice.wait(50).status
         events = events_of(alice)
         if status != 0:
             return Ended(status, str(last(events, "error")["message"]))

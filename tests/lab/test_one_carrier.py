@@ -90,7 +90,7 @@ def test_where_the_router_is_will_do_for_a_punch(lab_factory: LabFactory, tmp_pa
     assert [router.led for router in asked] == [{}, {}]
 
 
-@pytest.mark.deadline(60)
+@pytest.mark.deadline(120)
 def test_without_the_routers_there_is_no_path(lab_factory: LabFactory, tmp_path: Path) -> None:
     """What the other tests show is due to what the routers said."""
     lab = carried(lab_factory, "full-cone")
@@ -100,7 +100,7 @@ def test_without_the_routers_there_is_no_path(lab_factory: LabFactory, tmp_path:
         random_file(tmp_path / "small.bin", 1 << 16)
         scene.receive("--no-code", "--path", "direct")
         alice = scene.send(tmp_path / "small.bin", "--path", "direct")
-        assert alice.wait(30).status == 7
+        assert alice.wait(60).status == 7
         assert "behind one public address" in last(events_of(alice), "error")["message"]
 
 
