@@ -16,7 +16,7 @@ from scripts.product import JsonEvent, Program
 from tests.e2e.conftest import MIB, Stage, end_of, fast_pair, kill, names_in, staging_of, until_bytes, wait_until
 from tests.scene import file_hash, last, random_file
 
-SIZE = 160 * MIB
+SIZE = 64 * MIB
 SLOW = "1M"
 """A rate at which that takes longer than any test."""
 

@@ -15,11 +15,11 @@ from tests.lab.topology import Lab
 from tests.scene import Scene, file_hash, random_file
 
 MIB = 1 << 20
-SIZE = 24 * MIB
+SIZE = 16 * MIB
 LONG = "." * 2000
 """What makes lines so long that they are more than what else is said over the relay."""
 SLOW_BPS = 16_000_000
-"""A line on which that takes twelve seconds."""
+"""A line on which that takes eight seconds."""
 
 
 def sent_in_the_middle(lab: Lab, scene: Scene, alice: ChatEnd, change: Callable[[], None]) -> None:
