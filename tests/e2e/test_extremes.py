@@ -16,7 +16,7 @@ import pytest
 from scripts.product import Program, client
 from tests.e2e.cgroups import memory_group
 from tests.e2e.conftest import MIB, Stage, fast_pair, kill, names_in, pair_at, staging_of, wait_until
-from tests.e2e.test_long_lists import gated_sender, receiver
+from tests.e2e.test_long_lists import gated_sender, receiver, until_durable
 from tests.scene import events_of, last
 
 GIB = 1 << 30
@@ -174,7 +174,8 @@ def test_f22_there_is_no_memory_for_the_list(stage: Stage, poor: str) -> None:
     gate = stage.folder / "gate"
     bob, alice = receiver(stage), gated_sender(stage, source, gate)
     limited, other = (alice, bob) if poor == "alice" else (bob, alice)
-    limited.wait_for("offer")
+    # By then each has started the threads that it works with.
+    until_durable(stage, alice.wait_for("offer")["files"])
     leave_room(limited, MIB)
     gate.touch()  # most of the list is made only now
     ended = limited.wait(40)
