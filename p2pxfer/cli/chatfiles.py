@@ -187,6 +187,11 @@ class ChatFiles(InboxOwner):
             if transfer in self._stopped and transfer is not None and not transfer.attached:
                 transfer.abandon()
 
+    @property
+    def unread(self) -> str:
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
+        return self._contacts.trouble
+
     def known(self, key: bytes) -> Known | None:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`: nobody else is met here."""
         if key != self._peer.key:

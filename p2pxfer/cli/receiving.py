@@ -207,6 +207,11 @@ class Receiving(InboxOwner):
     def _is_welcome(self, key: bytes) -> bool:
         return self._acceptance == "all" or self.known(key) is not None
 
+    @property
+    def unread(self) -> str:
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
+        return self._contacts.trouble
+
     def known(self, key: bytes) -> Known | None:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
         contact = self._contacts.by_key(key)

@@ -124,6 +124,11 @@ class Receiving(InboxOwner):
 
     # -- see InboxOwner ------------------------------------------------------------------------------------------
 
+    @property
+    def unread(self) -> str:
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
+        return self._contacts.trouble
+
     def known(self, key: bytes) -> Known | None:
         """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
         contact = self._contacts.by_key(key)

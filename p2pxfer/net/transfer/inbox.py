@@ -3,7 +3,7 @@
 Laws of this file:
 
 1. Nobody is dialled because a stranger asked: an introduction is taken up only for a contact, or while a code is open,
-   or where the user said that everybody may send.
+   or where the user said that everybody may send.  While nobody can say who is a contact, none is taken up.
 2. A peer whose key is not verified may prove that it knows the code, and take leave; nothing else.  One that is denied
    files may prove as much as it likes.
 3. What a verified peer's paths bring is kept by its key and not by connection (:mod:`p2pxfer.net.transfer.arrivals`).
@@ -135,7 +135,10 @@ class Inbox:
 
     def _welcome(self, key: bytes) -> bool:
         self._codes.expire(self._reactor.seconds())
-        return self._acceptance == "all" or self._owner.known(key) is not None or bool(self._codes.open_slots)
+        if self._owner.known(key) is not None:
+            return True
+        # It may be a contact, or one that is denied files: whoever is told now that it is no contact would give up.
+        return not self._owner.unread and (self._acceptance == "all" or bool(self._codes.open_slots))
 
     def _make_room(self, key: bytes, contact: bool) -> None:
         """End the meeting of which another one with this peer takes the place, if there are enough."""

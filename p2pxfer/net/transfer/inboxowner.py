@@ -30,6 +30,11 @@ class InboxOwner(Interface):
     compares: bool = False
     """Whether the users are to compare words before whoever proves a code becomes a contact."""
 
+    @property
+    def unread(self) -> str:
+        """Why :meth:`known` could not look when it was last asked, empty if it could: then nobody new is met."""
+        return ""
+
     def known(self, key: bytes) -> Known | None:
         """The contact with this key."""
         ...

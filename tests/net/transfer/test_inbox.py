@@ -114,6 +114,7 @@ class World:
             known=lambda key: Known("alice", "contact"),
             path_gone=lambda path: None,
             compares=False,
+            unread="",
             path_ends=lambda path, peer, error: None,
             code_tried=lambda path: None,
         )
@@ -604,6 +605,19 @@ def test_one_that_was_quiet_and_spoke_again_counts_when_it_is_lost(open_house: W
     assert lose(open_house, meeting, first) == 1
     second.quiet_for = 0.0
     assert lose(open_house, meeting, second) == 2
+
+
+def test_nobody_new_is_met_while_nobody_can_say_who_is_a_contact(open_house: World) -> None:
+    """Neither the contact, who would hear that it is none and give up, nor anybody else; then both as before."""
+    owner: Any = open_house.inbox._owner
+    known, owner.known, owner.unread = owner.known, lambda key: None, "too many open files"
+    for key in (CONTACT, KEY):
+        introduction: Any = SimpleNamespace(peer_id=key, session=bytes(16), my_nat=NatSummary())
+        open_house.inbox.introduced(introduction)
+    assert FakeMeeting.made == []
+    owner.known, owner.unread = known, ""
+    meet(open_house, CONTACT)
+    meet(open_house, KEY)
 
 
 def test_nobody_is_met_by_an_inbox_that_is_being_closed(open_house: World) -> None:
