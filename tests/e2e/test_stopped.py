@@ -14,7 +14,7 @@ import pytest
 
 from scripts.product import JsonEvent, Program, client
 from tests.chats import ChatEnd
-from tests.e2e.conftest import MIB, Stage, Words, end_of, until_bytes, wait_until
+from tests.e2e.conftest import MIB, Stage, Words, end_of, staging_of, until_bytes, wait_until
 from tests.e2e.terminal import Terminal
 from tests.pipes import PipeEnd
 from tests.scene import events_of, file_hash, last, random_file
@@ -107,6 +107,7 @@ def test_a_question_goes_with_its_sender_and_the_next_offer_is_asked_anew(pair: 
     os.kill(alice.pid, signal.SIGINT)
     assert alice.wait(20).status == 130
     bob.wait_for(re.compile("alice was stopped there before anything was taken"))
+    wait_until(lambda: not staging_of(pair.inbox))  # nobody agreed to it, so nothing is kept
     alice = pair.send(some)
     bob.wait_for(question, 2)
     bob.type("y")

@@ -304,6 +304,31 @@ def test_somebody_is_asked_about_a_stream(pair: Stage, typed: bytes, status: int
     os.close(answers)
 
 
+def test_a_question_about_a_stream_goes_with_its_sender(pair: Stage) -> None:
+    there, answers = os.pipe()
+    bob = End(
+        pair, "bob", "receive", "--as", "bob", "--to", pair.inbox, "--no-code", "--accept", "ask",
+        source=there, target=subprocess.DEVNULL,
+    )  # fmt: skip
+    os.close(there)
+    bob.waits_for("registered as bob")
+    for number in (1, 2):
+        with open(os.devnull, "rb") as empty:
+            alice = giver(pair, empty)
+        wait_until(lambda asked=number: bob.said().count("take stdin (a stream of unknown size, ") == asked)
+        if number == 1:
+            alice.child.send_signal(signal.SIGINT)
+            alice.ends(130)
+            bob.waits_for("the sender ended before the stream did")
+    os.write(answers, b"y\n")
+    alice.ends(0)
+    bob.waits_for("saved stdin")
+    assert "the user here" not in bob.said()
+    bob.child.send_signal(signal.SIGINT)
+    bob.ends(130)
+    os.close(answers)
+
+
 def test_commands_that_make_no_sense(pair: Stage) -> None:
     some = pair.folder / "some"
     random_file(some, 10)
