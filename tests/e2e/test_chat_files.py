@@ -128,6 +128,7 @@ def test_a_file_that_is_cut_in_a_chat_is_a_job_of_both_and_goes_on_as_one(room: 
         assert 0 < job["bytes"] < job["total"] == 300 * MIB
     assert coming["where"] == str(room.inbox)
     receiving = room.program("bob", room.alice, "jobs", "resume", coming["job"])
+    receiving.wait_for("registered")
     events = events_of(room.program("alice", room.bob, "jobs", "resume", sending["job"]))
     assert last(events, "resumed")["have_bytes"] >= sending["bytes"]
     receiving.succeed(60)
