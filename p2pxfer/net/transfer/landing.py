@@ -13,6 +13,7 @@ Laws of this file:
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -72,6 +73,16 @@ class DiskThreads:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work, *args, **keywords)
 
 
+class _Phase(Enum):
+    """What becomes of the staging place."""
+
+    OPEN = auto()
+    SETTLING = auto()
+    """What is here is made durable, and nothing else."""
+    CLOSING = auto()
+    """What is under way is waited for; no path is held any more."""
+
+
 class Landing:
     """Where the chunks of one transfer go.
 
@@ -105,8 +116,7 @@ class Landing:
         self._announcing = False
         self._announced: Announced | None = None
         self._held = False
-        self._ending = False
-        self._closing = False
+        self._phase = _Phase.OPEN
 
     def store(self, chunk: Incoming, told: Callable[[Failure | None], None]) -> None:
         """Verify and write a chunk or a bundle; ``told`` hears of the end.
@@ -262,7 +272,7 @@ class Landing:
     def _regulate(self) -> None:
         """Let the sender wait while the disk is behind."""
         behind = self._waiting > WAITING_BYTES or self._waiting + self._syncing.unsafe > UNSAFE_BYTES
-        wanted = behind and not self._closing
+        wanted = behind and self._phase is not _Phase.CLOSING
         if wanted != self._held:
             self._held = wanted
             self._hold(wanted)
@@ -276,16 +286,16 @@ class Landing:
         Raises:
             DiskError: what could not be removed.
         """
-        if self._ending:
+        if self._phase is not _Phase.OPEN:
             return
-        self._ending = True
+        self._phase = _Phase.SETTLING
         if not discard:
             try:
                 await self.settle()
             except Exception:
                 # Told through ``failed`` already; what was durable before stays.
                 self._syncing.drop()
-        self._closing = True
+        self._phase = _Phase.CLOSING
         self._syncing.stop()
         self._regulate()
         while self._under_way:
