@@ -78,11 +78,6 @@ class CodeBook:
         self._open.pop(slot, None)
 
     @property
-    def next_expiry(self) -> float | None:
-        """When the next open code ends, None if none is open."""
-        return min((ends for _words, ends in self._open.values()), default=None)
-
-    @property
     def open_slots(self) -> tuple[int, ...]:
         """The slots not yet taken, in the order they were opened."""
         return tuple(self._open)

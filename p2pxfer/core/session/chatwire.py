@@ -41,6 +41,5 @@ class Over(Message, frozen=True):
     """No more lines come from this side."""
 
 
-ChatMessage = Say | Got | Over
 CHAT: Catalogue[Message] = Catalogue([(1, Say), (2, Got), (3, Over)], _CAP)
 CHAT_CAPS: Final = {**CHAT.caps([Say]), **CHAT.caps([Got, Over], 64)}
