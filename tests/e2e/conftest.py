@@ -33,6 +33,8 @@ from tests.scene import Scene, events_of, file_hash, random_file
 Words = list[str | Path]
 """A command line, or the end of one."""
 MIB = 1 << 20
+REFETCHED = 16 * MIB
+"""Most bytes that a kill may cost to fetch again."""
 SHM = Path("/dev/shm")
 
 
@@ -313,6 +315,11 @@ WITHOUT_OVERRIDE = (
 needs_mounts = pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="mounting a file system needs root on Linux"
 )
+
+
+def payload(done: JsonEvent) -> int:
+    """Bytes of chunks that a run carried."""
+    return int(sum(done["bytes_by_path"].values()))
 
 
 def kill(program: Program, how: signal.Signals = signal.SIGKILL) -> None:

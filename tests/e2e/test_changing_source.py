@@ -12,8 +12,7 @@ import pytest
 
 from scripts.product import JsonEvent, Program, client
 from tests.e2e import faulty_program, killed_program
-from tests.e2e.conftest import MIB, Stage, end_of, fast_pair, names_in, staging_of, wait_until
-from tests.e2e.test_kills import REFETCHED, payload
+from tests.e2e.conftest import MIB, REFETCHED, Stage, end_of, fast_pair, names_in, payload, staging_of, wait_until
 from tests.scene import events_of, file_hash, last, random_file
 
 SIZE = 24 * MIB

@@ -16,6 +16,7 @@ from scripts.product import BIN, JsonEvent, Program, client
 from tests.e2e import faulty_program
 from tests.e2e.conftest import (
     MIB,
+    REFETCHED,
     Stage,
     Watch,
     end_of,
@@ -23,11 +24,11 @@ from tests.e2e.conftest import (
     mounted,
     names_in,
     needs_mounts,
+    payload,
     staging_of,
     until_bytes,
     wait_until,
 )
-from tests.e2e.test_kills import REFETCHED, payload
 from tests.scene import file_hash, last, random_file
 
 SIZE = 24 * MIB

@@ -22,8 +22,8 @@ from p2pxfer.core.transfer.journal import read_journal
 from p2pxfer.core.transfer.manifest import Manifest
 from scripts.product import JsonEvent, Program, client
 from tests.e2e import killed_program
-from tests.e2e.conftest import MIB, Stage, Watch, end_of, fast_stage, staging_of, wait_until
-from tests.e2e.test_kills import NAME, REFETCHED, payload
+from tests.e2e.conftest import MIB, REFETCHED, Stage, Watch, end_of, fast_stage, payload, staging_of, wait_until
+from tests.e2e.test_kills import NAME
 from tests.scene import events_of, file_hash, last, random_file
 
 SIZE = 48 * MIB

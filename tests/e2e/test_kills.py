@@ -11,14 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from scripts.product import JsonEvent, Program
-from tests.e2e.conftest import MIB, Stage, Watch, end_of, fast_stage, kill, staging_of
+from scripts.product import Program
+from tests.e2e.conftest import MIB, REFETCHED, Stage, Watch, end_of, fast_stage, kill, payload, staging_of
 from tests.scene import events_of, last, random_file
 
 SIZE = 256 * MIB
 NAME = "big.bin"
-REFETCHED = 16 * MIB
-"""Most bytes that a kill may cost to fetch again."""
 POINTS = [round((seed + random.Random(seed).random()) * 0.092, 3) for seed in range(10)]
 """The fraction of the file that has arrived when the process is killed: one in each tenth of the way."""
 EVEN, ODD = (
@@ -89,11 +87,6 @@ def until_written(inbox: Path, wanted: float) -> None:
                 return
         time.sleep(0.001)
     raise AssertionError(f"{wanted} bytes were never there, or all were")
-
-
-def payload(done: JsonEvent) -> int:
-    """Bytes of chunks that a run carried."""
-    return int(sum(done["bytes_by_path"].values()))
 
 
 def held(point: float) -> list[str]:

@@ -28,8 +28,7 @@ from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.net.transfer.source import Source
 from scripts.product import Program, client
 from tests.e2e import killed_program
-from tests.e2e.conftest import MIB, Stage, end_of, fast_pair, kill, staging_of, wait_until
-from tests.e2e.test_kills import REFETCHED, payload
+from tests.e2e.conftest import MIB, REFETCHED, Stage, end_of, fast_pair, kill, payload, staging_of, wait_until
 from tests.scene import events_of, last
 
 SIZE = 100 * 1024 * MIB
