@@ -27,6 +27,7 @@ Laws of this file:
 6. Where SYNs crossed the kernel takes a part of the round trip (:data:`~p2pxfer.core.session.lines.PART`) for all of
    it, for some seconds, and what paces by a model is held back by that.  So there the other congestion control is not
    judged, and the second connection comes at once where loss is plain, or where the system itself paces by a model.
+   Once that one stays, knows better and delivers :data:`LEAP` times as much, the first one goes.
 
 Times in seconds, sizes in bytes.
 """
@@ -319,6 +320,9 @@ class Widening:
             if self._steadying is _Steadying.TRIED and not helped:
                 return self._refuse()
             self._keep()
+            if (slow := self._left_behind(rate, own)) is not None:
+                self._phase, self._before, self._newest = _Phase.WATCHING, own, None
+                return Close(slow)
             if grows and self._newest is not None and self._steadying is not _Steadying.UNTRIED:
                 self._phase = _Phase.WATCHING
                 return None
@@ -331,6 +335,15 @@ class Widening:
             self._keep()
         self._take_a_rest(now)
         return Close(self._newest)
+
+    def _left_behind(self, rate: float, own: float) -> int | None:
+        """The first connection, if what its kernel takes for the round trip holds it back; the second one is good."""
+        if len(self._lines) != 2 or self._newest is None or own < LEAP * (rate - own):
+            return None
+        (first,) = self._lines.keys() - {self._newest}
+        least = self._least or 0.0
+        better = not misled([self._lines[self._newest]], least)
+        return first if held_back([self._lines[first]], least) and better else None
 
     def _refuse(self) -> Order:
         self._steadying = _Steadying.REFUSED

@@ -240,6 +240,8 @@ class Course:
         self.rule = Widening(self.now)
         self.trip = trip
         self.shortest = trip
+        self.shortest_later: float | None = None
+        """What the kernel takes for it on all connections but the first, where that is something else."""
         self.modelled = False
         self.up: dict[int, tuple[float, float, float]] = {1: (WARM, 0.0, 0.0)}
         """Bytes acknowledged, segments sent and segments lost."""
@@ -254,9 +256,11 @@ class Course:
                 self.up[number] = (acked + went, sent + went / SEGMENT, lost + went / SEGMENT * loss)
             lines = {
                 number: Line(
-                    int(acked), int(sent), int(lost), trip or self.trip, True, self.shortest, modelled=self.modelled
+                    int(acked), int(sent), int(lost), trip or self.trip, True, shortest, modelled=self.modelled
                 )
                 for number, (acked, sent, lost) in self.up.items()
+                for later in [self.shortest if self.shortest_later is None else self.shortest_later]
+                for shortest in [self.shortest if number == 1 else later]
             }
             order = self.rule.look(lines, self.now)
             if order is not None:
@@ -396,6 +400,38 @@ def test_where_crossed_syns_mislead_the_systems_own_model_the_second_connection_
     assert course.run(0.5 * MB) == [Open()]
     course.opens()
     assert course.run(0.5 * MB, 20 * MB, seconds=5, trip=0.12) == [], "it stays, and the line is full"
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "retired"),
+    [
+        pytest.param(0.5, 0.08, True, id="the first one is held back, the second one is good"),
+        pytest.param(8.0, 0.08, False, id="the first one does well all the same"),
+        pytest.param(0.5, 0.005, False, id="the second one is misled too"),
+    ],
+)
+def test_a_first_connection_that_stays_misled_goes_once_the_second_one_is_good(
+    first: float, later: float, retired: bool
+) -> None:
+    course = crossed()
+    course.shortest_later = later
+    assert course.run(0.5 * MB) == [Open()]
+    course.opens()
+    orders = course.run(first * MB, 12 * MB, seconds=1.6)
+    assert orders == [Close(1)] if retired else Close(1) not in orders
+    if retired:
+        del course.up[1]
+        assert course.run(12 * MB, seconds=0.4) == [], "the one that is left is measured anew, and nothing is hurried"
+
+
+def test_without_a_model_a_misled_kernel_holds_nothing_back_and_the_first_connection_stays() -> None:
+    course = Course()
+    course.shortest, course.shortest_later = 0.005, 0.08
+    course.grows(3 * MB)
+    while not course.run(3 * MB):
+        pass
+    course.opens()
+    assert Close(1) not in course.run(0.5 * MB, 12 * MB, seconds=3)
 
 
 def test_one_that_does_not_come_about_is_not_asked_for_again_and_again() -> None:
