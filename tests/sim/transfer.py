@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from random import Random
 
 from blake3 import blake3
 from msgspec.structs import replace
@@ -462,7 +463,8 @@ class TransferSim:
         self.world = world = World(seed)
         rng = world.rng
         sizes = self.draw_sizes()
-        self.editing = not self.line and rng.random() < EDITED
+        # Drawn apart, so that the other transfers stay what they are.
+        self.editing = not self.line and Random(f"edited {seed}").random() < EDITED
         if self.editing:
             sizes.append(rng.randint(20, 60) * 64 * KIB)
         if not self.line and rng.random() < LONG_LISTS:
