@@ -13,7 +13,7 @@ from p2pxfer.core.framing import Frame
 from p2pxfer.core.session.bundlewire import BUNDLE_KIND, Bundle, bundle_prefix, decode_bundle
 from p2pxfer.core.session.deltawire import Lack
 from p2pxfer.core.session.restwire import REST_KIND, decode_rest, rest_prefix
-from p2pxfer.core.session.transferwire import DATA_KIND, Chunk, chunk_prefix, decode_chunk
+from p2pxfer.core.session.transferwire import DATA_KIND, Chunk, Final, chunk_prefix, decode_chunk
 from p2pxfer.core.session.wire import PEER
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.core.transfer.geometry import chunk_span
@@ -117,6 +117,7 @@ class Sender:
         for effect in effects:
             match effect:
                 case Send(path, message):
+                    self._sim.proposed |= isinstance(message, Final)
                     send(self._ends, path, message)
                 case HashChunks(addresses):
                     self._hash(addresses)
@@ -482,6 +483,8 @@ class TransferSim:
         self.editions: dict[int, int] = {}
         """Of files whose bytes changed while what is listed of them did not: not 0 where they are others just now."""
         self.withdrawn = 0
+        self.proposed = False
+        """A Final is under way, or was: from then on the bytes are what it is about."""
         self.disk = Disk(world)
         self.network = Network(world, self.line)
         self.sender = Sender(self)
@@ -619,7 +622,7 @@ class TransferSim:
         self.world.after(at + rng.uniform(0.0, 0.1), lambda: self._turn(file))
 
     def _turn(self, file: int) -> None:
-        if not self.receiver.may_differ or file >= len(self.manifest.sizes):
+        if self.proposed or not self.receiver.may_differ or file >= len(self.manifest.sizes):
             return
         self.faults += 1
         self.world.note(f"the bytes of file {file} become others")
