@@ -247,7 +247,7 @@ class Receiver:
         self._do(effects)
 
     def _refused(self, end: PathEnd) -> None:
-        """The sender has other files by now, and it is not the moment for them: it comes again."""
+        """The sender has other files by now, or what an earlier one had under way came late: it comes again."""
         assert self._sim.changed or self._sim.editions
         self._sim.network.drop(end)
         if self._core.outdated:
