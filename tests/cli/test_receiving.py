@@ -510,8 +510,9 @@ def _offered(make: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, Asked, An
 def _stops(run: Run, transfer: FakeTransfer, left: int) -> None:
     """The sender takes its leave on one of its paths, of which so many carry the transfer after that."""
     path: Any = SimpleNamespace(facts=SimpleNamespace(number=1), peer_key=KEY, peer_name="alice")
+    paths: Any = SimpleNamespace(active_kind="relay", peer_leaves=True, get=lambda number: path)
     for watch in run.command._watches:
-        watch.paths = SimpleNamespace(active_kind="relay", get=lambda number: path)  # type: ignore[assignment]  # all that is used
+        watch.paths = paths
     run.command.path_ends(path, "alice", PeerStopped("the peer reports: stopped"))
     transfer.attached = left
     run.command.path_gone(path)
