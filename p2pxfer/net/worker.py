@@ -47,10 +47,15 @@ class Worker:
         self._woken = False
 
     def do(self, work: Callable[P, R], *args: P.args, **keywords: P.kwargs) -> Deferred[R]:
-        """Carry out ``work`` in the thread; fails with what it raises."""
+        """Carry out ``work`` in the thread; fails with what it raises.
+
+        Raises:
+            RuntimeError: the system has no memory for a thread.
+        """
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            thread.start()  # there may be no memory for one
+            self._thread = thread
         deferred: Deferred[R] = Deferred()
         self._jobs.put((deferred, work, args, keywords))
         return deferred

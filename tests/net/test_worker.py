@@ -67,3 +67,23 @@ def test_what_is_waited_for_is_handed_over_open_and_a_failure_too() -> None:
     threads.wait()
     assert got[1:] == [OSError]
     worker.stop()
+
+
+def test_a_thread_that_could_not_be_started_is_started_for_the_next_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else whoever stops the worker would wait for ever."""
+
+    def no_memory(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    threads: Any = Threads()
+    worker = Worker(threads, "test")
+    with monkeypatch.context() as poor:
+        poor.setattr(threading.Thread, "start", no_memory)
+        with pytest.raises(RuntimeError):
+            worker.do(int)
+        assert worker.stop().called
+    done: list[int] = []
+    worker.do(int).addCallback(done.append)
+    threads.wait()
+    assert done == [0]
+    worker.stop()
