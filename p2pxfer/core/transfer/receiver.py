@@ -18,8 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from blake3 import blake3
-
 from p2pxfer.core.codec import Message
 from p2pxfer.core.session.deltawire import WantBasis
 from p2pxfer.core.session.leftwire import LeftOut
@@ -41,7 +39,7 @@ from p2pxfer.errors import ManifestRefused, P2pxferError, ProtocolBreach
 
 
 class ReceiverCore:
-    """A transfer, by its id; ``instance``: 16 random bytes, first of all; for the rest see Accept and Parts."""
+    """A transfer, by its id; ``instance``: 16 random bytes of this process; for the rest see Accept and Parts."""
 
     def __init__(
         self, transfer: bytes, instance: bytes, rate: int = 0, least: int = MIN_PART, room: PartsRoom | None = None
@@ -51,6 +49,7 @@ class ReceiverCore:
         self._instance = instance
         self._phase = Phase.NEW
         self._paths: dict[int, Path] = {}
+        self._newest = 0  # the highest path on which it was offered
         self.parts = Parts(self._paths, least, room)
         self._total = Total()
         self._manifest: Manifest | None = None
@@ -131,6 +130,7 @@ class ReceiverCore:
         if self._list is not None and self._phase is not Phase.REFUSED and self._ends_elsewhere(offer):
             return self._relist(path)
         lost = not self._paths
+        self._newest = max(self._newest, path)
         self._paths[path] = state = Path(offer.handle, Talk.OFFERED)
         announced = self._total.said(state, offer)
         match self._phase:
@@ -198,6 +198,8 @@ class ReceiverCore:
     def _relist(self, path: int) -> list[ReceiverEffect]:
         """What was listed and stored from some page on is of another state of the files; so are the other paths."""
         assert self._list is not None
+        if path < self._newest:  # a late word of a sender that is gone
+            raise ProtocolBreach("the sender lists other files now")
         self._end.outdated = self._end.begun or self._phase is Phase.PUBLISHED
         if self.outdated or self._phase is not Phase.RECEIVING:
             raise ProtocolBreach("other files are listed than those that were received")
@@ -287,8 +289,6 @@ class ReceiverCore:
     def relisted(self, have: Mapping[ChunkAddress, bytes]) -> None:
         """The manifest ends where the other list begins, and ``have`` is what is left; the path may go on."""
         assert self._list is not None
-        # Where a late word of a sender that is gone did it, the one of now believes that its list is known.
-        self._instance = blake3(self._instance).digest(len(self._instance))
         self._list.forget()
         self._begin(have)
 

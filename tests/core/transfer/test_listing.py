@@ -480,20 +480,22 @@ def test_what_is_listed_beyond_what_was_counted_so_far_is_announced_first() -> N
         assert [type(each) for each in others] == [ListedEffect, Send]
 
 
-def test_a_receiver_that_forgot_a_part_of_the_list_is_another_instance() -> None:
-    """A late word of a sender that is gone may have cut it, and the one of now must not think that it is known."""
+def test_a_late_word_of_a_sender_that_is_gone_does_not_cut_the_list_of_the_one_of_now() -> None:
+    """It came on an older path, which ends; what was told since stays known, so that what is said of it is true."""
     old, now = manifest_of(2 * FULL), manifest_of(4 * FULL)
     receiver, manifest = accepting(4, now)
+    receiver.receive(2, offer_of(now))
+    for number in (1, 2, 3):
+        receiver.receive(2, page_of(now, number, data=False))
+    with pytest.raises(ProtocolBreach):
+        receiver.receive(1, page_of(old, 1, data=False))
+    assert manifest == now
+    chunk = Chunk(1, 4 * FULL - 1, 0, blake3(b"y").digest(), memoryview(b"y"))
+    assert [type(effect) for effect in receiver.chunk(2, chunk)] == [Store]
 
-    def accept(path: int) -> Accept:
-        """The answer to the offer of the sender of now."""
-        answers = [each.message for each in receiver.receive(path, offer_of(now)) if isinstance(each, Send)]
-        return next(message for message in answers if isinstance(message, Accept))
 
-    before = accept(2)
-    assert receiver.receive(1, page_of(old, 1, data=False)) == [Relist(2, (2,))]
-    manifest.cut(2)
-    receiver.relisted({})
-    after = accept(3)
-    assert (before.pages, after.pages) == (4, 2)
-    assert before.instance != after.instance
+def test_the_newest_path_may_tell_another_list() -> None:
+    old, now = manifest_of(4 * FULL), manifest_of(2 * FULL)
+    receiver, _ = accepting(4, old)
+    receiver.receive(2, offer_of(now))
+    assert receiver.receive(2, page_of(now, 1, data=False)) == [Relist(2, (1,))]
