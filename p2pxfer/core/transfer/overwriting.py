@@ -56,12 +56,19 @@ class Overwriting:
         """What of the next claim to these chunks is still true: it is to be journalled."""
         if not self._replaced:
             return [(start, stop)]
-        gone = [number for number in self._replaced if start <= number < stop]
+        gone = self._replaced_in(start, stop)
         for number in gone:
             self._replaced[number] -= 1
             if not self._replaced[number]:
                 del self._replaced[number]
         return list(RangeSet((number, number + 1) for number in gone).missing(start, stop))
+
+    def _replaced_in(self, start: int, stop: int) -> list[int]:
+        """Looks at the range or at what was replaced, whichever is shorter: a batch has thousands of claims."""
+        numbers = range(start, stop)
+        if len(numbers) <= len(self._replaced):
+            return [number for number in numbers if number in self._replaced]
+        return [number for number in self._replaced if number in numbers]
 
     def journalled(self, start: int, stop: int, digest: bytes) -> None:
         """The journal claims from now on that each of these chunks has this hash."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
+
 from p2pxfer.core.transfer.chunktable import ChunkTable
 from p2pxfer.core.transfer.geometry import MIN_CHUNK
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
@@ -54,3 +58,37 @@ def test_of_what_is_written_three_times_the_last_is_claimed() -> None:
     over.journalled(1, 2, OTHER)
     assert [table.hash(number) for number in range(3)] == [ONE, OTHER, ONE]
     assert over.replace(1, 2) == [(0, 1, 2)]
+
+
+class Counted(dict[int, int]):
+    """Counts the keys that are looked at."""
+
+    looks = 0
+
+    def __iter__(self) -> Iterator[int]:
+        for key in super().__iter__():
+            self.looks += 1
+            yield key
+
+    def __contains__(self, key: object) -> bool:
+        self.looks += 1
+        return super().__contains__(key)
+
+
+FILES = 2000
+
+
+@pytest.mark.parametrize("claims", [pytest.param(FILES, id="small files"), pytest.param(1, id="one hole")])
+def test_a_claim_is_looked_up_in_what_it_has_or_in_what_was_replaced_whichever_is_less(claims: int) -> None:
+    """Many small files that are told twice in one batch are as many claims, while all transfers wait."""
+    table = ChunkTable(Manifest([Entry(f"{number:04}", FILE, 1) for number in range(FILES)]))
+    over = Overwriting(table)
+    assert over.is_first(0, FILES)
+    replaced = FILES if claims > 1 else 2
+    assert over.replace(0, replaced) == []
+    over._replaced = counted = Counted(over._replaced)
+    length = FILES // claims
+    kept = [part for start in range(0, FILES, length) for part in over.holding(start, start + length)]
+    assert kept == ([] if claims > 1 else [(2, FILES)])
+    assert counted.looks <= replaced
+    assert not over._replaced
