@@ -23,7 +23,7 @@ from p2pxfer.core.transfer.claims import claims
 from p2pxfer.core.transfer.geometry import MIN_CHUNK, zero_hash
 from p2pxfer.core.transfer.journal import Claim
 from p2pxfer.core.transfer.manifest import Manifest
-from p2pxfer.core.transfer.ranges import Range, RangeSet
+from p2pxfer.core.transfer.ranges import Range, RangeSet, common
 from p2pxfer.errors import ChunkRefused, Damaged, LimitReached
 
 MAX_SPARSE_CHUNKS = 4 * 1024 * 1024
@@ -176,6 +176,7 @@ class Inflow:
     def hole(self, file: int, start: int, stop: int) -> tuple[RangeSet, list[Range]]:
         """Chunks of zeros were told: the numbers of those that are here, and ranges of those that are to be stored.
 
+        What is in neither is being stored already; :meth:`stored_hole` tells when it is here.
         The range without a chunk, which only says that the file is sparse, is to be stored too.
         """
         if start == stop:
@@ -186,10 +187,19 @@ class Inflow:
             for span in self._have.overlap(begin, end):
                 for run in self.table.alike(*span, digest):
                     here.add(*run)
-        wanted = list(here.missing(first + start, first + stop))
+        under_way = self._under_way(first + start, first + stop)
+        wanted = [part for gap in here.missing(first + start, first + stop) for part in under_way.missing(*gap)]
         for span in wanted:
             self._leaving.add(*span)
         return here, [(begin - first, end - first) for begin, end in wanted]
+
+    def _under_way(self, start: int, stop: int) -> RangeSet:
+        """Which of these chunks become zeros with what is being stored: no other bytes come behind."""
+        found = RangeSet(self._leaving.overlap(start, stop))
+        for span in found.to_list():
+            for number in common(range(*span), self._storing):
+                found.remove(number, number + 1)
+        return found
 
     def stored(self, address: ChunkAddress, digest: bytes) -> int:
         """The chunk was verified and written; its number."""

@@ -17,7 +17,7 @@ While a batch is being journalled nothing of it is replaced: whoever calls :meth
 from __future__ import annotations
 
 from p2pxfer.core.transfer.chunktable import ChunkTable
-from p2pxfer.core.transfer.ranges import Range, RangeSet
+from p2pxfer.core.transfer.ranges import Range, RangeSet, common
 
 
 class Overwriting:
@@ -56,19 +56,12 @@ class Overwriting:
         """What of the next claim to these chunks is still true: it is to be journalled."""
         if not self._replaced:
             return [(start, stop)]
-        gone = self._replaced_in(start, stop)
+        gone = list(common(range(start, stop), self._replaced))
         for number in gone:
             self._replaced[number] -= 1
             if not self._replaced[number]:
                 del self._replaced[number]
         return list(RangeSet((number, number + 1) for number in gone).missing(start, stop))
-
-    def _replaced_in(self, start: int, stop: int) -> list[int]:
-        """Looks at the range or at what was replaced, whichever is shorter: a batch has thousands of claims."""
-        numbers = range(start, stop)
-        if len(numbers) <= len(self._replaced):
-            return [number for number in numbers if number in self._replaced]
-        return [number for number in self._replaced if number in numbers]
 
     def journalled(self, start: int, stop: int, digest: bytes) -> None:
         """The journal claims from now on that each of these chunks has this hash."""

@@ -7,7 +7,7 @@ sets have equal ranges, and a place is found by bisection.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 Range = tuple[int, int]
 """(first, behind last)."""
@@ -121,6 +121,16 @@ class RangeSet:
         self._starts[first:behind] = [start for start, _ in ranges]
         self._stops[first:behind] = [stop for _, stop in ranges]
         self._total += sum(stop - start for start, stop in ranges)
+
+
+def common(numbers: range, among: Collection[int]) -> Iterator[int]:
+    """Each of ``numbers`` that is ``among`` others, in any order: looks at the range or at these, whichever is fewer.
+
+    So what many ranges that do not overlap have in common with one collection costs no look at all of it for each.
+    """
+    if len(numbers) <= len(among):
+        return (number for number in numbers if number in among)
+    return (number for number in among if number in numbers)
 
 
 def _is_proper(start: int, stop: int) -> bool:

@@ -34,7 +34,7 @@ from p2pxfer.core.transfer.parts import MIN_PART, Parts, PartsRoom
 from p2pxfer.core.transfer.receiveeffect import Decide, GoesOn, Listed, ReceiverEffect, Relist, Store, TellBasis
 from p2pxfer.core.transfer.receivestate import Path, Phase, Talk, Total
 from p2pxfer.core.transfer.sendeffect import Send
-from p2pxfer.core.transfer.telling import take_holes, take_left
+from p2pxfer.core.transfer.telling import hole_stored, take_holes, take_left
 from p2pxfer.errors import ManifestRefused, P2pxferError, ProtocolBreach
 
 
@@ -316,7 +316,7 @@ class ReceiverCore:
     def stored_hole(self, path: int, file: int, first: int, stop: int) -> None:
         """These chunks are zero on the disk."""
         assert self._flow is not None
-        self._acknowledge(path, self._flow.stored_hole(file, first, stop))
+        self._acknowledge(path, hole_stored(self._flow.stored_hole(file, first, stop), self._paths.values()))
 
     def _acknowledge(self, path: int, numbers: range) -> None:
         for on, here in [(path, numbers), *self.parts.drop(numbers)]:

@@ -61,14 +61,15 @@ class Total:
 class Path(Struct):
     """A path and what waits for it.
 
-    ``acks``: numbers of chunks to be acknowledged; ``told``: chunks that were said to be holes; ``heard`` of the list;
-    ``left``: files that the Final of this path is not about.
+    ``acks``: numbers of chunks to be acknowledged; ``told``: chunks that were said to be holes; ``awaited``: those of
+    them that were being stored already; ``heard`` of the list; ``left``: files that this path's Final is not about.
     """
 
     handle: int
     talk: Talk
     acks: RangeSet = field(default_factory=RangeSet)
     told: int = 0
+    awaited: RangeSet = field(default_factory=RangeSet)
     heard: Heard = field(default_factory=Heard)
     left: frozenset[int] = frozenset()
     most: tuple[int, int] | None = None

@@ -14,7 +14,7 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pxfer.core.session.transferwire import MAX_CHUNK, Holes
+from p2pxfer.core.session.transferwire import MAX_CHUNK, Ack, Holes
 from p2pxfer.core.transfer import inflow as module
 from p2pxfer.core.transfer.chunktable import ChunkTable
 from p2pxfer.core.transfer.geometry import MIN_CHUNK, chunk_count, zero_hash
@@ -166,6 +166,49 @@ def test_holes_that_are_told_again_and_again_end_the_path() -> None:
     world.receiver.receive(1, Holes(handle=1, chunks=[(0, 0, 40)]))
     with pytest.raises(ProtocolBreach):
         world.receiver.receive(1, Holes(handle=1, chunks=[(0, 0, 40)] * 1024))
+
+
+def open_twice() -> World:
+    world = open_world({})
+    path = world.add_path()
+    while not world.sender.is_open(path):
+        world.deliver(path, True)
+        world.deliver(path, False)
+    for number in (1, path):
+        list(world.receiver.take_acks(number))
+    return world
+
+
+def acked(world: World, path: int) -> list[tuple[int, int]]:
+    return [span for send in world.receiver.take_acks(path) for span in cast(Ack, send.message).chunks]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_hole_that_is_being_stored_is_not_stored_once_more_for_another_path(lost: bool) -> None:
+    """It is told again where its path was lost, or where a sender wants to make work; both paths hear of its end."""
+    world = open_twice()
+    assert world.receiver.receive(1, Holes(handle=1, chunks=[(0, 0, 40)])) == [StoreHole(1, 0, 0, 40)]
+    assert world.receiver.receive(2, Holes(handle=1, chunks=[(0, 10, 50)])) == [StoreHole(2, 0, 40, 50)]
+    assert acked(world, 1) == acked(world, 2) == []
+    if lost:
+        world.receiver.close_path(1)
+    world.receiver.stored_hole(1, 0, 0, 40)
+    assert acked(world, 1) == ([] if lost else [(0, 40)])
+    assert acked(world, 2) == [(10, 40)]
+    world.receiver.stored_hole(2, 0, 40, 50)
+    assert acked(world, 1) == []
+    assert acked(world, 2) == [(40, 50)]
+
+
+def test_where_other_bytes_are_being_stored_a_hole_is_stored_behind_them() -> None:
+    flow = Inflow(Manifest([Entry("f", FILE, 24 * MIN_CHUNK)]), {})
+    assert flow.hole(0, 0, 20) == (RangeSet(), [(0, 20)])
+    assert flow.wants(5, b"d" * 32)
+    assert flow.hole(0, 0, 24) == (RangeSet(), [(5, 6), (20, 24)])
+    flow.stored_hole(0, 0, 20)
+    flow.stored((0, 5), b"d" * 32)
+    flow.stored_hole(0, 5, 6)
+    assert flow.has(5, zero_hash(MIN_CHUNK))
 
 
 HUGE = CHUNKS_PER_MESSAGE * MAX_CHUNK

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pxfer.core.transfer.ranges import Range, RangeSet
+from p2pxfer.core.transfer.ranges import Range, RangeSet, common
 
 N = 40
 SPANS = st.tuples(st.integers(0, N), st.integers(0, N)).map(lambda pair: (min(pair), max(pair)))
@@ -101,3 +101,9 @@ def test_many_ranges_stay_fast() -> None:
     for number in range(1, 200_000, 2):
         ranges.add(number, number + 1)
     assert ranges.to_list() == [(0, 200_000)]
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.sets(st.integers(0, 40)))
+def test_what_a_range_and_a_collection_have_in_common(start: int, stop: int, among: set[int]) -> None:
+    found = list(common(range(start, stop), among))
+    assert sorted(found) == sorted(among & set(range(start, stop)))
