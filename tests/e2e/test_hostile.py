@@ -231,9 +231,10 @@ def test_a_sender_that_comes_back_with_more_is_asked_about_again(pair: Stage, an
 def test_a_hostile_receiver_gives_a_reason(pair: Stage, source: Path) -> None:
     """The reason for a refusal is shown escaped."""
     double(pair, r"""
-        import p2pxfer.net.transfer.incoming as incoming
+        import p2pxfer.net.transfer.tally as tally
         from p2pxfer.errors import Refused
-        incoming.Refused = lambda text: Refused("no\x1b]0;owned\x07\n\u202eTraceback: p2pxfer: all is well")
+        assert tally.Refused is Refused
+        tally.Refused = lambda text: Refused("no\x1b]0;owned\x07\n\u202eTraceback: p2pxfer: all is well")
     """)  # fmt: skip
     argv: Words = [sys.executable, pair.folder / "double.py", "--server", pair.address, "--home", pair.bob, "receive",
             "--as", "bob", "--to", pair.inbox, "--no-code", "--accept", "ask"]  # fmt: skip
