@@ -67,6 +67,14 @@ class Arrivals:
         """Whether anything was begun that may go on."""
         return bool(self._transfers) or bool(self._live_streams())
 
+    def goes_on(self, message: Offer | Attach) -> bool:
+        """Whether ``message`` brings something that was begun before and may go on."""
+        if isinstance(message, Attach):
+            stream = self._streams.get(message.instance)
+            return stream is not None and not stream.over
+        transfer = self._transfers.get(message.transfer)
+        return transfer is not None and not transfer.over
+
     def confirmed_since(self, moment: float) -> bool:
         """Whether a transfer was confirmed after ``moment``, in the reactor's time."""
         return any(confirmed > moment for confirmed, _ in self._finished.values())

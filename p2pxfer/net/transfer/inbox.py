@@ -3,7 +3,8 @@
 Laws of this file:
 
 1. Nobody is dialled because a stranger asked: an introduction is taken up only for a contact, or while a code is open,
-   or where the user said that everybody may send.  While nobody can say who is a contact, none is taken up.
+   or where the user said that everybody may send.  While nobody can say who is a contact, none is taken up, and of
+   what paths bring nothing that is new; what was taken before goes on.
 2. A peer whose key is not verified may prove that it knows the code, and take leave; nothing else.  One that is denied
    files may prove as much as it likes.
 3. What a verified peer's paths bring is kept by its key and not by connection (:mod:`p2pxfer.net.transfer.arrivals`).
@@ -31,7 +32,7 @@ from p2pxfer.core.session.channelwire import Attach, Compare
 from p2pxfer.core.session.pathchoice import OVER
 from p2pxfer.core.session.transferwire import Chunk, Offer
 from p2pxfer.core.session.wire import Bye, Check, Pair1, PairConfirm, SameWords
-from p2pxfer.errors import CodeNeeded, P2pxferError, PeerStopped, ProtocolBreach, Refused, WrongCode
+from p2pxfer.errors import CodeNeeded, P2pxferError, PeerStopped, ProtocolBreach, Refused, Unreachable, WrongCode
 from p2pxfer.net.connection.liveness import PacketsLost
 from p2pxfer.net.session.bothsame import COMPARE_S
 from p2pxfer.net.session.checkanswer import CheckAnswers
@@ -174,7 +175,8 @@ class Inbox:
 
     def _known(self, key: bytes) -> Known | None:
         known = self._owner.known(key)
-        return Known("", "id") if known is None and self._acceptance == "all" else known
+        everybody = self._acceptance == "all" and not self._owner.unread
+        return Known("", "id") if known is None and everybody else known
 
     async def close(self, farewell: PeerStopped | None = None, *, stopped: bool = False) -> None:
         """End every meeting and transfer, and let the senders hear of it; what arrived stays.
@@ -272,6 +274,7 @@ class Inbox:
             session.arrivals.bye(path)
             path.close()
         elif session.known is None or (isinstance(message, Check) and self._owner.known(session.key) is None):
+            self._check_contacts(session.key)
             raise CodeNeeded(
                 f"{self._machine.name} does not know this key: ask for the one-time code that receive shows, and give"
                 " it with --code-file or P2PXFER_CODE"
@@ -312,9 +315,16 @@ class Inbox:
         now = self._owner.known(session.key)
         if now is not None and not now.files:
             raise Refused(f"{self._machine.name} takes no files from you")
+        if not session.arrivals.goes_on(message):
+            self._check_contacts(session.key)
         if isinstance(message, Attach):
             return session.arrivals.attach(path, message)
         return session.arrivals.offer(path, session.since[path], message)
+
+    def _check_contacts(self, key: bytes) -> None:
+        """Raises :class:`~p2pxfer.errors.Unreachable` while it cannot be said what ``key`` may: the peer comes back."""
+        if self._owner.known(key) is None and self._owner.unread:
+            raise Unreachable(f"{self._machine.name}'s contacts cannot be read now, and nothing new is taken")
 
     def _begin(self, session: PeerSession, path: PeerPath, number: bytes, budget: ListBudget) -> IncomingTransfer:
         name, known = session.name(path), self._owner.known(session.key) is not None

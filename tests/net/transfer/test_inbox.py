@@ -544,6 +544,88 @@ def test_what_carries_a_transfer_gives_way_to_nobody(open_house: World) -> None:
     assert len(standing()) == 2 * MAX_OF_STRANGER
 
 
+class Unreadable:
+    """Contacts of which one is denied files, and which cannot be read once ``unread`` is set."""
+
+    def __init__(self, world: World, acceptance: module.Acceptance) -> None:
+        self.unread = ""
+        self._contacts = {KEY: Known("eve", "contact", files=False), CONTACT: Known("dora", "contact")}
+        owner: Any = world.inbox._owner
+        owner.known = self._known
+        self._owner = owner
+        world.inbox._acceptance = acceptance
+
+    def _known(self, key: bytes) -> Known | None:
+        self._owner.unread = self.unread
+        return None if self.unread else self._contacts.get(key)
+
+
+def a_path(world: World, number: int, key: bytes) -> Any:
+    path: Any = FakePath(number, "relay")
+    path.peer_key = key
+    meeting: Any = SimpleNamespace(started=world.clock.seconds(), party=SimpleNamespace(peer_key=key))
+    world.inbox.path_up(meeting, path)
+    return path
+
+
+ATTACH = Attach(instance=bytes(16))
+
+
+@pytest.mark.parametrize("message", [OFFER, ATTACH])
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("acceptance", ["contacts", "all"])
+def test_while_contacts_cannot_be_read_nothing_new_is_taken(
+    world: World, acceptance: module.Acceptance, message: Message, *, known: bool
+) -> None:
+    """Nobody can say then who is denied files; it is no refusal, after which the sender would not come back."""
+    contacts = Unreadable(world, acceptance)
+    session = world.inbox._session(KEY)
+    contacts.unread = "contacts.json cannot be read"
+    session.known = Known("eve", "contact", files=False) if known else world.inbox._known(KEY)
+    path = a_path(world, 1, KEY)
+    with pytest.raises(Unreachable, match=r"contacts cannot be read") as raised:
+        world.inbox.path_message(path, message)
+    assert raised.value.retry
+    assert world.begun == []
+    contacts.unread = ""
+    session.known = Known("eve", "contact", files=False)
+    with pytest.raises(Refused, match="takes no files from you"):
+        world.inbox.path_message(path, message)
+    assert world.begun == []
+
+
+def test_what_is_under_way_comes_back_while_contacts_cannot_be_read(world: World) -> None:
+    """It was taken by one who might; another transfer of the same sender is a new one."""
+    contacts = Unreadable(world, "contacts")
+    world.inbox._session(CONTACT).known = Known("dora", "contact")
+    world.inbox.path_message(a_path(world, 1, CONTACT), OFFER)
+    (transfer,) = world.begun
+    contacts.unread = "contacts.json cannot be read"
+    world.inbox.path_message(a_path(world, 2, CONTACT), OFFER)
+    assert transfer.heard == [OFFER, OFFER]
+    with pytest.raises(Unreachable, match="contacts cannot be read"):
+        world.inbox.path_message(a_path(world, 3, CONTACT), structs.replace(OFFER, transfer=bytes(32)))
+    transfer.confirm()
+    with pytest.raises(Unreachable, match="contacts cannot be read"):
+        world.inbox.path_message(a_path(world, 4, CONTACT), OFFER)
+    assert world.begun == [transfer]
+
+
+def test_a_stream_under_way_comes_back_while_contacts_cannot_be_read(world: World) -> None:
+    owner: Any = world.inbox._owner
+    owner.decide = lambda peer, offer: Deferred()
+    owner.transfer_started = lambda peer, stream, paths: stream.done.addErrback(lambda failure: None)
+    begun = stream(world, OPEN)
+    world.clock.wait()  # a thread has looked whether it may come
+    contacts = Unreadable(world, "contacts")
+    contacts.unread = "contacts.json cannot be read"
+    path: Any = StreamPath(2)
+    world.inbox.path_up(world.meeting, path)
+    world.inbox.path_message(path, ATTACH)
+    assert path in world.inbox._session(KEY).arrivals
+    assert begun.refused is path.refused is None
+
+
 def test_who_compares_words_gives_way_to_nobody(open_house: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bothsame, "words_on", lambda path: ("a", "b"))
     owner: Any = open_house.inbox._owner
