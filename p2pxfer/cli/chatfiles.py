@@ -54,7 +54,8 @@ class _Question(Struct, frozen=True, eq=False):
 class ChatFiles(InboxOwner):
     """Both directions; ``on_idle`` is called when everything is sent that was to be.
 
-    ``tell`` hears of each step, with what people see of it, ``None`` for the usual line.
+    ``tell`` hears of each step, with what people see of it, ``None`` for the usual line.  ``here``: whether the peer
+    chats now.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class ChatFiles(InboxOwner):
         acceptance: Acceptance,
         tell: Callable[[Event, str | None], None],
         on_idle: Callable[[], None],
+        here: Callable[[], bool],
     ) -> None:
         self._machine = machine
         self._contacts = ContactsNow(machine.home, self._note)
@@ -73,7 +75,7 @@ class ChatFiles(InboxOwner):
         self._destination = destination
         self._acceptance: Acceptance = acceptance
         self._tell = tell
-        self._sending = ChatSending(machine, peer, tell, self._tell_some, on_idle)
+        self._sending = ChatSending(machine, peer, tell, self._tell_some, on_idle, here)
         self._notes = Worker(machine.reactor, "destinations")
         self._questions: deque[_Question] = deque()
         self._coming: list[IncomingTransfer | IncomingStream] = []

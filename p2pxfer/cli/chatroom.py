@@ -113,6 +113,7 @@ class ChatRoom(ChatOwner):
             acceptance=self._manners.acceptance,
             tell=self._tell,
             on_idle=self._look,
+            here=lambda: self._conversation.connected,
         )
         self._words = ChatWords(machine.home, self._peer, chatting, self._note, self.end, lambda: files.asking)
         self._chat_commands = ChatCommands(

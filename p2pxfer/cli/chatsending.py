@@ -6,6 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -29,7 +30,7 @@ from p2pxfer.net.transfer.pump import ChunkPump
 from p2pxfer.net.transfer.source import Source
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.worker import Worker
-from p2pxfer.status import Done, Event, Note, Offer
+from p2pxfer.status import Accepted, Done, Event, Note, Offer
 
 PURPOSE: Final = "chatfile"
 MAX_QUEUE: Final = 16
@@ -48,7 +49,7 @@ class ChatSending:
     """The sending side of the files in a chat; ``on_idle`` is called when everything is sent that was to be.
 
     ``tell`` hears of each step, with what people see of it, ``None`` for the usual line; ``tell_some`` of what happens
-    on the way.  ``failed``: why the last file that was not sent was not.
+    on the way.  ``here``: whether the peer chats now.  ``failed``: why the last file that was not sent was not.
     """
 
     log = Logger()
@@ -60,14 +61,20 @@ class ChatSending:
         tell: Callable[[Event, str | None], None],
         tell_some: Callable[[Event], None],
         on_idle: Callable[[], None],
+        here: Callable[[], bool],
     ) -> None:
         self._machine = machine
         self._peer = peer
         self._tell = tell
         self._tell_some = tell_some
         self._on_idle = on_idle
+        self._here = here
         self.failed: P2pxferError | None = None
         self._queue: deque[str] = deque()
+        self._current = ""
+        """What is sent, until its end was told."""
+        self._begins = ""
+        """What is to be said when the peer takes it."""
         self._sending: Deferred[None] | None = None
         self._job: OutgoingJob | None = None
         self._sent_before = 0
@@ -81,12 +88,19 @@ class ChatSending:
         self._next()
 
     async def close(self) -> None:
-        """Send nothing any more; what arrived there is kept, and back when it is written down how that goes on."""
-        self._queue.clear()
+        """Send nothing any more; what arrived there is kept, and back when it is written down how that goes on.
+
+        What nothing is kept of is named: nobody else remembers it.
+        """
+        self._started = False
         sending = self._sending
         if sending is not None:
             sending.cancel()
             await sending
+        if self._queue:
+            again = "it" if len(self._queue) == 1 else "them"
+            self._note(f"not sent: {', '.join(map(_called, self._queue))}; /send {again} again")
+            self._queue.clear()
         self._disk.stop()
 
     @property
@@ -104,8 +118,11 @@ class ChatSending:
         if len(self._queue) >= MAX_QUEUE:
             self._note(f"{MAX_QUEUE} files are waiting to be sent; this one was not taken")
             return
+        ahead = self._queue[-1] if self._queue else self._current
         self._queue.append(path)
-        if not self._started:
+        if ahead:
+            self._note(f"{_called(path)} waits behind {_called(ahead)}")
+        elif not self._started:
             self._note("files wait until the words were compared")
         self._next()
 
@@ -114,12 +131,14 @@ class ChatSending:
 
     def _next(self) -> None:
         if self._started and self._sending is None and self._queue:
-            sending = self._sending = Deferred.fromCoroutine(self._send(self._queue.popleft()))
+            self._current = self._queue.popleft()
+            sending = self._sending = Deferred.fromCoroutine(self._send(self._current))
             sending.addErrback(self._not_sent).addCallback(self._sent)
 
     def _sent(self, result: None) -> None:
         self._sent_before = self.moved
         self._sending = self._job = None
+        self._current = self._begins = ""
         self._next()
         if self.idle:
             self._on_idle()
@@ -127,6 +146,8 @@ class ChatSending:
     def _not_sent(self, failure: Failure) -> None:
         error = failure.value
         if isinstance(error, CancelledError):
+            if self._current:  # nothing of it is kept
+                self._queue.appendleft(self._current)
             return
         if not isinstance(error, P2pxferError):
             self.log.failure("a file was not sent", failure)
@@ -148,7 +169,12 @@ class ChatSending:
         for skipped in source.skipped:
             self._note(f"skipped {safe_text(str(skipped))}")
         offer = Offer(files=len(manifest.files), bytes=manifest.total_bytes, names=tuple(manifest.top_names))
-        self._note(f"sending {contents(offer)}")
+        self._begins = f"sending {contents(offer)}"
+        if self._here():
+            self._begin()
+        else:
+            peer, names = safe_text(self._peer.shown), some_of(manifest.top_names)
+            self._note(f"{peer} is not here yet; {names} waits until {peer} is, as long as this chat runs")
         cache = await self._disk.make(HashCache, str(machine.home.path), manifest, source.identity, time.time())
         try:
             memo = SendJob([path], self._peer.name or str(PeerId(key)))
@@ -160,12 +186,20 @@ class ChatSending:
         finally:
             await self._disk.do(cache.close)
 
+    def _begin(self) -> None:
+        """Say once that it is sent."""
+        if self._begins:
+            self._note(self._begins)
+            self._begins = ""
+
     async def _send_cargo(self, client: RendezvousClient, source: Source, pump: ChunkPump, memory: SendMemory) -> None:
         machine, manifest, key = self._machine, source.manifest, self._peer.key
 
         def happened(event: Event) -> None:
             """The record follows what happens."""
             memory.event(event)
+            if isinstance(event, Accepted):
+                self._begin()
             self._tell_some(event)
 
         job = self._job = OutgoingJob(
@@ -187,6 +221,7 @@ class ChatSending:
         except (P2pxferError, CancelledError):
             if await memory.cut(pump.acked_bytes):
                 self._note(self._kept(memory.number, manifest.top_names, pump.acked_bytes, manifest.total_bytes))
+                self._current = ""
             raise
         finally:
             ticker.stop()
@@ -206,3 +241,8 @@ class ChatSending:
             f" again, in a chat or with p2pxfer jobs resume {number} while {self._peer.shown} receives into the same"
             " directory"
         )
+
+
+def _called(path: str) -> str:
+    """A file or directory as its user calls it, in short."""
+    return safe_text(Path(path).name or path, 200)

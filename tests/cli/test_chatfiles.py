@@ -17,7 +17,7 @@ from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.net.transfer.places import Received
-from p2pxfer.status import Offer
+from p2pxfer.status import Accepted, Offer
 from tests.net.machines import machine_at
 from tests.net.reactors import Threads
 
@@ -43,7 +43,7 @@ def test_an_answer_is_for_the_one_offer_that_is_shown(tmp_path: Path) -> None:
     clock: Any = Clock()
     files = ChatFiles(
         machine_at(home, clock), KnownPeer(KEY, "bob", "contact"), destination=str(tmp_path), acceptance="ask",
-        tell=lambda event, _: told.append(event), on_idle=lambda: None,
+        tell=lambda event, _: told.append(event), on_idle=lambda: None, here=lambda: True,
     )  # fmt: skip
     answers: dict[str, bool] = {}
     offered = {name: Transfer(name) for name in ("first", "second", "gone", "last")}
@@ -74,7 +74,7 @@ def test_a_question_goes_away_with_the_sender_that_was_stopped(tmp_path: Path) -
     home.add_contact(Contact("bob", PeerId(KEY), "code", "2026-01-01"))
     files = ChatFiles(
         machine_at(home, clock), KnownPeer(KEY, "bob", "contact"), destination=str(tmp_path), acceptance="ask",
-        tell=lambda event, _: told.append(event), on_idle=lambda: None,
+        tell=lambda event, _: told.append(event), on_idle=lambda: None, here=lambda: True,
     )  # fmt: skip
     answers: list[bool] = []
     path: Any = None
@@ -104,7 +104,7 @@ def test_with_contacts_that_cannot_be_read_nothing_is_taken(tmp_path: Path, name
     clock: Any = Clock()
     files = ChatFiles(
         machine_at(home, clock), KnownPeer(KEY, name, "contact" if name else "id"), destination=str(tmp_path),
-        acceptance="contacts", tell=lambda event, _: told.append(event), on_idle=lambda: None,
+        acceptance="contacts", tell=lambda event, _: told.append(event), on_idle=lambda: None, here=lambda: True,
     )  # fmt: skip
     home.add_contact(Contact("bob", PeerId(KEY), "code", "2026-01-01"))
     assert files.known(KEY)
@@ -128,7 +128,7 @@ def test_what_was_saved_is_said_with_whom_it_came_from_and_where_it_is(
     clock: Any = Clock()
     files = ChatFiles(
         machine_at(Home(tmp_path / "home"), clock), KnownPeer(KEY, "bob", "contact"), destination="there",
-        acceptance="contacts", tell=lambda event, text: told.append(text), on_idle=lambda: None,
+        acceptance="contacts", tell=lambda event, text: told.append(text), on_idle=lambda: None, here=lambda: True,
     )  # fmt: skip
     transfer: Any = Transfer("a file.txt")
     transfer.bytes_by_path = {"direct": 1}
@@ -174,7 +174,7 @@ def test_the_hashes_of_earlier_runs_are_read_and_written_in_a_thread(
     client: Any = object()
     files = ChatFiles(
         machine_at(home, reactor), KnownPeer(KEY, "bob", "contact"), destination=str(tmp_path), acceptance="ask",
-        tell=lambda event, _: told.append(event), on_idle=lambda: None,
+        tell=lambda event, _: told.append(event), on_idle=lambda: None, here=lambda: True,
     )  # fmt: skip
     files._sending.start(client)
     (tmp_path / "note").write_text("to be sent")
@@ -186,3 +186,93 @@ def test_the_hashes_of_earlier_runs_are_read_and_written_in_a_thread(
     stopped = files._sending._disk.stop()
     while not stopped.called:
         threads.wait()
+
+
+class Sending:
+    """Files that are sent to bob, who is not there until :attr:`job` is told so."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, *, here: bool) -> None:
+        self.threads = Threads()
+        self.told: list[str] = []
+        self.jobs: list[Any] = []
+        jobs = self.jobs
+
+        class Job:
+            def __init__(self, *_words: Any, tell: Any, **_options: Any) -> None:
+                self.bytes_by_path: dict[str, int] = {}
+                self.path_kind = "none"
+                self.tell = tell
+                self.outcome: Deferred[bytes] = Deferred()
+                jobs.append(self)
+
+            async def run(self) -> bytes:
+                return await self.outcome
+
+        monkeypatch.setattr(chatsending, "OutgoingJob", Job)
+        reactor: Any = self.threads
+        self.files = ChatFiles(
+            machine_at(Home(folder / "home"), reactor), KnownPeer(KEY, "bob", "contact"), destination=str(folder),
+            acceptance="ask", tell=lambda event, _: self.told.append(getattr(event, "message", "")),
+            on_idle=lambda: None, here=lambda: here,
+        )  # fmt: skip
+        self._folder = folder
+        client: Any = object()
+        self.files._sending.start(client)
+
+    def send(self, name: str) -> None:
+        (self._folder / name).write_text("to be sent")
+        self.files.send(str(self._folder / name))
+
+    def until(self, condition: Any) -> None:
+        for _ in range(1000):
+            if condition():
+                return
+            self.threads.wait()
+            self.threads.advance(0)
+        raise AssertionError(self.told)
+
+    def close(self) -> None:
+        closing = Deferred.fromCoroutine(self.files._sending.close())
+        self.until(lambda: closing.called)
+
+
+def test_files_for_a_peer_that_is_not_there_are_said_to_wait_and_at_the_end_not_to_be_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sending = Sending(tmp_path, monkeypatch, here=False)
+    sending.send("hello.txt")
+    sending.send("mid.bin")
+    sending.send("last")
+    sending.until(lambda: sending.jobs)
+    assert sending.told == [
+        "mid.bin waits behind hello.txt",
+        "last waits behind mid.bin",
+        "bob is not here yet; hello.txt waits until bob is, as long as this chat runs",
+    ]
+    sending.close()
+    assert sending.told[3:] == ["not sent: hello.txt, mid.bin, last; /send them again"]
+    assert sending.files.idle
+
+
+def test_a_file_that_waited_is_said_to_be_sent_when_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sending = Sending(tmp_path, monkeypatch, here=False)
+    sending.send("hello.txt")
+    sending.until(lambda: sending.jobs)
+    sending.jobs[0].tell(Accepted())
+    sending.jobs[0].tell(Accepted())
+    assert sending.told[1:] == ["sending hello.txt (1 file, 10 B)"]
+    sending.close()
+
+
+def test_what_waits_behind_a_file_that_is_cut_is_named_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sending = Sending(tmp_path, monkeypatch, here=True)
+    sending.send("huge.bin")
+    sending.send("hello.txt")
+    sending.until(lambda: sending.jobs)
+    sending.jobs[0].tell(Accepted())
+    sending.close()
+    assert sending.told[:2] == ["hello.txt waits behind huge.bin", "sending huge.bin (1 file, 10 B)"]
+    assert sending.told[2].startswith("0 B of 10 B of huge.bin are kept there")
+    assert sending.told[3:] == ["not sent: hello.txt; /send it again"]
