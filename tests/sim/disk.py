@@ -87,7 +87,7 @@ class Disk:
             assert held is not None, f"the journal claims chunk {file, index}, which is not on the disk"
             assert blake3(held).digest() == digest, f"the journal claims another chunk {file, index}"
         body = memoryview(pack_chunks(claims))[journal.RECORD_OVERHEAD :]
-        state._claims = [(journal.CHUNKS, body)] if claims else []
+        state._claims = [body] if claims else []
         if state.published_root is None:
             self.journal = pack_header(SENDER, manifest.transfer_id)
             for page in range(manifest.pages):

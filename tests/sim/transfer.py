@@ -373,7 +373,7 @@ class Receiver:
 
         self._sim.withdrawn += 1
         self._syncing = True
-        self._sim.disk.append(pack_withdrawn(runs))
+        self._sim.disk.append(b"".join(pack_withdrawn(runs)))
         self._later(self._sync_time(), withdrawn)
 
     def _acks(self) -> None:

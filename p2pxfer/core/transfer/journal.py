@@ -15,21 +15,24 @@ Layout (integers big-endian)::
     crc          4    CRC-32 of kind, length and body
     body
 
-    kind 1, CHUNKS        of (file u32, chunk u32, hash 32): these were written and synced before the record was
+    kind 1, CHUNKS        of (file u32, chunk u32, hash 32): these were written and synced before the record was; where
+                          the hash is 32 zeros other bytes are about to be written there, and what was claimed of the
+                          chunk holds no more
     kind 2, PUBLISHING    of (top name, final name, st_dev u64, st_ino u64), names as u16 length and UTF-8:
                           each is about to be renamed from the first to the second name
     kind 3, PUBLISHED     root hash 32, then final names: everything is in its place and synced
     kind 4, LIST          1 if other pages follow, else 0 (one byte), then the next page of the file list
     kind 5, AGREED        root hash 32, then of each file that is left out its number u32, increasing: this is what the
                           sender's Final was about, and is going to be published
-    kind 6, WITHDRAWN     of (file u32, first chunk u32, the one behind the last u32): other bytes are about to be
-                          written there, so what was claimed of these chunks holds no more
 
 Laws:
 
 - The journal follows the disk, never the other way round: a record is appended after what it says has become true
-  (PUBLISHING: before it becomes true, so that a crash in between can be told from one before; WITHDRAWN: before the
+  (PUBLISHING: before it becomes true, so that a crash in between can be told from one before; a withdrawal: before the
   first of the other bytes is written, so that no claim is false in between).
+- A program of this version that does not know of withdrawals takes one for a claim, and no sender confirms a claim to a
+  hash that no bytes have: it fetches the chunk again.  A kind of its own would end the journal for it, with the claims
+  that are withdrawn standing before that end.
 - The first record that is cut short, fails its CRC or makes no sense ends the journal: what follows was not synced
   either.
 - A page of the list stands before the first record about one of its files, AGREED before PUBLISHING.
@@ -61,7 +64,6 @@ PUBLISHING: Final = 2
 PUBLISHED: Final = 3
 LIST: Final = 4
 AGREED: Final = 5
-WITHDRAWN: Final = 6
 
 _MAGIC: Final = b"P2PXJRNL"
 _HEAD: Final = struct.Struct(">8sH")
@@ -69,7 +71,6 @@ _BINDING: Final = struct.Struct(">32s32s")
 _CRC: Final = struct.Struct(">I")
 _RECORD: Final = struct.Struct(">BI")
 _CHUNK: Final = struct.Struct(">II32s")
-_RUN: Final = struct.Struct(">III")
 _NAME: Final = struct.Struct(">H")
 _INODE: Final = struct.Struct(">QQ")
 _FILE: Final = struct.Struct(">I")
@@ -80,6 +81,8 @@ _RECORDS_AT: Final = _BINDING_AT + _BINDING.size + _CRC.size
 RECORD_OVERHEAD: Final = _RECORD.size + _CRC.size
 CHUNK_SIZE: Final = _CHUNK.size
 """Bytes that one chunk takes in the body of a CHUNKS record."""
+_WITHDRAWN: Final = bytes(HASH_SIZE)
+"""Stands for a hash where a claim is withdrawn."""
 CHUNKS_PER_RECORD: Final = 8192
 """Larger records save nothing, and take memory while they are made."""
 
@@ -115,19 +118,16 @@ class JournalState(Struct):
     publishing: list[Publication] = []
     published_root: bytes | None = None
     published_names: list[str] = []
-    _claims: list[tuple[int, memoryview]] = []
+    _claims: list[memoryview] = []
 
     def chunks(self) -> Iterator[tuple[int, int, bytes | None]]:
         """(file index, chunk index, hash) in the order of writing; of what is said of one chunk the last holds.
 
         The hash is ``None`` where a claim is withdrawn.
         """
-        for kind, body in self._claims:
-            if kind == CHUNKS:
-                yield from _CHUNK.iter_unpack(body)
-            else:
-                runs = _RUN.iter_unpack(body)
-                yield from ((file, index, None) for file, first, stop in runs for index in range(first, stop))
+        for body in self._claims:
+            for file, index, digest in _CHUNK.iter_unpack(body):
+                yield file, index, None if digest == _WITHDRAWN else digest
 
 
 # -- writing -----------------------------------------------------------------------------------------------------
@@ -163,9 +163,9 @@ def pack_claims(claims: Iterable[Claim]) -> Iterator[bytes]:
         yield pack_chunks(batch)
 
 
-def pack_withdrawn(runs: Iterable[tuple[int, int, int]]) -> bytes:
-    """A WITHDRAWN record of (file index, first chunk, the one behind the last)."""
-    return pack_record(WITHDRAWN, b"".join(_RUN.pack(*run) for run in runs))
+def pack_withdrawn(runs: Iterable[tuple[int, int, int]]) -> Iterator[bytes]:
+    """CHUNKS records that withdraw all claims to (file index, first chunk, the one behind the last)."""
+    return pack_claims((*run, _WITHDRAWN) for run in runs)
 
 
 def pack_agreed(agreed: Agreed) -> bytes:
@@ -247,8 +247,8 @@ def read_records(data: bytes, start: int) -> Iterator[tuple[int, memoryview, int
 
 def _take(state: JournalState, kind: int, body: memoryview) -> bool:
     try:
-        if (kind == CHUNKS and len(body) % _CHUNK.size == 0) or (kind == WITHDRAWN and len(body) % _RUN.size == 0):
-            state._claims.append((kind, body))
+        if kind == CHUNKS and len(body) % _CHUNK.size == 0:
+            state._claims.append(body)
         elif kind == PUBLISHING:
             state.publishing += _publications(bytes(body))
         elif kind == AGREED and len(body) >= HASH_SIZE and (len(body) - HASH_SIZE) % _FILE.size == 0:

@@ -294,7 +294,7 @@ class Staging:
         """These are about to become other bytes."""
         self._check_usable()
         with self._trouble.breaking("preparing to replace what was received"):
-            self._journal.append([pack_withdrawn(runs)])
+            self._journal.append(pack_withdrawn(runs))
 
     def _sync_files(self, files: set[int]) -> None:
         if len(files) > MANY_FILES and sync_file_system(self._destination):

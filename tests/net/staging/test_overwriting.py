@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import struct
 import tempfile
 import threading
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,11 +41,30 @@ def data_of(index: int, seed: int) -> bytes:
     return random.Random(seed).randbytes(length) if seed else bytes(length)
 
 
+def claims_as_read_at_first(journal: bytes) -> dict[tuple[int, int], bytes]:
+    """The rule of the programs that were there before claims were withdrawn: five kinds of records, and of two claims
+    for one chunk the later one holds.
+    """
+    found: dict[tuple[int, int], bytes] = {}
+    at = 82
+    while at + 9 <= len(journal):
+        kind, length, crc = struct.unpack_from(">BII", journal, at)
+        body = journal[at + 9 : at + 9 + length]
+        if len(body) < length or zlib.crc32(journal[at : at + 5] + body) != crc or not 1 <= kind <= 5:
+            break
+        if kind == 1:
+            found.update(((file, index), digest) for file, index, digest in struct.iter_unpack(">II32s", body))
+        at += 9 + length
+    return found
+
+
 def claimed(place: Path) -> int:
-    """See that every claim of the journal is true just now; how many there are."""
-    state = read_journal((place / "journal").read_bytes())
+    """See that every claim of the journal is true just now, as the first programs read it, too; how many there are."""
+    journal = (place / "journal").read_bytes()
+    state = read_journal(journal)
     assert state is not None
     last = {(file, index): digest for file, index, digest in state.chunks()}
+    assert claims_as_read_at_first(journal) == {address: digest or bytes(32) for address, digest in last.items()}
     standing = [(index, digest) for (_, index), digest in last.items() if digest is not None]
     data = (place / "tree" / "f").read_bytes() if standing else b""
     for index, digest in standing:
