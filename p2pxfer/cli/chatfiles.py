@@ -16,11 +16,11 @@ from twisted.python.failure import Failure
 
 from p2pxfer.cli.chatsending import PURPOSE, ChatSending
 from p2pxfer.cli.questions import compose_question
-from p2pxfer.cli.watching import done_event
+from p2pxfer.cli.watching import GONE_S, done_event
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.text import safe_text
-from p2pxfer.core.words.eventtext import human_size, received_text, some_of
+from p2pxfer.core.words.eventtext import contents, human_size, received_text, some_of
 from p2pxfer.errors import Incomplete, P2pxferError, PeerStopped, Unreachable
 from p2pxfer.net.session.knownpeers import ContactsNow, KnownPeer
 from p2pxfer.net.session.machine import Machine
@@ -36,7 +36,7 @@ from p2pxfer.net.transfer.instream import IncomingStream
 from p2pxfer.net.transfer.places import Received
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.worker import Worker
-from p2pxfer.status import Event, Note, Offer, RefusedOffer
+from p2pxfer.status import Accepted, Event, Note, Offer, RefusedOffer
 
 MAX_QUESTIONS: Final = 8
 """Most offers that wait for an answer; more are refused."""
@@ -82,6 +82,8 @@ class ChatFiles(InboxOwner):
         self._taken: set[IncomingTransfer | IncomingStream] = set()
         self._stopped: set[IncomingTransfer | IncomingStream] = set()
         """Those under way whose sender says that it was stopped."""
+        self._away: set[IncomingTransfer] = set()
+        """Those that were taken and whose sender was said to be gone."""
         self._client: RendezvousClient | None = None
         self._inbox = Inbox(
             machine, lambda _: Folder(destination), "contacts", CodeBook(), self, self._tell_some
@@ -152,9 +154,12 @@ class ChatFiles(InboxOwner):
         self._tell(Note(text), None)
 
     def _tell_some(self, event: Event) -> None:
-        """Paths of files are no news beside those of the chat."""
+        """Paths of files are no news beside those of the chat; that one goes on whose sender was gone is."""
         if isinstance(event, (Note, RefusedOffer)):
             self._tell(event, None)
+        elif isinstance(event, Accepted):
+            for transfer in [each for each in self._away if each.attached]:
+                self._comes(transfer)
 
     def answer(self, answer: bool) -> bool:
         """Answer the question that is shown, and show the next; returns whether there was one."""
@@ -188,6 +193,31 @@ class ChatFiles(InboxOwner):
         for transfer in [question.transfer for question in self._questions]:
             if transfer in self._stopped and transfer is not None and not transfer.attached:
                 transfer.abandon()
+        for transfer in self._taken:
+            if isinstance(transfer, IncomingTransfer) and not transfer.attached:
+                # What another path will carry in a moment is no news.
+                self._machine.reactor.callLater(0 if transfer in self._stopped else GONE_S, self._left, transfer)
+
+    def _left(self, transfer: IncomingTransfer) -> None:
+        """Say it once of a sender that does not come back."""
+        if transfer in self._taken and not (transfer.attached or transfer.ended) and transfer not in self._away:
+            self._away.add(transfer)
+            peer = safe_text(self._peer.shown)
+            if transfer in self._stopped:
+                self._note(f"{peer} has left: {self._kept(transfer)}")
+            else:
+                kept = f"{self._share(transfer)} are kept, and go on when {peer} is back or sends it again"
+                self._note(f"no path to {peer} any more; {kept}")
+
+    def _comes(self, transfer: IncomingTransfer) -> None:
+        """What was taken comes from now on, or goes on."""
+        if transfer.offer is None or transfer.ended:
+            return
+        self._away.discard(transfer)
+        self._stopped.discard(transfer)
+        have, peer = transfer.have_bytes, safe_text(self._peer.shown)
+        goes_on = f" goes on: {human_size(have)} are here" if have else " comes"
+        self._note(f"{contents(transfer.offer)} from {peer}{goes_on}")
 
     @property
     def unread(self) -> str:
@@ -237,17 +267,24 @@ class ChatFiles(InboxOwner):
             acceptance: Literal["ask", "contacts"] = "ask" if self._acceptance == "ask" else "contacts"
             used = Destination(self._destination, machine.name, acceptance, True, **asdict(machine.approach))
             self._notes.do(remember, machine.home.path, used, anew=False)
+            # Behind this answer it is known what is here of it.
+            machine.reactor.callLater(0, self._comes, transfer)
         return answer
+
+    def _share(self, transfer: IncomingTransfer) -> str:
+        """How much of what is here."""
+        offer = transfer.offer
+        some, whole = (some_of(offer.names), offer.bytes or 0) if offer is not None else ("", 0)
+        return f"{human_size(transfer.have_bytes)} of {human_size(whole)} of {some}"
 
     def _kept(self, transfer: IncomingTransfer) -> str:
         """Of what was cut, what there is of it here and how it goes on."""
-        peer, offer = safe_text(self._peer.shown), transfer.offer
-        some, whole = (some_of(offer.names), offer.bytes or 0) if offer is not None else ("", 0)
+        peer = safe_text(self._peer.shown)
         where = safe_text(directory_of(Folder(self._destination)) or self._destination, 200)
         number = number_of(staging_name(transfer.sender, transfer.number))
         return (
-            f"{human_size(transfer.have_bytes)} of {human_size(whole)} of {some} from {peer} are kept in {where}; they"
-            f" go on when {peer} sends it again, in a chat or while p2pxfer jobs resume {number} runs here"
+            f"{self._share(transfer)} from {peer} are kept in {where}; they go on when {peer} sends it again, in a chat"
+            f" or while p2pxfer jobs resume {number} runs here"
         )
 
     def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:
@@ -276,6 +313,7 @@ class ChatFiles(InboxOwner):
             self._coming.remove(transfer)
             self._taken.discard(transfer)
             self._stopped.discard(transfer)
+            self._away -= {transfer}
             self._drop(transfer)
 
         self._coming.append(transfer)

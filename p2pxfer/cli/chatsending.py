@@ -30,7 +30,7 @@ from p2pxfer.net.transfer.pump import ChunkPump
 from p2pxfer.net.transfer.source import Source
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.worker import Worker
-from p2pxfer.status import Accepted, Done, Event, Note, Offer
+from p2pxfer.status import Accepted, Done, Event, Note, Offer, Resumed
 
 PURPOSE: Final = "chatfile"
 MAX_QUEUE: Final = 16
@@ -200,6 +200,8 @@ class ChatSending:
             memory.event(event)
             if isinstance(event, Accepted):
                 self._begin()
+            elif isinstance(event, Resumed):
+                self._note(f"going on: {safe_text(self._peer.shown)} has {human_size(event.have_bytes)} already")
             self._tell_some(event)
 
         job = self._job = OutgoingJob(

@@ -11,13 +11,15 @@ from twisted.python.failure import Failure
 
 from p2pxfer.cli import chatsending
 from p2pxfer.cli.chatfiles import ChatFiles
+from p2pxfer.cli.watching import GONE_S
 from p2pxfer.core.ids import PeerId
-from p2pxfer.errors import Incomplete, PeerStopped, Unreachable
+from p2pxfer.errors import Incomplete, P2pxferError, PeerStopped, Unreachable
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.transfer.hashcache import HashCache
+from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.places import Received
-from p2pxfer.status import Accepted, Offer
+from p2pxfer.status import Accepted, Offer, Resumed
 from tests.net.machines import machine_at
 from tests.net.reactors import Threads
 
@@ -276,3 +278,84 @@ def test_what_waits_behind_a_file_that_is_cut_is_named_beside_it(
     assert sending.told[:2] == ["hello.txt waits behind huge.bin", "sending huge.bin (1 file, 10 B)"]
     assert sending.told[2].startswith("0 B of 10 B of huge.bin are kept there")
     assert sending.told[3:] == ["not sent: hello.txt; /send it again"]
+
+
+def test_a_second_send_says_what_the_peer_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sending = Sending(tmp_path, monkeypatch, here=True)
+    sending.send("huge.bin")
+    sending.until(lambda: sending.jobs)
+    sending.jobs[0].tell(Accepted())
+    sending.jobs[0].tell(Resumed(have_bytes=81 * 2**20))
+    assert sending.told[1:] == ["going on: bob has 81.0 MiB already"]
+    sending.close()
+
+
+class Coming(IncomingTransfer):
+    """One that is taken, as a chat sees it."""
+
+    have_bytes = 0
+    attached = 1
+    ended = False
+    offer = Offer(files=1, bytes=2**20, names=("huge.bin",))
+
+    def __init__(self) -> None:
+        self.sender, self.number = KEY, KEY
+        self.done = Deferred()
+
+
+class Taking:
+    """A chat that takes the files of alice."""
+
+    def __init__(self, folder: Path) -> None:
+        home = Home(folder / "home")
+        home.add_contact(Contact("alice", PeerId(KEY), "code", "2026-01-01"))
+        self.threads = Threads()
+        self.told: list[str] = []
+        self.files = ChatFiles(
+            machine_at(home, self.threads), KnownPeer(KEY, "alice", "contact"), destination=str(folder),
+            acceptance="contacts", tell=lambda event, _: self.told.append(getattr(event, "message", "")),
+            on_idle=lambda: None, here=lambda: True,
+        )  # fmt: skip
+        self.path: Any = None
+
+    def take(self, transfer: Coming) -> None:
+        self.files.transfer_started("alice", transfer, self.path)
+        self.files.decide("alice", transfer.offer)
+        self.threads.advance(0)
+
+    def lose(self, transfer: Coming, error: P2pxferError) -> None:
+        transfer.attached = 0
+        self.files.path_ends(self.path, "alice", error)
+        self.files.path_gone(self.path)
+        self.threads.advance(0)
+
+
+def test_a_file_that_comes_is_said_when_it_begins_and_when_its_sender_leaves(tmp_path: Path) -> None:
+    taking, coming = Taking(tmp_path), Coming()
+    taking.take(coming)
+    assert taking.told == ["huge.bin (1 file, 1.0 MiB) from alice comes"]
+    coming.have_bytes = 2**19
+    taking.lose(coming, PeerStopped("the chat has ended"))
+    taking.files.path_gone(taking.path)
+    taking.threads.advance(0)
+    assert len(taking.told) == 2
+    kept = "alice has left: 512.0 KiB of 1.0 MiB of huge.bin from alice are kept in"
+    assert taking.told[1].startswith(kept) and "they go on when alice sends it again" in taking.told[1]
+    coming.attached = 1
+    taking.files._tell_some(Accepted())
+    taking.files._tell_some(Accepted())
+    assert taking.told[2:] == ["huge.bin (1 file, 1.0 MiB) from alice goes on: 512.0 KiB are here"]
+
+
+def test_a_file_that_another_path_carries_on_is_not_said_to_be_cut(tmp_path: Path) -> None:
+    taking, coming = Taking(tmp_path), Coming()
+    taking.take(coming)
+    taking.lose(coming, Unreachable("nothing came any more"))
+    assert len(taking.told) == 1
+    coming.attached = 1
+    taking.threads.advance(GONE_S)
+    assert len(taking.told) == 1
+    taking.lose(coming, Unreachable("nothing came any more"))
+    taking.threads.advance(GONE_S)
+    kept = "0 B of 1.0 MiB of huge.bin are kept, and go on when alice is back or sends it again"
+    assert taking.told[1:] == [f"no path to alice any more; {kept}"]

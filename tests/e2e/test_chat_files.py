@@ -116,6 +116,8 @@ def test_a_file_that_is_cut_in_a_chat_is_a_job_of_both_and_goes_on_as_one(room: 
     wait_until(lambda: any(path.stat().st_size > 8 * MIB for path in room.inbox.glob(".p2pxfer-*/tree/*")))
     bob.child.send_signal(signal.SIGINT)
     sent = bob.ends(130)
+    alice.waits_for("bob has left: ")
+    assert "large.bin (1 file, 300.0 MiB) from bob comes" in alice.said()
     alice.child.send_signal(signal.SIGINT)
     received = alice.ends(130)
     ((sending,), (coming,)) = (room.run("jobs", home=home, as_json=True).events for home in (room.bob, room.alice))
