@@ -199,12 +199,15 @@ def cancel(options: Global, jobs: tuple[str, ...]) -> None:
         if isinstance(found, Queued):
             queueing.drop(home, found)
         elif job.state in UNDER_WAY:
-            raise UsageError(f"{under_way(found, job)}; end that with Ctrl-C, then cancel, and start it again")
+            again = ", and start it again" if isinstance(found, Partial) else ""
+            raise UsageError(f"{under_way(found, job)}; end that with Ctrl-C, then cancel{again}")
         elif isinstance(found, Partial):
             drop(found)
         else:
             SendJobs(home.path).remove(found)
-        say(options, replace(job, state="dropped", place=0), f"dropped {job.job}")
+        stays = f"; what arrived stays with {safe_text(job.peer, 60)} until it is cancelled there"
+        left = stays if job.direction == "send" and job.bytes else ""
+        say(options, replace(job, state="dropped", place=0), f"dropped {job.job}{left}")
 
 
 def under_way(job: Job, listed: JobListed) -> str:

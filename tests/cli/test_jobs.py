@@ -162,6 +162,24 @@ def test_a_running_transfer_is_shown_and_not_dropped(home: Path, dest: Path) -> 
         drop(found)
 
 
+def test_a_job_of_sending_that_is_dropped_leaves_what_arrived(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Who drops it does not want it sent: while it runs nothing is said of starting it again."""
+    jobs = SendJobs(home)
+    some, none = SendJob(["/a"], "bob", size=9, acked=5), SendJob(["/b"], "bob", size=9)
+    for job in (none, some):  # the last one is held
+        jobs.save(job)
+    arguments = ["--home", str(home), "jobs", "cancel", some.number, none.number]
+    with pytest.raises(UsageError) as raised:
+        cli.main(arguments, standalone_mode=False)
+    assert raised.value.message == (f"{some.number} is under way in another process; end that with Ctrl-C, then cancel")
+    jobs.close()
+    cli.main(arguments, standalone_mode=False)
+    assert capsys.readouterr().err.splitlines() == [
+        f"dropped {some.number}; what arrived stays with bob until it is cancelled there",
+        f"dropped {none.number}",
+    ]
+
+
 def test_all_jobs_and_the_queue_take_one_look_at_the_locks(
     home: Path, dest: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
