@@ -17,6 +17,7 @@ from p2pxfer.core.words.eventtext import human_size, superseded_text
 from p2pxfer.errors import Incomplete
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.staging.partials import number_of, staging_name
 from p2pxfer.net.transfer.inbox import IDLE_S
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
@@ -229,7 +230,9 @@ class Watch:
         offer = self.transfer.offer
         if not self._outdated or offer is None:
             return error.message
-        return superseded_text(self.transfer.have_bytes, offer.names)
+        assert isinstance(self.transfer, IncomingTransfer)
+        number = number_of(staging_name(self.transfer.sender, self.transfer.number))
+        return superseded_text(self.transfer.have_bytes, offer.names, number)
 
     @property
     def taken(self) -> bool:

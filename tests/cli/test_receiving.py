@@ -50,6 +50,7 @@ from p2pxfer.errors import (
 )
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.session import machine
+from p2pxfer.net.staging.partials import number_of, staging_name
 from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.inbox import IDLE_S
 from p2pxfer.net.transfer.places import Received
@@ -295,10 +296,15 @@ class FakeTransfer:
         self.offer = Offer(files=1, bytes=10, names=("a",))
         self.have_bytes = 0
         self.attached = 1
+        self.sender, self.number = b"s" * 32, os.urandom(32)
         self.ended = self.abandoned = False
         self.bytes_by_path = {"relay": 10}
         self.done: Deferred[Received] = Deferred()
         self.settled: Deferred[None] = Deferred()
+
+    @property
+    def job(self) -> str:
+        return number_of(staging_name(self.sender, self.number))
 
     def abandon(self) -> None:
         self.abandoned = True
@@ -854,7 +860,7 @@ def test_what_a_newer_transfer_of_the_same_names_replaces_is_let_go(make: Any, m
     newer.end(GOOD)
     assert [transfer.abandoned for transfer in [*made, newer, beside]] == [True, *[False] * 6]
     assert run.events("note")[-1]["message"] == (
-        "3 B are kept of an earlier transfer of the same name, a: p2pxfer jobs cancel drops them"
+        f"3 B are kept of an earlier transfer of the same name, a: p2pxfer jobs cancel {made[0].job} drops them"
     )
 
 

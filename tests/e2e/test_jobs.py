@@ -195,7 +195,7 @@ def test_a_newer_state_supersedes_what_is_kept_of_an_earlier_one(stage: Stage, r
     digest = random_file(source, 2 * MIB)
     stage.send(source).succeed(60)
     said = until_superseded(bob)
-    drops = f"p2pxfer jobs cancel {older['job']} drops them" if restarted else "p2pxfer jobs cancel drops them"
+    drops = f"p2pxfer jobs cancel {older['job']} drops them"
     assert said.endswith(f" are kept of an earlier transfer of the same name, big.bin: {drops}")
     wait_until(lambda: "superseded" in jobs(stage, stage.bob)[0]["why"])
     (job,) = jobs(stage, stage.bob)
