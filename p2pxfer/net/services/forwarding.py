@@ -48,6 +48,8 @@ OPENS_BURST = 512
 OPENS_RATE = 50.0
 """The same in the long run, connections a second: each one dials the target."""
 TARGET_S = 10.0
+TURNED_S = 10.0
+"""How long nothing more is told of a contact that was told to be turned away, seconds."""
 """How long the target may take to answer, seconds."""
 Tell = Callable[[Connection], None]
 
@@ -203,6 +205,15 @@ class Outlet:
         self._target = target
         self._ledger = Ledger(service, tell)
         self._coming: Counter[str] = Counter()
+        self._turned: dict[str, float] = {}
+        """When it was last told of a contact that it was turned away."""
+
+    def turned_away(self, peer: str, error: P2pxferError) -> None:
+        """``peer``, a contact, may have no connection; not told more often than every :data:`TURNED_S`."""
+        now = self._clock.seconds()
+        if now - self._turned.get(peer, -TURNED_S) >= TURNED_S:
+            self._turned[peer] = now
+            self._ledger.refused(peer, error)
 
     def asked(self, peer: str, asking: Asking) -> None:
         """``peer`` wants one."""

@@ -25,6 +25,10 @@ def _unheard(registered: Registered) -> None:
     """Nobody needs to know."""
 
 
+def _turned_away(peer: str, error: P2pxferError) -> None:
+    """Nobody needs to know."""
+
+
 class PeerSession:
     """A session with whoever exposes ``service``, kept until :meth:`close`: as many connections as one likes.
 
@@ -69,12 +73,14 @@ class PeerService:
         asked: Callable[[str, Asking], None],
         on_registered: Callable[[Registered], None] = _unheard,
         tell: Callable[[KnownPeer, Event], None] | None = None,
+        turned_away: Callable[[str, P2pxferError], None] = _turned_away,
     ) -> None:
         self._machine = machine
         self._contacts = ContactsNow(machine.home, lambda text: self._log.error("{text}", text=text))
         self._service = check_service(service)
         self._guests = guests
         self._asked = asked
+        self._turned_away = turned_away
         identity = machine.identity
         self.address = PeerAddress(str(identity.id), None, service)
         self._reception = Reception(
@@ -117,6 +123,8 @@ class PeerService:
         if contact is None:
             return guest if guest is not None and guest.verified == "id" else None
         if guest is None or not contact.allows(Right.SERVICES):
+            why = "it is not exposed to that contact" if guest is None else "that contact is denied services"
+            self._turned_away(contact.name, Refused(why))
             raise Refused(f"{self._service} is not exposed to this machine")
         return guest
 
@@ -127,6 +135,7 @@ class PeerService:
     def _ask(self, peer: KnownPeer, asking: Asking) -> None:
         if asking.service != self._service:
             asking.refuse(Refused(f"{asking.service} is not exposed here"))
+            self._turned_away(peer.shown, Refused(f"it asked for {asking.service}, which is not what is exposed"))
             return
         try:
             guest = self._admit(peer.key)
@@ -135,6 +144,7 @@ class PeerService:
             return
         if guest is None:
             asking.refuse(Refused(f"{self._service} is not exposed to this machine"))
+            self._turned_away(peer.shown, Refused(self._contacts.trouble or "it is no contact any more"))
         else:
             self._asked(peer.shown, asking)
 

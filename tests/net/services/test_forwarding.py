@@ -10,8 +10,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError, TimeoutError
 from twisted.internet.task import Clock
 
-from p2pxfer.errors import LimitReached, P2pxferError, Unreachable
-from p2pxfer.net.services.forwarding import CONNECTIONS_EACH, OPENS_BURST, OPENS_RATE, Joint, Outlet
+from p2pxfer.errors import LimitReached, P2pxferError, Refused, Unreachable
+from p2pxfer.net.services.forwarding import CONNECTIONS_EACH, OPENS_BURST, OPENS_RATE, TURNED_S, Joint, Outlet
 from p2pxfer.status import Connection
 
 
@@ -135,3 +135,13 @@ def test_a_reset_that_the_reactor_calls_an_end_is_a_reset(error: int) -> None:
     first.readConnectionLost()
     assert ("loseWriteConnection" in second.did) is (error == 0)
     assert ("abortConnection" in there.did) is (error != 0)
+
+
+def test_who_is_turned_away_is_told_once_in_a_while() -> None:
+    stand = Stand()
+    for seconds in (0, TURNED_S / 2, TURNED_S / 2):
+        stand.clock.advance(seconds)
+        for peer in ("bob", "carol", "bob"):
+            stand.outlet.turned_away(peer, Refused("it is not exposed to that contact"))
+    assert [(event.peer, event.state) for event in stand.told] == 2 * [("bob", "refused"), ("carol", "refused")]
+    assert stand.told[0].why == "it is not exposed to that contact"

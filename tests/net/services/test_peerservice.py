@@ -114,3 +114,29 @@ def test_who_exposes_may_have_as_many_sockets_as_the_system_allows(
     running.cancel()
     world.run(1)
     assert [type(error) for error in errors] == [Interrupted]
+
+
+@pytest.mark.parametrize(
+    ("denied", "why"), [(True, "that contact is denied services"), (False, "it is not exposed to that contact")]
+)
+def test_a_contact_that_is_refused_is_said_to_be(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], denied: bool, why: str
+) -> None:
+    """Also with --quiet."""
+    monkeypatch.setattr(exposing_module, "tcp_target", lambda *args: None)
+    alice, bob = machine(world, "alice", clients=[]), machine(world, "bob", clients=[])
+    befriend(alice, bob)
+    guests = [alice.peer("bob")] if denied else []
+    if denied:
+        alice.home.set_rights("bob", [Right.SERVICES], False)
+    offered = [Offered("web", "127.0.0.1", 80)]
+    exposing = exposing_module.Exposing(Global(None, None, False, 0, quiet=True), offered, guests)
+    running = Deferred.fromCoroutine(exposing.run(alice))
+    reactor: Any = world.clock
+    streams = Streams(reactor, PeerAddress("here", None, "web"), PeerAddress("there", "alice", "web"))
+    world.caller("bob", "alice", streams, waiting_name(alice.home.identity().id.digest, "web"))
+    world.run()
+    running.addErrback(lambda failure: None)
+    running.cancel()
+    world.run(1)
+    assert capsys.readouterr().err.splitlines() == [f"no connection with bob for web: {why}"]
