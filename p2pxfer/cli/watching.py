@@ -164,6 +164,12 @@ class Watch:
         elif now - self._seen >= GONE_S and self._said not in ("peer", "stopped", "server"):
             self._said = "server" if away else "peer"
             self._report.tell(Note(self._gone(away)))
+            self._missed()
+
+    def _missed(self) -> None:
+        """The sender was said to be away: that it is back is told with all that is offered and here already."""
+        if self.taken and self._said != "server" and isinstance(self.transfer, IncomingTransfer):
+            self.transfer.tally.missed()
 
     def stopped(self) -> str:
         """The sender says that it was stopped: what a user has to know of that, nothing where that is known.
@@ -173,6 +179,7 @@ class Watch:
         if self.transfer.ended or self._said == "stopped":
             return ""
         self._said = "stopped"
+        self._missed()
         if not self.taken:
             self._withdraw()
             return f"{self._peer} was stopped there before anything was taken"

@@ -301,6 +301,11 @@ class FakeTransfer:
         self.bytes_by_path = {"relay": 10}
         self.done: Deferred[Received] = Deferred()
         self.settled: Deferred[None] = Deferred()
+        self.tally = SimpleNamespace(missed=self._missed)
+        self.missed = 0
+
+    def _missed(self) -> None:
+        self.missed += 1
 
     @property
     def job(self) -> str:
@@ -400,7 +405,9 @@ def test_who_is_displaced_is_told_where_files_are_kept_and_nothing_of_a_stream(
     assert message.endswith("--as NAME receives beside the newer one")
 
 
-def test_a_sender_that_is_gone_is_said_once_with_what_is_kept(make: Any) -> None:
+def test_a_sender_that_is_gone_is_said_once_with_what_is_kept(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its transfer hears that people were told so, and not of a path that is back before."""
+    monkeypatch.setattr(watching, "IncomingTransfer", FakeTransfer)
     run = make()
     transfer = run.transfer()
     transfer.attached = 0
@@ -411,13 +418,13 @@ def test_a_sender_that_is_gone_is_said_once_with_what_is_kept(make: Any) -> None
     run.pass_time(1)
     transfer.attached = 0
     run.pass_time(GONE_S - 1)
-    assert run.events("note") == []
     transfer.attached = 1
     run.pass_time(1)
+    assert (run.events("note"), transfer.missed) == ([], 0)
     for times in (1, 2):
         transfer.attached = 0
         run.pass_time(3 * GONE_S)
-        assert len(run.events("note")) == times
+        assert len(run.events("note")) == transfer.missed == times
         transfer.attached = 1
         run.pass_time(1)
     assert run.events("note")[0]["message"] == (
@@ -426,7 +433,10 @@ def test_a_sender_that_is_gone_is_said_once_with_what_is_kept(make: Any) -> None
     )
 
 
-def test_a_sender_that_was_stopped_is_said_once_and_not_to_be_gone_as_well(make: Any) -> None:
+def test_a_sender_that_was_stopped_is_said_once_and_not_to_be_gone_as_well(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "IncomingTransfer", FakeTransfer)
     run = make(timeout=5.0)
     transfer = run.transfer()
     transfer.have_bytes = 4
@@ -443,6 +453,7 @@ def test_a_sender_that_was_stopped_is_said_once_and_not_to_be_gone_as_well(make:
     assert note["message"] == (
         "alice was stopped there; 4 B of 10 B are kept, and go on when alice runs the same command again"
     )
+    assert transfer.missed == 1
     assert not run.ended.called
     run.pass_time(2)  # nobody comes of himself, so --timeout counts
     assert isinstance(run.ended.result, Unreachable)

@@ -156,6 +156,8 @@ class TestOneReceiverOutlivesItsSenders:
             until_written(field.stage.inbox, point * SIZE)
             kill(alice)
             assert not watch.path.exists()
+            while "alice is gone: " not in standing.wait_for("note")["message"]:
+                pass
             again = field.stage.send(field.source)
             status, events = end_of(again)
             assert status == 0, events

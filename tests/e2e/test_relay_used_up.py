@@ -75,5 +75,7 @@ def test_f44_a_limit_of_relayed_bytes_is_announced_and_said_and_the_transfer_goe
             ends = [event["why"] for event in events if event["event"] == "path" and event["state"] == "down"]
             assert ends == ["the server relays 3.0 MiB a session and no more"] * (len(ends) - 1) + [OVER], ends
             assert len(ends) >= places
+        told = [event["event"] for event in heard if event["event"] in ("accepted", "resumed")]
+        assert told == ["accepted"]  # nobody had missed the sender
         assert last(said, "done")["bytes_by_path"]["relay"] < SIZE + TWICE * len(ends)
         print(len(ends), "places,", [event["t"] for event in said if event["event"] == "introduced"])

@@ -23,12 +23,6 @@ class Announced(Struct, frozen=True):
     counting: bool
 
 
-class GoesOn(Struct, frozen=True):
-    """An accepted transfer of which no path was left is offered again; ``have_bytes`` of it are here."""
-
-    have_bytes: int
-
-
 class Decide(Struct, frozen=True):
     """Ask the user and open the disk side, then call :meth:`ReceiverCore.accepted` or :meth:`ReceiverCore.refused`.
 
@@ -91,4 +85,4 @@ class Publish(Struct, frozen=True):
     agreed: Agreed
 
 
-ReceiverEffect = Send | Announced | Decide | GoesOn | Listed | Relist | Store | StoreHole | TellBasis | Publish
+ReceiverEffect = Send | Announced | Decide | Listed | Relist | Store | StoreHole | TellBasis | Publish

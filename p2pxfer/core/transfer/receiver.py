@@ -31,7 +31,7 @@ from p2pxfer.core.transfer.journal import Agreed
 from p2pxfer.core.transfer.listing import Answer, ListTaker
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.parts import MIN_PART, Parts, PartsRoom
-from p2pxfer.core.transfer.receiveeffect import Decide, GoesOn, Listed, ReceiverEffect, Relist, Store, TellBasis
+from p2pxfer.core.transfer.receiveeffect import Decide, Listed, ReceiverEffect, Relist, Store, TellBasis
 from p2pxfer.core.transfer.receivestate import Path, Phase, Talk, Total
 from p2pxfer.core.transfer.sendeffect import Send
 from p2pxfer.core.transfer.telling import hole_stored, take_holes, take_left
@@ -129,7 +129,6 @@ class ReceiverCore:
             raise ProtocolBreach("a second offer on one path")
         if self._list is not None and self._phase is not Phase.REFUSED and self._ends_elsewhere(offer):
             return self._relist(path)
-        lost = not self._paths
         self._newest = max(self._newest, path)
         self._paths[path] = state = Path(offer.handle, Talk.OFFERED)
         announced = self._total.said(state, offer)
@@ -144,8 +143,6 @@ class ReceiverCore:
             case Phase.PUBLISHED if self._is_short():
                 state.talk = Talk.FINAL
                 return [announced, Send(path, self._end.confirmation(offer.handle))]
-            case Phase.RECEIVING if lost:
-                return [announced, GoesOn(self.have_bytes), *self._accept(path)]
             case _:
                 return [announced, *self._accept(path)]
 

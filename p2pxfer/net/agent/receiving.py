@@ -153,6 +153,7 @@ class Receiving(InboxOwner):
             # How a stream ends is told by itself.
             if sender == key and isinstance(transfer, IncomingTransfer) and transfer not in self._stopped:
                 self._stopped.add(transfer)
+                transfer.tally.missed()
                 kept = f"{human_size(transfer.have_bytes)} are kept, and go on when it sends the same again"
                 self._tell(f"{peer} was stopped there; {kept}")
 

@@ -26,7 +26,6 @@ from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.receiveeffect import (
     Announced,
     Decide,
-    GoesOn,
     Listed,
     Publish,
     ReceiverEffect,
@@ -58,7 +57,8 @@ class IncomingTransfer:
 
     ``decide(offer)`` asks whether to take it; ``known``: the sender is a contact; ``tell`` gets events; ``done`` fires
     once, with what was received or the error that ended it; ``settled`` when the sender knows and the staging place is
-    gone; ``confirmed`` is when it said so, in the reactor's time; ``bytes_by_path`` counts what was received by kind.
+    gone; ``confirmed`` is when it said so, in the reactor's time; ``bytes_by_path`` counts what was received by kind;
+    ``tally`` hears when the user was told that the sender is away.
     """
 
     log = Logger()
@@ -68,7 +68,6 @@ class IncomingTransfer:
         disk: DiskThreads, decide: Callable[[Offer], Awaitable[bool]], tell: Callable[[Event], None],
         budget: ListBudget, limit: int = 0, *, known: bool = False,
     ) -> None:  # fmt: skip
-        self._known = known
         self._reactor = reactor
         self._paths = paths
         self._tell = tell
@@ -76,9 +75,9 @@ class IncomingTransfer:
         self._site = Site(reactor, disk, place, sender, budget, partial(paths.hold, self), self._failed)
         self._arriving = Arriving(reactor, self._core, paths, self._failed, self._site.waits)
         self._backlog = Backlog(paths, self._is_over)
-        self._tally = Tally(tell)
-        self._consent = Consent(decide, self._tally, self._is_over)
-        self.sender, self.number = sender, transfer
+        self.tally = Tally(tell)
+        self._consent = Consent(decide, self.tally, self._is_over)
+        self.sender, self.number, self._known = sender, transfer, known
         self._closing = self._asked = self.ended = False
         self.confirmed: float | None = None
         self.bytes_by_path: dict[str, int] = Counter()
@@ -93,7 +92,7 @@ class IncomingTransfer:
     @property
     def offer(self) -> Offer | None:
         """What the sender offers, in numbers of now; ``None`` before that is known."""
-        return self._tally.offer
+        return self.tally.offer
 
     @property
     def have_bytes(self) -> int:
@@ -124,6 +123,7 @@ class IncomingTransfer:
             self._backlog.begin(path, lambda: self.message(path, message))
             self._start(self._ask_again(message))
             return
+        carried = self._core.attached
         try:
             effects = self._core.receive(path.facts.number, message)
         except P2pxferError as error:
@@ -135,6 +135,8 @@ class IncomingTransfer:
         if any(isinstance(effect, Relist) for effect in effects):
             # It is told again when there is room for it.
             self._backlog.begin(path, lambda: self.message(path, message))
+        if not (carried or self.ended):
+            self.tally.back(self.have_bytes)
         self._carry_out(effects)
         self._arriving.acks_soon()  # for holes that are here already nothing need follow
 
@@ -191,8 +193,6 @@ class IncomingTransfer:
                     self._arriving.store(landing, effect)
                 case TellBasis():
                     self._arriving.tell_basis(effect)
-                case GoesOn():
-                    self._tally.goes_on(effect.have_bytes)
                 case Publish():
                     self._start(self._publish(effect.agreed))
 
@@ -202,9 +202,9 @@ class IncomingTransfer:
     # -- the decision --------------------------------------------------------------------------------------------
 
     async def _open(self, manifest: Manifest, *, asked: bool) -> None:
-        self._tally.offered(manifest)
+        self.tally.offered(manifest)
         # Its names are judged before the user is asked and before anything is created.
-        staging = await self._site.open(manifest, self._tally.announced, asked=asked)
+        staging = await self._site.open(manifest, self.tally.announced, asked=asked)
         self._asked = asked
         published = staging.agreed if staging.published_root is not None else None
         if published is not None and manifest.complete and manifest.pages == 1:
@@ -238,7 +238,7 @@ class IncomingTransfer:
         have, begun, agreed, all_done = staging.have, staging.begun, staging.agreed, staging.published_root is not None
         tells = older is not None
         self._carry_out(self._core.accepted(have, published=all_done, begun=begun, older=tells, agreed=agreed))
-        self._tally.here(self._core.have_bytes)
+        self.tally.here(self._core.have_bytes)
 
     # -- the list ------------------------------------------------------------------------------------------------
 
@@ -249,9 +249,9 @@ class IncomingTransfer:
         except P2pxferError as error:
             self._failed(Failure(error))
             raise
-        if announced == self._tally.announced:
+        if announced == self.tally.announced:
             return
-        self._tally.says(announced, self.manifest)
+        self.tally.says(announced, self.manifest)
         if not self.ended:
             self._site.announce(announced)
 
@@ -281,7 +281,7 @@ class IncomingTransfer:
         await self._site.close()
         if self._is_over():
             return
-        staging = await self._site.open(manifest, self._tally.announced, keep=pages, asked=self._asked)
+        staging = await self._site.open(manifest, self.tally.announced, keep=pages, asked=self._asked)
         if self._is_over():
             await self._site.close()
             return
@@ -291,7 +291,7 @@ class IncomingTransfer:
     async def _refuse(self, *, discard: bool) -> None:
         await self._site.close(discard=discard)
         if not self.ended:
-            self._refused(self._tally.refused())
+            self._refused(self.tally.refused())
 
     def _refused(self, error: P2pxferError) -> None:
         """End, and tell the sender on all paths: on those whose offer waits too, before whoever hears closes them."""
@@ -309,7 +309,7 @@ class IncomingTransfer:
         names = await landing.publish(agreed, time.time())
         self._paths.finish()
         assert self.manifest is not None
-        self._tally.count(self.manifest)
+        self.tally.count(self.manifest)
         self._carry_out(self._core.published_all())
         self._end(received(self.manifest, agreed, names))
 

@@ -21,6 +21,7 @@ class Tally:
         """What the sender said last."""
         self.offer: Offer | None = None
         """What was told of it, with the numbers of now."""
+        self._news = False
 
     @property
     def now(self) -> Offer:
@@ -54,8 +55,15 @@ class Tally:
         self._tell(RefusedOffer(why="by the user here"))
         return Refused("the receiver's user said no")
 
-    def goes_on(self, have: int) -> None:
-        """Tell all of it again: its sender was gone, and may be another process now."""
+    def missed(self) -> None:
+        """The user was told that the sender of what was accepted is away."""
+        self._news = True
+
+    def back(self, have: int) -> None:
+        """A path carries it again: tell all of it where that is news; what comes back at once had never been away."""
+        if not self._news:
+            return
+        self._news = False
         self._tell(self.now)
         self._tell(Accepted())
         self.here(have)

@@ -136,7 +136,8 @@ def test_a_sender_that_was_stopped_is_logged_once_with_what_is_kept(
     side: Side, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(receiving, "IncomingTransfer", object)
-    transfer = side.begins(Offer(files=1, bytes=10, names=("a",)))
+    transfer, missed = side.begins(Offer(files=1, bytes=10, names=("a",))), []
+    type(transfer).tally = SimpleNamespace(missed=lambda: missed.append(transfer))
     for _ in range(2):
         side.receiving.path_ends(SimpleNamespace(peer_key=KEY), "alice", PeerStopped("stopped"))  # type: ignore[arg-type]  # all that is used
     said = "alice was stopped there; 5 B are kept, and go on when it sends the same again"
@@ -144,6 +145,7 @@ def test_a_sender_that_was_stopped_is_logged_once_with_what_is_kept(
     side.receiving._event(PathEvent("relay", "up", "", "", None, 1.0, "greeted"))
     side.receiving.path_ends(SimpleNamespace(peer_key=KEY), "alice", PeerStopped("stopped"))  # type: ignore[arg-type]  # all that is used
     assert side.told == [said] * 2
+    assert missed == [transfer] * 2
     transfer.done.errback(Incomplete("it did not come back"))
 
 

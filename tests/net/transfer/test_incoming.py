@@ -359,8 +359,8 @@ async def test_what_is_asked_is_the_offer_of_now(tmp_path: Path, worlds: list[Wo
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_sender_that_comes_back_is_told_as_the_first_time(tmp_path: Path, worlds: list[World]) -> None:
-    """It may be another process; another path of one that is there is no news, and nobody is asked again."""
+async def test_a_sender_that_was_missed_is_told_as_the_first_time(tmp_path: Path, worlds: list[World]) -> None:
+    """It may be another process; a path of one that nobody missed is no news, and nobody is asked again."""
     content = Content({"a": b"abc", "b": b"other"})
     world = World(tmp_path, content.manifest)
     worlds.append(world)
@@ -370,12 +370,17 @@ async def test_a_sender_that_comes_back_is_told_as_the_first_time(tmp_path: Path
     del world.told[:]
     second = await world.offer(2)
     assert world.told == []
-    for path in (first, second):
-        world.paths.remove(path, "gone")
-        world.transfer.close_path(path)
-    await world.offer(3)
     offered = status.Offer(files=2, bytes=8, names=("a", "b"))
-    assert world.told == [offered, status.Accepted(), status.Resumed(have_bytes=3)]
+    news = [offered, status.Accepted(), status.Resumed(have_bytes=3)]
+    paths = [first, second]
+    for missed, told in ((False, []), (True, news), (False, news)):
+        for path in paths:
+            world.paths.remove(path, "gone")
+            world.transfer.close_path(path)
+        if missed:
+            world.transfer.tally.missed()
+        paths = [await world.offer(paths[-1].facts.number + 1)]
+        assert world.told == told
     assert len(world.asked) == 1
 
 
