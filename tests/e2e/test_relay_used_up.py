@@ -59,7 +59,7 @@ def test_f44_a_relay_that_ends_in_the_middle_of_a_chunk_is_asked_for_again(pair:
 
 @pytest.mark.deadline(120)
 def test_f44_a_limit_of_relayed_bytes_is_announced_and_said_and_the_transfer_goes_on() -> None:
-    """Both ends know why the relay ended, and nothing that it took is sent twice by the next one."""
+    """Both ends know why each relay ended, and the next one brings little of what came over it once more."""
     with fast_folder() as folder, Stage(folder) as stage:
         stage.start_server("--relay-bytes", "3M")
         stage.make_contacts()

@@ -78,11 +78,12 @@ class StreamSocket(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The stream is gone."""
-        if 0 < self._limit <= self._passed:
-            reason = Failure(Unreachable(f"the server relays {self._limit / MIB:.1f} MiB a session and no more"))
-        self.reason = reason
+        used_up = 0 < self._limit <= self._passed
+        why = f"the server relays {self._limit / MIB:.1f} MiB a session and no more"
+        self.reason = Failure(Unreachable(why)) if used_up else reason
+        # However its end is called: what came before an orderly one waits to be read.
         if not self._over and not self._wanted[0] and reason.check(ConnectionDone) is None:
-            self._watcher.connectionLost(reason)
+            self._watcher.connectionLost(self.reason)
         self._look()
 
     def pauseProducing(self) -> None:
@@ -142,8 +143,8 @@ class StreamSocket(Protocol):
             raise BrokenPipeError(errno.EPIPE, "the stream is gone")
         if self._full:
             raise BlockingIOError
-        self._passed += len(data)
         self._stream.write(bytes(data))
+        self._passed += len(data)
         return len(data)
 
     def getsockopt(self, level: int, option: int, size: int) -> bytes:

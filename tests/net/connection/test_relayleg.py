@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet.defer import gatherResults
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from p2pxfer.core.messages import ALPN_SERVER
 from p2pxfer.core.session.records import MAX_RECORD
+from p2pxfer.errors import Unreachable
 from p2pxfer.net.connection import fasttls
 from p2pxfer.net.connection.recordsize import RECORD_S, UNKNOWN, RecordSize
 from p2pxfer.net.connection.securing import wrap
@@ -165,3 +168,89 @@ async def test_f44_a_leg_that_carried_all_that_it_may_says_so(limit: int, why: s
     reason = str(await pair.client.ended)
     assert why in reason
     assert bool(why) is ("relays" in reason)
+
+
+class Carrier:
+    """A stream below that takes everything and reads while it is let."""
+
+    def __init__(self) -> None:
+        self.written = bytearray()
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def registerProducer(self, producer: object, streaming: bool) -> None:
+        """It says when it is full."""
+
+    def pauseProducing(self) -> None:
+        """Nothing more comes."""
+
+    def resumeProducing(self) -> None:
+        """More may come."""
+
+
+class Reader:
+    """Reads all that is there whenever it is told of any."""
+
+    def __init__(self, stream: StreamSocket) -> None:
+        self._stream = stream
+        self.read = bytearray()
+        self.lost: list[Failure] = []
+
+    def doRead(self) -> None:
+        memory = bytearray(1000)
+        while count := self._stream.recv_into(memoryview(memory)):
+            self.read += memory[:count]
+        self._stream.close()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.lost.append(reason)
+
+
+def used_up(limit: int, reason: Exception) -> tuple[StreamSocket, Reader, Clock]:
+    """A stream that took and brought 2000 bytes, which nobody read before it ended for ``reason``."""
+    clock = Clock()
+    stream: Any = StreamSocket(clock, limit=limit)
+    reader = Reader(stream)
+    stream.makeConnection(Carrier())
+    stream.watch(reader, (False, False))
+    stream.send(memoryview(bytes(1000)))
+    stream.dataReceived(bytes(1000))
+    stream.connectionLost(Failure(reason))
+    clock.advance(0)
+    return stream, reader, clock
+
+
+@pytest.mark.parametrize("limit", [0, 2000])
+def test_f44_what_came_before_an_orderly_end_is_read_also_where_a_limit_was_reached(limit: int) -> None:
+    """The limit is what is said of the end, and not how it came."""
+    stream, reader, clock = used_up(limit, ConnectionDone())
+    assert reader.lost == []
+    stream.watch(reader, (True, False))
+    clock.advance(0)
+    assert reader.read == bytes(1000)
+    assert stream.reason is not None
+    assert bool(stream.reason.check(Unreachable)) is bool(limit)
+
+
+@pytest.mark.parametrize("limit", [0, 2000])
+def test_f44_of_a_break_whoever_reads_nothing_hears_at_once(limit: int) -> None:
+    stream, reader, _ = used_up(limit, ConnectionLost())
+    assert reader.lost == [stream.reason]
+    assert bool(reader.lost[0].check(Unreachable)) is bool(limit)
+
+
+def test_f44_what_is_not_taken_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    def starve(carrier: Carrier, data: bytes) -> None:
+        raise MemoryError
+
+    stream: Any = StreamSocket(Clock(), limit=2000)
+    stream.makeConnection(Carrier())
+    stream.watch(Reader(stream), (False, False))
+    stream.send(memoryview(bytes(1000)))
+    monkeypatch.setattr(Carrier, "write", starve)
+    with pytest.raises(MemoryError):
+        stream.send(memoryview(bytes(1000)))
+    stream.connectionLost(Failure(ConnectionDone()))
+    assert stream.reason is not None
+    assert stream.reason.check(ConnectionDone)
