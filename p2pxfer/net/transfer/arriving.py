@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.session.deltawire import Lack, Patch
-from p2pxfer.core.session.transferwire import Accept, Listed
+from p2pxfer.core.session.transferwire import Listed
 from p2pxfer.core.transfer.parts import begun
 from p2pxfer.core.transfer.receiveeffect import Store, StoreHole, TellBasis
 from p2pxfer.core.transfer.receiver import ReceiverCore
@@ -22,6 +22,7 @@ from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.landing import Landing
 from p2pxfer.net.transfer.oldversions import VersionLost
 from p2pxfer.net.transfer.rebuilding import Rebuilding
+from p2pxfer.net.transfer.tally import Tally
 from p2pxfer.net.types import Reactor
 
 
@@ -46,6 +47,12 @@ class Arriving:
         """The transfer has ended; results of what is still under way change nothing."""
         self._ended = True
         self._core.parts.end()
+
+    def brought(self, tally: Tally) -> None:
+        """A path carries the transfer, and none had: let go of the mark, also while nobody has accepted it."""
+        self._waits(False)
+        if not self._ended:
+            tally.back(self._core.have_bytes)
 
     def close_path(self, path: PeerPath) -> int:
         """The path is gone: keep what came of a chunk in the middle of which it ended, and tell of it on the others.
@@ -134,8 +141,6 @@ class Arriving:
         if path is None:
             return
         path.send(effect.message)
-        if isinstance(effect.message, Accept):
-            self._waits(False)
         if self.rebuilding is not None and isinstance(effect.message, Listed) and effect.message.last:
             telling = Deferred.fromCoroutine(self.rebuilding.announce(path, effect.message))
             telling.addErrback(self._failed)

@@ -135,8 +135,8 @@ class IncomingTransfer:
         if any(isinstance(effect, Relist) for effect in effects):
             # It is told again when there is room for it.
             self._backlog.begin(path, lambda: self.message(path, message))
-        if not (carried or self.ended):
-            self.tally.back(self.have_bytes)
+        if not carried:
+            self._arriving.brought(self.tally)
         self._carry_out(effects)
         self._arriving.acks_soon()  # for holes that are here already nothing need follow
 

@@ -54,13 +54,13 @@ class Site:
         self._hold = hold
         self._failed = failed
         self.landing: Landing | None = None
+        """There while it is open."""
         self._where = ""
         self._waits = False
         self._mark: WaitMark | None = None
         """Once it was to be set."""
         self.fresh = True
         """Nothing of the transfer was here when its storage was opened."""
-        """There while it is open."""
         self._older: OldVersions | None = None
         # Cutting a large file takes minutes, which is nothing for the reactor's pool.
         self._worker = Worker(reactor, "older")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -32,12 +33,15 @@ from p2pxfer.core.session.transferwire import (
 )
 from p2pxfer.core.transfer.geometry import MIN_CHUNK
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
+from p2pxfer.core.transfer.pathrules import STAGING_PREFIX
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.errors import ChunkRefused, DiskError, ManifestRefused, NoMemory, NoSpace, P2pxferError, Refused
+from p2pxfer.net.private.privatedir import HeldLocks
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.staging.preflight import Room
 from p2pxfer.net.staging.staging import Staging
+from p2pxfer.net.staging.waitmark import is_marked
 from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.landing import DiskThreads
@@ -106,8 +110,8 @@ class World:
         self.asked.append((offer, offer is self.transfer.offer))
         return self.answers.pop(0) if self.answers else succeed(True)
 
-    async def offer(self, number: int) -> Any:
-        """Offer the files on a path of that number and wait until they are accepted there."""
+    def bring(self, number: int) -> Any:
+        """Offer the files on a path of that number."""
         path: Any = NotingPath(number)
         self.paths.add(path)
         offer = Offer(
@@ -119,8 +123,18 @@ class World:
             more=self.manifest.pages > 1,
         )
         self.transfer.message(path, offer)
+        return path
+
+    async def offer(self, number: int) -> Any:
+        """Offer the files on a path of that number and wait until they are accepted there."""
+        path = self.bring(number)
         await until(lambda: path.has(Accept))
         return path
+
+    def lose(self, path: Any) -> None:
+        """The path is gone."""
+        self.paths.remove(path, "gone")
+        self.transfer.close_path(path)
 
 
 @pytest.fixture
@@ -375,13 +389,42 @@ async def test_a_sender_that_was_missed_is_told_as_the_first_time(tmp_path: Path
     paths = [first, second]
     for missed, told in ((False, []), (True, news), (False, news)):
         for path in paths:
-            world.paths.remove(path, "gone")
-            world.transfer.close_path(path)
+            world.lose(path)
         if missed:
             world.transfer.tally.missed()
         paths = [await world.offer(paths[-1].facts.number + 1)]
         assert world.told == told
     assert len(world.asked) == 1
+
+
+def is_missed(destination: Path) -> bool:
+    """Whether other programs see that nobody brings the transfer there."""
+    (place,) = destination.glob(f"{STAGING_PREFIX}*")
+    fd = os.open(place, os.O_RDONLY)
+    try:
+        return is_marked(fd, HeldLocks())
+    finally:
+        os.close(fd)
+
+
+@pytest_twisted.ensureDeferred
+async def test_whoever_is_back_before_the_answer_is_not_missed(tmp_path: Path, worlds: list[World]) -> None:
+    world = World(tmp_path, Content({"a": b"abc"}).manifest)
+    worlds.append(world)
+    answer: Deferred[bool] = Deferred()
+    world.answers.append(answer)
+    first = world.bring(1)
+    await until(lambda: world.asked)
+    assert not is_missed(tmp_path)
+    world.lose(first)
+    await until(lambda: is_missed(tmp_path))
+    second = world.bring(2)
+    await until(lambda: not is_missed(tmp_path))
+    assert not second.has(Accept)
+    answer.callback(True)
+    await until(lambda: second.has(Accept))
+    world.lose(second)
+    await until(lambda: is_missed(tmp_path))
 
 
 class BlindFolder(Folder):
