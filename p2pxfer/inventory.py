@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from msgspec import Struct
 
 ContactState = Literal["known", "added", "renamed", "removed", "changed"]
-JobState = Literal["cut", "asking", "running", "dropped", "queued", "paused", "failed", "done"]
+JobState = Literal["cut", "asking", "running", "waiting", "dropped", "queued", "paused", "failed", "done"]
 
 
 class Identity(Struct, frozen=True):
@@ -39,12 +39,12 @@ class JobListed(Struct, frozen=True):
     """From ``jobs``, one for each transfer that is not whole: ``bytes`` of ``total`` are through.
 
     ``changed`` is when, in UTC; ``where`` is the directory that holds what is sent or received.  ``state``: ``running``
-    if a process has it in hand, also a receiver whose sender is away; ``cut`` if none has; ``dropped`` if the command
-    removed it.  What ``send --queue`` left to the agent is ``queued`` while it waits, ``asking`` until its peer's user
-    agrees, ``paused`` by a person, ``failed`` until one resumes it, and ``done``, which only the agent says; ``why`` is
-    the last trouble, of a receiver that its sender is away, and of what is ``cut`` that a later one of the same name
-    has arrived.  ``place`` counts from 1, by
-    ``priority`` and age, in lists of what is queued; elsewhere it is 0.
+    if a process has it in hand, ``waiting`` if that is a receiver whose sender is not connected; ``cut`` if none has;
+    ``dropped`` if the command removed it.  What ``send --queue`` left to the agent is ``queued`` while it waits for its
+    turn, ``asking`` until its peer's user agrees, ``paused`` by a person, ``failed`` until one resumes it, and
+    ``done``, which only the agent says; ``why`` is the last trouble, why a receiver is ``waiting`` or seems slow, and
+    of what is ``cut`` that a later one of the same name has arrived.  ``place`` counts from 1, by ``priority`` and age,
+    in lists of what is queued; elsewhere it is 0.
     """
 
     event: ClassVar[str] = "job"

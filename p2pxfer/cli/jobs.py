@@ -82,9 +82,10 @@ def remark(job: JobListed) -> str:
     """What is going on with a job, behind what it is."""
     if job.state == "asking":
         return " (waits for the peer's consent)"
+    if job.state == "waiting":
+        return f" (waiting; {job.why})"
     if job.state == "running":
-        how = "waiting" if job.why == AWAY else "waiting or slow"
-        return f" ({how}; {job.why})" if job.why else " (running)"
+        return f" (waiting or slow; {job.why})" if job.why else " (running)"
     if job.state == "cut" and job.why:
         return f" ({job.why}: jobs cancel drops it)"
     if job.state not in ("queued", "paused", "failed"):
@@ -339,10 +340,11 @@ def received(partial: Partial, contacts: dict[bytes, str]) -> JobListed:
 
     quiet = time.time() - partial.changed
     why = f"nothing was written for {quiet:.0f} s" if partial.busy and quiet >= QUIET_S else ""
-    why = AWAY if partial.waits else why
+    waits = partial.busy and partial.waits
+    why = AWAY if waits else why
     why = "superseded, a later one of the same name has arrived" if partial.superseded and not partial.busy else why
     peer = contacts.get(partial.sender, "") or str(PeerId(partial.sender))
     return JobListed(
         partial.number, "receive", peer, tuple(partial.names), partial.have, partial.total, partial.into.path,
-        moment(partial.changed), "running" if partial.busy else "cut", why=why,
+        moment(partial.changed), "waiting" if waits else "running" if partial.busy else "cut", why=why,
     )  # fmt: skip

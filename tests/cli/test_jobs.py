@@ -125,12 +125,14 @@ def test_a_receiver_shows_at_once_that_its_sender_is_away(home: Path, dest: Path
         mark.show(True)
         mark.show(True)
         ((_, job),) = everything(Home(home))
-        assert (job.state, job.why) == ("running", "its sender is not connected")
+        assert (job.state, job.why) == ("waiting", "its sender is not connected")
+        with pytest.raises(UsageError, match="under way in another process"):
+            cli.main(["--home", str(home), "jobs", "cancel", job.job], standalone_mode=False)
         assert remark(job) == " (waiting; its sender is not connected)"
         mark.show(False)
         mark.show(False)
         ((_, job),) = everything(Home(home))
-        assert remark(job) == " (running)"
+        assert (job.state, remark(job)) == ("running", " (running)")
     mark.show(True)
     staging.close()
     ((_, job),) = everything(Home(home))

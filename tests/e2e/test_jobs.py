@@ -132,10 +132,11 @@ def test_an_interrupted_sender_notes_how_far_it_came(stage: Stage) -> None:
     wait_until(lambda: "(waiting; its sender is not connected)" in stage.run("jobs", home=stage.bob).out, 5)
     again = stage.send(source)
     again.wait_for("resumed")
-    ((waits,), (runs,)) = jobs(stage, stage.bob), jobs(stage, stage.alice)
-    assert (waits["why"], runs["state"]) == ("", "running")
+    ((takes,), (runs,)) = jobs(stage, stage.bob), jobs(stage, stage.alice)
+    assert (takes["state"], takes["why"], runs["state"]) == ("running", "", "running")
     kill(again)
-    wait_until(lambda: jobs(stage, stage.bob)[0]["why"] == "its sender is not connected", 5)
+    wait_until(lambda: jobs(stage, stage.bob)[0]["state"] == "waiting", 5)
+    assert jobs(stage, stage.bob)[0]["why"] == "its sender is not connected"
     assert (job["state"], job["total"]) == ("cut", SIZE)
     assert 2 * MIB <= job["bytes"] < SIZE
 

@@ -10,7 +10,7 @@ from typing import Final
 from p2pxfer.inventory import JobListed, JobState
 from p2pxfer.net.queue.queuestore import Queued
 
-UNDER_WAY: Final[frozenset[JobState]] = frozenset({"asking", "running"})
+UNDER_WAY: Final[frozenset[JobState]] = frozenset({"asking", "running", "waiting"})
 """Of a job that a process has in hand."""
 
 
