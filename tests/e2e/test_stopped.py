@@ -23,8 +23,8 @@ STOPS = [signal.SIGINT, signal.SIGTERM]
 SAYING_S = 8.0
 """How soon the other end has to know, seconds: far less than a path takes to be noticed as lost."""
 
-GONE_S = 4.0
-"""How soon a sender has to know that who it was introduced to has gone, seconds: the server says so within two."""
+GONE_S = 6.0
+"""How soon a sender has to know that who it was introduced to has gone, seconds: the server says so within three."""
 
 MOMENT_S = 2.5
 """How long a stop may take where nobody listens, seconds: shorter than what an orderly end has."""

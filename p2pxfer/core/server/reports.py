@@ -43,9 +43,9 @@ MAX_PER_SIDE: Final = 5
 attempts."""
 RETURN_S: Final = 10.0
 """How long after an introduction the return of the peer is news to who asked for it, seconds."""
-GONE_S: Final = 1.0
-"""How long a peer whose connection ended may take to come back before that is news, seconds: it comes within half a
-second if it still runs and the server can be reached at once."""
+GONE_S: Final = 2.0
+"""How long a peer whose connection ended may take to come back before that is news, seconds: if it still runs it is a
+pause, and four round trips for TCP, TLS and the registration."""
 _MAX_MEETINGS: Final = 16_384
 
 

@@ -707,7 +707,7 @@ def test_who_asked_for_a_peer_hears_once_that_it_has_gone(world: World) -> None:
     first, second = world.introduce(alice, "bob").session, world.introduce(eve, "bob").session
     before = len(world.effects)
     world.lose(bob)
-    world.tick(0.5)
+    world.tick(1.5)
     assert world.told(alice, before) == []  # it may come back at once
     world.tick(0.6)
     assert world.told(alice, before) == [PeerReturned(session=first)]
@@ -722,7 +722,7 @@ def test_a_peer_that_came_back_in_time_has_not_gone(world: World) -> None:
     first = world.introduce(alice, "bob").session
     before = len(world.effects)
     world.lose(bob)
-    world.tick(0.5)
+    world.tick(1.5)
     world.register(BOB, "bob", HOME_B)
     world.tick(0.6)
     assert world.told(alice, before) == [PeerReturned(session=first)]
