@@ -404,8 +404,7 @@ class Receiver:
 
         def journalled() -> None:
             disk.sync_journal()
-            for claim in batch:
-                self._overwriting.journalled(*self._run(claim), claim[2])
+            self._overwriting.journalled((*self._run(claim), claim[2]) for claim in batch)
             self._syncing = False
             self._sync()
 

@@ -16,7 +16,10 @@ While a batch is being journalled nothing of it is replaced: whoever calls :meth
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from p2pxfer.core.transfer.chunktable import ChunkTable
+from p2pxfer.core.transfer.geometry import HASH_SIZE
 from p2pxfer.core.transfer.ranges import Range, RangeSet, common
 
 
@@ -52,6 +55,11 @@ class Overwriting:
                 self._table.forget(number)
         return withdrawn
 
+    @property
+    def replaces(self) -> bool:
+        """Whether any claim that is still to come is about bytes that are gone."""
+        return bool(self._replaced)
+
     def holding(self, start: int, stop: int) -> list[Range]:
         """What of the next claim to these chunks is still true: it is to be journalled."""
         if not self._replaced:
@@ -63,7 +71,26 @@ class Overwriting:
                 del self._replaced[number]
         return list(RangeSet((number, number + 1) for number in gone).missing(start, stop))
 
-    def journalled(self, start: int, stop: int, digest: bytes) -> None:
-        """The journal claims from now on that each of these chunks has this hash."""
-        self._table.set_hashes(start, stop, digest)
-        self._waiting.remove(start, stop)
+    def journalled(self, claims: Iterable[tuple[int, int, bytes]]) -> None:
+        """The journal claims from now on that each chunk from the first number to before the second has this hash.
+
+        Single chunks that follow one another are taken in together, since most are of small files.
+        """
+        begin, end, row = 0, 0, bytearray()
+        for start, stop, digest in claims:
+            if start != end or stop != start + 1:
+                self._take_in(begin, bytes(row))
+                begin, row = start, bytearray()
+            end = stop
+            if stop == start + 1:
+                row += digest
+            else:
+                self._table.set_hashes(start, stop, digest)
+                self._waiting.remove(start, stop)
+                begin = end
+        self._take_in(begin, bytes(row))
+
+    def _take_in(self, start: int, digests: bytes) -> None:
+        if digests:
+            self._table.set_run(start, digests)
+            self._waiting.remove(start, start + len(digests) // HASH_SIZE)

@@ -61,6 +61,8 @@ class Claiming:
             numbered = [
                 (self._table.numbers(file, first, stop), file, first, digest) for file, first, stop, digest in claims
             ]
+            if not self._overwriting.replaces:
+                return [(file, first, first + len(run), digest) for run, file, first, digest in numbered]
             for run, file, first, digest in numbered:
                 parts = self._overwriting.holding(run.start, run.stop)
                 kept += [(file, first + a - run.start, first + b - run.start, digest) for a, b in parts]
@@ -69,6 +71,5 @@ class Claiming:
     def journalled(self, claims: Iterable[Claim]) -> None:
         """The journal has these by now."""
         with self._looking:
-            for file, first, stop, digest in claims:
-                run = self._table.numbers(file, first, stop)
-                self._overwriting.journalled(run.start, run.stop, digest)
+            numbered = ((self._table.numbers(*claim[:3]), claim[3]) for claim in claims)
+            self._overwriting.journalled((run.start, run.stop, digest) for run, digest in numbered)

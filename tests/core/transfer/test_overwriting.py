@@ -26,7 +26,7 @@ def test_what_is_written_once_is_claimed() -> None:
     table, over = made()
     assert over.is_first(0, 2)
     assert over.holding(0, 2) == [(0, 2)]
-    over.journalled(0, 2, ONE)
+    over.journalled([(0, 2, ONE)])
     assert list(table.known) == [(0, 2)]
     assert over.is_first(2, 5)
 
@@ -34,7 +34,7 @@ def test_what_is_written_once_is_claimed() -> None:
 def test_what_is_claimed_is_withdrawn_file_by_file() -> None:
     table, over = made()
     assert over.is_first(0, 5)
-    over.journalled(0, 5, ONE)
+    over.journalled([(0, 5, ONE)])
     assert not over.is_first(2, 4)
     assert over.replace(2, 4) == [(0, 2, 3), (2, 0, 1)]
     assert list(table.known) == [(0, 2), (4, 5)]
@@ -48,14 +48,14 @@ def test_of_what_is_written_three_times_the_last_is_claimed() -> None:
         assert not over.is_first(1, 2)
         assert over.replace(1, 2) == []
     assert over.holding(0, 3) == [(0, 1), (2, 3)]
-    over.journalled(0, 1, ONE)
-    over.journalled(2, 3, ONE)
+    over.journalled([(0, 1, ONE)])
+    over.journalled([(2, 3, ONE)])
     assert over.holding(1, 2) == []
     assert not over.is_first(1, 2), "it waits"
     assert over.replace(1, 2) == []
     assert over.holding(1, 2) == []
     assert over.holding(1, 2) == [(1, 2)]
-    over.journalled(1, 2, OTHER)
+    over.journalled([(1, 2, OTHER)])
     assert [table.hash(number) for number in range(3)] == [ONE, OTHER, ONE]
     assert over.replace(1, 2) == [(0, 1, 2)]
 
@@ -92,3 +92,16 @@ def test_a_claim_is_looked_up_in_what_it_has_or_in_what_was_replaced_whichever_i
     assert kept == ([] if claims > 1 else [(2, FILES)])
     assert counted.looks <= replaced
     assert not over._replaced
+
+
+def test_claims_in_any_order_are_taken_in() -> None:
+    """Rows of single chunks, runs of one hash, and what stands alone."""
+    table = ChunkTable(Manifest([Entry("a", FILE, 8 * MIN_CHUNK)]))
+    over = Overwriting(table)
+    digests = [bytes([number + 1]) * 32 for number in range(7)]
+    assert over.is_first(0, 7)
+    run = bytes([9]) * 32
+    over.journalled([(1, 2, digests[1]), (2, 3, digests[2]), (4, 6, run), (6, 7, digests[6]), (0, 1, digests[0])])
+    assert [table.hash(number) for number in (0, 1, 2, 4, 5, 6)] == [*digests[:3], run, run, digests[6]]
+    assert list(table.known) == [(0, 3), (4, 7)]
+    assert over.is_first(7, 8) and not over.is_first(3, 4)
