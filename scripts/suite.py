@@ -33,7 +33,7 @@ WORKERS = (
 )  # fmt: skip
 """Where each of those who run jobs looks for the next one, in this order: together they keep two processors busy."""
 SHORT = 40 * 60.0
-"""Seconds after which a run has hung, unless long runs are asked for; two quiet processors need some 22 minutes."""
+"""Seconds after which a run has hung, unless long runs are asked for; two quiet processors need some 20 minutes."""
 SOAK = 6 * 3600.0
 PATIENCE = 10.0
 """Seconds between the signals that end a job, each stronger than the last."""
