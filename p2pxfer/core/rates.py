@@ -9,7 +9,9 @@ from p2pxfer.errors import UsageError
 
 MIN_RATE: Final = 1024
 """Least limit, bytes a second."""
-_BYTES: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([kmg]?)(?:i?b)?", re.IGNORECASE)
+_AMOUNT: Final = r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([kmg]?)(?:i?b)?"
+_SIZE: Final = re.compile(_AMOUNT, re.IGNORECASE)
+_RATE: Final = re.compile(_AMOUNT + "(?:/s)?", re.IGNORECASE)
 
 
 def parse_rate(text: str) -> int:
@@ -18,7 +20,7 @@ def parse_rate(text: str) -> int:
     Raises:
         UsageError: it is no rate, or less than :data:`MIN_RATE`.
     """
-    rate = parse_size(re.sub(r"/s$", "", text.strip(), flags=re.IGNORECASE))
+    rate = _bytes_in(_RATE, text)
     if rate is None:
         raise UsageError("a rate is a number of bytes a second, such as 800K or 2.5M")
     if not MIN_RATE <= rate < 2**63:
@@ -28,7 +30,11 @@ def parse_rate(text: str) -> int:
 
 def parse_size(text: str) -> int | None:
     """Bytes, as in ``800K``, ``2.5M`` or ``1G``; ``None`` if it is no size."""
-    found = _BYTES.fullmatch(text.strip())
+    return _bytes_in(_SIZE, text)
+
+
+def _bytes_in(kind: re.Pattern[str], text: str) -> int | None:
+    found = kind.fullmatch(text.strip())
     if found is None:
         return None
     return int(float(found[1]) * 1024 ** ("kmg".find(found[2].lower()) + 1 if found[2] else 0))
