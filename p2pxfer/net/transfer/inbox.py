@@ -274,7 +274,7 @@ class Inbox:
             session.arrivals.bye(path)
             path.close()
         elif session.known is None or (isinstance(message, Check) and self._owner.known(session.key) is None):
-            self._check_contacts(session.key)
+            self._check_contacts(self._owner.known(session.key))
             raise CodeNeeded(
                 f"{self._machine.name} does not know this key: ask for the one-time code that receive shows, and give"
                 " it with --code-file or P2PXFER_CODE"
@@ -313,17 +313,20 @@ class Inbox:
             raise ProtocolBreach("an offer came on a path that was for a check")
         # Asked each time: the user may have said no since the session began.
         now = self._owner.known(session.key)
+        if not session.arrivals.goes_on(message):
+            self._check_contacts(now)
         if now is not None and not now.files:
             raise Refused(f"{self._machine.name} takes no files from you")
-        if not session.arrivals.goes_on(message):
-            self._check_contacts(session.key)
         if isinstance(message, Attach):
             return session.arrivals.attach(path, message)
         return session.arrivals.offer(path, session.since[path], message)
 
-    def _check_contacts(self, key: bytes) -> None:
-        """Raises :class:`~p2pxfer.errors.Unreachable` while it cannot be said what ``key`` may: the peer comes back."""
-        if self._owner.known(key) is None and self._owner.unread:
+    def _check_contacts(self, known: Known | None) -> None:
+        """Raises :class:`~p2pxfer.errors.Unreachable` while it cannot be said what a peer may: it comes back.
+
+        ``known`` is what was said of it just now.
+        """
+        if known is None and self._owner.unread:
             raise Unreachable(f"{self._machine.name}'s contacts cannot be read now, and nothing new is taken")
 
     def _begin(self, session: PeerSession, path: PeerPath, number: bytes, budget: ListBudget) -> IncomingTransfer:
