@@ -59,13 +59,8 @@ class Between:
             sink.shutdown(socket.SHUT_WR)
 
 
-def relayed_through(pair: Stage, way: Way, size: int) -> tuple[Between, list[JsonEvent]]:
-    """A file of `size` bytes goes by the relay, and all that both programs say to the server and that the relay carries
-    passes `way`; the file is right.  Returns the program between and what alice said.
-    """
-    between = Between(way, pair.ports[0])
-    pair.callback(between.close)
-    pair.address = f"127.0.0.1:{between.port}#{pair.address.split('#')[1]}"
+def relayed(pair: Stage, size: int) -> tuple[list[JsonEvent], list[JsonEvent]]:
+    """A file of `size` bytes goes by the relay, and is right; returns what alice said and what bob did."""
     source = pair.folder / "file.bin"
     digest = random_file(source, size)
     bob = pair.receive("--once", "--no-code", "--path", "relay")
@@ -73,4 +68,14 @@ def relayed_through(pair: Stage, way: Way, size: int) -> tuple[Between, list[Jso
     (status, said), (other, heard) = end_of(alice), end_of(bob)
     assert (status, other) == (0, 0), (said, heard)
     assert file_hash(pair.inbox / source.name) == digest
-    return between, said
+    return said, heard
+
+
+def relayed_through(pair: Stage, way: Way, size: int) -> tuple[Between, list[JsonEvent]]:
+    """A file of `size` bytes goes by the relay, and all that both programs say to the server and that the relay carries
+    passes `way`; the file is right.  Returns the program between and what alice said.
+    """
+    between = Between(way, pair.ports[0])
+    pair.callback(between.close)
+    pair.address = f"127.0.0.1:{between.port}#{pair.address.split('#')[1]}"
+    return between, relayed(pair, size)[0]

@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from tests.e2e.between import PIECE, relayed_through
-from tests.e2e.conftest import MIB, Stage, end_of, fast_folder
-from tests.scene import file_hash, last, random_file
+from tests.e2e.between import PIECE, relayed, relayed_through
+from tests.e2e.conftest import MIB, Stage, fast_stage
+from tests.scene import last
 
 SIZE = 16 * MIB
 QUOTA = 3 * MIB + 100_000
@@ -60,16 +60,10 @@ def test_f44_a_relay_that_ends_in_the_middle_of_a_chunk_is_asked_for_again(pair:
 @pytest.mark.deadline(120)
 def test_f44_a_limit_of_relayed_bytes_is_announced_and_said_and_the_transfer_goes_on() -> None:
     """Both ends know why each relay ended, and the next one brings little of what came over it once more."""
-    with fast_folder() as folder, Stage(folder) as stage:
+    with fast_stage() as stage:
         stage.start_server("--relay-bytes", "3M")
         stage.make_contacts()
-        source = stage.folder / "file.bin"
-        digest = random_file(source, SIZE)
-        bob = stage.receive("--once", "--no-code", "--path", "relay")
-        alice = stage.send(source, "--path", "relay")
-        (status, said), (other, heard) = end_of(alice), end_of(bob)
-        assert (status, other) == (0, 0), (said, heard)
-        assert file_hash(stage.inbox / source.name) == digest
+        said, heard = relayed(stage, SIZE)
         places = SIZE // (4 * MIB)  # with what it takes at once beyond the limit
         for events in (said, heard):
             ends = [event["why"] for event in events if event["event"] == "path" and event["state"] == "down"]
