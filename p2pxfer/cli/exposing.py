@@ -62,8 +62,9 @@ class Exposing:
         outlet = Outlet(machine.reactor, one.service, target, self._report.tell)
         of_guest = partial(self._of_guest, one.service)
         service = PeerService(
-            machine, one.service, lambda: self._guests, outlet.asked, self._registered, of_guest, outlet.turned_away
-        )
+            machine, one.service, lambda: self._guests, outlet.asked, self._registered, of_guest, outlet.turned_away,
+            outlet.stranger,
+        )  # fmt: skip
         then = "its connections were reset; --as NAME exposes beside it"
         service.failed.addCallback(lambda error: self._fail(displaced(error, f"expose of {one.service}", then)))
         return service

@@ -49,7 +49,7 @@ class Exposing:
     async def _attempt(self) -> P2pxferError:
         service = self._service = PeerService(
             self._machine, self._config.service, self._guests, self._outlet.asked, self._registered,
-            lambda guest, event: self._event(event, guest),
+            lambda guest, event: self._event(event, guest), self._outlet.turned_away, self._outlet.stranger,
         )  # fmt: skip
         try:
             await service.start()
@@ -78,7 +78,8 @@ class Exposing:
             elif not contact.allows(Right.SERVICES):
                 self._left(who, f"{contact.name} is denied services here, and is left out")
             else:
-                self._left_out.pop(who, None)
+                if self._left_out.pop(who, None) is not None:
+                    self._tell(f"{contact.name} may use it now")
                 yield KnownPeer(contact.id.digest, contact.name, "contact")
 
     def _left(self, who: str, why: str) -> None:

@@ -34,7 +34,7 @@ from zope.interface import implementer
 
 from p2pxfer.core.limits import Buckets
 from p2pxfer.core.text import safe_text
-from p2pxfer.errors import LimitReached, P2pxferError, Unreachable
+from p2pxfer.errors import LimitReached, P2pxferError, Refused, Unreachable
 from p2pxfer.net.services.calling import Calling
 from p2pxfer.net.services.channelstream import ChannelStream
 from p2pxfer.net.services.streamsession import Asking
@@ -48,9 +48,11 @@ OPENS_BURST = 512
 OPENS_RATE = 50.0
 """The same in the long run, connections a second: each one dials the target."""
 TARGET_S = 10.0
+"""How long the target may take to answer, seconds."""
 TURNED_S = 10.0
 """How long nothing more is told of a contact that was told to be turned away, seconds."""
-"""How long the target may take to answer, seconds."""
+STRANGERS_S = 60.0
+"""The same of everybody who is no contact together, since a stranger has as many keys as it likes."""
 Tell = Callable[[Connection], None]
 
 
@@ -207,6 +209,8 @@ class Outlet:
         self._coming: Counter[str] = Counter()
         self._turned: dict[str, float] = {}
         """When it was last told of a contact that it was turned away."""
+        self._strange = -STRANGERS_S
+        """The same of a stranger."""
 
     def turned_away(self, peer: str, error: P2pxferError) -> None:
         """``peer``, a contact, may have no connection; not told more often than every :data:`TURNED_S`."""
@@ -214,6 +218,13 @@ class Outlet:
         if now - self._turned.get(peer, -TURNED_S) >= TURNED_S:
             self._turned[peer] = now
             self._ledger.refused(peer, error)
+
+    def stranger(self, who: str) -> None:
+        """``who``, a peer id, is no contact; not told more often than every :data:`STRANGERS_S`."""
+        now = self._clock.seconds()
+        if now - self._strange >= STRANGERS_S:
+            self._strange = now
+            self._ledger.refused(who, Refused("it is no contact here; p2pxfer pair makes one"))
 
     def asked(self, peer: str, asking: Asking) -> None:
         """``peer`` wants one."""

@@ -9,6 +9,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.contact.rights import Right
+from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Registered
 from p2pxfer.core.session.services import check_service, waiting_name
 from p2pxfer.errors import P2pxferError, PeerStopped, Refused, Unreachable
@@ -26,6 +27,10 @@ def _unheard(registered: Registered) -> None:
 
 
 def _turned_away(peer: str, error: P2pxferError) -> None:
+    """Nobody needs to know."""
+
+
+def _stranger(who: str) -> None:
     """Nobody needs to know."""
 
 
@@ -60,7 +65,8 @@ class PeerSession:
 class PeerService:
     """``service`` of this machine; ``asked(who, asking)`` hears of connections.
 
-    It is open to those whom ``guests()``, which raises nothing, names when somebody comes, and to nobody else.
+    It is open to those whom ``guests()``, which raises nothing, names when somebody comes, and to nobody else:
+    ``turned_away(peer, error)`` hears of a contact who is refused, ``stranger(id)`` of whoever is none.
     """
 
     _log = Logger()
@@ -74,6 +80,7 @@ class PeerService:
         on_registered: Callable[[Registered], None] = _unheard,
         tell: Callable[[KnownPeer, Event], None] | None = None,
         turned_away: Callable[[str, P2pxferError], None] = _turned_away,
+        stranger: Callable[[str], None] = _stranger,
     ) -> None:
         self._machine = machine
         self._contacts = ContactsNow(machine.home, lambda text: self._log.error("{text}", text=text))
@@ -81,6 +88,7 @@ class PeerService:
         self._guests = guests
         self._asked = asked
         self._turned_away = turned_away
+        self._stranger = stranger
         identity = machine.identity
         self.address = PeerAddress(str(identity.id), None, service)
         self._reception = Reception(
@@ -112,9 +120,17 @@ class PeerService:
         await self._client.leave()
 
     def _admit(self, key: bytes) -> KnownPeer | None:
-        """See :class:`~p2pxfer.net.session.reception.Reception`; what was changed in the contacts meanwhile holds.
+        """See :class:`~p2pxfer.net.session.reception.Reception`; a stranger is told of here, whom nobody answers."""
+        guest = self._guest(key)
+        if guest is None and not self._contacts.trouble:
+            self._stranger(str(PeerId(key)))
+        return guest
 
-        Asked again for each connection, since a session may last for days.
+    def _guest(self, key: bytes) -> KnownPeer | None:
+        """Who that is, ``None`` for a stranger; what was changed in the contacts meanwhile holds.
+
+        Asked again for each connection, since a session may last for days.  Raises :class:`~p2pxfer.errors.Refused`
+        for a contact that may use nothing.
         """
         contact = self._contacts.by_key(key)
         if self._contacts.trouble:
@@ -123,7 +139,8 @@ class PeerService:
         if contact is None:
             return guest if guest is not None and guest.verified == "id" else None
         if guest is None or not contact.allows(Right.SERVICES):
-            why = "it is not exposed to that contact" if guest is None else "that contact is denied services"
+            allowed = contact.allows(Right.SERVICES)
+            why = "it is not exposed to that contact" if allowed else "that contact is denied services"
             self._turned_away(contact.name, Refused(why))
             raise Refused(f"{self._service} is not exposed to this machine")
         return guest
@@ -138,7 +155,7 @@ class PeerService:
             self._turned_away(peer.shown, Refused(f"it asked for {asking.service}, which is not what is exposed"))
             return
         try:
-            guest = self._admit(peer.key)
+            guest = self._guest(peer.key)
         except Refused as error:
             asking.refuse(error)
             return

@@ -60,6 +60,8 @@ def test_who_was_removed_from_the_contacts_is_not_let_in_again(world: World, by_
     exposed.alice.home.remove_contact("bob")
     exposed.start()
     assert (exposed.meets("bob"), exposed.meets("carol")) == (False, True)
+    stranger = f"service web: no connection with {exposed.all[1].home.identity().id} for web: it is no contact here"
+    assert [line for line in exposed.told if "no connection" in line] == [f"{stranger}; p2pxfer pair makes one"]
     (line,) = [line for line in exposed.told if "is left out" in line]
     who = str(exposed.all[1].home.identity().id) if by_id else "bob"
     assert line == f"service web: {who} is not a contact, and is left out"
@@ -71,7 +73,9 @@ def test_who_is_denied_services_is_told_and_left_out(world: World) -> None:
     exposed.alice.home.set_rights("bob", [Right.SERVICES], allowed=False)
     exposed.start()
     assert exposed.meets("carol")
+    exposed.meets("bob")
     assert "service web: bob is denied services here, and is left out" in exposed.told
+    assert "service web: no connection with bob for web: that contact is denied services" in exposed.told
     exposed.stop()
 
 
@@ -88,6 +92,7 @@ def test_contacts_that_come_later_get_in_without_a_restart(world: World, by_id: 
     assert not exposed.meets("bob")
     befriend(exposed.alice, exposed.all[1])
     assert exposed.meets("bob")
+    assert exposed.told.count("service web: bob may use it now") == 1
     assert exposed.exposing.exposed == Event("web", "127.0.0.1:80", ("bob",))
     assert not exposed.meets("carol")
     exposed.stop()

@@ -140,3 +140,27 @@ def test_a_contact_that_is_refused_is_said_to_be(
     running.cancel()
     world.run(1)
     assert capsys.readouterr().err.splitlines() == [f"no connection with bob for web: {why}"]
+
+
+def test_a_stranger_that_tries_is_told_of_once_a_minute(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever keys it has: they cost it nothing."""
+    monkeypatch.setattr(exposing_module, "tcp_target", lambda *args: None)
+    alice, bob, carol = (machine(world, name, clients=[]) for name in ("alice", "bob", "carol"))
+    befriend(alice, bob, carol)
+    for name in ("bob", "carol"):
+        alice.home.remove_contact(name)
+    exposing = exposing_module.Exposing(Global(None, None, False, 0), [Offered("web", "127.0.0.1", 80)], [])
+    running = Deferred.fromCoroutine(exposing.run(alice))
+    reactor: Any = world.clock
+    capsys.readouterr()
+    for name in ("bob", "carol"):
+        streams = Streams(reactor, PeerAddress("here", None, "web"), PeerAddress("there", "alice", "web"))
+        world.caller(name, "alice", streams, waiting_name(alice.home.identity().id.digest, "web"))
+        world.run()
+    running.addErrback(lambda failure: None)
+    running.cancel()
+    world.run(1)
+    why = "it is no contact here; p2pxfer pair makes one"
+    assert capsys.readouterr().err.splitlines() == [f"no connection with {bob.identity.id} for web: {why}"]
