@@ -7,7 +7,7 @@ import os
 import click
 
 from p2pxfer.cli.settings import Global
-from p2pxfer.core.names import check_name, normalise_name
+from p2pxfer.core.names import normalise_name
 from p2pxfer.core.serveraddress import parse_server_line
 
 
@@ -18,16 +18,22 @@ from p2pxfer.core.serveraddress import parse_server_line
 def command(options: Global, name: str | None, history: bool | None) -> None:
     """Store --server and the name in the private directory and make this machine's key.
 
-    What is not given stays as it is.  The private directory itself is chosen by --home or P2PXFER_HOME.
+    What is not given stays as it is, and what was stored before stays beside it, in settings.json.bak.  The private
+    directory itself is chosen by --home or P2PXFER_HOME.
     """
     from p2pxfer.net.private.home import Settings
 
+    given = options.server or os.environ.get("P2PXFER_SERVER")
+    if given:
+        parse_server_line(given)  # before there is a directory: nothing is left of a slip
+    called = None if name is None else normalise_name(name)
     home = options.open_home()
     old = home.settings()
-    server = options.server or os.environ.get("P2PXFER_SERVER") or old.server
+    server, chosen = given or old.server, called or old.name
     line = parse_server_line(server) if server else None
-    chosen = check_name(normalise_name(name)) if name else old.name
-    home.save_settings(Settings(server=server, name=chosen, history=old.history if history is None else history))
+    new = Settings(server=server, name=chosen, history=old.history if history is None else history)
+    if new != old:  # else the settings before these would give way to the same ones
+        home.save_settings(new)
     if options.json:
         from p2pxfer.cli.identity import print_identity
 

@@ -13,6 +13,7 @@ import unicodedata
 from typing import Final
 
 from p2pxfer.core.ids import PREFIX
+from p2pxfer.core.text import safe_text
 from p2pxfer.errors import NameInvalid
 
 MIN_CHARS: Final = 3
@@ -28,12 +29,10 @@ _LIKE_ID: Final = f"{PREFIX}-"
 
 def check_name(text: str) -> str:
     """`text` itself if it is a legal name, else raises `NameInvalid`."""
-    if not MIN_CHARS <= len(text) <= MAX_CHARS:
-        raise NameInvalid(f"a name has {MIN_CHARS} to {MAX_CHARS} characters")
-    if _RULE.fullmatch(text) is None:
+    if not MIN_CHARS <= len(text) <= MAX_CHARS or _RULE.fullmatch(text) is None:
         raise NameInvalid(
-            "a name consists of the letters a to z, digits, '.', '_' and '-', "
-            "and begins and ends with a letter or digit"
+            f"'{safe_text(text, MAX_CHARS)}' is no name: a name consists of {MIN_CHARS} to {MAX_CHARS} of the letters a"
+            " to z, digits, '.', '_' and '-', and begins and ends with a letter or digit"
         )
     return text
 

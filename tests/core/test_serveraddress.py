@@ -27,11 +27,47 @@ def test_the_forms_of_an_address_line(text: str, host: str, port: int, pin: Peer
 
 
 @pytest.mark.parametrize(
-    "text", ["", ":1", "a:0", "a:65536", "a:b", "a#", "a:1#p2px1-x", "http://a", "a b", f"a:1#{PIN}x"]
+    "text",
+    [
+        "",
+        ":1",
+        "a:0",
+        "a:65536",
+        "a:b",
+        "a#",
+        "a:1#p2px1-x",
+        "http://a",
+        "a b",
+        f"a:1#{PIN}x",
+        "-a:1",
+        "a..b:1",
+        "a,b:1",
+        "1.2.3:1",
+        "999.1.1.1",
+        "[::g]:1",
+        "[1.2.3.4]:1",
+    ],
 )
 def test_everything_else_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_server_line(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("bob", "bob is not a server address: it has neither a port nor a pin; its form is HOST:PORT#PIN"),
+        ("http://a.org:1", "not a server address: it begins with http://; its form"),
+        ("fd00::1:8877", "not a server address: an IPv6 address stands in brackets; its form"),
+        ("300.1.1.1:1", "not a server address: 300.1.1.1 is neither a host name nor an address; its form"),
+        ("not one", "not one is not a server address; its form"),
+        ("a.org:70000", "70000 is not a port; one is 1 to 65535"),
+    ],
+)
+def test_it_is_said_what_is_wrong(text: str, says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_server_line(text)
+    assert says in caught.value.message
 
 
 @pytest.mark.parametrize(

@@ -218,7 +218,15 @@ def test_init_and_id(stage: Stage) -> None:
     assert stage.run("id", home=home, server="").out.strip() == shown
     assert Home(home).settings().server == stage.address
     check_failure(stage.run("init", "--as", "x y", home=home), 2, "a name consists of")
-    check_failure(stage.run("init", home=home, server="not an address"), 2, "not a server address")
+    new = stage.folder / "newer"
+    for server, says in {
+        "not an address": "not an address is not a server address; its form is HOST:PORT#PIN",
+        "bob": "bob is not a server address: it has neither a port nor a pin; its form is HOST:PORT#PIN",
+        "http://a.org:1": "it begins with http://",
+    }.items():
+        check_failure(stage.run("init", home=new, server=server), 2, says)
+        check_failure(stage.run("init", home=new, server="", env={"P2PXFER_SERVER": server}), 2, says)
+    assert not new.exists()
     assert Home(home).settings().name == "carol"
 
 

@@ -80,7 +80,7 @@ SERVICE = '[[services]]\ntarget = "127.0.0.1:80"\nto = ["bob"]\n'
     [
         ("nmae = 'x'", "nmae", "there is no such key"),
         ("name = 5", "name", "str"),
-        ("name = '-'", "name", "3 to 32 characters"),
+        ("name = '-'", "name", "consists of 3 to 32 of"),
         ("receive = 'yes'", "receive", "bool"),
         ("inbox = ''", "inbox", "length >= 1"),
         ('inbox = "a\\u0000b"', "inbox", "regex"),
