@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from twisted.python import usage
-
 from p2pxfer.errors import ConfigError, P2pxferError
 from p2pxfer.net.agent.agent import Agent
-from p2pxfer.tap.manners import name_files, stop, stop_once, take_log_level, use_monotonic_time
+from p2pxfer.tap.manners import ProgramOptions, stop, stop_once, use_monotonic_time
 
 PROGRAM: Final = "p2pxfer-agent"
 
 
-class Options(usage.Options):
+class Options(ProgramOptions):
     """The options; everything is checked when the service is made."""
 
+    program = PROGRAM
     synopsis = "[--home DIR] [--server HOST:PORT#PIN]"
     longdesc = (
         "The agent of p2pxfer: with nobody there it receives files from contacts, each into a folder of its own,"
@@ -26,11 +25,6 @@ class Options(usage.Options):
         ["home", None, None, "The private directory; also P2PXFER_HOME."],
         ["server", None, None, "The rendezvous server; also P2PXFER_SERVER, and what p2pxfer init stored."],
     ]
-
-    def postOptions(self) -> None:
-        """See :mod:`p2pxfer.tap.manners`."""
-        name_files(self.parent, PROGRAM)
-        take_log_level(self.parent)
 
 
 def makeService(options: Options) -> Agent:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import sys
 import time
-from collections.abc import Callable
-from typing import Any, Final, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Final, NoReturn
 
 from twisted.logger import LogLevel
+from twisted.python import usage
 
-from p2pxfer.errors import ConfigError, DiskError, P2pxferError
+from p2pxfer.core.text import safe_text
+from p2pxfer.errors import ConfigError, DiskError, P2pxferError, UsageError
 from p2pxfer.net.debuglog import want_debug
 
 _PASSING: Final = frozenset(
@@ -24,6 +26,27 @@ looks a directory that the unit does not let the program write into."""
 
 _PIDFILE: Final = "twistd.pid"
 """What ``twistd`` calls it where nothing is said."""
+
+
+class ProgramOptions(usage.Options):
+    """The options of one ``program``: what is wrong with them is one line and status 2, as with every command."""
+
+    program: ClassVar[str]
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """See Twisted, whose programs print all of their help for a slip and end with status 1."""
+        try:
+            super().parseOptions(options)  # type: ignore[no-untyped-call]  # Twisted does not annotate it
+        except usage.UsageError as error:
+            stop(
+                self.program,
+                UsageError(f"{safe_text(str(error), 200)}; twistd {self.program} --help lists the options"),
+            )
+
+    def postOptions(self) -> None:
+        """Files and log of the program, see the functions of this module."""
+        name_files(self.parent, self.program)
+        take_log_level(self.parent)
 
 
 def use_monotonic_time(reactor: Any) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
-from twisted.python import usage
 
 from p2pxfer.core.addresses import Address
 from p2pxfer.core.rates import parse_size
@@ -19,7 +18,7 @@ from p2pxfer.errors import ConfigError, P2pxferError, UsageError
 from p2pxfer.net.descriptors import raise_descriptor_limit
 from p2pxfer.net.server.admission import AdmissionSettings, descriptor_ceiling
 from p2pxfer.net.server.hosting import Hosting, RendezvousService
-from p2pxfer.tap.manners import name_files, stop, stop_once, take_log_level, use_monotonic_time
+from p2pxfer.tap.manners import ProgramOptions, stop, stop_once, use_monotonic_time
 
 PORTS = (8877, 8878)
 PROGRAM = "p2pxfer-rendezvous"
@@ -27,9 +26,10 @@ MIN_RELAY_BYTES = 1 << 20
 """Least limit of a relay session, bytes: what the peers say until data flows is a hundredth of it."""
 
 
-class Options(usage.Options):
+class Options(ProgramOptions):
     """The options; everything is checked when the service is made."""
 
+    program = PROGRAM
     synopsis = (
         "[--listen ENDPOINT]... [--state DIR] [--observe ADDRESS]... [--certificate FILE] [--relay-bytes SIZE]"
         " [--metrics ENDPOINT]"
@@ -75,11 +75,6 @@ class Options(usage.Options):
         self["observe"].append(address)
 
     opt_l = opt_listen
-
-    def postOptions(self) -> None:
-        """See :mod:`p2pxfer.tap.manners`."""
-        name_files(self.parent, PROGRAM)
-        take_log_level(self.parent)
 
 
 def default_listen() -> tuple[str, ...]:

@@ -37,6 +37,28 @@ def test_a_program_of_twistd_has_files_of_its_own(
     assert options["logfile"] == (logfile and logfile.replace("PROGRAM", program))
 
 
+@pytest.mark.parametrize("program", ["p2pxfer-agent", "p2pxfer-rendezvous"])
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--nothing"], "option --nothing not recognized"),
+        (["--home"], "option --home requires argument"),
+        (["here"], "Wrong number of arguments."),
+    ],
+)
+def test_a_slip_is_one_line_and_wrong_use(
+    program: str, words: list[str], says: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--state" if word == "--home" and program == "p2pxfer-rendezvous" else word for word in words]
+    with pytest.raises(SystemExit) as caught:
+        ServerOptions().parseOptions(["-n", program, *words])
+    assert caught.value.code == UsageError.exit_code == 2
+    said = capfd.readouterr()
+    assert said.out == ""
+    (line,) = set(said.err.splitlines())
+    assert line == f"{program}: {says.replace('--home', words[0])}; twistd {program} --help lists the options"
+
+
 def test_a_program_of_twist_has_none() -> None:
     options = {"reactor": "default"}
     name_files(options, "prog")
