@@ -43,7 +43,8 @@ _COMMANDS = {
 
 
 _EXIT_CODES = (
-    "Exit codes: 0 done, 1 a fault of the program, 2 wrong use, 3 unreachable, 4 refused, 5 wrong key or code,"
+    "Exit codes: 0 done, 1 a fault of the program, 2 wrong use, 3 unreachable, 4 refused, 5 wrong key, code"
+    " or words,"
     " 6 damaged data, 7 no path that --path allows, 8 a local file or disk, 9 a limit, 75 incomplete: run again, a file"
     " goes on and a stream begins anew, 130 interrupted."
 )

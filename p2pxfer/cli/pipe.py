@@ -24,7 +24,8 @@ def command(options: Global, peer: str, approach: Approach, timeout: float) -> N
     """Send standard input to PEER and write what it sends to standard output; PEER is a contact that does the same.
 
     Whoever writes waits for who reads.  A path that is lost costs no byte and doubles none.  It ends when both inputs
-    have ended and everything was written at the other end; a terminal is no input.
+    have ended and everything was written at the other end; a terminal is no input.  Where PEER does not run pipe within
+    the --timeout, the exit code is 3.
     """
     if options.json:
         raise UsageError("the standard output of pipe is what the peer sends; --json has no place there")

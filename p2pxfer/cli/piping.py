@@ -14,7 +14,7 @@ from p2pxfer.cli.pathnews import PathNews
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.words.eventtext import human_size
-from p2pxfer.errors import Incomplete, Interrupted, P2pxferError, PeerStopped
+from p2pxfer.errors import Incomplete, Interrupted, P2pxferError, PeerStopped, Unreachable
 from p2pxfer.net.private.identity import Identity
 from p2pxfer.net.services.calling import service_appointment
 from p2pxfer.net.services.pipe import Pipe
@@ -25,6 +25,11 @@ from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Event, Note
 
+BOTH_RUN_IT: Final = (
+    "run p2pxfer pipe there too, with this machine as its PEER; the two must be contacts of each other and use one"
+    " server, and --timeout waits longer"
+)
+"""What to do where nobody came."""
 BEGINS_ANEW: Final = "a pipe cannot go on later; run it again at both ends, from the beginning"
 
 
@@ -67,7 +72,7 @@ class Piping:
             await client.start()
             self._news = PathNews(machine.reactor, self._peer.shown, machine.approach.policy, self._report.tell)
             session.start(client)
-            await self._until_the_end(client, pipe)
+            await self._until_the_end(client, pipe, session)
             await session.finish()
             if self._wanted is None:
                 self._summary(pipe, session)
@@ -104,12 +109,15 @@ class Piping:
         if isinstance(event, Note) or not self._brief:
             self._report.tell(event)
 
-    async def _until_the_end(self, client: RendezvousClient, pipe: Pipe) -> None:
+    async def _until_the_end(self, client: RendezvousClient, pipe: Pipe, session: PairSession) -> None:
         # Values and not failures, since a race waits for the first success.
         ends = [cast("Deferred[P2pxferError | None]", client.failed), pipe.done]
         _, error = await race(ends)
         if isinstance(error, Incomplete) and self._wanted is None:
             raise Incomplete(f"{error.message}; {BEGINS_ANEW}")
+        absent = isinstance(error, Unreachable) and session.appointment.absent in error.message
+        if error is not None and absent and self._wanted is None and not session.met.called:
+            raise Unreachable(f"{error.message}; {BOTH_RUN_IT}")
         if error is not None:
             raise displaced(error, f"a pipe with {self._peer.shown}", "what was under way is lost")
 

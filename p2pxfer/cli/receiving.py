@@ -20,7 +20,7 @@ from p2pxfer.cli.questions import Questions, compose_question
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.cli.watching import Watch, done_event, interrupted_text, stops
-from p2pxfer.cli.wordscheck import WordsCheck
+from p2pxfer.cli.wordscheck import REMOVE, WordsCheck
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.messages import Registered
@@ -97,7 +97,8 @@ class Receiving(InboxOwner):
         reactor = self._reactor = machine.reactor
         self._desk = CodeDesk(reactor, self._codes, self._report, self._given)
         self._questions = Questions(reactor, self._report)
-        self._words = WordsCheck(machine.home, self._questions, self._report, reactor, asks=self._verify)
+        advice = f"Nothing of this was taken. {REMOVE}"
+        self._words = WordsCheck(machine.home, self._questions, self._report, reactor, advice, asks=self._verify)
         self._elsewhere = Elsewhere(reactor, machine.home, self._place, self._report)
         self._contacts = ContactsNow(machine.home, self._report.note)
         self._ends = PathEnds(

@@ -15,7 +15,7 @@ from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.sendmemory import SendMemory
 from p2pxfer.cli.settings import Global
 from p2pxfer.cli.ticker import Ticker
-from p2pxfer.cli.wordscheck import WordsCheck
+from p2pxfer.cli.wordscheck import REMOVE, WordsCheck
 from p2pxfer.core.contact.codes import Code, typed_code
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Registered
@@ -36,6 +36,8 @@ from p2pxfer.status import Registered as RegisteredEvent
 
 CODE_TRIES: Final = 3
 """How many codes a person may try in one run of the command."""
+
+NO_CONTACT: Final = "No contact was made; pair with --verify before you send again"
 
 
 class Load(Protocol):
@@ -108,7 +110,8 @@ class Sending:
         client = machine.client(on_registered=self._registered)
         self._report.on_closed = lambda: self._end(Interrupted("nobody reads the output any more"))
         questions = Questions(reactor, self._report)
-        self._words = WordsCheck(machine.home, questions, self._report, reactor, asks=self._verify)
+        advice = f"Nothing was sent. {REMOVE if self._target.verified == 'contact' else NO_CONTACT}"
+        self._words = WordsCheck(machine.home, questions, self._report, reactor, advice, asks=self._verify)
         try:
             await client.start()
             client.failed.addCallback(self._end)

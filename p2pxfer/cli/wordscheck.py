@@ -35,7 +35,7 @@ MOST_SHOWN: Final = 16
 """Most peers whose words are remembered, and most that are to become contacts."""
 TRIES: Final = 5
 """How often it is asked before what is neither yes nor no counts as a no, which alarms both users."""
-REMOVE = "Remove the contact and pair again"
+REMOVE = "Remove the contact and pair again: p2pxfer contacts remove, then p2pxfer pair --verify"
 
 
 class SaidNo(IdentityMismatch):

@@ -139,7 +139,11 @@ def test_an_end_that_was_started_anew_does_not_go_on_in_the_middle(room: Stage) 
 
 def test_who_cannot_be_room_to(room: Stage) -> None:
     check_failure(room.run("pipe", "carol"), 2, "carol is not a contact")
-    check_failure(room.run("pipe", "bob", "--timeout", "1"), 3, "no connection to bob came about in 1 seconds")
+    # One of the two asks for the other one, and the other one waits to be asked for.
+    for home, peer in ((room.alice, "bob"), (room.bob, "alice")):
+        outcome = room.run("pipe", peer, "--timeout", "1", home=home)
+        nobody = f"no connection to {peer} came about in 1 seconds: {peer} does not run p2pxfer pipe now; "
+        check_failure(outcome, 3, nobody + "run p2pxfer pipe there too, with this machine as its PEER; ")
     outcome = room.run("pipe", "bob", as_json=True)
     assert outcome.status == 2
     assert "--json has no place" in outcome.out

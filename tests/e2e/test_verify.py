@@ -90,7 +90,9 @@ def test_a_sender_that_hears_other_words_sends_nothing(room: Stage, digest: str,
     assert alice.words() == bob.words()
     alice.answer(said)
     assert alice.program.wait(60).status == 5
-    assert last(events_of(alice.program), "error")["code"] == "E_PIN"
+    error = last(events_of(alice.program), "error")
+    assert error["code"] == "E_PIN"
+    assert "Nothing was sent. Remove the contact and pair again: p2pxfer contacts remove, then" in error["message"]
     heard = []
     for event in bob.program.events(60):
         if event["event"] == "path" and "words" in str(event.get("why")):
@@ -135,6 +137,8 @@ def test_a_receiver_that_hears_other_words_takes_nothing_and_ends(room: Stage, d
     bob.answer("n")
     assert bob.program.wait(60).status == 5
     assert alice.program.wait(60).status == 4
+    error = last(events_of(bob.program), "error")
+    assert "Nothing of this was taken. Remove the contact and pair again" in error["message"]
     assert names_in(room.inbox) == []
     assert not staging_of(room.inbox)
     assert [verified for verified, _ in how(room.bob)] == ["code"]

@@ -102,6 +102,8 @@ class PairSession(ChannelSession):
     def start(self, client: RendezvousClient) -> None:
         """Begin to look for the peer; ``client`` hands introductions to :meth:`introduced`."""
         self._client = client
+        if self.appointment.expected:  # the server waits with its answer, and who is waited for may never ask
+            self._pathless.last = Unreachable(self.appointment.absent)
         self._pathless.begin()
         if self.asks:
             target = Target(self.appointment.name, self._peer.key, None, None, "contact", None)
