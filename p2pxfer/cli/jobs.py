@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import click
 from msgspec import Struct
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from p2pxfer.cli.completing import job_numbers
 from p2pxfer.cli.eventline import print_event
@@ -97,42 +97,21 @@ def remark(job: JobListed) -> str:
 
 
 @command.command("resume")
-@one_job
-@click.pass_context
-def resume(ctx: click.Context, job: str) -> None:
-    """Go on with JOB, with the options of before.
+@click.argument("jobs", metavar="[JOB]...", nargs=-1, shell_complete=job_numbers)
+@click.option("--all", "everything", is_flag=True, help="Go on with all that was cut, paused or has failed.")
+@click.pass_obj
+def resume(options: Global, jobs: tuple[str, ...], everything: bool) -> None:
+    """Go on with every JOB, with the options of before.
 
-    The same is sent again, or received once where it was being received.  What is at the other end already is not sent
-    again.  A queued JOB that was paused or has failed is tried again by the agent.
+    Without JOB it is the one that waits for this, if there is one alone.  The same is sent again, or received once
+    where it was being received; what is at the other end already is not sent again.  A queued JOB that was paused or
+    has failed is tried again by the agent.  The others go on one after the other, first what is sent; one that fails
+    does not keep the next, and the exit code is that of the first such.
     """
-    from p2pxfer.net.queue.joblist import UNDER_WAY
-    from p2pxfer.net.queue.queuestore import Queued
-    from p2pxfer.net.staging.partials import Partial
+    from p2pxfer.cli.resuming import picked, resume_them
 
-    found, listed = chosen(ctx.obj.open_home(), job)
-    if listed.state in UNDER_WAY:
-        raise UsageError(under_way(found, listed))
-    if isinstance(found, Queued):
-        from p2pxfer.cli import queueing
-
-        change(ctx.obj, job, queueing.resume, "resumed")
-    elif isinstance(found, Partial):
-        from p2pxfer.cli.receive import command as receive
-
-        into = found.into
-        ctx.invoke(
-            receive, name=into.name, destination=into.path, to_stdout=False, once=True, acceptance=into.acceptance,
-            no_code=into.no_code, limit=into.limit, timeout=into.timeout, verify=into.verify,
-            **asdict(into.approach),
-        )  # fmt: skip
-    else:
-        from p2pxfer.cli.send import command as send
-
-        ctx.invoke(
-            send, paths=tuple(found.paths), peer=found.peer, code_file=None, name=None, links=found.links,
-            delta=found.delta, limit=found.limit, wait=found.wait, timeout=found.timeout, queue=False,
-            verify=found.verify, **asdict(found.approach),
-        )  # fmt: skip
+    home = options.open_home()
+    resume_them(options, home, picked(home, jobs, everything=everything))
 
 
 @command.command("pause")

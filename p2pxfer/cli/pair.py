@@ -8,6 +8,7 @@ from p2pxfer.cli.completing import code_words
 from p2pxfer.cli.settings import Global, Seconds, machine_of, mapping_option, path_option
 from p2pxfer.core.approach import Approach
 from p2pxfer.core.contact.codes import typed_code
+from p2pxfer.core.contact.pairplace import OWN_CODE, place_in, place_of
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.names import check_name, normalise_name
 from p2pxfer.errors import UsageError
@@ -43,6 +44,9 @@ def command(
     entered = typed_code(" ".join(words)) if words else read_code(code_file)
     home = options.open_home()
     line = options.server_line(home)
+    # Where another machine has the same first place, its user is told to enter the code of this one, which it can.
+    if entered is not None and place_in(entered) == place_of(home.identity().id.digest, 0):
+        raise UsageError(f"{OWN_CODE}, or the code of that one here")
     from p2pxfer.cli.pairing import Pairing
     from p2pxfer.cli.run import run
 

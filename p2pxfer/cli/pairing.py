@@ -23,7 +23,7 @@ from p2pxfer.cli.settings import Global
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.codes import Code, typed_code
 from p2pxfer.core.contact.compare import Words
-from p2pxfer.core.contact.pairplace import name_of, place_in, place_of, slots_at
+from p2pxfer.core.contact.pairplace import OWN_CODE, name_of, place_in, place_of, slots_at
 from p2pxfer.core.messages import Registered
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import CodeInvalid, Interrupted, NameTaken, P2pxferError, Refused, Unreachable, WrongCode
@@ -283,7 +283,7 @@ class Pairing(InboxOwner):
                 why = error.message
                 continue
             if place_in(code) == self._place:
-                why = "that is the code of this machine; it is to be entered on the other one"
+                why = OWN_CODE
                 continue
             try:
                 await self._join(client, code)

@@ -19,7 +19,7 @@ from p2pxfer.net.agent.room import how_to_start
 from p2pxfer.net.queue.joblist import where_and_what
 from p2pxfer.net.queue.queuestore import MAX_PRIORITY, Queued, QueueStore
 from p2pxfer.net.queue.sendjobs import kept_paths
-from p2pxfer.net.session.knownpeers import contacts_only, look_up
+from p2pxfer.net.session.knownpeers import check_other, contacts_only, look_up
 
 if TYPE_CHECKING:
     from p2pxfer.core.approach import Approach
@@ -60,6 +60,7 @@ def put(
     """
     from p2pxfer.net.transfer.source import Source
 
+    check_other(home, peer)
     _, called, contact = look_up(home, peer)
     if contact is None:
         raise UsageError(contacts_only(home, called or safe_text(peer, 100), "what is queued goes to contacts"))

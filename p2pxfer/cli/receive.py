@@ -17,6 +17,7 @@ from p2pxfer.core.text import safe_text
 from p2pxfer.errors import DiskError, UsageError
 
 if TYPE_CHECKING:
+    from p2pxfer.cli.run import Main
     from p2pxfer.net.transfer.places import Place
 
 
@@ -57,6 +58,27 @@ def command(
     Nothing is overwritten.  A transfer that was cut goes on when its sender comes back.  With --stdout what was written
     is whole only if the exit code is 0.
     """
+    from p2pxfer.cli.run import run
+
+    main = prepared(
+        options, name, destination, acceptance, to_stdout=to_stdout, verify=verify, once=once, code_words=code_words,
+        no_code=no_code, limit=limit, approach=approach, timeout=timeout,
+    )  # fmt: skip
+    run(main, options.verbose)
+
+
+def prepared(
+    options: Global, name: str | None, destination: str, acceptance: Literal["ask", "contacts", "all"], *,
+    to_stdout: bool, verify: bool, once: bool, code_words: str | None, no_code: bool, limit: int, approach: Approach,
+    timeout: float | None,
+) -> Main:  # fmt: skip
+    """What such a command runs; all that can be is checked.
+
+    Raises:
+        UsageError: it contradicts itself, or cannot be carried out here.
+        ConfigError: the settings cannot be used, or an agent has the name.
+        DiskError: the destination cannot be written.
+    """
     if code_words is not None and no_code:
         raise UsageError("--code and --no-code contradict each other")
     if to_stdout:
@@ -90,14 +112,13 @@ def command(
         )
         remember(home.path, used)
     from p2pxfer.cli.receiving import Receiving
-    from p2pxfer.cli.run import run
 
     receiving = Receiving(
         options, place, once=once or to_stdout, acceptance=acceptance, code_words=code_words, no_code=no_code,
         timeout=timeout, limit=limit, verify=verify,
     )  # fmt: skip
     made = machine_of(options, home, line, approach, name=own_name)
-    run(lambda reactor: receiving.run(made(reactor)), options.verbose)
+    return lambda reactor: receiving.run(made(reactor))
 
 
 def check_output(options: Global, destination: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,12 @@ from p2pxfer.cli.inputs import check_answerable, read_code
 from p2pxfer.cli.settings import Global, Seconds, approach_options, limit_option, machine_of, was_closed
 from p2pxfer.core.approach import Approach
 from p2pxfer.core.contact.codes import Code, typed_code
+from p2pxfer.core.text import safe_text
 from p2pxfer.errors import CodeInvalid, PathRefused, UsageError
-from p2pxfer.net.session.knownpeers import look_up, near, not_a_contact
+from p2pxfer.net.session.knownpeers import check_other, look_up, near, not_a_contact
 
 if TYPE_CHECKING:
+    from p2pxfer.cli.run import Main
     from p2pxfer.net.private.home import Home
     from p2pxfer.net.session.seeking import Target
     from p2pxfer.net.transfer.scan import Links
@@ -69,6 +72,7 @@ def command(
         raise UsageError("send needs at least one PATH and a PEER")
     options: Global = ctx.obj
     home = options.open_home()
+    check_order(home, paths, peer)
     if queue and verify:
         raise UsageError("--verify needs somebody who compares words, and with --queue nobody is there")
     if queue:
@@ -78,6 +82,26 @@ def command(
         check_queueable(paths, name, code_file, timed=given)
         put(options, home, list(paths), peer, links, delta, limit, approach)
         return
+    from p2pxfer.cli.run import run
+
+    main = prepared(
+        options, home, paths, peer, read_code(code_file), name=name, links=links, delta=delta, limit=limit,
+        approach=approach, verify=verify, wait=wait, timeout=timeout,
+    )  # fmt: skip
+    run(main, options.verbose)
+
+
+def prepared(
+    options: Global, home: Home, paths: tuple[str, ...], peer: str, code: Code | None, *, name: str | None,
+    links: Links, delta: bool, limit: int, approach: Approach, verify: bool, wait: bool, timeout: float,
+) -> Main:  # fmt: skip
+    """What such a command runs; all that can be is checked, and a code asked for where one is needed.
+
+    Raises:
+        UsageError: it contradicts itself, or there is nothing to send, or no such peer.
+        ConfigError: the settings cannot be used.
+        DiskError: something cannot be read.
+    """
     line = options.server_line(home)
     stream = stream_name(paths, name)
     from p2pxfer.cli.sending import Load
@@ -94,25 +118,36 @@ def command(
         from p2pxfer.cli.streamload import StreamLoad
 
         load = StreamLoad(sys.stdin.fileno(), stream)
-        target = resolve(home, peer, read_code(code_file))
+        target = resolve(home, peer, code)
     else:
         from p2pxfer.cli.fileload import FileLoad
         from p2pxfer.net.queue.sendjobs import SendJob, kept_paths
         from p2pxfer.net.transfer.source import Source
 
         source = Source.open(list(paths), links)
-        target = resolve(home, peer, read_code(code_file))
+        target = resolve(home, peer, code)
         memo = SendJob(
             kept_paths(paths), peer, links, limit, delta=delta, wait=wait, timeout=timeout, verify=verify,
             **asdict(approach),
         )  # fmt: skip
         load, memory = FileLoad(source, home.path, delta=delta), SendMemory(home, memo, source)
-    from p2pxfer.cli.run import run
     from p2pxfer.cli.sending import Sending
 
     sending = Sending(options, load, target, wait=wait, limit=limit, memory=memory, verify=verify)
     made = machine_of(options, home, line, approach, timeout)
-    run(lambda reactor: sending.run(made(reactor)), options.verbose)
+    return lambda reactor: sending.run(made(reactor))
+
+
+def check_order(home: Home, paths: tuple[str, ...], peer: str) -> None:
+    """Fail where PEER was named first, as other programs have it.
+
+    Raises:
+        UsageError: the first path is a contact and no file, and the last word is one.
+    """
+    first = paths[0]
+    named = os.path.lexists(peer) and not os.path.lexists(first)
+    if named and any(contact.name == first.lower() for contact in home.contacts()):
+        raise UsageError(f"PEER comes last: p2pxfer send PATH... {safe_text(first, 64)}")
 
 
 def stream_name(paths: tuple[str, ...], name: str | None) -> str | None:
@@ -148,6 +183,7 @@ def resolve(home: Home, peer: str, code: Code | None) -> Target:
     """
     from p2pxfer.net.session.seeking import Target
 
+    check_other(home, peer)
     number, name, contact = look_up(home, peer)
     if contact is not None:
         # A code at hand is kept for the case that the peer has forgotten this machine: a burned one from the

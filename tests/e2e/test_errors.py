@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from p2pxfer.core.contact.pairplace import place_of
 from p2pxfer.core.ids import PeerId
-from p2pxfer.net.private.home import Home
+from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.private.identity import Identity
 from scripts.product import BIN, Program
 from tests.e2e.conftest import (
@@ -86,6 +87,55 @@ def test_commands_that_make_no_sense(tmp_path: Path, source: Path) -> None:
         fifo = tmp_path / "fifo"
         os.mkfifo(fifo)
         stage.fails_plainly(2, "a FIFO", "send", fifo, "bob")
+
+
+def test_who_names_this_very_machine(tmp_path: Path, source: Path) -> None:
+    """Found before any network use: there is no server here."""
+    with Stage(tmp_path) as stage:
+        stage.address = f"127.0.0.1:1#{OTHER}"
+        own = stage.run("id").out.strip()
+        assert stage.run("init", "--as", "alice").status == 0
+        for peer in ("alice", "Alice", own):
+            for words in (
+                ["send", source, peer],
+                ["send", "--queue", source, peer],
+                ["pipe", peer],
+                ["chat", peer],
+                ["connect", f"{peer}:web", "--listen", "0"],
+                ["expose", "127.0.0.1:80", "--to", peer],
+                ["netcheck", peer],
+            ):
+                says = f"{peer} is this machine itself; to try both sides on one machine give each a private directory"
+                stage.fails_plainly(2, says, *words)
+        code = f"{10 * place_of(Home(stage.alice).identity().id.digest, 0) + 1}-{WORDS}"
+        stage.fails_plainly(2, "that is the code of this machine; it is to be entered on the other one", "pair", code)
+
+
+def test_a_name_that_only_the_server_knows_as_this_machines(stage: Stage, source: Path) -> None:
+    """As where both sides have the user's name, which each may have."""
+    stage.receive("--code", WORDS)
+    env = {"P2PXFER_CODE": f"1-{WORDS}"}
+    outcome = stage.run("send", source, "bob", home=stage.bob, env=env)
+    check_failure(outcome, 2, "bob is this machine itself; to try both sides")
+
+
+def test_a_source_that_is_not_there(tmp_path: Path) -> None:
+    with Stage(tmp_path) as stage:
+        stage.address = f"127.0.0.1:1#{OTHER}"
+        Home(stage.alice).add_contact(Contact("bob", PeerId(bytes(32)), "id", "2026-01-01"))
+        folder = tmp_path / "here"
+        folder.mkdir()
+        for name in ("Report.pdf", "my file.txt", "notes"):
+            (folder / name).write_text(name)
+        for words, says in {
+            ("report.pdf", "bob"): "'report.pdf' does not exist; did you mean 'Report.pdf'?",
+            ("my", "file.txt", "bob"): "'my' does not exist; 'my file.txt' does: put a name with spaces in quotes",
+            ("nofile", "bob"): f"'nofile' does not exist; it was looked for in '{folder}'",
+            ("*.txt.gz", "bob"): "'*.txt.gz' does not exist; nothing there matches it",
+            ("gone/x", "bob"): "'gone/x' does not exist; nor does the directory 'gone'",
+            ("bob", "notes"): "PEER comes last: p2pxfer send PATH... bob",
+        }.items():
+            check_failure(stage.run("send", *words, cwd=folder), 2, says)
 
 
 def test_names_that_are_not_sent(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Final
 from p2pxfer.core.contact.codes import Code
 
 PLACES: Final = range(10_000, 100_000)
+OWN_CODE: Final = "that is the code of this machine; it is to be entered on the other one"
 CODES: Final = range(1, 10)
 """Numbers of the codes at one place, in the last digit."""
 

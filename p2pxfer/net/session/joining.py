@@ -25,9 +25,10 @@ from p2pxfer.core.contact.pairplace import name_of, place_in
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.session.transferwire import Chunk
 from p2pxfer.core.session.wire import Bye, Pair2, Paired, SameWords
-from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable
+from p2pxfer.errors import NameTaken, P2pxferError, ProtocolBreach, Unreachable
 from p2pxfer.net.session.bothsame import BothSame
 from p2pxfer.net.session.firstcontact import FirstContact
+from p2pxfer.net.session.knownpeers import itself
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.meeting import Meeting
 from p2pxfer.net.session.parties import MeetingOwner
@@ -123,6 +124,8 @@ class Joining(MeetingOwner):
             raise Unreachable(NOT_SHOWN)
         try:
             introduction = await self._client.introduce(name_of(place), self._machine.approach.policy)
+        except NameTaken as error:
+            raise itself("who shows that code") from error
         except Unreachable as gone:
             if self._client.registered is None:
                 raise

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from p2pxfer.core.ids import PeerId, parse_id
 from p2pxfer.core.names import check_name, normalise_name
+from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError, IdInvalid, Refused, UsageError
 from p2pxfer.status import Verified
 
@@ -88,6 +89,27 @@ def look_up(home: Home, peer: str) -> tuple[PeerId | None, str, Contact | None]:
     return number, name, home.contact(name) if number is None else home.contact_by_id(number)
 
 
+def itself(peer: str) -> UsageError:
+    """The error of whoever names this very machine."""
+    return UsageError(
+        f"{safe_text(peer, 100)} is this machine itself; to try both sides on one machine give each a private directory"
+        " of its own, with --home before the command"
+    )
+
+
+def check_other(home: Home, peer: str) -> None:
+    """Fail where ``peer`` is this machine itself: by its id, or by the name that ``init`` stored.
+
+    A contact may be called so here.  The user's name, which a machine has without ``init``, may be that of both.
+
+    Raises:
+        UsageError: it is, or it is neither an id nor a name.
+    """
+    number, name, contact = look_up(home, peer)
+    if contact is None and (home.identity().id == number if number is not None else home.settings().name == name):
+        raise itself(peer)
+
+
 def near(home: Home, name: str) -> str:
     """A question whether one of the contacts with names like ``name`` was meant; empty where there are none."""
     from difflib import get_close_matches
@@ -117,9 +139,10 @@ def known_peer(home: Home, peer: str, what: str, right: Right | None = None) -> 
     ``right`` is what the contact must be allowed here for that.
 
     Raises:
-        UsageError: it is no contact: no code is used, and a receiver answers nobody else.
+        UsageError: it is this machine itself, or no contact: no code is used, and a receiver answers nobody else.
         Refused: it is denied that.
     """
+    check_other(home, peer)
     number, name, contact = look_up(home, peer)
     if contact is not None:
         if right is not None and not contact.allows(right):

@@ -24,7 +24,8 @@ from twisted.internet.task import deferLater
 from p2pxfer.core.backoff import Backoff
 from p2pxfer.core.contact.codes import Code
 from p2pxfer.core.messages import Introduction, PathPolicy
-from p2pxfer.errors import IdentityMismatch, NoDirectPath, P2pxferError, Unreachable
+from p2pxfer.errors import IdentityMismatch, NameTaken, NoDirectPath, P2pxferError, Unreachable
+from p2pxfer.net.session.knownpeers import itself
 from p2pxfer.net.session.meeting import Meeting
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
@@ -275,12 +276,16 @@ async def introduced_to(
 
     Raises:
         Unreachable: neither is there, in the words of ``absent``; or the server is not.
+        UsageError: it is this machine itself.
     """
     asked = [(to, wait_s)] if alias is None else [(to, 0), (alias, 0), *([(to, wait_s)] if wait_s else [])]
     gone: Unreachable | None = None
     for one, wait in asked:
         try:
             return await client.introduce(one, policy, wait)
+        except NameTaken as error:
+            # What is no name is not asked for, so the server says this of the asking machine's own.
+            raise itself(alias or one) from error
         except Unreachable as error:
             if client.registered is None:
                 raise

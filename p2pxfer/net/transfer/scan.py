@@ -30,6 +30,7 @@ from p2pxfer.net.disk import OPEN_DIRECTORY, OPEN_INNER_DIRECTORY, OPEN_INNER_FI
 from p2pxfer.net.holes import find_holes, may_be_sparse
 from p2pxfer.net.private.keyfile import is_private
 from p2pxfer.net.transfer.identity import FIELDS, Identity
+from p2pxfer.net.transfer.missing import advice
 
 Links = Literal["skip", "keep", "follow"]
 """What becomes of symbolic links inside directories."""
@@ -94,6 +95,7 @@ class Scan:
         self._refused: list[str] = []
         """Names that may not be sent: where each is, and why."""
         self._links = links
+        self._paths = paths
         self._within: set[tuple[int, int]] = set()
         self._kinds: dict[str, os.stat_result] = {}
         for path in paths:
@@ -128,7 +130,7 @@ class Scan:
         try:
             kind = os.stat(raw)  # noqa: PTH116  # the same
         except (FileNotFoundError, NotADirectoryError):
-            raise UsageError(f"{shown(path)} does not exist") from None
+            raise UsageError(f"{shown(path)} does not exist{advice(self._paths, path)}") from None
         except OSError as error:
             raise disk_error(error, f"looking at {shown(path)}", _ADVICE) from error
         if not stat.S_ISREG(kind.st_mode) and not stat.S_ISDIR(kind.st_mode):

@@ -1,0 +1,186 @@
+"""``p2pxfer jobs resume``: which jobs go on, and how several do, in one process and under one reactor.
+
+Laws of this file:
+
+1. Nothing goes on before every job that was named is known to exist and to be nobody else's.
+2. What is queued is left to the agent; the others go on one after the other, what is sent before what is received,
+   since a receiver waits for its sender for as long as that takes.
+3. One that fails keeps no other from going on; who interrupts the command interrupts all that is left.
+4. A receiver takes what comes, which may be another of the jobs: one that is through meanwhile is not waited for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from p2pxfer import errors
+from p2pxfer.cli import jobs
+from p2pxfer.cli.eventline import print_event
+from p2pxfer.cli.settings import Global
+from p2pxfer.core.text import few_of, safe_text
+from p2pxfer.errors import Interrupted, NoMemory, P2pxferError, UsageError
+from p2pxfer.inventory import JobListed
+from p2pxfer.net.queue.joblist import UNDER_WAY
+from p2pxfer.net.queue.queuestore import Queued
+from p2pxfer.net.staging.partials import Partial
+from p2pxfer.status import Note
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from p2pxfer.cli.jobs import Job
+    from p2pxfer.cli.run import Main
+    from p2pxfer.net.private.home import Home
+    from p2pxfer.net.types import Reactor
+
+    Pick = tuple[Job, JobListed]
+
+_TOLD: Final = 4
+"""So many jobs are named to somebody who names none."""
+
+
+def picked(home: Home, numbers: Sequence[str], *, everything: bool) -> list[Pick]:
+    """The jobs that are to go on, each once; ``everything``: all that wait for it.
+
+    Raises:
+        UsageError: one does not exist, or is under way, or several wait and none was named.
+    """
+    if numbers and everything:
+        raise UsageError("--all goes on with every job; name some, or give --all")
+    if numbers:
+        found = {listed.job: (job, listed) for job, listed in (jobs.chosen(home, number) for number in numbers)}
+        for job, listed in found.values():
+            if listed.state in UNDER_WAY:
+                raise UsageError(jobs.under_way(job, listed))
+        return list(found.values())
+    waiting = [(job, listed) for job, listed in jobs.everything(home) if _waits(job, listed)]
+    if len(waiting) > 1 and not everything:
+        shown = "; ".join(_shown(listed) for _, listed in waiting[:_TOLD])
+        more = f"; and {len(waiting) - _TOLD} more" if len(waiting) > _TOLD else ""
+        raise UsageError(f"several jobs wait: {shown}{more}: p2pxfer jobs resume JOB... names some, --all means all")
+    return waiting
+
+
+def _waits(job: Job, listed: JobListed) -> bool:
+    """Whether nothing but a person's word is missing; what a later transfer has made needless is to be dropped."""
+    if isinstance(job, Partial):
+        return listed.state == "cut" and not job.superseded
+    return listed.state in ("cut", "paused", "failed")
+
+
+def _shown(listed: JobListed) -> str:
+    way = "from" if listed.direction == "receive" else "to"
+    return f"{listed.job}, {few_of(listed.names)} {way} {safe_text(listed.peer, 30)}"
+
+
+def resume_them(options: Global, home: Home, picks: Sequence[Pick]) -> None:
+    """Go on with these.
+
+    Raises:
+        P2pxferError: what became of one alone, or the first of those that failed.
+    """
+    from p2pxfer.cli import queueing
+    from p2pxfer.cli.run import run
+
+    if not picks:
+        jobs.say(options, Note("nothing waits to be resumed"), "nothing waits to be resumed")
+    for job, listed in picks:
+        if isinstance(job, Queued):
+            jobs.change(options, listed.job, queueing.resume, "resumed")
+    own = sorted(
+        ((job, listed) for job, listed in picks if not isinstance(job, Queued)),
+        key=lambda pick: pick[1].direction == "receive",
+    )
+    if len(own) == 1:
+        run(prepared(options, home, own[0][0]), options.verbose)
+    elif own:
+        run(InTurn(options, home, own).run, options.verbose)
+
+
+def prepared(options: Global, home: Home, job: Job) -> Main:
+    """What goes on with ``job``, which is not queued, as the command that began it would.
+
+    Raises:
+        P2pxferError: it cannot.
+    """
+    if isinstance(job, Partial):
+        from p2pxfer.cli import receive
+
+        into = job.into
+        return receive.prepared(
+            options, into.name, into.path, into.acceptance, to_stdout=False, verify=into.verify, once=True,
+            code_words=None, no_code=into.no_code, limit=into.limit, approach=into.approach, timeout=into.timeout,
+        )  # fmt: skip
+    from p2pxfer.cli import send
+    from p2pxfer.cli.inputs import read_code
+
+    assert not isinstance(job, Queued)
+    return send.prepared(
+        options, home, tuple(job.paths), job.peer, read_code(None), name=None, links=job.links, delta=job.delta,
+        limit=job.limit, approach=job.approach, verify=job.verify, wait=job.wait, timeout=job.timeout,
+    )  # fmt: skip
+
+
+class InTurn:
+    """Several jobs, one after the other."""
+
+    def __init__(self, options: Global, home: Home, picks: Sequence[Pick]) -> None:
+        self._options = options
+        self._home = home
+        self._left = list(picks)
+        self._failed: list[tuple[str, P2pxferError]] = []
+
+    async def run(self, reactor: Reactor) -> None:
+        """Go on with all of them.
+
+        Raises:
+            P2pxferError: somebody stopped it, or it is of the kind of the first that failed.
+        """
+        total = len(self._left)
+        while self._left:
+            job, listed = self._left[0]
+            number = listed.job
+            self._say(f"going on with {_shown(listed)}")
+            try:
+                await prepared(self._options, self._home, job)(reactor)
+            except (Interrupted, NoMemory):
+                raise
+            except P2pxferError as error:
+                self._failed.append((number, error))
+                self._say_failed(number, error)
+                del self._left[0]
+            else:
+                self._look(number, keeps=isinstance(job, Partial))
+        if self._failed:
+            numbers = few_of([number for number, _ in self._failed])
+            kind = _kind(self._failed[0][1])
+            raise kind(
+                f"{len(self._failed)} of {total} jobs did not come to their end: {numbers}; p2pxfer jobs has them"
+            )
+
+    def _look(self, number: str, *, keeps: bool) -> None:
+        """A run went well: what is through is not waited for; a receiver may have taken something else than its job."""
+        there = {listed.job: (job, listed) for job, listed in jobs.everything(self._home)}
+        self._left = [there[listed.job] for _, listed in self._left if listed.job in there]
+        if not keeps:
+            self._left = [pick for pick in self._left if pick[1].job != number]
+
+    def _say(self, text: str) -> None:
+        if self._options.json:
+            print_event(Note(text))
+        elif not self._options.quiet:
+            click.echo(text, err=True)
+
+    def _say_failed(self, number: str, error: P2pxferError) -> None:
+        from p2pxfer.cli.main import report_error
+
+        report_error(error.word, f"{number}: {error.message}", error.retry, error.exit_code, self._options.json)
+
+
+def _kind(error: P2pxferError) -> type[P2pxferError]:
+    """The class of the tree that says the same to programs."""
+    found = next(each for each in type(error).__mro__ if each.__module__ == errors.__name__)
+    assert issubclass(found, P2pxferError)
+    return found

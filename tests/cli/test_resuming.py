@@ -1,0 +1,196 @@
+"""``p2pxfer jobs resume``: which jobs go on, in which order, and what becomes of one that fails."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+
+from p2pxfer.cli import resuming
+from p2pxfer.cli.main import cli
+from p2pxfer.core.ids import PeerId
+from p2pxfer.errors import DiskError, Interrupted, P2pxferError, Unreachable, UsageError
+from p2pxfer.net.private.home import Contact, Home
+from p2pxfer.net.private.privatedir import HeldLocks
+from p2pxfer.net.queue.queuestore import Queued, QueueStore
+from p2pxfer.net.queue.sendjobs import SendJob, SendJobs
+from p2pxfer.net.staging.partials import Destination, Partial, drop, find, remember
+from tests.net.disk_tools import Content, noise, open_staging, put
+
+BOB = PeerId(bytes(32))
+
+
+class World:
+    """A home with cut jobs, and what becomes of each that goes on, by its number."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = folder / "home"
+        self.inbox = folder / "inbox"
+        self.inbox.mkdir()
+        Home(self.home).add_contact(Contact("bob", BOB, "code", "2026-01-01"))
+        self.went: list[str] = []
+        self.fails: dict[str, P2pxferError] = {}
+        self.through: Callable[[str], None] = lambda number: None
+
+    def cut_send(self, name: str) -> str:
+        """A job of sending that was cut."""
+        store, job = SendJobs(self.home), SendJob([f"/{name}"], "bob")
+        store.save(job)
+        store.close()
+        return job.number
+
+    def cut_receive(self, name: str) -> str:
+        """The same of receiving."""
+        what = Content({name: noise(5 * 65536)})
+        staging = open_staging(self.inbox, what)
+        first = what.addresses()[:1]
+        put(staging, what, first)
+        staging.sync(map(what.claim, first))
+        staging.close()
+        remember(self.home, Destination(str(self.inbox), "me"))
+        (found,) = [each for each in find(self.home, HeldLocks()) if name in each.names]
+        return found.number
+
+    def failed_in_the_queue(self) -> str:
+        """A job of the agent that waits for a person."""
+        return QueueStore(self.home).put(Queued(["/q"], str(BOB), 1, failed=True, why="no")).number
+
+    def prepared(self, options: object, home: Home, job: Any) -> Callable[[object], Any]:
+        """Instead of a run: note it, and what becomes of it."""
+
+        async def main(reactor: object) -> None:
+            self.went.append(job.number)
+            if job.number in self.fails:
+                raise self.fails[job.number]
+            self.through(job.number)
+            if not isinstance(job, Partial):
+                SendJobs(self.home).remove(job)
+
+        return main
+
+    def resume(self, *words: str) -> None:
+        """Run the command."""
+        cli.main(["--home", str(self.home), "jobs", "resume", *words], standalone_mode=False)
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    made = World(tmp_path)
+
+    def run(main: Callable[[object], Any], verbose: int) -> None:
+        ended: list[object] = []
+        Deferred.fromCoroutine(main(None)).addBoth(ended.append)
+        (failure,) = ended
+        if failure is not None:
+            failure.raiseException()  # type: ignore[attr-defined]  # it is a Failure
+
+    monkeypatch.setattr(resuming, "prepared", made.prepared)
+    monkeypatch.setattr("p2pxfer.cli.run.run", run)
+    yield made
+
+
+def test_without_a_number_the_only_one_that_waits_goes_on(world: World) -> None:
+    number = world.cut_send("a")
+    world.resume()
+    assert world.went == [number]
+
+
+def test_several_are_listed_with_what_to_do_and_none_goes_on(world: World) -> None:
+    one, other = world.cut_send("a"), world.cut_receive("b")
+    with pytest.raises(UsageError) as caught:
+        world.resume()
+    said = caught.value.message
+    assert said.startswith("several jobs wait: ")
+    assert f"{one}, a to bob" in said
+    assert f"{other}, b from " in said
+    assert said.endswith(": p2pxfer jobs resume JOB... names some, --all means all")
+    assert world.went == []
+
+
+def test_where_nothing_waits_that_is_said_and_no_failure(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["--all"]):
+        world.resume(*words)
+        assert capsys.readouterr().err == "nothing waits to be resumed\n"
+
+
+def test_those_that_are_named_go_on_what_is_sent_first(world: World) -> None:
+    received, sent, queued = world.cut_receive("b"), world.cut_send("a"), world.failed_in_the_queue()
+    world.cut_send("c")
+    world.through = lambda number: drop_partials(world) if number == received else None
+    world.resume(received, sent[:6], queued, sent)
+    assert world.went == [sent, received]
+    (entry,) = QueueStore(world.home).read()[0]
+    assert not entry.failed
+
+
+def drop_partials(world: World) -> None:
+    """What was received is whole."""
+    for each in find(world.home, HeldLocks()):
+        drop(each)
+
+
+def test_all_are_all_that_wait_for_a_person(world: World) -> None:
+    sent, queued = {world.cut_send("a"), world.cut_send("b")}, world.failed_in_the_queue()
+    waiting = QueueStore(world.home).put(Queued(["/w"], str(BOB), 2)).number
+    world.resume("--all")
+    assert set(world.went) == sent
+    entries = {entry.number: entry for entry in QueueStore(world.home).read()[0]}
+    assert (entries[queued].failed, entries[queued].resumed) == (False, 1)
+    assert entries[waiting].resumed == 0
+
+
+def test_one_that_fails_keeps_no_other_and_gives_its_exit_code(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers = [world.cut_send(name) for name in ("a", "b", "c")]
+    world.fails = {numbers[0]: Unreachable("bob is away"), numbers[2]: DiskError("it cannot be read")}
+    with pytest.raises(Unreachable) as caught:
+        world.resume(*numbers)
+    assert world.went == numbers
+    assert caught.value.message == (
+        f"2 of 3 jobs did not come to their end: {numbers[0]}, {numbers[2]}; p2pxfer jobs has them"
+    )
+    assert f"p2pxfer: {numbers[0]}: bob is away\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stop", [Interrupted("stopped"), CancelledError()])
+def test_who_interrupts_interrupts_all_that_is_left(world: World, stop: Any) -> None:
+    numbers = [world.cut_send(name) for name in ("a", "b")]
+    world.fails = {numbers[0]: stop}
+    with pytest.raises((Interrupted, CancelledError)):
+        world.resume(*numbers)
+    assert world.went == numbers[:1]
+
+
+def test_a_receiver_goes_on_until_its_own_job_is_through(world: World) -> None:
+    """Another transfer may come first, be it another of the jobs."""
+    one, other = world.cut_receive("b"), world.cut_receive("c")
+    comes = iter([other, None, one])
+
+    def through(number: str) -> None:
+        came = next(comes)
+        for each in find(world.home, HeldLocks()):
+            if each.number == came:
+                drop(each)
+
+    world.through = through
+    world.resume(one, other)
+    assert world.went == [one, one, one]
+
+
+def test_nothing_goes_on_where_one_is_wrong(world: World) -> None:
+    number = world.cut_send("a")
+    for words in ([number, "ffffffff"], [number, "--all"]):
+        with pytest.raises(UsageError):
+            world.resume(*words)
+    running = SendJobs(world.home)
+    with contextlib.closing(running):
+        job = SendJob(["/r"], "bob")
+        running.save(job)
+        with pytest.raises(UsageError, match="is under way in another process"):
+            world.resume(number, job.number)
+    assert world.went == []
