@@ -105,6 +105,26 @@ def test_the_same_paths_in_another_order_are_the_same_job(stage: Stage) -> None:
     assert queued[0] == queued[1]
 
 
+def test_several_go_on_one_after_the_other(stage: Stage) -> None:
+    """In one process, to one receiver; without a number it is said which there are."""
+    sources = [stage.folder / name for name in ("one.bin", "two.bin")]
+    digests = [random_file(path, 8 * MIB) for path in sources]
+    stage.receive("--no-code")
+    for source in sources:
+        alice = stage.program("alice", stage.alice, "send", "--limit", "8M", source, "bob")
+        until_bytes(alice, 2 * MIB)
+        kill(alice)
+    numbers = [job["job"] for job in jobs(stage, stage.alice)]
+    assert len(numbers) == 2
+    said = stage.fails_plainly(2, "several jobs wait: ", "jobs", "resume")
+    assert all(number in said for number in numbers)
+    events = jobs(stage, stage.alice, "resume", "--all")
+    assert [event["bytes"] for event in events if event["event"] == "done"] == 2 * [8 * MIB]
+    assert [event["have_bytes"] >= MIB for event in events if event["event"] == "resumed"] == 2 * [True]
+    assert [file_hash(stage.inbox / path.name) for path in sources] == digests
+    assert jobs(stage, stage.alice) == []
+
+
 @pytest.mark.deadline(150)
 def test_what_begins_anew_elsewhere_is_said_to_wait(stage: Stage) -> None:
     cut(stage)
