@@ -4,7 +4,7 @@ Laws of this file:
 
 1. What came is consumed when the protocol has it; a protocol that pauses leaves the rest with the peer, so memory stays
    within the channel's window.
-2. Writing takes everything, as transports do; a registered producer is paused while something does not fit the channel.
+2. Writing takes everything, as transports do; a registered producer hears whether it fits the channel.
 3. Each direction ends by itself for a protocol that provides ``IHalfCloseableProtocol``; any other one loses its
    connection when the peer says its last.
 4. ``connectionLost`` comes once: with ``ConnectionDone`` after both sides ended, or when the peer's reader has had all
@@ -18,7 +18,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Protocol as Interface
-from typing import cast
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
@@ -35,8 +34,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from p2pxfer.core.session.bytequeue import ByteQueue
-from p2pxfer.core.session.channel import Writing
 from p2pxfer.errors import Interrupted, P2pxferError
+from p2pxfer.net.services.producing import Producing
 
 RESET = "the connection was reset"
 
@@ -63,12 +62,29 @@ class ChannelOwner(Interface):
         """Nobody listens here any more; the peer may go on for a moment."""
 
 
+class Life(Enum):
+    """How far the connection is."""
+
+    ON = "it stands"
+    ENDING = "the protocol asked for the end, and what was written still goes out"
+    LOST = "the protocol knows that it is over"
+
+
 class Reading(Enum):
     """What becomes of what the peer says."""
 
     ON = "it goes to the protocol"
     PAUSED = "it waits"
     OFF = "nobody wants it, or the protocol knows that nothing follows"
+
+
+class Writing(Enum):
+    """What becomes of what the protocol says."""
+
+    ON = "it goes to the peer"
+    ENDING = "what waits goes to the peer, then the end"
+    ENDED = "nothing more is said"
+    TAKEN = "the peer's reader has had everything, and knows the end"
 
 
 @implementer(ITransport, IConsumer, IPushProducer)
@@ -79,8 +95,6 @@ class ChannelStream:
     """
 
     log = Logger()
-    disconnecting = False
-    """The protocol asked for the end; see Twisted."""
 
     def __init__(self, owner: ChannelOwner, channel: int, here: IAddress, there: IAddress) -> None:
         self.channel = channel
@@ -88,19 +102,16 @@ class ChannelStream:
         self._owner = owner
         self._here = here
         self._there = there
+        self._life = Life.ON
         self._reading = Reading.ON
         self._arrived: deque[bytes | bytearray | memoryview] = deque()
         self._delivering = False
+        """The protocol is being called; what it resumes then goes on when it has returned."""
         self._peer_ended = False
+        """The peer has said its last, which may wait behind what arrived."""
         self._writing = Writing.ON
         self._unsent = ByteQueue()
-        self._written = 0
-        self._producer: IPushProducer | None = None
-        """Where it does not stream, it is one that is asked for each piece by the same method."""
-        self._streaming = False
-        self._producer_paused = False
-        self._asking = False
-        self._lost = False
+        self._producing = Producing(self._guarded)
         self._on_lost: Callable[[], None] = lambda: None
 
     def begin(self, protocol: IProtocol) -> None:
@@ -127,13 +138,17 @@ class ChannelStream:
 
     def taken(self) -> None:
         """The peer's reader has had everything, up to the end that was said here."""
-        if self.disconnecting:
+        self._writing = Writing.TAKEN
+        self._leave_if_taken()
+
+    def _leave_if_taken(self) -> None:
+        if self._life is Life.ENDING and self._writing is Writing.TAKEN:
             self._owner.left_alone(self.channel)
             self._lose(ConnectionDone())
 
     def gone(self, error: P2pxferError | None) -> None:
         """The channel is over."""
-        if error is None or (self.disconnecting and self._peer_ended):
+        if error is None or (self._life is Life.ENDING and self._peer_ended):
             self._lose(ConnectionDone())
         else:
             lost = ConnectionLost(error.message)
@@ -167,16 +182,14 @@ class ChannelStream:
             self._guarded(half.readConnectionLost)
 
     def _lose(self, reason: Exception) -> None:
-        if self._lost:
+        if self._life is Life.LOST:
             return
-        self._lost = True
+        self._life = Life.LOST
         self._reading = Reading.OFF
         self._writing = Writing.ENDED
         self._unsent.clear()
         self._arrived.clear()
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            self._guarded(producer.stopProducing)
+        self._producing.stop()
         protocol = self.protocol
         if protocol is not None:
             self._guarded(lambda: protocol.connectionLost(Failure(reason)))
@@ -185,7 +198,7 @@ class ChannelStream:
     def when_lost(self, call: Callable[[], None]) -> None:
         """``call`` after ``connectionLost``: at once, if that was already.  One call is kept."""
         self._on_lost = call
-        if self._lost:
+        if self._life is Life.LOST:
             call()
 
     def _guarded(self, call: Callable[[], object]) -> None:
@@ -201,7 +214,6 @@ class ChannelStream:
         """See Twisted."""
         if self._writing is Writing.ON and data:
             self._unsent.put(bytes(data))
-            self._written += len(data)
             self._push()
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
@@ -209,63 +221,33 @@ class ChannelStream:
         self.write(b"".join(iovec))
 
     def _push(self) -> None:
-        if self._lost:
+        if self._life is Life.LOST:
             return
         while len(self._unsent) and (room := self._owner.room(self.channel)):
             self._owner.write(self.channel, self._unsent.take(room))
         if len(self._unsent):
-            self._pause_producer()
-        elif self._producer is not None:
-            self._resume_producer()
+            self._producing.hold_back()
+        elif self._producing.registered:
+            self._producing.go_on()
         elif self._writing is Writing.ENDING:
             self._writing = Writing.ENDED
             self._owner.end(self.channel)
             half = _half_closeable(self.protocol)
-            if half is not None and not self.disconnecting:
+            if half is not None and self._life is Life.ON:
                 self._guarded(half.writeConnectionLost)
-
-    def _pause_producer(self) -> None:
-        if self._producer is not None and self._streaming and not self._producer_paused:
-            self._producer_paused = True
-            self._guarded(self._producer.pauseProducing)
-
-    def _resume_producer(self) -> None:
-        producer = self._producer
-        if producer is None or self._asking:
-            return
-        if self._streaming:
-            if self._producer_paused:
-                self._producer_paused = False
-                self._guarded(producer.resumeProducing)
-            return
-        # One that is asked for each piece is asked on while it answers at once and there is room.
-        self._asking = True
-        try:
-            before = -1
-            while producer is self._producer and not len(self._unsent) and before != self._written:
-                before = self._written
-                self._guarded(producer.resumeProducing)
-        finally:
-            self._asking = False
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """See Twisted."""
-        if self._producer is not None:
-            raise RuntimeError("a producer is registered already")
-        if self._lost:
+        if self._life is Life.LOST:
             producer.stopProducing()
             return
-        self._producer, self._streaming, self._producer_paused = cast(IPushProducer, producer), streaming, False
-        if not streaming:
-            self._resume_producer()
-        elif len(self._unsent):
-            self._pause_producer()
+        self._producing.register(producer, streaming)
+        self._push()
 
     def unregisterProducer(self) -> None:
         """See Twisted."""
-        self._producer = None
-        if not self._lost:
-            self._push()
+        self._producing.unregister()
+        self._push()
 
     def loseWriteConnection(self) -> None:
         """See Twisted: the other direction goes on."""
@@ -277,16 +259,17 @@ class ChannelStream:
 
     def loseConnection(self) -> None:
         """See Twisted: what was written still goes out, what comes is dropped."""
-        if self.disconnecting or self._lost:
+        if self._life is not Life.ON:
             return
-        self.disconnecting = True
+        self._life = Life.ENDING
         self._reading = Reading.OFF
         self.loseWriteConnection()
         self._deliver()
+        self._leave_if_taken()
 
     def abortConnection(self) -> None:
         """See Twisted: the peer's connection is reset."""
-        if not self._lost:
+        if self._life is not Life.LOST:
             self._owner.give_up(self.channel, Interrupted(RESET))
             self._lose(ConnectionAborted())
 
@@ -308,6 +291,11 @@ class ChannelStream:
         self.loseConnection()
 
     # -- facts -------------------------------------------------------------------------------------------------------
+
+    @property
+    def disconnecting(self) -> bool:
+        """See Twisted: the protocol wants to hear nothing more, or was told that it is over."""
+        return self._life is not Life.ON
 
     def getHost(self) -> IAddress:
         """See Twisted."""

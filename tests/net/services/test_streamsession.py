@@ -11,7 +11,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 from twisted.internet.interfaces import IHalfCloseableProtocol, ITransport
 from twisted.internet.protocol import Protocol
 from twisted.internet.testing import NonStreamingProducer
-from twisted.protocols.basic import FileSender
+from twisted.protocols.basic import FileSender, LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -157,6 +157,23 @@ def test_who_ends_is_told_so_when_the_other_one_has_had_everything(two: Two) -> 
     assert here.heard == b""
 
 
+def test_who_ends_after_its_own_direction_was_taken_waits_for_no_more(two: Two) -> None:
+    """However long the other one goes on in its direction."""
+    here, there = two.connect(Halves)
+    here.transport.write(b"all")
+    here.transport.loseWriteConnection()
+    two.world.run()
+    assert there.heard == b"all"
+    assert here.ends == []
+    here.transport.loseConnection()
+    two.world.run(10)
+    assert here.ends == [ConnectionDone]
+    assert there.ends == []
+    two.world.run(LINGER_S + 1)
+    assert there.ends == [ConnectionLost]
+    assert here.ends == [ConnectionDone]
+
+
 def test_an_abort_is_a_reset_at_the_other_end(two: Two) -> None:
     here, there = two.connect(Halves)
     here.transport.write(b"never mind")
@@ -236,6 +253,23 @@ def test_a_file_is_sent_piece_by_piece(two: Two) -> None:
     assert there.heard == content
 
 
+def test_files_are_sent_one_after_the_other(two: Two) -> None:
+    """The next one is registered in the call that tells the one before it that there is room."""
+    here, there = two.connect()
+    content = bytes(range(256)) * 40_000
+    files = [content, b"", b"second"]
+
+    def send_next(_: object = None) -> None:
+        if files:
+            FileSender().beginFileTransfer(BytesIO(files.pop(0)), here.transport).addCallback(send_next)
+
+    send_next()
+    for _ in range(20):
+        two.world.run()
+    assert len(there.heard) == len(content) + len(b"second")
+    assert there.heard.endswith(b"second")
+
+
 def test_a_producer_is_stopped_when_the_connection_is_lost(two: Two) -> None:
     here, there = two.connect()
     source = Source(here.transport)
@@ -301,6 +335,34 @@ def test_connections_survive_a_change_of_path(two: Two) -> None:
     here.transport.write(b"after")
     two.world.run()
     assert there.heard == b"before between after"
+
+
+class OneLine(LineReceiver):
+    """Hears one line and has enough."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def lineReceived(self, line: bytes) -> None:
+        self.said.append(line.decode())
+        self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008  # as Twisted has it
+        self.said.append("lost")
+
+
+def test_who_aborts_between_two_lines_hears_no_more(two: Two) -> None:
+    opening = two.here.open("echo", lambda address: Plain())
+    two.world.run()
+    lines = OneLine()
+    two.asked.pop().accept(lambda address: lines)
+    two.world.run()
+    here: Any = opening.result
+    here.transport.write(b"one\r\ntwo\r\n")
+    two.world.run()
+    assert lines.said == ["one", "lost"]
 
 
 class Broken(Plain):
