@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+
+from twisted.python.failure import Failure
 
 from p2pxfer.errors import Incomplete, P2pxferError
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 
-T = TypeVar("T")
-
 
 class Backlog:
-    """The calls that wait; ``over`` tells that none of them matters any more."""
+    """The calls that wait; ``over`` tells that none matters any more, ``failed`` hears what cannot be settled."""
 
-    def __init__(self, paths: PathSet, over: Callable[[], bool]) -> None:
+    def __init__(self, paths: PathSet, over: Callable[[], bool], failed: Callable[[Failure], None]) -> None:
         self._paths = paths
         self._over = over
+        self._failed = failed
         self._waiting: list[tuple[PeerPath, Callable[[], None]]] | None = None
 
     def begin(self, path: PeerPath, call: Callable[[], None]) -> None:
@@ -31,14 +31,17 @@ class Backlog:
         self._waiting.append((path, call))
         return True
 
-    async def held(self, work: Awaitable[T]) -> T:
-        """Do what has to be settled, without reading more from the paths."""
+    async def settle(self, work: Awaitable[None]) -> None:
+        """Do what has to be settled, without reading more from the paths; then go on, however it ended."""
         holder = object()  # of its own: what a landing holds, it lets go when it is closed
         self._paths.hold(holder, True)
         try:
-            return await work
+            await work
+        except Exception:
+            self._failed(Failure())
         finally:
             self._paths.hold(holder, False)
+            self.release()
 
     def release(self) -> None:
         """Go on: carry out what waited on paths that are still there, or refuse these if it is over."""

@@ -74,11 +74,12 @@ class IncomingTransfer:
         self._core = ReceiverCore(transfer, instance, limit, room=budget.parts)
         self._site = Site(reactor, disk, place, sender, budget, partial(paths.hold, self), self._failed)
         self._arriving = Arriving(reactor, self._core, paths, self._failed, self._site.waits)
-        self._backlog = Backlog(paths, self._is_over)
+        self._backlog = Backlog(paths, self._is_over, self._failed)
         self.tally = Tally(tell)
         self._consent = Consent(decide, self.tally, self._is_over)
         self.sender, self.number, self._known = sender, transfer, known
-        self._closing = self._asked = self.ended = False
+        self._closing = False
+        """Its place is being let go: nothing that comes is taken any more."""
         self.confirmed: float | None = None
         self.bytes_by_path: dict[str, int] = Counter()
         self.done: Deferred[Received] = Deferred()
@@ -105,6 +106,11 @@ class IncomingTransfer:
         return self._core.attached
 
     @property
+    def ended(self) -> bool:
+        """It has its outcome."""
+        return self.done.called
+
+    @property
     def over(self) -> bool:
         """Nothing can come of it any more: an offer of the same files starts anew."""
         return self.ended and (self.confirmed is not None or not self._core.published or self._core.outdated)
@@ -121,7 +127,7 @@ class IncomingTransfer:
             return
         if self._consent.exceeded(message):
             self._backlog.begin(path, lambda: self.message(path, message))
-            self._start(self._ask_again(message))
+            self._start(self._backlog.settle(self._ask_again(message)))
             return
         carried = self._core.attached
         try:
@@ -188,7 +194,7 @@ class IncomingTransfer:
                 case Listed():
                     self._listed(effect.page)
                 case Relist():
-                    self._start(self._relist(effect))
+                    self._relist(effect)
                 case Store() | StoreHole() if landing is not None:
                     self._arriving.store(landing, effect)
                 case TellBasis():
@@ -205,7 +211,6 @@ class IncomingTransfer:
         self.tally.offered(manifest)
         # Its names are judged before the user is asked and before anything is created.
         staging = await self._site.open(manifest, self.tally.announced, asked=asked)
-        self._asked = asked
         published = staging.agreed if staging.published_root is not None else None
         if published is not None and manifest.complete and manifest.pages == 1:
             self._carry_out(self._core.already_published(published))
@@ -219,13 +224,8 @@ class IncomingTransfer:
 
     async def _ask_again(self, message: Message) -> None:
         """A path offers more than was agreed to."""
-        try:
-            if not await self._backlog.held(self._consent.ask_again(message)):
-                await self._refuse(discard=False)
-        except Exception:
-            self._failed(Failure())
-        finally:
-            self._backlog.release()
+        if not await self._consent.ask_again(message):
+            await self._refuse(discard=False)
 
     def _is_over(self) -> bool:
         return self.ended or self._closing
@@ -264,24 +264,19 @@ class IncomingTransfer:
             self._failed(Failure(error), discard=True)
             raise
 
-    async def _relist(self, effect: Relist) -> None:
+    def _relist(self, effect: Relist) -> None:
         """Let go of what belongs to another state of the files, and go on from there."""
         manifest = self.manifest
         assert manifest is not None
         for other in filter(None, map(self._paths.get, effect.others)):
             other.refuse(ProtocolBreach("the sender lists other files now"))
-        try:
-            await self._backlog.held(self._reopen(manifest, effect.keep))
-        except Exception:
-            self._failed(Failure())
-        finally:
-            self._backlog.release()
+        self._start(self._backlog.settle(self._reopen(manifest, effect.keep)))
 
     async def _reopen(self, manifest: Manifest, pages: int) -> None:
         await self._site.close()
         if self._is_over():
             return
-        staging = await self._site.open(manifest, self.tally.announced, keep=pages, asked=self._asked)
+        staging = await self._site.reopen(manifest, self.tally.announced, pages)
         if self._is_over():
             await self._site.close()
             return
@@ -328,7 +323,6 @@ class IncomingTransfer:
     def _end(self, outcome: Received | P2pxferError) -> None:
         if self.ended:
             return
-        self.ended = True
         self._arriving.end()
         if isinstance(outcome, Received):
             self.done.callback(outcome)

@@ -57,6 +57,7 @@ class Site:
         """There while it is open."""
         self._where = ""
         self._waits = False
+        self._asked = False
         self._mark: WaitMark | None = None
         """Once it was to be set."""
         self.fresh = True
@@ -66,28 +67,36 @@ class Site:
         self._worker = Worker(reactor, "older")
         self._manifest = Manifest()
 
-    async def open(
-        self, manifest: Manifest, announced: Announced, *, keep: int | None = None, asked: bool = False
-    ) -> Storage:
+    async def open(self, manifest: Manifest, announced: Announced, *, asked: bool = False) -> Storage:
         """Open the storage, which may add to the manifest what it knows of the list.
 
-        ``keep``: it was opened before, and so many pages of the list stay, which becomes another one; nobody may look
-        at the manifest until this is done.  ``asked``: the sender may learn of older versions that others made.
+        ``asked``: the sender may learn of older versions that others made.
 
         Raises:
             LimitReached: the sender's lists are too long together.
             P2pxferError: see :class:`~p2pxfer.net.transfer.places.Place`.
         """
-        if keep is None:
-            await self._disk.elsewhere(self._place.check, manifest, 0)
-        else:
-            await self._disk.elsewhere(manifest.cut, keep)
-        storage = await self._disk.elsewhere(self._place.open, self._sender, manifest, announced, keep is not None)
+        self._asked = asked
+        await self._disk.elsewhere(self._place.check, manifest, 0)
+        return await self._open(manifest, announced, relisted=False)
+
+    async def reopen(self, manifest: Manifest, announced: Announced, keep: int) -> Storage:
+        """Open it again for another list, of which ``keep`` pages stay; nobody may look at the manifest until then.
+
+        Raises:
+            LimitReached: the sender's lists are too long together.
+            P2pxferError: see :class:`~p2pxfer.net.transfer.places.Place`.
+        """
+        await self._disk.elsewhere(manifest.cut, keep)
+        return await self._open(manifest, announced, relisted=True)
+
+    async def _open(self, manifest: Manifest, announced: Announced, *, relisted: bool) -> Storage:
+        storage = await self._disk.elsewhere(self._place.open, self._sender, manifest, announced, relisted)
         self._manifest = manifest
         self.fresh = not (storage.have or storage.begun or storage.published_root)
         try:
             self._budget.take(self, manifest.size)
-            self._older = await self._disk.elsewhere(self._place.older, self._sender, manifest, asked)
+            self._older = await self._disk.elsewhere(self._place.older, self._sender, manifest, self._asked)
         except BaseException:
             await self._disk.elsewhere(storage.close)
             raise

@@ -512,7 +512,7 @@ async def test_who_refuses_more_ends_it_and_keeps_what_is_there(tmp_path: Path, 
     (refusal,) = second.sent
     assert isinstance(refusal, Refuse)
     assert (refusal.word, second.refused) == ("E_DENIED", None)
-    assert not second.held
+    await until(lambda: not second.held)
 
 
 @pytest_twisted.ensureDeferred
