@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from enum import Enum
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IProtocol
@@ -46,6 +47,14 @@ MAX_GREETING = 16
 NOMINATION_S = 10.0
 """How long after the punch a greeted connection may wait to be nominated, seconds."""
 _numbers = itertools.count(1)
+
+
+class _Life(Enum):
+    ON = "paths are up, or may still come"
+    FAILED = "there is no path any more and none can come, which the owner was told"
+    UNHEARD = "the peer had probably lost its connection to the server, and never heard of the introduction"
+    GIVEN_UP = "it was closed while a direct path might still have come"
+    CLOSED = "it was closed when it was known whether there is a direct path"
 
 
 class Meeting(PathOwner):
@@ -82,13 +91,9 @@ class Meeting(PathOwner):
         self._reasons: list[P2pxferError] = []
         self.siblings = Siblings(reactor, client, self._creator, self, self._make_path, self._raise)
         self._undecided = Waiting()
-        self._closed = False
+        self._life = _Life.ON
         self.had_path = False
         """Whether any path of this meeting was ever up."""
-        self.unheard = False
-        """The peer had probably lost its connection to the server when it was introduced, and never heard of it."""
-        self.given_up = False
-        """It was closed while a direct path might still have come: nothing was decided."""
         client.informed[introduction.session] = self
 
     # -- start and stop ------------------------------------------------------------------------------------------
@@ -112,7 +117,7 @@ class Meeting(PathOwner):
     def _may_come(self) -> bool:
         """A direct path is looked for, or greets, and none is up."""
         greets = self.punch.under_way or any(path.facts.kind != "relay" for path in self._greeting)
-        return greets and not self._closed and (self._nominated is None or self._nominated in self._greeting)
+        return greets and self._life is _Life.ON and (self._nominated is None or self._nominated in self._greeting)
 
     def _check_decided(self) -> None:
         if not self._may_come():
@@ -120,8 +125,8 @@ class Meeting(PathOwner):
 
     def close(self) -> None:
         """End everything; paths that are up are closed in order, all else is reset."""
-        self.given_up = self.given_up or self._may_come()
-        self._closed = True
+        if self._life is _Life.ON:
+            self._life = _Life.GIVEN_UP if self._may_come() else _Life.CLOSED
         if self._nomination is not None and self._nomination.active():
             self._nomination.cancel()
         self.punch.stop()
@@ -140,9 +145,9 @@ class Meeting(PathOwner):
 
     def peer_returned(self) -> None:
         """See :class:`~p2pxfer.net.traversal.asking.Informed`."""
-        if self._closed or self.had_path:
+        if self._life is not _Life.ON or self.had_path:
             return
-        self.unheard = True
+        self._life = _Life.UNHEARD
         self._reasons.append(Unreachable("the peer lost its connection to the server"))
         self.close()
         self._owner.meeting_failed(self, self._reasons)
@@ -150,6 +155,16 @@ class Meeting(PathOwner):
     def peer_mapped(self, mapped: list[str]) -> None:
         """See :class:`~p2pxfer.net.traversal.asking.Informed`."""
         self.punch.peer_mapped(mapped)
+
+    @property
+    def unheard(self) -> bool:
+        """The peer never heard of the introduction."""
+        return self._life is _Life.UNHEARD
+
+    @property
+    def given_up(self) -> bool:
+        """It ended while a direct path might still have come: nothing was decided."""
+        return self._life in (_Life.UNHEARD, _Life.GIVEN_UP)
 
     @property
     def punching(self) -> bool:
@@ -165,7 +180,7 @@ class Meeting(PathOwner):
 
     def _protocol(self, kind: PathKind, port: int, remote: str) -> IProtocol | None:
         """The protocol for a direct connection."""
-        if self._closed or not self._ways.is_new(_host(remote)) or len(self._greeting) >= MAX_GREETING:
+        if self._life is not _Life.ON or not self._ways.is_new(_host(remote)) or len(self._greeting) >= MAX_GREETING:
             return None
         path = self._make_path(kind, f"port {port}", remote)
         if self.punch.under_way and self._nominated is None:
@@ -194,11 +209,11 @@ class Meeting(PathOwner):
 
     def _punched(self) -> None:
         if self._nominated is None:
-            if self.had_path and not self._closed:  # the relay stood, so the peer took part
+            if self.had_path and self._life is _Life.ON:  # the relay stood, so the peer took part
                 self._client.outcome(self.introduction.session, self.punch.way, LOST)
             for (host, port), why in self.punch.errors.items():
                 self._reasons.append(Unreachable(f"{host}:{port}: {why}"))
-        if not self._closed:
+        if self._life is _Life.ON:
             self._nomination = self._reactor.callLater(NOMINATION_S, self._drop_losers)
         self._check_failed()
 
@@ -213,8 +228,8 @@ class Meeting(PathOwner):
     def _check_failed(self) -> None:
         self._check_decided()
         waiting = self._up or self._greeting or self._leg is not None or self.punch.under_way
-        if not waiting and not self._closed:
-            self._closed = True
+        if not waiting and self._life is _Life.ON:
+            self._life = _Life.FAILED
             self._owner.meeting_failed(self, self._news())
 
     def _news(self) -> list[P2pxferError]:
@@ -232,7 +247,7 @@ class Meeting(PathOwner):
 
     def path_greeted(self, path: PeerPath) -> None:
         """See :class:`~p2pxfer.net.session.path.PathOwner`."""
-        if self._closed:
+        if self._life is not _Life.ON:
             path.fail(Unreachable("the meeting is over"))
         elif path.facts.kind == "relay":
             self._raise(path)

@@ -108,10 +108,8 @@ class PeerPath(Protocol):
         self._greeting: Greeting | None = None
         self._timer: IDelayedCall | None = None
         self._liveness = Liveness(clock, self)
-        self._producing = False
-        self._seals = False
         self._over = False
-        self._error: P2pxferError | None = None
+        """The owner knows that it is gone."""
 
     @property
     def peer_key(self) -> bytes:
@@ -154,11 +152,10 @@ class PeerPath(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The socket is gone."""
         self._stop_timer()
-        self._end(self._error or lost_error("the connection", reason))
+        self._end(lost_error("the connection", reason))
 
     def fail(self, error: P2pxferError) -> None:
         """Give the path up at once, with a reset; no farewell."""
-        self._error = self._error or error
         self._tls().abortConnection()
         self._end(error)
 
@@ -166,7 +163,6 @@ class PeerPath(Protocol):
         """Give the path up and tell the peer why."""
         self.log.debug("path {number}: {error}", number=self.facts.number, error=error)
         self.send(Problem(word=error.word, message=error.abroad[:1000]))
-        self._error = self._error or error
         self._end(error)
         self.close()
 
@@ -175,10 +171,7 @@ class PeerPath(Protocol):
         self._stop_timer()
         transport = self._tls()
         self._timer = self._clock.callLater(CLOSE_S, transport.abortConnection)
-        if self._producing:
-            # A transport does not close while somebody may still write.
-            self._producing = False
-            transport.unregisterProducer()
+        transport.unregisterProducer()  # it does not close while somebody may still write
         transport.loseConnection()
 
     def _end(self, error: P2pxferError) -> None:
@@ -239,9 +232,9 @@ class PeerPath(Protocol):
         if frame.kind == PEER.kind_of(Problem):
             self._dispatch(frame)
             return
+        said_ok = self._greeting.said_ok
         self._write(self._greeting.receive(frame))
-        if self._greeting.said_ok and not self._seals:
-            self._seals = True
+        if self._greeting.said_ok and not said_ok:
             self._tls().seal_from_here(Sealer(*self._record_secret(self.terms.role)))
         if self._greeting.greeted:
             if self._decoder.unread:
@@ -251,7 +244,7 @@ class PeerPath(Protocol):
             self.peer_name = self._greeting.peer_name
             self._receive = self._dispatch
             self._decoder.allow(PAIR_CAPS)
-            self._register_producer()
+            cast(IConsumer, self.transport).registerProducer(self, True)
             self._stop_timer()
             self._liveness.start()
             self._owner.path_greeted(self)
@@ -281,8 +274,7 @@ class PeerPath(Protocol):
             case Pong():
                 self._liveness.pong(message.number)
             case Problem():
-                self._error = from_peer(message.word, f"the peer reports: {safe_text(message.message)}")
-                self.fail(self._error)
+                self.fail(from_peer(message.word, f"the peer reports: {safe_text(message.message)}"))
             case _:
                 self._owner.path_message(self, message)
 
@@ -325,10 +317,6 @@ class PeerPath(Protocol):
         if not self._over:
             self._liveness.reading(True)
             self._tls().resumeProducing()
-
-    def _register_producer(self) -> None:
-        self._producing = True
-        cast(IConsumer, self.transport).registerProducer(self, True)
 
     def pauseProducing(self) -> None:
         """The send buffer is full."""

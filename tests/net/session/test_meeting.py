@@ -199,7 +199,8 @@ def test_a_lost_punch_is_told_if_the_peer_took_part_and_nobody_gave_up() -> None
     for took_part, closed, told in ((True, False, True), (False, False, False), (True, True, False)):
         punch = Punch()
         punch.meeting.had_path = took_part
-        punch.meeting._closed = closed
+        if closed:
+            punch.meeting.close()
         punch.meeting.punch._ended(0)
         assert punch.told == ([(b"s" * 32, "walk", "lost")] if told else [])
 
@@ -327,7 +328,7 @@ def test_a_neighbour_with_a_link_local_address_is_turned_away() -> None:
 def test_a_path_that_greets_when_the_meeting_is_over_is_ended() -> None:
     """Its relay leg was still connecting when the meeting was closed."""
     meeting = meet(KNOWN, Clock())
-    meeting._closed = True
+    meeting.close()
     ended: list[str] = []
     path: Any = SimpleNamespace(facts=SimpleNamespace(kind="relay"), fail=lambda error: ended.append(error.message))
     meeting.path_greeted(path)
