@@ -22,6 +22,7 @@ from p2pxfer.errors import IdentityMismatch, P2pxferError, ProtocolBreach
 from p2pxfer.net.private.contactfile import How
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.services.chatstore import ChatStore
+from p2pxfer.net.services.chatting import Stage
 from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.status import Offer
 from tests.net.machines import machine_at
@@ -107,8 +108,8 @@ def test_a_delivered_line_is_shown_as_it_was_typed(room: Room, capsys: pytest.Ca
 
 def test_a_yes_behind_the_end_of_the_channel_is_no_answer(room: Room) -> None:
     room.verify()
-    room.chat._chatting._standing = True
-    room.chat._chatting._detach()
+    room.chat._chatting._stage = Stage.STANDING
+    room.chat._chatting._detach(Stage.GONE)
     assert room.answer("yes") == "yes"
 
 

@@ -11,6 +11,7 @@ Laws of this file:
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from typing import Protocol as Interface
 
 from twisted.internet.defer import Deferred
@@ -58,6 +59,15 @@ class ChatOwner(Interface):
         """The peer is here now, or is not any more."""
 
 
+class Stage(Enum):
+    """How far the channel of the session is."""
+
+    NONE = "there is none"
+    ASKED = "the peer's answer is awaited"
+    STANDING = "it stands"
+    GONE = "it is over, and with it the session when the peer knows that"
+
+
 class Chatting:
     """See the laws above.  ``make`` gives a new session with these two listeners.
 
@@ -83,13 +93,12 @@ class Chatting:
         self._session: PairSession | None = None
         self._channel: int | None = None
         self._early: Introduction | None = None
+        self._stage = Stage.NONE
         self._held = held
         self.denied = False
-        self._standing = False
         self._came: list[bytes] = []
-        self._gone = False
-        self._leaving = False
-        self._left: Deferred[None] = Deferred()
+        self._left: Deferred[None] | None = None
+        """Whoever leaves waits for the end of the session."""
         self._ended: Deferred[P2pxferError | None] = Deferred()
 
     @property
@@ -112,7 +121,7 @@ class Chatting:
             return
         self._held = False
         self._owner.chat_released()
-        if self._standing:
+        if self._stage is Stage.STANDING:
             self._begin()
         came, self._came = self._came, []
         session, channel = self._session, self._channel
@@ -143,9 +152,9 @@ class Chatting:
         Raises:
             P2pxferError: what no other session would change.
         """
-        while not self._left.called:
+        while True:
             error = await self._one_session(client)
-            if self._leaving:
+            if self._left is not None:
                 self._left.callback(None)
                 return
             if error is not None and not isinstance(error, AGAIN):
@@ -154,13 +163,12 @@ class Chatting:
 
     async def _one_session(self, client: RendezvousClient) -> P2pxferError | None:
         self._ended = Deferred()
-        self._gone = False
         session = self._session = self._make(self._event, self._settled)
         session.failed.addCallback(self._over)
         session.on_compare = self._owner.chat_words
         try:
             if session.asks:
-                self._channel = session.channels.open(SERVICE)
+                self._stage, self._channel = Stage.ASKED, session.channels.open(SERVICE)
             session.start(client)
             early, self._early = self._early, None
             if early is not None:
@@ -171,7 +179,7 @@ class Chatting:
             return error
         finally:
             self._session = None
-            self._detach()
+            self._detach(Stage.NONE)
             session.close()
 
     def _over(self, error: P2pxferError | None) -> None:
@@ -180,7 +188,7 @@ class Chatting:
 
     def _attach(self) -> None:
         self._backoff.reset()
-        self._standing = True
+        self._stage = Stage.STANDING
         if self._held:
             self._owner.chat_stands()
         else:
@@ -190,10 +198,9 @@ class Chatting:
         self._conversation.attach()
         self._owner.chat_here(True)
 
-    def _detach(self) -> None:
-        self._channel = None
-        if self._standing:
-            self._standing = False
+    def _detach(self, stage: Stage) -> None:
+        stood, self._stage, self._channel = self._stage is Stage.STANDING, stage, None
+        if stood:
             self._owner.chat_parted()
         self._came.clear()
         if self._conversation.connected:
@@ -208,7 +215,8 @@ class Chatting:
         self.push()
         session.channels.end(channel)
         session.link.flush()
-        self._leaving = True
+        if self._left is None:
+            self._left = Deferred()
         late = self._reactor.callLater(FAREWELL_S, self._over, None)
         try:
             await self._left
@@ -233,7 +241,7 @@ class Chatting:
             return
         match event:
             case Asked(channel, service):
-                if service != SERVICE or self._channel is not None:
+                if service != SERVICE or self._stage is not Stage.NONE:
                     session.channels.reset(channel, Refused("there is one chat and nothing else here"))
                     return
                 self._channel = channel
@@ -248,8 +256,7 @@ class Chatting:
             case PeerEnded(channel):
                 session.channels.end(channel)
             case Gone():
-                self._detach()
-                self._gone = True
+                self._detach(Stage.GONE)
                 self.denied = isinstance(event.error, IdentityMismatch)
                 if event.error is not None:
                     self._over(event.error)
@@ -259,7 +266,7 @@ class Chatting:
 
     def _settled(self) -> None:
         """The peer has everything: after the end of the channel the session may end too."""
-        if self._gone:
+        if self._stage is Stage.GONE:
             self._over(None)
 
     def _arrived(self, session: PairSession, channel: int, data: bytes) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 from collections import deque
 from contextlib import suppress
+from enum import Enum
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -35,6 +36,18 @@ WRITES = 2
 """Jobs that the writing thread has at once, so that it does not wait for the reactor between two of them."""
 
 
+class _Input(Enum):
+    WAITING = "it is read when there is room in the channel"
+    READING = "a thread reads it"
+    ENDED = "nothing more is read"
+
+
+class _Output(Enum):
+    ON = "what comes is written"
+    ENDING = "it is closed when everything was written"
+    ENDED = "nothing more is written"
+
+
 class Pipe:
     """The channel of a session, between ``source`` and ``target``; ``source`` is ``None`` where nothing is read.
 
@@ -51,13 +64,13 @@ class Pipe:
         self._writer = Worker(reactor, "output")
         self._session: PairSession | None = None
         self._channel: int | None = None
-        self._reading = False
+        self._input = _Input.WAITING
         self._blocks = ReadBlocks()
         self._pending: deque[bytes | bytearray | memoryview] = deque()
         self._writes = 0
-        self._peer_ended = False
-        self._closed = False
+        self._output = _Output.ON
         self._gone = False
+        """The channel is over."""
         self.bytes_in = 0
         self.bytes_out = 0
         self.done: Deferred[P2pxferError | None] = Deferred()
@@ -74,18 +87,22 @@ class Pipe:
 
     def close(self) -> None:
         """Read and write nothing more."""
-        self._closed = True
+        self._input, self._output = _Input.ENDED, _Output.ENDED
         self._reader.stop()
         self._writer.stop()
 
     def give_up(self, error: P2pxferError) -> None:
         """Tell the peer that nothing more comes, and why."""
         if self._session is not None and self._channel is not None and not self._gone:
-            self._gone = True
+            self._end_channel()
             # A peer that acknowledges nothing cannot be told.
             with suppress(LimitReached):
                 self._session.channels.reset(self._channel, error)
             self._session.link.flush()
+
+    def _end_channel(self) -> None:
+        self._gone = True
+        self._input = _Input.ENDED
 
     def _end(self, error: P2pxferError | None) -> None:
         if not self.done.called:
@@ -114,10 +131,11 @@ class Pipe:
                 keep(self._pending, event.data)
                 self._write()
             case PeerEnded():
-                self._peer_ended = True
+                if self._output is _Output.ON:
+                    self._output = _Output.ENDING
                 self._write()
             case Gone():
-                self._gone = True
+                self._end_channel()
                 if event.error is not None:
                     stopped = isinstance(event.error, PeerStopped)
                     self._end(Incomplete(event.error.message) if stopped else event.error)
@@ -131,23 +149,24 @@ class Pipe:
     # -- input -----------------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
-        if self._reading or self._closed or self._gone or self._channel is None:
+        if self._input is not _Input.WAITING or self._channel is None:
             return
         if self._source is None:
+            self._input = _Input.ENDED
             self._on.channels.end(self._channel)
             return
         room = self._on.channels.room(self._channel)
         if room:
-            self._reading = True
+            self._input = _Input.READING
             self._blocks.received(self._on.channels.waiting(self._channel))
             memory = self._blocks.take(min(room, READ))
             reading = self._reader.do(read_block, self._source, memory)
             reading.addCallbacks(self._read_some, self._unreadable, callbackArgs=(memory,))
 
     def _read_some(self, size: int, memory: memoryview) -> None:
-        self._reading = False
-        if self._closed or self._gone or self._channel is None:
+        if self._input is not _Input.READING or self._channel is None:
             return
+        self._input = _Input.WAITING
         if size > self._on.channels.room(self._channel):
             return  # the peer has given the channel up, and the event for that is on its way
         if size:
@@ -155,7 +174,7 @@ class Pipe:
             self._on.channels.write(self._channel, self._blocks.read(memory, size))
             self._read()
         else:
-            self._source = None
+            self._input = _Input.ENDED
             self._on.channels.end(self._channel)
         self._on.link.soon()
 
@@ -165,13 +184,13 @@ class Pipe:
     # -- output ----------------------------------------------------------------------------------------------------
 
     def _write(self) -> None:
-        while self._pending and self._writes < WRITES and not self._closed:
+        while self._pending and self._writes < WRITES and self._output is not _Output.ENDED:
             views = self._next_views()
             self._writes += 1
             writing = self._writer.do(write_all, self._target, [memoryview(view) for view in views])
             writing.addCallbacks(self._written, self._unwritable, callbackArgs=(views,))
-        if self._peer_ended and not self._pending and not self._closed:
-            self._peer_ended = False
+        if self._output is _Output.ENDING and not self._pending:
+            self._output = _Output.ENDED
             self._writer.do(close_output, self._target)
 
     def _next_views(self) -> list[bytes | bytearray | memoryview]:
@@ -208,5 +227,4 @@ class Pipe:
     def _broken(self, error: P2pxferError, failure: Failure) -> None:
         if not isinstance(failure.value, OSError):
             self.log.failure("the pipe broke", failure)
-        if not self._closed:
-            self._end(error)
+        self._end(error)
