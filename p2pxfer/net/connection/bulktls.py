@@ -25,6 +25,7 @@ Laws of this file:
 from __future__ import annotations
 
 import errno
+from enum import Enum
 from typing import ClassVar, Final, Protocol
 
 from OpenSSL import SSL
@@ -39,6 +40,13 @@ _HEADER: Final = 5
 _KINDS: Final = range(20, 25)
 _LONGEST: Final = 16_384 + 256
 """Octets of a TLS record's header, its kinds, and its largest length (RFC 8446 sections 5.1 and 5.2)."""
+
+
+class _Sending(Enum):
+    NEW = "the handshake begins when there is room"
+    ON = "what OpenSSL says goes out"
+    PARTED = "it has said goodbye"
+    MUTE = "the last that goes out in TLS was said, and what OpenSSL says after it is dropped"
 
 
 class BulkTLS:
@@ -57,10 +65,11 @@ class BulkTLS:
         self._socket = sock
         self._block = self._memory
         self._unsent = memoryview(b"")
+        self._sending = _Sending.NEW
         self._lent = False
-        self._parting = False
-        self._mute = False
+        """OpenSSL reads from the shared memory."""
         self._held: bytearray | None = bytearray() if ends_early else None
+        """What came and OpenSSL has not seen, where it gets one record at a time."""
         self.unread = False
         """OpenSSL may hold something to read, of which the socket will not tell."""
         self.taken = 0
@@ -68,11 +77,12 @@ class BulkTLS:
 
     @property
     def unsent(self) -> bool:
-        """The socket had no room for everything: call :meth:`flush` when it has."""
-        return bool(self._unsent)
+        """Something is to be said when the socket has room: call :meth:`do_handshake` then, or later :meth:`flush`."""
+        return bool(self._unsent) or self._sending is _Sending.NEW
 
     def do_handshake(self) -> None:
         """Go on with the handshake; ``WantWriteError`` does not happen."""
+        self._sending = _Sending.ON
         try:
             while True:
                 try:
@@ -131,9 +141,9 @@ class BulkTLS:
 
     def say_goodbye(self) -> None:
         """Tell the other end that no more comes, after everything that was sent; does nothing the second time."""
-        if self._parting:
+        if self._sending in (_Sending.PARTED, _Sending.MUTE):
             return
-        self._parting = True
+        self._sending = _Sending.PARTED
         try:
             self._link.shutdown()
         except SSL.Error:
@@ -148,7 +158,7 @@ class BulkTLS:
         while some := self._drain():
             last += some
         self._unsent = memoryview(bytes(last))
-        self._mute = True
+        self._sending = _Sending.MUTE
 
     def end_reading(self) -> bytes:
         """Nothing more is read in TLS; returns what came behind the last record that was read.
@@ -196,7 +206,7 @@ class BulkTLS:
     def _drain(self) -> memoryview:
         """What OpenSSL has to say, as much as fits into the block."""
         size = bulkmemory.drain(self._link, self._block)
-        while size and self._mute:
+        while size and self._sending is _Sending.MUTE:
             size = bulkmemory.drain(self._link, self._block)
         return self._block[:size]
 

@@ -17,8 +17,8 @@ Laws of this file:
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Iterable
+from enum import Enum
 from functools import partial
 from typing import Any, ClassVar, Final
 
@@ -56,13 +56,13 @@ LINGER_S: Final = 10.0
 """How long the other end may take to answer the goodbye with its own, seconds."""
 
 
-class _Phase(enum.Enum):
+class _Phase(Enum):
     """What a connection is doing; it only moves down this list."""
 
-    HANDSHAKE = enum.auto()
-    OPEN = enum.auto()
-    LINGERING = enum.auto()  # close_notify and FIN were sent; the other end's last bytes are read and dropped
-    ENDED = enum.auto()
+    HANDSHAKE = "TLS is being set up"
+    OPEN = "the other end is verified"
+    LINGERING = "close_notify and FIN were sent, and what still comes is read and dropped"
+    ENDED = "nothing is read or written any more"
 
 
 @implementer(IReadWriteDescriptor, ITransport, IConsumer, IPushProducer, ISystemHandle)
@@ -82,7 +82,6 @@ class TLSSocketTransport(SocketDescriptor):
         self._creator, self._link = creator, creator.link(is_client)
         self._wire = SecureWire(self._link, sock, reactor.seconds, changes=creator.alpn != ALPN_SERVER)
         self._phase = _Phase.HANDSHAKE
-        self._handshake_reads = False
         self._out = OutBuffer()
         self._paused = False
         self._delivery = self._delivers(protocol)
@@ -210,7 +209,7 @@ class TLSSocketTransport(SocketDescriptor):
         """Ask the reactor for exactly those events that there is something to do for."""
         match self._phase:
             case _Phase.HANDSHAKE:
-                wanted = (self._handshake_reads, self._wire.unsent or not self._handshake_reads)
+                wanted = (True, self._wire.unsent)
             case _Phase.OPEN:
                 closing = self.disconnecting and not self._out.open
                 wanted = (self.disconnecting or not self._paused, self._wire.unsent or bool(self._out) or closing)
@@ -225,7 +224,7 @@ class TLSSocketTransport(SocketDescriptor):
             self._wire.do_handshake()
             self._creator.judge(self._link)
         except SSL.WantReadError:
-            self._handshake_reads = True
+            pass
         except SSL.Error:
             self._end(Failure())
         except P2pxferError:
