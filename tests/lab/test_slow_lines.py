@@ -13,6 +13,7 @@ import pytest
 from p2pxfer.cli.watching import GONE_S
 from p2pxfer.core.transfer.geometry import chunk_size
 from p2pxfer.net.connection.liveness import PATH
+from p2pxfer.net.session.patience import SLOW_FAREWELL_S
 from scripts.product import JsonEvent, Program
 from tests.lab.conftest import LabFactory
 from tests.lab.topology import Lab
@@ -124,6 +125,26 @@ def test_a_chunk_that_no_path_lives_long_enough_for_comes_in_parts(lab_factory: 
         assert slow.carried < (1 + TWICE) * CHUNK
         assert LIFE_S < CHUNK_S / 2
         assert len(slow.paths("bob", "up")) >= 3  # and none of them had the time that a chunk takes
+
+
+@pytest.mark.deadline(120)
+def test_the_farewell_of_a_sender_overtakes_the_chunk_on_its_only_path(lab_factory: LabFactory, tmp_path: Path) -> None:
+    """The rest of the chunk, half a minute of it, is not waited for, only what the kernel has."""
+    with Slow(lab_factory(None, None, rate_bps=LINE_BPS, rtt_ms=40), tmp_path, "--path", "direct") as slow:
+        slow.go_on(12)
+        assert [event["path"] for event in slow.paths("alice", "up")] == ["direct"]
+        os.kill(slow.sender.pid, signal.SIGINT)
+        stopped_at = time.monotonic()
+        status = slow.sender.wait(20).status
+        ended = time.monotonic() - stopped_at
+        while not slow.notes("bob") and time.monotonic() < stopped_at + CHUNK_S:
+            time.sleep(0.05)
+        heard = time.monotonic() - stopped_at
+        print(f"the sender ended after {ended:.1f} s, the receiver heard after {heard:.1f} s: {slow.notes('bob')}")
+        (said,) = slow.notes("bob")
+        assert said.startswith("alice was stopped there")
+        assert status == 130
+        assert max(ended, heard) < SLOW_FAREWELL_S + 1
 
 
 @pytest.mark.deadline(120)

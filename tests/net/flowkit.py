@@ -34,7 +34,7 @@ class Source:
         while self.running and self.left > 0:
             self.left -= len(self.piece)
             self.transport.write(self.piece)
-            self.highest = max(self.highest, getattr(self.transport, "unsent", 0))
+            self.highest = max(self.highest, getattr(getattr(self.transport, "_out", None), "unsent", 0))
         if self.left <= 0 and not self.stopped:
             self.stopped += 1
             self.transport.unregisterProducer()

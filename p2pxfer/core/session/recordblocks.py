@@ -14,7 +14,17 @@ import mmap
 from contextlib import suppress
 from typing import Final
 
-from p2pxfer.core.session.records import HEADER_SIZE, MAX_SEALED, OVERHEAD, Opener, Plain, RecordBroken, Sealer
+from p2pxfer.core.session.records import (
+    HEADER_SIZE,
+    MAX_LAST,
+    MAX_SEALED,
+    OVERHEAD,
+    Opener,
+    Plain,
+    RecordBroken,
+    Sealer,
+    is_last,
+)
 
 BLOCK: Final = MAX_SEALED + 128 * 1024
 """Most bytes that came and wait: one of the largest records, and what comes with its end.  Two of them brought
@@ -23,6 +33,7 @@ SMALL: Final = 4096
 """Beside a block, what goes out at once has room for so many bytes: for the heads of chunks."""
 MOST_RECORDS: Final = 64
 """Most records opened by one call."""
+_LAST_SEALED: Final = MAX_LAST + OVERHEAD
 _SMALL_PAGES: Final[int | None] = getattr(mmap, "MADV_NOHUGEPAGE", None)
 """Linux's advice; elsewhere nothing needs to be said."""
 
@@ -48,6 +59,8 @@ class Intake:
         self._block[: len(first)] = first
         self._size: int | None = None
         """What the record at the start gives, once that was read."""
+        self.last_words = b""
+        """What was in the last record, once that was opened."""
 
     @property
     def finished(self) -> bool:
@@ -89,6 +102,8 @@ class Intake:
     def open(self, memory: memoryview) -> int:
         """Open records into ``memory``, one after the other, as far as they are there and fit; returns their bytes.
 
+        The last record brings none: see :attr:`last_words`.
+
         Raises:
             RecordBroken: the first one was changed.  If it is a later one, the next call meets it.
         """
@@ -99,14 +114,22 @@ class Intake:
                 if size is None or done + size > len(memory):
                     break
                 end = self._begin + size + OVERHEAD
-                self._opener.open(self._block[self._begin : end], memory[done : done + size])
-                self._begin, self._size, done = end, None, done + size
-                if self._opener.finished:
+                record = self._block[self._begin : end]
+                if is_last(record):
+                    self._open_last(record, size)
+                    self._begin, self._size = end, None
                     break
+                self._opener.open(record, memory[done : done + size])
+                self._begin, self._size, done = end, None, done + size
         except RecordBroken:
             if not done:
                 raise
         return done
+
+    def _open_last(self, record: memoryview, size: int) -> None:
+        words = bytearray(size)
+        self._opener.open(record, memoryview(words))
+        self.last_words = bytes(words)
 
 
 class Outlet:
@@ -114,7 +137,7 @@ class Outlet:
 
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
-        self._block = _block(BLOCK + SMALL + OVERHEAD)
+        self._block = _block(BLOCK + SMALL + _LAST_SEALED)
         self._begin = 0
         self._end = 0
 
@@ -131,16 +154,16 @@ class Outlet:
     @property
     def has_room(self) -> bool:
         """Another record of any size fits, and the last one behind it."""
-        return len(self._block) - self._end >= MAX_SEALED + OVERHEAD
+        return len(self._block) - self._end >= MAX_SEALED + _LAST_SEALED
 
     def seal(self, plain: Plain) -> None:
         """Put a record at the end; see :meth:`~p2pxfer.core.session.records.Sealer.seal`."""
         self._end += self._sealer.seal(plain, self._block[self._end :])
 
-    def seal_last(self) -> None:
+    def seal_last(self, words: Plain = b"") -> None:
         """Put the last record at the end, once; nothing is sealed after it."""
         if not self._sealer.finished:
-            self._end += self._sealer.seal_last(self._block[self._end :])
+            self._end += self._sealer.seal_last(self._block[self._end :], words)
 
     def sent(self, size: int) -> None:
         """The first ``size`` bytes of :attr:`waiting` are gone."""

@@ -14,7 +14,8 @@ Laws of this file:
    it.
 4. The header is authenticated with the content, and judged before anything is kept or opened.  A record of data is not
    empty, so no flood costs nothing.
-5. The last record says so.  A stream that ends without it was cut; nothing may follow it.
+5. The last record says so.  A stream that ends without it was cut; nothing may follow it.  The few words that may be in
+   it are no part of the stream, which may have ended anywhere.
 6. What does not open is never tried again, with no other key either: the direction is dead.
 
 Sources: the nonces are those of RFC 8446 section 5.3, the change of keys is that of its section 7.2 with plain
@@ -46,6 +47,9 @@ OVERHEAD: Final = HEADER_SIZE + 16
 MAX_SEALED: Final = MAX_RECORD + OVERHEAD
 KEY_RECORDS: Final = 1 << 13
 """Records under one key: 8 GiB at most.  AES-GCM is good for forty times as much (RFC 8446 section 5.5)."""
+
+MAX_LAST: Final = 4096 + 5
+"""Largest plaintext of the last record, bytes: one frame as before anybody is known."""
 
 _DATA: Final = 0
 _LAST: Final = 1
@@ -79,6 +83,11 @@ SUITES: Final = {
     "TLS_CHACHA20_POLY1305_SHA256": Suite(ChaCha20Poly1305, 32),
 }
 """By the TLS cipher suite of the connection: the two ends agreed on one already."""
+
+
+def is_last(record: Plain) -> bool:
+    """Whether a record with this header, which was judged, ends the direction."""
+    return record[0] == _LAST
 
 
 class RecordBroken(Unreachable):
@@ -135,9 +144,14 @@ class Sealer:
             raise ValueError("a record holds at least one byte and has a largest size")
         return self._seal(_DATA, plain, into)
 
-    def seal_last(self, into: memoryview) -> int:
-        """Write the record that ends the direction to the start of ``into``; returns its size."""
-        size = self._seal(_LAST, b"", into)
+    def seal_last(self, into: memoryview, words: Plain = b"") -> int:
+        """Write the record that ends the direction to the start of ``into``; returns its size.
+
+        ``ValueError`` if ``words`` are longer than :data:`MAX_LAST`.
+        """
+        if len(words) > MAX_LAST:
+            raise ValueError("the last record has a largest size")
+        size = self._seal(_LAST, words, into)
         self.finished = True
         return size
 
@@ -172,7 +186,7 @@ class Opener:
             raise self._broken("something follows the end of what the other end sends")
         (word,) = _HEADER.unpack(header)
         kind, size = word >> 24, word & 0xFFFFFF
-        legal = 0 < size <= MAX_RECORD if kind == _DATA else kind == _LAST and size == 0
+        legal = 0 < size <= MAX_RECORD if kind == _DATA else kind == _LAST and size <= MAX_LAST
         if not legal:
             raise self._broken("what came is no record")
         return int(size)
@@ -193,7 +207,7 @@ class Opener:
             self._keys.cipher.decrypt_into(nonce, record[HEADER_SIZE:], header, into)
         except InvalidTag:
             raise self._broken("what came was changed on the way") from None
-        self.finished = header[0] == _LAST
+        self.finished = is_last(header)
 
     def _broken(self, reason: str) -> RecordBroken:
         self._error = self._error or RecordBroken(reason)

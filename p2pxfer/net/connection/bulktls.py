@@ -80,6 +80,11 @@ class BulkTLS:
         """Something is to be said when the socket has room: call :meth:`do_handshake` then, or later :meth:`flush`."""
         return bool(self._unsent) or self._sending is _Sending.NEW
 
+    @property
+    def waiting(self) -> int:
+        """Bytes for which the socket had no room."""
+        return len(self._unsent)
+
     def do_handshake(self) -> None:
         """Go on with the handshake; ``WantWriteError`` does not happen."""
         self._sending = _Sending.ON

@@ -18,7 +18,6 @@ Laws of this file:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from enum import Enum
 from functools import partial
 from typing import Any, ClassVar, Final
 
@@ -45,6 +44,7 @@ from p2pxfer.net.connection.bulktls import BLOCK
 from p2pxfer.net.connection.delivery import Delivery
 from p2pxfer.net.connection.descriptor import SocketDescriptor
 from p2pxfer.net.connection.outbuffer import OutBuffer
+from p2pxfer.net.connection.phase import Phase
 from p2pxfer.net.connection.tls import Creator, Link, Octets, final_reason, tls_reason
 from p2pxfer.net.connection.wire import SecureWire, Stop
 
@@ -54,15 +54,6 @@ PIECE_COST: Final = 4096
 """What a delivery counts of it at least: bytes alone do not tell what a flood of tiny records costs."""
 LINGER_S: Final = 10.0
 """How long the other end may take to answer the goodbye with its own, seconds."""
-
-
-class _Phase(Enum):
-    """What a connection is doing; it only moves down this list."""
-
-    HANDSHAKE = "TLS is being set up"
-    OPEN = "the other end is verified"
-    LINGERING = "close_notify and FIN were sent, and what still comes is read and dropped"
-    ENDED = "nothing is read or written any more"
 
 
 @implementer(IReadWriteDescriptor, ITransport, IConsumer, IPushProducer, ISystemHandle)
@@ -81,8 +72,9 @@ class TLSSocketTransport(SocketDescriptor):
         self.disconnecting = False
         self._creator, self._link = creator, creator.link(is_client)
         self._wire = SecureWire(self._link, sock, reactor.seconds, changes=creator.alpn != ALPN_SERVER)
-        self._phase = _Phase.HANDSHAKE
+        self._phase = Phase.HANDSHAKE
         self._out = OutBuffer()
+        self._words = b""
         self._paused = False
         self._delivery = self._delivers(protocol)
         self._later: IDelayedCall | None = None
@@ -119,9 +111,23 @@ class TLSSocketTransport(SocketDescriptor):
         """See :class:`~p2pxfer.net.connection.transport.TLSTransport`; what arrives from now on is dropped."""
         if self.connected and not self.disconnecting:
             self.disconnecting = True
-            if self._phase is _Phase.HANDSHAKE and not self._out:
+            if self._phase is Phase.HANDSHAKE and not self._out:
                 self.abortConnection()
             self._watch()
+
+    def end_with(self, words: bytes) -> bool:
+        """See :class:`~p2pxfer.net.connection.transport.TLSTransport`."""
+        if self._phase is not Phase.OPEN or not self._wire.seals or self.disconnecting:
+            return False
+        self._out.drop()
+        self._words = words
+        self.loseConnection()
+        return True
+
+    @property
+    def last_words(self) -> bytes:
+        """See :class:`~p2pxfer.net.connection.transport.TLSTransport`."""
+        return self._wire.last_words
 
     def abortConnection(self) -> None:
         """See :class:`~p2pxfer.net.connection.transport.TLSTransport`; harmless after the end."""
@@ -137,7 +143,7 @@ class TLSSocketTransport(SocketDescriptor):
 
     def _change(self, change: Callable[..., None], *how: object) -> None:
         try:
-            if self._phase is _Phase.OPEN:
+            if self._phase is Phase.OPEN:
                 change(*how)
         except SSL.Error:
             self._abort(Failure())
@@ -149,8 +155,8 @@ class TLSSocketTransport(SocketDescriptor):
 
     @property
     def unsent(self) -> int:
-        """Bytes that were written but not yet given to OpenSSL."""
-        return self._out.unsent
+        """Bytes that were written but not yet given to the kernel."""
+        return self._out.unsent + self._wire.waiting
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Let ``producer`` write; a second one at a time is a mistake of the caller (``RuntimeError``)."""
@@ -187,14 +193,14 @@ class TLSSocketTransport(SocketDescriptor):
 
     def doRead(self) -> None:
         """The socket is readable."""
-        if self._phase is _Phase.HANDSHAKE:
+        if self._phase is Phase.HANDSHAKE:
             self._handshake()
         self._receive()
         self._watch()
 
     def doWrite(self) -> None:
         """The socket is writable."""
-        if self._phase is _Phase.HANDSHAKE:
+        if self._phase is Phase.HANDSHAKE:
             self._handshake()
             self._receive()  # what came with the last of it
         self._send()
@@ -202,19 +208,15 @@ class TLSSocketTransport(SocketDescriptor):
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor noticed that the socket is finished, or is stopping."""
-        lingering = self._phase is _Phase.LINGERING
-        self._end(Failure(ConnectionDone()) if lingering else self._last_words(Failure(ConnectionLost())))
+        lingering = self._phase is Phase.LINGERING
+        self._end(Failure(ConnectionDone()) if lingering else self._explained(Failure(ConnectionLost())))
 
     def _watch(self) -> None:
         """Ask the reactor for exactly those events that there is something to do for."""
-        match self._phase:
-            case _Phase.HANDSHAKE:
-                wanted = (True, self._wire.unsent)
-            case _Phase.OPEN:
-                closing = self.disconnecting and not self._out.open
-                wanted = (self.disconnecting or not self._paused, self._wire.unsent or bool(self._out) or closing)
-            case _:
-                wanted = (self._phase is _Phase.LINGERING, False)
+        waits = self._wire.unsent or bool(self._out) or (self.disconnecting and not self._out.open)
+        wanted = (self._may_receive(), self._phase is Phase.OPEN and waits)
+        if self._phase is Phase.HANDSHAKE:
+            wanted = (True, self._wire.unsent)
         self._ask(wanted)
 
     # -- the handshake -------------------------------------------------------------------------------------------
@@ -230,7 +232,7 @@ class TLSSocketTransport(SocketDescriptor):
         except P2pxferError:
             self._abort(Failure())
         else:
-            self._phase = _Phase.OPEN
+            self._phase = Phase.OPEN
             if IHandshakeListener.providedBy(self.protocol):
                 self.protocol.handshakeCompleted()
 
@@ -238,7 +240,7 @@ class TLSSocketTransport(SocketDescriptor):
 
     def _may_receive(self) -> bool:
         may = self.disconnecting or not self._paused
-        return may if self._phase is _Phase.OPEN else self._phase is _Phase.LINGERING
+        return may if self._phase is Phase.OPEN else self._phase is Phase.LINGERING
 
     def _receive(self) -> None:
         """Read and deliver until there is nothing left, the protocol pauses, or the turn is over."""
@@ -246,7 +248,7 @@ class TLSSocketTransport(SocketDescriptor):
         enough = self._wire.taken + TURN + BLOCK  # what belongs to so much data, and what may be no data at all
         more = True
         while more and left > 0 and (taken := self._wire.taken) < enough and self._may_receive():
-            wanted = self._phase is _Phase.OPEN and not self.disconnecting
+            wanted = self._phase is Phase.OPEN and not self.disconnecting
             size, stop = self._wire.fill(partial(self._delivery.memory, left) if wanted else self._delivery.shared)
             left -= max(size, PIECE_COST)
             more = stop is None
@@ -258,12 +260,12 @@ class TLSSocketTransport(SocketDescriptor):
             self._read_soon()
 
     def _read_stopped(self, stop: Stop) -> None:
-        if self._phase is _Phase.ENDED or isinstance(stop, SSL.WantReadError):
+        if self._phase is Phase.ENDED or isinstance(stop, SSL.WantReadError):
             return
         orderly = isinstance(stop, SSL.ZeroReturnError)
         if orderly:
             self._wire.say_goodbye()
-        self._end(Failure(ConnectionDone() if orderly or self._phase is _Phase.LINGERING else stop))
+        self._end(Failure(ConnectionDone() if orderly or self._phase is Phase.LINGERING else stop))
 
     def _read_soon(self) -> None:
         """Bytes inside OpenSSL cause no event of the socket: come back for them in the next turn."""
@@ -286,23 +288,23 @@ class TLSSocketTransport(SocketDescriptor):
         left = TURN
         try:
             self._wire.flush()
-            while self._out and left > 0 and self._phase is _Phase.OPEN:
+            while self._out and left > 0 and self._phase is Phase.OPEN:
                 left -= self._wire.send(self._out, left)
         except SSL.WantWriteError:
             pass
         except SSL.Error as error:
-            self._end(self._last_words(Failure(error)))
+            self._end(self._explained(Failure(error)))
             return
-        if self._phase is _Phase.OPEN:
+        if self._phase is Phase.OPEN:
             self._out.ask_for_more()
-        if self._phase is _Phase.OPEN and self.disconnecting and not self._out.open and not self._out:
+        if self._phase is Phase.OPEN and self.disconnecting and not self._out.open and not self._out:
             self._linger()
 
     # -- the end -------------------------------------------------------------------------------------------------
 
-    def _last_words(self, reason: Failure) -> Failure:
+    def _explained(self, reason: Failure) -> Failure:
         """Why the connection is lost: an alert that waits to be read explains more than an error of the socket."""
-        if self._phase is _Phase.OPEN and (reason.check(ConnectionLost) or reason.check(SSL.SysCallError)):
+        if self._phase is Phase.OPEN and (reason.check(ConnectionLost) or reason.check(SSL.SysCallError)):
             _, stop = self._wire.fill(self._delivery.shared)
             if isinstance(stop, SSL.ZeroReturnError):
                 return Failure(ConnectionDone())
@@ -312,28 +314,28 @@ class TLSSocketTransport(SocketDescriptor):
 
     def _linger(self) -> None:
         """Everything was sent: say goodbye, and read to the end so that no reset destroys what is on its way."""
-        self._wire.say_goodbye()
+        self._wire.say_goodbye(self._words)
         if self._wire.unsent:
             return  # comes back when there is room
         self._send_end()
-        self._phase = _Phase.LINGERING
+        self._phase = Phase.LINGERING
         self._deadline = self._reactor.callLater(LINGER_S, self._end, Failure(ConnectionDone()))
 
     def _abort(self, reason: Failure) -> None:
-        if self._phase is _Phase.ENDED:
+        if self._phase is Phase.ENDED:
             return
         self._leave_reactor()
         self._reset_on_close()
         self._reactor.callLater(0, self._close, reason)
 
     def _end(self, reason: Failure) -> None:
-        if self._phase is not _Phase.ENDED:
+        if self._phase is not Phase.ENDED:
             self._leave_reactor()
             self._close(reason)
 
     def _leave_reactor(self) -> None:
         """Nothing is read or written from here on."""
-        self._phase = _Phase.ENDED
+        self._phase = Phase.ENDED
         self.disconnecting = True
         self._watch()
         for call in (self._later, self._deadline):

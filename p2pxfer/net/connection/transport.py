@@ -6,11 +6,15 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from p2pxfer.core.session.records import Opener, Sealer
+from p2pxfer.net.connection.tcpinfo import Flow
 from p2pxfer.net.connection.tls import Link, Octets
 
 
 class TLSTransport(Protocol):
     """What a protocol on top of TLS can do with its transport, on a socket or inside another connection."""
+
+    disconnecting: bool
+    """It is being closed, or is."""
 
     def write(self, data: Octets) -> None:
         """Send; ``data`` is kept by reference and must not change afterwards."""
@@ -20,6 +24,16 @@ class TLSTransport(Protocol):
 
     def loseConnection(self) -> None:
         """Send what was written, then that nothing follows, then close."""
+
+    def end_with(self, words: bytes) -> bool:
+        """Close as :meth:`loseConnection` does, with ``words`` in the last record for what is not encrypted yet.
+
+        False, and nothing done, where nothing can be sealed now.
+        """
+
+    @property
+    def last_words(self) -> bytes:
+        """What the other end said so; empty if that was nothing."""
 
     def abortConnection(self) -> None:
         """Close at once with a reset; nothing more is received."""
@@ -50,6 +64,13 @@ class TLSTransport(Protocol):
 
     def getPeer(self) -> Any:
         """The remote address (IAddress)."""
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that were written and for which the socket had no room yet."""
+
+    def flow(self) -> Flow | None:
+        """What went out, as the kernel counts it; ``None`` where it does not tell."""
 
     def silent_for(self) -> float:
         """Seconds for which nothing was acknowledged that the kernel repeats; 0.0 if all is well or it cannot tell."""

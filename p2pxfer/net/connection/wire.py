@@ -63,6 +63,12 @@ class SecureWire:
         waits = self._outlet is not None and self._outlet.waits
         return waits or (not self._beyond_tls and self._tls.unsent)
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that were encrypted, and for which the socket had no room."""
+        sealed = 0 if self._outlet is None else len(self._outlet.waiting)
+        return sealed + (0 if self._beyond_tls else self._tls.waiting)
+
     # -- reading -------------------------------------------------------------------------------------------------
 
     def open_from_here(self, opener: Opener) -> None:
@@ -92,6 +98,11 @@ class SecureWire:
         except (SSL.Error, RecordBroken) as stop:
             return 0, stop
 
+    @property
+    def last_words(self) -> bytes:
+        """What the other end said with its end, apart from everything before; empty if that was nothing."""
+        return b"" if self._intake is None else self._intake.last_words
+
     # -- writing -------------------------------------------------------------------------------------------------
 
     def seal_from_here(self, sealer: Sealer, out: OutBuffer) -> None:
@@ -112,21 +123,30 @@ class SecureWire:
             self.flush()
             if self.unsent:
                 raise SSL.WantWriteError
-        size = 0
-        while size < most and self._outlet.has_room and out:
-            piece = out.first(self._size.most())
+        # What is sealed cannot be taken back: on a slow line it is one record, whatever the block has room for.
+        size, record = 0, self._size.most()
+        while size < min(most, record) and self._outlet.has_room and out:
+            piece = out.first(record)
             self._outlet.seal(piece)
             out.sent(len(piece))
             size += len(piece)
         self.flush()
         return size
 
-    def say_goodbye(self) -> None:
-        """Tell the other end that no more comes, after everything that was sent; does nothing the second time."""
+    @property
+    def seals(self) -> bool:
+        """What is sent goes out in sealed records."""
+        return self._outlet is not None
+
+    def say_goodbye(self, words: bytes = b"") -> None:
+        """Tell the other end that no more comes, after everything that was sent; does nothing the second time.
+
+        ``words`` go with it where it is a sealed record.
+        """
         if self._outlet is None:
             self._tls.say_goodbye()
             return
-        self._outlet.seal_last()
+        self._outlet.seal_last(words)
         try:
             self.flush()
         except SSL.SysCallError:

@@ -19,7 +19,8 @@ from twisted.internet.defer import TimeoutError as TooLong
 from twisted.internet.interfaces import IReactorTime
 
 from p2pxfer.core.contact.compare import DIFFER, Words
-from p2pxfer.core.session.wire import Problem, SameWords
+from p2pxfer.core.session.farewell import problem
+from p2pxfer.core.session.wire import SameWords
 from p2pxfer.errors import IdentityMismatch, P2pxferError, ProtocolBreach, Refused, Unreachable
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathwords import words_on
@@ -81,7 +82,7 @@ class BothSame:
         await self._yes
 
     def _say_no(self, error: P2pxferError) -> None:
-        self._path.send(Problem(word=error.word, message=error.abroad[:1000]))
+        self._path.send(problem(error))
 
     def heard(self) -> None:
         """The user of the other side said yes.

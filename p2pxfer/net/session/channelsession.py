@@ -20,9 +20,10 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.core.session.channel import ChannelEvent
 from p2pxfer.core.session.channels import LIMITS, Channels
 from p2pxfer.core.session.channelwire import Compare
+from p2pxfer.core.session.farewell import problem
 from p2pxfer.core.session.transferwire import Chunk
 from p2pxfer.core.session.windows import Limits
-from p2pxfer.core.session.wire import Bye, Problem
+from p2pxfer.core.session.wire import Bye
 from p2pxfer.errors import (
     IdentityMismatch,
     Incomplete,
@@ -268,7 +269,7 @@ class ChannelSession(MeetingOwner):
                 self.link.message(path, message)
             except P2pxferError as error:
                 # The path is left open until the peer has heard of it: see leave.
-                path.send(Problem(word=error.word, message=error.abroad[:1000]))
+                path.send(problem(error))
                 self.fail(error)
 
     def path_chunk(self, path: PeerPath, chunk: Chunk) -> None:

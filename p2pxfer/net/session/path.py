@@ -28,13 +28,13 @@ from p2pxfer.core.codec import Message
 from p2pxfer.core.framing import Frame, FrameDecoder
 from p2pxfer.core.session.channelwire import Piece, piece_prefix
 from p2pxfer.core.session.deltawire import MAPLESS
+from p2pxfer.core.session.farewell import last_word, problem, reported
 from p2pxfer.core.session.hello import EXPORTER_LABEL, PROOF_SIZE, Greeting, Terms
 from p2pxfer.core.session.records import EXPORTER_LABEL as RECORDS_LABEL
 from p2pxfer.core.session.records import SECRET_SIZE, SUITES, Direction, Opener, Sealer, Suite, exporter_context
 from p2pxfer.core.session.transferwire import DATA_KIND, Chunk, decode_chunk
 from p2pxfer.core.session.wire import HELLO_CAPS, PAIR_CAPS, PEER, SESSION_CAPS, Ping, Pong, Problem
-from p2pxfer.core.text import safe_text
-from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable, from_peer
+from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable
 from p2pxfer.net.connection.descriptor import SocketDescriptor
 from p2pxfer.net.connection.liveness import Liveness
 from p2pxfer.net.connection.streams import lost_error
@@ -42,6 +42,7 @@ from p2pxfer.net.connection.tls import exporter
 from p2pxfer.net.connection.transport import TLSTransport
 from p2pxfer.net.debuglog import Logger
 from p2pxfer.net.session.bodies import HASHED_HEADS, body_memory
+from p2pxfer.net.session.patience import SLOW_FAREWELL_S
 from p2pxfer.net.traversal.ownaddresses import endpoint_of
 from p2pxfer.status import PathKind
 
@@ -152,7 +153,7 @@ class PeerPath(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The socket is gone."""
         self._stop_timer()
-        self._end(lost_error("the connection", reason))
+        self._end(last_word(self._tls().last_words) or lost_error("the connection", reason))
 
     def fail(self, error: P2pxferError) -> None:
         """Give the path up at once, with a reset; no farewell."""
@@ -162,15 +163,25 @@ class PeerPath(Protocol):
     def refuse(self, error: P2pxferError) -> None:
         """Give the path up and tell the peer why."""
         self.log.debug("path {number}: {error}", number=self.facts.number, error=error)
-        self.send(Problem(word=error.word, message=error.abroad[:1000]))
+        self.send(problem(error))
         self._end(error)
         self.close()
 
+    def leave(self, error: P2pxferError) -> None:
+        """Tell the peer why this program ends, in place of what waits to be sent, and close."""
+        if not self._tls().end_with(PEER.encode(problem(error))):
+            self.send(problem(error))
+        self._close(SLOW_FAREWELL_S)
+
     def close(self) -> None:
-        """Flush what was written, then close; abort when the peer does not let that happen."""
+        """Flush what was written, then close, unless that is under way; abort when the peer does not let it happen."""
+        if not self._tls().disconnecting:
+            self._close(CLOSE_S)
+
+    def _close(self, seconds: float) -> None:
         self._stop_timer()
         transport = self._tls()
-        self._timer = self._clock.callLater(CLOSE_S, transport.abortConnection)
+        self._timer = self._clock.callLater(seconds, transport.abortConnection)
         transport.unregisterProducer()  # it does not close while somebody may still write
         transport.loseConnection()
 
@@ -274,7 +285,7 @@ class PeerPath(Protocol):
             case Pong():
                 self._liveness.pong(message.number)
             case Problem():
-                self.fail(from_peer(message.word, f"the peer reports: {safe_text(message.message)}"))
+                self.fail(reported(message))
             case _:
                 self._owner.path_message(self, message)
 

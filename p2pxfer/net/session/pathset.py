@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from p2pxfer.core.session.farewell import problem
 from p2pxfer.core.session.pathchoice import CLOSED, ENOUGH, OVER, STOPPED, PathChoice
-from p2pxfer.core.session.wire import Problem
 from p2pxfer.errors import P2pxferError, PeerStopped, Unreachable
 from p2pxfer.net.connection.streams import Closed
 from p2pxfer.net.session.path import PeerPath
@@ -136,11 +136,23 @@ class PathSet:
             path.pause_reading()
         self._report(path, "up", "greeted")
 
-    def leave(self, error: P2pxferError) -> None:
-        """This program ends in the middle of something: say so on every path, as far as it takes that, and close it."""
+    def leave(self, error: P2pxferError, *, at_once: bool = False) -> None:
+        """This program ends in the middle of something: say so on every path, as far as it takes that, and close it.
+
+        ``at_once``: in place of what waits to be sent there.
+        """
         for path in self.ordered():
-            path.send(Problem(word=error.word, message=error.abroad[:1000]))
+            if at_once:
+                path.leave(error)
+                continue
+            path.send(problem(error))
             path.close()
+
+    @property
+    def backlog_s(self) -> float:
+        """The longest time until what was written to any of them has left, at the rate of late, seconds."""
+        known = [path.descriptor for path in self._paths.values()]
+        return max((descriptor.backlog_s for descriptor in known if descriptor is not None), default=0.0)
 
     def lost(self, path: PeerPath, error: P2pxferError) -> bool:
         """A path is gone for this reason; true if it was in the set."""

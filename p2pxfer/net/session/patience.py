@@ -17,6 +17,8 @@ FAREWELL_S = 3.0
 """How long the end of a session may take, seconds."""
 STOPPED_S = 0.5
 """How long a program that was stopped waits for its farewell to be heard, seconds."""
+SLOW_FAREWELL_S = 8.0
+"""The same at most, with the time that a slow line takes for what the kernel has of before, seconds."""
 
 
 class Pathless:
@@ -95,19 +97,33 @@ class Parting:
     def __init__(self, reactor: Reactor, seconds: float = FAREWELL_S) -> None:
         self._reactor = reactor
         self._seconds = seconds
+        self._others_s = seconds
+        self._end: IDelayedCall | None = None
         self._parted: Deferred[None] = Deferred()
 
-    def hurry(self) -> None:
-        """A program that was stopped waits less."""
-        self._seconds = STOPPED_S
+    def hurry(self, backlog: float = 0.0) -> None:
+        """A program that was stopped waits less, beside the ``backlog`` in seconds behind which its farewell leaves."""
+        self._seconds = min(STOPPED_S + backlog, SLOW_FAREWELL_S)
+        self._others_s = STOPPED_S
+
+    def heard(self) -> None:
+        """One path has ended: the peer knows, and a farewell that a slow line brings later would be no news."""
+        if self._end is not None and self._end.getTime() > self._reactor.seconds() + self._others_s:
+            self._end.reset(self._others_s)
 
     def gone(self) -> None:
-        """No path is left."""
+        """No path is left, or the time is over."""
         if not self._parted.called:
             self._parted.callback(None)
 
     async def wait(self) -> None:
         """Until no path is left, or the time is over."""
-        if not self._parted.called:
-            self._parted.addTimeout(self._seconds, self._reactor, lambda result, timeout: None)
+        if self._parted.called:
+            return
+        self._end = self._reactor.callLater(self._seconds, self.gone)
+        try:
             await self._parted
+        finally:
+            if self._end.active():
+                self._end.cancel()
+            self._end = None

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from p2pxfer.core.codec import Message
 from p2pxfer.core.contact.compare import DIFFER, Words
 from p2pxfer.core.session.channelwire import Compare
-from p2pxfer.core.session.wire import Problem
+from p2pxfer.core.session.farewell import problem
 from p2pxfer.errors import IdentityMismatch, P2pxferError, Unreachable
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
@@ -103,7 +103,7 @@ class ComparedCargo:
         self._asked = None
         there = IdentityMismatch(DIFFER) if isinstance(error, IdentityMismatch) else error
         for path in self._held:
-            path.send(Problem(word=there.word, message=there.abroad[:1000]))
+            path.send(problem(there))
         if self._failed is not None:
             self._failed(error)
 

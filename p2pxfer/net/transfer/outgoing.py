@@ -145,9 +145,9 @@ class OutgoingJob:
             seeking.cancel()
             self._pump.close()
             if farewell is not None:
-                self._paths.leave(farewell)
+                self._paths.leave(farewell, at_once=self._pump.spreads)
                 if not self._pump.parting:
-                    self._parting.hurry()
+                    self._parting.hurry(self._paths.backlog_s)
             self._meetings.close()
             if farewell is not None or self._pump.parting:
                 await self._until_parted()
@@ -277,8 +277,7 @@ class OutgoingJob:
         self._pump.close_path(path)
         self._pathless.last = error
         if self._outcome.called:
-            if not self._paths:
-                self._parting.gone()
+            (self._parting.heard if self._paths else self._parting.gone)()
             return
         if isinstance(error, FATAL) and not self._peer.may_prove_again(error):
             self.fail(error)

@@ -16,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 from p2pxfer.core.session import records
+from p2pxfer.core.session.recordblocks import Intake
 from p2pxfer.core.session.records import (
     KEY_RECORDS,
     MAX_RECORD,
@@ -26,6 +27,7 @@ from p2pxfer.core.session.records import (
     Sealer,
     exporter_context,
 )
+from p2pxfer.core.session.wire import PEER, Problem
 
 ROOT = Path(__file__).parents[3]
 FILE_OF_VECTORS = ROOT / "tests" / "vectors" / "records.json"
@@ -37,6 +39,7 @@ TEXTS = {
     KEY_RECORDS - 1: b"the last under this key",
     KEY_RECORDS: b"the first one of the next",
 }
+FAREWELL = PEER.encode(Problem(word="E_STOPPED", message="the sender was stopped"))
 DIRECTIONS: tuple[Direction, ...] = ("initiator", "responder")
 
 
@@ -52,7 +55,10 @@ def suite_vector(name: str) -> dict[str, Any]:
             rows.append({"number": number, "plaintext": text.hex(), "sealed": bytes(memory[:size]).hex()})
     size = sealer.seal_last(memory)
     rows.append({"number": KEY_RECORDS + 1, "last": True, "sealed": bytes(memory[:size]).hex()})
-    return {"suite": name, "secret": SECRET.hex(), "records": rows}
+    other = Sealer(SECRET, SUITES[name])
+    words = memory[: other.seal_last(memory, FAREWELL)]
+    alone = {"number": 0, "plaintext": FAREWELL.hex(), "last": True, "sealed": bytes(words).hex()}
+    return {"suite": name, "secret": SECRET.hex(), "records": rows, "farewell": alone}
 
 
 def everything() -> dict[str, Any]:
@@ -95,6 +101,15 @@ def test_the_records_open(row: dict[str, Any]) -> None:
     assert opener.finished
 
 
+@pytest.mark.parametrize("row", EACH_SUITE)
+def test_the_farewell_is_apart_from_the_stream(row: dict[str, Any]) -> None:
+    intake = Intake(
+        Opener(bytes.fromhex(row["secret"]), SUITES[row["suite"]]), bytes.fromhex(row["farewell"]["sealed"])
+    )
+    assert intake.open(memoryview(bytearray(100))) == 0
+    assert intake.finished and intake.last_words == bytes.fromhex(row["farewell"]["plaintext"]) == FAREWELL
+
+
 def expand(secret: bytes, purpose: bytes, size: int) -> bytes:
     """One block of HKDF-Expand with SHA-256 (RFC 5869 section 2.3)."""
     return hmac.digest(secret, b"p2pxfer 1 record " + purpose + b"\x01", "sha256")[:size]
@@ -109,7 +124,7 @@ def test_the_records_by_hand(row: dict[str, Any]) -> None:
         "TLS_CHACHA20_POLY1305_SHA256": (ChaCha20Poly1305, 32),
     }
     cipher, key_size = ciphers[row["suite"]]
-    for each in row["records"]:
+    for each in [*row["records"], row["farewell"]]:
         secret, number = bytes.fromhex(row["secret"]), each["number"]
         while number >= VECTORS["records_under_one_key"]:
             secret, number = expand(secret, b"next", 32), number - VECTORS["records_under_one_key"]
@@ -130,7 +145,13 @@ def test_the_context_of_the_exporter() -> None:
 
 def test_the_specification_has_the_same_numbers() -> None:
     text = (ROOT / "docs" / "protocol.rst").read_text(encoding="utf-8").partition("Sealed records\n====")[2]
-    for literal in (records.EXPORTER_LABEL.decode(), f"1 to {MAX_RECORD}", f"{KEY_RECORDS} records", *SUITES):
+    for literal in (
+        records.EXPORTER_LABEL.decode(),
+        f"1 to {MAX_RECORD}",
+        f"0 to {records.MAX_LAST}",
+        f"{KEY_RECORDS} records",
+        *SUITES,
+    ):
         assert literal in text, literal
 
 

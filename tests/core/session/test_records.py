@@ -13,6 +13,7 @@ from p2pxfer.core.session import records
 from p2pxfer.core.session.recordblocks import BLOCK, MOST_RECORDS, SMALL, Intake, Outlet
 from p2pxfer.core.session.records import (
     HEADER_SIZE,
+    MAX_LAST,
     MAX_RECORD,
     MAX_SEALED,
     OVERHEAD,
@@ -74,6 +75,32 @@ def test_nothing_is_sealed_behind_the_last_record() -> None:
         sealed(sealer, b"more")
     with pytest.raises(ValueError, match="nothing may follow"):
         last(sealer)
+
+
+def test_the_last_record_may_hold_a_few_words_which_are_no_part_of_the_stream() -> None:
+    sealer = Sealer(SECRET, SUITE)
+    memory = memoryview(bytearray(MAX_LAST + OVERHEAD))
+    stream = sealed(sealer, b"begun, and")
+    stream += bytes(memory[: sealer.seal_last(memory, b"farewell")])
+    for size in range(len(stream) + 1):
+        intake = Intake(Opener(SECRET, SUITE), stream[:size])
+        came = bytearray(20)
+        while intake.next() is not None:
+            assert intake.open(memoryview(came)) in (0, 10)
+        assert bytes(came).rstrip(b"\0") in (b"", b"begun, and")
+        assert intake.last_words == (b"farewell" if size == len(stream) else b"")
+        assert intake.finished == (size == len(stream))
+
+
+def test_the_last_record_has_a_largest_size() -> None:
+    sealer, opener = ends()
+    memory = memoryview(bytearray(MAX_LAST + 1 + OVERHEAD))
+    with pytest.raises(ValueError, match="largest size"):
+        sealer.seal_last(memory, bytes(MAX_LAST + 1))
+    assert sealer.seal_last(memory, bytes(MAX_LAST)) == MAX_LAST + OVERHEAD
+    assert opener.size(memory[:HEADER_SIZE]) == MAX_LAST
+    with pytest.raises(RecordBroken):
+        opener.size((1 << 24 | MAX_LAST + 1).to_bytes(4))
 
 
 # -- what somebody on the way does ---------------------------------------------------------------------------------
@@ -141,7 +168,7 @@ def test_a_record_of_data_does_not_pass_for_the_last_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "header", ["00000000", "00100001", "00ffffff", "01000001", "01020000", "02000001", "80000001", "ff000000"]
+    "header", ["00000000", "00100001", "00ffffff", "01001006", "01020000", "02000001", "80000001", "ff000000"]
 )
 def test_headers_that_no_record_has_are_refused_before_anything_is_opened(header: str) -> None:
     _, opener = ends()
@@ -339,6 +366,6 @@ def test_the_head_of_a_chunk_and_a_large_record_go_out_at_once() -> None:
         outlet.seal(bytes(size))
         room.append(outlet.has_room)
     assert room == [True, True, False]
+    outlet.seal_last(bytes(MAX_LAST))
     outlet.seal_last()
-    outlet.seal_last()
-    assert len(outlet.waiting) == SMALL + MAX_SEALED + OVERHEAD
+    assert len(outlet.waiting) == SMALL + MAX_SEALED + MAX_LAST + OVERHEAD

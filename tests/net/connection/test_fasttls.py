@@ -278,7 +278,7 @@ async def test_one_turn_reads_and_writes_a_bounded_number_of_bytes(monkeypatch: 
     assert len(pair.server.received) == 64 * 1024
     pair.server.transport.write(bytes(1 << 20))
     pair.server.transport.doWrite()
-    assert pair.server.transport.unsent == (1 << 20) - 64 * 1024
+    assert pair.server.transport._out.unsent == (1 << 20) - 64 * 1024
     await pair.close()
 
 

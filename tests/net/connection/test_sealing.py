@@ -18,7 +18,7 @@ from p2pxfer.core.session.recordblocks import BLOCK, MOST_RECORDS
 from p2pxfer.core.session.records import MAX_RECORD, OVERHEAD, Direction, Opener, RecordBroken, Sealer
 from p2pxfer.core.session.transferwire import Chunk, chunk_prefix
 from p2pxfer.core.session.wire import PEER, Ping
-from p2pxfer.errors import DiskError, P2pxferError, ProtocolBreach, Unreachable
+from p2pxfer.errors import DiskError, P2pxferError, PeerStopped, ProtocolBreach, Unreachable
 from p2pxfer.net.connection import delivery, fasttls
 from p2pxfer.net.private.identity import Identity
 from p2pxfer.net.session.path import PathFacts, PeerPath
@@ -328,6 +328,40 @@ async def test_two_closes_at_once_are_orderly(on_socket: tuple[bool, bool]) -> N
         assert type(await pair.server.ended) is ConnectionDone
 
 
+@STACKS
+@pytest_twisted.ensureDeferred
+async def test_last_words_overtake_what_is_not_encrypted_yet(on_socket: tuple[bool, bool]) -> None:
+    """The other end gets a begin of what was written, then the words, apart from it, and an orderly end."""
+    pair = await changed_pair(on_socket)
+    pair.server.transport.pauseProducing()
+    data = random.Random(3).randbytes(64 << 20)
+    pair.client.transport.write(data)
+    await sleep(0.2)
+    assert pair.client.transport._out, "the test needs a line that is full"
+    assert pair.client.transport.end_with(b"farewell")
+    pair.client.transport.write(b"too late")
+    pair.server.transport.resumeProducing()
+    assert type(await pair.server.ended) is ConnectionDone
+    assert type(await pair.client.ended) is ConnectionDone
+    assert len(pair.server.received) < len(data) and data.startswith(pair.server.received)
+    assert pair.server.transport.last_words == b"farewell"
+
+
+@STACKS
+@pytest_twisted.ensureDeferred
+async def test_there_are_no_last_words_in_tls(on_socket: tuple[bool, bool]) -> None:
+    """Nor once the end is on its way; what was written is not dropped for them then."""
+    pair = await changing_pair(on_socket)
+    assert not pair.client.transport.end_with(b"farewell")
+    await gatherResults([pair.client.secured, pair.server.secured])
+    pair.client.transport.write(bytes(100_000))
+    pair.client.transport.loseConnection()
+    assert not pair.client.transport.end_with(b"farewell")
+    assert type(await pair.server.ended) is ConnectionDone
+    assert len(pair.server.received) == 100_000 and pair.server.transport.last_words == b""
+    await pair.close()
+
+
 @pytest_twisted.ensureDeferred
 async def test_what_follows_the_last_record_is_an_error() -> None:
     pair = await changed_pair()
@@ -476,6 +510,39 @@ async def test_who_is_refused_for_a_disk_reads_what_is_for_the_other_end() -> No
     server.refuse(DiskError("'/mnt' is full", "its disk is full"))
     assert (await ann.lost).message == "the peer reports: its disk is full"
     assert (await bob.lost).message == "'/mnt' is full"
+
+
+@STACKS
+@pytest_twisted.ensureDeferred
+async def test_a_farewell_overtakes_the_chunk_under_way(on_socket: tuple[bool, bool]) -> None:
+    """What came of the chunk is there for its rest."""
+    client, ann = path("initiator", ANN, BOB)
+    server, bob = path("responder", BOB, ANN)
+    await changing_pair(on_socket, client=client, server=server)
+    await gatherResults([ann.greeted, bob.greeted])
+    server.pause_reading()
+    size = 4 << 20
+    for _ in range(8):
+        client.send_frame([chunk_prefix(1, 0, 0, bytes(32), size), bytes(size)])
+    await sleep(0.2)
+    client.leave(PeerStopped("the sender was stopped"))
+    server.resume_reading()
+    error = await bob.lost
+    assert isinstance(error, PeerStopped) and error.message == "the peer reports: the sender was stopped"
+    assert len(bob.chunks) < 8 and server.begun is not None
+    await ann.lost
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_farewell_before_the_greeting_is_said_in_tls() -> None:
+    """Nobody is known then, and nothing waits."""
+    client, ann = path("initiator", ANN, BOB)
+    server, bob = path("responder", BOB, ANN)
+    await changing_pair(client=client, server=server)
+    await ann.greeted
+    client.leave(PeerStopped("the sender was stopped"))
+    assert isinstance(await bob.lost, PeerStopped)
+    await ann.lost
 
 
 @pytest_twisted.ensureDeferred

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from p2pxfer.errors import Incomplete, P2pxferError, PeerStopped, Unreachable
-from p2pxfer.net.session.patience import FAREWELL_S, STOPPED_S, Parting, Pathless
+from p2pxfer.net.session.patience import FAREWELL_S, SLOW_FAREWELL_S, STOPPED_S, Parting, Pathless
 
 
 @pytest.mark.parametrize(("cut", "kind"), [(None, Unreachable), ("; run it again", Incomplete)])
@@ -111,3 +111,43 @@ def test_a_farewell_that_another_path_outlived_is_no_reason_any_more() -> None:
     pathless.begin()
     clock.advance(30)
     assert "silent" in failed[0].message
+
+
+@pytest.mark.parametrize(("backlog", "takes"), [(0.0, STOPPED_S), (3.0, STOPPED_S + 3.0), (100.0, SLOW_FAREWELL_S)])
+def test_a_slow_line_gets_the_time_to_bring_the_farewell(backlog: float, takes: float) -> None:
+    clock: Any = Clock()
+    parting = Parting(clock)
+    parting.hurry(backlog)
+    over: list[None] = []
+    Deferred.fromCoroutine(parting.wait()).addCallback(over.append)
+    clock.advance(takes - 0.1)
+    assert not over
+    clock.advance(0.1)
+    assert over == [None] and not clock.getDelayedCalls()
+
+
+def test_a_peer_that_heard_it_on_one_path_is_not_waited_for_on_a_slow_one() -> None:
+    clock: Any = Clock()
+    parting = Parting(clock)
+    parting.hurry(5.0)
+    over: list[None] = []
+    Deferred.fromCoroutine(parting.wait()).addCallback(over.append)
+    clock.advance(1)
+    parting.heard()
+    clock.advance(STOPPED_S - 0.1)
+    parting.heard()
+    assert not over
+    clock.advance(0.1)
+    assert over == [None] and not clock.getDelayedCalls()
+
+
+def test_in_good_order_every_path_has_its_time() -> None:
+    clock: Any = Clock()
+    parting = Parting(clock)
+    over: list[None] = []
+    Deferred.fromCoroutine(parting.wait()).addCallback(over.append)
+    parting.heard()
+    clock.advance(FAREWELL_S - 0.1)
+    assert not over
+    clock.advance(0.1)
+    assert over == [None]

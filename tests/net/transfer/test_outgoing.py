@@ -11,7 +11,16 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from p2pxfer.core.session.wire import Problem
-from p2pxfer.errors import DiskError, IdentityMismatch, Incomplete, Interrupted, P2pxferError, ProtocolBreach, Refused
+from p2pxfer.errors import (
+    DiskError,
+    IdentityMismatch,
+    Incomplete,
+    Interrupted,
+    P2pxferError,
+    PeerStopped,
+    ProtocolBreach,
+    Refused,
+)
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.session.path import PathFacts
 from p2pxfer.net.session.patience import STOPPED_S
@@ -20,18 +29,25 @@ from p2pxfer.net.transfer.outgoing import OutgoingJob
 from tests.net.machines import machine_at
 
 FAREWELL = [Problem(word="E_STOPPED", message="the sender was stopped"), "close"]
+BACKLOG_S = 2.0
 FAILURES: list[type[P2pxferError]] = [DiskError, IdentityMismatch, Incomplete, ProtocolBreach, Refused]
 
 
 class Job:
     """A job whose receiver is there on one path that does not end; the server never answers."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, spreads: bool = False) -> None:
         self.clock = Clock()
         self.said: list[object] = []
         client: Any = SimpleNamespace(when_registered=Deferred)
         cargo: Any = SimpleNamespace(
-            attach=lambda *given: None, close=lambda: None, parting=False, accepted=True, spreads=False, after_cut=""
+            attach=lambda *given: None,
+            close=lambda: None,
+            parting=False,
+            accepted=True,
+            spreads=spreads,
+            after_cut="",
+            is_idle=lambda path: True,
         )
         target = Target("bob", bytes(32), "bob", "bob", "contact", None)
         self.job = OutgoingJob(
@@ -40,7 +56,8 @@ class Job:
         )  # fmt: skip
         path: Any = SimpleNamespace(
             facts=PathFacts(1, "relay", "", ""), rtt=0.01, began=0.0, writable=True,
-            send=self.said.append, close=lambda: self.said.append("close"),
+            send=self.said.append, close=lambda: self.said.append("close"), leave=self.said.append,
+            descriptor=SimpleNamespace(backlog_s=BACKLOG_S if spreads else 0.0),
         )  # fmt: skip
         self.job._paths.add(path)
         self.outcome: list[object] = []
@@ -59,6 +76,18 @@ def test_a_sender_that_was_stopped_says_so_and_waits_a_moment(tmp_path: Path, by
     job.clock.advance(STOPPED_S)
     (outcome,) = job.outcome
     assert isinstance(outcome, (CancelledError, Interrupted))
+
+
+def test_a_sender_of_chunks_does_not_wait_for_the_one_under_way_but_for_the_line(tmp_path: Path) -> None:
+    job = Job(tmp_path, spreads=True)
+    job.run.cancel()
+    (farewell,) = job.said
+    assert isinstance(farewell, PeerStopped) and farewell.message == "the sender was stopped"
+    job.clock.advance(STOPPED_S)
+    assert not job.outcome
+    job.clock.advance(BACKLOG_S)
+    (outcome,) = job.outcome
+    assert isinstance(outcome, CancelledError)
 
 
 @pytest.mark.parametrize("kind", FAILURES)
