@@ -4,7 +4,7 @@ Laws of this machine:
 
 1. Reading from a leg stops while the buffer towards the other one is full, so memory is bounded whatever the peers do.
 2. What was accepted from a leg is written to the other one before that is closed.
-3. A leg that takes nothing for ``STALL_S`` although data waits for it ends the relay.
+3. A leg that takes nothing for ``STALL_S`` although data waits for it ends the relay; one that is slow does not.
 4. With a limit the relay ends as soon as both legs together brought as much, and what they brought is passed on.
 
 The relay looks at nothing and adds nothing: what passes is the peers' own TLS.
@@ -22,7 +22,7 @@ from p2pxfer.net.connection.tls import Octets
 from p2pxfer.net.connection.transport import TLSTransport
 
 STALL_S = 60.0
-"""Longest time that a full buffer may take to drain, seconds."""
+"""How long a leg may take nothing while data waits for it, seconds."""
 LINGER_S = 60.0
 """Longest time for the rest of the data and the farewell once one side ended, seconds."""
 
@@ -52,6 +52,7 @@ class _Flow:
         self._clock = clock
         self._stalled = stalled
         self._timer: IDelayedCall | None = None
+        self._taken: tuple[int, int] = (0, 0)
         self._over = False
 
     def start(self) -> None:
@@ -67,7 +68,7 @@ class _Flow:
         """The sink's buffer is full."""
         if self._timer is None and not self._over:
             self._source.tls.pauseProducing()
-            self._timer = self._clock.callLater(STALL_S, self._give_up)
+            self._wait()
 
     def resumeProducing(self) -> None:
         """The sink's buffer is empty again."""
@@ -85,9 +86,22 @@ class _Flow:
         self._stop_timer()
         self._sink.tls.unregisterProducer()
 
-    def _give_up(self) -> None:
+    def _wait(self) -> None:
+        self._taken = self._progress()
+        self._timer = self._clock.callLater(STALL_S, self._look)
+
+    def _look(self) -> None:
+        """The buffer is full still; whether the sink took any of it."""
         self._timer = None
-        self._stalled()
+        if self._progress() != self._taken:
+            self._wait()
+        else:
+            self._stalled()
+
+    def _progress(self) -> tuple[int, int]:
+        """Changes while the sink takes anything: of what waits the kernel may have much, which tells on Linux only."""
+        flow = self._sink.tls.flow()
+        return self._sink.tls.unsent, 0 if flow is None else flow.acked
 
     def _stop_timer(self) -> None:
         if self._timer is not None and self._timer.active():
