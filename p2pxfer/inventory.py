@@ -76,8 +76,9 @@ class Agent(Struct, frozen=True):
     """From ``agent status``, before services and transfers; ``observed`` is empty while the server does not know it.
 
     ``trouble``: why it does not; ``again_s``: seconds to the next try, null during one.  ``inbox`` has the contacts'
-    folders, but for ``folders`` elsewhere.  ``closed``: services that nobody can reach, and why.  ``queued`` wait for
-    their peers, ``paused`` and ``failed`` for a person; ``sent`` and ``received`` are through since it started.
+    folders, but for ``folders`` elsewhere.  ``closed``: services that nobody can reach, and why; ``left_out``:
+    who cannot reach one that others can, and why.  ``queued`` wait for their peers, ``paused`` and ``failed`` for a
+    person; ``sent`` and ``received`` are through since it started.
     """
 
     event: ClassVar[str] = "agent"
@@ -100,3 +101,4 @@ class Agent(Struct, frozen=True):
     failed: int = 0
     sent: int = 0
     received: int = 0
+    left_out: tuple[str, ...] = ()

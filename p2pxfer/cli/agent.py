@@ -89,7 +89,7 @@ def lines(found: Status) -> list[str]:
         shown.append(f"  {names} {way} {safe_text(job.peer)}: {part}")
     if agent.services:
         shown.append(f"{len(found.services)} of {agent.services} services can be reached")
-    closed = (f"  {safe_text(one)}" for one in agent.closed)
+    closed = (f"  {safe_text(one, 500)}" for one in (*agent.left_out, *agent.closed))
     return [*shown, *(f"  {describe(service)}" for service in found.services), *closed]
 
 

@@ -14,6 +14,7 @@ from p2pxfer.errors import P2pxferError, Unreachable, UsageError
 from p2pxfer.inventory import Agent
 from p2pxfer.net.agent.room import how_to_start
 from p2pxfer.net.private.home import default_home
+from p2pxfer.status import Exposed
 
 ABOUT = Agent(7, 61.0, "bob", "p2px1-x", "127.0.0.1:8877", "1.2.3.4:5", True, 1, 2, 0)
 
@@ -25,6 +26,12 @@ def test_what_failed_is_not_counted_as_waiting_and_what_is_through_is_counted() 
         "0 to be sent, 0 under way, 2 paused, 1 failed; p2pxfer jobs names them",
         "5 sent and 3 received since it started",
     ]
+
+
+def test_who_cannot_reach_a_service_stands_below_who_can() -> None:
+    left_out = "web: carol is not a contact, and is left out"
+    found = Status(replace(ABOUT, services=1, left_out=(left_out,)), (Exposed("web", "127.0.0.1:80", ("bob",)),))
+    assert lines(found)[-2:] == ["  127.0.0.1:80 is exposed as web to bob", f"  {left_out}"]
 
 
 @pytest.mark.parametrize(("word", "kind"), [("status", Unreachable), ("stop", Unreachable), ("start", UsageError)])

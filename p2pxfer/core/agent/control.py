@@ -23,6 +23,8 @@ MAX_ANSWER: Final = 1024 * 1024
 """Longest line of an agent, bytes."""
 MAX_TRANSFERS: Final = 64
 """Most transfers that an answer describes; it counts all, and describes fewer where the line would be too long."""
+MAX_LEFT_OUT: Final = 64
+"""Most lines about people whom services leave out."""
 MAX_NAMES: Final = 5
 """Most names of one of them."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -17,6 +18,7 @@ from twisted.python.failure import Failure
 
 from p2pxfer.core.agent.config import AgentConfig, parse_config
 from p2pxfer.core.agent.control import (
+    MAX_LEFT_OUT,
     MAX_NAMES,
     Answer,
     Doorbell,
@@ -189,6 +191,7 @@ class Agent(Service):
         transfers = [*self._receiving.under_way(), *(job for job in queue if job.state in UNDER_WAY)]
         seen = [self._receiving.observed, *(service.observed for service in self._services)]
         exposed = [(service, service.exposed) for service in self._services]
+        left_out = (who for service, one in exposed if one is not None for who in service.left_out)
         trouble, again = self._trouble
         about = AgentEvent(
             pid=os.getpid(),
@@ -210,6 +213,7 @@ class Agent(Service):
             failed=states["failed"],
             sent=self._through,
             received=self._receiving.received,
+            left_out=tuple(islice(left_out, MAX_LEFT_OUT)),
         )
         return status_that_fits(about, tuple(one for _, one in exposed if one is not None), transfers)
 

@@ -119,6 +119,11 @@ class Exposing:
         why = left_out if self.observed else self.trouble[0]
         return f"{self._config.service}, {self._config.target}: {why or 'the server does not know of it yet'}"
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Who of the configuration cannot reach it, and why, while :attr:`exposed` is something."""
+        return tuple(f"{self._config.service}: {why}" for why in self._left_out.values())
+
     def _event(self, event: Event, guest: KnownPeer | None = None) -> None:
         text = describe(event)
         if text and not isinstance(event, Note):  # of the server the receiving side tells

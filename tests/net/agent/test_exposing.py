@@ -62,9 +62,12 @@ def test_who_was_removed_from_the_contacts_is_not_let_in_again(world: World, by_
     assert (exposed.meets("bob"), exposed.meets("carol")) == (False, True)
     stranger = f"service web: no connection with {exposed.all[1].home.identity().id} for web: it is no contact here"
     assert [line for line in exposed.told if "no connection" in line] == [f"{stranger}; p2pxfer pair makes one"]
+    exposed.exposing._registered(Registered(bytes(32), "192.0.2.1:2000", "alice"))
     (line,) = [line for line in exposed.told if "is left out" in line]
     who = str(exposed.all[1].home.identity().id) if by_id else "bob"
     assert line == f"service web: {who} is not a contact, and is left out"
+    assert exposed.exposing.exposed == Event("web", "127.0.0.1:80", ("carol",))
+    assert exposed.exposing.left_out == (f"web: {who} is not a contact, and is left out",)
     exposed.stop()
 
 
