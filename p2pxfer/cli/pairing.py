@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Final, cast
 
 from msgspec import structs
@@ -14,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.cli.codedesk import CodeDesk, qr_code
+from p2pxfer.cli.codeentry import enter_code
 from p2pxfer.cli.displaced import displaced
 from p2pxfer.cli.newcontact import store_contact
 from p2pxfer.cli.pairwords import PairWords
@@ -21,12 +21,12 @@ from p2pxfer.cli.questions import Questions
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.contact.codebook import CodeBook
-from p2pxfer.core.contact.codes import Code, typed_code
+from p2pxfer.core.contact.codes import Code
 from p2pxfer.core.contact.compare import Words
-from p2pxfer.core.contact.pairplace import OWN_CODE, name_of, place_in, place_of, slots_at
+from p2pxfer.core.contact.pairplace import name_of, place_of, slots_at
 from p2pxfer.core.messages import Registered
 from p2pxfer.core.text import safe_text
-from p2pxfer.errors import CodeInvalid, Interrupted, NameTaken, P2pxferError, Refused, Unreachable, WrongCode
+from p2pxfer.errors import Interrupted, NameTaken, P2pxferError, Refused, Unreachable, WrongCode
 from p2pxfer.inventory import ContactListed
 from p2pxfer.net.private.contactfile import How
 from p2pxfer.net.private.home import Contact
@@ -268,32 +268,15 @@ class Pairing(InboxOwner):
     async def _ask(self, client: RendezvousClient) -> None:
         """Take the code of the other machine from the keyboard, while the own one is shown."""
         wrong, why = 0, ""
-        while True:
-            # Why it is asked for again is part of the question, where it is seen with --quiet too.
-            question = f"{safe_text(why)}\n" * bool(why) + "or type the code that the other machine shows: "
-            typed = await self._questions.line(partial(str, question))
-            if typed is None:
-                return
-            text = typed.decode("ascii", "replace")
-            if not text.strip():
-                continue
+        while (code := await enter_code(self._questions, self._place, why)) is not None:
             try:
-                code = typed_code(text)
-            except CodeInvalid as error:
-                why = error.message
-                continue
-            if place_in(code) == self._place:
-                why = OWN_CODE
-                continue
-            try:
-                await self._join(client, code)
+                return await self._join(client, code)
             except (WrongCode, Unreachable) as error:
                 wrong += isinstance(error, WrongCode)
                 if wrong == WRONG_TRIES or self._compared:
                     raise
                 why = error.message
-            else:
-                return
+        return None
 
     def _tell(self, event: Event) -> None:
         """What the inbox tells: the peer is told when it is stored, and that its connection ends is no news."""

@@ -79,24 +79,14 @@ def prepared(
         ConfigError: the settings cannot be used, or an agent has the name.
         DiskError: the destination cannot be written.
     """
-    if code_words is not None and no_code:
-        raise UsageError("--code and --no-code contradict each other")
-    if to_stdout:
-        check_output(options, destination)
-    else:
-        check_destination(destination)
+    check_together(options, destination, to_stdout=to_stdout, code=code_words is not None, no_code=no_code)
     from p2pxfer.net.agent.asking import check_name_is_free
 
     home = options.open_home()
     line = options.server_line(home)
     own_name = options.own_name(home, name)
     check_name_is_free(home.path, own_name)
-    if acceptance == "ask" and not inputs.can_answer(0):
-        raise UsageError(
-            "--accept ask needs somebody to ask, and standard input is no terminal: use --accept contacts (take what"
-            " contacts send) or --accept all"
-        )
-    inputs.check_answerable(verify)
+    check_questions(acceptance, verify=verify)
     place: Place
     if to_stdout:
         from p2pxfer.net.transfer.outlet import Outlet
@@ -119,6 +109,35 @@ def prepared(
     )  # fmt: skip
     made = machine_of(options, home, line, approach, name=own_name)
     return lambda reactor: receiving.run(made(reactor))
+
+
+def check_together(options: Global, destination: str, *, to_stdout: bool, code: bool, no_code: bool) -> None:
+    """Whether what was asked for goes together, and there is something to receive into; ``code``: one was given.
+
+    Raises:
+        UsageError: it does not.
+        DiskError: see :func:`check_destination`.
+    """
+    if code and no_code:
+        raise UsageError("--code and --no-code contradict each other")
+    if to_stdout:
+        check_output(options, destination)
+    else:
+        check_destination(destination)
+
+
+def check_questions(acceptance: str, *, verify: bool) -> None:
+    """Fail early where somebody is to be asked and nobody is there.
+
+    Raises:
+        UsageError: that is so.
+    """
+    if acceptance == "ask" and not inputs.can_answer(0):
+        raise UsageError(
+            "--accept ask needs somebody to ask, and standard input is no terminal: use --accept contacts (take what"
+            " contacts send) or --accept all"
+        )
+    inputs.check_answerable(verify)
 
 
 def check_output(options: Global, destination: str) -> None:

@@ -19,8 +19,12 @@ from p2pxfer.errors import CodeInvalid, PathRefused, UsageError
 from p2pxfer.net.session.knownpeers import check_other, look_up, near, not_a_contact
 
 if TYPE_CHECKING:
+    from p2pxfer.cli.fileload import FileLoad
     from p2pxfer.cli.run import Main
+    from p2pxfer.cli.sending import Load
+    from p2pxfer.cli.sendmemory import SendMemory
     from p2pxfer.net.private.home import Home
+    from p2pxfer.net.queue.sendjobs import SendJob
     from p2pxfer.net.session.seeking import Target
     from p2pxfer.net.transfer.scan import Links
 
@@ -104,33 +108,21 @@ def prepared(
     """
     line = options.server_line(home)
     stream = stream_name(paths, name)
-    from p2pxfer.cli.sending import Load
-    from p2pxfer.cli.sendmemory import SendMemory
-
-    if delta and stream is not None:
-        raise UsageError("--delta is for files; standard input is sent whole")
-    if verify and stream is not None:
-        raise UsageError("--verify asks at standard input, which is what is sent here")
-    check_answerable(verify)
+    check_together(stream, delta=delta, verify=verify)
     load: Load
-    memory = None
+    memory: SendMemory | None = None
     if stream is not None:
         from p2pxfer.cli.streamload import StreamLoad
 
-        load = StreamLoad(sys.stdin.fileno(), stream)
-        target = resolve(home, peer, code)
+        load, target = StreamLoad(sys.stdin.fileno(), stream), resolve(home, peer, code)
     else:
-        from p2pxfer.cli.fileload import FileLoad
         from p2pxfer.net.queue.sendjobs import SendJob, kept_paths
-        from p2pxfer.net.transfer.source import Source
 
-        source = Source.open(list(paths), links)
-        target = resolve(home, peer, code)
-        memo = SendJob(
+        job = SendJob(
             kept_paths(paths), peer, links, limit, delta=delta, wait=wait, timeout=timeout, verify=verify,
             **asdict(approach),
         )  # fmt: skip
-        load, memory = FileLoad(source, home.path, delta=delta), SendMemory(home, memo, source)
+        load, target, memory = files_of(home, paths, job, code)
     from p2pxfer.cli.sending import Sending
 
     sending = Sending(options, load, target, wait=wait, limit=limit, memory=memory, verify=verify)
@@ -148,6 +140,36 @@ def check_order(home: Home, paths: tuple[str, ...], peer: str) -> None:
     named = os.path.lexists(peer) and not os.path.lexists(first)
     if named and any(contact.name == first.lower() for contact in home.contacts()):
         raise UsageError(f"PEER comes last: p2pxfer send PATH... {safe_text(first, 64)}")
+
+
+def check_together(stream: str | None, *, delta: bool, verify: bool) -> None:
+    """Whether what was asked for goes together, and there is somebody who compares words.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if delta and stream is not None:
+        raise UsageError("--delta is for files; standard input is sent whole")
+    if verify and stream is not None:
+        raise UsageError("--verify asks at standard input, which is what is sent here")
+    check_answerable(verify)
+
+
+def files_of(
+    home: Home, paths: tuple[str, ...], job: SendJob, code: Code | None
+) -> tuple[FileLoad, Target, SendMemory]:
+    """What ``job`` sends and to whom, and the record of it, which is begun when both are known.
+
+    Raises:
+        P2pxferError: see :meth:`~p2pxfer.net.transfer.source.Source.open` and :func:`resolve`.
+    """
+    from p2pxfer.cli.fileload import FileLoad
+    from p2pxfer.cli.sendmemory import SendMemory
+    from p2pxfer.net.transfer.source import Source
+
+    source = Source.open(list(paths), job.links)
+    target = resolve(home, job.peer, code)
+    return FileLoad(source, home.path, delta=job.delta), target, SendMemory(home, job, source)
 
 
 def stream_name(paths: tuple[str, ...], name: str | None) -> str | None:
