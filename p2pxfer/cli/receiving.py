@@ -8,7 +8,6 @@ from typing import cast
 
 from msgspec import structs
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, FailureGroup, race
-from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from p2pxfer.cli.codedesk import CodeDesk, parse_given
@@ -17,6 +16,7 @@ from p2pxfer.cli.elsewhere import Elsewhere
 from p2pxfer.cli.newcontact import store_contact
 from p2pxfer.cli.pathends import PathEnds, stranger
 from p2pxfer.cli.questions import Questions, compose_question
+from p2pxfer.cli.quiettime import QuietTime
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.cli.watching import Watch, done_event, interrupted_text, stops
@@ -46,8 +46,6 @@ FAREWELL_S = 5.0
 """How long ``--once`` waits for the sender to confirm that it knows, seconds."""
 STREAM_FAREWELL_S = 30.0
 """The same for a stream, seconds: a sender that never hears of its end takes it for lost, and cannot ask again."""
-LOOK_S = 0.25
-"""How often ``--timeout`` looks whether a transfer is under way, seconds."""
 STOPPED = PeerStopped("the receiver was stopped")
 
 
@@ -78,7 +76,6 @@ class Receiving(InboxOwner):
         self._codes = CodeBook()
         self._given = parse_given(code_words, self._codes.next_slot) if code_words is not None else None
         self._watches: list[Watch] = []
-        self._quiet_since = 0.0
         self._received = 0
         self._denied: IdentityMismatch | None = None
         self._leaving = False
@@ -93,36 +90,7 @@ class Receiving(InboxOwner):
             P2pxferError: the server refused, ``--timeout`` passed without any transfer, or, with ``--once``, the
                 transfer failed.
         """
-        machine = self._machine = structs.replace(machine, tell=self._report.tell)
-        reactor = self._reactor = machine.reactor
-        self._desk = CodeDesk(reactor, self._codes, self._report, self._given)
-        self._questions = Questions(reactor, self._report)
-        advice = f"Nothing of this was taken. {REMOVE}"
-        self._words = WordsCheck(machine.home, self._questions, self._report, reactor, advice, asks=self._verify)
-        self._elsewhere = Elsewhere(reactor, machine.home, self._place, self._report)
-        self._contacts = ContactsNow(machine.home, self._report.note)
-        self._ends = PathEnds(
-            self._contacts,
-            self._words,
-            self._report,
-            self._is_welcome,
-            reactor.seconds,
-            partial(stops, self._watches),
-            self._ends_with,
-        )
-        inbox = Inbox(
-            machine,
-            lambda _: self._place,
-            self._acceptance,
-            self._codes,
-            self,
-            self._ends.tell,
-            limit=self._limit,
-            patience=min(self._timeout or IDLE_S, IDLE_S),
-        )
-        client = self._client = machine.client(machine.name, inbox.introduced, self._registered, by_key=True)
-        inbox.attach(client)
-        self._report.on_closed = lambda: self._finish(Interrupted("nobody reads the output any more"))
+        inbox, client = self._begin(structs.replace(machine, tell=self._report.tell))
         farewell: PeerStopped | None = None
         try:
             await self._register(client)
@@ -147,6 +115,41 @@ class Receiving(InboxOwner):
             await client.leave()
             self._report.close()
 
+    def _begin(self, machine: Machine) -> tuple[Inbox, RendezvousClient]:
+        """Everybody who works for this run."""
+        self._machine = machine
+        reactor = self._reactor = machine.reactor
+        self._desk = CodeDesk(reactor, self._codes, self._report, self._given)
+        self._questions = Questions(reactor, self._report)
+        advice = f"Nothing of this was taken. {REMOVE}"
+        self._words = WordsCheck(machine.home, self._questions, self._report, reactor, advice, asks=self._verify)
+        self._elsewhere = Elsewhere(reactor, machine.home, self._place, self._report)
+        self._contacts = ContactsNow(machine.home, self._report.note)
+        self._quiet = QuietTime(reactor, self._timeout, self._is_busy, self._quiet_too_long)
+        self._ends = PathEnds(
+            self._contacts,
+            self._words,
+            self._report,
+            self._is_welcome,
+            reactor.seconds,
+            partial(stops, self._watches),
+            self._ends_with,
+        )
+        inbox = Inbox(
+            machine,
+            lambda _: self._place,
+            self._acceptance,
+            self._codes,
+            self,
+            self._ends.tell,
+            limit=self._limit,
+            patience=min(self._timeout or IDLE_S, IDLE_S),
+        )
+        client = self._client = machine.client(machine.name, inbox.introduced, self._registered, by_key=True)
+        inbox.attach(client)
+        self._report.on_closed = lambda: self._finish(Interrupted("nobody reads the output any more"))
+        return inbox, client
+
     async def _register(self, client: RendezvousClient) -> None:
         try:
             await client.start()
@@ -159,37 +162,30 @@ class Receiving(InboxOwner):
             cast("Deferred[object]", self._finished),
             cast("Deferred[object]", client.failed),
         ]
-        looking = LoopingCall(self._look)
-        looking.clock = self._reactor
-        if self._timeout is not None:
-            self._quiet_since = self._reactor.seconds()
-            looking.start(min(LOOK_S, self._timeout))
+        self._quiet.start()
         try:
             # Values and not failures, since a race waits for the first success.
             _, result = await race(ends)
         finally:
-            if looking.running:
-                looking.stop()
+            self._quiet.stop()
         if isinstance(result, P2pxferError):
             beside = "--as NAME receives beside the newer one"
             files = any(isinstance(watch.transfer, IncomingTransfer) for watch in self._watches)  # a stream begins anew
             then = f"{kept_in(self._place.shown)}; {beside}" if files else beside
             raise displaced(result, f"receive as {self._machine.name}", then)
 
-    def _look(self) -> None:
-        """Whether it was quiet for ``--timeout`` seconds; the time of a transfer does not count."""
-        assert self._timeout is not None
+    def _is_busy(self) -> bool:
         now = self._reactor.seconds()
         # Every watch is asked, since each notes when it was carried.
-        busy = [watch for watch in self._watches if watch.under_way(now)]
-        if busy:
-            self._quiet_since = now
-        elif now - self._quiet_since >= self._timeout and not (self._once and self._received):
-            if not self._received:
-                self._finish(Unreachable(f"nothing was received within {self._timeout:g} seconds"))
-            elif not self._finished.called:
-                self._report.note(f"nothing more came within {self._timeout:g} seconds")
-                self._finish(None)
+        return bool([watch for watch in self._watches if watch.under_way(now)])
+
+    def _quiet_too_long(self) -> None:
+        """It was quiet for ``--timeout`` seconds."""
+        if not self._received:
+            self._finish(Unreachable(f"nothing was received within {self._timeout:g} seconds"))
+        elif not self._once and not self._finished.called:
+            self._report.note(f"nothing more came within {self._timeout:g} seconds")
+            self._finish(None)
 
     def _registered(self, answer: Registered) -> None:
         name, own = self._machine.name, self._machine.identity.id
@@ -301,7 +297,7 @@ class Receiving(InboxOwner):
         def ended() -> float:
             """It is watched no more; seconds since it was accepted."""
             self._watches.remove(watch)
-            self._quiet_since = self._reactor.seconds()
+            self._quiet.begin()
             return watch.stop()
 
         def received(outcome: Received) -> None:
