@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from p2pxfer.core.session.channelwire import Attach, ChannelMessage, End, Open, Opened, Piece, Reset
+from p2pxfer.core.session.channelwire import Attach, ChannelMessage, Credit, End, Open, Opened, Piece, Reset
 from p2pxfer.core.session.delivery import MAX_FRAMES
 from p2pxfer.errors import Interrupted, LimitReached
 from p2pxfer.net.blocking import close_output
@@ -21,12 +21,12 @@ from tests.net.session.test_pairsession import HIGHEST, LOWEST, Stand
 class Ends:
     """A pipe between two descriptors of the test, on a session whose peer is played by the test."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, peer: bytes) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, peer: bytes, *, reads: bool = True) -> None:
         self.stand = Stand(monkeypatch, folder, peer)
         self.threads = Threads()
         (self.source, self.feed), (self.drain, self.target) = os.pipe(), os.pipe()
         reactor: Any = self.threads
-        self.pipe = Pipe(reactor, self.source, self.target)
+        self.pipe = Pipe(reactor, self.source if reads else None, self.target)
         self.stand.hear = self.pipe.event
         self.pipe.attach(self.stand.session)
         _, self.path = self.stand.path()
@@ -104,6 +104,24 @@ def test_credit_that_the_peer_does_not_acknowledge_ends_the_session(ends: Ends) 
     assert os.read(ends.drain, 100) == b"written"
     assert os.read(ends.drain, 1) == b""
     assert [type(error) for error in ends.stand.errors] == [LimitReached]
+
+
+def test_where_nothing_is_read_the_end_is_told_once_and_what_comes_is_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ends = Ends(monkeypatch, tmp_path, HIGHEST, reads=False)
+    try:
+        ends.say(Opened(number=0, channel=0, credit=1000))
+        assert [message.channel for message in ends.path.sent if isinstance(message, End)] == [0]
+        ends.say(Credit(number=1, channel=0, more=0, wider=1000))
+        ends.say(Piece(2, 0, b"written"))
+        ends.say(End(number=3, channel=0))
+        ends.threads.wait()
+        assert os.read(ends.drain, 100) == b"written"
+        assert os.read(ends.drain, 1) == b""
+        assert [message.channel for message in ends.path.sent if isinstance(message, End)] == [0]
+    finally:
+        ends.close()
 
 
 def test_the_end_of_the_output_is_seen_where_input_and_output_are_one_socket() -> None:
