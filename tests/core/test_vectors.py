@@ -183,6 +183,9 @@ PEER_SAMPLES: list[Message] = [
     transferwire.Offer(
         handle=1, transfer=octets(7), files=2, size=2**63 - 1, page=b"a page", more=True, counting=True, holes=65536
     ),
+    transferwire.Offer(
+        handle=1, transfer=octets(7), files=1, size=3, page=b"the whole list", delta=True, instance=octets(17, 16)
+    ),
     transferwire.WantPage(handle=1, page=3),
     transferwire.Page(handle=1, page=3, digest=octets(11)),
     transferwire.Page(handle=1, page=3, digest=octets(11), data=b"the page", more=True),

@@ -50,13 +50,16 @@ class World:
     sent_chunks: int = 0
     sent_bundles: int = 0
     numbers: int = 0
+    senders: int = 0
     resumed: list[int] = field(default_factory=list)
     holes: dict[int, list[Range]] = field(default_factory=dict)
     hole_chunks_sent: int = 0
     lied: bool = False
 
     def start_sender(self) -> None:
-        self.sender = SenderCore(1, self.manifest, self.cached, self.holes)
+        self.senders += 1
+        instance = self.senders.to_bytes(16, "big")
+        self.sender = SenderCore(1, self.manifest, self.cached, self.holes, instance=instance)
 
     def start_receiver(self) -> None:
         self.receiver = ReceiverCore(self.manifest.transfer_id, self.rng.randbytes(16))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
+from tests.sim.edited import EditedSim
 from tests.sim.slow import SlowSim
 from tests.sim.stream import StreamSim
 from tests.sim.transfer import TransferSim
@@ -25,7 +26,7 @@ class Kind(Protocol):
     def __call__(self, seed: int, /) -> Simulation: ...
 
 
-KINDS: dict[str, Kind] = {"transfer": TransferSim, "slow": SlowSim, "stream": StreamSim}
+KINDS: dict[str, Kind] = {"transfer": TransferSim, "edited": EditedSim, "slow": SlowSim, "stream": StreamSim}
 
 
 def played(kind: Kind, seed: int) -> tuple[Simulation, Exception | None]:

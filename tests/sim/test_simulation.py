@@ -15,15 +15,17 @@ from p2pxfer.core.session.channel import Channel
 from p2pxfer.core.session.sendlog import SendLog
 from p2pxfer.core.transfer import journal
 from p2pxfer.core.transfer.ending import Ending
+from p2pxfer.core.transfer.inflow import Inflow
 from p2pxfer.core.transfer.leaving import Leaving
 from p2pxfer.core.transfer.outflow import Outflow
 from p2pxfer.core.transfer.overwriting import Overwriting
 from p2pxfer.core.transfer.parts import Parts
 from p2pxfer.core.transfer.receiver import ReceiverCore
+from p2pxfer.core.transfer.receivestate import Senders
 from p2pxfer.core.transfer.sender import SenderCore
 from tests.sim.run import KINDS, first_failure, played
 
-SEEDS = {"transfer": 400, "slow": 100, "stream": 150}
+SEEDS = {"transfer": 800, "edited": 100, "slow": 100, "stream": 150}
 MANY = 10_000
 
 
@@ -85,6 +87,16 @@ BUGS = [
     pytest.param("transfer", Leaving, "opened", lambda self, path: None, id="a path is not told what is left out"),
     pytest.param(
         "transfer", Overwriting, "is_first", lambda *_: True, id="the journal claims what is being written over"
+    ),
+    pytest.param(
+        "edited", Senders, "is_late", lambda self, state: False, id="a dead sender's late bytes replace others"
+    ),
+    pytest.param(
+        "edited",
+        Inflow,
+        "_goes",
+        lambda self, number: False,
+        id="what is being written over is claimed, or acknowledged",
     ),
     pytest.param("slow", Parts, "came", lambda self, path, cut: [], id="nothing is kept of a chunk that was cut"),
     pytest.param("stream", SendLog, "rewind", lambda self: None, id="another path goes on where the lost one was"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from random import Random
 
 from blake3 import blake3
@@ -25,9 +26,10 @@ from p2pxfer.core.transfer.parts import begun
 from p2pxfer.core.transfer.ranges import Range
 from p2pxfer.core.transfer.receiveeffect import Decide, Listed, Publish, ReceiverEffect, Relist, Store
 from p2pxfer.core.transfer.receiver import ReceiverCore
+from p2pxfer.core.transfer.receivestate import OVERTAKEN
 from p2pxfer.core.transfer.sendeffect import Finished, HashChunks, NothingLeft, Send, SenderEffect
 from p2pxfer.core.transfer.sender import SenderCore
-from p2pxfer.errors import Damaged, DiskError, ProtocolBreach
+from p2pxfer.errors import DiskError, ProtocolBreach
 from tests.core.bundles import packed, unpacked
 from tests.sim.disk import Disk, standing
 from tests.sim.world import Network, PathEnd, World
@@ -69,7 +71,8 @@ class Sender:
         self._source = sim.source()
         self._manifest = Manifest()
         self._manifest.add(self.whole.page(0), more=self.whole.pages > 1)
-        self._core = SenderCore(1, self._manifest, dict(self._known(0)))
+        sim.senders += 1
+        self._core = SenderCore(1, self._manifest, dict(self._known(0)), instance=sim.senders.to_bytes(16, "big"))
         sim.world.after(self._scan_time(), self._scan)
 
     def _scan_time(self) -> float:
@@ -201,6 +204,9 @@ class Receiver:
         self._unsynced: list[ChunkClaim] = []
         self._syncing = False
         self._storing = 0
+        self._waiting: list[Callable[[], None]] = []
+        self._ready: set[Callable[[], None]] = set()
+        """Those of them whose turn may come."""
         self._published = False
         self._to_publish: Agreed | None = None
         self._pages: list[int] = []
@@ -231,36 +237,32 @@ class Receiver:
         if frame.kind in _CHUNKS:
             chunk = _CHUNKS[frame.kind](frame)
             self._sim.arrived += wire_size(chunk)
-            self._do(self._core.chunk(end.number, chunk))
+            try:
+                self._do(self._core.chunk(end.number, chunk))
+            except ProtocolBreach as error:
+                self._refused(end, error)
+                return
             self._acks()
             return
         try:
             effects = self._core.receive(end.number, PEER.decode(frame))
-        except ProtocolBreach:
-            self._refused(end)
-            return
-        except Damaged:
-            self._mixed()
+        except ProtocolBreach as error:
+            self._refused(end, error)
             return
         if any(isinstance(effect, Relist) for effect in effects):
             self._relisting = [lambda: self.path_frame(end, frame) if end.number in self._ends else None]
         self._do(effects)
 
-    def _refused(self, end: PathEnd) -> None:
+    def _refused(self, end: PathEnd, error: ProtocolBreach) -> None:
         """The sender has other files by now, or what an earlier one had under way came late: it comes again."""
-        assert self._sim.changed or self._sim.editions
+        late = error.message == OVERTAKEN and self._sim.senders > 1
+        assert late or self._sim.changed or self._sim.editions
+        self._sim.overtaken += late
         self._sim.network.drop(end)
         if self._core.outdated:
             self._sim.disk.discard()
             self._sim.receiver = Receiver(self._sim)
             self._sim.network.died(self)
-
-    def _mixed(self) -> None:
-        """What a sender still had under way when its file changed came late, so it is run again."""
-        assert self._sim.editions
-        self._sim.disk.killed()
-        self._sim.receiver = Receiver(self._sim)
-        self._sim.network.died(self)
 
     def path_room(self, end: PathEnd) -> None:
         """It never sends much."""
@@ -329,36 +331,51 @@ class Receiver:
             call()
 
     def _store(self, path: int, chunk: Incoming) -> None:
-        chunks = list(unpacked(chunk, self._manifest.sizes))
-
-        def store() -> None:
-            """Where something is claimed, or waits to be, claims are withdrawn before, when no sync is under way."""
-            self._claimed.grow()
-            start = self._claimed.number((chunks[0].file, chunks[0].index))
-            if self._overwriting.is_first(start, start + len(chunks)):
-                stored()
-            elif self._syncing:
-                self._later(0.01, store)
-            else:
-                self._withdraw(self._overwriting.replace(start, start + len(chunks)), stored)
-
-        def stored() -> None:
-            self._storing -= 1
-            for each in chunks:
-                payload = bytes(each.payload)
-                assert blake3(payload).digest() == each.hash
-                address = (each.file, each.index)
-                self._sim.disk.write(address, payload)
-                self._unsynced.append((*address, each.hash))
-            self._core.stored(path, chunk)
-            self._acks()
-            if len(self._unsynced) >= SYNC_CHUNKS:
-                self._sync()
-            else:
-                self._later(SYNC_S, self._sync)
-
+        """Chunks are written by one thread, in the order in which they came."""
         self._storing += 1
-        self._later(self._sim.world.rng.choice([0.0, 0.001, 0.02]), store)
+        write = partial(self._write, path, chunk)
+        self._waiting.append(write)
+
+        def ready() -> None:
+            self._ready.add(write)
+            self._write_next()
+
+        self._later(self._sim.world.rng.choice([0.0, 0.001, 0.02]), ready)
+
+    def _write_next(self) -> None:
+        while self._waiting and self._waiting[0] in self._ready:
+            self._ready.remove(self._waiting[0])
+            self._waiting[0]()
+
+    def _write(self, path: int, chunk: Incoming) -> None:
+        """Where something is claimed, or waits to be, claims are withdrawn before, when no sync is under way."""
+        chunks = list(unpacked(chunk, self._manifest.sizes))
+        self._claimed.grow()
+        start = self._claimed.number((chunks[0].file, chunks[0].index))
+        if self._overwriting.is_first(start, start + len(chunks)):
+            self._written(path, chunk, chunks)
+        elif self._syncing:
+            self._later(0.01, self._waiting[0])
+        else:
+            replaced = self._overwriting.replace(start, start + len(chunks))
+            self._withdraw(replaced, lambda: self._written(path, chunk, chunks))
+
+    def _written(self, path: int, chunk: Incoming, chunks: Sequence[Chunk]) -> None:
+        del self._waiting[0]
+        self._storing -= 1
+        for each in chunks:
+            payload = bytes(each.payload)
+            assert blake3(payload).digest() == each.hash
+            address = (each.file, each.index)
+            self._sim.disk.write(address, payload)
+            self._unsynced.append((*address, each.hash))
+        self._core.stored(path, chunk)
+        self._acks()
+        if len(self._unsynced) >= SYNC_CHUNKS:
+            self._sync()
+        else:
+            self._later(SYNC_S, self._sync)
+        self._write_next()
 
     def _withdraw(self, runs: list[tuple[int, int, int]], then: Callable[[], None]) -> None:
         if not runs:
@@ -458,13 +475,14 @@ class TransferSim:
 
     line = 0.0
     """Bytes a second of a slow line."""
+    edited = EDITED
 
     def __init__(self, seed: int) -> None:
         self.world = world = World(seed)
         rng = world.rng
         sizes = self.draw_sizes()
         # Drawn apart, so that the other transfers stay what they are.
-        self.editing = not self.line and Random(f"edited {seed}").random() < EDITED
+        self.editing = not self.line and Random(f"edited {seed}").random() < self.edited
         if self.editing:
             sizes.append(rng.randint(20, 60) * 64 * KIB)
         if not self.line and rng.random() < LONG_LISTS:
@@ -484,6 +502,10 @@ class TransferSim:
         self.withdrawn = 0
         self.proposed = False
         """A Final is under way, or was: from then on the bytes are what it is about."""
+        self.senders = 0
+        """How many began."""
+        self.overtaken = 0
+        """How often an earlier one was told so."""
         self.disk = Disk(world)
         self.network = Network(world, self.line)
         self.sender = Sender(self)
@@ -613,14 +635,19 @@ class TransferSim:
 
         The receiver dies in this time, perhaps.
         """
-        rng = self.world.rng
-        file = max(range(len(self.manifest.sizes)), key=lambda file: self.manifest.sizes[file])
-        self._turn(file)
+        rng, file = self.world.rng, self.largest
+        self.turn(file)
         at = rng.uniform(0.0, 1.0)
         self.world.after(at, rng.choice([self.kill_receiver, self.cut_all]))
-        self.world.after(at + rng.uniform(0.0, 0.1), lambda: self._turn(file))
+        self.world.after(at + rng.uniform(0.0, 0.1), lambda: self.turn(file))
 
-    def _turn(self, file: int) -> None:
+    @property
+    def largest(self) -> int:
+        """The largest file."""
+        return max(range(len(self.manifest.sizes)), key=lambda file: self.manifest.sizes[file])
+
+    def turn(self, file: int) -> None:
+        """The bytes of a file become the others, where that is possible."""
         if self.proposed or not self.receiver.may_differ or file >= len(self.manifest.sizes):
             return
         self.faults += 1

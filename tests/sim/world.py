@@ -141,9 +141,10 @@ class Network:
         self.paths: list[PathEnd] = []
         self.made = 0
 
-    def connect(self, one: Process, other: Process) -> None:
+    def connect(self, one: Process, other: Process, *, delay: float | None = None) -> None:
+        """``delay`` in seconds; drawn if there is none."""
         self.made += 1
-        delay = self.world.rng.choice([0.001, 0.02, 0.3])
+        delay = self.world.rng.choice([0.001, 0.02, 0.3]) if delay is None else delay
         ends = [PathEnd(self.world, self.made, owner, delay) for owner in (one, other)]
         for end in ends if self._slow else ():
             end.rate, end.piece = self._slow, PIECE

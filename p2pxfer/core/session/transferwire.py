@@ -35,6 +35,7 @@ class Offer(Message, frozen=True):
 
     ``files``, ``size`` and ``holes`` are those of the whole list, or, while the sender is ``counting``, of what it has
     seen so far.  ``holes`` of its ``size`` bytes lie in chunks that are not sent; ``delta``: older versions are wanted.
+    ``instance`` is drawn anew by each sending process: what an earlier one still has under way replaces nothing.
     """
 
     handle: Number
@@ -46,6 +47,7 @@ class Offer(Message, frozen=True):
     counting: bool = False
     holes: Size = 0
     delta: bool = False
+    instance: Annotated[bytes, Meta(max_length=16)] = b""
 
 
 class Tally(Message, frozen=True):

@@ -14,10 +14,10 @@ def tally(handle: int, told: ListTeller, table: ChunkTable, holes: int) -> Tally
     return Tally(handle=handle, files=files, size=table.bytes_of(files), counting=not told.complete, holes=holes)
 
 
-def offer(now: Tally, manifest: Manifest, *, more: bool, delta: bool) -> Offer:
+def offer(now: Tally, manifest: Manifest, *, more: bool, delta: bool, instance: bytes) -> Offer:
     """The offer of a manifest, of which there is so much ``now``; ``more`` pages than one are known.
 
-    ``delta``: older versions are wanted.
+    ``delta``: older versions are wanted; ``instance``: of this process.
     """
     return Offer(
         handle=now.handle,
@@ -29,4 +29,5 @@ def offer(now: Tally, manifest: Manifest, *, more: bool, delta: bool) -> Offer:
         counting=now.counting,
         holes=now.holes,
         delta=delta,
+        instance=instance,
     )

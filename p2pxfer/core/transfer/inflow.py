@@ -3,7 +3,7 @@
 Laws:
 
 - A chunk is here when it was verified against its hash and written, never before; of two hashes for one chunk the one
-  that was written last is what is here.
+  that was written last is what is here.  What is about to be written over is neither claimed nor acknowledged any more.
 - The root is folded while chunks come, a few files at a time, up to the first one that is not here; what is here
   already is folded then, too: before the first chunk it would hold that up.  What is behind that file is folded when it
   has come: where an early file comes last, or few of many are missing, the end takes two microseconds for each file.
@@ -11,7 +11,7 @@ Laws:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.session.deltawire import Patch
@@ -70,7 +70,9 @@ class Inflow:
                 self.table.set_hash(self.table.number(address), digest)
         self._have = RangeSet(self.table.known)
         self._storing: dict[int, bytes] = {}
-        """chunk number -> the hash of what is being stored there; of two at a time that of the later one."""
+        """chunk number -> the hash of what is being stored there; of several at a time that of the last one."""
+        self._before: dict[int, int] = {}
+        """chunk number -> how many of these come before the last one, where there are any."""
         self._leaving = RangeSet()
         """Chunks of holes that are being stored."""
         self._bad = 0
@@ -110,8 +112,22 @@ class Inflow:
         return start, stop
 
     def claims(self, page: int) -> list[list[Have]]:
-        """What is here of the files of a page, in portions for one message each; at least one."""
-        return claims(self.table, self._have, *self.chunks_of(page))
+        """What is here of the files of a page, and stays, in portions for one message each; at least one."""
+        start, stop = self.chunks_of(page)
+        going = [number for number in common(range(start, stop), self._storing) if self._goes(number)]
+        holes = list(self._leaving.overlap(start, stop))
+        if not going and not holes:
+            return claims(self.table, self._have, start, stop)
+        staying = RangeSet(self._have.overlap(start, stop))
+        for begin, end in [*((number, number + 1) for number in going), *holes]:
+            staying.remove(begin, end)
+        return claims(self.table, staying, start, stop)
+
+    def _goes(self, number: int) -> bool:
+        """Whether something else is about to be written where this chunk is."""
+        if number not in self._have:
+            return False
+        return number in self._leaving or self._storing.get(number, self.table.hash(number)) != self.table.hash(number)
 
     # -- in ------------------------------------------------------------------------------------------------------
 
@@ -156,22 +172,39 @@ class Inflow:
         return number in self._leaving and digest == zero_hash(self.table.length(self.table.address(number)))
 
     def wants(self, number: int, digest: bytes) -> bool:
-        """Whether this chunk with this hash is to be stored; false if it is here."""
-        if self.has(number, digest):
+        """Whether this chunk with this hash is to be stored; false if it is here, and stays."""
+        if self.has(number, digest) and not self._goes(number):
             return False
-        self._storing[number] = digest
+        self._begin(range(number, number + 1), [digest])
         return True
+
+    def _begin(self, numbers: range, digests: Iterable[bytes]) -> None:
+        """What has these hashes is being stored, behind what is already."""
+        for number in common(numbers, self._storing):
+            self._before[number] = self._before.get(number, 0) + 1
+        self._storing.update(zip(numbers, digests, strict=True))
 
     def wants_any(self, chunk: Arrival, numbers: range) -> bool:
         """Whether it is to be stored; false if all of it is here.  What a rest belongs to may be gone."""
         if isinstance(chunk, Rest):
-            return not self.has(numbers.start, chunk.hash)
+            return not self.has(numbers.start, chunk.hash) or self._goes(numbers.start)
         if not isinstance(chunk, Bundle):
             return self.wants(numbers.start, chunk.hash)
-        if self._have.contains(numbers.start, numbers.stop) and self.table.run(numbers) == chunk.hashes:
+        here = self._have.contains(numbers.start, numbers.stop) and self.table.run(numbers) == chunk.hashes
+        if here and not any(map(self._goes, numbers)):
             return False
-        self._storing.update(zip(numbers, chunk.digests(), strict=True))
+        self._begin(numbers, chunk.digests())
         return True
+
+    def replaces(self, chunk: Arrival, numbers: range) -> bool:
+        """Whether it is something else than what is here of it, or is being stored."""
+        digests = chunk.digests() if isinstance(chunk, Bundle) else [chunk.hash]
+        return any(map(self._differs, numbers, digests))
+
+    def _differs(self, number: int, digest: bytes) -> bool:
+        if number in self._storing or number in self._leaving:
+            return not self.is_storing(number, digest)
+        return number in self._have and self.table.hash(number) != digest
 
     def hole(self, file: int, start: int, stop: int) -> tuple[RangeSet, list[Range]]:
         """Chunks of zeros were told: the numbers of those that are here, and ranges of those that are to be stored.
@@ -187,6 +220,8 @@ class Inflow:
             for span in self._have.overlap(begin, end):
                 for run in self.table.alike(*span, digest):
                     here.add(*run)
+        for number in filter(self._goes, common(range(first + start, first + stop), self._storing)):
+            here.remove(number, number + 1)
         under_way = self._under_way(first + start, first + stop)
         wanted = [part for gap in here.missing(first + start, first + stop) for part in under_way.missing(*gap)]
         for span in wanted:
@@ -204,7 +239,7 @@ class Inflow:
     def stored(self, address: ChunkAddress, digest: bytes) -> int:
         """The chunk was verified and written; its number."""
         number = self.table.number(address)
-        self._over(number, digest)
+        self._over(number)
         if number not in self._have:
             self._have.add(number, number + 1)
             self.have_bytes += self.table.length(address)
@@ -222,8 +257,8 @@ class Inflow:
     def _stored_bundle(self, bundle: Bundle) -> range:
         first = self.table.base(bundle.file)
         numbers = range(first, first + bundle.count)
-        for number, digest in zip(numbers, bundle.digests(), strict=True):
-            self._over(number, digest)
+        for number in numbers:
+            self._over(number)
         self._add(numbers)
         self.table.set_run(first, bundle.hashes)
         self.table.fold()
@@ -238,10 +273,15 @@ class Inflow:
         self.table.fold()
         return numbers
 
-    def _over(self, number: int, digest: bytes) -> None:
-        """What has this hash is not being stored any more."""
-        if self._storing.get(number) == digest:
-            del self._storing[number]
+    def _over(self, number: int) -> None:
+        """The first of what is being stored there is not any more."""
+        before = self._before.get(number, 0)
+        if before > 1:
+            self._before[number] = before - 1
+        elif before:
+            del self._before[number]
+        else:
+            self._storing.pop(number, None)
 
     def _add(self, numbers: range) -> None:
         """These are here, if they were not before."""
@@ -254,7 +294,7 @@ class Inflow:
         Raises:
             Damaged: more often than an honest sender makes it come to.
         """
-        self._storing.pop(self.table.number(address), None)
+        self._over(self.table.number(address))
         self._lacked += 1
         if self._lacked > MAX_LACKED * self.table.total:
             raise Damaged("the sender's pieces do not make the chunks that it says; what arrived whole is kept")
@@ -268,8 +308,8 @@ class Inflow:
         """
         index, count = (0, chunk.count) if isinstance(chunk, Bundle) else (chunk.index, 1)
         first = self.table.number((chunk.file, index))
-        for number, digest in enumerate(chunk.digests() if isinstance(chunk, Bundle) else [chunk.hash], first):
-            self._over(number, digest)
+        for number in range(first, first + count):
+            self._over(number)
         self._bad += 1
         if self._bad >= MAX_BAD_CHUNKS:
             raise Damaged("the sender's data does not match its own hashes; what arrived whole is kept")

@@ -217,6 +217,13 @@ class ListTaker:
         self.settled = max(self.settled, number + 1)
         return Answer.KNOWN
 
+    def ends_elsewhere(self, more: bool, *, begun: bool) -> bool:
+        """Whether a list that begins with the same page is another one, as its offer says; ``begun``: chunks come."""
+        if begun:
+            return self.again(0, more) is Answer.CHANGED
+        self.cut = 1
+        return more == (self._manifest.complete and self._manifest.pages == 1)
+
     def forget(self) -> None:
         """The pages from :attr:`cut` on are no longer in the manifest."""
         self.settled = min(self.settled, max(self.cut, 1))

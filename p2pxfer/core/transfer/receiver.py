@@ -7,7 +7,8 @@ Laws of this file:
 3. FinalAck goes out after everything was published and made durable; the same answer is given again on every path
    that asks.  The end of a stream means nothing.
 4. What comes on a path behind its Refuse is of no account; an offer is refused for the same reason.
-5. Every path holds its own dialogue; all share one set of chunks, so a chunk that comes twice is harmless.
+5. Every path holds its own dialogue; all share one set of chunks, so a chunk that comes twice is harmless.  Of two
+   sending processes the one on the newer path counts: what comes of the other one fills gaps, and nothing else.
 6. A file that is left out on a path is a file as any other until the Final of that path
    (:mod:`p2pxfer.core.transfer.ending`).
 
@@ -32,7 +33,7 @@ from p2pxfer.core.transfer.listing import Answer, ListTaker
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.parts import MIN_PART, Parts, PartsRoom
 from p2pxfer.core.transfer.receiveeffect import Decide, Listed, ReceiverEffect, Relist, Store, TellBasis
-from p2pxfer.core.transfer.receivestate import Path, Phase, Talk, Total
+from p2pxfer.core.transfer.receivestate import OVERTAKEN, Path, Phase, Senders, Talk, Total
 from p2pxfer.core.transfer.sendeffect import Send
 from p2pxfer.core.transfer.telling import hole_stored, take_holes, take_left
 from p2pxfer.errors import ManifestRefused, P2pxferError, ProtocolBreach
@@ -49,7 +50,7 @@ class ReceiverCore:
         self._instance = instance
         self._phase = Phase.NEW
         self._paths: dict[int, Path] = {}
-        self._newest = 0  # the highest path on which it was offered
+        self._senders = Senders()
         self.parts = Parts(self._paths, least, room)
         self._total = Total()
         self._manifest: Manifest | None = None
@@ -102,6 +103,8 @@ class ReceiverCore:
         state = self._state_of(path, getattr(message, "handle", None))
         if self._phase is Phase.REFUSED:
             return []
+        if isinstance(message, (Holes, Final)) and self._phase is Phase.RECEIVING and self._senders.is_late(state):
+            raise ProtocolBreach(OVERTAKEN)
         match state.talk, message:
             case _, Tally():
                 return [self._total.said(state, message)]
@@ -127,10 +130,10 @@ class ReceiverCore:
     def _on_offer(self, path: int, offer: Offer) -> list[ReceiverEffect]:
         if path in self._paths:
             raise ProtocolBreach("a second offer on one path")
-        if self._list is not None and self._phase is not Phase.REFUSED and self._ends_elsewhere(offer):
+        begun, refused = self._phase is Phase.RECEIVING, self._phase is Phase.REFUSED
+        if self._list is not None and not refused and self._list.ends_elsewhere(offer.more, begun=begun):
             return self._relist(path)
-        self._newest = max(self._newest, path)
-        self._paths[path] = state = Path(offer.handle, Talk.OFFERED)
+        self._paths[path] = state = self._senders.offered(path, offer)
         announced = self._total.said(state, offer)
         match self._phase:
             case Phase.NEW:
@@ -155,14 +158,6 @@ class ReceiverCore:
         self._manifest, self._list = manifest, ListTaker(manifest)
         self._phase = Phase.DECIDING
         return Decide(manifest, offer.delta)
-
-    def _ends_elsewhere(self, offer: Offer) -> bool:
-        """Whether the list of this offer is another one, though it begins with the same page."""
-        assert self._list is not None
-        if self._phase is not Phase.RECEIVING:
-            self._list.cut = 1
-            return offer.more == self._is_short()
-        return self._list.again(0, offer.more) is Answer.CHANGED
 
     def _listed(self, state: Path) -> ReceiverEffect:
         """Hold what is listed on a path against what was said there, and announce what is known of the whole list."""
@@ -195,7 +190,7 @@ class ReceiverCore:
     def _relist(self, path: int) -> list[ReceiverEffect]:
         """What was listed and stored from some page on is of another state of the files; so are the other paths."""
         assert self._list is not None
-        if path < self._newest:  # a late word of a sender that is gone
+        if not self._senders.may_list_anew(path):
             raise ProtocolBreach("the sender lists other files now")
         self._end.outdated = self._end.begun or self._phase is Phase.PUBLISHED
         if self.outdated or self._phase is not Phase.RECEIVING:
@@ -227,6 +222,8 @@ class ReceiverCore:
         numbers = self._flow.numbers_of(chunk, self._list.files)
         if self._phase is Phase.REFUSED:
             return []
+        if self._senders.is_late(state) and self._may_want(numbers) and self._flow.replaces(chunk, numbers):
+            raise ProtocolBreach(OVERTAKEN)
         if self._may_want(numbers) and self._flow.wants_any(chunk, numbers):
             return [*self.parts.join(path, numbers.start, chunk)] if isinstance(chunk, Rest) else [Store(path, chunk)]
         state.acks.add(numbers.start, numbers.stop)

@@ -14,6 +14,7 @@ from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import BeyondOffer, ProtocolBreach
 
 ACKS_PER_MESSAGE = 1024
+OVERTAKEN = "another process sends this by now"
 
 
 class Phase(Enum):
@@ -58,15 +59,39 @@ class Total:
         return self._last
 
 
+class Senders:
+    """Which of the processes that offer a transfer counts: the one whose offer came on the newest path."""
+
+    def __init__(self) -> None:
+        self._newest = 0
+        self._instance = b""
+
+    def offered(self, path: int, offer: Offer) -> Path:
+        """An offer came on ``path``: the dialogue that begins with it."""
+        if path >= self._newest:
+            self._newest, self._instance = path, offer.instance
+        return Path(offer.handle, Talk.OFFERED, offer.instance)
+
+    def may_list_anew(self, path: int) -> bool:
+        """Whether another list on ``path`` is news, and not a late word of a sender that is gone."""
+        return path >= self._newest
+
+    def is_late(self, state: Path) -> bool:
+        """Whether this dialogue is that of a process after which another one came."""
+        return state.instance != self._instance
+
+
 class Path(Struct):
     """A path and what waits for it.
 
-    ``acks``: numbers of chunks to be acknowledged; ``told``: chunks that were said to be holes; ``awaited``: those of
-    them that were being stored already; ``heard`` of the list; ``left``: files that this path's Final is not about.
+    ``instance``: of the process that offered on it; ``acks``: numbers of chunks to be acknowledged; ``told``: chunks
+    that were said to be holes; ``awaited``: those of them that were being stored already; ``heard`` of the list;
+    ``left``: files that this path's Final is not about.
     """
 
     handle: int
     talk: Talk
+    instance: bytes = b""
     acks: RangeSet = field(default_factory=RangeSet)
     told: int = 0
     awaited: RangeSet = field(default_factory=RangeSet)

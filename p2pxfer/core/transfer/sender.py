@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import Enum
+from functools import partial
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.session.restwire import Part
@@ -59,15 +60,15 @@ class SenderCore:
     """One transfer of ``manifest`` under ``handle``; ``known`` holds hashes of chunks that earlier runs sent.
 
     Chunks in ``holes`` are told and not sent.  The first page of the manifest has to be there.  ``delta``: ask for
-    older versions of the files.
+    older versions of the files.  ``instance``: 16 random bytes of this process.
     """
 
     def __init__(
         self, handle: int, manifest: Manifest, known: Mapping[ChunkAddress, bytes], holes: HolesByFile | None = None,
-        *, delta: bool = False,
+        *, delta: bool = False, instance: bytes = b"",
     ) -> None:  # fmt: skip
         self._handle = handle
-        self._delta = delta
+        self._offer = partial(offer, delta=delta, instance=instance)
         self._manifest = manifest
         self._table = known.table.copy() if isinstance(known, ChunkHashes) else ChunkTable(manifest)
         self._table.grow()  # more may have been listed since these were looked up
@@ -117,7 +118,7 @@ class SenderCore:
         """A greeted path: offer the transfer on it."""
         self._talks[path] = _Talk.OFFERED
         listed = tally(self._handle, self._list, self._table, self._holes.bytes)
-        return [Send(path, offer(listed, self._manifest, more=self._list.pages > 1, delta=self._delta))]
+        return [Send(path, self._offer(listed, self._manifest, more=self._list.pages > 1))]
 
     def close_path(self, path: int) -> list[SenderEffect]:
         """The path is gone: what was on its way there is missing again."""

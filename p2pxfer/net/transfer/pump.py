@@ -17,6 +17,7 @@ Laws of this file:
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
@@ -82,7 +83,8 @@ class ChunkPump:
         self._later: IDelayedCall | None = None
         self._source = source
         self._cache = cache
-        self._core = SenderCore(HANDLE, source.manifest, cache.load(), source.holes(), delta=delta)
+        instance = os.urandom(16)
+        self._core = SenderCore(HANDLE, source.manifest, cache.load(), source.holes(), delta=delta, instance=instance)
         self._comparing = Comparing(reactor, source.manifest, self._core, self.push)
         self._files = ReadAhead(source, cache)
         self._left = LeftFiles(source.manifest)
