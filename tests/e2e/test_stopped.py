@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from p2pxfer.net.transfer import undecided
 from scripts.product import JsonEvent, Program, client
 from tests.chats import ChatEnd
 from tests.e2e.conftest import MIB, Stage, Words, end_of, staging_of, until_bytes, wait_until
@@ -116,6 +117,23 @@ def test_a_question_goes_with_its_sender_and_the_next_offer_is_asked_anew(pair: 
     alice.succeed(20)
     assert len(question.findall(bob.text)) == 2, bob.text
     assert not re.search("error|lost", bob.text), bob.text
+
+
+@pytest.mark.parametrize("path", ["direct", "relay"])
+def test_a_question_goes_with_a_sender_that_was_killed(pair: Stage, path: str) -> None:
+    some = pair.folder / "some.bin"
+    random_file(some, MIB)
+    words: Words = ["--home", pair.bob, "--server", pair.address, "receive", "--as", "bob", "--to", pair.inbox]
+    bob = Terminal.of([pair.binary, *words, "--accept", "ask", "--no-code"], os.environ)
+    pair.callback(bob.close)
+    bob.wait_for(re.compile("registered|waiting"))
+    alice = pair.send(some, "--path", path)
+    bob.wait_for(re.compile(r"take some\.bin [^?]*from alice\? \[y/N\] "))
+    began = time.monotonic()
+    os.kill(alice.pid, signal.SIGKILL)
+    bob.wait_for(re.compile("alice has not come back; nothing was taken"))
+    assert time.monotonic() - began < 2 * undecided.GONE_S
+    wait_until(lambda: not staging_of(pair.inbox))
 
 
 @pytest.mark.parametrize("signum", STOPS)

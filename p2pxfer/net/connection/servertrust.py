@@ -19,8 +19,8 @@ from OpenSSL import SSL
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import ALPN_SERVER
 from p2pxfer.core.text import safe_text
-from p2pxfer.errors import ConfigError, P2pxferError, ProtocolBreach, ServerUntrusted, Unreachable
-from p2pxfer.net.connection.tls import X509_OK, Creator, Link, check_protocol, end_reason, first_line, tls_reason
+from p2pxfer.errors import ConfigError, P2pxferError, ProtocolBreach, ServerUntrusted
+from p2pxfer.net.connection.tls import X509_OK, Creator, Link, check_protocol, first_line
 from p2pxfer.net.private.identity import Identity, spki_digest
 
 _WHY_NOT: Final = {
@@ -54,6 +54,7 @@ class ServerTLS(Creator):
         self._trust = trust
         self._host = trust.host.rstrip(".")
         self._shown_host = safe_text(trust.host, 200)
+        self._shown = f"the connection to the server at {self._shown_host}"
         self._is_address = _is_address(self._host)
         if not self._is_address:
             self._sni = _ascii_host(self._host)
@@ -74,15 +75,8 @@ class ServerTLS(Creator):
             raise self._unreadable(fault) from fault
         return link.peer
 
-    def explain(self, link: Link, reason: BaseException | None) -> P2pxferError:
-        """An error of TLS is :class:`ServerUntrusted`; a connection that merely ended is :class:`Unreachable`."""
-        if link.refusal is not None:
-            return link.refusal
-        if isinstance(reason, P2pxferError):
-            return reason
-        text = tls_reason(reason)
-        if text is None:
-            return Unreachable(f"the connection to the server at {self._shown_host} ended: {end_reason(reason)}")
+    def _failed(self, link: Link, text: str) -> P2pxferError:
+        """An error of TLS is :class:`ServerUntrusted`."""
         return self._untrusted(f"does not speak TLS 1.3 as this program does: {text}")
 
     def _accept(self, certificate: x509.Certificate, error: int, depth: int) -> None:

@@ -14,6 +14,7 @@ that succeeded here may still be refused there; that refusal arrives as an alert
 
 from __future__ import annotations
 
+import errno
 import hmac
 import os
 from abc import ABC, abstractmethod
@@ -64,12 +65,21 @@ class _HandshakeEnded(SSL.Error):
         super().__init__([("p2pxfer", "", reason)])
 
 
+class Vanished(Unreachable):
+    """The other end's system ended a connection, of which its program had not said that it is over: a program that is
+    killed ends so.  What only falls silent does not.
+    """
+
+
 @implementer(IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator)
 class Creator(ABC):
     """Makes OpenSSL connections for one identity, judges their other ends, and explains their failures.
 
     One object serves any number of connections in either TLS role.
     """
+
+    _shown = "the connection"
+    """What the connections are called in errors."""
 
     def __init__(self, identity: Identity, alpn: bytes) -> None:
         self._identity = identity
@@ -115,9 +125,24 @@ class Creator(ABC):
             ProtocolBreach: another TLS version, or not this protocol.
         """
 
-    @abstractmethod
     def explain(self, link: Link, reason: BaseException | None) -> P2pxferError:
-        """What a connection that ended with ``reason`` means for its user, now that TLS had its say."""
+        """What a connection that ended with ``reason`` means for its user, now that TLS had its say.
+
+        One that merely ended is :class:`~p2pxfer.errors.Unreachable`.
+        """
+        if link.refusal is not None:
+            return link.refusal
+        if isinstance(reason, P2pxferError):
+            return reason
+        text = tls_reason(reason)
+        if text is not None:
+            return self._failed(link, text)
+        kind = Vanished if went_away(reason) else Unreachable
+        return kind(f"{self._shown} ended: {end_reason(reason)}")
+
+    @abstractmethod
+    def _failed(self, link: Link, text: str) -> P2pxferError:
+        """What an error of TLS means, of which ``text`` is what OpenSSL says, in lower case."""
 
     @abstractmethod
     def _accept(self, certificate: x509.Certificate, error: int, depth: int) -> None:
@@ -195,19 +220,12 @@ class PeerTLS(Creator):
         link.peer = check_handshake(link, self._expected, self.alpn)
         return link.peer
 
-    def explain(self, link: Link, reason: BaseException | None) -> P2pxferError:
+    def _failed(self, link: Link, text: str) -> P2pxferError:
         """A wrong key is an :class:`IdentityMismatch`, also when the verified other end says so of ours.
 
         Everything else that ends a connection is :class:`Unreachable`: before the other end is verified, anybody on
         the path may have sent it.
         """
-        if link.refusal is not None:
-            return link.refusal
-        if isinstance(reason, P2pxferError):
-            return reason
-        text = tls_reason(reason)
-        if text is None:
-            return Unreachable(f"the connection ended: {end_reason(reason)}")
         if "alert" in text and any(word in text for word in _ABOUT_OUR_KEY):
             if link.peer is not None:
                 return IdentityMismatch("the other end refuses the key of this machine")
@@ -290,6 +308,17 @@ def tls_reason(error: BaseException | None) -> str | None:
         return None
     text = str(queue[-1][-1]).lower()
     return None if text.startswith("unexpected eof") else safe_text(text, 100)
+
+
+def went_away(error: BaseException | None) -> bool:
+    """Whether the other end's system ended the connection, in place of its program, or somebody in between did."""
+    match error:
+        case SSL.SysCallError(args=(int(number), *_)) if number > 0:
+            return number == errno.ECONNRESET
+        case SSL.SysCallError() | ConnectionLost():
+            return True
+        case _:
+            return False
 
 
 def end_reason(error: BaseException | None) -> str:

@@ -21,11 +21,12 @@ from p2pxfer.core.session.deltawire import Patch
 from p2pxfer.core.session.pathchoice import OVER
 from p2pxfer.core.session.restwire import Rest
 from p2pxfer.core.session.transferwire import Chunk, Offer
-from p2pxfer.errors import ProtocolBreach, Refused, Unreachable
+from p2pxfer.errors import P2pxferError, ProtocolBreach, Refused, Unreachable
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
 from p2pxfer.net.transfer.listbudget import ListBudget
+from p2pxfer.net.transfer.undecided import Undecided
 
 MAX_TRANSFERS: Final = 64
 """Most transfers at once; each holds a table of hashes."""
@@ -40,7 +41,10 @@ class Arrivals:
         self,
         begin: Callable[[PeerPath, bytes, ListBudget], IncomingTransfer],
         begin_stream: Callable[[PeerPath], IncomingStream],
+        undecided: Undecided,
     ) -> None:
+        self.undecided = undecided
+        """What of it waits for an answer."""
         self._begin = begin
         self._begin_stream = begin_stream
         self._transfers: dict[bytes, IncomingTransfer] = {}
@@ -148,11 +152,12 @@ class Arrivals:
         if isinstance(carried, IncomingStream):
             carried.room(path)
 
-    def close_path(self, path: PeerPath) -> None:
-        """A path is gone."""
+    def close_path(self, path: PeerPath, error: P2pxferError) -> None:
+        """A path is gone, for this reason."""
         carried = self._carried.pop(path, None)
         if carried is not None:
             carried.close_path(path)
+            self.undecided.lost(carried, path, error)
             self._live_streams()
         self._forget_others([carried])
 
@@ -221,6 +226,7 @@ class Arrivals:
 
     def end_streams(self) -> None:
         """The program ends: no stream goes on, and its sender is told."""
+        self.undecided.close()
         for stream in self._streams.values():
             stream.close()
 

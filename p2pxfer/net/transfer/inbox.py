@@ -52,6 +52,7 @@ from p2pxfer.net.transfer.landing import DiskThreads
 from p2pxfer.net.transfer.listbudget import ListBudget
 from p2pxfer.net.transfer.peersession import PeerSession
 from p2pxfer.net.transfer.places import Place
+from p2pxfer.net.transfer.undecided import Undecided
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.status import Event, Introduced, Note
 
@@ -170,7 +171,11 @@ class Inbox:
         if session is None:
             paths = PathSet(self._reactor.seconds, self._tell)
             session = self._sessions[key] = PeerSession(key, paths, self._known(key))
-            session.arrivals = Arrivals(partial(self._begin, session), partial(self._begin_stream, session))
+            undecided = Undecided(
+                self._reactor, lambda: self._client and self._client.registered,
+                lambda since: any(each.party.peer_key == key and each.started >= since for each in self._meetings),
+            )  # fmt: skip
+            session.arrivals = Arrivals(partial(self._begin, session), partial(self._begin_stream, session), undecided)
         return session
 
     def _known(self, key: bytes) -> Known | None:
@@ -234,7 +239,7 @@ class Inbox:
         else:
             session.paths.lost(path, error)
         self._proofs.lost(session, path, error)
-        session.arrivals.close_path(path)
+        session.arrivals.close_path(path, error)
         session.since.pop(path, None)
         # Anybody may greet, and then drop our packets; with ``--accept all`` anybody has a session.
         verified = self._owner.known(session.key) is not None
@@ -331,18 +336,20 @@ class Inbox:
 
     def _begin(self, session: PeerSession, path: PeerPath, number: bytes, budget: ListBudget) -> IncomingTransfer:
         name, known = session.name(path), self._owner.known(session.key) is not None
-        transfer = IncomingTransfer(
+        ask = session.arrivals.undecided.ask
+        transfer: IncomingTransfer = IncomingTransfer(
             self._reactor, session.key, number, self._instance, self._place_for(session.key), session.paths, self._disk,
-            lambda offer: self._owner.decide(name, offer), self._tell, budget, self._limit, known=known,
+            lambda offer: ask(transfer, self._owner.decide(name, offer)), self._tell, budget, self._limit, known=known,
         )  # fmt: skip
         self._owner.transfer_started(name, transfer, session.paths)
         return transfer
 
     def _begin_stream(self, session: PeerSession, path: PeerPath) -> IncomingStream:
-        name = session.name(path)
-        return IncomingStream(
+        name, ask = session.name(path), session.arrivals.undecided.ask
+        stream: IncomingStream = IncomingStream(
             self._reactor, session.paths, self._place_for(session.key),
-            decide=lambda offer: self._owner.decide(name, offer),
+            decide=lambda offer: ask(stream, self._owner.decide(name, offer)),
             started=lambda stream: self._owner.transfer_started(name, stream, session.paths),
             tell=self._tell, limit=self._limit, patience=self._patience,
         )  # fmt: skip
+        return stream

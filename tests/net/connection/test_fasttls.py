@@ -20,7 +20,7 @@ from p2pxfer.net.connection.bulktls import BLOCK
 from p2pxfer.net.connection.outbuffer import RECORD
 from p2pxfer.net.connection.securing import can_take_over, start_tls, take_over, wrap
 from p2pxfer.net.connection.streamtls import TLSStreamTransport
-from p2pxfer.net.connection.tls import Link, PeerTLS, exporter
+from p2pxfer.net.connection.tls import Link, PeerTLS, Vanished, exporter
 from p2pxfer.net.private.identity import Identity, new_identity
 from tests.moments import for_now
 from tests.net.flowkit import Source, stopped_and_going_on
@@ -142,7 +142,7 @@ async def test_a_peer_that_vanishes_in_the_handshake_is_unreachable(hello: int, 
         raw.transport.write(client.bio_read(65536)[:hello])
         await sleep(0.01)
     getattr(raw.transport, how)()
-    assert type(await upper.ended) is Unreachable
+    assert type(await upper.ended) is Vanished
 
 
 @pytest.mark.parametrize("on_socket", [True, False])
@@ -382,7 +382,7 @@ async def test_an_abort_is_told_apart_at_both_ends(on_socket: tuple[bool, bool])
     pair.client.transport.abortConnection()
     assert for_now(pair.client.lost) == 0
     assert type(await pair.client.ended) is ConnectionAborted
-    assert type(await pair.server.ended) is Unreachable
+    assert type(await pair.server.ended) is Vanished
     assert len(pair.server.received) < 5_000_000
     pair.client.transport.write(b"x")
     pair.client.transport.pauseProducing()
@@ -402,7 +402,7 @@ async def test_a_cut_without_goodbye_is_no_orderly_end(on_socket: tuple[bool, bo
         pair.client.transport._socket.shutdown(socket.SHUT_WR)
     else:
         pair.client.transport._socket.transport.loseWriteConnection()
-    assert type(await pair.server.ended) is Unreachable
+    assert type(await pair.server.ended) is Vanished
     await pair.close()
 
 
@@ -418,7 +418,7 @@ async def test_nothing_is_delivered_after_the_protocol_gave_up(on_socket: tuple[
     pair.client.transport.write(bytes(10_000_000))
     assert type(await pair.server.ended) is ConnectionAborted
     assert len(pair.server.sizes) == 1
-    assert type(await pair.client.ended) is Unreachable
+    assert type(await pair.client.ended) is Vanished
 
 
 @pytest.mark.parametrize("piece", [RECORD, 1])
@@ -440,7 +440,7 @@ async def test_an_exception_in_the_protocol_ends_the_connection_and_is_logged(
     before = descriptors()
     pair = await joined(server=Broken())
     pair.client.transport.write(b"xy")
-    assert type(await pair.server.ended) is Unreachable
+    assert type(await pair.server.ended) is Vanished
     assert isinstance(await pair.client.ended, Unreachable | ConnectionDone)
     assert len(lost_errors.complaints()) == 1 and "ZeroDivisionError" in lost_errors.complaints()[0]
     lost_errors.flush()
@@ -455,7 +455,7 @@ async def test_a_reset_is_noticed_while_reading_is_paused() -> None:
     pair.client.transport.write(bytes(32 << 20))
     await sleep(0.05)
     pair.server.transport.abortConnection()
-    assert type(await pair.client.ended) is Unreachable
+    assert type(await pair.client.ended) is Vanished
     await pair.server.ended
 
 
@@ -635,7 +635,7 @@ async def test_tls_inside_tls_may_be_aborted(on_socket: tuple[bool, bool]) -> No
     await client.secured
     client.transport.abortConnection()
     assert type(await client.ended) is ConnectionAborted
-    assert type(await server.ended) is Unreachable
+    assert type(await server.ended) is Vanished
 
 
 @pytest_twisted.ensureDeferred

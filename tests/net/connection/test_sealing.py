@@ -18,8 +18,9 @@ from p2pxfer.core.session.recordblocks import BLOCK, MOST_RECORDS
 from p2pxfer.core.session.records import MAX_RECORD, OVERHEAD, Direction, Opener, RecordBroken, Sealer
 from p2pxfer.core.session.transferwire import Chunk, chunk_prefix
 from p2pxfer.core.session.wire import PEER, Ping
-from p2pxfer.errors import DiskError, P2pxferError, PeerStopped, ProtocolBreach, Unreachable
+from p2pxfer.errors import DiskError, P2pxferError, PeerStopped, ProtocolBreach
 from p2pxfer.net.connection import delivery, fasttls
+from p2pxfer.net.connection.tls import Vanished
 from p2pxfer.net.private.identity import Identity
 from p2pxfer.net.session.path import PathFacts, PeerPath
 from tests.net.connection.test_fasttls import STACKS
@@ -301,7 +302,7 @@ async def test_a_cut_is_no_orderly_end(on_socket: tuple[bool, bool], cut: str) -
     await pair.server.got(5)
     sock = pair.client.transport._socket
     sock.shutdown(socket.SHUT_WR) if on_socket[0] else sock.transport.loseWriteConnection()
-    assert type(await pair.server.ended) is Unreachable
+    assert type(await pair.server.ended) is Vanished
     assert pair.server.received == b"whole"
     await pair.close()
 
@@ -313,7 +314,7 @@ async def test_an_abort_is_told_apart_at_both_ends(on_socket: tuple[bool, bool])
     pair.client.transport.write(bytes(5_000_000))
     pair.client.transport.abortConnection()
     assert type(await pair.client.ended) is ConnectionAborted
-    assert type(await pair.server.ended) is Unreachable
+    assert type(await pair.server.ended) is Vanished
     assert len(pair.server.received) < 5_000_000
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import ALPN_PEER, ALPN_SERVER
 from p2pxfer.errors import ConfigError, IdentityMismatch, P2pxferError, ProtocolBreach, ServerUntrusted, Unreachable
 from p2pxfer.net.connection.servertrust import ServerTLS, ServerTrust
-from p2pxfer.net.connection.tls import Link, PeerTLS, check_handshake, exporter, peer_tls, tls_reason
+from p2pxfer.net.connection.tls import Link, PeerTLS, Vanished, check_handshake, exporter, peer_tls, tls_reason
 from p2pxfer.net.private.identity import Identity, new_identity
 from tests.net.tlskit import DAY, Authority, certificate_for, dns, ip, name, now, raw_context, raw_link, shake
 
@@ -267,12 +268,28 @@ def test_garbage_is_unreachable_not_a_wrong_key(garbage: bytes) -> None:
     assert type(server.explain(theirs, caught.value)) is Unreachable
 
 
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        (SSL.SysCallError(-1, "Unexpected EOF"), Vanished),
+        (SSL.SysCallError(errno.ECONNRESET, "ECONNRESET"), Vanished),
+        (SSL.SysCallError(errno.ETIMEDOUT, "ETIMEDOUT"), Unreachable),
+        (SSL.SysCallError(errno.EHOSTUNREACH, "EHOSTUNREACH"), Unreachable),
+        (None, Unreachable),
+    ],
+)
+def test_an_end_that_the_other_system_made_is_told_apart(reason: Exception | None, kind: type[Unreachable]) -> None:
+    """So a program that is killed is not taken for one that cannot be reached."""
+    for creator in (tls(ANN, BOB), ServerTLS(ANN, ServerTrust(HOST, pin=BOB.id))):
+        assert type(creator.explain(Link(creator.context(True)), reason)) is kind
+
+
 def test_a_lost_connection_has_no_reason_of_tls() -> None:
     assert tls_reason(SSL.SysCallError(-1, "Unexpected EOF")) is None
     assert tls_reason(ConnectionLost()) is None
     assert tls_reason(SSL.Error([("SSL routines", "", "unexpected eof while reading")])) is None
     assert tls_reason(SSL.Error([("SSL routines", "", "Wrong Version\x1b Number")])) == "wrong version\\x1b number"
-    assert type(tls(ANN, BOB).explain(Link(tls(ANN, BOB).context(True)), ConnectionLost())) is Unreachable
+    assert type(tls(ANN, BOB).explain(Link(tls(ANN, BOB).context(True)), ConnectionLost())) is Vanished
 
 
 def test_the_creators_are_what_twisted_asks_for() -> None:
@@ -422,7 +439,7 @@ def test_something_else_than_tls_is_named() -> None:
     with pytest.raises(SSL.Error) as caught:
         mine.do_handshake()
     assert isinstance(client.explain(mine, caught.value), ServerUntrusted)
-    assert type(client.explain(mine, ConnectionLost())) is Unreachable
+    assert type(client.explain(mine, ConnectionLost())) is Vanished
 
 
 def test_the_host_is_announced_only_if_it_is_a_name(authority: Authority) -> None:

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from p2pxfer.core.session.transferwire import Accept, Listed, Offer, Page, Refuse
 from p2pxfer.core.transfer.manifest import FILE, PAGE, Entry, Manifest
-from p2pxfer.errors import Incomplete, LimitReached
+from p2pxfer.errors import Incomplete, LimitReached, Unreachable
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer import arrivals as module
 from p2pxfer.net.transfer.arrivals import Arrivals
@@ -21,6 +21,7 @@ from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.landing import DiskThreads
 from p2pxfer.net.transfer.listbudget import ListBudget
+from p2pxfer.net.transfer.undecided import Undecided
 from tests.net.reactors import until
 from tests.net.transfer.test_incoming import NotingPath
 
@@ -123,7 +124,8 @@ async def test_the_list_of_a_transfer_that_is_over_counts_until_nobody_asks_for_
         made.append(transfer)
         return transfer
 
-    arrivals = Arrivals(begin, lambda path: None)  # type: ignore[arg-type, return-value]  # no stream comes
+    undecided = Undecided(reactor, lambda: None, lambda since: False)
+    arrivals = Arrivals(begin, lambda path: None, undecided)  # type: ignore[arg-type, return-value]  # no stream comes
 
     async def offer(number: int) -> Any:
         path: Any = NotingPath(number)
@@ -142,8 +144,8 @@ async def test_the_list_of_a_transfer_that_is_over_counts_until_nobody_asks_for_
     second = await offer(1)
     with pytest.raises(LimitReached):
         tell_pages(arrivals, second, lists[1])
-    arrivals.close_path(first)
-    arrivals.close_path(second)
+    for path in (first, second):
+        arrivals.close_path(path, Unreachable("the connection ended"))
     third = await offer(2)
     tell_pages(arrivals, third, lists[2])
     for transfer in made:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from blake3 import blake3
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
 
 from p2pxfer.core.session.channelwire import Attach, ChannelMessage, Credit, End, Open, Opened, Piece, Receipt, Reset
 from p2pxfer.core.transfer.geometry import chunk_count, chunk_span
@@ -30,6 +31,7 @@ from p2pxfer.errors import (
     PathRefused,
     ProtocolBreach,
     Refused,
+    Unreachable,
 )
 from p2pxfer.net.session.path import PathFacts
 from p2pxfer.net.session.pathset import PathSet
@@ -41,6 +43,7 @@ from p2pxfer.net.transfer.instream import IncomingStream
 from p2pxfer.net.transfer.outlet import Outlet
 from p2pxfer.net.transfer.outstream import StreamPump
 from p2pxfer.net.transfer.places import Received
+from p2pxfer.net.transfer.undecided import Undecided
 from p2pxfer.status import Event, Offer
 from p2pxfer.status import Path as PathEvent
 from tests.net.disk_tools import open_fds
@@ -422,7 +425,7 @@ def test_streams_are_told_apart_by_the_process_of_their_sender() -> None:
         return made[-1]
 
     nothing: Any = None
-    arrivals = Arrivals(nothing, begin)
+    arrivals = Arrivals(nothing, begin, Undecided(Clock(), lambda: None, lambda since: False))
     paths: list[Any] = [FakePath(number) for number in range(MAX_STREAMS + 5)]
     one, two = Attach(instance=b"1" * 16), Attach(instance=b"2" * 16)
     arrivals.attach(paths[0], one)
@@ -436,8 +439,8 @@ def test_streams_are_told_apart_by_the_process_of_their_sender() -> None:
     with pytest.raises(ProtocolBreach):
         arrivals.offer(paths[0], 0.0, offer)
     made[0].over = True
-    arrivals.close_path(paths[0])
-    arrivals.close_path(paths[1])
+    for path in paths[:2]:
+        arrivals.close_path(path, Unreachable("the connection ended"))
     with pytest.raises(P2pxferError, match="over"):
         arrivals.attach(paths[3], one)
     for number in range(MAX_STREAMS - 1):
