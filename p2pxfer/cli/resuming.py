@@ -6,7 +6,8 @@ Laws of this file:
 2. What is queued is left to the agent; the others go on one after the other, what is sent before what is received,
    since a receiver waits for its sender for as long as that takes.
 3. One that fails keeps no other from going on; who interrupts the command interrupts all that is left.
-4. A receiver takes what comes, which may be another of the jobs: one that is through meanwhile is not waited for.
+4. Who went on with one and is away for the next is asked for once more: a receiver of several registers for each.
+5. A receiver takes what comes, which may be another of the jobs: one that is through meanwhile is not waited for.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import click
+from twisted.internet.task import deferLater
 
 from p2pxfer import errors
 from p2pxfer.cli import jobs
 from p2pxfer.cli.eventline import print_event
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.text import few_of, safe_text
-from p2pxfer.errors import Interrupted, NoMemory, P2pxferError, UsageError
+from p2pxfer.errors import Interrupted, NoMemory, P2pxferError, Unreachable, UsageError
 from p2pxfer.inventory import JobListed
 from p2pxfer.net.queue.joblist import UNDER_WAY
 from p2pxfer.net.queue.queuestore import Queued
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
     Pick = tuple[Job, JobListed]
 
+AGAIN_S: Final = 3.0
+"""How long a receiver that took one job is given to wait for the next one, seconds."""
 _TOLD: Final = 4
 """So many jobs are named to somebody who names none."""
 
@@ -139,12 +143,13 @@ class InTurn:
             P2pxferError: somebody stopped it, or it is of the kind of the first that failed.
         """
         total = len(self._left)
+        before = ""  # with whom the last one went well
         while self._left:
             job, listed = self._left[0]
-            number = listed.job
+            number, peer, before = listed.job, before, ""
             self._say(f"going on with {_shown(listed)}")
             try:
-                await prepared(self._options, self._home, job)(reactor)
+                await self._go_on(reactor, job, twice=peer == listed.peer)
             except (Interrupted, NoMemory):
                 raise
             except P2pxferError as error:
@@ -152,6 +157,7 @@ class InTurn:
                 self._say_failed(number, error)
                 del self._left[0]
             else:
+                before = listed.peer
                 self._look(number, keeps=isinstance(job, Partial))
         if self._failed:
             numbers = few_of([number for number, _ in self._failed])
@@ -159,6 +165,15 @@ class InTurn:
             raise kind(
                 f"{len(self._failed)} of {total} jobs did not come to their end: {numbers}; p2pxfer jobs has them"
             )
+
+    async def _go_on(self, reactor: Reactor, job: Job, *, twice: bool) -> None:
+        try:
+            await prepared(self._options, self._home, job)(reactor)
+        except Unreachable:
+            if not twice:
+                raise
+            await deferLater(reactor, AGAIN_S)
+            await prepared(self._options, self._home, job)(reactor)
 
     def _look(self, number: str, *, keeps: bool) -> None:
         """A run went well: what is through is not waited for; a receiver may have taken something else than its job."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
 
 from p2pxfer.cli import resuming
 from p2pxfer.cli.main import cli
@@ -83,7 +84,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
     def run(main: Callable[[object], Any], verbose: int) -> None:
         ended: list[object] = []
-        Deferred.fromCoroutine(main(None)).addBoth(ended.append)
+        clock = Clock()
+        Deferred.fromCoroutine(main(clock)).addBoth(ended.append)
+        clock.pump([resuming.AGAIN_S] * 3)
         (failure,) = ended
         if failure is not None:
             failure.raiseException()  # type: ignore[attr-defined]  # it is a Failure
@@ -155,6 +158,22 @@ def test_one_that_fails_keeps_no_other_and_gives_its_exit_code(
         f"2 of 3 jobs did not come to their end: {numbers[0]}, {numbers[2]}; p2pxfer jobs has them"
     )
     assert f"p2pxfer: {numbers[0]}: bob is away\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_who_took_one_and_is_away_for_the_next_is_asked_for_once_more(world: World, comes_back: bool) -> None:
+    """A receiver that goes on with several registers anew for each."""
+    one, other, third = (world.cut_send(name) for name in ("a", "b", "c"))
+    away = [Unreachable("bob is away")] * (1 if comes_back else 3)
+
+    def through(number: str) -> None:
+        if number != one and away:
+            raise away.pop()
+
+    world.through = through
+    with contextlib.nullcontext() if comes_back else pytest.raises(Unreachable):
+        world.resume(one, other, third)
+    assert world.went == [one, other, other, third]
 
 
 @pytest.mark.parametrize("stop", [Interrupted("stopped"), CancelledError()])
