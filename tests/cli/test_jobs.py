@@ -182,6 +182,26 @@ def test_a_job_of_sending_that_is_dropped_leaves_what_arrived(home: Path, capsys
     ]
 
 
+@pytest.mark.parametrize("later", ["the other order", "this order"])
+def test_a_record_of_before_with_the_same_paths_in_another_order_is_the_same_job(
+    home: Path, capsys: pytest.CaptureFixture[str], later: str
+) -> None:
+    """Else two numbers stand for one transfer, and the second one stays when that is through."""
+    jobs = SendJobs(home)
+    this, other = SendJob(["/a", "/b"], "bob", acked=1), SendJob(["/b", "/a"], "bob", acked=2)
+    pair = [this, other] if later == "the other order" else [other, this]
+    for moment, job in enumerate(pair, 1):
+        jobs.save(msgspec.structs.replace(job, changed=float(moment)))
+        os.utime(home / "jobs" / f"{job.number}.json", (moment, moment))
+    jobs.close()
+    (found,) = jobs.all()
+    assert (found.number, found.paths, found.acked) == (this.number, ["/a", "/b"], pair[-1].acked)
+    assert [path.name for path in (home / "jobs").iterdir()] == [f"{this.number}.json"]
+    cli.main(["--home", str(home), "jobs", "cancel", this.number], standalone_mode=False)
+    assert capsys.readouterr().err.startswith(f"dropped {this.number}; ")
+    assert jobs.all() == []
+
+
 def test_all_jobs_and_the_queue_take_one_look_at_the_locks(
     home: Path, dest: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -134,14 +134,30 @@ class SendJobs:
 
     def all(self) -> list[SendJob]:
         """Every job that can be read, the latest first."""
-        found: list[SendJob] = []
+        found: dict[str, SendJob] = {}
         for path in self._files()[:MAX_JOBS]:
             try:
-                if path.stat().st_size <= _MAX_SIZE:
-                    found.append(msgspec.json.decode(path.read_bytes(), type=SendJob))
+                if path.stat().st_size > _MAX_SIZE:
+                    continue
+                job = msgspec.json.decode(path.read_bytes(), type=SendJob)
             except (OSError, msgspec.DecodeError, UnicodeDecodeError):
                 continue
-        return sorted(found, key=lambda job: -job.changed)
+            job = msgspec.structs.replace(job, paths=sorted(job.paths))
+            if path != self._path(job.number):
+                self._renumber(path, job.number, known=job.number in found)
+            found.setdefault(job.number, job)
+        return sorted(found.values(), key=lambda job: -job.changed)
+
+    def _renumber(self, path: Path, number: str, *, known: bool) -> None:
+        """A record of before has its paths in another order, and the number of that: from now on it has this one.
+
+        ``known``: a later one has it already.
+        """
+        with suppress(OSError):
+            if known:
+                path.unlink()
+            else:
+                path.replace(self._path(number))
 
     def _path(self, number: str) -> Path:
         return self._directory / f"{number}{_SUFFIX}"
