@@ -134,7 +134,7 @@ class PeerService:
         """
         contact = self._contacts.by_key(key)
         if self._contacts.trouble:
-            return None
+            raise Unreachable("the contacts there cannot be read now, and nothing new is taken")
         guest = next((guest for guest in self._guests() if guest.key == key), None)
         if contact is None:
             return guest if guest is not None and guest.verified == "id" else None
@@ -159,9 +159,13 @@ class PeerService:
         except Refused as error:
             asking.refuse(error)
             return
+        except Unreachable as error:
+            asking.refuse(error)
+            self._turned_away(peer.shown, Refused(self._contacts.trouble))
+            return
         if guest is None:
             asking.refuse(Refused(f"{self._service} is not exposed to this machine"))
-            self._turned_away(peer.shown, Refused(self._contacts.trouble or "it is no contact any more"))
+            self._turned_away(peer.shown, Refused("it is no contact any more"))
         else:
             self._asked(peer.shown, asking)
 

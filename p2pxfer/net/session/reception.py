@@ -3,7 +3,7 @@
 Laws of this file:
 
 1. Nobody is dialled because a stranger asked.  A contact that may use nothing here is met, since it was verified, told
-   so and left.
+   so and left.  While nobody can say who is one nobody is met, and who is there already hears that of what is new.
 2. A session belongs to a key and to one running program of it, which its Attach names.  So one contact may run several,
    and one that was started anew gets a new session while the old one ends for want of paths.
 3. Meetings, sessions, and paths that have not said to which session they belong are bounded, each contact's by itself.
@@ -108,7 +108,8 @@ class Reception(MeetingOwner):
     """See the laws above.
 
     ``admit(key)`` says who that is: ``None`` for a stranger; it raises :class:`~p2pxfer.errors.Refused` for a contact
-    that may use nothing.  ``user_for(peer)`` makes the user of a new session.  ``tell`` hears with whom something was.
+    that may use nothing, and :class:`~p2pxfer.errors.Unreachable` while nobody can say.  ``user_for(peer)`` makes the
+    user of a new session.  ``tell`` hears with whom something was.
     """
 
     log = Logger()
@@ -152,6 +153,8 @@ class Reception(MeetingOwner):
             peer, trusted = self._admit(key), True
         except Refused:
             peer, trusted = KnownPeer(key, None, "contact"), False
+        except Unreachable:
+            peer, trusted = None, False
         if client is None or self._over or peer is None or key == self._machine.identity.id.digest:
             self.log.info("an introduction to a stranger was not taken up")
             return
@@ -271,8 +274,8 @@ class Reception(MeetingOwner):
             return
         try:
             self._admit(path.peer_key)
-        except Refused as refusal:
-            path.refuse(refusal)
+        except (Refused, Unreachable) as error:
+            path.refuse(error)
             return
         path.open_session()
         late = Unreachable("the peer did not say what it wants")

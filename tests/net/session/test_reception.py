@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 from twisted.internet.defer import Deferred
 
 from p2pxfer.core.messages import Introduction
 from p2pxfer.core.session.channel import Asked, ChannelEvent
-from p2pxfer.core.session.channelwire import Open
+from p2pxfer.core.session.channelwire import Attach, Open
 from p2pxfer.errors import Incomplete, LimitReached, P2pxferError, PeerStopped, ProtocolBreach, Refused, Unreachable
 from p2pxfer.net.session.channelsession import ChannelSession
 from p2pxfer.net.session.knownpeers import KnownPeer
@@ -46,11 +48,14 @@ class House:
     def __init__(self, world: World, *names: str, denied: str = "") -> None:
         self.keys = {world.identity(name).id.digest: name for name in names}
         self.denied = denied
+        self.unread = False
         self.users: list[User] = []
         self.reception: Reception = world.host("host", self.admit, self.user_for)
 
     def admit(self, key: bytes) -> KnownPeer | None:
         name = self.keys.get(key)
+        if self.unread:
+            raise Unreachable("the contacts there cannot be read now")
         if name is not None and name == self.denied:
             raise Refused("nothing here is for you")
         return None if name is None else KnownPeer(key, name, "contact")
@@ -120,6 +125,38 @@ def test_who_is_no_contact_any_more_gets_no_further_session(world: World) -> Non
     world.run()
     assert len(house.users) == 1
     assert late.session.met.called is False
+
+
+class Refusable:
+    """As much of a path as is needed to be turned away."""
+
+    def __init__(self, key: bytes, refuse: Callable[[P2pxferError], None]) -> None:
+        self.peer_key = key
+        self.refuse = refuse
+
+
+def test_while_nobody_can_be_known_nobody_is_met_and_who_is_there_already_is_told_why(world: World) -> None:
+    """It is no refusal, after which the other side would not come back."""
+    house = House(world, "bob")
+    house.unread = True
+    early = world.caller("bob", "host", User())
+    world.run()
+    assert not any("responder" in sides for sides in world.sides.values())
+    early.session.close()
+    house.unread = False
+    bob = world.caller("bob", "host", User())
+    world.run()
+    assert bob.session.met.called
+    (meeting,) = house.reception._meetings
+    path: Any = meeting.paths[0]
+    house.unread = True
+    house.reception._meetings[meeting] = None
+    with pytest.raises(Unreachable, match="cannot be read now"):
+        house.reception.path_message(path, Attach(instance=bytes(16)))
+    refused: list[P2pxferError] = []
+    late: Any = Refusable(path.peer_key, refused.append)
+    house.reception.path_up(meeting, late)
+    assert [type(error) for error in refused] == [Unreachable]
 
 
 def test_a_program_that_was_started_anew_gets_a_new_session_and_the_old_one_ends(world: World) -> None:
