@@ -215,10 +215,20 @@ class Seeking:
                 if meeting.had_path:
                     self._backoff.reset()
             case Standing.RELAYED | Standing.DIRECT:
-                await deferLater(self._reactor, REPUNCH_S)
+                await self._while_something_carries(REPUNCH_S)
                 await self._while_direct()
         await self._pause()
         await self._client.renew()
+
+    async def _while_something_carries(self, seconds: float) -> None:
+        """There is that much time, as long as there is a path that is believed in."""
+        until = self._reactor.seconds() + seconds
+        while self._owner.standing in (Standing.RELAYED, Standing.DIRECT):
+            left = until - self._reactor.seconds()
+            if left <= 0:
+                return
+            self._wanted = Deferred()
+            await self._until_woken(left, self.wake)
 
     async def _while_direct(self) -> None:
         """A direct path that came late is enough, for as long as it stands."""
@@ -235,12 +245,16 @@ class Seeking:
         A relay leg takes five round trips.
         """
         patience = max(RESEEK_S, RESEEK_TRIPS * self._owner.trip)
-        impatient = self._reactor.callLater(patience, self._still_cut, meeting)
+        await self._until_woken(patience, lambda: self._still_cut(meeting))
+
+    async def _until_woken(self, seconds: float, late: Callable[[], None]) -> None:
+        """Wait for :meth:`wake`; if that takes so long, ``late`` is called."""
+        timer = self._reactor.callLater(seconds, late)
         try:
             await self._wanted
         finally:
-            if impatient.active():
-                impatient.cancel()
+            if timer.active():
+                timer.cancel()
 
     def _still_cut(self, meeting: Meeting) -> None:
         if self._owner.cut and not meeting.had_path and self._policy != "direct":

@@ -139,6 +139,21 @@ def test_a_direct_path_that_came_late_stops_the_search_until_it_dies(job: Job) -
     assert len(job.meetings) == 2
 
 
+@pytest.mark.parametrize("standing", [Standing.NOTHING, Standing.DOUBTED])
+def test_a_relay_that_dies_in_the_pause_before_a_new_punch_ends_the_pause(job: Job, standing: Standing) -> None:
+    """What lost the direct path often takes the relay along a moment later."""
+    job.standing = Standing.RELAYED
+    job.seeking.wake()
+    job.pass_time(0.1)
+    job.seeking.wake()  # another path was lost, and the relay stands still
+    job.pass_time(0.1)
+    assert len(job.meetings) == 1
+    job.standing = standing
+    job.seeking.wake()
+    job.pass_time(0.6)
+    assert len(job.meetings) == 2
+
+
 def test_no_answer_is_asked_again_with_growing_pauses_and_ends_a_search_that_never_began(job: Job) -> None:
     job.answer = lambda _: fail(Unreachable("nobody"))
     job.seeking.wake()
