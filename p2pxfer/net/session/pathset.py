@@ -148,11 +148,10 @@ class PathSet:
             path.send(problem(error))
             path.close()
 
-    @property
-    def backlog_s(self) -> float:
-        """The longest time until what was written to any of them has left, at the rate of late, seconds."""
-        known = [path.descriptor for path in self._paths.values()]
-        return max((descriptor.backlog_s for descriptor in known if descriptor is not None), default=0.0)
+    def acknowledged(self) -> int:
+        """Bytes that the other end's kernels have acknowledged on those that are up and direct."""
+        flows = [path.descriptor.flow() for path in self._paths.values() if path.descriptor is not None]
+        return sum(flow.acked for flow in flows if flow is not None)
 
     def lost(self, path: PeerPath, error: P2pxferError) -> bool:
         """A path is gone for this reason; true if it was in the set."""

@@ -5,6 +5,7 @@ Both belong to whoever has paths to a peer, and tells them when one is there and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
@@ -18,7 +19,7 @@ FAREWELL_S = 3.0
 STOPPED_S = 0.5
 """How long a program that was stopped waits for its farewell to be heard, seconds."""
 SLOW_FAREWELL_S = 8.0
-"""The same at most, with the time that a slow line takes for what the kernel has of before, seconds."""
+"""The same at most, where a slow line still takes what the kernel has of before, seconds."""
 
 
 class Pathless:
@@ -91,28 +92,39 @@ class Pathless:
             self._failed(Unreachable(f"no connection to {self._shown} came about in {waited:.0f} seconds: {why}"))
 
 
+def _nothing() -> int:
+    """Nothing is known."""
+    return 0
+
+
 class Parting:
     """The end of all paths to a peer, which may take ``seconds``."""
 
     def __init__(self, reactor: Reactor, seconds: float = FAREWELL_S) -> None:
         self._reactor = reactor
         self._seconds = seconds
-        self._others_s = seconds
-        self._end: IDelayedCall | None = None
+        self._acknowledged: Callable[[], int] = _nothing
+        self._seen = 0
+        self._latest = math.inf
+        self._look_at: IDelayedCall | None = None
         self._parted: Deferred[None] = Deferred()
 
-    def hurry(self, backlog: float = 0.0) -> None:
-        """A program that was stopped waits less, beside the ``backlog`` in seconds behind which its farewell leaves."""
-        self._seconds = min(STOPPED_S + backlog, SLOW_FAREWELL_S)
-        self._others_s = STOPPED_S
+    def hurry(self, acknowledged: Callable[[], int] = _nothing) -> None:
+        """A program that was stopped waits less, and longer while ``acknowledged()`` grows, as on a slow line."""
+        self._seconds = STOPPED_S
+        self._acknowledged = acknowledged
+
+    @property
+    def under_way(self) -> bool:
+        """Somebody waits for the end."""
+        return self._look_at is not None
 
     def heard(self) -> None:
         """One path has ended: the peer knows, and a farewell that a slow line brings later would be no news."""
-        if self._end is not None and self._end.getTime() > self._reactor.seconds() + self._others_s:
-            self._end.reset(self._others_s)
+        self._latest = self._reactor.seconds()
 
     def gone(self) -> None:
-        """No path is left, or the time is over."""
+        """No path is left."""
         if not self._parted.called:
             self._parted.callback(None)
 
@@ -120,10 +132,21 @@ class Parting:
         """Until no path is left, or the time is over."""
         if self._parted.called:
             return
-        self._end = self._reactor.callLater(self._seconds, self.gone)
+        self._latest = self._reactor.seconds() + SLOW_FAREWELL_S - self._seconds
+        self._look_later()
         try:
             await self._parted
         finally:
-            if self._end.active():
-                self._end.cancel()
-            self._end = None
+            if self._look_at is not None and self._look_at.active():
+                self._look_at.cancel()
+            self._look_at = None
+
+    def _look_later(self) -> None:
+        self._seen = self._acknowledged()
+        self._look_at = self._reactor.callLater(self._seconds, self._look)
+
+    def _look(self) -> None:
+        if self._reactor.seconds() <= self._latest and self._acknowledged() != self._seen:
+            self._look_later()
+        else:
+            self.gone()

@@ -147,7 +147,7 @@ class OutgoingJob:
             if farewell is not None:
                 self._paths.leave(farewell, at_once=self._pump.spreads)
                 if not self._pump.parting:
-                    self._parting.hurry(self._paths.backlog_s)
+                    self._parting.hurry(self._paths.acknowledged)
             self._meetings.close()
             if farewell is not None or self._pump.parting:
                 await self._until_parted()

@@ -21,6 +21,7 @@ from p2pxfer.errors import (
     ProtocolBreach,
     Refused,
 )
+from p2pxfer.net.connection.tcpinfo import Flow
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.session.path import PathFacts
 from p2pxfer.net.session.patience import STOPPED_S
@@ -29,7 +30,6 @@ from p2pxfer.net.transfer.outgoing import OutgoingJob
 from tests.net.machines import machine_at
 
 FAREWELL = [Problem(word="E_STOPPED", message="the sender was stopped"), "close"]
-BACKLOG_S = 2.0
 FAILURES: list[type[P2pxferError]] = [DiskError, IdentityMismatch, Incomplete, ProtocolBreach, Refused]
 
 
@@ -38,6 +38,7 @@ class Job:
 
     def __init__(self, folder: Path, spreads: bool = False) -> None:
         self.clock = Clock()
+        self.acked = 0
         self.said: list[object] = []
         client: Any = SimpleNamespace(when_registered=Deferred)
         cargo: Any = SimpleNamespace(
@@ -57,7 +58,7 @@ class Job:
         path: Any = SimpleNamespace(
             facts=PathFacts(1, "relay", "", ""), rtt=0.01, began=0.0, writable=True,
             send=self.said.append, close=lambda: self.said.append("close"), leave=self.said.append,
-            descriptor=SimpleNamespace(backlog_s=BACKLOG_S if spreads else 0.0),
+            descriptor=SimpleNamespace(flow=lambda: Flow(self.acked, 0, 0, 0.0)),
         )  # fmt: skip
         self.job._paths.add(path)
         self.outcome: list[object] = []
@@ -78,14 +79,18 @@ def test_a_sender_that_was_stopped_says_so_and_waits_a_moment(tmp_path: Path, by
     assert isinstance(outcome, (CancelledError, Interrupted))
 
 
-def test_a_sender_of_chunks_does_not_wait_for_the_one_under_way_but_for_the_line(tmp_path: Path) -> None:
+def test_a_sender_of_chunks_does_not_wait_for_the_one_under_way_but_while_the_line_takes_anything(
+    tmp_path: Path,
+) -> None:
     job = Job(tmp_path, spreads=True)
     job.run.cancel()
     (farewell,) = job.said
     assert isinstance(farewell, PeerStopped) and farewell.message == "the sender was stopped"
+    for _ in range(3):
+        job.acked += 1000
+        job.clock.advance(STOPPED_S)
+        assert not job.outcome
     job.clock.advance(STOPPED_S)
-    assert not job.outcome
-    job.clock.advance(BACKLOG_S)
     (outcome,) = job.outcome
     assert isinstance(outcome, CancelledError)
 
