@@ -158,6 +158,8 @@ class Joining(MeetingOwner):
     def path_up(self, meeting: Meeting, path: PeerPath) -> None:
         """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
         self._paths.append(path)
+        if self._parting.under_way:
+            path.close()
         if self._path is not None:
             return
         self._path = path

@@ -76,3 +76,32 @@ def test_what_is_proved_is_settled_before_the_farewell(tmp_path: Path, monkeypat
     assert not ended.called
     clock.advance(FAREWELL_S)
     assert ended.called
+
+
+def test_a_path_that_comes_at_the_end_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The direct one, say, when all is proved over the relay; nobody has a use for it any more."""
+    clock: Any = Clock()
+    client: Any = SilentClient()
+    code = parse_code("123451-acid-acorn-acre")
+    joining = Joining(machine_at(Home(tmp_path / "home"), clock, patience=60.0), client, code)
+    first: Any = StandingPath([])
+    steps: list[str] = []
+    late: Any = StandingPath(steps)
+    meeting: Any = None
+
+    async def settle(proved: Proved) -> None:
+        """Nothing is compared."""
+
+    async def prove() -> Proved:
+        joining._outcome.callback(Proved(first.peer_key, first.peer_name, None))
+        return await joining._outcome
+
+    monkeypatch.setattr(joining, "_prove", prove)
+    joining._paths.append(first)
+    joining._path = first
+    ended = Deferred.fromCoroutine(joining.run(settle))
+    joining.path_up(meeting, late)
+    assert steps == ["close"]
+    for path in (first, late):
+        joining.path_down(meeting, path, Unreachable("closed"))
+    assert ended.called
