@@ -24,6 +24,8 @@ class P2pxferError(Exception):
     retry: ClassVar[bool] = False
     withheld: ClassVar[str] = ""
     """What the other end is told of an error that has no sentence for it; empty: the same as people here."""
+    reported: bool = False
+    """The other end said so itself, and need not hear of it."""
 
     def __init__(self, message: str, abroad: str = "") -> None:
         """``message`` is one sentence for people, free of control characters and secrets.
@@ -242,6 +244,10 @@ class PeerStopped(Unreachable):
     word = "E_STOPPED"
 
 
+class PeerFailed(PeerStopped):
+    """The other end says that what it was at has ended there, by an error of its own: the sentence."""
+
+
 class NoDirectPath(P2pxferError):
     """``--path`` allows no path that exists."""
 
@@ -304,9 +310,17 @@ def _all_classes(base: type[P2pxferError]) -> list[type[P2pxferError]]:
     return found
 
 
-def from_peer(word: str, message: str) -> P2pxferError:
-    """The same as :func:`from_wire` of what a peer says of itself: nobody else can say that its program was stopped."""
-    return PeerStopped(message) if word == PeerStopped.word else from_wire(word, message)
+def from_peer(word: str, message: str, *, ends: bool = False) -> P2pxferError:
+    """The same as :func:`from_wire` of what a peer says of itself: nobody else can say that its program was stopped.
+
+    With ``ends`` it is by that error that the peer has ended what it was at.
+    """
+    if ends:
+        error: P2pxferError = PeerFailed(message)
+    else:
+        error = PeerStopped(message) if word == PeerStopped.word else from_wire(word, message)
+    error.reported = True
+    return error
 
 
 def from_wire(word: str, message: str) -> P2pxferError:

@@ -21,7 +21,8 @@ from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import contents, human_size, received_text, some_of
-from p2pxfer.errors import Incomplete, P2pxferError, PeerStopped, Unreachable
+from p2pxfer.core.words.parting import parted_text, untaken_text
+from p2pxfer.errors import Incomplete, P2pxferError, PeerFailed, PeerStopped, Unreachable
 from p2pxfer.net.session.knownpeers import ContactsNow, KnownPeer
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.pairsession import common_name
@@ -30,7 +31,7 @@ from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.staging.partials import Destination, number_of, remember, staging_name
 from p2pxfer.net.transfer.folder import Folder, directory_of
 from p2pxfer.net.transfer.inbox import Inbox
-from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
+from p2pxfer.net.transfer.inboxowner import Brought, InboxOwner, Known
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
 from p2pxfer.net.transfer.places import Received
@@ -80,8 +81,8 @@ class ChatFiles(InboxOwner):
         self._questions: deque[_Question] = deque()
         self._coming: list[IncomingTransfer | IncomingStream] = []
         self._taken: set[IncomingTransfer | IncomingStream] = set()
-        self._stopped: set[IncomingTransfer | IncomingStream] = set()
-        """Those under way whose sender says that it was stopped."""
+        self._stopped: dict[IncomingTransfer | IncomingStream, PeerStopped] = {}
+        """Those under way whose sender took its leave, and how."""
         self._away: set[IncomingTransfer] = set()
         """Those that were taken and whose sender was said to be gone."""
         self._client: RendezvousClient | None = None
@@ -183,10 +184,12 @@ class ChatFiles(InboxOwner):
         if self._questions and self._questions[0] is not shown:
             self._ask()
 
-    def path_ends(self, path: PeerPath, peer: str, error: P2pxferError) -> None:
+    def path_ends(self, path: PeerPath, peer: str, error: P2pxferError, brought: Brought | None) -> None:
         """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
         if isinstance(error, PeerStopped):
-            self._stopped.update(self._coming)
+            # What ends by an error there is one file; the chat goes on.
+            gone = self._coming if not isinstance(error, PeerFailed) else [brought] if brought is not None else []
+            self._stopped.update(dict.fromkeys(gone, error))
 
     def path_gone(self, path: PeerPath) -> None:
         """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`: nobody waits for the answer to what was stopped."""
@@ -203,7 +206,10 @@ class ChatFiles(InboxOwner):
         if transfer in self._taken and not (transfer.attached or transfer.ended) and transfer not in self._away:
             self._away.add(transfer)
             peer = safe_text(self._peer.shown)
-            if transfer in self._stopped:
+            farewell = self._stopped.get(transfer)
+            if isinstance(farewell, PeerFailed):
+                self._note(f"{parted_text(peer, farewell)}; {self._kept(transfer)}")
+            elif farewell is not None:
                 self._note(f"{peer} has left: {self._kept(transfer)}")
             else:
                 kept = f"{self._share(transfer)} are kept, and go on when {peer} is back or sends it again"
@@ -214,7 +220,7 @@ class ChatFiles(InboxOwner):
         if transfer.offer is None or transfer.ended:
             return
         self._away.discard(transfer)
-        self._stopped.discard(transfer)
+        self._stopped.pop(transfer, None)
         have, peer = transfer.have_bytes, safe_text(self._peer.shown)
         goes_on = f" goes on: {human_size(have)} are here" if have else " comes"
         self._note(f"{contents(transfer.offer)} from {peer}{goes_on}")
@@ -302,17 +308,20 @@ class ChatFiles(InboxOwner):
             error = failure.value
             assert isinstance(error, P2pxferError)
             asked = any(question.transfer is transfer for question in self._questions)
-            stopped = f"{safe_text(peer)} was stopped there before anything was taken"
+            farewell, names = self._stopped.get(transfer), transfer.offer.names if transfer.offer is not None else ()
             if transfer in self._taken and isinstance(transfer, IncomingTransfer) and isinstance(error, Incomplete):
                 self._note(f"not received: {self._kept(transfer)}")
             else:
-                self._note(f"not received: {stopped if asked and transfer in self._stopped else error.message}")
+                left = (
+                    untaken_text(safe_text(peer), farewell, names) if asked and farewell is not None else error.message
+                )
+                self._note(f"not received: {left}")
 
         def over(result: object) -> None:
             """Either way nothing of it is awaited any more."""
             self._coming.remove(transfer)
             self._taken.discard(transfer)
-            self._stopped.discard(transfer)
+            self._stopped.pop(transfer, None)
             self._away -= {transfer}
             self._drop(transfer)
 

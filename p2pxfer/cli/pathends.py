@@ -20,6 +20,7 @@ from p2pxfer.core.text import safe_text
 from p2pxfer.errors import CodeNeeded, IdentityMismatch, P2pxferError, PeerStopped, Refused
 from p2pxfer.net.session.knownpeers import ContactsNow
 from p2pxfer.net.session.path import PeerPath
+from p2pxfer.net.transfer.inboxowner import Brought
 from p2pxfer.status import Event, Note, Path
 
 SAID_S: Final = 10.0
@@ -29,8 +30,9 @@ SAID_S: Final = 10.0
 class PathEnds:
     """Of one run: ``welcome(key)`` says whether this peer may be here, ``seconds`` the time.
 
-    ``stopped(path)`` is what is said of a peer that took its leave, nothing if that is said already; ``final(error)``
-    says whether that the peer's user denied the words ends the run, with this error.
+    ``stopped(farewell, brought)`` is what is said of a peer that took its leave on a path that brought this, nothing if
+    that is said already; ``final(error)`` says whether that the peer's user denied the words ends the run, with this
+    error.
     """
 
     def __init__(
@@ -40,7 +42,7 @@ class PathEnds:
         report: Reporter,
         welcome: Callable[[bytes], bool],
         seconds: Callable[[], float],
-        stopped: Callable[[PeerPath], str],
+        stopped: Callable[[PeerStopped, Brought | None], str],
         final: Callable[[P2pxferError], bool],
     ) -> None:
         self._contacts = contacts
@@ -54,9 +56,12 @@ class PathEnds:
         """What is told next of a path is no news for people."""
         self._said = "", 0.0
 
-    def ends(self, path: PeerPath, peer: str, error: P2pxferError) -> None:
-        """A path of ``peer`` is about to be told as gone, for this reason."""
-        text = self._text(path, safe_text(peer), error)
+    def ends(self, path: PeerPath, peer: str, error: P2pxferError, brought: Brought | None) -> None:
+        """A path of ``peer``, which ``brought`` this, is about to be told as gone, for this reason."""
+        if isinstance(error, PeerStopped):
+            text = self._stopped(error, brought)
+        else:
+            text = self._text(path, safe_text(peer), error)
         self._explained = bool(text) or not self._welcome(path.peer_key)
         now = self._seconds()
         if text and isinstance(error, IdentityMismatch) and self._final(IdentityMismatch(text)):
@@ -66,8 +71,6 @@ class PathEnds:
             self._report.tell(Note(text), wanted=True)
 
     def _text(self, path: PeerPath, peer: str, error: P2pxferError) -> str:
-        if isinstance(error, PeerStopped):
-            return self._stopped(path)
         contact = self._contacts.by_key(path.peer_key)
         if isinstance(error, IdentityMismatch) and self._words.shown_to(path.peer_key) is not None:
             then = "; if it was no mistake, remove the contact and pair again" if contact is not None else ""

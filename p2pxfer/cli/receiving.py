@@ -34,7 +34,7 @@ from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.session.pathwords import words_on
 from p2pxfer.net.transfer.folder import directory_of
 from p2pxfer.net.transfer.inbox import IDLE_S, Acceptance, Inbox
-from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
+from p2pxfer.net.transfer.inboxowner import Brought, InboxOwner, Known
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
 from p2pxfer.net.transfer.places import Place, Received
@@ -237,9 +237,9 @@ class Receiving(InboxOwner):
         self._words.show(path.peer_key, safe_text(peer), words_on(path), path)
         self._words.outdate(path.peer_key)
 
-    def path_ends(self, path: PeerPath, peer: str, error: P2pxferError) -> None:
+    def path_ends(self, path: PeerPath, peer: str, error: P2pxferError, brought: Brought | None) -> None:
         """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`; what is for this user to know is said as that."""
-        self._ends.ends(path, peer, error)
+        self._ends.ends(path, peer, error, brought)
 
     def _ends_with(self, error: P2pxferError) -> bool:
         """A sender refused for good: the outcome of ``--once``, if it is not another one that is waited for."""

@@ -14,11 +14,12 @@ from p2pxfer.cli.ticker import Ticker
 from p2pxfer.core.text import few_of, safe_text
 from p2pxfer.core.transfer.streams import CANNOT_GO_ON
 from p2pxfer.core.words.eventtext import human_size, superseded_text
-from p2pxfer.errors import Incomplete
-from p2pxfer.net.session.path import PeerPath
+from p2pxfer.core.words.parting import kept_text, parted_text, untaken_text
+from p2pxfer.errors import Incomplete, PeerStopped
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.staging.partials import number_of, staging_name
 from p2pxfer.net.transfer.inbox import IDLE_S
+from p2pxfer.net.transfer.inboxowner import Brought
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
 from p2pxfer.net.transfer.places import Received
@@ -171,8 +172,8 @@ class Watch:
         if self.taken and self._said != "server" and isinstance(self.transfer, IncomingTransfer):
             self.transfer.tally.missed()
 
-    def stopped(self) -> str:
-        """The sender says that it was stopped: what a user has to know of that, nothing where that is known.
+    def stopped(self, farewell: PeerStopped) -> str:
+        """The sender took its leave: what a user has to know of that, nothing where that is known.
 
         It is what the peer says and nothing more: what is here stays, and what comes of it is taken as before.
         """
@@ -182,10 +183,11 @@ class Watch:
         self._missed()
         if not self.taken:
             self._withdraw()
-            return f"{self._peer} was stopped there before anything was taken"
+            return untaken_text(self._peer, farewell, self._names)
         if isinstance(self.transfer, IncomingStream):
             return ""  # its outcome is on its way, and says so
-        return f"{self._peer} was stopped there; {self._kept}, and go on when {self._peer} runs the same command again"
+        left = parted_text(self._peer, farewell)
+        return f"{left}; {self._kept}, and go on when {self._peer} runs the same command again"
 
     def left(self) -> None:
         """A path of the sender is gone: what was stopped and not taken has ended with the last one that carries it."""
@@ -193,11 +195,15 @@ class Watch:
             self.transfer.abandon()
 
     @property
+    def _names(self) -> tuple[str, ...]:
+        return self.transfer.offer.names if self.transfer.offer is not None else ()
+
+    @property
     def _kept(self) -> str:
-        """How much is here, as the beginning of a sentence."""
+        """How much is here, and of what, as the beginning of a sentence."""
         offer = self.transfer.offer
-        whole = f" of {human_size(offer.bytes)}" if offer is not None and offer.bytes is not None else ""
-        return f"{human_size(self.transfer.have_bytes)}{whole} are kept"
+        whole = offer.bytes if offer is not None and not offer.counting else None
+        return kept_text(self.transfer.have_bytes, whole, self._names)
 
     def _gone(self, away: bool) -> str:
         """What happened, what is kept, what to do; ``away``: the server is not there."""
@@ -233,10 +239,11 @@ class Watch:
     def unfinished(self, error: Incomplete) -> str:
         """What is said of its end, which is that of a transfer whose sender is away; nothing if it is said already."""
         if not self.taken:
-            return "" if self._said == "stopped" else f"{self._peer} has not come back; nothing was taken"
+            gone = f"{self._peer} has not come back; nothing was taken of {few_of(self._names)}"
+            return "" if self._said == "stopped" else gone
         offer = self.transfer.offer
         if not self._outdated or offer is None:
-            return error.message
+            return f"{few_of(self._names)} from {self._peer}: {error.message}"
         assert isinstance(self.transfer, IncomingTransfer)
         number = number_of(staging_name(self.transfer.sender, self.transfer.number))
         return superseded_text(self.transfer.have_bytes, offer.names, number)
@@ -265,10 +272,10 @@ class Watch:
         return self._report.elapsed - self._since
 
 
-def stops(watches: Iterable[Watch], path: PeerPath) -> str:
-    """What is said of a sender that took its leave on ``path``, nothing if that is said already."""
-    said = [watch.stopped() for watch in watches if watch.paths.get(path.facts.number) is path]
-    return "; ".join(filter(None, said))
+def stops(watches: Iterable[Watch], farewell: PeerStopped, brought: Brought | None) -> str:
+    """What is said of a sender that took its leave on a path that ``brought`` this, nothing if that is said already."""
+    watch = next((watch for watch in watches if watch.transfer is brought), None)
+    return watch.stopped(farewell) if watch is not None else ""
 
 
 def interrupted_text(watches: Iterable[Watch], received: int) -> str:

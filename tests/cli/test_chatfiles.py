@@ -13,7 +13,7 @@ from p2pxfer.cli import chatsending
 from p2pxfer.cli.chatfiles import ChatFiles
 from p2pxfer.cli.watching import GONE_S
 from p2pxfer.core.ids import PeerId
-from p2pxfer.errors import Incomplete, P2pxferError, PeerStopped, Unreachable
+from p2pxfer.errors import Incomplete, P2pxferError, PeerFailed, PeerStopped, Unreachable
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.transfer.hashcache import HashCache
@@ -88,14 +88,16 @@ def test_a_question_goes_away_with_the_sender_that_was_stopped(tmp_path: Path) -
         decision.addCallback(answers.append)
     assert files.answer(True)
     del told[:]
-    files.path_ends(path, "bob", PeerStopped("the chat has ended"))
+    files.path_ends(path, "bob", PeerStopped("the chat has ended"), None)
     files.path_gone(path)
     assert (told, answers) == ([], [True])  # another path still carries both
     for transfer in transfers:
         transfer.attached = 0
     files.path_gone(path)
     assert answers == [True, False] and not files.asking
-    assert [event.message for event in told] == ["not received: bob was stopped there before anything was taken"]
+    assert [event.message for event in told] == [
+        "not received: bob was stopped there before anything was taken of asked"
+    ]
 
 
 @pytest.mark.parametrize("name", ["bob", None])
@@ -325,7 +327,7 @@ class Taking:
 
     def lose(self, transfer: Coming, error: P2pxferError) -> None:
         transfer.attached = 0
-        self.files.path_ends(self.path, "alice", error)
+        self.files.path_ends(self.path, "alice", error, transfer)
         self.files.path_gone(self.path)
         self.threads.advance(0)
 
@@ -345,6 +347,17 @@ def test_a_file_that_comes_is_said_when_it_begins_and_when_its_sender_leaves(tmp
     taking.files._tell_some(Accepted())
     taking.files._tell_some(Accepted())
     assert taking.told[2:] == ["huge.bin (1 file, 1.0 MiB) from alice goes on: 512.0 KiB are here"]
+
+
+def test_a_file_that_its_sender_cannot_go_on_with_is_said_with_the_reason_and_the_chat_goes_on(tmp_path: Path) -> None:
+    taking, failing, other = Taking(tmp_path), Coming(), Coming()
+    for transfer in (failing, other):
+        taking.take(transfer)
+    del taking.told[:]
+    taking.lose(failing, PeerFailed("huge.bin changed while it was being sent"))
+    assert len(taking.told) == 1
+    assert taking.told[0].startswith("alice could not go on: huge.bin changed while it was being sent; 0 B of 1.0 MiB")
+    assert taking.files._stopped.keys() == {failing}
 
 
 def test_a_file_that_another_path_carries_on_is_not_said_to_be_cut(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ from p2pxfer.errors import (
     Incomplete,
     Interrupted,
     P2pxferError,
+    PeerFailed,
     PeerStopped,
     Refused,
     Replaced,
@@ -428,8 +429,8 @@ def test_a_sender_that_is_gone_is_said_once_with_what_is_kept(make: Any, monkeyp
         transfer.attached = 1
         run.pass_time(1)
     assert run.events("note")[0]["message"] == (
-        "alice is gone: that program has ended, or its network is lost; 4 B of 10 B are kept, and go on by themselves"
-        " when it is back; where the program has ended, alice runs the same command again"
+        "alice is gone: that program has ended, or its network is lost; 4 B of 10 B are kept (a), and go on by"
+        " themselves when it is back; where the program has ended, alice runs the same command again"
     )
 
 
@@ -445,18 +446,45 @@ def test_a_sender_that_was_stopped_is_said_once_and_not_to_be_gone_as_well(
     path: Any = SimpleNamespace(facts=SimpleNamespace(number=1), peer_key=bytes(32))
     (watch,) = run.command._watches
     watch.paths = SimpleNamespace(active_kind="relay", get=lambda number: path)
+    told_of: Any = transfer
     for _ in range(2):  # it says so on each of its paths
-        run.command.path_ends(path, "alice", PeerStopped("the peer reports: stopped"))
+        run.command.path_ends(path, "alice", PeerStopped("the peer reports: stopped"), told_of)
     transfer.attached = 0
     run.pass_time(4)
     (note,) = run.events("note")
     assert note["message"] == (
-        "alice was stopped there; 4 B of 10 B are kept, and go on when alice runs the same command again"
+        "alice was stopped there; 4 B of 10 B are kept (a), and go on when alice runs the same command again"
     )
     assert transfer.missed == 1
     assert not run.ended.called
     run.pass_time(2)  # nobody comes of himself, so --timeout counts
     assert isinstance(run.ended.result, Unreachable)
+
+
+def test_of_two_transfers_that_were_cut_each_is_said_by_itself_and_by_name(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both came over paths of one peer; only what a path carried has ended with it."""
+    monkeypatch.setattr(watching, "IncomingTransfer", FakeTransfer)
+    run = make()
+    transfers: list[Any] = [run.transfer(), run.transfer()]
+    for transfer, name in zip(transfers, "xy", strict=True):
+        transfer.offer = Offer(files=1, bytes=10, names=(name,))
+        transfer.have_bytes = 4
+        run.accept(transfer)
+    run.pass_time(0.1)
+    path: Any = SimpleNamespace(facts=SimpleNamespace(number=1), peer_key=bytes(32))
+    for watch in run.command._watches:
+        watch.paths = SimpleNamespace(active_kind="relay", peer_leaves=True)
+    kept = "4 B of 10 B are kept ({}), and go on when alice runs the same command again"
+    run.command.path_ends(path, "alice", PeerStopped("the peer reports: stopped"), transfers[0])
+    said = [f"alice was stopped there; {kept.format('x')}"]
+    assert [note["message"] for note in run.events("note")] == said
+    run.command.path_ends(path, "alice", PeerFailed("y changed"), transfers[1])
+    assert [note["message"] for note in run.events("note")] == [
+        *said,
+        f"alice could not go on: y changed; {kept.format('y')}",
+    ]
 
 
 def test_a_store_that_cannot_be_read_lets_nobody_in_and_stops_nothing(make: Any, tmp_path: Path) -> None:
@@ -471,7 +499,7 @@ def test_a_store_that_cannot_be_read_lets_nobody_in_and_stops_nothing(make: Any,
     (home.path / "contacts.json").write_text("{")
     path: Any = SimpleNamespace(facts=SimpleNamespace(number=1), peer_key=KEY, peer_name="alice")
     for error in (Refused("no"), IdentityMismatch("no"), CodeNeeded("no"), Unreachable("the line was cut")):
-        run.command.path_ends(path, "alice", error)
+        run.command.path_ends(path, "alice", error, None)
         assert run.command.known(KEY) is None
     told = [note["message"] for note in run.events("note") if "is let in" in note["message"]]
     assert len(told) == 1 and told[0].startswith("nobody is let in: ")
@@ -485,15 +513,25 @@ def test_a_store_that_cannot_be_read_lets_nobody_in_and_stops_nothing(make: Any,
     assert run.events("done")
 
 
-def test_a_sender_that_was_stopped_before_it_was_taken_left_nothing(make: Any) -> None:
+@pytest.mark.parametrize(
+    ("farewell", "said"),
+    [
+        (PeerStopped("the peer reports: stopped"), "alice was stopped there before anything was taken of a"),
+        (
+            PeerFailed("a is not there any more"),
+            "alice could not go on: a is not there any more; nothing was taken of a",
+        ),
+    ],
+)
+def test_a_sender_that_left_before_it_was_taken_left_nothing(make: Any, farewell: PeerStopped, said: str) -> None:
     run = make()
-    run.transfer()
+    transfer: Any = run.transfer()
     path: Any = SimpleNamespace(facts=SimpleNamespace(number=1), peer_key=bytes(32))
     (watch,) = run.command._watches
     watch.paths = SimpleNamespace(active_kind="relay", get=lambda number: path)
-    run.command.path_ends(path, "alice", PeerStopped("the peer reports: stopped"))
+    run.command.path_ends(path, "alice", farewell, transfer)
     (note,) = run.events("note")
-    assert note["message"] == "alice was stopped there before anything was taken"
+    assert note["message"] == said
 
 
 class Asked:
@@ -530,7 +568,8 @@ def _stops(run: Run, transfer: FakeTransfer, left: int) -> None:
     paths: Any = SimpleNamespace(active_kind="relay", peer_leaves=True, get=lambda number: path)
     for watch in run.command._watches:
         watch.paths = paths
-    run.command.path_ends(path, "alice", PeerStopped("the peer reports: stopped"))
+    brought: Any = transfer
+    run.command.path_ends(path, "alice", PeerStopped("the peer reports: stopped"), brought)
     transfer.attached = left
     run.command.path_gone(path)
 
@@ -542,7 +581,9 @@ def test_a_question_goes_away_with_the_sender_that_was_stopped(make: Any, monkey
     run.pass_time(3)
     assert asked.open == [] and decided.result is False
     assert transfer.abandoned  # the next offer of the same is another transfer, of which it is asked anew
-    assert [note["message"] for note in run.events("note")] == ["alice was stopped there before anything was taken"]
+    assert [note["message"] for note in run.events("note")] == [
+        "alice was stopped there before anything was taken of a"
+    ]
     assert not run.events("error") and not run.ended.called
 
 
@@ -563,7 +604,7 @@ def test_a_question_goes_away_with_a_sender_that_does_not_come_back(make: Any, m
     assert len(asked.open) == 1
     transfer.abandon()
     assert asked.open == [] and decided.result is False
-    assert [note["message"] for note in run.events("note")] == ["alice has not come back; nothing was taken"]
+    assert [note["message"] for note in run.events("note")] == ["alice has not come back; nothing was taken of a"]
     assert not run.ended.called
 
 
@@ -1232,7 +1273,7 @@ def ending(
         command._words.show(path.peer_key, "alicia", ("a",) * 8, path)
     capsys.readouterr()
     command._report._json = False
-    command.path_ends(path, "alicia", why)
+    command.path_ends(path, "alicia", why, None)
     command._ends.tell(PathEvent("direct", "down", "", "", None, 1.0, why.message))
     command._ends.tell(Note("and so on"))
     said = capsys.readouterr().err
@@ -1262,7 +1303,7 @@ def test_with_once_a_no_there_is_the_outcome_unless_something_else_is(make: Any,
         transfer.end(GOOD)
     path: Any = SimpleNamespace(peer_key=b"a" * 32, peer_name="alicia")
     run.command._words.show(path.peer_key, "alicia", ("a",) * 8, path)
-    run.command.path_ends(path, "alicia", DIFFER_THERE)
+    run.command.path_ends(path, "alicia", DIFFER_THERE, None)
     notes = [note["message"] for note in run.events("note")]
     if waited_for:
         assert not run.ended.called

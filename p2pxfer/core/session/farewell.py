@@ -1,29 +1,67 @@
-"""Why one side gives a path up: what it says of that, and what the other side makes of it."""
+"""The last word of a side that gives a path up, and what the other side makes of it.
+
+Laws of this file:
+
+1. Who was stopped says so, and no more.
+2. Who ends by an error of its own says which, in the sentence that is meant for the other end; to a peer that was not
+   offered anything yet, only that there is one.
+3. What the other end said itself it does not hear again: the answer to that is Bye.  Nor is anything said of keys and
+   codes, of which the greeting and the pairing say what there is to be said.
+4. In the last record of a path, behind which nothing is sent and before which a frame may have ended anywhere, there is
+   one whole Problem or nothing.
+"""
 
 from __future__ import annotations
 
+from typing import Final
+
+from p2pxfer.core.codec import Message
 from p2pxfer.core.framing import FrameDecoder
 from p2pxfer.core.session.records import MAX_LAST
-from p2pxfer.core.session.wire import PEER, Problem
+from p2pxfer.core.session.wire import PEER, Bye, Problem
 from p2pxfer.core.text import safe_text
-from p2pxfer.errors import FrameError, P2pxferError, from_peer
+from p2pxfer.errors import (
+    CodeNeeded,
+    FrameError,
+    IdentityMismatch,
+    P2pxferError,
+    PeerStopped,
+    WrongCode,
+    from_peer,
+)
 
-_MOST = 1000
-"""Characters of a reason that go over the wire."""
-_CAPS = PEER.caps([Problem], MAX_LAST)
+MAX_REASON: Final = 400
+"""Most characters of the reason why a side ends, which is to be one line at the other end."""
+WITHHELD: Final = "its user is told why"
+_MOST: Final = 1000
+"""Most characters of any other reason that goes over the wire."""
+_SAID_ELSEWHERE: Final = (CodeNeeded, IdentityMismatch, WrongCode)
+_CAPS: Final = PEER.caps([Problem], MAX_LAST)
 
 
 def problem(error: P2pxferError) -> Problem:
-    """What is said of ``error`` to the peer."""
+    """What is said of ``error``, for which a path is given up."""
     return Problem(word=error.word, message=error.abroad[:_MOST])
+
+
+def last_word(error: P2pxferError, *, offered: bool) -> Message | None:
+    """What a side says that ends by ``error``; ``offered``: the peer was told what this is about."""
+    if isinstance(error, PeerStopped) and not error.reported:
+        return problem(error)
+    if error.reported:
+        return Bye()
+    if isinstance(error, _SAID_ELSEWHERE):
+        return None
+    return Problem(word=error.word, message=error.abroad[:MAX_REASON] if offered else WITHHELD, ends=True)
 
 
 def reported(message: Problem) -> P2pxferError:
     """The error that the peer says."""
-    return from_peer(message.word, f"the peer reports: {safe_text(message.message)}")
+    said = safe_text(message.message)
+    return from_peer(message.word, said if message.ends else f"the peer reports: {said}", ends=message.ends)
 
 
-def last_word(octets: bytes) -> P2pxferError | None:
+def in_last_record(octets: bytes) -> P2pxferError | None:
     """The error in the last record of a path, which is whatever is wrong with it if it holds no Problem.
 
     ``None`` if there is nothing in it.

@@ -54,10 +54,12 @@ OVER: Final = "the session is over"
 """Why a path went that has nothing more to carry."""
 STOPPED: Final = "the program at the other end was stopped"
 """Why a path went whose peer took its leave in the middle of something."""
+FAILED: Final = "the program at the other end could not go on"
+"""Why a path went whose peer ended by an error of its own; with the first one that goes stands which."""
 ENOUGH: Final = "the others carry as much without it"
 CLOSED: Final = "the other end closed it and has others"
 """Why one went that was not needed any more, from the two ends."""
-MEANT: Final = frozenset({OVER, STOPPED, ENOUGH, CLOSED})
+MEANT: Final = frozenset({OVER, STOPPED, FAILED, ENOUGH, CLOSED})
 """Ends that somebody meant: whoever looks after a path that was lost need not hear of them."""
 DETOUR: Final = 4.0
 DETOUR_S: Final = 0.1

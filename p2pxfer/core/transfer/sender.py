@@ -43,7 +43,7 @@ from p2pxfer.core.transfer.outflow import Outflow
 from p2pxfer.core.transfer.proofs import Proofs, Published
 from p2pxfer.core.transfer.rests import Rests
 from p2pxfer.core.transfer.sendeffect import AcceptedByPeer, HashChunks, NothingLeft, Send, SenderEffect
-from p2pxfer.errors import ProtocolBreach, from_wire
+from p2pxfer.errors import ProtocolBreach, from_peer
 
 TALLY_PAGES = 16
 """After so many pages the receiver is told again how much there is."""
@@ -262,7 +262,7 @@ class SenderCore:
                 self._list.wanted(path, message.page)
                 return [*self._list.take()]
             case _, Refuse():
-                raise from_wire(message.word, f"the receiver refused: {safe_text(message.message)}")
+                raise from_peer(message.word, f"the receiver refused: {safe_text(message.message)}")
             case ((_Talk.OPEN | _Talk.FINAL), Ack()):
                 return self._on_ack(path, message)
             case ((_Talk.OPEN | _Talk.FINAL), Part()):

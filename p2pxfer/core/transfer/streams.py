@@ -37,7 +37,11 @@ def outcome_of(error: P2pxferError) -> P2pxferError:
 
     Nobody has refused anything where its program was stopped: the stream is not whole, and may be sent again.
     """
-    return Incomplete(f"{error.message}; {CANNOT_GO_ON}") if isinstance(error, PeerStopped) else error
+    if not isinstance(error, PeerStopped):
+        return error
+    outcome = Incomplete(f"{error.message}; {CANNOT_GO_ON}")
+    outcome.reported = error.reported
+    return outcome
 
 
 def check_end(said: bytes, seen: bytes) -> None:

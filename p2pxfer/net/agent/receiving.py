@@ -22,6 +22,7 @@ from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.messages import Registered
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import contents, describe, human_size, some_of, superseded_text
+from p2pxfer.core.words.parting import kept_text, parted_text
 from p2pxfer.errors import P2pxferError, PeerStopped, Refused
 from p2pxfer.inventory import JobListed
 from p2pxfer.net.agent.folders import ContactFolders, ContactPlace
@@ -30,11 +31,11 @@ from p2pxfer.net.queue.joblist import moment
 from p2pxfer.net.session.knownpeers import ContactsNow
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.path import PeerPath
-from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.session.pathset import PathSet, failed_why
 from p2pxfer.net.staging.partials import Partial, number_of, staging_name
 from p2pxfer.net.staging.superseding import Arrived, Superseding
 from p2pxfer.net.transfer.inbox import Inbox
-from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
+from p2pxfer.net.transfer.inboxowner import Brought, InboxOwner, Known
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
 from p2pxfer.net.transfer.places import Received
@@ -58,8 +59,8 @@ class Receiving(InboxOwner):
         self._client: RendezvousClient | None = None
         self._marking = Worker(machine.reactor, "superseded")
         self._superseding = Superseding(self._marking, self._superseded)
-        self._refused = ""
-        """Why a path is about to be told as gone that was refused, of which it was told already."""
+        self._explained = ""
+        """Why a path is about to be told as gone of which it was told already."""
         self._stopped: set[IncomingTransfer | IncomingStream] = set()
         """Those under way whose sender took its leave."""
         self.observed = ""
@@ -117,7 +118,7 @@ class Receiving(InboxOwner):
         """What the inbox tells that belongs to a log: which way it went, and what is odd."""
         if isinstance(event, Path) and event.state == "up":
             self._stopped.clear()
-        if isinstance(event, Path) and event.state == "down" and event.why == self._refused:
+        if isinstance(event, Path) and event.state == "down" and event.why == self._explained:
             return
         if isinstance(event, (Path, Note, Verdict, Resumed)) and (text := describe(event)):
             self._tell(text)
@@ -138,24 +139,26 @@ class Receiving(InboxOwner):
         """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`: there are no codes."""
         raise Refused("an agent makes no contacts")
 
-    def path_ends(self, path: PeerPath, peer: str, error: P2pxferError) -> None:
+    def path_ends(self, path: PeerPath, peer: str, error: P2pxferError, brought: Brought | None) -> None:
         """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`: an end that was meant is logged as what it is."""
         known = self.known(path.peer_key)
         if isinstance(error, PeerStopped):
-            self._stopped_there(path.peer_key, safe_text(peer))
+            self._stopped_there(safe_text(peer), error, brought)
         elif isinstance(error, Refused) and known is not None and not known.files:
-            self._refused = error.message
+            self._explained = error.message
             self._tell(f"{known.name} offered files and was refused: p2pxfer contacts allow {known.name} files lets it")
 
-    def _stopped_there(self, key: bytes, peer: str) -> None:
-        """The sender with this key took its leave; of each transfer it is told once until it is back."""
-        for transfer, (_, sender) in self._under_way.items():
-            # How a stream ends is told by itself.
-            if sender == key and isinstance(transfer, IncomingTransfer) and transfer not in self._stopped:
-                self._stopped.add(transfer)
-                transfer.tally.missed()
-                kept = f"{human_size(transfer.have_bytes)} are kept, and go on when it sends the same again"
-                self._tell(f"{peer} was stopped there; {kept}")
+    def _stopped_there(self, peer: str, farewell: PeerStopped, transfer: Brought | None) -> None:
+        """The sender of ``transfer`` took its leave; of each one it is told once until it is back."""
+        # How a stream ends is told by itself.
+        if not isinstance(transfer, IncomingTransfer) or transfer not in self._under_way or transfer in self._stopped:
+            return
+        self._stopped.add(transfer)
+        transfer.tally.missed()
+        names = transfer.offer.names if transfer.offer is not None else ()
+        kept = kept_text(transfer.have_bytes, None, names)
+        self._explained = failed_why(farewell)
+        self._tell(f"{parted_text(peer, farewell)}; {kept}, and go on when it sends the same again")
 
     def code_used(self, error: P2pxferError | None) -> None:
         """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`: there are no codes."""

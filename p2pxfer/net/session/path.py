@@ -28,7 +28,7 @@ from p2pxfer.core.codec import Message
 from p2pxfer.core.framing import Frame, FrameDecoder
 from p2pxfer.core.session.channelwire import Piece, piece_prefix
 from p2pxfer.core.session.deltawire import MAPLESS
-from p2pxfer.core.session.farewell import last_word, problem, reported
+from p2pxfer.core.session.farewell import in_last_record, problem, reported
 from p2pxfer.core.session.hello import EXPORTER_LABEL, PROOF_SIZE, Greeting, Terms
 from p2pxfer.core.session.records import EXPORTER_LABEL as RECORDS_LABEL
 from p2pxfer.core.session.records import SECRET_SIZE, SUITES, Direction, Opener, Sealer, Suite, exporter_context
@@ -153,7 +153,7 @@ class PeerPath(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The socket is gone."""
         self._stop_timer()
-        self._end(last_word(self._tls().last_words) or lost_error("the connection", reason))
+        self._end(in_last_record(self._tls().last_words) or lost_error("the connection", reason))
 
     def fail(self, error: P2pxferError) -> None:
         """Give the path up at once, with a reset; no farewell."""
@@ -167,10 +167,10 @@ class PeerPath(Protocol):
         self._end(error)
         self.close()
 
-    def leave(self, error: P2pxferError) -> None:
+    def leave(self, word: Problem) -> None:
         """Tell the peer why this program ends, in place of what waits to be sent, and close."""
-        if not self._tls().end_with(PEER.encode(problem(error))):
-            self.send(problem(error))
+        if not self._tls().end_with(PEER.encode(word)):
+            self.send(word)
         self._close(SLOW_FAREWELL_S)
 
     def close(self) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from p2pxfer.core.codec import Message
 from p2pxfer.core.session.farewell import problem
-from p2pxfer.core.session.pathchoice import CLOSED, ENOUGH, OVER, STOPPED, PathChoice
-from p2pxfer.errors import P2pxferError, PeerStopped, Unreachable
+from p2pxfer.core.session.pathchoice import CLOSED, ENOUGH, FAILED, OVER, STOPPED, PathChoice
+from p2pxfer.core.session.wire import Problem
+from p2pxfer.errors import P2pxferError, PeerFailed, PeerStopped, Unreachable
 from p2pxfer.net.connection.streams import Closed
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.tuning import Tuning
@@ -18,6 +20,11 @@ STILL_S = 0.5
 """A path that carried data so lately, in seconds, still does."""
 LEAVING_S = 3.0
 """How long after the peer's farewell on one path the loss of another one is part of the same end, seconds."""
+
+
+def failed_why(error: P2pxferError) -> str:
+    """Why the first path went of a peer that has ended by ``error``."""
+    return f"{FAILED}: {error.message}"
 
 
 class PathSet:
@@ -40,6 +47,9 @@ class PathSet:
         self._holders: set[int] = set()
         self._over = False
         self._farewell_at: float | None = None
+        self._farewell = STOPPED
+        """Why paths go that go with the peer's farewell."""
+        self._byes: set[int] = set()
         self._last_kind = "none"
         self.retired: list[PeerPath] = []
         """Paths that are to be closed when nothing is under way on them."""
@@ -136,17 +146,25 @@ class PathSet:
             path.pause_reading()
         self._report(path, "up", "greeted")
 
-    def leave(self, error: P2pxferError, *, at_once: bool = False) -> None:
-        """This program ends in the middle of something: say so on every path, as far as it takes that, and close it.
+    def leave(self, error: P2pxferError) -> None:
+        """This program ends in the middle of something: say so on every path and close it."""
+        self.part(problem(error))
 
-        ``at_once``: in place of what waits to be sent there.
+    def part(self, word: Message, *, at_once: bool = False) -> None:
+        """Say this as the last on every path, as far as it takes that, and close it.
+
+        ``at_once``: a Problem goes in place of what waits to be sent there.
         """
         for path in self.ordered():
-            if at_once:
-                path.leave(error)
+            if at_once and isinstance(word, Problem):
+                path.leave(word)
                 continue
-            path.send(problem(error))
+            path.send(word)
             path.close()
+
+    def said_bye(self, path: PeerPath) -> None:
+        """The peer is done with ``path``: that it goes is no loss."""
+        self._byes.add(path.facts.number)
 
     def acknowledged(self) -> int:
         """Bytes that the other end's kernels have acknowledged on those that are up and direct."""
@@ -155,12 +173,21 @@ class PathSet:
 
     def lost(self, path: PeerPath, error: P2pxferError) -> bool:
         """A path is gone for this reason; true if it was in the set."""
+        return self.remove(path, self._why(path, error))
+
+    def _why(self, path: PeerPath, error: P2pxferError) -> str:
+        first = isinstance(error, PeerFailed) and not self.peer_leaves
         if isinstance(error, PeerStopped):
             self._farewell_at = self._now()
-        closed = isinstance(error, Closed) and len(self._paths) > 1
-        # What was found here is no loss that follows from the farewell.
-        follows = self.peer_leaves and isinstance(error, Unreachable)
-        return self.remove(path, STOPPED if follows else CLOSED if closed else error.message)
+            self._farewell = FAILED if isinstance(error, PeerFailed) else STOPPED
+        if first:
+            return failed_why(error)
+        if self.peer_leaves and isinstance(error, Unreachable):
+            return self._farewell
+        # What was found here is no loss that follows from a farewell.
+        if path.facts.number in self._byes:
+            return OVER
+        return CLOSED if isinstance(error, Closed) and len(self._paths) > 1 else error.message
 
     @property
     def peer_leaves(self) -> bool:
@@ -176,6 +203,7 @@ class PathSet:
         """A path is gone; true if it was in the set."""
         if not self.peer_leaves:
             self._farewell_at = None  # this path outlived it
+        self._byes.discard(path.facts.number)
         if self._paths.pop(path.facts.number, None) is None:
             return False
         self._choice.remove(path.facts.number)

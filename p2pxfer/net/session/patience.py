@@ -11,6 +11,7 @@ from collections.abc import Callable
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
+from p2pxfer.core.words.parting import parted_text
 from p2pxfer.errors import Incomplete, P2pxferError, PeerStopped, Unreachable
 from p2pxfer.net.types import Reactor
 
@@ -64,11 +65,11 @@ class Pathless:
         """What a user is told when the last path has gone, for this reason."""
         if not isinstance(self._last, PeerStopped):
             return f"the connection was lost ({error.message}); reconnecting"
-        cut = self._cut()
+        cut, left = self._cut(), parted_text(self._shown, self._last)
         if cut is None:
-            return f"{self._shown} was stopped there"
+            return left
         waits = "waiting" if self._seconds is None else f"waiting up to {self._seconds:.0f} seconds"
-        return f"{self._shown} was stopped there; {waits} for it to come back{cut}"
+        return f"{left}; {waits} for it to come back{cut}"
 
     def begin(self) -> None:
         """There is no path now: somebody must give up in the end."""

@@ -61,6 +61,10 @@ class Arrivals:
     def __contains__(self, path: PeerPath) -> bool:
         return path in self._carried
 
+    def on(self, path: PeerPath) -> IncomingTransfer | IncomingStream | None:
+        """What ``path`` carries."""
+        return self._carried.get(path)
+
     def brings(self, path: PeerPath) -> bool:
         """Whether ``path`` carries something that may still come to an end."""
         carried = self._carried.get(path)

@@ -36,6 +36,10 @@ class Cargo(Protocol):
         """Whether a path was given to it."""
 
     @property
+    def offered(self) -> bool:
+        """Whether the peer was told what it is."""
+
+    @property
     def accepted(self) -> bool:
         """Whether the receiver took it."""
 

@@ -136,6 +136,11 @@ class ComparedCargo:
     # -- as it is ----------------------------------------------------------------------------------------------------
 
     @property
+    def offered(self) -> bool:
+        """See :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
+        return self._cargo.offered
+
+    @property
     def accepted(self) -> bool:
         """See :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
         return self._cargo.accepted

@@ -200,8 +200,7 @@ class Inbox:
         for meeting in list(self._meetings):
             meeting.close()
         for session in list(self._sessions.values()):
-            if session.idle is not None and session.idle.active():
-                session.idle.cancel()
+            session.wake()
             for transfer in session.arrivals.unended():
                 await transfer.close()
         if any(session.paths for session in self._sessions.values()):
@@ -216,9 +215,7 @@ class Inbox:
     def path_up(self, meeting: Meeting, path: PeerPath) -> None:
         """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
         session = self._session(meeting.party.peer_key)
-        if session.idle is not None and session.idle.active():
-            session.idle.cancel()
-        session.idle = None
+        session.wake()
         session.since[path] = meeting.started
         session.paths.add(path)
         self._quiet.watch(path)
@@ -233,7 +230,7 @@ class Inbox:
         self._quiet.forget(path)
         # Of a wrong code its desk tells; where nothing was offered there is nothing to tell.
         told = isinstance(error, (WrongCode, NothingOffered)) or self._checks.ended(path, meeting)
-        self._owner.path_ends(path, session.name(path), error)
+        self._owner.path_ends(path, session.name(path), error, session.arrivals.on(path))
         if told:
             session.paths.remove(path, OVER)
         else:
@@ -276,6 +273,7 @@ class Inbox:
         if isinstance(message, (Pair1, PairConfirm, SameWords)):
             self._proofs.receive(session, path, message)
         elif isinstance(message, Bye):
+            session.paths.said_bye(path)
             session.arrivals.bye(path)
             path.close()
         elif session.known is None or (isinstance(message, Check) and self._owner.known(session.key) is None):

@@ -15,6 +15,9 @@ from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
 from p2pxfer.status import Offer, Verified
 
+Brought = IncomingTransfer | IncomingStream
+"""What a path of a peer carries."""
+
 
 class Known(Struct, frozen=True):
     """What the contact list says of a key; ``files``: whether it may offer any."""
@@ -54,8 +57,8 @@ class InboxOwner(Interface):
         """The peer shows its user the words of this path, to be compared."""
         raise Refused("nobody is there to compare words with")
 
-    def path_ends(self, path: PeerPath, peer: str, error: P2pxferError) -> None:
-        """A path of ``peer`` is about to be told as gone, for this reason."""
+    def path_ends(self, path: PeerPath, peer: str, error: P2pxferError, brought: Brought | None) -> None:
+        """A path of ``peer``, which ``brought`` this, is about to be told as gone, for this reason."""
         return
 
     def path_gone(self, path: PeerPath) -> None:
@@ -74,6 +77,6 @@ class InboxOwner(Interface):
         """Whether to take the transfer or stream whose ``offer`` is this very object now."""
         ...
 
-    def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:
+    def transfer_started(self, peer: str, transfer: Brought, paths: PathSet) -> None:
         """A transfer or a stream appeared; its ``done`` tells the end."""
         ...

@@ -30,9 +30,8 @@ class LeftFiles:
         first, *others = self._errors.values()
         if not others:
             return first
-        return type(first)(
-            f"{what_happened(first)}, and so it is with {len(others)} more files; run the command again to go on"
-        )
+        what = f"{what_happened(first)}, and so it is with {len(others)} more files"
+        return type(first)(f"{what}; run the command again to go on", what)
 
     def of(self, files: Sequence[int]) -> Left:
         """What to say of these, which are left out."""

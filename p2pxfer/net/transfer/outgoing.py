@@ -5,7 +5,8 @@ Laws of this file:
 1. Whatever breaks, another introduction is asked for (:mod:`p2pxfer.net.session.seeking`), until the job is done,
    refused, or has been without any path for the allowed time.
 2. While the data goes through the relay because a direct path died, a new punch from a fresh port is tried beside it.
-3. A job ends in exactly one outcome: done, or one error.
+3. A job ends in exactly one outcome: done, or one error; the receiver hears which, unless it said so itself
+   (:mod:`p2pxfer.core.session.farewell`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from p2pxfer.core.codec import Message
 from p2pxfer.core.contact.pairing import Party as PairingParty
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction
+from p2pxfer.core.session.farewell import last_word
 from p2pxfer.core.session.transferwire import Chunk
 from p2pxfer.core.session.verdict import no_direct_path, should_meet
 from p2pxfer.core.session.wire import Bye, Pair2, Paired
@@ -127,13 +129,17 @@ class OutgoingJob:
         self._pathless.begin()
         self._widener.start()
         seeking = Deferred.fromCoroutine(self._seeking.run()).addErrback(self._give_up)
-        root = farewell = None
+        root = word = None
+        stopped = False
         try:
             root = await self._outcome
-            await self._farewell()
+            # Let the receiver know that we know, and give the last bytes time to leave.
+            self._paths.part(Bye())
+            await self._until_parted()
             return root
-        except (CancelledError, Interrupted):
-            farewell = PeerStopped("the sender was stopped") if root is None else None
+        except (CancelledError, P2pxferError) as error:
+            stopped = isinstance(error, (CancelledError, Interrupted))
+            word = self._last_word(error) if root is None else None
             raise
         finally:
             # From here on this side ends the paths itself: that is no loss to report.
@@ -144,20 +150,19 @@ class OutgoingJob:
                 self._again.cancel()
             seeking.cancel()
             self._pump.close()
-            if farewell is not None:
-                self._paths.leave(farewell, at_once=self._pump.spreads)
-                if not self._pump.parting:
+            if word is not None:
+                self._paths.part(word, at_once=self._pump.spreads)
+                if stopped and not self._pump.parting:
                     self._parting.hurry(self._paths.acknowledged)
             self._meetings.close()
-            if farewell is not None or self._pump.parting:
+            if word is not None or self._pump.parting:
                 await self._until_parted()
 
-    async def _farewell(self) -> None:
-        """Let the receiver know that we know, and give the last bytes time to leave."""
-        for path in self._paths.ordered():
-            path.send(Bye())
-            path.close()
-        await self._until_parted()
+    def _last_word(self, error: CancelledError | P2pxferError) -> Message | None:
+        """What the receiver hears of an end that is not a good one."""
+        if not isinstance(error, P2pxferError) or isinstance(error, Interrupted):
+            error = PeerStopped("the sender was stopped")
+        return last_word(error, offered=self._pump.offered)
 
     async def _until_parted(self) -> None:
         if self._paths:
@@ -273,13 +278,16 @@ class OutgoingJob:
 
     def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
         """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        fatal = isinstance(error, FATAL) and not self._outcome.called and not self._peer.may_prove_again(error)
+        if fatal:
+            self._paths.finish()  # its reason is that of the job, and is told once
         counted = self._paths.lost(path, error)  # one that was closed for nothing to do is gone already
         self._pump.close_path(path)
         self._pathless.last = error
         if self._outcome.called:
             (self._parting.heard if self._paths else self._parting.gone)()
             return
-        if isinstance(error, FATAL) and not self._peer.may_prove_again(error):
+        if fatal:
             self.fail(error)
         self._peer.lost(path)
         if self._has_ended():
@@ -330,7 +338,8 @@ class OutgoingJob:
             self._pump.push()
         except P2pxferError as error:
             self.fail(error)
-            raise
+            if not error.reported:
+                raise
 
     def path_chunk(self, path: PeerPath, chunk: Chunk) -> None:
         """See :class:`~p2pxfer.net.session.path.PathOwner`."""

@@ -78,8 +78,10 @@ class StreamPump:
         self._hash = blake3()
         self._phase = _Phase.OFFERED
         self._told: list[Event] = []
+        self._why = ""
+        """By what error of its own it ends, for the peer."""
         self._read_bytes = 0
-        self.introduced = False
+        self.introduced = self.offered = False
         self.accepted = False
         self.parting = False
 
@@ -102,7 +104,7 @@ class StreamPump:
 
     def open_path(self, path: PeerPath) -> None:
         """See :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
-        self.introduced = True
+        self.introduced = self.offered = True
         self._on.open_path(path)
 
     def close_path(self, path: PeerPath) -> None:
@@ -137,7 +139,7 @@ class StreamPump:
             self.parting = True
             # A peer that acknowledges nothing cannot be told.
             with suppress(LimitReached):
-                self._channels.reset(self._channel, PeerStopped("the sender ended before the stream did"))
+                self._channels.reset(self._channel, PeerStopped(f"the sender ended before the stream did{self._why}"))
             self._link.flush()
         self._stop_waiting()
         self._reader.stop()
@@ -146,6 +148,7 @@ class StreamPump:
 
     def _fail(self, error: P2pxferError) -> None:
         if self._failed is not None and self._phase is not _Phase.CLOSED:
+            self._why = f": {error.abroad}"
             self._failed(error)
 
     # -- the channel ---------------------------------------------------------------------------------------------
@@ -227,7 +230,8 @@ class StreamPump:
         if not isinstance(failure.value, OSError):
             self.log.failure("reading the stream failed", failure)
         reason = os.strerror(failure.value.errno) if isinstance(failure.value, OSError) and failure.value.errno else ""
-        self._fail(DiskError(f"standard input cannot be read{f': {reason}' if reason else ''}; {CANNOT_GO_ON}"))
+        what = f"standard input cannot be read{f': {reason}' if reason else ''}"
+        self._fail(DiskError(f"{what}; {CANNOT_GO_ON}", what))
 
     def _stop_waiting(self) -> None:
         if self._later is not None and self._later.active():

@@ -46,6 +46,12 @@ class PeerSession:
             assert self.known is not None
             tell(Peer(name=self.name(path), id=str(PeerId(self.key)), verified=self.known.verified))
 
+    def wake(self) -> None:
+        """It is not idle any more."""
+        if self.idle is not None and self.idle.active():
+            self.idle.cancel()
+        self.idle = None
+
     def name(self, path: PeerPath) -> str:
         """What the peer is called."""
         return (self.known.name if self.known is not None else "") or safe_text(path.peer_name, 64)

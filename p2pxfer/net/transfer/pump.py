@@ -97,7 +97,7 @@ class ChunkPump:
         self._reader = Worker(reactor, "reader")
         self._stopping: list[Deferred[None]] = []
         self._closed = False
-        self.introduced = False
+        self.introduced = self.offered = False
         self.accepted = False
 
     def attach(self, paths: PathSet, done: Callable[[bytes], None], failed: Callable[[P2pxferError], None]) -> None:
@@ -144,7 +144,7 @@ class ChunkPump:
 
     def open_path(self, path: PeerPath) -> None:
         """Offer the transfer on a path."""
-        self.introduced = True
+        self.introduced = self.offered = True
         self._carry_out(self._core.open_path(path.facts.number))
 
     def close_path(self, path: PeerPath) -> None:
@@ -323,7 +323,7 @@ class ChunkPump:
         error = failure.value
         if not isinstance(error, P2pxferError):
             self.log.failure("sending failed", failure)
-            error = DiskError(f"sending failed inside the program: {type(error).__name__}")
+            error = DiskError.plain(f"sending failed inside the program: {type(error).__name__}")
         self._fail(error)
 
     def _fail(self, error: P2pxferError) -> None:

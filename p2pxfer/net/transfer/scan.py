@@ -56,17 +56,14 @@ _DANGLING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 def changed(path: str) -> SourceChanged:
     """The error about a file that is not what it was."""
-    return SourceChanged(
-        f"{shown(path)} changed while it was being sent; run the command again to send it as it is now"
-    )
+    what = f"{shown(path)} changed while it was being sent"
+    return SourceChanged(f"{what}; run the command again to send it as it is now", what)
 
 
 def removed(path: str) -> SourceChanged:
     """The error about a file that is not there any more."""
-    return SourceChanged(
-        f"{shown(path)} was removed or renamed while it was being sent; bring it back and run the command again to send"
-        " it from its beginning"
-    )
+    what = f"{shown(path)} was removed or renamed while it was being sent"
+    return SourceChanged(f"{what}; bring it back and run the command again to send it from its beginning", what)
 
 
 class Scan:
@@ -118,7 +115,7 @@ class Scan:
                 raise disk_error(error, f"opening {shown(name)}", _ADVICE) from error
             yield from (entry for entry in self._opened(fd, name, self._kinds[name]) if not self._refused)
         if self._refused:
-            raise UsageError(self._refusal())
+            raise self._refusal()
 
     def _named(self, path: str) -> None:
         """One argument of the command."""
@@ -246,7 +243,8 @@ class Scan:
     def _deny(self, path: str, error: DiskError) -> None:
         """This user may not read what is at ``path``.  Raises: DiskError: that is so with too many."""
         if len(self.denied) == MOST_DENIED:
-            raise DiskError(f"{MOST_DENIED} files may not be read, and more: {shown(path)} is the next; {_ADVICE}")
+            what = f"{MOST_DENIED} files may not be read, and more: {shown(path)} is the next"
+            raise DiskError(f"{what}; {_ADVICE}", what)
         self._skip(f"{shown(path)}: it may not be read")
         self.denied[path] = error
 
@@ -268,14 +266,15 @@ class Scan:
             return False
         return True
 
-    def _refusal(self) -> str:
-        """What to say of names that may not be sent."""
+    def _refusal(self) -> UsageError:
+        """The error about names that may not be sent."""
         told = "; ".join(self._refused[:_TOLD_REFUSED])
         more = len(self._refused) - _TOLD_REFUSED
         at_least = "at least " if len(self._refused) == _MOST_REFUSED else ""
         rest = f"; and {at_least}{more} more" if more > 0 else ""
         what = "the transfer was given up" if self.begun else "nothing was sent"
-        return f"{what}, since not every system can hold these names: {told}{rest}; rename them"
+        why = f"not every system can hold these names: {told}{rest}"
+        return UsageError(f"{what}, since {why}; rename them", why)
 
 
 def _check_last(path: str) -> None:

@@ -19,6 +19,7 @@ from p2pxfer.core.transfer.geometry import chunk_span
 from p2pxfer.core.transfer.manifest import Entry, Manifest
 from p2pxfer.core.transfer.pagewriter import PageWriter
 from p2pxfer.core.transfer.ranges import Range
+from p2pxfer.core.words.lefttext import what_happened
 from p2pxfer.errors import ChunkRefused, DiskError, SourceChanged, SourceUnreadable
 from p2pxfer.net.disk import (
     OPEN_DIRECTORY,
@@ -249,9 +250,8 @@ class Source:
             if error.errno not in _REPLACED:
                 raise
             if rest and not self._scan.is_there(top):
-                raise DiskError(
-                    f"{shown(top)} is not there any more as it was listed; run the command again"
-                ) from error
+                what = f"{shown(top)} is not there any more as it was listed"
+                raise DiskError(f"{what}; run the command again", what) from error
             raise (removed if error.errno == errno.ENOENT else changed)(path) from error
 
     def _root(self, top: str) -> int:
@@ -280,4 +280,4 @@ class Source:
 
 def _not_read(error: OSError, path: str) -> DiskError:
     told = disk_error(error, f"reading {shown(path)}", "run the command again to go on")
-    return told if error.errno in _OF_NO_FILE else SourceUnreadable(told.message)
+    return told if error.errno in _OF_NO_FILE else SourceUnreadable(told.message, what_happened(told))

@@ -14,13 +14,14 @@ from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.serveraddress import parse_server_line
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
-from p2pxfer.errors import Incomplete, PeerStopped, Refused, Unreachable
+from p2pxfer.errors import Incomplete, PeerFailed, PeerStopped, Refused, Unreachable
 from p2pxfer.inventory import JobListed
 from p2pxfer.net.agent import receiving
 from p2pxfer.net.agent.folders import ContactFolders
 from p2pxfer.net.agent.receiving import Receiving
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.session.machine import Machine
+from p2pxfer.net.session.pathset import failed_why
 from p2pxfer.net.staging.partials import Destination
 from p2pxfer.net.staging.staging import Staging
 from p2pxfer.net.transfer.places import Received
@@ -128,22 +129,39 @@ async def test_what_an_earlier_run_kept_of_what_is_here_now_is_said_to_be_supers
 def down(side: Side, error: Unreachable | Refused) -> None:
     """A path of alice ends for this reason."""
     path: Any = SimpleNamespace(peer_key=KEY)
-    side.receiving.path_ends(path, "alice", error)
+    side.receiving.path_ends(path, "alice", error, None)
     side.receiving._event(PathEvent("relay", "down", "", "", None, 1.0, error.message))
+
+
+def test_a_sender_that_could_not_go_on_is_logged_once_with_its_reason(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiving, "IncomingTransfer", object)
+    transfer: Any = side.begins(Offer(files=1, bytes=10, names=("a",)))
+    type(transfer).tally = SimpleNamespace(missed=lambda: None)
+    path: Any = SimpleNamespace(peer_key=KEY)
+    error = PeerFailed("a changed while it was being sent")
+    side.receiving.path_ends(path, "alice", error, transfer)
+    side.receiving._event(PathEvent("relay", "down", "", "", None, 1.0, failed_why(error)))
+    kept = "5 B are kept (a), and go on when it sends the same again"
+    assert side.told == [f"alice could not go on: a changed while it was being sent; {kept}"]
 
 
 def test_a_sender_that_was_stopped_is_logged_once_with_what_is_kept(
     side: Side, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(receiving, "IncomingTransfer", object)
-    transfer, missed = side.begins(Offer(files=1, bytes=10, names=("a",))), []
+    missed: list[object] = []
+    path: Any = SimpleNamespace(peer_key=KEY)
+    transfer: Any = side.begins(Offer(files=1, bytes=10, names=("a",)))
     type(transfer).tally = SimpleNamespace(missed=lambda: missed.append(transfer))
     for _ in range(2):
-        side.receiving.path_ends(SimpleNamespace(peer_key=KEY), "alice", PeerStopped("stopped"))  # type: ignore[arg-type]  # all that is used
-    said = "alice was stopped there; 5 B are kept, and go on when it sends the same again"
+        side.receiving.path_ends(path, "alice", PeerStopped("stopped"), transfer)
+    side.begins(Offer(files=1, bytes=10, names=("b",)))  # another program of hers, which goes on
+    said = "alice was stopped there; 5 B are kept (a), and go on when it sends the same again"
     assert side.told == [said]
     side.receiving._event(PathEvent("relay", "up", "", "", None, 1.0, "greeted"))
-    side.receiving.path_ends(SimpleNamespace(peer_key=KEY), "alice", PeerStopped("stopped"))  # type: ignore[arg-type]  # all that is used
+    side.receiving.path_ends(path, "alice", PeerStopped("stopped"), transfer)
     assert side.told == [said] * 2
     assert missed == [transfer] * 2
     transfer.done.errback(Incomplete("it did not come back"))

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 
 from p2pxfer.core.messages import ALPN_PEER
+from p2pxfer.core.session.farewell import problem
 from p2pxfer.core.session.hello import Terms
 from p2pxfer.core.session.recordblocks import BLOCK, MOST_RECORDS
 from p2pxfer.core.session.records import MAX_RECORD, OVERHEAD, Direction, Opener, RecordBroken, Sealer
@@ -526,7 +527,7 @@ async def test_a_farewell_overtakes_the_chunk_under_way(on_socket: tuple[bool, b
     for _ in range(8):
         client.send_frame([chunk_prefix(1, 0, 0, bytes(32), size), bytes(size)])
     await sleep(0.2)
-    client.leave(PeerStopped("the sender was stopped"))
+    client.leave(problem(PeerStopped("the sender was stopped")))
     server.resume_reading()
     error = await bob.lost
     assert isinstance(error, PeerStopped) and error.message == "the peer reports: the sender was stopped"
@@ -541,7 +542,7 @@ async def test_a_farewell_before_the_greeting_is_said_in_tls() -> None:
     server, bob = path("responder", BOB, ANN)
     await changing_pair(client=client, server=server)
     await ann.greeted
-    client.leave(PeerStopped("the sender was stopped"))
+    client.leave(problem(PeerStopped("the sender was stopped")))
     assert isinstance(await bob.lost, PeerStopped)
     await ann.lost
 

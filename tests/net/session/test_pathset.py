@@ -8,10 +8,10 @@ import pytest
 from twisted.internet.task import Clock
 
 from p2pxfer.core.codec import Message
-from p2pxfer.core.session.pathchoice import CLOSED, STOPPED
+from p2pxfer.core.session.pathchoice import CLOSED, FAILED, OVER, STOPPED
 from p2pxfer.core.session.wire import Problem
 from p2pxfer.core.words.eventtext import describe
-from p2pxfer.errors import ChunkRefused, P2pxferError, PeerStopped, ProtocolBreach, Unreachable
+from p2pxfer.errors import ChunkRefused, P2pxferError, PeerFailed, PeerStopped, ProtocolBreach, Unreachable
 from p2pxfer.net.connection.streams import Closed
 from p2pxfer.net.session.path import PathFacts
 from p2pxfer.net.session.pathset import LEAVING_S, PathSet
@@ -205,6 +205,32 @@ def test_what_goes_with_a_farewell_is_told_as_that_and_is_no_news_to_people() ->
     paths.add(another)
     assert paths.lost(another, Unreachable("reset again"))
     assert told[-1].why == "reset again"
+
+
+def test_by_what_the_peer_ended_is_told_once_and_the_rest_goes_with_that() -> None:
+    told: list[Path] = []
+    paths = PathSet(Clock().seconds, lambda event: told.append(event) if isinstance(event, Path) else None)
+    everything: list[Any] = [FakePath(number, "relay", 1e6) for number in range(1, 4)]
+    for path in everything:
+        paths.add(path)
+    del told[:]
+    error = PeerFailed("a.bin changed while it was being sent")
+    for path, why in zip(everything, [error, error, Unreachable("reset")], strict=True):
+        paths.lost(path, why)
+    assert [event.why for event in told] == [f"{FAILED}: {error.message}", FAILED, FAILED]
+    assert [bool(describe(event)) for event in told] == [True, False, False]
+
+
+def test_a_path_on_which_the_peer_said_that_it_is_done_is_none_that_was_lost() -> None:
+    told: list[Path] = []
+    paths = PathSet(Clock().seconds, lambda event: told.append(event) if isinstance(event, Path) else None)
+    both: list[Any] = [FakePath(number, "relay", 1e6) for number in (1, 2)]
+    for path in both:
+        paths.add(path)
+    paths.said_bye(both[0])
+    for path in both:
+        paths.lost(path, Unreachable("reset"))
+    assert [event.why for event in told[-2:]] == [OVER, "reset"]
 
 
 @pytest.mark.parametrize("error", [ChunkRefused("chunk 7 is another one"), ProtocolBreach("out of turn")])

@@ -115,7 +115,7 @@ class World:
             path_gone=lambda path: None,
             compares=False,
             unread="",
-            path_ends=lambda path, peer, error: None,
+            path_ends=lambda path, peer, error, brought: None,
             code_tried=lambda path: None,
         )
         me = machine_at(Home(tmp_path / "home"), self.clock, "bob")

@@ -10,27 +10,34 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from p2pxfer.core.session.wire import Problem
+from p2pxfer.core.session.farewell import WITHHELD
+from p2pxfer.core.session.transferwire import Refuse
+from p2pxfer.core.session.wire import Bye, Problem
+from p2pxfer.core.words.eventtext import describe
 from p2pxfer.errors import (
     DiskError,
     IdentityMismatch,
     Incomplete,
     Interrupted,
+    LimitReached,
     P2pxferError,
-    PeerStopped,
     ProtocolBreach,
     Refused,
+    Unreachable,
+    from_peer,
 )
 from p2pxfer.net.connection.tcpinfo import Flow
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.session.path import PathFacts
-from p2pxfer.net.session.patience import STOPPED_S
+from p2pxfer.net.session.patience import FAREWELL_S, STOPPED_S
 from p2pxfer.net.session.seeking import Patience, Target
 from p2pxfer.net.transfer.outgoing import OutgoingJob
+from p2pxfer.status import Event
+from p2pxfer.status import Path as PathEvent
 from tests.net.machines import machine_at
 
-FAREWELL = [Problem(word="E_STOPPED", message="the sender was stopped"), "close"]
-FAILURES: list[type[P2pxferError]] = [DiskError, IdentityMismatch, Incomplete, ProtocolBreach, Refused]
+FAREWELL: list[object] = [Problem(word="E_STOPPED", message="the sender was stopped"), "close"]
+FAILURES: list[type[P2pxferError]] = [DiskError, Incomplete, LimitReached, ProtocolBreach, Refused]
 
 
 class Job:
@@ -40,30 +47,33 @@ class Job:
         self.clock = Clock()
         self.acked = 0
         self.said: list[object] = []
+        self.told: list[Event] = []
         client: Any = SimpleNamespace(when_registered=Deferred)
         cargo: Any = SimpleNamespace(
-            attach=lambda *given: None,
-            close=lambda: None,
-            parting=False,
-            accepted=True,
-            spreads=spreads,
-            after_cut="",
-            is_idle=lambda path: True,
-        )
+            attach=lambda *given: None, close=lambda: None, parting=False, accepted=True, spreads=spreads,
+            after_cut="", is_idle=lambda path: True, offered=True, message=self.message,
+            close_path=lambda path: None, push=lambda: None,
+        )  # fmt: skip
         target = Target("bob", bytes(32), "bob", "bob", "contact", None)
         self.job = OutgoingJob(
             machine_at(Home(folder / "home"), self.clock), client, target, cargo, patience=Patience(True, 1.0),
-            tell=lambda event: None, on_paired=lambda key, name: None, on_relayed=lambda meeting: None,
+            tell=self.told.append, on_paired=lambda key, name: None, on_relayed=lambda meeting: None,
         )  # fmt: skip
         path: Any = SimpleNamespace(
             facts=PathFacts(1, "relay", "", ""), rtt=0.01, began=0.0, writable=True,
             send=self.said.append, close=lambda: self.said.append("close"), leave=self.said.append,
             descriptor=SimpleNamespace(flow=lambda: Flow(self.acked, 0, 0, 0.0)),
         )  # fmt: skip
+        self.path = path
+        self.cargo = cargo
         self.job._paths.add(path)
         self.outcome: list[object] = []
         self.run = Deferred.fromCoroutine(self.job.run())
         self.run.addErrback(lambda failure: failure.value).addCallback(self.outcome.append)
+
+    def message(self, path: object, message: Refuse) -> list[Event]:
+        """As a cargo that is refused."""
+        raise from_peer(message.word, f"the receiver refused: {message.message}")
 
 
 @pytest.mark.parametrize("by", ["cancel", "output"])
@@ -84,8 +94,7 @@ def test_a_sender_of_chunks_does_not_wait_for_the_one_under_way_but_while_the_li
 ) -> None:
     job = Job(tmp_path, spreads=True)
     job.run.cancel()
-    (farewell,) = job.said
-    assert isinstance(farewell, PeerStopped) and farewell.message == "the sender was stopped"
+    assert job.said == FAREWELL[:1]
     for _ in range(3):
         job.acked += 1000
         job.clock.advance(STOPPED_S)
@@ -95,9 +104,50 @@ def test_a_sender_of_chunks_does_not_wait_for_the_one_under_way_but_while_the_li
     assert isinstance(outcome, CancelledError)
 
 
+@pytest.mark.parametrize("offered", [True, False])
 @pytest.mark.parametrize("kind", FAILURES)
-def test_a_job_that_failed_is_none_that_was_stopped(tmp_path: Path, kind: type[P2pxferError]) -> None:
+def test_a_job_that_failed_says_by_what_and_waits_until_that_is_heard(
+    tmp_path: Path, kind: type[P2pxferError], offered: bool
+) -> None:
     job = Job(tmp_path)
+    job.cargo.offered = offered
     error = kind("it failed")
     job.job.fail(error)
+    reason = error.abroad if offered else WITHHELD
+    assert (job.said, job.outcome) == ([Problem(word=kind.word, message=reason, ends=True), "close"], [])
+    job.clock.advance(FAREWELL_S)
+    assert job.outcome == [error]
+
+
+def test_a_job_whose_peer_has_another_key_says_nothing(tmp_path: Path) -> None:
+    job = Job(tmp_path)
+    error = IdentityMismatch("another key")
+    job.job.fail(error)
     assert (job.said, job.outcome) == ([], [error])
+
+
+def downs(job: Job) -> list[str]:
+    """Why paths went, as far as people read it."""
+    events = [event for event in job.told if isinstance(event, PathEvent) and event.state == "down"]
+    assert len(events) == 1
+    return [text for text in map(describe, events) if text]
+
+
+def test_a_refusal_is_the_outcome_and_is_neither_sent_back_nor_a_path_that_was_lost(tmp_path: Path) -> None:
+    job = Job(tmp_path)
+    meeting: Any = None
+    job.job.path_message(job.path, Refuse(handle=1, word="E_SPACE", message="its disk is full"))
+    assert (job.said, job.outcome) == ([Bye(), "close"], [])
+    job.job.path_down(meeting, job.path, Unreachable("the connection is gone"))
+    (outcome,) = job.outcome
+    assert isinstance(outcome, Refused) and outcome.message == "the receiver refused: its disk is full"
+    assert downs(job) == []
+
+
+def test_a_problem_that_ends_the_job_is_no_path_that_was_lost_besides(tmp_path: Path) -> None:
+    job = Job(tmp_path)
+    meeting: Any = None
+    error = from_peer("E_DENIED", "the peer reports: bob takes no files from you")
+    job.job.path_down(meeting, job.path, error)
+    assert job.outcome == [error]
+    assert downs(job) == []
