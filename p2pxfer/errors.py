@@ -172,6 +172,14 @@ class Refused(P2pxferError):
     exit_code = 4
 
 
+class RefusedHere(Refused):
+    """The user of this machine said no, which was told when it was said."""
+
+    def __init__(self, message: str = "the user here said no") -> None:
+        """The other end hears the same from its side."""
+        super().__init__(message, "the receiver's user said no")
+
+
 class RefusedForNow(Refused):
     """The other end cannot take it at present: its disk is full, or its own part was cut."""
 

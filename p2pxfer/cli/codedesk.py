@@ -72,8 +72,11 @@ class CodeDesk:
         # A try at a number under which no code is open costs nothing, here and in the pauses.
         burned = self._showing and not self._codes.open_slots
         if error is not None:
+            holds = "; the one that is shown still holds" if self._showing else ""
+            untouched = f"{who} tried a code that is not open: it was used or has expired, or is mistyped{holds}"
             # That it is burned says it all to people.
-            self._report.tell(Failed(code=error.word, message=error.message, retry=False), "" if burned else None)
+            event = Failed(code=error.word, message=error.message, retry=False)
+            self._report.tell(event, "" if burned else untouched)
         else:
             self._tries.right()
         if burned:
@@ -103,7 +106,7 @@ class CodeDesk:
         """The code that was shown is gone: show a fresh one, at once or after a pause, or never again."""
         pause = self._tries.wrong() if wrong else 0.0
         if self._given is not None:
-            hint = ""
+            hint = f"; start {self._command} again for another one"
         elif pause is None:
             hint = f"; too many in a row, so no code is shown until {self._command} is started again"
         else:

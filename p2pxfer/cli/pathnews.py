@@ -12,17 +12,33 @@ from p2pxfer.cli.report import TRIED
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.session.verdict import Side, judge
 from p2pxfer.core.words.eventtext import describe
+from p2pxfer.core.words.parting import unanswered_text
 from p2pxfer.net.session.meeting import Meeting
 from p2pxfer.status import Event, Introduced, Note, Path, Verdict
 
 ABSENT_S: Final = 3.0
 """How long the server may take to introduce the two before it is said that the peer is waited for, seconds."""
+UNANSWERED_S: Final = 10.0
+"""How long a peer that is there may take to answer before it is said why it may not, seconds."""
 
 
 class PathNews:
-    """The news of one attempt to send to ``peer``, a name that may be shown; ``tell`` takes events."""
+    """The news of one attempt to send to ``peer``, a name that may be shown; ``tell`` takes events.
 
-    def __init__(self, clock: IReactorTime, peer: str, policy: PathPolicy, tell: Callable[[Event], None]) -> None:
+    ``stranger``: the peer is to be met by a code.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        peer: str,
+        policy: PathPolicy,
+        tell: Callable[[Event], None],
+        *,
+        stranger: bool = False,
+    ) -> None:
+        self._clock = clock
+        self._stranger = stranger
         self._peer = peer
         self._policy = policy
         self._tell = tell
@@ -34,6 +50,10 @@ class PathNews:
         self._waiting = None
         self._tell(Note(f"waiting for {self._peer}, who is not here yet"))
 
+    def _unanswered(self) -> None:
+        self._waiting = None
+        self._tell(Note(f"{self._peer} has not answered yet: {unanswered_text(self._peer)}"))
+
     def stop(self) -> None:
         """The attempt is over."""
         if self._waiting is not None:
@@ -43,6 +63,11 @@ class PathNews:
     def hear(self, event: Event) -> str | None:
         """An event of the job: what people see of it, ``None`` for what they always see."""
         if isinstance(event, Introduced):
+            self.stop()
+            if self._stranger and self._policy != "direct":
+                self._stranger = False  # it is said once
+                self._waiting = self._clock.callLater(UNANSWERED_S, self._unanswered)
+        if isinstance(event, Path) and event.state == "up":
             self.stop()
         relayed = isinstance(event, Path) and (event.path, event.state) == ("relay", "active")
         if relayed and self._policy == "auto" and not self._begun and self._explained is None:

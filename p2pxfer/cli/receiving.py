@@ -19,7 +19,7 @@ from p2pxfer.cli.questions import Questions, compose_question
 from p2pxfer.cli.quiettime import QuietTime
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
-from p2pxfer.cli.watching import Watch, done_event, interrupted_text, stops
+from p2pxfer.cli.watching import Watch, done_event, failed_text, interrupted_text, stops
 from p2pxfer.cli.wordscheck import REMOVE, WordsCheck
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.rights import Right
@@ -330,7 +330,7 @@ class Receiving(InboxOwner):
                 # Not if it was refused beside another one, which is the one that is waited for.
                 self._finish(error)
             else:
-                self._report.tell(Failed(code=error.word, message=error.message, retry=error.retry))
+                self._report.tell(Failed(code=error.word, message=error.message, retry=error.retry), failed_text(error))
 
         transfer.done.addCallbacks(received, failed)
 

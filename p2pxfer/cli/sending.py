@@ -185,7 +185,10 @@ class Sending:
             lambda path, found: words.show(path.peer_key, shown, found, path) if words else None,
             lambda path: words.gone(path) if words else None,
         )
-        news = self._news = PathNews(reactor, self._target.shown, machine.approach.policy, self._report.tell)
+        news = self._news = PathNews(
+            reactor, self._target.shown, machine.approach.policy, self._report.tell,
+            stranger=self._target.verified == "code",
+        )  # fmt: skip
         job = self._job = OutgoingJob(
             machine,
             client,

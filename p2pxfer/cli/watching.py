@@ -15,7 +15,7 @@ from p2pxfer.core.text import few_of, safe_text
 from p2pxfer.core.transfer.streams import CANNOT_GO_ON
 from p2pxfer.core.words.eventtext import human_size, superseded_text
 from p2pxfer.core.words.parting import kept_text, parted_text, untaken_text
-from p2pxfer.errors import Incomplete, PeerStopped
+from p2pxfer.errors import Incomplete, P2pxferError, PeerStopped, RefusedHere
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.staging.partials import number_of, staging_name
 from p2pxfer.net.transfer.inbox import IDLE_S
@@ -270,6 +270,11 @@ class Watch:
         if self._ticker is not None:
             self._ticker.stop()
         return self._report.elapsed - self._since
+
+
+def failed_text(error: P2pxferError) -> str | None:
+    """What people see of the error that ended a transfer: nothing where they said no, of which they were told."""
+    return "" if isinstance(error, RefusedHere) else None
 
 
 def stops(watches: Iterable[Watch], farewell: PeerStopped, brought: Brought | None) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from p2pxfer.cli.pathnews import ABSENT_S, PathNews
+from p2pxfer.cli.pathnews import ABSENT_S, UNANSWERED_S, PathNews
 from p2pxfer.cli.report import TRIED
 from p2pxfer.core.messages import Introduction, NatSummary
+from p2pxfer.core.words.parting import unanswered_text
 from p2pxfer.status import Event, Introduced, Note, Path, Verdict
 
 KEEPS = NatSummary(mapping="endpoint-independent", ports="preserving")
@@ -25,10 +26,10 @@ def active(kind: Any) -> Path:
 class Desk:
     """The news, and what was told of it."""
 
-    def __init__(self, policy: Any = "auto") -> None:
+    def __init__(self, policy: Any = "auto", *, stranger: bool = False) -> None:
         self.clock = Clock()
         self.told: list[Event] = []
-        self.news = PathNews(self.clock, "bob", policy, self.told.append)
+        self.news = PathNews(self.clock, "bob", policy, self.told.append, stranger=stranger)
 
     @property
     def notes(self) -> list[str]:
@@ -58,6 +59,26 @@ def test_who_does_not_have_to_wait_hears_nothing(end: str) -> None:
     desk.news.stop()
     desk.clock.advance(10 * ABSENT_S)
     assert desk.told == []
+
+
+@pytest.mark.parametrize("policy", ["auto", "relay", "direct"])
+@pytest.mark.parametrize("stranger", [True, False])
+def test_that_a_stranger_may_not_be_answered_is_said_once_while_no_path_is_up(stranger: bool, policy: Any) -> None:
+    desk = Desk(policy, stranger=stranger)
+    for _ in range(2):
+        desk.news.hear(MET)
+        desk.clock.advance(2 * UNANSWERED_S)
+    said = [f"bob has not answered yet: {unanswered_text('bob')}"]
+    assert desk.notes == (said if stranger and policy != "direct" else [])
+    assert not desk.clock.getDelayedCalls()
+
+
+def test_a_stranger_that_is_answered_hears_nothing_of_that() -> None:
+    desk = Desk(stranger=True)
+    desk.news.hear(MET)
+    desk.news.hear(Path("relay", "up", "", "", None, 0.0, "greeted"))
+    desk.clock.advance(2 * UNANSWERED_S)
+    assert desk.notes == []
 
 
 def test_beside_the_relay_a_direct_path_is_tried_which_is_said_once() -> None:

@@ -30,6 +30,7 @@ from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.cli.watching import GONE_S
 from p2pxfer.core.contact.codebook import FRESH_PAUSES, CodeBook, WrongTries
+from p2pxfer.core.contact.codes import parse_code
 from p2pxfer.core.contact.compare import DIFFER
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
@@ -45,6 +46,7 @@ from p2pxfer.errors import (
     PeerFailed,
     PeerStopped,
     Refused,
+    RefusedHere,
     Replaced,
     Unreachable,
     WrongCode,
@@ -746,9 +748,26 @@ def test_a_wrong_code_is_one_line_for_people(tmp_path: Path, capsys: pytest.Capt
     said = capsys.readouterr().err.splitlines()
     assert [line for line in said if not line.startswith("one-time code")] == ["one tried a wrong code; it is burned"]
     clock.advance(0)
+    not_open = "tried a code that is not open: it was used or has expired, or is mistyped"
+    desk.used(WRONG, "another")  # of another number: nothing is burned
+    assert capsys.readouterr().err == f"another {not_open}; the one that is shown still holds\n"
     desk.close()
-    CodeDesk(clock, codes, Reporter(False, quiet), None).used(WRONG)  # no code was open: nothing is burned
-    assert capsys.readouterr().err == f"error: {WRONG.message}\n"
+    CodeDesk(clock, codes, Reporter(False, quiet), None).used(WRONG)
+    assert capsys.readouterr().err == f"somebody {not_open}\n"
+
+
+def test_who_gave_a_code_himself_is_told_how_to_get_another_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock: Any = Clock()
+    codes = CodeBook()
+    desk = CodeDesk(clock, codes, Reporter(False, True), parse_code("1-apple-bacon-cable"))
+    desk.open()
+    codes.close(1)
+    capsys.readouterr()
+    desk.used(WRONG, "one")
+    assert capsys.readouterr().err == "one tried a wrong code; it is burned; start receive again for another one\n"
+    desk.close()
 
 
 def test_a_desk_that_is_closed_shows_no_code_whatever_is_tried(
@@ -989,6 +1008,15 @@ def test_a_transfer_that_is_given_up_leaves_no_progress_on_the_terminal(
     run.pass_time(0.1)
     transfer.end(Incomplete("it has not come back"))
     assert rested == [1]
+
+
+def test_a_no_of_this_user_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Any) -> None:
+    run = make(acceptance="ask")
+    run.command._report = run.command._ends._report = Reporter(False, False)
+    refused, other = run.transfer(), run.transfer()
+    refused.end(RefusedHere())
+    other.end(Refused("no room"))
+    assert [line for line in capsys.readouterr().err.splitlines() if "error" in line] == ["error: no room"]
 
 
 def test_an_offer_that_is_refused_beside_another_one_does_not_end_once(make: Any) -> None:

@@ -166,6 +166,25 @@ def rewritten(count: int) -> None:
     source.Source.read_chunk = read_chunk  # type: ignore[method-assign]  # the fault
 
 
+GO: Final = "go"
+"""The file beside what is sent for which its search waits."""
+
+
+def waiting(count: int) -> None:
+    """From the ``count``-th page on, nothing is found before a file says so."""
+    real, left = source.Source.find, count
+
+    def find(self: source.Source) -> tuple[bytes, bool]:
+        nonlocal left
+        left -= 1
+        deadline = time.monotonic() + 30
+        while left <= 0 and not (Path(sys.argv[-2]).parent / GO).exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return real(self)
+
+    source.Source.find = find  # type: ignore[method-assign]  # the fault
+
+
 LIVE: Final = "live.bin"
 """The one file of several that something happens to."""
 
@@ -253,6 +272,7 @@ FAULTS: Final[dict[str, Callable[[int], None]]] = {
     "destination is removed": meddles(staging.Staging, "write_chunk", shutil.rmtree),
     "name is taken": meddles(publishing, "rename_new", take_name),
     "source is rewritten": rewritten,
+    "search waits": waiting,
     "one file cannot be read": unreadable,
     **CHANGES,
     "disk is slow": slow,

@@ -14,8 +14,21 @@ import pytest
 
 from scripts.product import JsonEvent, Program, client
 from tests.e2e import faulty_program
-from tests.e2e.conftest import MIB, Stage, Words, end_of, fast_pair, until_bytes, wait_until
-from tests.scene import events_of, last, random_file
+from tests.e2e.conftest import (
+    MIB,
+    Outcome,
+    Stage,
+    Words,
+    check_failure,
+    end_of,
+    fast_pair,
+    fast_stage,
+    mounted,
+    needs_mounts,
+    until_bytes,
+    wait_until,
+)
+from tests.scene import WORDS, events_of, last, random_file
 
 BIG = 8 * MIB
 
@@ -43,7 +56,10 @@ class Screen:
         return self._log.read_text().splitlines()
 
     def wait_for(self, wanted: str) -> None:
-        wait_until(lambda: any(re.search(wanted, line) for line in self.lines))
+        try:
+            wait_until(lambda: any(re.search(wanted, line) for line in self.lines))
+        except AssertionError:
+            raise AssertionError(f"no {wanted!r} in {self.lines}") from None
 
     def about(self, *words: str) -> list[str]:
         """The lines with any of these words."""
@@ -76,15 +92,22 @@ def unreadable(stage: Stage) -> tuple[Program, str]:
     return faulty(stage, "one file cannot be read", 2, source), "reading 'live.bin' failed: Input/output error"
 
 
-def misnamed(stage: Stage) -> tuple[Program, str]:
-    """What not every system can hold is found when the first files have gone out already."""
+def tree(stage: Stage) -> Path:
+    """More names than one page of a list holds, and at the end one that not every system can hold."""
     top = stage.folder / "d"
     top.mkdir()
     for number in range(1500):
         (top / f"{'n' * 60}{number:05}").write_bytes(b"12345678")
     (top / "z:z").write_bytes(b"9")
-    why = "not every system can hold these names: 'd/z:z': the name 'z:z' is refused: it contains a colon"
-    return stage.send(top), why
+    return top
+
+
+def misnamed(stage: Stage) -> tuple[Program, str]:
+    """Such a name is found when the first files have gone out already."""
+    alice = faulty(stage, "search waits", 3, tree(stage))
+    alice.wait_for("accepted")
+    (stage.folder / faulty_program.GO).touch()
+    return alice, "not every system can hold these names: 'd/z:z': the name 'z:z' is refused: it contains a colon"
 
 
 Fails = Callable[[Stage], tuple[Program, str]]
@@ -120,18 +143,13 @@ def test_why_a_sender_could_not_go_on_is_an_event_at_the_receiver(stage: Stage, 
 
 
 def test_a_sender_that_fails_before_the_answer_takes_its_question_with_it(stage: Stage) -> None:
-    source = stage.folder / "big.bin"
-    random_file(source, BIG)
     reader, writer = os.pipe()
     bob = Screen(stage, "--accept", "ask", "--no-code", stdin=reader)
     stage.callback(os.close, writer)
     os.close(reader)
-    top = stage.folder / "d"
-    top.mkdir()
-    for number in range(1500):
-        (top / f"{'n' * 60}{number:05}").write_bytes(b"12345678")
-    (top / "z:z").write_bytes(b"9")
-    alice = stage.send(top)
+    alice = faulty(stage, "search waits", 3, tree(stage))
+    bob.wait_for("y/N")
+    (stage.folder / faulty_program.GO).touch()
     assert alice.wait(20).status == 2
     bob.wait_for("nothing was taken of d")
     (line,) = bob.about(*TROUBLE)
@@ -170,3 +188,115 @@ def test_of_two_senders_only_the_one_that_was_stopped_is_said_to_be(stage: Stage
         line = bob.about(*TROUBLE)[number]
         assert line.startswith("alice was stopped there; ") and f"of 16.0 MiB are kept ({sources[number].name})" in line
     assert len(bob.about(*TROUBLE)) == 2
+
+
+# -- what the receiver refuses -------------------------------------------------------------------------------------
+
+
+def says_no(stage: Stage) -> tuple[Screen, int, str, str]:
+    """The user of the receiver."""
+    reader, writer = os.pipe()
+    os.write(writer, b"n\n")
+    os.close(writer)
+    bob = Screen(stage, "--accept", "ask", "--no-code", stdin=reader)
+    os.close(reader)
+    return bob, 4, "the receiver refused: the receiver's user said no", "refused: by the user here"
+
+
+def may_not(stage: Stage) -> tuple[Screen, int, str, str]:
+    """The rights of the sender."""
+    assert stage.run("contacts", "deny", "alice", "files", home=stage.bob).status == 0
+    bob = Screen(stage, "--no-code")
+    return bob, 4, "bob takes no files from you", "alice offered files and was refused"
+
+
+def forbids_the_name(stage: Stage) -> tuple[Screen, int, str, str]:
+    """The rules for names of the place that is received into."""
+    environment = os.environ | {"HOME": str(stage.inbox)}
+    bob = Screen(stage, "--no-code", env=environment)
+    why = "'.profile' is not created in a home directory, where programs may run it or trust it"
+    return bob, 6, f"the receiver refused: {why}; ask for another directory", f"error: {why}; choose another directory"
+
+
+def has_no_room(stage: Stage) -> tuple[Screen, int, str, str]:
+    """The disk."""
+    stage.enter_context(mounted(stage.inbox, "size=2m"))
+    bob = Screen(stage, "--no-code")
+    return bob, 4, "the receiver refused: its disk has ", "too little; free some space"
+
+
+@pytest.mark.parametrize("refuses", [says_no, may_not, forbids_the_name, pytest.param(has_no_room, marks=needs_mounts)])
+def test_a_refusal_is_one_line_at_each_end_and_no_path_that_was_lost(
+    stage: Stage, refuses: Callable[[Stage], tuple[Screen, int, str, str]]
+) -> None:
+    bob, status, there, here = refuses(stage)
+    source = stage.folder / ".profile"
+    random_file(source, 2 * MIB)
+    sent = stage.run("send", source, "bob")
+    check_failure(sent, status, there)
+    assert "path lost" not in sent.err
+    bob.wait_for(re.escape(here))
+    stage.run("send", source, "bob")  # what was still to be said of the first one has been said then
+    wait_until(lambda: len(bob.about(re.escape(here))) == 2 or refuses in (may_not, says_no))
+    lines = bob.about(*TROUBLE)
+    assert all(here in line for line in lines), bob.lines
+
+
+# -- codes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def strangers() -> Iterator[Stage]:
+    with fast_stage() as made:
+        made.start_server()
+        yield made
+
+
+def with_code(stage: Stage, code: str, *more: str, home: Path | None = None) -> Outcome:
+    """Somebody, alice if nobody else is named, sends to bob with a code."""
+    source = stage.folder / "some.bin"
+    random_file(source, MIB)
+    return stage.run("send", source, "bob", *more, env={"P2PXFER_CODE": code}, home=home)
+
+
+def test_a_mistyped_code_is_one_line_at_each_end_with_what_to_do(strangers: Stage) -> None:
+    bob = Screen(strangers, "--code", WORDS)
+    sent = with_code(strangers, "1-cable-bacon-apple")
+    check_failure(
+        sent, 5, "wrong code: it was mistyped, or somebody in between tried to guess it; it is spent; give the"
+    )
+    assert "path lost" not in sent.err
+    bob.wait_for("burned")
+    (line,) = bob.about("code; ", *TROUBLE)
+    assert line.endswith("tried a wrong code; it is burned; start receive again for another one")
+
+
+def test_a_code_that_is_not_open_is_said_to_be_that_and_the_one_that_is_still_holds(strangers: Stage) -> None:
+    """One that was used, as one that expired, and one of a mistyped number."""
+    bob = Screen(strangers)
+    (shown,) = bob.about("one-time code")
+    (code,) = re.findall(r"\d+-[a-z-]+[a-z]", shown)
+    for who in ("alice", "carol"):
+        home = strangers.folder / f"{who}-home"
+        assert strangers.run("init", "--as", who, home=home).status == 0
+        sent = with_code(strangers, code, home=home)
+        assert (sent.status == 0) == (who == "alice"), sent
+    check_failure(
+        sent, 5, "no such code is open: it was used already, has expired, or its number was mistyped; give the next"
+    )
+    assert "path lost" not in sent.err
+    bob.wait_for("not open")
+    (line,) = bob.about("tried", *TROUBLE)
+    assert "carol" in line and line.endswith("or is mistyped; the one that is shown still holds")
+    fresh = bob.about("one-time code")[-1]
+    (code,) = re.findall(r"\d+-[a-z-]+[a-z]", fresh)
+    assert with_code(strangers, code, home=home).status == 0
+
+
+def test_where_no_code_is_open_any_more_a_stranger_is_told_what_that_may_be(strangers: Stage) -> None:
+    Screen(strangers, "--code", WORDS)
+    assert with_code(strangers, f"1-{WORDS}").status == 0
+    sent = with_code(strangers, f"1-{WORDS}", "--timeout", "3", home=strangers.folder / "carol-home")
+    check_failure(
+        sent, 3, "where no code is open any more, as it was used or has expired, no stranger is met: ask bob for"
+    )

@@ -15,9 +15,10 @@ from __future__ import annotations
 from typing import Final
 
 from p2pxfer.core.contact.codes import MAX_SLOT, Code
-from p2pxfer.core.contact.cpace import WRONG_CODE_TEXT
 from p2pxfer.errors import UsageError, WrongCode
 
+NOT_OPEN_TEXT: Final = "no such code is open: it was used already, has expired, or its number was mistyped"
+"""What whoever tries a code hears that is not open; its number is no secret."""
 CODE_LIFETIME: Final = 600.0
 OPEN_CODES: Final = 8
 FRESH_PAUSES: Final = (0.0, 5.0, 30.0, 120.0)
@@ -63,7 +64,7 @@ class CodeBook:
         """The words of an open code, which is closed by this call. Raises `WrongCode` if there is none."""
         words, ends = self._open.pop(slot, ("", now))
         if ends <= now:
-            raise WrongCode(WRONG_CODE_TEXT)
+            raise WrongCode(NOT_OPEN_TEXT)
         return words
 
     def expire(self, now: float) -> tuple[int, ...]:

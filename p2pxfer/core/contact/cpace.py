@@ -34,7 +34,7 @@ DSI_ISK: Final = DSI + b"_ISK"
 FIELD_BYTES: Final = 32
 TAG_BYTES: Final = 64
 NEUTRAL: Final = bytes(FIELD_BYTES)
-WRONG_CODE_TEXT: Final = "wrong code, or someone tried to guess it"
+WRONG_CODE_TEXT: Final = "wrong code: it was mistyped, or somebody in between tried to guess it; it is spent"
 
 _HASH_BLOCK_BYTES: Final = 128  # input block of SHA-512
 _P: Final = 2**255 - 19

@@ -16,8 +16,9 @@ Laws:
 - One run tests one guess. The book hands a code out once and forgets it before the outcome is known, so neither a
   failure nor a lost connection leaves a code that can be tried again.
 - An end state is final.
-- Every failure that depends on the code, the keys or the points is the same `WrongCode`; a frame of a wrong
-  length or at a wrong time is a `FrameError` or a `ProtocolBreach`.
+- Every failure that depends on the words, the keys or the points is the same `WrongCode`; one of a slot that is not
+  open reads otherwise, but the same whether it ever was.  A frame of a wrong length or at a wrong time is a
+  `FrameError` or a `ProtocolBreach`.
 """
 
 from __future__ import annotations

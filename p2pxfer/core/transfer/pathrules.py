@@ -134,9 +134,10 @@ def check_dangerous(paths: Iterable[str], destination_is_home: bool) -> None:
         key = collision_key(path)
         if key.startswith(".") or any(key == target or key.startswith(f"{target}/") for target in _HOME_TARGETS):
             shown = safe_text(path, _SHOWN)
+            what = f"'{shown}' is not created in a home directory, where programs may run it or trust it"
             raise PathRefused(
-                f"'{shown}' is not created in a home directory, where programs may run it or trust it; "
-                "choose another directory to receive into"
+                f"{what}; choose another directory to receive into",
+                f"{what}; ask for another directory to be received into",
             )
 
 

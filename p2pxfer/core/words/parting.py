@@ -23,6 +23,13 @@ def untaken_text(peer: str, farewell: PeerStopped, names: Sequence[str]) -> str:
     return f"{parted_text(peer, farewell)} before anything was taken of {few_of(names)}"
 
 
+def unanswered_text(peer: str) -> str:
+    """What whoever has a code has to know while ``peer``, who is there, does not answer."""
+    return (
+        f"where no code is open any more, as it was used or has expired, no stranger is met: ask {peer} for a new one"
+    )
+
+
 def kept_text(have: int, whole: int | None, names: Sequence[str]) -> str:
     """How much is here of ``names``, in bytes, and of how many if that is known: the beginning of a sentence."""
     of_all = f" of {human_size(whole)}" if whole is not None else ""

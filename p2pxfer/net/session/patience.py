@@ -27,7 +27,8 @@ class Pathless:
     """The time without any path: after ``seconds`` of it ``failed`` hears why; ``None`` waits for ever.
 
     ``shown`` is the peer for people.  ``cut()`` is how the sentence about what was under way ends, ``None`` if nothing
-    was.  ``left()`` says whether the peer took its leave, and all that is lost now is lost by that.
+    was.  ``left()`` says whether the peer took its leave, and all that is lost now is lost by that.  ``unmet`` is what
+    a user has to know where there never was a path.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Pathless:
         failed: Callable[[P2pxferError], None],
         cut: Callable[[], str | None],
         left: Callable[[], bool],
+        unmet: str = "",
     ) -> None:
         self._reactor = reactor
         self._shown = shown
@@ -45,6 +47,7 @@ class Pathless:
         self._failed = failed
         self._cut = cut
         self._left = left
+        self._unmet = unmet
         self._clock: IDelayedCall | None = None
         self._last: P2pxferError | None = None
 
@@ -78,6 +81,7 @@ class Pathless:
 
     def end(self) -> None:
         """There is one, or nobody waits for one any more."""
+        self._unmet = ""
         if isinstance(self._last, PeerStopped):
             self._last = None
         if self._clock is not None and self._clock.active():
@@ -90,7 +94,9 @@ class Pathless:
         if cut is not None:
             self._failed(Incomplete(f"{self._shown} has not been reachable for {waited:.0f} seconds ({why}){cut}"))
         else:
-            self._failed(Unreachable(f"no connection to {self._shown} came about in {waited:.0f} seconds: {why}"))
+            unmet = f"; {self._unmet}" if self._unmet else ""
+            said = f"no connection to {self._shown} came about in {waited:.0f} seconds: {why}{unmet}"
+            self._failed(Unreachable(said))
 
 
 def _nothing() -> int:

@@ -28,7 +28,16 @@ from p2pxfer.core.codec import Message
 from p2pxfer.core.session.channel import Arrived, Asked, ChannelEvent, Gone, PeerEnded
 from p2pxfer.core.session.channels import Channels
 from p2pxfer.core.transfer.streams import CANNOT_GO_ON, SERVICE, check_stream_name, outcome_of
-from p2pxfer.errors import DiskError, Incomplete, Interrupted, LimitReached, P2pxferError, PeerStopped, Refused
+from p2pxfer.errors import (
+    DiskError,
+    Incomplete,
+    Interrupted,
+    LimitReached,
+    P2pxferError,
+    PeerStopped,
+    Refused,
+    RefusedHere,
+)
 from p2pxfer.net.blocking import keep
 from p2pxfer.net.session.channelpaths import ChannelPaths
 from p2pxfer.net.session.path import PeerPath
@@ -204,7 +213,7 @@ class IncomingStream:
             return
         if not taken:
             self._tell(RefusedOffer(why="by the user here"))
-            raise Refused("the receiver's user said no")
+            raise RefusedHere
         sink = await self._worker.do(self._place.open_stream, name)
         if self._has_ended():
             sink.discard()

@@ -26,6 +26,7 @@ from p2pxfer.core.session.farewell import last_word
 from p2pxfer.core.session.transferwire import Chunk
 from p2pxfer.core.session.verdict import no_direct_path, should_meet
 from p2pxfer.core.session.wire import Bye, Pair2, Paired
+from p2pxfer.core.words.parting import unanswered_text
 from p2pxfer.errors import (
     IdentityMismatch,
     Interrupted,
@@ -101,6 +102,7 @@ class OutgoingJob:
         self._pathless = Pathless(
             reactor, target.shown, None if patience.wait else patience.without_path, self.fail,
             lambda: f"; {pump.after_cut}" if pump.accepted else None, lambda: self._paths.peer_left,
+            unanswered_text(target.shown) if target.verified == "code" else "",
         )  # fmt: skip
         self._again: IDelayedCall | None = None
         self._tried_again = False

@@ -8,7 +8,7 @@ from msgspec import structs
 
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
-from p2pxfer.errors import Refused
+from p2pxfer.errors import RefusedHere
 from p2pxfer.status import Accepted, Event, Offer, RefusedOffer, Resumed
 
 
@@ -50,10 +50,10 @@ class Tally:
         else:
             self.offered(manifest)
 
-    def refused(self) -> Refused:
+    def refused(self) -> RefusedHere:
         """Tell that the user here said no; what the sender hears of that."""
         self._tell(RefusedOffer(why="by the user here"))
-        return Refused("the receiver's user said no")
+        return RefusedHere()
 
     def missed(self) -> None:
         """The user was told that the sender of what was accepted is away."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from p2pxfer.core.contact import cpace
-from p2pxfer.core.contact.codebook import CODE_LIFETIME, OPEN_CODES, CodeBook
+from p2pxfer.core.contact.codebook import CODE_LIFETIME, NOT_OPEN_TEXT, OPEN_CODES, CodeBook
 from p2pxfer.core.contact.codes import MAX_SLOT, Code, parse_code
 from p2pxfer.core.contact.pairing import OutFrame, PairFrame, Pairing, Party, Role, Setting, State
 from p2pxfer.errors import P2pxferError, ProtocolBreach, UsageError, WrongCode
@@ -318,14 +318,26 @@ def test_a_code_gives_one_guess_only() -> None:
 
 
 def test_all_guess_failures_read_the_same() -> None:
-    book = book_with()
-    unknown_slot = responder(book)
+    low, book = responder(book_with()), book_with()
     with pytest.raises(WrongCode) as first:
-        unknown_slot.receive(PairFrame.PAIR1, bytes(36))
-    with pytest.raises(WrongCode) as second:
-        responder(book).receive(PairFrame.PAIR1, (7).to_bytes(4, "big") + LOW_ORDER[0])
-    assert str(first.value) == str(second.value)
-    assert not unknown_slot.burned
+        low.receive(PairFrame.PAIR1, (7).to_bytes(4, "big") + LOW_ORDER[0])
+    second = run(Pairing.initiator(OTHER_CODE, VIEW_A), responder(book))
+    assert str(first.value) == str(second)
+    assert low.burned
+
+
+def test_a_slot_that_is_not_open_reads_the_same_whether_it_ever_was() -> None:
+    """The slot is public, and without an answer to Pair1 whoever named it knows as much."""
+    used = book_with()
+    used.take(7, 0.0)
+    said = set()
+    for book, slot in ((book_with(), 0), (used, 7), (book_with(), 8)):
+        unknown = responder(book)
+        with pytest.raises(WrongCode) as caught:
+            unknown.receive(PairFrame.PAIR1, slot.to_bytes(4, "big") + bytes(32))
+        assert not unknown.burned
+        said.add(str(caught.value))
+    assert said == {NOT_OPEN_TEXT}
 
 
 def test_lost_before_anything_came_spares_the_code() -> None:

@@ -36,6 +36,18 @@ def test_after_so_long_without_a_path_it_fails_with_the_last_reason(cut: str | N
     assert not clock.getDelayedCalls()
 
 
+@pytest.mark.parametrize("met", [True, False])
+def test_why_there_may_never_be_a_path_is_said_where_there_was_none(met: bool) -> None:
+    clock: Any = Clock()
+    failed: list[P2pxferError] = []
+    pathless = Pathless(clock, "bob", 30.0, failed.append, lambda: None, lambda: False, "ask for a code")
+    if met:
+        pathless.end()
+    pathless.begin()
+    clock.advance(30)
+    assert ("; ask for a code" in failed[0].message) != met
+
+
 def test_whoever_waits_for_ever_sets_no_clock() -> None:
     clock: Any = Clock()
     Pathless(clock, "bob", None, lambda error: None, lambda: None, lambda: False).begin()
