@@ -139,6 +139,9 @@ class Network:
         self.world = world
         self._slow = slow
         self.paths: list[PathEnd] = []
+        """Those that are not cut, by their first end."""
+        self._ends: list[PathEnd] = []
+        """Both ends of all that were ever made."""
         self.made = 0
 
     def connect(self, one: Process, other: Process, *, delay: float | None = None) -> None:
@@ -150,6 +153,7 @@ class Network:
             end.rate, end.piece = self._slow, PIECE
         ends[0].other, ends[1].other = ends[1], ends[0]
         self.paths.append(ends[0])
+        self._ends += ends
         self.world.note(f"path {self.made} is up, {delay} s")
         one.path_up(ends[0])
         other.path_up(ends[1])
@@ -183,10 +187,10 @@ class Network:
             each.arrives = max(each.arrives, self.world.now) + seconds
 
     def died(self, process: Process) -> None:
-        """A process is gone: its ends are silent, and the other ends notice some time."""
+        """A process is gone: its ends are silent, also those that were cut before; the other ends notice some time."""
+        for each in self._ends:
+            if each.owner is process:
+                each.owner = None
         for end in list(self.paths):
-            for each in (end, end.other):
-                if each.owner is process:
-                    each.owner = None
-                    if not end.cut:
-                        self.cut(end)
+            if end.owner is None or end.other.owner is None:
+                self.cut(end)
