@@ -13,9 +13,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 
+from msgspec import Struct
+
 from p2pxfer.core.transfer.chunktable import ChunkTable
 from p2pxfer.core.transfer.journal import Claim
 from p2pxfer.core.transfer.overwriting import Overwriting
+
+
+class Held(Struct, frozen=True):
+    """Claims that are true, and for each the same with chunk numbers: (first, the one behind the last, hash)."""
+
+    claims: list[Claim]
+    runs: list[tuple[int, int, bytes]]
 
 
 class Claiming:
@@ -49,27 +58,29 @@ class Claiming:
             if withdrawn:
                 self._withdraw(withdrawn)
 
-    def holding(self, claims: Iterable[Claim]) -> list[Claim]:
+    def holding(self, claims: Iterable[Claim]) -> Held:
         """What is still true of ``claims``, which are the next in the order of the writing; while :attr:`syncing`.
 
         Raises:
             ChunkRefused: no such chunk.
         """
-        kept: list[Claim] = []
+        held = Held([], [])
         with self._looking:
             self._table.grow()
-            numbered = [
-                (self._table.numbers(file, first, stop), file, first, digest) for file, first, stop, digest in claims
-            ]
-            if not self._overwriting.replaces:
-                return [(file, first, first + len(run), digest) for run, file, first, digest in numbered]
-            for run, file, first, digest in numbered:
-                parts = self._overwriting.holding(run.start, run.stop)
-                kept += [(file, first + a - run.start, first + b - run.start, digest) for a, b in parts]
-        return kept
+            replaces = self._overwriting.replaces
+            for claim in claims:
+                file, first, stop, digest = claim
+                run = self._table.numbers(file, first, stop)
+                if not replaces:
+                    held.claims.append(claim)
+                    held.runs.append((run.start, run.stop, digest))
+                    continue
+                for begin, end in self._overwriting.holding(run.start, run.stop):
+                    held.claims.append((file, first + begin - run.start, first + end - run.start, digest))
+                    held.runs.append((begin, end, digest))
+        return held
 
-    def journalled(self, claims: Iterable[Claim]) -> None:
+    def journalled(self, held: Held) -> None:
         """The journal has these by now."""
         with self._looking:
-            numbered = ((self._table.numbers(*claim[:3]), claim[3]) for claim in claims)
-            self._overwriting.journalled((run.start, run.stop, digest) for run, digest in numbered)
+            self._overwriting.journalled(held.runs)

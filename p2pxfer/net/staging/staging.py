@@ -279,16 +279,16 @@ class Staging:
         """
         listed = list(pages)
         with self._claiming.syncing:
-            batch = self._claiming.holding(claims)
+            held = self._claiming.holding(claims)
             self._check_usable()
-            if not (batch or listed):
+            if not (held.claims or listed):
                 return
             with self._trouble.breaking("syncing the received data"):
-                self._sync_files({file for file, _, _, _ in batch})
+                self._sync_files({file for file, _, _, _ in held.claims})
                 self._failpoint("rx.after_data_sync")
                 records = (pack_listed(self._manifest, page) for page in listed)
-                self._journal.append(chain(records, pack_claims(batch)))
-            self._claiming.journalled(batch)
+                self._journal.append(chain(records, pack_claims(held.claims)))
+            self._claiming.journalled(held)
 
     def _withdraw(self, runs: list[tuple[int, int, int]]) -> None:
         """These are about to become other bytes."""

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pxfer.core.session.bundlewire import Bundle
+from p2pxfer.core.transfer.chunktable import ChunkTable
 from p2pxfer.core.transfer.geometry import MIN_CHUNK, chunk_span
 from p2pxfer.core.transfer.journal import Claim, read_journal
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
@@ -172,3 +173,26 @@ def test_of_a_bundle_that_is_refused_nothing_is_written(tmp_path: Path) -> None:
     staging.sync([content.claim((file, 0)) for file in range(3)])
     assert staging.finish(content.root, NOW) == ["a", "b", "c"]
     staging.close()
+
+
+def test_a_sync_looks_each_chunk_up_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many small files that is a good part of what a sync computes."""
+    looks: list[tuple[int, int, int]] = []
+    numbers = ChunkTable.numbers
+
+    def noted(self: ChunkTable, *claim: int) -> range:
+        file, first, stop = claim
+        looks.append((file, first, stop))
+        return numbers(self, file, first, stop)
+
+    content = b"x" * 10
+    digest = blake3(content).digest()
+    manifest = Manifest([Entry(f"f{number}", FILE, len(content)) for number in range(5)])
+    staging = Staging.open(str(tmp_path), SENDER, manifest)
+    try:
+        staging.write_bundle(Bundle(1, 0, 5 * digest, memoryview(5 * content)))
+        monkeypatch.setattr(ChunkTable, "numbers", noted)
+        staging.sync([(file, 0, 1, digest) for file in range(5)], [0])
+    finally:
+        staging.close()
+    assert looks == [(file, 0, 1) for file in range(5)]
