@@ -32,10 +32,10 @@ from p2pxfer.errors import (
     PeerStopped,
     ProtocolBreach,
     Refused,
-    Unreachable,
 )
 from p2pxfer.net.connection.liveness import PacketsLost
 from p2pxfer.net.session.channelpaths import ChannelPaths
+from p2pxfer.net.session.doubted import REPLACED, Doubted
 from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.meeting import Meeting
 from p2pxfer.net.session.parties import MeetingOwner
@@ -46,7 +46,6 @@ from p2pxfer.net.session.patience import Parting, Pathless
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Event, Note, Peer
 
-REPLACED = "another connection has replaced it"
 FATAL = (IdentityMismatch, Incomplete, LimitReached, ProtocolBreach, Refused)
 """What no other path would change."""
 
@@ -93,7 +92,7 @@ class ChannelSession(MeetingOwner):
         self.on_compare: Callable[[tuple[str, ...]], None] | None = None
         """Gets the words that the peer shows; where nobody wants them, its asking is a breach."""
         self._meetings: list[Meeting] = []
-        self._doubted: set[PeerPath] = set()
+        self._doubted = Doubted()
         self._pathless = Pathless(
             reactor, peer.shown, patience, self.fail,
             lambda: "" if self._met else None, lambda: self.paths.peer_left,
@@ -188,7 +187,7 @@ class ChannelSession(MeetingOwner):
         """End a meeting and its paths at once; their orderly close takes a while."""
         for path in meeting.paths:
             self.paths.remove(path, REPLACED)
-            self._doubted.discard(path)
+            self._doubted.lost(path)
             self.link.close_path(path)
         if not self.paths and not self._over:
             self._pathless.begin()
@@ -213,9 +212,7 @@ class ChannelSession(MeetingOwner):
             self._tell(Peer(name=name, id=str(PeerId(path.peer_key)), verified=self._peer.verified))
             self.met.callback(None)
         self.paths.add(path)
-        doubted, self._doubted = self._doubted, set()
-        for old in doubted:
-            old.fail(Unreachable(REPLACED))
+        self._doubted.drop()
         for late in [one for one in self._meetings if one.started < meeting.started and not one.paths]:
             self._drop(late)
         self.link.open_path(path)
@@ -226,7 +223,7 @@ class ChannelSession(MeetingOwner):
     def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
         """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
         was_ours = self.paths.lost(path, error)
-        self._doubted.discard(path)
+        self._doubted.lost(path)
         if self._over:
             if not self.paths:
                 self._parting.gone()

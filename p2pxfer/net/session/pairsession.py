@@ -191,6 +191,6 @@ class PairSession(ChannelSession):
 
     def _nat_forgot(self) -> None:
         if self.asks:
-            self._doubted = set(self.paths.ordered())
+            self._doubted.doubt(self.paths.ordered())
         elif self._client is not None:
             self._client.reconnect()

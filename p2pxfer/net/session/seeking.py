@@ -25,9 +25,9 @@ from p2pxfer.core.backoff import Backoff
 from p2pxfer.core.contact.codes import Code
 from p2pxfer.core.messages import Introduction, PathPolicy
 from p2pxfer.errors import IdentityMismatch, NameTaken, NoDirectPath, P2pxferError, Unreachable
+from p2pxfer.net.session.doubted import Doubted
 from p2pxfer.net.session.knownpeers import itself
 from p2pxfer.net.session.meeting import Meeting
-from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.types import Reactor
@@ -91,7 +91,7 @@ class Standing(Enum):
     DIRECT = auto()
 
 
-def standing_of(paths: PathSet, doubted: Collection[PeerPath]) -> Standing:
+def standing_of(paths: PathSet, doubted: Doubted) -> Standing:
     """What there is, where the paths in ``doubted`` are not known to live."""
     if doubted:
         return Standing.DOUBTED

@@ -41,6 +41,7 @@ from p2pxfer.errors import (
 )
 from p2pxfer.net.connection.liveness import PacketsLost
 from p2pxfer.net.session.acquaintance import Acquaintance
+from p2pxfer.net.session.doubted import Doubted
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.meeting import Meeting
 from p2pxfer.net.session.meetings import Meetings
@@ -98,7 +99,7 @@ class OutgoingJob:
         self._peer = Acquaintance(reactor, own, target, on_paired=on_paired, met=self._met, failed=self.fail)
         self._seeking = Seeking(reactor, client, target, policy, self, first)
         self._widener = Widener(reactor, self._paths, self._open_beside, pump.is_idle if pump.spreads else None)
-        self._doubted: set[PeerPath] = set()
+        self._doubted = Doubted()
         self._pathless = Pathless(
             reactor, target.shown, None if patience.wait else patience.without_path, self.fail,
             lambda: f"; {pump.after_cut}" if pump.accepted else None, lambda: self._paths.peer_left,
@@ -240,7 +241,7 @@ class OutgoingJob:
             return
         self._pathless.end()
         self._paths.add(path)
-        self._drop_doubted()
+        self._doubted.drop()
         self._meetings.won(meeting)
         if self._peer.key == path.peer_key:
             self._use(path)
@@ -251,12 +252,6 @@ class OutgoingJob:
         """Another connection beside one, if it comes about."""
         meeting = self._meetings.of(path)
         return await meeting.siblings.open(path) if meeting is not None else None
-
-    def _drop_doubted(self) -> None:
-        """Another path stands: what may be stuck in those of before goes over it."""
-        doubted, self._doubted = self._doubted, set()
-        for path in doubted:
-            path.fail(Unreachable("another connection has replaced it"))
 
     def _met(self, key: bytes) -> None:
         """The peer proved that it knows the code."""
@@ -294,9 +289,9 @@ class OutgoingJob:
         self._peer.lost(path)
         if self._has_ended():
             return
-        self._doubted.discard(path)
+        self._doubted.lost(path)
         if isinstance(error, PacketsLost) and not self._paths.direct:
-            self._doubted = set(self._paths.ordered())
+            self._doubted.doubt(self._paths.ordered())
         if counted and not self._paths:
             self._pathless.begin()
             self._tell(Note(self._pathless.said(error)))
