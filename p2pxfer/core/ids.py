@@ -13,7 +13,6 @@ Laws:
 
 from __future__ import annotations
 
-import hashlib
 from base64 import b32decode, b32encode
 from typing import Final
 
@@ -41,11 +40,6 @@ class PeerId(Struct, frozen=True, order=True):
     def __post_init__(self) -> None:
         if len(self.digest) != DIGEST_BYTES:
             raise ValueError("a peer id is 32 bytes")
-
-    @classmethod
-    def of_spki(cls, spki_der: bytes) -> PeerId:
-        """The id of the public key with this SubjectPublicKeyInfo."""
-        return cls(hashlib.sha256(spki_der).digest())
 
     @property
     def short(self) -> str:

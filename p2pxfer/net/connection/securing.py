@@ -41,22 +41,29 @@ def start_tls(
     reactor: Any,
     early: bytes = b"",
     on_socket: bool = True,
+    limit: int = 0,
 ) -> TLSTransport:
     """Start the handshake on ``transport`` and put ``protocol`` on top of it; returns the new transport.
 
     From here on the old protocol of ``transport`` hears nothing.  ``early`` are bytes of the handshake that the old
-    protocol received already.  ``on_socket=False`` leaves the socket to its transport.
+    protocol received already.  ``on_socket=False`` leaves the socket to its transport, as does a ``limit``, for which
+    see :class:`~p2pxfer.net.connection.streamsocket.StreamSocket`.
 
     Raises:
         ConfigError: this side's key or roots cannot be used.
     """
-    if on_socket and not early and can_take_over(transport, reactor):
-        creator.context(is_client)  # whatever is wrong with it is said before the transport changes hands
-        ends = transport.getHost(), transport.getPeer()
+    creator.context(is_client)  # whatever is wrong with it is said before the transport changes hands
+    ends = transport.getHost(), transport.getPeer()
+    tls: TLSSocketTransport
+    if on_socket and not early and not limit and can_take_over(transport, reactor):
         tls = TLSSocketTransport(take_over(transport), ends, protocol, creator, is_client=is_client, reactor=reactor)
-        tls.start()
-        return tls
-    return wrap(transport, protocol, creator, is_client=is_client, reactor=reactor, early=early)
+    else:
+        stream: Any = StreamSocket(reactor, early, limit)
+        tls = TLSStreamTransport(stream, ends, protocol, creator, is_client=is_client, reactor=reactor)
+        cast(Any, transport).protocol = stream
+        stream.makeConnection(transport)
+    tls.start()
+    return tls
 
 
 def can_take_over(transport: object, reactor: object) -> bool:
@@ -90,25 +97,3 @@ def take_over(transport: Any) -> socket.socket:
     sock = socket.socket(fileno=transport.getHandle().detach())
     transport.connectionLost(Failure(ConnectionDone()))
     return sock
-
-
-def wrap(
-    transport: ITransport,
-    protocol: IProtocol,
-    creator: Creator,
-    *,
-    is_client: bool,
-    reactor: Any,
-    early: bytes = b"",
-    limit: int = 0,
-) -> TLSTransport:
-    """:func:`start_tls` on any transport, such as one that is inside TLS already; for ``limit`` see
-    :class:`~p2pxfer.net.connection.streamsocket.StreamSocket`."""
-    creator.context(is_client)
-    stream: Any = StreamSocket(reactor, early, limit)
-    ends = transport.getHost(), transport.getPeer()
-    tls = TLSStreamTransport(stream, ends, protocol, creator, is_client=is_client, reactor=reactor)
-    cast(Any, transport).protocol = stream
-    stream.makeConnection(transport)
-    tls.start()
-    return tls

@@ -19,7 +19,7 @@ from p2pxfer.core.messages import Failure as ServerFailure
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import P2pxferError, ProtocolBreach, from_wire
 from p2pxfer.net.connection.liveness import Liveness, to_server
-from p2pxfer.net.connection.securing import wrap
+from p2pxfer.net.connection.securing import start_tls
 from p2pxfer.net.connection.streams import lost_error
 from p2pxfer.net.connection.tls import Creator
 from p2pxfer.net.connection.transport import TLSTransport
@@ -157,9 +157,9 @@ class RelayLeg(Protocol):
     def _hand_over(self, early: bytes, limit: int) -> None:
         assert self.transport is not None
         joined = self.joined
-        wrap(
+        start_tls(
             self.transport, self._inner, self._creator,
-            is_client=self._is_client, reactor=self._reactor, early=early, limit=limit,
+            is_client=self._is_client, reactor=self._reactor, early=early, on_socket=False, limit=limit,
         )  # fmt: skip
         if not joined.called:
             joined.callback(self._inner)

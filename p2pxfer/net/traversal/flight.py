@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from p2pxfer.core.addresses import Endpoint, canonical_endpoint, parse_endpoint
 from p2pxfer.core.codec import Message
 from p2pxfer.core.messages import VERSION, Observe, Observed
-from p2pxfer.core.traversal.discovery import ORDER, Probe
+from p2pxfer.core.traversal.discovery import ORDER, PROBES, Probe
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.connection.serverlink import ServerLink
 from p2pxfer.net.traversal.freshports import fresh_ports
@@ -29,7 +29,7 @@ Opener = Callable[[ServerLink, str, int, int], Deferred[IProtocol]]
 
 def probe_ports() -> list[int]:
     """Fresh local ports for a whole probe, in the order in which they are to be dialled."""
-    row = fresh_ports(len(ORDER))
+    row = fresh_ports(PROBES)
     return [row[number] for number in ORDER]
 
 

@@ -18,7 +18,7 @@ from p2pxfer.errors import ConfigError, IdentityMismatch, P2pxferError, Unreacha
 from p2pxfer.net.connection import delivery, fasttls, wire
 from p2pxfer.net.connection.bulktls import BLOCK
 from p2pxfer.net.connection.outbuffer import RECORD
-from p2pxfer.net.connection.securing import can_take_over, start_tls, take_over, wrap
+from p2pxfer.net.connection.securing import can_take_over, start_tls, take_over
 from p2pxfer.net.connection.streamtls import TLSStreamTransport
 from p2pxfer.net.connection.tls import Link, PeerTLS, Vanished, exporter
 from p2pxfer.net.private.identity import Identity, new_identity
@@ -690,11 +690,11 @@ async def test_the_transport_is_a_descriptor_for_the_reactor() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_wrap_always_uses_memory_buffers() -> None:
+async def test_a_socket_that_is_left_to_its_transport_is_reached_by_memory_buffers() -> None:
     dialling, listening = await tcp_pair()
     client, server = Upper(), Upper()
-    wrap(listening.transport, server, BOB_TLS, is_client=False, reactor=reactor)
-    wrap(dialling.transport, client, ANN_TLS, is_client=True, reactor=reactor)
+    start_tls(listening.transport, server, BOB_TLS, is_client=False, reactor=reactor, on_socket=False)
+    start_tls(dialling.transport, client, ANN_TLS, is_client=True, reactor=reactor, on_socket=False)
     assert await client.secured and await server.secured
     assert isinstance(client.transport, TLSStreamTransport)
     client.transport.abortConnection()

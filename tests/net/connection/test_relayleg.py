@@ -19,7 +19,7 @@ from p2pxfer.core.session.records import MAX_RECORD
 from p2pxfer.errors import Unreachable
 from p2pxfer.net.connection import fasttls
 from p2pxfer.net.connection.recordsize import RECORD_S, UNKNOWN, RecordSize
-from p2pxfer.net.connection.securing import wrap
+from p2pxfer.net.connection.securing import start_tls
 from p2pxfer.net.connection.streamsocket import StreamSocket
 from p2pxfer.net.connection.tcpinfo import delivery_rate
 from p2pxfer.net.connection.tls import PeerTLS
@@ -40,8 +40,8 @@ async def leg(server: Changing | None = None, limit: int = 0) -> Leg:
     outer = await tls_pair(PeerTLS(ANN, BOB.id.digest, ALPN_SERVER), PeerTLS(BOB, ANN.id.digest, ALPN_SERVER))
     assert await outer.client.secured and await outer.server.secured
     found = Leg(Changing("initiator"), server or Changing("responder"), outer.plain, outer)
-    wrap(outer.server.transport, found.server, BOB_TLS, is_client=False, reactor=reactor, limit=limit)
-    wrap(outer.client.transport, found.client, ANN_TLS, is_client=True, reactor=reactor, limit=limit)
+    start_tls(outer.server.transport, found.server, BOB_TLS, is_client=False, reactor=reactor, limit=limit)
+    start_tls(outer.client.transport, found.client, ANN_TLS, is_client=True, reactor=reactor, limit=limit)
     await gatherResults([found.client.secured, found.server.secured])
     for one, other in ((found.client, found.server), (found.server, found.client)):
         one.transport.write(b"!")
