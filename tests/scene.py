@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
 from p2pxfer.core.ids import PeerId
 from p2pxfer.net.private.home import Contact, Home
@@ -57,6 +58,13 @@ class Scene(contextlib.ExitStack):
         self.address = ""
         self._count = 0
 
+    def set_up(self, *, known: bool = True) -> Self:
+        """Start the server and, where the two people are to know each other, make contacts."""
+        self.start_server()
+        if known:
+            self.make_contacts()
+        return self
+
     def start_server(self, *listen: str) -> Program:
         """Start the server, or start it again in the same place; `listen` are endpoints instead of the usual ones."""
         server, self.address = start_server(self.place, self.folder, loopback=self.loopback, listen=listen)
@@ -90,8 +98,7 @@ class Scene(contextlib.ExitStack):
 
     def copy_directly(self, size: int = 1 << 20) -> list[JsonEvent]:
         """Make contacts and a file, and move it with the relay forbidden; returns what the receiver said."""
-        self.start_server()
-        self.make_contacts()
+        self.set_up()
         source = self.folder / "small.bin"
         digest = random_file(source, size)
         bob = self.receive("--once", "--no-code", "--path", "direct")

@@ -9,6 +9,9 @@ import struct
 import threading
 from collections.abc import Callable
 
+from scripts.product import Program
+from tests.scene import Scene
+
 Handler = Callable[[socket.socket], None]
 RESET = struct.pack("ii", 1, 0)
 
@@ -64,3 +67,10 @@ def everything(connection: socket.socket) -> bytes:
     while data := connection.recv(65536):
         heard += data
     return bytes(heard)
+
+
+def expose(stage: Scene, target: str, *words: str) -> Program:
+    """Alice exposes something to bob."""
+    program = stage.program("alice", stage.alice, "expose", target, "--to", "bob", *words)
+    program.wait_for("exposed")
+    return program

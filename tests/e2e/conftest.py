@@ -328,6 +328,12 @@ def kill(program: Program, how: signal.Signals = signal.SIGKILL) -> None:
     assert program.wait(40).status == -how
 
 
+def computed_by(pid: int) -> float:
+    """Seconds of processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @contextlib.contextmanager
 def mounted(where: Path, *options: str) -> Iterator[Path]:
     """A tmpfs with these mount options."""
@@ -362,26 +368,21 @@ def fast_stage() -> Iterator[Stage]:
 def fast_pair() -> Iterator[Stage]:
     """The same with a running server, and two people who know each other."""
     with fast_stage() as made:
-        made.start_server()
-        made.make_contacts()
-        yield made
+        yield made.set_up()
 
 
 @contextlib.contextmanager
 def pair_at(folder: Path) -> Iterator[Stage]:
     """The same in `folder`; its logs are not looked at."""
     with Stage(folder) as made:
-        made.start_server()
-        made.make_contacts()
-        yield made
+        yield made.set_up()
 
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
     """A stage with a running server and no contacts."""
     with Stage(tmp_path) as made:
-        made.start_server()
-        yield made
+        yield made.set_up(known=False)
     made.check_logs()
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.acquainting import pair_up
 from tests.e2e.conftest import Stage, check_failure
 from tests.e2e.terminal import Terminal
-from tests.e2e.test_first_contact import pair_up
 from tests.scene import WORDS, file_hash, random_file
 
 

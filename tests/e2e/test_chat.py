@@ -15,9 +15,9 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.core.session.chatwire import MAX_TEXT
 from p2pxfer.net.private.home import Home
 from tests.chats import ChatEnd
+from tests.e2e.acquainting import contacts_of
 from tests.e2e.conftest import Stage, check_failure, mounted, names_in, needs_mounts, wait_until
 from tests.e2e.terminal import Terminal
-from tests.e2e.test_first_contact import contacts_of
 from tests.scene import file_hash, random_file
 
 pytestmark = pytest.mark.deadline(240)

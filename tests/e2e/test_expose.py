@@ -7,9 +7,9 @@ import socket
 
 import pytest
 
+from tests.e2e.acquainting import befriend
 from tests.e2e.conftest import Stage, check_failure
-from tests.e2e.test_services import befriend, expose
-from tests.services import Service, dial, digest_of_all, echo, everything
+from tests.services import Service, dial, digest_of_all, echo, everything, expose
 
 pytestmark = pytest.mark.deadline(240)
 

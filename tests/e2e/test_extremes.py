@@ -16,7 +16,7 @@ import pytest
 from scripts.product import Program, client
 from tests.e2e.cgroups import memory_group
 from tests.e2e.conftest import MIB, Stage, fast_pair, kill, names_in, pair_at, staging_of, wait_until
-from tests.e2e.test_long_lists import gated_sender, receiver, until_durable
+from tests.e2e.counting import gated_sender, receiver, until_durable
 from tests.scene import events_of, last
 
 GIB = 1 << 30

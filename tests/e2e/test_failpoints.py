@@ -23,10 +23,11 @@ from p2pxfer.core.transfer.manifest import Manifest
 from scripts.product import JsonEvent, Program, client
 from tests.e2e import killed_program
 from tests.e2e.conftest import MIB, REFETCHED, Stage, Watch, end_of, fast_stage, payload, staging_of, wait_until
-from tests.e2e.test_kills import NAME
-from tests.scene import events_of, file_hash, last, random_file
+from tests.e2e.trees import contents, make_tree
+from tests.scene import events_of, last, random_file
 
 SIZE = 48 * MIB
+NAME = "big.bin"
 PLACES = {
     "rx.place_made": 1, "rx.half_a_chunk": 20, "rx.after_data_write": 20, "rx.before_data_sync": 2,
     "rx.after_data_sync": 1, "rx.half_a_record": 3, "rx.after_journal_write": 1, "rx.after_journal_sync": 1,
@@ -145,31 +146,6 @@ def test_f01_the_receiver_dies_at_every_step(field: Field) -> None:
     assert payload(last(events, "done")) == 0
     alice.succeed(30)
     field.check_whole()
-
-
-def make_tree(top: Path) -> None:
-    """Many small files, one of several chunks, one with a hole, a link, and empty things."""
-    for number in range(300):
-        path = top / f"d{number % 7}" / str(number)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(number.to_bytes(2, "big") * (number * 31))
-    random_file(top / "chunks.bin", 4 * MIB + 1)
-    with (top / "hole.bin").open("wb") as file:
-        file.write(b"begin")
-        file.truncate(32 * MIB)
-        file.seek(0, os.SEEK_END)
-        file.write(b"end")
-    (top / "empty").mkdir()
-    (top / "link").symlink_to("d1/1")
-
-
-def contents(top: Path) -> dict[str, str]:
-    """What lies below a directory: hashes of files, targets of links."""
-    return {
-        str(path.relative_to(top)): str(path.readlink()) if path.is_symlink() else file_hash(path)
-        for path in top.rglob("*")
-        if path.is_symlink() or path.is_file()
-    }
 
 
 @pytest.mark.deadline(120)

@@ -3,39 +3,14 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
 from p2pxfer.core.ids import parse_id
 from p2pxfer.net.private.home import Home
-from tests.e2e.conftest import MIB, Outcome, Stage, Words, check_failure, end_of, names_in
+from tests.e2e.acquainting import CODE, contacts_of, pair_up, send_with_code
+from tests.e2e.conftest import MIB, Stage, Words, check_failure, end_of, names_in
 from tests.scene import WORDS, events_of, file_hash, last, random_file
-
-CODE = f"1-{WORDS}"
-
-
-def send_with_code(stage: Stage, source: Path, how: str, as_json: bool = False) -> Outcome:
-    """Alice sends to bob with a code from the environment or a file."""
-    if how == "environment":
-        return stage.run("send", source, "bob", env={"P2PXFER_CODE": CODE}, as_json=as_json)
-    file = stage.folder / "code.txt"
-    file.write_text(f"{CODE}\n")
-    return stage.run("send", source, "bob", "--code-file", file, as_json=as_json)
-
-
-def contacts_of(home: Path) -> dict[str, tuple[str, str]]:
-    return {contact.name: (str(contact.id), contact.verified) for contact in Home(home).contacts()}
-
-
-def pair_up(stage: Stage, name: str = "alice") -> None:
-    """Alice, who calls herself ``name``, and bob get to know each other by a code and a small file."""
-    assert stage.run("init", "--as", name).status == 0
-    bob = stage.receive("--once", "--code", WORDS)
-    source = stage.folder / "first.txt"
-    source.write_text("first\n")
-    assert send_with_code(stage, source, "environment").status == 0
-    bob.succeed(40)
 
 
 @pytest.mark.parametrize("how", ["environment", "file"])

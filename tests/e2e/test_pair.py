@@ -11,9 +11,9 @@ from p2pxfer.core.contact.codes import parse_code
 from p2pxfer.core.contact.pairplace import place_of, slots_at
 from p2pxfer.net.private.home import Home
 from scripts.product import Program, client
+from tests.e2e.acquainting import contacts_of
 from tests.e2e.conftest import Stage, check_failure, wait_until
 from tests.e2e.terminal import Terminal
-from tests.e2e.test_first_contact import contacts_of
 from tests.scene import last
 
 pytestmark = pytest.mark.deadline(240)

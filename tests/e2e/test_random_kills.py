@@ -15,7 +15,7 @@ import pytest
 
 from scripts.product import Program
 from tests.e2e.conftest import MIB, Stage, fast_pair, names_in, staging_of, wait_until
-from tests.e2e.test_failpoints import contents, make_tree
+from tests.e2e.trees import contents, make_tree
 from tests.scene import events_of, random_file
 
 SEEDS = [pytest.param(seed, marks=pytest.mark.soak if seed > 2 else ()) for seed in range(1, 501)]

@@ -28,7 +28,18 @@ from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.net.transfer.source import Source
 from scripts.product import Program, client
 from tests.e2e import killed_program
-from tests.e2e.conftest import MIB, REFETCHED, Stage, end_of, fast_pair, kill, payload, staging_of, wait_until
+from tests.e2e.conftest import (
+    MIB,
+    REFETCHED,
+    Stage,
+    computed_by,
+    end_of,
+    fast_pair,
+    kill,
+    payload,
+    staging_of,
+    wait_until,
+)
 from tests.scene import events_of, last
 
 SIZE = 100 * 1024 * MIB
@@ -95,12 +106,6 @@ def read_by(pid: int) -> tuple[int, int]:
     """Bytes that a process has read by calls, and those of them that came from a disk; also when it has just ended."""
     fields = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
     return int(fields["rchar"]), int(fields["read_bytes"])
-
-
-def computed_by(pid: int) -> float:
-    """Seconds of processor time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def length(fd: int) -> int:

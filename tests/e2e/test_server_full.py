@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import MIB, Stage, fast_folder, wait_until
-from tests.e2e.test_resume_large import computed_by
+from tests.e2e.conftest import MIB, Stage, computed_by, fast_folder, wait_until
 from tests.scene import events_of, last
 
 FEW = 48

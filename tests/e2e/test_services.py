@@ -15,21 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from p2pxfer.core.ids import PeerId
-from p2pxfer.net.private.home import Contact, Home
 from scripts.product import Program
+from tests.e2e.acquainting import befriend
 from tests.e2e.conftest import MIB, Stage, check_failed_event, check_failure, wait_until
 from tests.ends import resident
-from tests.services import RESET, Service, dial, digest_of_all, echo, everything
+from tests.services import RESET, Service, dial, digest_of_all, echo, everything, expose
 
 pytestmark = pytest.mark.deadline(240)
-
-
-def expose(stage: Stage, target: str, *words: str) -> Program:
-    """Alice exposes something to bob."""
-    program = stage.program("alice", stage.alice, "expose", target, "--to", "bob", *words)
-    program.wait_for("exposed")
-    return program
 
 
 def connect(stage: Stage, wanted: str, *words: str) -> tuple[Program, str]:
@@ -51,15 +43,6 @@ def served(tmp_path: Path) -> Iterator[Served]:
         stage.make_contacts()
         yield stage
     stage.check_logs()
-
-
-def befriend(stage: Stage, name: str) -> Path:
-    """One more contact of alice, who knows her as well; returns its home."""
-    home = stage.folder / f"{name}-home"
-    for mine, theirs, called in ((home, stage.alice, "alice"), (stage.alice, home, name)):
-        peer = PeerId(Home(theirs).identity().id.digest)
-        Home(mine).add_contact(Contact(called, peer, "code", "2026-11-21"))
-    return home
 
 
 @pytest.mark.parametrize("path", ["auto", "relay"])
