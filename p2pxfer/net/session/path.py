@@ -281,7 +281,8 @@ class PeerPath(Protocol):
             return
         match message := MAPLESS.get(frame.kind, PEER.decode)(frame):
             case Ping():
-                self.send(Pong(number=message.number))
+                if self.writable:  # else what waits is a sign of life as well, and nobody makes it grow by asking
+                    self.send(Pong(number=message.number))
             case Pong():
                 self._liveness.pong(message.number)
             case Problem():

@@ -27,7 +27,7 @@ from p2pxfer.net.session.path import PathFacts, PeerPath
 from tests.net.connection.test_fasttls import STACKS
 from tests.net.flowkit import stopped_and_going_on
 from tests.net.keychange import KeyChanger
-from tests.net.reactors import sleep
+from tests.net.reactors import quiet, sleep, until
 from tests.net.sealkit import (
     ANN,
     ANN_TLS,
@@ -512,6 +512,32 @@ async def test_who_is_refused_for_a_disk_reads_what_is_for_the_other_end() -> No
     server.refuse(DiskError("'/mnt' is full", "its disk is full"))
     assert (await ann.lost).message == "the peer reports: its disk is full"
     assert (await bob.lost).message == "'/mnt' is full"
+
+
+@STACKS
+@pytest_twisted.ensureDeferred
+async def test_who_asks_for_signs_of_life_and_reads_none_fills_no_memory(on_socket: tuple[bool, bool]) -> None:
+    """What is on its way to it is a sign of life already."""
+    client, ann = path("initiator", ANN, BOB)
+    server, bob = path("responder", BOB, ANN)
+    await changing_pair(on_socket, client=client, server=server)
+    await gatherResults([ann.greeted, bob.greeted])
+    transport: Any = server.transport
+    client.pause_reading()
+    server.send_frame([chunk_prefix(1, 0, 0, bytes(32), 4 << 20), bytes(4 << 20)])
+    server.send_frame([chunk_prefix(1, 0, 0, bytes(32), 4 << 20), bytes(4 << 20)])
+    await until(lambda: not server.writable)
+    await quiet(lambda: transport._out.unsent)
+    before, taken = transport._out.unsent, transport._wire.taken
+    for _ in range(20):
+        client.send_frame([PEER.encode(Ping(number=7)) * 1000])
+        await until(lambda: client.writable)
+    await until(lambda: transport._wire.taken > taken + 20_000 * len(PEER.encode(Ping(number=7))))
+    assert transport._out.unsent <= before
+    client.resume_reading()
+    await until(lambda: len(ann.chunks) == 2)
+    client.close()
+    await gatherResults([ann.lost, bob.lost])
 
 
 @STACKS
