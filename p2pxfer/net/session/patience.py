@@ -21,6 +21,8 @@ STOPPED_S = 0.5
 """How long a program that was stopped waits for its farewell to be heard, seconds."""
 SLOW_FAREWELL_S = 8.0
 """The same at most, where a slow line still takes what the kernel has of before, seconds."""
+LOOK_S = 0.1
+"""How often it is looked how far that is, seconds."""
 
 
 class Pathless:
@@ -112,7 +114,7 @@ class Parting:
         self._seconds = seconds
         self._acknowledged: Callable[[], int] = _nothing
         self._seen = 0
-        self._latest = math.inf
+        self._grown_at = self._latest = math.inf
         self._look_at: IDelayedCall | None = None
         self._parted: Deferred[None] = Deferred()
 
@@ -139,7 +141,9 @@ class Parting:
         """Until no path is left, or the time is over."""
         if self._parted.called:
             return
-        self._latest = self._reactor.seconds() + SLOW_FAREWELL_S - self._seconds
+        self._grown_at = self._reactor.seconds()
+        self._latest = self._grown_at + SLOW_FAREWELL_S - self._seconds
+        self._seen = self._acknowledged()
         self._look_later()
         try:
             await self._parted
@@ -149,11 +153,14 @@ class Parting:
             self._look_at = None
 
     def _look_later(self) -> None:
-        self._seen = self._acknowledged()
-        self._look_at = self._reactor.callLater(self._seconds, self._look)
+        self._look_at = self._reactor.callLater(LOOK_S, self._look)
 
     def _look(self) -> None:
-        if self._reactor.seconds() <= self._latest and self._acknowledged() != self._seen:
+        """Give up when nothing was acknowledged for so long, or the last moment for that has passed."""
+        now, seen = self._reactor.seconds(), self._acknowledged()
+        if seen != self._seen and now <= self._latest:
+            self._seen, self._grown_at = seen, now
+        if now - self._grown_at < self._seconds:
             self._look_later()
         else:
             self.gone()
