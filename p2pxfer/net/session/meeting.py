@@ -213,7 +213,7 @@ class Meeting(PathOwner):
                 self._client.outcome(self.introduction.session, self.punch.way, LOST)
             for (host, port), why in self.punch.errors.items():
                 self._reasons.append(Unreachable(f"{host}:{port}: {why}"))
-        if self._life is _Life.ON:
+        if self._life is _Life.ON and self._greeting:
             self._nomination = self._reactor.callLater(NOMINATION_S, self._drop_losers)
         self._check_failed()
 

@@ -161,6 +161,13 @@ def test_a_meeting_whose_punch_came_to_its_end_was_not_given_up() -> None:
     assert not punch.meeting.given_up
 
 
+def test_a_meeting_that_came_to_nothing_leaves_no_timer() -> None:
+    """Nobody closes it any more, and with its timer it would stay for ten seconds."""
+    punch = Punch()
+    punch.meeting.punch._ended(3)
+    assert not punch.clock.getDelayedCalls()
+
+
 def test_the_way_of_the_nominated_path_and_its_time_are_told_once() -> None:
     punch = Punch()
     punch.path("198.18.2.1")
