@@ -233,8 +233,8 @@ def test_a_hostile_receiver_gives_a_reason(pair: Stage, source: Path) -> None:
     double(pair, r"""
         import p2pxfer.net.transfer.tally as tally
         from p2pxfer.errors import Refused
-        assert tally.Refused is Refused
-        tally.Refused = lambda text: Refused("no\x1b]0;owned\x07\n\u202eTraceback: p2pxfer: all is well")
+        assert issubclass(tally.RefusedHere, Refused)
+        tally.RefusedHere = lambda: Refused("no\x1b]0;owned\x07\n\u202eTraceback: p2pxfer: all is well")
     """)  # fmt: skip
     argv: Words = [sys.executable, pair.folder / "double.py", "--server", pair.address, "--home", pair.bob, "receive",
             "--as", "bob", "--to", pair.inbox, "--no-code", "--accept", "ask"]  # fmt: skip
@@ -252,6 +252,33 @@ def test_a_hostile_receiver_gives_a_reason(pair: Stage, source: Path) -> None:
     lines = sent.stderr.decode().split("\n")
     assert all(line.isprintable() for line in lines), lines
     assert r"no\x1b]0;owned\x07\x0a\u202e" in lines[-2]
+
+
+def test_a_hostile_sender_gives_a_reason(pair: Stage, source: Path) -> None:
+    """Why it could not go on is shown escaped, and as much of it as a line holds."""
+    double(pair, r"""
+        import p2pxfer.net.transfer.outgoing as outgoing
+        from p2pxfer.core.session.wire import Problem
+        from p2pxfer.errors import LimitReached
+        said = Problem(word="E_LIMIT", message="no\x1b]0;owned\x07\n\u202ep2pxfer: all is well" + 900 * "!", ends=True)
+        outgoing.last_word = lambda error, *, offered: said
+        use = outgoing.OutgoingJob._use
+        def fails(self, path):
+            use(self, path)
+            self._reactor.callLater(1, self.fail, LimitReached("it is enough"))
+        outgoing.OutgoingJob._use = fails
+    """)  # fmt: skip
+    there, answers = os.pipe()
+    bob = pair.asking_receiver(there, "--no-code")
+    os.close(there)
+    assert as_double(pair, pair.alice, "send", source, "bob").status == 9
+    said = bob.wait_for("note")["message"]
+    os.close(answers)
+    assert said.isprintable() and len(said) < 600
+    assert said.startswith(r"alice could not go on: no\x1b]0;owned\x07\x0a\u202ep2pxfer: all is well!!!")
+    assert said.endswith("...; nothing was taken of source.bin")
+    bob.stop()
+    (pair.folder / "asking.log").unlink()
 
 
 GARBAGE = [

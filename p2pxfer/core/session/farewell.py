@@ -30,18 +30,16 @@ from p2pxfer.errors import (
     from_peer,
 )
 
-MAX_REASON: Final = 400
-"""Most characters of the reason why a side ends, which is to be one line at the other end."""
+MAX_REASON: Final = 500
+"""Most characters of a reason, which is to be one line at the other end."""
 WITHHELD: Final = "its user is told why"
-_MOST: Final = 1000
-"""Most characters of any other reason that goes over the wire."""
 _SAID_ELSEWHERE: Final = (CodeNeeded, IdentityMismatch, WrongCode)
 _CAPS: Final = PEER.caps([Problem], MAX_LAST)
 
 
 def problem(error: P2pxferError) -> Problem:
     """What is said of ``error``, for which a path is given up."""
-    return Problem(word=error.word, message=error.abroad[:_MOST])
+    return Problem(word=error.word, message=error.abroad[:MAX_REASON])
 
 
 def last_word(error: P2pxferError, *, offered: bool) -> Message | None:
@@ -57,7 +55,7 @@ def last_word(error: P2pxferError, *, offered: bool) -> Message | None:
 
 def reported(message: Problem) -> P2pxferError:
     """The error that the peer says."""
-    said = safe_text(message.message)
+    said = safe_text(message.message, MAX_REASON)
     return from_peer(message.word, said if message.ends else f"the peer reports: {said}", ends=message.ends)
 
 
