@@ -13,7 +13,7 @@ below), the other end of a connection (:class:`ProtocolBreach`, :class:`Identity
 from __future__ import annotations
 
 import errno
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self
 
 
 class P2pxferError(Exception):
@@ -252,8 +252,17 @@ class PeerStopped(Unreachable):
     word = "E_STOPPED"
 
 
+PEER_REPORTS: Final = "the peer reports: "
+"""How what a peer says begins, so that nobody takes it for words of this program."""
+
+
 class PeerFailed(PeerStopped):
-    """The other end says that what it was at has ended there, by an error of its own: the sentence."""
+    """The other end says that what it was at has ended there, by an error of its own."""
+
+    @property
+    def why(self) -> str:
+        """Its sentence alone, for those who say whose it is."""
+        return self.message.removeprefix(PEER_REPORTS)
 
 
 class NoDirectPath(P2pxferError):

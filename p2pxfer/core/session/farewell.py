@@ -21,6 +21,7 @@ from p2pxfer.core.session.records import MAX_LAST
 from p2pxfer.core.session.wire import PEER, Bye, Problem
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import (
+    PEER_REPORTS,
     CodeNeeded,
     FrameError,
     IdentityMismatch,
@@ -55,8 +56,8 @@ def last_word(error: P2pxferError, *, offered: bool) -> Message | None:
 
 def reported(message: Problem) -> P2pxferError:
     """The error that the peer says."""
-    said = safe_text(message.message, MAX_REASON)
-    return from_peer(message.word, said if message.ends else f"the peer reports: {said}", ends=message.ends)
+    said = f"{PEER_REPORTS}{safe_text(message.message, MAX_REASON)}"
+    return from_peer(message.word, said, ends=message.ends)
 
 
 def in_last_record(octets: bytes) -> P2pxferError | None:

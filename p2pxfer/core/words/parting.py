@@ -12,7 +12,7 @@ from p2pxfer.errors import PeerFailed, PeerStopped
 def parted_text(peer: str, farewell: PeerStopped) -> str:
     """What became of the program of ``peer``, by its own farewell; both may be shown."""
     if isinstance(farewell, PeerFailed):
-        return f"{peer} could not go on: {farewell.message}"
+        return f"{peer} could not go on: {farewell.why}"
     return f"{peer} was stopped there"
 
 

@@ -186,7 +186,7 @@ class PeerPath(Protocol):
         transport.loseConnection()
 
     def _end(self, error: P2pxferError) -> None:
-        self._stop_timer()
+        self._liveness.stop()  # and the timer goes on: it aborts a path whose peer does not let it close
         if not self._over:
             self._over = True
             self._owner.path_lost(self, error)

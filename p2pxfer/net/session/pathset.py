@@ -24,7 +24,7 @@ LEAVING_S = 3.0
 
 def failed_why(error: P2pxferError) -> str:
     """Why the first path went of a peer that has ended by ``error``."""
-    return f"{FAILED}: {error.message}"
+    return f"{FAILED}: {error.why if isinstance(error, PeerFailed) else error.message}"
 
 
 class PathSet:

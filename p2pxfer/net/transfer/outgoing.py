@@ -334,9 +334,10 @@ class OutgoingJob:
                 self._tell(event)
             self._pump.push()
         except P2pxferError as error:
+            ended = self._has_ended()
             self.fail(error)
-            if not error.reported:
-                raise
+            if ended and not error.reported:
+                raise  # else the end by this very error says so on every path
 
     def path_chunk(self, path: PeerPath, chunk: Chunk) -> None:
         """See :class:`~p2pxfer.net.session.path.PathOwner`."""

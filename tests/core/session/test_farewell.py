@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from p2pxfer.core.framing import encode_frame
-from p2pxfer.core.session.farewell import MAX_REASON, WITHHELD, in_last_record, last_word, problem
+from p2pxfer.core.session.farewell import MAX_REASON, WITHHELD, in_last_record, last_word, problem, reported
 from p2pxfer.core.session.records import MAX_LAST
 from p2pxfer.core.session.wire import PEER, Bye, Ping, Problem
+from p2pxfer.core.words.parting import parted_text
 from p2pxfer.errors import (
     CodeNeeded,
     DiskError,
@@ -15,6 +16,7 @@ from p2pxfer.errors import (
     IdentityMismatch,
     LimitReached,
     P2pxferError,
+    PeerFailed,
     PeerStopped,
     SourceChanged,
     WrongCode,
@@ -54,6 +56,18 @@ def test_who_was_stopped_says_that_and_not_that_it_ended_by_an_error() -> None:
 @pytest.mark.parametrize("word", ["E_DENIED", "E_SPACE", "E_PATH", "E_STOPPED", "E_CODE", "E_NEW"])
 def test_what_the_other_end_said_it_does_not_hear_again(word: str) -> None:
     assert last_word(from_peer(word, "the receiver's user said no"), offered=True) == Bye()
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_the_words_of_a_peer_are_never_those_of_this_program(ends: bool) -> None:
+    error = reported(Problem(word="E_PIN", message="the key of the server has changed", ends=ends))
+    assert error.message == "the peer reports: the key of the server has changed"
+
+
+def test_what_a_peer_ended_by_is_told_under_its_name() -> None:
+    error = reported(Problem(word="E_IO", message="its disk \x1b failed", ends=True))
+    assert isinstance(error, PeerFailed)
+    assert parted_text("bob", error) == "bob could not go on: its disk \\x1b failed"
 
 
 @pytest.mark.parametrize("error", [IdentityMismatch("another key"), WrongCode("wrong"), CodeNeeded("who are you")])

@@ -217,7 +217,7 @@ def test_by_what_the_peer_ended_is_told_once_and_the_rest_goes_with_that() -> No
     error = PeerFailed("a.bin changed while it was being sent")
     for path, why in zip(everything, [error, error, Unreachable("reset")], strict=True):
         paths.lost(path, why)
-    assert [event.why for event in told] == [f"{FAILED}: {error.message}", FAILED, FAILED]
+    assert [event.why for event in told] == [f"{FAILED}: {error.why}", FAILED, FAILED]
     assert [bool(describe(event)) for event in told] == [True, False, False]
 
 

@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from p2pxfer.core.session.farewell import WITHHELD
-from p2pxfer.core.session.transferwire import Refuse
+from p2pxfer.core.session.transferwire import Ack, Refuse
 from p2pxfer.core.session.wire import Bye, Problem
 from p2pxfer.core.words.eventtext import describe
 from p2pxfer.errors import (
@@ -117,6 +117,24 @@ def test_a_job_that_failed_says_by_what_and_waits_until_that_is_heard(
     assert (job.said, job.outcome) == ([Problem(word=kind.word, message=reason, ends=True), "close"], [])
     job.clock.advance(FAREWELL_S)
     assert job.outcome == [error]
+
+
+def test_a_breach_of_the_receiver_ends_the_job_when_its_reason_was_heard(tmp_path: Path) -> None:
+    job = Job(tmp_path)
+    error = ProtocolBreach("an acknowledgement of what was not sent")
+
+    def breach(path: object, message: object) -> list[Event]:
+        raise error
+
+    job.cargo.message = breach
+    job.job.path_message(
+        job.path, Ack(handle=1, chunks=[])
+    )  # and nothing is raised, for which the path would be refused
+    assert (job.said, job.outcome) == ([Problem(word=error.word, message=error.message, ends=True), "close"], [])
+    job.clock.advance(FAREWELL_S)
+    assert job.outcome == [error]
+    with pytest.raises(ProtocolBreach):
+        job.job.path_message(job.path, Ack(handle=1, chunks=[]))
 
 
 def test_a_job_whose_peer_has_another_key_says_nothing(tmp_path: Path) -> None:
