@@ -65,6 +65,12 @@ class Screen:
         """The lines with any of these words."""
         return [line for line in self.lines if re.search("|".join(words), line)]
 
+    def only(self, *words: str) -> str:
+        """The one line with any of these words."""
+        found = self.about(*words)
+        assert len(found) == 1, "\n".join(self.lines)
+        return found[0]
+
 
 TROUBLE = ("path lost", "error", "refused", "gone", "stopped", "could not go on", "p2pxfer:")
 
@@ -124,7 +130,7 @@ def test_why_a_sender_could_not_go_on_is_one_line_at_the_receiver(stage: Stage, 
     assert own != why  # whoever can do something about it is told what
     bob.wait_for("could not go on")
     stage.send_good()
-    (line,) = bob.about(*TROUBLE)
+    line = bob.only(*TROUBLE)
     assert line.startswith(f"alice could not go on: {why}; "), line
     assert "are kept (" in line and str(stage.folder) not in line
 
@@ -152,7 +158,7 @@ def test_a_sender_that_fails_before_the_answer_takes_its_question_with_it(stage:
     (stage.folder / faulty_program.GO).touch()
     assert alice.wait(20).status == 2
     bob.wait_for("nothing was taken of d")
-    (line,) = bob.about(*TROUBLE)
+    line = bob.only(*TROUBLE)
     assert "alice could not go on: " in line and "it contains a colon; nothing was taken of d" in line
 
 

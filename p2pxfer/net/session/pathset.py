@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 from p2pxfer.core.codec import Message
@@ -47,6 +48,8 @@ class PathSet:
         self._holders: set[int] = set()
         self._over = False
         self._farewell_at: float | None = None
+        self._failed = ("", -math.inf)
+        """By which sentence the peer ended last, and when it said so last: it does on each path that comes up then."""
         self._farewell = STOPPED
         """Why paths go that go with the peer's farewell."""
         self._byes: set[int] = set()
@@ -176,7 +179,9 @@ class PathSet:
         return self.remove(path, self._why(path, error))
 
     def _why(self, path: PeerPath, error: P2pxferError) -> str:
-        first = isinstance(error, PeerFailed) and not self.peer_leaves
+        first = isinstance(error, PeerFailed) and not self.peer_leaves and not self._says_again(error)
+        if isinstance(error, PeerFailed):
+            self._failed = error.why, self._now()
         if isinstance(error, PeerStopped):
             self._farewell_at = self._now()
             self._farewell = FAILED if isinstance(error, PeerFailed) else STOPPED
@@ -188,6 +193,11 @@ class PathSet:
         if path.facts.number in self._byes:
             return OVER
         return CLOSED if isinstance(error, Closed) and len(self._paths) > 1 else error.message
+
+    def _says_again(self, error: PeerFailed) -> bool:
+        """The peer said the same a moment ago."""
+        why, at = self._failed
+        return why == error.why and self._now() - at < LEAVING_S
 
     @property
     def peer_leaves(self) -> bool:

@@ -221,6 +221,19 @@ def test_by_what_the_peer_ended_is_told_once_and_the_rest_goes_with_that() -> No
     assert [bool(describe(event)) for event in told] == [True, False, False]
 
 
+def test_by_what_the_peer_ended_is_not_told_again_of_a_path_that_came_up_meanwhile() -> None:
+    told: list[Path] = []
+    clock = Clock()
+    paths = PathSet(clock.seconds, lambda event: told.append(event) if isinstance(event, Path) else None)
+    for number, pause in enumerate((0.0, 0.1, LEAVING_S), 1):
+        clock.advance(pause)
+        path: Any = FakePath(number, "relay", 1e6)
+        paths.add(path)
+        paths.lost(path, PeerFailed("its disk failed"))
+    why = f"{FAILED}: its disk failed"
+    assert [event.why for event in told if event.state == "down"] == [why, FAILED, why]
+
+
 def test_a_path_on_which_the_peer_said_that_it_is_done_is_none_that_was_lost() -> None:
     told: list[Path] = []
     paths = PathSet(Clock().seconds, lambda event: told.append(event) if isinstance(event, Path) else None)
