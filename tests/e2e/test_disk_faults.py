@@ -128,13 +128,35 @@ def test_f17_f18_somebody_removes_what_is_being_received(field: Field, fault: st
     """There is nothing to go on with, so it begins anew; nothing is made where the user removed something."""
     bob = field.receiver(faulty(fault, 50))
     alice = field.stage.send(field.source)
-    assert failure(bob, alice)["code"] == "E_IO"
+    (status, received), (other, sent) = end_of(bob), end_of(alice)
+    assert (status, other) == (8, 4), (received, sent)
+    here, there = last(received, "error"), last(sent, "error")
+    assert here["code"] == "E_IO"
+    assert not any("kept" in error["message"] for error in (here, there))
     if fault == "place is removed":
+        assert f"what had arrived in '{field.stage.inbox}/.p2pxfer-" in here["message"]
+        assert "what had arrived was removed there; run the command again" in there["message"]
         assert names_in(field.stage.inbox) == []
     else:
+        assert here["message"] == (
+            f"the destination '{field.stage.inbox}' is gone, and what had arrived with it; make it again, and let the"
+            " sender run its command again"
+        )
+        assert "its destination is gone, and what had arrived with it; run the command again" in there["message"]
         assert not field.stage.inbox.exists()
         field.stage.inbox.mkdir()
     assert payload(last(field.check_again(), "done")) >= SIZE
+
+
+def test_the_destination_is_gone_before_a_transfer_comes(field: Field) -> None:
+    bob = field.stage.receive("--once", "--no-code")
+    field.stage.inbox.rmdir()
+    (other, sent), (status, received) = end_of(field.stage.send(field.source)), end_of(bob)
+    field.stage.inbox.mkdir()
+    assert (status, other) == (8, 4), (received, sent)
+    assert "its destination is gone; nothing was received; run the command" in last(sent, "error")["message"]
+    said = f"the destination '{field.stage.inbox}' is gone; nothing was received; make it again, and let the sender"
+    assert last(received, "error")["message"].startswith(said)
 
 
 def test_f11_a_limit_of_file_size(field: Field) -> None:

@@ -40,7 +40,6 @@ from p2pxfer.core.transfer.manifest import Entry, Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import ChunkRefused, Damaged, DiskError
 from p2pxfer.net.disk import (
-    OPEN_DIRECTORY,
     OPEN_INNER_FILE,
     FdCache,
     fdatasync,
@@ -94,7 +93,7 @@ class Staging:
         self._table = ChunkTable(manifest)
         self._closing = ExitStack()
         self._claiming = Claiming(self._table, self._withdraw)
-        self._trouble = Trouble(self.where)
+        self._trouble = Trouble(destination, self.where)
         self._sparse: set[int] = set()
         self._parents = LastParent()
         self._closing.callback(self._parents.close)
@@ -126,8 +125,7 @@ class Staging:
         """
         staging = cls(destination, sender, manifest, failpoint, reserve)
         try:
-            with staging._trouble.told(f"opening the directory {shown(destination)}"):
-                staging._destination = staging._keep(os.open(os.fsencode(destination), OPEN_DIRECTORY))
+            staging._destination = staging._keep(staging._trouble.open_destination())
             with staging._trouble.told(f"preparing the directory {shown(destination)}"):
                 staging._note(announced)
                 staging._enter()
@@ -160,7 +158,7 @@ class Staging:
             self._room.check_inodes(self._destination, None, 4, lambda path: False)
 
         self._home = self._keep(enter(self._destination, self.name, self.where, check_room))
-        self._trouble.begun = True
+        self._trouble.home = self._home
         self._journal = JournalFile(self._home, self._failpoint)
         self._closing.callback(self._journal.close)
 
@@ -284,6 +282,7 @@ class Staging:
             if not (held.claims or listed):
                 return
             with self._trouble.breaking("syncing the received data"):
+                self._trouble.look()
                 self._sync_files({file for file, _, _, _ in held.claims})
                 self._failpoint("rx.after_data_sync")
                 records = (pack_listed(self._manifest, page) for page in listed)

@@ -9,6 +9,7 @@ Laws:
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from contextlib import suppress
@@ -23,6 +24,7 @@ from p2pxfer.errors import ConfigError, DiskError
 from p2pxfer.net.disk import OPEN_DIRECTORY, OPEN_INNER_FILE, disk_error, rename_new, shown, write_all
 from p2pxfer.net.private.privatedir import enter
 from p2pxfer.net.staging.publishing import free_names
+from p2pxfer.net.staging.trouble import destination_gone, is_removed
 
 _MARK: Final = STAGING_PREFIX + "stream-"
 _OURS: Final = re.compile(re.escape(_MARK) + "[0-9a-f]{16}")
@@ -44,11 +46,11 @@ class StreamFile:
         self._name = name
         self._hash = blake3()
         self._size = 0
-        self._home = self._file = -1
+        self._destination = self._home = self._file = -1
         try:
             self._destination = os.open(os.fsencode(destination), OPEN_DIRECTORY)
         except OSError as error:
-            raise disk_error(error, f"opening the directory {shown(destination)}", _ADVICE, _ABROAD) from error
+            raise self._said(error, f"opening the directory {shown(destination)}") from error
         self._own = _MARK + os.urandom(8).hex()
         try:
             remove_left_over(self._destination)
@@ -56,7 +58,13 @@ class StreamFile:
             self._file = os.open(_DATA, os.O_RDWR | os.O_CREAT | OPEN_INNER_FILE, 0o666, dir_fd=self._home)
         except OSError as error:
             self.discard()
-            raise disk_error(error, f"preparing the directory {shown(destination)}", _ADVICE, _ABROAD) from error
+            raise self._said(error, f"preparing the directory {shown(destination)}") from error
+
+    def _said(self, error: OSError, what: str) -> DiskError:
+        # Of what this program alone has made here nothing else is missing.
+        if error.errno == errno.ENOENT and (self._destination < 0 or is_removed(self._destination)):
+            return destination_gone(self._destination_path, ", and what had arrived with it" if self._size else "")
+        return disk_error(error, what, _ADVICE, _ABROAD)
 
     @property
     def _where(self) -> str:
@@ -69,7 +77,7 @@ class StreamFile:
             try:
                 write_all(self._file, memoryview(piece), self._size)
             except OSError as error:
-                raise disk_error(error, f"writing {shown(self._name)}", _ADVICE, _ABROAD) from error
+                raise self._said(error, f"writing {shown(self._name)}") from error
             self._hash.update(piece)
             self._size += len(piece)
             written += len(piece)
@@ -88,7 +96,7 @@ class StreamFile:
             final = self._publish()
             os.fsync(self._destination)
         except OSError as error:
-            raise disk_error(error, f"publishing {shown(self._name)}", _ADVICE, _ABROAD) from error
+            raise self._said(error, f"publishing {shown(self._name)}") from error
         self.discard()
         return own, [final]
 

@@ -255,9 +255,9 @@ def test_each_of_the_two_reads_of_a_full_disk_what_is_theirs(dest: Path, monkeyp
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_of_an_error_of_the_disk_the_sender_reads_no_place(begun: bool) -> None:
-    trouble = Trouble("/mnt/in")
-    trouble.begun = begun
+def test_of_an_error_of_the_disk_the_sender_reads_no_place(begun: bool, dest: Path) -> None:
+    trouble = Trouble("/mnt", "/mnt/in")
+    trouble.home = _fd(dest) if begun else -1
     full = trouble.said(OSError(errno.ENOSPC, "full"), "opening the directory '/mnt'")
     assert full.message.endswith("free some space, and let the sender run its command again" + " to go on" * begun)
     assert "/mnt" not in full.abroad and os.strerror(errno.ENOSPC) in full.abroad
@@ -267,9 +267,9 @@ def test_of_an_error_of_the_disk_the_sender_reads_no_place(begun: bool) -> None:
 
 
 @pytest.mark.parametrize("fault", [OSError(errno.EIO, "broken"), ValueError("a fault")])
-def test_what_broke_the_place_is_told_to_both_by_whoever_comes_next(fault: Exception) -> None:
-    trouble = Trouble("/mnt/in")
-    trouble.begun = True
+def test_what_broke_the_place_is_told_to_both_by_whoever_comes_next(fault: Exception, dest: Path) -> None:
+    trouble = Trouble("/mnt", "/mnt/in")
+    trouble.home = _fd(dest)
     with pytest.raises((DiskError, ValueError)), trouble.breaking("syncing '/mnt/in'"):
         raise fault
     with pytest.raises(DiskError) as raised:

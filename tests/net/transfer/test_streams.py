@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -666,5 +667,16 @@ def test_what_killed_processes_left_is_removed_and_what_live_ones_have_is_not(in
 
 
 def test_a_destination_that_is_gone(tmp_path: Path) -> None:
-    with pytest.raises(DiskError, match="opening the directory"):
+    with pytest.raises(DiskError, match="none' is gone; make it again"):
         StreamFile(str(tmp_path / "none"), "a")
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    sink = StreamFile(str(inbox), "a")
+    sink.write([b"some"])
+    shutil.rmtree(inbox)
+    with pytest.raises(DiskError, match="inbox' is gone, and what had arrived with it; ") as raised:
+        sink.finish(blake3(b"some").digest())
+    sink.discard()
+    assert raised.value.abroad == (
+        "its destination is gone, and what had arrived with it; run the command again when it is there again"
+    )
