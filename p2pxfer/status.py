@@ -88,7 +88,8 @@ class Nat(Struct, frozen=True):
 class Path(Struct, frozen=True):
     """A path of the session changed; ``after_ms`` counts from the introduction, ``why`` is a plain phrase.
 
-    ``state`` is ``up``, ``active`` (it carries the data) or ``down``; ``mapped``: through a port that a router gave.
+    ``state`` is ``up``, ``active`` (it carries the data; since when it could) or ``down``; ``mapped``: through a port
+    that a router gave.
     ``tcp_ms``: when the TCP connection of a direct path stood, counted so too.  ``expose`` says ``peer``, ``service``.
     """
 

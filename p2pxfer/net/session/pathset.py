@@ -39,10 +39,12 @@ class PathSet:
         self._tell = tell
         self._introduced = now()
         self._paths: dict[int, PeerPath] = {}
+        self._up_at: dict[int, float] = {}
         self._choice = PathChoice()
         self.tuning = Tuning()
         self._active: int | None = None
         self._active_at = 0.0
+        """When the active path, or the one before, last carried or was lost."""
         self._sends = False
         """Something was sent since the last active path was lost."""
         self._holders: set[int] = set()
@@ -71,7 +73,7 @@ class PathSet:
 
     def introduced(self) -> None:
         """The server introduced the peers just now: a session begins."""
-        self._introduced = self._now()
+        self._introduced = self._active_at = self._now()
         self._over = False
 
     def ordered(self, usable: Callable[[int], bool] | None = None) -> list[PeerPath]:
@@ -143,6 +145,7 @@ class PathSet:
         """A path is up."""
         self._farewell_at = None
         self._paths[path.facts.number] = path
+        self._up_at[path.facts.number] = self._now()
         facts = path.facts
         self._choice.add(facts.number, _RANK[facts.kind], group=facts.beside, spare=facts.kind == "relay")
         if self._holders:
@@ -216,10 +219,11 @@ class PathSet:
         self._byes.discard(path.facts.number)
         if self._paths.pop(path.facts.number, None) is None:
             return False
+        del self._up_at[path.facts.number]
         self._choice.remove(path.facts.number)
         self.slowest_trip = max(self.slowest_trip, path.rtt or 0.0)
         if self._active == path.facts.number:
-            self._active = None
+            self._active, self._active_at = None, self._now()
             self._sends = False
         if path in self.retired:
             self.retired.remove(path)
@@ -248,9 +252,11 @@ class PathSet:
         if goes_on:
             self._active_at = now
         elif (outward or not self._sends) and self._takes_the_lead(kind, active, now):
+            # In a pipe or a chat the first byte may come long after the path.
+            since = max(self._up_at.get(path.facts.number, now), self._active_at)
             self._active, self._active_at = path.facts.number, now
             self._last_kind = kind
-            self._report(path, "active", "carries the data")
+            self._report(path, "active", "carries the data", since)
 
     def _takes_the_lead(self, kind: PathKind, active: PeerPath | None, now: float) -> bool:
         """Whether a path of this kind becomes the active one with the data that it just carried."""
@@ -268,7 +274,7 @@ class PathSet:
             self._last_kind = path.facts.kind
         return self._last_kind if path is not None or self._over else "none"
 
-    def _report(self, path: PeerPath, state: PathState, why: str) -> None:
+    def _report(self, path: PeerPath, state: PathState, why: str, since: float | None = None) -> None:
         self._tell(
             Path(
                 path=path.facts.kind,
@@ -276,7 +282,7 @@ class PathSet:
                 local=path.facts.local,
                 remote=path.facts.remote,
                 rtt_ms=None if path.rtt is None else round(path.rtt * 1000, 2),
-                after_ms=self._after_ms(self._now()),
+                after_ms=self._after_ms(self._now() if since is None else since),
                 why=why,
                 tcp_ms=None if path.facts.kind == "relay" else self._after_ms(path.began),
             )

@@ -107,6 +107,37 @@ def test_ends_that_send_on_different_paths_do_not_report_each_piece() -> None:
     assert paths.bytes_by_path == {"relay": 50_000, "punched": 51_000}
 
 
+def test_the_time_of_a_path_is_that_from_which_it_could_carry() -> None:
+    """The first byte may come long after: in a pipe or a chat it does."""
+    clock, told = Clock(), list[Event]()
+    paths = PathSet(clock.seconds, told.append)
+    relay: Any = FakePath(1, "relay", 1)
+    direct: Any = FakePath(2, "punched", 1)
+
+    def after(path: Any, seconds: float) -> float:
+        clock.advance(seconds)
+        told.clear()
+        paths.carried(path, 10)
+        return next(event.after_ms for event in told if isinstance(event, Path) and event.state == "active")
+
+    clock.advance(5)
+    paths.introduced()
+    clock.advance(0.25)
+    paths.add(relay)
+    assert after(relay, 8) == 250.0
+    clock.advance(1)
+    paths.add(direct)
+    assert after(direct, 20) == 9250.0
+    clock.advance(1)
+    paths.remove(direct, "lost")
+    assert after(relay, 60) == 30_250.0, "the one that it follows was lost then"
+    clock.advance(1)
+    paths.introduced()  # another session, over what stands
+    paths.remove(direct, "lost")
+    paths.add(direct)
+    assert after(direct, 2) == 0.0
+
+
 def test_a_path_that_carries_both_ways_is_told_of_once() -> None:
     """Whichever end says something first; and again when it has been lost."""
     for ways in ((False, True, False), (True, False, True)):
