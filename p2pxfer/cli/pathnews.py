@@ -38,37 +38,46 @@ class PathNews:
         stranger: bool = False,
     ) -> None:
         self._clock = clock
-        self._stranger = stranger
+        self._explains = stranger and policy != "direct"
+        """Why a peer that is there does not answer is still to be said, should it not answer."""
         self._peer = peer
         self._policy = policy
         self._tell = tell
-        self._waiting: IDelayedCall | None = clock.callLater(ABSENT_S, self._absent)
+        self._absence: IDelayedCall | None = clock.callLater(ABSENT_S, self._absent)
+        self._silence: IDelayedCall | None = None
         self._begun = False
         self._explained: Verdict | None = None
 
     def _absent(self) -> None:
-        self._waiting = None
+        self._absence = None
         self._tell(Note(f"waiting for {self._peer}, who is not here yet"))
 
     def _unanswered(self) -> None:
-        self._waiting = None
+        self._silence, self._explains = None, False  # it is said once
         self._tell(Note(f"{self._peer} has not answered yet: {unanswered_text(self._peer)}"))
+
+    def _present(self) -> None:
+        """The peer is there.  Each further introduction comes to the same silence, which is as old as the first one."""
+        if self._absence is not None:
+            self._absence.cancel()
+            self._absence = None
+        if self._explains and self._silence is None:
+            self._silence = self._clock.callLater(UNANSWERED_S, self._unanswered)
 
     def stop(self) -> None:
         """The attempt is over."""
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
+        for waiting in (self._absence, self._silence):
+            if waiting is not None:
+                waiting.cancel()
+        self._absence = self._silence = None
 
     def hear(self, event: Event) -> str | None:
         """An event of the job: what people see of it, ``None`` for what they always see."""
         if isinstance(event, Introduced):
-            self.stop()
-            if self._stranger and self._policy != "direct":
-                self._stranger = False  # it is said once
-                self._waiting = self._clock.callLater(UNANSWERED_S, self._unanswered)
+            self._present()
         if isinstance(event, Path) and event.state == "up":
             self.stop()
+            self._explains = False
         relayed = isinstance(event, Path) and (event.path, event.state) == ("relay", "active")
         if relayed and self._policy == "auto" and not self._begun and self._explained is None:
             self._begun = True

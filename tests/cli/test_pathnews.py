@@ -73,10 +73,23 @@ def test_that_a_stranger_may_not_be_answered_is_said_once_while_no_path_is_up(st
     assert not desk.clock.getDelayedCalls()
 
 
+@pytest.mark.parametrize("moments", [[0, 6], [0, 9, 18, 27]])
+def test_a_second_introduction_does_not_put_off_why_nobody_answers(moments: list[float]) -> None:
+    desk = Desk(stranger=True)
+    for now in moments:
+        desk.clock.advance(now - desk.clock.seconds())
+        desk.news.hear(MET)
+        assert len(desk.notes) == (now >= UNANSWERED_S)
+    desk.clock.advance(UNANSWERED_S - min(moments[-1], UNANSWERED_S))
+    assert desk.notes == [f"bob has not answered yet: {unanswered_text('bob')}"]
+
+
 def test_a_stranger_that_is_answered_hears_nothing_of_that() -> None:
     desk = Desk(stranger=True)
     desk.news.hear(MET)
     desk.news.hear(Path("relay", "up", "", "", None, 0.0, "greeted"))
+    desk.clock.advance(2 * UNANSWERED_S)
+    desk.news.hear(MET)  # after the path was lost
     desk.clock.advance(2 * UNANSWERED_S)
     assert desk.notes == []
 
