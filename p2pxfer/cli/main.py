@@ -226,9 +226,15 @@ def report_fault(fault: Exception, as_json: bool) -> int:
 
 
 def report_error(word: str, message: str, retry: bool, exit_code: int, as_json: bool) -> int:
-    """One line about a failure, as an event on standard output or as text on standard error."""
+    """The last word of a command that failed; returns its exit code."""
     if signal.getsignal(signal.SIGINT) is interrupt_once:  # the command is over, and this is its last word
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    say_error(word, message, retry, as_json)
+    return exit_code
+
+
+def say_error(word: str, message: str, retry: bool, as_json: bool) -> None:
+    """One line about a failure, as an event on standard output or as text on standard error."""
     if as_json:
         from p2pxfer.cli.eventline import print_event
         from p2pxfer.status import Failed
@@ -236,4 +242,3 @@ def report_error(word: str, message: str, retry: bool, exit_code: int, as_json: 
         print_event(Failed(word, message, retry))
     else:
         click.echo(f"p2pxfer: {message}", err=True)
-    return exit_code

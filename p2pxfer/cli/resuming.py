@@ -12,6 +12,7 @@ Laws of this file:
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -30,7 +31,7 @@ from p2pxfer.net.staging.partials import Partial
 from p2pxfer.status import Note
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from p2pxfer.cli.jobs import Job
     from p2pxfer.cli.run import Main
@@ -90,17 +91,20 @@ def resume_them(options: Global, home: Home, picks: Sequence[Pick]) -> None:
 
     if not picks:
         jobs.say(options, Note("nothing waits to be resumed"), "nothing waits to be resumed")
+    failures = Failures(options, len(picks))
     for job, listed in picks:
         if isinstance(job, Queued):
-            jobs.change(options, listed.job, queueing.resume, "resumed")
+            with failures.kept(listed.job):
+                jobs.change(options, listed.job, queueing.resume, "resumed")
     own = sorted(
         ((job, listed) for job, listed in picks if not isinstance(job, Queued)),
         key=lambda pick: pick[1].direction == "receive",
     )
-    if len(own) == 1:
-        run(prepared(options, home, own[0][0]), options.verbose)
+    if own and (len(own) > 1 or failures):
+        run(InTurn(options, home, own, failures).run, options.verbose)
     elif own:
-        run(InTurn(options, home, own).run, options.verbose)
+        run(prepared(options, home, own[0][0]), options.verbose)
+    failures.conclude()
 
 
 def prepared(options: Global, home: Home, job: Job) -> Main:
@@ -127,44 +131,81 @@ def prepared(options: Global, home: Home, job: Job) -> Main:
     )  # fmt: skip
 
 
-class InTurn:
-    """Several jobs, one after the other."""
+class Failures:
+    """Which of ``total`` jobs failed, each with its error, in the order in which they did."""
 
-    def __init__(self, options: Global, home: Home, picks: Sequence[Pick]) -> None:
+    def __init__(self, options: Global, total: int) -> None:
         self._options = options
-        self._home = home
-        self._left = list(picks)
+        self._total = total
         self._failed: list[tuple[str, P2pxferError]] = []
 
-    async def run(self, reactor: Reactor) -> None:
-        """Go on with all of them.
+    def __len__(self) -> int:
+        return len(self._failed)
+
+    @contextmanager
+    def kept(self, number: str) -> Iterator[None]:
+        """Keep the error of what is done for this job, and say it; the error of the only job is the command's.
 
         Raises:
-            P2pxferError: somebody stopped it, or it is of the kind of the first that failed.
+            P2pxferError: it is no matter of this job alone.
         """
-        total = len(self._left)
-        before = ""  # with whom the last one went well
-        while self._left:
-            job, listed = self._left[0]
-            number, peer, before = listed.job, before, ""
-            self._say(f"going on with {_shown(listed)}")
-            try:
-                await self._go_on(reactor, job, twice=peer == listed.peer)
-            except (Interrupted, NoMemory):
+        from p2pxfer.cli.main import say_error
+
+        try:
+            yield
+        except (Interrupted, NoMemory):
+            raise
+        except P2pxferError as error:
+            if self._total == 1:
                 raise
-            except P2pxferError as error:
-                self._failed.append((number, error))
-                self._say_failed(number, error)
-                del self._left[0]
-            else:
-                before = listed.peer
-                self._look(number, keeps=isinstance(job, Partial))
+            self._failed.append((number, error))
+            named = error.message.startswith(number)
+            said = error.message if named else f"{number}: {error.message}"
+            say_error(error.word, said, error.retry, self._options.json)
+
+    def conclude(self) -> None:
+        """All had their turn.
+
+        Raises:
+            P2pxferError: some failed; it is of the kind of the first.
+        """
         if self._failed:
             numbers = few_of([number for number, _ in self._failed])
             kind = _kind(self._failed[0][1])
             raise kind(
-                f"{len(self._failed)} of {total} jobs did not come to their end: {numbers}; p2pxfer jobs has them"
+                f"{len(self._failed)} of {self._total} jobs did not come to their end: {numbers};"
+                " p2pxfer jobs lists what is left"
             )
+
+
+class InTurn:
+    """Several jobs, one after the other."""
+
+    def __init__(self, options: Global, home: Home, picks: Sequence[Pick], failures: Failures) -> None:
+        self._options = options
+        self._home = home
+        self._left = list(picks)
+        self._failures = failures
+
+    async def run(self, reactor: Reactor) -> None:
+        """Go on with all of them; what becomes of each that fails is kept in the failures.
+
+        Raises:
+            P2pxferError: somebody stopped it, or there is no memory.
+        """
+        before = ""  # with whom the last one went well
+        while self._left:
+            job, listed = self._left[0]
+            twice, before = before == listed.peer, ""
+            self._say(f"going on with {_shown(listed)}")
+            failed = len(self._failures)
+            with self._failures.kept(listed.job):
+                await self._go_on(reactor, job, twice=twice)
+            if len(self._failures) > failed:
+                del self._left[0]
+            else:
+                before = listed.peer
+                self._look(listed.job, keeps=isinstance(job, Partial))
 
     async def _go_on(self, reactor: Reactor, job: Job, *, twice: bool) -> None:
         try:
@@ -187,11 +228,6 @@ class InTurn:
             print_event(Note(text))
         elif not self._options.quiet:
             click.echo(text, err=True)
-
-    def _say_failed(self, number: str, error: P2pxferError) -> None:
-        from p2pxfer.cli.main import report_error
-
-        report_error(error.word, f"{number}: {error.message}", error.retry, error.exit_code, self._options.json)
 
 
 def _kind(error: P2pxferError) -> type[P2pxferError]:

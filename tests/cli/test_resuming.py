@@ -11,7 +11,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from p2pxfer.cli import resuming
+from p2pxfer.cli import jobs, resuming
 from p2pxfer.cli.main import cli
 from p2pxfer.core.ids import PeerId
 from p2pxfer.errors import DiskError, Interrupted, P2pxferError, Unreachable, UsageError
@@ -56,9 +56,9 @@ class World:
         (found,) = [each for each in find(self.home, HeldLocks()) if name in each.names]
         return found.number
 
-    def failed_in_the_queue(self) -> str:
+    def failed_in_the_queue(self, name: str = "q") -> str:
         """A job of the agent that waits for a person."""
-        return QueueStore(self.home).put(Queued(["/q"], str(BOB), 1, failed=True, why="no")).number
+        return QueueStore(self.home).put(Queued([f"/{name}"], str(BOB), 1, failed=True, why="no")).number
 
     def prepared(self, options: object, home: Home, job: Any) -> Callable[[object], Any]:
         """Instead of a run: note it, and what becomes of it."""
@@ -155,9 +155,48 @@ def test_one_that_fails_keeps_no_other_and_gives_its_exit_code(
         world.resume(*numbers)
     assert world.went == numbers
     assert caught.value.message == (
-        f"2 of 3 jobs did not come to their end: {numbers[0]}, {numbers[2]}; p2pxfer jobs has them"
+        f"2 of 3 jobs did not come to their end: {numbers[0]}, {numbers[2]}; p2pxfer jobs lists what is left"
     )
     assert f"p2pxfer: {numbers[0]}: bob is away\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("others", [0, 1, 2])
+def test_a_queued_one_that_cannot_be_changed_keeps_no_other(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    numbers = [world.failed_in_the_queue(name) for name in ("p", "q")]
+    sent = [world.cut_send(name) for name in ("a", "b")[:others]]
+    change = jobs.change
+
+    def refuse(options: Any, number: str, *more: Any) -> None:
+        if number == numbers[0]:
+            raise DiskError(f"{number} is gone")
+        change(options, number, *more)
+
+    monkeypatch.setattr(jobs, "change", refuse)
+    if others:
+        world.fails = {sent[0]: Unreachable("bob is away")}
+    with pytest.raises(DiskError) as caught:
+        world.resume(*numbers, *sent)
+    entries = {entry.number: entry for entry in QueueStore(world.home).read()[0]}
+    assert [entries[number].resumed for number in numbers] == [0, 1]
+    assert world.went == sent
+    said = ", ".join([numbers[0], *sent[:1]])
+    assert caught.value.message == (
+        f"{1 + len(sent[:1])} of {2 + others} jobs did not come to their end: {said}; p2pxfer jobs lists what is left"
+    )
+    assert f"p2pxfer: {numbers[0]} is gone\n" in capsys.readouterr().err
+
+
+def test_one_queued_one_that_cannot_be_changed_says_so_itself(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = world.failed_in_the_queue()
+
+    def refuse(*words: object) -> None:
+        raise DiskError("the disk refused")
+
+    monkeypatch.setattr(jobs, "change", refuse)
+    with pytest.raises(DiskError, match=r"^the disk refused$"):
+        world.resume(number)
 
 
 @pytest.mark.parametrize("comes_back", [True, False])
