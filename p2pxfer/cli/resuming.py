@@ -7,7 +7,9 @@ Laws of this file:
    since a receiver waits for its sender for as long as that takes.
 3. One that fails keeps no other from going on; who interrupts the command interrupts all that is left.
 4. Who went on with one and is away for the next is asked for once more: a receiver of several registers for each.
-5. A receiver takes what comes, which may be another of the jobs: one that is through meanwhile is not waited for.
+5. Under the reactor nobody is asked for a code as before it, since that would keep everything waiting, Ctrl-C too: who
+   is to be met by one goes on alone.
+6. A receiver takes what comes, which may be another of the jobs: one that is through meanwhile is not waited for.
 """
 
 from __future__ import annotations
@@ -131,6 +133,25 @@ def prepared(options: Global, home: Home, job: Job) -> Main:
     )  # fmt: skip
 
 
+def check_unasked(home: Home, job: Job) -> None:
+    """Whether ``job`` can go on with nobody asked for a code before it begins.
+
+    Raises:
+        P2pxferError: it cannot: its peer is no contact, and no code was given.
+    """
+    from p2pxfer.cli.inputs import read_code
+    from p2pxfer.net.session.knownpeers import look_up, not_a_contact
+
+    if isinstance(job, Partial):
+        return
+    number, name, contact = look_up(home, job.peer)
+    if number is None and contact is None and read_code(None) is None:
+        raise UsageError(
+            f"{not_a_contact(home, name)}, and its one-time code is asked for only where one job goes on:"
+            f" p2pxfer jobs resume {job.number}, or give the code in P2PXFER_CODE"
+        )
+
+
 class Failures:
     """Which of ``total`` jobs failed, each with its error, in the order in which they did."""
 
@@ -200,6 +221,7 @@ class InTurn:
             self._say(f"going on with {_shown(listed)}")
             failed = len(self._failures)
             with self._failures.kept(listed.job):
+                check_unasked(self._home, job)
                 await self._go_on(reactor, job, twice=twice)
             if len(self._failures) > failed:
                 del self._left[0]

@@ -37,9 +37,9 @@ class World:
         self.fails: dict[str, P2pxferError] = {}
         self.through: Callable[[str], None] = lambda number: None
 
-    def cut_send(self, name: str) -> str:
+    def cut_send(self, name: str, to: str = "bob") -> str:
         """A job of sending that was cut."""
-        store, job = SendJobs(self.home), SendJob([f"/{name}"], "bob")
+        store, job = SendJobs(self.home), SendJob([f"/{name}"], to)
         store.save(job)
         store.close()
         return job.number
@@ -238,6 +238,31 @@ def test_a_receiver_goes_on_until_its_own_job_is_through(world: World) -> None:
     world.through = through
     world.resume(one, other)
     assert world.went == [one, one, one]
+
+
+def test_of_several_none_asks_for_a_code_under_the_reactor(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prompt there would keep everything waiting, Ctrl-C too."""
+    monkeypatch.delenv("P2PXFER_CODE", raising=False)
+    stranger, known, by_id = (world.cut_send(name, to) for name, to in (("a", "eve"), ("b", "bob"), ("c", str(BOB))))
+    with pytest.raises(UsageError, match="1 of 3 jobs"):
+        world.resume(stranger, known, by_id)
+    assert world.went == [known, by_id]
+    said = (
+        f"p2pxfer: {stranger}: eve is not a contact (contacts are: bob), and its one-time code is asked for only where"
+        f" one job goes on: p2pxfer jobs resume {stranger}, or give the code in P2PXFER_CODE\n"
+    )
+    assert said in capsys.readouterr().err
+
+
+def test_of_several_one_to_a_stranger_goes_on_with_a_code_from_the_environment(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("P2PXFER_CODE", "7-acorn-tulip-zebra")
+    numbers = [world.cut_send("a", "eve"), world.cut_send("b")]
+    world.resume(*numbers)
+    assert world.went == numbers
 
 
 def test_nothing_goes_on_where_one_is_wrong(world: World) -> None:
