@@ -3,7 +3,7 @@
 Laws of this file:
 
 1. An end that was meant is said as what it is, once, and not as a path that was lost.
-2. Who is no contact and proved no code has carried nothing: that its paths go is no news, that it was refused is.
+2. Who is no contact and proved no code has carried nothing: that its paths go is no news, that nothing was taken is.
 3. Programs are told of every path and its true reason.
 """
 
@@ -78,7 +78,8 @@ class PathEnds:
         if isinstance(error, Refused) and contact is not None and not contact.allows(Right.FILES):
             return f"{contact.name} offered files and was refused: p2pxfer contacts allow {contact.name} files lets it"
         if isinstance(error, CodeNeeded) and not self._welcome(path.peer_key):
-            return f"{stranger(path)} was refused: it is no contact here and gave no one-time code"
+            # It may have one, and prove it next.
+            return f"{stranger(path)} is no contact here: nothing was taken, and it was asked for a one-time code"
         return ""
 
     def tell(self, event: Event) -> None:

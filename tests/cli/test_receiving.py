@@ -1363,12 +1363,10 @@ def test_any_other_end_of_a_path_is_said_as_that(
 STRANGER = f"{PeerId(b'a' * 32)}, which calls itself alicia\\x0a,"
 
 
-def test_who_is_no_contact_and_gave_no_code_is_said_to_be_refused(
-    make: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_who_is_no_contact_is_said_to_be_asked_for_a_code(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """What its user is to do stands there, and not here."""
     said = ending(make, capsys, CodeNeeded("bob does not know this key: ask for the code"), contact=False)
-    assert said == f"{STRANGER} was refused: it is no contact here and gave no one-time code\n"
+    assert said == f"{STRANGER} is no contact here: nothing was taken, and it was asked for a one-time code\n"
 
 
 @pytest.mark.parametrize("why", [WRONG, Unreachable("Connection was closed cleanly.")])

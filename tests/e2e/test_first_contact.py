@@ -128,7 +128,10 @@ def test_a_removed_contact_is_refused_in_words(stage: Stage) -> None:
     assert names_in(stage.inbox) == before
     assert contacts_of(stage.bob) == {}
     # The code is still good: a refusal is not a try.
-    assert send_with_code(stage, source, "environment").status == 0
+    sent = send_with_code(stage, source, "environment")
+    assert sent.status == 0
+    assert sent.err.count("bob does not know this machine any more; the code is used") == 1
+    assert "lost" not in sent.err
     assert list(contacts_of(stage.bob)) == ["alice"]
     bob.stop()
 

@@ -56,10 +56,12 @@ STOPPED: Final = "the program at the other end was stopped"
 """Why a path went whose peer took its leave in the middle of something."""
 FAILED: Final = "the program at the other end could not go on"
 """Why a path went whose peer ended by an error of its own; with the first one that goes stands which."""
+FORGOTTEN: Final = "the other end does not know this machine any more; the code is used"
+"""Why a path went that a contact closed who has removed this machine, where there is a code to prove on another one."""
 ENOUGH: Final = "the others carry as much without it"
 CLOSED: Final = "the other end closed it and has others"
 """Why one went that was not needed any more, from the two ends."""
-MEANT: Final = frozenset({OVER, STOPPED, FAILED, ENOUGH, CLOSED})
+MEANT: Final = frozenset({OVER, STOPPED, FAILED, FORGOTTEN, ENOUGH, CLOSED})
 """Ends that somebody meant: whoever looks after a path that was lost need not hear of them."""
 DETOUR: Final = 4.0
 DETOUR_S: Final = 0.1

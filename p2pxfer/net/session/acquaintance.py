@@ -26,6 +26,7 @@ class Acquaintance:
     """What one job knows of its peer; ``own`` is this side in a pairing.
 
     ``met(key)`` is called when a code was proved, after ``on_paired(key, name)``; ``failed`` when it was not.
+    ``forgotten(text)`` is told once that the peer has forgotten this machine, where there is a code to prove.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Acquaintance:
         on_paired: Callable[[bytes, str], None],
         met: Callable[[bytes], None],
         failed: Callable[[P2pxferError], None],
+        forgotten: Callable[[str], None],
     ) -> None:
         self._reactor = reactor
         self._own = own
@@ -44,6 +46,7 @@ class Acquaintance:
         self._on_paired = on_paired
         self._met = met
         self._failed = failed
+        self._forgotten = forgotten
         self.key: bytes | None = None if target.verified == "code" else target.key
         """The verified key of the peer."""
         self._claimed: bytes | None = None
@@ -116,4 +119,5 @@ class Acquaintance:
         if not self._proves_again:
             self._proves_again = True
             self.key = None
+            self._forgotten(f"{self._target.shown} does not know this machine any more; the code is used")
         return self.key is None

@@ -23,6 +23,7 @@ from p2pxfer.core.contact.pairing import Party as PairingParty
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction
 from p2pxfer.core.session.farewell import last_word
+from p2pxfer.core.session.pathchoice import FORGOTTEN
 from p2pxfer.core.session.transferwire import Chunk
 from p2pxfer.core.session.verdict import no_direct_path, should_meet
 from p2pxfer.core.session.wire import Bye, Pair2, Paired
@@ -96,7 +97,10 @@ class OutgoingJob:
         self._paths = PathSet(reactor.seconds, tell)
         self._meetings = Meetings()
         own = PairingParty(machine.name, machine.identity.id.digest)
-        self._peer = Acquaintance(reactor, own, target, on_paired=on_paired, met=self._met, failed=self.fail)
+        self._peer = Acquaintance(
+            reactor, own, target, on_paired=on_paired, met=self._met, failed=self.fail,
+            forgotten=lambda text: tell(Note(text)),
+        )  # fmt: skip
         self._seeking = Seeking(reactor, client, target, policy, self, first)
         self._widener = Widener(reactor, self._paths, self._open_beside, pump.is_idle if pump.spreads else None)
         self._doubted = Doubted()
@@ -275,10 +279,12 @@ class OutgoingJob:
 
     def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
         """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
-        fatal = isinstance(error, FATAL) and not self._outcome.called and not self._peer.may_prove_again(error)
+        forgotten = not self._outcome.called and self._peer.may_prove_again(error)
+        fatal = isinstance(error, FATAL) and not self._outcome.called and not forgotten
         if fatal:
             self._paths.finish()  # its reason is that of the job, and is told once
-        counted = self._paths.lost(path, error)  # one that was closed for nothing to do is gone already
+        # One that was closed for nothing to do is gone already.
+        counted = self._paths.remove(path, FORGOTTEN) if forgotten else self._paths.lost(path, error)
         self._pump.close_path(path)
         self._pathless.last = error
         if self._outcome.called:
@@ -294,6 +300,7 @@ class OutgoingJob:
             self._doubted.doubt(self._paths.ordered())
         if counted and not self._paths:
             self._pathless.begin()
+        if counted and not self._paths and not forgotten:
             self._tell(Note(self._pathless.said(error)))
         self._look_around()
 

@@ -23,7 +23,10 @@ def acquaintance(code: str | None) -> Acquaintance:
         to="bob", key=KEY, name=None, alias="bob", verified="contact", code=None if code is None else parse_code(code)
     )
     nobody: Any = None
-    return Acquaintance(nobody, Party("alice", OTHER), target, on_paired=nobody, met=nobody, failed=nobody)
+    told: list[str] = []
+    return Acquaintance(
+        nobody, Party("alice", OTHER), target, on_paired=nobody, met=nobody, failed=nobody, forgotten=told.append
+    )
 
 
 def test_a_contact_that_forgot_this_machine_says_so_on_every_path() -> None:

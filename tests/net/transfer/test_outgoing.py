@@ -10,7 +10,9 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
+from p2pxfer.core.contact.codes import parse_code
 from p2pxfer.core.session.farewell import WITHHELD
+from p2pxfer.core.session.pathchoice import FORGOTTEN, OVER
 from p2pxfer.core.session.transferwire import Ack, Refuse
 from p2pxfer.core.session.wire import Bye, Problem
 from p2pxfer.core.words.eventtext import describe
@@ -40,10 +42,17 @@ FAREWELL: list[object] = [Problem(word="E_STOPPED", message="the sender was stop
 FAILURES: list[type[P2pxferError]] = [DiskError, Incomplete, LimitReached, ProtocolBreach, Refused]
 
 
+class Double:
+    """One that stands in sets, as a path does."""
+
+    def __init__(self, **facts: object) -> None:
+        vars(self).update(facts)
+
+
 class Job:
     """A job whose receiver is there on one path that does not end; the server never answers."""
 
-    def __init__(self, folder: Path, spreads: bool = False) -> None:
+    def __init__(self, folder: Path, spreads: bool = False, code: str = "") -> None:
         self.clock = Clock()
         self.acked = 0
         self.said: list[object] = []
@@ -54,7 +63,7 @@ class Job:
             after_cut="", is_idle=lambda path: True, offered=True, message=self.message,
             close_path=lambda path: None, push=lambda: None,
         )  # fmt: skip
-        target = Target("bob", bytes(32), "bob", "bob", "contact", None)
+        target = Target("bob", bytes(32), "bob", "bob", "contact", parse_code(code) if code else None)
         self.job = OutgoingJob(
             machine_at(Home(folder / "home"), self.clock), client, target, cargo, patience=Patience(True, 1.0),
             tell=self.told.append, on_paired=lambda key, name: None, on_relayed=lambda meeting: None,
@@ -169,3 +178,21 @@ def test_a_problem_that_ends_the_job_is_no_path_that_was_lost_besides(tmp_path: 
     job.job.path_down(meeting, job.path, error)
     assert job.outcome == [error]
     assert downs(job) == []
+
+
+def test_a_contact_that_forgot_this_machine_is_said_once_and_no_path_is_lost_by_it(tmp_path: Path) -> None:
+    """It is given the code on the next path, whatever number of paths it closed until then."""
+    job = Job(tmp_path, code="4-acid-acorn-acre")
+    meeting: Any = None
+    paths: list[Any] = [Double(**vars(job.path) | {"facts": PathFacts(number, "ipv6", "", "")}) for number in (2, 3)]
+    job.job._paths.remove(job.path, OVER)
+    job.told.clear()
+    for path in paths:
+        job.job._paths.add(path)
+    for path in paths:
+        job.job.path_down(meeting, path, from_peer("E_UNKNOWN", "the peer reports: bob does not know this key"))
+    said = "bob does not know this machine any more; the code is used"
+    assert ([text for text in map(describe, job.told) if text], job.outcome) == ([said], [])
+    whys = [event.why for event in job.told if isinstance(event, PathEvent) and event.state == "down"]
+    assert whys == [FORGOTTEN, FORGOTTEN]
+    job.run.cancel()
