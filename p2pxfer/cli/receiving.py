@@ -22,6 +22,7 @@ from p2pxfer.cli.settings import Global
 from p2pxfer.cli.watching import Watch, done_event, failed_text, interrupted_text, stops
 from p2pxfer.cli.wordscheck import REMOVE, WordsCheck
 from p2pxfer.core.contact.codebook import CodeBook
+from p2pxfer.core.contact.compare import DIFFER
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.messages import Registered
 from p2pxfer.core.text import safe_text
@@ -47,6 +48,8 @@ FAREWELL_S = 5.0
 STREAM_FAREWELL_S = 30.0
 """The same for a stream, seconds: a sender that never hears of its end takes it for lost, and cannot ask again."""
 STOPPED = PeerStopped("the receiver was stopped")
+DIFFER_HERE = f"{DIFFER}; nothing was taken"
+"""What the sender hears of a no to the words."""
 
 
 class Receiving(InboxOwner):
@@ -284,7 +287,7 @@ class Receiving(InboxOwner):
             return await self._words.same(watch.paths, safe_text(peer), lambda: self._is_over(watch))
         except IdentityMismatch as error:
             self._denied = error
-            return False
+            raise IdentityMismatch(error.message, DIFFER_HERE) from error
 
     def _is_over(self, watch: Watch) -> bool:
         return self._denied is not None or self._leaving or watch.transfer.ended

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from p2pxfer.cli.newcontact import today
+from p2pxfer.cli.receiving import DIFFER_HERE
 from p2pxfer.net.private.home import Contact, Home
 from scripts.product import Program, client
 from tests.e2e.conftest import MIB, Stage, check_failure, names_in, staging_of, wait_until
@@ -136,9 +137,14 @@ def test_a_receiver_that_hears_other_words_takes_nothing_and_ends(room: Stage, d
     assert alice.words() == bob.words()
     bob.answer("n")
     assert bob.program.wait(60).status == 5
-    assert alice.program.wait(60).status == 4
-    error = last(events_of(bob.program), "error")
+    assert alice.program.wait(60).status == 5
+    events = events_of(bob.program)
+    error = last(events, "error")
     assert "Nothing of this was taken. Remove the contact and pair again" in error["message"]
+    assert not [event for event in events if event["event"] == "refused"]
+    heard = last(events_of(alice.program), "error")
+    assert heard["code"] == "E_PIN"
+    assert heard["message"] == f"the receiver refused: {DIFFER_HERE}"
     assert names_in(room.inbox) == []
     assert not staging_of(room.inbox)
     assert [verified for verified, _ in how(room.bob)] == ["code"]

@@ -17,13 +17,16 @@ from collections.abc import Awaitable, Callable
 from p2pxfer.core.codec import Message
 from p2pxfer.core.session import transferwire
 from p2pxfer.core.transfer.receiveeffect import Announced
-from p2pxfer.errors import BeyondOffer
+from p2pxfer.errors import BeyondOffer, P2pxferError
 from p2pxfer.net.transfer.tally import Tally
 from p2pxfer.status import Offer
 
 
 class Consent:
-    """Of one transfer, whose offer is in ``tally``; ``decide(offer)`` asks, and nobody is asked when it is ``over``."""
+    """Of one transfer, whose offer is in ``tally``; ``decide(offer)`` asks, and nobody is asked when it is ``over``.
+
+    Where ``decide`` raises a :class:`~p2pxfer.errors.P2pxferError` the answer is no, for that reason.
+    """
 
     def __init__(self, decide: Callable[[Offer], Awaitable[bool]], tally: Tally, over: Callable[[], bool]) -> None:
         self._decide = decide
@@ -32,6 +35,8 @@ class Consent:
         self._agreed: Offer | None = None
         self._asked: Offer | None = None
         """What waits for an answer."""
+        self.denied: P2pxferError | None = None
+        """Why the answer was no, if it was not just that."""
 
     @property
     def awaited(self) -> bool:
@@ -45,6 +50,9 @@ class Consent:
             try:
                 if not await self._decide(shown):
                     return False
+            except P2pxferError as error:
+                self.denied = error
+                return False
             finally:
                 self._asked = None
             # What was still being counted was shown as that, and is shown again when it is counted.

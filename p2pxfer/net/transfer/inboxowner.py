@@ -74,7 +74,10 @@ class InboxOwner(Interface):
         ...
 
     def decide(self, peer: str, offer: Offer) -> Awaitable[bool]:
-        """Whether to take the transfer or stream whose ``offer`` is this very object now."""
+        """Whether to take the transfer or stream whose ``offer`` is this very object now.
+
+        The answer may be an :class:`~p2pxfer.errors.IdentityMismatch`: no, since the words differ.
+        """
         ...
 
     def transfer_started(self, peer: str, transfer: Brought, paths: PathSet) -> None:

@@ -286,7 +286,7 @@ class IncomingTransfer:
     async def _refuse(self, *, discard: bool) -> None:
         await self._site.close(discard=discard)
         if not self.ended:
-            self._refused(self.tally.refused())
+            self._refused(self._consent.denied or self.tally.refused())
 
     def _refused(self, error: P2pxferError) -> None:
         """End, and tell the sender on all paths: on those whose offer waits too, before whoever hears closes them."""
