@@ -287,7 +287,13 @@ def interrupted_text(watches: Iterable[Watch], received: int) -> str:
     """What is said to a user who stops ``receive``, which has ``received`` transfers whole and these under way."""
     taken = [watch.transfer for watch in watches if watch.taken]
     said = []
-    if any(isinstance(transfer, IncomingTransfer) for transfer in taken):
+    files = [transfer for transfer in taken if isinstance(transfer, IncomingTransfer)]
+    if any(transfer.attached for transfer in files):
+        said.append(
+            "what arrived is kept, and goes on when this command is run again; the sender waits a minute for that, and"
+            " then is to be run again too"
+        )
+    elif files:
         said.append("what arrived is kept, and goes on when both run their commands again")
     if any(isinstance(transfer, IncomingStream) for transfer in taken):
         said.append(f"the stream is not whole: {CANNOT_GO_ON}")

@@ -28,9 +28,9 @@ LOOK_S = 0.1
 class Pathless:
     """The time without any path: after ``seconds`` of it ``failed`` hears why; ``None`` waits for ever.
 
-    ``shown`` is the peer for people.  ``cut()`` is how the sentence about what was under way ends, ``None`` if nothing
-    was.  ``left()`` says whether the peer took its leave, and all that is lost now is lost by that.  ``unmet`` is what
-    a user has to know where there never was a path.
+    ``shown`` is the peer for people.  ``cut()`` is what becomes of what was under way if the peer stays away, ``None``
+    if nothing was.  ``left()`` says whether the peer took its leave, and all that is lost now is lost by that.
+    ``unmet`` is what a user has to know where there never was a path.
     """
 
     def __init__(
@@ -73,8 +73,11 @@ class Pathless:
         cut, left = self._cut(), parted_text(self._shown, self._last)
         if cut is None:
             return left
-        waits = "waiting" if self._seconds is None else f"waiting up to {self._seconds:.0f} seconds"
-        return f"{left}; {waits} for it to come back{cut}"
+        if self._seconds is None:
+            return "; ".join(filter(None, [f"{left}; waiting for it to come back", cut]))
+        # What is to be done then is no advice for now.
+        then = f"if it does not: {cut}" if cut else ""
+        return "; ".join(filter(None, [f"{left}; waiting up to {self._seconds:.0f} seconds for it to come back", then]))
 
     def begin(self) -> None:
         """There is no path now: somebody must give up in the end."""
@@ -94,7 +97,8 @@ class Pathless:
         why = self.last.message if self.last is not None else "no path came about"
         cut = self._cut()
         if cut is not None:
-            self._failed(Incomplete(f"{self._shown} has not been reachable for {waited:.0f} seconds ({why}){cut}"))
+            then = f"; {cut}" if cut else ""
+            self._failed(Incomplete(f"{self._shown} has not been reachable for {waited:.0f} seconds ({why}){then}"))
         else:
             unmet = f"; {self._unmet}" if self._unmet else ""
             said = f"no connection to {self._shown} came about in {waited:.0f} seconds: {why}{unmet}"

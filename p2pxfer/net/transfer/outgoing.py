@@ -106,7 +106,7 @@ class OutgoingJob:
         self._doubted = Doubted()
         self._pathless = Pathless(
             reactor, target.shown, None if patience.wait else patience.without_path, self.fail,
-            lambda: f"; {pump.after_cut}" if pump.accepted else None, lambda: self._paths.peer_left,
+            lambda: pump.after_cut if pump.accepted else None, lambda: self._paths.peer_left,
             unanswered_text(target.shown) if target.verified == "code" else "",
         )  # fmt: skip
         self._again: IDelayedCall | None = None

@@ -84,10 +84,15 @@ def test_who_was_stopped_waits_less_for_the_end() -> None:
     ("cut", "seconds", "said"),
     [
         (None, 30.0, "bob was stopped there"),
-        ("; it is kept", 30.0, "bob was stopped there; waiting up to 30 seconds for it to come back; it is kept"),
+        (
+            "it is kept", 30.0,
+            "bob was stopped there; waiting up to 30 seconds for it to come back; if it does not: it is kept",
+        ),
+        ("it is kept", None, "bob was stopped there; waiting for it to come back; it is kept"),
+        ("", 30.0, "bob was stopped there; waiting up to 30 seconds for it to come back"),
         ("", None, "bob was stopped there; waiting for it to come back"),
     ],
-)
+)  # fmt: skip
 def test_the_farewell_of_the_peer_is_why_it_is_away_until_it_is_back(
     cut: str | None, seconds: float | None, said: str
 ) -> None:
@@ -114,7 +119,7 @@ def test_a_farewell_that_another_path_outlived_is_no_reason_any_more() -> None:
     clock: Any = Clock()
     failed: list[P2pxferError] = []
     leaves = [True]
-    pathless = Pathless(clock, "bob", 30.0, failed.append, lambda: "; it is kept", lambda: bool(leaves))
+    pathless = Pathless(clock, "bob", 30.0, failed.append, lambda: "it is kept", lambda: bool(leaves))
     pathless.last = PeerStopped("stopped there")
     leaves.clear()
     silent = Unreachable("silent")
