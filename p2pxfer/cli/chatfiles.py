@@ -28,6 +28,7 @@ from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.pairsession import common_name
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.session.patience import LOST
 from p2pxfer.net.staging.partials import Destination, number_of, remember, staging_name
 from p2pxfer.net.transfer.folder import Folder, directory_of
 from p2pxfer.net.transfer.inbox import Inbox
@@ -156,6 +157,8 @@ class ChatFiles(InboxOwner):
 
     def _tell_some(self, event: Event) -> None:
         """Paths of files are no news beside those of the chat; that one goes on whose sender was gone is."""
+        if isinstance(event, Note) and event.message == LOST:
+            return
         if isinstance(event, (Note, RefusedOffer)):
             self._tell(event, None)
         elif isinstance(event, Accepted):

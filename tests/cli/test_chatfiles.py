@@ -16,10 +16,11 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.errors import Incomplete, P2pxferError, PeerFailed, PeerStopped, Unreachable
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.session.knownpeers import KnownPeer
+from p2pxfer.net.session.patience import LOST
 from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.places import Received
-from p2pxfer.status import Accepted, Offer, Resumed
+from p2pxfer.status import Accepted, Note, Offer, Resumed
 from tests.net.machines import machine_at
 from tests.net.reactors import Threads
 
@@ -98,6 +99,19 @@ def test_a_question_goes_away_with_the_sender_that_was_stopped(tmp_path: Path) -
     assert [event.message for event in told] == [
         "not received: bob was stopped there before anything was taken of asked"
     ]
+
+
+def test_a_lost_connection_is_said_by_the_chat_and_not_once_more_by_its_file(tmp_path: Path) -> None:
+    told: list[Any] = []
+    home = Home(tmp_path / "home")
+    clock: Any = Clock()
+    files = ChatFiles(
+        machine_at(home, clock), KnownPeer(KEY, "bob", "contact"), destination=str(tmp_path), acceptance="ask",
+        tell=lambda event, _: told.append(event), on_idle=lambda: None, here=lambda: True,
+    )  # fmt: skip
+    files._tell_some(Note(LOST))
+    files._tell_some(Note("bob was stopped there; waiting for it to come back"))
+    assert told == [Note("bob was stopped there; waiting for it to come back")]
 
 
 @pytest.mark.parametrize("name", ["bob", None])

@@ -240,7 +240,7 @@ class ChannelSession(MeetingOwner):
         if not self.paths:
             self._pathless.begin()
         if not self.paths and not self.paths.over:
-            self._tell(Note(self._pathless.said(error)))
+            self._tell(Note(self._pathless.said()))
         self._look_around()
 
     def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -23,6 +24,8 @@ SLOW_FAREWELL_S = 8.0
 """The same at most, where a slow line still takes what the kernel has of before, seconds."""
 LOOK_S = 0.1
 """How often it is looked how far that is, seconds."""
+LOST: Final = "the connection was lost; reconnecting"
+"""What is said when the last path has gone: why stands with the path."""
 
 
 class Pathless:
@@ -66,10 +69,10 @@ class Pathless:
         if not (isinstance(self._last, PeerStopped) and self._left()):
             self._last = error
 
-    def said(self, error: P2pxferError) -> str:
-        """What a user is told when the last path has gone, for this reason."""
+    def said(self) -> str:
+        """What a user is told when the last path has gone."""
         if not isinstance(self._last, PeerStopped):
-            return f"the connection was lost ({error.message}); reconnecting"
+            return LOST
         cut, left = self._cut(), parted_text(self._shown, self._last)
         if cut is None:
             return left

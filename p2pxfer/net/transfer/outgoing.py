@@ -301,7 +301,7 @@ class OutgoingJob:
         if counted and not self._paths:
             self._pathless.begin()
         if counted and not self._paths and not forgotten:
-            self._tell(Note(self._pathless.said(error)))
+            self._tell(Note(self._pathless.said()))
         self._look_around()
 
     def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:

@@ -286,7 +286,7 @@ def test_a_loss_after_a_new_meeting_is_one_again(waiting: Stand) -> None:
     waiting.meet()
     waiting.lose(*waiting.path(3))
     assert [event.message for event in waiting.told if isinstance(event, Note)] == [
-        "the connection was lost (reset); reconnecting"
+        "the connection was lost; reconnecting"
     ]
 
 

@@ -101,17 +101,17 @@ def test_the_farewell_of_the_peer_is_why_it_is_away_until_it_is_back(
     pathless = Pathless(clock, "bob", seconds, failed.append, lambda: cut, lambda: True)
     reset = Unreachable("reset")
     pathless.last = reset
-    assert pathless.said(reset) == "the connection was lost (reset); reconnecting"
+    assert pathless.said() == "the connection was lost; reconnecting"
     pathless.last = PeerStopped("stopped there")
     pathless.last = reset
-    assert pathless.said(reset) == said
+    assert pathless.said() == said
     pathless.begin()
     if seconds is not None:
         clock.advance(seconds)
         assert "stopped there" in failed[0].message
     pathless.end()
     pathless.last = reset
-    assert pathless.said(reset) == "the connection was lost (reset); reconnecting"
+    assert pathless.said() == "the connection was lost; reconnecting"
 
 
 def test_a_farewell_that_another_path_outlived_is_no_reason_any_more() -> None:
@@ -124,7 +124,7 @@ def test_a_farewell_that_another_path_outlived_is_no_reason_any_more() -> None:
     leaves.clear()
     silent = Unreachable("silent")
     pathless.last = silent
-    assert pathless.said(silent) == "the connection was lost (silent); reconnecting"
+    assert pathless.said() == "the connection was lost; reconnecting"
     pathless.begin()
     clock.advance(30)
     assert "silent" in failed[0].message
