@@ -126,10 +126,7 @@ class Inbox:
         session = self._session(key)
         self._tell(Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(key))))
         self._tell(nat_event(introduction.my_nat))
-        if not session.paths:
-            session.paths.introduced()
-            # The user may have removed the contact since the last time.
-            session.known, session.told = self._known(key), False
+        session.introduced(self._reactor.seconds(), self._known(key))
         party = self._machine.party("responder", key, trusted=contact)
         meeting = Meeting(self._reactor, introduction, party, client, self)
         self._meetings.add(meeting)
@@ -172,9 +169,8 @@ class Inbox:
             paths = PathSet(self._reactor.seconds, self._tell)
             session = self._sessions[key] = PeerSession(key, paths, self._known(key))
             undecided = Undecided(
-                self._reactor, lambda: self._client and self._client.registered,
-                lambda since: any(each.party.peer_key == key and each.started >= since for each in self._meetings),
-            )  # fmt: skip
+                self._reactor, lambda: self._client and self._client.registered, partial(session.seeks, self._meetings)
+            )
             session.arrivals = Arrivals(partial(self._begin, session), partial(self._begin_stream, session), undecided)
         return session
 
@@ -261,11 +257,14 @@ class Inbox:
     def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:
         """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
         self._meetings.discard(meeting)
-        session = self._sessions.get(meeting.party.peer_key)
-        if session is not None and not session.paths and not session.arrivals.unfinished and session.idle is None:
-            del self._sessions[session.key]
         for reason in reasons:
             self.log.info("no path: {reason}", reason=reason)
+        session = self._sessions.get(meeting.party.peer_key)
+        if session is None:
+            return
+        session.met(meeting, self._reactor.seconds())
+        if not session.paths and not session.arrivals.unfinished and session.idle is None:
+            del self._sessions[session.key]
 
     def path_message(self, path: PeerPath, message: Message) -> None:
         """See :class:`~p2pxfer.net.session.path.PathOwner`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from twisted.internet.interfaces import IDelayedCall
@@ -11,6 +11,7 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.core.text import safe_text
 from p2pxfer.net.connection.liveness import PATH
 from p2pxfer.net.session.firstcontact import FirstContact
+from p2pxfer.net.session.meeting import Meeting
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.arrivals import Arrivals
@@ -37,6 +38,26 @@ class PeerSession:
     """When the peer began to compare words."""
     doubted: dict[PeerPath, float] = field(default_factory=dict)
     """Direct paths that a NAT has probably lost with another one, and when that one was lost."""
+    sought: float = float("-inf")
+    """When the peer was last introduced, or a meeting with it came to nothing."""
+
+    def introduced(self, now: float, known: Known | None) -> None:
+        """The peer asked for a meeting at this moment, and is ``known`` so."""
+        self.sought = now
+        if not self.paths:
+            self.paths.introduced()
+            # The user may have removed the contact since the last time.
+            self.known, self.told = known, False
+
+    def met(self, meeting: Meeting, now: float) -> None:
+        """A meeting with the peer ended at this moment: where no path came of it, the peer may ask for another one."""
+        if not meeting.had_path:
+            self.sought = now
+
+    def seeks(self, meetings: Iterable[Meeting], since: float) -> bool:
+        """Whether the peer was introduced, or not met, after that moment, or one of these may still bring it."""
+        pathless = any(each.party.peer_key == self.key and not each.had_path for each in meetings)
+        return pathless or self.sought >= since
 
     def open(self, path: PeerPath, tell: Callable[[Event], None]) -> None:
         """The peer's key is verified: it may say what it wants on ``path``."""

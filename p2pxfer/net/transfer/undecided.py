@@ -5,7 +5,8 @@ Laws:
 1. Only a sender that talked until its last connection was ended, and not by its program, may have been killed.  One
    that is only silent, as when its machine changes networks, has its time to come back.
 2. A sender that still runs asks for another introduction, and this side hears of that as long as its own connection to
-   the server stands.  If it has for :data:`GONE_S` seconds, and nobody came, the sender is gone.
+   the server stands.  If it has for :data:`GONE_S` seconds, and nobody came in that time, the sender is gone; while a
+   meeting with it is under way it is not, nor so many seconds after one that came to nothing.
 3. What was accepted is not looked at: it waits for a sender that is started again.
 """
 
@@ -44,14 +45,14 @@ class Brought(Interface):
 class Undecided:
     """The open questions of one sender.
 
-    ``place()`` is the registration of this side at the server, ``None`` if there is none; ``meets(since)`` whether the
-    sender was introduced after that moment, in the time of ``clock``, and may still come.
+    ``place()`` is the registration of this side at the server, ``None`` if there is none; ``seeks(since)`` whether the
+    sender showed after that moment, in the time of ``clock``, that it runs, or is being met.
     """
 
-    def __init__(self, clock: IReactorTime, place: Callable[[], object | None], meets: Callable[[float], bool]) -> None:
+    def __init__(self, clock: IReactorTime, place: Callable[[], object | None], seeks: Callable[[float], bool]) -> None:
         self._clock = clock
         self._place = place
-        self._meets = meets
+        self._seeks = seeks
         self._asked: list[Brought] = []
         self._looks: set[IDelayedCall] = set()
 
@@ -77,8 +78,8 @@ class Undecided:
         self._looks.remove(look)
         if brought not in self._asked or brought.attached or place is None or self._place() is not place:
             return
-        if self._meets(since):
-            self._look_later(brought, place, since)
+        if self._seeks(since):
+            self._look_later(brought, place, self._clock.seconds())
         else:
             brought.abandon()
 

@@ -23,6 +23,7 @@ from p2pxfer.core.session.wire import Bye, Pair1, PairConfirm, Problem
 from p2pxfer.core.words.eventtext import describe
 from p2pxfer.errors import ConfigError, P2pxferError, PeerStopped, ProtocolBreach, Refused, Unreachable, WrongCode
 from p2pxfer.net.connection.liveness import PATH, PacketsLost
+from p2pxfer.net.connection.tls import Vanished
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.session import bothsame
 from p2pxfer.net.session.bothsame import COMPARE_S, BothSame
@@ -34,6 +35,7 @@ from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.idlers import MAX_OF_CONTACT, MAX_OF_STRANGER, MAX_OF_STRANGERS, QUIET_S
 from p2pxfer.net.transfer.inbox import MAX_MEETINGS, Inbox
 from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
+from p2pxfer.net.transfer.undecided import GONE_S
 from tests.moments import for_now
 from tests.net.machines import machine_at
 from tests.net.reactors import Threads
@@ -199,7 +201,7 @@ class FakeMeeting:
         self.started = reactor.seconds()
         self.party = party
         self.paths: list[FakePath] = []
-        self.closed = False
+        self.closed = self.had_path = False
         self.made.append(self)
 
     def start(self) -> None:
@@ -214,6 +216,7 @@ class FakeClient:
 
     def __init__(self) -> None:
         self.left = 0
+        self.registered = object()
 
     def introduced(self, introduction: object) -> None:
         """No router is asked."""
@@ -256,6 +259,7 @@ def path_of(world: World, meeting: Any, number: int, kind: str = "relay") -> Any
     path: Any = FakePath(number, kind)
     path.peer_key = meeting.party.peer_key
     meeting.paths.append(path)
+    meeting.had_path = True
     world.inbox.path_up(meeting, path)
     return path
 
@@ -748,3 +752,54 @@ def test_what_is_settled_on_the_disk_gets_its_own_time(open_house: World, farewe
     settled.callback(None)
     open_house.clock.advance(CLOSE_S)
     assert closed == [None]
+
+
+# -- whose sender may have been killed -----------------------------------------------------------------------------
+
+
+def asked_by_one_who_vanished(house: World) -> FakeTransfer:
+    """What is asked about, whose only path ended as if its sender had been killed."""
+    meeting: Any = meet(house, CONTACT)
+    path = path_of(house, meeting, 1)
+    brought: Any = FakeTransfer(house.clock)
+    brought.attached = 0
+    undecided = house.inbox._session(CONTACT).arrivals.undecided
+    Deferred.fromCoroutine(undecided.ask(brought, Deferred()))
+    house.clock.advance(1.0)
+    house.inbox.path_down(meeting, path, Vanished("reset"))
+    undecided.lost(brought, path, Vanished("reset"))
+    house.inbox.meeting_failed(meeting, [])
+    return brought  # type: ignore[no-any-return]  # what it was made as
+
+
+def test_whoever_asks_for_meetings_that_fail_is_not_taken_for_killed(open_house: World) -> None:
+    asked = asked_by_one_who_vanished(open_house)
+    for _ in range(3):
+        open_house.clock.advance(3.0)
+        meeting: Any = meet(open_house, CONTACT)
+        open_house.clock.advance(1.0)
+        open_house.inbox.meeting_failed(meeting, [Unreachable("nobody came")])
+        open_house.clock.advance(1.0)
+    assert not asked.abandoned
+    for _ in range(3):
+        open_house.clock.advance(GONE_S)
+    assert asked.abandoned
+
+
+def test_whoever_is_met_for_long_may_ask_again_after_that(open_house: World) -> None:
+    asked = asked_by_one_who_vanished(open_house)
+    meeting: Any = meet(open_house, CONTACT)
+    open_house.clock.advance(GONE_S)
+    open_house.clock.advance(GONE_S - 0.5)
+    open_house.inbox.meeting_failed(meeting, [Unreachable("nobody came")])
+    open_house.clock.advance(GONE_S)
+    assert not asked.abandoned
+    open_house.clock.advance(GONE_S)
+    assert asked.abandoned
+
+
+def test_whoever_asks_for_no_meeting_was_killed(open_house: World) -> None:
+    asked = asked_by_one_who_vanished(open_house)
+    meet(open_house, KEY)
+    open_house.clock.advance(GONE_S)
+    assert asked.abandoned
