@@ -27,10 +27,21 @@ class _State(Enum):
     ASKED = "a piece is being asked for"
     DUE = "a piece is being asked for, and after it the next one, since everything fits"
     LEFT = "a piece was being asked for, and nobody is registered any more"
+    FLOWING_INSIDE = "a piece was being asked for, and a push producer that came instead writes as it likes"
+    PAUSED_INSIDE = "a piece was being asked for, and a push producer that came instead waits until everything fits"
 
 
-_ASKING: Final = frozenset({_State.ASKED, _State.DUE, _State.LEFT})
-_ANSWERED: Final = MappingProxyType({_State.ASKED: _State.PULLED, _State.LEFT: _State.NONE})
+_ANSWERED: Final = MappingProxyType(
+    {
+        _State.ASKED: _State.PULLED,
+        _State.LEFT: _State.NONE,
+        _State.FLOWING_INSIDE: _State.FLOWING,
+        _State.PAUSED_INSIDE: _State.PAUSED,
+    }
+)
+_ASKING: Final = frozenset({_State.DUE, *_ANSWERED})
+_PAUSED: Final = MappingProxyType({_State.FLOWING: _State.PAUSED, _State.FLOWING_INSIDE: _State.PAUSED_INSIDE})
+_RESUMED: Final = MappingProxyType({paused: flowing for flowing, paused in _PAUSED.items()})
 
 
 class Producing:
@@ -56,10 +67,11 @@ class Producing:
         if self._producer is not None:
             raise RuntimeError("a producer is registered already")
         self._producer = cast(IPushProducer, producer)
+        inside = self._state is _State.LEFT
         if streaming:
-            self._state = _State.FLOWING
+            self._state = _State.FLOWING_INSIDE if inside else _State.FLOWING
         else:
-            self._state = _State.ASKED if self._state is _State.LEFT else _State.PULLED
+            self._state = _State.ASKED if inside else _State.PULLED
 
     def unregister(self) -> None:
         """The producer has written everything."""
@@ -75,16 +87,16 @@ class Producing:
 
     def hold_back(self) -> None:
         """Something that was written does not fit."""
-        if self._producer is not None and self._state is _State.FLOWING:
-            self._state = _State.PAUSED
+        if self._producer is not None and self._state in _PAUSED:
+            self._state = _PAUSED[self._state]
             self._call(self._producer.pauseProducing)
         elif self._state is _State.DUE:
             self._state = _State.ASKED
 
     def go_on(self) -> None:
         """Everything that was written fits."""
-        if self._producer is not None and self._state is _State.PAUSED:
-            self._state = _State.FLOWING
+        if self._producer is not None and self._state in _RESUMED:
+            self._state = _RESUMED[self._state]
             self._call(self._producer.resumeProducing)
         elif self._state is _State.PULLED:
             self._ask()

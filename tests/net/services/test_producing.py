@@ -165,6 +165,36 @@ def test_a_long_row_of_producers_is_asked_one_after_the_other_and_not_one_inside
     assert not line.producing.registered
 
 
+def test_a_push_producer_in_between_lets_nobody_be_asked_inside_of_an_answer() -> None:
+    line = Line()
+
+    def register(left: int) -> None:
+        line.register(Push(), streaming=True)
+        line.unregister()
+        if left:
+            line.register(Pull(line, [str(left)], lambda: register(left - 1)), streaming=False)
+
+    line.register(Pull(line, [], lambda: register(5)), streaming=False)
+    assert line.written == list("54321")
+    assert line.deepest == 1
+    assert not line.producing.registered
+
+
+def test_a_push_producer_that_comes_inside_of_an_answer_is_paused_and_resumed_there_and_after_it() -> None:
+    line, after = Line(room=1), Push()
+
+    def register() -> None:
+        line.register(after, streaming=True)
+        line.write("b")
+        line.make_room(1)
+        line.write("c")
+
+    line.register(Pull(line, ["a"], register), streaming=False)
+    assert after.told == ["pause", "resume", "pause"]
+    line.make_room(1)
+    assert after.told == ["pause", "resume", "pause", "resume"]
+
+
 def test_one_that_takes_the_place_of_another_waits_where_its_last_piece_does_not_fit() -> None:
     line = Line(room=0)
     after = Pull(line, ["b"])
