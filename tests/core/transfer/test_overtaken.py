@@ -8,11 +8,13 @@ import pytest
 from blake3 import blake3
 
 from p2pxfer.core.session.bundlewire import Bundle
-from p2pxfer.core.session.restwire import Rest
+from p2pxfer.core.session.deltawire import Lack
+from p2pxfer.core.session.restwire import Part, Rest
 from p2pxfer.core.session.transferwire import Ack, Chunk, Final, Have, Holes, Listed, Offer
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
 from p2pxfer.core.transfer.geometry import claim_digest, zero_hash
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
+from p2pxfer.core.transfer.parts import Begun
 from p2pxfer.core.transfer.receiveeffect import Publish, ReceiverEffect, Store, StoreHole
 from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.core.transfer.receivestate import OVERTAKEN
@@ -49,9 +51,9 @@ ALL: list[ChunkAddress] = [(0, 0), (0, 1), (1, 0), (2, 0)]
 class Receiving:
     """A receiver to which the test says what two senders would."""
 
-    def __init__(self, have: Mapping[ChunkAddress, bytes] | None = None) -> None:
+    def __init__(self, have: Mapping[ChunkAddress, bytes] | None = None, least_part: int = CHUNK) -> None:
         self.manifest = Manifest([Entry(f"f{number}", FILE, size) for number, size in enumerate(SIZES)])
-        self.core = ReceiverCore(self.manifest.transfer_id, b"i" * 16)
+        self.core = ReceiverCore(self.manifest.transfer_id, b"i" * 16, least=least_part)
         self.offer(1, OLD)
         self.core.accepted(have or {})
 
@@ -150,6 +152,25 @@ def test_a_bundle_of_what_is_being_written_over_is_stored_again() -> None:
     world.stored(1, *effects)
     world.stored(2, *again)
     assert any(isinstance(effect, Publish) for effect in world.final(2, NEW))
+
+
+def test_a_rest_of_what_is_being_written_over_is_not_acknowledged() -> None:
+    """Its sender was told of the part before the chunk came whole, and is the one that counts again."""
+    world = Receiving(least_part=1)
+    world.offer(2, OLD)
+    cut = Begun(1, 0, 0, digest((0, 0), OLD), 0, memoryview(payload((0, 0), OLD)), 10)
+    told = world.core.parts.came(1, cut)
+    assert [(send.path, send.message) for send in told] == [(2, Part(1, 0, 0, cut.hash, 10))]
+    world.take(1, OLD, (0, 0))
+    world.offer(3, NEW)
+    effects = world.core.chunk(3, chunk((0, 0), NEW))
+    world.offer(4, OLD)
+    rest = Rest(1, 0, 0, cut.hash, 10, cut.memory[10:])
+    assert world.core.chunk(2, rest) == [Send(2, Lack(1, [(0, 0, 1)]))]
+    world.stored(3, *effects)
+    assert world.acknowledged(2) == []
+    world.take(2, OLD, *ALL)
+    assert any(isinstance(effect, Publish) for effect in world.final(2, OLD))
 
 
 def test_a_hole_that_is_being_stored_is_neither_claimed_nor_what_it_is_written_over() -> None:
