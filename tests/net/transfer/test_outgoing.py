@@ -68,17 +68,21 @@ class Job:
             machine_at(Home(folder / "home"), self.clock), client, target, cargo, patience=Patience(True, 1.0),
             tell=self.told.append, on_paired=lambda key, name: None, on_relayed=lambda meeting: None,
         )  # fmt: skip
-        path: Any = SimpleNamespace(
-            facts=PathFacts(1, "relay", "", ""), rtt=0.01, began=0.0, writable=True,
-            send=self.said.append, close=lambda: self.said.append("close"), leave=self.said.append,
-            descriptor=SimpleNamespace(flow=lambda: Flow(self.acked, 0, 0, 0.0)),
-        )  # fmt: skip
-        self.path = path
+        self.path = self.open(1)
         self.cargo = cargo
-        self.job._paths.add(path)
         self.outcome: list[object] = []
         self.run = Deferred.fromCoroutine(self.job.run())
         self.run.addErrback(lambda failure: failure.value).addCallback(self.outcome.append)
+
+    def open(self, number: int) -> Any:
+        """A path that is up from now on."""
+        path: Any = SimpleNamespace(
+            facts=PathFacts(number, "relay", "", ""), rtt=0.01, began=0.0, writable=True,
+            send=self.said.append, close=lambda: self.said.append("close"), leave=self.said.append,
+            descriptor=SimpleNamespace(flow=lambda: Flow(self.acked, 0, 0, 0.0)),
+        )  # fmt: skip
+        self.job._paths.add(path)
+        return path
 
     def message(self, path: object, message: Refuse) -> list[Event]:
         """As a cargo that is refused."""
@@ -108,6 +112,22 @@ def test_a_sender_of_chunks_does_not_wait_for_the_one_under_way_but_while_the_li
         job.acked += 1000
         job.clock.advance(STOPPED_S)
         assert not job.outcome
+    job.clock.advance(STOPPED_S)
+    (outcome,) = job.outcome
+    assert isinstance(outcome, CancelledError)
+
+
+def test_who_has_heard_the_farewell_on_one_path_is_not_told_it_on_the_slower_one(tmp_path: Path) -> None:
+    job = Job(tmp_path, spreads=True)
+    job.open(2)
+    job.run.cancel()
+    job.acked += 1000
+    job.clock.advance(STOPPED_S)
+    assert not job.outcome
+    meeting: Any = None
+    job.job.path_down(meeting, job.path, Unreachable("closed"))
+    assert not job.outcome
+    job.acked *= 10  # the line still takes what came before
     job.clock.advance(STOPPED_S)
     (outcome,) = job.outcome
     assert isinstance(outcome, CancelledError)
