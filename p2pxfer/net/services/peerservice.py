@@ -122,7 +122,7 @@ class PeerService:
     def _admit(self, key: bytes) -> KnownPeer | None:
         """See :class:`~p2pxfer.net.session.reception.Reception`; a stranger is told of here, whom nobody answers."""
         guest = self._guest(key)
-        if guest is None and not self._contacts.trouble:
+        if guest is None:
             self._stranger(str(PeerId(key)))
         return guest
 

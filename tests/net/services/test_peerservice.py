@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -143,6 +144,18 @@ def test_a_contact_that_is_refused_is_said_to_be(
     running.cancel()
     world.run(1)
     assert capsys.readouterr().err.splitlines() == [f"no connection with bob for web: {why}"]
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_nobody_is_told_of_as_a_stranger_while_the_contacts_cannot_be_read(world: World, readable: bool) -> None:
+    alice, bob = machine(world, "alice", clients=[]), machine(world, "bob", clients=[])
+    if not readable:
+        (alice.home.path / "contacts.json").write_text("{damaged")
+    strangers: list[str] = []
+    service = PeerService(alice, "web", list, lambda who, asking: None, stranger=strangers.append)
+    with nullcontext() if readable else pytest.raises(Unreachable):
+        assert service._admit(bob.identity.id.digest) is None
+    assert strangers == [str(bob.identity.id)] * readable
 
 
 def test_a_stranger_that_tries_is_told_of_once_a_minute(
