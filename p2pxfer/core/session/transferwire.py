@@ -35,7 +35,7 @@ class Offer(Message, frozen=True):
 
     ``files``, ``size`` and ``holes`` are those of the whole list, or, while the sender is ``counting``, of what it has
     seen so far.  ``holes`` of its ``size`` bytes lie in chunks that are not sent; ``delta``: older versions are wanted.
-    ``instance`` is drawn anew by each sending process: what an earlier one still has under way replaces nothing.
+    ``instance`` is drawn anew for each attempt to send: what an earlier one still has under way replaces nothing.
     """
 
     handle: Number

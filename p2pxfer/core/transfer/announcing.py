@@ -17,7 +17,7 @@ def tally(handle: int, told: ListTeller, table: ChunkTable, holes: int) -> Tally
 def offer(now: Tally, manifest: Manifest, *, more: bool, delta: bool, instance: bytes) -> Offer:
     """The offer of a manifest, of which there is so much ``now``; ``more`` pages than one are known.
 
-    ``delta``: older versions are wanted; ``instance``: of this process.
+    ``delta``: older versions are wanted; ``instance``: of this attempt to send.
     """
     return Offer(
         handle=now.handle,

@@ -8,7 +8,7 @@ Laws of this file:
    that asks.  The end of a stream means nothing.
 4. What comes on a path behind its Refuse is of no account; an offer is refused for the same reason.
 5. Every path holds its own dialogue; all share one set of chunks, so a chunk that comes twice is harmless.  Of two
-   sending processes the one on the newer path counts: what comes of the other one fills gaps, and nothing else.
+   attempts to send the one on the newer path counts: what comes of the other one fills gaps, and nothing else.
 6. A file that is left out on a path is a file as any other until the Final of that path
    (:mod:`p2pxfer.core.transfer.ending`).
 

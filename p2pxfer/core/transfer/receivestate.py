@@ -14,7 +14,7 @@ from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import BeyondOffer, ProtocolBreach
 
 ACKS_PER_MESSAGE = 1024
-OVERTAKEN = "another process sends this by now"
+OVERTAKEN = "another attempt to send this came after it"
 
 
 class Phase(Enum):
@@ -60,7 +60,7 @@ class Total:
 
 
 class Senders:
-    """Which of the processes that offer a transfer counts: the one whose offer came on the newest path."""
+    """Which of the attempts to send a transfer counts: the one whose offer came on the newest path."""
 
     def __init__(self) -> None:
         self._newest = 0
@@ -77,14 +77,14 @@ class Senders:
         return path >= self._newest
 
     def is_late(self, state: Path) -> bool:
-        """Whether this dialogue is that of a process after which another one came."""
+        """Whether this dialogue is that of an attempt after which another one came."""
         return state.instance != self._instance
 
 
 class Path(Struct):
     """A path and what waits for it.
 
-    ``instance``: of the process that offered on it; ``acks``: numbers of chunks to be acknowledged; ``told``: chunks
+    ``instance``: of the attempt that offered on it; ``acks``: numbers of chunks to be acknowledged; ``told``: chunks
     that were said to be holes; ``awaited``: those of them that were being stored already; ``heard`` of the list;
     ``left``: files that this path's Final is not about.
     """

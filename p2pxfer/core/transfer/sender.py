@@ -60,7 +60,7 @@ class SenderCore:
     """One transfer of ``manifest`` under ``handle``; ``known`` holds hashes of chunks that earlier runs sent.
 
     Chunks in ``holes`` are told and not sent.  The first page of the manifest has to be there.  ``delta``: ask for
-    older versions of the files.  ``instance``: 16 random bytes of this process.
+    older versions of the files.  ``instance``: 16 random bytes of this attempt to send.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ CHUNK = 64 * 1024
 SIZES = [2 * CHUNK, 10, 10]
 """Chunks 0 and 1, then 2, then 3."""
 OLD, NEW = b"o" * 16, b"n" * 16
-"""Two processes, and what the files of each consist of."""
+"""Two attempts to send, and what the files of each consist of."""
 
 
 def payload(address: ChunkAddress, instance: bytes) -> bytes:
