@@ -60,7 +60,7 @@ class Receiving(InboxOwner):
         self._marking = Worker(machine.reactor, "superseded")
         self._superseding = Superseding(self._marking, self._superseded)
         self._explained = ""
-        """Why a path is about to be told as gone of which it was told already."""
+        """Why the path that ended last is about to be told as gone, if it was told of that already."""
         self._stopped: set[IncomingTransfer | IncomingStream] = set()
         """Those under way whose sender took its leave."""
         self.observed = ""
@@ -118,8 +118,10 @@ class Receiving(InboxOwner):
         """What the inbox tells that belongs to a log: which way it went, and what is odd."""
         if isinstance(event, Path) and event.state == "up":
             self._stopped.clear()
-        if isinstance(event, Path) and event.state == "down" and event.why == self._explained:
-            return
+        if isinstance(event, Path) and event.state == "down":
+            explained, self._explained = self._explained, ""
+            if event.why == explained:
+                return
         if isinstance(event, (Path, Note, Verdict, Resumed)) and (text := describe(event)):
             self._tell(text)
 
@@ -142,6 +144,7 @@ class Receiving(InboxOwner):
     def path_ends(self, path: PeerPath, peer: str, error: P2pxferError, brought: Brought | None) -> None:
         """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`: an end that was meant is logged as what it is."""
         known = self.known(path.peer_key)
+        self._explained = ""
         if isinstance(error, PeerStopped):
             self._stopped_there(safe_text(peer), error, brought)
         elif isinstance(error, Refused) and known is not None and not known.files:
@@ -151,13 +154,15 @@ class Receiving(InboxOwner):
     def _stopped_there(self, peer: str, farewell: PeerStopped, transfer: Brought | None) -> None:
         """The sender of ``transfer`` took its leave; of each one it is told once until it is back."""
         # How a stream ends is told by itself.
-        if not isinstance(transfer, IncomingTransfer) or transfer not in self._under_way or transfer in self._stopped:
+        if not isinstance(transfer, IncomingTransfer) or transfer not in self._under_way:
+            return
+        self._explained = failed_why(farewell)
+        if transfer in self._stopped:
             return
         self._stopped.add(transfer)
         transfer.tally.missed()
         names = transfer.offer.names if transfer.offer is not None else ()
         kept = kept_text(transfer.have_bytes, None, names)
-        self._explained = failed_why(farewell)
         self._tell(f"{parted_text(peer, farewell)}; {kept}, and go on when it sends the same again")
 
     def code_used(self, error: P2pxferError | None) -> None:

@@ -14,7 +14,7 @@ from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.serveraddress import parse_server_line
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
-from p2pxfer.errors import Incomplete, PeerFailed, PeerStopped, Refused, Unreachable
+from p2pxfer.errors import Incomplete, P2pxferError, PeerFailed, PeerStopped, Refused, Unreachable
 from p2pxfer.inventory import JobListed
 from p2pxfer.net.agent import receiving
 from p2pxfer.net.agent.folders import ContactFolders
@@ -126,9 +126,9 @@ async def test_what_an_earlier_run_kept_of_what_is_here_now_is_said_to_be_supers
     assert len(side.told) == 2
 
 
-def down(side: Side, error: Unreachable | Refused) -> None:
-    """A path of alice ends for this reason."""
-    path: Any = SimpleNamespace(peer_key=KEY)
+def down(side: Side, error: P2pxferError, key: bytes = KEY) -> None:
+    """A path of alice, or of whoever has this key, ends for this reason."""
+    path: Any = SimpleNamespace(peer_key=key)
     side.receiving.path_ends(path, "alice", error, None)
     side.receiving._event(PathEvent("relay", "down", "", "", None, 1.0, error.message))
 
@@ -141,8 +141,9 @@ def test_a_sender_that_could_not_go_on_is_logged_once_with_its_reason(
     type(transfer).tally = SimpleNamespace(missed=lambda: None)
     path: Any = SimpleNamespace(peer_key=KEY)
     error = PeerFailed("a changed while it was being sent")
-    side.receiving.path_ends(path, "alice", error, transfer)
-    side.receiving._event(PathEvent("relay", "down", "", "", None, 1.0, failed_why(error)))
+    for _ in range(2):  # paths, of which the second one may end late
+        side.receiving.path_ends(path, "alice", error, transfer)
+        side.receiving._event(PathEvent("relay", "down", "", "", None, 1.0, failed_why(error)))
     kept = "5 B are kept (a), and go on when it sends the same again"
     assert side.told == [f"alice could not go on: a changed while it was being sent; {kept}"]
 
@@ -173,3 +174,21 @@ def test_a_refusal_is_logged_as_that_and_a_loss_as_a_loss(side: Side) -> None:
     side.home.set_rights("alice", [Right.FILES], allowed=False)
     down(side, Refused("bob takes no files from you"))
     assert side.told[1:] == ["alice offered files and was refused: p2pxfer contacts allow alice files lets it"]
+
+
+def test_that_one_path_was_told_of_already_hides_no_other_one_with_the_same_reason(side: Side) -> None:
+    side.home.set_rights("alice", [Right.FILES], allowed=False)
+    error = Refused("bob takes no files from you")
+    down(side, error)
+    down(side, error, key=b"s" * 32)
+    assert side.told[1:] == ["path lost: relay (bob takes no files from you)"]
+
+
+def test_an_explained_path_of_which_nothing_is_told_hides_no_other_one(side: Side) -> None:
+    """It had made room for another one, and was told of as gone then."""
+    side.home.set_rights("alice", [Right.FILES], allowed=False)
+    error = Refused("bob takes no files from you")
+    path: Any = SimpleNamespace(peer_key=KEY)
+    side.receiving.path_ends(path, "alice", error, None)
+    down(side, error, key=b"s" * 32)
+    assert side.told[1:] == ["path lost: relay (bob takes no files from you)"]
