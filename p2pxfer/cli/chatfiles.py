@@ -19,13 +19,13 @@ from p2pxfer.cli.questions import compose_question
 from p2pxfer.cli.watching import GONE_S, done_event
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.rights import Right
+from p2pxfer.core.ownnames import common_name
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import contents, human_size, received_text, some_of
 from p2pxfer.core.words.parting import parted_text, untaken_text
 from p2pxfer.errors import Incomplete, P2pxferError, PeerFailed, PeerStopped, Unreachable
 from p2pxfer.net.session.knownpeers import ContactsNow, KnownPeer
 from p2pxfer.net.session.machine import Machine
-from p2pxfer.net.session.pairsession import common_name
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.session.patience import LOST

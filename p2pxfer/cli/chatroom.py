@@ -24,6 +24,7 @@ from p2pxfer.cli.chatwords import ChatWords
 from p2pxfer.cli.displaced import displaced
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
+from p2pxfer.core.ownnames import common_name
 from p2pxfer.core.session.channel import ChannelEvent
 from p2pxfer.core.session.chatwire import SERVICE
 from p2pxfer.core.session.conversation import ChatEvent, Conversation, Delivered, Heard, Line, PeerOver
@@ -33,7 +34,7 @@ from p2pxfer.net.services.chatstore import ChatStore
 from p2pxfer.net.services.chatting import PATIENCE_S, ChatOwner, Chatting
 from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.machine import Machine
-from p2pxfer.net.session.pairsession import PairSession, common_appointment, common_name
+from p2pxfer.net.session.pairsession import PairSession, common_appointment
 from p2pxfer.net.session.patience import STOPPED_S
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.status import Event, Note

@@ -16,13 +16,13 @@ from twisted.python.failure import Failure
 from p2pxfer.cli.sendmemory import SendMemory
 from p2pxfer.cli.ticker import Ticker
 from p2pxfer.core.ids import PeerId
+from p2pxfer.core.ownnames import common_name
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import contents, human_size, some_of
 from p2pxfer.errors import P2pxferError, Unreachable
 from p2pxfer.net.queue.sendjobs import SendJob
 from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.machine import Machine
-from p2pxfer.net.session.pairsession import common_name
 from p2pxfer.net.session.seeking import Patience, Target
 from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.net.transfer.outgoing import OutgoingJob

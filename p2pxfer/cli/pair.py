@@ -8,9 +8,10 @@ from p2pxfer.cli.completing import code_words
 from p2pxfer.cli.settings import Global, Seconds, machine_of, mapping_option, path_option
 from p2pxfer.core.approach import Approach
 from p2pxfer.core.contact.codes import typed_code
-from p2pxfer.core.contact.pairplace import OWN_CODE, place_in, place_of
+from p2pxfer.core.contact.pairplace import OWN_CODE, place_in
 from p2pxfer.core.messages import PathPolicy
 from p2pxfer.core.names import check_name, normalise_name
+from p2pxfer.core.ownnames import place_of
 from p2pxfer.errors import UsageError
 
 

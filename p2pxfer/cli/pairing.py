@@ -23,8 +23,9 @@ from p2pxfer.cli.settings import Global
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.codes import Code
 from p2pxfer.core.contact.compare import Words
-from p2pxfer.core.contact.pairplace import name_of, place_of, slots_at
+from p2pxfer.core.contact.pairplace import slots_at
 from p2pxfer.core.messages import Registered
+from p2pxfer.core.ownnames import PLACES_EACH, name_of, place_of
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import Interrupted, NameTaken, P2pxferError, Refused, Unreachable, WrongCode
 from p2pxfer.inventory import ContactListed
@@ -44,8 +45,6 @@ from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.status import CodeShown, Event, Offer, Path, Peer
 from p2pxfer.status import Registered as RegisteredEvent
 
-PLACES: Final = 8
-"""How many places are tried before it is given up to find one that is nobody else's."""
 JOIN_S: Final = 60.0
 """Longest time from an entered code to the proof, where the user names none, seconds."""
 WRONG_TRIES: Final = 3
@@ -231,7 +230,7 @@ class Pairing(InboxOwner):
     async def _take_a_place(self) -> tuple[RendezvousClient, Inbox, CodeBook]:
         """Register where this machine waits; the place may be somebody else's."""
         machine = self._machine
-        for attempt in range(PLACES):
+        for attempt in range(PLACES_EACH):
             place = self._place = place_of(machine.identity.id.digest, attempt)
             codes = CodeBook(slots=slots_at(place))
             inbox = Inbox(

@@ -34,13 +34,13 @@ from p2pxfer.core.contact.pairing import PairFrame, Pairing, Party, Setting
 from p2pxfer.core.framing import Frame, FrameDecoder
 from p2pxfer.core.ids import PeerId, parse_id
 from p2pxfer.core.messages import ALPN_PEER, ALPN_SERVER, SERVER, VERSION, Role
+from p2pxfer.core.ownnames import waiting_name
 from p2pxfer.core.session import channelwire, deltawire, leftwire, restwire, transferwire, wire
 from p2pxfer.core.session.bundlewire import BUNDLE_KIND, Bundle, bundle_prefix, decode_bundle
 from p2pxfer.core.session.channelwire import PIECE_KIND, Piece, decode_piece, piece_prefix
 from p2pxfer.core.session.deltawire import LITERAL, PATCH_KIND, decode_patch, patch_prefix
 from p2pxfer.core.session.hello import EXPORTER_LABEL, Greeting, Terms
 from p2pxfer.core.session.restwire import REST_KIND, Rest, decode_rest, rest_prefix
-from p2pxfer.core.session.services import waiting_name
 from p2pxfer.core.session.transferwire import DATA_KIND, Chunk, chunk_prefix, decode_chunk
 from p2pxfer.core.session.wire import HELLO_CAPS, PEER, SESSION_CAPS
 from p2pxfer.core.transfer.delta import average_block

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from p2pxfer.core.contact.pairplace import place_of
 from p2pxfer.core.ids import PeerId
+from p2pxfer.core.ownnames import place_of
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.private.identity import Identity
 from scripts.product import BIN, Program

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from p2pxfer.core.contact.codes import parse_code
-from p2pxfer.core.contact.pairplace import place_of, slots_at
+from p2pxfer.core.contact.pairplace import slots_at
+from p2pxfer.core.ownnames import place_of
 from p2pxfer.net.private.home import Home
 from scripts.product import Program, client
 from tests.e2e.acquainting import contacts_of

@@ -10,31 +10,19 @@ words.
 
 from __future__ import annotations
 
-import hashlib
 from typing import Final
 
 from p2pxfer.core.contact.codes import Code
+from p2pxfer.core.ownnames import PLACES
 
-PLACES: Final = range(10_000, 100_000)
 OWN_CODE: Final = "that is the code of this machine; it is to be entered on the other one"
 CODES: Final = range(1, 10)
 """Numbers of the codes at one place, in the last digit."""
 
 
-def place_of(key: bytes, attempt: int) -> int:
-    """A place of the machine with this key (SHA-256 of its SPKI); ``attempt`` counts those that others have."""
-    digest = hashlib.sha256(b"p2pxfer-place" + bytes([attempt]) + key).digest()
-    return PLACES[int.from_bytes(digest[:8], "big") % len(PLACES)]
-
-
 def slots_at(place: int) -> range:
     """The numbers of the codes that are shown at a place."""
     return range(10 * place + CODES[0], 10 * place + CODES[-1] + 1)
-
-
-def name_of(place: int) -> str:
-    """The name under which somebody waits there."""
-    return f"pair-{place}"
 
 
 def place_in(code: Code) -> int | None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from base64 import b32encode
 from collections.abc import Iterable
 from typing import Final
 
 from msgspec import Struct
 
-from p2pxfer.core.names import MAX_CHARS
 from p2pxfer.errors import UsageError
 
 DEFAULT_SERVICE: Final = "default"
@@ -33,16 +30,6 @@ def check_service(text: str) -> str:
             " or digit"
         )
     return text
-
-
-def waiting_name(key: bytes, service: str) -> str:
-    """The name at the server under which the machine with this key waits for users of ``service``.
-
-    It is different for each service, so several programs of one machine can expose one each, and says to nobody but
-    who knows both what it stands for.
-    """
-    digest = hashlib.sha256(b"p2pxfer service\0" + key + service.encode()).digest()
-    return ("svc-" + b32encode(digest).decode().lower())[:MAX_CHARS]
 
 
 def parse_wanted(text: str) -> tuple[str, str]:

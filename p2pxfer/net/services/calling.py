@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
 
 from p2pxfer.core.backoff import Backoff
-from p2pxfer.core.session.services import waiting_name
+from p2pxfer.core.ownnames import waiting_name
 from p2pxfer.errors import IdentityMismatch, Interrupted, LimitReached, P2pxferError, Refused, Unreachable
 from p2pxfer.net.services.peeraddress import PeerAddress
 from p2pxfer.net.services.streamsession import Streams

@@ -11,7 +11,8 @@ from twisted.python.failure import Failure
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Registered
-from p2pxfer.core.session.services import check_service, waiting_name
+from p2pxfer.core.ownnames import waiting_name
+from p2pxfer.core.session.services import check_service
 from p2pxfer.errors import P2pxferError, PeerStopped, Refused, Unreachable
 from p2pxfer.net.services.calling import Calling
 from p2pxfer.net.services.peeraddress import PeerAddress

@@ -21,8 +21,9 @@ from twisted.internet.defer import TimeoutError as TooLong
 from p2pxfer.core.codec import Message
 from p2pxfer.core.contact.codes import Code
 from p2pxfer.core.contact.pairing import Party as PairingParty
-from p2pxfer.core.contact.pairplace import name_of, place_in
+from p2pxfer.core.contact.pairplace import place_in
 from p2pxfer.core.ids import PeerId
+from p2pxfer.core.ownnames import name_of
 from p2pxfer.core.session.transferwire import Chunk
 from p2pxfer.core.session.wire import Bye, Pair2, Paired, SameWords
 from p2pxfer.errors import NameTaken, P2pxferError, ProtocolBreach, Unreachable

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction, Role
-from p2pxfer.core.names import MAX_CHARS
+from p2pxfer.core.ownnames import common_name
 from p2pxfer.core.session.channel import ChannelEvent
 from p2pxfer.errors import IdentityMismatch, P2pxferError, Unreachable
 from p2pxfer.net.private.identity import Identity
@@ -34,13 +34,8 @@ MAX_MEETINGS = 8
 """Most introductions at once, whatever the server sends: each one dials."""
 
 
-def common_name(purpose: str, key: bytes) -> str:
-    """The name under which the peer with this key waits for somebody who runs the same program."""
-    return (f"{purpose}-" + str(PeerId(key)).replace("-", "")[5:])[:MAX_CHARS]
-
-
 def pipe_name(key: bytes) -> str:
-    """The same for a pipe."""
+    """The name under which the peer with this key waits for a pipe."""
     return common_name("pipe", key)
 
 

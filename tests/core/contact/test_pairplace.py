@@ -2,8 +2,9 @@ from __future__ import annotations
 
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.codes import Code, parse_code
-from p2pxfer.core.contact.pairplace import CODES, PLACES, name_of, place_in, place_of, slots_at
+from p2pxfer.core.contact.pairplace import CODES, place_in, slots_at
 from p2pxfer.core.names import check_name
+from p2pxfer.core.ownnames import PLACES, name_of, place_of
 
 KEYS = [bytes([number]) * 32 for number in range(200)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from p2pxfer.core.names import check_name
+from p2pxfer.core.ownnames import waiting_name
 from p2pxfer.core.session.services import (
     DEFAULT_SERVICE,
     MAX_OFFERED,
@@ -13,7 +14,6 @@ from p2pxfer.core.session.services import (
     parse_offered,
     parse_target,
     parse_wanted,
-    waiting_name,
 )
 from p2pxfer.errors import UsageError
 

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from p2pxfer.core.agent.config import ServiceConfig
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.messages import Registered
-from p2pxfer.core.session.services import waiting_name
+from p2pxfer.core.ownnames import waiting_name
 from p2pxfer.net.agent.exposing import Exposing
 from p2pxfer.net.services.peeraddress import PeerAddress
 from p2pxfer.net.services.streamsession import Streams

@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost
 
-from p2pxfer.core.session.services import waiting_name
+from p2pxfer.core.ownnames import waiting_name
 from p2pxfer.errors import Interrupted, LimitReached, P2pxferError, Refused, Unreachable
 from p2pxfer.net.services.calling import MAX_WAITING, Calling
 from p2pxfer.net.services.peeraddress import PeerAddress

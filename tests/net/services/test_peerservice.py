@@ -13,7 +13,8 @@ from twisted.internet.protocol import Protocol
 from p2pxfer.cli import exposing as exposing_module
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.contact.rights import Right
-from p2pxfer.core.session.services import Offered, waiting_name
+from p2pxfer.core.ownnames import waiting_name
+from p2pxfer.core.session.services import Offered
 from p2pxfer.errors import Interrupted, P2pxferError, Refused, Unreachable
 from p2pxfer.net.services.peeraddress import PeerAddress
 from p2pxfer.net.services.peerservice import PeerService
