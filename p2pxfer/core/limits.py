@@ -36,6 +36,11 @@ class Bucket:
         self._refill(now)
         self._level = min(self._burst, self._level + 1)
 
+    def due(self, now: float) -> float:
+        """Seconds until :meth:`take` is True; 0.0 if it is now."""
+        self._refill(now)
+        return max(0.0, (1 - self._level) / self._rate)
+
     def full(self, now: float) -> bool:
         """True if the bucket is as good as new."""
         self._refill(now)
@@ -69,6 +74,10 @@ class Buckets:
         """Undo one :meth:`take` of ``key``."""
         if key in self._buckets:
             self._buckets[key].give_back(now)
+
+    def due(self, key: Hashable, now: float) -> float:
+        """Seconds until :meth:`take` of ``key`` is True; 0.0 if it is now."""
+        return self._buckets[key].due(now) if key in self._buckets else 0.0
 
     def _forget(self, now: float) -> None:
         """Drop what is over the cap, and of the two oldest those that have filled up: two out for one in."""

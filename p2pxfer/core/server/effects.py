@@ -32,7 +32,7 @@ class Abort(Struct, frozen=True):
 class ClaimName(Struct, frozen=True):
     """Ask the store whether ``key`` owns ``name``, and answer with :meth:`Registry.name_claimed`.
 
-    ``may_create`` is False if the source of the connection has registered too many new names already.
+    ``may_create`` is False if the source of the connection, or the key, has registered too many new names already.
     """
 
     conn: int
@@ -91,10 +91,10 @@ or the disk refused."""
 CLAIM_FAILURES: dict[str, tuple[str, str]] = {
     "taken": ("E_NAME", "this name belongs to another key"),
     "key-limit": ("E_LIMIT", "this key owns as many names as it may"),
-    "source-limit": ("E_LIMIT", "too many new names from this network address today"),
     "io": ("E_IO", "the server cannot store names now"),
 }
-"""What a client is told whose claim was not granted: the word of the failure and its sentence."""
+"""What a client is told whose claim was not granted: the word of the failure and its sentence; of ``source-limit``
+:meth:`p2pxfer.core.server.newnames.NewNames.refusal` says it."""
 
 
 class Listening(Struct, frozen=True):
@@ -115,6 +115,7 @@ class ServerSettings(Struct, frozen=True):
     controls_per_key: int = 64
     observations_per_key: int = 64
     new_names_per_source_a_day: int = 16
+    own_names_per_key_a_day: int = 8
     messages_per_second: float = 50.0
     message_burst: int = 1000
     lookups_per_key: int = 240

@@ -18,6 +18,7 @@ from msgspec import Struct, field
 from p2pxfer.core.codec import Message
 from p2pxfer.core.limits import Bucket
 from p2pxfer.core.messages import NatSummary, PathPolicy
+from p2pxfer.core.server.newnames import Charge
 from p2pxfer.core.traversal.discovery import View
 
 Crossing = Literal["none", "asked", "deaf", "dialling", "over"]
@@ -53,8 +54,8 @@ class Link(Struct):
     name: str | None = None
     by_key: bool = True
     """Whoever is introduced to the key may be introduced to this connection."""
-    reserved: bool = False
-    """The claim under way counts as a new name of its source."""
+    charge: Charge = Charge.NONE
+    """What the claim under way was counted against."""
     lan: tuple[str, ...] = ()
     path: PathPolicy = "auto"
     reported: NatSummary = NatSummary()  # a frozen value

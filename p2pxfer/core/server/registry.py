@@ -31,9 +31,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from p2pxfer.core.addresses import Endpoint, source_network
+from p2pxfer.core.addresses import Endpoint
 from p2pxfer.core.codec import Message
-from p2pxfer.core.limits import Bucket, Buckets
+from p2pxfer.core.limits import Bucket
 from p2pxfer.core.messages import (
     VERSION,
     Announce,
@@ -74,6 +74,7 @@ from p2pxfer.core.server.effects import (
 from p2pxfer.core.server.experience import Experience
 from p2pxfer.core.server.links import Link, Links, Role
 from p2pxfer.core.server.matchmaker import Matchmaker
+from p2pxfer.core.server.newnames import Charge, NewNames
 from p2pxfer.core.server.relaydesk import RelayDesk
 from p2pxfer.core.traversal.discovery import View
 from p2pxfer.errors import FrameError, LimitReached, P2pxferError, ProtocolBreach
@@ -93,7 +94,7 @@ class Registry:
         self._desk = RelayDesk(settings)
         self._matchmaker = Matchmaker(self._links, self._desk, entropy, settings)
         self._dials = DialOuts(self._matchmaker, entropy, settings)
-        self._new_names = Buckets(settings.new_names_per_source_a_day / 86_400, settings.new_names_per_source_a_day)
+        self._new_names = NewNames(settings)
         self._ticked = now
 
     def listens(self, listening: Listening) -> None:
@@ -137,11 +138,13 @@ class Registry:
         link = self._links.get(conn)
         if link is None or link.role is not Role.CLAIMING:
             return []
-        if link.reserved and claim != "new":
-            self._new_names.give_back(source_network(link.view.seen.host), now)
+        assert link.name is not None
+        host = link.view.seen.host
+        self._new_names.decided(link.charge, link.key, link.name, host, claim == "new", now)
+        if claim == "source-limit":
+            return self._fail(link, "E_LIMIT", self._new_names.refusal(host, now), now)
         if claim in CLAIM_FAILURES:
             return self._fail(link, *CLAIM_FAILURES[claim], now)
-        assert link.name is not None
         effects: list[Effect] = []
         holder = self._links.holder(link.name)
         if holder is not None:
@@ -248,8 +251,8 @@ class Registry:
             return self._fail(link, *CLAIM_FAILURES["taken"], now)
         link.name, link.by_key = name, message.by_key
         self._links.enter(link, Role.CLAIMING, now)
-        link.reserved = self._new_names.take(source_network(link.view.seen.host), now)
-        return [ClaimName(link.conn, name, link.key, may_create=link.reserved)]
+        link.charge = self._new_names.take(link.key, name, link.view.seen.host, now)
+        return [ClaimName(link.conn, name, link.key, may_create=link.charge is not Charge.NONE)]
 
     def _observe(self, link: Link, message: Observe, now: float) -> list[Effect]:
         _check_version(message.version)
