@@ -21,6 +21,7 @@ import click
 
 from p2pxfer import __version__
 from p2pxfer.cli.settings import Global
+from p2pxfer.cli.start import ENDING
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import DiskError, Interrupted, NoMemory, P2pxferError, is_no_memory
 
@@ -112,8 +113,9 @@ def main() -> NoReturn:
     open_standard_streams()
     as_json = "--json" in sys.argv[1:]
     try:
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # it is ignored in the background
-            signal.signal(signal.SIGINT, interrupt_once)
+        for number in ENDING:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as in the background, and under nohup
+                signal.signal(number, interrupt_once)
         code = run_command_line(as_json)
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -131,8 +133,15 @@ def main() -> NoReturn:
 
 def interrupt_once(number: int, frame: object) -> NoReturn:
     """End what runs, outside the reactor; a second one would meet the report of the first."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_interrupts()
     raise KeyboardInterrupt
+
+
+def ignore_interrupts() -> None:
+    """The command is over, and what follows is its last word."""
+    for number in ENDING:
+        if signal.getsignal(number) is interrupt_once:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def silence(*streams: TextIO) -> None:
@@ -181,6 +190,8 @@ def run_command_line(as_json: bool) -> int:
     except BrokenPipeError:
         raise
     except OSError as fault:
+        if isinstance(fault.__context__, KeyboardInterrupt):  # click ends the line then, on a terminal that was closed
+            return report_error(Interrupted.word, "interrupted", Interrupted.retry, Interrupted.exit_code, as_json)
         sys.stdout.flush()  # fails too where that is what cannot be written
         return report_fault(fault, as_json)
     except Exception as fault:
@@ -227,8 +238,7 @@ def report_fault(fault: Exception, as_json: bool) -> int:
 
 def report_error(word: str, message: str, retry: bool, exit_code: int, as_json: bool) -> int:
     """The last word of a command that failed; returns its exit code."""
-    if signal.getsignal(signal.SIGINT) is interrupt_once:  # the command is over, and this is its last word
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_interrupts()
     say_error(word, message, retry, as_json)
     return exit_code
 
@@ -241,4 +251,8 @@ def say_error(word: str, message: str, retry: bool, as_json: bool) -> None:
 
         print_event(Failed(word, message, retry))
     else:
-        click.echo(f"p2pxfer: {message}", err=True)
+        try:
+            click.echo(f"p2pxfer: {message}", err=True)
+        except OSError as error:
+            if error.errno != errno.EIO:  # of a terminal that was closed, where nobody reads it
+                raise

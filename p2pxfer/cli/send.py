@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -225,8 +227,17 @@ def ask_code(home: Home, name: str) -> Code:
         )
     meant = near(home, name)
     click.echo(f"no contact is called {name}{f'; {meant}' if meant else ' yet'}", err=True)
-    with codes_at_the_prompt():
-        code: Code = click.prompt(f"one-time code of {name}", hide_input=False, err=True, value_proc=prompted_code)
+    try:
+        with codes_at_the_prompt():
+            code: Code = click.prompt(f"one-time code of {name}", hide_input=False, err=True, value_proc=prompted_code)
+    except click.Abort:
+        with suppress(OSError):  # the terminal may be closed
+            click.echo(err=True)  # what follows is not part of the prompt's line
+        raise
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        raise click.Abort from error  # the terminal is closed; its signal may come later
     return code
 
 

@@ -11,14 +11,17 @@ import sys
 
 INTERRUPTED_EXIT = 130
 """The exit code of :class:`~p2pxfer.errors.Interrupted`, which is not imported yet."""
+ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""The signals that end a command in good order; not every system has the last."""
 EVENT = '{"event": "error", "t": 0.0, "code": "E_INTERRUPTED", "message": "interrupted", "retry": true}\n'
 """What a program reads then."""
 
 
 def main() -> None:
     """Entry point: import the command line and run it, which ends the process."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as in the background
-        signal.signal(signal.SIGINT, end_at_once)
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as in the background, and under nohup
+            signal.signal(number, end_at_once)
     from p2pxfer.cli.main import main as run
 
     run()

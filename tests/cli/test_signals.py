@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from p2pxfer.cli import start as start_module
 from p2pxfer.errors import Interrupted
+from scripts.product import BIN
+from tests.e2e.terminal import PROMPT, Terminal
 
 COMMAND = """
 import signal, threading, time
@@ -152,6 +156,42 @@ def test_a_signal_in_the_last_word_of_a_command_changes_nothing(over: str, says:
     assert (ended.stderr.strip(), ended.returncode) == (f"p2pxfer: {says}", status)
 
 
+@pytest.fixture
+def at_the_prompt(tmp_path: Path) -> Iterator[Terminal]:
+    """A sender that asks for a code before its reactor runs."""
+    (tmp_path / "file").write_bytes(b"x")
+    words: list[str | Path] = [
+        BIN / "p2pxfer",
+        "--server",
+        "127.0.0.1:1",
+        "--home",
+        tmp_path / "home",
+        "send",
+        tmp_path / "file",
+        "bob",
+    ]
+    # Whoever runs the tests may ignore SIGHUP, as nohup does, and programs inherit that.
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        terminal = Terminal.of(words, os.environ)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with contextlib.closing(terminal):
+        terminal.wait_for(PROMPT)
+        yield terminal
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_at_the_prompt_for_a_code_is_an_interrupt_in_one_line(at_the_prompt: Terminal, number: int) -> None:
+    at_the_prompt.signal(number)
+    assert at_the_prompt.status() == Interrupted.exit_code
+    assert at_the_prompt.text.splitlines()[-1] == "p2pxfer: interrupted"
+
+
+def test_a_terminal_that_is_closed_at_the_prompt_is_an_interrupt_too(at_the_prompt: Terminal) -> None:
+    assert at_the_prompt.hang_up() == Interrupted.exit_code
+
+
 EARLY = """
 import os, signal, sys
 
@@ -159,23 +199,25 @@ class Interrupting:
     def find_spec(self, name, path=None, target=None):
         if name == "MODULE":
             sys.meta_path.remove(self)
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.NUMBER)
             os.getpid()
 
 sys.meta_path.insert(0, Interrupting())
 """
-"""What stands before the script of the command for Ctrl-C to come with the import of one module."""
+"""What stands before the script of the command for a signal to come with the import of one module."""
 
 
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
 @pytest.mark.parametrize("as_json", [False, True])
 @pytest.mark.parametrize("module", ["p2pxfer.cli.main", "click", "p2pxfer.cli.settings", "p2pxfer.cli.identity"])
 def test_an_interrupt_while_the_command_is_imported_is_none_with_a_traceback(
-    tmp_path: Path, module: str, as_json: bool
+    tmp_path: Path, module: str, as_json: bool, number: str
 ) -> None:
     config = configparser.ConfigParser()
     config.read(Path(__file__).parents[2] / "setup.cfg")
     start, function = config["options.entry_points"]["console_scripts"].split("=")[1].strip().split(":")
-    script = f"{EARLY.replace('MODULE', module)}from {start} import {function}\nsys.exit({function}())\n"
+    early = EARLY.replace("MODULE", module).replace("NUMBER", number)
+    script = f"{early}from {start} import {function}\nsys.exit({function}())\n"
     words = [*(["--json"] if as_json else []), "--home", str(tmp_path / "home"), "id"]
     done = subprocess.run(
         [sys.executable, "-c", script, *words], capture_output=True, text=True, timeout=50, check=False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -74,6 +75,18 @@ class Terminal:
         """Type ``line`` when the code is asked for the ``number``-th time."""
         self.wait_for(PROMPT, number)
         self.type(line)
+
+    def signal(self, number: int) -> None:
+        """Send the command a signal."""
+        self._process.send_signal(number)
+
+    def hang_up(self) -> int:
+        """Close the terminal, as a window of it is closed; returns the exit status."""
+        nothing = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nothing, self._keyboard)
+        os.close(nothing)
+        self.signal(signal.SIGHUP)
+        return self._process.wait(PATIENCE_S)
 
     def status(self) -> int:
         """The exit status."""
