@@ -98,7 +98,7 @@ def remove(options: Global, name: str) -> None:
 
 
 what_argument = click.argument(
-    "what", nargs=-1, required=True, type=click.Choice([*(right.value for right in Right), "all"])
+    "what", metavar="WHAT...", nargs=-1, required=True, type=click.Choice([*(right.value for right in Right), "all"])
 )
 
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from p2pxfer.cli.completing import job_numbers
 from p2pxfer.cli.eventline import print_event
-from p2pxfer.cli.settings import Global, ListGroup
+from p2pxfer.cli.settings import Global, ListGroup, Whole
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.text import few_of, safe_text
 from p2pxfer.errors import UsageError
@@ -144,7 +144,7 @@ def first(options: Global, job: str) -> None:
 
 @command.command("priority", context_settings={"ignore_unknown_options": True})
 @one_job
-@click.argument("number", type=click.IntRange(-MOST_PRIORITY, MOST_PRIORITY))
+@click.argument("number", type=Whole(-MOST_PRIORITY, MOST_PRIORITY))
 @click.pass_obj
 def priority(options: Global, job: str, number: int) -> None:
     """Give a queued JOB the priority NUMBER, which is 0 at first.

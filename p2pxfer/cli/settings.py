@@ -85,10 +85,25 @@ class Seconds(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """See click."""
-        number = float(super().convert(value, param, ctx))
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        number = float(super().convert(number, param, ctx))
         if math.isnan(number):
             self.fail("nan is not a time", param, ctx)
         return number
+
+
+class Whole(click.IntRange):
+    """A whole number on the command line, from the one to the other; what is none is said as what is out of range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """See click."""
+        try:
+            return int(super().convert(value, param, ctx))
+        except click.BadParameter:
+            self.fail(f"{value!r} is not a whole number from {self.min} to {self.max}", param, ctx)
 
 
 def was_closed(stream: TextIO) -> bool:

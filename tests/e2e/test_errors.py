@@ -72,6 +72,10 @@ def test_commands_that_make_no_sense(tmp_path: Path, source: Path) -> None:
             "is not a directory": ["receive", "--to", source],
             "contradict each other": ["receive", "--to", there, "--code", WORDS, "--no-code"],
             "Invalid value": ["receive", "--to", there, "--timeout", "nan"],
+            "'x' is not a number of seconds": ["receive", "--to", there, "--timeout", "x"],
+            "'NUMBER': 'x' is not a whole number from -1000 to 1000": ["jobs", "priority", "ab", "x"],
+            "'NUMBER': '1001' is not a whole number from -1000 to 1000": ["jobs", "priority", "ab", "1001"],
+            "'WHAT...': 'fils' is not one of 'files', 'chat', 'pipe', 'services'": ["contacts", "deny", "caz", "fils"],
             "No such command": ["fetch"],
             "No such option": ["receive", "--nothing"],
         }
