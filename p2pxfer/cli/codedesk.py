@@ -67,6 +67,11 @@ class CodeDesk:
         for slot in self._codes.open_slots:
             self._codes.close(slot)
 
+    @property
+    def holds(self) -> str:
+        """What is said of the code where it might be missed, behind something else; nothing where none is open."""
+        return "; the one-time code that was shown still holds" if self._showing else ""
+
     def used(self, error: P2pxferError | None, who: str = "somebody") -> None:
         """``who`` tried a code; ``error`` if it was wrong."""
         # A try at a number under which no code is open costs nothing, here and in the pauses.

@@ -81,6 +81,7 @@ class Receiving(InboxOwner):
         self._watches: list[Watch] = []
         self._received = 0
         self._denied: IdentityMismatch | None = None
+        self._last_answer: Registered | None = None
         self._leaving = False
         self._trier = "a sender"
         """Who tried a code last."""
@@ -192,7 +193,10 @@ class Receiving(InboxOwner):
 
     def _registered(self, answer: Registered) -> None:
         name, own = self._machine.name, self._machine.identity.id
-        self._report.tell(RegisteredEvent(name=name, id=str(own), observed=answer.observed))
+        again = f"registered again as {name}, seen as {safe_text(answer.observed, 100)}{self._desk.holds}"
+        event = RegisteredEvent(name=name, id=str(own), observed=answer.observed)
+        self._report.tell(event, again if self._last_answer else None)
+        self._last_answer = answer
 
     # -- contacts ------------------------------------------------------------------------------------------------
 

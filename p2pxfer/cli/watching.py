@@ -75,6 +75,8 @@ class Watch:
         self._outdated = False
         """A newer one took its place."""
         self._said: Literal["", "peer", "stopped", "server", "direct"] = ""
+        self._lost_with: Literal["", "server"] = ""
+        """What else has been away since the last path went: that the sender is, nobody knows then."""
         self.transfer = transfer
         self.paths = paths
         self._report = report
@@ -153,6 +155,7 @@ class Watch:
         While a direct path carries the transfer, it is said that the server is not needed.
         """
         now, away = self._reactor.seconds(), self._server_away()
+        self._lost_with = "server" if away else "" if self.transfer.attached else self._lost_with
         if self.transfer.attached and away and self.paths.active_kind not in ("relay", "none"):
             self._seen = now
             if self._said != "direct":
@@ -211,6 +214,8 @@ class Watch:
         if away:
             return f"no path to {self._peer} while the server is away; {here} are here, and it goes on by itself"
         gone = f"{self._peer} is gone: that program has ended, or its network is lost"
+        if self._lost_with == "server":
+            gone = f"no path to {self._peer} since the server was away"
         if isinstance(self.transfer, IncomingStream):
             return f"{gone}; {here} came, and a stream goes on only if that program still runs, for which this waits"
         return (

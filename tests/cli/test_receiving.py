@@ -721,7 +721,46 @@ def test_where_the_server_is_away_nobody_is_said_to_be_gone(make: Any, monkeypat
     run.pass_time(GONE_S - 1)
     assert len(run.events("note")) == 1
     run.pass_time(2)
+    said = run.events("note")[1]["message"]
+    assert said.startswith("no path to alice since the server was away; ")
+    assert "alice is gone" not in said
+
+
+def test_a_server_that_was_away_for_a_moment_is_named_where_a_relayed_transfer_waits(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is said to be gone for what the end of a relay does; who does not come back much later is."""
+    run = make()
+    transfer = run.transfer()
+    run.accept(transfer)
+    run.pass_time(1)
+    transfer.attached = 0
+    monkeypatch.setattr(FakeClient, "registered", None)
+    run.pass_time(GONE_S - 2)
+    monkeypatch.setattr(FakeClient, "registered", "as bob again")
+    run.pass_time(GONE_S)
+    (note,) = run.events("note")
+    assert note["message"].startswith("no path to alice since the server was away; ")
+    transfer.attached = 1
+    run.pass_time(1)
+    transfer.attached = 0
+    run.pass_time(2 * GONE_S)
     assert run.events("note")[1]["message"].startswith("alice is gone: ")
+
+
+def test_who_registers_again_reads_that_the_code_still_holds(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make()
+    run.command._report = run.command._desk._report = Reporter(False, False)
+    answer: Any = SimpleNamespace(observed="192.0.2.1:5")
+    capsys.readouterr()
+    run.command._registered(answer)
+    assert "this machine: " in capsys.readouterr().err
+    run.command._registered(answer)
+    again = "registered again as bob, seen as 192.0.2.1:5"
+    assert capsys.readouterr().err == f"{again}; the one-time code that was shown still holds\n"
+    run.command._desk.close()
+    run.command._registered(answer)
+    assert capsys.readouterr().err == f"{again}\n"
 
 
 @pytest.mark.parametrize("error", [None, WRONG], ids=["used", "wrong"])
@@ -1172,10 +1211,10 @@ time.time = lambda: real() + (STEP if registered and time.monotonic() - register
 from p2pxfer.cli import main, report
 tell = report.Reporter.tell
 
-def told(self, event):
+def told(self, event, text=None):
     if event.event == "registered":
         registered.append(time.monotonic())
-    tell(self, event)
+    tell(self, event, text)
 
 report.Reporter.tell = told
 main.main()
