@@ -155,12 +155,17 @@ class Sending:
                     raise WrongCode(f"{error.message}; give the next code, which {shown} shows now") from error
                 if not tries_left or not self._report.can_ask:
                     raise
-                code = await self._ask_again(error.message if isinstance(error, WrongCode) else "")
+                code = await self._ask_again(error.message if isinstance(error, WrongCode) else self._unknown())
                 if code is None:
                     raise
                 self._target = self._target.proved_by(code)
             else:
                 return
+
+    def _unknown(self) -> str:
+        """Why a code is asked for at all; that the peer asks for one says no more than this."""
+        said = f"{self._target.shown} does not know this machine"
+        return f"{said} any more" if self._target.verified == "contact" else said
 
     async def _ask_again(self, why: str) -> Code | None:
         """The code that the person types, who is told ``why``; the question ends with the run."""

@@ -17,7 +17,7 @@ from p2pxfer.cli.fileload import FileLoad
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.sendmemory import SendMemory
 from p2pxfer.cli.settings import Global
-from p2pxfer.errors import Interrupted, P2pxferError, Replaced, WrongCode
+from p2pxfer.errors import CodeNeeded, Interrupted, P2pxferError, Replaced, WrongCode
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.queue.sendjobs import SendJob, SendJobs
 from p2pxfer.net.session import machine
@@ -51,17 +51,47 @@ class FakeClient:
         pass
 
 
-def make_command(tmp_path: Path) -> sending.Sending:
-    """A sender of a small file to bob, by a fake client."""
+BOB = Target(to="bob", key=None, name="bob", alias=None, verified="id", code=None)
+
+
+def make_command(tmp_path: Path, target: Target = BOB) -> sending.Sending:
+    """A sender of a small file, by a fake client."""
     file = tmp_path / "a.txt"
     file.write_text("some text")
     load = FileLoad(Source.scan([str(file)]), tmp_path / "home")
-    target = Target(to="bob", key=None, name="bob", alias=None, verified="id", code=None)
     return sending.Sending(Global(None, None, True, 0), load, target, wait=True)
 
 
 def here(tmp_path: Path, clock: Any) -> machine.Machine:
     return machine_at(Home(tmp_path / "home"), clock, patience=1.0)
+
+
+@pytest.mark.parametrize(
+    ("alias", "why"), [("bob", "bob does not know this machine any more"), (None, "{id} does not know this machine")]
+)
+def test_why_a_code_is_asked_for_at_all_is_said_in_the_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alias: str | None, why: str
+) -> None:
+    given: list[object] = []
+
+    async def ask(*all_of_it: object) -> None:
+        given.extend(all_of_it)
+
+    async def refused(*_: object) -> None:
+        raise CodeNeeded("the peer reports: bob does not know this key: ask for the code")
+
+    monkeypatch.setattr(machine, "RendezvousClient", FakeClient)
+    monkeypatch.setattr(sending, "ask_again", ask)
+    monkeypatch.setattr(Reporter, "can_ask", True)
+    target = Target("p2px1-abc", None, None, alias, "contact" if alias else "id", None)
+    command = make_command(tmp_path, target)
+    monkeypatch.setattr(command, "_send", refused)
+    outcome: list[object] = []
+    running = Deferred.fromCoroutine(command.run(here(tmp_path, Clock())))
+    running.addErrback(lambda failure: outcome.append(failure.value))
+    assert given[-1] == why.format(id=target.shown)
+    (error,) = outcome
+    assert isinstance(error, CodeNeeded)  # nobody typed one
 
 
 def test_a_question_for_another_code_ends_with_the_run(

@@ -59,6 +59,7 @@ def test_a_contact_that_was_forgotten_is_asked_for_the_code(
     code = str(bob.wait_for("code")["code"])
     alice = Terminal(stage, "send", source, "bob")
     terminals.append(alice)
+    alice.wait_for(re.compile(r"^bob does not know this machine any more\r?\none-time code of bob", re.MULTILINE))
     alice.answer(1, code)
     assert alice.status() == 0, alice.text
     bob.succeed(20)
