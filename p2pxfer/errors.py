@@ -108,7 +108,7 @@ class ServerUntrusted(IdentityMismatch):
 
 
 class WrongCode(P2pxferError):
-    """Pairing failed; the code is burned at both ends."""
+    """Pairing failed; the code is spent at both ends."""
 
     word = "E_CODE"
     exit_code = 5

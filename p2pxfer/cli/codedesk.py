@@ -75,16 +75,16 @@ class CodeDesk:
     def used(self, error: P2pxferError | None, who: str = "somebody") -> None:
         """``who`` tried a code; ``error`` if it was wrong."""
         # A try at a number under which no code is open costs nothing, here and in the pauses.
-        burned = self._showing and not self._codes.open_slots
+        spent = self._showing and not self._codes.open_slots
         if error is not None:
             holds = "; the one that is shown still holds" if self._showing else ""
             untouched = f"{who} tried a code that is not open: it was used or has expired, or is mistyped{holds}"
-            # That it is burned says it all to people.
+            # That it is spent says it all to people.
             event = Failed(code=error.word, message=error.message, retry=False)
-            self._report.tell(event, "" if burned else untouched)
+            self._report.tell(event, "" if spent else untouched)
         else:
             self._tries.right()
-        if burned:
+        if spent:
             self._showing = False
             self._stop_timer()
             self._follow(who, wrong=error is not None)
@@ -117,7 +117,7 @@ class CodeDesk:
         else:
             hint = f"; another one is shown in {pause:g} seconds" if pause else ""
         if wrong:
-            self._report.tell(Note(f"{who} tried a wrong code; it is burned{hint}"), wanted=True)
+            self._report.tell(Note(f"{who} tried a wrong code; it is spent{hint}"), wanted=True)
         if pause is None:
             self._on_exhausted()
         if self._given is None and pause is not None:

@@ -210,7 +210,7 @@ def resolve(home: Home, peer: str, code: Code | None) -> Target:
     check_other(home, peer)
     number, name, contact = look_up(home, peer)
     if contact is not None:
-        # A code at hand is kept for the case that the peer has forgotten this machine: a burned one from the
+        # A code at hand is kept for the case that the peer has forgotten this machine: a spent one from the
         # environment must not stop a transfer that goes on.
         return Target(str(contact.id), contact.id.digest, None, contact.name, "contact", code)
     if number is not None:
@@ -229,7 +229,7 @@ def ask_code(home: Home, name: str) -> Code:
     click.echo(f"no contact is called {name}{f'; {meant}' if meant else ' yet'}", err=True)
     try:
         with codes_at_the_prompt():
-            code: Code = click.prompt(f"one-time code of {name}", hide_input=False, err=True, value_proc=prompted_code)
+            return prompted_code(name)
     except click.Abort:
         with suppress(OSError):  # the terminal may be closed
             click.echo(err=True)  # what follows is not part of the prompt's line
@@ -238,16 +238,18 @@ def ask_code(home: Home, name: str) -> Code:
         if error.errno != errno.EIO:
             raise
         raise click.Abort from error  # the terminal is closed; its signal may come later
-    return code
 
 
-def prompted_code(text: str) -> Code:
-    """The code that ``text`` is.
+def prompted_code(name: str) -> Code:
+    """The code of ``name`` that is typed, asked for until it is one; click's own word for what is none would be another
+    than that of every other error here.
 
     Raises:
-        click.UsageError: it is none; the prompt then asks again.
+        click.Abort: the person gave up.
     """
-    try:
-        return typed_code(text)
-    except CodeInvalid as error:
-        raise click.UsageError(error.message) from error
+    while True:
+        text: str = click.prompt(f"one-time code of {name}", hide_input=False, err=True)
+        try:
+            return typed_code(text)
+        except CodeInvalid as error:
+            click.echo(f"p2pxfer: {error.message}", err=True)

@@ -802,7 +802,7 @@ def test_a_wrong_code_is_one_line_for_people(tmp_path: Path, capsys: pytest.Capt
         codes.close(slot)
     desk.used(WRONG, "one")
     said = capsys.readouterr().err.splitlines()
-    assert [line for line in said if not line.startswith("one-time code")] == ["one tried a wrong code; it is burned"]
+    assert [line for line in said if not line.startswith("one-time code")] == ["one tried a wrong code; it is spent"]
     clock.advance(0)
     not_open = "tried a code that is not open: it was used or has expired, or is mistyped"
     desk.used(WRONG, "another")  # of another number: nothing is burned
@@ -822,7 +822,7 @@ def test_who_gave_a_code_himself_is_told_how_to_get_another_one(
     codes.close(1)
     capsys.readouterr()
     desk.used(WRONG, "one")
-    assert capsys.readouterr().err == "one tried a wrong code; it is burned; start receive again for another one\n"
+    assert capsys.readouterr().err == "one tried a wrong code; it is spent; start receive again for another one\n"
     desk.close()
 
 
@@ -1441,4 +1441,4 @@ def test_a_wrong_code_is_said_with_whoever_tried_it(make: Any, capsys: pytest.Ca
     run = make()
     run.command.code_tried(SimpleNamespace(peer_key=b"a" * 32, peer_name="alicia\n"))
     run.use_up(WRONG)
-    assert run.events("note")[-1]["message"].startswith(f"{STRANGER} tried a wrong code; it is burned")
+    assert run.events("note")[-1]["message"].startswith(f"{STRANGER} tried a wrong code; it is spent")

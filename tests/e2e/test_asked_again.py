@@ -27,7 +27,7 @@ def test_a_mistyped_code_is_asked_for_again(stage: Stage, source: Path, terminal
     alice = Terminal(stage, "send", source, "bob")
     terminals.append(alice)
     alice.answer(1, f"{number}-nosuchword-{'-'.join(rest)}")
-    alice.wait_for(re.compile("word 1 of the code is not in the word list"))
+    alice.wait_for(re.compile("^p2pxfer: word 1 of the code is not in the word list", re.MULTILINE))
     alice.answer(2, "-".join([number, "acorn" if first != "acorn" else "zebra", *rest]))
     fresh = next(str(event["code"]) for event in bob.events(30) if event["event"] == "code")
     assert fresh != code

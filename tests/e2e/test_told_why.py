@@ -272,9 +272,9 @@ def test_a_mistyped_code_is_one_line_at_each_end_with_what_to_do(strangers: Stag
         sent, 5, "wrong code: it was mistyped, or somebody in between tried to guess it; it is spent; give the"
     )
     assert "path lost" not in sent.err
-    bob.wait_for("burned")
+    bob.wait_for("it is spent")
     (line,) = bob.about("code; ", *TROUBLE)
-    assert line.endswith("tried a wrong code; it is burned; start receive again for another one")
+    assert line.endswith("tried a wrong code; it is spent; start receive again for another one")
 
 
 def test_a_code_that_is_not_open_is_said_to_be_that_and_the_one_that_is_still_holds(strangers: Stage) -> None:
