@@ -22,7 +22,7 @@ from p2pxfer.net.services.peerservice import PeerService
 from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.traversal.ownaddresses import endpoint_text
-from p2pxfer.status import Event, Exposed, Path
+from p2pxfer.status import Event, Exposed, Path, Peer
 from p2pxfer.status import Registered as RegisteredEvent
 
 
@@ -80,5 +80,8 @@ class Exposing:
         if isinstance(event, Path):
             event = structs.replace(event, peer=guest.shown, service=service)
         text = describe(event)
-        who = safe_text(guest.shown) if len(self._offered) == 1 else f"{safe_text(guest.shown)} at {service}"
-        self._report.tell(event, f"{who}: {text}" if text else "")
+        at = "" if len(self._offered) == 1 else f" at {service}"
+        if isinstance(event, Peer):  # names the guest by itself
+            self._report.tell(event, f"{text}{at}")
+        else:
+            self._report.tell(event, f"{safe_text(guest.shown)}{at}: {text}" if text else "")

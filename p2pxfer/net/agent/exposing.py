@@ -18,7 +18,7 @@ from p2pxfer.net.services.forwarding import Outlet, tcp_target
 from p2pxfer.net.services.peerservice import PeerService
 from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.machine import Machine
-from p2pxfer.status import Event, Exposed, Note
+from p2pxfer.status import Event, Exposed, Note, Peer
 
 
 class Exposing:
@@ -127,7 +127,9 @@ class Exposing:
     def _event(self, event: Event, guest: KnownPeer | None = None) -> None:
         text = describe(event)
         if text and not isinstance(event, Note):  # of the server the receiving side tells
-            self._tell(f"{safe_text(guest.shown)}: {text}" if guest is not None else text)
+            if guest is not None and not isinstance(event, Peer):  # which names the guest by itself
+                text = f"{safe_text(guest.shown)}: {text}"
+            self._tell(text)
 
     def _tell(self, text: str) -> None:
         self._tell_line(f"service {self._config.service}: {text}")

@@ -96,6 +96,8 @@ def test_contacts_that_come_later_get_in_without_a_restart(world: World, by_id: 
     befriend(exposed.alice, exposed.all[1])
     assert exposed.meets("bob")
     assert exposed.told.count("service web: bob may use it now") == 1
+    peer = f"service web: peer bob {exposed.all[1].home.identity().id} (verified by contact)"
+    assert exposed.told.count(peer) == 1
     assert exposed.exposing.exposed == Event("web", "127.0.0.1:80", ("bob",))
     assert not exposed.meets("carol")
     exposed.stop()

@@ -159,6 +159,27 @@ def test_nobody_is_told_of_as_a_stranger_while_the_contacts_cannot_be_read(world
     assert strangers == [str(bob.identity.id)] * readable
 
 
+@pytest.mark.parametrize(("services", "at"), [(["web"], ""), (["web", "ssh"], " at web")])
+def test_a_contact_that_comes_is_named_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], services: list[str], at: str
+) -> None:
+    monkeypatch.setattr(exposing_module, "tcp_target", lambda *args: None)
+    alice, bob = machine(world, "alice", clients=[]), machine(world, "bob", clients=[])
+    befriend(alice, bob)
+    offered = [Offered(service, "127.0.0.1", 80) for service in services]
+    exposing = exposing_module.Exposing(Global(None, None, False, 0), offered, [alice.peer("bob")])
+    running = Deferred.fromCoroutine(exposing.run(alice))
+    reactor: Any = world.clock
+    streams = Streams(reactor, PeerAddress("here", None, "web"), PeerAddress("there", "alice", "web"))
+    world.caller("bob", "alice", streams, waiting_name(alice.home.identity().id.digest, "web"))
+    world.run()
+    running.addErrback(lambda failure: None)
+    running.cancel()
+    world.run(1)
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if str(bob.identity.id) in line)
+    assert line == f"peer bob {bob.identity.id} (verified by contact){at}"
+
+
 def test_a_stranger_that_tries_is_told_of_once_a_minute(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
