@@ -12,7 +12,9 @@ from twisted.internet.task import Clock
 from p2pxfer.cli.settings import Global, approach_options, machine_of
 from p2pxfer.core.approach import Approach
 from p2pxfer.core.serveraddress import ServerLine
+from p2pxfer.errors import ConfigError
 from p2pxfer.net.private.home import Home, Settings
+from p2pxfer.net.session.machine import Machine
 
 WAYS = [
     ([], Approach("auto", gentle=False, port_mapping=True)),
@@ -51,3 +53,12 @@ def test_a_machine_is_what_the_home_and_the_options_say(tmp_path: Path) -> None:
     assert machine.identity.id == home.identity().id
     other: Any = machine_of(options, home, line, approach, name="Bob")(reactor)  # type: ignore[arg-type]  # as above
     assert (other.name, other.patience) == ("bob", 60.0)
+
+
+def test_without_a_server_it_is_said_how_one_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To an agent, which has this from its options, and to programs."""
+    monkeypatch.delenv("P2PXFER_SERVER", raising=False)
+    how = "give --server HOST:PORT#PIN (server= in a program), set P2PXFER_SERVER, or run p2pxfer init"
+    with pytest.raises(ConfigError) as caught:
+        Machine.here(Clock(), tmp_path)  # type: ignore[arg-type]  # any will do
+    assert caught.value.message == f"no rendezvous server is set: {how}"

@@ -81,7 +81,10 @@ class Machine(Struct, frozen=True):
         settings = opened.settings()
         line = server or os.environ.get("P2PXFER_SERVER") or settings.server
         if not line:
-            raise ConfigError("no rendezvous server is set: name one, or set P2PXFER_SERVER, or run p2pxfer init")
+            raise ConfigError(
+                "no rendezvous server is set: give --server HOST:PORT#PIN (server= in a program), set P2PXFER_SERVER,"
+                " or run p2pxfer init"
+            )
         name = check_name(normalise_name(settings.name)) if settings.name else suggest_name(getpass.getuser())
         parsed, approach = parse_server_line(line), Approach(path, gentle, port_mapping)
         return cls(reactor, opened, opened.identity(), parsed, name, approach, patience, tell)
