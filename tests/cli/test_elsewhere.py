@@ -15,6 +15,7 @@ from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.staging.partials import staging_name
 from p2pxfer.net.staging.staging import Staging
+from p2pxfer.net.staging.unagreed import agreed
 from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.status import Offer
 from tests.net.disk_tools import SENDER
@@ -35,7 +36,9 @@ class World:
 
     def begin(self, size: int) -> Staging:
         """Something of this size is kept."""
-        return Staging.open(str(self.folder), SENDER, Manifest([Entry("a", FILE, size)]))
+        staging = Staging.open(str(self.folder), SENDER, Manifest([Entry("a", FILE, size)]))
+        agreed(staging.where)
+        return staging
 
     def supersede(self, number: bytes = b"o" * 32) -> Deferred[None]:
         """The transfer is here; that one with this id is given up."""

@@ -7,11 +7,13 @@ import re
 import signal
 import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from p2pxfer.net.staging.journalfile import UNAGREED
 from p2pxfer.net.transfer import undecided
 from scripts.product import JsonEvent, Program, client
 from tests.chats import ChatEnd
@@ -134,6 +136,26 @@ def test_a_question_goes_with_a_sender_that_was_killed(pair: Stage, path: str) -
     bob.wait_for(re.compile("alice has not come back; nothing was taken"))
     assert time.monotonic() - began < 2 * undecided.GONE_S
     wait_until(lambda: not staging_of(pair.inbox))
+
+
+@pytest.mark.parametrize("answer", ["", "y"])
+def test_a_receiver_killed_while_it_asks_leaves_no_job(pair: Stage, answer: str) -> None:
+    """What nobody agreed to goes when the jobs are listed; what somebody did stays."""
+    some = pair.folder / "some.bin"
+    random_file(some, MIB)
+    words: Words = ["--home", pair.bob, "--server", pair.address, "receive", "--as", "bob", "--to", pair.inbox]
+    with closing(Terminal.of([pair.binary, *words, "--accept", "ask", "--no-code"], os.environ)) as bob:
+        bob.wait_for(re.compile("registered|waiting"))
+        pair.send(some, "--limit", "16K")
+        bob.wait_for(re.compile(r"take some\.bin [^?]*from alice\? \[y/N\] "))
+        (place,) = staging_of(pair.inbox)
+        if answer:
+            bob.type(answer)
+            wait_until(lambda: not (pair.inbox / place / UNAGREED.decode()).exists())
+    outcome = pair.run("jobs", home=pair.bob, as_json=True)
+    assert outcome.status == 0, outcome
+    assert [event["names"] for event in outcome.events] == ([["some.bin"]] if answer else [])
+    assert len(staging_of(pair.inbox)) == len(outcome.events)
 
 
 @pytest.mark.parametrize("signum", STOPS)

@@ -16,6 +16,7 @@ from p2pxfer.core.transfer.journal import Claim
 from p2pxfer.core.transfer.manifest import DIRECTORY, FILE, LINK, Entry, Manifest
 from p2pxfer.net.private import privatedir
 from p2pxfer.net.staging.staging import Staging
+from p2pxfer.net.staging.unagreed import agreed
 
 SENDER = b"s" * 32
 NOW = 1_800_000_000.0
@@ -88,7 +89,10 @@ def put(staging: Staging, content: Content, addresses: Iterable[ChunkAddress]) -
 
 
 def open_staging(where: Path, content: Content, failpoint: Callable[[str], None] = lambda _: None) -> Staging:
-    return Staging.open(str(where), SENDER, content.manifest, failpoint=failpoint)
+    """The place of a transfer that was agreed to."""
+    staging = Staging.open(str(where), SENDER, content.manifest, failpoint=failpoint)
+    agreed(staging.where)
+    return staging
 
 
 def run(where: Path, content: Content, batch: int, failpoint: Callable[[str], None] = lambda _: None) -> list[str]:

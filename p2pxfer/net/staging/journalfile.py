@@ -22,12 +22,14 @@ from p2pxfer.core.transfer.journal import (
     read_journal,
 )
 from p2pxfer.core.transfer.manifest import MAX_MANIFEST, Manifest
-from p2pxfer.net.disk import OPEN_INNER_FILE, fdatasync, read_span, write_all
+from p2pxfer.net.disk import OPEN_INNER_FILE, fdatasync, read_span, stat_or_none, write_all
 
 NAME: Final = b"journal"
 _NEW: Final = b"journal.new"
 SUPERSEDED: Final = b"superseded"
 """An empty file beside the journal: a later transfer of the same sender and names has arrived."""
+UNAGREED: Final = b"unagreed"
+"""An empty file beside the journal: nobody has agreed to the transfer yet.  It is there before the first journal is."""
 _WRITE: Final = 1024 * 1024
 """So many bytes of a journal are written at once."""
 MAX_JOURNAL: Final = 2 * MAX_MANIFEST + 4_000_000 * (CHUNK_SIZE + RECORD_OVERHEAD)
@@ -86,6 +88,8 @@ class JournalFile:
         self._end = 0
         self._write(pieces)
         os.fsync(self._fd)
+        if stat_or_none(self._directory, NAME) is None:
+            os.close(os.open(UNAGREED, os.O_WRONLY | os.O_CREAT | OPEN_INNER_FILE, 0o600, dir_fd=self._directory))
         os.rename(_NEW, NAME, src_dir_fd=self._directory, dst_dir_fd=self._directory)
         with suppress(FileNotFoundError):
             os.unlink(SUPERSEDED, dir_fd=self._directory)  # whoever goes on with it wants it
@@ -114,7 +118,7 @@ class JournalFile:
     def remove(self) -> None:
         """Remove the journal and what a run left half written."""
         self.close()
-        for name in (_NEW, SUPERSEDED, NAME):
+        for name in (_NEW, SUPERSEDED, UNAGREED, NAME):
             try:
                 os.unlink(name, dir_fd=self._directory)
             except FileNotFoundError:

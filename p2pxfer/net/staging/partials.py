@@ -3,7 +3,7 @@
 Laws:
 
 - The staging place itself is the record: what its journal claims is what is here.
-- Nothing that another process holds is touched.
+- Nothing that another process holds is touched, and nothing is removed that somebody agreed to.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from p2pxfer.net.staging import replay
 from p2pxfer.net.staging.journalfile import MAX_JOURNAL, SUPERSEDED, JournalFile
 from p2pxfer.net.staging.journalfile import NAME as JOURNAL
 from p2pxfer.net.staging.strays import TREE
+from p2pxfer.net.staging.unagreed import is_unagreed, remove_unagreed
 from p2pxfer.net.staging.waitmark import is_marked
 
 DESTINATIONS: Final = "destinations.json"
@@ -183,6 +184,7 @@ def beside(home: Path, here: str, sender: bytes, transfer: bytes) -> Partial | N
 def look(destination: Destination, name: str, locks: HeldLocks) -> Partial | None:
     """What is kept in the private directory called ``name``; ``None`` if it is published, or not this user's.
 
+    What a process left that was killed before anybody agreed to it is removed, and ``None`` too.
     That reads and replays the whole journal.  Raises ``OSError`` and :class:`~p2pxfer.errors.P2pxferError`.
     """
     root = os.open(destination.path, OPEN_DIRECTORY)
@@ -199,6 +201,9 @@ def look(destination: Destination, name: str, locks: HeldLocks) -> Partial | Non
             return None
         changed = os.stat(JOURNAL, dir_fd=fd, follow_symlinks=False).st_mtime
         busy, process = locks.is_held(fd), locks.holder(fd)
+        if not busy and is_unagreed(fd, state):
+            remove_unagreed(destination.path, name)
+            return None
         waits = busy and is_marked(fd, locks)
         superseded = stat_or_none(fd, SUPERSEDED) is not None
         manifest = Manifest()

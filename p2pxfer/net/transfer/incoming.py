@@ -233,6 +233,7 @@ class IncomingTransfer:
     def _accept(self, staging: Storage) -> None:
         if self._is_over():
             return
+        self._site.agreed()
         self._tell(Accepted())
         older = self._arriving.rebuilding = self._site.rebuilding(self._paths)
         have, begun, agreed, all_done = staging.have, staging.begun, staging.agreed, staging.published_root is not None

@@ -17,6 +17,7 @@ from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import LimitReached, ManifestRefused
 from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.staging import unagreed
 from p2pxfer.net.staging.waitmark import WaitMark
 from p2pxfer.net.transfer.landing import DiskThreads, Landing
 from p2pxfer.net.transfer.listbudget import ListBudget
@@ -104,6 +105,11 @@ class Site:
         self._where = storage.where
         self.waits(self._waits)
         return storage
+
+    def agreed(self) -> None:
+        """Somebody agreed to what is to lie here: it is kept, also if this process is killed."""
+        if self._where:
+            self._worker.do(unagreed.agreed, self._where)
 
     def waits(self, waiting: bool) -> None:
         """Nobody brings the transfer just now, or somebody does again: let ``p2pxfer jobs`` see it."""

@@ -24,6 +24,7 @@ from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.pathset import failed_why
 from p2pxfer.net.staging.partials import Destination
 from p2pxfer.net.staging.staging import Staging
+from p2pxfer.net.staging.unagreed import agreed
 from p2pxfer.net.transfer.places import Received
 from p2pxfer.status import Offer
 from p2pxfer.status import Path as PathEvent
@@ -117,7 +118,9 @@ async def test_what_an_earlier_run_kept_of_what_is_here_now_is_said_to_be_supers
     folder = side.home.path.parent / "inbox" / "alice"
     side.receiving._place(KEY).check_stream("name")
     for sender in (KEY, b"t" * 32):
-        Staging.open(str(folder), sender, Manifest([Entry("a", FILE, 9)])).close()
+        kept = Staging.open(str(folder), sender, Manifest([Entry("a", FILE, 9)]))
+        agreed(kept.where)
+        kept.close()
     transfer = side.begins(Offer(files=1, bytes=10, names=("a",)))
     transfer.done.callback(Received(b"r" * 32, ("a",), 10))
     await until(lambda: len(side.told) > 1)

@@ -13,9 +13,12 @@ import pytest
 from blake3 import blake3
 
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
+from p2pxfer.errors import ConfigError
 from p2pxfer.net.private import privatedir
-from p2pxfer.net.staging.partials import partial_trees
+from p2pxfer.net.private.privatedir import HeldLocks
+from p2pxfer.net.staging.partials import Destination, find, partial_trees, remember
 from p2pxfer.net.staging.staging import Staging
+from p2pxfer.net.staging.unagreed import agreed, remove_unagreed
 from tests.net.disk_tools import SENDER
 
 DATA = b"some data"
@@ -63,6 +66,46 @@ def test_other_transfers_of_the_sender_that_no_other_process_holds_are_found(tmp
     with held_elsewhere(Path(held.where)):
         assert names_in(partial_trees(str(tmp_path), SENDER, manifest.transfer_id)) == [["other"]]
     own.close()
+
+
+def test_what_nobody_agreed_to_is_removed_when_it_is_looked_at(tmp_path: Path) -> None:
+    """Only that: a claim proves that somebody did, and what a process holds waits for an answer."""
+    home, inbox = tmp_path / "home", tmp_path / "inbox"
+    inbox.mkdir()
+    remember(home, Destination(str(inbox), "bob"))
+
+    def fresh(name: str) -> Staging:
+        return Staging.open(str(inbox), SENDER, Manifest([Entry(name, FILE, 1)]))
+
+    def listed() -> list[list[str]]:
+        return sorted(partial.names for partial in find(home, HeldLocks()))
+
+    fresh("unagreed").close()
+    yes = fresh("agreed")
+    agreed(yes.where)
+    yes.close()
+    fresh("agreed").close()  # its sender comes again, and is asked about
+    begun(inbox, "claimed")[0].close()
+    held = fresh("held")
+    assert listed() == [["agreed"], ["claimed"], ["held"]]
+    assert len(os.listdir(inbox)) == 3
+    held.close()
+    assert listed() == [["agreed"], ["claimed"]]
+    assert len(os.listdir(inbox)) == 2
+    removed = fresh("unagreed")
+    removed.discard()
+    assert len(os.listdir(inbox)) == 2
+
+
+def test_what_was_agreed_to_meanwhile_is_not_removed(tmp_path: Path) -> None:
+    """Between the look and the lock somebody may have agreed."""
+    staging = Staging.open(str(tmp_path), SENDER, Manifest([Entry("a", FILE, 1)]))
+    with pytest.raises(ConfigError):
+        remove_unagreed(str(tmp_path), staging.name)
+    staging.close()
+    agreed(staging.where)
+    remove_unagreed(str(tmp_path), staging.name)
+    assert os.listdir(tmp_path) == [staging.name]
 
 
 def test_nobody_asks_for_locks_where_only_the_transfer_itself_lies(

@@ -18,6 +18,7 @@ from p2pxfer.net.staging.journalfile import NAME as JOURNAL
 from p2pxfer.net.staging.partials import Destination, Partial, find, remember, staging_name
 from p2pxfer.net.staging.staging import Staging
 from p2pxfer.net.staging.superseding import MOST, Arrived, Superseding, supersede
+from p2pxfer.net.staging.unagreed import agreed
 from p2pxfer.net.worker import Worker
 from tests.net.disk_tools import SENDER
 from tests.net.reactors import Threads
@@ -29,9 +30,11 @@ def listed(home: Path) -> dict[int, Partial]:
 
 
 def of_size(destination: Path, name: str, size: int, sender: bytes = SENDER) -> tuple[Staging, Manifest]:
-    """A transfer of one file of which nothing has come."""
+    """A transfer of one file that was agreed to, and of which nothing has come."""
     manifest = Manifest([Entry(name, FILE, size)])
-    return Staging.open(str(destination), sender, manifest), manifest
+    staging = Staging.open(str(destination), sender, manifest)
+    agreed(staging.where)
+    return staging, manifest
 
 
 def later(*names: str, sender: bytes = SENDER, transfer: bytes = b"n" * 32, began: float = 0.0) -> Arrived:
@@ -75,7 +78,9 @@ def test_what_was_written_after_the_one_that_arrived_had_begun_is_not_superseded
 
 def of_files(destination: Path, count: int) -> None:
     """A transfer of empty files."""
-    Staging.open(str(destination), SENDER, Manifest([Entry(f"{n:050}", FILE, 0) for n in range(count)])).close()
+    staging = Staging.open(str(destination), SENDER, Manifest([Entry(f"{n:050}", FILE, 0) for n in range(count)]))
+    agreed(staging.where)
+    staging.close()
 
 
 def test_of_what_is_not_marked_no_more_is_read_than_has_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

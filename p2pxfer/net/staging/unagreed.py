@@ -1,0 +1,62 @@
+"""What a killed receiver left of a transfer that nobody had agreed to: an empty file in the private directory says so.
+
+Laws:
+
+- The mark is made with the first journal, goes when somebody agrees, and does not come again.
+- It alone is not enough: where the journal claims anything, or names were about to be published, somebody agreed.
+- What is removed is judged and removed under the lock of the private directory.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from p2pxfer.core.transfer.journal import JournalState, read_journal
+from p2pxfer.errors import UsageError
+from p2pxfer.net.disk import OPEN_DIRECTORY, remove_whole, shown, stat_or_none
+from p2pxfer.net.private.privatedir import enter
+from p2pxfer.net.staging.journalfile import MAX_JOURNAL, UNAGREED, JournalFile
+
+
+def agreed(place: str) -> None:
+    """Somebody agreed to the transfer whose private directory is ``place``; without effect where it has no mark."""
+    with suppress(OSError):
+        os.unlink(os.path.join(os.fsencode(place), UNAGREED))  # noqa: PTH108, PTH118  # as bytes
+
+
+def is_unagreed(place: int, state: JournalState | None) -> bool:
+    """Whether nobody agreed to what lies in the private directory ``place``, a descriptor, with this journal.
+
+    Raises ``OSError``.
+    """
+    if state is None or stat_or_none(place, UNAGREED) is None:
+        return False
+    nothing = state.agreed is None and not state.publishing and state.published_root is None
+    return nothing and next(state.chunks(), None) is None
+
+
+def remove_unagreed(destination: str, name: str) -> None:
+    """Remove the private directory called ``name``, if nobody agreed to what it is for.
+
+    Raises:
+        P2pxferError: a process holds it, or it is gone.
+        OSError: what the system refuses.
+    """
+
+    def gone() -> None:
+        """Raise that there is nothing to be removed."""
+        raise UsageError(f"{shown(name)} is gone already")
+
+    root = os.open(os.fsencode(destination), OPEN_DIRECTORY)
+    try:
+        held = enter(root, name, name, gone)
+        try:
+            if is_unagreed(held, read_journal(JournalFile(held, lambda _: None).read(MAX_JOURNAL))):
+                for each in os.listdir(held):  # noqa: PTH208  # a descriptor
+                    remove_whole(os.fsencode(each), held)
+                os.rmdir(name.encode(), dir_fd=root)
+        finally:
+            os.close(held)
+    finally:
+        os.close(root)
