@@ -5,7 +5,8 @@ import errno
 import pytest
 
 from p2pxfer import errors
-from p2pxfer.errors import NoMemory, P2pxferError, Refused, from_peer, from_wire, is_no_memory
+from p2pxfer.core.reported import from_peer, from_wire
+from p2pxfer.errors import NoMemory, P2pxferError, Refused, is_no_memory
 
 
 def classes(base: type[P2pxferError]) -> list[type[P2pxferError]]:

@@ -15,8 +15,9 @@ from twisted.python.failure import Failure
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.messages import Introduction, Registered
+from p2pxfer.core.reported import from_peer
 from p2pxfer.core.session.wire import Problem
-from p2pxfer.errors import P2pxferError, Unreachable, from_peer
+from p2pxfer.errors import P2pxferError, Unreachable
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.private.identity import Identity
 from p2pxfer.net.session import pairsession, reception

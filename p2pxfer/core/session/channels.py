@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Literal
 
+from p2pxfer.core.reported import from_peer
 from p2pxfer.core.session.channel import (
     LEGAL,
     Arrived,
@@ -47,7 +48,7 @@ from p2pxfer.core.session.channelwire import (
 from p2pxfer.core.session.delivery import Delivery
 from p2pxfer.core.session.windows import Limits
 from p2pxfer.core.text import safe_text
-from p2pxfer.errors import LimitReached, P2pxferError, ProtocolBreach, from_peer
+from p2pxfer.errors import LimitReached, P2pxferError, ProtocolBreach
 
 MAX_PIECES = 1024
 """Frames without receipt above which no data is cut."""

@@ -17,19 +17,11 @@ from typing import Final
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.framing import FrameDecoder
+from p2pxfer.core.reported import from_peer
 from p2pxfer.core.session.records import MAX_LAST
 from p2pxfer.core.session.wire import PEER, Bye, Problem
 from p2pxfer.core.text import safe_text
-from p2pxfer.errors import (
-    PEER_REPORTS,
-    CodeNeeded,
-    FrameError,
-    IdentityMismatch,
-    P2pxferError,
-    PeerStopped,
-    WrongCode,
-    from_peer,
-)
+from p2pxfer.errors import PEER_REPORTS, CodeNeeded, FrameError, IdentityMismatch, P2pxferError, PeerStopped, WrongCode
 
 MAX_REASON: Final = 500
 """Most characters of a reason, which is to be one line at the other end."""

@@ -28,6 +28,7 @@ from enum import Enum
 from functools import partial
 
 from p2pxfer.core.codec import Message
+from p2pxfer.core.reported import from_peer
 from p2pxfer.core.session.restwire import Part
 from p2pxfer.core.session.transferwire import Accept, Ack, Final, FinalAck, Listed, Refuse, WantPage
 from p2pxfer.core.text import safe_text
@@ -43,7 +44,7 @@ from p2pxfer.core.transfer.outflow import Outflow
 from p2pxfer.core.transfer.proofs import Proofs, Published
 from p2pxfer.core.transfer.rests import Rests
 from p2pxfer.core.transfer.sendeffect import AcceptedByPeer, HashChunks, NothingLeft, Send, SenderEffect
-from p2pxfer.errors import ProtocolBreach, from_peer
+from p2pxfer.errors import ProtocolBreach
 
 TALLY_PAGES = 16
 """After so many pages the receiver is told again how much there is."""

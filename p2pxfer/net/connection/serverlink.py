@@ -16,8 +16,9 @@ from p2pxfer.core.codec import Message
 from p2pxfer.core.framing import FrameDecoder
 from p2pxfer.core.messages import SERVER, SERVER_MESSAGES, VERSION, JoinRelay, Ping, RelayReady
 from p2pxfer.core.messages import Failure as ServerFailure
+from p2pxfer.core.reported import from_wire
 from p2pxfer.core.text import safe_text
-from p2pxfer.errors import P2pxferError, ProtocolBreach, from_wire
+from p2pxfer.errors import P2pxferError, ProtocolBreach
 from p2pxfer.net.connection.liveness import Liveness, to_server
 from p2pxfer.net.connection.securing import start_tls
 from p2pxfer.net.connection.streams import lost_error

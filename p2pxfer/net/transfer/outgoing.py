@@ -73,18 +73,10 @@ class OutgoingJob:
     log = Logger()
 
     def __init__(
-        self,
-        machine: Machine,
-        client: RendezvousClient,
-        target: Target,
-        pump: Cargo,
-        *,
-        patience: Patience,
-        tell: Callable[[Event], None],
-        on_paired: Callable[[bytes, str], None],
-        on_relayed: Callable[[Meeting], None],
-        first: Introduction | None = None,
-    ) -> None:
+        self, machine: Machine, client: RendezvousClient, target: Target, pump: Cargo, *, patience: Patience,
+        tell: Callable[[Event], None], on_paired: Callable[[bytes, str], None],
+        on_relayed: Callable[[Meeting], None], first: Introduction | None = None,
+    ) -> None:  # fmt: skip
         reactor = self._reactor = machine.reactor
         self._machine = machine
         self._client = client

@@ -33,9 +33,10 @@ from p2pxfer.core.messages import (
 from p2pxfer.core.messages import (
     Failure as ServerFailure,
 )
+from p2pxfer.core.reported import from_wire
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.traversal.keepalive import KeepAlive
-from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable, from_wire
+from p2pxfer.errors import P2pxferError, ProtocolBreach, Unreachable
 from p2pxfer.net.connection.serverlink import ServerLink
 from p2pxfer.net.connection.streams import too_late
 from p2pxfer.net.connection.tls import Creator

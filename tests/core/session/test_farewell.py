@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from p2pxfer.core.framing import encode_frame
+from p2pxfer.core.reported import from_peer
 from p2pxfer.core.session.farewell import MAX_REASON, WITHHELD, in_last_record, last_word, problem, reported
 from p2pxfer.core.session.records import MAX_LAST
 from p2pxfer.core.session.wire import PEER, Bye, Ping, Problem
@@ -20,7 +21,6 @@ from p2pxfer.errors import (
     PeerStopped,
     SourceChanged,
     WrongCode,
-    from_peer,
 )
 
 STOPPED = PEER.encode(problem(PeerStopped("the sender was stopped")))

@@ -10,8 +10,9 @@ from twisted.internet.task import Clock
 
 from p2pxfer.core.contact.codes import parse_code
 from p2pxfer.core.contact.pairing import Party
+from p2pxfer.core.reported import from_wire
 from p2pxfer.core.session.wire import Paired, Problem, SameWords
-from p2pxfer.errors import IdentityMismatch, P2pxferError, ProtocolBreach, Refused, Unreachable, from_wire
+from p2pxfer.errors import IdentityMismatch, P2pxferError, ProtocolBreach, Refused, Unreachable
 from p2pxfer.net.session import bothsame
 from p2pxfer.net.session.bothsame import COMPARE_S, ENDED, STOPPED
 from p2pxfer.net.session.firstcontact import FirstContact

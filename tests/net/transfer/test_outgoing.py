@@ -11,6 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from p2pxfer.core.contact.codes import parse_code
+from p2pxfer.core.reported import from_peer
 from p2pxfer.core.session.farewell import WITHHELD
 from p2pxfer.core.session.pathchoice import FORGOTTEN, OVER
 from p2pxfer.core.session.transferwire import Ack, Refuse
@@ -26,7 +27,6 @@ from p2pxfer.errors import (
     ProtocolBreach,
     Refused,
     Unreachable,
-    from_peer,
 )
 from p2pxfer.net.connection.tcpinfo import Flow
 from p2pxfer.net.private.home import Home
