@@ -692,7 +692,7 @@ def test_cut_between_link_and_unlink(dest: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(disk, "_rename_exclusive", lambda *_: False)
     unlink = os.unlink
 
-    def stopped(name: bytes, *, dir_fd: int) -> None:
+    def stopped(name: bytes, *, dir_fd: int | None = None) -> None:
         if name == b"a.txt":
             raise OSError(errno.EIO, "cut")
         unlink(name, dir_fd=dir_fd)
