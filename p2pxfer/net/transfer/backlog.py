@@ -36,11 +36,13 @@ class Backlog:
         holder = object()  # of its own: what a landing holds, it lets go when it is closed
         self._paths.hold(holder, True)
         try:
-            await work
+            try:
+                await work
+            finally:
+                self._paths.hold(holder, False)
         except Exception:
             self._failed(Failure())
         finally:
-            self._paths.hold(holder, False)
             self.release()
 
     def release(self) -> None:

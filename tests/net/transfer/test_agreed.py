@@ -200,4 +200,4 @@ async def test_a_question_that_fails_leaves_no_path_waiting(tmp_path: Path, made
     with pytest.raises(DiskError):
         await world.transfer.done
     assert path.has(Refuse)
-    assert not path.held
+    await until(lambda: not path.held)
