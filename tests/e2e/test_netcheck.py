@@ -284,7 +284,7 @@ def test_a_stranger_learns_nothing_and_spends_no_code(pair: Stage, acceptance: s
     assert [event["code"] for event in events if event["event"] == "error"] == ["E_INTERRUPTED"]
     assert not [event for event in events if event["event"] in ("offer", "done")]
     notes = [event["message"] for event in events if event["event"] == "note"]
-    assert all("was refused: it is no contact here" in note for note in notes), notes
+    assert all("is no contact here: nothing was taken" in note for note in notes), notes
     assert len([event for event in events if event["event"] == "code"]) == 1
 
 
