@@ -17,12 +17,10 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-import click
 from twisted.internet.task import deferLater
 
 from p2pxfer import errors
 from p2pxfer.cli import jobs
-from p2pxfer.cli.eventline import print_event
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.text import few_of, safe_text
 from p2pxfer.errors import Interrupted, NoMemory, P2pxferError, Unreachable, UsageError
@@ -246,10 +244,8 @@ class InTurn:
             self._left = [pick for pick in self._left if pick[1].job != number]
 
     def _say(self, text: str) -> None:
-        if self._options.json:
-            print_event(Note(text))
-        elif not self._options.quiet:
-            click.echo(text, err=True)
+        if self._options.json or not self._options.quiet:
+            jobs.say(self._options, Note(text), text)
 
 
 def _kind(error: P2pxferError) -> type[P2pxferError]:

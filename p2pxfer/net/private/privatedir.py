@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from p2pxfer.errors import ConfigError, DiskError
-from p2pxfer.net.disk import OPEN_INNER_DIRECTORY, OPEN_INNER_FILE, shown, stat_or_none
+from p2pxfer.errors import ConfigError, DiskError, UsageError
+from p2pxfer.net.disk import OPEN_DIRECTORY, OPEN_INNER_DIRECTORY, OPEN_INNER_FILE, remove_whole, shown, stat_or_none
 
 _TRIES: Final = 10
 _AT_WORK: Final = "another process there is at work on the same: send it again when that has ended"
@@ -48,6 +48,34 @@ def enter(parent: int, name: str, where: str, before_creation: Callable[[], None
             raise
         os.close(fd)
     raise ConfigError(f"{shown(where)} comes and goes: another process is at work there", _AT_WORK)
+
+
+def remove(destination: str, name: str, where: str, wanted: Callable[[int], bool] = lambda held: True) -> None:
+    """Remove the directory ``name`` in ``destination``, whole, if ``wanted`` says so of its descriptor under its lock.
+
+    ``where`` is its path for sentences.
+
+    Raises:
+        UsageError: it is gone.
+        ConfigError, DiskError, OSError: as for :func:`enter`; what the system does not remove.
+    """
+
+    def gone() -> None:
+        """Raise that there is nothing to be removed."""
+        raise UsageError(f"{shown(where)} is gone already")
+
+    root = os.open(os.fsencode(destination), OPEN_DIRECTORY)
+    try:
+        held = enter(root, name, where, gone)
+        try:
+            if wanted(held):
+                for each in os.listdir(held):  # noqa: PTH208  # a descriptor
+                    remove_whole(os.fsencode(each), held)
+                os.rmdir(name.encode(), dir_fd=root)
+        finally:
+            os.close(held)
+    finally:
+        os.close(root)
 
 
 class HeldLocks:

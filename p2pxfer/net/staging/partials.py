@@ -25,20 +25,19 @@ from p2pxfer.core.transfer.chunktable import ChunkTable
 from p2pxfer.core.transfer.journal import read_journal
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.pathrules import STAGING_PREFIX
-from p2pxfer.errors import P2pxferError, UsageError
+from p2pxfer.errors import P2pxferError
 from p2pxfer.net.disk import (
     OPEN_DIRECTORY,
     OPEN_INNER_DIRECTORY,
     NotRemoved,
     disk_error,
-    remove_whole,
     shown,
     stat_or_none,
 )
 from p2pxfer.net.private.filelocks import locked
 from p2pxfer.net.private.home import LOCK
 from p2pxfer.net.private.identity import make_private_directory
-from p2pxfer.net.private.privatedir import HeldLocks, enter
+from p2pxfer.net.private.privatedir import HeldLocks, remove
 from p2pxfer.net.private.wholefile import replace_whole
 from p2pxfer.net.staging import replay
 from p2pxfer.net.staging.journalfile import MAX_JOURNAL, SUPERSEDED, JournalFile
@@ -276,23 +275,8 @@ def drop(partial: Partial) -> None:
         DiskError: the disk refused.
     """
     where = str(Path(partial.into.path, partial.name))
-
-    def gone() -> None:
-        """Raise that there is nothing to be dropped."""
-        raise UsageError(f"{shown(where)} is gone already")
-
     try:
-        root = os.open(partial.into.path, OPEN_DIRECTORY)
-        try:
-            held = enter(root, partial.name, where, gone)
-            try:
-                for name in os.listdir(held):  # noqa: PTH208  # a descriptor
-                    remove_whole(os.fsencode(name), held)
-                os.rmdir(partial.name.encode(), dir_fd=root)
-            finally:
-                os.close(held)
-        finally:
-            os.close(root)
+        remove(partial.into.path, partial.name, where)
     except OSError as error:
         blamed = Path(where, error.filename) if isinstance(error, NotRemoved) else where
         raise disk_error(error, f"removing {shown(str(blamed))}", "remove it by hand") from error

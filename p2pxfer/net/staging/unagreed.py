@@ -13,9 +13,8 @@ import os
 from contextlib import suppress
 
 from p2pxfer.core.transfer.journal import JournalState, read_journal
-from p2pxfer.errors import UsageError
-from p2pxfer.net.disk import OPEN_DIRECTORY, remove_whole, shown, stat_or_none
-from p2pxfer.net.private.privatedir import enter
+from p2pxfer.net.disk import stat_or_none
+from p2pxfer.net.private.privatedir import remove
 from p2pxfer.net.staging.journalfile import MAX_JOURNAL, UNAGREED, JournalFile
 
 
@@ -43,20 +42,7 @@ def remove_unagreed(destination: str, name: str) -> None:
         P2pxferError: a process holds it, or it is gone.
         OSError: what the system refuses.
     """
-
-    def gone() -> None:
-        """Raise that there is nothing to be removed."""
-        raise UsageError(f"{shown(name)} is gone already")
-
-    root = os.open(os.fsencode(destination), OPEN_DIRECTORY)
-    try:
-        held = enter(root, name, name, gone)
-        try:
-            if is_unagreed(held, read_journal(JournalFile(held, lambda _: None).read(MAX_JOURNAL))):
-                for each in os.listdir(held):  # noqa: PTH208  # a descriptor
-                    remove_whole(os.fsencode(each), held)
-                os.rmdir(name.encode(), dir_fd=root)
-        finally:
-            os.close(held)
-    finally:
-        os.close(root)
+    remove(
+        destination, name, name,
+        lambda held: is_unagreed(held, read_journal(JournalFile(held, lambda _: None).read(MAX_JOURNAL))),
+    )  # fmt: skip

@@ -292,8 +292,8 @@ class OutgoingJob:
             self._doubted.doubt(self._paths.ordered())
         if counted and not self._paths:
             self._pathless.begin()
-        if counted and not self._paths and not forgotten:
-            self._tell(Note(self._pathless.said()))
+            if not forgotten:
+                self._tell(Note(self._pathless.said()))
         self._look_around()
 
     def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:

@@ -30,7 +30,6 @@ from p2pxfer.net.disk import OPEN_DIRECTORY, OPEN_INNER_DIRECTORY, OPEN_INNER_FI
 from p2pxfer.net.holes import find_holes, may_be_sparse
 from p2pxfer.net.private.keyfile import is_private
 from p2pxfer.net.transfer.identity import FIELDS, Identity
-from p2pxfer.net.transfer.missing import advice
 
 Links = Literal["skip", "keep", "follow"]
 """What becomes of symbolic links inside directories."""
@@ -127,6 +126,8 @@ class Scan:
         try:
             kind = os.stat(raw)  # noqa: PTH116  # the same
         except (FileNotFoundError, NotADirectoryError):
+            from p2pxfer.net.transfer.missing import advice
+
             raise UsageError(f"{shown(path)} does not exist{advice(self._paths, path)}") from None
         except OSError as error:
             raise disk_error(error, f"looking at {shown(path)}", _ADVICE) from error
