@@ -478,13 +478,19 @@ def path(role: Direction, mine: Identity, theirs: Identity) -> tuple[PeerPath, O
     return PeerPath(PathFacts(1, "direct", "", ""), terms(role, mine, theirs), owner, reactor), owner
 
 
-@STACKS
-@pytest_twisted.ensureDeferred
-async def test_two_paths_speak_in_records_once_they_greeted(on_socket: tuple[bool, bool]) -> None:
+async def greeted_pair(on_socket: tuple[bool, bool] = (True, True)) -> tuple[PeerPath, Owner, PeerPath, Owner]:
+    """Both ends of a path, each with who is told of it."""
     client, ann = path("initiator", ANN, BOB)
     server, bob = path("responder", BOB, ANN)
     await changing_pair(on_socket, client=client, server=server)
     await gatherResults([ann.greeted, bob.greeted])
+    return client, ann, server, bob
+
+
+@STACKS
+@pytest_twisted.ensureDeferred
+async def test_two_paths_speak_in_records_once_they_greeted(on_socket: tuple[bool, bool]) -> None:
+    client, ann, server, bob = await greeted_pair(on_socket)
     said: list[bytes] = []
     for end in (client, server):
         transport: Any = end.transport
@@ -505,10 +511,7 @@ async def test_two_paths_speak_in_records_once_they_greeted(on_socket: tuple[boo
 
 @pytest_twisted.ensureDeferred
 async def test_who_is_refused_for_a_disk_reads_what_is_for_the_other_end() -> None:
-    client, ann = path("initiator", ANN, BOB)
-    server, bob = path("responder", BOB, ANN)
-    await changing_pair(client=client, server=server)
-    await gatherResults([ann.greeted, bob.greeted])
+    _client, ann, server, bob = await greeted_pair()
     server.refuse(DiskError("'/mnt' is full", "its disk is full"))
     assert (await ann.lost).message == "the peer reports: its disk is full"
     assert (await bob.lost).message == "'/mnt' is full"
@@ -518,10 +521,7 @@ async def test_who_is_refused_for_a_disk_reads_what_is_for_the_other_end() -> No
 @pytest_twisted.ensureDeferred
 async def test_who_asks_for_signs_of_life_and_reads_none_fills_no_memory(on_socket: tuple[bool, bool]) -> None:
     """What is on its way to it is a sign of life already."""
-    client, ann = path("initiator", ANN, BOB)
-    server, bob = path("responder", BOB, ANN)
-    await changing_pair(on_socket, client=client, server=server)
-    await gatherResults([ann.greeted, bob.greeted])
+    client, ann, server, bob = await greeted_pair(on_socket)
     transport: Any = server.transport
     client.pause_reading()
     server.send_frame([chunk_prefix(1, 0, 0, bytes(32), 4 << 20), bytes(4 << 20)])
@@ -544,10 +544,7 @@ async def test_who_asks_for_signs_of_life_and_reads_none_fills_no_memory(on_sock
 @pytest_twisted.ensureDeferred
 async def test_a_farewell_overtakes_the_chunk_under_way(on_socket: tuple[bool, bool]) -> None:
     """What came of the chunk is there for its rest."""
-    client, ann = path("initiator", ANN, BOB)
-    server, bob = path("responder", BOB, ANN)
-    await changing_pair(on_socket, client=client, server=server)
-    await gatherResults([ann.greeted, bob.greeted])
+    client, ann, server, bob = await greeted_pair(on_socket)
     server.pause_reading()
     size = 4 << 20
     for _ in range(8):
@@ -594,10 +591,7 @@ async def test_a_peer_that_goes_on_in_tls_behind_its_greeting_is_refused() -> No
 async def test_each_direction_of_each_connection_has_a_secret_of_its_own() -> None:
     secrets = []
     for _ in range(2):
-        client, ann = path("initiator", ANN, BOB)
-        server, bob = path("responder", BOB, ANN)
-        await changing_pair(client=client, server=server)
-        await gatherResults([ann.greeted, bob.greeted])
+        client, ann, server, bob = await greeted_pair()
         for direction in ("initiator", "responder"):
             mine, theirs = client._record_secret(direction)[0], server._record_secret(direction)[0]
             assert mine == theirs

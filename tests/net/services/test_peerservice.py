@@ -19,6 +19,7 @@ from p2pxfer.errors import Interrupted, P2pxferError, Refused, Unreachable
 from p2pxfer.net.services.peeraddress import PeerAddress
 from p2pxfer.net.services.peerservice import PeerService
 from p2pxfer.net.services.streamsession import Asking, Streams
+from p2pxfer.net.session.machine import Machine
 from tests.net.machineworld import befriend, machine
 from tests.net.sessionworld import World, into, world
 
@@ -121,6 +122,18 @@ def test_who_exposes_may_have_as_many_sockets_as_the_system_allows(
     assert [type(error) for error in errors] == [Interrupted]
 
 
+def called_by_bob(world: World, exposing: exposing_module.Exposing, alice: Machine) -> None:
+    """Let alice expose, bob connect to it, and somebody end it."""
+    running = Deferred.fromCoroutine(exposing.run(alice))
+    reactor: Any = world.clock
+    streams = Streams(reactor, PeerAddress("here", None, "web"), PeerAddress("there", "alice", "web"))
+    world.caller("bob", "alice", streams, waiting_name(alice.home.identity().id.digest, "web"))
+    world.run()
+    running.addErrback(lambda failure: None)
+    running.cancel()
+    world.run(1)
+
+
 @pytest.mark.parametrize(
     ("denied", "why"), [(True, "that contact is denied services"), (False, "it is not exposed to that contact")]
 )
@@ -136,14 +149,7 @@ def test_a_contact_that_is_refused_is_said_to_be(
         alice.home.set_rights("bob", [Right.SERVICES], False)
     offered = [Offered("web", "127.0.0.1", 80)]
     exposing = exposing_module.Exposing(Global(None, None, False, 0, quiet=True), offered, guests)
-    running = Deferred.fromCoroutine(exposing.run(alice))
-    reactor: Any = world.clock
-    streams = Streams(reactor, PeerAddress("here", None, "web"), PeerAddress("there", "alice", "web"))
-    world.caller("bob", "alice", streams, waiting_name(alice.home.identity().id.digest, "web"))
-    world.run()
-    running.addErrback(lambda failure: None)
-    running.cancel()
-    world.run(1)
+    called_by_bob(world, exposing, alice)
     assert capsys.readouterr().err.splitlines() == [f"no connection with bob for web: {why}"]
 
 
@@ -168,14 +174,7 @@ def test_a_contact_that_comes_is_named_once(
     befriend(alice, bob)
     offered = [Offered(service, "127.0.0.1", 80) for service in services]
     exposing = exposing_module.Exposing(Global(None, None, False, 0), offered, [alice.peer("bob")])
-    running = Deferred.fromCoroutine(exposing.run(alice))
-    reactor: Any = world.clock
-    streams = Streams(reactor, PeerAddress("here", None, "web"), PeerAddress("there", "alice", "web"))
-    world.caller("bob", "alice", streams, waiting_name(alice.home.identity().id.digest, "web"))
-    world.run()
-    running.addErrback(lambda failure: None)
-    running.cancel()
-    world.run(1)
+    called_by_bob(world, exposing, alice)
     (line,) = (line for line in capsys.readouterr().err.splitlines() if str(bob.identity.id) in line)
     assert line == f"peer bob {bob.identity.id} (verified by contact){at}"
 
