@@ -8,14 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from p2pxfer.core.session.pathchoice import OVER
 from tests.lab.conftest import LabFactory
 from tests.lab.nat import KINDS
-from tests.lab.sending import MIB, Sending, has_come
+from tests.lab.sending import MIB, Sending, has_come, path_is
+from tests.lab.test_video import keep_to_the_relay
 from tests.lab.topology import Lab
 
 SIZE = 160 * MIB
 RATE = "20M"
 """What holds the transfer up, so that it lasts until there is a direct path again."""
+LASTING = 120 * MIB
+"""A minute's worth at 2 MB/s."""
+LONG_S = 60.0
+"""For what the program itself waits for, seconds."""
 ANY_S = 3.0
 """Within how many seconds data must arrive again, by the relay or directly."""
 DIRECT_S = 10.0
@@ -79,3 +85,26 @@ def lose_a_path(lab: Lab, folder: Path, fault: Callable[[Lab], None]) -> tuple[f
     if direct is not None:
         assert max(sending.sender.times("introduced")) < moment + direct, "it asked again beside a direct path"
     return relay, direct
+
+
+@pytest.mark.deadline(240)
+def test_a_direct_path_that_cannot_be_punched_at_once_is_looked_for_again(
+    lab_factory: LabFactory, tmp_path: Path
+) -> None:
+    """The first punch after the loss fails as well, the next one is let through; the relay stands throughout."""
+    lab = lab_factory(KINDS["port-restricted"], KINDS["port-restricted"], rtt_ms=40)
+    with Sending(lab, tmp_path, LASTING, "--limit", "2M") as sending:
+        sending.receiver.until(path_is("punched", "active"))
+        keep_to_the_relay(lab)
+        sending.receiver.until(path_is("relay", "active"), LONG_S)
+        sending.sender.until(lambda event: len(sending.sender.times("introduced")) == 3, LONG_S)
+        lab.unblock("pub")
+        moment = time.monotonic()
+        said, _ = sending.arrives()
+    direct = sending.receiver.carried_after(moment, "punched", "direct")
+    print(f"direct after {direct}; introduced at {sending.sender.times('introduced')}")
+    assert direct is not None
+    relays = [event for event in said if path_is("relay", "up")(event)]
+    assert len(relays) == 2, "the repeated punch brought a relay leg of its own"
+    lost = [event["why"] for at, event in sending.sender.seen if at > moment and path_is("relay", "down")(event)]
+    assert set(lost) == {OVER}

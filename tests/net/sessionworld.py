@@ -6,6 +6,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from p2pxfer.core.codec import Message
-from p2pxfer.core.messages import Introduction, Registered
+from p2pxfer.core.messages import Introduction, NatSummary, Registered
 from p2pxfer.core.reported import from_peer
 from p2pxfer.core.session.wire import Problem
 from p2pxfer.errors import P2pxferError, Unreachable
@@ -103,6 +104,8 @@ class WorldMeeting:
 
     punching = False
     unheard = False
+    given_up = False
+    punch = SimpleNamespace(nats=(NatSummary(), NatSummary()))
 
     def __init__(self, clock: Clock, introduction: Introduction, party: Any, client: Any, owner: Any) -> None:
         self.introduction, self.party, self.owner, self.started = introduction, party, owner, clock.seconds()
@@ -120,6 +123,9 @@ class WorldMeeting:
         self.closed = True
         for path in list(self.paths):
             path.close()
+
+    async def decided(self) -> None:
+        """There is no direct path to wait for."""
 
     def raise_path(self, path: WorldPath) -> None:
         if not self.closed:

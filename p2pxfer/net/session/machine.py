@@ -97,10 +97,12 @@ class Machine(Struct, frozen=True):
         """
         return known_peer(self.home, text, "a service")
 
-    def party(self, role: Role, peer_key: bytes, *, peer_name: str | None = None, trusted: bool = False) -> Party:
+    def party(
+        self, role: Role, peer_key: bytes, *, peer_name: str | None = None, trusted: bool = False, beside: bool = False
+    ) -> Party:
         """This machine in a meeting with whoever has that key; see :class:`~p2pxfer.net.session.parties.Party`."""
         gentle = self.approach.gentle
-        return Party(self.identity, role, self.name, peer_name, peer_key, trusted=trusted, gentle=gentle)
+        return Party(self.identity, role, self.name, peer_name, peer_key, trusted=trusted, gentle=gentle, beside=beside)
 
     def client(
         self,

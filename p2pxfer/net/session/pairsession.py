@@ -129,22 +129,17 @@ class PairSession(ChannelSession):
         """See :class:`~p2pxfer.net.session.seeking.SeekingOwner`."""
         return self._met and self.standing in (Standing.NOTHING, Standing.DOUBTED)
 
-    @property
-    def trip(self) -> float:
-        """See :class:`~p2pxfer.net.session.seeking.SeekingOwner`."""
-        return self.paths.slowest_trip
-
     def not_met(self, error: P2pxferError) -> None:
         """See :class:`~p2pxfer.net.session.seeking.SeekingOwner`."""
         there = self._client is not None and self._client.registered is not None
         absent = there and isinstance(error, Unreachable)
         self._pathless.last = Unreachable(self.appointment.absent) if absent else error
 
-    def meet(self, introduction: Introduction) -> Meeting:
+    def meet(self, introduction: Introduction, *, beside: bool) -> Meeting:
         """See :class:`~p2pxfer.net.session.seeking.SeekingOwner`."""
         if introduction.peer_id != self._peer.key:
             raise IdentityMismatch(f"the server presents another key as {self._peer.shown}")
-        return self._meet(introduction, "initiator")
+        return self._meet(introduction, "initiator", beside=beside)
 
     def introduced(self, introduction: Introduction) -> None:
         """The server introduces somebody who asked."""
@@ -152,7 +147,7 @@ class PairSession(ChannelSession):
             self.log.info("an introduction that this session does not wait for was not taken up")
         elif len(self._meetings) < MAX_MEETINGS or self._made_room():
             self._client.introduced(introduction)
-            self._meet(introduction, "responder")
+            self._meet(introduction, "responder", beside=bool(self.paths) and introduction.relay_token is None)
 
     def _made_room(self) -> bool:
         oldest = oldest_relayed(self._meetings)
@@ -160,12 +155,12 @@ class PairSession(ChannelSession):
             self.replace(oldest)
         return oldest is not None
 
-    def _meet(self, introduction: Introduction, role: Role) -> Meeting:
+    def _meet(self, introduction: Introduction, role: Role, *, beside: bool) -> Meeting:
         assert self._client is not None
         self._tell(Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(introduction.peer_id))))
         if not self.paths:
             self.paths.introduced()
-        party = self._machine.party(role, self._peer.key, trusted=True)
+        party = self._machine.party(role, self._peer.key, trusted=True, beside=beside)
         meeting = Meeting(self._reactor, introduction, party, self._client, self)
         self.adopt(meeting)
         meeting.start()

@@ -27,7 +27,8 @@ class Party(Struct, frozen=True):
 
     ``peer_name`` is the name that the peer must have, ``None`` at a responder; ``peer_key`` is the digest that the
     contact list or, for a first contact, the server promised.  ``trusted``: that key was verified before, as a contact
-    or by its id.  ``gentle``: the user wants no plans of many SYNs.
+    or by its id.  ``gentle``: the user wants no plans of many SYNs.  ``beside``: a relay of another meeting carries
+    while they meet, and nothing but a direct path is looked for.
     """
 
     identity: Identity
@@ -37,6 +38,7 @@ class Party(Struct, frozen=True):
     peer_key: bytes
     trusted: bool = False
     gentle: bool = False
+    beside: bool = False
 
     def terms(self, session: bytes, path: PathClass, random: bytes) -> Terms:
         """What is greeted with on one path of the meeting ``session``; ``random`` are 32 bytes that nobody knows."""
@@ -56,6 +58,8 @@ def why_gentle(party: Party, ledger: Ledger, now: float) -> str | None:
     """Why no plan of many SYNs may be followed for this party; asked once, when there is one."""
     if party.gentle:
         return "--gentle forbids the many dials that might find a way"
+    if party.beside:
+        return "beside a relay only single dials are repeated"
     if not party.trusted:
         return "the many dials that might find a way are made for known peers only"
     if not ledger.take(party.peer_key, now):

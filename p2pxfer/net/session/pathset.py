@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from p2pxfer.core.codec import Message
 from p2pxfer.core.session.farewell import problem
 from p2pxfer.core.session.pathchoice import CLOSED, ENOUGH, FAILED, OVER, STOPPED, PathChoice
+from p2pxfer.core.session.upgrades import Upgrades
 from p2pxfer.core.session.wire import Problem
 from p2pxfer.errors import P2pxferError, PeerFailed, PeerStopped, Unreachable
 from p2pxfer.net.connection.streams import Closed
@@ -42,6 +43,7 @@ class PathSet:
         self._up_at: dict[int, float] = {}
         self._choice = PathChoice()
         self.tuning = Tuning()
+        self.upgrades = Upgrades()
         self._active: int | None = None
         self._active_at = 0.0
         """When the active path, or the one before, last carried or was lost."""
@@ -144,6 +146,8 @@ class PathSet:
     def add(self, path: PeerPath) -> None:
         """A path is up."""
         self._farewell_at = None
+        if path.facts.kind != "relay" and not self.direct:
+            self.upgrades.stands(self._now())
         self._paths[path.facts.number] = path
         self._up_at[path.facts.number] = self._now()
         facts = path.facts
@@ -221,6 +225,8 @@ class PathSet:
             return False
         del self._up_at[path.facts.number]
         self._choice.remove(path.facts.number)
+        if path.facts.kind != "relay" and not self.direct:
+            self.upgrades.died(self._now())
         self.slowest_trip = max(self.slowest_trip, path.rtt or 0.0)
         if self._active == path.facts.number:
             self._active, self._active_at = None, self._now()

@@ -163,7 +163,9 @@ class Reception(MeetingOwner):
             return
         client.introduced(introduction)
         self.tell(peer, Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(key))))
-        party = self._machine.party("responder", key, trusted=trusted)
+        carried = any(meeting.paths for meeting in self._meetings if meeting.party.peer_key == key)
+        beside = carried and introduction.relay_token is None
+        party = self._machine.party("responder", key, trusted=trusted, beside=beside)
         meeting = Meeting(self.reactor, introduction, party, client, self)
         self._meetings[meeting] = None
         meeting.start()

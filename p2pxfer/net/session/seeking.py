@@ -7,6 +7,9 @@ Laws of this file:
    one that the peer never heard of is repeated at once.
 3. After a punch the next one starts from a fresh port, since the ports of the last one may be spoilt for the same pair
    of endpoints (see the puncher), except where the peer never read the introduction.
+4. While the relay carries and a direct path is wanted, one is looked for again when that is due
+   (:mod:`p2pxfer.core.session.upgrades`).  An attempt that repeats one that failed is made beside what stands: it
+   brings no relay leg, and that it fails is no news.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from twisted.internet.task import deferLater
 from p2pxfer.core.backoff import Backoff
 from p2pxfer.core.contact.codes import Code
 from p2pxfer.core.messages import Introduction, PathPolicy
+from p2pxfer.core.session.verdict import should_meet
 from p2pxfer.errors import IdentityMismatch, NameTaken, NoDirectPath, P2pxferError, Unreachable
 from p2pxfer.net.session.doubted import Doubted
 from p2pxfer.net.session.knownpeers import itself
@@ -33,8 +37,6 @@ from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Verified
 
-REPUNCH_S = 2.0
-"""Pause before a new punch after a direct path died while the relay carries on, seconds."""
 RESEEK_S = 0.7
 """How long a transfer that was cut waits for a path before it asks for another introduction, seconds: a peer whose own
 connection to the server was lost unnoticed hears of the next one only."""
@@ -101,8 +103,11 @@ def standing_of(paths: PathSet, doubted: Doubted) -> Standing:
 
 
 def wants_another(meetings: Collection[Meeting], paths: PathSet, policy: PathPolicy) -> bool:
-    """Whether what there is can not become a direct path where one is wanted, or no path at all."""
-    if any(meeting.punching for meeting in meetings):
+    """Whether what there is can not become a direct path where one is wanted, or no path at all.
+
+    A punch beside the relay is not waited for when that is gone.
+    """
+    if any(meeting.punching and (paths or not meeting.party.beside) for meeting in meetings):
         return False
     return not any(meeting.paths for meeting in meetings) or (not paths.direct and policy == "auto")
 
@@ -110,7 +115,7 @@ def wants_another(meetings: Collection[Meeting], paths: PathSet, policy: PathPol
 async def when_relayed(meeting: Meeting, paths: PathSet, told: Callable[[Meeting], None]) -> None:
     """Call ``told`` when it is known that ``meeting`` leaves nothing but the relay; not if it was given up before."""
     await meeting.decided()
-    if meeting.given_up:
+    if meeting.given_up or meeting.party.beside:
         return
     relayed = bool(paths) or (not meeting.introduction.dial and meeting.introduction.relay_token is not None)
     if relayed and not paths.direct and not paths.over:
@@ -133,11 +138,11 @@ class SeekingOwner(Interface):
         """A transfer that was under way has no path that carries it."""
 
     @property
-    def trip(self) -> float:
-        """The longest round trip seen, seconds; 0.0 before any."""
+    def paths(self) -> PathSet:
+        """What is up, how long round trips were, and when a direct path is due while the relay carries."""
 
-    def meet(self, introduction: Introduction) -> Meeting:
-        """Begin a meeting. Raises :class:`~p2pxfer.errors.IdentityMismatch`."""
+    def meet(self, introduction: Introduction, *, beside: bool) -> Meeting:
+        """Begin a meeting, ``beside`` a relay that carries or not. Raises :class:`~p2pxfer.errors.IdentityMismatch`."""
 
     def not_met(self, error: P2pxferError) -> None:
         """Why there was no introduction, to be remembered."""
@@ -164,6 +169,8 @@ class Seeking:
         self._owner = owner
         self._wanted: Deferred[None] = Deferred()
         self._backoff = Backoff(random.random, longest=LONGEST_PAUSE_S)
+        self._meeting: Meeting | None = None
+        """The last one."""
         self._unheard = False
         """The last meeting was one of which the peer never heard."""
 
@@ -179,32 +186,48 @@ class Seeking:
             P2pxferError: nothing is left to hope for.
         """
         while True:
+            beside = False
             try:
                 await self._client.when_registered()
-                introduction = await self._introduce()
+                beside = self._repeats()
+                introduction = await self._introduce(beside)
                 self._wanted = Deferred()
-                meeting = self._owner.meet(introduction)
+                meeting = self._owner.meet(introduction, beside=beside)
+                self._owner.paths.upgrades.tried(self._reactor.seconds())
+                self._meeting = meeting
+                Deferred.fromCoroutine(self._decided(meeting))
                 await self._until_wanted(meeting)
                 await self._prepare(meeting)
             except CancelledError:
                 return
             except P2pxferError as error:
-                self._owner.not_met(error)
-                if self._ends_the_search(error):
-                    raise
+                if beside and not isinstance(error, IdentityMismatch):
+                    self._owner.paths.upgrades.tried(self._reactor.seconds())
+                else:
+                    self._owner.not_met(error)
+                    if self._ends_the_search(error):
+                        raise
+                await self._until_due()
                 await self._pause()
+
+    def _repeats(self) -> bool:
+        """Whether the next attempt repeats one that brought no direct path, while the relay carries."""
+        relayed = self._policy == "auto" and self._owner.standing is Standing.RELAYED
+        return relayed and self._owner.paths.upgrades.repeated
 
     async def _prepare(self, meeting: Meeting) -> None:
         """What has to happen between a meeting that is not enough and the next introduction."""
         again, self._unheard = self._unheard, meeting.unheard
         if meeting.unheard:
             if again:
+                await self._until_due()
                 await self._pause()
             return
+        was_up = meeting.had_path or meeting.party.beside
         match self._owner.standing:
             case Standing.DOUBTED:
                 # A relay leg that is left went through the same NAT; a new introduction brings another one.
-                if meeting.had_path:
+                if was_up:
                     self._backoff.reset()
                     await self._client.renew()
                 else:
@@ -212,29 +235,25 @@ class Seeking:
                     await self._pause()
                 return
             case Standing.NOTHING:
-                if meeting.had_path:
+                if was_up:
                     self._backoff.reset()
             case Standing.RELAYED | Standing.DIRECT:
-                await self._while_something_carries(REPUNCH_S)
-                await self._while_direct()
+                await self._until_due()
         await self._pause()
         await self._client.renew()
 
-    async def _while_something_carries(self, seconds: float) -> None:
-        """There is that much time, as long as there is a path that is believed in."""
-        until = self._reactor.seconds() + seconds
-        while self._owner.standing in (Standing.RELAYED, Standing.DIRECT):
-            left = until - self._reactor.seconds()
-            if left <= 0:
+    async def _until_due(self) -> None:
+        """Wait while what there is will do: a direct path, or the relay until another attempt is due."""
+        while (standing := self._owner.standing) in (Standing.RELAYED, Standing.DIRECT):
+            left = self._owner.paths.upgrades.due - self._reactor.seconds()
+            if standing is Standing.DIRECT:
+                self._wanted = Deferred()
+                await self._wanted
+            elif left > 0:
+                self._wanted = Deferred()
+                await self._until_woken((left, self.wake))
+            else:
                 return
-            self._wanted = Deferred()
-            await self._until_woken(left, self.wake)
-
-    async def _while_direct(self) -> None:
-        """A direct path that came late is enough, for as long as it stands."""
-        while self._owner.standing is Standing.DIRECT:
-            self._wanted = Deferred()
-            await self._wanted
 
     async def _pause(self) -> None:
         await deferLater(self._reactor, self._backoff.next())
@@ -244,17 +263,34 @@ class Seeking:
 
         A relay leg takes five round trips.
         """
-        patience = max(RESEEK_S, RESEEK_TRIPS * self._owner.trip)
-        await self._until_woken(patience, lambda: self._still_cut(meeting))
+        patience = max(RESEEK_S, RESEEK_TRIPS * self._owner.paths.slowest_trip)
+        due = self._owner.paths.upgrades.due - self._reactor.seconds()
+        await self._until_woken(
+            (patience, lambda: self._still_cut(meeting)), (due, lambda: self._still_relayed(meeting))
+        )
 
-    async def _until_woken(self, seconds: float, late: Callable[[], None]) -> None:
-        """Wait for :meth:`wake`; if that takes so long, ``late`` is called."""
-        timer = self._reactor.callLater(seconds, late)
+    async def _until_woken(self, *late: tuple[float, Callable[[], None]]) -> None:
+        """Wait for :meth:`wake`; each of ``late`` is called if that takes so many seconds."""
+        timers = [self._reactor.callLater(seconds, call) for seconds, call in late]
         try:
             await self._wanted
         finally:
-            if timer.active():
-                timer.cancel()
+            for timer in timers:
+                if timer.active():
+                    timer.cancel()
+
+    async def _decided(self, meeting: Meeting) -> None:
+        """Where a punch should have succeeded it is repeated once before long."""
+        await meeting.decided()
+        unlucky = not meeting.given_up and not meeting.party.beside and should_meet(*meeting.punch.nats)
+        if unlucky and meeting is self._meeting and self._owner.standing is Standing.RELAYED:
+            self._owner.paths.upgrades.soon(self._reactor.seconds())
+            self._still_relayed(meeting)
+
+    def _still_relayed(self, meeting: Meeting) -> None:
+        """Where a side allows no direct path none is looked for again."""
+        if self._policy == "auto" and meeting.introduction.dial and self._owner.standing is Standing.RELAYED:
+            self.wake()
 
     def _still_cut(self, meeting: Meeting) -> None:
         if self._owner.cut and not meeting.had_path and self._policy != "direct":
@@ -269,7 +305,7 @@ class Seeking:
             return True
         return isinstance(error, Unreachable) and not self._owner.begun
 
-    async def _introduce(self) -> Introduction:
+    async def _introduce(self, beside: bool) -> Introduction:
         if self._first is not None:
             first, self._first = self._first, None
             return first
@@ -277,8 +313,9 @@ class Seeking:
         absent = f"{target.shown} is not here now: start p2pxfer receive there, or wait for it with --wait"
         if target.key is None:
             absent += "; or the name is spelled otherwise there"
-        wait_s = WAIT_S if self._owner.begun else 0
-        return await introduced_to(self._client, target.to, target.alias, self._policy, absent, wait_s)
+        wait_s = WAIT_S if self._owner.begun and not beside else 0
+        policy = "direct" if beside else self._policy
+        return await introduced_to(self._client, target.to, target.alias, policy, absent, wait_s)
 
 
 async def introduced_to(

@@ -127,7 +127,8 @@ class Inbox:
         self._tell(Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(key))))
         self._tell(nat_event(introduction.my_nat))
         session.introduced(self._reactor.seconds(), self._known(key))
-        party = self._machine.party("responder", key, trusted=contact)
+        beside = bool(session.paths) and introduction.relay_token is None
+        party = self._machine.party("responder", key, trusted=contact, beside=beside)
         meeting = Meeting(self._reactor, introduction, party, client, self)
         self._meetings.add(meeting)
         meeting.start()

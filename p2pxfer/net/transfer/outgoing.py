@@ -4,7 +4,8 @@ Laws of this file:
 
 1. Whatever breaks, another introduction is asked for (:mod:`p2pxfer.net.session.seeking`), until the job is done,
    refused, or has been without any path for the allowed time.
-2. While the data goes through the relay because a direct path died, a new punch from a fresh port is tried beside it.
+2. While the data goes through the relay new punches from fresh ports are tried beside it, soon after a direct path
+   died, and then more and more seldom.
 3. A job ends in exactly one outcome: done, or one error; the receiver hears which, unless it said so itself
    (:mod:`p2pxfer.core.session.farewell`).
 """
@@ -185,15 +186,15 @@ class OutgoingJob:
         return self._pump.accepted and self.standing in (Standing.NOTHING, Standing.DOUBTED)
 
     @property
-    def trip(self) -> float:
+    def paths(self) -> PathSet:
         """See :class:`~p2pxfer.net.session.seeking.SeekingOwner`."""
-        return self._paths.slowest_trip
+        return self._paths
 
     def not_met(self, error: P2pxferError) -> None:
         """See :class:`~p2pxfer.net.session.seeking.SeekingOwner`."""
         self._pathless.last = error
 
-    def meet(self, introduction: Introduction) -> Meeting:
+    def meet(self, introduction: Introduction, *, beside: bool) -> Meeting:
         """See :class:`~p2pxfer.net.session.seeking.SeekingOwner`."""
         self._peer.introduced(introduction.peer_id)
         self._tell(Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(introduction.peer_id))))
@@ -201,7 +202,9 @@ class OutgoingJob:
         if not self._paths:
             self._paths.introduced()
         known = self._peer.key is not None
-        party = self._machine.party("initiator", introduction.peer_id, peer_name=self._target.name, trusted=known)
+        party = self._machine.party(
+            "initiator", introduction.peer_id, peer_name=self._target.name, trusted=known, beside=beside
+        )
         meeting = Meeting(self._reactor, introduction, party, self._client, self)
         self._meetings.begin(meeting)
         Deferred.fromCoroutine(when_relayed(meeting, self._paths, self._on_relayed))
@@ -260,6 +263,7 @@ class OutgoingJob:
 
     def _meet_as_contacts(self) -> None:
         if self._policy == "auto" and not self._paths.direct:
+            self._paths.upgrades.hurry(self._reactor.seconds())
             self._seeking.wake()
 
     def _use(self, path: PeerPath) -> None:
@@ -317,7 +321,7 @@ class OutgoingJob:
 
         Where one should have come about it is tried once more, from fresh ports.
         """
-        only_direct = failed.introduction.relay_token is None
+        only_direct = failed.introduction.relay_token is None and not failed.party.beside
         if not only_direct or failed.unheard or self._paths or self._pump.accepted:
             return False
         again, self._tried_again = not self._tried_again and should_meet(*failed.punch.nats), True

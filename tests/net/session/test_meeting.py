@@ -107,6 +107,11 @@ def test_ipv6_is_dialled_from_the_address_that_the_server_saw_or_not_at_all(own:
     assert found == [("198.18.2.1", "")] + ([("2a00::1", own)] if own else [])
 
 
+def test_beside_a_relay_no_plan_is_repeated() -> None:
+    assert reason(replace(KNOWN, beside=True), Clock()) is not None
+    assert reason(KNOWN, Clock()) is None
+
+
 def test_gentle_forbids_every_plan() -> None:
     against = reason(replace(KNOWN, gentle=True), Clock())
     assert against is not None

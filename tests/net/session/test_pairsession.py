@@ -125,7 +125,10 @@ class Stand:
         """One more meeting; ``None`` if the introduction was not taken up."""
         before = list(self.session._meetings)
         introduction = Introduction(session=bytes(32), initiator=self.session.asks, peer_id=self.key)
-        (self.session.meet if self.session.asks else self.session.introduced)(introduction)
+        if self.session.asks:
+            self.session.meet(introduction, beside=False)
+        else:
+            self.session.introduced(introduction)
         return next((meeting for meeting in self.session._meetings if meeting not in before), None)
 
     def path(self, number: int = 1, kind: str = "relay") -> tuple[Any, Any]:
@@ -165,7 +168,7 @@ def test_nobody_but_the_contact_is_met(waiting: Stand, asking: Stand) -> None:
     asking.introduce(HIGHEST)
     assert asking.client.taken_up == []
     with pytest.raises(IdentityMismatch):
-        asking.session.meet(Introduction(session=bytes(32), initiator=True, peer_id=b"x" * 32))
+        asking.session.meet(Introduction(session=bytes(32), initiator=True, peer_id=b"x" * 32), beside=False)
 
 
 def test_the_peer_is_told_by_the_name_that_it_has_here(waiting: Stand) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from twisted.internet.task import Clock
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.session.pathchoice import CLOSED, FAILED, OVER, STOPPED
+from p2pxfer.core.session.upgrades import PAUSES_S, STEADY_S
 from p2pxfer.core.session.wire import Problem
 from p2pxfer.core.words.eventtext import describe
 from p2pxfer.errors import ChunkRefused, P2pxferError, PeerFailed, PeerStopped, ProtocolBreach, Unreachable
 from p2pxfer.net.connection.streams import Closed
-from p2pxfer.net.session.path import PathFacts
+from p2pxfer.net.session.path import PathFacts, PeerPath
 from p2pxfer.net.session.pathset import LEAVING_S, PathSet
 from p2pxfer.status import Event, Path, PathKind
 
@@ -320,3 +321,22 @@ def test_a_path_that_the_other_end_closed_is_lost_only_if_it_was_the_last_one() 
         paths.lost(path, Closed("the connection is gone: it was closed"))
     assert [event.why for event in told] == [CLOSED, "the connection is gone: it was closed"]
     assert [describe(event) for event in told] == ["", "path lost: relay (the connection is gone: it was closed)"]
+
+
+def test_when_the_last_direct_path_has_died_another_one_is_due_soon() -> None:
+    clock = Clock()
+    paths = PathSet(clock.seconds, lambda event: None)
+    kinds: list[PathKind] = ["relay", "punched", "lan"]
+    relay, *direct = made = [cast(PeerPath, FakePath(number, kind, 1e6)) for number, kind in enumerate(kinds)]
+    for path in made:
+        paths.add(path)
+    paths.upgrades.tried(clock.seconds())
+    later = paths.upgrades.due
+    clock.advance(STEADY_S + 1)
+    paths.remove(direct[0], "lost")
+    assert paths.upgrades.due == later
+    paths.remove(direct[1], "lost")
+    assert paths.upgrades.due == clock.seconds() + PAUSES_S[0]
+    clock.advance(100)
+    paths.remove(relay, "lost")
+    assert paths.upgrades.due < clock.seconds()

@@ -10,10 +10,22 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
-from p2pxfer.core.messages import Introduction
-from p2pxfer.errors import P2pxferError, Unreachable
+from p2pxfer.core.messages import Introduction, NatSummary, PathPolicy
+from p2pxfer.core.session.upgrades import PAUSES_S, Upgrades
+from p2pxfer.errors import NoDirectPath, P2pxferError, Unreachable
+from p2pxfer.net.session.path import PathFacts
 from p2pxfer.net.session.pathset import PathSet
-from p2pxfer.net.session.seeking import REPUNCH_S, RESEEK_S, WAIT_S, Seeking, Standing, Target, when_relayed
+from p2pxfer.net.session.seeking import (
+    LONGEST_PAUSE_S,
+    RESEEK_S,
+    WAIT_S,
+    Seeking,
+    Standing,
+    Target,
+    wants_another,
+    when_relayed,
+)
+from p2pxfer.status import PathKind
 
 TARGET = Target(to="bob", key=None, name="bob", alias=None, verified="contact", code=None)
 
@@ -21,29 +33,47 @@ TARGET = Target(to="bob", key=None, name="bob", alias=None, verified="contact", 
 class Job:
     """What the search asks of its owner, and a server that always answers."""
 
-    def __init__(self, target: Target = TARGET, begun: bool = True, answer: Any = succeed) -> None:
+    def __init__(
+        self,
+        target: Target = TARGET,
+        begun: bool = True,
+        answer: Any = succeed,
+        policy: PathPolicy = "auto",
+        dial: bool = True,
+    ) -> None:
         self.clock = Clock()
+        self.dial = dial
         self.standing = Standing.NOTHING
         self.begun = begun
         self.cut = False
-        self.trip = 0.0
+        paths: Any = SimpleNamespace(upgrades=Upgrades(), slowest_trip=0.0)
+        self.paths: PathSet = paths
         self.meetings: list[Any] = []
         self.renewals = 0
         self.missed: list[P2pxferError] = []
         self.answer = answer
         self.asked: list[tuple[str, int]] = []
+        self.policies: list[str] = []
+        self.nats = (NatSummary(), NatSummary())
         self.registered = object()
         clock: Any = self.clock
         client: Any = self
-        self.seeking = Seeking(clock, client, target, "auto", self)
+        self.seeking = Seeking(clock, client, target, policy, self)
         self.running = Deferred.fromCoroutine(self.seeking.run())
         self.over: list[object] = []
         self.running.addBoth(self.over.append)
 
     # the owner
 
-    def meet(self, introduction: object) -> Any:
-        self.meetings.append(SimpleNamespace(had_path=False, unheard=False, at=self.clock.seconds()))
+    def meet(self, introduction: object, *, beside: bool) -> Any:
+        decided: Deferred[None] = Deferred()
+        self.meetings.append(
+            SimpleNamespace(
+                had_path=False, unheard=False, given_up=False, at=self.clock.seconds(), ending=decided,
+                party=SimpleNamespace(beside=beside), introduction=SimpleNamespace(dial=self.dial),
+                decided=lambda: decided, punch=SimpleNamespace(nats=self.nats),
+            )
+        )  # fmt: skip
         return self.meetings[-1]
 
     def not_met(self, error: P2pxferError) -> None:
@@ -56,10 +86,18 @@ class Job:
 
     def introduce(self, to: str, policy: str, wait_s: int) -> Deferred[object]:
         self.asked.append((to, wait_s))
+        self.policies.append(policy)
         return self.answer(object())  # type: ignore[no-any-return]  # succeed, or a failure
 
     async def renew(self) -> None:
         self.renewals += 1
+
+    def direct_dies(self) -> None:
+        """A direct path stood until now, and the relay goes on."""
+        self.paths.upgrades.stands(0.0)
+        self.paths.upgrades.died(self.clock.seconds())
+        self.standing = Standing.RELAYED
+        self.seeking.wake()
 
     def pass_time(self, seconds: float) -> None:
         for _ in range(round(seconds * 100)):
@@ -127,16 +165,96 @@ def test_a_cut_transfer_waits_for_a_path_not_longer_than_it_should_take(job: Job
 
 
 def test_a_direct_path_that_came_late_stops_the_search_until_it_dies(job: Job) -> None:
-    job.standing = Standing.RELAYED
-    job.seeking.wake()
-    job.pass_time(REPUNCH_S / 2)
+    job.direct_dies()
+    job.pass_time(PAUSES_S[0] / 2)
     job.standing = Standing.DIRECT
     job.pass_time(60)
     assert len(job.meetings) == 1
-    job.standing = Standing.RELAYED
-    job.seeking.wake()
+    job.direct_dies()
+    job.pass_time(PAUSES_S[0] - 0.1)
+    assert len(job.meetings) == 1
     job.pass_time(0.8)
+    assert (len(job.meetings), job.policies) == (2, ["auto", "auto"])
+
+
+def test_while_the_relay_carries_a_direct_path_is_looked_for_again_and_again(job: Job) -> None:
+    """The first attempt after a loss brings another relay leg too; those that repeat it bring none."""
+    job.direct_dies()
+    job.pass_time(PAUSES_S[0] + 0.6)
+    assert job.policies == ["auto", "auto"]
+    job.pass_time(PAUSES_S[1] - 0.7)
     assert len(job.meetings) == 2
+    job.pass_time(LONGEST_PAUSE_S + 0.7)
+    assert job.policies[2:] == ["direct"]
+    job.seeking.wake()  # the punch came to nothing
+    job.pass_time(PAUSES_S[2] - LONGEST_PAUSE_S - 0.7)
+    assert len(job.meetings) == 3
+    job.pass_time(60 * 60.0)
+    assert set(job.policies[2:]) == {"direct"}
+    assert 6 < len(job.meetings) < 12
+    assert all(meeting.party.beside for meeting in job.meetings[2:])
+
+
+KEEPS = NatSummary(mapping="endpoint-independent")
+
+
+@pytest.mark.parametrize("theirs", [KEEPS, NatSummary(mapping="port-dependent")])
+def test_a_punch_that_should_have_succeeded_is_repeated_once_before_long(job: Job, theirs: NatSummary) -> None:
+    job.nats = job.meetings[0].punch.nats = KEEPS, theirs
+    job.standing = Standing.RELAYED
+    job.meetings[0].ending.callback(None)
+    job.pass_time(PAUSES_S[0] + LONGEST_PAUSE_S)
+    for repeated in job.meetings[1:]:
+        repeated.ending.callback(None)
+    job.pass_time(PAUSES_S[0] + LONGEST_PAUSE_S)
+    assert job.policies == (["auto", "direct"] if theirs is KEEPS else ["auto"])
+
+
+def test_a_punch_is_not_repeated_whose_direct_path_stands(job: Job) -> None:
+    job.meetings[0].punch.nats = KEEPS, KEEPS
+    job.standing = Standing.DIRECT
+    job.meetings[-1].ending.callback(None)
+    job.pass_time(60)
+    assert job.policies == ["auto"]
+
+
+def test_who_never_had_a_direct_path_is_looked_for_again_after_a_while(job: Job) -> None:
+    job.standing = Standing.RELAYED
+    job.pass_time(PAUSES_S[2] - 0.1)
+    assert len(job.meetings) == 1
+    job.pass_time(0.7)
+    assert job.policies == ["auto", "direct"]
+
+
+@pytest.mark.parametrize(("dial", "policy"), [(False, "auto"), (True, "relay")])
+def test_where_no_direct_path_is_allowed_none_is_looked_for_again(dial: bool, policy: PathPolicy) -> None:
+    job = Job(policy=policy, dial=dial)
+    job.standing = Standing.RELAYED
+    job.pass_time(3600.0)
+    assert len(job.meetings) == 1
+    job.running.cancel()
+
+
+def test_a_peer_that_cannot_be_asked_beside_the_relay_is_asked_when_the_next_attempt_is_due(job: Job) -> None:
+    job.standing = Standing.RELAYED
+    job.answer = lambda _: fail(NoDirectPath("the peer does not dial"))
+    job.pass_time(3600.0)
+    assert 5 < len(job.policies) < 12
+    assert job.asked[-1] == ("bob", 0)
+    assert (job.missed, job.over) == ([], [])
+
+
+def test_a_relay_that_dies_while_it_is_asked_beside_it_is_followed_by_another_one(job: Job) -> None:
+    job.standing = Standing.RELAYED
+    coming: Deferred[object] = Deferred()
+    job.answer = lambda _: coming
+    job.pass_time(PAUSES_S[2] + 0.6)
+    assert job.policies == ["auto", "direct"]
+    job.standing, job.answer = Standing.NOTHING, succeed
+    coming.errback(NoDirectPath("no"))
+    job.pass_time(0.6)
+    assert job.policies == ["auto", "direct", "auto"]
+    assert not job.over
 
 
 @pytest.mark.parametrize("standing", [Standing.NOTHING, Standing.DOUBTED])
@@ -197,6 +315,15 @@ def test_a_peer_that_comes_while_the_server_waits_is_met_at_once() -> None:
     job.running.cancel()
 
 
+def path_set(*kinds: PathKind) -> PathSet:
+    """With one path of each kind."""
+    paths = PathSet(Clock().seconds, lambda event: None)
+    for number, kind in enumerate(kinds):
+        path: Any = SimpleNamespace(facts=PathFacts(number, kind, "", ""), rtt=None, began=0.0, writable=True)
+        paths.add(path)
+    return paths
+
+
 class Decided:
     """A meeting whose punch the test ends."""
 
@@ -204,6 +331,7 @@ class Decided:
         self.introduction = Introduction(bytes(32), True, bytes(32), dial=dial, relay_token=token)
         self.ending: Deferred[None] = Deferred()
         self.given_up = False
+        self.party = SimpleNamespace(beside=False)
 
     async def decided(self) -> None:
         await self.ending
@@ -221,14 +349,10 @@ class Decided:
     ],
 )
 def test_who_is_left_with_the_relay_is_told_when_the_punch_is_over(
-    dial: bool, token: bytes | None, kinds: list[str], over: bool, told: bool
+    dial: bool, token: bytes | None, kinds: list[PathKind], over: bool, told: bool
 ) -> None:
     meeting: Any = Decided(dial=dial, token=token)
-    paths = PathSet(Clock().seconds, lambda event: None)
-    for number, kind in enumerate(kinds):
-        facts = SimpleNamespace(number=number, kind=kind, local="", remote="", beside=0)
-        path: Any = SimpleNamespace(facts=facts, rtt=None, began=0.0, writable=True)
-        paths.add(path)
+    paths = path_set(*kinds)
     if over:
         paths.finish()
     heard: list[object] = []
@@ -238,14 +362,37 @@ def test_who_is_left_with_the_relay_is_told_when_the_punch_is_over(
     assert heard == ([meeting] if told else [])
 
 
+@pytest.mark.parametrize(
+    ("beside", "kinds", "policy", "wanted"),
+    [
+        (False, ["relay"], "auto", False),
+        (True, ["relay"], "auto", False),
+        (False, [], "auto", False),
+        (True, [], "auto", True),  # it would bring no relay
+    ],
+)
+def test_a_punch_beside_the_relay_is_not_waited_for_when_that_is_gone(
+    beside: bool, kinds: list[PathKind], policy: PathPolicy, wanted: bool
+) -> None:
+    punching: Any = SimpleNamespace(punching=True, paths=[], party=SimpleNamespace(beside=beside))
+    assert wants_another([punching], path_set(*kinds), policy) is wanted
+
+
+def test_nobody_is_told_of_a_meeting_beside_the_relay() -> None:
+    """Why there is no direct path was said when the relay began."""
+    meeting: Any = Decided(dial=True, token=None)
+    meeting.party.beside = True
+    heard: list[object] = []
+    Deferred.fromCoroutine(when_relayed(meeting, path_set("relay"), heard.append))
+    meeting.ending.callback(None)
+    assert heard == []
+
+
 def test_nobody_is_told_of_a_meeting_that_was_given_up() -> None:
     """Another one takes its place, as where the peer had lost its server, and may still lead to a direct path."""
     meeting: Any = Decided(dial=True)
-    paths = PathSet(Clock().seconds, lambda event: None)
-    path: Any = SimpleNamespace(facts=SimpleNamespace(number=1, kind="relay", local="", remote="", beside=0), rtt=None)
-    paths.add(path)
     heard: list[object] = []
-    Deferred.fromCoroutine(when_relayed(meeting, paths, heard.append))
+    Deferred.fromCoroutine(when_relayed(meeting, path_set("relay"), heard.append))
     meeting.given_up = True
     meeting.ending.callback(None)
     assert heard == []

@@ -242,9 +242,9 @@ def open_house(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     return world
 
 
-def meet(world: World, key: bytes) -> FakeMeeting:
+def meet(world: World, key: bytes, token: bytes | None = b"t" * 32) -> FakeMeeting:
     world.clock.advance(0.01)
-    introduction: Any = SimpleNamespace(peer_id=key, session=bytes(16), my_nat=NatSummary())
+    introduction: Any = SimpleNamespace(peer_id=key, session=bytes(16), my_nat=NatSummary(), relay_token=token)
     before = len(FakeMeeting.made)
     world.inbox.introduced(introduction)
     assert len(FakeMeeting.made) == before + 1, "the introduction was not taken up"
@@ -628,6 +628,16 @@ def test_a_stream_under_way_comes_back_while_contacts_cannot_be_read(world: Worl
     world.inbox.path_message(path, ATTACH)
     assert path in world.inbox._session(KEY).arrivals
     assert begun.refused is path.refused is None
+
+
+def test_who_has_a_path_and_is_asked_for_a_direct_one_alone_repeats_no_plan(open_house: World) -> None:
+    assert not meet(open_house, CONTACT, token=None).party.beside
+    carrying = meet(open_house, CONTACT)
+    assert not carrying.party.beside
+    open_house.inbox.path_up(carrying, path_of(open_house, carrying, 1))  # type: ignore[arg-type]  # a fake
+    assert meet(open_house, CONTACT, token=None).party.beside
+    assert not meet(open_house, CONTACT).party.beside
+    assert not meet(open_house, KEY, token=None).party.beside
 
 
 def test_who_compares_words_gives_way_to_nobody(open_house: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from p2pxfer.core.contact.codes import parse_code
+from p2pxfer.core.messages import NatSummary
 from p2pxfer.core.reported import from_peer
 from p2pxfer.core.session.farewell import WITHHELD
 from p2pxfer.core.session.pathchoice import FORGOTTEN, OVER
@@ -23,6 +24,7 @@ from p2pxfer.errors import (
     Incomplete,
     Interrupted,
     LimitReached,
+    NoDirectPath,
     P2pxferError,
     ProtocolBreach,
     Refused,
@@ -198,6 +200,22 @@ def test_a_problem_that_ends_the_job_is_no_path_that_was_lost_besides(tmp_path: 
     job.job.path_down(meeting, job.path, error)
     assert job.outcome == [error]
     assert downs(job) == []
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_punch_that_failed_beside_the_relay_ends_no_job_when_that_is_gone(tmp_path: Path, beside: bool) -> None:
+    """Where only a direct path was to be had it does."""
+    job = Job(tmp_path)
+    job.cargo.accepted = False
+    failed: Any = SimpleNamespace(
+        introduction=SimpleNamespace(relay_token=None), party=SimpleNamespace(beside=beside), unheard=False,
+        punch=SimpleNamespace(nats=(NatSummary(), NatSummary()), tried=""),
+    )  # fmt: skip
+    job.job._meetings._meetings.append(failed)
+    job.job._paths.remove(job.path, "lost")
+    job.job.meeting_failed(failed, [])
+    assert [type(outcome) for outcome in job.outcome] == ([] if beside else [NoDirectPath])
+    job.run.cancel()
 
 
 def test_a_contact_that_forgot_this_machine_is_said_once_and_no_path_is_lost_by_it(tmp_path: Path) -> None:
