@@ -252,7 +252,7 @@ def test_a_relay_that_dies_while_it_is_asked_beside_it_is_followed_by_another_on
     assert job.policies == ["auto", "direct"]
     job.standing, job.answer = Standing.NOTHING, succeed
     coming.errback(NoDirectPath("no"))
-    job.pass_time(0.6)
+    job.pass_time(LONGEST_PAUSE_S)
     assert job.policies == ["auto", "direct", "auto"]
     assert not job.over
 
