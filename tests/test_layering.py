@@ -6,6 +6,8 @@ Inside core and net each folder may use those that its row names, so there is no
 An import inside a function counts as one at the top does, and so does one that only the type checker sees: a layer
 that names another depends on it.
 
+No test module is imported: what tests share is in modules beside them that hold no tests.
+
 How long modules and functions may be is held here too, and that functions say what they do where ruff does not look:
 in private classes and in other functions.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -362,6 +365,32 @@ def test_one_place_makes_the_connection_of_this_machine_to_the_server() -> None:
         if isinstance(node, ast.Call) and _called(node) == "RendezvousClient"
     ]
     assert makers == ["p2pxfer.net.session.machine"]
+
+
+def from_tests(source: str, module: str) -> list[str]:
+    """Names that ``source``, as the text of ``module``, imports out of modules of tests."""
+    return [each.name for each in imports(source, module) if re.match(r"tests\.(\w+\.)*test_", each.name)]
+
+
+def test_no_test_module_is_imported() -> None:
+    here = [path for name in ("tests", "scripts") for path in sorted((ROOT / name).rglob("*.py"))]
+    names = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in here}
+    assert len(here) > 300
+    assert {names[path]: found for path in here if (found := from_tests(path.read_text(), names[path]))} == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("from tests.net.test_disk import World", True),
+        ("from tests.net import test_disk", True),
+        ("import tests.test_disk as disk", True),
+        ("def f():\n    from .test_disk import World", True),
+        ("from tests.net.disk_tools import tree", False),
+    ],
+)
+def test_who_imports_a_test_module_is_found(line: str, wrong: bool) -> None:
+    assert bool(from_tests(line, "tests.net.test_other")) is wrong
 
 
 def test_help_loads_neither_twisted_nor_rich() -> None:

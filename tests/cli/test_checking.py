@@ -17,7 +17,7 @@ from p2pxfer.core.traversal.discovery import Inbound
 from p2pxfer.net.session.peercheck import Findings
 from p2pxfer.reasons import Change, Reason, Where
 from p2pxfer.status import PathKind
-from tests.net.traversal.test_probing import TAG, Net
+from tests.net.traversal.natworld import TAG, Net
 
 
 def test_a_server_that_was_lost_is_named_as_the_reason() -> None:

@@ -21,7 +21,7 @@ from p2pxfer.errors import ConfigError, IdentityMismatch, P2pxferError, Refused,
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.session import machine
 from p2pxfer.net.session.joining import Proved
-from tests.cli.test_receiving import FakeClient, FakeInbox
+from tests.cli.nobody import FakeClient, FakeInbox
 from tests.net.machines import machine_at
 
 KEY = b"k" * 32

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -60,6 +60,7 @@ from p2pxfer.net.transfer.places import Received
 from p2pxfer.status import Note, Offer, Progress
 from p2pxfer.status import Path as PathEvent
 from scripts.product import Loopback, Program
+from tests.cli.nobody import FakeClient, FakeInbox
 from tests.net.machines import machine_at
 from tests.net.reactors import sleep, until
 from tests.scene import WORDS, Scene, events_of, last
@@ -256,40 +257,6 @@ def test_the_question_names_what_there_is_to_know(tmp_path: Path) -> None:
 
 
 # -- a run with a clock of its own ---------------------------------------------------------------------------------
-
-
-class FakeClient:
-    """A rendezvous client that is registered at once."""
-
-    registered: object = "as bob"
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        self.failed: Deferred[P2pxferError] = Deferred()
-
-    async def start(self) -> None:
-        pass
-
-    async def leave(self) -> None:
-        pass
-
-
-class FakeInbox:
-    """An inbox to which nobody comes."""
-
-    farewells: ClassVar[list[PeerStopped | None]] = []
-    """What each one that was closed said."""
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        pass
-
-    def attach(self, client: FakeClient) -> None:
-        pass
-
-    def introduced(self, introduction: object) -> None:
-        raise AssertionError("nobody introduces anybody")
-
-    async def close(self, farewell: PeerStopped | None = None, *, stopped: bool = False) -> None:
-        self.farewells.append(farewell)
 
 
 class FakeTransfer:

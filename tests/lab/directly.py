@@ -6,8 +6,11 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from scripts.product import Program
+from tests.lab.conftest import LabFactory
+from tests.lab.nat import KINDS
 from tests.lab.topology import Lab
 from tests.scene import Scene, events_of, first_path, last, random_file
 
@@ -73,3 +76,16 @@ def send_directly(lab: Lab, folder: Path) -> Ended:
     path = first_path(events, "punched", "direct")
     assert set(last(events, "done")["bytes_by_path"]) <= {"punched", "direct"}
     return Ended(status, after_ms=float(path["after_ms"]), path=str(path["path"]))
+
+
+def connect(lab_factory: LabFactory, folder: Path, one: str, other: str, **line: Any) -> float | None:
+    """Send a small file directly or not at all; milliseconds until the direct path carried data, if it came.
+
+    `line`: more arguments of `Lab`.
+    """
+    lab = lab_factory(KINDS[one], KINDS[other], **{"rtt_ms": 80, **line})
+    ended = send_directly(lab, folder)
+    lab.close()
+    if ended.status != 0:
+        print(f"{one} + {other}: {ended.message}")
+    return ended.connected

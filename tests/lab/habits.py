@@ -1,4 +1,4 @@
-"""What networks do to their customers beside translating: ports that are closed, and a short memory."""
+"""What networks do to their customers beside translating: ports and ways that are closed, and a short memory."""
 
 from __future__ import annotations
 
@@ -21,3 +21,9 @@ def shorten_memory(lab: Lab, router: str, quiet: int = QUIET_S) -> None:
     """Make a NAT forget soon; ``quiet`` is for connections on which something is said from now on, seconds."""
     lab.sysctl(router, "net/netfilter/nf_conntrack_tcp_timeout_syn_sent", str(UNANSWERED_S))
     lab.sysctl(router, "net/netfilter/nf_conntrack_tcp_timeout_established", str(quiet))
+
+
+def keep_to_the_relay(lab: Lab) -> None:
+    """The two NATs do not reach each other any more."""
+    outside = ", ".join(lab.public_addr(router) for router in ("nat_a", "nat_b"))
+    lab.block("pub", f"ip saddr {{ {outside} }} ip daddr {{ {outside} }}")

@@ -1,6 +1,8 @@
-"""Bob's laptop at a cable of alice's LAN, and carried to another network, behind a router of its own."""
+"""Machines that change their place: a host that gets another address, and bob's laptop, which leaves alice's LAN."""
 
 from __future__ import annotations
+
+import ipaddress
 
 from tests.lab.topology import Lab
 
@@ -38,3 +40,13 @@ def _in_lan_of(lab: Lab, role: str, number: int) -> str:
 def _come_up(lab: Lab, address: str, router: str) -> None:
     made = f"addr add {address}/24 dev eth0\nroute replace default via {router}\n"
     lab.ip("bob", f"addr flush dev eth0\nlink set eth0 up\n{made}")
+
+
+def move(lab: Lab, role: str) -> None:
+    """Give a host of a home another address, and take away the one that it has."""
+    shown = lab.run(role, ["ip", "-o", "-4", "addr", "show", "dev", "eth0"], check=True).stdout
+    old = ipaddress.ip_interface(shown.split()[3])
+    new = old.ip + 20
+    router = lab.run(role, ["ip", "-o", "route", "show", "default"], check=True).stdout.split()[2]
+    for words in (f"addr del {old} dev eth0", f"addr add {new}/24 dev eth0", f"route replace default via {router}"):
+        lab.run(role, ["ip", *words.split()], check=True)

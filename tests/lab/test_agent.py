@@ -14,7 +14,7 @@ from tests.e2e.conftest import wait_until
 from tests.lab.conftest import LabFactory
 from tests.lab.namespaces import entered
 from tests.lab.nat import KINDS
-from tests.lab.test_services import Talk, all_went_on
+from tests.lab.talking import Talk, all_went_on
 from tests.scene import Scene, file_hash, random_file
 from tests.services import Service, echo
 

@@ -10,8 +10,8 @@ import pytest
 from scripts.matrixlib.attempts import attempt, meetings, syns_of
 from scripts.matrixlib.results import Attempt, Case
 from tests.lab.conftest import LabFactory
+from tests.lab.directly import connect
 from tests.lab.nat import KINDS
-from tests.lab.test_hard_pairs import connect
 from tests.lab.topology import Lab
 from tests.scene import Scene
 

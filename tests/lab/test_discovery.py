@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from p2pxfer.core.server.effects import ServerSettings
 from p2pxfer.core.traversal.discovery import PROBES
 from scripts.product import JsonEvent
 from tests.e2e.conftest import wait_until
+from tests.lab.checking import PACE_S, SOAK_RUNS, netcheck
 from tests.lab.conftest import LabFactory
 from tests.lab.nat import BLOCK_LOW, BY_ADDRESS, KINDS, OFFSET, NatKind
 from tests.lab.topology import Lab
@@ -50,11 +50,8 @@ UNSOLICITED = {"none": "rst", "rst": "rst", "rst-limited": "rst", "icmp": "icmp"
 STEPS = {"sequential": 1, "sequential-2": 2}
 ANY_PORT = ("port-dependent", "connection-dependent")
 """Mappings by which two dials to two ports of the server look like two machines."""
-SOAK_RUNS = 20
 STILL = 30
 """After so many looks without another SYN there are no more; each takes some 20 milliseconds."""
-PACE_S = 60 / ServerSettings().dial_backs_per_source
-"""Between two runs, seconds: the server dials one source back no more often."""
 
 
 BY_CONNECTION = {
@@ -68,13 +65,6 @@ HERE: dict[str, NatKind | TunKind | None] = {
     "first-preserved": TunKind("first-preserved"),
     **BY_CONNECTION,
 }
-
-
-def netcheck(scene: Scene) -> JsonEvent:
-    """What one run says of alice's NAT."""
-    program = scene.program("alice", scene.alice, "netcheck")
-    program.succeed(45)
-    return last(events_of(program), "nat")
 
 
 def check(lab: Lab, kind: str, nat: JsonEvent) -> None:

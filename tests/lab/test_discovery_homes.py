@@ -9,7 +9,7 @@ import pytest
 
 from scripts.matrixlib.homes import furnished, lab_of, served
 from scripts.matrixlib.results import Case
-from tests.lab.test_discovery import PACE_S, SOAK_RUNS, netcheck
+from tests.lab.checking import PACE_S, SOAK_RUNS, netcheck
 from tests.scene import Scene
 
 CONE = ("endpoint-independent", "preserving")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.lab.conftest import LabFactory
-from tests.lab.directly import direct_scene, send_directly
+from tests.lab.directly import connect, direct_scene
 from tests.lab.nat import KINDS
 from tests.scene import Scene, events_of, file_hash, first_path, last, random_file
 
@@ -34,19 +33,6 @@ SOON_S = 15.0
 """Within what time of the introduction a sender without any path says so, seconds."""
 ENOUGH = 18
 """Of so many tries one may fail by chance."""
-
-
-def connect(lab_factory: LabFactory, folder: Path, one: str, other: str, **line: Any) -> float | None:
-    """Send a small file directly or not at all; milliseconds until the direct path carried data, if it came.
-
-    `line`: more arguments of `Lab`.
-    """
-    lab = lab_factory(KINDS[one], KINDS[other], **{"rtt_ms": 80, **line})
-    ended = send_directly(lab, folder)
-    lab.close()
-    if ended.status != 0:
-        print(f"{one} + {other}: {ended.message}")
-    return ended.connected
 
 
 @pytest.mark.deadline(60)

@@ -12,13 +12,12 @@ from pathlib import Path
 import pytest
 
 from scripts.product import Program
-from tests.e2e.conftest import fast_folder, staging_of
+from tests.e2e.conftest import MIB, fast_folder, staging_of
 from tests.lab.conftest import LabFactory
+from tests.lab.faultscene import REFETCHED, FaultScene
 from tests.lab.nat import KINDS
-from tests.lab.test_random_faults import REFETCHED, World
 from tests.scene import file_hash, last
 
-MIB = 1 << 20
 KIND = "port-restricted/random-port"
 RATE = "48M"
 """What holds the transfer up, so that every cut falls into it."""
@@ -28,7 +27,7 @@ TRIES = 4
 """Most introductions a cut, of which the second and later ones follow pauses."""
 
 
-class Cuts(World):
+class Cuts(FaultScene):
     """A transfer whose connections are reset, and what was on the receiver's line and disk at each cut."""
 
     def start_sender(self) -> Program:

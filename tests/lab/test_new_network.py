@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from pathlib import Path
 
@@ -10,8 +9,8 @@ import pytest
 
 from tests.lab.conftest import LabFactory
 from tests.lab.nat import KINDS
+from tests.lab.roaming import move
 from tests.lab.sending import MIB, Sending, has_come
-from tests.lab.topology import Lab
 from tests.scene import Scene, file_hash, first_path, last, random_file
 
 KIND = "port-restricted/random-port"
@@ -22,16 +21,6 @@ TWICE = 16 * MIB
 """Most bytes that come twice: what was under way."""
 NOTICED_S = 10.0
 """Before the next ping shows that the old connection is dead, 25 seconds after the last one."""
-
-
-def move(lab: Lab, role: str) -> None:
-    """Give a host of a home another address, and take away the one that it has."""
-    shown = lab.run(role, ["ip", "-o", "-4", "addr", "show", "dev", "eth0"], check=True).stdout
-    old = ipaddress.ip_interface(shown.split()[3])
-    new = old.ip + 20
-    router = lab.run(role, ["ip", "-o", "route", "show", "default"], check=True).stdout.split()[2]
-    for words in (f"addr del {old} dev eth0", f"addr add {new}/24 dev eth0", f"route replace default via {router}"):
-        lab.run(role, ["ip", *words.split()], check=True)
 
 
 @pytest.mark.deadline(90)

@@ -9,8 +9,8 @@ import pytest
 
 from p2pxfer.net.private.home import Home
 from tests.lab.conftest import LabFactory
+from tests.lab.habits import keep_to_the_relay
 from tests.lab.nat import KINDS
-from tests.lab.test_video import keep_to_the_relay
 from tests.scene import Scene, events_of, last
 
 MIB = 1 << 20

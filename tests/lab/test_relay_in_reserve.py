@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.lab.conftest import LabFactory
+from tests.lab.habits import keep_to_the_relay
 from tests.lab.nat import KINDS
 from tests.lab.sending import MIB, Sending, path_is
-from tests.lab.test_video import keep_to_the_relay
 from tests.lab.topology import Lab
 from tests.scene import last
 

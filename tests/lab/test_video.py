@@ -14,8 +14,8 @@ import pytest
 
 from tests.e2e.conftest import wait_until
 from tests.lab.conftest import LabFactory
+from tests.lab.habits import keep_to_the_relay
 from tests.lab.nat import KINDS
-from tests.lab.topology import Lab
 from tests.pipes import PipeEnd
 from tests.scene import Scene
 
@@ -92,12 +92,6 @@ class Viewer:
 def paths_of(end: PipeEnd, kind: str) -> int:
     """How often a path of this kind took over the data."""
     return end.said().count(f"path: {kind}")
-
-
-def keep_to_the_relay(lab: Lab) -> None:
-    """The two NATs do not reach each other any more."""
-    outside = ", ".join(lab.public_addr(router) for router in ("nat_a", "nat_b"))
-    lab.block("pub", f"ip saddr {{ {outside} }} ip daddr {{ {outside} }}")
 
 
 @pytest.mark.deadline(300)

@@ -19,6 +19,7 @@ from p2pxfer.net.staging.staging import Staging
 from p2pxfer.net.staging.unagreed import agreed
 
 SENDER = b"s" * 32
+CHUNK = 65_536
 NOW = 1_800_000_000.0
 MTIME = 1_600_000_000_123_456_789
 
@@ -80,6 +81,11 @@ def restricted() -> Content:
     """Files and directories that their owner may not write or not even enter."""
     files = {"a.txt": b"hello", "a-secret": b"s", "d/b.bin": noise(65_537), "d/none": b"n", "shut/in": b"i"}
     return Content(files, directories=["d/e"], modes=MODES, links={"d/link": "e", "shut/up": "in"})
+
+
+def small() -> Content:
+    """A file of one chunk, one of two, and an empty directory."""
+    return Content({"a.txt": b"hello", "d/b.bin": noise(CHUNK + 1)}, executable=["d/b.bin"], directories=["d/e"])
 
 
 def put(staging: Staging, content: Content, addresses: Iterable[ChunkAddress]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -252,6 +253,12 @@ class Pair:
         for upper in (self.client, self.server):
             if not upper.ended.called:
                 await upper.ended
+
+
+STACKS = pytest.mark.parametrize(
+    "on_socket", [(True, True), (True, False), (False, True), (False, False)], ids=["ss", "sm", "ms", "mm"]
+)
+"""Which of client and server uses the socket itself, and which memory buffers."""
 
 
 async def tls_pair(

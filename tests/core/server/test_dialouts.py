@@ -11,7 +11,7 @@ from p2pxfer.core.addresses import DENIED_PORTS, parse_endpoint
 from p2pxfer.core.messages import Cross, CrossAt, Crossed, CrossNow, DialBack, DialledBack, Observe
 from p2pxfer.core.server.dialouts import DialOuts
 from p2pxfer.core.server.effects import CrossOut, DialOut, Listening, OpenDeaf, ServerSettings
-from tests.core.server.test_registry import BOB, HOME_A, HOME_B, LISTENING, SECOND, SERVER, World, refused
+from tests.core.server.registryworld import BOB, HOME_A, HOME_B, LISTENING, SECOND, SERVER, World, refused
 
 
 class Here:

@@ -11,7 +11,7 @@ from p2pxfer.core.codec import Message
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Failure, Introduce, Introduction, Ping, Pong, Registered
 from p2pxfer.core.server.effects import Send, ServerSettings
-from tests.core.server.test_registry import ALICE, BOB, EVE, HOME_B, World, refused
+from tests.core.server.registryworld import ALICE, BOB, EVE, HOME_B, World, refused
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from p2pxfer.core.messages import Failure, Register
 from p2pxfer.core.ownnames import common_name, name_of, place_of, waiting_name
 from p2pxfer.core.server.effects import ServerSettings
 from p2pxfer.core.server.newnames import DAY_S, Charge, NewNames
-from tests.core.server.test_registry import ALICE, BOB, EVE, HOME_B, World, refused
+from tests.core.server.registryworld import ALICE, BOB, EVE, HOME_B, World, refused
 
 HOME = ip_address("198.18.1.1")
 AWAY = ip_address("198.18.2.1")

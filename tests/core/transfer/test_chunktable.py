@@ -19,7 +19,7 @@ from p2pxfer.core.transfer.geometry import LEFT_OUT, MIN_CHUNK, file_root, trans
 from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.core.transfer.sender import SenderCore
-from tests.core.transfer.test_listing import Pair
+from tests.core.transfer.growing import Pair
 
 SIZES = [1, 0, MIN_CHUNK, 3 * MIN_CHUNK, 0, 0, 5, 7, 2 * MIN_CHUNK, 0]
 CHUNKS = 9

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from p2pxfer.core.traversal import igd
 from p2pxfer.core.traversal.igd import MAX_ANSWER, MAX_ELEMENTS, MAX_TEXT, BadAnswer, Control, Reply
+from tests.core.traversal.igdanswers import IP1, outside, soap
 
 GATEWAY = IPv4Address("192.168.1.1")
 BASE = "http://192.168.1.1:5000/rootDesc.xml"
-IP1 = "urn:schemas-upnp-org:service:WANIPConnection:1"
 IP2 = "urn:schemas-upnp-org:service:WANIPConnection:2"
 FOUND = (
     b"HTTP/1.1 200 OK\r\nCACHE-CONTROL: max-age=120\r\n"
@@ -40,19 +40,6 @@ def description(*services: str, base: str = "") -> bytes:
 
 
 OTHER = service("urn:schemas-upnp-org:service:Layer3Forwarding:1", "/ctl/L3F")
-
-
-def soap(inner: str) -> bytes:
-    return (
-        '<?xml version="1.0"?><s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body>'
-        f"{inner}</s:Body></s:Envelope>"
-    ).encode()
-
-
-def outside(host: str) -> str:
-    """The answer to GetExternalIPAddress."""
-    name = "u:GetExternalIPAddressResponse"
-    return f"<{name}><NewExternalIPAddress>{host}</NewExternalIPAddress></{name}>"
 
 
 def test_the_search_is_one_of_upnp() -> None:

@@ -26,33 +26,19 @@ from p2pxfer.core.traversal.portcontrol import (
     State,
 )
 from p2pxfer.core.traversal.routes import default_gateway
+from tests.core.traversal.portanswers import (
+    NONCE,
+    OUTSIDE,
+    PCP_UNKNOWN,
+    PORT,
+    pcp_answer,
+    pmp_address_answer,
+    pmp_answer,
+)
 from tests.moments import for_now
 
 ME = IPv4Address("192.168.1.10")
-OUTSIDE = IPv4Address("198.18.1.1")
-NONCE = bytes(range(12))
-PORT = 23456
-WRAPPED = bytes(10) + b"\xff\xff"
 
-
-def pcp_answer(
-    *, result: int = 0, lifetime: int = 3600, nonce: bytes = NONCE, protocol: int = 6, internal: int = PORT,
-    external: int = 40000, host: bytes = WRAPPED + OUTSIDE.packed, epoch: int = 7,
-) -> bytes:  # fmt: skip
-    head = struct.pack("!BBBBII", 2, 0x81, 0, result, lifetime, epoch) + bytes(12)
-    return head + nonce + struct.pack("!B3xHH", protocol, internal, external) + host
-
-
-def pmp_address_answer(result: int = 0, host: IPv4Address = OUTSIDE) -> bytes:
-    return struct.pack("!BBHI4s", 0, 128, result, 7, host.packed)
-
-
-def pmp_answer(result: int = 0, internal: int = PORT, external: int = 40001, lifetime: int = 3600) -> bytes:
-    return struct.pack("!BBHIHHI", 0, 130, result, 7, internal, external, lifetime)
-
-
-PCP_UNKNOWN = struct.pack("!BBHI", 0, 0x81, 1, 7)
-"""What a router that knows NAT-PMP only says to PCP (RFC 6887, section 9)."""
 
 PCP_ASK = pcp.pcp_map(ME, NONCE, PORT, PORT, LIFETIME_S)
 PCP_DELETE = pcp.pcp_map(ME, NONCE, PORT, 0, 0)

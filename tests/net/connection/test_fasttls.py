@@ -26,16 +26,11 @@ from tests.moments import for_now
 from tests.net.flowkit import Source, stopped_and_going_on
 from tests.net.keychange import RECORD_SIZE, KeyChanger
 from tests.net.reactors import sleep
-from tests.net.tlskit import Pair, Plain, Upper, by_hand, reactor, tcp_pair, tls_pair
+from tests.net.tlskit import STACKS, Pair, Plain, Upper, by_hand, reactor, tcp_pair, tls_pair
 
 ANN, BOB, EVE = new_identity(), new_identity(), new_identity()
 ANN_TLS = PeerTLS(ANN, BOB.id.digest, ALPN_PEER)
 BOB_TLS = PeerTLS(BOB, ANN.id.digest, ALPN_PEER)
-
-STACKS = pytest.mark.parametrize(
-    "on_socket", [(True, True), (True, False), (False, True), (False, False)], ids=["ss", "sm", "ms", "mm"]
-)
-"""Which of client and server uses the socket itself, and which memory buffers."""
 
 
 async def joined(**options: Any) -> Pair:

@@ -24,7 +24,6 @@ from p2pxfer.net.connection import delivery, fasttls
 from p2pxfer.net.connection.tls import Vanished
 from p2pxfer.net.private.identity import Identity
 from p2pxfer.net.session.path import PathFacts, PeerPath
-from tests.net.connection.test_fasttls import STACKS
 from tests.net.flowkit import stopped_and_going_on
 from tests.net.keychange import KeyChanger
 from tests.net.reactors import quiet, sleep, until
@@ -40,7 +39,7 @@ from tests.net.sealkit import (
     changed_pair,
     changing_pair,
 )
-from tests.net.tlskit import Upper, by_hand, flush, reactor
+from tests.net.tlskit import STACKS, Upper, by_hand, flush, reactor
 
 # -- the change ----------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from p2pxfer.net.services.peeraddress import PeerAddress
 from p2pxfer.net.services.streamsession import Asking, Streams
 from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.reception import Reception
-from tests.net.services.test_streamsession import Plain
+from tests.net.services.noting import Noting
 from tests.net.sessionworld import World, WorldClient, world
 
 __all__ = ["world"]
@@ -29,7 +29,7 @@ class Stand:
     def __init__(self, world: World) -> None:
         self.world = world
         self.refusing = False
-        self.accepted: list[Plain] = []
+        self.accepted: list[Noting] = []
         self.ended: list[P2pxferError] = []
         self.calling: Calling
 
@@ -58,13 +58,13 @@ class Stand:
         return Streams(reactor, HOST, GUEST, self.asked)
 
     def asked(self, asking: Asking) -> None:
-        self.accepted.append(Plain())
+        self.accepted.append(Noting())
         asking.accept(lambda address: self.accepted[-1])
 
     def connect(self) -> list[Any]:
         """A place for what comes of it: a protocol or an error."""
         found: list[Any] = []
-        waiting = self.calling.connect(lambda address: Plain())
+        waiting = self.calling.connect(lambda address: Noting())
         waiting.addCallbacks(found.append, lambda failure: found.append(failure.value))
         return found
 
@@ -88,7 +88,7 @@ def test_who_waits_for_an_expected_host_is_connected_when_it_comes(stand: Stand)
     assert first == second == []
     stand.host()
     stand.world.run(6)
-    assert [type(found) for found in (*first, *second)] == [Plain, Plain]
+    assert [type(found) for found in (*first, *second)] == [Noting, Noting]
     assert len(stand.accepted) == 2
 
 
@@ -102,7 +102,7 @@ def test_waiting_has_an_end_and_the_search_has_none(stand: Stand) -> None:
     stand.host()
     late = stand.connect()
     stand.world.run(10)
-    assert [type(one) for one in late] == [Plain]
+    assert [type(one) for one in late] == [Noting]
 
 
 def test_a_host_that_is_started_anew_gets_the_next_connection(stand: Stand) -> None:
@@ -118,7 +118,7 @@ def test_a_host_that_is_started_anew_gets_the_next_connection(stand: Stand) -> N
     assert stand.ended == []
     after = stand.connect()
     stand.world.run()
-    assert [type(one) for one in after] == [Plain]
+    assert [type(one) for one in after] == [Noting]
     assert len(stand.accepted) == 2
 
 
@@ -134,7 +134,7 @@ def test_a_refusal_ends_it_although_there_was_a_session(stand: Stand) -> None:
 
 def test_so_many_wait_and_no_more_and_who_gives_up_makes_room(stand: Stand) -> None:
     stand.call(expected=True)
-    waiting = [stand.calling.connect(lambda address: Plain()) for _ in range(MAX_WAITING)]
+    waiting = [stand.calling.connect(lambda address: Noting()) for _ in range(MAX_WAITING)]
     assert [type(error) for error in stand.connect()] == [LimitReached]
     waiting[0].cancel()
     stand.connect()

@@ -15,7 +15,7 @@ from p2pxfer.endpoints import IDLE_S, PeerAddress, PeerClientEndpoint, PeerServe
 from p2pxfer.errors import P2pxferError, Refused, Unreachable, UsageError
 from tests.moments import for_now
 from tests.net.machineworld import WorldMachine, befriend, machine
-from tests.net.services.test_streamsession import Plain
+from tests.net.services.noting import Noting
 from tests.net.sessionworld import World, world
 
 __all__ = ["world"]
@@ -29,14 +29,14 @@ class Two:
         self.alice: WorldMachine = machine(world, "alice", clients=[])
         self.bob: WorldMachine = machine(world, "bob", clients=[])
         befriend(self.alice, self.bob)
-        self.there: list[Plain] = []
+        self.there: list[Noting] = []
         self.factory = Factory.forProtocol(self.protocol)
         self.server = PeerServerEndpoint(self.alice, "echo", to=["bob"])
         self.port: Any = self.done(self.server.listen(self.factory))
         self.endpoint = PeerClientEndpoint(self.bob, "alice", "echo")
 
-    def protocol(self) -> Plain:
-        self.there.append(Plain())
+    def protocol(self) -> Noting:
+        self.there.append(Noting())
         return self.there[-1]
 
     def done(self, waiting: Deferred[Any]) -> Any:
@@ -48,10 +48,10 @@ class Two:
         return found[0]
 
     def connect(self) -> Any:
-        return self.done(self.endpoint.connect(Factory.forProtocol(Plain)))
+        return self.done(self.endpoint.connect(Factory.forProtocol(Noting)))
 
     def fails(self, endpoint: PeerClientEndpoint) -> P2pxferError:
-        error = self.done(endpoint.connect(Factory.forProtocol(Plain))).value
+        error = self.done(endpoint.connect(Factory.forProtocol(Noting))).value
         assert isinstance(error, P2pxferError)
         return error
 
@@ -127,7 +127,7 @@ def test_a_service_that_ends_by_itself_says_so(two: Two) -> None:
 
 
 def test_the_factory_of_a_client_stops_with_its_connections(two: Two) -> None:
-    factory = Factory.forProtocol(Plain)
+    factory = Factory.forProtocol(Noting)
     ends = [two.done(two.endpoint.connect(factory)) for _ in range(2)]
     assert factory.numPorts == 2
     for left, here in zip((1, 0), ends, strict=True):
@@ -176,4 +176,4 @@ def test_names_that_mean_nobody(two: Two) -> None:
     with pytest.raises(UsageError):
         PeerClientEndpoint(two.bob, "alice", "No Service")
     by_id = PeerClientEndpoint(two.bob, two.port.getHost().id, "echo")
-    assert two.done(by_id.connect(Factory.forProtocol(Plain))).transport.getPeer().name == "alice"
+    assert two.done(by_id.connect(Factory.forProtocol(Noting))).transport.getPeer().name == "alice"

@@ -15,7 +15,7 @@ from p2pxfer.errors import Interrupted, LimitReached
 from p2pxfer.net.blocking import close_output
 from p2pxfer.net.services.pipe import SERVICE, Pipe
 from tests.net.reactors import Threads
-from tests.net.session.test_pairsession import HIGHEST, LOWEST, Stand
+from tests.net.session.sessionstand import HIGHEST, LOWEST, Stand
 
 
 class Ends:

@@ -9,7 +9,6 @@ import pytest
 from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, ITransport
-from twisted.internet.protocol import Protocol
 from twisted.internet.testing import NonStreamingProducer
 from twisted.protocols.basic import FileSender, LineReceiver
 from twisted.python.failure import Failure
@@ -24,6 +23,7 @@ from p2pxfer.net.session import reception as reception_module
 from p2pxfer.net.session.knownpeers import KnownPeer
 from tests.guard import LostErrors
 from tests.moments import for_now
+from tests.net.services.noting import Noting
 from tests.net.sessionworld import Caller, World, into, world
 
 __all__ = ["world"]
@@ -31,27 +31,8 @@ __all__ = ["world"]
 HERE, THERE = PeerAddress("p2px1-here", None, "echo"), PeerAddress("p2px1-there", "peer", "echo")
 
 
-class Plain(Protocol):
-    """Writes down what happens to it."""
-
-    transport: Any
-
-    def __init__(self) -> None:
-        self.heard = b""
-        self.ends: list[type[BaseException]] = []
-        self.said: list[str] = []
-
-    def dataReceived(self, data: bytes) -> None:
-        self.heard += data
-
-    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008  # as Twisted has it
-        assert reason.value is not None
-        self.ends.append(type(reason.value))
-        self.said.append(str(reason.value))
-
-
 @implementer(IHalfCloseableProtocol)
-class Halves(Plain):
+class Halves(Noting):
     """Its directions end one after the other."""
 
     def __init__(self) -> None:
@@ -83,7 +64,7 @@ class Two:
         self.there.append(Streams(reactor, THERE, HERE, self.asked.append))
         return self.there[-1]
 
-    def connect(self, kind: type[Plain] = Plain) -> tuple[Any, Any]:
+    def connect(self, kind: type[Noting] = Noting) -> tuple[Any, Any]:
         """One connection: the protocols of this and of the other side."""
         ends = kind(), kind()
         opening = self.here.open("echo", lambda address: ends[0])
@@ -283,7 +264,7 @@ def test_a_producer_is_stopped_when_the_connection_is_lost(two: Two) -> None:
 
 
 def test_a_refusal_is_the_reason_of_the_peer(two: Two) -> None:
-    opening = two.here.open("echo", lambda address: Plain())
+    opening = two.here.open("echo", lambda address: Noting())
     errors: list[Any] = []
     opening.addErrback(errors.append)
     two.world.run()
@@ -295,7 +276,7 @@ def test_a_refusal_is_the_reason_of_the_peer(two: Two) -> None:
 
 
 def test_whoever_no_longer_waits_takes_the_connection_back(two: Two) -> None:
-    opening = two.here.open("echo", lambda address: Plain())
+    opening = two.here.open("echo", lambda address: Noting())
     errors: list[Any] = []
     opening.addErrback(errors.append)
     two.world.run()
@@ -311,7 +292,7 @@ def test_whoever_no_longer_waits_takes_the_connection_back(two: Two) -> None:
 
 def test_connections_end_with_the_session(two: Two) -> None:
     here, there = two.connect()
-    waiting = two.here.open("echo", lambda address: Plain())
+    waiting = two.here.open("echo", lambda address: Noting())
     errors: list[Any] = []
     waiting.addErrback(errors.append)
     two.world.run()
@@ -322,7 +303,7 @@ def test_connections_end_with_the_session(two: Two) -> None:
     assert "has not been reachable" in here.said[0]
     assert errors[0].check(Incomplete)
     late: list[Any] = []
-    two.here.open("echo", lambda address: Plain()).addErrback(late.append)
+    two.here.open("echo", lambda address: Noting()).addErrback(late.append)
     assert late[0].check(Incomplete)
 
 
@@ -354,7 +335,7 @@ class OneLine(LineReceiver):
 
 
 def test_who_aborts_between_two_lines_hears_no_more(two: Two) -> None:
-    opening = two.here.open("echo", lambda address: Plain())
+    opening = two.here.open("echo", lambda address: Noting())
     two.world.run()
     lines = OneLine()
     two.asked.pop().accept(lambda address: lines)
@@ -365,7 +346,7 @@ def test_who_aborts_between_two_lines_hears_no_more(two: Two) -> None:
     assert lines.said == ["one", "lost"]
 
 
-class Broken(Plain):
+class Broken(Noting):
     def dataReceived(self, data: bytes) -> None:
         raise RuntimeError("no")
 
@@ -383,13 +364,13 @@ def test_a_fault_of_a_protocol_ends_its_own_connection_only(two: Two, lost_error
     assert len(lost_errors.flush(RuntimeError)) == 1
 
 
-def fault(address: object) -> Plain:
+def fault(address: object) -> Noting:
     raise RuntimeError("no protocol")
 
 
 def test_a_factory_that_fails_leaves_no_connection_behind(two: Two, lost_errors: LostErrors) -> None:
     errors: list[Any] = []
-    opening = two.here.open("echo", lambda address: Plain())
+    opening = two.here.open("echo", lambda address: Noting())
     opening.addErrback(errors.append)
     two.world.run()
     assert two.asked.pop().accept(fault)
@@ -398,7 +379,7 @@ def test_a_factory_that_fails_leaves_no_connection_behind(two: Two, lost_errors:
     assert len(lost_errors.flush(RuntimeError)) == 1
     two.here.open("echo", fault).addErrback(errors.append)
     two.world.run()
-    there = Plain()
+    there = Noting()
     two.asked.pop().accept(lambda address: there)
     two.world.run()
     assert errors[1].check(RuntimeError)
@@ -410,7 +391,7 @@ def test_a_factory_that_fails_leaves_no_connection_behind(two: Two, lost_errors:
 def test_a_connection_too_many_is_refused_and_the_others_go_on(two: Two) -> None:
     ends = [two.connect() for _ in range(Limits().channels)]
     errors: list[P2pxferError] = []
-    two.here.open("echo", lambda address: Plain()).addErrback(into(errors))
+    two.here.open("echo", lambda address: Noting()).addErrback(into(errors))
     two.world.run()
     assert [type(error) for error in errors] == [LimitReached]
     for number, (here, _) in enumerate(ends):
@@ -422,7 +403,7 @@ def test_a_connection_too_many_is_refused_and_the_others_go_on(two: Two) -> None
 def test_what_is_asked_of_who_asks_is_refused(two: Two) -> None:
     """Only one side offers something; the other one has nobody who would answer."""
     errors: list[P2pxferError] = []
-    two.there[0].open("echo", lambda address: Plain()).addErrback(into(errors))
+    two.there[0].open("echo", lambda address: Noting()).addErrback(into(errors))
     two.world.run()
     assert [type(error) for error in errors] == [Refused]
     assert "nothing is offered" in errors[0].message

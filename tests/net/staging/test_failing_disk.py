@@ -24,6 +24,7 @@ from p2pxfer.net.staging import publishing, staging
 from p2pxfer.net.staging.staging import Staging
 from p2pxfer.net.staging.trouble import Trouble
 from tests.net.disk_tools import (
+    CHUNK,
     NOW,
     SENDER,
     Content,
@@ -32,11 +33,10 @@ from tests.net.disk_tools import (
     open_staging,
     put,
     run,
+    small,
     tree,
 )
-from tests.net.staging.test_staging import small
 
-CHUNK = 65_536
 ROOT = os.geteuid() == 0
 
 

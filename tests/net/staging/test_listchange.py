@@ -18,30 +18,9 @@ from p2pxfer.errors import ProtocolBreach
 from p2pxfer.net.staging.staging import Staging
 from tests.e2e.conftest import WITHOUT_OVERRIDE
 from tests.net.disk_tools import NOW, SENDER, Content, open_staging, put, tree
-
-COUNT = 1100
-"""Files with names so long that their list takes more than one page."""
-
+from tests.net.staging.listruns import COUNT, LATER, content, first_page, named, received_whole, shut_file
 
 pytestmark = pytest.mark.usefixtures("no_descriptor_is_lost")
-
-
-def named(number: int) -> str:
-    return f"d/{number:05d}-{'x' * 50}"
-
-
-def content(last: bytes, *more: str, modes: dict[str, int] | None = None) -> Content:
-    """Two tops; the last file of the first, on the last page, holds ``last``."""
-    files = dict.fromkeys(map(named, range(COUNT)), b"old")
-    files[named(COUNT - 1)] = last
-    return Content({**files, "e": b"e", **dict.fromkeys(more, b"more")}, modes=modes)
-
-
-def first_page(manifest: Manifest, pages: int = 1) -> Manifest:
-    offered = Manifest()
-    for number in range(pages):
-        offered.add(manifest.page(number), more=True)
-    return offered
 
 
 def publish_in_part(dest: Path, content: Content, names: int = 1) -> None:
@@ -228,21 +207,6 @@ def killed_before_the_page(dest: Path, old: Content, *received: str) -> Path:
     return here
 
 
-def received_whole(dest: Path, new: Content) -> dict[str, bytes | None]:
-    """The next run receives ``new`` page by page; what it publishes."""
-    manifest = first_page(new.manifest)
-    staging = Staging.open(str(dest), SENDER, manifest)
-    known = manifest.pages
-    for number in range(known, new.manifest.pages):
-        manifest.add(new.manifest.page(number), more=number + 1 < new.manifest.pages)
-    missing = [address for address in new.addresses() if address not in staging.have]
-    put(staging, new, missing)
-    staging.sync(map(new.claim, missing), range(known, new.manifest.pages))
-    staging.finish(new.root, NOW)
-    staging.discard()
-    return tree(dest)
-
-
 def all_of(content: Content) -> dict[str, bytes | None]:
     links = {entry.path: b"-> " + entry.target.encode() for entry in content.manifest.entries if entry.target}
     folders: dict[str, bytes | None] = dict.fromkeys(
@@ -299,7 +263,7 @@ def test_what_is_listed_and_claimed_stays_and_the_rest_goes_whatever_it_is(dest:
 NEXT_RUN = """
 import sys
 from pathlib import Path
-from tests.net.staging import test_listchange as tests
+from tests.net.staging import listruns as tests
 
 tests.received_whole(Path(sys.argv[1]), tests.content(b"old"))
 """
@@ -321,16 +285,10 @@ CHANGED_RUN = """
 import sys
 from pathlib import Path
 from tests.net import disk_tools
-from tests.net.staging import test_listchange as tests
+from tests.net.staging import listruns as tests
 
 disk_tools.run(Path(sys.argv[1]), tests.shut_file(tests.LATER, 0o644), batch=2000)
 """
-LATER = b"E" * 70_000
-
-
-def shut_file(data: bytes, mode: int) -> Content:
-    """Files on several pages, and one more with that mode."""
-    return Content({**dict.fromkeys(map(named, range(COUNT)), b"old"), "e": data}, modes={"e": mode})
 
 
 @pytest.mark.parametrize("mode", [0, 0o400])

@@ -27,6 +27,7 @@ from p2pxfer.net.staging.staging import Staging
 from tests.core.paths_corpus import Row, cases
 from tests.net import killed_receiver
 from tests.net.disk_tools import (
+    CHUNK,
     MODES,
     MTIME,
     NOW,
@@ -36,18 +37,14 @@ from tests.net.disk_tools import (
     put,
     restricted,
     run,
+    small,
     tree,
 )
 
-CHUNK = 65_536
 ROOT = os.geteuid() == 0
 
 
 pytestmark = pytest.mark.usefixtures("no_descriptor_is_lost")
-
-
-def small() -> Content:
-    return Content({"a.txt": b"hello", "d/b.bin": noise(CHUNK + 1)}, executable=["d/b.bin"], directories=["d/e"])
 
 
 # -- the plain way -------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from p2pxfer.errors import BeyondOffer, DiskError, P2pxferError, Refused
 from p2pxfer.net.staging.staging import Staging
 from tests.net.disk_tools import SENDER
 from tests.net.reactors import until
-from tests.net.transfer.test_incoming import NotingPath, World
+from tests.net.transfer.incomingworld import NotingPath, World
 
 COUNT = 1000
 FIRST = b"z" * 100

@@ -27,13 +27,9 @@ from p2pxfer.net.transfer.deltasource import Cuts
 from p2pxfer.net.transfer.oldversions import OldVersions, VersionLost
 from p2pxfer.net.transfer.rebuilding import Rebuilding
 from p2pxfer.net.transfer.source import Source
-from tests.net.disk_tools import open_fds
+from tests.net.disk_tools import noise, open_fds
 
 MIB = 1 << 20
-
-
-def noise(size: int, seed: int) -> bytes:
-    return random.Random(seed).randbytes(size)
 
 
 # -- cuts ----------------------------------------------------------------------------------------------------------

@@ -2,117 +2,23 @@
 
 from __future__ import annotations
 
-import random
-import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from p2pxfer.core.codec import Message
 from p2pxfer.core.framing import HEADER_SIZE, Frame
 from p2pxfer.core.session.bundlewire import BUNDLE_KIND, decode_bundle
-from p2pxfer.core.session.deltawire import PATCH_KIND, Basis, Lack, Older, WantBasis, decode_patch
-from p2pxfer.core.session.transferwire import DATA_KIND, Accept, Ack, Listed, decode_chunk
-from p2pxfer.core.transfer.delta import average_block
+from p2pxfer.core.session.deltawire import PATCH_KIND, Lack, Older, WantBasis, decode_patch
+from p2pxfer.core.session.transferwire import DATA_KIND, Ack, decode_chunk
 from p2pxfer.core.transfer.inflow import wire_size
-from p2pxfer.errors import P2pxferError
-from p2pxfer.net.session.path import PathFacts
-from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer import comparing
 from p2pxfer.net.transfer.comparing import PATIENCE_S, SLOWEST_RATE
-from p2pxfer.net.transfer.cutting import blocks
-from p2pxfer.net.transfer.hashcache import HashCache
-from p2pxfer.net.transfer.pump import ChunkPump
-from p2pxfer.net.transfer.source import Source
-from tests.net.reactors import Threads
-from tests.net.transfer.test_streams import FakePath
+from tests.net.disk_tools import noise
+from tests.net.transfer.pumpworld import Sending, Taker
 
 KIB = 1024
-
-
-class Taker(FakePath):
-    """A path to the receiver; it has room for ``room`` frames more."""
-
-    def __init__(self, number: int, beside: int = 0) -> None:
-        super().__init__(number)
-        self.facts = PathFacts(number, "punched", "", "", beside)
-        self.frames: list[bytes] = []
-        self.room = 1000
-
-    @property
-    def writable(self) -> bool:  # type: ignore[override]  # an attribute there
-        return self.room > 0
-
-    def send_frame(self, parts: list[bytes | memoryview]) -> None:
-        """A chunk or a patch goes out."""
-        self.room -= 1
-        self.frames.append(b"".join(parts))
-
-    @property
-    def went(self) -> list[tuple[int, int, bool]]:
-        """Of each frame the file, the chunk and whether it is a patch."""
-        heads = [(frame[HEADER_SIZE - 1], struct.unpack_from(">II", frame, HEADER_SIZE + 4)) for frame in self.frames]
-        return [(*address, kind == PATCH_KIND) for kind, address in heads]
-
-
-class Sending:
-    """A pump for files of these contents."""
-
-    def __init__(self, folder: Path, contents: list[bytes]) -> None:
-        (folder / "new").mkdir()
-        for number, content in enumerate(contents):
-            (folder / "new" / f"f{number}").write_bytes(content)
-        self.contents = contents
-        self.threads = Threads()
-        self.source = Source.scan([str(folder / "new")])
-        self.cache = HashCache(str(folder / "state"), self.source.manifest, self.source.identity, 0.0)
-        reactor: Any = self.threads
-        self.pump = ChunkPump(reactor, self.source, self.cache, delta=True)
-        self.errors: list[P2pxferError] = []
-        self.paths = PathSet(self.threads.seconds, lambda event: None)
-        self.pump.attach(self.paths, lambda root: None, self.errors.append)
-
-    def path(self, number: int, *, instance: bytes = b"i" * 16, older: bool = True, beside: int = 0) -> Taker:
-        """Another path, on which everything is accepted and nothing claimed."""
-        made = Taker(number, beside)
-        path: Any = made
-        self.paths.add(path)
-        self.pump.open_path(path)
-        pages = self.source.manifest.pages
-        self.say(path, Accept(handle=1, instance=instance, pages=pages, older=older))
-        self.say(path, Listed(handle=1, page=0))
-        return made
-
-    def say(self, path: Any, message: Message) -> None:
-        """The receiver says this."""
-        self.pump.message(path, message)
-        self.pump.push()
-
-    def until(self, true: Callable[[], bool]) -> None:
-        """Take what threads have done until this holds."""
-        while not true():
-            self.threads.wait()
-            assert not self.errors
-
-    def basis(self, path: Any, file: int) -> None:
-        """The receiver has what is sent already."""
-        content = self.contents[file]
-        average = average_block(len(content))
-        cut = blocks(lambda at, count: content[at : at + count], len(content), average)
-        told = b"".join(digest for _, digest in cut)
-        self.say(path, Basis(handle=1, file=self.number(file), average=average, hashes=told))
-
-    def number(self, content: int) -> int:
-        """The index of a file in the list."""
-        return next(n for n, entry in enumerate(self.source.manifest.files) if entry.path.endswith(f"f{content}"))
-
-    def close(self) -> None:
-        """All threads and files."""
-        self.pump.close()
-        self.cache.close()
-        self.source.close()
 
 
 @pytest.fixture
@@ -126,10 +32,6 @@ def sending(tmp_path: Path) -> Iterator[Callable[[list[bytes]], Sending]]:
     yield make
     for each in made:
         each.close()
-
-
-def noise(size: int, seed: int) -> bytes:
-    return random.Random(seed).randbytes(size)
 
 
 def begun(sending: Callable[[list[bytes]], Sending]) -> tuple[Sending, Taker, int]:

@@ -17,8 +17,8 @@ from p2pxfer.errors import ChunkRefused
 from p2pxfer.net.transfer.hashcache import MAX_AGE, HashCache
 from p2pxfer.net.transfer.identity import Identity
 from p2pxfer.net.transfer.source import Source
-from tests.net.disk_tools import noise
-from tests.net.transfer.test_source import CHUNK, change_replaced, fill
+from tests.net.disk_tools import CHUNK, noise
+from tests.net.transfer.sourcetrees import change_replaced, fill
 
 pytestmark = pytest.mark.usefixtures("no_descriptor_is_lost")
 

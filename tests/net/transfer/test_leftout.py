@@ -37,7 +37,7 @@ from p2pxfer.net.transfer.pump import ChunkPump
 from p2pxfer.net.transfer.source import Source
 from tests.net.disk_tools import NOW, SENDER, noise, tree
 from tests.net.reactors import Threads
-from tests.net.transfer.test_streams import FakePath
+from tests.net.transfer.pumpworld import FakePath
 
 CHUNK = 64 * 1024
 FILES = {

@@ -23,7 +23,7 @@ from p2pxfer.net.transfer.landing import DiskThreads
 from p2pxfer.net.transfer.listbudget import ListBudget
 from p2pxfer.net.transfer.undecided import Undecided
 from tests.net.reactors import until
-from tests.net.transfer.test_incoming import NotingPath
+from tests.net.transfer.incomingworld import NotingPath
 
 reactor: Any = _reactor
 PATHS = 64

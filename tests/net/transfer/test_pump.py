@@ -23,8 +23,7 @@ from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.net.transfer.pump import ChunkPump
 from p2pxfer.net.transfer.source import Source
 from tests.net.reactors import Threads
-from tests.net.transfer.test_deltapump import Sending
-from tests.net.transfer.test_streams import FakePath
+from tests.net.transfer.pumpworld import FakePath, Sending
 
 FILES = 300
 """With names so long that their list takes more than two pages."""

@@ -19,8 +19,8 @@ from p2pxfer.core.session.transferwire import CHUNK_HEADER_SIZE, DATA_KIND, Acce
 from p2pxfer.errors import ProtocolBreach
 from tests.net.disk_tools import Content, open_staging
 from tests.net.reactors import until
-from tests.net.transfer.test_deltapump import Sending, Taker
-from tests.net.transfer.test_incoming import World
+from tests.net.transfer.incomingworld import World
+from tests.net.transfer.pumpworld import Sending, Taker
 
 KIB = 1024
 MIB = 1024 * KIB

@@ -35,9 +35,9 @@ from p2pxfer.net.transfer import source as module
 from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.net.transfer.readahead import ReadAhead
 from p2pxfer.net.transfer.source import Source
-from tests.net.disk_tools import Content, noise, open_fds
+from tests.net.disk_tools import CHUNK, Content, noise, open_fds
+from tests.net.transfer.sourcetrees import change_replaced, fill
 
-CHUNK = 65_536
 ROOT = os.geteuid() == 0
 
 
@@ -48,12 +48,6 @@ pytestmark = pytest.mark.usefixtures("no_descriptor_is_lost")
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def fill(where: Path, files: dict[str, bytes]) -> None:
-    for name, data in files.items():
-        (where / name).parent.mkdir(parents=True, exist_ok=True)
-        (where / name).write_bytes(data)
 
 
 def all_of(source: Source) -> dict[str, bytes]:
@@ -408,13 +402,6 @@ def change_rewritten_with_its_old_time(path: Path) -> None:
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
         after = path.stat()
     assert (after.st_size, after.st_mtime_ns) == (status.st_size, status.st_mtime_ns)
-
-
-def change_replaced(path: Path) -> None:
-    status = path.stat()
-    path.with_suffix(".new").write_bytes(bytes(status.st_size))
-    os.utime(path.with_suffix(".new"), ns=(status.st_atime_ns, status.st_mtime_ns))
-    os.replace(path.with_suffix(".new"), path)
 
 
 def change_deleted(path: Path) -> None:

@@ -34,7 +34,6 @@ from p2pxfer.errors import (
     Refused,
     Unreachable,
 )
-from p2pxfer.net.session.path import PathFacts
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.staging import streamfile
 from p2pxfer.net.staging.streamfile import StreamFile
@@ -49,28 +48,9 @@ from p2pxfer.status import Event, Offer
 from p2pxfer.status import Path as PathEvent
 from tests.net.disk_tools import open_fds
 from tests.net.reactors import Threads
+from tests.net.transfer.pumpworld import FakePath
 
 THERE = b"b" * 16
-
-
-class FakePath:
-    """A path that takes everything."""
-
-    peer_name = "alice"
-    rtt = None
-    began = 0.0
-    writable = True
-    descriptor = None
-
-    def __init__(self, number: int = 1) -> None:
-        self.facts = PathFacts(number, "punched", "", "")
-        self.sent: list[Any] = []
-
-    def send(self, message: Any) -> None:
-        self.sent.append(message)
-
-    def said(self, kind: type) -> list[Any]:
-        return [message for message in self.sent if isinstance(message, kind)]
 
 
 # -- receiving -----------------------------------------------------------------------------------------------------

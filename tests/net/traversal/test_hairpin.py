@@ -25,7 +25,7 @@ from p2pxfer.net.traversal.hairpin import CHECK_S, TOKEN, HairpinCheck
 from p2pxfer.net.traversal.listening import reuse_binding
 from tests.net.reactors import reactor, sleep, until
 from tests.net.serverkit import Site, Stranger, site
-from tests.net.traversal.test_probing import AT, OTHERS, TAG, Net
+from tests.net.traversal.natworld import AT, OTHERS, TAG, Net
 
 
 class Check(HairpinCheck):

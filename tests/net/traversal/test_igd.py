@@ -16,7 +16,7 @@ from p2pxfer.core.traversal import igd as texts
 from p2pxfer.core.traversal.igd import BadAnswer, Control
 from p2pxfer.net.traversal import igd
 from p2pxfer.net.traversal.igd import MAX_ANSWER, Igd
-from tests.core.traversal.test_igd import IP1, outside, soap
+from tests.core.traversal.igdanswers import IP1, outside, soap
 from tests.net.reactors import until
 
 reactor: Any = _reactor

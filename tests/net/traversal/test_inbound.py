@@ -13,7 +13,7 @@ from p2pxfer.core.traversal.discovery import Inbound, View
 from p2pxfer.net.traversal import inbound
 from p2pxfer.net.traversal.inbound import FRESH_S, UNKNOWN_S
 from tests.moments import for_now
-from tests.net.traversal.test_probing import OTHERS, TAG, Net
+from tests.net.traversal.natworld import OTHERS, TAG, Net
 
 KEEPS = NatSummary("endpoint-independent", "changed")
 

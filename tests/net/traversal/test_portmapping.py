@@ -28,7 +28,7 @@ from p2pxfer.net.traversal.igd import SEARCH_S
 from p2pxfer.net.traversal.portmapping import FAREWELL_S, PortMapping, usable
 from p2pxfer.net.traversal.probing import SETTLED_S
 from p2pxfer.net.traversal.upnpport import UPNP_AGAIN_S, UPNP_WAITS_S
-from tests.core.traversal.test_portcontrol import PCP_UNKNOWN, pcp_answer, pmp_address_answer, pmp_answer
+from tests.core.traversal.portanswers import PCP_UNKNOWN, pcp_answer, pmp_address_answer, pmp_answer
 from tests.moments import for_now
 from tests.net.reactors import time_only, until
 
