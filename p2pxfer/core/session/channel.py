@@ -35,8 +35,8 @@ class Phase(Enum):
     OPEN = "the channel stands"
 
 
-class Writing(Enum):
-    """What becomes of what a writer says."""
+class WriterState(Enum):
+    """What becomes of what the writer of a channel says."""
 
     ON = "it goes to the peer"
     ENDING = "what waits goes to the peer, then the end"
@@ -128,7 +128,7 @@ class Channel(Struct):
     """Cut into pieces and not received by the peer."""
     stalled: bool = False
     """The writer was left without room."""
-    writing: Writing = Writing.ON
+    writing: WriterState = WriterState.ON
     digest: bytes = b""
     """Goes out with the End."""
     welcome: int = 0
@@ -149,14 +149,14 @@ class Channel(Struct):
     @property
     def room(self) -> int:
         """How much may be written now."""
-        if self.phase is not Phase.OPEN or self.writing is not Writing.ON:
+        if self.phase is not Phase.OPEN or self.writing is not WriterState.ON:
             return 0
         return max(0, min(self.credit, self.buffer - self.unacked - len(self.unsent)))
 
     @property
     def taken(self) -> bool:
         """This side ended, and everything was consumed at the other end."""
-        return self.writing is Writing.ENDED and not self.lent
+        return self.writing is WriterState.ENDED and not self.lent
 
     @property
     def over(self) -> bool:

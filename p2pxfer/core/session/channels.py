@@ -32,7 +32,7 @@ from p2pxfer.core.session.channel import (
     Stands,
     Taken,
     Writable,
-    Writing,
+    WriterState,
 )
 from p2pxfer.core.session.channelwire import (
     MAX_PIECE,
@@ -131,13 +131,13 @@ class Channels:
                 self._put_piece(channel, channel.unsent.take(MAX_PIECE))
             if channel.unsent:
                 self._turns.append(channel.number)
-            elif channel.writing is Writing.ENDING:
+            elif channel.writing is WriterState.ENDING:
                 self._end(channel)
             return
 
     @staticmethod
     def _has_more(channel: Channel) -> bool:
-        return bool(channel.unsent) or channel.writing is Writing.ENDING
+        return bool(channel.unsent) or channel.writing is WriterState.ENDING
 
     def _wants_turn(self, channel: Channel) -> None:
         if channel.number not in self._turns:
@@ -280,11 +280,11 @@ class Channels:
             ValueError: the channel does not stand yet.
         """
         state = self._channels.get(channel)
-        if state is None or state.writing is not Writing.ON:
+        if state is None or state.writing is not WriterState.ON:
             return
         if state.phase is not Phase.OPEN:
             raise ValueError(f"channel {channel} cannot end while {state.phase.value}")
-        state.writing, state.digest = Writing.ENDING, digest
+        state.writing, state.digest = WriterState.ENDING, digest
         self._wants_turn(state)
 
     def reset(self, channel: int, error: P2pxferError) -> None:
@@ -321,7 +321,7 @@ class Channels:
         self._delivery.put(lambda number: Piece(number, channel.number, payload))
 
     def _end(self, channel: Channel) -> None:
-        channel.writing = Writing.ENDED
+        channel.writing = WriterState.ENDED
         self._delivery.put(lambda number: End(number=number, channel=channel.number, digest=channel.digest))
         self._if_taken(channel)
 

@@ -70,7 +70,7 @@ class Life(Enum):
     LOST = "the protocol knows that it is over"
 
 
-class Reading(Enum):
+class FromPeer(Enum):
     """What becomes of what the peer says."""
 
     ON = "it goes to the protocol"
@@ -78,7 +78,7 @@ class Reading(Enum):
     OFF = "nobody wants it, or the protocol knows that nothing follows"
 
 
-class Writing(Enum):
+class FromProtocol(Enum):
     """What becomes of what the protocol says."""
 
     ON = "it goes to the peer"
@@ -103,13 +103,13 @@ class ChannelStream:
         self._here = here
         self._there = there
         self._life = Life.ON
-        self._reading = Reading.ON
+        self._reading = FromPeer.ON
         self._arrived: deque[bytes | bytearray | memoryview] = deque()
         self._delivering = False
         """The protocol is being called; what it resumes then goes on when it has returned."""
         self._peer_ended = False
         """The peer has said its last, which may wait behind what arrived."""
-        self._writing = Writing.ON
+        self._writing = FromProtocol.ON
         self._unsent = ByteQueue()
         self._producing = Producing(self._guarded)
         self._on_lost: Callable[[], None] = lambda: None
@@ -138,11 +138,11 @@ class ChannelStream:
 
     def taken(self) -> None:
         """The peer's reader has had everything, up to the end that was said here."""
-        self._writing = Writing.TAKEN
+        self._writing = FromProtocol.TAKEN
         self._leave_if_taken()
 
     def _leave_if_taken(self) -> None:
-        if self._life is Life.ENDING and self._writing is Writing.TAKEN:
+        if self._life is Life.ENDING and self._writing is FromProtocol.TAKEN:
             self._owner.left_alone(self.channel)
             self._lose(ConnectionDone())
 
@@ -160,17 +160,17 @@ class ChannelStream:
             return
         self._delivering = True
         try:
-            while self._arrived and self._reading is not Reading.PAUSED:
+            while self._arrived and self._reading is not FromPeer.PAUSED:
                 self._hand_over(self._arrived.popleft())
         finally:
             self._delivering = False
-        if self._peer_ended and not self._arrived and self._reading is not Reading.OFF:
-            self._reading = Reading.OFF
+        if self._peer_ended and not self._arrived and self._reading is not FromPeer.OFF:
+            self._reading = FromPeer.OFF
             self._tell_end()
 
     def _hand_over(self, data: bytes | bytearray | memoryview) -> None:
         protocol = self.protocol
-        if self._reading is Reading.ON and protocol is not None:
+        if self._reading is FromPeer.ON and protocol is not None:
             self._guarded(lambda: protocol.dataReceived(bytes(data)))
         self._owner.consumed(self.channel, len(data))
 
@@ -185,8 +185,8 @@ class ChannelStream:
         if self._life is Life.LOST:
             return
         self._life = Life.LOST
-        self._reading = Reading.OFF
-        self._writing = Writing.ENDED
+        self._reading = FromPeer.OFF
+        self._writing = FromProtocol.ENDED
         self._unsent.clear()
         self._arrived.clear()
         self._producing.stop()
@@ -212,7 +212,7 @@ class ChannelStream:
 
     def write(self, data: bytes) -> None:
         """See Twisted."""
-        if self._writing is Writing.ON and data:
+        if self._writing is FromProtocol.ON and data:
             self._unsent.put(bytes(data))
             self._push()
 
@@ -229,8 +229,8 @@ class ChannelStream:
             self._producing.hold_back()
         elif self._producing.registered:
             self._producing.go_on()
-        elif self._writing is Writing.ENDING:
-            self._writing = Writing.ENDED
+        elif self._writing is FromProtocol.ENDING:
+            self._writing = FromProtocol.ENDED
             self._owner.end(self.channel)
             half = _half_closeable(self.protocol)
             if half is not None and self._life is Life.ON:
@@ -251,8 +251,8 @@ class ChannelStream:
 
     def loseWriteConnection(self) -> None:
         """See Twisted: the other direction goes on."""
-        if self._writing is Writing.ON:
-            self._writing = Writing.ENDING
+        if self._writing is FromProtocol.ON:
+            self._writing = FromProtocol.ENDING
             self._push()
 
     # -- the end -----------------------------------------------------------------------------------------------------
@@ -262,7 +262,7 @@ class ChannelStream:
         if self._life is not Life.ON:
             return
         self._life = Life.ENDING
-        self._reading = Reading.OFF
+        self._reading = FromPeer.OFF
         self.loseWriteConnection()
         self._deliver()
         self._leave_if_taken()
@@ -277,13 +277,13 @@ class ChannelStream:
 
     def pauseProducing(self) -> None:
         """See Twisted."""
-        if self._reading is Reading.ON:
-            self._reading = Reading.PAUSED
+        if self._reading is FromPeer.ON:
+            self._reading = FromPeer.PAUSED
 
     def resumeProducing(self) -> None:
         """See Twisted."""
-        if self._reading is Reading.PAUSED:
-            self._reading = Reading.ON
+        if self._reading is FromPeer.PAUSED:
+            self._reading = FromPeer.ON
             self._deliver()
 
     def stopProducing(self) -> None:
