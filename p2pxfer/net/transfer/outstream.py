@@ -81,7 +81,7 @@ class StreamPump:
         self._why = ""
         """By what error of its own it ends, for the peer."""
         self._read_bytes = 0
-        self.introduced = self.offered = False
+        self.introduced = False
         self.accepted = False
         self.parting = False
 
@@ -96,6 +96,11 @@ class StreamPump:
         return self._link
 
     @property
+    def offered(self) -> bool:
+        """See :class:`~p2pxfer.net.transfer.cargo.Cargo`: every path that is given to it is told at once."""
+        return self.introduced
+
+    @property
     def acked_bytes(self) -> int:
         """Bytes that the receiver's process has."""
         return self._read_bytes - self._channels.held_bytes
@@ -104,7 +109,7 @@ class StreamPump:
 
     def open_path(self, path: PeerPath) -> None:
         """See :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
-        self.introduced = self.offered = True
+        self.introduced = True
         self._on.open_path(path)
 
     def close_path(self, path: PeerPath) -> None:

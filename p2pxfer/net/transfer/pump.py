@@ -97,7 +97,7 @@ class ChunkPump:
         self._reader = Worker(reactor, "reader")
         self._stopping: list[Deferred[None]] = []
         self._closed = False
-        self.introduced = self.offered = False
+        self.introduced = False
         self.accepted = False
 
     def attach(self, paths: PathSet, done: Callable[[bytes], None], failed: Callable[[P2pxferError], None]) -> None:
@@ -119,6 +119,11 @@ class ChunkPump:
         """Wait, after :meth:`close`, until no thread reads any more."""
         for stopping in self._stopping:
             await stopping
+
+    @property
+    def offered(self) -> bool:
+        """See :class:`~p2pxfer.net.transfer.cargo.Cargo`: every path that is given to it is told at once."""
+        return self.introduced
 
     @property
     def left(self) -> Left:
@@ -144,7 +149,7 @@ class ChunkPump:
 
     def open_path(self, path: PeerPath) -> None:
         """Offer the transfer on a path."""
-        self.introduced = self.offered = True
+        self.introduced = True
         self._carry_out(self._core.open_path(path.facts.number))
 
     def close_path(self, path: PeerPath) -> None:
