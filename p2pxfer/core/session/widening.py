@@ -38,21 +38,9 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Final
 
-from msgspec import Struct, field
-
+from p2pxfer.core.session.gauge import Gauge
 from p2pxfer.core.session.lineorders import Close, Open, Order, Steady
-from p2pxfer.core.session.lines import (
-    GAIN,
-    LEAST_TRIP_S,
-    WARM,
-    Lately,
-    Line,
-    held_back,
-    longest_usual,
-    misled,
-    window_s,
-)
-from p2pxfer.core.session.losses import Losses
+from p2pxfer.core.session.lines import GAIN, Line, held_back, misled
 from p2pxfer.core.session.secondstart import SecondStart
 
 MAX_LINES: Final = 8
@@ -62,8 +50,6 @@ IDLE: Final = 16 * 1024
 SETTLE_S: Final = 0.5
 SETTLE_TRIPS: Final = 8
 """What a new connection has until it counts: slow start takes one round trip for each doubling."""
-TRIP_WEIGHT: Final = 0.15
-"""Of the newest round trip: what queues on a full line comes and goes, and ``bbr`` empties it on purpose at times."""
 FADE: Final = 0.9
 """What a window delivered counts for so much in the next one, if that delivered less."""
 LEAP: Final = 2.0
@@ -86,14 +72,6 @@ class _Steadying(Enum):
     REFUSED = "the system has nothing that bears loss, or uses it anyway, or it brought nothing"
 
 
-class _Window(Struct):
-    """A time in which all connections were full."""
-
-    begun: float
-    acked: dict[int, int] = field(default_factory=dict)
-    """What each connection delivered that delivered anything."""
-
-
 class Widening:
     """The connections between two hosts, by number; one of these for each transfer.  ``most``: so many at once."""
 
@@ -102,22 +80,14 @@ class Widening:
         self._phase = _Phase.WATCHING
         self._until = 0.0
         self._rest = REST_S
-        self._lines: dict[int, Line] = {}
-        self._window = _Window(now)
+        self._gauge = Gauge(now)
         self._before = 0.0
-        self._least: float | None = None
-        """The shortest round trip that counts."""
-        self._trip = 0.0
-        """The longest of all connections, smoothed."""
-        self._lately = Lately()
-        """While all connections were full."""
         self._newest: int | None = None
         """The connection on trial; ``None``: the congestion control is."""
         self._own = 0.0
         """What the connection on trial delivered in the last window."""
         self._at_trial: dict[int, Line] = {}
         """The connections as they were when the trial began."""
-        self._losses = Losses()
         self._steadying = _Steadying.UNTRIED
         self._start = SecondStart()
         """Of the only connection, before what bears loss was tried."""
@@ -125,35 +95,29 @@ class Widening:
 
     def look(self, lines: Mapping[int, Line], now: float) -> Order | None:
         """What is to be done, with all connections that are up as they are now; called a few times a second."""
-        for line in lines.values():
-            if line.acked > WARM:
-                self._least = min(line.trip, self._least or line.trip)
-        full = bool(lines) and all(line.full for line in lines.values()) and (self._least or 0.0) >= LEAST_TRIP_S
-        self._count(lines, full, now)
+        if self._gauge.lines.keys() - lines.keys() and self._phase in (_Phase.SETTLING, _Phase.JUDGING):
+            self._phase, self._before = _Phase.WATCHING, 0.0
+            self._keep()
+        full = self._gauge.look(lines, now)
         if not full or self._phase in (_Phase.CHANGING, _Phase.SETTLING, _Phase.RESTING):
-            self._begin_window(now)
+            self._gauge.begin_window(now)
         self._pass_time(now)
         if self._phase is _Phase.RESTING and self._steadying is _Steadying.TRIED:
             self._steadying = _Steadying.REFUSED
             return Steady(False)
         alone = len(lines) == 1 and self._steadying is _Steadying.UNTRIED
-        self._plain = (alone and self._start.look(next(iter(lines.values())), now)) or self._losses.plain
+        self._plain = (alone and self._start.look(next(iter(lines.values())), now)) or self._gauge.losses.plain
         order = self._at_once() if full else None
         if order is not None:
             return order
-        if now - self._window.begun < self._window_s:
+        delivered = self._gauge.delivered(now)
+        if delivered is None:
             return self._stuck(now)
-        window = self._window
-        self._begin_window(now)
-        if window.acked.keys() != lines.keys():
-            return self._stuck(now)
-        rate = sum(window.acked.values()) / (now - window.begun)
         match self._phase:
             case _Phase.WATCHING:
-                return self._watched(rate)
+                return self._watched(delivered.rate)
             case _Phase.JUDGING:
-                own = window.acked.get(self._newest or 0, 0) / (now - window.begun)
-                return self._judged(rate, own, now)
+                return self._judged(delivered.rate, delivered.of(self._newest), now)
             case _:
                 return None
 
@@ -172,9 +136,9 @@ class Widening:
         if self._phase is not _Phase.CHANGING:
             return None
         self._newest = None
-        used = _Steadying.KEPT if misled(self._lines.values(), self._least or 0.0) else _Steadying.TRIED
+        used = _Steadying.KEPT if self._gauge.misled else _Steadying.TRIED
         self._steadying = used if done else _Steadying.REFUSED
-        if self._plain and len(self._lines) == 1 < self._most:
+        if self._plain and len(self._gauge.lines) == 1 < self._most:
             return Open()
         if self._steadying is _Steadying.TRIED:
             self._settle(now)
@@ -187,52 +151,14 @@ class Widening:
         """Whether new connections are to have the congestion control that bears loss."""
         return self._steadying in (_Steadying.TRIED, _Steadying.KEPT)
 
-    # -- measuring -----------------------------------------------------------------------------------------------
-
-    def _count(self, lines: Mapping[int, Line], full: bool, now: float) -> None:
-        window = self._window.acked
-        if self._lines.keys() - lines.keys() and self._phase in (_Phase.SETTLING, _Phase.JUDGING):
-            self._phase, self._before = _Phase.WATCHING, 0.0
-            self._keep()
-        acked = sent = repeated = 0
-        for number, line in lines.items():
-            before = self._lines.get(number)
-            if before is not None:
-                if line.acked > before.acked:
-                    window[number] = window.get(number, 0) + line.acked - before.acked
-                acked += line.acked - before.acked
-                sent += line.sent - before.sent
-                repeated += line.repeated - before.repeated
-        self._lines = dict(lines)
-        if not full:
-            self._lately.forget()
-        self._lately.look(acked, now)
-        trip = max((line.trip for line in lines.values()), default=0.0)
-        self._trip += TRIP_WEIGHT * (trip - self._trip) if self._trip else trip
-        self._losses.look(sent, repeated, full=full, queues=trip > self._usual)
-
-    @property
-    def _usual(self) -> float:
-        """The round trip from which on packets queue."""
-        return longest_usual(self._least or 0.0)
-
-    @property
-    def _queues(self) -> bool:
-        return self._trip > self._usual or any(line.trip > self._usual for line in self._lines.values())
-
-    @property
-    def _window_s(self) -> float:
-        return window_s(self._least or 0.0)
-
-    def _begin_window(self, now: float) -> None:
-        self._window = _Window(now)
+    # -- phases ---------------------------------------------------------------------------------------------------
 
     def _settle(self, now: float) -> None:
-        self._phase, self._until = _Phase.SETTLING, now + max(SETTLE_S, SETTLE_TRIPS * (self._least or 0.0))
+        self._phase, self._until = _Phase.SETTLING, now + max(SETTLE_S, SETTLE_TRIPS * self._gauge.least)
 
     def _begin_trial(self, now: float) -> None:
-        self._phase, self._until = _Phase.JUDGING, now + TRIAL * self._window_s
-        self._at_trial, self._own = self._lines, 0.0
+        self._phase, self._until = _Phase.JUDGING, now + TRIAL * self._gauge.window_s
+        self._at_trial, self._own = self._gauge.lines, 0.0
 
     def _take_a_rest(self, now: float) -> None:
         self._phase, self._until = _Phase.RESTING, now + self._rest
@@ -249,17 +175,17 @@ class Widening:
 
     def _at_once(self) -> Order | None:
         """What needs no window."""
-        rate = self._lately.rate
+        rate = self._gauge.lately.rate
         if self._steadying is _Steadying.TRIED and self._newest is None:
-            if self._lately.known and rate >= LEAP * self._before > 0:
+            if self._gauge.lately.known and rate >= LEAP * self._before > 0:
                 self._before, self._rest = rate, REST_S
                 self._keep()
                 if self._phase is not _Phase.CHANGING:
                     self._phase = _Phase.WATCHING
             return None
-        hurried = held_back(self._lines.values(), self._least or 0.0)
-        clear = self._plain or (hurried and self._lately.known)
-        alone = len(self._lines) == 1 and (self.steady or hurried)
+        hurried = self._gauge.held_back
+        clear = self._plain or (hurried and self._gauge.lately.known)
+        alone = len(self._gauge.lines) == 1 and (self.steady or hurried)
         fits = self._steadying is _Steadying.UNTRIED or alone
         if self._phase is not _Phase.WATCHING or not clear or not rate or not fits:
             return None
@@ -277,14 +203,14 @@ class Widening:
 
     def _change(self) -> Order | None:
         self._phase = _Phase.WATCHING
-        if self._queues:
+        if self._gauge.queues:
             return None
         untried = self._steadying is _Steadying.UNTRIED
-        if untried and (self._plain or self._losses.found):
+        if untried and (self._plain or self._gauge.losses.found):
             self._phase = _Phase.CHANGING
             return Steady(True)
-        known = not untried or self._losses.known or held_back(self._lines.values(), self._least or 0.0)
-        if known and len(self._lines) < self._most:
+        known = not untried or self._gauge.losses.known or self._gauge.held_back
+        if known and len(self._gauge.lines) < self._most:
             self._phase = _Phase.CHANGING
             return Open()
         return None
@@ -294,10 +220,12 @@ class Widening:
         if self._phase is not _Phase.JUDGING or now < self._until:
             return None
         before = self._at_trial
-        went = {number: line.acked - before[number].acked for number, line in self._lines.items() if number in before}
+        went = {
+            number: line.acked - before[number].acked for number, line in self._gauge.lines.items() if number in before
+        }
         moved = {number for number, size in went.items() if size > IDLE}
         self._begin_trial(now)
-        if self._newest not in self._lines or self._newest in moved or not moved:
+        if self._newest not in self._gauge.lines or self._newest in moved or not moved:
             return None
         line = self._newest
         if self._steadying is _Steadying.TRIED:
@@ -309,12 +237,12 @@ class Widening:
 
     def _judged(self, rate: float, own: float, now: float) -> Order | None:
         """The change stays and the next one is made, or it is undone."""
-        if self._newest is not None and self._newest not in self._lines:
+        if self._newest is not None and self._newest not in self._gauge.lines:
             self._phase, self._before = _Phase.WATCHING, 0.0
             return None
         carries = self._newest is None or own >= (GAIN - 1) * max(self._before, rate - own)
         grows, self._own = own > GAIN * self._own, own
-        helped = self._newest is None or rate - own >= GAIN * self._before or self._queues
+        helped = self._newest is None or rate - own >= GAIN * self._before or self._gauge.queues
         if rate >= GAIN * self._before and carries:
             self._rest, self._before = REST_S, rate
             if self._steadying is _Steadying.TRIED and not helped:
@@ -338,12 +266,12 @@ class Widening:
 
     def _left_behind(self, rate: float, own: float) -> int | None:
         """The first connection, if what its kernel takes for the round trip holds it back; the second one is good."""
-        if len(self._lines) != 2 or self._newest is None or own < LEAP * (rate - own):
+        if len(self._gauge.lines) != 2 or self._newest is None or own < LEAP * (rate - own):
             return None
-        (first,) = self._lines.keys() - {self._newest}
-        least = self._least or 0.0
-        better = not misled([self._lines[self._newest]], least)
-        return first if held_back([self._lines[first]], least) and better else None
+        (first,) = self._gauge.lines.keys() - {self._newest}
+        least = self._gauge.least
+        better = not misled([self._gauge.lines[self._newest]], least)
+        return first if held_back([self._gauge.lines[first]], least) and better else None
 
     def _refuse(self) -> Order:
         self._steadying = _Steadying.REFUSED
