@@ -228,6 +228,11 @@ class Channel(Struct):
         self.window += growth
         self.welcome += growth
 
+    def enlarge(self, growth: int) -> None:
+        """So much more may wait."""
+        self.buffer += growth
+        self.stalled = self.room == 0
+
     def consume(self, size: int) -> int:
         """The reader is done with ``size`` bytes; returns the credit to give to the peer now.
 

@@ -4,8 +4,9 @@ Laws of this file:
 
 1. Everything that changes a channel (Open, Opened, Piece, Credit, End, Reset) is a numbered frame, which counts once
    and in order whatever becomes of the paths (:mod:`p2pxfer.core.session.delivery`).
-2. Memory is bounded: by the credit in each direction (:mod:`p2pxfer.core.session.channel`), by a number of channels,
-   and by a number of frames.  What is over a bound is the caller's mistake or the peer's breach.
+2. Memory is bounded: by the credit in each direction (:mod:`p2pxfer.core.session.channel`), by a number of channels
+   (:mod:`p2pxfer.core.session.channeltable`), and by a number of frames.  What is over a bound is the caller's mistake
+   or the peer's breach.
 3. Channels with data take turns, one piece each.
 4. What comes for a channel that this side gave up is dropped; what comes for one that never was is a breach.
 
@@ -34,6 +35,7 @@ from p2pxfer.core.session.channel import (
     Writable,
     WriterState,
 )
+from p2pxfer.core.session.channeltable import ChannelTable
 from p2pxfer.core.session.channelwire import (
     MAX_PIECE,
     ChannelMessage,
@@ -52,7 +54,6 @@ from p2pxfer.errors import LimitReached, P2pxferError, ProtocolBreach
 
 MAX_PIECES = 1024
 """Frames without receipt above which no data is cut."""
-MAX_NUMBER = 2**32 - 1
 LIMITS = Limits()
 
 
@@ -67,11 +68,8 @@ class Channels:
         self._delivery = Delivery(instance, self._released)
         self._limits = limits
         self._held = 0
-        self._channels: dict[int, Channel] = {}
+        self._channels = ChannelTable(parity, limits)
         self._turns: deque[int] = deque()
-        self._next = {parity: parity, 1 - parity: 1 - parity}
-        self.parity = parity
-        """See above."""
         self._events: deque[ChannelEvent] = deque()
 
     def events(self) -> Iterator[ChannelEvent]:
@@ -80,14 +78,19 @@ class Channels:
             yield self._events.popleft()
 
     @property
+    def parity(self) -> int:
+        """See above."""
+        return self._channels.parity
+
+    @property
     def settled(self) -> bool:
         """The peer has received everything that was written, ended or reset here."""
-        return not self._delivery.unreceived and not any(self._has_more(channel) for channel in self._channels.values())
+        return not self._delivery.unreceived and not any(map(self._has_more, self._channels))
 
     @property
     def held_bytes(self) -> int:
         """Data that was written here and not received by the peer."""
-        return self._held + sum(len(channel.unsent) for channel in self._channels.values())
+        return self._held + sum(len(channel.unsent) for channel in self._channels)
 
     def __len__(self) -> int:
         return len(self._channels)
@@ -168,9 +171,8 @@ class Channels:
             self._widen(channel)
 
     def _widen(self, channel: Channel) -> None:
-        growth = self._limits.growth(channel.window, [each.window for each in self._channels.values()])
+        growth = self._channels.widen(channel)
         if growth:
-            channel.widen(growth)
             self._put_credit(channel, 0, growth)
 
     def _tell_room(self, channel: Channel) -> None:
@@ -181,7 +183,7 @@ class Channels:
         if isinstance(message, Open):
             self._asked(message)
             return
-        if message.channel >= self._next[message.channel % 2]:
+        if not self._channels.was_opened(message.channel):
             raise ProtocolBreach(f"{type(message).__name__} for channel {message.channel}, which was never opened")
         channel = self._channels.get(message.channel)
         if channel is None:
@@ -207,17 +209,13 @@ class Channels:
                 self._drop(channel, from_peer(message.word, f"the peer ended the channel: {said}"))
 
     def _asked(self, message: Open) -> None:
-        side = 1 - self.parity
-        if message.channel != self._next[side]:
-            raise ProtocolBreach(f"channel {message.channel} was opened instead of {self._next[side]}")
-        if len(self._channels) >= self._limits.channels:
+        channel = self._channels.asked(message.channel)
+        if channel is None:
             too_many = LimitReached("too many channels at once")
             self._delivery.put(lambda number: _reset(number, message.channel, too_many))
         else:
-            channel = self._make(message.channel, Phase.OFFERED)
             channel.credit = message.credit
             self._events.append(Asked(channel.number, message.service, message.about))
-        self._next[side] += 2
 
     # -- from the user of the channels ---------------------------------------------------------------------------
 
@@ -229,15 +227,12 @@ class Channels:
         Raises:
             LimitReached: there are too many.
         """
-        channel = self._next[self.parity]
-        if len(self._channels) >= self._limits.channels or channel > MAX_NUMBER:
-            raise LimitReached("too many channels at once")
-        made = self._make(channel, Phase.ASKED)
+        made = self._channels.ask()
         self._delivery.put(
-            lambda number: Open(number=number, channel=channel, service=service, credit=made.window, about=about)
+            lambda number: Open(number=number, channel=made.number, service=service, credit=made.window, about=about)
         )
-        self._next[self.parity] += 2
-        return channel
+        self._channels.add(made)
+        return made.number
 
     def accept(self, channel: int, rate: int = 0) -> None:
         """Let a channel that was :class:`Asked` for stand, unless it is gone; ``rate``: see :class:`Stands`."""
@@ -269,7 +264,7 @@ class Channels:
             raise ValueError(f"channel {channel} is over")
         state.write(data)
         if state.cramped:
-            self._enlarge(state)
+            self._channels.enlarge(state)
         if data:
             self._wants_turn(state)
 
@@ -289,7 +284,7 @@ class Channels:
 
     def reset(self, channel: int, error: P2pxferError) -> None:
         """Refuse a channel or give it up, both ways; the peer is told why, and :class:`Gone` does not follow."""
-        if self._channels.pop(channel, None) is not None:
+        if self._channels.remove(channel):
             self._delivery.put(lambda number: _reset(number, channel, error))
 
     def consumed(self, channel: int, size: int) -> None:
@@ -303,17 +298,6 @@ class Channels:
             self._give_back(state, state.consume(size))
 
     # -- helpers -------------------------------------------------------------------------------------------------
-
-    def _make(self, channel: int, phase: Phase) -> Channel:
-        window = self._limits.begin([each.window for each in self._channels.values()])
-        buffer = self._limits.begin([each.buffer for each in self._channels.values()])
-        made = Channel(channel, window, buffer, phase)
-        self._channels[channel] = made
-        return made
-
-    def _enlarge(self, channel: Channel) -> None:
-        channel.buffer += self._limits.growth(channel.buffer, [each.buffer for each in self._channels.values()])
-        channel.stalled = channel.room == 0
 
     def _put_piece(self, channel: Channel, payload: bytes | memoryview) -> None:
         self._held += len(payload)
@@ -343,7 +327,7 @@ class Channels:
             self._drop(channel, None)
 
     def _drop(self, channel: Channel, error: P2pxferError | None) -> None:
-        del self._channels[channel.number]
+        self._channels.remove(channel.number)
         self._events.append(Gone(channel.number, error))
 
 
