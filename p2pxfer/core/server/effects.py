@@ -88,13 +88,6 @@ Effect = Send | Close | Abort | ClaimName | TouchName | PairRelay | DialOut | Op
 Claim = Literal["kept", "new", "taken", "key-limit", "source-limit", "io"]
 """Answer of the store: the key's own name, now its own, somebody else's, too many of that key, too many of that source,
 or the disk refused."""
-CLAIM_FAILURES: dict[str, tuple[str, str]] = {
-    "taken": ("E_NAME", "this name belongs to another key"),
-    "key-limit": ("E_LIMIT", "this key owns as many names as it may"),
-    "io": ("E_IO", "the server cannot store names now"),
-}
-"""What a client is told whose claim was not granted: the word of the failure and its sentence; of ``source-limit``
-:meth:`p2pxfer.core.server.newnames.NewNames.refusal` says it."""
 
 
 class Listening(Struct, frozen=True):

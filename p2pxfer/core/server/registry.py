@@ -18,7 +18,8 @@ Laws of this machine:
 1. A connection plays the role that its first message gives it, and ``_HANDLERS`` says what is legal in each role;
    anything else ends the connection.  No sequence of calls raises.
 2. Identity is the key of the connection's TLS handshake, never anything in a message.
-3. A name belongs to one key.  The key's newest connection under that name holds it; the one before is told and closed.
+3. A name belongs to one key.  The key's newest connection under that name holds it
+   (:mod:`p2pxfer.core.server.claims`); the one before is told and closed.
 4. After a ``Close`` or ``Abort`` nothing that arrives on that connection has any effect.
 5. Nothing is dialled but the endpoint from which the asking connection itself comes, and, with one SYN and without a
    word, a port of the same address that is not the one of a common service.
@@ -55,14 +56,12 @@ from p2pxfer.core.messages import (
     RelayReady,
     Report,
 )
-from p2pxfer.core.names import check_name
 from p2pxfer.core.server import introductions
+from p2pxfer.core.server.claims import Claims
 from p2pxfer.core.server.dialouts import DialOuts
 from p2pxfer.core.server.effects import (
-    CLAIM_FAILURES,
     Abort,
     Claim,
-    ClaimName,
     Close,
     Effect,
     Listening,
@@ -74,13 +73,10 @@ from p2pxfer.core.server.effects import (
 from p2pxfer.core.server.experience import Experience
 from p2pxfer.core.server.links import Link, Links, Role
 from p2pxfer.core.server.matchmaker import Matchmaker
-from p2pxfer.core.server.newnames import Charge, NewNames
 from p2pxfer.core.server.relaydesk import RelayDesk
 from p2pxfer.core.traversal.discovery import View
 from p2pxfer.errors import FrameError, LimitReached, P2pxferError, ProtocolBreach
 
-_MAX_QUEUED = 64
-"""Most messages that a client may send behind a ``Register`` whose claim is not decided yet."""
 _SLEPT_S = 15.0
 """A gap between two ticks from which on this process must have been stopped, seconds."""
 
@@ -94,7 +90,7 @@ class Registry:
         self._desk = RelayDesk(settings)
         self._matchmaker = Matchmaker(self._links, self._desk, entropy, settings)
         self._dials = DialOuts(self._matchmaker, entropy, settings)
-        self._new_names = NewNames(settings)
+        self._claims = Claims(self._links, settings)
         self._ticked = now
 
     def listens(self, listening: Listening) -> None:
@@ -138,20 +134,15 @@ class Registry:
         link = self._links.get(conn)
         if link is None or link.role is not Role.CLAIMING:
             return []
-        assert link.name is not None
-        host = link.view.seen.host
-        self._new_names.decided(link.charge, link.key, link.name, host, claim == "new", now)
-        if claim == "source-limit":
-            return self._fail(link, "E_LIMIT", self._new_names.refusal(host, now), now)
-        if claim in CLAIM_FAILURES:
-            return self._fail(link, *CLAIM_FAILURES[claim], now)
+        try:
+            replaced = self._claims.decided(link, claim, now)
+        except P2pxferError as error:
+            return self._fail(link, error.word, str(error), now)
         effects: list[Effect] = []
-        holder = self._links.holder(link.name)
-        if holder is not None:
+        if replaced is not None:
             why = "this name was registered again from another place with the same key: replaced"
-            effects += self._fail(holder, "E_REPLACED", why, now)
-        self._links.hold(link)
-        queued, link.queued = link.queued, []
+            effects += self._fail(replaced, "E_REPLACED", why, now)
+        queued = self._claims.grant(link)
         effects += self._enter_control(link, now)
         for message in queued:
             effects += self._dispatch(link, message, now)
@@ -245,14 +236,7 @@ class Registry:
         link.tag, link.lan, link.path = message.tag, tuple(message.lan), message.path
         if message.name is None:
             return self._enter_control(link, now)
-        name = check_name(message.name)
-        holder = self._links.holder(name)
-        if holder is not None and holder.key != link.key:
-            return self._fail(link, *CLAIM_FAILURES["taken"], now)
-        link.name, link.by_key = name, message.by_key
-        self._links.enter(link, Role.CLAIMING, now)
-        link.charge = self._new_names.take(link.key, name, link.view.seen.host, now)
-        return [ClaimName(link.conn, name, link.key, may_create=link.charge is not Charge.NONE)]
+        return [self._claims.begin(link, message, now)]
 
     def _observe(self, link: Link, message: Observe, now: float) -> list[Effect]:
         _check_version(message.version)
@@ -285,9 +269,7 @@ class Registry:
         return [Send(other, ready), Send(link.conn, ready), PairRelay(other, link.conn, limit)]
 
     def _queue(self, link: Link, message: Message, now: float) -> list[Effect]:
-        if len(link.queued) >= _MAX_QUEUED:
-            return self._fail(link, "E_RATE", "too many messages before the registration", now)
-        link.queued.append(message)
+        self._claims.wait(link, message)
         return []
 
     def _introduce(self, link: Link, message: Introduce, now: float) -> list[Effect]:

@@ -20,11 +20,6 @@ class Here:
     listening = LISTENING
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
 # -- dialling back -----------------------------------------------------------------------------------------------
 
 

@@ -14,11 +14,6 @@ from p2pxfer.core.server.effects import Send, ServerSettings
 from tests.core.server.registryworld import ALICE, BOB, EVE, HOME_B, World, refused
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
 def ask(world: World, conn: int, to: str = "bob", wait_s: int = 20, path: Any = "auto") -> list[Message]:
     return world.say(conn, Introduce(to=to, tag=20001, path=path, wait_s=wait_s))
 
