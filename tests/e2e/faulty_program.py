@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from p2pxfer.cli import main
 from p2pxfer.core.transfer.inflow import Arrival, length_of
 from p2pxfer.net.session.path import PeerPath
-from p2pxfer.net.staging import journalfile, publishing, staging
+from p2pxfer.net.staging import journalfile, publishing, staging, treefiles
 from p2pxfer.net.transfer import incoming, source
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def short(_: int) -> None:
 
 def slow(milliseconds: int) -> None:
     """Writing a chunk takes so long, however small it is."""
-    uses = vars(staging)
+    uses = vars(treefiles)
     real = uses["write_all"]
 
     def slowly(fd: int, data: bytes | memoryview, offset: int) -> None:
@@ -263,8 +263,8 @@ CHANGES: Final[dict[str, Callable[[int], None]]] = {
 }
 
 FAULTS: Final[dict[str, Callable[[int], None]]] = {
-    "write fails": fails(staging, "write_all", errno.EIO),
-    "sync fails": fails(staging, "fdatasync", errno.EIO),
+    "write fails": fails(treefiles, "write_all", errno.EIO),
+    "sync fails": fails(treefiles, "fdatasync", errno.EIO),
     "journal is full": fails(journalfile, "write_all", errno.ENOSPC),
     "rename fails": fails(publishing, "rename_new", errno.EIO),
     "read fails": fails(source, "read_span", errno.EIO),

@@ -27,7 +27,7 @@ from p2pxfer.core.session.transferwire import FinalAck, Offer
 from p2pxfer.core.transfer.chunktable import ChunkAddress
 from p2pxfer.core.transfer.sender import SenderCore
 from p2pxfer.net.session.path import PeerPath
-from p2pxfer.net.staging import journalfile, publishing, staging
+from p2pxfer.net.staging import journalfile, publishing, treefiles
 from p2pxfer.net.staging.journalfile import JournalFile
 from p2pxfer.net.staging.publishing import Publisher
 from p2pxfer.net.staging.staging import Staging
@@ -188,9 +188,9 @@ def replaced(passed: Counter) -> None:
 
 RECEIVER: Final[dict[str, Callable[[Counter], None]]] = {
     "rx.place_made": after(Staging, "_open_tree"),
-    "rx.half_a_chunk": half(staging),
+    "rx.half_a_chunk": half(treefiles),
     "rx.after_data_write": hooked("rx.after_data_write"),
-    "rx.before_data_sync": before(Staging, "_sync_files"),
+    "rx.before_data_sync": before(treefiles.TreeFiles, "sync"),
     "rx.after_data_sync": hooked("rx.after_data_sync"),
     "rx.half_a_record": half(journalfile),
     "rx.after_journal_write": hooked("rx.after_journal_write"),

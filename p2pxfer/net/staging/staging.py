@@ -34,37 +34,27 @@ from typing import Final
 from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.transfer.chunkhashes import ChunkHashes
 from p2pxfer.core.transfer.chunktable import ChunkTable
-from p2pxfer.core.transfer.geometry import chunk_count, chunk_span, zero_runs
+from p2pxfer.core.transfer.geometry import zero_runs
 from p2pxfer.core.transfer.journal import Agreed, Claim, pack_claims, pack_withdrawn
 from p2pxfer.core.transfer.manifest import Entry, Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import ChunkRefused, Damaged, DiskError
-from p2pxfer.net.disk import (
-    OPEN_INNER_FILE,
-    FdCache,
-    fdatasync,
-    open_own_directory,
-    remove_whole,
-    shown,
-    sync_file_system,
-    write_all,
-)
-from p2pxfer.net.holes import keeps_holes, leave_hole, write_around_holes
-from p2pxfer.net.parents import LastParent
+from p2pxfer.net.disk import open_own_directory, remove_whole, shown
+from p2pxfer.net.holes import keeps_holes
 from p2pxfer.net.private.privatedir import enter
 from p2pxfer.net.staging import replay
 from p2pxfer.net.staging.claiming import Claiming
 from p2pxfer.net.staging.journalfile import JournalFile, new_journal, pack_listed
 from p2pxfer.net.staging.partials import staging_name
 from p2pxfer.net.staging.preflight import ON_ITS_WAY, Room
-from p2pxfer.net.staging.publishing import MANY_FILES, Publisher, all_there, write_whole
+from p2pxfer.net.staging.publishing import Publisher, all_there
 from p2pxfer.net.staging.strays import TREE
+from p2pxfer.net.staging.treefiles import TreeFiles
 from p2pxfer.net.staging.trouble import NOT_SENT, Trouble
 from p2pxfer.net.staging.verifying import verified_files, verify_chunk
 
 RESERVE: Final = 1024 * 1024
 """Bytes of the disk that a transfer leaves free."""
-OPEN_FILES: Final = 64
 
 _TREE: Final = TREE.encode()
 
@@ -86,7 +76,7 @@ class Staging:
         self.agreed: Agreed | None = None
         """What an earlier run has published, or begun to."""
         self._destination_path = destination
-        self._destination = self._home = self._tree = -1
+        self._destination = self._home = -1
         self._sender = sender
         self._manifest = manifest
         self._failpoint = failpoint
@@ -94,10 +84,7 @@ class Staging:
         self._closing = ExitStack()
         self._claiming = Claiming(self._table, self._withdraw)
         self._trouble = Trouble(destination, self.where)
-        self._sparse: set[int] = set()
-        self._parents = LastParent()
-        self._closing.callback(self._parents.close)
-        self._files = FdCache(OPEN_FILES, self._open_file)
+        self._files = TreeFiles(manifest)
         self._room = Room(destination, manifest, self._table, reserve)
 
     @classmethod
@@ -175,7 +162,7 @@ class Staging:
             remove_whole(_TREE, self._home)
         self._open_tree()
         if state is not None and not replay.go_on(
-            state, self._manifest, self._table, self._tree, self._publisher, relisted=relisted
+            state, self._manifest, self._table, self._files.tree, self._publisher, relisted=relisted
         ):
             state = None
             remove_whole(_TREE, self._home)
@@ -185,22 +172,18 @@ class Staging:
             return
         self._room.left_out(self.agreed.left if self.agreed is not None else ())
         self._room.check_space(self._destination)
-        self._room.check_inodes(self._destination, self._tree, 1, self._publisher.is_settled)
+        self._room.check_inodes(self._destination, self._files.tree, 1, self._publisher.is_settled)
         self._journal.replace(new_journal(self._sender, self._manifest, self._table, state))
         os.fsync(self._destination)
 
     def _open_tree(self) -> None:
         with suppress(FileExistsError):  # from an earlier run
             os.mkdir(_TREE, 0o700, dir_fd=self._home)
-        self._tree = self._keep(open_own_directory(_TREE, self._home))
+        tree = self._files.tree = self._keep(open_own_directory(_TREE, self._home))
         os.fsync(self._home)
-        self._publisher = Publisher(self._manifest, self._tree, self._destination, self._journal, self._failpoint)
+        self._publisher = Publisher(self._manifest, tree, self._destination, self._journal, self._failpoint)
 
     # -- chunks --------------------------------------------------------------------------------------------------
-
-    def _open_file(self, file: int) -> int:
-        flags = os.O_RDWR | os.O_CREAT | OPEN_INNER_FILE
-        return self._parents.open_own(self._tree, self._manifest.files[file].path, flags)
 
     def write_chunk(
         self, file: int, index: int, payload: memoryview, digest: bytes, found: bytes | None = None
@@ -221,13 +204,8 @@ class Staging:
         self._write(file, entry, index, payload)
 
     def _write(self, file: int, entry: Entry, index: int, payload: memoryview) -> None:
-        offset = chunk_span(entry.size, index)[0]
         try:
-            if file not in self._sparse and chunk_count(entry.size) == 1:
-                write_whole(self._parents, self._tree, entry, payload)
-            else:
-                with self._files.lease(file) as fd:
-                    (write_around_holes if file in self._sparse else write_all)(fd, payload, offset)
+            self._files.write(file, index, payload)
         except OSError as error:
             raise self._trouble.said(error, f"writing {shown(entry.path)}") from error
         self._failpoint("rx.after_data_write")
@@ -245,13 +223,13 @@ class Staging:
         :class:`~p2pxfer.errors.DiskError`: the disk refused, or is full.
         """
         self._check_usable()
-        self._sparse.add(file)
+        self._files.mark_sparse(file)
         if first == stop:
             return []
         self._claiming.writing(file, first, stop)
         entry = self._manifest.files[file]
-        with self._trouble.told(f"writing {shown(entry.path)}"), self._files.lease(file) as fd:
-            leave_hole(fd, chunk_span(entry.size, first)[0], sum(chunk_span(entry.size, stop - 1)))
+        with self._trouble.told(f"writing {shown(entry.path)}"):
+            self._files.leave_hole(file, first, stop)
         self._failpoint("rx.after_data_write")
         return [(file, *run) for run in zero_runs(entry.size, first, stop)]
 
@@ -283,7 +261,7 @@ class Staging:
                 return
             with self._trouble.breaking("syncing the received data"):
                 self._trouble.look()
-                self._sync_files({file for file, _, _, _ in held.claims})
+                self._files.sync({file for file, _, _, _ in held.claims}, self._destination)
                 self._failpoint("rx.after_data_sync")
                 records = (pack_listed(self._manifest, page) for page in listed)
                 self._journal.append(chain(records, pack_claims(held.claims)))
@@ -294,13 +272,6 @@ class Staging:
         self._check_usable()
         with self._trouble.breaking("preparing to replace what was received"):
             self._journal.append(pack_withdrawn(runs))
-
-    def _sync_files(self, files: set[int]) -> None:
-        if len(files) > MANY_FILES and sync_file_system(self._destination):
-            return
-        for file in sorted(files):
-            with self._files.lease(file) as fd:
-                fdatasync(fd)
 
     # -- the end -------------------------------------------------------------------------------------------------
 

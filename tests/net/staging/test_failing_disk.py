@@ -20,7 +20,7 @@ from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import DiskError, NoSpace
 from p2pxfer.net import disk
 from p2pxfer.net.disk import FdCache
-from p2pxfer.net.staging import publishing, staging
+from p2pxfer.net.staging import publishing, treefiles
 from p2pxfer.net.staging.staging import Staging
 from p2pxfer.net.staging.trouble import Trouble
 from tests.net.disk_tools import (
@@ -127,7 +127,7 @@ def test_f14_a_failed_sync_is_not_repeated(dest: Path, monkeypatch: pytest.Monke
         return sync
 
     with monkeypatch.context() as broken:
-        for module in (staging, disk, sys.modules["p2pxfer.net.staging.journalfile"]):
+        for module in (treefiles, disk, sys.modules["p2pxfer.net.staging.journalfile"]):
             if hasattr(module, "fdatasync"):
                 broken.setattr(module, "fdatasync", failing(os.fdatasync))
         broken.setattr(os, "fsync", failing(os.fsync))
@@ -151,7 +151,7 @@ def test_a_broken_staging_refuses_everything_for_the_first_reason(
         raise OSError(code, "lost")
 
     with monkeypatch.context() as broken:
-        broken.setattr(staging, "fdatasync", fail)
+        broken.setattr(treefiles, "fdatasync", fail)
         with pytest.raises(DiskError):
             receiver.sync(map(content.claim, content.addresses()))
     for call in (
@@ -188,9 +188,9 @@ def test_many_files_are_synced_at_once(dest: Path, monkeypatch: pytest.MonkeyPat
         calls.append("all")
         return real(fd)
 
-    for module in (staging, publishing):
+    for module in (treefiles, publishing):
         monkeypatch.setattr(module, "sync_file_system", sync_all)
-    monkeypatch.setattr(staging, "fdatasync", lambda _: calls.append("one"))
+    monkeypatch.setattr(treefiles, "fdatasync", lambda _: calls.append("one"))
     run(dest, content, batch=1000)
     assert calls == ["all", "all"] if real(0) else calls.count("one") == 100
     assert len(tree(dest)) == 101

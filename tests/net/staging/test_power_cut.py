@@ -26,7 +26,7 @@ from blake3 import blake3
 
 from p2pxfer.core.transfer.geometry import chunk_span
 from p2pxfer.net import disk
-from p2pxfer.net.staging import journalfile, publishing, staging
+from p2pxfer.net.staging import journalfile, publishing, treefiles
 from tests.net.disk_tools import Content, noise, open_staging, put, run, tree
 
 IMAGE = 24 * 2**20
@@ -175,11 +175,11 @@ def cutting(cuts: Cuts, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Before and after every call that gives something to the disk there is a cut."""
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", cuts.round("sync", os.fsync))
-        for module in (staging, journalfile):
+        for module in (treefiles, journalfile):
             patched.setattr(module, "fdatasync", cuts.round("data sync", disk.fdatasync))
-        for module in (staging, publishing):
+        for module in (treefiles, publishing):
             patched.setattr(module, "sync_file_system", cuts.round("sync of all", disk.sync_file_system))
-        patched.setattr(staging, "write_all", cuts.round("chunk", disk.write_all))
+        patched.setattr(treefiles, "write_all", cuts.round("chunk", disk.write_all))
         patched.setattr(disk, "_rename_exclusive", cuts.round("rename", disk._rename_exclusive))
         yield
 

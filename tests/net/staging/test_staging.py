@@ -21,7 +21,7 @@ from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
 from p2pxfer.core.transfer.pathrules import MAX_COMPONENT, collision_key
 from p2pxfer.errors import ChunkRefused, ConfigError, Damaged, DiskError
 from p2pxfer.net import disk
-from p2pxfer.net.staging import publishing, staging
+from p2pxfer.net.staging import publishing, treefiles
 from p2pxfer.net.staging.publishing import free_names
 from p2pxfer.net.staging.staging import Staging
 from tests.core.paths_corpus import Row, cases
@@ -651,7 +651,7 @@ def test_order_of_what_goes_to_the_disk(dest: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(os, "pwrite", note("write", os.pwrite))
     monkeypatch.setattr(os, "fsync", note("sync", os.fsync))
-    for module in (staging, sys.modules["p2pxfer.net.staging.journalfile"]):
+    for module in (treefiles, sys.modules["p2pxfer.net.staging.journalfile"]):
         monkeypatch.setattr(module, "fdatasync", note("sync", os.fdatasync))
     rename = disk._rename_exclusive
 
