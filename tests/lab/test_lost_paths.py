@@ -10,9 +10,9 @@ import pytest
 
 from p2pxfer.core.session.pathchoice import OVER
 from tests.lab.conftest import LabFactory
+from tests.lab.habits import keep_to_the_relay
 from tests.lab.nat import KINDS
 from tests.lab.sending import MIB, Sending, has_come, path_is
-from tests.lab.test_video import keep_to_the_relay
 from tests.lab.topology import Lab
 
 SIZE = 160 * MIB
