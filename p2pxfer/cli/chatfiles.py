@@ -87,9 +87,8 @@ class ChatFiles(InboxOwner):
         self._away: set[IncomingTransfer] = set()
         """Those that were taken and whose sender was said to be gone."""
         self._client: RendezvousClient | None = None
-        self._inbox = Inbox(
-            machine, lambda _: Folder(destination), "contacts", CodeBook(), self, self._tell_some
-        )  # fmt: skip
+        place = Folder(destination, machine.identity.id.digest)
+        self._inbox = Inbox(machine, lambda _: place, "contacts", CodeBook(), self, self._tell_some)
 
     @property
     def waits_as(self) -> str:

@@ -12,6 +12,7 @@ from p2pxfer.cli.watching import Watch
 from p2pxfer.core.text import few_of, safe_text
 from p2pxfer.core.words.eventtext import superseded_text
 from p2pxfer.net.private.home import Home
+from p2pxfer.net.staging.owning import EVERYBODYS
 from p2pxfer.net.staging.partials import Partial, beside, staging_name
 from p2pxfer.net.staging.superseding import Arrived, Superseding
 from p2pxfer.net.transfer.folder import Folder
@@ -34,7 +35,8 @@ class Elsewhere:
         self._place = place
         self._report = report
         self._worker = Worker(reactor, "elsewhere")
-        self._superseding = Superseding(self._worker, self._superseded)
+        owner = place.owner if isinstance(place, Folder) else EVERYBODYS
+        self._superseding = Superseding(self._worker, self._superseded, owner)
         self._said: set[str] = set()
         """What was told as given up, and is going to be marked."""
 

@@ -96,7 +96,7 @@ def prepared(
         from p2pxfer.net.staging.partials import Destination, remember
         from p2pxfer.net.transfer.folder import Folder
 
-        place = Folder(destination)
+        place = Folder(destination, home.identity().id.digest)
         used = Destination(
             destination, own_name, acceptance, no_code, limit, timeout=timeout, verify=verify, **asdict(approach)
         )

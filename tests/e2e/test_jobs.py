@@ -65,6 +65,10 @@ def test_a_cut_transfer_is_listed_on_both_sides_and_goes_on(stage: Stage) -> Non
         assert Path(job["where"]) == where.resolve()
         assert job["peer"] in (other, "alice", "bob")
     assert 0 < receiving["bytes"] < SIZE
+    another = stage.folder / "another"
+    remember(another, Destination(str(stage.inbox), "carol"))  # which receives into the same directory
+    assert jobs(stage, another) == []
+    assert stage.run("jobs", "cancel", receiving["job"], home=another).status == 2
     shown = stage.run("jobs", home=stage.bob)
     assert shown.status == 0
     assert receiving["job"] in shown.out

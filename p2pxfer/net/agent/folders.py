@@ -55,12 +55,14 @@ class ContactFolders:
         """``used``: what is remembered of a folder into which something came, apart from its path.
 
         Raises:
-            ConfigError: a folder cannot be made, or may not be where it is, or a contact has two.
+            ConfigError: a folder cannot be made, or may not be where it is, or a contact has two; or there is no key.
         """
         for contact in home.contacts():
             if contact.name in others and str(contact.id) in others:
                 raise ConfigError(f"folders.{contact.name}: there is another folder for this contact, by its id")
         self._home = home
+        self.owner = home.identity().id.digest
+        """Of the identity that receives."""
         self._inbox = inbox
         self._others = dict(others)
         self._used = used
@@ -190,7 +192,7 @@ class ContactPlace:
 
     def _there(self) -> Folder:
         if self._folder is None:
-            self._folder = Folder(str(self._folders.folder(self._key)))
+            self._folder = Folder(str(self._folders.folder(self._key)), self._folders.owner)
         return self._folder
 
     @property

@@ -58,7 +58,7 @@ class Receiving(InboxOwner):
         self._presence = Presence(machine.reactor, self._attempt, tell)
         self._client: RendezvousClient | None = None
         self._marking = Worker(machine.reactor, "superseded")
-        self._superseding = Superseding(self._marking, self._superseded)
+        self._superseding = Superseding(self._marking, self._superseded, machine.identity.id.digest)
         self._explained = ""
         """Why the path that ended last is about to be told as gone, if it was told of that already."""
         self._stopped: set[IncomingTransfer | IncomingStream] = set()

@@ -30,6 +30,9 @@ SUPERSEDED: Final = b"superseded"
 """An empty file beside the journal: a later transfer of the same sender and names has arrived."""
 UNAGREED: Final = b"unagreed"
 """An empty file beside the journal: nobody has agreed to the transfer yet.  It is there before the first journal is."""
+OWNER: Final = b"owner"
+"""A file beside the journal: whose the transfer is (:mod:`p2pxfer.net.staging.owning`).  It goes after the journal."""
+NEW_OWNER: Final = b"owner.new"
 _WRITE: Final = 1024 * 1024
 """So many bytes of a journal are written at once."""
 MAX_JOURNAL: Final = 2 * MAX_MANIFEST + 4_000_000 * (CHUNK_SIZE + RECORD_OVERHEAD)
@@ -116,9 +119,9 @@ class JournalFile:
         self._end += len(data)
 
     def remove(self) -> None:
-        """Remove the journal and what a run left half written."""
+        """Remove the journal, what a run left half written, and what is beside it."""
         self.close()
-        for name in (_NEW, SUPERSEDED, UNAGREED, NAME):
+        for name in (_NEW, SUPERSEDED, UNAGREED, NAME, NEW_OWNER, OWNER):
             try:
                 os.unlink(name, dir_fd=self._directory)
             except FileNotFoundError:

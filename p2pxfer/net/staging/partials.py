@@ -4,6 +4,7 @@ Laws:
 
 - The staging place itself is the record: what its journal claims is what is here.
 - Nothing that another process holds is touched, and nothing is removed that somebody agreed to.
+- What is marked as another identity's (:mod:`p2pxfer.net.staging.owning`) is not there for this one.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from p2pxfer.core.transfer.chunktable import ChunkTable
 from p2pxfer.core.transfer.journal import read_journal
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.pathrules import STAGING_PREFIX
-from p2pxfer.errors import P2pxferError
+from p2pxfer.errors import P2pxferError, UsageError
 from p2pxfer.net.disk import (
     OPEN_DIRECTORY,
     OPEN_INNER_DIRECTORY,
@@ -42,6 +43,7 @@ from p2pxfer.net.private.wholefile import replace_whole
 from p2pxfer.net.staging import replay
 from p2pxfer.net.staging.journalfile import MAX_JOURNAL, SUPERSEDED, JournalFile
 from p2pxfer.net.staging.journalfile import NAME as JOURNAL
+from p2pxfer.net.staging.owning import EVERYBODYS, is_anothers, mark_of, owner_at
 from p2pxfer.net.staging.strays import TREE
 from p2pxfer.net.staging.unagreed import is_unagreed, remove_unagreed
 from p2pxfer.net.staging.waitmark import is_marked
@@ -70,7 +72,7 @@ class Partial(Struct, frozen=True):
 
     ``into`` is how ``receive`` was called there last, ``sender`` is the digest of the sender's key; ``busy``: a process
     receives it now, or ``waits`` for its sender; ``process`` is that one's id, 0 where it cannot be seen.
-    ``superseded``: a later transfer of the same sender and names has arrived.
+    ``superseded``: a later transfer of the same sender and names has arrived.  ``owner``: whose it is marked as.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Partial(Struct, frozen=True):
     process: int = 0
     superseded: bool = False
     waits: bool = False
+    owner: bytes = EVERYBODYS
 
     @property
     def number(self) -> str:
@@ -148,15 +151,22 @@ def destinations(home: Path) -> list[Destination]:
 
 
 def find(home: Path, locks: HeldLocks) -> Iterator[Partial]:
-    """Everything that is not whole in the destinations that are remembered."""
+    """Everything that is not whole in the destinations that are remembered, and not another identity's.
+
+    Raises:
+        ConfigError: the identity in this home cannot be used.
+    """
+    owner: bytes | None = None
     for destination in destinations(home):
         try:
             names = staging_in(destination.path)
         except OSError:
             continue  # gone, or not there today
+        if names and owner is None:
+            owner = owner_at(home)
         for name in names:
             try:
-                found = look(destination, name, locks)
+                found = look(destination, name, locks, owner or EVERYBODYS)
             except (OSError, P2pxferError):
                 continue  # another user's, or nothing that this program knows
             if found is not None:
@@ -174,14 +184,14 @@ def beside(home: Path, here: str, sender: bytes, transfer: bytes) -> Partial | N
     for destination in destinations(home):
         if destination.path != own:
             with suppress(OSError, P2pxferError):
-                found = look(destination, name, locks)
+                found = look(destination, name, locks, owner_at(home))
                 if found is not None and not found.busy:
                     return found
     return None
 
 
-def look(destination: Destination, name: str, locks: HeldLocks) -> Partial | None:
-    """What is kept in the private directory called ``name``; ``None`` if it is published, or not this user's.
+def look(destination: Destination, name: str, locks: HeldLocks, owner: bytes = EVERYBODYS) -> Partial | None:
+    """What is kept in the private directory called ``name``; ``None`` if it is published, or not this ``owner``'s.
 
     What a process left that was killed before anybody agreed to it is removed, and ``None`` too.
     That reads and replays the whole journal.  Raises ``OSError`` and :class:`~p2pxfer.errors.P2pxferError`.
@@ -193,15 +203,16 @@ def look(destination: Destination, name: str, locks: HeldLocks) -> Partial | Non
         os.close(root)
     try:
         status = os.fstat(fd)
-        if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        if status.st_uid != os.geteuid() or status.st_mode & 0o077 or is_anothers(fd, owner):
             return None
+        mark = mark_of(fd)
         state = read_journal(JournalFile(fd, lambda _: None).read(MAX_JOURNAL))
         if state is None or state.published_root is not None:
             return None
         changed = os.stat(JOURNAL, dir_fd=fd, follow_symlinks=False).st_mtime
         busy, process = locks.is_held(fd), locks.holder(fd)
         if not busy and is_unagreed(fd, state):
-            remove_unagreed(destination.path, name)
+            remove_unagreed(destination.path, name, mark)
             return None
         waits = busy and is_marked(fd, locks)
         superseded = stat_or_none(fd, SUPERSEDED) is not None
@@ -224,6 +235,7 @@ def look(destination: Destination, name: str, locks: HeldLocks) -> Partial | Non
         process,
         superseded,
         waits,
+        mark,
     )
 
 
@@ -275,8 +287,17 @@ def drop(partial: Partial) -> None:
         DiskError: the disk refused.
     """
     where = str(Path(partial.into.path, partial.name))
+
+    def wanted(held: int) -> bool:
+        """Somebody else may have begun the same there since it was looked at."""
+        if is_anothers(held, partial.owner):
+            raise UsageError(
+                f"somebody else has taken up {shown(where)} meanwhile; p2pxfer jobs lists what is there now"
+            )
+        return True
+
     try:
-        remove(partial.into.path, partial.name, where)
+        remove(partial.into.path, partial.name, where, wanted)
     except OSError as error:
         blamed = Path(where, error.filename) if isinstance(error, NotRemoved) else where
         raise disk_error(error, f"removing {shown(str(blamed))}", "remove it by hand") from error

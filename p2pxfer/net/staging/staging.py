@@ -3,7 +3,7 @@
 Layout inside the destination, all of it in a directory that is private to the user (0700)::
 
     .p2pxfer-<32 hex digits>/     of SHA-256(sender's key digest | transfer id): the same transfer finds it again
-        journal                   see p2pxfer.core.transfer.journal
+        journal, owner            see p2pxfer.core.transfer.journal, p2pxfer.net.staging.owning
         tree/                     the manifest's files and directories, as far as anything arrived
 
 The manifest may grow meanwhile: its pages are journalled in their order, each before any claim about its files.  What
@@ -45,7 +45,8 @@ from p2pxfer.net.private.privatedir import enter
 from p2pxfer.net.staging import replay
 from p2pxfer.net.staging.claiming import Claiming
 from p2pxfer.net.staging.journalfile import JournalFile, new_journal, pack_listed
-from p2pxfer.net.staging.partials import staging_name
+from p2pxfer.net.staging.owning import EVERYBODYS, take
+from p2pxfer.net.staging.partials import number_of, staging_name
 from p2pxfer.net.staging.preflight import ON_ITS_WAY, Room
 from p2pxfer.net.staging.publishing import Publisher, all_there
 from p2pxfer.net.staging.strays import TREE
@@ -96,18 +97,19 @@ class Staging:
         *,
         announced: Announced | None = None,
         relisted: bool = False,
+        owner: bytes = EVERYBODYS,
         reserve: int = RESERVE,
         failpoint: Callable[[str], None] = _no_failpoint,
     ) -> Staging:
         """Take up the transfer in ``destination`` where an earlier run left it, or begin it.
 
-        ``sender`` is the digest (32 bytes) of the sender's key.  Pages that an earlier run knew are added to the
-        manifest, unless it is whole or was ``relisted``: then what lies here because of others goes.  Nothing is
-        created if there is no room for what is listed and ``announced``, holes apart where the file system keeps them.
+        ``sender`` and ``owner`` are digests (32 bytes) of the keys of both ends.  Pages that an earlier run knew are
+        added to the manifest, unless it is whole or was ``relisted``: then what lies here because of others goes.
+        Nothing is created without room for what is listed and ``announced``, but for holes if the file system has them.
 
         Raises:
             NoSpace: bytes or inodes do not suffice for what is missing.
-            ConfigError: another process receives this transfer into this directory.
+            ConfigError: another process or identity receives this transfer into this directory.
             DiskError: the directory is missing or not writable, or what was found there is not to be trusted.
         """
         staging = cls(destination, sender, manifest, failpoint, reserve)
@@ -115,12 +117,12 @@ class Staging:
             staging._destination = staging._keep(staging._trouble.open_destination())
             with staging._trouble.told(f"preparing the directory {shown(destination)}"):
                 staging._note(announced)
-                staging._enter()
+                staging._enter(owner)
                 staging._resume(relisted)
+            return staging
         except BaseException:
             staging.close()
             raise
-        return staging
 
     @property
     def have(self) -> ChunkHashes:
@@ -138,7 +140,7 @@ class Staging:
         self._closing.callback(os.close, fd)
         return fd
 
-    def _enter(self) -> None:
+    def _enter(self, owner: bytes) -> None:
         def check_room() -> None:
             """Whether there is room for it at all; before anything is made."""
             self._room.check_space(self._destination)
@@ -146,6 +148,7 @@ class Staging:
 
         self._home = self._keep(enter(self._destination, self.name, self.where, check_room))
         self._trouble.home = self._home
+        take(self._home, owner, self.where, number_of(self.name))
         self._journal = JournalFile(self._home, self._failpoint)
         self._closing.callback(self._journal.close)
 

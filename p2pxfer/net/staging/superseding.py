@@ -5,7 +5,7 @@ Laws:
 - Marked is only what was written last before the transfer that arrived began: what runs beside it is no earlier one.
 - The sender is compared after the head of a journal was read, names after the first :data:`LISTED` bytes; a list that
   does not end within these is not marked.  How much is kept is found out of what was marked, so once.
-- What a process holds is not touched.
+- What a process holds is not touched, nor what is another identity's.
 - Of each directory at most one look is under way; what arrives meanwhile waits for one more, :data:`MOST` of it.
 """
 
@@ -29,6 +29,7 @@ from p2pxfer.net.private.privatedir import HeldLocks, enter
 from p2pxfer.net.staging import replay
 from p2pxfer.net.staging.journalfile import NAME as JOURNAL
 from p2pxfer.net.staging.journalfile import SUPERSEDED, JournalFile
+from p2pxfer.net.staging.owning import EVERYBODYS, is_anothers
 from p2pxfer.net.staging.partials import Destination, Partial, look, staging_in, staging_name
 from p2pxfer.net.worker import Worker
 
@@ -52,9 +53,10 @@ class Arrived(Struct, frozen=True):
 class Superseding:
     """Marks in a thread, and tells of each that was marked."""
 
-    def __init__(self, worker: Worker, tell: Callable[[Partial], None]) -> None:
+    def __init__(self, worker: Worker, tell: Callable[[Partial], None], owner: bytes = EVERYBODYS) -> None:
         self._worker = worker
         self._tell = tell
+        self._owner = owner
         self._waiting: dict[str, list[tuple[Arrived, Deferred[None]]]] = {}
         """By directory, while a look there is under way."""
 
@@ -72,7 +74,7 @@ class Superseding:
 
     def _look(self, directory: str, arrived: list[tuple[Arrived, Deferred[None]]]) -> None:
         self._waiting[directory] = []
-        looking = self._worker.do(supersede, directory, [what for what, _ in arrived])
+        looking = self._worker.do(supersede, directory, [what for what, _ in arrived], self._owner)
         looking.addBoth(self._looked, directory, [noted for _, noted in arrived])
 
     def _looked(self, found: list[Partial] | Failure, directory: str, noted: list[Deferred[None]]) -> None:
@@ -92,33 +94,38 @@ class Superseding:
                 noted.callback(None)
 
 
-def supersede(directory: str, arrived: Sequence[Arrived]) -> list[Partial]:
-    """Mark in ``directory`` what is kept of earlier transfers with the senders and names of these; what was marked."""
+def supersede(directory: str, arrived: Sequence[Arrived], owner: bytes = EVERYBODYS) -> list[Partial]:
+    """Mark in ``directory`` what is kept of earlier transfers with the senders and names of these; what was marked.
+
+    ``owner``: the digest of the identity for which they arrived.
+    """
     used = Destination(os.path.realpath(directory), "")
-    return list(_marked(used, arrived))
+    return list(_marked(used, arrived, owner))
 
 
-def _marked(used: Destination, arrived: Sequence[Arrived]) -> Iterator[Partial]:
+def _marked(used: Destination, arrived: Sequence[Arrived], owner: bytes) -> Iterator[Partial]:
     locks = HeldLocks()
     root = os.open(used.path, OPEN_DIRECTORY)
     try:
         for name in staging_in(used.path):
             with suppress(OSError, P2pxferError):
-                if _is_earlier(root, name, arrived):
+                if _is_earlier(root, name, arrived, owner):
                     _mark(root, name, str(Path(used.path, name)))
-                    found = look(used, name, locks)
+                    found = look(used, name, locks, owner)
                     if found is not None:
                         yield found
     finally:
         os.close(root)
 
 
-def _is_earlier(root: int, name: str, arrived: Sequence[Arrived]) -> bool:
+def _is_earlier(root: int, name: str, arrived: Sequence[Arrived], owner: bytes) -> bool:
     """Whether one of these supersedes what is called so, and that is not marked yet."""
     fd = os.open(name.encode(), OPEN_INNER_DIRECTORY, dir_fd=root)
     try:
         status = os.fstat(fd)
         if status.st_uid != os.geteuid() or status.st_mode & 0o077 or stat_or_none(fd, SUPERSEDED) is not None:
+            return False
+        if is_anothers(fd, owner):
             return False
         changed = os.stat(JOURNAL, dir_fd=fd, follow_symlinks=False).st_mtime
         later = [each for each in arrived if changed < each.began and name != staging_name(each.sender, each.transfer)]

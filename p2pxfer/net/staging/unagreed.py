@@ -16,6 +16,7 @@ from p2pxfer.core.transfer.journal import JournalState, read_journal
 from p2pxfer.net.disk import stat_or_none
 from p2pxfer.net.private.privatedir import remove
 from p2pxfer.net.staging.journalfile import MAX_JOURNAL, UNAGREED, JournalFile
+from p2pxfer.net.staging.owning import EVERYBODYS, is_anothers
 
 
 def agreed(place: str) -> None:
@@ -35,14 +36,17 @@ def is_unagreed(place: int, state: JournalState | None) -> bool:
     return nothing and next(state.chunks(), None) is None
 
 
-def remove_unagreed(destination: str, name: str) -> None:
-    """Remove the private directory called ``name``, if nobody agreed to what it is for.
+def remove_unagreed(destination: str, name: str, owner: bytes = EVERYBODYS) -> None:
+    """Remove the private directory called ``name``, if nobody agreed to what it is for and it is not another's.
 
     Raises:
         P2pxferError: a process holds it, or it is gone.
         OSError: what the system refuses.
     """
-    remove(
-        destination, name, name,
-        lambda held: is_unagreed(held, read_journal(JournalFile(held, lambda _: None).read(MAX_JOURNAL))),
-    )  # fmt: skip
+
+    def wanted(held: int) -> bool:
+        """That is still so."""
+        state = read_journal(JournalFile(held, lambda _: None).read(MAX_JOURNAL))
+        return not is_anothers(held, owner) and is_unagreed(held, state)
+
+    remove(destination, name, name, wanted)

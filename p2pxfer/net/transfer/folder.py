@@ -10,6 +10,7 @@ from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.pathrules import check_dangerous
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.net.disk import OPEN_DIRECTORY
+from p2pxfer.net.staging.owning import EVERYBODYS
 from p2pxfer.net.staging.partials import partial_trees
 from p2pxfer.net.staging.staging import Staging
 from p2pxfer.net.staging.streamfile import StreamFile
@@ -18,10 +19,14 @@ from p2pxfer.net.transfer.places import Place, Sink, Storage
 
 
 class Folder:
-    """The directory ``shown``, as a :class:`~p2pxfer.net.transfer.places.Place`."""
+    """The directory ``shown``, as a :class:`~p2pxfer.net.transfer.places.Place`.
 
-    def __init__(self, shown: str) -> None:
+    ``owner``: the digest of the identity that receives, whose unfinished transfers there are kept for it alone.
+    """
+
+    def __init__(self, shown: str, owner: bytes = EVERYBODYS) -> None:
         self.shown = shown
+        self.owner = owner
         self._home: bool | None = None
         """Whether it was a home directory when a first page was looked at."""
 
@@ -43,7 +48,7 @@ class Folder:
 
     def open(self, sender: bytes, manifest: Manifest, announced: Announced, relisted: bool) -> Storage:
         """See :class:`~p2pxfer.net.transfer.places.Place`."""
-        return Staging.open(self.shown, sender, manifest, announced=announced, relisted=relisted)
+        return Staging.open(self.shown, sender, manifest, announced=announced, relisted=relisted, owner=self.owner)
 
     def older(self, sender: bytes, manifest: Manifest, asked: bool) -> OldVersions | None:
         """See :class:`~p2pxfer.net.transfer.places.Place`: in the directory, and partial ones that came from this

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.transfer.manifest import Manifest
+from p2pxfer.core.transfer.manifest import FILE, Entry, Manifest
+from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import ConfigError, DiskError, Refused
 from p2pxfer.net.agent.folders import MAX_SAME, OWNER, ContactFolders
 from p2pxfer.net.private.home import Contact, Home
@@ -58,6 +59,15 @@ def test_a_folder_stays_with_its_key(world: World) -> None:
     world.contact("alice", 2)
     assert world.folder(2) == "alice-2"
     assert world.folder(0) == "alice"
+
+
+def test_what_comes_there_is_kept_for_the_agents_home_alone(world: World) -> None:
+    world.contact("alice", 0)
+    kept = world.folders.place(KEYS[0]).open(
+        KEYS[0], Manifest([Entry("a", FILE, 1)]), Announced(1, 1, 0, counting=False), relisted=False
+    )
+    assert Path(kept.where, "owner").read_text() == f"{world.home.identity().id}\n"
+    kept.close()
 
 
 def test_a_contact_that_comes_back_with_its_key_gets_its_folder(world: World) -> None:

@@ -128,7 +128,7 @@ def test_while_a_directory_is_looked_at_one_more_look_waits(monkeypatch: pytest.
     looks: list[tuple[str, int]] = []
     found: Any = object()
 
-    def look(directory: str, arrived: list[Arrived]) -> list[Partial]:
+    def look(directory: str, arrived: list[Arrived], owner: bytes) -> list[Partial]:
         assert gate.wait(10)
         looks.append((directory, len(arrived)))
         if directory == "c":
@@ -156,7 +156,7 @@ def test_who_stops_begins_no_other_look(monkeypatch: pytest.MonkeyPatch) -> None
     gate = threading.Event()
     looks: list[str] = []
 
-    def look(directory: str, arrived: list[Arrived]) -> list[Partial]:
+    def look(directory: str, arrived: list[Arrived], owner: bytes) -> list[Partial]:
         assert gate.wait(10)
         looks.append(directory)
         return []

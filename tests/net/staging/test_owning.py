@@ -1,0 +1,213 @@
+"""Two homes that receive into one directory: each one's unfinished transfers are its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2pxfer.core.ids import PeerId
+from p2pxfer.errors import ConfigError, UsageError
+from p2pxfer.net.disk import shown
+from p2pxfer.net.private.home import Home
+from p2pxfer.net.private.privatedir import HeldLocks
+from p2pxfer.net.staging.journalfile import OWNER
+from p2pxfer.net.staging.partials import Destination, Partial, beside, drop, find, number_of, remember
+from p2pxfer.net.staging.staging import Staging
+from p2pxfer.net.staging.superseding import Arrived, supersede
+from p2pxfer.net.staging.unagreed import agreed
+from tests.net.disk_tools import NOW, SENDER, Content, noise, put, tree
+
+CHUNK = 65_536
+
+
+def content() -> Content:
+    return Content({"d/big.bin": noise(3 * CHUNK), "top": b"t"})
+
+
+class Side:
+    """One home that receives into ``dest``."""
+
+    def __init__(self, folder: Path, name: str, dest: Path) -> None:
+        self.dest = dest
+        self.home = folder / name
+        self.owner = Home(self.home).identity().id.digest
+        remember(self.home, Destination(str(dest), name))
+
+    def open(self, what: Content) -> Staging:
+        return Staging.open(str(self.dest), SENDER, what.manifest, owner=self.owner)
+
+    def begin(self, what: Content, chunks: int = 2) -> Staging:
+        """Receive the first chunks, durably, and stop."""
+        staging = self.open(what)
+        agreed(staging.where)
+        addresses = what.addresses()[:chunks]
+        put(staging, what, addresses)
+        staging.sync(map(what.claim, addresses))
+        staging.close()
+        return staging
+
+    def found(self) -> list[Partial]:
+        return list(find(self.home, HeldLocks()))
+
+
+@pytest.fixture
+def sides(tmp_path: Path) -> tuple[Side, Side]:
+    dest = tmp_path / "dest"
+    dest.mkdir()
+    return Side(tmp_path, "alice", dest), Side(tmp_path, "bob", dest)
+
+
+def test_each_home_finds_its_own_and_neither_drops_the_others(sides: tuple[Side, Side]) -> None:
+    alice, bob = sides
+    alice.begin(content())
+    bob.begin(Content({"other": noise(CHUNK)}), 1)
+    assert [each.names for each in alice.found()] == [["d", "top"]]
+    assert [each.names for each in bob.found()] == [["other"]]
+    number = content().manifest.transfer_id
+    assert beside(alice.home, "/", SENDER, number) is not None
+    assert beside(bob.home, "/", SENDER, number) is None
+    drop(alice.found()[0])
+    assert (alice.found(), len(bob.found())) == ([], 1)
+
+
+def test_what_became_anothers_since_it_was_looked_at_is_not_dropped(sides: tuple[Side, Side]) -> None:
+    alice, bob = sides
+    alice.begin(content())
+    (found,) = alice.found()
+    drop(found)
+    bob.begin(content())
+    with pytest.raises(UsageError, match="somebody else has taken up"):
+        drop(found)
+    assert len(bob.found()) == 1
+
+
+def test_a_place_without_a_mark_is_everybodys_until_somebody_goes_on_with_it(sides: tuple[Side, Side]) -> None:
+    alice, bob = sides
+    staging = alice.begin(content())
+    Path(staging.where, os.fsdecode(OWNER)).unlink()  # as a version of before left it
+    assert len(alice.found()) == len(bob.found()) == 1
+    again = bob.open(content())
+    assert len(again.have) == 2
+    again.close()
+    assert (alice.found(), len(bob.found())) == ([], 1)
+
+
+def test_whoever_has_no_key_yet_finds_what_is_everybodys(tmp_path: Path, sides: tuple[Side, Side]) -> None:
+    alice, _ = sides
+    alice.begin(content())
+    Staging.open(str(alice.dest), SENDER, Content({"old": b"o"}).manifest).close()
+    remember(tmp_path / "new", Destination(str(alice.dest), "carol"))
+    Path(alice.dest, "x").touch()
+    assert list(find(tmp_path / "new", HeldLocks())) == []  # nobody agreed to it
+    assert len(alice.found()) == 1
+
+
+def test_the_same_files_for_two_homes_go_to_one_and_the_other_reads_why_not(sides: tuple[Side, Side]) -> None:
+    alice, bob = sides
+    staging = alice.begin(content())
+    before = tree(alice.dest)
+    with pytest.raises(ConfigError) as refused:
+        bob.open(content())
+    number = number_of(staging.name)
+    assert refused.value.message == (
+        f"{shown(staging.where)} holds the same files, unfinished, for {PeerId(alice.owner)}, which receives into this"
+        f" directory too: receive into another one, or drop that in its home with p2pxfer jobs cancel {number}"
+    )
+    assert str(alice.dest) not in refused.value.abroad
+    assert tree(alice.dest) == before
+    again = alice.open(content())
+    assert len(again.have) == 2
+    again.close()
+
+
+def test_what_nobody_agreed_to_is_removed_by_its_own_home_alone(sides: tuple[Side, Side]) -> None:
+    alice, bob = sides
+    alice.open(content()).close()
+    assert bob.found() == []
+    assert len(os.listdir(bob.dest)) == 1
+    assert alice.found() == []
+    assert os.listdir(alice.dest) == []
+
+
+def test_what_arrives_for_one_home_outdates_nothing_of_the_other(sides: tuple[Side, Side]) -> None:
+    alice, bob = sides
+    alice.begin(content())
+    later = [Arrived(SENDER, b"n" * 32, ("d", "top"), 2e10)]
+    assert supersede(str(bob.dest), later, bob.owner) == []
+    assert [each.names for each in supersede(str(alice.dest), later, alice.owner)] == [["d", "top"]]
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+def test_wherever_it_is_killed_what_is_there_has_a_mark_or_holds_nothing(
+    sides: tuple[Side, Side], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the other home sees none of it, and can receive the same where nothing is kept."""
+    alice, bob = sides
+    what, steps, at = content(), 0, 0
+
+    def stepping(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal steps
+            steps += 1
+            if steps == at:
+                raise Killed
+            return real(*args, **kwargs)
+
+        return call
+
+    for name in ("mkdir", "rename", "fsync", "unlink", "rmdir", "pwrite", "fdatasync", "write"):
+        monkeypatch.setattr(os, name, stepping(getattr(os, name)))
+
+    def whole() -> None:
+        """The life of one receiver."""
+        staging = alice.open(what)
+        try:
+            agreed(staging.where)
+            if staging.published_root is None:
+                put(staging, what, what.addresses())
+                staging.sync(map(what.claim, what.addresses()))
+            staging.finish(what.root, NOW)
+            staging.discard()
+        finally:
+            staging.close()
+
+    kills = 0
+    for at in range(1, 200):
+        steps = 0
+        try:
+            whole()
+        except Killed:
+            kills += 1
+        steps = 1000  # nobody is killed
+        for place in alice.dest.glob(".p2pxfer-*"):
+            kept = Path(place, "journal").exists()
+            assert not kept or Path(place, os.fsdecode(OWNER)).read_text() == f"{PeerId(alice.owner)}\n", at
+            assert bob.found() == [], at
+            if not kept:
+                bob.begin(what)
+                assert len(bob.found()) == 1, at
+                drop(bob.found()[0])
+        whole()
+        for path in alice.dest.glob("[dt]*"):
+            path.rename(alice.home / f"{at}-{path.name}")
+        if kills < at:
+            break
+    assert kills > 15
+
+
+def test_a_mark_that_says_nothing_is_none(sides: tuple[Side, Side]) -> None:
+    alice, bob = sides
+    mark = Path(alice.begin(content()).where, os.fsdecode(OWNER))
+    for nothing in (b"", b"x" * 31, b"x" * 33):
+        mark.write_bytes(nothing)
+        assert len(bob.found()) == 1
+    mark.unlink()
+    mark.symlink_to("/etc/passwd")
+    assert len(bob.found()) <= 1
