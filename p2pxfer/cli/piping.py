@@ -10,6 +10,7 @@ from msgspec import Struct, structs
 from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race
 
 from p2pxfer.cli.displaced import displaced
+from p2pxfer.cli.idlepath import IdlePath
 from p2pxfer.cli.pathnews import PathNews
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
@@ -50,6 +51,7 @@ class Piping:
         self._peer = peer
         self._report = Reporter(as_json=False, quiet=options.quiet)
         self._news: PathNews | None = None
+        self._idle: IdlePath | None = None
 
     async def run(self, machine: Machine) -> None:
         """Join the two ends until both have ended.
@@ -58,6 +60,7 @@ class Piping:
             P2pxferError: the outcome, when it is not success.
         """
         machine = structs.replace(machine, tell=self._tell)
+        self._idle = None if self._brief else IdlePath(machine.reactor, self._report.tell)
         pipe = self._pipe(machine.reactor)
         session = PairSession(
             machine,
@@ -85,8 +88,9 @@ class Piping:
             await session.leave(PeerStopped("the pipe was stopped"))
             raise Interrupted("interrupted; what was under way is lost") from None
         finally:
-            if self._news is not None:
-                self._news.stop()
+            for each in (self._news, self._idle):
+                if each is not None:
+                    each.stop()
             pipe.close()
             session.close()
             await client.leave()
@@ -108,6 +112,8 @@ class Piping:
             self._news.hear(event)
         if isinstance(event, Note) or not self._brief:
             self._report.tell(event)
+        if self._idle is not None:
+            self._idle.hear(event)
 
     async def _until_the_end(self, client: RendezvousClient, pipe: Pipe, session: PairSession) -> None:
         # Values and not failures, since a race waits for the first success.

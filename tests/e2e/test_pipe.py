@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -67,6 +68,19 @@ def test_both_inputs_come_out_whole_at_the_other_end(room: Stage, path: str) -> 
 def test_an_empty_pipe_ends_well(room: Stage) -> None:
     for end in joined(room, {}):
         assert "lost" not in end.ends(0)
+
+
+def test_a_pipe_on_which_nothing_flows_says_which_path_it_has(room: Stage) -> None:
+    (there, feed), nothing = os.pipe(), subprocess.DEVNULL
+    ends = PipeEnd(room, "alice", source=there, target=nothing), PipeEnd(room, "bob", target=nothing)
+    os.close(there)
+    for end in ends:
+        end.waits_for("; nothing has come or gone yet")
+    os.close(feed)
+    for end in ends:
+        said = end.ends(0)
+        assert re.search(r"^path: (direct|lan|ipv6) to \S+ after .*; nothing has come or gone yet$", said, re.MULTILINE)
+        assert said.count("path: ") == 1
 
 
 def test_a_reader_that_does_not_read_holds_the_writer_and_memory_stays_flat(room: Stage) -> None:

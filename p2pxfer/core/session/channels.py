@@ -148,8 +148,9 @@ class Channels:
 
     # -- from the peer -------------------------------------------------------------------------------------------
 
-    def receive(self, path: int, message: ChannelMessage) -> None:
-        """A message or a piece came on ``path``.  An error ends the session: no other path would heal it.
+    def receive(self, path: int, message: ChannelMessage) -> bool:
+        """A message or a piece came on ``path``; whether it was new.  An error ends the session: no other path would
+        heal it.
 
         Raises:
             ProtocolBreach: it is not legal now.
@@ -159,6 +160,7 @@ class Channels:
         frame = self._delivery.receive(path, message)
         if frame is not None:
             self._numbered(frame)
+        return frame is not None
 
     def _released(self, frame: Numbered) -> None:
         channel = self._channels.get(frame.channel)

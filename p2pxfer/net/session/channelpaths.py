@@ -70,9 +70,9 @@ class ChannelPaths:
         """
         if not isinstance(message, _TYPES):
             raise ProtocolBreach(f"{type(message).__name__} came among channels")
+        new = self._core.receive(path.facts.number, cast(ChannelMessage, message))
         if isinstance(message, Piece):
-            self._paths.carried(path, len(message.payload), outward=False)
-        self._core.receive(path.facts.number, cast(ChannelMessage, message))
+            self._paths.carried(path, len(message.payload), outward=False, again=not new)
         self.soon()
 
     def room(self, path: PeerPath) -> None:

@@ -16,7 +16,7 @@ from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.tuning import Tuning
 from p2pxfer.status import Event, Path, PathKind, PathState
 
-_RANK: dict[PathKind, int] = {"lan": 0, "ipv6": 1, "direct": 2, "mapped": 3, "punched": 4, "relay": 5}
+RANK: dict[PathKind, int] = {"lan": 0, "ipv6": 1, "direct": 2, "mapped": 3, "punched": 4, "relay": 5}
 """Which kind is preferred until paths were measured; lower is better."""
 STILL_S = 0.5
 """A path that carried data so lately, in seconds, still does."""
@@ -151,7 +151,7 @@ class PathSet:
         self._paths[path.facts.number] = path
         self._up_at[path.facts.number] = self._now()
         facts = path.facts
-        self._choice.add(facts.number, _RANK[facts.kind], group=facts.beside, spare=facts.kind == "relay")
+        self._choice.add(facts.number, RANK[facts.kind], group=facts.beside, spare=facts.kind == "relay")
         if self._holders:
             path.pause_reading()
         self._report(path, "up", "greeted")
@@ -239,17 +239,19 @@ class PathSet:
         self._report(path, "down", OVER if self._over else why)
         return True
 
-    def carried(self, path: PeerPath, size: int, *, outward: bool = True) -> None:
+    def carried(self, path: PeerPath, size: int, *, outward: bool = True, again: bool = False) -> None:
         """``size`` payload bytes went over ``path``.
 
         Only what is sent (``outward``) says how much the path takes.  The two ends may choose different paths: the
         active one is where this end sends, if it does.  Where several carry at once the one of the best kind is active,
-        and of one group the first.
+        and of one group the first.  What came ``again``, and late, says nothing of where the data goes now.
         """
         kind, now = path.facts.kind, self._now()
         if outward:
             self._choice.carried(path.facts.number, size, not path.writable, now)
         self.bytes_by_path[kind] = self.bytes_by_path.get(kind, 0) + size
+        if again:
+            return
         active = self._paths.get(self._active) if self._active is not None else None
         goes_on = active is not None and active.facts.group == path.facts.group
         if outward and not self._sends:
@@ -266,7 +268,7 @@ class PathSet:
 
     def _takes_the_lead(self, kind: PathKind, active: PeerPath | None, now: float) -> bool:
         """Whether a path of this kind becomes the active one with the data that it just carried."""
-        return active is None or _RANK[kind] < _RANK[active.facts.kind] or now - self._active_at > STILL_S
+        return active is None or RANK[kind] < RANK[active.facts.kind] or now - self._active_at > STILL_S
 
     def room(self, path: PeerPath) -> None:
         """``path`` takes data again."""
