@@ -128,11 +128,14 @@ def test_a_chunk_that_no_path_lives_long_enough_for_comes_in_parts(lab_factory: 
 
 
 @pytest.mark.deadline(120)
-def test_the_farewell_of_a_sender_overtakes_the_chunk_on_its_only_path(lab_factory: LabFactory, tmp_path: Path) -> None:
-    """The rest of the chunk, half a minute of it, is not waited for, only what the kernel has."""
-    with Slow(lab_factory(None, None, rate_bps=LINE_BPS, rtt_ms=40), tmp_path, "--path", "direct") as slow:
+@pytest.mark.parametrize("path", ["direct", "relay"])
+def test_the_farewell_of_a_sender_overtakes_the_chunk_on_its_only_path(
+    lab_factory: LabFactory, tmp_path: Path, path: str
+) -> None:
+    """The rest of the chunk, half a minute of it, is not waited for, only what the kernel has, and a record or two."""
+    with Slow(lab_factory(None, None, rate_bps=LINE_BPS, rtt_ms=40), tmp_path, "--path", path) as slow:
         slow.go_on(12)
-        assert [event["path"] for event in slow.paths("alice", "up")] == ["direct"]
+        assert [event["path"] for event in slow.paths("alice", "up")] == [path]
         os.kill(slow.sender.pid, signal.SIGINT)
         stopped_at = time.monotonic()
         status = slow.sender.wait(20).status

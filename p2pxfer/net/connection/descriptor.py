@@ -77,6 +77,12 @@ class SocketDescriptor:
         return flow(self._socket) if self.connected else None
 
     @property
+    def acked(self) -> int:
+        """Bytes that the other end's kernel has acknowledged: through a relay, the server's; 0 where nobody knows."""
+        known = self.flow()
+        return known.acked if known is not None else 0
+
+    @property
     def unsent(self) -> int:
         """Bytes that were written and not yet given to the kernel."""
         return 0

@@ -73,7 +73,7 @@ class TLSSocketTransport(SocketDescriptor):
         self._creator, self._link = creator, creator.link(is_client)
         self._wire = SecureWire(self._link, sock, reactor.seconds, changes=creator.alpn != ALPN_SERVER)
         self._phase = Phase.HANDSHAKE
-        self._out = OutBuffer()
+        self._out = OutBuffer(self._wire.may_wait)
         self._words = b""
         self._paused = False
         self._delivery = self._delivers(protocol)

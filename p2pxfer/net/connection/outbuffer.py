@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from p2pxfer.net.connection.tls import Octets
@@ -13,14 +13,20 @@ RECORD: Final = 16 * 1024
 JOINED: Final = 128 * 1024
 """Most bytes of small pieces in one sealed record: the first of them are opened no sooner than the last."""
 BUFFERED: Final = 256 * 1024
-"""A push producer is paused above this many unsent bytes and resumed at half of it: the kernel's own buffer covers the
-line, this one only the time until the producer delivers again."""
+"""A push producer is paused above this many unsent bytes at most, and resumed at half of it: the kernel's own buffer
+covers the line, this one only the time until the producer delivers again."""
+
+
+def _full() -> int:
+    return BUFFERED
 
 
 class OutBuffer:
-    """A queue of bytes that are kept by reference, with a producer in Twisted's sense."""
+    """A queue of bytes that are kept by reference, with a producer in Twisted's sense, which is paused above ``most()``
+    of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: Callable[[], int] = _full) -> None:
+        self._most = most
         self.unsent = 0
         self._pieces: deque[memoryview] = deque()
         self._producer: Any = None
@@ -109,7 +115,7 @@ class OutBuffer:
         if not self._streaming:
             if not self._pieces:
                 self._producer.resumeProducing()
-        elif self._paused and self.unsent <= BUFFERED // 2:
+        elif self._paused and self.unsent <= self._most() // 2:
             self._paused = False
             self._producer.resumeProducing()
 
@@ -125,6 +131,6 @@ class OutBuffer:
             producer.stopProducing()
 
     def _hold_back(self) -> None:
-        if self.unsent > BUFFERED and self._producer is not None and self._streaming and not self._paused:
+        if self._producer is not None and self._streaming and not self._paused and self.unsent > self._most():
             self._paused = True
             self._producer.pauseProducing()

@@ -1,7 +1,8 @@
-"""How much goes into the next sealed record.
+"""How much of what is sent goes together: into the next sealed record, or behind it until the kernel takes more.
 
 A record is opened when all of it has come, so of one that a cut meets nothing is of use.  Large ones save time where
-many go by in a second; on a slow line one would take longer than some connections live.
+many go by in a second; on a slow line one would take longer than some connections live.  What waits for the kernel
+cannot be overtaken, and on a slow line may be many seconds of it.
 """
 
 from __future__ import annotations
@@ -24,14 +25,22 @@ AGAIN_S: Final = 1.0
 """after so many seconds."""
 
 
-class RecordSize:
-    """Of the records on ``sock``; ``now`` is the reactor's clock.
+class LineShare:
+    """What ``sock`` takes in half a second, ``largest`` bytes at most; ``now`` is the reactor's clock.
 
     Inside a relay leg the rate is that of the leg's own connection to the server, since that is what the kernel knows;
-    where it knows nothing, as elsewhere than on Linux, records have :data:`UNKNOWN` bytes.
+    where it knows nothing, as elsewhere than on Linux, it is :data:`UNKNOWN` bytes.
     """
 
-    def __init__(self, sock: Any, now: Callable[[], float], rate: Callable[[Any], int | None] = delivery_rate) -> None:
+    def __init__(
+        self,
+        sock: Any,
+        now: Callable[[], float],
+        rate: Callable[[Any], int | None] = delivery_rate,
+        *,
+        largest: int = MAX_RECORD,
+    ) -> None:
+        self._largest = largest
         self._socket = sock
         self._now = now
         self._rate = rate
@@ -40,11 +49,12 @@ class RecordSize:
         self._until = 0.0
 
     def most(self) -> int:
-        """Most bytes of the record that is sealed now."""
+        """Most bytes of the record that is sealed now, or of what may wait before it."""
         now = self._now()
         if self._left <= 0 or now >= self._until:
             rate = self._rate(self._socket)
-            self._most = UNKNOWN if rate is None else min(MAX_RECORD, max(LEAST, int(rate * RECORD_S)))
+            share = UNKNOWN if rate is None else max(LEAST, int(rate * RECORD_S))
+            self._most = min(self._largest, share)
             self._left, self._until = AGAIN * self._most, now + AGAIN_S
         self._left -= self._most
         return self._most

@@ -14,7 +14,7 @@ from p2pxfer.net.connection.delivery import InnerDelivery
 from p2pxfer.net.connection.descriptor import SocketDescriptor
 from p2pxfer.net.connection.fasttls import TLSSocketTransport
 from p2pxfer.net.connection.streamsocket import StreamSocket
-from p2pxfer.net.connection.tcpinfo import Flow
+from p2pxfer.net.connection.tcpinfo import Flow, flow
 
 
 class StreamDescriptor(SocketDescriptor):
@@ -44,6 +44,12 @@ class StreamDescriptor(SocketDescriptor):
     def flow(self) -> Flow | None:
         """The kernel counts what the whole leg carries, as far as the server."""
         return None
+
+    @property
+    def acked(self) -> int:
+        """See :class:`~p2pxfer.net.connection.descriptor.SocketDescriptor`."""
+        known = flow(self._socket) if self.connected else None
+        return known.acked if known is not None else 0
 
     @property
     def governor(self) -> str | None:

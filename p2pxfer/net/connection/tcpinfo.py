@@ -143,6 +143,18 @@ def cap_pace(sock: socket.socket, rate: int) -> bool:
     return True
 
 
+def hold_unsent(sock: socket.socket, most: int) -> bool:
+    """Have the kernel take no more than about ``most`` bytes beyond those that it has sent, 0 for as many as it likes
+    (``TCP_NOTSENT_LOWAT``, tcp(7)); false where that cannot be had."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, most)
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
 def judge(raw: bytes) -> float:
     """As :func:`silent_for`, from the kernel's answer."""
     fields = _fields(raw)

@@ -16,9 +16,10 @@ from OpenSSL import SSL
 
 from p2pxfer.core.session.recordblocks import Intake, Outlet
 from p2pxfer.core.session.records import Opener, RecordBroken, Sealer
+from p2pxfer.net.connection.backlog import Backlog
 from p2pxfer.net.connection.bulktls import BLOCK, BulkTLS, Wire, pull, push
-from p2pxfer.net.connection.outbuffer import RECORD, OutBuffer
-from p2pxfer.net.connection.recordsize import RecordSize
+from p2pxfer.net.connection.outbuffer import BUFFERED, RECORD, OutBuffer
+from p2pxfer.net.connection.recordsize import LineShare
 from p2pxfer.net.connection.tls import Link
 
 Stop = SSL.Error | RecordBroken
@@ -40,7 +41,8 @@ class SecureWire:
         self._outlet: Outlet | None = None
         self._beyond_tls = False
         """OpenSSL has nothing to say any more, and nothing that it said waits."""
-        self._size = RecordSize(sock, now)
+        self._size = LineShare(sock, now)
+        self._backlog = Backlog(sock, now)
         self._taken = 0
 
     def do_handshake(self) -> None:
@@ -62,6 +64,14 @@ class SecureWire:
         """The socket had no room for everything: call :meth:`flush` when it has."""
         waits = self._outlet is not None and self._outlet.waits
         return waits or (not self._beyond_tls and self._tls.unsent)
+
+    def may_wait(self) -> int:
+        """How many bytes may wait to be encrypted before whoever writes is held back.
+
+        Where the directions do not change it may be a relay leg: what waits on it is sealed already and cannot be
+        dropped for a farewell, so on a slow line it is little.
+        """
+        return BUFFERED if self._changes else max(0, self._backlog.most() - self.waiting)
 
     @property
     def waiting(self) -> int:
@@ -116,7 +126,8 @@ class SecureWire:
         ``WantWriteError`` if something waited already.
         """
         if self._outlet is None:
-            size = self._tls.send(*out.next(min(BLOCK - RECORD, most)))
+            largest = BLOCK - RECORD if self._changes else min(BLOCK - RECORD, self._backlog.most() // 2)
+            size = self._tls.send(*out.next(min(largest, most)))
             out.sent(size)
             return size
         if self.unsent:

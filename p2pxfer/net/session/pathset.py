@@ -177,9 +177,11 @@ class PathSet:
         self._byes.add(path.facts.number)
 
     def acknowledged(self) -> int:
-        """Bytes that the other end's kernels have acknowledged on those that are up and direct."""
-        flows = [path.descriptor.flow() for path in self._paths.values() if path.descriptor is not None]
-        return sum(flow.acked for flow in flows if flow is not None)
+        """Bytes that the other end's kernels have acknowledged on those that are up.
+
+        On a relay path that is the server's, which passes on what it has when a leg ends.
+        """
+        return sum(path.descriptor.acked for path in self._paths.values() if path.descriptor is not None)
 
     def lost(self, path: PeerPath, error: P2pxferError) -> bool:
         """A path is gone for this reason; true if it was in the set."""

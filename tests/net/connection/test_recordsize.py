@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from p2pxfer.core.session.records import MAX_RECORD
-from p2pxfer.net.connection.recordsize import AGAIN, AGAIN_S, LEAST, RECORD_S, UNKNOWN, RecordSize
+from p2pxfer.net.connection.recordsize import AGAIN, AGAIN_S, LEAST, RECORD_S, UNKNOWN, LineShare
 from p2pxfer.net.connection.tcpinfo import delivery_rate
 
 
@@ -23,12 +23,12 @@ from p2pxfer.net.connection.tcpinfo import delivery_rate
     ],
 )
 def test_a_record_takes_no_longer_than_half_a_second(rate: int | None, size: int) -> None:
-    assert RecordSize(None, lambda: 0.0, lambda sock: rate).most() == size
+    assert LineShare(None, lambda: 0.0, lambda sock: rate).most() == size
 
 
 def test_the_kernel_is_asked_now_and_then_and_the_size_follows() -> None:
     asked = [50_000]
-    size = RecordSize(None, lambda: 0.0, lambda sock: asked[0])
+    size = LineShare(None, lambda: 0.0, lambda sock: asked[0])
     assert size.most() == LEAST
     asked[0] = 10**9
     assert [size.most() for _ in range(AGAIN)] == [LEAST] * (AGAIN - 1) + [MAX_RECORD]
@@ -37,7 +37,7 @@ def test_the_kernel_is_asked_now_and_then_and_the_size_follows() -> None:
 def test_a_line_that_became_slow_gets_small_records_after_a_second() -> None:
     """Eight of those of before would keep it for minutes."""
     now, asked = [0.0], [50_000_000]
-    size = RecordSize(None, lambda: now[0], lambda sock: asked[0])
+    size = LineShare(None, lambda: now[0], lambda sock: asked[0])
     assert size.most() == MAX_RECORD
     asked[0] = 20_000
     now[0] += AGAIN_S / 2
@@ -51,7 +51,7 @@ def test_what_is_no_tcp_connection_has_no_rate() -> None:
     closed.close()
     assert delivery_rate(closed) is None
     no_socket: object = object()
-    assert RecordSize(no_socket, lambda: 0.0).most() == UNKNOWN
+    assert LineShare(no_socket, lambda: 0.0).most() == UNKNOWN
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO is Linux's")

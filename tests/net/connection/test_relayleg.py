@@ -18,12 +18,14 @@ from p2pxfer.core.messages import ALPN_SERVER
 from p2pxfer.core.session.records import MAX_RECORD
 from p2pxfer.errors import Unreachable
 from p2pxfer.net.connection import fasttls
-from p2pxfer.net.connection.recordsize import RECORD_S, UNKNOWN, RecordSize
+from p2pxfer.net.connection.backlog import Backlog
+from p2pxfer.net.connection.recordsize import LEAST, RECORD_S, UNKNOWN, LineShare
 from p2pxfer.net.connection.securing import start_tls
 from p2pxfer.net.connection.streamsocket import StreamSocket
 from p2pxfer.net.connection.tcpinfo import delivery_rate
 from p2pxfer.net.connection.tls import PeerTLS
-from tests.net.reactors import sleep, until
+from tests.net.flowkit import MUCH
+from tests.net.reactors import quiet, sleep, until
 from tests.net.sealkit import ANN, ANN_TLS, BOB, BOB_TLS, Changing
 from tests.net.tlskit import Pair, reactor, tls_pair
 
@@ -141,6 +143,42 @@ async def test_the_kernel_knows_nothing_of_what_is_inside_a_leg() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO is Linux's")
 @pytest_twisted.ensureDeferred
+async def test_what_the_server_has_acknowledged_tells_of_the_progress_of_what_is_inside() -> None:
+    """Bytes of the leg's own TLS and those of its start are among them."""
+    pair = await leg()
+    inside: Any = pair.client.transport
+    before = inside.acked
+    assert before > 0
+    inside.write(bytes(100_000))
+    await pair.server.got(100_000)
+    await until(lambda: inside.acked >= before + 100_000)
+    await pair.close()
+    assert inside.acked == 0, "there is no connection any more"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO is Linux's")
+@pytest_twisted.ensureDeferred
+async def test_on_a_slow_line_little_is_sealed_ahead_of_a_farewell() -> None:
+    """What the leg has cannot be dropped; where 25 KB take a second, here and in the kernel it is a record or so each.
+
+    No line is slow here, but one that is not read becomes full.
+    """
+    pair = await leg()
+    inside: Any = pair.client.transport
+    below: Any = pair.outer.client.transport
+    inside._wire._size = LineShare(inside._socket, reactor.seconds, lambda sock: 25_000)
+    below._wire._backlog = Backlog(below._socket, reactor.seconds, lambda sock: 25_000)
+    pair.outer.server.transport.pauseProducing()
+    inside.write(bytes(MUCH))
+    await quiet(lambda: int(inside.unsent) + int(below.unsent))
+    assert inside._out.unsent > MUCH // 2
+    assert 0 < inside._wire.waiting + below.unsent <= 3 * LEAST
+    assert below.flow().waiting <= 2 * LEAST
+    await pair.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO is Linux's")
+@pytest_twisted.ensureDeferred
 async def test_records_inside_a_leg_are_as_large_as_its_own_line_makes_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the kernel knows of the leg is the line to the server, which may be slow."""
     pair = await leg()
@@ -148,10 +186,10 @@ async def test_records_inside_a_leg_are_as_large_as_its_own_line_makes_them(monk
     assert delivery_rate(inside) is not None
     told = bytes(160) + (300_000).to_bytes(8, sys.byteorder)
     monkeypatch.setattr(pair.outer.client.transport, "getsockopt", lambda level, option, size: told[:size])
-    assert RecordSize(inside, lambda: 0.0).most() == 300_000 * RECORD_S
+    assert LineShare(inside, lambda: 0.0).most() == 300_000 * RECORD_S
     await pair.close()
     nothing_below = StreamSocket(reactor)
-    assert RecordSize(nothing_below, lambda: 0.0).most() == UNKNOWN
+    assert LineShare(nothing_below, lambda: 0.0).most() == UNKNOWN
 
 
 @pytest.mark.parametrize(("limit", "why"), [(100_000, "relays 0.1 MiB a session and no more"), (10_000_000, "")])

@@ -30,7 +30,6 @@ from p2pxfer.errors import (
     Refused,
     Unreachable,
 )
-from p2pxfer.net.connection.tcpinfo import Flow
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.session.path import PathFacts
 from p2pxfer.net.session.patience import FAREWELL_S, STOPPED_S
@@ -57,6 +56,7 @@ class Job:
     def __init__(self, folder: Path, spreads: bool = False, code: str = "") -> None:
         self.clock = Clock()
         self.acked = 0
+        """As a connection tells it."""
         self.said: list[object] = []
         self.told: list[Event] = []
         client: Any = SimpleNamespace(when_registered=Deferred)
@@ -81,7 +81,7 @@ class Job:
         path: Any = SimpleNamespace(
             facts=PathFacts(number, "relay", "", ""), rtt=0.01, began=0.0, writable=True,
             send=self.said.append, close=lambda: self.said.append("close"), leave=self.said.append,
-            descriptor=SimpleNamespace(flow=lambda: Flow(self.acked, 0, 0, 0.0)),
+            descriptor=self,
         )  # fmt: skip
         self.job._paths.add(path)
         return path
