@@ -213,7 +213,7 @@ class Sending:
         ticker.start()
         try:
             root = await job.run()
-        except (P2pxferError, CancelledError):
+        except Exception:  # a fault of the program cuts it, too
             if self._memory is not None:
                 await self._memory.cut(pump.acked_bytes)
             raise

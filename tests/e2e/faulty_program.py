@@ -49,6 +49,18 @@ def fails(owner: Any, name: str, code: int) -> Callable[[int], None]:
     return install
 
 
+def broken(count: int) -> None:
+    """The ``count``-th chunk is read by a program with a bug."""
+    real, left = source.Source.read_chunk, count
+
+    def read_chunk(self: source.Source, file: int, index: int) -> Any:
+        nonlocal left
+        left -= 1
+        return real(self, file, index) if left else 1 / 0
+
+    source.Source.read_chunk = read_chunk  # type: ignore[method-assign]  # the fault
+
+
 def short(_: int) -> None:
     """Every call reads or writes half of what was asked."""
     pread, pwrite = os.pread, os.pwrite
@@ -272,6 +284,7 @@ FAULTS: Final[dict[str, Callable[[int], None]]] = {
     "destination is removed": meddles(staging.Staging, "write_chunk", shutil.rmtree),
     "name is taken": meddles(publishing, "rename_new", take_name),
     "source is rewritten": rewritten,
+    "program is broken": broken,
     "search waits": waiting,
     "one file cannot be read": unreadable,
     **CHANGES,

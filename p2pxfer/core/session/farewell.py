@@ -4,7 +4,7 @@ Laws of this file:
 
 1. Who was stopped says so, and no more.
 2. Who ends by an error of its own says which, in the sentence that is meant for the other end; to a peer that was not
-   offered anything yet, only that there is one.
+   offered anything yet, only that there is one.  Of a fault of its program nobody hears more than that it is one.
 3. What the other end said itself it does not hear again: the answer to that is Bye.  Nor is anything said of keys and
    codes, of which the greeting and the pairing say what there is to be said.
 4. In the last record of a path, behind which nothing is sent and before which a frame may have ended anywhere, there is
@@ -26,6 +26,7 @@ from p2pxfer.errors import PEER_REPORTS, CodeNeeded, FrameError, IdentityMismatc
 MAX_REASON: Final = 500
 """Most characters of a reason, which is to be one line at the other end."""
 WITHHELD: Final = "its user is told why"
+FAULT: Final = "a fault inside its program"
 _SAID_ELSEWHERE: Final = (CodeNeeded, IdentityMismatch, WrongCode)
 _CAPS: Final = PEER.caps([Problem], MAX_LAST)
 
@@ -35,8 +36,10 @@ def problem(error: P2pxferError) -> Problem:
     return Problem(word=error.word, message=error.abroad[:MAX_REASON])
 
 
-def last_word(error: P2pxferError, *, offered: bool) -> Message | None:
+def last_word(error: Exception, *, offered: bool) -> Message | None:
     """What a side says that ends by ``error``; ``offered``: the peer was told what this is about."""
+    if not isinstance(error, P2pxferError):
+        error = P2pxferError.plain(FAULT)
     if isinstance(error, PeerStopped) and not error.reported:
         return problem(error)
     if error.reported:

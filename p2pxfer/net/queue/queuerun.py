@@ -90,7 +90,7 @@ class QueuedPump(ChunkPump):
     after_cut = "what arrived is kept there, and it goes on by itself"
     on_through: Callable[[P2pxferError | None], Deferred[None]]
 
-    def attach(self, paths: PathSet, done: Callable[[bytes], None], failed: Callable[[P2pxferError], None]) -> None:
+    def attach(self, paths: PathSet, done: Callable[[bytes], None], failed: Callable[[Exception], None]) -> None:
         """See the base class."""
 
         def noted(root: bytes) -> None:

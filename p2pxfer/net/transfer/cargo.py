@@ -63,7 +63,7 @@ class Cargo(Protocol):
     def acked_bytes(self) -> int:
         """Bytes that the receiver has confirmed."""
 
-    def attach(self, paths: PathSet, done: Callable[[bytes], None], failed: Callable[[P2pxferError], None]) -> None:
+    def attach(self, paths: PathSet, done: Callable[[bytes], None], failed: Callable[[Exception], None]) -> None:
         """Where it may go, and whom to tell its hash at the end, or what went wrong here."""
 
     def open_path(self, path: PeerPath) -> None:

@@ -54,11 +54,11 @@ class ComparedCargo:
         self._asking: Deferred[None] | None = None
         self._asked: PeerPath | None = None
         """Whose words the user is asked about now."""
-        self._failed: Callable[[P2pxferError], None] | None = None
+        self._failed: Callable[[Exception], None] | None = None
         self._refused = False
         self.introduced = False
 
-    def attach(self, paths: PathSet, done: Callable[[bytes], None], failed: Callable[[P2pxferError], None]) -> None:
+    def attach(self, paths: PathSet, done: Callable[[bytes], None], failed: Callable[[Exception], None]) -> None:
         """See :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
         self._failed = failed
         self._cargo.attach(paths, done, failed)

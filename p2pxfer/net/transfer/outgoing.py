@@ -123,7 +123,7 @@ class OutgoingJob:
         """Send everything; returns the root hash.
 
         Raises:
-            P2pxferError: the outcome, when it is not success.
+            Exception: the outcome, when it is not success; what is no ``P2pxferError`` is a fault of the program.
         """
         self._pump.attach(self._paths, self._finished, self.fail)
         self._pathless.begin()
@@ -137,7 +137,7 @@ class OutgoingJob:
             self._paths.part(Bye())
             await self._until_parted()
             return root
-        except (CancelledError, P2pxferError) as error:
+        except Exception as error:  # the receiver hears of a fault of the program, too
             stopped = isinstance(error, (CancelledError, Interrupted))
             word = self._last_word(error) if root is None else None
             raise
@@ -158,9 +158,9 @@ class OutgoingJob:
             if word is not None or self._pump.parting:
                 await self._until_parted()
 
-    def _last_word(self, error: CancelledError | P2pxferError) -> Message | None:
+    def _last_word(self, error: Exception) -> Message | None:
         """What the receiver hears of an end that is not a good one."""
-        if not isinstance(error, P2pxferError) or isinstance(error, Interrupted):
+        if isinstance(error, (CancelledError, Interrupted)):
             error = PeerStopped("the sender was stopped")
         return last_word(error, offered=self._pump.offered)
 
@@ -221,8 +221,8 @@ class OutgoingJob:
         if not self._outcome.called:
             self._outcome.errback(failure)
 
-    def fail(self, error: P2pxferError) -> None:
-        """End the job with this error."""
+    def fail(self, error: Exception) -> None:
+        """End the job with this error, or fault of the program."""
         self._give_up(Failure(error))
 
     def _finished(self, root: bytes) -> None:

@@ -19,15 +19,16 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
+from typing import cast
 
 from blake3 import blake3
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.session.channel import Arrived, Asked, ChannelEvent, Gone, PeerEnded, Stands, Writable
 from p2pxfer.core.session.channels import Channels
+from p2pxfer.core.session.farewell import FAULT
 from p2pxfer.core.transfer.pacing import Pace
 from p2pxfer.core.transfer.streams import CANNOT_GO_ON, SERVICE, check_end, outcome_of
 from p2pxfer.errors import DiskError, Incomplete, LimitReached, P2pxferError, PeerStopped, ProtocolBreach
@@ -56,7 +57,6 @@ class StreamPump:
     ``limit`` in bytes a second, 0 for none.
     """
 
-    log = Logger()
     after_cut = CANNOT_GO_ON
     left = Left()
     spreads = False
@@ -71,7 +71,7 @@ class StreamPump:
         self._channel = self._channels.open(SERVICE, name)
         self._link: ChannelPaths | None = None
         self._done: Callable[[bytes], None] | None = None
-        self._failed: Callable[[P2pxferError], None] | None = None
+        self._failed: Callable[[Exception], None] | None = None
         self._reader = Worker(reactor, "input")
         self._blocks = ReadBlocks()
         make_roomy(source)
@@ -85,7 +85,7 @@ class StreamPump:
         self.accepted = False
         self.parting = False
 
-    def attach(self, paths: PathSet, done: Callable[[bytes], None], failed: Callable[[P2pxferError], None]) -> None:
+    def attach(self, paths: PathSet, done: Callable[[bytes], None], failed: Callable[[Exception], None]) -> None:
         """See :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
         self._done, self._failed = done, failed
         self._link = ChannelPaths(self._reactor, self._channels, paths, self._event, self._settled, failed)
@@ -151,9 +151,9 @@ class StreamPump:
         if self._link is not None:
             self._link.stop()
 
-    def _fail(self, error: P2pxferError) -> None:
+    def _fail(self, error: Exception) -> None:
         if self._failed is not None and self._phase is not _Phase.CLOSED:
-            self._why = f": {error.abroad}"
+            self._why = f": {error.abroad if isinstance(error, P2pxferError) else FAULT}"
             self._failed(error)
 
     # -- the channel ---------------------------------------------------------------------------------------------
@@ -232,11 +232,12 @@ class StreamPump:
         self._on.soon()
 
     def _unreadable(self, failure: Failure) -> None:
-        if not isinstance(failure.value, OSError):
-            self.log.failure("reading the stream failed", failure)
-        reason = os.strerror(failure.value.errno) if isinstance(failure.value, OSError) and failure.value.errno else ""
-        what = f"standard input cannot be read{f': {reason}' if reason else ''}"
-        self._fail(DiskError(f"{what}; {CANNOT_GO_ON}", what))
+        error = cast(Exception, failure.value)
+        if isinstance(error, OSError):
+            reason = os.strerror(error.errno) if error.errno else ""
+            what = f"standard input cannot be read{f': {reason}' if reason else ''}"
+            error = DiskError(f"{what}; {CANNOT_GO_ON}", what)
+        self._fail(error)
 
     def _stop_waiting(self) -> None:
         if self._later is not None and self._later.active():

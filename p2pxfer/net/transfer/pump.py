@@ -19,10 +19,10 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable
+from typing import cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.codec import Message
@@ -31,7 +31,7 @@ from p2pxfer.core.transfer.chunktable import ChunkAddress
 from p2pxfer.core.transfer.pacing import Pace
 from p2pxfer.core.transfer.sendeffect import AcceptedByPeer, Finished, HashChunks, NothingLeft, Send, SenderEffect
 from p2pxfer.core.transfer.sender import SenderCore
-from p2pxfer.errors import DiskError, P2pxferError
+from p2pxfer.errors import P2pxferError
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.cargo import Left
@@ -58,7 +58,6 @@ itself costs several times what reading it costs."""
 class ChunkPump:
     """The sending of one source, as a :class:`~p2pxfer.net.transfer.cargo.Cargo`."""
 
-    log = Logger()
     after_cut = "what arrived is kept there, run the same command again to go on"
     parting = False
     spreads = True
@@ -93,14 +92,14 @@ class ChunkPump:
         self._reading = 0
         self._paths: PathSet | None = None
         self._done: Callable[[bytes], None] | None = None
-        self._failed: Callable[[P2pxferError], None] | None = None
+        self._failed: Callable[[Exception], None] | None = None
         self._reader = Worker(reactor, "reader")
         self._stopping: list[Deferred[None]] = []
         self._closed = False
         self.introduced = False
         self.accepted = False
 
-    def attach(self, paths: PathSet, done: Callable[[bytes], None], failed: Callable[[P2pxferError], None]) -> None:
+    def attach(self, paths: PathSet, done: Callable[[bytes], None], failed: Callable[[Exception], None]) -> None:
         """Where chunks may go, and whom to tell the root hash at the end or an error of the disk."""
         self._paths = paths
         self._done = done
@@ -323,15 +322,9 @@ class ChunkPump:
 
     def _unreadable(self, failure: Failure) -> None:
         """The disk, or a fault of the program: either ends the job."""
-        if self._closed:
-            return
-        error = failure.value
-        if not isinstance(error, P2pxferError):
-            self.log.failure("sending failed", failure)
-            error = DiskError.plain(f"sending failed inside the program: {type(error).__name__}")
-        self._fail(error)
+        self._fail(cast(Exception, failure.value))
 
-    def _fail(self, error: P2pxferError) -> None:
+    def _fail(self, error: Exception) -> None:
         failed, self._failed = self._failed, None
         if not self._closed and failed is not None:
             failed(error)

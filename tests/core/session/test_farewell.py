@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from p2pxfer.core.framing import encode_frame
 from p2pxfer.core.reported import from_peer
-from p2pxfer.core.session.farewell import MAX_REASON, WITHHELD, in_last_record, last_word, problem, reported
+from p2pxfer.core.session.farewell import FAULT, MAX_REASON, WITHHELD, in_last_record, last_word, problem, reported
 from p2pxfer.core.session.records import MAX_LAST
 from p2pxfer.core.session.wire import PEER, Bye, Ping, Problem
 from p2pxfer.core.words.parting import parted_text
@@ -51,6 +53,14 @@ def test_who_was_stopped_says_that_and_not_that_it_ended_by_an_error() -> None:
     for offered in (True, False):
         said = last_word(PeerStopped("the sender was stopped"), offered=offered)
         assert said == Problem(word="E_STOPPED", message="the sender was stopped")
+
+
+def test_of_a_fault_of_its_program_a_side_says_that_it_is_one() -> None:
+    said = last_word(ZeroDivisionError("/home/me"), offered=True)
+    assert said == Problem(word="E_INTERNAL", message=FAULT, ends=True)
+    assert isinstance(said, Problem)
+    assert parted_text("bob", cast(PeerStopped, reported(said))) == f"bob could not go on: {FAULT}"
+    assert last_word(ZeroDivisionError("/home/me"), offered=False) == Problem("E_INTERNAL", WITHHELD, ends=True)
 
 
 @pytest.mark.parametrize("word", ["E_DENIED", "E_SPACE", "E_PATH", "E_STOPPED", "E_CODE", "E_NEW"])

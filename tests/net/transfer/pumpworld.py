@@ -12,7 +12,6 @@ from p2pxfer.core.framing import HEADER_SIZE
 from p2pxfer.core.session.deltawire import PATCH_KIND, Basis
 from p2pxfer.core.session.transferwire import Accept, Listed
 from p2pxfer.core.transfer.delta import average_block
-from p2pxfer.errors import P2pxferError
 from p2pxfer.net.session.path import PathFacts
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer.cutting import blocks
@@ -80,7 +79,7 @@ class Sending:
         self.cache = HashCache(str(folder / "state"), self.source.manifest, self.source.identity, 0.0)
         reactor: Any = self.threads
         self.pump = ChunkPump(reactor, self.source, self.cache, delta=True)
-        self.errors: list[P2pxferError] = []
+        self.errors: list[Exception] = []
         self.paths = PathSet(self.threads.seconds, lambda event: None)
         self.pump.attach(self.paths, lambda root: None, self.errors.append)
 

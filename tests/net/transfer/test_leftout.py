@@ -27,7 +27,7 @@ from p2pxfer.core.transfer.inflow import claims_of
 from p2pxfer.core.transfer.receiveeffect import Decide, Listed, Publish, ReceiverEffect, Store, StoreHole
 from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.core.transfer.sendeffect import Send
-from p2pxfer.errors import DiskError, P2pxferError, SourceChanged, SourceUnreadable
+from p2pxfer.errors import DiskError, SourceChanged, SourceUnreadable
 from p2pxfer.net import disk
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.staging.staging import RESERVE, Staging
@@ -119,7 +119,7 @@ class Sender:
         self.cache = HashCache(str(folder / "state"), self.source.manifest, self.source.identity, 0.0)
         self.pump = ChunkPump(reactor, self.source, self.cache)
         self.paths = PathSet(self.threads.seconds, lambda event: None)
-        self.outcome: list[bytes | P2pxferError] = []
+        self.outcome: list[bytes | Exception] = []
         self.pump.attach(self.paths, self.outcome.append, self.outcome.append)
         self.ends: dict[int, Any] = {}
 
@@ -196,14 +196,14 @@ class Between:
                 self.sender.pump.message(self.sender.ends[answer.path], answer.message)
         self.sender.pump.push()
 
-    def run(self) -> bytes | P2pxferError:
+    def run(self) -> bytes | Exception:
         """Until the sender has ended; the root, or its error."""
         while not self.sender.outcome:
             if not self.deliver():
                 self.sender.threads.wait()
         return self.sender.outcome[0]
 
-    def whole(self) -> bytes | P2pxferError:
+    def whole(self) -> bytes | Exception:
         """Another run of both over one path."""
         self.anew()
         return self.run()

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from p2pxfer.core.contact.codes import parse_code
 from p2pxfer.core.messages import NatSummary
 from p2pxfer.core.reported import from_peer
-from p2pxfer.core.session.farewell import WITHHELD
+from p2pxfer.core.session.farewell import FAULT, WITHHELD
 from p2pxfer.core.session.pathchoice import FORGOTTEN, OVER
 from p2pxfer.core.session.transferwire import Ack, Refuse
 from p2pxfer.core.session.wire import Bye, Problem
@@ -59,7 +59,8 @@ class Job:
         """As a connection tells it."""
         self.said: list[object] = []
         self.told: list[Event] = []
-        client: Any = SimpleNamespace(when_registered=Deferred)
+        self.searching: Deferred[None] = Deferred()
+        client: Any = SimpleNamespace(when_registered=lambda: self.searching)
         cargo: Any = SimpleNamespace(
             attach=lambda *given: None, close=lambda: None, parting=False, accepted=True, spreads=spreads,
             after_cut="", is_idle=lambda path: True, offered=True, message=self.message,
@@ -148,6 +149,21 @@ def test_a_job_that_failed_says_by_what_and_waits_until_that_is_heard(
     assert (job.said, job.outcome) == ([Problem(word=kind.word, message=reason, ends=True), "close"], [])
     job.clock.advance(FAREWELL_S)
     assert job.outcome == [error]
+
+
+@pytest.mark.parametrize("offered", [True, False])
+def test_a_fault_of_the_program_is_the_outcome_and_the_receiver_hears_that_there_is_one(
+    tmp_path: Path, offered: bool
+) -> None:
+    """Nothing of what it is: that is for those who can mend it."""
+    job = Job(tmp_path)
+    job.cargo.offered = offered
+    fault = ZeroDivisionError("/home/alice")
+    job.searching.errback(fault)
+    reason = FAULT if offered else WITHHELD
+    assert (job.said, job.outcome) == ([Problem(word="E_INTERNAL", message=reason, ends=True), "close"], [])
+    job.clock.advance(FAREWELL_S)
+    assert job.outcome == [fault]
 
 
 def test_a_breach_of_the_receiver_ends_the_job_when_its_reason_was_heard(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from twisted.internet.defer import Deferred
 from p2pxfer.core.codec import Message
 from p2pxfer.core.session.transferwire import MAX_CHUNK, Accept, Have, Listed, Offer, Page, Tally
 from p2pxfer.core.transfer.chunktable import ChunkAddress, ChunkTable
-from p2pxfer.errors import P2pxferError
 from p2pxfer.net.session.path import PathFacts
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.transfer import pump, ready
@@ -71,7 +70,7 @@ class GoingOn:
         self.cache = SlowCache(folder, self.source)
         reactor: Any = self.threads
         self.pump = ChunkPump(reactor, self.source, self.cache)
-        self.errors: list[P2pxferError] = []
+        self.errors: list[Exception] = []
         self.paths = PathSet(self.threads.seconds, lambda event: None)
         path: Any = FakePath()
         path.facts = PathFacts(1, "punched", "", "")

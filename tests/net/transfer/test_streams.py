@@ -443,7 +443,7 @@ class Giving:
         self.pump = StreamPump(reactor, self.source, "log.txt", limit)
         self.paths = PathSet(reactor.seconds, lambda event: None)
         self.done: list[bytes] = []
-        self.failed: list[P2pxferError] = []
+        self.failed: list[Exception] = []
         self.pump.attach(self.paths, self.done.append, self.failed.append)
         path: Any = FakePath()
         self.path = path
