@@ -33,8 +33,9 @@ from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.session.pathwords import words_on
+from p2pxfer.net.transfer.admittance import Acceptance
 from p2pxfer.net.transfer.folder import directory_of
-from p2pxfer.net.transfer.inbox import IDLE_S, Acceptance, Inbox
+from p2pxfer.net.transfer.inbox import IDLE_S, Inbox
 from p2pxfer.net.transfer.inboxowner import Brought, InboxOwner, Known
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
@@ -162,10 +163,7 @@ class Receiving(InboxOwner):
             raise NameTaken(why) from error
 
     async def _until_the_end(self, client: RendezvousClient) -> None:
-        ends: list[Deferred[object]] = [
-            cast("Deferred[object]", self._finished),
-            cast("Deferred[object]", client.failed),
-        ]
+        ends = [cast("Deferred[object]", self._finished), cast("Deferred[object]", client.failed)]
         self._quiet.start()
         try:
             # Values and not failures, since a race waits for the first success.

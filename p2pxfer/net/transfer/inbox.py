@@ -2,9 +2,7 @@
 
 Laws of this file:
 
-1. Nobody is dialled because a stranger asked: an introduction is taken up only for a contact, or while a code is open,
-   or where the user said that everybody may send.  While nobody can say who is a contact, none is taken up, and of
-   what paths bring nothing that is new; what was taken before goes on.
+1. Who is met, and who may bring what, is said by :mod:`p2pxfer.net.transfer.admittance`.
 2. A peer whose key is not verified may prove that it knows the code, and take leave; nothing else.  One that is denied
    files may prove as much as it likes.
 3. What a verified peer's paths bring is kept by its key and not by connection (:mod:`p2pxfer.net.transfer.arrivals`).
@@ -18,7 +16,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -32,7 +29,7 @@ from p2pxfer.core.session.channelwire import Attach, Compare
 from p2pxfer.core.session.pathchoice import OVER
 from p2pxfer.core.session.transferwire import Chunk, Offer
 from p2pxfer.core.session.wire import Bye, Check, Pair1, PairConfirm, SameWords
-from p2pxfer.errors import CodeNeeded, P2pxferError, PeerStopped, ProtocolBreach, Refused, Unreachable, WrongCode
+from p2pxfer.errors import P2pxferError, PeerStopped, ProtocolBreach, WrongCode
 from p2pxfer.net.connection.liveness import PacketsLost
 from p2pxfer.net.session.bothsame import COMPARE_S
 from p2pxfer.net.session.checkanswer import CheckAnswers
@@ -42,10 +39,11 @@ from p2pxfer.net.session.parties import nat_event
 from p2pxfer.net.session.path import CLOSE_S, PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.session.patience import STOPPED_S
+from p2pxfer.net.transfer.admittance import Acceptance, Admittance
 from p2pxfer.net.transfer.arrivals import Arrivals
 from p2pxfer.net.transfer.codeproofs import CodeProofs
 from p2pxfer.net.transfer.idlers import QUIET_S, NothingOffered, QuietPaths, giving_way
-from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
+from p2pxfer.net.transfer.inboxowner import InboxOwner
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
 from p2pxfer.net.transfer.landing import DiskThreads
@@ -60,7 +58,6 @@ IDLE_S = 120.0
 """How long a transfer without a path keeps its staging place locked, seconds."""
 MAX_MEETINGS = 64
 """Most introductions at once, whatever the server sends: each one dials."""
-Acceptance = Literal["ask", "contacts", "all"]
 
 
 class Inbox:
@@ -86,8 +83,7 @@ class Inbox:
         self._limit = limit
         self._place_for = place_for
         self._patience = patience
-        self._acceptance = acceptance
-        self._codes = codes
+        self._admittance = Admittance(machine.name, acceptance, codes, owner)
         self._owner = owner
         self._tell = tell
         self._instance = os.urandom(16)
@@ -114,10 +110,10 @@ class Inbox:
         if self._parted is not None:
             return  # whoever is met now would not be ended any more
         key = introduction.peer_id
-        if key == self._machine.identity.id.digest or not self._welcome(key):
+        if key == self._machine.identity.id.digest or not self._admittance.welcome(key, self._reactor.seconds()):
             self.log.info("an introduction to a stranger was not taken up")
             return
-        contact = self._owner.known(key) is not None
+        contact = self._admittance.contact(key) is not None
         self._make_room(key, contact)
         if len(self._meetings) >= MAX_MEETINGS:
             self.log.warn("an introduction was not taken up: {count} are under way", count=MAX_MEETINGS)
@@ -126,19 +122,12 @@ class Inbox:
         session = self._session(key)
         self._tell(Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(key))))
         self._tell(nat_event(introduction.my_nat))
-        session.introduced(self._reactor.seconds(), self._known(key))
+        session.introduced(self._reactor.seconds(), self._admittance.known(key))
         beside = bool(session.paths) and introduction.relay_token is None
         party = self._machine.party("responder", key, trusted=contact, beside=beside)
         meeting = Meeting(self._reactor, introduction, party, client, self)
         self._meetings.add(meeting)
         meeting.start()
-
-    def _welcome(self, key: bytes) -> bool:
-        self._codes.expire(self._reactor.seconds())
-        if self._owner.known(key) is not None:
-            return True
-        # It may be a contact, or one that is denied files: whoever is told now that it is no contact would give up.
-        return not self._owner.unread and (self._acceptance == "all" or bool(self._codes.open_slots))
 
     def _make_room(self, key: bytes, contact: bool) -> None:
         """End the meeting of which another one with this peer takes the place, if there are enough."""
@@ -168,17 +157,12 @@ class Inbox:
         session = self._sessions.get(key)
         if session is None:
             paths = PathSet(self._reactor.seconds, self._tell)
-            session = self._sessions[key] = PeerSession(key, paths, self._known(key))
+            session = self._sessions[key] = PeerSession(key, paths, self._admittance.known(key))
             undecided = Undecided(
                 self._reactor, lambda: self._client and self._client.registered, partial(session.seeks, self._meetings)
             )
             session.arrivals = Arrivals(partial(self._begin, session), partial(self._begin_stream, session), undecided)
         return session
-
-    def _known(self, key: bytes) -> Known | None:
-        known = self._owner.known(key)
-        everybody = self._acceptance == "all" and not self._owner.unread
-        return Known("", "id") if known is None and everybody else known
 
     async def close(self, farewell: PeerStopped | None = None, *, stopped: bool = False) -> None:
         """End every meeting and transfer, and let the senders hear of it; what arrived stays.
@@ -236,7 +220,7 @@ class Inbox:
         session.arrivals.close_path(path, error)
         session.since.pop(path, None)
         # Anybody may greet, and then drop our packets; with ``--accept all`` anybody has a session.
-        verified = self._owner.known(session.key) is not None
+        verified = self._admittance.contact(session.key) is not None
         lost = isinstance(error, PacketsLost) and session.nat_forgot(path, self._reactor.seconds())
         session.doubted.pop(path, None)
         if lost and verified and self._parted is None and self._client is not None:
@@ -276,12 +260,8 @@ class Inbox:
             session.paths.said_bye(path)
             session.arrivals.bye(path)
             path.close()
-        elif session.known is None or (isinstance(message, Check) and self._owner.known(session.key) is None):
-            self._check_contacts(self._owner.known(session.key))
-            raise CodeNeeded(
-                f"{self._machine.name} does not know this key: ask for the one-time code that receive shows, and give"
-                " it with --code-file or P2PXFER_CODE"
-            )
+        elif session.known is None or (isinstance(message, Check) and self._admittance.contact(session.key) is None):
+            self._admittance.turn_away(session.key)
         elif isinstance(message, Check):
             self._check(session, path)
         elif isinstance(message, Compare):
@@ -314,26 +294,13 @@ class Inbox:
     def _brought(self, session: PeerSession, path: PeerPath, message: Offer | Attach) -> None:
         if path in self._checks:
             raise ProtocolBreach("an offer came on a path that was for a check")
-        # Asked each time: the user may have said no since the session began.
-        now = self._owner.known(session.key)
-        if not session.arrivals.goes_on(message):
-            self._check_contacts(now)
-        if now is not None and not now.files:
-            raise Refused(f"{self._machine.name} takes no files from you")
+        self._admittance.check_offer(session.key, goes_on=session.arrivals.goes_on(message))
         if isinstance(message, Attach):
             return session.arrivals.attach(path, message)
         return session.arrivals.offer(path, session.since[path], message)
 
-    def _check_contacts(self, known: Known | None) -> None:
-        """Raises :class:`~p2pxfer.errors.Unreachable` while it cannot be said what a peer may: it comes back.
-
-        ``known`` is what was said of it just now.
-        """
-        if known is None and self._owner.unread:
-            raise Unreachable(f"{self._machine.name}'s contacts cannot be read now, and nothing new is taken")
-
     def _begin(self, session: PeerSession, path: PeerPath, number: bytes, budget: ListBudget) -> IncomingTransfer:
-        name, known = session.name(path), self._owner.known(session.key) is not None
+        name, known = session.name(path), self._admittance.contact(session.key) is not None
         ask = session.arrivals.undecided.ask
         transfer: IncomingTransfer = IncomingTransfer(
             self._reactor, session.key, number, self._instance, self._place_for(session.key), session.paths, self._disk,

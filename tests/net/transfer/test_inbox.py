@@ -31,6 +31,7 @@ from p2pxfer.net.session.firstcontact import PAIRING_S
 from p2pxfer.net.session.path import CLOSE_S
 from p2pxfer.net.session.patience import STOPPED_S
 from p2pxfer.net.transfer import inbox as module
+from p2pxfer.net.transfer.admittance import Acceptance
 from p2pxfer.net.transfer.folder import Folder
 from p2pxfer.net.transfer.idlers import MAX_OF_CONTACT, MAX_OF_STRANGER, MAX_OF_STRANGERS, QUIET_S
 from p2pxfer.net.transfer.inbox import MAX_MEETINGS, Inbox
@@ -234,7 +235,7 @@ def open_house(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     contacts = {CONTACT: Known("dora", "contact")}
     owner: Any = world.inbox._owner
     owner.known = contacts.get
-    world.inbox._acceptance = "all"
+    world.inbox._admittance._acceptance = "all"
     world.inbox._client = world.client = FakeClient()  # type: ignore[assignment,attr-defined]  # all that is used
     world.inbox._session(KEY).known = Known("", "id")
     FakeMeeting.made = []
@@ -421,7 +422,7 @@ def test_a_path_that_is_gone_is_not_looked_at(world: World) -> None:
 def prove(world: World, compare: bool) -> StreamPath:
     """Alice proves a code on a path that is up; whether her user wants words compared."""
     code = parse_code("4-acid-acorn-acre")
-    world.inbox._codes.open(code, world.clock.seconds())
+    world.inbox._admittance._codes.open(code, world.clock.seconds())
     made = StreamPath(1)
     path: Any = made
     world.inbox.path_up(world.meeting, path)
@@ -551,13 +552,13 @@ def test_what_carries_a_transfer_gives_way_to_nobody(open_house: World) -> None:
 class Unreadable:
     """Contacts of which one is denied files, and which cannot be read once ``unread`` is set."""
 
-    def __init__(self, world: World, acceptance: module.Acceptance) -> None:
+    def __init__(self, world: World, acceptance: Acceptance) -> None:
         self.unread = ""
         self._contacts = {KEY: Known("eve", "contact", files=False), CONTACT: Known("dora", "contact")}
         owner: Any = world.inbox._owner
         owner.known = self._known
         self._owner = owner
-        world.inbox._acceptance = acceptance
+        world.inbox._admittance._acceptance = acceptance
 
     def _known(self, key: bytes) -> Known | None:
         self._owner.unread = self.unread
@@ -579,13 +580,13 @@ ATTACH = Attach(instance=bytes(16))
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("acceptance", ["contacts", "all"])
 def test_while_contacts_cannot_be_read_nothing_new_is_taken(
-    world: World, acceptance: module.Acceptance, message: Message, *, known: bool
+    world: World, acceptance: Acceptance, message: Message, *, known: bool
 ) -> None:
     """Nobody can say then who is denied files; it is no refusal, after which the sender would not come back."""
     contacts = Unreadable(world, acceptance)
     session = world.inbox._session(KEY)
     contacts.unread = "contacts.json cannot be read"
-    session.known = Known("eve", "contact", files=False) if known else world.inbox._known(KEY)
+    session.known = Known("eve", "contact", files=False) if known else world.inbox._admittance.known(KEY)
     path = a_path(world, 1, KEY)
     with pytest.raises(Unreachable, match=r"contacts cannot be read") as raised:
         world.inbox.path_message(path, message)
@@ -714,6 +715,14 @@ def test_nobody_new_is_met_while_nobody_can_say_who_is_a_contact(open_house: Wor
     owner.known, owner.unread = known, ""
     meet(open_house, CONTACT)
     meet(open_house, KEY)
+
+
+def test_for_a_stranger_nobody_is_dialled(open_house: World) -> None:
+    open_house.inbox._admittance._acceptance = "contacts"
+    introduction: Any = SimpleNamespace(peer_id=KEY, session=bytes(16), my_nat=NatSummary())
+    open_house.inbox.introduced(introduction)
+    assert FakeMeeting.made == []
+    meet(open_house, CONTACT)
 
 
 def test_nobody_is_met_by_an_inbox_that_is_being_closed(open_house: World) -> None:
