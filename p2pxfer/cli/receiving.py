@@ -11,23 +11,23 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, Failu
 from twisted.python.failure import Failure
 
 from p2pxfer.cli.codedesk import CodeDesk, parse_given
+from p2pxfer.cli.deciding import Deciding
 from p2pxfer.cli.displaced import displaced, kept_in
 from p2pxfer.cli.elsewhere import Elsewhere
 from p2pxfer.cli.newcontact import store_contact
 from p2pxfer.cli.pathends import PathEnds, stranger
-from p2pxfer.cli.questions import Questions, compose_question
+from p2pxfer.cli.questions import Questions
 from p2pxfer.cli.quiettime import QuietTime
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
 from p2pxfer.cli.watching import Watch, done_event, failed_text, interrupted_text, stops
 from p2pxfer.cli.wordscheck import REMOVE, WordsCheck
 from p2pxfer.core.contact.codebook import CodeBook
-from p2pxfer.core.contact.compare import DIFFER
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.messages import Registered
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import received_text
-from p2pxfer.errors import IdentityMismatch, Incomplete, Interrupted, NameTaken, P2pxferError, PeerStopped, Unreachable
+from p2pxfer.errors import Incomplete, Interrupted, NameTaken, P2pxferError, PeerStopped, Unreachable
 from p2pxfer.net.session.knownpeers import ContactsNow
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.path import PeerPath
@@ -49,8 +49,6 @@ FAREWELL_S = 5.0
 STREAM_FAREWELL_S = 30.0
 """The same for a stream, seconds: a sender that never hears of its end takes it for lost, and cannot ask again."""
 STOPPED = PeerStopped("the receiver was stopped")
-DIFFER_HERE = f"{DIFFER}; nothing was taken"
-"""What the sender hears of a no to the words."""
 
 
 class Receiving(InboxOwner):
@@ -81,9 +79,7 @@ class Receiving(InboxOwner):
         self._given = parse_given(code_words, self._codes.next_slot) if code_words is not None else None
         self._watches: list[Watch] = []
         self._received = 0
-        self._denied: IdentityMismatch | None = None
         self._last_answer: Registered | None = None
-        self._leaving = False
         self._trier = "a sender"
         """Who tried a code last."""
         self._finished: Deferred[P2pxferError | None] = Deferred()
@@ -109,7 +105,7 @@ class Receiving(InboxOwner):
             farewell = STOPPED
             raise
         finally:
-            self._leaving = True
+            self._deciding.close()
             self._desk.close()
             self._questions.close()
             self._elsewhere.close()
@@ -129,6 +125,15 @@ class Receiving(InboxOwner):
         advice = f"Nothing of this was taken. {REMOVE}"
         self._words = WordsCheck(machine.home, self._questions, self._report, reactor, advice, asks=self._verify)
         self._elsewhere = Elsewhere(reactor, machine.home, self._place, self._report)
+        self._deciding = Deciding(
+            self._watches,
+            self._words,
+            self._questions,
+            self._elsewhere,
+            self._place.shown,
+            asks=self._acceptance == "ask",
+            verify=self._verify,
+        )
         self._contacts = ContactsNow(machine.home, self._report.note)
         self._quiet = QuietTime(reactor, self._timeout, self._is_busy, self._quiet_too_long)
         self._ends = PathEnds(
@@ -263,36 +268,7 @@ class Receiving(InboxOwner):
 
     def decide(self, peer: str, offer: Offer) -> Awaitable[bool]:
         """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
-        return self._decide(peer, offer)
-
-    async def _decide(self, peer: str, offer: Offer) -> bool:
-        watch = next((watch for watch in self._watches if watch.transfer.offer is offer), None)
-        if self._verify and not await self._same_words(watch, peer):
-            return False
-        if self._acceptance == "ask":
-            offer = await watch.counted(offer) if watch is not None else offer
-            if not await self._ask(watch, lambda: compose_question(peer, offer, self._place.shown)):
-                return False
-        if watch is not None:
-            watch.accepted()
-            self._elsewhere.look(watch)
-        return True
-
-    async def _ask(self, watch: Watch | None, compose: Callable[[], str]) -> bool:
-        ask = partial(self._questions.ask, compose)
-        return await watch.asked(ask, lambda: self._is_over(watch)) if watch is not None else await ask()
-
-    async def _same_words(self, watch: Watch | None, peer: str) -> bool:
-        if watch is None:
-            return False
-        try:
-            return await self._words.same(watch.paths, safe_text(peer), lambda: self._is_over(watch))
-        except IdentityMismatch as error:
-            self._denied = error
-            raise IdentityMismatch(error.message, DIFFER_HERE) from error
-
-    def _is_over(self, watch: Watch) -> bool:
-        return self._denied is not None or self._leaving or watch.transfer.ended
+        return self._deciding.decide(peer, offer)
 
     def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:
         """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
@@ -323,8 +299,8 @@ class Receiving(InboxOwner):
             ended()
             error = failure.value
             assert isinstance(error, P2pxferError)
-            if self._denied is not None:
-                self._finish(self._denied)
+            if self._deciding.denied is not None:
+                self._finish(self._deciding.denied)
                 return
             if isinstance(error, Incomplete) and isinstance(transfer, IncomingTransfer):
                 # Not the end of the wait: the sender may come back, also to ``--once``.

@@ -526,7 +526,7 @@ def _offered(make: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, Asked, An
     monkeypatch.setattr(receiving, "IncomingTransfer", FakeTransfer)
     run = make(once=True, acceptance="ask")
     asked: Any = Asked()
-    run.command._questions = asked
+    run.command._questions = run.command._deciding._questions = asked
     transfer = run.transfer()
     return run, asked, transfer, Deferred.fromCoroutine(run.command.decide("alice", transfer.offer))
 
@@ -999,7 +999,7 @@ def test_who_takes_leave_while_words_are_compared_is_not_asked_about_again(
     there = [SimpleNamespace(peer_key=b"a" * 32, send=lambda message: None, number=number) for number in (1, 2)]
     (watch,) = run.command._watches
     watch.paths = SimpleNamespace(ordered=lambda: there)
-    answer = Deferred.fromCoroutine(run.command._same_words(watch, "alice"))
+    answer = Deferred.fromCoroutine(run.command._deciding._same_words(watch, "alice"))
     assert asked == [there[0]]
     run.pass_time(0.3)
     gone, there = there, []
