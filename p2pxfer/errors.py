@@ -186,6 +186,10 @@ class RefusedForNow(Refused):
     retry = True
 
 
+class Declined(Refused):
+    """The receiver, or its user, does not take this very transfer: there is nothing to go on with."""
+
+
 class NameTaken(Refused):
     """A registered name belongs to another key."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from p2pxfer.errors import (
     ConfigError,
+    Declined,
     DiskError,
     Incomplete,
     Interrupted,
@@ -50,6 +51,18 @@ def from_peer(word: str, message: str, *, ends: bool = False) -> P2pxferError:
         error = PeerStopped(message) if word == PeerStopped.word else from_wire(word, message)
     error.reported = True
     return error
+
+
+def from_receiver(word: str, message: str) -> P2pxferError:
+    """The error by which a receiver refuses a transfer: what it decided is told from what it cannot do now.
+
+    Who read what it received was one who may go away too, which ends the transfer as much as a no.
+    """
+    if word in (Refused.word, Interrupted.word):
+        declined = Declined(message)
+        declined.reported = True
+        return declined
+    return from_peer(word, message)
 
 
 def from_wire(word: str, message: str) -> P2pxferError:

@@ -17,7 +17,7 @@ from p2pxfer.cli.fileload import FileLoad
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.sendmemory import SendMemory
 from p2pxfer.cli.settings import Global
-from p2pxfer.errors import CodeNeeded, Interrupted, P2pxferError, Replaced, WrongCode
+from p2pxfer.errors import CodeNeeded, Declined, Interrupted, P2pxferError, Refused, RefusedForNow, Replaced, WrongCode
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.queue.sendjobs import SendJob, SendJobs
 from p2pxfer.net.session import machine
@@ -256,4 +256,43 @@ def test_whoever_stops_it_when_everything_is_there_has_sent_it(
         reactor.wait()
     assert outcome == [None]
     assert threads == ["record"]
+    source.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "stays"),
+    [(Declined("no"), False), (RefusedForNow("full"), True), (Refused("no files from you"), True)],
+)
+@pytest.mark.parametrize("accepted", [True, False])
+def test_what_the_receiver_declines_is_no_job_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: P2pxferError, stays: bool, accepted: bool
+) -> None:
+    """Nor is what an earlier run left of it; where it met a trouble there, or the sender is denied, it may go on."""
+
+    class Job:
+        path_kind = "lan"
+
+        def __init__(self, *_: object, tell: Any, **_options: object) -> None:
+            self.tell = tell
+
+        async def run(self) -> bytes:
+            if accepted:
+                self.tell(Accepted())
+            raise error
+
+    monkeypatch.setattr(machine, "RendezvousClient", FakeClient)
+    monkeypatch.setattr(sending, "OutgoingJob", Job)
+    command, reactor = make_command(tmp_path), Threads()
+    source = Source.scan([str(tmp_path / "a.txt")])
+    job = SendJob([str(tmp_path / "a.txt")], "bob")
+    jobs = SendJobs(Home(tmp_path / "home").path)
+    jobs.save(job)
+    jobs.close()
+    monkeypatch.setattr(command, "_memory", SendMemory(Home(tmp_path / "home"), job, source))
+    outcome: list[Any] = []
+    Deferred.fromCoroutine(command.run(here(tmp_path, reactor))).addBoth(outcome.append)
+    while not outcome:
+        reactor.wait()
+    assert outcome[0].value is error
+    assert len(jobs.all()) == stays
     source.close()

@@ -5,8 +5,8 @@ import errno
 import pytest
 
 from p2pxfer import errors
-from p2pxfer.core.reported import from_peer, from_wire
-from p2pxfer.errors import NoMemory, P2pxferError, Refused, is_no_memory
+from p2pxfer.core.reported import from_peer, from_receiver, from_wire
+from p2pxfer.errors import Declined, NoMemory, P2pxferError, PathRefused, Refused, RefusedForNow, is_no_memory
 
 
 def classes(base: type[P2pxferError]) -> list[type[P2pxferError]]:
@@ -28,6 +28,22 @@ def test_what_is_about_this_machine_goes_abroad_only_in_a_sentence_for_that(cls:
     assert cls("/home/me/inbox is in the way", "something is in the way").abroad == "something is in the way"
     assert cls.plain("the input is not whole").abroad == "the input is not whole"
     assert Refused("the receiver's user said no").abroad == "the receiver's user said no"
+
+
+@pytest.mark.parametrize(
+    ("word", "kind"),
+    [
+        ("E_DENIED", Declined),
+        ("E_INTERRUPTED", Declined),
+        ("E_SPACE", RefusedForNow),
+        ("E_IO", Refused),
+        ("E_PATH", PathRefused),
+    ],
+)
+def test_what_a_receiver_declines_is_told_from_what_it_cannot_take(word: str, kind: type[P2pxferError]) -> None:
+    """With the first there is nothing to go on with."""
+    error = from_receiver(word, "the receiver refused: no")
+    assert (type(error), error.reported) == (kind, True)
 
 
 @pytest.mark.parametrize(

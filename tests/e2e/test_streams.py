@@ -149,6 +149,20 @@ def test_a_reader_that_goes_away_ends_both(pair: Stage) -> None:
     os.close(feed)
 
 
+def test_a_file_that_nobody_reads_any_more_is_no_job_that_could_go_on(pair: Stage) -> None:
+    source = pair.folder / "big.bin"
+    random_file(source, 8 * MIB)
+    drain, back = os.pipe()
+    bob = taker(pair, back)
+    os.close(back)
+    alice = End(pair, "alice", "send", source, "bob", target=subprocess.DEVNULL)
+    assert os.read(drain, 100)
+    os.close(drain)
+    assert "nobody reads" in alice.ends(4)
+    bob.ends(130)
+    assert "nothing is unfinished" in pair.run("jobs").err
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_sender_tells_the_receiver(pair: Stage, number: signal.Signals) -> None:
     alice, bob, feed, drain = running(pair)

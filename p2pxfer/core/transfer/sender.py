@@ -28,7 +28,7 @@ from enum import Enum
 from functools import partial
 
 from p2pxfer.core.codec import Message
-from p2pxfer.core.reported import from_peer
+from p2pxfer.core.reported import from_receiver
 from p2pxfer.core.session.restwire import Part
 from p2pxfer.core.session.transferwire import Accept, Ack, Final, FinalAck, Listed, Refuse, WantPage
 from p2pxfer.core.text import safe_text
@@ -263,7 +263,7 @@ class SenderCore:
                 self._list.wanted(path, message.page)
                 return [*self._list.take()]
             case _, Refuse():
-                raise from_peer(message.word, f"the receiver refused: {safe_text(message.message)}")
+                raise from_receiver(message.word, f"the receiver refused: {safe_text(message.message)}")
             case ((_Talk.OPEN | _Talk.FINAL), Ack()):
                 return self._on_ack(path, message)
             case ((_Talk.OPEN | _Talk.FINAL), Part()):
