@@ -9,7 +9,8 @@ Laws of this file:
 4. Who went on with one and is away for the next is asked for once more: a receiver of several registers for each.
 5. Under the reactor nobody is asked for a code as before it, since that would keep everything waiting, Ctrl-C too: who
    is to be met by one goes on alone.
-6. A receiver takes what comes, which may be another of the jobs: one that is through meanwhile is not waited for.
+6. A one-time code is given to those alone that it may be for (:mod:`p2pxfer.cli.onecode`).
+7. A receiver takes what comes, which may be another of the jobs: one that is through meanwhile is not waited for.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from twisted.internet.task import deferLater
 
 from p2pxfer import errors
 from p2pxfer.cli import jobs
+from p2pxfer.cli.onecode import OneCode
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.text import few_of, safe_text
 from p2pxfer.errors import Interrupted, NoMemory, P2pxferError, Unreachable, UsageError
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
     from p2pxfer.cli.jobs import Job
     from p2pxfer.cli.run import Main
+    from p2pxfer.core.contact.codes import Code
     from p2pxfer.net.private.home import Home
     from p2pxfer.net.types import Reactor
 
@@ -84,14 +87,17 @@ def resume_them(options: Global, home: Home, picks: Sequence[Pick]) -> None:
     """Go on with these.
 
     Raises:
-        P2pxferError: what became of one alone, or the first of those that failed.
+        P2pxferError: what became of one alone, or the first of those that failed; the code that was given is none.
     """
     from p2pxfer.cli import queueing
+    from p2pxfer.cli.inputs import read_code
     from p2pxfer.cli.run import run
 
     if not picks:
         jobs.say(options, Note("nothing waits to be resumed"), "nothing waits to be resumed")
     failures = Failures(options, len(picks))
+    sends = [job for job, _ in picks if not isinstance(job, Queued | Partial)]
+    code = read_code(None) if sends else None
     for job, listed in picks:
         if isinstance(job, Queued):
             with failures.kept(listed.job):
@@ -101,14 +107,15 @@ def resume_them(options: Global, home: Home, picks: Sequence[Pick]) -> None:
         key=lambda pick: pick[1].direction == "receive",
     )
     if own and (len(own) > 1 or failures):
-        run(InTurn(options, home, own, failures).run, options.verbose)
+        one = OneCode(home, [job.peer for job in sends], code)
+        run(InTurn(options, home, own, failures, one).run, options.verbose)
     elif own:
-        run(prepared(options, home, own[0][0]), options.verbose)
+        run(prepared(options, home, own[0][0], code), options.verbose)
     failures.conclude()
 
 
-def prepared(options: Global, home: Home, job: Job) -> Main:
-    """What goes on with ``job``, which is not queued, as the command that began it would.
+def prepared(options: Global, home: Home, job: Job, code: Code | None = None) -> Main:
+    """What goes on with ``job``, which is not queued, as the command that began it would, with this ``code``.
 
     Raises:
         P2pxferError: it cannot.
@@ -122,32 +129,37 @@ def prepared(options: Global, home: Home, job: Job) -> Main:
             code_words=None, no_code=into.no_code, limit=into.limit, approach=into.approach, timeout=into.timeout,
         )  # fmt: skip
     from p2pxfer.cli import send
-    from p2pxfer.cli.inputs import read_code
 
     assert not isinstance(job, Queued)
     return send.prepared(
-        options, home, tuple(job.paths), job.peer, read_code(None), name=None, links=job.links, delta=job.delta,
+        options, home, tuple(job.paths), job.peer, code, name=None, links=job.links, delta=job.delta,
         limit=job.limit, approach=job.approach, verify=job.verify, wait=job.wait, timeout=job.timeout,
     )  # fmt: skip
 
 
-def check_unasked(home: Home, job: Job) -> None:
-    """Whether ``job`` can go on with nobody asked for a code before it begins.
+def check_unasked(home: Home, job: Job, code: OneCode) -> Code | None:
+    """The code with which ``job`` can go on, with nobody asked for one before it begins, if it needs any.
 
     Raises:
-        P2pxferError: it cannot: its peer is no contact, and no code was given.
+        P2pxferError: it cannot: its peer is no contact, and no code was given for it.
     """
-    from p2pxfer.cli.inputs import read_code
     from p2pxfer.net.session.knownpeers import look_up, not_a_contact
 
     if isinstance(job, Partial):
-        return
+        return None
     number, name, contact = look_up(home, job.peer)
-    if number is None and contact is None and read_code(None) is None:
+    given = code.of(job.peer)
+    if number is not None or contact is not None or given is not None:
+        return given
+    if code.given:
         raise UsageError(
-            f"{not_a_contact(home, name)}, and its one-time code is asked for only where one job goes on:"
-            f" p2pxfer jobs resume {job.number}, or give the code in P2PXFER_CODE"
+            f"{not_a_contact(home, name)}, and the one-time code that was given is not for it, or was used:"
+            f" p2pxfer jobs resume {job.number} goes on with this one alone"
         )
+    raise UsageError(
+        f"{not_a_contact(home, name)}, and its one-time code is asked for only where one job goes on:"
+        f" p2pxfer jobs resume {job.number}, or give the code in P2PXFER_CODE"
+    )
 
 
 class Failures:
@@ -200,11 +212,12 @@ class Failures:
 class InTurn:
     """Several jobs, one after the other."""
 
-    def __init__(self, options: Global, home: Home, picks: Sequence[Pick], failures: Failures) -> None:
+    def __init__(self, options: Global, home: Home, picks: Sequence[Pick], failures: Failures, code: OneCode) -> None:
         self._options = options
         self._home = home
         self._left = list(picks)
         self._failures = failures
+        self._code = code
 
     async def run(self, reactor: Reactor) -> None:
         """Go on with all of them; what becomes of each that fails is kept in the failures.
@@ -219,22 +232,30 @@ class InTurn:
             self._say(f"going on with {_shown(listed)}")
             failed = len(self._failures)
             with self._failures.kept(listed.job):
-                check_unasked(self._home, job)
-                await self._go_on(reactor, job, twice=twice)
+                await self._go_on(reactor, job, check_unasked(self._home, job, self._code), twice=twice)
             if len(self._failures) > failed:
                 del self._left[0]
             else:
                 before = listed.peer
                 self._look(listed.job, keeps=isinstance(job, Partial))
 
-    async def _go_on(self, reactor: Reactor, job: Job, *, twice: bool) -> None:
+    async def _go_on(self, reactor: Reactor, job: Job, code: Code | None, *, twice: bool) -> None:
         try:
-            await prepared(self._options, self._home, job)(reactor)
+            await self._go(reactor, job, code)
         except Unreachable:
             if not twice:
                 raise
             await deferLater(reactor, AGAIN_S)
-            await prepared(self._options, self._home, job)(reactor)
+            await self._go(reactor, job, code)
+
+    async def _go(self, reactor: Reactor, job: Job, code: Code | None) -> None:
+        peer = "" if isinstance(job, Partial) else job.peer
+        try:
+            await prepared(self._options, self._home, job, code)(reactor)
+        except P2pxferError as error:
+            self._code.tried(peer, error)
+            raise
+        self._code.tried(peer, None)
 
     def _look(self, number: str, *, keeps: bool) -> None:
         """A run went well: what is through is not waited for; a receiver may have taken something else than its job."""

@@ -13,8 +13,17 @@ from twisted.internet.task import Clock
 
 from p2pxfer.cli import jobs, resuming
 from p2pxfer.cli.main import cli
+from p2pxfer.core.contact.codes import Code
 from p2pxfer.core.ids import PeerId
-from p2pxfer.errors import DiskError, Interrupted, P2pxferError, Unreachable, UsageError
+from p2pxfer.errors import (
+    CodeInvalid,
+    DiskError,
+    Interrupted,
+    P2pxferError,
+    Unreachable,
+    UsageError,
+    WrongCode,
+)
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.private.privatedir import HeldLocks
 from p2pxfer.net.queue.queuestore import Queued, QueueStore
@@ -34,6 +43,7 @@ class World:
         self.inbox.mkdir()
         Home(self.home).add_contact(Contact("bob", BOB, "code", "2026-01-01"))
         self.went: list[str] = []
+        self.codes: list[str | None] = []
         self.fails: dict[str, P2pxferError] = {}
         self.through: Callable[[str], None] = lambda number: None
 
@@ -60,8 +70,9 @@ class World:
         """A job of the agent that waits for a person."""
         return QueueStore(self.home).put(Queued([f"/{name}"], str(BOB), 1, failed=True, why="no")).number
 
-    def prepared(self, options: object, home: Home, job: Any) -> Callable[[object], Any]:
+    def prepared(self, options: object, home: Home, job: Any, code: Code | None = None) -> Callable[[object], Any]:
         """Instead of a run: note it, and what becomes of it."""
+        self.codes.append(str(code) if code is not None else None)
 
         async def main(reactor: object) -> None:
             self.went.append(job.number)
@@ -256,13 +267,77 @@ def test_of_several_none_asks_for_a_code_under_the_reactor(
     assert said in capsys.readouterr().err
 
 
-def test_of_several_one_to_a_stranger_goes_on_with_a_code_from_the_environment(
-    world: World, monkeypatch: pytest.MonkeyPatch
+CODE = "7-acorn-tulip-zebra"
+EVE = PeerId(b"e" * 32)
+NO_CODE = (
+    "{number}: eve is not a contact (contacts are: bob), and the one-time code that was given is not for it, or was"
+    " used: p2pxfer jobs resume {number} goes on with this one alone"
+)
+
+
+@pytest.fixture
+def coded(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A code is given."""
+    monkeypatch.setenv("P2PXFER_CODE", CODE)
+    return world
+
+
+def test_the_code_is_for_the_one_peer_that_is_no_contact_and_is_proved_once(coded: World) -> None:
+    numbers = [coded.cut_send(name, to) for name, to in (("a", "bob"), ("b", "eve"), ("c", "eve"), ("d", str(BOB)))]
+
+    def through(number: str) -> None:
+        if number == numbers[1]:
+            Home(coded.home).add_contact(Contact("eve", EVE, "code", "2026-01-01"))
+
+    coded.through = through
+    coded.resume(*numbers)
+    assert coded.went == numbers
+    assert coded.codes == [None, CODE, None, None]
+
+
+def test_a_code_is_given_again_as_long_as_it_was_not_tried(coded: World, capsys: pytest.CaptureFixture[str]) -> None:
+    numbers = [coded.cut_send(name, "eve") for name in ("a", "b", "c")]
+    coded.fails = {numbers[0]: Unreachable("eve is away"), numbers[1]: WrongCode("wrong")}
+    with pytest.raises(Unreachable):
+        coded.resume(*numbers)
+    assert coded.went == numbers[:2]
+    assert coded.codes == [CODE, CODE]
+    assert f"p2pxfer: {NO_CODE.format(number=numbers[2])}\n" in capsys.readouterr().err
+
+
+def test_of_several_strangers_none_is_tried_with_a_code_that_may_be_another_ones(
+    coded: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("P2PXFER_CODE", "7-acorn-tulip-zebra")
-    numbers = [world.cut_send("a", "eve"), world.cut_send("b")]
-    world.resume(*numbers)
-    assert world.went == numbers
+    """A wrong one would use up what the other machine shows."""
+    numbers = [coded.cut_send(name, to) for name, to in (("a", "eve"), ("b", "mallory"), ("c", "bob"))]
+    with pytest.raises(UsageError, match="2 of 3 jobs"):
+        coded.resume(*numbers)
+    assert (coded.went, coded.codes) == ([numbers[2]], [None])
+    assert NO_CODE.format(number=numbers[0]) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("peers", "given"), [(("bob", str(BOB)), [CODE, None]), (("bob", "carol"), [None, None])])
+def test_a_contact_gets_the_code_where_there_is_no_other_peer(
+    coded: World, peers: tuple[str, ...], given: list[str | None]
+) -> None:
+    """It may have forgotten this machine; what went well needs none."""
+    Home(coded.home).add_contact(Contact("carol", PeerId(b"c" * 32), "code", "2026-01-01"))
+    coded.resume(*[coded.cut_send(name, to) for name, to in zip("ab", peers, strict=True)])
+    assert coded.codes == given
+
+
+def test_one_alone_gets_the_code(coded: World) -> None:
+    coded.resume(coded.cut_send("a"))
+    assert coded.codes == [CODE]
+
+
+def test_with_a_code_that_is_none_nothing_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("P2PXFER_CODE", "nonsense")
+    numbers = [world.cut_send("a"), world.cut_send("b"), world.failed_in_the_queue()]
+    with pytest.raises(CodeInvalid):
+        world.resume(*numbers)
+    assert world.went == []
+    assert QueueStore(world.home).read()[0][0].failed
 
 
 def test_nothing_goes_on_where_one_is_wrong(world: World) -> None:
