@@ -65,6 +65,11 @@ def from_receiver(word: str, message: str) -> P2pxferError:
     return from_peer(word, message)
 
 
+def not_now(error: P2pxferError) -> bool:
+    """Whether the other end said by ``error`` that it cannot do now what it may do later, and goes on running."""
+    return error.reported and error.retry and not isinstance(error, PeerStopped)
+
+
 def from_wire(word: str, message: str) -> P2pxferError:
     """The error that a peer or server reported as ``word``; ``message`` must be escaped already.
 

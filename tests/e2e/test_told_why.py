@@ -313,3 +313,39 @@ def test_where_no_code_is_open_any_more_a_stranger_is_told_what_that_may_be(stra
     check_failure(
         sent, 3, "where no code is open any more, as it was used or has expired, no stranger is met: ask bob for"
     )
+
+
+SOON_S = 3.0
+"""How soon a sender hears that nothing can be taken, seconds."""
+
+
+def not_taken_and_then_taken(alice: Program, mend: Callable[[], object]) -> None:
+    """The sender hears soon that nothing can be taken, tries again by itself, and succeeds behind ``mend``."""
+    introduced = alice.wait_for("introduced")["t"]
+    down = next(event for event in alice.events(20) if event["event"] == "path" and event["state"] == "down")
+    assert (down["path"], down["why"]) == ("relay", "the peer reports: bob can take nothing new now")
+    assert down["t"] - introduced < SOON_S
+    mend()
+    alice.succeed(40)
+
+
+def test_a_contact_hears_that_nothing_can_be_taken_while_contacts_cannot_be_read(stage: Stage) -> None:
+    stage.receive("--no-code")
+    contacts = stage.bob / "contacts.json"
+    good = contacts.read_bytes()
+    contacts.write_bytes(b"nothing")
+    source = stage.folder / "a.bin"
+    random_file(source, MIB)
+    not_taken_and_then_taken(stage.send(source), lambda: contacts.write_bytes(good))
+
+
+def test_a_code_is_as_good_as_before_where_nothing_could_be_taken() -> None:
+    with fast_stage() as stage:
+        stage.start_server()
+        bob = stage.receive()
+        code = str(bob.wait_for("code")["code"])
+        contacts = stage.bob / "contacts.json"
+        contacts.write_bytes(b"nothing")
+        source = stage.folder / "a.bin"
+        random_file(source, MIB)
+        not_taken_and_then_taken(stage.send(source, env={"P2PXFER_CODE": code}), contacts.unlink)

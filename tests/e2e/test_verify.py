@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pxfer.cli.newcontact import today
 from p2pxfer.cli.deciding import DIFFER_HERE
+from p2pxfer.cli.newcontact import today
 from p2pxfer.net.private.home import Contact, Home
 from scripts.product import Program, client
 from tests.e2e.conftest import MIB, Stage, check_failure, names_in, staging_of, wait_until

@@ -5,7 +5,8 @@ Laws of this file:
 1. A key that was verified before is the only one that the peer may have.
 2. Where a code is to prove the key, the first introduction names the one that has to prove it; another key that the
    server names later is an impostor's or a mistake, and either way nothing is sent to it.
-3. One code is tried on one path at a time.
+3. One code is tried on one path at a time, and on another one only if the peer can do nothing at present and has not
+   answered it yet: no guess was made then.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from p2pxfer.core.codec import Message
 from p2pxfer.core.contact.pairing import Party
 from p2pxfer.core.ids import PeerId
+from p2pxfer.core.reported import not_now
 from p2pxfer.errors import CodeNeeded, IdentityMismatch, P2pxferError, ProtocolBreach, Refused
 from p2pxfer.net.session.firstcontact import FirstContact
 from p2pxfer.net.session.path import PeerPath
@@ -87,7 +89,8 @@ class Acquaintance:
         if error is None and contact.both is not None:
             error = Refused("the other side wants words compared first, which is for pair and not for files")
         if error is not None:
-            self._failed(error)
+            if not not_now(error):
+                self._failed(error)
             return
         self.key = path.peer_key
         self._on_paired(path.peer_key, path.peer_name)
@@ -104,10 +107,10 @@ class Acquaintance:
             raise ProtocolBreach("a pairing message came outside a pairing")
         self._pairing[1].receive(message)
 
-    def lost(self, path: PeerPath) -> None:
-        """A path is gone."""
+    def lost(self, path: PeerPath, error: P2pxferError) -> None:
+        """A path is gone, for this reason."""
         if self._pairing is not None and path is self._pairing[0]:
-            self._pairing[1].lost()
+            self._pairing[1].lost(error if not_now(error) else None)
 
     def may_prove_again(self, error: P2pxferError) -> bool:
         """True if the peer has forgotten this machine, and the user gave a code beside the contact's name.

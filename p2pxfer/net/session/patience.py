@@ -54,6 +54,7 @@ class Pathless:
         self._left = left
         self._unmet = unmet
         self._clock: IDelayedCall | None = None
+        self._begun_at: float | None = None
         self._last: P2pxferError | None = None
 
     @property
@@ -82,10 +83,18 @@ class Pathless:
         then = f"if it does not: {cut}" if cut else ""
         return "; ".join(filter(None, [f"{left}; waiting up to {self._seconds:.0f} seconds for it to come back", then]))
 
-    def begin(self) -> None:
-        """There is no path now: somebody must give up in the end."""
-        if self._seconds is not None and self._clock is None:
-            self._clock = self._reactor.callLater(self._seconds, self._out, self._seconds)
+    def begin(self, *, in_vain: bool = False) -> None:
+        """There is no path now: somebody must give up in the end.
+
+        ``in_vain``: the last one changed nothing, and the time goes on that had begun before it.
+        """
+        if self._seconds is None or self._clock is not None:
+            return
+        now = self._reactor.seconds()
+        if not in_vain or self._begun_at is None:
+            self._begun_at = now
+        left = max(0.0, self._begun_at + self._seconds - now)
+        self._clock = self._reactor.callLater(left, self._out, self._seconds)
 
     def end(self) -> None:
         """There is one, or nobody waits for one any more."""

@@ -4,8 +4,8 @@ Laws of this file:
 
 1. Nobody is dialled because a stranger asked: an introduction is taken up only for a contact, or while a code is open,
    or where the user said that everybody may send.
-2. While nobody can say who is a contact, nobody new is met, and nothing is taken that is new; whoever asks is told to
-   come back, and not that it is no contact.  What was taken before goes on.
+2. While nobody can say who is a contact, nobody new is welcome, and nothing is taken that is new; whoever asks is told
+   to come back, and not that it is no contact.  What was taken before goes on.
 3. What a contact may is asked each time: the user may have said no since its session began.
 
 It does not know paths, meetings and transfers.

@@ -2,7 +2,8 @@
 
 Laws of this file:
 
-1. Who is met, and who may bring what, is said by :mod:`p2pxfer.net.transfer.admittance`.
+1. Who is met, and who may bring what, is said by :mod:`p2pxfer.net.transfer.admittance`; while nobody can say that, who
+   asks hears it (:mod:`p2pxfer.net.transfer.declining`).
 2. A peer whose key is not verified may prove that it knows the code, and take leave; nothing else.  One that is denied
    files may prove as much as it likes.
 3. What a verified peer's paths bring is kept by its key and not by connection (:mod:`p2pxfer.net.transfer.arrivals`).
@@ -42,6 +43,7 @@ from p2pxfer.net.session.patience import STOPPED_S
 from p2pxfer.net.transfer.admittance import Acceptance, Admittance
 from p2pxfer.net.transfer.arrivals import Arrivals
 from p2pxfer.net.transfer.codeproofs import CodeProofs
+from p2pxfer.net.transfer.declining import Declining
 from p2pxfer.net.transfer.idlers import QUIET_S, NothingOffered, QuietPaths, giving_way
 from p2pxfer.net.transfer.inboxowner import InboxOwner
 from p2pxfer.net.transfer.incoming import IncomingTransfer
@@ -93,6 +95,7 @@ class Inbox:
         self._disk = DiskThreads(reactor)
         self._checks = CheckAnswers(reactor)
         self._quiet = QuietPaths(reactor, self._needed)
+        self._declining = Declining(machine)
         own = PairingParty(machine.name, machine.identity.id.digest)
         self._proofs = CodeProofs(reactor, own, codes, owner, tell, self._needed)
         self._parted: Deferred[None] | None = None
@@ -112,6 +115,8 @@ class Inbox:
         key = introduction.peer_id
         if key == self._machine.identity.id.digest or not self._admittance.welcome(key, self._reactor.seconds()):
             self.log.info("an introduction to a stranger was not taken up")
+            if self._owner.unread:
+                self._declining.decline(introduction, client)
             return
         contact = self._admittance.contact(key) is not None
         self._make_room(key, contact)
@@ -173,6 +178,7 @@ class Inbox:
         self._parted = parted
         self._checks.close()
         self._quiet.close()
+        self._declining.close()
         for session in self._sessions.values():
             session.paths.finish()
             session.arrivals.end_streams()

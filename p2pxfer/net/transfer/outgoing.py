@@ -23,6 +23,7 @@ from p2pxfer.core.codec import Message
 from p2pxfer.core.contact.pairing import Party as PairingParty
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction
+from p2pxfer.core.reported import not_now
 from p2pxfer.core.session.farewell import last_word
 from p2pxfer.core.session.pathchoice import FORGOTTEN
 from p2pxfer.core.session.transferwire import Chunk
@@ -288,14 +289,14 @@ class OutgoingJob:
             return
         if fatal:
             self.fail(error)
-        self._peer.lost(path)
+        self._peer.lost(path, error)
         if self._has_ended():
             return
         self._doubted.lost(path)
         if isinstance(error, PacketsLost) and not self._paths.direct:
             self._doubted.doubt(self._paths.ordered())
         if counted and not self._paths:
-            self._pathless.begin()
+            self._pathless.begin(in_vain=not_now(error))
             if not forgotten:
                 self._tell(Note(self._pathless.said()))
         self._look_around()

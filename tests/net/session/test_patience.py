@@ -48,6 +48,24 @@ def test_why_there_may_never_be_a_path_is_said_where_there_was_none(met: bool) -
     assert ("; ask for a code" in failed[0].message) != met
 
 
+def test_the_time_goes_on_that_began_before_a_path_on_which_the_peer_could_do_nothing() -> None:
+    """Or a receiver that says so again and again would be tried for ever."""
+    clock: Any = Clock()
+    failed: list[P2pxferError] = []
+    pathless = Pathless(clock, "bob", 30.0, failed.append, lambda: None, lambda: False)
+    pathless.begin()
+    for _ in range(2):
+        clock.advance(10)
+        pathless.end()
+        clock.advance(4)
+        pathless.last = Unreachable("the peer reports: bob can take nothing new now")
+        pathless.begin(in_vain=True)
+    assert not failed
+    clock.advance(2)
+    assert "in 30 seconds: the peer reports: bob can take nothing" in failed[0].message
+    assert not clock.getDelayedCalls()
+
+
 def test_whoever_waits_for_ever_sets_no_clock() -> None:
     clock: Any = Clock()
     Pathless(clock, "bob", None, lambda error: None, lambda: None, lambda: False).begin()

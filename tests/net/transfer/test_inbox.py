@@ -16,7 +16,7 @@ from p2pxfer.core.codec import Message
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.codes import parse_code
 from p2pxfer.core.contact.pairing import SID_BYTES, PairFrame, Pairing, Party, Setting
-from p2pxfer.core.messages import NatSummary
+from p2pxfer.core.messages import Introduction, NatSummary
 from p2pxfer.core.session.channelwire import Attach, ChannelMessage, Compare, Open, Reset
 from p2pxfer.core.session.transferwire import Offer
 from p2pxfer.core.session.wire import Bye, Pair1, PairConfirm, Problem
@@ -30,6 +30,7 @@ from p2pxfer.net.session.bothsame import COMPARE_S, BothSame
 from p2pxfer.net.session.firstcontact import PAIRING_S
 from p2pxfer.net.session.path import CLOSE_S
 from p2pxfer.net.session.patience import STOPPED_S
+from p2pxfer.net.transfer import declining
 from p2pxfer.net.transfer import inbox as module
 from p2pxfer.net.transfer.admittance import Acceptance
 from p2pxfer.net.transfer.folder import Folder
@@ -200,7 +201,7 @@ class FakeMeeting:
 
     def __init__(self, reactor: Clock, introduction: Any, party: Any, client: object, owner: object) -> None:
         self.started = reactor.seconds()
-        self.party = party
+        self.party, self.introduction, self.owner = party, introduction, owner
         self.paths: list[FakePath] = []
         self.closed = self.had_path = False
         self.made.append(self)
@@ -709,7 +710,7 @@ def test_nobody_new_is_met_while_nobody_can_say_who_is_a_contact(open_house: Wor
     owner: Any = open_house.inbox._owner
     known, owner.known, owner.unread = owner.known, lambda key: None, "too many open files"
     for key in (CONTACT, KEY):
-        introduction: Any = SimpleNamespace(peer_id=key, session=bytes(16), my_nat=NatSummary())
+        introduction: Any = SimpleNamespace(peer_id=key, session=bytes(16), my_nat=NatSummary(), relay_token=None)
         open_house.inbox.introduced(introduction)
     assert FakeMeeting.made == []
     owner.known, owner.unread = known, ""
@@ -719,10 +720,51 @@ def test_nobody_new_is_met_while_nobody_can_say_who_is_a_contact(open_house: Wor
 
 def test_for_a_stranger_nobody_is_dialled(open_house: World) -> None:
     open_house.inbox._admittance._acceptance = "contacts"
-    introduction: Any = SimpleNamespace(peer_id=KEY, session=bytes(16), my_nat=NatSummary())
+    introduction: Any = SimpleNamespace(peer_id=KEY, session=bytes(16), my_nat=NatSummary(), relay_token=None)
     open_house.inbox.introduced(introduction)
     assert FakeMeeting.made == []
     meet(open_house, CONTACT)
+
+
+def unread_meets(house: World, monkeypatch: pytest.MonkeyPatch, *keys: bytes) -> list[Any]:
+    """Who is introduced while the contacts cannot be read; the meetings that came of it."""
+    monkeypatch.setattr(declining, "Meeting", FakeMeeting)
+    owner: Any = house.inbox._owner
+    owner.known, owner.unread = lambda key: None, "too many open files"
+    for key in keys:
+        house.inbox.introduced(
+            Introduction(
+                session=bytes(32), initiator=False, peer_id=key, observed=["192.0.2.1:2000"], relay_token=bytes(32)
+            )
+        )
+    return list(FakeMeeting.made)
+
+
+@pytest.mark.parametrize("key", [CONTACT, KEY], ids=["contact", "stranger"])
+def test_while_contacts_cannot_be_read_everybody_hears_the_same_over_the_relay_and_nobody_is_dialled(
+    open_house: World, monkeypatch: pytest.MonkeyPatch, key: bytes
+) -> None:
+    (meeting,) = unread_meets(open_house, monkeypatch, key)
+    introduction = meeting.introduction
+    assert (introduction.dial, introduction.observed, introduction.lan, introduction.mapped) == (False, [], [], [])
+    assert (meeting.party.trusted, meeting.party.peer_name) == (False, None)
+    path: Any = FakePath(1, "relay")
+    meeting.owner.path_up(meeting, path)
+    assert path.refused is not None and path.refused.message == "bob can take nothing new now"
+    assert isinstance(path.refused, Unreachable) and path.refused.retry
+    assert key not in open_house.inbox._sessions or key == KEY
+
+
+def test_few_at_a_time_hear_that_nothing_can_be_taken(open_house: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [bytes([number]) * 32 for number in range(declining.MOST)]
+    made = unread_meets(open_house, monkeypatch, *keys, keys[0])
+    assert [meeting.closed for meeting in made] == [True] + [False] * declining.MOST
+    made[-1].owner.meeting_failed(made[-1], [])
+    made = unread_meets(open_house, monkeypatch, KEY, CONTACT)
+    assert [meeting.closed for meeting in made] == [True, True] + [False] * (declining.MOST + 1)
+    closing = Deferred.fromCoroutine(open_house.inbox.close())
+    assert all(meeting.closed for meeting in made if meeting is not made[declining.MOST])
+    assert closing.called
 
 
 def test_nobody_is_met_by_an_inbox_that_is_being_closed(open_house: World) -> None:
