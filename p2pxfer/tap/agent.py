@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from p2pxfer.errors import ConfigError, P2pxferError
 from p2pxfer.net.agent.agent import Agent
@@ -34,17 +34,22 @@ def makeService(options: Options) -> Agent:
     use_monotonic_time(reactor)
     stop_once(reactor)
     try:
-        return _Service(reactor, options["home"], options["server"])
+        service = _Service(reactor, options["home"], options["server"])
     except P2pxferError as error:
-        stop(PROGRAM, error)
+        stop(PROGRAM, error, options.parent)
+    service.given = options.parent
+    return service
 
 
 class _Service(Agent):
     """The agent with the manners of a command: what keeps it from starting is one line, not a traceback."""
+
+    given: Any = None
+    """What ``twistd`` or ``twist`` was told itself."""
 
     def startService(self) -> None:
         """Start it, or end the program with the error that a user can do something about, in one line."""
         try:
             super().startService()
         except ConfigError as error:
-            stop(PROGRAM, error)
+            stop(PROGRAM, error, self.given)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Final, NoReturn
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar, Final, NoReturn, TextIO
 
 from twisted.logger import LogLevel
 from twisted.python import usage
@@ -26,6 +29,8 @@ looks a directory that the unit does not let the program write into."""
 
 _PIDFILE: Final = "twistd.pid"
 """What ``twistd`` calls it where nothing is said."""
+_HEARD: Final = 100
+"""So many bytes whoever began a daemon hears of why it did not start."""
 
 
 class ProgramOptions(usage.Options):
@@ -101,17 +106,47 @@ def take_log_level(given: Any) -> None:
     want_debug(given is not None and given.get("logLevel") is LogLevel.debug)
 
 
-def stop(program: str, error: P2pxferError) -> NoReturn:
-    """Say why and end the process; once ``twistd`` has turned standard error into log lines, say it in both places.
+def stop(program: str, error: P2pxferError, given: Any = None) -> NoReturn:
+    """Say why and end the process, once for each who looks: on standard error, and in a log that is elsewhere.
 
-    The status is that of the error; but where the system failed in what may pass it is that of :class:`DiskError`, so
-    that whoever supervises the program starts it again.
+    ``given`` is what ``twistd`` or ``twist`` was told itself.  The status is that of the error; but where the system
+    failed in what may pass it is that of :class:`DiskError`, so that whoever supervises the program starts it again.
     """
-    for stream in {sys.__stderr__, sys.stderr}:
+    said = f"{program}: {error}"
+    for stream in {sys.__stderr__, _log(given)}:
         if stream is not None:
-            stream.write(f"{program}: {error}\n")
+            stream.write(f"{said}\n")
             stream.flush()
+    if given is not None and "pidfile" in given:
+        _part(given, said)
     raise SystemExit(DiskError.exit_code if _may_pass(error) else error.exit_code)
+
+
+def _log(given: Any) -> TextIO | None:
+    """Where what goes to standard error is written into the log, unless that is shown beside it.
+
+    ``twistd`` turns standard error into log lines, and in the foreground has the log on standard output.
+    """
+    twistd = given is not None and "nodaemon" in given
+    if twistd and given["nodaemon"] and given["logfile"] in (None, "-") and not (given["logger"] or given["syslog"]):
+        return None
+    return sys.stderr
+
+
+def _part(given: Any, said: str) -> None:
+    """Do what ``twistd`` does for faults alone and not where a program ends itself.
+
+    Whoever began a daemon waits for its word, for ever if none comes, and a file with the id of a process that is gone
+    keeps the next one away if that id is another's by then.
+    """
+    waiting = given.get("statusPipe")
+    if waiting is not None:
+        os.write(waiting, f"1 {said}".encode("ascii", "backslashreplace")[:_HEARD])
+        os.close(waiting)
+    file = Path(given["pidfile"] or os.devnull)
+    with suppress(OSError):
+        if file.read_text(encoding="ascii", errors="replace").strip() == str(os.getpid()):
+            file.unlink()
 
 
 def _may_pass(error: P2pxferError) -> bool:

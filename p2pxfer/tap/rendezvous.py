@@ -95,13 +95,18 @@ def makeService(options: Options) -> RendezvousService:
     use_monotonic_time(reactor)
     stop_once(reactor)
     try:
-        return _Service(reactor, *_settings(options))
+        service = _Service(reactor, *_settings(options))
     except P2pxferError as error:
-        stop(PROGRAM, error)
+        stop(PROGRAM, error, options.parent)
+    service.given = options.parent
+    return service
 
 
 class _Service(RendezvousService):
     """The service with the manners of a command: a port that is taken is one line, not a traceback."""
+
+    given: Any = None
+    """What ``twistd`` or ``twist`` was told itself."""
 
     def __init__(self, reactor: Any, hosting: Hosting, settings: ServerSettings, admission: AdmissionSettings) -> None:
         super().__init__(reactor, hosting, _announce, settings, admission)
@@ -111,7 +116,7 @@ class _Service(RendezvousService):
         try:
             super().privilegedStartService()
         except ConfigError as error:
-            stop(PROGRAM, error)
+            stop(PROGRAM, error, self.given)
 
 
 def _settings(options: Options) -> tuple[Hosting, ServerSettings, AdmissionSettings]:

@@ -77,7 +77,7 @@ def running(program: str, folder: Path, ports: list[int], *more: str) -> Iterato
 
 
 def fails(program: str, folder: Path, ports: list[int], *more: str) -> str:
-    """What a server says that does not start: status 2 and one line."""
+    """What a server says that does not start: status 2 and one line, once."""
     done = subprocess.run(
         command(program, folder, ports, *more),
         env=environment(),
@@ -89,7 +89,7 @@ def fails(program: str, folder: Path, ports: list[int], *more: str) -> str:
     )
     assert done.returncode == 2, done
     assert "Traceback" not in done.stdout + done.stderr
-    (line,) = [one for one in done.stderr.splitlines() if "p2pxfer-rendezvous: " in one]
+    (line,) = [one for one in (done.stdout + done.stderr).splitlines() if "p2pxfer-rendezvous: " in one]
     return line
 
 
@@ -151,6 +151,27 @@ def test_what_keeps_a_server_from_starting_is_one_line(tmp_path: Path, program: 
     database.write_bytes(b"not a database" * 1000)
     assert "cannot be used" in fails(program, tmp_path, ports)
     assert database.read_bytes() == b"not a database" * 1000
+
+
+@pytest.mark.parametrize("foreground", [True, False])
+def test_with_a_log_of_its_own_why_it_does_not_start_is_there_too(tmp_path: Path, foreground: bool) -> None:
+    """Whoever began it in the background is told as well, and does not wait for it."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        words = command("twistd", tmp_path, [taken.getsockname()[1]])
+        pid = words.index("--pidfile=")
+        words[pid - 1 : pid + 1] = [*(["-n"] if foreground else []), "--pidfile", "pid", "--logfile", "log"]
+        done = subprocess.run(
+            words, env=environment(), cwd=tmp_path, check=False, capture_output=True, text=True, timeout=50
+        )
+    assert done.returncode == (2 if foreground else 1)
+    assert "Traceback" not in done.stderr
+    assert "p2pxfer-rendezvous: cannot listen on tcp:" in done.stderr
+    said = [line for line in (tmp_path / "log").read_text().splitlines() if "cannot listen" in line]
+    assert len(said) == 1
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    assert not (tmp_path / "pid").exists()
 
 
 @pytest.mark.parametrize(
