@@ -129,6 +129,11 @@ class PairSession(ChannelSession):
         """See :class:`~p2pxfer.net.session.seeking.SeekingOwner`."""
         return self._met and self.standing in (Standing.NOTHING, Standing.DOUBTED)
 
+    @property
+    def confirmed(self) -> int:
+        """See :class:`~p2pxfer.net.session.seeking.SeekingOwner`: what was carried, both ways."""
+        return sum(self.paths.bytes_by_path.values())
+
     def not_met(self, error: P2pxferError) -> None:
         """See :class:`~p2pxfer.net.session.seeking.SeekingOwner`."""
         there = self._client is not None and self._client.registered is not None

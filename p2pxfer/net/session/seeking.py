@@ -4,7 +4,8 @@ Laws of this file:
 
 1. Whatever breaks, another introduction is asked for, until the owner ends the search or nothing is left to hope for.
 2. There is a pause before each introduction that follows a failure, so that no fault becomes a loop; only the first
-   one that the peer never heard of is repeated at once.
+   one that the peer never heard of is repeated at once.  Pauses are short again when a path was of use, not because
+   there was one: whoever ends each at once is asked for more and more seldom.
 3. After a punch the next one starts from a fresh port, since the ports of the last one may be spoilt for the same pair
    of endpoints (see the puncher), except where the peer never read the introduction.
 4. While the relay carries and a direct path is wanted, one is looked for again when that is due
@@ -138,6 +139,10 @@ class SeekingOwner(Interface):
         """A transfer that was under way has no path that carries it."""
 
     @property
+    def confirmed(self) -> int:
+        """Bytes that the peer has confirmed."""
+
+    @property
     def paths(self) -> PathSet:
         """What is up, how long round trips were, and when a direct path is due while the relay carries."""
 
@@ -173,6 +178,8 @@ class Seeking:
         """The last one."""
         self._unheard = False
         """The last meeting was one of which the peer never heard."""
+        self._met = (0, 0.0)
+        """What was confirmed when the last meeting began, and when that was."""
 
     def wake(self) -> None:
         """The present meeting is not enough: another introduction is wanted."""
@@ -193,8 +200,9 @@ class Seeking:
                 introduction = await self._introduce(beside)
                 self._wanted = Deferred()
                 meeting = self._owner.meet(introduction, beside=beside)
-                self._owner.paths.upgrades.tried(self._reactor.seconds())
-                self._meeting = meeting
+                now = self._reactor.seconds()
+                self._owner.paths.upgrades.tried(now)
+                self._meeting, self._met = meeting, (self._owner.confirmed, now)
                 Deferred.fromCoroutine(self._decided(meeting))
                 await self._until_wanted(meeting)
                 await self._prepare(meeting)
@@ -235,12 +243,17 @@ class Seeking:
                     await self._pause()
                 return
             case Standing.NOTHING:
-                if was_up:
+                if was_up and self._was_of_use():
                     self._backoff.reset()
             case Standing.RELAYED | Standing.DIRECT:
                 await self._until_due()
         await self._pause()
         await self._client.renew()
+
+    def _was_of_use(self) -> bool:
+        """Whether something was confirmed since the last introduction, or that was long ago: then hurry is no loop."""
+        before, at = self._met
+        return self._owner.confirmed > before or self._reactor.seconds() - at >= LONGEST_PAUSE_S
 
     async def _until_due(self) -> None:
         """Wait while what there is will do: a direct path, or the relay until another attempt is due."""

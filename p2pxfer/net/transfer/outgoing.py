@@ -88,7 +88,8 @@ class OutgoingJob:
         self._patience = patience
         self._tell = tell
         self._on_relayed = on_relayed
-        self._paths = PathSet(reactor.seconds, tell)
+        self.paths = PathSet(reactor.seconds, tell)
+        """See :class:`~p2pxfer.net.session.seeking.SeekingOwner`."""
         self._meetings = Meetings()
         own = PairingParty(machine.name, machine.identity.id.digest)
         self._peer = Acquaintance(
@@ -96,11 +97,11 @@ class OutgoingJob:
             forgotten=lambda text: tell(Note(text)),
         )  # fmt: skip
         self._seeking = Seeking(reactor, client, target, policy, self, first)
-        self._widener = Widener(reactor, self._paths, self._open_beside, pump.is_idle if pump.spreads else None)
+        self._widener = Widener(reactor, self.paths, self._open_beside, pump.is_idle if pump.spreads else None)
         self._doubted = Doubted()
         self._pathless = Pathless(
             reactor, target.shown, None if patience.wait else patience.without_path, self.fail,
-            lambda: pump.after_cut if pump.accepted else None, lambda: self._paths.peer_left,
+            lambda: pump.after_cut if pump.accepted else None, lambda: self.paths.peer_left,
             unanswered_text(target.shown) if target.verified == "code" else "",
         )  # fmt: skip
         self._again: IDelayedCall | None = None
@@ -111,12 +112,12 @@ class OutgoingJob:
     @property
     def path_kind(self) -> str:
         """Kind of the path that carries the data."""
-        return self._paths.active_kind
+        return self.paths.active_kind
 
     @property
     def bytes_by_path(self) -> dict[str, int]:
         """Payload bytes sent, by kind of path."""
-        return self._paths.bytes_by_path
+        return self.paths.bytes_by_path
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
@@ -126,7 +127,7 @@ class OutgoingJob:
         Raises:
             Exception: the outcome, when it is not success; what is no ``P2pxferError`` is a fault of the program.
         """
-        self._pump.attach(self._paths, self._finished, self.fail)
+        self._pump.attach(self.paths, self._finished, self.fail)
         self._pathless.begin()
         self._widener.start()
         seeking = Deferred.fromCoroutine(self._seeking.run()).addErrback(self._give_up)
@@ -135,7 +136,7 @@ class OutgoingJob:
         try:
             root = await self._outcome
             # Let the receiver know that we know, and give the last bytes time to leave.
-            self._paths.part(Bye())
+            self.paths.part(Bye())
             await self._until_parted()
             return root
         except Exception as error:  # the receiver hears of a fault of the program, too
@@ -144,7 +145,7 @@ class OutgoingJob:
             raise
         finally:
             # From here on this side ends the paths itself: that is no loss to report.
-            self._paths.finish()
+            self.paths.finish()
             self._widener.stop()
             self._pathless.end()
             if self._again is not None and self._again.active():
@@ -152,9 +153,9 @@ class OutgoingJob:
             seeking.cancel()
             self._pump.close()
             if word is not None:
-                self._paths.part(word, at_once=self._pump.spreads)
+                self.paths.part(word, at_once=self._pump.spreads)
                 if stopped and not self._pump.parting:
-                    self._parting.hurry(self._paths.acknowledged)
+                    self._parting.hurry(self.paths.acknowledged)
             self._meetings.close()
             if word is not None or self._pump.parting:
                 await self._until_parted()
@@ -166,7 +167,7 @@ class OutgoingJob:
         return last_word(error, offered=self._pump.offered)
 
     async def _until_parted(self) -> None:
-        if self._paths:
+        if self.paths:
             await self._parting.wait()
 
     # -- from the search -----------------------------------------------------------------------------------------
@@ -174,7 +175,7 @@ class OutgoingJob:
     @property
     def standing(self) -> Standing:
         """See :class:`~p2pxfer.net.session.seeking.SeekingOwner`."""
-        return standing_of(self._paths, self._doubted)
+        return standing_of(self.paths, self._doubted)
 
     @property
     def begun(self) -> bool:
@@ -187,9 +188,9 @@ class OutgoingJob:
         return self._pump.accepted and self.standing in (Standing.NOTHING, Standing.DOUBTED)
 
     @property
-    def paths(self) -> PathSet:
+    def confirmed(self) -> int:
         """See :class:`~p2pxfer.net.session.seeking.SeekingOwner`."""
-        return self._paths
+        return self._pump.acked_bytes
 
     def not_met(self, error: P2pxferError) -> None:
         """See :class:`~p2pxfer.net.session.seeking.SeekingOwner`."""
@@ -200,19 +201,19 @@ class OutgoingJob:
         self._peer.introduced(introduction.peer_id)
         self._tell(Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(introduction.peer_id))))
         self._tell(nat_event(introduction.my_nat))
-        if not self._paths:
-            self._paths.introduced()
+        if not self.paths:
+            self.paths.introduced()
         known = self._peer.key is not None
         party = self._machine.party(
             "initiator", introduction.peer_id, peer_name=self._target.name, trusted=known, beside=beside
         )
         meeting = Meeting(self._reactor, introduction, party, self._client, self)
         self._meetings.begin(meeting)
-        Deferred.fromCoroutine(when_relayed(meeting, self._paths, self._on_relayed))
+        Deferred.fromCoroutine(when_relayed(meeting, self.paths, self._on_relayed))
         return meeting
 
     def _look_around(self) -> None:
-        if wants_another(self._meetings, self._paths, self._policy):
+        if wants_another(self._meetings, self.paths, self._policy):
             self._seeking.wake()
 
     def _has_ended(self) -> bool:
@@ -227,7 +228,7 @@ class OutgoingJob:
         self._give_up(Failure(error))
 
     def _finished(self, root: bytes) -> None:
-        self._paths.finish()
+        self.paths.finish()
         if not self._outcome.called:
             self._outcome.callback(root)
 
@@ -240,7 +241,7 @@ class OutgoingJob:
             path.fail(Unreachable("the session is over"))
             return
         self._pathless.end()
-        self._paths.add(path)
+        self.paths.add(path)
         self._doubted.drop()
         self._meetings.won(meeting)
         if self._peer.key == path.peer_key:
@@ -256,15 +257,15 @@ class OutgoingJob:
     def _met(self, key: bytes) -> None:
         """The peer proved that it knows the code."""
         self._again = self._reactor.callLater(TRUSTED_S, self._meet_as_contacts)
-        for path in self._paths.ordered():
+        for path in self.paths.ordered():
             if path.peer_key == key:
                 self._use(path)
             else:
                 path.fail(IdentityMismatch("this path leads to another key than the one that knew the code"))
 
     def _meet_as_contacts(self) -> None:
-        if self._policy == "auto" and not self._paths.direct:
-            self._paths.upgrades.hurry(self._reactor.seconds())
+        if self._policy == "auto" and not self.paths.direct:
+            self.paths.upgrades.hurry(self._reactor.seconds())
             self._seeking.wake()
 
     def _use(self, path: PeerPath) -> None:
@@ -279,13 +280,13 @@ class OutgoingJob:
         forgotten = not self._outcome.called and self._peer.may_prove_again(error)
         fatal = isinstance(error, FATAL) and not self._outcome.called and not forgotten
         if fatal:
-            self._paths.finish()  # its reason is that of the job, and is told once
+            self.paths.finish()  # its reason is that of the job, and is told once
         # One that was closed for nothing to do is gone already.
-        counted = self._paths.remove(path, FORGOTTEN) if forgotten else self._paths.lost(path, error)
+        counted = self.paths.remove(path, FORGOTTEN) if forgotten else self.paths.lost(path, error)
         self._pump.close_path(path)
         self._pathless.last = error
         if self._outcome.called:
-            (self._parting.heard if self._paths else self._parting.gone)()
+            (self._parting.heard if self.paths else self._parting.gone)()
             return
         if fatal:
             self.fail(error)
@@ -293,9 +294,9 @@ class OutgoingJob:
         if self._has_ended():
             return
         self._doubted.lost(path)
-        if isinstance(error, PacketsLost) and not self._paths.direct:
-            self._doubted.doubt(self._paths.ordered())
-        if counted and not self._paths:
+        if isinstance(error, PacketsLost) and not self.paths.direct:
+            self._doubted.doubt(self.paths.ordered())
+        if counted and not self.paths:
             self._pathless.begin(in_vain=not_now(error))
             if not forgotten:
                 self._tell(Note(self._pathless.said()))
@@ -308,7 +309,7 @@ class OutgoingJob:
         if self._outcome.called:
             return
         fatal = next((error for error in reasons if isinstance(error, FATAL)), None)
-        if fatal is not None and not self._paths and not self._peer.may_prove_again(fatal):
+        if fatal is not None and not self.paths and not self._peer.may_prove_again(fatal):
             self.fail(fatal)
         elif self._is_final(meeting):
             self.fail(NoDirectPath(no_direct_path(self._target.shown, *meeting.punch.nats, meeting.punch.tried)))
@@ -323,7 +324,7 @@ class OutgoingJob:
         Where one should have come about it is tried once more, from fresh ports.
         """
         only_direct = failed.introduction.relay_token is None and not failed.party.beside
-        if not only_direct or failed.unheard or self._paths or self._pump.accepted:
+        if not only_direct or failed.unheard or self.paths or self._pump.accepted:
             return False
         again, self._tried_again = not self._tried_again and should_meet(*failed.punch.nats), True
         return not again
@@ -349,5 +350,5 @@ class OutgoingJob:
 
     def path_writable(self, path: PeerPath) -> None:
         """See :class:`~p2pxfer.net.session.path.PathOwner`."""
-        self._paths.room(path)
+        self.paths.room(path)
         self._pump.push()

@@ -48,6 +48,7 @@ class Job:
         self.cut = False
         paths: Any = SimpleNamespace(upgrades=Upgrades(), slowest_trip=0.0)
         self.paths: PathSet = paths
+        self.confirmed = 0
         self.meetings: list[Any] = []
         self.renewals = 0
         self.missed: list[P2pxferError] = []
@@ -132,6 +133,25 @@ def test_a_peer_that_brings_no_path_is_asked_for_more_and_more_seldom(job: Job) 
     job.pass_time(60)
     assert 5 < len(job.meetings) < 30
     assert job.renewals < 30
+
+
+@pytest.mark.parametrize(
+    ("confirms", "stands", "fewest", "most"), [(0, 0.0, 8, 40), (1000, 0.0, 150, 10**6), (0, LONGEST_PAUSE_S, 9, 14)]
+)
+def test_a_peer_that_ends_each_path_is_met_again_soon_only_where_something_was_gained_or_it_took_long(
+    job: Job, confirms: int, stands: float, fewest: int, most: int
+) -> None:
+    """By whatever error: it may be a peer that wants this side to hammer at the server."""
+    begun = job.clock.seconds()
+    while job.clock.seconds() < begun + 60:
+        meeting, met = job.meetings[-1], len(job.meetings)
+        meeting.had_path = True
+        job.confirmed += confirms
+        job.pass_time(stands)
+        job.seeking.wake()
+        while len(job.meetings) == met:
+            job.pass_time(0.01)
+    assert fewest < len(job.meetings) < most
 
 
 def test_after_a_punch_that_failed_the_next_one_starts_later_and_from_another_port(job: Job) -> None:

@@ -84,7 +84,7 @@ class Job:
             send=self.said.append, close=lambda: self.said.append("close"), leave=self.said.append,
             descriptor=self,
         )  # fmt: skip
-        self.job._paths.add(path)
+        self.job.paths.add(path)
         return path
 
     def message(self, path: object, message: Refuse) -> list[Event]:
@@ -228,7 +228,7 @@ def test_a_punch_that_failed_beside_the_relay_ends_no_job_when_that_is_gone(tmp_
         punch=SimpleNamespace(nats=(NatSummary(), NatSummary()), tried=""),
     )  # fmt: skip
     job.job._meetings._meetings.append(failed)
-    job.job._paths.remove(job.path, "lost")
+    job.job.paths.remove(job.path, "lost")
     job.job.meeting_failed(failed, [])
     assert [type(outcome) for outcome in job.outcome] == ([] if beside else [NoDirectPath])
     job.run.cancel()
@@ -239,10 +239,10 @@ def test_a_contact_that_forgot_this_machine_is_said_once_and_no_path_is_lost_by_
     job = Job(tmp_path, code="4-acid-acorn-acre")
     meeting: Any = None
     paths: list[Any] = [Double(**vars(job.path) | {"facts": PathFacts(number, "ipv6", "", "")}) for number in (2, 3)]
-    job.job._paths.remove(job.path, OVER)
+    job.job.paths.remove(job.path, OVER)
     job.told.clear()
     for path in paths:
-        job.job._paths.add(path)
+        job.job.paths.add(path)
     for path in paths:
         job.job.path_down(meeting, path, from_peer("E_UNKNOWN", "the peer reports: bob does not know this key"))
     said = "bob does not know this machine any more; the code is used"
