@@ -233,7 +233,7 @@ class ChatFiles(InboxOwner):
         return self._contacts.trouble
 
     def known(self, key: bytes) -> Known | None:
-        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`: nobody else is met here."""
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`: nobody else is met here."""
         if key != self._peer.key:
             return None
         # Read each time: the user may have denied it files, or removed it, since the chat began.
@@ -244,14 +244,14 @@ class ChatFiles(InboxOwner):
         return Known(self._peer.shown, self._peer.verified, files=allowed and self._acceptance != "none")
 
     def paired(self, key: bytes, name: str, words: Callable[[], tuple[str, ...]]) -> Known:
-        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`: no code is ever open."""
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`: no code is ever open."""
         raise Unreachable("no code is open in a chat")
 
     def code_used(self, error: P2pxferError | None) -> None:
-        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
 
     def decide(self, peer: str, offer: Offer) -> Awaitable[bool]:
-        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
         known = self.known(self._peer.key)
         if known is None or not known.files:
             return succeed(False)
@@ -296,7 +296,7 @@ class ChatFiles(InboxOwner):
         )
 
     def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:
-        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
         reactor = self._machine.reactor
         began = reactor.seconds()
 

@@ -286,12 +286,12 @@ class Pairing(InboxOwner):
     # -- from the inbox ----------------------------------------------------------------------------------------------
 
     def known(self, key: bytes) -> Known | None:
-        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`; contacts are known, and send nothing here."""
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`; contacts are known, and send nothing here."""
         contact = self._contacts.by_key(key)
         return Known(contact.name, "contact", files=False) if contact is not None else None
 
     def paired(self, key: bytes, name: str, words: Callable[[], Words]) -> Known:
-        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
         self._free_to_compare()
         self._withdraw_the_question()
         try:
@@ -304,7 +304,7 @@ class Pairing(InboxOwner):
         return Known(contact.name, "code", files=False)
 
     def to_compare(self, key: bytes, name: str, both: BothSame) -> None:
-        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
         self._begin_to_compare()
         self._withdraw_the_question()
         self._comparing = Deferred.fromCoroutine(self._become(key, name, both))
@@ -321,14 +321,14 @@ class Pairing(InboxOwner):
             self._asking.cancel()
 
     def code_used(self, error: P2pxferError | None) -> None:
-        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
         # Beside the question nothing is said of codes that nobody can prove any more.
         if error is not None and self._desk is not None and not self._compared:
             self._desk.used(error)
 
     def decide(self, peer: str, offer: Offer) -> Awaitable[bool]:
-        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
         raise Refused("this machine pairs and takes no files")
 
     def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:
-        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""

@@ -208,7 +208,7 @@ class Receiving(InboxOwner):
         self._trier = stranger(path)
 
     def code_used(self, error: P2pxferError | None) -> None:
-        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
         self._desk.used(error, self._trier)
 
     def _is_welcome(self, key: bytes) -> bool:
@@ -220,14 +220,14 @@ class Receiving(InboxOwner):
         return self._contacts.trouble
 
     def known(self, key: bytes) -> Known | None:
-        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
         contact = self._contacts.by_key(key)
         if contact is None:
             return Known("", "code") if self._words.holds(key) else None
         return Known(contact.name, "contact", contact.allows(Right.FILES))
 
     def paired(self, key: bytes, name: str, words: Callable[[], tuple[str, ...]]) -> Known:
-        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`; with ``--verify`` the words come first."""
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`; with ``--verify`` the words come first."""
         if self._verify:
             self._words.hold(key, lambda: self._store(key, name))
             return self.known(key) or Known("", "code")
@@ -271,7 +271,7 @@ class Receiving(InboxOwner):
         return self._deciding.decide(peer, offer)
 
     def transfer_started(self, peer: str, transfer: IncomingTransfer | IncomingStream, paths: PathSet) -> None:
-        """See :class:`~p2pxfer.net.transfer.inbox.InboxOwner`."""
+        """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`."""
         watch = Watch(self._reactor, transfer, paths, self._report, peer, self._server_away, self._is_shown)
         self._watches.append(watch)
 

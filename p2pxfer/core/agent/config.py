@@ -185,7 +185,7 @@ def check_who(text: str) -> str:
 
 
 def _rate(limit: Any) -> None:
-    """Raises :class:`UsageError` where it is none."""
+    """Raises :class:`~p2pxfer.errors.UsageError` where it is none."""
     if isinstance(limit, str):
         parse_rate(limit)
     elif limit != 0:

@@ -30,7 +30,8 @@ class Abort(Struct, frozen=True):
 
 
 class ClaimName(Struct, frozen=True):
-    """Ask the store whether ``key`` owns ``name``, and answer with :meth:`Registry.name_claimed`.
+    """Ask the store whether ``key`` owns ``name``, and answer with
+    :meth:`~p2pxfer.core.server.registry.Registry.name_claimed`.
 
     ``may_create`` is False if the source of the connection, or the key, has registered too many new names already.
     """
@@ -59,7 +60,7 @@ class PairRelay(Struct, frozen=True):
 class DialOut(Struct, frozen=True):
     """Dial ``target``, the endpoint that was seen of the connection, once from each of ``sources`` that is an address,
     show ``token``; knock at ``unopened``, a port of the same address, from the first source; and answer with
-    :meth:`Registry.dialled`."""
+    :meth:`~p2pxfer.core.server.registry.Registry.dialled`."""
 
     conn: int
     target: Endpoint
@@ -69,8 +70,9 @@ class DialOut(Struct, frozen=True):
 
 
 class OpenDeaf(Struct, frozen=True):
-    """Open a port of the address ``at`` that answers no SYN, and answer with :meth:`Registry.deaf`; what comes of it is
-    told once with :meth:`Registry.crossed`, even if the connection ends before."""
+    """Open a port of the address ``at`` that answers no SYN, and answer with
+    :meth:`~p2pxfer.core.server.registry.Registry.deaf`; what comes of it is told once with
+    :meth:`~p2pxfer.core.server.registry.Registry.crossed`, even if the connection ends before."""
 
     conn: int
     at: Address

@@ -54,7 +54,8 @@ LEGAL: Final[Mapping[Phase, tuple[type, ...]]] = MappingProxyType(
 
 
 class Asked(Struct, frozen=True):
-    """The peer asks for a channel: :meth:`Channels.accept` or :meth:`Channels.reset` it.
+    """The peer asks for a channel: :meth:`~p2pxfer.core.session.channels.Channels.accept` or
+    :meth:`~p2pxfer.core.session.channels.Channels.reset` it.
 
     ``about`` is the peer's text for the service.
     """
@@ -65,7 +66,7 @@ class Asked(Struct, frozen=True):
 
 
 class Stands(Struct, frozen=True):
-    """The peer accepted; :meth:`Channels.room` tells how much may be written.
+    """The peer accepted; :meth:`~p2pxfer.core.session.channels.Channels.room` tells how much may be written.
 
     It wants at most ``rate`` bytes a second, 0 for no limit.
     """
@@ -75,7 +76,7 @@ class Stands(Struct, frozen=True):
 
 
 class Arrived(Struct, frozen=True):
-    """Data came; :meth:`Channels.consumed` when done with it."""
+    """Data came; :meth:`~p2pxfer.core.session.channels.Channels.consumed` when done with it."""
 
     channel: int
     data: bytes | bytearray | memoryview

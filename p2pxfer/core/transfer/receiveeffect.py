@@ -24,7 +24,8 @@ class Announced(Struct, frozen=True):
 
 
 class Decide(Struct, frozen=True):
-    """Ask the user and open the disk side, then call :meth:`ReceiverCore.accepted` or :meth:`ReceiverCore.refused`.
+    """Ask the user and open the disk side, then call :meth:`~p2pxfer.core.transfer.receiver.ReceiverCore.accepted` or
+    :meth:`~p2pxfer.core.transfer.receiver.ReceiverCore.refused`.
 
     The disk side may add the pages to the manifest that an earlier run left.  ``delta``: the sender asks for older
     versions of its files.
@@ -42,7 +43,7 @@ class Listed(Struct, frozen=True):
 
 class Relist(Struct, frozen=True):
     """The list is another one from page ``keep`` on: forget what is there of those files, hold back what comes, then
-    call :meth:`ReceiverCore.relisted`; the paths in ``others`` are to end.
+    call :meth:`~p2pxfer.core.transfer.receiver.ReceiverCore.relisted`; the paths in ``others`` are to end.
     """
 
     keep: int
@@ -50,10 +51,11 @@ class Relist(Struct, frozen=True):
 
 
 class Store(Struct, frozen=True):
-    """Verify and write this chunk or bundle, then call :meth:`ReceiverCore.stored` or :meth:`ReceiverCore.damaged`.
+    """Verify and write this chunk or bundle, then call :meth:`~p2pxfer.core.transfer.receiver.ReceiverCore.stored` or
+    :meth:`~p2pxfer.core.transfer.receiver.ReceiverCore.damaged`.
 
     For one that cannot be made of its patch, or that was ``joined`` of a part and its rest and does not match its hash,
-    call :meth:`ReceiverCore.lacking`.
+    call :meth:`~p2pxfer.core.transfer.receiver.ReceiverCore.lacking`.
     """
 
     path: int
@@ -69,7 +71,8 @@ class TellBasis(Struct, frozen=True):
 
 
 class StoreHole(Struct, frozen=True):
-    """Have these chunks of a sparse file be zero, then call :meth:`ReceiverCore.stored_hole`."""
+    """Have these chunks of a sparse file be zero, then call
+    :meth:`~p2pxfer.core.transfer.receiver.ReceiverCore.stored_hole`."""
 
     path: int
     file: int
@@ -79,7 +82,7 @@ class StoreHole(Struct, frozen=True):
 
 class Publish(Struct, frozen=True):
     """Everything is here that is ``agreed``: publish that and nothing else, make it durable, then call
-    :meth:`ReceiverCore.published_all`.
+    :meth:`~p2pxfer.core.transfer.receiver.ReceiverCore.published_all`.
     """
 
     agreed: Agreed

@@ -6,7 +6,7 @@ Laws of this file:
    buffer that holds minutes of data on a slow line is not mistaken for a dead path, nor is one that this side does not
    read because its own disk is behind.
 2. What was sent and is not acknowledged by the peer's kernel, although ours repeats it, means that packets do not
-   arrive: a NAT has lost the mapping, or the network is gone.  That shows within :data:`UNANSWERED_S`, long before
+   arrive: a NAT has lost the mapping, or the network is gone.  That shows within :attr:`Pace.unanswered`, long before
    silence does, and cannot be mistaken for a peer that is busy.
 3. A program that was stopped, or whose machine slept, has heard nothing meanwhile, which says nothing of the other end:
    one more ping goes out before it judges.

@@ -201,7 +201,7 @@ class ChannelSession(MeetingOwner):
     # -- from the meetings -------------------------------------------------------------------------------------------
 
     def path_up(self, meeting: Meeting, path: PeerPath) -> None:
-        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        """See :class:`~p2pxfer.net.session.parties.MeetingOwner`."""
         if self._over:
             path.close()
             return
@@ -221,7 +221,7 @@ class ChannelSession(MeetingOwner):
                 self.replace(older)
 
     def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
-        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        """See :class:`~p2pxfer.net.session.parties.MeetingOwner`."""
         was_ours = self.paths.lost(path, error)
         self._doubted.lost(path)
         if self._over:
@@ -244,7 +244,7 @@ class ChannelSession(MeetingOwner):
         self._look_around()
 
     def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:
-        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        """See :class:`~p2pxfer.net.session.parties.MeetingOwner`."""
         if meeting in self._meetings:
             self._meetings.remove(meeting)
         self._pathless.last = reasons[-1] if reasons else self._pathless.last

@@ -157,7 +157,7 @@ class Joining(MeetingOwner):
     # -- from the meeting --------------------------------------------------------------------------------------------
 
     def path_up(self, meeting: Meeting, path: PeerPath) -> None:
-        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        """See :class:`~p2pxfer.net.session.parties.MeetingOwner`."""
         self._paths.append(path)
         if self._parting.under_way:
             path.close()
@@ -170,7 +170,7 @@ class Joining(MeetingOwner):
         self._contact.enter(self._code)
 
     def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
-        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        """See :class:`~p2pxfer.net.session.parties.MeetingOwner`."""
         self._paths.remove(path)
         if path is self._path and self._contact is not None:
             self._contact.lost(error)
@@ -178,7 +178,7 @@ class Joining(MeetingOwner):
             self._parting.gone()
 
     def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:
-        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        """See :class:`~p2pxfer.net.session.parties.MeetingOwner`."""
         why = reasons[-1].message if reasons else "nothing came about"
         self._fail(Unreachable(f"no path to the other machine came about: {why}"))
 

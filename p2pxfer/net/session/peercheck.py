@@ -187,7 +187,7 @@ class PeerCheck(MeetingOwner):
     # -- from the meeting --------------------------------------------------------------------------------------------
 
     def path_up(self, meeting: Meeting, path: PeerPath) -> None:
-        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        """See :class:`~p2pxfer.net.session.parties.MeetingOwner`."""
         if self._over:
             path.close()
             return
@@ -202,7 +202,7 @@ class PeerCheck(MeetingOwner):
             self._first.callback(None)
 
     def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
-        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        """See :class:`~p2pxfer.net.session.parties.MeetingOwner`."""
         self._paths.remove(path, error.message)
         self._last = error
         if self._over:
@@ -220,7 +220,7 @@ class PeerCheck(MeetingOwner):
         return Unreachable(f"{self._peer.shown} was lost in the middle of the check: {error.message}")
 
     def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:
-        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        """See :class:`~p2pxfer.net.session.parties.MeetingOwner`."""
         if self._first.called or meeting.introduction.relay_token is None:
             return
         if meeting.unheard:

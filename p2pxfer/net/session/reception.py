@@ -268,7 +268,7 @@ class Reception(MeetingOwner):
         return None if meeting is None else self._meetings.get(meeting)
 
     def path_up(self, meeting: Meeting, path: PeerPath) -> None:
-        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        """See :class:`~p2pxfer.net.session.parties.MeetingOwner`."""
         self._met_by[path] = meeting
         session = self._meetings.get(meeting)
         if session is not None:
@@ -284,7 +284,7 @@ class Reception(MeetingOwner):
         self._silent[path] = self.reactor.callLater(ATTACH_S, path.fail, late)
 
     def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
-        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        """See :class:`~p2pxfer.net.session.parties.MeetingOwner`."""
         session = self._of(path)
         self._met_by.pop(path, None)
         timer = self._silent.pop(path, None)
@@ -294,7 +294,7 @@ class Reception(MeetingOwner):
             session.path_down(meeting, path, error)
 
     def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:
-        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        """See :class:`~p2pxfer.net.session.parties.MeetingOwner`."""
         session = self._meetings.pop(meeting, None)
         if session is not None:
             session.meeting_failed(meeting, reasons)

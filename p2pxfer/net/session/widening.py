@@ -142,7 +142,7 @@ class Steadier:
 
 
 def _change(tuning: Tuning, rule: Widening, group: list[PeerPath], on: bool, now: float) -> Order | None:
-    """As a :class:`~p2pxfer.core.session.widening.Steady` of ``rule`` says; returns what it says next."""
+    """As a :class:`~p2pxfer.core.session.lineorders.Steady` of ``rule`` says; returns what it says next."""
     if on:
         return rule.steadied(tuning.bear_loss(group), now)
     tuning.undo(group)

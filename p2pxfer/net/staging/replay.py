@@ -32,9 +32,10 @@ from p2pxfer.net.staging.strays import remove_strays
 def go_on(
     state: JournalState, manifest: Manifest, table: ChunkTable, tree: int, publisher: Publisher, *, relisted: bool
 ) -> bool:
-    """Go on where the journal says that the run before was; see :meth:`Staging.open` for ``relisted``.
+    """Go on where the journal says that the run before was; see :meth:`~p2pxfer.net.staging.staging.Staging.open` for
+    ``relisted``.
 
-    ``False`` if that is not to be: some names of another list were published.  Raises as :func:`prove`.
+    ``False`` if that is not to be: some names of another list were published. Raises as :func:`prove`.
     """
     common = common_pages(state, manifest)
     if common == manifest.pages and not relisted and not manifest.complete:

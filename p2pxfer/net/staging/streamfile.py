@@ -71,7 +71,7 @@ class StreamFile:
         return str(Path(self._destination_path, self._own))
 
     def write(self, pieces: list[bytes | bytearray | memoryview]) -> int:
-        """See :class:`~p2pxfer.net.transfer.instream.Sink`."""
+        """See :class:`~p2pxfer.net.transfer.places.Sink`."""
         written = 0
         for piece in pieces:
             try:
@@ -84,7 +84,7 @@ class StreamFile:
         return written
 
     def finish(self, digest: bytes) -> tuple[bytes, list[str]]:
-        """See :class:`~p2pxfer.net.transfer.instream.Sink`; everything is durable then.
+        """See :class:`~p2pxfer.net.transfer.places.Sink`; everything is durable then.
 
         Raises:
             Damaged: something else came than was sent.
@@ -111,7 +111,7 @@ class StreamFile:
         raise DiskError.plain(f"no free name is left for {shown(self._name)}; move some files away and send it again")
 
     def discard(self) -> None:
-        """See :class:`~p2pxfer.net.transfer.instream.Sink`; may be called again."""
+        """See :class:`~p2pxfer.net.transfer.places.Sink`; may be called again."""
         for fd in (self._file, self._home):
             if fd >= 0:
                 if fd == self._home:

@@ -200,7 +200,7 @@ class Inbox:
     # -- from the meetings ---------------------------------------------------------------------------------------
 
     def path_up(self, meeting: Meeting, path: PeerPath) -> None:
-        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        """See :class:`~p2pxfer.net.session.parties.MeetingOwner`."""
         session = self._session(meeting.party.peer_key)
         session.wake()
         session.since[path] = meeting.started
@@ -212,7 +212,7 @@ class Inbox:
             self._proofs.expect(session, path)
 
     def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
-        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        """See :class:`~p2pxfer.net.session.parties.MeetingOwner`."""
         session = self._session(meeting.party.peer_key)
         self._quiet.forget(path)
         # Of a wrong code its desk tells; where nothing was offered there is nothing to tell.
@@ -246,7 +246,7 @@ class Inbox:
         session.arrivals.abandon()
 
     def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:
-        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        """See :class:`~p2pxfer.net.session.parties.MeetingOwner`."""
         self._meetings.discard(meeting)
         for reason in reasons:
             self.log.info("no path: {reason}", reason=reason)
