@@ -151,8 +151,12 @@ class DialSchedule:
         """Dials of the plan that have no answer yet."""
         return sum(len(run.pending) for run in self._running)
 
-    def offer(self, candidates: Iterable[Candidate], now: float) -> None:
-        """Dial these too, from ``now`` on; those that are known and those above ``MAX_CANDIDATES`` are left out."""
+    def offer(self, candidates: Iterable[Candidate], now: float) -> list[Candidate]:
+        """Dial these too, from ``now`` on; those that are known and those above ``MAX_CANDIDATES`` are left out.
+
+        Returns the others.
+        """
+        taken: list[Candidate] = []
         for candidate in candidates:
             endpoint = (candidate.host, candidate.port)
             wanted = self._hosts is None or candidate.host in self._hosts
@@ -161,6 +165,8 @@ class DialSchedule:
                 dial = Dial(self._port, *endpoint, local=candidate.local)
                 self._attempts[dial] = _Attempt()
                 self._waiting[dial] = now
+                taken.append(candidate)
+        return taken
 
     def add(self, plan: Plan, now: float) -> None:
         """Begin ``plan`` at ``now``."""

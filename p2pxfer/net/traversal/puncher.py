@@ -183,10 +183,11 @@ class Puncher:
         """Dial these too; what is dialled already is left alone."""
         if self._stopped:
             return
-        self._families |= {":" in candidate.host for candidate in candidates}
-        self._known.update((candidate.host, candidate.port) for candidate in candidates)
+        # What is not dialled is not expected either: a server may name endpoints without end.
+        taken = self._schedule.offer(candidates, self._reactor.seconds())
+        self._families |= {":" in candidate.host for candidate in taken}
+        self._known.update((candidate.host, candidate.port) for candidate in taken)
         self._listen()
-        self._schedule.offer(candidates, self._reactor.seconds())
         self._run()
 
     def peer_seen(self, observed: Sequence[Endpoint]) -> None:

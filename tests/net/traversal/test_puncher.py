@@ -24,6 +24,7 @@ from twisted.internet.task import Clock
 from p2pxfer.core.addresses import PUNCH_PORTS, Endpoint, parse_endpoint
 from p2pxfer.core.messages import NatSummary
 from p2pxfer.core.traversal.course import SETTLING_S
+from p2pxfer.core.traversal.dialing import MAX_CANDIDATES
 from p2pxfer.core.traversal.dials import Candidate, Plan, Volley
 from p2pxfer.core.traversal.strategies import Situation
 from p2pxfer.net.traversal import halfopen, puncher
@@ -147,6 +148,20 @@ async def test_a_candidate_that_refuses_is_dialled_until_it_listens(monkeypatch:
         far.close()
     punch.end()
     assert await punch.puncher.done > 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_server_tells_without_end_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each piece of news of the peer may name other endpoints; only those that are dialled are expected to come."""
+    port = free_port()
+    punch = Punch(monkeypatch, None, candidates=[Candidate("host", HOST, port)])
+    news = [[(f"127.1.{number}.{host}", 30000) for host in range(1, 9)] for number in range(100)]
+    for endpoints in news:
+        punch.puncher.add([Candidate("server-reflexive", *endpoint) for endpoint in endpoints])
+    expected = punch.puncher._guests[0].expected
+    assert len(expected) == MAX_CANDIDATES
+    assert {(HOST, port), *news[0]} <= expected
+    punch.end()
 
 
 @pytest_twisted.ensureDeferred
