@@ -26,7 +26,8 @@ from p2pxfer.net.session.channelsession import ChannelSession, oldest_relayed
 from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.meeting import Meeting
-from p2pxfer.net.session.seeking import Seeking, Standing, Target, standing_of, wants_another
+from p2pxfer.net.session.seeking import Seeking, Target
+from p2pxfer.net.session.standing import Standing, standing_of, wants_another
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.status import Introduced
 

@@ -16,8 +16,7 @@ Laws of this file:
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection
-from enum import Enum, auto
+from collections.abc import Callable
 from typing import Protocol as Interface
 
 from msgspec import Struct
@@ -30,10 +29,10 @@ from p2pxfer.core.contact.codes import Code
 from p2pxfer.core.messages import Introduction, PathPolicy
 from p2pxfer.core.session.verdict import should_meet
 from p2pxfer.errors import IdentityMismatch, NameTaken, NoDirectPath, P2pxferError, Unreachable
-from p2pxfer.net.session.doubted import Doubted
 from p2pxfer.net.session.knownpeers import itself
 from p2pxfer.net.session.meeting import Meeting
 from p2pxfer.net.session.pathset import PathSet
+from p2pxfer.net.session.standing import Standing
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Verified
@@ -82,45 +81,6 @@ class Patience(Struct, frozen=True):
 
     wait: bool
     without_path: float
-
-
-class Standing(Enum):
-    """What a job has to go on with."""
-
-    NOTHING = auto()
-    DOUBTED = auto()
-    """Only paths through a NAT that has just lost another one."""
-    RELAYED = auto()
-    DIRECT = auto()
-
-
-def standing_of(paths: PathSet, doubted: Doubted) -> Standing:
-    """What there is, where the paths in ``doubted`` are not known to live."""
-    if doubted:
-        return Standing.DOUBTED
-    if not paths:
-        return Standing.NOTHING
-    return Standing.DIRECT if paths.direct else Standing.RELAYED
-
-
-def wants_another(meetings: Collection[Meeting], paths: PathSet, policy: PathPolicy) -> bool:
-    """Whether what there is can not become a direct path where one is wanted, or no path at all.
-
-    A punch beside the relay is not waited for when that is gone.
-    """
-    if any(meeting.punching and (paths or not meeting.party.beside) for meeting in meetings):
-        return False
-    return not any(meeting.paths for meeting in meetings) or (not paths.direct and policy == "auto")
-
-
-async def when_relayed(meeting: Meeting, paths: PathSet, told: Callable[[Meeting], None]) -> None:
-    """Call ``told`` when it is known that ``meeting`` leaves nothing but the relay; not if it was given up before."""
-    await meeting.decided()
-    if meeting.given_up or meeting.party.beside:
-        return
-    relayed = bool(paths) or (not meeting.introduction.dial and meeting.introduction.relay_token is not None)
-    if relayed and not paths.direct and not paths.over:
-        told(meeting)
 
 
 class SeekingOwner(Interface):

@@ -52,7 +52,8 @@ from p2pxfer.net.session.parties import nat_event
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.session.patience import Parting, Pathless
-from p2pxfer.net.session.seeking import Patience, Seeking, Standing, Target, standing_of, wants_another, when_relayed
+from p2pxfer.net.session.seeking import Patience, Seeking, Target
+from p2pxfer.net.session.standing import Standing, standing_of, wants_another, when_relayed
 from p2pxfer.net.session.widening import Widener
 from p2pxfer.net.transfer.cargo import Cargo
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
