@@ -21,7 +21,8 @@ MAX_CHARS: Final = 32
 
 _RULE: Final = re.compile(r"[a-z0-9][a-z0-9._-]*[a-z0-9]")
 _NOT_ALLOWED: Final = re.compile(r"[^a-z0-9._-]+")
-_ASCII_LOWER: Final = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+ASCII_LOWER: Final = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+"""For ``str.translate``: no other letter becomes one of ASCII by it, as some do by ``str.lower``."""
 _EDGES: Final = "._-"
 _FALLBACK: Final = "peer"
 _LIKE_ID: Final = f"{PREFIX}-"
@@ -53,14 +54,14 @@ def normalise_name(text: str) -> str:
     Letters outside ASCII stay as they are and are refused: some of them have an ASCII lower case form and would
     turn into a different name unseen. Raises `NameInvalid`.
     """
-    return check_name(text.strip().translate(_ASCII_LOWER))
+    return check_name(text.strip().translate(ASCII_LOWER))
 
 
 def suggest_name(username: str) -> str:
     """A legal name that resembles `username`; works for any text and never raises."""
     base = unicodedata.normalize("NFKD", username)
     base = "".join(character for character in base if not unicodedata.combining(character))
-    base = _NOT_ALLOWED.sub("-", base.translate(_ASCII_LOWER)).strip(_EDGES)
+    base = _NOT_ALLOWED.sub("-", base.translate(ASCII_LOWER)).strip(_EDGES)
     base = base[:MAX_CHARS].rstrip(_EDGES)
     if not base:
         return _FALLBACK

@@ -18,6 +18,7 @@ from typing import Final
 
 DEFAULT_LIMIT: Final = 1024
 ELLIPSIS: Final = "..."
+_PATH_LIMIT: Final = 300
 
 # More marks than this on one letter grow over the neighbouring lines.
 _MARKS_PER_LETTER: Final = 4
@@ -67,6 +68,11 @@ def safe_text(text: str, limit: int = DEFAULT_LIMIT) -> str:
         if total > limit:
             return _cut(pieces, total, limit)
     return "".join(pieces)
+
+
+def path_text(path: object) -> str:
+    """A path for a sentence: harmless and not too long."""
+    return safe_text(str(path), _PATH_LIMIT)
 
 
 def _escape(character: str) -> str:

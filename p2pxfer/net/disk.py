@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from p2pxfer.core.text import safe_text
+from p2pxfer.core.text import path_text, safe_text
 from p2pxfer.errors import DiskError, NoSpace
 
 OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -30,7 +30,6 @@ OPEN_INNER_FILE: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOC
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _UNSUPPORTED: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EPERM})
-_SHOWN: Final = 300
 _libc = ctypes.CDLL(None, use_errno=True)
 
 fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
@@ -39,7 +38,7 @@ fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 def shown(path: str) -> str:
     """A path for a sentence: quoted and harmless."""
-    return f"'{safe_text(path, _SHOWN)}'"
+    return f"'{path_text(path)}'"
 
 
 def disk_error(error: OSError, what: str, advice: str, abroad: str = "") -> DiskError:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from p2pxfer.core.contact.wordlist import WORD_SET, WORDS
+from p2pxfer.core.names import ASCII_LOWER
 from p2pxfer.errors import CodeInvalid
 
 WORDS_PER_CODE: Final = 3
@@ -29,7 +30,6 @@ _WITHIN: Final = re.compile(r"(?<![a-z0-9-])[0-9]{1,9}(?:-[a-z]{1,16}){3}(?![a-z
 _AROUND: Final = " \t\r\n\v\f\u00a0,;:."
 _BETWEEN: Final = re.compile(rf"[{_AROUND}_/\u2010-\u2015\u2212-]+")
 """What people and word processors put between words that were read out to them."""
-_ASCII_LOWER: Final = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _DRAW_BYTES: Final = 2
 _DRAW_LIMIT: Final = 2**16 - 2**16 % len(WORDS)
 
@@ -72,7 +72,7 @@ def normalise_code(text: str) -> str:
 
     For the command line only.  No word holds any of these characters, so it stays clear what was meant.
     """
-    return _BETWEEN.sub("-", text.strip(_AROUND)).translate(_ASCII_LOWER)
+    return _BETWEEN.sub("-", text.strip(_AROUND)).translate(ASCII_LOWER)
 
 
 def typed_code(text: str) -> Code:
@@ -81,7 +81,7 @@ def typed_code(text: str) -> Code:
     No more than 200 characters count.
     """
     text = text[:200]
-    within = set(_WITHIN.findall(text.translate(_ASCII_LOWER)))
+    within = set(_WITHIN.findall(text.translate(ASCII_LOWER)))
     return parse_code(within.pop() if len(within) == 1 else normalise_code(text))
 
 

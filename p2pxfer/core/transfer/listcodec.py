@@ -32,6 +32,7 @@ from p2pxfer.core.transfer.entries import DIRECTORY, FILE, LINK, PERMISSIONS, En
 from p2pxfer.core.transfer.pathrules import (
     MAX_DEPTH,
     MAX_PATH,
+    SHOWN,
     check_component,
     check_path,
     check_target,
@@ -48,7 +49,6 @@ _SIZE: Final = struct.Struct(">Q")
 _EXTENT: Final = struct.Struct(">H")
 _KINDS: Final = (FILE, DIRECTORY, LINK)
 _NUMBERS: Final = {kind: number for number, kind in enumerate(_KINDS)}
-_SHOWN: Final = 200
 _MODES: Final = tuple(range(PERMISSIONS + 1))
 """Every mode as one object: a hundred thousand entries share theirs."""
 
@@ -64,11 +64,11 @@ def pack_entry(entry: Entry, parent: int, name: str) -> bytes:
         PathRefused: a link that may lead out.
     """
     if not -(2**63) <= entry.mtime_ns < 2**63:
-        raise ManifestRefused(f"'{safe_text(entry.path, _SHOWN)}' has an impossible time of change")
+        raise ManifestRefused(f"'{safe_text(entry.path, SHOWN)}' has an impossible time of change")
     if not 0 <= entry.size <= (MAX_TOTAL if entry.kind is FILE else 0):
-        raise ManifestRefused(f"'{safe_text(entry.path, _SHOWN)}' has an impossible size")
+        raise ManifestRefused(f"'{safe_text(entry.path, SHOWN)}' has an impossible size")
     if not 0 <= entry.mode <= (PERMISSIONS if entry.kind is not LINK else 0):
-        raise ManifestRefused(f"'{safe_text(entry.path, _SHOWN)}' has an impossible mode")
+        raise ManifestRefused(f"'{safe_text(entry.path, SHOWN)}' has an impossible mode")
     raw = name.encode()
     head = _ENTRY.pack(_NUMBERS[entry.kind], len(raw), entry.mode, parent, entry.mtime_ns)
     if entry.kind is FILE:
@@ -132,7 +132,7 @@ def _text(raw: bytes | bytearray) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError:
-        raise PathRefused(f"the name '{safe_text(raw.decode('latin-1'), _SHOWN)}' is not UTF-8") from None
+        raise PathRefused(f"the name '{safe_text(raw.decode('latin-1'), SHOWN)}' is not UTF-8") from None
 
 
 # -- their order -------------------------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ class Walk:
 
     def _leave_for(self, parent: int, name: str) -> _Open:
         """Close what is open below the directory ``parent``."""
-        shown = safe_text(name, _SHOWN)
+        shown = safe_text(name, SHOWN)
         if parent > self.count:
             raise ManifestRefused(f"'{shown}' lies in a directory that does not come before it")
         while self._open[-1].number > parent:
@@ -210,7 +210,7 @@ def _check_new(here: _Open, name: str) -> None:
     known = len(here.keys)
     other = here.keys.setdefault(key, name)
     if len(here.keys) == known:
-        first, second = (safe_text(_joined(here, each), _SHOWN) for each in (other, name))
+        first, second = (safe_text(_joined(here, each), SHOWN) for each in (other, name))
         raise NameCollision(f"'{first}' and '{second}' are the same name on some systems")
     # Strings sort by code points, which is the order of their UTF-8 bytes.
     if name < here.last:

@@ -28,7 +28,7 @@ from p2pxfer.core.text import safe_text
 from p2pxfer.core.transfer.entries import DIRECTORY, FILE, LINK, PERMISSIONS, Entry, Kind
 from p2pxfer.core.transfer.listcodec import MAX_ENTRIES, MAX_TOTAL, EntryReader, Walk
 from p2pxfer.core.transfer.pagewriter import MAGIC, PAGE, PageWriter
-from p2pxfer.core.transfer.pathrules import check_path
+from p2pxfer.core.transfer.pathrules import SHOWN, check_path
 from p2pxfer.errors import LimitReached, ManifestRefused, NameCollision
 
 __all__ = [
@@ -39,7 +39,6 @@ __all__ = [
 MAX_MANIFEST: Final = 64 * 1024 * 1024
 """Largest encoded manifest, bytes."""
 
-_SHOWN: Final = 200
 _HASHED_AT_ONCE: Final = 2047
 """Bytes; with more ``hashlib`` lets go of the interpreter's lock, and who wants it back may wait for milliseconds."""
 
@@ -334,8 +333,8 @@ def _check_parents(ordered: list[Entry]) -> None:
         check_path(entry.path)
         parent, slash, _ = entry.path.rpartition("/")
         if slash and kinds.get(parent) is not DIRECTORY:
-            shown = safe_text(entry.path, _SHOWN)
+            shown = safe_text(entry.path, SHOWN)
             if parent in kinds:
-                other = safe_text(parent, _SHOWN)
+                other = safe_text(parent, SHOWN)
                 raise NameCollision(f"'{other}' is no directory, so '{shown}' cannot lie in it")
             raise ManifestRefused(f"the directory of '{shown}' is not in the manifest")

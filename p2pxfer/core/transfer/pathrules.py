@@ -37,7 +37,8 @@ MAX_DEPTH: Final = 64
 STAGING_PREFIX: Final = ".p2pxfer-"
 """Names that begin with it, in any case of letters, belong to the program itself."""
 
-_SHOWN: Final = 200
+SHOWN: Final = 200
+"""Most characters of a path or name of the peer in a sentence."""
 _STAYING: Final = frozenset({"", ".", ".."})
 """Components that name no entry."""
 _REFUSED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
@@ -88,7 +89,7 @@ def check_target(path: str, target: str) -> None:
     ups = len(list(takewhile(lambda each: each in _STAYING, components)))
     levels = components[:ups].count("..")
     if target.startswith("/") or levels >= path.count("/") or ".." in components[ups:]:
-        raise _link_refusal(path, f"a link to '{safe_text(target, _SHOWN)}', which may lead out of what is sent")
+        raise _link_refusal(path, f"a link to '{safe_text(target, SHOWN)}', which may lead out of what is sent")
     for component in components[ups:]:
         if component not in _STAYING:
             try:
@@ -133,7 +134,7 @@ def check_dangerous(paths: Iterable[str], destination_is_home: bool) -> None:
     for path in paths:
         key = collision_key(path)
         if key.startswith(".") or any(key == target or key.startswith(f"{target}/") for target in _HOME_TARGETS):
-            shown = safe_text(path, _SHOWN)
+            shown = safe_text(path, SHOWN)
             what = f"'{shown}' is not created in a home directory, where programs may run it or trust it"
             raise PathRefused(
                 f"{what}; choose another directory to receive into",
@@ -194,8 +195,8 @@ def _as_ranges(codes: list[int]) -> str:
 
 
 def _link_refusal(path: str, reason: str) -> PathRefused:
-    return PathRefused(f"'{safe_text(path, _SHOWN)}': {reason}")
+    return PathRefused(f"'{safe_text(path, SHOWN)}': {reason}")
 
 
 def _refusal(name: str, reason: str) -> PathRefused:
-    return PathRefused(f"the name '{safe_text(name, _SHOWN)}' is refused: {reason}")
+    return PathRefused(f"the name '{safe_text(name, SHOWN)}' is refused: {reason}")

@@ -28,7 +28,7 @@ from p2pxfer.core.agent.control import (
     Question,
     status_that_fits,
 )
-from p2pxfer.core.text import safe_text
+from p2pxfer.core.text import path_text, safe_text
 from p2pxfer.core.words.eventtext import describe, human_size
 from p2pxfer.errors import ConfigError
 from p2pxfer.inventory import Agent as AgentEvent
@@ -60,7 +60,7 @@ def read_config(home: Path) -> AgentConfig:
         ConfigError: it cannot be read or used.
     """
     path = home / CONFIG
-    shown = safe_text(str(path), 300)
+    shown = path_text(path)
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -145,7 +145,7 @@ class Agent(Service):
         self._door.open()
         self._queue.start()
         self._began = self._machine.reactor.seconds()
-        home = safe_text(str(self._machine.home.path), 300)
+        home = path_text(self._machine.home.path)
         self._say(f"the agent of {home} runs as {self._machine.name}, {self._machine.identity.id}")
         if self._config.receive:
             for who in self._config.folders:

@@ -22,7 +22,7 @@ from p2pxfer.core.agent.control import (
     decode_answer,
     encode_line,
 )
-from p2pxfer.core.text import safe_text
+from p2pxfer.core.text import path_text, safe_text
 from p2pxfer.errors import ConfigError, Incomplete, P2pxferError, ProtocolBreach, Refused, Unreachable
 from p2pxfer.net.agent.process import OtherEnd
 from p2pxfer.net.agent.room import FOLDER, LOCK, SocketName, how_to_start
@@ -47,7 +47,7 @@ def ask(home: Path, question: Question, patience: float = PATIENCE_S) -> Answer:
 
 
 def _nobody(home: Path) -> Unreachable:
-    return Unreachable(f"no agent runs for the home {safe_text(str(home), 300)}; {how_to_start(home)}")
+    return Unreachable(f"no agent runs for the home {path_text(home)}; {how_to_start(home)}")
 
 
 def _answer(home: Path, question: Question, patience: float) -> Answer | None:

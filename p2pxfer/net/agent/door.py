@@ -32,7 +32,7 @@ from p2pxfer.core.agent.control import (
     decode_question,
     encode_line,
 )
-from p2pxfer.core.text import safe_text
+from p2pxfer.core.text import path_text, safe_text
 from p2pxfer.errors import ConfigError, P2pxferError, ProtocolBreach
 from p2pxfer.net.agent.process import peer_of
 from p2pxfer.net.agent.room import SocketName
@@ -65,7 +65,7 @@ class Door:
             self._port = self._reactor.listenUNIX(str(path), self._factory, mode=0o600)
         except (OSError, CannotListenError) as error:
             fault = error.socketError if isinstance(error, CannotListenError) else error
-            where = safe_text(str(self._folder), 300)
+            where = path_text(self._folder)
             why = getattr(fault, "strerror", None) or safe_text(str(fault), 200)
             raise ConfigError(f"the agent cannot have its socket in {where}: {why}") from error
 

@@ -25,7 +25,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.text import safe_text
+from p2pxfer.core.text import path_text
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.pathrules import STAGING_PREFIX
 from p2pxfer.core.transfer.receiveeffect import Announced
@@ -97,7 +97,7 @@ class ContactFolders:
         try:
             return self._found(contact) or self._begun(contact)
         except OSError as error:
-            where = safe_text(str(error.filename or self._inbox), 300)
+            where = path_text(error.filename or self._inbox)
             raise DiskError(f"the folder {where} cannot be used: {error.strerror or error}") from error
 
     def _found(self, contact: Contact) -> Path | None:
@@ -155,7 +155,7 @@ def _check_apart(private: Path, folders: Mapping[str, Path]) -> None:
     """Law 4, of folders by their keys in the configuration; raises :class:`ConfigError`."""
     used: dict[Path, str] = {}
     for key, folder in folders.items():
-        shown = f"{key}: the directory {safe_text(str(folder), 300)}"
+        shown = f"{key}: the directory {path_text(folder)}"
         try:
             real = folder.resolve()
         except (OSError, RuntimeError) as error:
@@ -170,7 +170,7 @@ def _check_apart(private: Path, folders: Mapping[str, Path]) -> None:
     for real, key in used.items():
         for around in real.parents:
             if around in used:
-                where = safe_text(str(folders[key]), 300)
+                where = path_text(folders[key])
                 raise ConfigError(f"{key}: the directory {where} is in that of {used[around]}")
 
 
@@ -179,7 +179,7 @@ def _make(folder: Path, key: str) -> None:
         make_private_directory(folder)
     except OSError as error:
         why = error.strerror or str(error)
-        raise ConfigError(f"{key}: the directory {safe_text(str(folder), 300)} cannot be made: {why}") from error
+        raise ConfigError(f"{key}: the directory {path_text(folder)} cannot be made: {why}") from error
 
 
 class ContactPlace:

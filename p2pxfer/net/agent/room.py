@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Final
 
-from p2pxfer.core.text import safe_text
+from p2pxfer.core.text import path_text
 from p2pxfer.errors import ConfigError
 from p2pxfer.net.private.filelocks import hold
 from p2pxfer.net.private.home import default_home
@@ -23,7 +23,7 @@ LONGEST: Final = 100
 
 def how_to_start(home: Path) -> str:
     """How a person starts the agent of ``home``, in words; the directory is named unless it is the default one."""
-    option = "" if home == default_home({}) else f" --home {shlex.quote(safe_text(str(home.absolute()), 300))}"
+    option = "" if home == default_home({}) else f" --home {shlex.quote(path_text(home.absolute()))}"
     return f"this starts one: twistd p2pxfer-agent{option}"
 
 
@@ -37,7 +37,7 @@ class Room:
             ConfigError: another agent runs for it, or it cannot be used.
         """
         self.path = home / FOLDER
-        shown = safe_text(str(home), 300)
+        shown = path_text(home)
         try:
             make_private_directory(self.path)
             self.path.chmod(0o700)

@@ -18,7 +18,7 @@ from OpenSSL import SSL
 
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import ALPN_SERVER
-from p2pxfer.core.text import safe_text
+from p2pxfer.core.text import path_text, safe_text
 from p2pxfer.errors import ConfigError, P2pxferError, ProtocolBreach, ServerUntrusted
 from p2pxfer.net.connection.tls import X509_OK, Creator, Link, check_protocol, first_line
 from p2pxfer.net.private.identity import Identity, spki_digest
@@ -134,7 +134,7 @@ class ServerTLS(Creator):
         try:
             context.load_verify_locations(str(self._trust.roots))
         except SSL.Error as error:
-            raise ConfigError(f"there are no trusted roots in {safe_text(str(self._trust.roots), 300)}") from error
+            raise ConfigError(f"there are no trusted roots in {path_text(self._trust.roots)}") from error
 
 
 def _is_address(host: str) -> bool:

@@ -28,7 +28,7 @@ from msgspec.structs import replace
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.names import check_contact_name
-from p2pxfer.core.text import safe_text
+from p2pxfer.core.text import path_text, safe_text
 from p2pxfer.errors import ConfigError, IdentityMismatch, P2pxferError, UsageError
 from p2pxfer.net.private.contactfile import CONTACTS_SCHEMA, Contact, contacts_file, read_contacts
 from p2pxfer.net.private.filelocks import locked
@@ -86,8 +86,8 @@ class Home:
             make_private_directory(self.path)
             status = self.path.stat()
         except OSError as error:
-            raise ConfigError(f"cannot use {self._show(self.path)} as home: {error.strerror or error}") from error
-        where = self._show(self.path)
+            raise ConfigError(f"cannot use {path_text(self.path)} as home: {error.strerror or error}") from error
+        where = path_text(self.path)
         if status.st_uid != os.geteuid():
             raise ConfigError(
                 f"the home directory {where} belongs to another user (number {status.st_uid}); run this as that user"
@@ -227,7 +227,7 @@ class Home:
             try:
                 lock.enter_context(locked(self.path / LOCK))
             except OSError as error:
-                raise ConfigError(f"cannot lock {self._show(self.path)}: {error.strerror}") from error
+                raise ConfigError(f"cannot lock {path_text(self.path)}: {error.strerror}") from error
             yield
 
     def _read(self, name: str, newest: int, decode: Callable[[bytes, int], _Content]) -> _Content | None:
@@ -238,9 +238,9 @@ class Home:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise ConfigError(f"cannot read {self._show(path)}: {error.strerror}") from error
+            raise ConfigError(f"cannot read {path_text(path)}: {error.strerror}") from error
         try:
-            return decode(data, version_of(data, newest, self._show(path)))
+            return decode(data, version_of(data, newest, path_text(path)))
         except ConfigError:
             raise
         except (msgspec.MsgspecError, ValueError, RecursionError, P2pxferError) as error:
@@ -255,7 +255,7 @@ class Home:
                 self._keep_backup(path)
             replace_whole(path, data)
         except OSError as error:
-            raise ConfigError(f"cannot write {self._show(path)}: {error.strerror or error}") from error
+            raise ConfigError(f"cannot write {path_text(path)}: {error.strerror or error}") from error
 
     def _keep_backup(self, path: Path) -> None:
         """A second name for the file that is about to be replaced; it was read without complaint just now."""
@@ -266,12 +266,8 @@ class Home:
 
     def _damaged(self, name: str, error: Exception) -> ConfigError:
         path = self.path / name
-        hint = f"; the version before it is {self._show(_backup(path))}" if _backup(path).exists() else ""
-        return ConfigError(f"{self._show(path)} is damaged ({safe_text(str(error), 200)}){hint}")
-
-    @staticmethod
-    def _show(path: Path) -> str:
-        return safe_text(str(path), 300)
+        hint = f"; the version before it is {path_text(_backup(path))}" if _backup(path).exists() else ""
+        return ConfigError(f"{path_text(path)} is damaged ({safe_text(str(error), 200)}){hint}")
 
 
 def _backup(path: Path) -> Path:

@@ -35,7 +35,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from p2pxfer.core.ids import PeerId
-from p2pxfer.core.text import safe_text
+from p2pxfer.core.text import path_text, safe_text
 from p2pxfer.errors import ConfigError
 from p2pxfer.net.private.leftover import remove_left_over, unfinished_name
 
@@ -114,7 +114,7 @@ def load_or_make(path: Path) -> Identity:
             remove_left_over(path, None)
         return identity
     except OSError as error:
-        raise ConfigError(f"cannot make the identity file {_show(path)}: {error.strerror or error}") from error
+        raise ConfigError(f"cannot make the identity file {path_text(path)}: {error.strerror or error}") from error
 
 
 def load(path: Path) -> Identity:
@@ -125,7 +125,7 @@ def load(path: Path) -> Identity:
         FileNotFoundError: there is no such file.
     """
     data = _read_private(path)
-    return _from_pem(data, data, _show(path))
+    return _from_pem(data, data, path_text(path))
 
 
 def load_pair(certificate: Path, key: Path) -> Identity:
@@ -137,7 +137,9 @@ def load_pair(certificate: Path, key: Path) -> Identity:
         ConfigError: a file is missing or damaged, the key is readable for others, or the two do not belong together.
     """
     try:
-        return _from_pem(certificate.read_bytes(), _read_private(key), f"{_show(certificate)} with {_show(key)}")
+        return _from_pem(
+            certificate.read_bytes(), _read_private(key), f"{path_text(certificate)} with {path_text(key)}"
+        )
     except OSError as error:
         raise ConfigError(f"cannot read {safe_text(str(error.filename))}: {error.strerror or error}") from error
 
@@ -172,13 +174,13 @@ def _read_private(path: Path) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise ConfigError(f"cannot read the identity file {_show(path)}: {error.strerror}") from error
+        raise ConfigError(f"cannot read the identity file {path_text(path)}: {error.strerror}") from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise ConfigError(f"the identity file {_show(path)} is not a regular file")
+            raise ConfigError(f"the identity file {path_text(path)} is not a regular file")
         if status.st_mode & 0o077:
-            raise ConfigError(f"others can read the identity file {_show(path)}; run: chmod 600 {_show(path)}")
+            raise ConfigError(f"others can read the identity file {path_text(path)}; run: chmod 600 {path_text(path)}")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read(_FILE_LIMIT)
     finally:
@@ -226,7 +228,3 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _show(path: Path) -> str:
-    return safe_text(str(path), 300)

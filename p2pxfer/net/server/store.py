@@ -25,7 +25,7 @@ from twisted.logger import Logger
 
 from p2pxfer.core.server.effects import Claim
 from p2pxfer.core.server.experience import Row
-from p2pxfer.core.text import safe_text
+from p2pxfer.core.text import path_text, safe_text
 from p2pxfer.errors import ConfigError
 from p2pxfer.net.private.identity import sync_directory
 
@@ -110,7 +110,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
 
 def _unusable(path: Path, why: str) -> ConfigError:
     return ConfigError(
-        f"the name database {safe_text(str(path), 300)} cannot be used ({safe_text(why, 200)}); restore it from a "
+        f"the name database {path_text(path)} cannot be used ({safe_text(why, 200)}); restore it from a "
         "backup, or move it away to start without registered names"
     )
 

@@ -27,7 +27,7 @@ from msgspec import Meta
 from p2pxfer.core.ids import PeerId
 from p2pxfer.core.session.chatwire import MAX_TEXT
 from p2pxfer.core.session.conversation import MAX_PENDING, REMEMBERED, Line
-from p2pxfer.core.text import safe_text
+from p2pxfer.core.text import path_text, safe_text
 from p2pxfer.errors import ConfigError
 from p2pxfer.net.private.filelocks import hold
 from p2pxfer.net.private.identity import make_private_directory
@@ -82,7 +82,7 @@ class ChatStore:
             raise
 
     def _unusable(self, error: OSError) -> ConfigError:
-        return ConfigError(f"cannot use {self._show(self.path)}: {error.strerror}")
+        return ConfigError(f"cannot use {path_text(self.path)}: {error.strerror}")
 
     def close(self) -> None:
         """Give the files to whoever comes next."""
@@ -97,11 +97,11 @@ class ChatStore:
         except FileNotFoundError:
             return []
         try:
-            version_of(data, SCHEMA, self._show(path))
+            version_of(data, SCHEMA, path_text(path))
             lines = msgspec.json.decode(data, type=_Outbox).lines
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             why = safe_text(str(error), 200)
-            raise ConfigError(f"{self._show(path)} is damaged ({why}); lines that wait may be in it") from error
+            raise ConfigError(f"{path_text(path)} is damaged ({why}); lines that wait may be in it") from error
         return [Line(bytes.fromhex(each.id), each.text, each.at) for each in lines]
 
     def save_outbox(self, lines: list[Line]) -> None:
@@ -185,7 +185,3 @@ class ChatStore:
                 except (ValueError, KeyError, TypeError):
                     continue
         return found[max(0, len(found) - count) :]
-
-    @staticmethod
-    def _show(path: Path) -> str:
-        return safe_text(str(path), 300)
