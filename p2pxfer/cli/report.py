@@ -82,7 +82,8 @@ class Reporter:
     def ask(self, question: str) -> None:
         """Show a question and, until :meth:`answered`, no progress, which would run over it.
 
-        On a terminal what is said meanwhile has lines of its own, and the question comes again behind it.
+        On a terminal what is said meanwhile has lines of its own, and the question comes again behind it: its last
+        line, since the others stand above.
         """
         self._question = question
         self._drop_display()
@@ -155,7 +156,7 @@ class Reporter:
         if self._display is not None:
             self._display.say(text)
         elif self._question is not None and self._tty:
-            self._print(f"\n{text}\n{self._question}")
+            self._print("\n".join(["", text, self._question.rpartition("\n")[2]]))
         else:
             self._print(text + "\n")
 

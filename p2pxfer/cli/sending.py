@@ -21,7 +21,7 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Registered
 from p2pxfer.core.names import suggest_contact_name
 from p2pxfer.core.text import safe_text
-from p2pxfer.core.words.eventtext import contents, human_size
+from p2pxfer.core.words.eventtext import contents, describe, human_size
 from p2pxfer.errors import CodeInvalid, CodeNeeded, Declined, Interrupted, P2pxferError, WrongCode
 from p2pxfer.net.private.home import Contact
 from p2pxfer.net.session.machine import Machine
@@ -31,7 +31,7 @@ from p2pxfer.net.transfer.compared import ComparedCargo
 from p2pxfer.net.transfer.outgoing import OutgoingJob
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.types import Reactor
-from p2pxfer.status import Accepted, Done, Event, Note, Offer, Resumed
+from p2pxfer.status import Accepted, Done, Event, Note, Offer, Peer, Resumed
 from p2pxfer.status import Registered as RegisteredEvent
 
 CODE_TRIES: Final = 3
@@ -95,6 +95,10 @@ class Sending:
         self._ended: P2pxferError | None = None
         self._asking: Deferred[Code | None] | None = None
         self._words: WordsCheck | None = None
+        self._said: set[str] = set()
+        """What people were told of the peer in the attempt that runs."""
+        self._before: set[str] = set()
+        """The same of the one before, as far as it was not said again; once that would be no news."""
 
     async def run(self, machine: Machine) -> None:
         """Send everything and report it.
@@ -147,6 +151,7 @@ class Sending:
         tries_left = CODE_TRIES
         while True:
             tries_left -= 1
+            self._before, self._said = self._said, set()
             try:
                 await self._send(client)
             except (WrongCode, CodeNeeded) as error:
@@ -242,7 +247,17 @@ class Sending:
         """What people see of an event, ``None`` for the usual line."""
         if isinstance(event, Resumed):
             return f"going on: {safe_text(self._target.shown)} has {human_size(event.have_bytes)} already"
+        if isinstance(event, Peer | Note):
+            return self._if_news(describe(event))
         return self._news.hear(event) if self._news is not None else None
+
+    def _if_news(self, text: str) -> str | None:
+        """Empty for what was said in the attempt before."""
+        self._said.add(text)
+        if text not in self._before:
+            return None
+        self._before.remove(text)
+        return ""
 
     def _end(self, error: P2pxferError) -> None:
         """No attempt, neither the one that runs nor a later one, can succeed any more."""

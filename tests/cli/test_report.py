@@ -165,6 +165,16 @@ def test_what_is_said_while_a_question_is_open_has_lines_of_its_own(
     assert capsys.readouterr().err == "well? \nsomething else\nwell? more\n"
 
 
+def test_of_a_question_of_several_lines_the_last_comes_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Screen(monkeypatch)
+    report = Reporter(False)
+    report.ask("wrong code\nwell? ")
+    report.tell(status.Note("something else"))
+    assert capsys.readouterr().err == "wrong code\nwell? \nsomething else\nwell? "
+
+
 def test_what_was_there_before_is_no_part_of_the_rate_that_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next display begins with it."""
     screen = Screen(monkeypatch)

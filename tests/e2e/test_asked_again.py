@@ -66,6 +66,23 @@ def test_a_contact_that_was_forgotten_is_asked_for_the_code(
     assert file_hash(stage.inbox / source.name) == file_hash(source)
 
 
+def test_what_was_said_before_the_second_question_is_not_said_again(
+    stage: Stage, source: Path, terminals: list[Terminal]
+) -> None:
+    pair_up(stage)
+    assert stage.run("contacts", "remove", "alice", home=stage.bob).status == 0
+    bob = stage.receive("--once")
+    number, first, *rest = str(bob.wait_for("code")["code"]).split("-")
+    alice = Terminal(stage, "send", source, "bob")
+    terminals.append(alice)
+    alice.answer(1, "-".join([number, "acorn" if first != "acorn" else "zebra", *rest]))
+    alice.answer(2, next(str(event["code"]) for event in bob.events(30) if event["event"] == "code"))
+    assert alice.status() == 0, alice.text
+    lines = [line for line in alice.text.splitlines() if line]
+    assert len([line for line in lines if line.startswith("peer bob ")]) == 1
+    assert len(set(lines)) == len(lines), alice.text
+
+
 def test_nothing_typed_gives_up_with_the_reason(stage: Stage, source: Path, terminals: list[Terminal]) -> None:
     pair_up(stage)
     assert stage.run("contacts", "remove", "alice", home=stage.bob).status == 0
