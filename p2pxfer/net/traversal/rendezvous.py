@@ -30,9 +30,7 @@ from p2pxfer.core.messages import (
     Register,
     Registered,
 )
-from p2pxfer.core.messages import (
-    Failure as ServerFailure,
-)
+from p2pxfer.core.messages import Failure as ServerFailure
 from p2pxfer.core.reported import from_wire
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.traversal.keepalive import KeepAlive
@@ -90,7 +88,7 @@ class RendezvousClient:
         self._on_introduction = on_introduction
         self._on_note = on_note
         self._link: ServerLink | None = None
-        self._introductions = Introductions(reactor)
+        self._introductions = Introductions(reactor, self._send)
         self._upkeep: Upkeep[Registered] = Upkeep(reactor, self._one_connection)
         self._lost: Deferred[P2pxferError] = Deferred()
         self._waiting = Waiting()
@@ -157,10 +155,11 @@ class RendezvousClient:
         await self.when_registered()
 
     def reconnect(self) -> None:
-        """Leave this connection for another one: a NAT that lost one mapping has probably lost this one too."""
+        """Leave this connection for another one: a NAT that lost one mapping has probably lost this one too.  What
+        waits for an answer is asked again there."""
         if self._link is not None and self.registered is not None:
             self._upkeep.at_once()
-            self._drop(Unreachable("a fresh local port is wanted"))
+            self._drop(Unreachable("a fresh local port is wanted"), asks_again=True)
 
     def _moved(self) -> None:
         self._on_note("this machine is on another network now; connecting to the server from there")
@@ -281,6 +280,7 @@ class RendezvousClient:
             self._network.start(at)
             if self.announcer is not None:
                 self.announcer.registered()
+            self._introductions.ask_again(self.port)
         if self._missed:
             self._missed = False
             self._on_note("the server is back")
@@ -311,7 +311,7 @@ class RendezvousClient:
                 if not isinstance(error, FINAL):
                     self._on_note(f"the server is gone ({error.message}); trying to get back")
 
-    def _drop(self, error: P2pxferError) -> None:
+    def _drop(self, error: P2pxferError, *, asks_again: bool = False) -> None:
         link, self._link = self._link, None
         # Firing one of them may begin the next connection, which has its own.
         registration, lost = self._registration, self._lost
@@ -322,7 +322,7 @@ class RendezvousClient:
         self.discovery.end()
         if self.announcer is not None:
             self.announcer.lost()
-        self._introductions.lost(error)
+        self._introductions.lost(None if asks_again else error)
         if not registration.called:
             registration.errback(error)
         if not lost.called:
@@ -337,9 +337,7 @@ class RendezvousClient:
         """
         if self._link is None:
             return fail(Unreachable("the server is not connected"))
-        answer = self._introductions.ask(wait_s)
-        self._link.send(Introduce(to=to, tag=self.port, path=policy, wait_s=wait_s))
-        return answer
+        return self._introductions.ask(Introduce(to=to, tag=self.port, path=policy, wait_s=wait_s))
 
     def outcome(self, session: bytes, way: str, result: str) -> None:
         """Say what came of a punch, if the server is there."""

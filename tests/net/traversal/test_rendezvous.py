@@ -15,7 +15,8 @@ from twisted.internet.testing import MemoryReactorClock
 from zope.interface import implementer
 
 from p2pxfer.core.backoff import Backoff
-from p2pxfer.core.messages import ALPN_SERVER, SERVER, Failure, Registered
+from p2pxfer.core.framing import FrameDecoder
+from p2pxfer.core.messages import ALPN_SERVER, SERVER, Failure, Introduce, Introduction, Ping, Registered
 from p2pxfer.core.traversal.keepalive import SOON_S
 from p2pxfer.errors import Replaced, Unreachable
 from p2pxfer.net.connection.securing import start_tls
@@ -54,6 +55,7 @@ class Answering(Protocol):
 
     def __init__(self, double: Double) -> None:
         self.double = double
+        self.decoder = FrameDecoder(SERVER.caps([Introduce, Ping]))
 
     def handshakeCompleted(self) -> None:
         self.double.held.append(self.transport)
@@ -62,6 +64,8 @@ class Answering(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         if self.answered and not self.double.babbles:
+            said = map(SERVER.decode, self.decoder.feed(bytes(data)))
+            self.double.asked += [message for message in said if isinstance(message, Introduce)]
             return
         self.answered = True
         self.double.registrations += 1
@@ -79,6 +83,8 @@ class Double:
         self.silent = False
         self.babbles = False
         self.answers: list = []  # type: ignore[type-arg]  # messages
+        self.asked: list[Introduce] = []
+        """On any connection, behind its registration."""
         self.connections = 0
         self.registrations = 0
         self.held: list = []  # type: ignore[type-arg]  # transports
@@ -185,6 +191,52 @@ async def test_a_wanted_renewal_does_not_wait(monkeypatch: pytest.MonkeyPatch) -
     assert double.notes == []
     client.stop()
     await double.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_others_asked_is_asked_again_when_a_fresh_port_is_wanted() -> None:
+    """One of those who share a connection leaves it; the others hear the answer of the next one, in their order."""
+    double = Double()
+    double.answers = [GOOD]
+    await double.start()
+    client = double.client()
+    await client.start()
+    answers = [client.introduce("ann", "auto", 20), client.introduce("eve", "relay"), client.introduce("dora", "auto")]
+    answers[1].addErrback(lambda failure: None).cancel()
+    before, asked = client.port, double.asked
+    await until(lambda: len(asked) == 3)
+    await Deferred.fromCoroutine(client.renew())
+    await until(lambda: len(asked) == 5)
+    assert [(one.to, one.tag, one.wait_s) for one in asked[:3]] == [
+        ("ann", before, 20), ("eve", before, 0), ("dora", before, 0),
+    ]  # fmt: skip
+    assert [(one.to, one.tag, one.path) for one in asked[3:]] == [
+        ("ann", client.port, "auto"), ("dora", client.port, "auto"),
+    ]  # fmt: skip
+    for number in (1, 2):
+        found = Introduction(session=bytes([number]) * 32, initiator=True, peer_id=bytes([number]) * 32)
+        double.held[-1].write(SERVER.encode(found))
+    assert [(await answers[0]).peer_id[0], (await answers[2]).peer_id[0]] == [1, 2]
+    client.stop()
+    await double.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_asked_fails_with_the_client_where_the_next_connection_does_not_come() -> None:
+    """Or after its own time."""
+    double = Double()
+    double.answers = [GOOD]
+    await double.start()
+    client = double.client()
+    await client.start()
+    answer = client.introduce("ann", "auto")
+    client.reconnect()
+    await double.stop()
+    await until(lambda: client.trouble[0])
+    assert not answer.called
+    client.stop()
+    with pytest.raises(Unreachable, match="the program is ending"):
+        await answer
 
 
 @pytest_twisted.ensureDeferred
