@@ -42,7 +42,7 @@ class _Window(Struct):
     acked: dict[int, int] = field(default_factory=dict)
 
 
-class Delivered(Struct, frozen=True):
+class Measured(Struct, frozen=True):
     """What came of a window of so many ``seconds``: bytes by connection."""
 
     seconds: float
@@ -104,13 +104,13 @@ class Gauge:
         """What was delivered so far says nothing more."""
         self._window = _Window(now)
 
-    def delivered(self, now: float) -> Delivered | None:
+    def delivered(self, now: float) -> Measured | None:
         """What the window brought, if it is over, and the next one begins; ``None`` also if one stood still in it."""
         window, seconds = self._window, now - self._window.begun
         if seconds < self.window_s:
             return None
         self.begin_window(now)
-        return Delivered(seconds, window.acked) if window.acked.keys() == self.lines.keys() else None
+        return Measured(seconds, window.acked) if window.acked.keys() == self.lines.keys() else None
 
     @property
     def window_s(self) -> float:

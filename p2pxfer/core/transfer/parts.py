@@ -152,12 +152,12 @@ class Parts:
         state = self._paths.get(path)
         if state is None or state.handle != cut.handle:
             return []
-        number = self._keep(cut, state)
+        number = self._keep(cut)
         if number is None:
             return []
         return [told for other in self._paths if other != path for told in self.tell(other, number, number + 1)]
 
-    def _keep(self, cut: Begun, state: Path) -> int | None:
+    def _keep(self, cut: Begun) -> int | None:
         """Keep what was cut; the number of its chunk if there is more of that now."""
         flow, size = self._flow, cut.offset + cut.came
         if flow is None or cut.file >= flow.table.files:

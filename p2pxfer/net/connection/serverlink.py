@@ -8,7 +8,6 @@ from typing import cast
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHandshakeListener, IProtocol, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -35,8 +34,6 @@ class ServerLink(Protocol):
 
     ``on_message(link, message)`` gets every message; ``on_lost(link, error)`` is called once, at the end.
     """
-
-    log = Logger()
 
     def __init__(
         self,

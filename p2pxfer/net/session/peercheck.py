@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from msgspec import Struct
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from p2pxfer.core.codec import Message
 from p2pxfer.core.ids import PeerId
@@ -58,8 +57,6 @@ class Findings(Struct, frozen=True):
 
 class PeerCheck(MeetingOwner):
     """One check.  ``tell`` hears of each step."""
-
-    log = Logger()
 
     def __init__(
         self,

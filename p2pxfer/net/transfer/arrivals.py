@@ -35,7 +35,7 @@ MAX_STREAMS: Final = 16
 
 
 class Arrivals:
-    """See the laws above; ``begin(path, number)`` and ``begin_stream(path)`` make what a path brings first."""
+    """See the laws above; ``begin(path, number, budget)`` and ``begin_stream(path)`` make what a path brings first."""
 
     def __init__(
         self,

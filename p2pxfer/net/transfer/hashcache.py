@@ -32,7 +32,7 @@ from p2pxfer.core.transfer.journal import CHUNKS, pack_record, read_records
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.errors import ChunkRefused
 from p2pxfer.net.disk import OPEN_INNER_FILE, write_all
-from p2pxfer.net.transfer.identity import Identity
+from p2pxfer.net.transfer.fileidentity import FileIdentity
 
 DIRECTORY: Final = "outgoing"
 MAX_AGE: Final = 30 * 86_400.0
@@ -53,7 +53,7 @@ _IDENTITY: Final = struct.Struct(">QQQqq")
 class HashCache:
     """The record for one transfer; ``identify`` gives the present identity of a file by its index."""
 
-    def __init__(self, state: str, manifest: Manifest, identify: Callable[[int], Identity], now: float) -> None:
+    def __init__(self, state: str, manifest: Manifest, identify: Callable[[int], FileIdentity], now: float) -> None:
         """Open the record below the directory ``state``; remove those that are too old at ``now`` (since 1970).
 
         It blocks, with a million chunks for a second: what the record says of files that are listed is taken up here.

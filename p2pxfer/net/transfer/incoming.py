@@ -133,7 +133,7 @@ class IncomingTransfer:
         try:
             effects = self._core.receive(path.facts.number, message)
         except P2pxferError as error:
-            self._judge(error, message)
+            self._judge(error)
             raise
         except MemoryError as error:
             self._failed(Failure(error))  # the core stopped in the middle of it
@@ -161,7 +161,7 @@ class IncomingTransfer:
         else:
             self._arriving.acks_soon()
 
-    def _judge(self, error: P2pxferError, message: Message) -> None:
+    def _judge(self, error: P2pxferError) -> None:
         """A message was refused: whether that ends more than its path."""
         if self._core.outdated:
             # The sender has other files now, and offers them on its next path.

@@ -25,7 +25,7 @@ from p2pxfer.core.transfer.delta import ALL_BLOCKS, MAX_BLOCKS, MIN_SIZE, Layout
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.net.disk import OPEN_INNER_FILE, FdCache, parent_of, read_span
 from p2pxfer.net.transfer.cutting import blocks, can_cut
-from p2pxfer.net.transfer.identity import Identity
+from p2pxfer.net.transfer.fileidentity import FileIdentity
 
 OPEN_FILES: Final = 16
 
@@ -43,7 +43,7 @@ class OldVersions:
         self._manifest = manifest
         self._roots = roots
         self._where: dict[int, int] = {}
-        self._identities: dict[int, Identity] = {}
+        self._identities: dict[int, FileIdentity] = {}
         self._layouts: dict[int, Layout] = {}
         self._hashes: dict[int, bytes] = {}
         self._count = 0
@@ -69,7 +69,7 @@ class OldVersions:
                 continue
             if stat.S_ISREG(status.st_mode) and status.st_size:
                 self._where[file] = number
-                self._identities[file] = Identity.of(status)
+                self._identities[file] = FileIdentity.of(status)
                 return True
         return False
 

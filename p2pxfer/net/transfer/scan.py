@@ -29,7 +29,7 @@ from p2pxfer.errors import DiskError, PathRefused, SourceChanged, UsageError
 from p2pxfer.net.disk import OPEN_DIRECTORY, OPEN_INNER_DIRECTORY, OPEN_INNER_FILE, disk_error, shown
 from p2pxfer.net.holes import find_holes, may_be_sparse
 from p2pxfer.net.private.keyfile import is_private
-from p2pxfer.net.transfer.identity import FIELDS, Identity
+from p2pxfer.net.transfer.fileidentity import FIELDS, FileIdentity
 
 Links = Literal["skip", "keep", "follow"]
 """What becomes of symbolic links inside directories."""
@@ -174,7 +174,7 @@ class Scan:
             os.close(fd)
 
     def _file(self, path: str, status: os.stat_result) -> Entry:
-        self.identities.extend(Identity.of(status).numbers())
+        self.identities.extend(FileIdentity.of(status).numbers())
         return Entry(path, FILE, status.st_size, status.st_mtime_ns, status.st_mode & PERMISSIONS)
 
     def _directory(self, fd: int, path: str, status: os.stat_result) -> Iterator[Entry]:

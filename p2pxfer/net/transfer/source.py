@@ -30,7 +30,7 @@ from p2pxfer.net.disk import (
     shown,
 )
 from p2pxfer.net.parents import LastParent
-from p2pxfer.net.transfer.identity import FIELDS, Identity
+from p2pxfer.net.transfer.fileidentity import FIELDS, FileIdentity
 from p2pxfer.net.transfer.scan import OPEN_NAMED, Links, Scan, changed, removed
 
 CLOSE_S: Final = 1.0
@@ -150,9 +150,9 @@ class Source:
         found, files = self._scan.holes, len(self.manifest.sizes)
         return {file: found[file] for file in list(found) if start <= file < files}
 
-    def identity(self, file: int) -> Identity:
+    def identity(self, file: int) -> FileIdentity:
         """What the scan saw of a file."""
-        return Identity.from_numbers(self._scan.identities[file * FIELDS : (file + 1) * FIELDS])
+        return FileIdentity.from_numbers(self._scan.identities[file * FIELDS : (file + 1) * FIELDS])
 
     def read_chunk(self, file: int, index: int) -> tuple[bytes, bytes]:
         """A chunk and its BLAKE3 hash.
@@ -183,7 +183,7 @@ class Source:
             found.append((data, blake3(data).digest()))
         return found
 
-    def _read_whole(self, entry: Entry, identity: Identity) -> bytes:
+    def _read_whole(self, entry: Entry, identity: FileIdentity) -> bytes:
         try:
             fd = self._open_path(entry.path)
             try:
@@ -214,7 +214,7 @@ class Source:
             raise changed(entry.path)
         return data
 
-    def _read(self, fd: int, offset: int, length: int, identity: Identity, entry: Entry) -> bytes:
+    def _read(self, fd: int, offset: int, length: int, identity: FileIdentity, entry: Entry) -> bytes:
         if not identity.is_of(os.fstat(fd)):
             raise self._other(entry.path)
         data = read_span(fd, offset, length)

@@ -31,7 +31,7 @@ TALKED_S: Final = 2 * PATH.ping
 """Who talks pings twice in this time, seconds."""
 
 
-class Brought(Interface):
+class InQuestion(Interface):
     """What is asked about: a transfer or a stream."""
 
     @property
@@ -53,10 +53,10 @@ class Undecided:
         self._clock = clock
         self._place = place
         self._seeks = seeks
-        self._asked: list[Brought] = []
+        self._asked: list[InQuestion] = []
         self._looks: set[IDelayedCall] = set()
 
-    async def ask(self, brought: Brought, answer: Awaitable[bool]) -> bool:
+    async def ask(self, brought: InQuestion, answer: Awaitable[bool]) -> bool:
         """The ``answer`` about what was brought."""
         self._asked.append(brought)
         try:
@@ -64,17 +64,17 @@ class Undecided:
         finally:
             self._asked.remove(brought)
 
-    def lost(self, brought: Brought, path: PeerPath, error: P2pxferError) -> None:
+    def lost(self, brought: InQuestion, path: PeerPath, error: P2pxferError) -> None:
         """A path that carried it ended for this reason."""
         killed = isinstance(error, Vanished) and path.quiet_for < TALKED_S
         if killed and brought in self._asked and not brought.attached:
             self._look_later(brought, self._place(), self._clock.seconds())
 
-    def _look_later(self, brought: Brought, place: object | None, since: float) -> None:
+    def _look_later(self, brought: InQuestion, place: object | None, since: float) -> None:
         look = self._clock.callLater(GONE_S, lambda: self._look(look, brought, place, since))
         self._looks.add(look)
 
-    def _look(self, look: IDelayedCall, brought: Brought, place: object | None, since: float) -> None:
+    def _look(self, look: IDelayedCall, brought: InQuestion, place: object | None, since: float) -> None:
         self._looks.remove(look)
         if brought not in self._asked or brought.attached or place is None or self._place() is not place:
             return

@@ -19,7 +19,6 @@ from typing import cast
 
 from twisted.internet.interfaces import IProtocol, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.addresses import Endpoint, canonical_endpoint, parse_endpoint
@@ -80,8 +79,6 @@ class HairpinCheck(ServerCheck[tuple[Hairpin, str]]):
     ``done`` fires once with the result and, if it is unknown, why; it fails only when it is cancelled, which ends the
     check.
     """
-
-    log = Logger()
 
     def __init__(
         self, reactor: Reactor, opener: Opener, target: Endpoint, may_dial: Callable[[Endpoint], bool]

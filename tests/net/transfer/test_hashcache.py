@@ -14,8 +14,8 @@ from blake3 import blake3
 
 from p2pxfer.core.transfer.geometry import chunk_count
 from p2pxfer.errors import ChunkRefused
+from p2pxfer.net.transfer.fileidentity import FileIdentity
 from p2pxfer.net.transfer.hashcache import MAX_AGE, HashCache
-from p2pxfer.net.transfer.identity import Identity
 from p2pxfer.net.transfer.source import Source
 from tests.net.disk_tools import CHUNK, noise
 from tests.net.transfer.sourcetrees import change_replaced, fill
@@ -55,7 +55,7 @@ def test_the_record_is_taken_up_where_it_is_opened_and_asking_for_it_costs_nothi
     cache.close()
     looked: list[int] = []
 
-    def identify(file: int) -> Identity:
+    def identify(file: int) -> FileIdentity:
         looked.append(file)
         return sent.identity(file)
 

@@ -9,7 +9,7 @@ from typing import Final
 from msgspec import Struct
 
 
-class Identity(Struct, frozen=True):
+class FileIdentity(Struct, frozen=True):
     """What tells one state of one file from every other."""
 
     dev: int
@@ -32,7 +32,7 @@ class Identity(Struct, frozen=True):
         )
 
     @classmethod
-    def of(cls, status: os.stat_result) -> Identity:
+    def of(cls, status: os.stat_result) -> FileIdentity:
         """The identity in a stat result."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
@@ -41,7 +41,7 @@ class Identity(Struct, frozen=True):
         return (_signed(self.dev), _signed(self.ino), self.size, self.mtime_ns, self.ctime_ns)
 
     @classmethod
-    def from_numbers(cls, numbers: array[int]) -> Identity:
+    def from_numbers(cls, numbers: array[int]) -> FileIdentity:
         """What :meth:`numbers` gave."""
         dev, ino, size, mtime_ns, ctime_ns = numbers
         return cls(dev % 2**64, ino % 2**64, size, mtime_ns, ctime_ns)
