@@ -14,7 +14,6 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Final
 
-import ifaddr
 from cryptography import x509
 from msgspec import Struct
 from twisted.application.service import Service
@@ -38,6 +37,7 @@ from p2pxfer.net.server.admission import AdmissionSettings
 from p2pxfer.net.server.metrics import MetricsSite, metrics_endpoint
 from p2pxfer.net.server.server import RendezvousServer
 from p2pxfer.net.server.store import NameStore, check_database
+from p2pxfer.net.traversal.ownaddresses import interface_addresses
 
 _parse: Any = serverFromString  # carries no types
 _HANDED_OUT: Final = ("public", "private", "shared")
@@ -55,7 +55,7 @@ class Hosting(Struct, frozen=True):
     """The endpoint of the metrics; without it there are none."""
 
 
-class State:
+class StateDirectory:
     """The state directory of one running server."""
 
     def __init__(self, path: Path) -> None:
@@ -96,12 +96,7 @@ class State:
 
 def own_addresses() -> list[Address]:
     """The addresses of this machine's interfaces, in the order of the system, without zone ids."""
-    found = []
-    for adapter in ifaddr.get_adapters():
-        for ip in adapter.ips:
-            text = ip.ip if isinstance(ip.ip, str) else ip.ip[0]
-            found.append(ipaddress.ip_address(text.partition("%")[0]))
-    return found
+    return [ipaddress.ip_address(text.partition("%")[0]) for _, text in interface_addresses()]
 
 
 def primary_address(addresses: Iterable[Address]) -> Address:
@@ -177,7 +172,7 @@ class RendezvousService(Service):
         self._metrics = None if metrics is None else (metrics, _endpoint(reactor, metrics, "--metrics"))
         self._metrics_port: IListeningPort | None = None
         self._ports: list[IListeningPort] = []
-        self._state = State(hosting.state)
+        self._state = StateDirectory(hosting.state)
         self._identity = self._state.identity(hosting.certificate)
         self._host = None if hosting.certificate is None else certified_host(self._identity.certificate)
         store = NameStore(self._state.names(), time.time, reactor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 
 import ifaddr
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -20,11 +21,9 @@ def lan_candidates(first: str, port: int, loopback: bool) -> list[str]:
     ``loopback``: the server is on this very machine, so the only useful local network is the machine itself.
     """
     found = [first]
-    for adapter in ifaddr.get_adapters():
-        for ip in adapter.ips:
-            host = ip.ip if isinstance(ip.ip, str) else ip.ip[0]
-            if host not in found:
-                found.append(host)
+    for _, host in interface_addresses():
+        if host not in found:
+            found.append(host)
     useful = [host for host in found if host == first or _useful(host, loopback)]
     return [endpoint_text(host, port) for host in useful][:MAX_LAN]
 
@@ -52,10 +51,14 @@ def interface_towards(host: str) -> str | None:
     source = source_towards(parse_endpoint(endpoint_text(host, _ANY_PORT)))
     if source in (None, host):
         return None
+    return next((name for name, address in interface_addresses() if address == source), None)
+
+
+def interface_addresses() -> Iterator[tuple[str, str]]:
+    """The name of each network interface with each of its addresses as text, in the order of the system."""
     for adapter in ifaddr.get_adapters():
-        if any(source == (ip.ip if isinstance(ip.ip, str) else ip.ip[0]) for ip in adapter.ips):
-            return adapter.name
-    return None
+        for ip in adapter.ips:
+            yield adapter.name, ip.ip if isinstance(ip.ip, str) else ip.ip[0]
 
 
 def _useful(host: str, loopback: bool) -> bool:

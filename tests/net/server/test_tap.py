@@ -26,7 +26,7 @@ from p2pxfer.errors import ConfigError
 from p2pxfer.net.connection.streams import SecureBootstrap
 from p2pxfer.net.connection.tls import peer_tls
 from p2pxfer.net.private.identity import Identity, new_identity
-from p2pxfer.net.server.hosting import State, certified_host, primary_address, reachable
+from p2pxfer.net.server.hosting import StateDirectory, certified_host, primary_address, reachable
 from tests.net.serverkit import Client, reactor
 from tests.net.tlskit import Authority
 
@@ -275,14 +275,14 @@ def test_a_server_on_two_addresses_says_both(tmp_path: Path) -> None:
 
 
 def test_a_state_directory_serves_one_server_at_a_time(tmp_path: Path) -> None:
-    first = State(tmp_path / "state")
+    first = StateDirectory(tmp_path / "state")
     with pytest.raises(ConfigError, match="another server"):
-        State(tmp_path / "state")
+        StateDirectory(tmp_path / "state")
     first.close()
-    State(tmp_path / "state").close()
+    StateDirectory(tmp_path / "state").close()
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError):
-        State(tmp_path / "file")
+        StateDirectory(tmp_path / "file")
 
 
 def test_the_plugin_is_found_and_helps() -> None:
