@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 
 from p2pxfer.core.addresses import Address, scope
 from p2pxfer.core.server.effects import Listening, ServerSettings
-from p2pxfer.core.text import safe_text
+from p2pxfer.core.text import path_text, safe_text
 from p2pxfer.errors import ConfigError
 from p2pxfer.net.private.filelocks import hold
 from p2pxfer.net.private.identity import Identity, load_or_make, load_pair, make_private_directory
@@ -69,9 +69,9 @@ class StateDirectory:
             make_private_directory(path)
             self._lock = hold(path / "lock")
         except BlockingIOError as error:
-            raise ConfigError(f"another server uses the state directory {_show(path)}") from error
+            raise ConfigError(f"another server uses the state directory {path_text(path)}") from error
         except OSError as error:
-            raise ConfigError(f"the state directory {_show(path)} cannot be used: {error.strerror}") from error
+            raise ConfigError(f"the state directory {path_text(path)} cannot be used: {error.strerror}") from error
 
     def identity(self, certificate: Path | None) -> Identity:
         """The server's key: the one in ``certificate``, or its own, made at the first start."""
@@ -269,5 +269,5 @@ def _bound(port: Any) -> tuple[Address, int]:
     return ipaddress.ip_address(host.host.partition("%")[0]), host.port
 
 
-def _show(text: object) -> str:
-    return safe_text(str(text), 300)
+def _show(text: str) -> str:
+    return safe_text(text, 300)

@@ -5,7 +5,8 @@ Laws of this file:
 1. A session that fails because the peer was started anew, or is gone, is followed by another one; only what no session
    would change ends the conversation.
 2. The side that asks for introductions opens the channel.  A peer that ends it has left, and may come back.
-3. What came is consumed at once: the conversation bounds what it holds.
+3. What came is consumed at once, since the conversation bounds what it holds; of a chat that is held nothing is, so
+   that the channel's window bounds it.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from p2pxfer.core.ids import PeerId, parse_id
+from p2pxfer.core.ids import PREFIX, PeerId, parse_id
 from p2pxfer.core.names import check_name, normalise_name
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import ConfigError, IdInvalid, Refused, UsageError
@@ -70,7 +70,7 @@ def as_id(text: str) -> PeerId | None:
     Raises:
         UsageError: it looks like an id and is none.
     """
-    if not text.lower().startswith("p2px1-"):
+    if not text.lower().startswith(f"{PREFIX}-"):
         return None
     try:
         return parse_id(text)

@@ -28,7 +28,7 @@ EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 SHARED = ((socket.SOL_SOCKET, socket.SO_REUSEADDR), (socket.SOL_SOCKET, socket.SO_REUSEPORT))
 """Options of a socket that shares its port with others of this user."""
 _RESET = struct.pack("ii", 1, 0)
-_ERRORS_OF = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}
+ERRORS_OF = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}
 """``IP_RECVERR`` and ``IPV6_RECVERR`` of Linux, which Python does not name: say where an error came from."""
 _ORIGIN_AT = 4
 _ICMP_ORIGINS = frozenset((2, 3))
@@ -120,7 +120,7 @@ class HalfOpen(Connecting):
     def _tell_origins(self, wanted: bool) -> None:
         """Whether the kernel keeps where errors come from; a connection that stands would die of them."""
         if sys.platform == "linux":
-            self._socket.setsockopt(*_ERRORS_OF[self.family], int(wanted))
+            self._socket.setsockopt(*ERRORS_OF[self.family], int(wanted))
 
     def close(self) -> None:
         """Give the dial up, or reset the connection if it stands already."""
@@ -158,7 +158,7 @@ def came_by_icmp(sock: socket.socket) -> bool:
         _, ancillary, _, _ = sock.recvmsg(1, 512, socket.MSG_ERRQUEUE)
     except OSError:
         return False
-    options = set(_ERRORS_OF.values())
+    options = set(ERRORS_OF.values())
     return any(
         (level, option) in options and len(data) > _ORIGIN_AT and data[_ORIGIN_AT] in _ICMP_ORIGINS
         for level, option, data in ancillary
