@@ -54,14 +54,14 @@ NO_PATH_S = 60.0
 @limit_option
 @approach_options
 @click.option("--verify", is_flag=True, help="Compare eight words by voice before anything is sent.")
-@click.option("--wait", is_flag=True, help="Wait for the peer if it is not there yet.")
+@click.option("--wait", is_flag=True, help="Wait for the peer, however long, where it is not there yet or any more.")
 @click.option(
     "--queue", is_flag=True,
     help="Leave it to the agent of this machine, which sends it as soon as PEER, a contact, is there.",
 )  # fmt: skip
 @click.option(
     "--timeout", metavar="S", type=Seconds(), default=NO_PATH_S, show_default=True,
-    help="Longest time without any path to the peer, seconds.",
+    help="Longest time without any path to the peer, seconds; with --wait there is no such time.",
 )  # fmt: skip
 @click.pass_context
 def command(

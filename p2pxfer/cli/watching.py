@@ -292,14 +292,12 @@ def interrupted_text(watches: Iterable[Watch], received: int) -> str:
     """What is said to a user who stops ``receive``, which has ``received`` transfers whole and these under way."""
     taken = [watch.transfer for watch in watches if watch.taken]
     said = []
-    files = [transfer for transfer in taken if isinstance(transfer, IncomingTransfer)]
-    if any(transfer.attached for transfer in files):
+    if any(isinstance(transfer, IncomingTransfer) for transfer in taken):
+        # How long it waits was said to the sender alone.
         said.append(
-            "what arrived is kept, and goes on when this command is run again; the sender waits a minute for that, and"
+            "what arrived is kept, and goes on when this command is run again; a sender that does not wait any more by"
             " then is to be run again too"
         )
-    elif files:
-        said.append("what arrived is kept, and goes on when both run their commands again")
     if any(isinstance(transfer, IncomingStream) for transfer in taken):
         said.append(f"the stream is not whole: {CANNOT_GO_ON}")
     whole = f"{received or 'no'} transfer{'' if received == 1 else 's'} received"

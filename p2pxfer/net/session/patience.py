@@ -78,10 +78,11 @@ class Pathless:
         if cut is None:
             return left
         if self._seconds is None:
-            return "; ".join(filter(None, [f"{left}; waiting for it to come back", cut]))
+            waits, then = "waiting for it to come back, however long", "if you end that before"
+        else:
+            waits, then = f"waiting up to {self._seconds:.0f} seconds for it to come back", "if it does not"
         # What is to be done then is no advice for now.
-        then = f"if it does not: {cut}" if cut else ""
-        return "; ".join(filter(None, [f"{left}; waiting up to {self._seconds:.0f} seconds for it to come back", then]))
+        return "; ".join(filter(None, [left, waits, f"{then}: {cut}" if cut else ""]))
 
     def begin(self, *, in_vain: bool = False) -> None:
         """There is no path now: somebody must give up in the end.

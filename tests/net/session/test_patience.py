@@ -106,9 +106,12 @@ def test_who_was_stopped_waits_less_for_the_end() -> None:
             "it is kept", 30.0,
             "bob was stopped there; waiting up to 30 seconds for it to come back; if it does not: it is kept",
         ),
-        ("it is kept", None, "bob was stopped there; waiting for it to come back; it is kept"),
+        (
+            "it is kept", None,
+            "bob was stopped there; waiting for it to come back, however long; if you end that before: it is kept",
+        ),
         ("", 30.0, "bob was stopped there; waiting up to 30 seconds for it to come back"),
-        ("", None, "bob was stopped there; waiting for it to come back"),
+        ("", None, "bob was stopped there; waiting for it to come back, however long"),
     ],
 )  # fmt: skip
 def test_the_farewell_of_the_peer_is_why_it_is_away_until_it_is_back(
