@@ -163,7 +163,7 @@ PEER_SAMPLES: list[Message] = [
     wire.Ping(number=4294967295),
     wire.Pong(number=0),
     wire.Problem(word="E_STATE", message="not legal now"),
-    wire.Problem(word="E_CHUNK", message="does not match its hash", fatal=False),
+    wire.Problem(word="E_CHUNK", message="does not match its hash"),
     wire.Problem(word="E_SOURCE_CHANGED", message="a.bin changed while it was being sent", ends=True),
     wire.Bye(),
     wire.Widen(number=1, ports=[20111, 40222]),

@@ -110,14 +110,13 @@ class Pong(Message, frozen=True):
 
 
 class Problem(Message, frozen=True):
-    """The sender of this message gives up the path or, with ``fatal``, the whole session.
+    """The sender of this message gives up the path.
 
     With ``ends`` it has ended what it was at, on all paths, by this error, which is none of the other side's.
     """
 
     word: Annotated[str, Meta(max_length=32)]
     message: Text
-    fatal: bool = True
     ends: bool = False
 
 
