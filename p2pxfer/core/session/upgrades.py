@@ -63,6 +63,11 @@ class Upgrades:
         """The last attempt had bad luck."""
         self.due = now + PAUSES_S[0]
 
+    def unanswered(self, now: float) -> None:
+        """There was no attempt, since nobody could be asked for one: the peer may be on its way back for a while."""
+        if self.repeated or now - self._hurried > HURRY_S:
+            self.tried(now)
+
     def tried(self, now: float) -> None:
         """An attempt begins now."""
         self._step = min(self._step + 1, len(PAUSES_S) - 1)

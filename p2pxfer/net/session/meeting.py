@@ -288,8 +288,8 @@ class Meeting(PathOwner):
         if self._is_client or not was_up:
             self._reasons.append(error)
         self.siblings.lost(path)
-        if self._nominated is not None and not self._up:
-            self.punch.stop()  # it looks for what may be of use beside a path
+        if self._nominated is not None and all(other.facts.kind == "relay" for other in self._up):
+            self.punch.stop()  # it looks for what may be of use beside a direct path
         if was_up:
             self._owner.path_down(self, path, error)
         self._check_failed()

@@ -153,7 +153,7 @@ class PairSession(ChannelSession):
             self.log.info("an introduction that this session does not wait for was not taken up")
         elif len(self._meetings) < MAX_MEETINGS or self._made_room():
             self._client.introduced(introduction)
-            self._meet(introduction, "responder", beside=bool(self.paths) and introduction.relay_token is None)
+            self._meet(introduction, "responder", beside=self.paths.relayed and introduction.relay_token is None)
 
     def _made_room(self) -> bool:
         oldest = oldest_relayed(self._meetings)

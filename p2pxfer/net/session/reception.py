@@ -163,8 +163,8 @@ class Reception(MeetingOwner):
             return
         client.introduced(introduction)
         self.tell(peer, Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(key))))
-        carried = any(meeting.paths for meeting in self._meetings if meeting.party.peer_key == key)
-        beside = carried and introduction.relay_token is None
+        paths = (path for meeting in self._meetings if meeting.party.peer_key == key for path in meeting.paths)
+        beside = introduction.relay_token is None and any(path.facts.kind == "relay" for path in paths)
         party = self._machine.party("responder", key, trusted=trusted, beside=beside)
         meeting = Meeting(self.reactor, introduction, party, client, self)
         self._meetings[meeting] = None

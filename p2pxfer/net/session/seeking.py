@@ -44,6 +44,8 @@ RESEEK_TRIPS = 8
 """The same in round trips to the peer, where that is longer."""
 LONGEST_PAUSE_S = 5.0
 """Longest pause between two introductions, seconds."""
+UNWANTED_S = 60.0
+"""The same where the peer was met and ended what came of it at once, seconds: it may not be able to take anything."""
 WAIT_S = 20
 """How long the server is to wait for a peer that may come before it is asked again, seconds: only then is a contact
 noticed that has come back with another key."""
@@ -134,6 +136,8 @@ class Seeking:
         self._owner = owner
         self._wanted: Deferred[None] = Deferred()
         self._backoff = Backoff(random.random, longest=LONGEST_PAUSE_S)
+        self._unwanted = Backoff(random.random, longest=UNWANTED_S)
+        """Pauses after paths that the peer ended before they were of any use."""
         self._meeting: Meeting | None = None
         """The last one."""
         self._unheard = False
@@ -158,6 +162,9 @@ class Seeking:
                 await self._client.when_registered()
                 beside = self._repeats()
                 introduction = await self._introduce(beside)
+                if beside and self._owner.standing is not Standing.RELAYED:
+                    await self._until_due()
+                    continue
                 self._wanted = Deferred()
                 meeting = self._owner.meet(introduction, beside=beside)
                 now = self._reactor.seconds()
@@ -169,14 +176,14 @@ class Seeking:
             except CancelledError:
                 return
             except P2pxferError as error:
-                if beside and not isinstance(error, IdentityMismatch):
-                    self._owner.paths.upgrades.tried(self._reactor.seconds())
-                else:
+                if not beside or isinstance(error, IdentityMismatch):
                     self._owner.not_met(error)
                     if self._ends_the_search(error):
                         raise
+                if self._owner.standing is Standing.RELAYED:
+                    self._owner.paths.upgrades.unanswered(self._reactor.seconds())
                 await self._until_due()
-                await self._pause()
+                await self._pause(self._backoff)
 
     def _repeats(self) -> bool:
         """Whether the next attempt repeats one that brought no direct path, while the relay carries."""
@@ -189,7 +196,7 @@ class Seeking:
         if meeting.unheard:
             if again:
                 await self._until_due()
-                await self._pause()
+                await self._pause(self._backoff)
             return
         was_up = meeting.had_path or meeting.party.beside
         match self._owner.standing:
@@ -200,14 +207,15 @@ class Seeking:
                     await self._client.renew()
                 else:
                     await self._client.renew()
-                    await self._pause()
+                    await self._pause(self._backoff)
                 return
-            case Standing.NOTHING:
-                if was_up and self._was_of_use():
-                    self._backoff.reset()
             case Standing.RELAYED | Standing.DIRECT:
                 await self._until_due()
-        await self._pause()
+            case Standing.NOTHING if was_up and self._was_of_use():
+                self._backoff.reset()
+                self._unwanted.reset()
+        unwanted = was_up and self._owner.standing is Standing.NOTHING and not self._was_of_use()
+        await self._pause(self._unwanted if unwanted else self._backoff)
         await self._client.renew()
 
     def _was_of_use(self) -> bool:
@@ -228,8 +236,8 @@ class Seeking:
             else:
                 return
 
-    async def _pause(self) -> None:
-        await deferLater(self._reactor, self._backoff.next())
+    async def _pause(self, pauses: Backoff) -> None:
+        await deferLater(self._reactor, pauses.next())
 
     async def _until_wanted(self, meeting: Meeting) -> None:
         """Wait until another introduction is wanted; a cut transfer does not wait long for a meeting to fail.

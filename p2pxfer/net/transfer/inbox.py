@@ -128,7 +128,7 @@ class Inbox:
         self._tell(Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(key))))
         self._tell(nat_event(introduction.my_nat))
         session.introduced(self._reactor.seconds(), self._admittance.known(key))
-        beside = bool(session.paths) and introduction.relay_token is None
+        beside = session.paths.relayed and introduction.relay_token is None
         party = self._machine.party("responder", key, trusted=contact, beside=beside)
         meeting = Meeting(self._reactor, introduction, party, client, self)
         self._meetings.add(meeting)

@@ -315,7 +315,7 @@ class OutgoingJob:
         elif self._is_final(meeting):
             self.fail(NoDirectPath(no_direct_path(self._target.shown, *meeting.punch.nats, meeting.punch.tried)))
         else:
-            if meeting.unheard and self._patience.wait:
+            if meeting.unheard and self._patience.wait and not self.paths:
                 self._tell(Note(f"{self._target.shown} lost its connection to the server; waiting for it to come back"))
             self._look_around()
 

@@ -65,6 +65,18 @@ def test_bad_luck_is_followed_soon_by_a_repetition_and_then_by_the_pauses_of_bef
     assert tried(upgrades, upgrades.due, 2) == [120.0, 300.0]
 
 
+def test_who_cannot_be_asked_after_a_loss_is_asked_again_for_a_minute_and_then_more_and_more_seldom() -> None:
+    upgrades = Upgrades()
+    upgrades.hurry(100.0)
+    upgrades.unanswered(100.0 + HURRY_S)
+    assert (upgrades.due, upgrades.repeated) == (100.0 + PAUSES_S[0], False)
+    now = 101.0 + HURRY_S
+    for pause in PAUSES_S[1:]:
+        upgrades.unanswered(now)
+        assert upgrades.due == now + pause
+        now = upgrades.due
+
+
 def test_what_gives_more_hope_than_the_last_attempt_shortens_the_pause() -> None:
     upgrades = Upgrades()
     upgrades.tried(0.0)

@@ -257,10 +257,10 @@ SECOND, THIRD = "192.168.77.20:31000", "192.168.1.20:31000"
 
 
 class Direct:
-    """A direct connection that greets, and what was done to it."""
+    """A connection that greets, a direct one unless said otherwise, and what was done to it."""
 
-    def __init__(self, remote: str, group: int = 0) -> None:
-        self.facts = SimpleNamespace(kind="lan", remote=remote, group=group)
+    def __init__(self, remote: str, group: int = 0, kind: str = "lan") -> None:
+        self.facts = SimpleNamespace(kind=kind, remote=remote, group=group)
         self.said: list[Any] = []
         self.failed = False
 
@@ -294,6 +294,23 @@ def test_a_nominated_connection_that_is_no_other_way_is_reset() -> None:
     meeting.path_message(cast(Any, same), Nominate())
     assert same.failed
     assert up == [first]
+
+
+@pytest.mark.parametrize("relayed", [False, True])
+def test_a_punch_that_looks_beside_a_direct_path_ends_with_it(relayed: bool) -> None:
+    """Whoever waits for its end would not look for another path meanwhile."""
+    meeting, _ = by_two_interfaces("initiator")
+    ended: list[bool] = []
+    cast(Any, meeting.punch._puncher).stop = lambda: ended.append(True)
+    relay, direct, other = Direct("", 1, "relay"), Direct("198.18.2.1:31000", 2), Direct(SECOND, 3)
+    if relayed:
+        meeting._raise(cast(Any, relay))
+    for path in (direct, other):
+        meeting.path_greeted(cast(Any, path))
+    meeting.path_lost(cast(Any, direct), Unreachable("cut"))
+    assert not ended
+    meeting.path_lost(cast(Any, other), Unreachable("cut"))
+    assert ended
 
 
 def test_a_way_is_free_again_when_the_last_connection_by_it_is_lost() -> None:

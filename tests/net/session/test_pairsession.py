@@ -54,6 +54,15 @@ def test_the_peer_is_told_by_the_name_that_it_has_here(waiting: Stand) -> None:
     assert [event.name for event in waiting.told if isinstance(event, Peer)] == ["bob"]
 
 
+@pytest.mark.parametrize(("kind", "beside"), [("relay", True), ("punched", False)])
+def test_who_has_a_relay_and_is_asked_for_a_direct_path_alone_repeats_no_plan(
+    waiting: Stand, kind: str, beside: bool
+) -> None:
+    """A direct path may be dead, and who asks knows it."""
+    waiting.path(kind=kind)
+    assert waiting.meet().party.beside is beside
+
+
 def test_introductions_without_end_dial_a_few_times_at_once(waiting: Stand) -> None:
     for _ in range(3 * MAX_MEETINGS):
         waiting.introduce(LOWEST)

@@ -236,6 +236,19 @@ def test_introductions_of_one_contact_are_bounded(world: World) -> None:
     assert carol.session.channels.current is not None
 
 
+def test_who_has_a_relay_and_is_asked_for_a_direct_path_alone_repeats_no_plan(world: World) -> None:
+    house = House(world, "bob")
+    world.caller("bob", "host", User())
+    key = world.identity("bob").id.digest
+    sides: list[bool] = []
+    for _ in range(2):
+        session = bytes([len(sides)]) * 32
+        house.reception.introduced(Introduction(session=session, initiator=False, peer_id=key))
+        sides.append(world.sides[session]["responder"].party.beside)
+        world.run()
+    assert sides == [False, True]
+
+
 def test_a_path_that_says_nothing_ends_and_one_that_says_something_else_is_refused(world: World) -> None:
     house = House(world, "bob")
     bob = world.caller("bob", "host", User())

@@ -11,8 +11,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from p2pxfer.core.messages import NatSummary, PathPolicy
-from p2pxfer.core.session.upgrades import PAUSES_S, Upgrades
-from p2pxfer.errors import NoDirectPath, P2pxferError, Unreachable
+from p2pxfer.core.session.upgrades import HURRY_S, PAUSES_S, Upgrades
+from p2pxfer.errors import NoDirectPath, P2pxferError, RateLimited, Unreachable
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.session.seeking import LONGEST_PAUSE_S, RESEEK_S, WAIT_S, Seeking, Target
 from p2pxfer.net.session.standing import Standing
@@ -144,6 +144,16 @@ def test_a_peer_that_ends_each_path_is_met_again_soon_only_where_something_was_g
     assert fewest < len(job.meetings) < most
 
 
+def test_a_peer_that_turns_everybody_away_for_hours_is_met_once_a_minute(job: Job) -> None:
+    while job.clock.seconds() < 3600:
+        met = len(job.meetings)
+        job.meetings[-1].had_path = True
+        job.seeking.wake()
+        while len(job.meetings) == met:
+            job.pass_time(0.05)
+    assert 60 < len(job.meetings) < 200
+
+
 def test_after_a_punch_that_failed_the_next_one_starts_later_and_from_another_port(job: Job) -> None:
     job.seeking.wake()
     assert len(job.meetings) == 1
@@ -252,6 +262,32 @@ def test_a_peer_that_cannot_be_asked_beside_the_relay_is_asked_when_the_next_att
     assert 5 < len(job.policies) < 12
     assert job.asked[-1] == ("bob", 0)
     assert (job.missed, job.over) == ([], [])
+
+
+def test_who_cannot_be_asked_after_a_loss_is_asked_more_and_more_seldom_while_the_relay_carries(job: Job) -> None:
+    """The peer is on its way back at first; a server that says E_RATE must not hear more of it."""
+    job.direct_dies()
+    job.answer = lambda _: fail(RateLimited("too many requests in a short time"))
+    job.pass_time(HURRY_S)
+    first = len(job.policies)
+    assert first > HURRY_S / (LONGEST_PAUSE_S + 1)
+    job.pass_time(3600.0)
+    assert len(job.policies) < first + 13
+
+
+@pytest.mark.parametrize("standing", [Standing.NOTHING, Standing.DIRECT])
+def test_an_answer_that_comes_when_the_relay_carries_no_more_begins_no_meeting_beside_it(
+    job: Job, standing: Standing
+) -> None:
+    job.standing = Standing.RELAYED
+    coming: Deferred[object] = Deferred()
+    job.answer = lambda _: coming
+    job.pass_time(PAUSES_S[2] + 0.6)
+    job.standing, job.answer = standing, succeed
+    job.seeking.wake()
+    coming.callback(object())
+    assert job.policies == ["auto", "direct"] + (["auto"] if standing is Standing.NOTHING else [])
+    assert not any(meeting.party.beside for meeting in job.meetings)
 
 
 def test_a_relay_that_dies_while_it_is_asked_beside_it_is_followed_by_another_one(job: Job) -> None:

@@ -632,11 +632,13 @@ def test_a_stream_under_way_comes_back_while_contacts_cannot_be_read(world: Worl
     assert begun.refused is path.refused is None
 
 
-def test_who_has_a_path_and_is_asked_for_a_direct_one_alone_repeats_no_plan(open_house: World) -> None:
+def test_who_has_a_relay_and_is_asked_for_a_direct_path_alone_repeats_no_plan(open_house: World) -> None:
     assert not meet(open_house, CONTACT, token=None).party.beside
     carrying = meet(open_house, CONTACT)
     assert not carrying.party.beside
-    open_house.inbox.path_up(carrying, path_of(open_house, carrying, 1))  # type: ignore[arg-type]  # a fake
+    open_house.inbox.path_up(carrying, path_of(open_house, carrying, 1, "punched"))  # type: ignore[arg-type]  # a fake
+    assert not meet(open_house, CONTACT, token=None).party.beside, "it may be dead, and the sender knows"
+    open_house.inbox.path_up(carrying, path_of(open_house, carrying, 2))  # type: ignore[arg-type]  # a fake
     assert meet(open_house, CONTACT, token=None).party.beside
     assert not meet(open_house, CONTACT).party.beside
     assert not meet(open_house, KEY, token=None).party.beside

@@ -35,7 +35,7 @@ from p2pxfer.net.session.path import PathFacts
 from p2pxfer.net.session.patience import FAREWELL_S, STOPPED_S
 from p2pxfer.net.session.seeking import Patience, Target
 from p2pxfer.net.transfer.outgoing import OutgoingJob
-from p2pxfer.status import Event
+from p2pxfer.status import Event, Note
 from p2pxfer.status import Path as PathEvent
 from tests.net.machines import machine_at
 
@@ -231,6 +231,24 @@ def test_a_punch_that_failed_beside_the_relay_ends_no_job_when_that_is_gone(tmp_
     job.job.paths.remove(job.path, "lost")
     job.job.meeting_failed(failed, [])
     assert [type(outcome) for outcome in job.outcome] == ([] if beside else [NoDirectPath])
+    job.run.cancel()
+
+
+@pytest.mark.parametrize("carried", [False, True])
+def test_that_the_peer_lost_its_server_is_said_only_where_nothing_else_reaches_it(
+    tmp_path: Path, carried: bool
+) -> None:
+    job = Job(tmp_path)
+    if not carried:
+        job.job.paths.remove(job.path, "lost")
+    unheard: Any = SimpleNamespace(
+        introduction=SimpleNamespace(relay_token=None), party=SimpleNamespace(beside=carried), unheard=True,
+        punching=False, paths=[],
+    )  # fmt: skip
+    job.job._meetings._meetings.append(unheard)
+    job.job.meeting_failed(unheard, [])
+    notes = [event.message for event in job.told if isinstance(event, Note)]
+    assert notes == ([] if carried else ["bob lost its connection to the server; waiting for it to come back"])
     job.run.cancel()
 
 
