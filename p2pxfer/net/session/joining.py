@@ -22,7 +22,6 @@ from p2pxfer.core.codec import Message
 from p2pxfer.core.contact.codes import Code
 from p2pxfer.core.contact.pairing import Party as PairingParty
 from p2pxfer.core.contact.pairplace import place_in
-from p2pxfer.core.ids import PeerId
 from p2pxfer.core.ownnames import name_of
 from p2pxfer.core.session.transferwire import Chunk
 from p2pxfer.core.session.wire import Bye, Pair2, Paired, SameWords
@@ -32,11 +31,10 @@ from p2pxfer.net.session.firstcontact import FirstContact
 from p2pxfer.net.session.knownpeers import itself
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.meeting import Meeting
-from p2pxfer.net.session.parties import MeetingOwner
+from p2pxfer.net.session.parties import MeetingOwner, introduced_event
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.patience import Parting
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
-from p2pxfer.status import Introduced
 
 FAREWELL_S = 2.0
 """How long the end of the paths may take, seconds."""
@@ -131,7 +129,7 @@ class Joining(MeetingOwner):
             if self._client.registered is None:
                 raise
             raise Unreachable(NOT_SHOWN) from gone
-        self._machine.tell(Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(introduction.peer_id))))
+        self._machine.tell(introduced_event(introduction))
         party = self._machine.party("initiator", introduction.peer_id)
         self._meeting = Meeting(self._reactor, introduction, party, self._client, self)
         self._meeting.start()

@@ -16,7 +16,6 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction, Role
 from p2pxfer.core.ownnames import common_name
 from p2pxfer.core.session.channel import ChannelEvent
@@ -26,10 +25,10 @@ from p2pxfer.net.session.channelsession import ChannelSession, oldest_relayed
 from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.meeting import Meeting
+from p2pxfer.net.session.parties import introduced_event
 from p2pxfer.net.session.seeking import Seeking, Target
 from p2pxfer.net.session.standing import Standing, standing_of, wants_another
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
-from p2pxfer.status import Introduced
 
 MAX_MEETINGS = 8
 """Most introductions at once, whatever the server sends: each one dials."""
@@ -163,7 +162,7 @@ class PairSession(ChannelSession):
 
     def _meet(self, introduction: Introduction, role: Role, *, beside: bool) -> Meeting:
         assert self._client is not None
-        self._tell(Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(introduction.peer_id))))
+        self._tell(introduced_event(introduction))
         if not self.paths:
             self.paths.introduced()
         party = self._machine.party(role, self._peer.key, trusted=True, beside=beside)

@@ -8,7 +8,8 @@ from typing import Protocol as Interface
 from msgspec import Struct
 
 from p2pxfer.core.codec import Message
-from p2pxfer.core.messages import NatSummary, Role
+from p2pxfer.core.ids import PeerId
+from p2pxfer.core.messages import Introduction, NatSummary, Role
 from p2pxfer.core.session.hello import Terms
 from p2pxfer.core.session.transferwire import Chunk
 from p2pxfer.core.session.wire import PathClass
@@ -16,7 +17,7 @@ from p2pxfer.core.traversal.ledger import Ledger
 from p2pxfer.errors import P2pxferError
 from p2pxfer.net.private.identity import Identity
 from p2pxfer.net.session.path import PeerPath
-from p2pxfer.status import Nat
+from p2pxfer.status import Introduced, Nat
 
 if TYPE_CHECKING:
     from p2pxfer.net.session.meeting import Meeting
@@ -70,6 +71,11 @@ def why_gentle(party: Party, ledger: Ledger, now: float) -> str | None:
 def nat_event(summary: NatSummary) -> Nat:
     """What is known of this side's NAT; filtering and hairpin are not measured."""
     return Nat(summary.mapping, "unknown", summary.ports, "unknown", summary.step, summary.low, summary.high)
+
+
+def introduced_event(introduction: Introduction) -> Introduced:
+    """That the server introduced a peer."""
+    return Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(introduction.peer_id)))
 
 
 class MeetingOwner(Interface):

@@ -22,13 +22,13 @@ from p2pxfer.errors import CodeNeeded, IdentityMismatch, P2pxferError, ProtocolB
 from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.meeting import Meeting
-from p2pxfer.net.session.parties import MeetingOwner
+from p2pxfer.net.session.parties import MeetingOwner, introduced_event
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.session.patience import Parting
 from p2pxfer.net.session.seeking import introduced_to
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
-from p2pxfer.status import Introduced, Note, PathKind, Peer
+from p2pxfer.status import Note, PathKind, Peer
 
 ANSWER_S = 45.0
 """How long the peer may take to finish its own punch and measurements, seconds; both have limits of their own."""
@@ -96,7 +96,7 @@ class PeerCheck(MeetingOwner):
 
     async def _meet(self, introduction: Introduction) -> Findings | None:
         """What came of one introduction; ``None`` if the peer never read it."""
-        self._tell(Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(introduction.peer_id))))
+        self._tell(introduced_event(introduction))
         self._paths.introduced()
         self._first = Deferred()
         party = self._machine.party("initiator", self._peer.key, trusted=True)

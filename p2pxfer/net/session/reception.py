@@ -22,7 +22,6 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from p2pxfer.core.codec import Message
-from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction
 from p2pxfer.core.session.channel import ChannelEvent
 from p2pxfer.core.session.channelwire import Attach
@@ -34,10 +33,10 @@ from p2pxfer.net.session.channelsession import ChannelSession, oldest_relayed
 from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.meeting import Meeting
-from p2pxfer.net.session.parties import MeetingOwner
+from p2pxfer.net.session.parties import MeetingOwner, introduced_event
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
-from p2pxfer.status import Event, Introduced
+from p2pxfer.status import Event
 
 MAX_MEETINGS = 128
 """Most introductions at once, whatever the server sends: each one dials."""
@@ -162,7 +161,7 @@ class Reception(MeetingOwner):
             self.log.warn("an introduction was not taken up: too many are under way")
             return
         client.introduced(introduction)
-        self.tell(peer, Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(key))))
+        self.tell(peer, introduced_event(introduction))
         paths = (path for meeting in self._meetings if meeting.party.peer_key == key for path in meeting.paths)
         beside = introduction.relay_token is None and any(path.facts.kind == "relay" for path in paths)
         party = self._machine.party("responder", key, trusted=trusted, beside=beside)

@@ -52,15 +52,15 @@ class Declining(MeetingOwner):
             meeting.close()
 
     def path_up(self, meeting: Meeting, path: PeerPath) -> None:
-        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        """See :class:`~p2pxfer.net.session.parties.MeetingOwner`."""
         path.refuse(Unreachable(f"{self._machine.name} can take nothing new now"))
 
     def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
-        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`: the meeting fails with it."""
+        """See :class:`~p2pxfer.net.session.parties.MeetingOwner`: the meeting fails with it."""
         return
 
     def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:
-        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`: it is over."""
+        """See :class:`~p2pxfer.net.session.parties.MeetingOwner`: it is over."""
         if self._meetings.get(meeting.party.peer_key) is meeting:
             del self._meetings[meeting.party.peer_key]
 

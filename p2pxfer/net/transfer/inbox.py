@@ -24,7 +24,6 @@ from twisted.logger import Logger
 from p2pxfer.core.codec import Message
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.pairing import Party as PairingParty
-from p2pxfer.core.ids import PeerId
 from p2pxfer.core.messages import Introduction
 from p2pxfer.core.session.channelwire import Attach, Compare
 from p2pxfer.core.session.pathchoice import OVER
@@ -36,7 +35,7 @@ from p2pxfer.net.session.bothsame import COMPARE_S
 from p2pxfer.net.session.checkanswer import CheckAnswers
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.meeting import Meeting
-from p2pxfer.net.session.parties import nat_event
+from p2pxfer.net.session.parties import introduced_event, nat_event
 from p2pxfer.net.session.path import CLOSE_S, PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.session.patience import STOPPED_S
@@ -54,7 +53,7 @@ from p2pxfer.net.transfer.peersession import PeerSession
 from p2pxfer.net.transfer.places import Place
 from p2pxfer.net.transfer.undecided import Undecided
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
-from p2pxfer.status import Event, Introduced, Note
+from p2pxfer.status import Event, Note
 
 IDLE_S = 120.0
 """How long a transfer without a path keeps its staging place locked, seconds."""
@@ -125,7 +124,7 @@ class Inbox:
             return
         client.introduced(introduction)
         session = self._session(key)
-        self._tell(Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(key))))
+        self._tell(introduced_event(introduction))
         self._tell(nat_event(introduction.my_nat))
         session.introduced(self._reactor.seconds(), self._admittance.known(key))
         beside = session.paths.relayed and introduction.relay_token is None

@@ -16,7 +16,6 @@ from collections.abc import Callable
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.codec import Message
@@ -48,7 +47,7 @@ from p2pxfer.net.session.doubted import Doubted
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.meeting import Meeting
 from p2pxfer.net.session.meetings import Meetings
-from p2pxfer.net.session.parties import nat_event
+from p2pxfer.net.session.parties import introduced_event, nat_event
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.session.patience import Parting, Pathless
@@ -57,7 +56,7 @@ from p2pxfer.net.session.standing import Standing, standing_of, wants_another, w
 from p2pxfer.net.session.widening import Widener
 from p2pxfer.net.transfer.cargo import Cargo
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
-from p2pxfer.status import Event, Introduced, Note, Peer
+from p2pxfer.status import Event, Note, Peer
 
 TRUSTED_S = 1.0
 """How long after a first contact a direct path may still come of itself before the peers meet again, seconds: between
@@ -72,8 +71,6 @@ class OutgoingJob:
     ``on_paired(key, name)`` is called when the code was proved, to store the contact; ``on_relayed(meeting)`` when one
     is left with the relay alone.  ``first``: an introduction to the peer that is there already.
     """
-
-    log = Logger()
 
     def __init__(
         self, machine: Machine, client: RendezvousClient, target: Target, pump: Cargo, *, patience: Patience,
@@ -200,7 +197,7 @@ class OutgoingJob:
     def meet(self, introduction: Introduction, *, beside: bool) -> Meeting:
         """See :class:`~p2pxfer.net.session.seeking.SeekingOwner`."""
         self._peer.introduced(introduction.peer_id)
-        self._tell(Introduced(session=introduction.session.hex()[:16], peer=str(PeerId(introduction.peer_id))))
+        self._tell(introduced_event(introduction))
         self._tell(nat_event(introduction.my_nat))
         if not self.paths:
             self.paths.introduced()
@@ -236,7 +233,7 @@ class OutgoingJob:
     # -- from the meetings ---------------------------------------------------------------------------------------
 
     def path_up(self, meeting: Meeting, path: PeerPath) -> None:
-        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        """See :class:`~p2pxfer.net.session.parties.MeetingOwner`."""
         if self._has_ended():
             # A path that comes when all is done would offer the files again.
             path.fail(Unreachable("the session is over"))
@@ -277,7 +274,7 @@ class OutgoingJob:
         self._pump.open_path(path)
 
     def path_down(self, meeting: Meeting, path: PeerPath, error: P2pxferError) -> None:
-        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        """See :class:`~p2pxfer.net.session.parties.MeetingOwner`."""
         forgotten = not self._outcome.called and self._peer.may_prove_again(error)
         fatal = isinstance(error, FATAL) and not self._outcome.called and not forgotten
         if fatal:
@@ -304,7 +301,7 @@ class OutgoingJob:
         self._look_around()
 
     def meeting_failed(self, meeting: Meeting, reasons: list[P2pxferError]) -> None:
-        """See :class:`~p2pxfer.net.session.meeting.MeetingOwner`."""
+        """See :class:`~p2pxfer.net.session.parties.MeetingOwner`."""
         self._meetings.failed(meeting)
         self._pathless.last = reasons[-1] if reasons else self._pathless.last
         if self._outcome.called:
