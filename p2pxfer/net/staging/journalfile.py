@@ -30,9 +30,10 @@ SUPERSEDED: Final = b"superseded"
 """An empty file beside the journal: a later transfer of the same sender and names has arrived."""
 UNAGREED: Final = b"unagreed"
 """An empty file beside the journal: nobody has agreed to the transfer yet.  It is there before the first journal is."""
-OWNER: Final = b"owner"
-"""A file beside the journal: whose the transfer is (:mod:`p2pxfer.net.staging.owning`).  It goes after the journal."""
-NEW_OWNER: Final = b"owner.new"
+OWNER: Final = "owner-"
+"""How the name of an empty file beside the journal begins that says whose the transfer is; it goes after the journal
+(:mod:`p2pxfer.net.staging.owning`).
+"""
 _WRITE: Final = 1024 * 1024
 """So many bytes of a journal are written at once."""
 MAX_JOURNAL: Final = 2 * MAX_MANIFEST + 4_000_000 * (CHUNK_SIZE + RECORD_OVERHEAD)
@@ -121,7 +122,8 @@ class JournalFile:
     def remove(self) -> None:
         """Remove the journal, what a run left half written, and what is beside it."""
         self.close()
-        for name in (_NEW, SUPERSEDED, UNAGREED, NAME, NEW_OWNER, OWNER):
+        names: list[bytes | str] = [_NEW, SUPERSEDED, UNAGREED, NAME, *marks_in(self._directory)]
+        for name in names:
             try:
                 os.unlink(name, dir_fd=self._directory)
             except FileNotFoundError:
@@ -132,6 +134,11 @@ class JournalFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def marks_in(directory: int) -> list[str]:
+    """The names that begin with :data:`OWNER` in a private directory, in order.  Raises ``OSError``."""
+    return sorted(name for name in os.listdir(directory) if name.startswith(OWNER))  # a descriptor
 
 
 def new_journal(sender: bytes, manifest: Manifest, have: ChunkTable, state: JournalState | None) -> Iterator[bytes]:

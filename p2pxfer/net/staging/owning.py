@@ -1,11 +1,11 @@
 """Whose the private directory of a transfer is: two homes may receive into one destination.
 
-A file in it has the id of the receiving identity, as text.
+An empty file in it has the id of the receiving identity in its name, so nothing but the directory is to be synced.
 
 Laws:
 
 - The mark is durable before the first journal is, and goes after it: what a crash leaves without one holds nothing.
-- A directory without a mark, or with one that says nothing, is everybody's, as earlier versions left it.  Whoever goes
+- A directory without a mark, or with one that names nobody, is everybody's, as earlier versions left it.  Whoever goes
   on with it marks it.
 - Where another's mark and a journal are nothing is changed.  What holds no journal is whoever's that takes it up.
 - What is another's is neither listed nor removed.
@@ -14,20 +14,20 @@ Laws:
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from p2pxfer.core.ids import PeerId, parse_id
 from p2pxfer.errors import ConfigError, IdInvalid
-from p2pxfer.net.disk import OPEN_INNER_FILE, read_span, shown, stat_or_none, write_all
+from p2pxfer.net.disk import OPEN_INNER_FILE, shown, stat_or_none
 from p2pxfer.net.private.identity import load
 from p2pxfer.net.private.keyfile import KEY_FILE
 from p2pxfer.net.staging.journalfile import NAME as JOURNAL
-from p2pxfer.net.staging.journalfile import NEW_OWNER, OWNER
+from p2pxfer.net.staging.journalfile import OWNER, marks_in
 
 EVERYBODYS: Final = b""
 """Stands for the digest of an identity where there is none."""
-_MOST: Final = 200
 
 
 def owner_at(home: Path) -> bytes:
@@ -44,15 +44,10 @@ def owner_at(home: Path) -> bytes:
 
 def mark_of(place: int) -> bytes:
     """Whose the private directory ``place``, a descriptor, is marked as.  Raises ``OSError``."""
-    if stat_or_none(place, OWNER) is None:
-        return EVERYBODYS
-    fd = os.open(OWNER, os.O_RDONLY | OPEN_INNER_FILE, dir_fd=place)
-    try:
-        return parse_id(read_span(fd, 0, _MOST).decode("ascii", "replace").strip()).digest
-    except IdInvalid:
-        return EVERYBODYS
-    finally:
-        os.close(fd)
+    for name in marks_in(place):
+        with suppress(IdInvalid):
+            return parse_id(name.removeprefix(OWNER)).digest
+    return EVERYBODYS
 
 
 def is_anothers(place: int, owner: bytes) -> bool:
@@ -78,10 +73,7 @@ def take(place: int, owner: bytes, where: str, number: str) -> None:
             f" too: receive into another one, or drop that in its home with p2pxfer jobs cancel {number}",
             "the same files lie there unfinished for another receiver; send it again when that is finished or dropped",
         )
-    fd = os.open(NEW_OWNER, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | OPEN_INNER_FILE, 0o600, dir_fd=place)
-    try:
-        write_all(fd, f"{PeerId(owner)}\n".encode(), 0)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    os.rename(NEW_OWNER, OWNER, src_dir_fd=place, dst_dir_fd=place)
+    for name in marks_in(place):
+        os.unlink(name, dir_fd=place)
+    flags = os.O_WRONLY | os.O_CREAT | OPEN_INNER_FILE
+    os.close(os.open(f"{OWNER}{PeerId(owner)}", flags, 0o600, dir_fd=place))

@@ -3,7 +3,7 @@
 Layout inside the destination, all of it in a directory that is private to the user (0700)::
 
     .p2pxfer-<32 hex digits>/     of SHA-256(sender's key digest | transfer id): the same transfer finds it again
-        journal, owner            see p2pxfer.core.transfer.journal, p2pxfer.net.staging.owning
+        journal, owner-<id>       see p2pxfer.core.transfer.journal, p2pxfer.net.staging.owning
         tree/                     the manifest's files and directories, as far as anything arrived
 
 The manifest may grow meanwhile: its pages are journalled in their order, each before any claim about its files.  What
@@ -144,7 +144,7 @@ class Staging:
         def check_room() -> None:
             """Whether there is room for it at all; before anything is made."""
             self._room.check_space(self._destination)
-            self._room.check_inodes(self._destination, None, 4, lambda path: False)
+            self._room.check_inodes(self._destination, None, 5, lambda path: False)
 
         self._home = self._keep(enter(self._destination, self.name, self.where, check_room))
         self._trouble.home = self._home

@@ -28,6 +28,11 @@ def content() -> Content:
     return Content({"d/big.bin": noise(3 * CHUNK), "top": b"t"})
 
 
+def mark_in(place: Path) -> Path:
+    (mark,) = place.glob(f"{OWNER}*")
+    return mark
+
+
 class Side:
     """One home that receives into ``dest``."""
 
@@ -88,7 +93,7 @@ def test_what_became_anothers_since_it_was_looked_at_is_not_dropped(sides: tuple
 def test_a_place_without_a_mark_is_everybodys_until_somebody_goes_on_with_it(sides: tuple[Side, Side]) -> None:
     alice, bob = sides
     staging = alice.begin(content())
-    Path(staging.where, os.fsdecode(OWNER)).unlink()  # as a version of before left it
+    mark_in(Path(staging.where)).unlink()  # as a version of before left it
     assert len(alice.found()) == len(bob.found()) == 1
     again = bob.open(content())
     assert len(again.have) == 2
@@ -188,7 +193,7 @@ def test_wherever_it_is_killed_what_is_there_has_a_mark_or_holds_nothing(
         steps = 1000  # nobody is killed
         for place in alice.dest.glob(".p2pxfer-*"):
             kept = Path(place, "journal").exists()
-            assert not kept or Path(place, os.fsdecode(OWNER)).read_text() == f"{PeerId(alice.owner)}\n", at
+            assert not kept or mark_in(place).name == f"{OWNER}{PeerId(alice.owner)}", at
             assert bob.found() == [], at
             if not kept:
                 bob.begin(what)
@@ -204,10 +209,10 @@ def test_wherever_it_is_killed_what_is_there_has_a_mark_or_holds_nothing(
 
 def test_a_mark_that_says_nothing_is_none(sides: tuple[Side, Side]) -> None:
     alice, bob = sides
-    mark = Path(alice.begin(content()).where, os.fsdecode(OWNER))
-    for nothing in (b"", b"x" * 31, b"x" * 33):
-        mark.write_bytes(nothing)
+    mark = mark_in(Path(alice.begin(content()).where))
+    for wrong in ("", "x" * 32, str(PeerId(alice.owner))[:-1]):
+        mark = mark.rename(mark.with_name(f"{OWNER}{wrong}"))
         assert len(bob.found()) == 1
-    mark.unlink()
-    mark.symlink_to("/etc/passwd")
-    assert len(bob.found()) <= 1
+    bob.open(content()).close()
+    assert (alice.found(), len(bob.found())) == ([], 1)
+    assert mark_in(mark.parent).name == f"{OWNER}{PeerId(bob.owner)}"
