@@ -7,7 +7,8 @@ Laws:
 - The mark is durable before the first journal is, and goes after it: what a crash leaves without one holds nothing.
 - A directory without a mark, or with one that names nobody, is everybody's, as earlier versions left it.  Whoever goes
   on with it marks it.
-- Where another's mark and a journal are nothing is changed.  What holds no journal is whoever's that takes it up.
+- Where another's mark and a journal are nothing is changed, unless that journal says that everything was published.
+  Such a one is no home's to drop, and one without a journal holds nothing: it is whoever's that takes it up.
 - What is another's is neither listed nor removed.
 """
 
@@ -19,12 +20,13 @@ from pathlib import Path
 from typing import Final
 
 from p2pxfer.core.ids import PeerId, parse_id
+from p2pxfer.core.transfer.journal import read_journal
 from p2pxfer.errors import ConfigError, IdInvalid
 from p2pxfer.net.disk import OPEN_INNER_FILE, shown, stat_or_none
 from p2pxfer.net.private.identity import load
 from p2pxfer.net.private.keyfile import KEY_FILE
+from p2pxfer.net.staging.journalfile import MAX_JOURNAL, OWNER, JournalFile, marks_in
 from p2pxfer.net.staging.journalfile import NAME as JOURNAL
-from p2pxfer.net.staging.journalfile import OWNER, marks_in
 
 EVERYBODYS: Final = b""
 """Stands for the digest of an identity where there is none."""
@@ -61,19 +63,28 @@ def take(place: int, owner: bytes, where: str, number: str) -> None:
     It is durable with the next sync of the directory.
 
     Raises:
-        ConfigError: it is somebody else's, and holds something.
+        ConfigError: it is somebody else's, and holds something unfinished.
         OSError: what the system refuses.
     """
     mark = mark_of(place)
     if owner in (mark, EVERYBODYS):
         return
-    if mark != EVERYBODYS and stat_or_none(place, JOURNAL) is not None:
+    if mark != EVERYBODYS and _is_unfinished(place):
         raise ConfigError(
             f"{shown(where)} holds the same files, unfinished, for {PeerId(mark)}, which receives into this directory"
-            f" too: receive into another one, or drop that in its home with p2pxfer jobs cancel {number}",
+            f" too: receive into another one, or drop that in its home with p2pxfer jobs cancel {number}; if that home"
+            f" is gone, remove {shown(where)} by hand",
             "the same files lie there unfinished for another receiver; send it again when that is finished or dropped",
         )
     for name in marks_in(place):
         os.unlink(name, dir_fd=place)
     flags = os.O_WRONLY | os.O_CREAT | OPEN_INNER_FILE
     os.close(os.open(f"{OWNER}{PeerId(owner)}", flags, 0o600, dir_fd=place))
+
+
+def _is_unfinished(place: int) -> bool:
+    """Whether there is a journal that does not say that all is published: nor does one that cannot be read."""
+    if stat_or_none(place, JOURNAL) is None:
+        return False
+    state = read_journal(JournalFile(place, lambda _: None).read(MAX_JOURNAL))
+    return state is None or state.published_root is None

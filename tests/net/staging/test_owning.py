@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,13 +122,62 @@ def test_the_same_files_for_two_homes_go_to_one_and_the_other_reads_why_not(side
     number = number_of(staging.name)
     assert refused.value.message == (
         f"{shown(staging.where)} holds the same files, unfinished, for {PeerId(alice.owner)}, which receives into this"
-        f" directory too: receive into another one, or drop that in its home with p2pxfer jobs cancel {number}"
+        f" directory too: receive into another one, or drop that in its home with p2pxfer jobs cancel {number};"
+        f" if that home is gone, remove {shown(staging.where)} by hand"
     )
     assert str(alice.dest) not in refused.value.abroad
     assert tree(alice.dest) == before
     again = alice.open(content())
     assert len(again.have) == 2
     again.close()
+
+
+def test_what_was_published_for_one_home_and_not_confirmed_keeps_nothing_from_the_other(
+    sides: tuple[Side, Side],
+) -> None:
+    """Its home lists nothing that could be dropped."""
+    alice, bob = sides
+    what = content()
+    for taken_away in (False, True):
+        staging = alice.open(what)
+        agreed(staging.where)
+        put(staging, what, what.addresses())
+        staging.sync(map(what.claim, what.addresses()))
+        names = staging.finish(what.root, NOW)
+        staging.close()  # its sender never heard of it
+        if taken_away:
+            for name in names:
+                Path(alice.dest, name).rename(alice.home / name)
+        again = bob.open(what)
+        assert again.published_root == (None if taken_away else what.root)
+        again.close()
+        assert mark_in(Path(staging.where)).name == f"{OWNER}{PeerId(bob.owner)}"
+        again = bob.open(what)
+        again.discard()
+
+
+def test_a_journal_that_says_nothing_stays_its_homes(sides: tuple[Side, Side]) -> None:
+    """A later version may have written it."""
+    alice, bob = sides
+    journal = Path(alice.begin(content()).where, "journal")
+    journal.write_bytes(b"?" * 500)
+    with pytest.raises(ConfigError, match="by hand"):
+        bob.open(content())
+    assert journal.read_bytes() == b"?" * 500
+
+
+def test_a_home_that_lost_its_identity_reads_what_to_remove_and_goes_on_then(
+    tmp_path: Path, sides: tuple[Side, Side]
+) -> None:
+    alice, _ = sides
+    staging = alice.begin(content())
+    alice.home.rename(tmp_path / "lost")
+    anew = Side(tmp_path, "alice", alice.dest)
+    with pytest.raises(ConfigError, match=f"if that home is gone, remove {re.escape(shown(staging.where))} by hand"):
+        anew.open(content())
+    shutil.rmtree(staging.where)
+    anew.begin(content())
+    assert len(anew.found()) == 1
 
 
 def test_what_nobody_agreed_to_is_removed_by_its_own_home_alone(sides: tuple[Side, Side]) -> None:
