@@ -50,10 +50,12 @@ def enter(parent: int, name: str, where: str, before_creation: Callable[[], None
     raise ConfigError(f"{shown(where)} comes and goes: another process is at work there", _AT_WORK)
 
 
-def remove(destination: str, name: str, where: str, wanted: Callable[[int], bool] = lambda held: True) -> None:
+def remove(
+    destination: str, name: str, where: str, wanted: Callable[[int], bool], order: Callable[[int], list[bytes]]
+) -> None:
     """Remove the directory ``name`` in ``destination``, whole, if ``wanted`` says so of its descriptor under its lock.
 
-    ``where`` is its path for sentences.
+    ``where`` is its path for sentences; ``order`` lists what is in it as it is to be removed.
 
     Raises:
         UsageError: it is gone.
@@ -69,8 +71,8 @@ def remove(destination: str, name: str, where: str, wanted: Callable[[int], bool
         held = enter(root, name, where, gone)
         try:
             if wanted(held):
-                for each in os.listdir(held):  # noqa: PTH208  # a descriptor
-                    remove_whole(os.fsencode(each), held)
+                for each in order(held):
+                    remove_whole(each, held)
                 os.rmdir(name.encode(), dir_fd=root)
         finally:
             os.close(held)

@@ -34,6 +34,7 @@ OWNER: Final = "owner-"
 """How the name of an empty file beside the journal begins that says whose the transfer is; it goes after the journal
 (:mod:`p2pxfer.net.staging.owning`).
 """
+_LAST: Final = (NAME, _NEW, SUPERSEDED, UNAGREED)
 _WRITE: Final = 1024 * 1024
 """So many bytes of a journal are written at once."""
 MAX_JOURNAL: Final = 2 * MAX_MANIFEST + 4_000_000 * (CHUNK_SIZE + RECORD_OVERHEAD)
@@ -122,8 +123,7 @@ class JournalFile:
     def remove(self) -> None:
         """Remove the journal, what a run left half written, and what is beside it."""
         self.close()
-        names: list[bytes | str] = [_NEW, SUPERSEDED, UNAGREED, NAME, *marks_in(self._directory)]
-        for name in names:
+        for name in filter(_is_last, removal_order(self._directory)):
             try:
                 os.unlink(name, dir_fd=self._directory)
             except FileNotFoundError:
@@ -134,6 +134,18 @@ class JournalFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def removal_order(directory: int) -> list[bytes]:
+    """What is in a private directory, in the order in which it may be removed: as long as a journal is there its marks
+    are.  Raises ``OSError``."""
+    names = map(os.fsencode, os.listdir(directory))  # a descriptor
+    return sorted(names, key=lambda name: _LAST.index(name) if name in _LAST else len(_LAST) if _is_last(name) else -1)
+
+
+def _is_last(name: bytes) -> bool:
+    """Whether it is the journal, or goes after it."""
+    return name in _LAST or name.startswith(OWNER.encode())
 
 
 def marks_in(directory: int) -> list[str]:

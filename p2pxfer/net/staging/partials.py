@@ -41,7 +41,7 @@ from p2pxfer.net.private.identity import make_private_directory
 from p2pxfer.net.private.privatedir import HeldLocks, remove
 from p2pxfer.net.private.wholefile import replace_whole
 from p2pxfer.net.staging import replay
-from p2pxfer.net.staging.journalfile import MAX_JOURNAL, SUPERSEDED, JournalFile
+from p2pxfer.net.staging.journalfile import MAX_JOURNAL, SUPERSEDED, JournalFile, removal_order
 from p2pxfer.net.staging.journalfile import NAME as JOURNAL
 from p2pxfer.net.staging.owning import EVERYBODYS, is_anothers, mark_of, owner_at
 from p2pxfer.net.staging.strays import TREE
@@ -297,7 +297,7 @@ def drop(partial: Partial) -> None:
         return True
 
     try:
-        remove(partial.into.path, partial.name, where, wanted)
+        remove(partial.into.path, partial.name, where, wanted, removal_order)
     except OSError as error:
         blamed = Path(where, error.filename) if isinstance(error, NotRemoved) else where
         raise disk_error(error, f"removing {shown(str(blamed))}", "remove it by hand") from error

@@ -312,7 +312,9 @@ class Staging:
             raise DiskError("everything was published already")
 
     def discard(self) -> None:
-        """Remove the private directory, the journal last, and close.  Raises :class:`~p2pxfer.errors.DiskError`."""
+        """Remove the private directory, the journal and then its marks last, and close.  Raises
+        :class:`~p2pxfer.errors.DiskError`.
+        """
         with self._trouble.told(f"removing {shown(self.where)}"):
             self._files.close()
             remove_whole(_TREE, self._home)

@@ -2,7 +2,7 @@
 
 Laws:
 
-- The mark is made with the first journal, goes when somebody agrees, and does not come again.
+- The mark is made with the first journal, goes when somebody agrees or after the journal, and does not come again.
 - It alone is not enough: where the journal claims anything, or names were about to be published, somebody agreed.
 - What is removed is judged and removed under the lock of the private directory.
 """
@@ -15,7 +15,7 @@ from contextlib import suppress
 from p2pxfer.core.transfer.journal import JournalState, read_journal
 from p2pxfer.net.disk import stat_or_none
 from p2pxfer.net.private.privatedir import remove
-from p2pxfer.net.staging.journalfile import MAX_JOURNAL, UNAGREED, JournalFile
+from p2pxfer.net.staging.journalfile import MAX_JOURNAL, UNAGREED, JournalFile, removal_order
 from p2pxfer.net.staging.owning import EVERYBODYS, is_anothers
 
 
@@ -49,4 +49,4 @@ def remove_unagreed(destination: str, name: str, owner: bytes = EVERYBODYS) -> N
         state = read_journal(JournalFile(held, lambda _: None).read(MAX_JOURNAL))
         return not is_anothers(held, owner) and is_unagreed(held, state)
 
-    remove(destination, name, name, wanted)
+    remove(destination, name, name, wanted, removal_order)

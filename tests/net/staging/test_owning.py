@@ -16,7 +16,7 @@ from p2pxfer.errors import ConfigError, UsageError
 from p2pxfer.net.disk import shown
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.private.privatedir import HeldLocks
-from p2pxfer.net.staging.journalfile import OWNER
+from p2pxfer.net.staging.journalfile import OWNER, UNAGREED
 from p2pxfer.net.staging.partials import Destination, Partial, beside, drop, find, number_of, remember
 from p2pxfer.net.staging.staging import Staging
 from p2pxfer.net.staging.superseding import Arrived, supersede
@@ -201,25 +201,41 @@ class Killed(BaseException):
     """The process is gone."""
 
 
-def test_wherever_it_is_killed_what_is_there_has_a_mark_or_holds_nothing(
-    sides: tuple[Side, Side], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And the other home sees none of it, and can receive the same where nothing is kept."""
-    alice, bob = sides
-    what, steps, at = content(), 0, 0
+class Killing:
+    """Kills at a step, counted from 1, among the calls that change the disk."""
 
-    def stepping(real: Callable[..., Any]) -> Callable[..., Any]:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._left = 0
+        for name in ("mkdir", "rename", "fsync", "unlink", "rmdir", "pwrite", "fdatasync", "write"):
+            monkeypatch.setattr(os, name, self._stepping(getattr(os, name)))
+
+    def _stepping(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            nonlocal steps
-            steps += 1
-            if steps == at:
+            self._left -= 1
+            if self._left == 0:
                 raise Killed
             return real(*args, **kwargs)
 
         return call
 
-    for name in ("mkdir", "rename", "fsync", "unlink", "rmdir", "pwrite", "fdatasync", "write"):
-        monkeypatch.setattr(os, name, stepping(getattr(os, name)))
+    def killed(self, at: int, work: Callable[[], object]) -> bool:
+        """Whether the work was killed at that step; else it has done all."""
+        self._left = at
+        try:
+            work()
+        except Killed:
+            return True
+        finally:
+            self._left = 0
+        return False
+
+
+def test_wherever_it_is_killed_what_is_there_has_a_mark_or_holds_nothing(
+    sides: tuple[Side, Side], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the other home sees none of it, and can receive the same where nothing is kept."""
+    alice, bob = sides
+    what, killing = content(), Killing(monkeypatch)
 
     def whole() -> None:
         """The life of one receiver."""
@@ -236,12 +252,7 @@ def test_wherever_it_is_killed_what_is_there_has_a_mark_or_holds_nothing(
 
     kills = 0
     for at in range(1, 200):
-        steps = 0
-        try:
-            whole()
-        except Killed:
-            kills += 1
-        steps = 1000  # nobody is killed
+        kills += killing.killed(at, whole)
         for place in alice.dest.glob(".p2pxfer-*"):
             kept = Path(place, "journal").exists()
             assert not kept or mark_in(place).name == f"{OWNER}{PeerId(alice.owner)}", at
@@ -256,6 +267,51 @@ def test_wherever_it_is_killed_what_is_there_has_a_mark_or_holds_nothing(
         if kills < at:
             break
     assert kills > 15
+
+
+def by_name(names: list[str]) -> list[str]:
+    return sorted(names)
+
+
+def by_name_backwards(names: list[str]) -> list[str]:
+    return sorted(names, reverse=True)
+
+
+@pytest.mark.parametrize("order", [by_name, by_name_backwards])
+def test_wherever_a_removal_is_killed_what_is_left_is_still_what_it_was(
+    sides: tuple[Side, Side], monkeypatch: pytest.MonkeyPatch, order: Callable[[list[str]], list[str]]
+) -> None:
+    """Its home's, and where nobody had agreed to it, that; a file system names its files in any order."""
+    alice, bob = sides
+    what = content()
+    real = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda where: order(real(where)))
+    killing = Killing(monkeypatch)
+
+    def dropped() -> None:
+        drop(alice.found()[0])
+
+    def looked_at() -> None:
+        assert alice.found() == []
+
+    def declined() -> None:
+        alice.open(what).discard()
+
+    for work, is_agreed in ((dropped, True), (looked_at, False), (declined, False)):
+        for at in range(1, 100):
+            staging = alice.begin(what) if is_agreed else alice.open(what)
+            staging.close()
+            place = Path(staging.where)
+            killed = killing.killed(at, work)
+            if Path(place, "journal").exists():
+                assert mark_in(Path(place)).name == f"{OWNER}{PeerId(alice.owner)}", (work, at)
+                assert Path(place, os.fsdecode(UNAGREED)).exists() is not is_agreed, (work, at)
+                assert bob.found() == [], (work, at)
+            if not killed:
+                break
+            shutil.rmtree(place, ignore_errors=True)
+        assert at > 4
+        assert os.listdir(alice.dest) == []
 
 
 def test_a_mark_that_says_nothing_is_none(sides: tuple[Side, Side]) -> None:
