@@ -239,11 +239,12 @@ def look(destination: Destination, name: str, locks: HeldLocks, owner: bytes = E
     )
 
 
-def partial_trees(destination: str, sender: bytes, but: bytes) -> list[int]:
+def partial_trees(destination: str, sender: bytes, but: bytes, owner: bytes = EVERYBODYS) -> list[int]:
     """Descriptors of what arrived of other transfers from this sender in a directory, the latest first.
 
-    ``but`` is the id of the transfer that is left out.  What another process holds is left out too; what this one holds
-    waits for a sender that may have come back with another version.
+    ``but`` is the id of the transfer that is left out.  What another process holds, or is marked as somebody else's
+    than this ``owner``'s, is left out too; what this process holds waits for a sender that may have come back with
+    another version.
     """
     found: list[tuple[float, int]] = []
     own, locks = staging_name(sender, but), HeldLocks()
@@ -254,7 +255,7 @@ def partial_trees(destination: str, sender: bytes, but: bytes) -> list[int]:
     try:
         for name in filter(_STAGING.fullmatch, os.listdir(root)):  # noqa: PTH208  # a descriptor
             with suppress(OSError, P2pxferError):
-                found += [] if name == own else _tree_of(root, name, sender, locks)
+                found += [] if name == own else _tree_of(root, name, sender, locks, owner)
     finally:
         os.close(root)
     found.sort(reverse=True)
@@ -263,11 +264,13 @@ def partial_trees(destination: str, sender: bytes, but: bytes) -> list[int]:
     return [fd for _, fd in found[:MAX_TREES]]
 
 
-def _tree_of(root: int, name: str, sender: bytes, locks: HeldLocks) -> list[tuple[float, int]]:
+def _tree_of(root: int, name: str, sender: bytes, locks: HeldLocks, owner: bytes) -> list[tuple[float, int]]:
     fd = os.open(name.encode(), OPEN_INNER_DIRECTORY, dir_fd=root)
     try:
         status = os.fstat(fd)
-        if status.st_uid != os.geteuid() or status.st_mode & 0o077 or locks.is_held_elsewhere(fd):
+        if status.st_uid != os.geteuid() or status.st_mode & 0o077 or is_anothers(fd, owner):
+            return []
+        if locks.is_held_elsewhere(fd):
             return []
         state = read_journal(JournalFile(fd, lambda _: None).read(MAX_TREE_JOURNAL))
         if state is None or state.sender != sender:

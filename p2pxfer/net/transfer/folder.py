@@ -53,7 +53,7 @@ class Folder:
     def older(self, sender: bytes, manifest: Manifest, asked: bool) -> OldVersions | None:
         """See :class:`~p2pxfer.net.transfer.places.Place`: in the directory, and partial ones that came from this
         sender."""
-        roots = partial_trees(self.shown, sender, manifest.transfer_id)
+        roots = partial_trees(self.shown, sender, manifest.transfer_id, self.owner)
         if asked:
             with suppress(OSError):
                 roots.insert(0, os.open(os.fsencode(self.shown), OPEN_DIRECTORY))

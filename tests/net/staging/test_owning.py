@@ -21,6 +21,7 @@ from p2pxfer.net.staging.partials import Destination, Partial, beside, drop, fin
 from p2pxfer.net.staging.staging import Staging
 from p2pxfer.net.staging.superseding import Arrived, supersede
 from p2pxfer.net.staging.unagreed import agreed
+from p2pxfer.net.transfer.folder import Folder
 from tests.net.disk_tools import NOW, SENDER, Content, noise, put, tree
 
 CHUNK = 65_536
@@ -79,6 +80,25 @@ def test_each_home_finds_its_own_and_neither_drops_the_others(sides: tuple[Side,
     assert beside(bob.home, "/", SENDER, number) is None
     drop(alice.found()[0])
     assert (alice.found(), len(bob.found())) == ([], 1)
+
+
+def test_older_versions_are_looked_for_in_its_own_and_in_everybodys(sides: tuple[Side, Side]) -> None:
+    """What is the other home's is not there for this one."""
+    alice, bob = sides
+    alice.begin(content())
+    later = Content({"d/big.bin": noise(CHUNK)}).manifest
+
+    def any_older(side: Side) -> bool:
+        found = Folder(str(side.dest), side.owner).older(SENDER, later, asked=False)
+        if found is None:
+            return False
+        found.close()
+        return True
+
+    assert (any_older(alice), any_older(bob)) == (True, False)
+    (place,) = alice.dest.glob(".p2pxfer-*")
+    Path(place, os.fsdecode(OWNER)).unlink()
+    assert (any_older(alice), any_older(bob)) == (True, True)
 
 
 def test_what_became_anothers_since_it_was_looked_at_is_not_dropped(sides: tuple[Side, Side]) -> None:
