@@ -24,6 +24,8 @@ SLOW_FAREWELL_S = 8.0
 """The same at most, where a slow line still takes what the kernel has of before, seconds."""
 LOOK_S = 0.1
 """How often it is looked how far that is, seconds."""
+FLEETING_S = 5.0
+"""How long a path stands at most that changed nothing, seconds."""
 LOST: Final = "the connection was lost; reconnecting"
 """What is said when the last path has gone: why stands with the path."""
 
@@ -55,6 +57,8 @@ class Pathless:
         self._unmet = unmet
         self._clock: IDelayedCall | None = None
         self._begun_at: float | None = None
+        self._up_at: float | None = None
+        """When the first of the paths came that there are now."""
         self._last: P2pxferError | None = None
 
     @property
@@ -87,12 +91,15 @@ class Pathless:
     def begin(self, *, in_vain: bool = False) -> None:
         """There is no path now: somebody must give up in the end.
 
-        ``in_vain``: the last one changed nothing, and the time goes on that had begun before it.
+        ``in_vain``: the peer could do nothing.  If there was one for a moment only, it changed nothing, and the time
+        goes on that had begun before it.
         """
         if self._seconds is None or self._clock is not None:
             return
         now = self._reactor.seconds()
-        if not in_vain or self._begun_at is None:
+        fleeting = self._up_at is not None and now - self._up_at <= FLEETING_S
+        self._up_at = None
+        if self._begun_at is None or not (in_vain and fleeting):
             self._begun_at = now
         left = max(0.0, self._begun_at + self._seconds - now)
         self._clock = self._reactor.callLater(left, self._out, self._seconds)
@@ -100,6 +107,8 @@ class Pathless:
     def end(self) -> None:
         """There is one, or nobody waits for one any more."""
         self._unmet = ""
+        if self._up_at is None:
+            self._up_at = self._reactor.seconds()
         if isinstance(self._last, PeerStopped):
             self._last = None
         if self._clock is not None and self._clock.active():

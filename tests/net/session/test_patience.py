@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from p2pxfer.errors import Incomplete, P2pxferError, PeerStopped, Unreachable
-from p2pxfer.net.session.patience import FAREWELL_S, SLOW_FAREWELL_S, STOPPED_S, Parting, Pathless
+from p2pxfer.net.session.patience import FAREWELL_S, FLEETING_S, SLOW_FAREWELL_S, STOPPED_S, Parting, Pathless
 
 
 @pytest.mark.parametrize(("cut", "kind"), [(None, Unreachable), ("; run it again", Incomplete)])
@@ -64,6 +64,26 @@ def test_the_time_goes_on_that_began_before_a_path_on_which_the_peer_could_do_no
     clock.advance(2)
     assert "in 30 seconds: the peer reports: bob can take nothing" in failed[0].message
     assert not clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize("another", [False, True])
+def test_after_a_path_that_stood_for_longer_all_of_the_time_is_left(another: bool) -> None:
+    """Whatever the peer said at its end, also where ``another`` path came up a moment before."""
+    clock: Any = Clock()
+    failed: list[P2pxferError] = []
+    pathless = Pathless(clock, "bob", 30.0, failed.append, lambda: None, lambda: False)
+    pathless.begin()
+    clock.advance(20)
+    pathless.end()
+    clock.advance(FLEETING_S)
+    if another:
+        pathless.end()
+    clock.advance(0.1)
+    pathless.begin(in_vain=True)
+    clock.advance(29)
+    assert not failed
+    clock.advance(1)
+    assert len(failed) == 1
 
 
 def test_whoever_waits_for_ever_sets_no_clock() -> None:

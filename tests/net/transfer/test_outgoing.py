@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from p2pxfer.core.contact.codes import parse_code
 from p2pxfer.core.messages import NatSummary
 from p2pxfer.core.reported import from_peer
-from p2pxfer.core.session.farewell import FAULT, WITHHELD
+from p2pxfer.core.session.farewell import FAULT, WITHHELD, problem, reported
 from p2pxfer.core.session.pathchoice import FORGOTTEN, OVER
 from p2pxfer.core.session.transferwire import Ack, Refuse
 from p2pxfer.core.session.wire import Bye, Problem
@@ -31,9 +31,11 @@ from p2pxfer.errors import (
     Unreachable,
 )
 from p2pxfer.net.private.home import Home
+from p2pxfer.net.session.bothsame import COMPARE_S
 from p2pxfer.net.session.path import PathFacts
 from p2pxfer.net.session.patience import FAREWELL_S, STOPPED_S
 from p2pxfer.net.session.seeking import Patience, Target
+from p2pxfer.net.transfer.idlers import QUIET_S, NothingOffered
 from p2pxfer.net.transfer.outgoing import OutgoingJob
 from p2pxfer.status import Event, Note
 from p2pxfer.status import Path as PathEvent
@@ -53,7 +55,7 @@ class Double:
 class Job:
     """A job whose receiver is there on one path that does not end; the server never answers."""
 
-    def __init__(self, folder: Path, spreads: bool = False, code: str = "") -> None:
+    def __init__(self, folder: Path, spreads: bool = False, code: str = "", wait: bool = True) -> None:
         self.clock = Clock()
         self.acked = 0
         """As a connection tells it."""
@@ -68,7 +70,7 @@ class Job:
         )  # fmt: skip
         target = Target("bob", bytes(32), "bob", "bob", "contact", parse_code(code) if code else None)
         self.job = OutgoingJob(
-            machine_at(Home(folder / "home"), self.clock), client, target, cargo, patience=Patience(True, 1.0),
+            machine_at(Home(folder / "home"), self.clock), client, target, cargo, patience=Patience(wait, 1.0),
             tell=self.told.append, on_paired=lambda key, name: None, on_relayed=lambda meeting: None,
         )  # fmt: skip
         self.path = self.open(1)
@@ -79,7 +81,7 @@ class Job:
 
     def open(self, number: int) -> Any:
         """A path that is up from now on."""
-        path: Any = SimpleNamespace(
+        path: Any = Double(
             facts=PathFacts(number, "relay", "", ""), rtt=0.01, began=0.0, writable=True,
             send=self.said.append, close=lambda: self.said.append("close"), leave=self.said.append,
             descriptor=self,
@@ -268,3 +270,18 @@ def test_a_contact_that_forgot_this_machine_is_said_once_and_no_path_is_lost_by_
     whys = [event.why for event in job.told if isinstance(event, PathEvent) and event.state == "down"]
     assert whys == [FORGOTTEN, FORGOTTEN]
     job.run.cancel()
+
+
+def test_a_user_who_reads_the_words_for_long_is_asked_again_on_another_path(tmp_path: Path) -> None:
+    """The receiver ends a path over which nothing was offered, which is no reason to end the job."""
+    job = Job(tmp_path, wait=False)
+    job.cargo.accepted = False
+    job.job._pathless.end()  # as when the path came up
+    job.clock.advance(COMPARE_S + QUIET_S)
+    meeting: Any = None
+    job.job.path_down(meeting, job.path, reported(problem(NothingOffered("nothing was offered here"))))
+    job.clock.advance(0.9)
+    assert job.outcome == []
+    job.clock.advance(0.2)
+    (outcome,) = job.outcome
+    assert isinstance(outcome, Unreachable) and "in 1 seconds" in outcome.message
