@@ -5,7 +5,8 @@ Laws of this file:
 1. Nobody is dialled because a stranger asked: an introduction is taken up only for a contact, or while a code is open,
    or where the user said that everybody may send.
 2. While nobody can say who is a contact, nobody new is welcome, and nothing is taken that is new; whoever asks is told
-   to come back, and not that it is no contact.  What was taken before goes on.
+   to come back, and not that it is no contact.  What was taken before goes on: whoever brings it is met, as whom it was
+   known before.
 3. What a contact may is asked each time: the user may have said no since its session began.
 
 It does not know paths, meetings and transfers.
@@ -32,23 +33,31 @@ class Admittance:
         self._codes = codes
         self._owner = owner
 
-    def contact(self, key: bytes) -> Known | None:
-        """The contact with this key."""
-        return self._owner.known(key)
-
-    def known(self, key: bytes) -> Known | None:
-        """As whom a peer with this key may offer anything without a code; ``None`` if it may not."""
+    def contact(self, key: bytes, before: Known | None = None) -> Known | None:
+        """The contact with this key; while nobody can say, what it was ``before`` holds, if that was a contact."""
         known = self._owner.known(key)
-        everybody = self._acceptance == "all" and not self._owner.unread
-        return Known("", "id") if known is None and everybody else known
+        held = known is None and self._owner.unread and before is not None and before.verified != "id"
+        return before if held else known
 
-    def welcome(self, key: bytes, now: float) -> bool:
-        """Whether an introduction to this key is taken up."""
+    def known(self, key: bytes, before: Known | None = None) -> Known | None:
+        """As whom a peer with this key may offer anything without a code; ``None`` if it may not.
+
+        As whom it was known ``before`` holds while nobody can say.
+        """
+        known = self._owner.known(key)
+        if known is None and self._owner.unread:
+            return before
+        return Known("", "id") if known is None and self._acceptance == "all" else known
+
+    def welcome(self, key: bytes, now: float, *, goes_on: bool = False) -> bool:
+        """Whether an introduction to this key is taken up; ``goes_on``: something of it was taken that may go on."""
         self._codes.expire(now)
         if self._owner.known(key) is not None:
             return True
-        # It may be a contact, or one that is denied files: whoever is told now that it is no contact would give up.
-        return not self._owner.unread and (self._acceptance == "all" or bool(self._codes.open_slots))
+        if self._owner.unread:
+            # It may be a contact, or one that is denied files: whoever is told now that it is no contact would give up.
+            return goes_on
+        return self._acceptance == "all" or bool(self._codes.open_slots)
 
     def turn_away(self, key: bytes) -> NoReturn:
         """Refuse what only a peer may ask that is known.

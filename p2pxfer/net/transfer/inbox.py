@@ -111,13 +111,15 @@ class Inbox:
         assert client is not None
         if self._parted is not None:
             return  # whoever is met now would not be ended any more
-        key = introduction.peer_id
-        if key == self._machine.identity.id.digest or not self._admittance.welcome(key, self._reactor.seconds()):
+        key, now = introduction.peer_id, self._reactor.seconds()
+        before = self._sessions[key].goes_on_as if key in self._sessions else None
+        welcome = self._admittance.welcome(key, now, goes_on=before is not None)
+        if key == self._machine.identity.id.digest or not welcome:
             self.log.info("an introduction to a stranger was not taken up")
             if self._owner.unread:
                 self._declining.decline(introduction, client)
             return
-        contact = self._admittance.contact(key) is not None
+        contact = self._admittance.contact(key, before) is not None
         self._make_room(key, contact)
         if len(self._meetings) >= MAX_MEETINGS:
             self.log.warn("an introduction was not taken up: {count} are under way", count=MAX_MEETINGS)
@@ -126,7 +128,7 @@ class Inbox:
         session = self._session(key)
         self._tell(introduced_event(introduction))
         self._tell(nat_event(introduction.my_nat))
-        session.introduced(self._reactor.seconds(), self._admittance.known(key))
+        session.introduced(now, self._admittance.known(key, before))
         beside = session.paths.relayed and introduction.relay_token is None
         party = self._machine.party("responder", key, trusted=contact, beside=beside)
         meeting = Meeting(self._reactor, introduction, party, client, self)

@@ -41,6 +41,11 @@ class PeerSession:
     sought: float = float("-inf")
     """When the peer was last introduced, or a meeting with it came to nothing."""
 
+    @property
+    def goes_on_as(self) -> Known | None:
+        """As whom the peer is known, if it brought something that may go on."""
+        return self.known if self.arrivals.unfinished else None
+
     def introduced(self, now: float, known: Known | None) -> None:
         """The peer asked for a meeting at this moment, and is ``known`` so."""
         self.sought = now

@@ -80,6 +80,21 @@ def test_while_contacts_cannot_be_read_nobody_new_is_met_and_nobody_is_called_a_
         assert outcome(world, key, goes_on=True) is None
 
 
+@pytest.mark.parametrize("key", [CONTACT, STRANGER])
+def test_while_contacts_cannot_be_read_what_was_said_of_whoever_goes_on_holds(key: bytes) -> None:
+    world = World("all")
+    before = world.admittance.known(key)
+    world.lose_contacts()
+    assert world.admittance.welcome(key, NOW, goes_on=True)
+    assert world.admittance.known(key, before) == before
+
+
+def test_who_goes_on_and_is_no_contact_any_more_is_not_met() -> None:
+    world = World("contacts")
+    assert not world.admittance.welcome(STRANGER, NOW, goes_on=True)
+    assert world.admittance.known(STRANGER, Known("dora", "contact")) is None
+
+
 def test_a_stranger_is_asked_for_a_code() -> None:
     with pytest.raises(CodeNeeded, match="ask for the one-time code"):
         World("contacts").admittance.turn_away(STRANGER)

@@ -757,6 +757,39 @@ def test_while_contacts_cannot_be_read_everybody_hears_the_same_over_the_relay_a
     assert key not in open_house.inbox._sessions or key == KEY
 
 
+@pytest.mark.parametrize("cut", [True, False], ids=["cut", "beside a path"])
+def test_who_goes_on_with_what_was_taken_is_met_while_contacts_cannot_be_read(
+    open_house: World, monkeypatch: pytest.MonkeyPatch, cut: bool
+) -> None:
+    """Not told that nothing new is taken: what it brings is not new, and a path that is left would be given up."""
+    first: Any = meet(open_house, CONTACT)
+    path = path_of(open_house, first, 1)
+    open_house.inbox.path_message(path, OFFER)
+    if cut:
+        open_house.inbox.path_down(first, path, Unreachable("cut"))
+        open_house.inbox.meeting_failed(first, [])
+    second = unread_meets(open_house, monkeypatch, CONTACT)[-1]
+    assert second.owner is open_house.inbox
+    assert second.party.trusted, "it is dialled as before"
+    again = path_of(open_house, second, 2)
+    open_house.inbox.path_message(again, OFFER)
+    (transfer,) = open_house.begun
+    assert transfer.heard == [OFFER, OFFER]
+
+
+@pytest.mark.parametrize("ended", ["never begun", "over"])
+def test_who_was_here_and_brings_nothing_hears_that_nothing_new_is_taken(
+    open_house: World, monkeypatch: pytest.MonkeyPatch, ended: str
+) -> None:
+    first: Any = meet(open_house, CONTACT)
+    path = path_of(open_house, first, 1)
+    if ended == "over":
+        open_house.inbox.path_message(path, OFFER)
+        open_house.inbox.path_message(path, Bye())
+    open_house.inbox.path_down(first, path, Unreachable("closed"))
+    assert unread_meets(open_house, monkeypatch, CONTACT)[-1].owner is open_house.inbox._declining
+
+
 def test_few_at_a_time_hear_that_nothing_can_be_taken(open_house: World, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = [bytes([number]) * 32 for number in range(declining.MOST)]
     made = unread_meets(open_house, monkeypatch, *keys, keys[0])
