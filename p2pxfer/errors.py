@@ -317,6 +317,10 @@ class Incomplete(P2pxferError):
     retry = True
 
 
+class InternalFault(P2pxferError):
+    """A fault of the program itself, which ended a part of what the command was to do."""
+
+
 def is_no_memory(fault: BaseException | None) -> bool:
     """Whether ``fault`` says that the system has no memory for this program, be it for a thread."""
     if isinstance(fault, OSError):

@@ -223,17 +223,23 @@ def open_standard_streams() -> None:
 
 
 def report_fault(fault: Exception, as_json: bool) -> int:
-    """One line about a fault of the program itself; where it happened only for those who asked for details."""
+    """One line about a fault of the program itself."""
+    said = fault_text(fault)
+    if is_no_memory(fault):
+        short = NoMemory()
+        return report_error(short.word, short.message, short.retry, short.exit_code, as_json)
+    return report_error("E_INTERNAL", said, False, 1, as_json)
+
+
+def fault_text(fault: Exception) -> str:
+    """What is said of a fault of the program itself; those who asked for details are shown where it happened."""
     verbose = any(re.fullmatch(r"--verbose|-v+", word) for word in sys.argv[1:])
     if verbose:
         import traceback
 
         traceback.print_exception(fault, file=sys.stderr)
-    if is_no_memory(fault):
-        short = NoMemory()
-        return report_error(short.word, short.message, short.retry, short.exit_code, as_json)
     hint = "" if verbose else "; run it again with -v before the command to see where"
-    return report_error("E_INTERNAL", f"a fault inside the program ({type(fault).__name__}){hint}", False, 1, as_json)
+    return f"a fault inside the program ({type(fault).__name__}){hint}"
 
 
 def report_error(word: str, message: str, retry: bool, exit_code: int, as_json: bool) -> int:

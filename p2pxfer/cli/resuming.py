@@ -5,7 +5,8 @@ Laws of this file:
 1. Nothing goes on before every job that was named is known to exist and to be nobody else's.
 2. What is queued is left to the agent; the others go on one after the other, what is sent before what is received,
    since a receiver waits for its sender for as long as that takes.
-3. One that fails keeps no other from going on; who interrupts the command interrupts all that is left.
+3. One that fails, be it by a fault of the program, keeps no other from going on; who interrupts the command, or a want
+   of memory, ends all that is left.
 4. Who went on with one and is away for the next is asked for once more: a receiver of several registers for each.
 5. Under the reactor nobody is asked for a code as before it, since that would keep everything waiting, Ctrl-C too: who
    is to be met by one goes on alone.
@@ -18,6 +19,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.task import deferLater
 
 from p2pxfer import errors
@@ -25,7 +27,15 @@ from p2pxfer.cli import jobs
 from p2pxfer.cli.onecode import OneCode
 from p2pxfer.cli.settings import Global
 from p2pxfer.core.text import few_of, safe_text
-from p2pxfer.errors import Interrupted, NoMemory, P2pxferError, Unreachable, UsageError
+from p2pxfer.errors import (
+    InternalFault,
+    Interrupted,
+    NoMemory,
+    P2pxferError,
+    Unreachable,
+    UsageError,
+    is_no_memory,
+)
 from p2pxfer.inventory import JobListed
 from p2pxfer.net.queue.joblist import UNDER_WAY
 from p2pxfer.net.queue.queuestore import Queued
@@ -178,17 +188,18 @@ class Failures:
         """Keep the error of what is done for this job, and say it; the error of the only job is the command's.
 
         Raises:
-            P2pxferError: it is no matter of this job alone.
+            Exception: it is no matter of this job alone.
         """
-        from p2pxfer.cli.main import say_error
+        from p2pxfer.cli.main import fault_text, say_error
 
         try:
             yield
-        except (Interrupted, NoMemory):
+        except (Interrupted, NoMemory, CancelledError, BrokenPipeError):
             raise
-        except P2pxferError as error:
-            if self._total == 1:
+        except Exception as fault:
+            if self._total == 1 or is_no_memory(fault):
                 raise
+            error = fault if isinstance(fault, P2pxferError) else InternalFault(fault_text(fault))
             self._failed.append((number, error))
             named = error.message.startswith(number)
             said = error.message if named else f"{number}: {error.message}"
@@ -223,7 +234,7 @@ class InTurn:
         """Go on with all of them; what becomes of each that fails is kept in the failures.
 
         Raises:
-            P2pxferError: somebody stopped it, or there is no memory.
+            Exception: somebody stopped it, or there is no memory.
         """
         before = ""  # with whom the last one went well
         while self._left:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ class World:
         Home(self.home).add_contact(Contact("bob", BOB, "code", "2026-01-01"))
         self.went: list[str] = []
         self.codes: list[str | None] = []
-        self.fails: dict[str, P2pxferError] = {}
+        self.fails: dict[str, Exception] = {}
         self.through: Callable[[str], None] = lambda number: None
 
     def cut_send(self, name: str, to: str = "bob") -> str:
@@ -169,6 +170,37 @@ def test_one_that_fails_keeps_no_other_and_gives_its_exit_code(
         f"2 of 3 jobs did not come to their end: {numbers[0]}, {numbers[2]}; p2pxfer jobs lists what is left"
     )
     assert f"p2pxfer: {numbers[0]}: bob is away\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_a_fault_of_the_program_in_one_keeps_no_other(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verbose: bool
+) -> None:
+    """Where it happened is for those alone who asked for details."""
+    monkeypatch.setattr(sys, "argv", ["p2pxfer", *(["-v"] if verbose else [])])
+    numbers = [world.cut_send(name) for name in ("a", "b")]
+    world.fails = {numbers[0]: ZeroDivisionError("in a thread")}
+    with pytest.raises(P2pxferError) as caught:
+        world.resume(*numbers)
+    assert world.went == numbers
+    assert (caught.value.word, caught.value.exit_code) == ("E_INTERNAL", 1)
+    assert caught.value.message == (
+        f"1 of 2 jobs did not come to their end: {numbers[0]}; p2pxfer jobs lists what is left"
+    )
+    said = capsys.readouterr().err
+    hint = "" if verbose else "; run it again with -v before the command to see where"
+    assert f"p2pxfer: {numbers[0]}: a fault inside the program (ZeroDivisionError){hint}\n" in said
+    assert ("Traceback" in said) is verbose
+
+
+@pytest.mark.parametrize("total", [1, 2])
+def test_a_fault_of_the_only_one_or_for_want_of_memory_ends_the_command(world: World, total: int) -> None:
+    numbers = [world.cut_send(name) for name in ("a", "b")[:total]]
+    fault = ZeroDivisionError() if total == 1 else MemoryError()
+    world.fails = {numbers[0]: fault}
+    with pytest.raises(type(fault)):
+        world.resume(*numbers)
+    assert world.went == numbers[:1]
 
 
 @pytest.mark.parametrize("others", [0, 1, 2])
