@@ -220,8 +220,8 @@ class ChatSending:
         began = machine.reactor.seconds()
         try:
             root = await job.run()
-        except (P2pxferError, CancelledError):
-            if await memory.cut(pump.acked_bytes):
+        except Exception as error:
+            if await memory.failed(error, pump.acked_bytes):
                 self._note(self._kept(memory.number, manifest.top_names, pump.acked_bytes, manifest.total_bytes))
                 self._current = ""
             raise

@@ -22,7 +22,7 @@ from p2pxfer.core.messages import Registered
 from p2pxfer.core.names import suggest_contact_name
 from p2pxfer.core.text import safe_text
 from p2pxfer.core.words.eventtext import contents, describe, human_size
-from p2pxfer.errors import CodeInvalid, CodeNeeded, Declined, Interrupted, P2pxferError, WrongCode
+from p2pxfer.errors import CodeInvalid, CodeNeeded, Interrupted, P2pxferError, WrongCode
 from p2pxfer.net.private.home import Contact
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.seeking import Patience, Target
@@ -218,11 +218,9 @@ class Sending:
         ticker.start()
         try:
             root = await job.run()
-        except Exception as error:  # a fault of the program cuts it, too
-            if self._memory is not None and isinstance(error, Declined):
-                await self._memory.done()
-            elif self._memory is not None:
-                await self._memory.cut(pump.acked_bytes)
+        except Exception as error:
+            if self._memory is not None:
+                await self._memory.failed(error, pump.acked_bytes)
             raise
         finally:
             news.stop()

@@ -17,6 +17,7 @@ from typing import Final
 from msgspec import structs
 from twisted.internet.defer import Deferred
 
+from p2pxfer.errors import Declined
 from p2pxfer.net.private.home import Home
 from p2pxfer.net.queue.sendjobs import SendJob, SendJobs
 from p2pxfer.net.transfer.source import Source
@@ -85,8 +86,14 @@ class SendMemory:
         saving.addBoth(saved)
 
     @uncancelled
-    async def cut(self, acked: int) -> bool:
-        """It ends here for now; back when that is written down.  Whether it is: not before it was accepted."""
+    async def failed(self, error: Exception, acked: int) -> bool:
+        """It ends here by this, be it a fault of the program, with ``acked`` bytes; back when that is written down.
+
+        Whether it can be gone on with: not before it was accepted, nor where the receiver wants it no more.
+        """
+        if isinstance(error, Declined):
+            await self.done()
+            return False
         self._note(acked)
         await self._settle()
         return self._accepted

@@ -13,14 +13,16 @@ from p2pxfer.cli import chatsending
 from p2pxfer.cli.chatfiles import ChatFiles
 from p2pxfer.cli.watching import GONE_S
 from p2pxfer.core.ids import PeerId
-from p2pxfer.errors import Incomplete, P2pxferError, PeerFailed, PeerStopped, Unreachable
+from p2pxfer.errors import Declined, Incomplete, P2pxferError, PeerFailed, PeerStopped, Unreachable
 from p2pxfer.net.private.home import Contact, Home
+from p2pxfer.net.queue.sendjobs import SendJob, SendJobs
 from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.patience import LOST
 from p2pxfer.net.transfer.hashcache import HashCache
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.places import Received
 from p2pxfer.status import Accepted, Note, Offer, Resumed
+from tests.guard import LostErrors
 from tests.net.machines import machine_at
 from tests.net.reactors import Threads
 
@@ -303,6 +305,50 @@ def test_a_second_send_says_what_the_peer_has(tmp_path: Path, monkeypatch: pytes
     sending.jobs[0].tell(Accepted())
     sending.jobs[0].tell(Resumed(have_bytes=81 * 2**20))
     assert sending.told[1:] == ["going on: bob has 81.0 MiB already"]
+    sending.close()
+
+
+def record_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "record"]
+
+
+def test_a_fault_in_the_middle_of_a_file_leaves_its_record_and_no_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost_errors: LostErrors
+) -> None:
+    """As any other end, it says what is kept and how that goes on."""
+    sending = Sending(tmp_path, monkeypatch, here=True)
+    before = record_threads()
+    sending.send("huge.bin")
+    sending.until(lambda: sending.jobs)
+    sending.jobs[0].tell(Accepted())
+    sending.until(lambda: len(record_threads()) > len(before))
+    sending.jobs[0].outcome.errback(ZeroDivisionError("in the pump"))
+    sending.until(lambda: sending.files.idle)
+    assert len(lost_errors.flush(ZeroDivisionError)) == 1
+    assert sending.told[1].startswith("0 B of 10 B of huge.bin are kept there; they go on when you send it again")
+    assert sending.told[2:] == ["not sent: a fault inside the program"]
+    assert len(SendJobs(tmp_path / "home").all()) == 1
+    assert record_threads() == before
+    sending.close()
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_a_file_that_the_peer_declines_is_no_job_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accepted: bool
+) -> None:
+    """Nor is what an earlier chat left of it."""
+    jobs = SendJobs(tmp_path / "home")
+    jobs.save(SendJob([str(tmp_path / "huge.bin")], "bob"))
+    jobs.close()
+    sending = Sending(tmp_path, monkeypatch, here=True)
+    sending.send("huge.bin")
+    sending.until(lambda: sending.jobs)
+    if accepted:
+        sending.jobs[0].tell(Accepted())
+    sending.jobs[0].outcome.errback(Declined("bob said no"))
+    sending.until(lambda: sending.files.idle)
+    assert sending.told == ["sending huge.bin (1 file, 10 B)", "not sent: bob said no"]
+    assert jobs.all() == []
     sending.close()
 
 
