@@ -3,7 +3,8 @@
 Laws of this file:
 
 1. Nobody is dialled because a stranger asked.  A contact that may use nothing here is met, since it was verified, told
-   so and left.  While nobody can say who is one nobody is met, and who is there already hears that of what is new.
+   so and left.  While nobody can say who is one nobody new is met.  Whose session stands is, so that it goes on when it
+   was cut, and hears that of what is new.
 2. A session belongs to a key and to one running program of it, which its Attach names.  So one contact may run several,
    and one that was started anew gets a new session while the old one ends for want of paths.
 3. Meetings, sessions, and paths that have not said to which session they belong are bounded, each contact's by itself.
@@ -149,7 +150,7 @@ class Reception(MeetingOwner):
         """The server introduces somebody who asked."""
         key, client = introduction.peer_id, self._client
         try:
-            peer, trusted = self._admit(key), True
+            peer, trusted = self._admitted(key), True
         except Refused:
             peer, trusted = KnownPeer(key, None, "contact"), False
         except Unreachable:
@@ -168,6 +169,16 @@ class Reception(MeetingOwner):
         meeting = Meeting(self.reactor, introduction, party, client, self)
         self._meetings[meeting] = None
         meeting.start()
+
+    def _admitted(self, key: bytes) -> KnownPeer | None:
+        """Who that is, as ``admit`` says; while nobody can say, with whom a session stands."""
+        try:
+            return self._admit(key)
+        except Unreachable:
+            standing = next((session for (whose, _), session in self._sessions.items() if whose == key), None)
+            if standing is None:
+                raise
+            return standing.peer
 
     def _room_for(self, key: bytes) -> bool:
         of_key = [meeting for meeting in self._meetings if meeting.party.peer_key == key]
@@ -274,7 +285,7 @@ class Reception(MeetingOwner):
             session.path_up(meeting, path)
             return
         try:
-            self._admit(path.peer_key)
+            self._admitted(path.peer_key)
         except (Refused, Unreachable) as error:
             path.refuse(error)
             return

@@ -154,9 +154,30 @@ def test_while_nobody_can_be_known_nobody_is_met_and_who_is_there_already_is_tol
     with pytest.raises(Unreachable, match="cannot be read now"):
         house.reception.path_message(path, Attach(instance=bytes(16)))
     refused: list[P2pxferError] = []
-    late: Any = Refusable(path.peer_key, refused.append)
+    late: Any = Refusable(world.identity("carol").id.digest, refused.append)
     house.reception.path_up(meeting, late)
     assert [type(error) for error in refused] == [Unreachable]
+
+
+def test_a_session_that_was_cut_goes_on_while_nobody_can_be_known(world: World) -> None:
+    """Another program of the same contact is new, and gets none."""
+    house = House(world, "bob")
+    bob = world.caller("bob", "host", User())
+    world.run()
+    (session,) = house.reception.sessions
+    house.unread = True
+    world.cut()
+    world.run(10)
+    assert house.reception.sessions == [session]
+    assert len(session.paths) == 1
+    bob.session.channels.open("late")
+    bob.session.link.flush()
+    world.run()
+    assert [type(event) for event in house.users[0].events] == [Asked]
+    assert (bob.errors, house.users[0].errors) == ([], [])
+    world.caller("bob", "host", User())
+    world.run()
+    assert house.reception.sessions == [session]
 
 
 def test_a_program_that_was_started_anew_gets_a_new_session_and_the_old_one_ends(world: World) -> None:
