@@ -349,3 +349,23 @@ def test_a_code_is_as_good_as_before_where_nothing_could_be_taken() -> None:
         source = stage.folder / "a.bin"
         random_file(source, MIB)
         not_taken_and_then_taken(stage.send(source, env={"P2PXFER_CODE": code}), contacts.unlink)
+
+
+def test_a_transfer_that_was_cut_goes_on_while_contacts_cannot_be_read() -> None:
+    """Its sender is not told that nothing can be taken; the server, which carries it, is started again."""
+    with fast_stage() as stage:
+        server = stage.start_server()
+        stage.make_contacts()
+        bob = stage.receive("--no-code", "--path", "relay", "--once")
+        source = stage.folder / "a.bin"
+        random_file(source, BIG)
+        alice = stage.send(source, "--path", "relay", "--limit", "2M")
+        until_bytes(alice, 2 * MIB)
+        (stage.bob / "contacts.json").write_bytes(b"nothing")
+        server.stop()
+        stage.start_server()
+        status, heard = end_of(alice, 40)
+        assert status == 0
+        assert [event for event in heard if "take nothing" in str(event.get("why"))] == []
+        assert sum(event["event"] == "path" and event["state"] == "up" for event in heard) >= 1
+        bob.succeed(20)
