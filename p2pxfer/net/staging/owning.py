@@ -5,8 +5,8 @@ An empty file in it has the id of the receiving identity in its name, so nothing
 Laws:
 
 - The mark is durable before the first journal is, and goes after it: what a crash leaves without one holds nothing.
-- A directory without a mark, or with one that names nobody, is everybody's, as earlier versions left it.  Whoever goes
-  on with it marks it.
+- A directory without a mark, or with one that names nobody, is everybody's, as earlier versions left it.  Whoever
+  agrees to go on with it marks it; an offer alone does not.
 - Where another's mark and a journal are nothing is changed, unless that journal says that everything was published.
   Such a one is no home's to drop, and one without a journal holds nothing: it is whoever's that takes it up.
 - What is another's is neither listed nor removed.
@@ -60,7 +60,8 @@ def is_anothers(place: int, owner: bytes) -> bool:
 def take(place: int, owner: bytes, where: str, number: str) -> None:
     """Make it that identity's, while its lock is held; ``where`` and ``number`` are what people call it.
 
-    It is durable with the next sync of the directory.
+    It is durable with the next sync of the directory.  What is unfinished there and everybody's stays that until
+    :func:`take_unmarked`.
 
     Raises:
         ConfigError: it is somebody else's, and holds something unfinished.
@@ -69,13 +70,26 @@ def take(place: int, owner: bytes, where: str, number: str) -> None:
     mark = mark_of(place)
     if owner in (mark, EVERYBODYS):
         return
-    if mark != EVERYBODYS and _is_unfinished(place):
+    unfinished = _is_unfinished(place)
+    if unfinished and mark != EVERYBODYS:
         raise ConfigError(
             f"{shown(where)} holds the same files, unfinished, for {PeerId(mark)}, which receives into this directory"
             f" too: receive into another one, or drop that in its home with p2pxfer jobs cancel {number}; if that home"
             f" is gone, remove {shown(where)} by hand",
             "the same files lie there unfinished for another receiver; send it again when that is finished or dropped",
         )
+    if not unfinished:
+        _write(place, owner)
+
+
+def take_unmarked(place: int, owner: bytes) -> None:
+    """Make what is everybody's that identity's, durably, while its lock is held.  Raises ``OSError``."""
+    if owner != EVERYBODYS and mark_of(place) == EVERYBODYS:
+        _write(place, owner)
+        os.fsync(place)
+
+
+def _write(place: int, owner: bytes) -> None:
     for name in marks_in(place):
         os.unlink(name, dir_fd=place)
     flags = os.O_WRONLY | os.O_CREAT | OPEN_INNER_FILE

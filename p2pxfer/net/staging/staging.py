@@ -72,6 +72,7 @@ class Staging:
     ) -> None:
         self.name = staging_name(sender, manifest.transfer_id)
         self.where = str(Path(destination, self.name))
+        self.owner = EVERYBODYS
         self.published_root: bytes | None = None
         self.published_names: list[str] = []
         self.agreed: Agreed | None = None
@@ -148,6 +149,7 @@ class Staging:
 
         self._home = self._keep(enter(self._destination, self.name, self.where, check_room))
         self._trouble.home = self._home
+        self.owner = owner
         take(self._home, owner, self.where, number_of(self.name))
         self._journal = JournalFile(self._home, self._failpoint)
         self._closing.callback(self._journal.close)

@@ -13,16 +13,26 @@ import os
 from contextlib import suppress
 
 from p2pxfer.core.transfer.journal import JournalState, read_journal
-from p2pxfer.net.disk import stat_or_none
+from p2pxfer.net.disk import OPEN_INNER_DIRECTORY, stat_or_none
 from p2pxfer.net.private.privatedir import remove
 from p2pxfer.net.staging.journalfile import MAX_JOURNAL, UNAGREED, JournalFile, removal_order
-from p2pxfer.net.staging.owning import EVERYBODYS, is_anothers
+from p2pxfer.net.staging.owning import EVERYBODYS, is_anothers, take_unmarked
 
 
-def agreed(place: str) -> None:
-    """Somebody agreed to the transfer whose private directory is ``place``; without effect where it has no mark."""
+def agreed(place: str, owner: bytes = EVERYBODYS) -> None:
+    """Somebody agreed, for the identity ``owner``, to the transfer whose private directory ``place`` is, while its lock
+    is held: what is everybody's there is that one's then.
+
+    A disk that refuses leaves it as it was.
+    """
     with suppress(OSError):
-        os.unlink(os.path.join(os.fsencode(place), UNAGREED))  # noqa: PTH108, PTH118  # as bytes
+        fd = os.open(os.fsencode(place), OPEN_INNER_DIRECTORY)
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(UNAGREED, dir_fd=fd)
+            take_unmarked(fd, owner)
+        finally:
+            os.close(fd)
 
 
 def is_unagreed(place: int, state: JournalState | None) -> bool:

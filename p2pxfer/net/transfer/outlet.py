@@ -27,6 +27,7 @@ from p2pxfer.core.transfer.streams import check_end
 from p2pxfer.errors import ChunkRefused, Damaged, Interrupted, P2pxferError, Refused
 from p2pxfer.net.blocking import close_output, write_whole
 from p2pxfer.net.disk import disk_error, read_span, write_all
+from p2pxfer.net.staging.owning import EVERYBODYS
 from p2pxfer.net.transfer.oldversions import OldVersions
 from p2pxfer.net.transfer.places import Pieces, Sink, Storage
 
@@ -113,6 +114,7 @@ class OutletFile:
     def __init__(self, target: int, manifest: Manifest, untouched: Callable[[], None]) -> None:
         self._untouched = untouched
         self.where = ""
+        self.owner = EVERYBODYS
         self.published_root: bytes | None = None
         self.published_names: list[str] = []
         self.agreed: Agreed | None = None

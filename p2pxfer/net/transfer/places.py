@@ -63,6 +63,8 @@ class Storage(Protocol):
 
     where: str
     """The private directory of the transfer; empty where it has none."""
+    owner: bytes
+    """The digest of the identity that receives; see :mod:`p2pxfer.net.staging.owning`."""
     published_root: bytes | None
     published_names: list[str]
     agreed: Agreed | None

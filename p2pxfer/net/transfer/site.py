@@ -18,6 +18,7 @@ from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import LimitReached, ManifestRefused
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.staging import unagreed
+from p2pxfer.net.staging.owning import EVERYBODYS
 from p2pxfer.net.staging.waitmark import WaitMark
 from p2pxfer.net.transfer.landing import DiskThreads, Landing
 from p2pxfer.net.transfer.listbudget import ListBudget
@@ -57,6 +58,7 @@ class Site:
         self.landing: Landing | None = None
         """There while it is open."""
         self._where = ""
+        self._owner = EVERYBODYS
         self._waits = False
         self._asked = False
         self._mark: WaitMark | None = None
@@ -102,14 +104,14 @@ class Site:
             await self._disk.elsewhere(storage.close)
             raise
         self.landing = Landing(self._reactor, self._disk, storage, self._hold, self._failed, self._older)
-        self._where = storage.where
+        self._where, self._owner = storage.where, storage.owner
         self.waits(self._waits)
         return storage
 
     def agreed(self) -> None:
-        """Somebody agreed to what is to lie here: it is kept, also if this process is killed."""
+        """Somebody agreed to what is to lie here: it is kept for this identity, also if this process is killed."""
         if self._where:
-            self._worker.do(unagreed.agreed, self._where)
+            self._worker.do(unagreed.agreed, self._where, self._owner)
 
     def waits(self, waiting: bool) -> None:
         """Nobody brings the transfer just now, or somebody does again: let ``p2pxfer jobs`` see it."""
@@ -160,9 +162,8 @@ class Site:
         if landing is not None:
             if self._older is not None:
                 self._older.stop()
-                await self._worker.do(int)  # until nothing of it is read there
             if self._mark is not None:
                 self._worker.do(self._mark.show, False)
                 self._mark = None
-            self._worker.stop()
+            await self._worker.stop()  # until nothing is read or marked there: with the landing its lock goes
             await landing.close(discard=discard)

@@ -51,7 +51,7 @@ class Side:
     def begin(self, what: Content, chunks: int = 2) -> Staging:
         """Receive the first chunks, durably, and stop."""
         staging = self.open(what)
-        agreed(staging.where)
+        agreed(staging.where, staging.owner)
         addresses = what.addresses()[:chunks]
         put(staging, what, addresses)
         staging.sync(map(what.claim, addresses))
@@ -97,7 +97,7 @@ def test_older_versions_are_looked_for_in_its_own_and_in_everybodys(sides: tuple
 
     assert (any_older(alice), any_older(bob)) == (True, False)
     (place,) = alice.dest.glob(".p2pxfer-*")
-    Path(place, os.fsdecode(OWNER)).unlink()
+    mark_in(Path(place)).unlink()
     assert (any_older(alice), any_older(bob)) == (True, True)
 
 
@@ -112,14 +112,25 @@ def test_what_became_anothers_since_it_was_looked_at_is_not_dropped(sides: tuple
     assert len(bob.found()) == 1
 
 
-def test_a_place_without_a_mark_is_everybodys_until_somebody_goes_on_with_it(sides: tuple[Side, Side]) -> None:
+def test_a_place_without_a_mark_is_everybodys_until_somebody_agrees_to_go_on_with_it(
+    sides: tuple[Side, Side],
+) -> None:
+    """An offer alone takes it from nobody: it may be turned down, or come again from the sender of the other home."""
     alice, bob = sides
     staging = alice.begin(content())
     mark_in(Path(staging.where)).unlink()  # as a version of before left it
     assert len(alice.found()) == len(bob.found()) == 1
+    before = tree(alice.dest)
     again = bob.open(content())
     assert len(again.have) == 2
     again.close()
+    assert tree(alice.dest) == before
+    assert len(alice.found()) == len(bob.found()) == 1
+    again = bob.open(content())
+    agreed(again.where, again.owner)
+    again.close()
+    assert (alice.found(), len(bob.found())) == ([], 1)
+    agreed(again.where, alice.owner)
     assert (alice.found(), len(bob.found())) == ([], 1)
 
 
@@ -160,7 +171,7 @@ def test_what_was_published_for_one_home_and_not_confirmed_keeps_nothing_from_th
     what = content()
     for taken_away in (False, True):
         staging = alice.open(what)
-        agreed(staging.where)
+        agreed(staging.where, staging.owner)
         put(staging, what, what.addresses())
         staging.sync(map(what.claim, what.addresses()))
         names = staging.finish(what.root, NOW)
@@ -261,7 +272,7 @@ def test_wherever_it_is_killed_what_is_there_has_a_mark_or_holds_nothing(
         """The life of one receiver."""
         staging = alice.open(what)
         try:
-            agreed(staging.where)
+            agreed(staging.where, staging.owner)
             if staging.published_root is None:
                 put(staging, what, what.addresses())
                 staging.sync(map(what.claim, what.addresses()))

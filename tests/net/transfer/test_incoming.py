@@ -13,6 +13,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, succeed
 
 from p2pxfer import status
+from p2pxfer.core.ids import PeerId
 from p2pxfer.core.session.bundlewire import Bundle
 from p2pxfer.core.session.transferwire import (
     DATA_KIND,
@@ -35,6 +36,7 @@ from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.core.transfer.receiver import ReceiverCore
 from p2pxfer.errors import ChunkRefused, DiskError, ManifestRefused, NoMemory, NoSpace, Refused
 from p2pxfer.net.private.privatedir import HeldLocks
+from p2pxfer.net.staging.journalfile import OWNER
 from p2pxfer.net.staging.preflight import Room
 from p2pxfer.net.staging.staging import Staging
 from p2pxfer.net.staging.waitmark import is_marked
@@ -43,7 +45,7 @@ from p2pxfer.net.transfer.oldversions import OldVersions
 from p2pxfer.net.transfer.places import Storage
 from tests.core.bundles import packed
 from tests.guard import LostErrors
-from tests.net.disk_tools import SENDER, Content, open_staging
+from tests.net.disk_tools import SENDER, Content, noise, open_staging, put
 from tests.net.reactors import reactor, until
 from tests.net.transfer.incomingworld import NotingPath, World
 
@@ -336,6 +338,36 @@ async def test_whoever_is_back_before_the_answer_is_not_missed(tmp_path: Path, w
     await until(lambda: second.has(Accept))
     world.lose(second)
     await until(lambda: is_missed(tmp_path))
+
+
+@pytest.mark.parametrize("answer", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_what_an_older_version_left_is_its_users_who_agrees_to_go_on_with_it(
+    tmp_path: Path, worlds: list[World], answer: bool
+) -> None:
+    """While the question stands, and after a no, it is every home's still."""
+    content = Content({"a": noise(2 * MIN_CHUNK)})
+    kept = open_staging(tmp_path, content)
+    put(kept, content, content.addresses()[:1])
+    kept.sync(map(content.claim, content.addresses()[:1]))
+    kept.close()
+    owner = b"o" * 32
+    mark = Path(kept.where, f"{OWNER}{PeerId(owner)}")
+    world = World(tmp_path, content.manifest, Folder(str(tmp_path), owner))
+    worlds.append(world)
+    asked: Deferred[bool] = Deferred()
+    world.answers.append(asked)
+    path = world.bring(1)
+    await until(lambda: world.asked)
+    assert not mark.exists()
+    asked.callback(answer)
+    await until(lambda: path.has(Accept if answer else Refuse))
+    if not answer:
+        with pytest.raises(Refused):
+            await world.transfer.done
+    await world.transfer.close()
+    assert Path(kept.where).exists()
+    assert mark.exists() is answer
 
 
 class BlindFolder(Folder):
