@@ -81,8 +81,11 @@ class JournalFile:
             return None
         return state if state.pages else None
 
-    def replace(self, pieces: Iterable[bytes]) -> None:
-        """Put a new journal in the old one's place, durably, and keep it open for :meth:`append`."""
+    def replace(self, pieces: Iterable[bytes], *, offered: bool = False) -> None:
+        """Put a new journal in the old one's place, durably, and keep it open for :meth:`append`.
+
+        ``offered``: it goes on with nothing that somebody agreed to, as a first one does.
+        """
         self.close()
         try:
             os.unlink(_NEW, dir_fd=self._directory)
@@ -93,7 +96,7 @@ class JournalFile:
         self._end = 0
         self._write(pieces)
         os.fsync(self._fd)
-        if stat_or_none(self._directory, NAME) is None:
+        if offered or stat_or_none(self._directory, NAME) is None:
             os.close(os.open(UNAGREED, os.O_WRONLY | os.O_CREAT | OPEN_INNER_FILE, 0o600, dir_fd=self._directory))
         os.rename(_NEW, NAME, src_dir_fd=self._directory, dst_dir_fd=self._directory)
         with suppress(FileNotFoundError):

@@ -163,6 +163,8 @@ class Staging:
                     state.agreed = Agreed(state.published_root)
             else:
                 state = None  # the user took them away and wants them again
+        # What is opened again for another list may be agreed to already.
+        offered = state is None and not relisted
         if state is None:
             remove_whole(_TREE, self._home)
         self._open_tree()
@@ -178,7 +180,7 @@ class Staging:
         self._room.left_out(self.agreed.left if self.agreed is not None else ())
         self._room.check_space(self._destination)
         self._room.check_inodes(self._destination, self._files.tree, 1, self._publisher.is_settled)
-        self._journal.replace(new_journal(self._sender, self._manifest, self._table, state))
+        self._journal.replace(new_journal(self._sender, self._manifest, self._table, state), offered=offered)
         os.fsync(self._destination)
 
     def _open_tree(self) -> None:

@@ -2,7 +2,8 @@
 
 Laws:
 
-- The mark is made with the first journal, goes when somebody agrees or after the journal, and does not come again.
+- The mark is made with the first journal, or one that begins anew with what was published and taken away; it goes when
+  somebody agrees or after the journal, and does not come again with that one.
 - It alone is not enough: where the journal claims anything, or names were about to be published, somebody agreed.
 - What is removed is judged and removed under the lock of the private directory.
 """

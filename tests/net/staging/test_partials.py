@@ -19,7 +19,7 @@ from p2pxfer.net.private.privatedir import HeldLocks
 from p2pxfer.net.staging.partials import Destination, find, partial_trees, remember
 from p2pxfer.net.staging.staging import Staging
 from p2pxfer.net.staging.unagreed import agreed, remove_unagreed
-from tests.net.disk_tools import SENDER
+from tests.net.disk_tools import NOW, SENDER, Content, open_staging, put
 
 DATA = b"some data"
 
@@ -95,6 +95,24 @@ def test_what_nobody_agreed_to_is_removed_when_it_is_looked_at(tmp_path: Path) -
     removed = fresh("unagreed")
     removed.discard()
     assert len(os.listdir(inbox)) == 2
+
+
+@pytest.mark.parametrize("relisted", [False, True])
+def test_what_was_published_taken_away_and_offered_again_is_agreed_to_anew(tmp_path: Path, relisted: bool) -> None:
+    """Its sender never heard that it was here; a list that changed since somebody agreed is no new offer."""
+    home, inbox = tmp_path / "home", tmp_path / "inbox"
+    inbox.mkdir()
+    remember(home, Destination(str(inbox), "bob"))
+    content = Content({"a": DATA})
+    staging = open_staging(inbox, content)
+    put(staging, content, content.addresses())
+    staging.sync(map(content.claim, content.addresses()))
+    staging.finish(content.root, NOW)
+    staging.close()
+    Path(inbox, "a").unlink()
+    Staging.open(str(inbox), SENDER, content.manifest, relisted=relisted).close()  # killed before the answer
+    assert len(list(find(home, HeldLocks()))) == relisted
+    assert len(os.listdir(inbox)) == relisted
 
 
 def test_what_was_agreed_to_meanwhile_is_not_removed(tmp_path: Path) -> None:
