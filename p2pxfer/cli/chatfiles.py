@@ -112,6 +112,10 @@ class ChatFiles(InboxOwner):
             self._client = client
         self._sending.start(self._client)
 
+    def stay_out(self) -> None:
+        """No server is there: this chat is without files."""
+        self._sending.start(None)
+
     async def close(self) -> None:
         """End every transfer; what arrived is kept."""
         sent = Deferred.fromCoroutine(self._sending.close())

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from p2pxfer.cli.chatcommands import ChatCommands
 from p2pxfer.cli.chatfiles import ChatFiles
+from p2pxfer.cli.chatleft import lines_text, unserved
 from p2pxfer.cli.chatmanners import Manners
 from p2pxfer.cli.chatnotes import ChatNotes
 from p2pxfer.cli.chatscreen import ChatScreen
@@ -58,6 +59,8 @@ class ChatRoom(ChatOwner):
         self._of_before = {line.id for line in store.pending}
         self._peer_over = False
         self._ending = False
+        self._unserved: P2pxferError | None = None
+        """Why this machine has no place at the server: nothing is delivered."""
         self._outcome: Deferred[P2pxferError | None] = Deferred()
 
     async def run(self, machine: Machine) -> None:
@@ -69,7 +72,7 @@ class ChatRoom(ChatOwner):
         client = self._make(machine)
         talking: Deferred[None] | None = None
         try:
-            await client.start()
+            await self._register(client)
             # At once: an introduction may come right behind the registration.
             talking = Deferred.fromCoroutine(self._chatting.run(client)).addErrback(self._talk_ended)
             if not self._manners.verify:
@@ -136,6 +139,30 @@ class ChatRoom(ChatOwner):
         )
         return client
 
+    async def _register(self, client: RendezvousClient) -> None:
+        """Have a place at the server; without one, what a program has to say is kept before that is raised."""
+        try:
+            await client.start()
+        except P2pxferError as error:
+            if self._terminal:
+                raise
+            raise await self._keep(error) from error
+
+    async def _keep(self, error: P2pxferError) -> P2pxferError:
+        """Keep what the input has, until its end or the timeout; returns how the chat ends without a server."""
+        self._unserved = error
+        self._files.stay_out()
+        self._typing.read()
+        late = self._reactor.callLater(self._manners.timeout, self.end, Incomplete("the input has not ended"))
+        try:
+            read = await self._outcome
+        finally:
+            if late.active():
+                late.cancel()
+        await self._notes.settled()
+        whole = read is None or read is error
+        return unserved(error, self._peer.shown, len(self._conversation.pending), whole)
+
     async def _close(self, client: RendezvousClient) -> None:
         """Whatever goes wrong with one of them, the others are closed: what was said is written in any case."""
         self._waiting.stop()
@@ -161,7 +188,7 @@ class ChatRoom(ChatOwner):
         await self._chatting.leave()
         waiting = len(self._conversation.pending)
         if waiting:
-            self._note(f"{_lines(waiting)} kept for {self._peer.shown}; the next chat delivers what is kept")
+            self._note(f"{lines_text(waiting)} kept for {self._peer.shown}; the next chat delivers what is kept")
 
     def _session(self, on_event: Callable[[ChannelEvent], None], on_settled: Callable[[], None]) -> PairSession:
         return PairSession(
@@ -213,7 +240,7 @@ class ChatRoom(ChatOwner):
     def _greet(self) -> None:
         # Where the peer is here already, lines of the input may wait beside them.
         waiting = sum(line.id in self._of_before for line in self._conversation.pending)
-        kept = f"; {_lines(waiting)} of before waiting to be delivered" if waiting else ""
+        kept = f"; {lines_text(waiting)} of before waiting to be delivered" if waiting else ""
         self._note(f"chat with {self._peer.shown}{kept}" + "; /help names the commands" * self._commands)
         self._waiting.begin()
 
@@ -221,6 +248,9 @@ class ChatRoom(ChatOwner):
 
     def _end_of_input(self) -> None:
         self._input_ended = True
+        if self._unserved is not None:
+            self.end(self._unserved)
+            return
         self._conversation.over()
         self._chatting.push()
         if not self._manners.stay and not self._all_gone:
@@ -247,7 +277,7 @@ class ChatRoom(ChatOwner):
             return
         self.end(
             Incomplete(
-                f"{self._peer.shown} has not taken {_lines(waiting)} within {timeout:g} seconds; what is"
+                f"{self._peer.shown} has not taken {lines_text(waiting)} within {timeout:g} seconds; what is"
                 " kept is delivered by the next chat"
             )
         )
@@ -315,7 +345,3 @@ class ChatRoom(ChatOwner):
     def _fault(self, failure: Failure) -> None:
         self.log.failure("the chat broke", failure)
         self.end(Unreachable("the chat ended by a fault inside the program"))
-
-
-def _lines(count: int) -> str:
-    return f"{count} line{'' if count == 1 else 's'}"

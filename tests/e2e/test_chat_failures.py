@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from scripts.product import BIN
 from tests.chats import ChatEnd
-from tests.e2e.conftest import Stage
+from tests.e2e.conftest import Stage, check_failure
 
 pytestmark = pytest.mark.deadline(240)
 
@@ -76,3 +77,39 @@ def test_commands_go_on_while_too_many_lines_wait(room: Stage) -> None:
     alice.waits_for("there is no command /dance")
     alice.say("/quit")
     alice.ends(0)
+
+
+def nowhere(room: Stage) -> str:
+    """The address of a server that does not run: that of the room at the port of discard."""
+    return re.sub(r":\d+", ":9", room.address)
+
+
+def test_without_a_server_the_lines_of_a_program_are_kept(room: Stage) -> None:
+    """The server is away as the peer may be: who pipes a line into a chat does not type it again."""
+    said = room.run("chat", "bob", server=nowhere(room), typed="important line\nanother\n")
+    check_failure(said, 75, "2 lines for bob kept, and the next chat delivers them; the server at 127.0.0.1:")
+    alice, bob = ChatEnd(room, "alice"), ChatEnd(room, "bob")
+    bob.wait_heard(2)
+    assert bob.heard() == ["important line", "another"]
+    for end in (alice, bob):
+        end.finish()
+        end.ends(0)
+
+
+def test_without_a_server_nothing_is_kept_of_an_empty_input(room: Stage) -> None:
+    check_failure(room.run("chat", "bob", server=nowhere(room), typed=""), 3, "cannot be reached")
+
+
+def test_without_a_server_an_input_that_does_not_end_is_kept_until_the_timeout(
+    room: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "address", nowhere(room))
+    alice = ChatEnd(room, "alice", "--timeout", "1")
+    alice.say("important line")
+    assert "1 line for bob kept, and the next chat delivers it; what the input has beyond is not kept" in alice.ends(75)
+
+
+def test_without_a_server_commands_are_obeyed_that_need_none(room: Stage) -> None:
+    said = room.run("chat", "bob", "--commands", server=nowhere(room), typed="hello\n/send x\n/quit\nlost\n")
+    assert said.status == 75
+    assert "1 line for bob kept" in said.err.splitlines()[-1]

@@ -1,0 +1,33 @@
+"""What a chat that ends leaves of the lines that were not delivered, in words and as its outcome."""
+
+from __future__ import annotations
+
+from p2pxfer.errors import Incomplete, P2pxferError, Unreachable
+
+
+def lines_text(count: int) -> str:
+    """So many lines."""
+    return f"{count} line{'' if count == 1 else 's'}"
+
+
+def unserved(error: P2pxferError, peer: str, kept: int, whole: bool) -> P2pxferError:
+    """The outcome where there was no server, for ``error``, and so many lines for ``peer`` are kept.
+
+    ``whole``: the input was read to its end.  A server that is not reached is like a peer that is not there; what else
+    is wrong with it has its own exit code.
+    """
+    if not kept and whole:
+        return error
+    them = "it" if kept == 1 else "them"
+    text = f"{lines_text(kept)} for {peer} kept, and the next chat delivers {them}"
+    if not whole:
+        text += "; what the input has beyond is not kept"
+    text += f"; {error.message}"
+    return Incomplete(text) if isinstance(error, Unreachable) else _reworded(error, text)
+
+
+def _reworded(error: P2pxferError, text: str) -> P2pxferError:
+    """The same kind of error in other words, also where its class makes its own."""
+    other = type(error).__new__(type(error))
+    P2pxferError.__init__(other, text)
+    return other
