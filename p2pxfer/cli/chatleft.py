@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from p2pxfer.errors import Incomplete, P2pxferError, Unreachable
+from typing import Final
+
+from p2pxfer.errors import DiskError, Incomplete, P2pxferError, Unreachable
+
+KEPT: Final = "lines that wait are kept"
 
 
 def lines_text(count: int) -> str:
@@ -24,6 +28,26 @@ def unserved(error: P2pxferError, peer: str, kept: int, whole: bool) -> P2pxferE
         text += "; what the input has beyond is not kept"
     text += f"; {error.message}"
     return Incomplete(text) if isinstance(error, Unreachable) else _reworded(error, text)
+
+
+def lost_text(peer: str, lost: int, kept: int, why: str) -> str:
+    """What is said where the disk did not take so many lines for ``peer``, for ``why``; empty where none is lost."""
+    if not lost:
+        return ""
+    is_, it = ("is", "it") if lost == 1 else ("are", "them")
+    text = f"{lines_text(lost)} for {peer} {is_} lost: not delivered, and the disk does not take {it} ({why})"
+    return f"{text}; {lines_text(kept)} kept, and delivered by the next chat" if kept else text
+
+
+def with_lost(error: P2pxferError, lost: str) -> P2pxferError:
+    """``error``, and what :func:`lost_text` says: that outweighs a peer or a server that is not there."""
+    if not lost or lost in error.message:
+        return error
+    if isinstance(error, Incomplete):
+        return DiskError(lost)
+    if isinstance(error, Unreachable):
+        return DiskError(f"{lost}; {error.message}")
+    return _reworded(error, f"{error.message}; {lost}")
 
 
 def _reworded(error: P2pxferError, text: str) -> P2pxferError:

@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from p2pxfer.cli.chatleft import lost_text
 from p2pxfer.core.session.conversation import Conversation, Line
 from p2pxfer.net.services.chatstore import ChatStore, Side
 from p2pxfer.net.types import Reactor
@@ -51,6 +52,10 @@ class ChatNotes:
         self._heard: list[bytes] = []
         self._unmarked: list[bytes] = []
         self._lines: list[tuple[Side, Line]] = []
+        self._outbox = {line.id for line in conversation.pending}
+        """What the outbox holds on the disk."""
+        self._refused = ""
+        """Why the disk did not take the outbox when it refused last."""
         self._stale = False
         self._busy = False
         self._complained = False
@@ -90,10 +95,20 @@ class ChatNotes:
             self._waiting.append(waiting)
             await waiting
 
+    async def last_try(self, peer: str) -> str:
+        """Write what there is, also what the disk refused before; returns what to say of lines for ``peer`` that are in
+        memory only then, and end with the program; empty where there are none."""
+        await self.settled()
+        self._write()  # nothing if nothing is left
+        await self.settled()
+        pending = self._conversation.pending
+        lost = sum(line.id not in self._outbox for line in pending)
+        return lost_text(peer, lost, len(pending) - lost, self._refused)
+
     async def close(self) -> None:
         """Write what there is and stop."""
         await self.settled()
-        self._write()  # what the disk refused before; nothing if nothing is left
+        self._write()
         await self.settled()
         if self._retry is not None and self._retry.active():
             self._retry.cancel()
@@ -112,7 +127,7 @@ class ChatNotes:
         self._stale = False
         unmarked, self._unmarked = self._unmarked, []
         written = self._worker.do(self._write_all, pending, heard, unmarked, lines)
-        written.addCallback(self._written, said, heard, unmarked).addErrback(self._broken)
+        written.addCallback(self._written, pending, said, heard, unmarked).addErrback(self._broken)
 
     def _write_all(
         self,
@@ -138,6 +153,7 @@ class ChatNotes:
     def _written(
         self,
         errors: tuple[OSError | None, OSError | None, OSError | None],
+        pending: list[Line] | None,
         said: list[bytes],
         heard: list[bytes],
         unmarked: list[bytes],
@@ -151,7 +167,10 @@ class ChatNotes:
         else:
             self._heard = heard + self._heard
             self._unmarked = unmarked + self._unmarked
-        self._stale = self._stale or outbox is not None
+        if outbox is not None:
+            self._stale, self._refused = True, outbox.strerror or str(outbox)
+        elif pending is not None:
+            self._outbox = {line.id for line in pending}
         if any(errors):
             self._complain(outbox, ids, history)
             if outbox is not None or ids is not None:

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from p2pxfer.cli.chatcommands import ChatCommands
 from p2pxfer.cli.chatfiles import ChatFiles
-from p2pxfer.cli.chatleft import lines_text, unserved
+from p2pxfer.cli.chatleft import KEPT, lines_text, unserved, with_lost
 from p2pxfer.cli.chatmanners import Manners
 from p2pxfer.cli.chatnotes import ChatNotes
 from p2pxfer.cli.chatscreen import ChatScreen
@@ -30,7 +30,7 @@ from p2pxfer.core.session.channel import ChannelEvent
 from p2pxfer.core.session.chatwire import SERVICE
 from p2pxfer.core.session.conversation import ChatEvent, Conversation, Delivered, Heard, Line, PeerOver
 from p2pxfer.core.text import safe_text
-from p2pxfer.errors import Incomplete, Interrupted, LimitReached, P2pxferError, Unreachable
+from p2pxfer.errors import DiskError, Incomplete, Interrupted, LimitReached, P2pxferError, Unreachable
 from p2pxfer.net.services.chatstore import ChatStore
 from p2pxfer.net.services.chatting import PATIENCE_S, ChatOwner, Chatting
 from p2pxfer.net.session.knownpeers import KnownPeer
@@ -85,7 +85,7 @@ class ChatRoom(ChatOwner):
             self._ending = True
             leaving = Deferred.fromCoroutine(self._chatting.leave())
             await leaving.addTimeout(STOPPED_S, self._reactor, lambda result, timeout: None)
-            raise Interrupted("interrupted; lines that wait are kept") from None
+            raise Interrupted(f"interrupted; {await self._last_try() or KEPT}") from None
         finally:
             self._ending = True
             if talking is not None:
@@ -159,8 +159,9 @@ class ChatRoom(ChatOwner):
         finally:
             if late.active():
                 late.cancel()
-        await self._notes.settled()
-        whole = read is None or read is error
+        lost, whole = await self._last_try(), read is None or read is error
+        if lost:
+            return with_lost(error, lost)
         return unserved(error, self._peer.shown, len(self._conversation.pending), whole)
 
     async def _close(self, client: RendezvousClient) -> None:
@@ -186,6 +187,8 @@ class ChatRoom(ChatOwner):
         await self._notes.settled()
         self._conversation.over()
         await self._chatting.leave()
+        if lost := await self._last_try():
+            raise DiskError(lost)
         waiting = len(self._conversation.pending)
         if waiting:
             self._note(f"{lines_text(waiting)} kept for {self._peer.shown}; the next chat delivers what is kept")
@@ -203,7 +206,11 @@ class ChatRoom(ChatOwner):
         # Values and not failures, since a race waits for the first success.
         _, error = await race([cast("Deferred[P2pxferError | None]", client.failed), self._outcome])
         if error is not None:
-            raise displaced(error, f"the chat with {self._peer.shown}", "lines that wait are kept here")
+            lost = await self._last_try()
+            raise with_lost(displaced(error, f"the chat with {self._peer.shown}", lost or f"{KEPT} here"), lost)
+
+    async def _last_try(self) -> str:
+        return await self._notes.last_try(self._peer.shown)
 
     def end(self, error: P2pxferError | None) -> None:
         """The chat is over: not at once, since somebody may be in the middle of telling what came."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import signal
 import subprocess
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from scripts.product import BIN
 from tests.chats import ChatEnd
-from tests.e2e.conftest import Stage, check_failure
+from tests.e2e.conftest import Stage, check_failure, mounted, needs_mounts
 
 pytestmark = pytest.mark.deadline(240)
 
@@ -113,3 +115,22 @@ def test_without_a_server_commands_are_obeyed_that_need_none(room: Stage) -> Non
     said = room.run("chat", "bob", "--commands", server=nowhere(room), typed="hello\n/send x\n/quit\nlost\n")
     assert said.status == 75
     assert "1 line for bob kept" in said.err.splitlines()[-1]
+
+
+@needs_mounts
+def test_lines_that_a_full_disk_did_not_take_are_called_lost(room: Stage) -> None:
+    lost = "1 line for bob is lost: not delivered, and the disk does not take it (No space left on device)"
+    with mounted(room.alice / "chats", "size=64k") as disk:
+        assert room.run("chat", "bob", "--timeout", "1", typed="of before\n").status == 75
+        with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+            while filler.write(b"x" * 4096):
+                pass
+        kept = f"{lost}; 1 line kept, and delivered by the next chat"
+        check_failure(room.run("chat", "bob", "--timeout", "1", typed="new\n"), 8, kept)
+        check_failure(room.run("chat", "bob", "--commands", typed="new\n/quit\n"), 8, kept)
+        check_failure(room.run("chat", "bob", server=nowhere(room), typed="new\n"), 8, f"{kept}; the server at ")
+        alice = ChatEnd(room, "alice")
+        alice.say("new")
+        alice.waits_for("cannot be kept on the disk")
+        alice.child.send_signal(signal.SIGINT)
+        assert f"interrupted; {kept}" in alice.ends(130)
