@@ -14,6 +14,12 @@ def lines_text(count: int) -> str:
     return f"{count} line{'' if count == 1 else 's'}"
 
 
+def waiting_text(count: int) -> str:
+    """What the greeting says of so many lines of earlier chats."""
+    lines = "1 earlier line is" if count == 1 else f"{count} earlier lines are"
+    return f"; {lines} waiting to be delivered" if count else ""
+
+
 def unserved(error: P2pxferError, peer: str, kept: int, whole: bool) -> P2pxferError:
     """The outcome where there was no server, for ``error``, and so many lines for ``peer`` are kept.
 

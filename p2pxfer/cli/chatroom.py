@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from p2pxfer.cli.chatcommands import ChatCommands
 from p2pxfer.cli.chatfiles import ChatFiles
-from p2pxfer.cli.chatleft import KEPT, lines_text, unserved, with_lost
+from p2pxfer.cli.chatleft import KEPT, lines_text, unserved, waiting_text, with_lost
 from p2pxfer.cli.chatmanners import Manners
 from p2pxfer.cli.chatnotes import ChatNotes
 from p2pxfer.cli.chatscreen import ChatScreen
@@ -56,7 +56,6 @@ class ChatRoom(ChatOwner):
         self._terminal = os.isatty(0)
         self._commands = self._terminal or manners.commands
         self._input_ended = False
-        self._of_before = {line.id for line in store.pending}
         self._peer_over = False
         self._ending = False
         self._unserved: P2pxferError | None = None
@@ -73,11 +72,11 @@ class ChatRoom(ChatOwner):
         talking: Deferred[None] | None = None
         try:
             await self._register(client)
+            self._greet()
             # At once: an introduction may come right behind the registration.
             talking = Deferred.fromCoroutine(self._chatting.run(client)).addErrback(self._talk_ended)
             if not self._manners.verify:
                 await self._start_files()
-            self._greet()
             self._typing.read()
             await self._until_the_end(client)
             await self._part()
@@ -245,9 +244,8 @@ class ChatRoom(ChatOwner):
         self._report.tell(event, text)
 
     def _greet(self) -> None:
-        # Where the peer is here already, lines of the input may wait beside them.
-        waiting = sum(line.id in self._of_before for line in self._conversation.pending)
-        kept = f"; {lines_text(waiting)} of before waiting to be delivered" if waiting else ""
+        # Before the input is read, so what waits is of before.
+        kept = waiting_text(len(self._conversation.pending))
         self._note(f"chat with {self._peer.shown}{kept}" + "; /help names the commands" * self._commands)
         self._waiting.begin()
 

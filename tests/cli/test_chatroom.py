@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from p2pxfer.cli.chatmanners import Manners
@@ -181,9 +183,39 @@ def test_a_chat_that_ends_in_its_first_second_waits_for_nobody() -> None:
     assert not threads.getDelayedCalls() and not said
 
 
-def test_lines_of_now_are_not_called_lines_of_before(room: Room, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where bob is here already the input is read before the greeting."""
-    room.chat.say("hello")
-    room.chat._greet()
-    room.chat._waiting.stop()
-    assert "of before" not in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("kept", "says"),
+    [
+        (0, ""),
+        (1, "; 1 earlier line is waiting to be delivered"),
+        (2, "; 2 earlier lines are waiting to be delivered"),
+    ],
+)
+def test_the_greeting_comes_before_bob_and_before_the_input(
+    room: Room, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kept: int, says: str
+) -> None:
+    """Where bob is here already he comes while this side still registers for the files."""
+    chat: Any = room.chat
+    for number in range(kept):
+        chat._conversation.say(Line(bytes([number]) * 16, "of before", 1))
+
+    async def bob_is_here(client: object) -> None:
+        chat.say("of now")
+        chat.chat_here(True)
+        chat.end(None)
+
+    monkeypatch.setattr(chat._chatting, "run", bob_is_here)
+    monkeypatch.setattr(chat._files, "start", AsyncMock())
+    monkeypatch.setattr(chat._typing, "take", lambda: None)
+    monkeypatch.setattr(chat._typing, "read", lambda: None)
+    monkeypatch.setattr(chat, "_close", AsyncMock())
+    monkeypatch.setattr(chat, "_machine", Mock())
+    monkeypatch.setattr(chat, "_make", lambda machine: Mock(start=AsyncMock(), leave=AsyncMock(), failed=Deferred()))
+    ran = Deferred.fromCoroutine(chat.run(None))
+    while not ran.called:
+        room.threads.advance(0)
+        if not ran.called:
+            room.threads.wait()
+    assert ran.result is None
+    said = capsys.readouterr().err.splitlines()
+    assert said[:2] == [f"chat with bob{says}; /help names the commands", "bob is here"]

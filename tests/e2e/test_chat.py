@@ -89,7 +89,7 @@ def test_lines_for_a_peer_that_is_not_there_wait_for_it_also_over_a_restart(room
     alice.finish()
     assert "bob has not taken 2 lines within 1 seconds" in alice.ends(75)
     alice = ChatEnd(room, "alice")
-    alice.waits_for("2 lines of before waiting to be delivered")
+    alice.waits_for("2 earlier lines are waiting to be delivered")
     alice.say("third")
     alice.finish()
     bob = ChatEnd(room, "bob")

@@ -69,7 +69,7 @@ def test_a_pipe_whose_lines_nobody_takes_ends_with_the_timeout(room: Stage) -> N
     alice.say(*map(str, range(300)))
     assert "256 wait, and what the input has beyond them is not kept" in alice.ends(75)
     alice.finish()
-    ChatEnd(room, "alice").waits_for("256 lines of before waiting")
+    ChatEnd(room, "alice").waits_for("256 earlier lines are waiting")
 
 
 def test_commands_go_on_while_too_many_lines_wait(room: Stage) -> None:
