@@ -163,15 +163,20 @@ def files_of(
     """What ``job`` sends and to whom, and the record of it, which is begun when both are known.
 
     Raises:
-        P2pxferError: see :meth:`~p2pxfer.net.transfer.source.Source.open` and :func:`resolve`.
+        P2pxferError: see :meth:`~p2pxfer.net.transfer.source.Source.open` and :func:`resolve`; the same is being sent.
     """
     from p2pxfer.cli.fileload import FileLoad
     from p2pxfer.cli.sendmemory import SendMemory
     from p2pxfer.net.transfer.source import Source
 
     source = Source.open(list(paths), job.links)
-    target = resolve(home, job.peer, code)
-    return FileLoad(source, home.path, delta=job.delta), target, SendMemory(home, job, source)
+    try:
+        target = resolve(home, job.peer, code)
+        memory = SendMemory(home, job, source)
+    except BaseException:
+        source.close()
+        raise
+    return FileLoad(source, home.path, delta=job.delta), target, memory
 
 
 def stream_name(paths: tuple[str, ...], name: str | None) -> str | None:

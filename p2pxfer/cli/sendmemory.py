@@ -34,6 +34,7 @@ class SendMemory:
     """The record of one command."""
 
     def __init__(self, home: Home, memo: SendJob, source: Source) -> None:
+        """Raises ``UsageError`` where another process, or another record of this one, sends the same already."""
         self._jobs = SendJobs(home.path)
         self._manifest = source.manifest
         self._memo = structs.replace(memo, transfer=source.manifest.transfer_id.hex())

@@ -323,8 +323,12 @@ def test_a_job_that_is_gone_on_with_runs_before_its_receiver_is_there(home: Path
     memory.close()
     jobs = SendJobs(home)
     jobs.save(job)
-    second = sendmemory.SendMemory(Home(home), job, source)
-    second.close()
+    with pytest.raises(UsageError) as raised:  # else the second goes on from there, and the first into nothing
+        sendmemory.SendMemory(Home(home), job, source)
+    assert raised.value.message == (
+        f"already being sent to bob by process {os.getpid()} (job {job.number}): wait for that, or end it with Ctrl-C"
+        " and send it again"
+    )
     assert jobs.is_running(job, HeldLocks())
     jobs.close()
     again = sendmemory.SendMemory(Home(home), job, source)

@@ -44,6 +44,8 @@ def cut(stage: Stage) -> str:
     assert (running["direction"], running["state"]) == ("receive", "running")
     (running,) = jobs(stage, stage.alice)
     assert (running["direction"], running["state"]) == ("send", "running")
+    second = stage.run("send", source, "bob", home=stage.alice)  # it would take this one over
+    assert (second.status, f"by process {alice.pid} (job {running['job']})" in second.err) == (2, True), second
     kill(alice)
     kill(bob)
     (killed,) = jobs(stage, stage.alice)

@@ -116,12 +116,20 @@ class HeldLocks:
 
     def is_file_held(self, path: Path) -> bool:
         """Whether a process holds one on the file ``path``: not so where there is none, or none that may be opened."""
+        return bool(self._of_file(path, self.is_held))
+
+    def file_holder(self, path: Path) -> int:
+        """The id of the process that took the one on the file ``path``; 0 where that cannot be seen."""
+        return self._of_file(path, self.holder)
+
+    def _of_file(self, path: Path, ask: Callable[[int], int]) -> int:
+        """What ``ask`` says of the file, opened; 0 where there is none, or none that may be opened."""
         try:
             fd = os.open(path, OPEN_INNER_FILE)
         except OSError:
-            return False
+            return 0
         try:
-            return self.is_held(fd)
+            return ask(fd)
         finally:
             os.close(fd)
 

@@ -22,7 +22,8 @@ from msgspec import Meta
 
 from p2pxfer.core.approach import Approach
 from p2pxfer.core.messages import PathPolicy
-from p2pxfer.errors import DiskError
+from p2pxfer.core.text import safe_text
+from p2pxfer.errors import DiskError, UsageError
 from p2pxfer.net.private.identity import make_private_directory
 from p2pxfer.net.private.privatedir import HeldLocks
 from p2pxfer.net.private.wholefile import in_place_of
@@ -105,16 +106,31 @@ class SendJobs:
             return
 
     def hold(self, job: SendJob) -> None:
-        """Hold the record that an earlier run left, if there is one and nobody else does."""
+        """Hold the record that an earlier run left, if there is one.
+
+        Raises:
+            UsageError: somebody else holds it: the same is being sent already.
+        """
         try:
             with ExitStack() as failed:
                 held = failed.enter_context(self._path(job.number).open("rb", buffering=0))
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 failed.pop_all()
+        except BlockingIOError:
+            raise self._sent_already(job) from None
         except OSError:
             return
         self.close()
         self._held = held
+
+    def _sent_already(self, job: SendJob) -> UsageError:
+        """The error of whoever would send the same beside the process that does."""
+        process = HeldLocks().file_holder(self._path(job.number))
+        by = f"process {process}" if process else "another process"
+        return UsageError(
+            f"already being sent to {safe_text(job.peer, 64)} by {by} (job {job.number}):"
+            " wait for that, or end it with Ctrl-C and send it again"
+        )
 
     def close(self) -> None:
         """The job that was saved last does not run any more."""
