@@ -151,6 +151,17 @@ def test_a_peer_id_needs_no_code_where_everybody_may_send(stage: Stage) -> None:
     assert contacts_of(stage.alice) == contacts_of(stage.bob) == {}
 
 
+def test_a_code_counts_also_where_nobody_needs_one(stage: Stage) -> None:
+    bob = stage.receive("--accept", "all", "--once", "--code", WORDS)
+    source = stage.folder / "free.bin"
+    random_file(source, MIB)
+    sent = stage.run("send", source, "bob", as_json=True, env={"P2PXFER_CODE": bob.wait_for("code")["code"]})
+    status, events = end_of(bob)
+    assert (sent.status, status) == (0, 0), sent
+    assert [last(said, "peer")["verified"] for said in (sent.events, events)] == ["code", "code"]
+    assert [contact[1] for home in (stage.alice, stage.bob) for contact in contacts_of(home).values()] == ["code"] * 2
+
+
 @pytest.mark.parametrize(("answer", "status"), [("n\n", 4), ("\n", 4), ("", 4), ("y\n", 0)])
 def test_the_receiver_is_asked(pair: Stage, answer: str, status: int) -> None:
     """Over a pipe as over a terminal; what is not a yes is a no."""

@@ -272,6 +272,7 @@ class Inbox:
         elif isinstance(message, Check):
             self._check(session, path)
         elif isinstance(message, Compare):
+            session.introduce(path, self._tell)
             session.comparing = self._reactor.seconds()
             self._owner.compared(path, session.name(path))
         elif isinstance(message, (Offer, Attach)):
@@ -301,6 +302,7 @@ class Inbox:
     def _brought(self, session: PeerSession, path: PeerPath, message: Offer | Attach) -> None:
         if path in self._checks:
             raise ProtocolBreach("an offer came on a path that was for a check")
+        session.introduce(path, self._tell)
         self._admittance.check_offer(session.key, goes_on=session.arrivals.goes_on(message))
         if isinstance(message, Attach):
             return session.arrivals.attach(path, message)

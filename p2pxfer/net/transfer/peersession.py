@@ -67,9 +67,15 @@ class PeerSession:
     def open(self, path: PeerPath, tell: Callable[[Event], None]) -> None:
         """The peer's key is verified: it may say what it wants on ``path``."""
         path.open_session()
+        assert self.known is not None
+        if self.known.verified != "id":  # who needs no code may still prove one
+            self.introduce(path, tell)
+
+    def introduce(self, path: PeerPath, tell: Callable[[Event], None]) -> None:
+        """Tell once who brings something here, and how its key is known."""
+        assert self.known is not None
         if not self.told:
             self.told = True
-            assert self.known is not None
             tell(Peer(name=self.name(path), id=str(PeerId(self.key)), verified=self.known.verified))
 
     def wake(self) -> None:

@@ -38,6 +38,7 @@ from p2pxfer.net.transfer.idlers import MAX_OF_CONTACT, MAX_OF_STRANGER, MAX_OF_
 from p2pxfer.net.transfer.inbox import MAX_MEETINGS, Inbox
 from p2pxfer.net.transfer.inboxowner import InboxOwner, Known
 from p2pxfer.net.transfer.undecided import GONE_S
+from p2pxfer.status import Event, Peer
 from tests.moments import for_now
 from tests.net.machines import machine_at
 from tests.net.reactors import Threads
@@ -455,6 +456,25 @@ def test_a_code_is_spent_also_where_the_contact_cannot_be_stored(world: World) -
     assert used == [None]
     assert tried == [*world.inbox._session(KEY).paths.ordered()]
     assert world.inbox._session(KEY).known is None
+
+
+@pytest.mark.parametrize("proves", [True, False])
+def test_who_needs_no_code_is_told_as_what_it_proves_before_it_offers(world: World, *, proves: bool) -> None:
+    """With ``--accept all`` everybody may offer at once, and whoever has a code proves it nevertheless."""
+    world.inbox._session(KEY).known = Known("", "id")
+    told: list[Event] = []
+    world.inbox._tell = world.inbox._proofs._tell = told.append
+    owner: Any = world.inbox._owner
+    owner.code_used = lambda error: None
+    owner.paired = lambda key, name, words: Known("alice", "code")
+    path: Any = FakePath(1, "relay")
+    if proves:
+        path = prove(world, compare=False)
+    else:
+        world.inbox.path_up(world.meeting, path)
+    world.inbox.path_message(path, OFFER)
+    (peer,) = [event for event in told if isinstance(event, Peer)]
+    assert peer.verified == ("code" if proves else "id")
 
 
 def test_who_is_to_be_compared_first_is_not_known_by_the_code(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
