@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from p2pxfer.cli.chatsending import PURPOSE, ChatSending
 from p2pxfer.cli.questions import compose_question
-from p2pxfer.cli.watching import GONE_S, done_event
+from p2pxfer.cli.watching import GONE_S, done_event, end_for_people
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ownnames import common_name
@@ -307,7 +307,8 @@ class ChatFiles(InboxOwner):
         def received(outcome: Received) -> None:
             """It is here and published: say so."""
             event = done_event(transfer, outcome, reactor.seconds() - began)
-            self._tell(event, received_text(event, peer, directory_of(Folder(self._destination))))
+            shown = end_for_people(transfer, event, reactor.seconds())
+            self._tell(event, received_text(shown, peer, directory_of(Folder(self._destination))))
 
         def failed(failure: Failure) -> None:
             """It came to nothing: say why."""

@@ -20,7 +20,7 @@ from p2pxfer.cli.questions import Questions
 from p2pxfer.cli.quiettime import QuietTime
 from p2pxfer.cli.report import Reporter
 from p2pxfer.cli.settings import Global
-from p2pxfer.cli.watching import Watch, done_event, failed_text, interrupted_text, stops
+from p2pxfer.cli.watching import Watch, done_event, end_for_people, failed_text, interrupted_text, stops
 from p2pxfer.cli.wordscheck import REMOVE, WordsCheck
 from p2pxfer.core.contact.codebook import CodeBook
 from p2pxfer.core.contact.rights import Right
@@ -249,6 +249,9 @@ class Receiving(InboxOwner):
 
     def path_ends(self, path: PeerPath, peer: str, error: P2pxferError, brought: Brought | None) -> None:
         """See :class:`~p2pxfer.net.transfer.inboxowner.InboxOwner`; what is for this user to know is said as that."""
+        for watch in self._watches:
+            if watch.transfer is brought:
+                watch.ends(path, error)
         self._ends.ends(path, peer, error, brought)
 
     def _ends_with(self, error: P2pxferError) -> bool:
@@ -286,7 +289,8 @@ class Receiving(InboxOwner):
             seconds = ended()
             self._received += 1
             event = done_event(transfer, outcome, seconds)
-            self._report.tell(event, received_text(event, peer, directory_of(self._place)))
+            shown = end_for_people(transfer, event, self._reactor.seconds())
+            self._report.tell(event, received_text(shown, peer, directory_of(self._place)))
             noted = self._elsewhere.supersede(watch, [each for each in self._watches if each.is_outdated_by(watch)])
             if self._once:
                 settled = transfer.settled

@@ -16,6 +16,7 @@ from p2pxfer.core.transfer.streams import CANNOT_GO_ON
 from p2pxfer.core.words.eventtext import human_size, superseded_text
 from p2pxfer.core.words.parting import kept_text, parted_text, untaken_text
 from p2pxfer.errors import Incomplete, P2pxferError, PeerStopped, RefusedHere
+from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.staging.partials import number_of, staging_name
 from p2pxfer.net.transfer.inbox import IDLE_S
@@ -23,6 +24,7 @@ from p2pxfer.net.transfer.inboxowner import Brought
 from p2pxfer.net.transfer.incoming import IncomingTransfer
 from p2pxfer.net.transfer.instream import IncomingStream
 from p2pxfer.net.transfer.places import Received
+from p2pxfer.net.transfer.undecided import was_cut_off
 from p2pxfer.net.types import Reactor
 from p2pxfer.status import Done, Event, Note, Offer
 
@@ -48,6 +50,11 @@ def done_event(transfer: IncomingTransfer | IncomingStream, outcome: Received, s
         saved=outcome.names,
         left_out=outcome.left,
     )
+
+
+def end_for_people(transfer: IncomingTransfer | IncomingStream, done: Done, now: float) -> Done:
+    """The numbers that people are told at the end, at ``now`` in the reactor's time; see :meth:`.Tally.latest`."""
+    return transfer.tally.latest(done, now) if isinstance(transfer, IncomingTransfer) else done
 
 
 class Watch:
@@ -191,6 +198,14 @@ class Watch:
             return ""  # its outcome is on its way, and says so
         left = parted_text(self._peer, farewell)
         return f"{left}; {self._kept}, and go on when {self._peer} runs the same command again"
+
+    def ends(self, path: PeerPath, error: P2pxferError) -> None:
+        """A path that carries it is about to end: whose last one did so in mid-talk was probably killed.
+
+        Who is back before anybody was told of that is another program then.
+        """
+        if self.transfer.attached == 1 and was_cut_off(path, error):
+            self._missed()
 
     def left(self) -> None:
         """A path of the sender is gone: what was stopped and not taken has ended with the last one that carries it."""

@@ -271,7 +271,7 @@ class FakeTransfer:
         self.bytes_by_path = {"relay": 10}
         self.done: Deferred[Received] = Deferred()
         self.settled: Deferred[None] = Deferred()
-        self.tally = SimpleNamespace(missed=self._missed)
+        self.tally = SimpleNamespace(missed=self._missed, latest=lambda done, now: done)
         self.missed = 0
 
     def _missed(self) -> None:

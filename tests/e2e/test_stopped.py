@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -17,7 +18,7 @@ from p2pxfer.net.staging.journalfile import UNAGREED
 from p2pxfer.net.transfer import undecided
 from scripts.product import JsonEvent, Program, client
 from tests.chats import ChatEnd
-from tests.e2e.conftest import MIB, Stage, Words, end_of, staging_of, until_bytes, wait_until
+from tests.e2e.conftest import MIB, Stage, Words, end_of, kill, staging_of, until_bytes, wait_until
 from tests.e2e.terminal import Terminal
 from tests.pipes import PipeEnd
 from tests.scene import events_of, file_hash, last, random_file
@@ -75,6 +76,26 @@ def test_who_stops_sending_says_so(pair: Stage) -> None:
     events = events_of(bob)
     assert not [event for event in events if event["event"] == "note" and "gone" in event["message"]]
     assert file_hash(pair.inbox / "big.bin") == digest
+
+
+def test_both_ends_tell_the_same_of_a_sender_that_was_killed_and_is_back_at_once(pair: Stage) -> None:
+    """The receiver ran through both senders: what it says is what the second one sent, and in what time."""
+    big = pair.folder / "big.bin"
+    random_file(big, 8 * MIB)
+    line: Words = ["--server", pair.address, "--home", pair.bob, "receive", "--as", "bob", "--no-code", "--once"]
+    bob = pair.start(pair.binary, *line, "--to", pair.inbox, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert bob.stderr is not None
+    assert b"registered" in bob.stderr.readline()
+    alice = pair.send(big, "--limit", "2M", "--wait")
+    until_bytes(alice, 2 * MIB)
+    kill(alice)
+    sent = pair.run("send", big, "bob")
+    said = bob.communicate(timeout=30)[1].decode()
+    assert (sent.status, bob.returncode) == (0, 0), sent
+    ends = [re.search(r"done: 1 file, 8\.0 MiB, of which (.*) were sent, in (.*) s", text) for text in (sent.err, said)]
+    here = [re.search(r"going on: .*?([\d.]+ MiB)", text) for text in (sent.err, said)]
+    assert all([*ends, *here]), (sent.err, said)
+    assert len({found and found[1] for found in ends}) == len({found and found[1] for found in here}) == 1, said
 
 
 def test_the_end_of_the_sender_is_one_line(pair: Stage) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -48,11 +48,14 @@ class Arriving:
         self._ended = True
         self._core.parts.end()
 
-    def brought(self, tally: Tally) -> None:
-        """A path carries the transfer, and none had: let go of the mark, also while nobody has accepted it."""
+    def brought(self, tally: Tally, moved: Mapping[str, int]) -> None:
+        """A path carries the transfer, and none had: let go of the mark, also while nobody has accepted it.
+
+        ``moved`` is what came so far by kind of path, bytes.
+        """
         self._waits(False)
         if not self._ended:
-            tally.back(self._core.have_bytes)
+            tally.back(self._core.have_bytes, self._reactor.seconds(), moved)
 
     def close_path(self, path: PeerPath) -> int:
         """The path is gone: keep what came of a chunk in the middle of which it ended, and tell of it on the others.

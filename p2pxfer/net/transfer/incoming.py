@@ -142,7 +142,7 @@ class IncomingTransfer:
             # It is told again when there is room for it.
             self._backlog.begin(path, lambda: self.message(path, message))
         if not carried:
-            self._arriving.brought(self.tally)
+            self._arriving.brought(self.tally, self.bytes_by_path)
         self._carry_out(effects)
         self._arriving.acks_soon()  # for holes that are here already nothing need follow
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 
 from msgspec import structs
 
 from p2pxfer.core.transfer.manifest import Manifest
 from p2pxfer.core.transfer.receiveeffect import Announced
 from p2pxfer.errors import RefusedHere
-from p2pxfer.status import Accepted, Event, Offer, RefusedOffer, Resumed
+from p2pxfer.status import Accepted, Done, Event, Offer, RefusedOffer, Resumed
 
 
 class Tally:
@@ -22,6 +23,9 @@ class Tally:
         self.offer: Offer | None = None
         """What was told of it, with the numbers of now."""
         self._news = False
+        self._since = -math.inf
+        self._before: dict[str, int] = {}
+        """What had come when the sender that is there now began, by kind of path, and when that was."""
 
     @property
     def now(self) -> Offer:
@@ -56,17 +60,29 @@ class Tally:
         return RefusedHere()
 
     def missed(self) -> None:
-        """The user was told that the sender of what was accepted is away."""
+        """The user was told that the sender of what was accepted is away, or was probably killed: that is as good."""
         self._news = True
 
-    def back(self, have: int) -> None:
-        """A path carries it again: tell all of it where that is news; what comes back at once had never been away."""
+    def back(self, have: int, now: float, moved: Mapping[str, int]) -> None:
+        """A path carries it again: tell all of it where that is news; what comes back at once had never been away.
+
+        ``moved`` is what came until ``now`` by kind of path, bytes.
+        """
         if not self._news:
             return
-        self._news = False
+        self._news, self._since, self._before = False, now, dict(moved)
         self._tell(self.now)
         self._tell(Accepted())
         self.here(have)
+
+    def latest(self, done: Done, now: float) -> Done:
+        """The end for people, who were told of what was here when the sender was back: what came since, and in what
+        time, as that sender says it too."""
+        moved = {kind: size - self._before.get(kind, 0) for kind, size in done.bytes_by_path.items()}
+        seconds = min(done.seconds, now - self._since)
+        return structs.replace(
+            done, seconds=seconds, bytes_by_path={kind: size for kind, size in moved.items() if size}
+        )
 
     def here(self, have: int) -> None:
         """Tell what is here already of what was accepted."""

@@ -31,6 +31,11 @@ TALKED_S: Final = 2 * PATH.ping
 """Who talks pings twice in this time, seconds."""
 
 
+def was_cut_off(path: PeerPath, error: P2pxferError) -> bool:
+    """Whether a path that ended for this reason did so while its peer talked, and not by the peer's program."""
+    return isinstance(error, Vanished) and path.quiet_for < TALKED_S
+
+
 class InQuestion(Interface):
     """What is asked about: a transfer or a stream."""
 
@@ -66,8 +71,7 @@ class Undecided:
 
     def lost(self, brought: InQuestion, path: PeerPath, error: P2pxferError) -> None:
         """A path that carried it ended for this reason."""
-        killed = isinstance(error, Vanished) and path.quiet_for < TALKED_S
-        if killed and brought in self._asked and not brought.attached:
+        if was_cut_off(path, error) and brought in self._asked and not brought.attached:
             self._look_later(brought, self._place(), self._clock.seconds())
 
     def _look_later(self, brought: InQuestion, place: object | None, since: float) -> None:

@@ -307,6 +307,12 @@ async def test_a_sender_that_was_missed_is_told_as_the_first_time(tmp_path: Path
             world.transfer.tally.missed()
         paths = [await world.offer(paths[-1].facts.number + 1)]
         assert world.told == told
+        # Of what came in all, people are told what came since, in a part of the time.
+        done = status.Done(8, 2, 1e9, {"relay": 3, "direct": 5}, "00")
+        now = world.transfer._reactor.seconds()
+        latest = world.transfer.tally.latest(done, now)
+        assert dict(latest.bytes_by_path) == {"relay": 3, "direct": 2 if told else 5}
+        assert latest.seconds == (1e9 if not told else pytest.approx(0.0, abs=30.0))
     assert len(world.asked) == 1
 
 
