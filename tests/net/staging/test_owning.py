@@ -351,6 +351,8 @@ def test_a_mark_that_says_nothing_is_none(sides: tuple[Side, Side]) -> None:
     for wrong in ("", "x" * 32, str(PeerId(alice.owner))[:-1]):
         mark = mark.rename(mark.with_name(f"{OWNER}{wrong}"))
         assert len(bob.found()) == 1
-    bob.open(content()).close()
+    staging = bob.open(content())
+    agreed(staging.where, bob.owner)
+    staging.close()
     assert (alice.found(), len(bob.found())) == ([], 1)
     assert mark_in(mark.parent).name == f"{OWNER}{PeerId(bob.owner)}"
