@@ -25,7 +25,8 @@ UNANSWERED_S: Final = 10.0
 class PathNews:
     """The news of one attempt to send to ``peer``, a name that may be shown; ``tell`` takes events.
 
-    ``stranger``: the peer is to be met by a code.
+    ``stranger``: the peer is to be met by a code.  ``lacks``: what is known of a peer that the server does not find
+    under the name that is asked for; its machine may be there all the same.
     """
 
     def __init__(
@@ -36,11 +37,13 @@ class PathNews:
         tell: Callable[[Event], None],
         *,
         stranger: bool = False,
+        lacks: str = "is not here yet",
     ) -> None:
         self._clock = clock
         self._explains = stranger and policy != "direct"
         """Why a peer that is there does not answer is still to be said, should it not answer."""
         self._peer = peer
+        self._lacks = lacks
         self._policy = policy
         self._tell = tell
         self._absence: IDelayedCall | None = clock.callLater(ABSENT_S, self._absent)
@@ -50,7 +53,7 @@ class PathNews:
 
     def _absent(self) -> None:
         self._absence = None
-        self._tell(Note(f"waiting for {self._peer}, who is not here yet"))
+        self._tell(Note(f"waiting for {self._peer}, who {self._lacks}"))
 
     def _unanswered(self) -> None:
         self._silence, self._explains = None, False  # it is said once

@@ -73,7 +73,7 @@ class Piping:
         client = machine.client(None if session.asks else pipe_name(machine.identity.id.digest), session.introduced)
         try:
             await client.start()
-            self._news = PathNews(machine.reactor, self._peer.shown, machine.approach.policy, self._report.tell)
+            self._news = self._path_news(machine)
             session.start(client)
             await self._until_the_end(client, pipe, session)
             await session.finish()
@@ -95,6 +95,11 @@ class Piping:
             session.close()
             await client.leave()
             self._report.close()
+
+    def _path_news(self, machine: Machine) -> PathNews:
+        runs = "run pipe" if self._wanted is None else f"expose {self._wanted.service}"
+        name, policy = self._peer.shown, machine.approach.policy
+        return PathNews(machine.reactor, name, policy, self._report.tell, lacks=f"does not {runs} yet")
 
     def _pipe(self, reactor: Reactor) -> Pipe:
         source, target = sys.stdin.fileno(), sys.stdout.fileno()

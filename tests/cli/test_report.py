@@ -44,7 +44,7 @@ EVENTS: dict[type, tuple[status.Event, str]] = {
     status.Resumed: (status.Resumed(1024), "1.0 KiB are here already"),
     status.Done: (status.Done(5, 1, 2.0, {"relay": 5}, "00", ("a.txt",)), "done: 1 file, 5 B in 2.0 s.*\nsaved a.txt"),
     status.Exposed: (status.Exposed("web", "h:80", ("bob", "eve")), "h:80 is exposed as web to bob, eve"),
-    status.Listening: (status.Listening("h:8080", "alice", "web"), "connections to h:8080 go to web of alice"),
+    status.Listening: (status.Listening("h:8080", "alice", "web"), "listening at h:8080 for web of alice"),
     status.Connection: (
         status.Connection(1, "alice", "web", "refused", 0, why="no\x1b"),
         r"no connection with alice for web: no\\x1b$",

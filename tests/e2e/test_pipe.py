@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.e2e.conftest import MIB, Stage, check_failure
-from tests.ends import drained, resident, until_nothing_more_is_read
+from tests.ends import End, drained, resident, until_nothing_more_is_read
 from tests.pipes import PipeEnd, joined
 from tests.scene import file_hash, random_file
 
@@ -119,6 +119,16 @@ def test_a_reader_that_goes_away_ends_both(room: Stage) -> None:
     assert "nobody reads the output any more" in bob.ends(130)
     assert "nobody reads the output any more" in alice.ends(4)
     os.close(feed)
+
+
+def test_a_peer_that_runs_something_else_is_not_called_absent(room: Stage) -> None:
+    room.receive()
+    for role, wanted in (("alice", ["pipe", "bob"]), ("alice", ["connect", "bob:web", "--wait", "--listen", "-"])):
+        end = End(room, role, *wanted, target=subprocess.DEVNULL)
+        lacks = "run pipe" if wanted[0] == "pipe" else "expose web"
+        end.waits_for(f"waiting for bob, who does not {lacks} yet")
+        end.child.send_signal(signal.SIGINT)
+        end.ends(130)
 
 
 def test_an_interrupted_end_tells_the_other_one(room: Stage) -> None:

@@ -126,7 +126,7 @@ def _network_text(event: Path | Nat | Exposed | Listening | Connection) -> str:
         case Exposed(service, target, to):
             return f"{target} is exposed as {service} to {', '.join(map(safe_text, to))}"
         case Listening(address, peer, service):
-            return f"connections to {address} go to {service} of {safe_text(peer)}"
+            return f"listening at {address} for {service} of {safe_text(peer)}"
         case Connection(peer=peer, service=service, state="refused", why=why):
             return f"no connection with {safe_text(peer)} for {service}: {safe_text(why)}"
         case Nat():
