@@ -183,7 +183,10 @@ class Pairing(InboxOwner):
 
     async def _join_first(self, client: RendezvousClient, code: Code) -> None:
         await client.start()
-        await self._join(client, code)
+        try:
+            await self._join(client, code)
+        except WrongCode as error:
+            raise WrongCode(f"{error.message}; give the next code, which the other machine shows now") from error
 
     async def _join(self, client: RendezvousClient, code: Code) -> None:
         machine = structs.replace(self._machine, patience=self._timeout or JOIN_S)

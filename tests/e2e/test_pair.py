@@ -67,7 +67,9 @@ def test_a_code_makes_contacts_of_both(stage: Stage, how: str, path: str) -> Non
 
 def test_a_wrong_code_is_burned_and_the_next_one_is_shown(stage: Stage) -> None:
     bob, code = showing(stage)
-    check_failure(stage.run("pair", wrong(code)), 5, "code")
+    check_failure(
+        stage.run("pair", wrong(code)), 5, "it is spent; give the next code, which the other machine shows now"
+    )
     fresh = next_code(bob)
     assert parse_code(fresh).slot == parse_code(code).slot + 1
     check_failure(stage.run("pair", code), 5, "code")
