@@ -118,6 +118,8 @@ class Scan:
 
     def _named(self, path: str) -> None:
         """One argument of the command."""
+        if not path:
+            raise UsageError("an empty PATH was given; name a file or directory (in a script: is the variable set?)")
         # Joined and not normalised: "link/.." is not where it looks.
         raw = os.path.join(os.getcwdb(), os.fsencode(path))  # noqa: PTH109, PTH118  # pathlib takes no bytes
         name = _text(_named(os.fsencode(path)).rpartition(b"/")[2])

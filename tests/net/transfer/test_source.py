@@ -91,6 +91,11 @@ def test_names_of_what_is_given(here: Path, spelling: str) -> None:
     source.close()
 
 
+def test_an_empty_path_is_called_what_it_is(here: Path) -> None:
+    with pytest.raises(UsageError, match="an empty PATH was given; name a file or directory"):
+        Source.scan([""])
+
+
 def test_the_working_directory_has_a_name(here: Path) -> None:
     fill(here, {"x": b"x"})
     source = Source.scan(["."])
