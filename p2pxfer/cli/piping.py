@@ -24,7 +24,7 @@ from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.pairsession import Appointment, PairSession, pipe_appointment, pipe_name
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.net.types import Reactor
-from p2pxfer.status import Event, Note
+from p2pxfer.status import Event, Note, Path
 
 BOTH_RUN_IT: Final = (
     "run p2pxfer pipe there too, with this machine as its PEER; the two must be contacts of each other and use one"
@@ -51,6 +51,8 @@ class Piping:
         self._peer = peer
         self._report = Reporter(as_json=False, quiet=options.quiet)
         self._news: PathNews | None = None
+        self._used: set[str] = set()
+        """The kinds of path that carried data."""
         self._idle: IdlePath | None = None
 
     async def run(self, machine: Machine) -> None:
@@ -116,9 +118,15 @@ class Piping:
         if self._news is not None:
             self._news.hear(event)
         if isinstance(event, Note) or not self._brief:
-            self._report.tell(event)
+            self._report.tell(event, "" if self._is_unused(event) else None)
         if self._idle is not None:
             self._idle.hear(event)
+
+    def _is_unused(self, event: Event) -> bool:
+        """Whether it is the end of a path that people never heard of, since another one carried the data."""
+        if isinstance(event, Path) and event.state == "active":
+            self._used.add(event.path)
+        return isinstance(event, Path) and event.state == "down" and event.path not in self._used
 
     async def _until_the_end(self, client: RendezvousClient, pipe: Pipe, session: PairSession) -> None:
         # Values and not failures, since a race waits for the first success.
