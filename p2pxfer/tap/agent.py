@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from p2pxfer.errors import ConfigError, P2pxferError
+from p2pxfer.errors import ConfigError, DiskError, P2pxferError
 from p2pxfer.net.agent.agent import Agent
 from p2pxfer.tap.manners import ProgramOptions, stop, stop_once, use_monotonic_time
 
@@ -51,5 +51,5 @@ class _Service(Agent):
         """Start it, or end the program with the error that a user can do something about, in one line."""
         try:
             super().startService()
-        except ConfigError as error:
+        except (ConfigError, DiskError) as error:
             stop(PROGRAM, error, self.given)

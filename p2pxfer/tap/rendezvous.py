@@ -14,7 +14,7 @@ from p2pxfer.core.addresses import Address
 from p2pxfer.core.rates import parse_size
 from p2pxfer.core.server.effects import ServerSettings
 from p2pxfer.core.text import safe_text
-from p2pxfer.errors import ConfigError, P2pxferError, UsageError
+from p2pxfer.errors import ConfigError, DiskError, P2pxferError, UsageError
 from p2pxfer.net.descriptors import raise_descriptor_limit
 from p2pxfer.net.server.admission import AdmissionSettings, descriptor_ceiling
 from p2pxfer.net.server.hosting import Hosting, RendezvousService
@@ -115,7 +115,7 @@ class _Service(RendezvousService):
         """Open the ports, or end the program with the error that a user can do something about, in one line."""
         try:
             super().privilegedStartService()
-        except ConfigError as error:
+        except (ConfigError, DiskError) as error:
             stop(PROGRAM, error, self.given)
 
 

@@ -624,3 +624,14 @@ def test_streams_that_are_closed_from_the_start(pair: Stage, source: Path) -> No
 def test_what_a_newcomer_mistypes(words: list[str], says: str, stage: Stage) -> None:
     outcome = stage.run_bare([BIN / "p2pxfer", *words], timeout=60)
     check_failure(outcome, 2, says)
+
+
+@needs_mounts
+def test_a_private_directory_on_a_full_disk_is_a_disk_that_failed(stage: Stage) -> None:
+    """The settings are given as they should be."""
+    with mounted(stage.folder / "small", "size=16k") as disk:
+        (disk / "filler").write_bytes(bytes(16384))
+        refused = stage.run("init", "--as", "alice", home=disk / "home")
+        check_failure(refused, 8, "No space left on device; make room and run the command again")
+        (disk / "filler").unlink()
+        assert stage.run("init", "--as", "alice", home=disk / "home").status == 0

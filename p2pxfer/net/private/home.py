@@ -34,6 +34,7 @@ from p2pxfer.net.private.contactfile import CONTACTS_SCHEMA, Contact, contacts_f
 from p2pxfer.net.private.filelocks import locked
 from p2pxfer.net.private.identity import Identity, load_or_make, make_private_directory
 from p2pxfer.net.private.keyfile import KEY_FILE
+from p2pxfer.net.private.unwritten import unwritten
 from p2pxfer.net.private.wholefile import replace_whole, version_of
 
 __all__ = ["Contact", "Home", "Settings", "default_home"]
@@ -78,6 +79,8 @@ class Home:
     Raises:
         ConfigError: the directory cannot be made, others may write in it, or it is another user's: what the
             superuser makes in it, its owner could not open any more.
+        DiskError: the disk is full or failed; that also holds for all that writes here.
+        DiskError: the disk is full or failed; so for all that writes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,7 +89,7 @@ class Home:
             make_private_directory(self.path)
             status = self.path.stat()
         except OSError as error:
-            raise ConfigError(f"cannot use {path_text(self.path)} as home: {error.strerror or error}") from error
+            raise unwritten(error, f"cannot use {path_text(self.path)} as home") from error
         where = path_text(self.path)
         if status.st_uid != os.geteuid():
             raise ConfigError(
@@ -227,7 +230,7 @@ class Home:
             try:
                 lock.enter_context(locked(self.path / LOCK))
             except OSError as error:
-                raise ConfigError(f"cannot lock {path_text(self.path)}: {error.strerror}") from error
+                raise unwritten(error, f"cannot lock {path_text(self.path)}") from error
             yield
 
     def _read(self, name: str, newest: int, decode: Callable[[bytes, int], _Content]) -> _Content | None:
@@ -255,7 +258,7 @@ class Home:
                 self._keep_backup(path)
             replace_whole(path, data)
         except OSError as error:
-            raise ConfigError(f"cannot write {path_text(path)}: {error.strerror or error}") from error
+            raise unwritten(error, f"cannot write {path_text(path)}") from error
 
     def _keep_backup(self, path: Path) -> None:
         """A second name for the file that is about to be replaced; it was read without complaint just now."""

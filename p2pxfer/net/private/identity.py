@@ -38,6 +38,7 @@ from p2pxfer.core.ids import PeerId
 from p2pxfer.core.text import path_text, safe_text
 from p2pxfer.errors import ConfigError
 from p2pxfer.net.private.leftover import remove_left_over, unfinished_name
+from p2pxfer.net.private.unwritten import unwritten
 
 COMMON_NAME: Final = "p2pxfer"
 """Subject and issuer of every certificate made here; nothing ever decides by it."""
@@ -103,6 +104,7 @@ def load_or_make(path: Path) -> Identity:
 
     Raises:
         ConfigError: the file is readable for others, damaged, or cannot be read or made.
+        DiskError: it cannot be made, since the disk is full or failed.
     """
     try:
         try:
@@ -114,7 +116,7 @@ def load_or_make(path: Path) -> Identity:
             remove_left_over(path, None)
         return identity
     except OSError as error:
-        raise ConfigError(f"cannot make the identity file {path_text(path)}: {error.strerror or error}") from error
+        raise unwritten(error, f"cannot make the identity file {path_text(path)}") from error
 
 
 def load(path: Path) -> Identity:

@@ -13,7 +13,7 @@ import pytest
 from p2pxfer.cli.newcontact import store_contact
 from p2pxfer.core.contact.rights import Right
 from p2pxfer.core.ids import PeerId
-from p2pxfer.errors import ConfigError, IdentityMismatch, NameInvalid, UsageError
+from p2pxfer.errors import ConfigError, IdentityMismatch, NameInvalid, NoSpace, UsageError
 from p2pxfer.net.private.home import Contact, Home, Settings, default_home
 from p2pxfer.net.session.knownpeers import look_up
 
@@ -299,7 +299,7 @@ def test_a_failed_write_changes_nothing(home: Home, monkeypatch: pytest.MonkeyPa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ConfigError, match="No space left"):
+    with pytest.raises(NoSpace, match="No space left"):
         home.add_contact(BOB)
     monkeypatch.undo()
     assert home.contacts() == [ANN]

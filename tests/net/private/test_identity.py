@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from p2pxfer.core.ids import PeerId
-from p2pxfer.errors import ConfigError
+from p2pxfer.errors import ConfigError, NoSpace
 from p2pxfer.net.private.identity import certify, load, load_or_make, load_pair, new_identity, spki_digest
 from tests.net.tlskit import Authority, dns
 
@@ -162,7 +162,7 @@ def test_no_key_appears_where_none_can_be_stored(tmp_path: Path, monkeypatch: py
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ConfigError, match="No space left"):
+    with pytest.raises(NoSpace, match="No space left"):
         load_or_make(tmp_path / "identity.pem")
     assert list(tmp_path.iterdir()) == []
 
