@@ -35,6 +35,7 @@ from p2pxfer.net.private.keyfile import KEY_FILE
 from p2pxfer.net.private.wholefile import replace_whole
 from p2pxfer.net.server.admission import AdmissionSettings
 from p2pxfer.net.server.metrics import MetricsSite, metrics_endpoint
+from p2pxfer.net.server.portcheck import cannot_listen, check_free
 from p2pxfer.net.server.server import RendezvousServer
 from p2pxfer.net.server.store import NameStore, check_database
 from p2pxfer.net.traversal.ownaddresses import interface_addresses
@@ -160,10 +161,10 @@ class RendezvousService(Service):
         settings: ServerSettings,
         admission: AdmissionSettings,
     ) -> None:
-        """Check everything that can be checked before the ports are opened.
+        """Check everything that can be checked before the ports are opened, and make nothing where one is taken.
 
         Raises:
-            ConfigError: an endpoint text, the state directory, the key or the name database cannot be used.
+            ConfigError: an endpoint text, a port, the state directory, the key or the name database cannot be used.
         """
         self._hosting = hosting
         self._announce = announce
@@ -172,6 +173,10 @@ class RendezvousService(Service):
         self._metrics = None if metrics is None else (metrics, _endpoint(reactor, metrics, "--metrics"))
         self._metrics_port: IListeningPort | None = None
         self._ports: list[IListeningPort] = []
+        for text in hosting.listen:
+            check_free(text, "--listen")
+        if metrics is not None:
+            check_free(metrics, "--metrics")
         self._state = StateDirectory(hosting.state)
         self._identity = self._state.identity(hosting.certificate)
         self._host = None if hosting.certificate is None else certified_host(self._identity.certificate)
@@ -256,8 +261,7 @@ def _listen_now(endpoint: IStreamServerEndpoint, factory: Any, text: str, option
     result = results[0] if results else None
     if isinstance(result, Failure):
         fault = result.value
-        why = fault.socketError.strerror if isinstance(fault, CannotListenError) else str(fault)
-        raise ConfigError(f"cannot listen on {_show(text)}: {safe_text(str(why), 200)}")
+        raise cannot_listen(text, option, fault.socketError if isinstance(fault, CannotListenError) else fault)
     if result is None or not isinstance(result.getHost(), tcp_address.IPv4Address | tcp_address.IPv6Address):
         raise ConfigError(f"{option} {_show(text)} is not TCP")
     port: IListeningPort = result

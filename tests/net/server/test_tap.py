@@ -153,18 +153,33 @@ def test_what_keeps_a_server_from_starting_is_one_line(tmp_path: Path, program: 
     assert database.read_bytes() == b"not a database" * 1000
 
 
+def begun(folder: Path, ports: list[int], *, foreground: bool) -> subprocess.CompletedProcess[str]:
+    """What became of a server of ``twistd`` with a log of its own that cannot start."""
+    words = command("twistd", folder, ports)
+    pid = words.index("--pidfile=")
+    words[pid - 1 : pid + 1] = [*(["-n"] if foreground else []), "--pidfile", "pid", "--logfile", "log"]
+    return subprocess.run(words, env=environment(), cwd=folder, check=False, capture_output=True, text=True, timeout=50)
+
+
 @pytest.mark.parametrize("foreground", [True, False])
-def test_with_a_log_of_its_own_why_it_does_not_start_is_there_too(tmp_path: Path, foreground: bool) -> None:
-    """Whoever began it in the background is told as well, and does not wait for it."""
+def test_a_port_that_is_taken_is_one_line_and_leaves_nothing(tmp_path: Path, foreground: bool) -> None:
+    """Found before the program goes into the background, and before it makes a state directory."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        words = command("twistd", tmp_path, [taken.getsockname()[1]])
-        pid = words.index("--pidfile=")
-        words[pid - 1 : pid + 1] = [*(["-n"] if foreground else []), "--pidfile", "pid", "--logfile", "log"]
-        done = subprocess.run(
-            words, env=environment(), cwd=tmp_path, check=False, capture_output=True, text=True, timeout=50
-        )
+        done = begun(tmp_path, [taken.getsockname()[1]], foreground=foreground)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("p2pxfer-rendezvous: cannot listen on tcp:")
+    assert line.endswith(": Address already in use; end the program that listens there, or give another --listen")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("foreground", [True, False])
+def test_with_a_log_of_its_own_why_it_does_not_start_is_there_too(tmp_path: Path, foreground: bool) -> None:
+    """Whoever began it in the background is told as well, and does not wait for it."""
+    (port,) = free_ports(1)
+    done = begun(tmp_path, [port, port], foreground=foreground)  # taken by itself: nothing shows it before
     assert done.returncode == (2 if foreground else 1)
     assert "Traceback" not in done.stderr
     assert "p2pxfer-rendezvous: cannot listen on tcp:" in done.stderr
