@@ -41,6 +41,11 @@ class FileLoad:
         """See :class:`~p2pxfer.cli.sending.Load`."""
         return self._source.skipped
 
+    @property
+    def lacking(self) -> list[str]:
+        """See :class:`~p2pxfer.cli.sending.Load`."""
+        return self._source.lacking
+
     def cargo(self, reactor: Reactor, limit: int, counted: Callable[[], None]) -> Cargo:
         """See :class:`~p2pxfer.cli.sending.Load`."""
         return ChunkPump(reactor, self._source, self._cache, limit, counted, delta=self._delta)

@@ -55,6 +55,10 @@ class Load(Protocol):
     def skipped(self) -> list[str]:
         """What was left out so far, ready to be shown."""
 
+    @property
+    def lacking(self) -> list[str]:
+        """Of that what may be the user's data, who hears of it also where they want quiet."""
+
     def cargo(self, reactor: Reactor, limit: int, counted: Callable[[], None]) -> Cargo:
         """It, for one attempt to send it; ``limit`` in bytes a second, 0 for none.
 
@@ -141,7 +145,7 @@ class Sending:
         """What is to be sent, as far as it is known, and what of it is left out."""
         skipped = self._load.skipped
         for each in skipped[self._skipped :]:
-            self._report.tell(Note(f"skipped {safe_text(str(each))}"))
+            self._report.tell(Note(f"skipped {safe_text(each)}"), wanted=each in self._load.lacking)
         self._skipped = len(skipped)
         offer = self._load.offer
         self._report.tell(offer, f"to send: {contents(offer)}")

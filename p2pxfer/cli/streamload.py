@@ -17,6 +17,7 @@ class StreamLoad:
         self.offer = Offer(files=1, bytes=None, names=(name,))
         self.total = None
         self.skipped: list[str] = []
+        self.lacking: list[str] = []
         self._descriptor = descriptor
 
     def cargo(self, reactor: Reactor, limit: int, counted: Callable[[], None]) -> Cargo:

@@ -218,6 +218,23 @@ def test_whoever_stops_a_file_that_bob_takes_is_told_how_it_goes_on(
     assert [str(each) for each in outcome] == [kept]
 
 
+@pytest.mark.parametrize("quiet", [True, False])
+def test_what_may_be_data_and_is_left_out_is_said_to_those_who_want_quiet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *, quiet: bool
+) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / ".p2pxfer-notes").write_text("mine")
+    (tree / "link").symlink_to("nothing")
+    load = FileLoad(Source.scan([str(tree)]), tmp_path / "home")
+    command = sending.Sending(Global(None, None, False, 0, quiet=quiet), load, BOB, wait=True)
+    command._tell_offer()
+    load.close()
+    said = capsys.readouterr().err
+    assert "skipped 'tree/.p2pxfer-notes': names that begin with .p2pxfer- belong to this program" in said
+    assert len(said.splitlines()) == (1 if quiet else 3)
+
+
 def test_whoever_stops_it_when_everything_is_there_has_sent_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -36,6 +36,7 @@ MAX_DEPTH: Final = 64
 """Components in a path."""
 STAGING_PREFIX: Final = ".p2pxfer-"
 """Names that begin with it, in any case of letters, belong to the program itself."""
+RESERVED: Final = f"names that begin with {STAGING_PREFIX} belong to this program"
 
 SHOWN: Final = 200
 """Most characters of a path or name of the peer in a sentence."""
@@ -114,8 +115,13 @@ def check_component(name: str) -> None:
         raise _refusal(name, f"it is longer than {MAX_COMPONENT} bytes")
     if name[0] in _DEVICE_INITIALS and _DEVICE.fullmatch(name):
         raise _refusal(name, "it is the name of a device on some systems")
-    if name[0] == "." and collision_key(name).startswith(STAGING_PREFIX):
-        raise _refusal(name, f"names with {STAGING_PREFIX} belong to this program")
+    if is_reserved(name):
+        raise _refusal(name, RESERVED)
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a component, which is not empty, is one of those that belong to the program itself."""
+    return name[0] == "." and collision_key(name).startswith(STAGING_PREFIX)
 
 
 def check_dangerous(paths: Iterable[str], destination_is_home: bool) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -23,10 +24,17 @@ from contextlib import suppress
 from typing import Final, Literal
 
 from p2pxfer.core.transfer.manifest import DIRECTORY, FILE, LINK, PERMISSIONS, Entry
-from p2pxfer.core.transfer.pathrules import STAGING_PREFIX, check_component, check_path, check_target
+from p2pxfer.core.transfer.pathrules import (
+    RESERVED,
+    STAGING_PREFIX,
+    check_component,
+    check_path,
+    check_target,
+    is_reserved,
+)
 from p2pxfer.core.transfer.ranges import Range
 from p2pxfer.errors import DiskError, PathRefused, SourceChanged, UsageError
-from p2pxfer.net.disk import OPEN_DIRECTORY, OPEN_INNER_DIRECTORY, OPEN_INNER_FILE, disk_error, shown
+from p2pxfer.net.disk import OPEN_DIRECTORY, OPEN_INNER_DIRECTORY, OPEN_INNER_FILE, disk_error, shown, stat_or_none
 from p2pxfer.net.holes import find_holes, may_be_sparse
 from p2pxfer.net.private.keyfile import is_private
 from p2pxfer.net.transfer.fileidentity import FIELDS, FileIdentity
@@ -43,6 +51,8 @@ _KINDS: Final = {
     stat.S_IFBLK: "a device",
     stat.S_IFLNK: "a symbolic link",
 }
+_TRANSFER: Final = re.compile(re.escape(STAGING_PREFIX.encode()) + rb"(?:[0-9a-f]{32}|stream-[0-9a-f]{16})")
+"""What a directory is called in which a receiver keeps what is under way."""
 _TOLD_REFUSED: Final = 5
 _MOST_REFUSED: Final = 1000
 """Names that may not be sent: so many are told with their places, so many are counted."""
@@ -70,8 +80,9 @@ class Scan:
 
     ``tops``: where each top-level name is, absolute.  Of the files that were found so far: their ``identities``, and
     ``holes``, ranges of chunks without data by file index, of those that are sparse.  ``skipped``: what was left out,
-    path and reason, ready to be shown, up to :data:`MOST_SKIPPED`, and ``unnamed`` how many more.  ``denied``: of those
-    what this user may not read, path and error.  ``begun``: whether what was found is being sent already.
+    path and reason, ready to be shown, up to :data:`MOST_SKIPPED`, and ``unnamed`` how many more.  ``lacking``: those
+    that may be somebody's data with a name of this program.  ``denied``: what this user may not read, path and error.
+    ``begun``: whether what was found is being sent already.
     """
 
     def __init__(self, paths: list[str], links: Links) -> None:
@@ -84,12 +95,15 @@ class Scan:
         self.tops: dict[str, bytes] = {}
         self.skipped: list[str] = []
         self.unnamed = 0
+        self.lacking: list[str] = []
         self.denied: dict[str, DiskError] = {}
         self.identities = array("q")
         self.holes: dict[int, list[Range]] = {}
         self.begun = False
         self._refused: list[str] = []
         """Names that may not be sent: where each is, and why."""
+        self._rule = "not every system can hold these names"
+        """What they break, all of them."""
         self._links = links
         self._paths = paths
         self._within: set[tuple[int, int]] = set()
@@ -195,7 +209,7 @@ class Scan:
             name = _text(raw)
             inner = f"{path}/{name}"
             if name.startswith(STAGING_PREFIX):
-                self._skip(f"{shown(inner)}: a transfer that is being received")
+                self._skip_ours(fd, raw, inner)
                 continue
             try:
                 yield from self._inner(fd, raw, inner)
@@ -243,6 +257,14 @@ class Scan:
             self.unnamed += 1
         return ()
 
+    def _skip_ours(self, directory: int, raw: bytes, path: str) -> None:
+        """Leave out what has a name of this program."""
+        transfer = _is_transfer(directory, raw)
+        why = "a transfer that is being received" if transfer else f"{RESERVED}; to send it, rename it"
+        self._skip(f"{shown(path)}: {why}")
+        if not transfer and not self.unnamed:
+            self.lacking.append(self.skipped[-1])
+
     def _deny(self, path: str, error: DiskError) -> None:
         """This user may not read what is at ``path``.  Raises: DiskError: that is so with too many."""
         if len(self.denied) == MOST_DENIED:
@@ -264,6 +286,8 @@ class Scan:
         try:
             check(path)
         except PathRefused as error:
+            if is_reserved(path.rpartition("/")[2]):
+                self._rule = "these names cannot be sent"
             if len(self._refused) < _MOST_REFUSED:
                 self._refused.append(f"{shown(path)}: {error.message}")
             return False
@@ -276,13 +300,23 @@ class Scan:
         at_least = "at least " if len(self._refused) == _MOST_REFUSED else ""
         rest = f"; and {at_least}{more} more" if more > 0 else ""
         what = "the transfer was given up" if self.begun else "nothing was sent"
-        why = f"not every system can hold these names: {told}{rest}"
+        why = f"{self._rule}: {told}{rest}"
         return UsageError(f"{what}, since {why}; rename them", why)
 
 
 def _check_last(path: str) -> None:
     """Judge the last component of a path whose directory was judged; the manifest judges depth and length."""
     check_component(path.rpartition("/")[2])
+
+
+def _is_transfer(directory: int, raw: bytes) -> bool:
+    """Whether this really is a private directory of a transfer, and does not only have such a name."""
+    try:
+        status = stat_or_none(directory, raw)
+    except OSError:
+        return False
+    private = status is not None and stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o077
+    return private and _TRANSFER.fullmatch(raw) is not None
 
 
 def _is_plain(status: os.stat_result) -> bool:

@@ -139,6 +139,11 @@ class Source:
         return [*self._scan.skipped, f"{unnamed} more"] if unnamed else self._scan.skipped
 
     @property
+    def lacking(self) -> list[str]:
+        """Of :attr:`skipped` what may be somebody's data, and does not come."""
+        return self._scan.lacking
+
+    @property
     def denied(self) -> dict[str, DiskError]:
         """What this user may not read inside directories, as found so far: path and error; it is in no list."""
         return self._scan.denied

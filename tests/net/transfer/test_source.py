@@ -339,11 +339,35 @@ def test_c18_two_with_one_name(here: Path) -> None:
 
 
 def test_our_own_partial_transfers_are_left_out(here: Path) -> None:
-    fill(here, {"d/x": b"x", "d/.p2pxfer-00/journal": b"j"})
+    places = [f".p2pxfer-{'0' * 32}", f".p2pxfer-stream-{'0' * 16}"]
+    fill(here, {"d/x": b"x", **{f"d/{place}/journal": b"j" for place in places}})
+    for place in places:
+        (here / "d" / place).chmod(0o700)
     source = Source.scan(["d"])
     assert [entry.path for entry in source.manifest.entries] == ["d", "d/x"]
-    assert source.skipped == ["'d/.p2pxfer-00': a transfer that is being received"]
+    assert source.skipped == [f"'d/{place}': a transfer that is being received" for place in places]
+    assert source.lacking == []
     source.close()
+
+
+def test_what_only_has_a_name_of_ours_is_left_out_for_that(here: Path) -> None:
+    """It may be somebody's data: they hear what it is that stands in its way, and that it does not come."""
+    place = f".p2pxfer-{'0' * 32}"
+    fill(here, {"d/x": b"x", "d/.p2pxfer-notes": b"n", "d/.p2pxfer-own/a": b"a", f"d/{place}/a": b"a"})
+    (here / "d" / place).chmod(0o755)
+    (here / "d" / f".p2pxfer-{'1' * 32}").symlink_to(place)
+    source = Source.scan(["d"])
+    assert [entry.path for entry in source.manifest.entries] == ["d", "d/x"]
+    why = "names that begin with .p2pxfer- belong to this program; to send it, rename it"
+    names = [place, f".p2pxfer-{'1' * 32}", ".p2pxfer-notes", ".p2pxfer-own"]
+    assert source.skipped == source.lacking == [f"'d/{name}': {why}" for name in names]
+    source.close()
+    with pytest.raises(UsageError) as raised:
+        Source.scan(["d/.p2pxfer-notes"])
+    assert raised.value.message == (
+        "nothing was sent, since these names cannot be sent: '.p2pxfer-notes': the name '.p2pxfer-notes' is refused:"
+        " names that begin with .p2pxfer- belong to this program; rename them"
+    )
 
 
 def test_the_key_of_a_machine_is_left_out_with_all_that_lies_beside_it(here: Path) -> None:
