@@ -26,6 +26,8 @@ class P2pxferError(Exception):
     """What the other end is told of an error that has no sentence for it; empty: the same as people here."""
     reported: bool = False
     """The other end said so itself, and need not hear of it."""
+    word_abroad: str = ""
+    """The word for the other end where it is not the same: what is an error here may be a plain no there."""
 
     def __init__(self, message: str, abroad: str = "") -> None:
         """``message`` is one sentence for people, free of control characters and secrets.

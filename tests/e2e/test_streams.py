@@ -145,7 +145,7 @@ def test_a_reader_that_goes_away_ends_both(pair: Stage) -> None:
     os.close(drain)
     os.write(feed, b"more")
     assert "nobody reads" in bob.ends(130)
-    assert "nobody reads" in alice.ends(4)
+    assert "p2pxfer: the other side ended it: nobody reads the output any more\n" in alice.ends(4)
     os.close(feed)
 
 
@@ -160,6 +160,19 @@ def test_a_file_that_nobody_reads_any_more_is_no_job_that_could_go_on(pair: Stag
     os.close(drain)
     assert "nobody reads" in alice.ends(4)
     bob.ends(130)
+    assert "nothing is unfinished" in pair.run("jobs").err
+
+
+def test_a_file_that_the_output_refuses_is_no_job_that_could_go_on(pair: Stage) -> None:
+    """Nothing of it is kept there: what was written cannot be gone on with."""
+    source = pair.folder / "big.bin"
+    random_file(source, 8 * MIB)
+    full = os.open("/dev/full", os.O_WRONLY)
+    bob = taker(pair, full)
+    os.close(full)
+    alice = End(pair, "alice", "send", source, "bob", target=subprocess.DEVNULL)
+    assert "No space left on device; nothing of it is kept" in alice.ends(4)
+    bob.ends(8)
     assert "nothing is unfinished" in pair.run("jobs").err
 
 

@@ -208,7 +208,7 @@ class Channels:
                 self._give_back(channel, channel.peer_end())
             case Reset():
                 said = safe_text(message.message)
-                self._drop(channel, from_peer(message.word, f"the peer ended the channel: {said}"))
+                self._drop(channel, from_peer(message.word, f"the other side ended it: {said}"))
 
     def _asked(self, message: Open) -> None:
         channel = self._channels.asked(message.channel)

@@ -297,7 +297,7 @@ class ReceiverCore:
     def refused(self, error: P2pxferError) -> list[ReceiverEffect]:
         """The user said no, or the disk cannot take it, now or in the middle."""
         self._phase = Phase.REFUSED
-        self._refusal = (error.word, error.abroad[:1000])
+        self._refusal = (error.word_abroad or error.word, error.abroad[:1000])
         word, message = self._refusal
         return [Send(path, Refuse(state.handle, word, message)) for path, state in self._paths.items()]
 

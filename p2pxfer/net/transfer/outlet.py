@@ -255,4 +255,6 @@ def put(target: int, data: bytes | bytearray | memoryview) -> None:
     except OSError as error:
         if error.errno == errno.EPIPE:
             raise Interrupted("nobody reads the output any more") from error
-        raise disk_error(error, "writing standard output", _ADVICE) from error
+        failed = disk_error(error, "writing standard output", _ADVICE, "nothing of it is kept")
+        failed.word_abroad = Refused.word  # it could not go on
+        raise failed from error
