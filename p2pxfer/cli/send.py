@@ -18,7 +18,7 @@ from p2pxfer.core.approach import Approach
 from p2pxfer.core.contact.codes import Code, typed_code
 from p2pxfer.core.text import safe_text
 from p2pxfer.errors import CodeInvalid, PathRefused, UsageError
-from p2pxfer.net.session.knownpeers import check_other, look_up, near, not_a_contact
+from p2pxfer.net.session.knownpeers import check_other, look_up, meant_by, not_a_contact
 
 if TYPE_CHECKING:
     from p2pxfer.cli.fileload import FileLoad
@@ -230,7 +230,7 @@ def ask_code(home: Home, name: str) -> Code:
             f"{not_a_contact(home, name)}: give the one-time code that {name} shows, in P2PXFER_CODE or with"
             " --code-file"
         )
-    meant = near(home, name)
+    meant = meant_by(home, name)
     click.echo(f"no contact is called {name}{f'; {meant}' if meant else ' yet'}", err=True)
     try:
         with codes_at_the_prompt():

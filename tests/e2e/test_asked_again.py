@@ -44,7 +44,9 @@ def test_a_misspelt_name_is_said_to_be_no_contact(stage: Stage, source: Path, te
     alice.wait_for(re.compile(r"no contact is called bbo; did you mean bob\?\s.*code of bbo: ", re.DOTALL))
     stranger = Terminal(stage, "send", source, "zacharias")
     terminals.append(stranger)
-    stranger.wait_for(re.compile(r"no contact is called zacharias yet\s.*code of zacharias: ", re.DOTALL))
+    stranger.wait_for(
+        re.compile(r"no contact is called zacharias; contacts are: bob\s.*code of zacharias: ", re.DOTALL)
+    )
     check_failure(stage.run("send", source, "bbo"), 2, "bbo is not a contact (did you mean bob?): give the")
     check_failure(stage.run("chat", "bbo"), 2, "bbo is not a contact (did you mean bob?), and a chat")
     check_failure(stage.run("send", "--queue", source, "bbo"), 2, "bbo is not a contact (did you mean bob?), and what")

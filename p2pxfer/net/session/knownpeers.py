@@ -118,13 +118,20 @@ def near(home: Home, name: str) -> str:
     return f"did you mean {' or '.join(found)}?" if found else ""
 
 
+def meant_by(home: Home, name: str) -> str:
+    """Which contacts may be meant by ``name``, which is none: those that are called so nearly, or else the first few.
+
+    Empty where there is no contact at all.
+    """
+    called = [contact.name for contact in home.contacts()]
+    more = len(called) - _FEW
+    rest = f" and {more} more, which p2pxfer contacts lists" if more > 0 else ""
+    return near(home, name) or (f"contacts are: {', '.join(called[:_FEW])}{rest}" if called else "")
+
+
 def not_a_contact(home: Home, name: str) -> str:
     """That ``name`` is none, as the beginning of a sentence, with those that may be meant."""
-    meant = near(home, name)
-    if not meant:
-        called = [contact.name for contact in home.contacts()]
-        if 0 < len(called) <= _FEW:
-            meant = f"contacts are: {', '.join(called)}"
+    meant = meant_by(home, name)
     return f"{name} is not a contact ({meant})" if meant else f"{name} is not a contact"
 
 

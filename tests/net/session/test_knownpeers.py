@@ -37,6 +37,10 @@ def test_the_contacts_that_may_be_meant_are_named(home: Home) -> None:
     assert not_a_contact(home, "zacharias") == "zacharias is not a contact (contacts are: bob, carol)"
 
 
-def test_many_contacts_are_not_listed(home: Home) -> None:
-    meet(home, "anna", "bob", "carol", "dora", "erika", "frida")
+def test_of_many_contacts_some_are_named_and_where_the_others_are(home: Home) -> None:
+    """Whoever mistook a name is not sent for a code that cannot exist."""
     assert not_a_contact(home, "zzz") == "zzz is not a contact"
+    meet(home, "anna", "bob", "carol", "dora", "erika", "frida", "gustav")
+    assert not_a_contact(home, "zzz") == (
+        "zzz is not a contact (contacts are: anna, bob, carol, dora, erika and 2 more, which p2pxfer contacts lists)"
+    )
