@@ -66,7 +66,8 @@ class Exposing:
             outlet.stranger,
         )  # fmt: skip
         then = "its connections were reset; --as NAME exposes beside it"
-        service.failed.addCallback(lambda error: self._fail(displaced(error, f"expose of {one.service}", then)))
+        what, home = f"expose of {one.service}", machine.home.path
+        service.failed.addCallback(lambda error: self._fail(displaced(error, what, then, home)))
         return service
 
     def _fail(self, error: P2pxferError) -> None:

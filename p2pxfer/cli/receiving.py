@@ -179,7 +179,7 @@ class Receiving(InboxOwner):
             beside = "--as NAME receives beside the newer one"
             files = any(isinstance(watch.transfer, IncomingTransfer) for watch in self._watches)  # a stream begins anew
             then = f"{kept_in(self._place.shown)}; {beside}" if files else beside
-            raise displaced(result, f"receive as {self._machine.name}", then)
+            raise displaced(result, f"receive as {self._machine.name}", then, self._machine.home.path)
 
     def _is_busy(self) -> bool:
         now = self._reactor.seconds()

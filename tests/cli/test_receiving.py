@@ -51,6 +51,7 @@ from p2pxfer.errors import (
     Unreachable,
     WrongCode,
 )
+from p2pxfer.net.agent.room import Room
 from p2pxfer.net.private.home import Contact, Home
 from p2pxfer.net.session import machine
 from p2pxfer.net.staging.partials import number_of, staging_name
@@ -373,6 +374,24 @@ def test_who_is_displaced_is_told_where_files_are_kept_and_nothing_of_a_stream(
     kept = f"what arrived is kept in {tmp_path}; it goes on when a receive into {tmp_path} runs"
     assert (kept in message, "kept" in message) == (files, files)
     assert message.endswith("--as NAME receives beside the newer one")
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_who_is_displaced_hears_that_an_agent_may_have_done_it(make: Any, tmp_path: Path, *, runs: bool) -> None:
+    run = make()
+    room = Room(tmp_path / "home")
+    room.sign()
+    if not runs:
+        room.close()
+    run.command._finish(Replaced("the newer one counts"))
+    agent = f"by the agent that runs here (process {os.getpid()}), by another command"
+    by = agent if runs else "by an agent or a command"
+    assert run.ended.result.message.startswith(
+        f"receive as bob was started again with the key of this machine, {by} here or with a copy of its private"
+        " directory, and the newer one counts: this one has ended; "
+    )
+    if runs:
+        room.close()
 
 
 def test_a_sender_that_is_gone_is_said_once_with_what_is_kept(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from p2pxfer.core.backoff import Backoff
-from p2pxfer.errors import NameTaken, P2pxferError, Unreachable
+from p2pxfer.errors import NameTaken, P2pxferError, Replaced, Unreachable
 from p2pxfer.net.pause import Pause
 from p2pxfer.net.traversal.upkeep import FINAL
 from p2pxfer.net.types import Reactor
@@ -20,6 +20,8 @@ LATER_S: Final = 60.0
 """The pause after what may last, as a name that is another program's, seconds."""
 REPEAT_S: Final = 600.0
 """How often the same trouble is told again, seconds."""
+
+TAKEN_BACK: Final = "took the name back from another program with the same key; where that still ran, it has ended"
 
 Attempt = Callable[[], Coroutine[Deferred[Any], Any, P2pxferError]]
 
@@ -41,6 +43,8 @@ class Presence:
         self._backoff = Backoff(draw)
         self._running: Deferred[None] | None = None
         self._told: tuple[str, float] | None = None
+        self._last: P2pxferError | None = None
+        """What ended the last attempt, until the next one succeeds."""
         self._pause = Pause(reactor)
         self.trouble = ""
         """What the last attempt ended with, for people; empty while one stands."""
@@ -87,6 +91,7 @@ class Presence:
     def _trouble(self, error: P2pxferError, soon: bool) -> None:
         """Tell it once, and again when it lasts."""
         now = self._reactor.seconds()
+        self._last = error
         hint = "; choose another name in agent.toml" if isinstance(error, NameTaken) else ""
         self.trouble = f"{error.message}{hint}"
         if self._told is None or self._told[0] != error.message or now - self._told[1] >= REPEAT_S:
@@ -96,6 +101,9 @@ class Presence:
 
     def there(self) -> None:
         """The attempt succeeded: what fails next is news, and soon tried again if it lasted."""
+        if isinstance(self._last, Replaced):
+            self._tell(TAKEN_BACK)
+        self._last = None
         self._told = None
         self.trouble = ""
         self._backoff.stands(self._reactor.seconds())

@@ -13,6 +13,7 @@ from p2pxfer.errors import ConfigError
 from p2pxfer.net.private.filelocks import hold
 from p2pxfer.net.private.home import default_home
 from p2pxfer.net.private.identity import make_private_directory
+from p2pxfer.net.private.privatedir import HeldLocks
 
 FOLDER: Final = "agent"
 SOCKET: Final = "socket"
@@ -59,6 +60,12 @@ class Room:
     def close(self) -> None:
         """Let another agent have it."""
         os.close(self._lock)
+
+
+def running(home: Path) -> str:
+    """Which process the agent of ``home`` is, in brackets, if one is seen to run and said it; else empty."""
+    lock = home / FOLDER / LOCK
+    return _process(lock) if HeldLocks().is_file_held(lock) else ""
 
 
 def _process(lock: Path) -> str:

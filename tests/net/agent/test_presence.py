@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from p2pxfer.errors import NameTaken, P2pxferError, Replaced, ServerUntrusted, Unreachable
-from p2pxfer.net.agent.presence import LATER_S, REPEAT_S, Presence
+from p2pxfer.net.agent.presence import LATER_S, REPEAT_S, TAKEN_BACK, Presence
 from tests.net.reactors import time_only
 
 
@@ -51,6 +51,18 @@ def test_what_passes_is_tried_again_with_growing_pauses_and_told_once() -> None:
     assert pauses == sorted(pauses)
     assert 0 < pauses[0] < 2 < pauses[-1] <= 30
     assert world.told == ["nobody is there; trying again"]
+
+
+def test_that_a_name_was_taken_back_is_told() -> None:
+    """Whoever had it meanwhile has ended by that, and its user looks for the cause."""
+    world = Attempts()
+    world.presence.there()
+    world.now.errback(Replaced("registered again from another place"))
+    world.passes(LATER_S + 1)
+    assert len(world.begun) == 2
+    world.presence.there()
+    world.presence.there()
+    assert world.told[1:] == [TAKEN_BACK]
 
 
 def seen(world: Attempts) -> tuple[str, float | None]:
