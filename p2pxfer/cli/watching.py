@@ -53,7 +53,10 @@ def done_event(transfer: IncomingTransfer | IncomingStream, outcome: Received, s
 
 
 def end_for_people(transfer: IncomingTransfer | IncomingStream, done: Done, now: float) -> Done:
-    """The numbers that people are told at the end, at ``now`` in the reactor's time; see :meth:`.Tally.latest`."""
+    """The numbers that people are told at the end, at ``now`` in the reactor's time.
+
+    See :meth:`~p2pxfer.net.transfer.tally.Tally.latest`.
+    """
     return transfer.tally.latest(done, now) if isinstance(transfer, IncomingTransfer) else done
 
 
