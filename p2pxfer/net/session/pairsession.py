@@ -25,7 +25,7 @@ from p2pxfer.net.session.channelsession import ChannelSession, oldest_relayed
 from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.meeting import Meeting
-from p2pxfer.net.session.parties import introduced_event
+from p2pxfer.net.session.parties import introduced_event, is_beside
 from p2pxfer.net.session.seeking import Seeking, Target
 from p2pxfer.net.session.standing import Standing, standing_of, wants_another
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
@@ -152,7 +152,7 @@ class PairSession(ChannelSession):
             self.log.info("an introduction that this session does not wait for was not taken up")
         elif len(self._meetings) < MAX_MEETINGS or self._made_room():
             self._client.introduced(introduction)
-            self._meet(introduction, "responder", beside=self.paths.relayed and introduction.relay_token is None)
+            self._meet(introduction, "responder", beside=is_beside(introduction, self.paths))
 
     def _made_room(self) -> bool:
         oldest = oldest_relayed(self._meetings)

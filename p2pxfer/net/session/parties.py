@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from typing import Protocol as Interface
 
@@ -66,6 +67,12 @@ def why_gentle(party: Party, ledger: Ledger, now: float) -> str | None:
     if not ledger.take(party.peer_key, now):
         return "many dials were made here lately, so they were not repeated"
     return None
+
+
+def is_beside(introduction: Introduction, paths: Iterable[PeerPath]) -> bool:
+    """Whether who is introduced is to look for nothing but a direct path, while of ``paths`` to the peer a relay's
+    carries; a direct one may be dead, and who asks knows it."""
+    return introduction.relay_token is None and any(path.facts.kind == "relay" for path in paths)
 
 
 def nat_event(summary: NatSummary) -> Nat:

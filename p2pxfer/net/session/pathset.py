@@ -128,11 +128,6 @@ class PathSet:
         """Whether a path without the relay is up."""
         return any(path.facts.kind != "relay" for path in self._paths.values())
 
-    @property
-    def relayed(self) -> bool:
-        """Whether a path through a relay is up."""
-        return any(path.facts.kind == "relay" for path in self._paths.values())
-
     def __len__(self) -> int:
         return len(self._paths)
 

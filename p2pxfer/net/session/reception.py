@@ -34,7 +34,7 @@ from p2pxfer.net.session.channelsession import ChannelSession, oldest_relayed
 from p2pxfer.net.session.knownpeers import KnownPeer
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.meeting import Meeting
-from p2pxfer.net.session.parties import MeetingOwner, introduced_event
+from p2pxfer.net.session.parties import MeetingOwner, introduced_event, is_beside
 from p2pxfer.net.session.path import PeerPath
 from p2pxfer.net.traversal.rendezvous import RendezvousClient
 from p2pxfer.status import Event
@@ -164,7 +164,7 @@ class Reception(MeetingOwner):
         client.introduced(introduction)
         self.tell(peer, introduced_event(introduction))
         paths = (path for meeting in self._meetings if meeting.party.peer_key == key for path in meeting.paths)
-        beside = introduction.relay_token is None and any(path.facts.kind == "relay" for path in paths)
+        beside = is_beside(introduction, paths)
         party = self._machine.party("responder", key, trusted=trusted, beside=beside)
         meeting = Meeting(self.reactor, introduction, party, client, self)
         self._meetings[meeting] = None

@@ -35,7 +35,7 @@ from p2pxfer.net.session.bothsame import COMPARE_S
 from p2pxfer.net.session.checkanswer import CheckAnswers
 from p2pxfer.net.session.machine import Machine
 from p2pxfer.net.session.meeting import Meeting
-from p2pxfer.net.session.parties import introduced_event, nat_event
+from p2pxfer.net.session.parties import introduced_event, is_beside, nat_event
 from p2pxfer.net.session.path import CLOSE_S, PeerPath
 from p2pxfer.net.session.pathset import PathSet
 from p2pxfer.net.session.patience import STOPPED_S
@@ -129,7 +129,7 @@ class Inbox:
         self._tell(introduced_event(introduction))
         self._tell(nat_event(introduction.my_nat))
         session.introduced(now, self._admittance.known(key, before))
-        beside = session.paths.relayed and introduction.relay_token is None
+        beside = is_beside(introduction, session.paths)
         party = self._machine.party("responder", key, trusted=contact, beside=beside)
         meeting = Meeting(self._reactor, introduction, party, client, self)
         self._meetings.add(meeting)
